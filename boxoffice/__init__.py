@@ -1,0 +1,1 @@
+"""All that is true about selling tickets, whoever asks: shop, worker or operator."""

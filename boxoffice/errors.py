@@ -1,0 +1,170 @@
+"""What can go wrong when selling tickets. The docstring is the message; details are attributes.
+
+BoxOfficeError
+├── BadRequest              the request can never succeed as it is
+│   ├── Malformed           a field, or the whole body
+│   └── CardDataRefused     a card number where none may be
+├── Unauthorized            no known API key
+├── NotFound                no such thing, or not yours
+├── Refused                 a sale says no
+│   ├── SoldOut
+│   ├── SaleClosed
+│   ├── CustomerLimit
+│   ├── PriceChanged
+│   ├── KeyReused
+│   ├── PaymentInProgress
+│   ├── HoldEnded
+│   ├── TooManyAttempts
+│   ├── AlreadyExtended
+│   ├── NotCancellable
+│   └── RefundTooLarge
+├── Unavailable             nobody can say now; ask again
+│   ├── GateClosed
+│   ├── StoreAway
+│   └── Busy
+└── CannotRun               an operator's command cannot do its work
+    └── DriftUnexplained
+
+`api/problems.py` gives each a status and a type; `docs/errors.md` has a heading for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AlreadyExtended",
+    "BadRequest",
+    "BoxOfficeError",
+    "Busy",
+    "CannotRun",
+    "CardDataRefused",
+    "CustomerLimit",
+    "DriftUnexplained",
+    "GateClosed",
+    "HoldEnded",
+    "KeyReused",
+    "Malformed",
+    "NotCancellable",
+    "NotFound",
+    "PaymentInProgress",
+    "PriceChanged",
+    "RefundTooLarge",
+    "Refused",
+    "SaleClosed",
+    "SoldOut",
+    "StoreAway",
+    "TooManyAttempts",
+    "Unauthorized",
+    "Unavailable",
+]
+
+
+class BoxOfficeError(Exception):
+    """Something about selling tickets went wrong."""
+
+    def __init__(self, detail: str | None = None, **details: Any) -> None:
+        self.detail = detail or (type(self).__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+        self.details = details
+        super().__init__(self.detail)
+
+
+class BadRequest(BoxOfficeError):
+    """The request can never succeed as it is."""
+
+
+class Malformed(BadRequest):
+    """A part of the request is missing or malformed."""
+
+    def __init__(self, detail: str | None = None, *, pointer: str = "", code: str = "malformed") -> None:
+        super().__init__(detail, errors=[{"pointer": pointer, "code": code}])
+        self.pointer = pointer
+        self.code = code
+
+
+class CardDataRefused(BadRequest):
+    """A card number stands where none may be."""
+
+    def __init__(self, *, pointer: str) -> None:
+        super().__init__(errors=[{"pointer": pointer, "code": "card_data"}])
+        self.pointer = pointer
+
+
+class Unauthorized(BoxOfficeError):
+    """The API key is missing, unknown or revoked."""
+
+
+class NotFound(BoxOfficeError):
+    """There is no such thing, or it is not yours."""
+
+
+class Refused(BoxOfficeError):
+    """The sale says no."""
+
+
+class SoldOut(Refused):
+    """Fewer tickets are left than the booking asks for."""
+
+
+class SaleClosed(Refused):
+    """The event or the tier is not on sale."""
+
+
+class CustomerLimit(Refused):
+    """The customer would hold more tickets than one customer may."""
+
+
+class PriceChanged(Refused):
+    """A price changed while the booking was on its way."""
+
+
+class KeyReused(Refused):
+    """The idempotency key was used before with another request."""
+
+
+class PaymentInProgress(Refused):
+    """A payment of this booking is under way."""
+
+
+class HoldEnded(Refused):
+    """The booking is no longer held."""
+
+
+class TooManyAttempts(Refused):
+    """The hold has used up its payment attempts."""
+
+
+class AlreadyExtended(Refused):
+    """The hold was extended before."""
+
+
+class NotCancellable(Refused):
+    """The booking cannot be cancelled any more."""
+
+
+class RefundTooLarge(Refused):
+    """The refund exceeds what was captured and not yet refunded."""
+
+
+class Unavailable(BoxOfficeError):
+    """Nobody can say now. Ask again."""
+
+
+class GateClosed(Unavailable):
+    """The sale's counters are being loaded or repaired."""
+
+
+class StoreAway(Unavailable):
+    """Redis or PostgreSQL does not answer."""
+
+
+class Busy(Unavailable):
+    """Too many bookings wait to be settled."""
+
+
+class CannotRun(BoxOfficeError):
+    """The command cannot do its work now."""
+
+
+class DriftUnexplained(CannotRun):
+    """The stores disagree in a way that only an operator may decide."""

@@ -1,0 +1,122 @@
+"""Every key in Redis, one function each: type, content, TTL (or why none) and who writes it.
+
+All keys of a shard carry its hash tag, so that one script may touch them all, also on a cluster.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "api_keys",
+    "arq_job",
+    "arq_queue",
+    "bell",
+    "booking",
+    "catalogue",
+    "dead",
+    "deadlines",
+    "event",
+    "gate",
+    "idempotency",
+    "moved",
+    "owners",
+    "pending",
+    "rings",
+    "sequence",
+    "settled",
+    "shard_tag",
+]
+
+
+def shard_tag(shard: int) -> str:
+    """The hash tag of a shard. Not a key."""
+    return f"{{s{shard:02d}}}"
+
+
+def event(shard: int, event_id: str) -> str:
+    """HASH. A sale's counters, all in one so that one read shows that they add up. No TTL: it is stock.
+
+    Per tier: `a:` available, `h:` held, `c:` sold, `t:` total, `p:` price (with `-` in front when the tier is inactive).
+    For the sale: `on` 1 or 0, `starts` epoch ms, `cur` currency, `lim` tickets a customer may have (0: any number).
+    Written by load, admit, settle, expire, cancel, move, reconcile.
+    """
+    return f"{shard_tag(shard)}:ev:{event_id}"
+
+
+def booking(shard: int, booking_id: str) -> str:
+    """STRING. A booking's record (see `record.py`). TTL `worker.settled_ttl_s` once final; none before."""
+    return f"{shard_tag(shard)}:bk:{booking_id}"
+
+
+def idempotency(shard: int, scope: str) -> str:
+    """STRING. Booking id of the first use of an idempotency key. Lives as long as the booking's record."""
+    return f"{shard_tag(shard)}:idem:{scope}"
+
+
+def pending(shard: int) -> str:
+    """ZSET. Booking id to the ms from which a worker may claim it: admission, later the end of its lease. No TTL."""
+    return f"{shard_tag(shard)}:pend"
+
+
+def deadlines(shard: int) -> str:
+    """ZSET. Booking id to the deadline (ms) of every hold. No TTL: were it to vanish, nobody would return the stock."""
+    return f"{shard_tag(shard)}:deadlines"
+
+
+def dead(shard: int) -> str:
+    """ZSET. Booking id to the ms it was parked at. Parked bookings keep their stock until an operator decides. No TTL."""
+    return f"{shard_tag(shard)}:dead"
+
+
+def owners(shard: int, event_id: str) -> str:
+    """HASH. Digest of (client, customer) to tickets held or bought. No TTL: a limit lives as long as the purchase."""
+    return f"{shard_tag(shard)}:own:{event_id}"
+
+
+def moved(shard: int, move_id: int | str) -> str:
+    """STRING. A stock move that was applied. TTL 7 days: PostgreSQL marks the move as applied within seconds."""
+    return f"{shard_tag(shard)}:moved:{move_id}"
+
+
+def sequence(shard: int) -> str:
+    """INT. Admissions so far. No TTL: the sequence guard compares it with PostgreSQL's."""
+    return f"{shard_tag(shard)}:seq"
+
+
+def settled(shard: int) -> str:
+    """INT. Highest settled sequence that PostgreSQL recorded. No TTL, as `sequence`."""
+    return f"{shard_tag(shard)}:settled"
+
+
+def gate(shard: int) -> str:
+    """STRING. The shard's generation. Absent: closed, and every admission answers 503. No TTL."""
+    return f"{shard_tag(shard)}:gate"
+
+
+def bell(shard: int) -> str:
+    """STRING. A ring is waiting for a worker. TTL some seconds, in case the worker that heard it died."""
+    return f"{shard_tag(shard)}:bell"
+
+
+def rings(shard: int) -> str:
+    """INT. Rings so far: each has a job id of its own. No TTL."""
+    return f"{shard_tag(shard)}:rings"
+
+
+def catalogue(shard: int) -> str:
+    """HASH. Event id to the event as readers see it (JSON); field `version` changes with any of them. No TTL."""
+    return f"{shard_tag(shard)}:catalogue"
+
+
+def api_keys(shard: int) -> str:
+    """HASH. API key prefix to its secret's digest and its client (JSON); field `version`. No TTL."""
+    return f"{shard_tag(shard)}:api_keys"
+
+
+def arq_queue(shard: int) -> str:
+    """ZSET of arq: job id to due ms."""
+    return f"{shard_tag(shard)}:arq:queue"
+
+
+def arq_job(job_id: str) -> str:
+    """STRING of arq: a packed job. No TTL: arq drops a job whose key has expired."""
+    return f"arq:job:{job_id}"

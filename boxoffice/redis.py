@@ -1,0 +1,121 @@
+"""The Redis client: how long it waits, what it tries again, and what its settings must be. No keys."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from typing import Any
+
+import hiredis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
+
+from boxoffice.errors import CannotRun
+from boxoffice.settings import Settings
+
+__all__ = ["AWAY", "FastConnection", "check_durability", "open_redis", "run_id"]
+
+AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+"""Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
+sent again. `OSError` is among them because redis-py does not count a refused connection as its own error."""
+
+
+class FastConnection(Connection):
+    """redis-py 5.3 packs commands in Python even when hiredis is installed; a batch of admissions is many strings."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Bytes of one command. Two-word commands such as `SCRIPT LOAD` arrive as one argument and are split."""
+        if isinstance(args[0], str) and " " in args[0]:
+            args = (*args[0].split(), *args[1:])
+        try:
+            return [hiredis.pack_command(args)]
+        except TypeError:
+            return super().pack_command(*args)
+
+    def pack_commands(self, commands: Any) -> list[bytes]:
+        """Bytes of a pipeline."""
+        return [b"".join(piece for command in commands for piece in self.pack_command(*command))]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Write within the timeout. redis-py waits with `asyncio.wait_for`, which on Python 3.11 may swallow a
+        cancellation: whoever was told to stop would go on."""
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        writer = self._writer
+        assert writer is not None, "connected"
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer.writelines([command] if isinstance(command, bytes) else command)
+                await writer.drain()
+        except builtins.TimeoutError:
+            await self.disconnect(nowait=True)
+            raise TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise ConnectionError(f"Error while writing to socket: {error}") from error
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+
+
+def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None = None) -> Redis:
+    """A client with a bounded pool: a caller waits for a connection rather than opening one more.
+
+    `retries` re-sends a command up to so many times, for workers, whose scripts may all be sent twice. The API retries
+    by itself, with a deadline.
+    """
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        connection_class=FastConnection,
+        max_connections=settings.redis_pool_max,
+        timeout=timeout_s or settings.redis_timeout_s,
+        socket_timeout=timeout_s or settings.redis_timeout_s,
+        socket_connect_timeout=timeout_s or settings.redis_timeout_s,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+        retry_on_error=list(AWAY) if retries else [],
+    )
+    return Redis(connection_pool=pool)
+
+
+async def run_id(redis: Redis) -> str:
+    """Which run of the server this is: another one after every restart and failover."""
+    info = await redis.info("server")
+    return str(info["run_id"])
+
+
+async def check_durability(redis: Redis, settings: Settings) -> None:
+    """Look whether a 202 from this server means what we promise (decision 2).
+
+    Raises `CannotRun` naming the server's setting that is weaker than `durability`. A server that hides its
+    configuration is believed: managed services do.
+    """
+    if settings.durability == "none":
+        return
+    wanted = {
+        "appendonly": ("yes",),
+        "appendfsync": ("always",) if settings.durability == "always" else ("always", "everysec"),
+        "maxmemory-policy": ("noeviction",),
+        "no-appendfsync-on-rewrite": ("no",),
+    }
+    try:
+        found = await redis.config_get(*list(wanted))  # type: ignore[arg-type]
+    except RedisError as error:
+        if isinstance(error, AWAY):
+            raise
+        return
+    for name, good in wanted.items():
+        if found.get(name, good[0]) not in good:
+            raise CannotRun(
+                f"Redis has {name} {found[name]}; BOXOFFICE_DURABILITY={settings.durability} needs {good[0]}."
+            )

@@ -1,0 +1,95 @@
+"""Loads `lua/*.lua` and calls them. Knows no script in particular.
+
+A script's header is its signature: `-- KEYS[1] gate`, `-- ARGV[1] limit`, and a last slot `[n...]` that takes the rest.
+`-- include: name` is replaced by `lua/lib/name.lua`; `-- Flags: allow-oom` becomes the `#!lua` line of a real server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Protocol
+
+from redis.exceptions import NoScriptError
+
+__all__ = ["Script", "Scripts", "load_scripts"]
+
+_SLOT = re.compile(r"^-- (KEYS|ARGV)\[(\d+)(\.\.\.)?\] (\w+)", re.M)
+_INCLUDE = re.compile(r"^-- include: (\w+)$", re.M)
+_FLAGS = re.compile(r"^-- Flags: ([\w, -]+)$", re.M)
+
+
+class _Commands(Protocol):
+    async def execute_command(self, *args: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script: its text as the server gets it, and the slots that its header names."""
+
+    name: str
+    text: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    more_keys: bool
+    more_args: bool
+
+    @cached_property
+    def sha(self) -> str:
+        """What the server calls the script."""
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(
+        self, redis: _Commands, keys: list[str] | tuple[str, ...], args: list[Any] | tuple[Any, ...]
+    ) -> Any:
+        """Run it. `keys` and `args` stand in the order of the header's slots.
+
+        A server that has forgotten its scripts (a restart, a failover) is sent the text once more.
+        """
+        try:
+            return await redis.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
+
+
+class Scripts:
+    """All scripts by name, as attributes: `scripts.admit`."""
+
+    def __init__(self, scripts: dict[str, Script]) -> None:
+        self._scripts = scripts
+
+    def __getattr__(self, name: str) -> Script:
+        try:
+            return self._scripts[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __iter__(self) -> Any:
+        return iter(self._scripts.values())
+
+
+def load_scripts(*, real_server: bool = True) -> Scripts:
+    """Read every script. `real_server=False` leaves out the `#!lua` line, which fakeredis does not know."""
+    folder = files("lua")
+    scripts = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".lua"):
+            name = entry.name.removesuffix(".lua")
+            scripts[name] = _parse(name, entry.read_text("utf-8"), real_server)
+    return Scripts(scripts)
+
+
+def _parse(name: str, source: str, real_server: bool) -> Script:
+    slots = _SLOT.findall(source)
+    keys = tuple(slot for kind, _, _, slot in slots if kind == "KEYS")
+    args = tuple(slot for kind, _, _, slot in slots if kind == "ARGV")
+    more = {kind for kind, _, rest, _ in slots if rest}
+    library = files("lua") / "lib"
+    text = _INCLUDE.sub(lambda found: (library / f"{found[1]}.lua").read_text("utf-8"), source)
+    flags = _FLAGS.search(source)
+    if flags and real_server:
+        text = f"#!lua flags={flags[1].replace(' ', '')}\n{text}"
+    return Script(name, text, keys, args, "KEYS" in more, "ARGV" in more)

@@ -1,0 +1,227 @@
+"""Every number that somebody may want to change, with its unit and its reason.
+
+Settings are read from the environment at a door (`load_settings()`), checked together, frozen, and passed down.
+Names are `BOXOFFICE_` + the path in upper case with `__` between levels: `BOXOFFICE_LIMITS__ITEMS_MAX=4`.
+`REDIS_URL`, `DATABASE_URL`, `DATA_DIR` and `PORT` are also understood bare.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = [
+    "ApiSettings",
+    "GatewaySettings",
+    "HoldSettings",
+    "LimitSettings",
+    "Settings",
+    "WorkerSettings",
+    "load_settings",
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LimitSettings(_Part):
+    """What one request may ask for. Everything has a limit, and the limit has a reason."""
+
+    items_max: int = Field(10, ge=1, le=100)
+    """Tiers in one booking. admit.lua grows with it, and Redis runs nothing else meanwhile."""
+
+    quantity_max: int = Field(10, ge=1, le=1_000)
+    """Tickets of one tier in one booking."""
+
+    body_max_bytes: int = Field(16_384, ge=1_024)
+    """Bytes of a request body that are read before it is refused: a booking needs under 2,000."""
+
+    text_max: int = Field(200, ge=1, le=1_000)
+    """Characters of a customer id, a reference or a name on a card: they live in Redis until PostgreSQL has them."""
+
+    page_max: int = Field(100, ge=1, le=1_000)
+    """Rows of one page of a listing."""
+
+    pending_max: int = Field(250_000, ge=1)
+    """Bookings that may wait for the worker, per shard. Beyond it shops are told 503 `busy`: at about 0.7 kB each
+    it bites long before Redis is full, and a wait of minutes helps nobody."""
+
+
+class HoldSettings(_Part):
+    """Tickets set aside while the customer types a card number."""
+
+    ttl_s: int = Field(600, ge=5, le=86_400)
+    """Length of a hold unless the shop asks for less. Also the most that one extension adds."""
+
+    attempts_max: int = Field(5, ge=1, le=100)
+    """Payments one hold may try. More is card testing."""
+
+
+class ApiSettings(_Part):
+    """The HTTP door."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser, as a JSON list. None by default: shops call from servers."""
+
+    fast_path: bool = True
+    """Answer the hot routes in front of FastAPI. Off, the same functions stand behind ordinary routes."""
+
+    lane: bool = True
+    """Admit bookings inside uvicorn's protocol class, below ASGI. Off, they take the fast path through ASGI."""
+
+    batch_max: int = Field(64, ge=1, le=200)
+    """Bookings admitted by one script call. Redis runs nothing else meanwhile: 64 take under a millisecond."""
+
+    calls_max: int = Field(2, ge=1, le=16)
+    """Admission calls in flight at once, per process and shard."""
+
+    linger_ms: float = Field(2.0, ge=0, le=20)
+    """Longest wait for company before a small admission call, when the call before it was small too."""
+
+    key_cache_s: float = Field(30.0, ge=0, le=300)
+    """Seconds for which a good API key is remembered, so the longest a revoked one still works."""
+
+    retry_s: float = Field(2.0, ge=0.1, le=30)
+    """Seconds during which an admission is sent again when Redis did not answer, before the shop gets 503."""
+
+
+class WorkerSettings(_Part):
+    """Settlement."""
+
+    batch_max: int = Field(500, ge=1, le=2_000)
+    """Bookings settled in one PostgreSQL transaction."""
+
+    lanes: int = Field(2, ge=1, le=8)
+    """Batches in flight in one worker and shard: one commits while the next is claimed and authorised."""
+
+    linger_ms: float = Field(20.0, ge=0, le=500)
+    """Longest wait before claiming again when the last claim was small: bigger batches cost less CPU a booking."""
+
+    lease_ms: int = Field(15_000, ge=200, le=600_000)
+    """How long a claimed booking belongs to its worker. After a crash, its batch waits this long for another.
+    Must outlast a gateway call and a transaction."""
+
+    sweep_ms: int = Field(1_000, ge=50, le=60_000)
+    """How often a worker looks for work that no bell announced: lost rings, expired leases, late holds."""
+
+    drain_s: float = Field(10.0, ge=0.5, le=60)
+    """A ring's job leaves after this long and rings again, well before arq's own job timeout."""
+
+    attempts_max: int = Field(5, ge=1, le=100)
+    """Times a booking may fail alone before it is parked for an operator."""
+
+    settled_ttl_s: int = Field(86_400, ge=1)
+    """How long a final booking and its idempotency key stay in Redis."""
+
+    lock_timeout_ms: int = Field(2_000, ge=10)
+    """PostgreSQL `lock_timeout` of the settling transaction."""
+
+    statement_timeout_ms: int = Field(10_000, ge=100)
+    """PostgreSQL `statement_timeout` of the settling transaction."""
+
+    guard_ms: int = Field(1_000, ge=50, le=60_000)
+    """How often the sequence guard compares what Redis and PostgreSQL remember."""
+
+    reconcile_s: float = Field(300.0, ge=1)
+    """How often a worker counts drift, without mending it."""
+
+    pool_max: int = Field(10, ge=2, le=200)
+    """PostgreSQL connections of one worker."""
+
+
+class GatewaySettings(_Part):
+    """Who takes the money."""
+
+    kind: Literal["simulator", "http", "stripe"] = "simulator"
+    """`simulator` keeps its ledger in the data directory, `http` calls a `boxoffice gateway`, `stripe` calls Stripe."""
+
+    timeout_s: float = Field(5.0, gt=0, le=60)
+    """Longest wait for one answer of the gateway; an unanswered call is looked up, never guessed."""
+
+    cutoff_s: float = Field(1.0, gt=0, le=60)
+    """A batch waits this long for its slowest card; whoever has not answered is settled on its own later."""
+
+    concurrency: int = Field(64, ge=1, le=1_000)
+    """Gateway calls in flight in one worker."""
+
+    deadline_s: float = Field(600.0, gt=0)
+    """A payment whose outcome stays unknown this long fails as `payment_unavailable`, and is voided."""
+
+    url: str = ""
+    """Where the `http` simulator or a stand-in for Stripe listens. Empty: Stripe's own address."""
+
+    api_key: str = Field("", repr=False)
+    """Secret key for Stripe."""
+
+    webhook_secret: str = Field("whsec_simulator", repr=False)
+    """Shared secret that signs the gateway's webhooks."""
+
+    return_url: str = "https://example.com/paid"
+    """Where a gateway sends the customer after 3-D Secure: a page of the shop."""
+
+    webhook_age_s: int = Field(300, ge=1)
+    """Oldest webhook signature that is believed."""
+
+
+class Settings(BaseSettings):
+    """All settings of one process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BOXOFFICE_", env_nested_delimiter="__", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", validation_alias=AliasChoices("BOXOFFICE_REDIS_URL", "REDIS_URL"), repr=False
+    )
+    """Redis or Valkey 7 or newer, `appendonly yes`, `appendfsync always`, `maxmemory-policy noeviction`."""
+
+    database_url: str = Field(
+        "postgresql://boxoffice@127.0.0.1:5432/boxoffice",
+        validation_alias=AliasChoices("BOXOFFICE_DATABASE_URL", "DATABASE_URL"),
+        repr=False,
+    )
+    """PostgreSQL 14 or newer, `fsync` and `synchronous_commit` on."""
+
+    data_dir: Path = Field(Path(".boxoffice"), validation_alias=AliasChoices("BOXOFFICE_DATA_DIR", "DATA_DIR"))
+    """Embedded servers and the simulated gateway's ledger live here."""
+
+    shards: int = Field(1, ge=1, le=64)
+    """Shards that new events are spread over, and that this process serves. One per Redis primary."""
+
+    durability: Literal["always", "everysec", "none"] = "always"
+    """The weakest level at which this process may call itself ready. Below `always`, a 202 can be lost to a crash."""
+
+    redis_pool_max: int = Field(32, ge=2, le=1_000)
+    """Redis connections of one process."""
+
+    redis_timeout_s: float = Field(2.0, gt=0, le=60)
+    """Longest wait for one Redis answer."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines below this level are dropped."""
+
+    limits: LimitSettings = LimitSettings()
+    holds: HoldSettings = HoldSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.worker.lease_ms < 2 * self.gateway.cutoff_s * 1_000 and self.gateway.kind != "simulator":
+            raise ValueError("worker.lease_ms must outlast two cut-offs of the gateway (gateway.cutoff_s)")
+        if self.worker.drain_s * 1_000 < self.worker.linger_ms:
+            raise ValueError("worker.drain_s must be longer than worker.linger_ms")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the environment once.
+
+    Raises pydantic's `ValidationError` naming each setting that is wrong.
+    """
+    return Settings()

@@ -1,0 +1,84 @@
+"""What may become of a booking and of a payment, and who moves it. Written once, here.
+
+A booking's state is one letter in Redis and a word everywhere else. `TRANSITIONS` is the whole state machine: the
+scripts, the settling transaction and the drawing in `docs/payments.md` are tested against it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = [
+    "BOOKING_STATES",
+    "FINAL",
+    "HOLDS_STOCK",
+    "LETTERS",
+    "PAYMENT_DUES",
+    "PAYMENT_STATUSES",
+    "REFUND_STATUSES",
+    "TRANSITIONS",
+    "WORDS",
+    "Transition",
+]
+
+WORDS: Final = {
+    "H": "held",
+    "P": "pending",
+    "C": "confirmed",
+    "F": "failed",
+    "E": "expired",
+    "X": "cancelled",
+}
+"""Letter in a Redis record to the word in PostgreSQL and the API."""
+
+LETTERS: Final = {word: letter for letter, word in WORDS.items()}
+BOOKING_STATES: Final = tuple(WORDS.values())
+
+FINAL: Final = frozenset("CFEX")
+"""States that nothing but a cancellation (C to X) or late success (E to P) leaves."""
+
+HOLDS_STOCK: Final = frozenset("HP")
+"""States whose tickets count as held; those of C count as sold; the others' are on sale again."""
+
+
+class Transition(NamedTuple):
+    """One move: from, to, the verb, and who decides it."""
+
+    source: str
+    target: str
+    verb: str
+    decided_by: str
+
+
+TRANSITIONS: Final = (
+    Transition("", "H", "admit", "Redis"),
+    Transition("", "P", "admit", "Redis"),
+    Transition("H", "P", "pay", "Redis"),
+    Transition("P", "C", "settle", "PostgreSQL"),
+    Transition("P", "F", "settle", "PostgreSQL"),
+    Transition("P", "H", "settle", "PostgreSQL"),
+    Transition("P", "E", "settle", "PostgreSQL"),
+    Transition("P", "X", "settle", "PostgreSQL"),
+    Transition("H", "E", "expire", "Redis"),
+    Transition("H", "X", "cancel", "Redis"),
+    Transition("C", "X", "move", "PostgreSQL"),
+    Transition("E", "P", "revive", "Redis"),
+)
+"""Every move there is. P to H: a hold's payment was declined in time. P to X: cancelled while a payment was under way.
+E to P: the money arrived after the hold had ended, and there was still stock."""
+
+PAYMENT_STATUSES: Final = (
+    "unknown",
+    "requires_action",
+    "authorized",
+    "captured",
+    "declined",
+    "voided",
+    "failed",
+)
+"""`unknown` is undecided, never a failure; `failed` is a payment that ended without money for any reason but a decline."""
+
+PAYMENT_DUES: Final = ("capture", "void", "lookup")
+"""What a payment row still owes the gateway."""
+
+REFUND_STATUSES: Final = ("due", "succeeded", "failed")
