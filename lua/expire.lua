@@ -1,0 +1,49 @@
+-- expire: end the holds whose deadline has passed; their tickets go on sale again, exactly once.
+--
+-- KEYS[1] deadlines   zset    booking id -> ms at which its hold ends
+--
+-- ARGV[1] limit          holds, so that a sweep is many short calls
+-- ARGV[2] ttl_s          life of a final record and its idempotency key
+-- ARGV[3] prefix         of the shard's keys, its hash tag; records, sales and owners are found through the deadlines
+--
+-- Returns {seen, expired, attempted} where seen is how many deadlines were looked at (limit: there may be more), expired
+-- how many holds ended, and attempted has the ids of those that a payment was tried for: PostgreSQL knows them as held
+-- and has to be told.
+--
+-- A hold is decided by Redis alone, on Redis's clock. No key's TTL ever returns stock.
+--
+-- Flags: allow-oom
+
+-- include: clock
+-- include: record
+-- include: give_back
+
+local deadlines = KEYS[1]
+local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+
+local due = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, limit)
+local expired, attempted, leave = 0, {}, {}
+for _, id in ipairs(due) do
+  local record_key = prefix .. ":bk:" .. id
+  local record = parse(redis.call("GET", record_key))
+  if not record or record.state ~= "H" then
+    leave[#leave + 1] = id
+  elseif tonumber(record.deadline_ms) > now_ms then
+    -- The record is the truth: an entry that comes before its deadline is put right, not taken at its word.
+    redis.call("ZADD", deadlines, record.deadline_ms, id)
+  else
+    leave[#leave + 1] = id
+    give_back(prefix .. ":ev:" .. record.event, prefix .. ":own:" .. record.event, record)
+    record.state = "E"
+    redis.call("SET", record_key, pack(record), "EX", ttl_s)
+    redis.call("EXPIRE", prefix .. ":idem:" .. record.scope, ttl_s)
+    expired = expired + 1
+    if tonumber(record.attempts) > 0 then
+      attempted[#attempted + 1] = id
+    end
+  end
+end
+if #leave > 0 then
+  redis.call("ZREM", deadlines, unpack(leave))
+end
+return { #due, expired, attempted }

@@ -1,0 +1,52 @@
+-- move: mirror one movement of stock that PostgreSQL made outside a settlement, once.
+--
+-- KEYS[1] moved   string  this movement was applied
+-- KEYS[2] sale    hash    the event's counters
+-- KEYS[3] owners  hash    digest of (client, customer) -> tickets held or bought
+-- KEYS[4] record  string  of the booking that it is about; without one, any key that is not there
+--
+-- ARGV[1] tier
+-- ARGV[2] sold_delta   tickets; negative: given back, and on sale again
+-- ARGV[3] total_delta  tickets; negative: taken from what is available
+-- ARGV[4] owner        digest of the customer who gave back; empty: nobody
+-- ARGV[5] cancelled    1: the booking is cancelled with it
+-- ARGV[6] payload      of the cancelled booking's record
+-- ARGV[7] moved_ttl_s
+--
+-- Returns {"unloaded"}          the tier has no counters: nothing was done
+--         {"repeated"}          it was applied before
+--         {"short", available}  fewer are available than it takes: nothing was done
+--         {"moved", available}
+--
+-- Flags: allow-oom
+
+-- include: record
+
+local moved, sale, owners, record_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local cancelled, payload, moved_ttl_s = ARGV[5] == "1", ARGV[6], ARGV[7]
+
+local available = tonumber(redis.call("HGET", sale, "a:" .. tier) or nil)
+local record = cancelled and parse(redis.call("GET", record_key))
+if not available then
+  return { "unloaded" }
+elseif redis.call("EXISTS", moved) == 1 then
+  return { "repeated" }
+end
+local left = available + total_delta - sold_delta
+if left < 0 and left < available then
+  return { "short", available }
+end
+
+redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", total_delta - sold_delta))
+redis.call("HINCRBY", sale, "c:" .. tier, string.format("%d", sold_delta))
+redis.call("HINCRBY", sale, "t:" .. tier, string.format("%d", total_delta))
+redis.call("SET", moved, "1", "EX", moved_ttl_s)
+if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
+  redis.call("HDEL", owners, owner)
+end
+if record and record.state == "C" then
+  record.state, record.tail = "X", string.match(record.tail, "^\n[^\n]*\n") .. payload
+  redis.call("SET", record_key, pack(record), "KEEPTTL")
+end
+return { "moved", left }

@@ -1,0 +1,214 @@
+-- reconcile: compare an event's counters with what PostgreSQL says, and mend them if told to.
+--
+-- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[2] dead        zset    booking id -> ms at which it was parked
+-- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
+-- KEYS[4] sale        hash    the event's counters
+-- KEYS[5] owners      hash    digest of (client, customer) -> tickets held or bought
+-- KEYS[6...] keys     per final booking: record (string), idempotency (string); then per stock move: moved (string),
+--                     record (string) of its booking
+--
+-- ARGV[1] fix            1: write; 0: only look
+-- ARGV[2] deep           1: count every booking that holds stock; 0: only when the counters do not add up
+-- ARGV[3] owned          1: count what the customers among the facts have, too; others are left alone
+-- ARGV[4] ttl_s          life of a final record and its idempotency key
+-- ARGV[5] moved_ttl_s    how long a stock move is remembered
+-- ARGV[6] event
+-- ARGV[7] record_prefix  of the records' keys, which bear the shard's hash tag like all of KEYS
+-- ARGV[8] tiers          number of tiers
+-- ARGV[9] finals         number of bookings that PostgreSQL calls final and Redis counts
+-- ARGV[10] moves         number of open stock moves
+-- ARGV[11...] facts      per tier `tier|total|sold`; per final booking `counted|state|payload`; per stock move
+--                        `tier|sold delta|total delta|owner|cancelled|payload`; then `owner:bought,...`
+--
+-- Returns {"unloaded"}  the event has no counters
+--         {word, settled, moved, oversold, counts} where word is "same", "drift" (found) or "fixed" (written); settled
+--         bookings and moved stock were mirrored first, which is no drift; oversold tickets are more than there are;
+--         and counts has, per tier, found then expected: available, held, sold, total
+--
+-- The caller holds the inventory rows' lock, so nothing of the event is sold or cancelled meanwhile; admissions,
+-- expiries and settlements committed earlier go on between calls, and each of them keeps a + h + c = t.
+-- Everything is computed first. A dry run ends there.
+--
+-- Flags: allow-oom
+
+-- include: record
+
+local pending, dead, deadlines, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
+local event, record_prefix = ARGV[6], ARGV[7]
+local tiers, finals, moves = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local HEAD = "^(%u)|%d+|%d+|%d+|%x*|%x+|%x+|([^|]*)|(%x+)|([^|]+)|[^|\n]*\n"
+
+if redis.call("EXISTS", sale) == 0 then
+  return { "unloaded" }
+end
+
+local order, count, lost = {}, {}, false
+for n = 1, tiers do
+  local tier, total, sold = string.match(ARGV[10 + n], "^([^|]+)|(%d+)|(%d+)$")
+  local found = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier)
+  lost = lost or not (found[1] and found[2] and found[3] and found[4])
+  order[n] = tier
+  count[tier] = { a = tonumber(found[1] or 0) or 0, h = tonumber(found[2] or 0) or 0, c = tonumber(found[3] or 0) or 0,
+    t = tonumber(found[4] or 0) or 0, total = tonumber(total), sold = tonumber(sold), counted = 0 }
+end
+
+-- (a) What PostgreSQL has decided and Redis has not heard yet, by the guards of settle.lua and move.lua.
+local touched, given_back, rewritten, settled, moved, leave = {}, {}, {}, 0, 0, {}
+local function give_back(owner, tickets)
+  given_back[owner] = (given_back[owner] or 0) + tickets
+end
+local function conclude(record, state, payload)
+  record.state, record.tail = state, string.match(record.tail, "^\n[^\n]*\n") .. payload
+  return pack(record)
+end
+for n = 1, finals do
+  local key = KEYS[4 + 2 * n]
+  local counted, state, payload = string.match(ARGV[10 + tiers + n], "^(%u)|(%u)|(.*)$")
+  local record = parse(redis.call("GET", key))
+  local holds = record and (record.state == "P" or record.state == "H")
+  -- A hold that ended and was then revived by late success waits for its second verdict; "expired" was the first.
+  local revived = holds and state == "E" and string.find(record.flags, "r")
+  if holds and not revived then
+    local tickets = 0
+    for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
+      local c, side = count[tier], counted == "C" and "c" or "a"
+      if c then
+        c.h, c[side] = c.h - quantity, c[side] + quantity
+      end
+      tickets = tickets + quantity
+    end
+    if counted ~= "C" then
+      give_back(record.owner, tickets)
+    end
+    touched[key] = conclude(record, state, payload)
+    rewritten[#rewritten + 1] = { key, KEYS[5 + 2 * n] }
+    settled = settled + 1
+  end
+  if not revived then
+    leave[#leave + 1] = string.sub(key, -36)
+  end
+end
+local marks = {}
+for n = 1, moves do
+  local mark, key = KEYS[4 + 2 * finals + 2 * n], KEYS[5 + 2 * finals + 2 * n]
+  local tier, sold, total, owner, cancelled, payload =
+    string.match(ARGV[10 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|(%x*)|([01])|(.*)$")
+  if redis.call("EXISTS", mark) == 0 then
+    local c = count[tier]
+    c.c, c.t, c.a = c.c + sold, c.t + total, c.a + total - sold
+    if owner ~= "" then
+      give_back(owner, -tonumber(sold))
+    end
+    marks[#marks + 1] = mark
+    moved = moved + 1
+  end
+  local record = cancelled == "1" and parse(touched[key] or redis.call("GET", key))
+  if record and record.state == "C" then
+    if not touched[key] then
+      rewritten[#rewritten + 1] = { key }
+    end
+    touched[key] = conclude(record, "X", payload)
+  end
+end
+
+-- (b) Do the counters add up, and to what PostgreSQL sold?
+local sound = not lost
+for _, c in pairs(count) do
+  c.found = { c.a, c.h, c.c, c.t }
+  sound = sound and c.a + c.h + c.c == c.total and c.t == c.total and c.c == c.sold and c.a >= 0 and c.h >= 0
+end
+
+-- (c) Count every booking that holds stock, once, wherever it stands.
+local holding, unreadable, ended = {}, false, {}
+if deep or owned or not sound then
+  local seen = {}
+  for _, set in ipairs({ pending, dead, deadlines }) do
+    local ids = redis.call("ZRANGE", set, 0, -1)
+    for start = 1, #ids, 500 do
+      local record_keys = {}
+      for i = start, math.min(start + 499, #ids) do
+        record_keys[#record_keys + 1] = record_prefix .. ids[i]
+      end
+      local records = redis.call("MGET", unpack(record_keys))
+      for i, key in ipairs(record_keys) do
+        if not seen[key] then
+          seen[key] = true
+          local state, of, owner, items = string.match(touched[key] or records[i] or "", HEAD)
+          unreadable = unreadable or not state
+          if of == event and (state == "P" or state == "H") then
+            for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
+              if count[tier] then
+                count[tier].counted = count[tier].counted + quantity
+              end
+              holding[owner] = (holding[owner] or 0) + quantity
+            end
+          elseif of == event then
+            ended[#ended + 1] = string.sub(key, -36)
+          end
+        end
+      end
+    end
+  end
+end
+
+local word, oversold, counts, fields = "same", 0, {}, {}
+local judge = not sound or (deep and not unreadable)
+for n, tier in ipairs(order) do
+  local c = count[tier]
+  if judge then
+    c.h, c.c, c.t = c.counted, c.sold, c.total
+    c.a = math.max(0, c.t - c.c - c.h)
+    oversold = oversold + math.max(0, c.h + c.c - c.t)
+  end
+  if lost or c.a ~= c.found[1] or c.h ~= c.found[2] or c.c ~= c.found[3] or c.t ~= c.found[4] then
+    word = fix and "fixed" or "drift"
+  end
+  counts[n] = { tier, c.found[1], c.found[2], c.found[3], c.found[4], c.a, c.h, c.c, c.t }
+  for _, letter in ipairs({ "a", "h", "c", "t" }) do
+    fields[#fields + 1], fields[#fields + 2] = letter .. ":" .. tier, string.format("%d", c[letter])
+  end
+end
+if not fix then
+  return { word, settled, moved, oversold, counts }
+end
+
+-- Write.
+if word == "fixed" or settled > 0 or moved > 0 then
+  redis.call("HSET", sale, unpack(fields))
+end
+for owner, tickets in pairs(given_back) do
+  if redis.call("HINCRBY", owners, owner, string.format("%d", -tickets)) <= 0 then
+    redis.call("HDEL", owners, owner)
+  end
+end
+if owned then
+  for n = 11 + tiers + finals + moves, #ARGV do
+    for owner, bought in string.gmatch(ARGV[n], "(%x+):(%d+)") do
+      local tickets = (holding[owner] or 0) + bought
+      if tickets > 0 then
+        redis.call("HSET", owners, owner, string.format("%d", tickets))
+      else
+        redis.call("HDEL", owners, owner)
+      end
+    end
+  end
+end
+for _, change in ipairs(rewritten) do
+  redis.call("SET", change[1], touched[change[1]], "EX", ttl_s)
+  if change[2] then
+    redis.call("EXPIRE", change[2], ttl_s)
+  end
+end
+for _, mark in ipairs(marks) do
+  redis.call("SET", mark, "1", "EX", moved_ttl_s)
+end
+for _, gone in ipairs({ leave, ended }) do
+  for _, id in ipairs(gone) do
+    redis.call("ZREM", pending, id)
+    redis.call("ZREM", dead, id)
+    redis.call("ZREM", deadlines, id)
+  end
+end
+return { word, settled, moved, oversold, counts }

@@ -1,0 +1,49 @@
+-- restore: put back the bookings that PostgreSQL has and Redis lacks. What Redis still has is left alone.
+--
+-- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[2] deadlines   zset    booking id -> ms at which its hold ends
+-- KEYS[3...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
+--
+-- ARGV[1] events         number of events
+-- ARGV[2...] bookings    per booking: event index | life in s, for one that is final | record
+--
+-- Returns how many records were put back
+--
+-- Flags: allow-oom
+
+-- include: clock
+-- include: record
+
+local pending, deadlines = KEYS[1], KEYS[2]
+local events = tonumber(ARGV[1])
+
+local restored = 0
+for b = 1, #ARGV - 1 do
+  local key, idempotency = KEYS[1 + 2 * events + 2 * b], KEYS[2 + 2 * events + 2 * b]
+  local event, ttl_s, record = string.match(ARGV[1 + b], "^(%d+)|(%d+)|(.*)$")
+  local id = string.sub(key, -36)
+  if ttl_s ~= "0" then
+    redis.call("SET", idempotency, id, "NX", "EX", ttl_s)
+    if redis.call("SET", key, record, "NX", "EX", ttl_s) then
+      restored = restored + 1
+    end
+  elseif redis.call("EXISTS", key) == 0 then
+    local new = parse(record)
+    local sale, owners, tickets = KEYS[1 + 2 * event], KEYS[2 + 2 * event], 0
+    for tier, quantity in string.gmatch(new.items, "([^:,]+):(%d+)") do
+      redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
+      redis.call("HINCRBY", sale, "h:" .. tier, quantity)
+      tickets = tickets + quantity
+    end
+    redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
+    redis.call("SET", key, record)
+    redis.call("SET", idempotency, id, "NX")
+    if new.state == "P" then
+      redis.call("ZADD", pending, now, id)
+    else
+      redis.call("ZADD", deadlines, new.deadline_ms, id)
+    end
+    restored = restored + 1
+  end
+end
+return restored

@@ -1,0 +1,63 @@
+-- revive: money arrived after its hold had ended; take the tickets once more, if there are some left.
+--
+-- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[2] record      string  the booking
+-- KEYS[3] idempotency string  its idempotency key
+-- KEYS[4] sale        hash    the counters of its event
+-- KEYS[5] owners      hash    tickets by customer
+-- KEYS[6] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[7] bell        string  a ring is waiting
+-- KEYS[8] rings       int     rings so far
+-- KEYS[9] queue       zset    arq's queue
+--
+-- ARGV[1] payment_key    the payment that succeeded late
+-- ARGV[2] payload        how the customer paid
+-- ARGV[3] bell_ttl_ms
+-- ARGV[4] job            packed arq job
+-- ARGV[5] job_prefix     of the ring's job id
+--
+-- Returns, the first that holds of
+--         "closed"
+--         "pending"       it is being settled, with this payment
+--         "gone"          it is no expired hold with this payment any more
+--         "sold_out"
+--         "revived"
+
+-- include: clock
+-- include: ring
+-- include: record
+
+local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local payment_key, payload, bell_ttl_ms, job, job_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+if redis.call("EXISTS", gate) == 0 then
+  return "closed"
+end
+local record = parse(redis.call("GET", record_key))
+if record and record.state == "P" and record.payment_key == payment_key then
+  return "pending"
+elseif not record or record.state ~= "E" or record.payment_key ~= payment_key then
+  return "gone"
+end
+for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
+  if tonumber(redis.call("HGET", sale, "a:" .. tier) or 0) < tonumber(quantity) then
+    return "sold_out"
+  end
+end
+
+local tickets = 0
+for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
+  redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
+  redis.call("HINCRBY", sale, "h:" .. tier, quantity)
+  tickets = tickets + quantity
+end
+redis.call("HINCRBY", owners, record.owner, string.format("%d", tickets))
+record.state = "P"
+record.flags = string.gsub(record.flags, "r", "") .. "r"
+record.tail = string.match(record.tail, "^\n[^\n]*\n") .. payload
+redis.call("SET", record_key, pack(record))
+redis.call("PERSIST", idempotency)
+redis.call("ZADD", pending, now, string.sub(record_key, -36))
+ring(bell, rings, queue, job_prefix, job, bell_ttl_ms)
+return "revived"

@@ -1,0 +1,145 @@
+-- settle: give each claimed booking the state that PostgreSQL has decided, and move its stock with it, once.
+--
+-- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[2] dead        zset    booking id -> ms at which it was parked
+-- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
+-- KEYS[4...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
+--
+-- ARGV[1] ttl_s          life of a final record and its idempotency key
+-- ARGV[2] events         number of events
+-- ARGV[3...] verdicts    per booking: event index | verdict | payment key | delay ms | payload
+--                        verdict C, F, E or X: final; B: sold and cancelled before Redis heard of it, so its tickets
+--                        count as sold and a stock move brings them back; H: back to its hold, or X when it was cancelled meanwhile, or E
+--                        once its deadline has passed; R: released, to be claimed again after the delay, with a new
+--                        payload if there is one; D: parked, keeping its stock, even when its record is unreadable
+--
+-- Returns per booking, the first that holds of
+--         "gone"     its record is missing or unreadable: nothing was done
+--         "stale"    somebody settled it before, or it is paid anew: nothing was done
+--         the letter of its state; R or D when released or parked
+--
+-- A move happens only from P and only under the payment key that the verdict is about: a worker that wakes up late, after
+-- the hold was paid a second time, changes nothing.
+--
+-- Flags: allow-oom
+
+-- include: clock
+
+local pending, dead, deadlines = KEYS[1], KEYS[2], KEYS[3]
+local ttl_s, events = ARGV[1], tonumber(ARGV[2])
+local count = #ARGV - 2
+
+local sales = {}
+for e = 1, events do
+  sales[e] = { key = KEYS[2 + 2 * e], owners_key = KEYS[3 + 2 * e], counters = {}, owners = {} }
+end
+local record_keys = {}
+for b = 1, count do
+  record_keys[b] = KEYS[2 + 2 * events + 2 * b]
+end
+local records = redis.call("MGET", unpack(record_keys))
+
+-- Looked at only so that a key of a wrong type is noticed before anything is written: stock moved by half of a script
+-- would be moved again by the next.
+redis.call("ZCARD", pending)
+redis.call("ZCARD", dead)
+redis.call("ZCARD", deadlines)
+for e = 1, events do
+  redis.call("HLEN", sales[e].key)
+  redis.call("HLEN", sales[e].owners_key)
+end
+
+local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}, {}, {}, {}
+local function add(counts, name, delta)
+  counts[name] = (counts[name] or 0) + delta
+end
+for b = 1, count do
+  local event, verdict, payment_key, delay_ms, payload = string.match(ARGV[2 + b], "^(%d+)|(%u)|(%x*)|(%d+)|(.*)$")
+  local id = string.sub(record_keys[b], -36)
+  local state, place, deadline, key, middle, owner, items, tries, body, old_payload = string.match(records[b] or "",
+    "^(%u)|(%d+|%d+)|(%d+)|(%x*)|(%x+|%x+|[^|]*|(%x+)|([^|]+)|([^|\n]*))\n([^\n]*)\n(.*)$")
+  if verdict == "D" and (not state or (state == "P" and key == payment_key)) then
+    outcomes[b] = "D"
+    leave[#leave + 1] = id
+    parked[#parked + 1], parked[#parked + 2] = now, id
+  elseif not state then
+    outcomes[b] = "gone"
+  elseif state ~= "P" or key ~= payment_key then
+    outcomes[b] = "stale"
+    if state ~= "P" then
+      leave[#leave + 1] = id
+    end
+  elseif verdict == "R" then
+    outcomes[b] = "R"
+    if payload ~= "" then
+      undecided[#undecided + 1] = record_keys[b]
+      undecided[#undecided + 1] = string.sub(records[b], 1, #records[b] - #old_payload) .. payload
+    end
+    released[#released + 1], released[#released + 2] = string.format("%d", now_ms + delay_ms), id
+  else
+    local sale = sales[tonumber(event)]
+    if verdict == "H" and string.find(tries, "x") then
+      verdict = "X"
+    elseif verdict == "H" and tonumber(deadline) <= now_ms then
+      verdict = "E"
+    end
+    outcomes[b] = verdict == "B" and "X" or verdict
+    leave[#leave + 1] = id
+    if verdict == "H" then
+      held[#held + 1], held[#held + 2] = deadline, id
+      final[#final + 1] = { record_keys[b], "H|" .. place .. "|" .. deadline .. "|" .. key .. "|" .. middle .. "\n" .. body .. "\n" .. payload }
+    else
+      local sold, tickets = verdict == "C" or verdict == "B", 0
+      verdict = verdict == "B" and "X" or verdict
+      for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
+        add(sale.counters, "h:" .. tier, -quantity)
+        add(sale.counters, (sold and "c:" or "a:") .. tier, quantity)
+        tickets = tickets + quantity
+      end
+      if not sold then
+        add(sale.owners, owner, -tickets)
+      end
+      final[#final + 1] = { record_keys[b],
+        verdict .. "|" .. place .. "|" .. deadline .. "|" .. key .. "|" .. middle .. "\n" .. body .. "\n" .. payload,
+        KEYS[3 + 2 * events + 2 * b] }
+    end
+  end
+end
+
+for e = 1, events do
+  for field, delta in pairs(sales[e].counters) do
+    redis.call("HINCRBY", sales[e].key, field, string.format("%d", delta))
+  end
+  for owner, delta in pairs(sales[e].owners) do
+    if redis.call("HINCRBY", sales[e].owners_key, owner, string.format("%d", delta)) <= 0 then
+      redis.call("HDEL", sales[e].owners_key, owner)
+    end
+  end
+end
+for _, change in ipairs(final) do
+  if change[3] then
+    redis.call("SET", change[1], change[2], "EX", ttl_s)
+    redis.call("EXPIRE", change[3], ttl_s)
+  else
+    redis.call("SET", change[1], change[2])
+  end
+end
+if #undecided > 0 then
+  redis.call("MSET", unpack(undecided))
+end
+if #held > 0 then
+  redis.call("ZADD", deadlines, unpack(held))
+end
+if #released > 0 then
+  redis.call("ZADD", pending, "XX", unpack(released))
+end
+if #leave > 0 then
+  redis.call("ZREM", pending, unpack(leave))
+  if redis.call("EXISTS", dead) == 1 then
+    redis.call("ZREM", dead, unpack(leave))
+  end
+end
+if #parked > 0 then
+  redis.call("ZADD", dead, unpack(parked))
+end
+return outcomes
