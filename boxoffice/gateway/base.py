@@ -1,0 +1,270 @@
+"""What we ask of a payment gateway, and what it may answer.
+
+Money moves in the order authorise, commit, capture. Every call is idempotent by key: asking again is always safe and
+tells what happened the first time. A call never raises because of the gateway: a timeout, a lost connection or a server
+error is `Unknown`, to be asked again or looked up, never guessed.
+
+Operation keys are derived from the payment key (`:auth`, `:cap`, `:void`); a refund brings its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+from boxoffice.errors import BadRequest
+
+__all__ = [
+    "AlreadyCaptured",
+    "Authorization",
+    "AuthorizeRequest",
+    "Authorized",
+    "Capture",
+    "CaptureRequest",
+    "Declined",
+    "Done",
+    "EventKind",
+    "Found",
+    "GatewayEvent",
+    "Lookup",
+    "NotFound",
+    "PaymentGateway",
+    "PaymentStatus",
+    "Record",
+    "Refund",
+    "Refused",
+    "RequiresAction",
+    "Token",
+    "Unknown",
+    "Void",
+    "WebhookRefused",
+    "in_parallel",
+    "within",
+]
+
+PaymentStatus: TypeAlias = Literal["requires_action", "authorized", "captured", "declined", "voided", "processing"]
+"""How a gateway sees a payment. `processing`: it exists and has no outcome yet."""
+
+EventKind: TypeAlias = Literal[
+    "authorized", "requires_action", "captured", "declined", "voided", "refunded", "refund_failed", "other"
+]
+
+
+class Token(Struct, frozen=True):
+    """What stands for a card from here on, and the four digits a customer knows it by."""
+
+    token: str
+    last4: str | None
+
+
+class AuthorizeRequest(Struct, frozen=True, gc=False):
+    """Set money aside for a booking."""
+
+    payment_key: str
+    booking_id: str
+    amount_cents: int
+    currency: str
+    """ISO 4217, upper case."""
+    method: str
+    token: str
+
+
+class CaptureRequest(Struct, frozen=True, gc=False):
+    """Take money that was set aside."""
+
+    payment_key: str
+    reference: str
+    amount_cents: int
+
+
+class Authorized(Struct, frozen=True, tag=True, gc=False):
+    """The money is set aside. The amount is the gateway's: compare it with the booking's before capturing."""
+
+    reference: str
+    amount_cents: int
+    currency: str
+
+
+class Declined(Struct, frozen=True, tag=True, gc=False):
+    """No money, and this payment key will never bring any."""
+
+    code: str
+    reference: str | None = None
+
+
+class RequiresAction(Struct, frozen=True, tag=True, gc=False):
+    """The customer has to go to `url` first (3-D Secure)."""
+
+    url: str
+    reference: str
+
+
+class Unknown(Struct, frozen=True, tag=True, gc=False):
+    """Nobody can say whether it happened. `reason` is for people."""
+
+    reason: str
+
+
+class Done(Struct, frozen=True, tag=True, gc=False):
+    """It happened, now or when it was asked before."""
+
+    reference: str
+
+
+class Refused(Struct, frozen=True, tag=True, gc=False):
+    """It did not happen and never will: asking again is useless."""
+
+    code: str
+
+
+class AlreadyCaptured(Struct, frozen=True, tag=True, gc=False):
+    """Too late to void: the money was taken. Only a refund gives it back."""
+
+    captured_cents: int
+
+
+class NotFound(Struct, frozen=True, tag=True, gc=False):
+    """The gateway knows no such payment now. A request still on its way may yet arrive."""
+
+
+class Found(Struct, frozen=True, tag=True, gc=False):
+    """A payment as the gateway knows it."""
+
+    status: PaymentStatus
+    reference: str
+    amount_cents: int
+    currency: str
+    captured_cents: int = 0
+    refunded_cents: int = 0
+    failure_code: str | None = None
+    next_action: str | None = None
+
+
+class Record(Struct, frozen=True, tag=True, gc=False):
+    """One payment in the gateway's own books, for audits."""
+
+    payment_key: str
+    booking_id: str | None
+    made_ms: int
+    payment: Found
+
+
+class GatewayEvent(Struct, frozen=True):
+    """What a webhook says happened. It may come twice, late or out of order: look up before acting on it."""
+
+    id: str
+    kind: EventKind
+    payment_key: str | None
+    reference: str | None
+
+
+Authorization: TypeAlias = Authorized | Declined | RequiresAction | Unknown
+Capture: TypeAlias = Done | Refused | Unknown
+Void: TypeAlias = Done | AlreadyCaptured | NotFound | Refused | Unknown
+Refund: TypeAlias = Done | Refused | Unknown
+Lookup: TypeAlias = Found | NotFound | Unknown
+
+
+class WebhookRefused(BadRequest):
+    """The webhook is not signed by the gateway, or its signature is too old."""
+
+
+class PaymentGateway(Protocol):
+    """Whoever authorises, captures, voids and refunds."""
+
+    @property
+    def name(self) -> str:
+        """Stands in payment rows and in the path of webhooks."""
+
+    @property
+    def accepts_cards(self) -> bool:
+        """Whether `tokenize` takes card numbers. False for everything that meets real cards."""
+
+    @property
+    def captures_apart(self) -> bool:
+        """Whether authorising and capturing are two steps. A gateway without this is refused at start."""
+
+    def tokenize(self, card_number: str, card_name: str) -> Token:
+        """The token for a test card. Nothing else of the number is kept.
+
+        Raises `CardDataRefused` where card numbers may not go, `Malformed` for what is no card number.
+        """
+
+    def check_token(self, token: str) -> Token:
+        """The token, when it can be one of this gateway's. Asks nobody.
+
+        Raises `Malformed` otherwise.
+        """
+
+    async def authorize(self, request: AuthorizeRequest) -> Authorization:
+        """Set money aside. The same payment key answers as it did before, whatever else the request says."""
+
+    async def authorize_batch(
+        self, requests: Sequence[AuthorizeRequest]
+    ) -> list[Authorization | asyncio.Future[Authorization]]:
+        """Set money aside for many, in their order.
+
+        What is known at once is an outcome; what is slow is a future (a running task, mostly), which never raises: wait
+        for it until the cut-off (`asyncio.wait`), then let it go on by itself.
+        """
+
+    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+        """Take money that was set aside, all or part of it, once."""
+
+    async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
+        """Take money for many, in their order."""
+
+    async def void(self, payment_key: str, reference: str | None) -> Void:
+        """Let money go that was set aside. Done also when a decline left nothing to let go."""
+
+    async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
+        """Give captured money back, all or part of it, once for each refund key."""
+
+    async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
+        """What became of a payment. `since_ms`: when we first asked for it; without reference, narrows the search.
+
+        Where the outcome of `authorize` is unknown, ask that again first: the same request with the same key is the
+        best look-up there is.
+        """
+
+    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+        """The event in a webhook whose raw body was signed by the gateway not long ago. Header names in lower case.
+
+        Raises `WebhookRefused`.
+        """
+
+    def records(self) -> AsyncIterator[Record]:
+        """Every payment the gateway knows. Raises what it meets: half an audit is none."""
+
+    async def close(self) -> None:
+        """Let go of files and connections. Calls still under way end as `Unknown`."""
+
+
+_R = TypeVar("_R")
+_A = TypeVar("_A")
+
+
+async def within(seconds: float, call: Awaitable[_A]) -> _A | Unknown:
+    """The call's outcome, or `Unknown` when the gateway takes longer or cannot be reached."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError:
+        return Unknown("timeout")
+    except OSError as error:
+        return Unknown(f"unreachable: {type(error).__name__}")
+
+
+def in_parallel(
+    call: Callable[[_R], Coroutine[Any, Any, _A]], requests: Iterable[_R], limit: asyncio.Semaphore
+) -> list[asyncio.Task[_A]]:
+    """Batches for a gateway that has none: one running task a request, so many at a time."""
+
+    async def one(request: _R) -> _A:
+        async with limit:
+            return await call(request)
+
+    return [asyncio.create_task(one(request)) for request in requests]

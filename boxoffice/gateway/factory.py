@@ -1,0 +1,65 @@
+"""Opens the gateway that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from boxoffice.errors import CannotRun
+from boxoffice.settings import Settings
+
+from .base import PaymentGateway
+from .ledger import Ledger
+from .simulator import Simulator
+
+__all__ = ["open_gateway", "open_simulator"]
+
+_GATEWAY_URL: Final = "http://127.0.0.1:8090"
+"""Where `boxoffice gateway` listens unless told otherwise."""
+
+
+def open_gateway(settings: Settings) -> PaymentGateway:
+    """The configured gateway; the caller closes it. Asks nobody yet.
+
+    Raises `CannotRun` for a gateway that cannot authorise and capture apart: money would move before a booking is.
+    """
+    gateway = _open(settings)
+    if not gateway.captures_apart:
+        raise CannotRun(f"The gateway {gateway.name} cannot authorise and capture apart.")
+    return gateway
+
+
+def open_simulator(
+    settings: Settings, *, actions: str | None = None, changed: Callable[[list[str]], None] | None = None
+) -> Simulator:
+    """The simulated gateway on the data directory's ledger, which a `boxoffice gateway` may share.
+
+    `actions` is where customers go for 3-D Secure, by default under `gateway.url`, or where a `boxoffice gateway` of this
+    machine listens.
+    """
+    gateway = settings.gateway
+    return Simulator(
+        Ledger(settings.data_dir / "gateway.ledger"),
+        actions=f"{(gateway.url or _GATEWAY_URL).rstrip('/')}/actions" if actions is None else actions,
+        late_s=gateway.cutoff_s * 1.5,
+        hang_s=gateway.timeout_s,
+        patience_s=gateway.timeout_s,
+        webhook_secret=gateway.webhook_secret,
+        webhook_age_s=gateway.webhook_age_s,
+        changed=changed,
+    )
+
+
+def _open(settings: Settings) -> PaymentGateway:
+    """Imports what it opens, and no more: Stripe's package takes a quarter of a second."""
+    match settings.gateway.kind:
+        case "simulator":
+            return open_simulator(settings)
+        case "http":
+            from .http import HttpGateway
+
+            return HttpGateway(settings.gateway)
+        case "stripe":
+            from .stripe import StripeGateway
+
+            return StripeGateway(settings.gateway, settings.gateway.return_url)

@@ -1,0 +1,134 @@
+"""The simulated gateway in another process (`boxoffice gateway`), asked over HTTP. See `server.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TypeVar
+
+import httpx2
+import msgspec
+
+from boxoffice.settings import GatewaySettings
+
+from . import cards, webhooks
+from .base import (
+    Authorization,
+    AuthorizeRequest,
+    Capture,
+    CaptureRequest,
+    GatewayEvent,
+    Lookup,
+    Record,
+    Refund,
+    Token,
+    Unknown,
+    Void,
+    in_parallel,
+    within,
+)
+
+__all__ = ["HttpGateway"]
+
+_T = TypeVar("_T")
+
+_authorization: msgspec.json.Decoder[Authorization] = msgspec.json.Decoder(Authorization)
+_capture: msgspec.json.Decoder[Capture] = msgspec.json.Decoder(Capture)
+_void: msgspec.json.Decoder[Void] = msgspec.json.Decoder(Void)
+_refund: msgspec.json.Decoder[Refund] = msgspec.json.Decoder(Refund)
+_lookup: msgspec.json.Decoder[Lookup] = msgspec.json.Decoder(Lookup)
+_record = msgspec.json.Decoder(Record)
+_encode = msgspec.json.Encoder().encode
+
+
+class HttpGateway:
+    """A `PaymentGateway` behind an address."""
+
+    name = "http"
+    accepts_cards = True
+    captures_apart = True
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._limit = asyncio.Semaphore(settings.concurrency)
+        self._client = httpx2.AsyncClient(
+            base_url=settings.url,
+            timeout=settings.timeout_s,
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency),
+        )
+
+    def tokenize(self, card_number: str, card_name: str) -> Token:
+        """The token for a test card."""
+        return cards.tokenize(card_number)
+
+    def check_token(self, token: str) -> Token:
+        """The token, when a test card behaves so."""
+        return cards.check_token(token)
+
+    async def authorize(self, request: AuthorizeRequest) -> Authorization:
+        """Set money aside."""
+        return await self._ask("POST", "/v1/payments", _authorization, _encode(request))
+
+    async def authorize_batch(
+        self, requests: Sequence[AuthorizeRequest]
+    ) -> list[Authorization | asyncio.Future[Authorization]]:
+        """Set money aside for many, each in a task."""
+        return [*in_parallel(self.authorize, requests, self._limit)]
+
+    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+        """Take money that was set aside."""
+        body = _encode({"amount_cents": amount_cents})
+        return await self._ask("POST", f"/v1/payments/{payment_key}/capture", _capture, body)
+
+    async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
+        """Take money for many."""
+
+        async def one(request: CaptureRequest) -> Capture:
+            return await self.capture(request.payment_key, request.reference, request.amount_cents)
+
+        return await asyncio.gather(*in_parallel(one, requests, self._limit))
+
+    async def void(self, payment_key: str, reference: str | None) -> Void:
+        """Let money go that was set aside."""
+        return await self._ask("POST", f"/v1/payments/{payment_key}/void", _void)
+
+    async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
+        """Give captured money back."""
+        body = _encode({"refund_key": refund_key, "amount_cents": amount_cents})
+        return await self._ask("POST", f"/v1/payments/{payment_key}/refunds", _refund, body)
+
+    async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
+        """What became of a payment."""
+        return await self._ask("GET", f"/v1/payments/{payment_key}", _lookup)
+
+    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+        """The event in a webhook that the other process signed."""
+        return webhooks.verify(self._settings.webhook_secret, self._settings.webhook_age_s, headers, body, now_s)
+
+    async def records(self) -> AsyncIterator[Record]:
+        """Every payment, oldest first."""
+        async with self._client.stream("GET", "/v1/records", timeout=None) as response:
+            response.raise_for_status()
+            async for line in response.aiter_lines():
+                yield _record.decode(line)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+    async def _ask(self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes = b"") -> _T | Unknown:
+        exchange = self._exchange(method, path, answer, body)
+        return await within(self._settings.timeout_s, exchange)
+
+    async def _exchange(self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes) -> _T | Unknown:
+        try:
+            response = await self._client.request(method, path, content=body)
+            if response.status_code not in (200, 404):
+                return Unknown(f"status {response.status_code}")
+            return answer.decode(response.content)
+        except httpx2.TimeoutException:
+            return Unknown("timeout")
+        except (httpx2.HTTPError, msgspec.DecodeError) as error:
+            return Unknown(f"unreachable: {type(error).__name__}")
+        except RuntimeError:
+            return Unknown("closed")

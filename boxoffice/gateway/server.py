@@ -1,0 +1,167 @@
+"""The simulated gateway as a process of its own (`boxoffice gateway`), for integrators and for the worst cases.
+
+`http.py` is its client. Outcomes travel as JSON with a `type`; `Unknown` is what it looks like in real life: an answer
+of 5xx, or none in time. It shares the ledger of its data directory with simulators inside other processes, so its 3-D
+Secure pages also serve payments that were begun there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import msgspec
+import uvicorn
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from boxoffice.errors import Malformed
+from boxoffice.settings import Settings
+
+from . import action_page, cards
+from .base import AuthorizeRequest, Found, NotFound, Unknown
+from .deliveries import Deliveries
+from .factory import open_simulator
+from .simulator import Simulator
+
+__all__ = ["Amount", "RefundBody", "create_app", "serve"]
+
+_WORDS: Final = re.compile(r"[A-Za-z0-9_.-]{1,128} [A-Z]{3}")
+
+_encode = msgspec.json.Encoder().encode
+_T = TypeVar("_T")
+
+
+class Amount(Struct):
+    """How much to capture."""
+
+    amount_cents: int
+
+
+class RefundBody(Struct):
+    """How much to give back."""
+
+    refund_key: str
+    amount_cents: int
+
+
+def serve(settings: Settings, host: str, port: int, webhook_url: str = "") -> None:
+    """Run until SIGINT or SIGTERM. Signed webhooks go to `webhook_url`, if any."""
+    app = create_app(settings, f"http://{host}:{port}", webhook_url)
+    uvicorn.run(app, host=host, port=port, access_log=False, log_level=settings.log_level)
+
+
+def create_app(settings: Settings, base_url: str, webhook_url: str = "") -> Starlette:
+    """The application. `base_url` is where customers reach it."""
+    return _Server(settings, base_url, webhook_url).app()
+
+
+class _Server:
+    def __init__(self, settings: Settings, base_url: str, webhook_url: str) -> None:
+        self._settings = settings
+        self._base_url = base_url
+        self._webhook_url = webhook_url
+        self._simulator: Simulator
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/payments", self.authorize, methods=["POST"]),
+                Route("/v1/payments/{key}", self.lookup),
+                Route("/v1/payments/{key}/capture", self.capture, methods=["POST"]),
+                Route("/v1/payments/{key}/void", self.void, methods=["POST"]),
+                Route("/v1/payments/{key}/refunds", self.refund, methods=["POST"]),
+                Route("/v1/records", self.records),
+                Route("/actions/{key}", self.action),
+                Route("/actions/{key}", self.act, methods=["POST"]),
+                Route("/healthz", self.healthz),
+            ],
+            exception_handlers={msgspec.DecodeError: _malformed, ValueError: _malformed, Malformed: _malformed},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        gateway = self._settings.gateway
+        deliveries = Deliveries(self._webhook_url, gateway.webhook_secret, 3 * gateway.cutoff_s)
+        changed = deliveries.changed if self._webhook_url else None
+        self._simulator = open_simulator(self._settings, actions=f"{self._base_url}/actions", changed=changed)
+        yield
+        await deliveries.close()
+        await self._simulator.close()
+
+    async def authorize(self, request: Request) -> Response:
+        """POST an AuthorizeRequest."""
+        body = await _body(request, AuthorizeRequest)
+        cards.check_token(body.token)
+        if not _WORDS.fullmatch(f"{body.booking_id} {body.currency}"):
+            raise ValueError("would break a line of the ledger")
+        return _answer(await self._simulator.authorize(body))
+
+    async def capture(self, request: Request) -> Response:
+        """POST an Amount."""
+        key = request.path_params["key"]
+        return _answer(await self._simulator.capture(key, "", (await _body(request, Amount)).amount_cents))
+
+    async def void(self, request: Request) -> Response:
+        """POST nothing."""
+        return _answer(await self._simulator.void(request.path_params["key"], None))
+
+    async def refund(self, request: Request) -> Response:
+        """POST a RefundBody."""
+        body = await _body(request, RefundBody)
+        key = request.path_params["key"]
+        return _answer(await self._simulator.refund(body.refund_key, key, "", body.amount_cents))
+
+    async def lookup(self, request: Request) -> Response:
+        """One payment."""
+        return _answer(await self._simulator.lookup(request.path_params["key"], None))
+
+    async def records(self, request: Request) -> Response:
+        """Every payment, one JSON a line."""
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for record in self._simulator.records():
+                yield _encode(record) + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def action(self, request: Request) -> Response:
+        """Where a customer is sent for 3-D Secure."""
+        payment = await self._simulator.lookup(request.path_params["key"], None)
+        if not isinstance(payment, Found):
+            return HTMLResponse(action_page.UNKNOWN, 404)
+        return HTMLResponse(action_page.render(payment))
+
+    async def act(self, request: Request) -> Response:
+        """The customer has pressed the button."""
+        payment = await self._simulator.complete_action(request.path_params["key"])
+        if not isinstance(payment, Found):
+            return HTMLResponse(action_page.UNKNOWN, 404)
+        return HTMLResponse(action_page.render(payment))
+
+    async def healthz(self, request: Request) -> Response:
+        """Alive."""
+        return Response("ok\n", media_type="text/plain")
+
+
+def _answer(outcome: Struct) -> Response:
+    status = 200
+    if isinstance(outcome, NotFound):
+        status = 404
+    if isinstance(outcome, Unknown):
+        status = 504 if outcome.reason == "timeout" else 500
+    return Response(_encode(outcome), status, media_type="application/json")
+
+
+async def _body(request: Request, kind: type[_T]) -> _T:
+    return msgspec.json.decode(await request.body(), type=kind)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    return Response("The request is malformed.\n", 400, media_type="text/plain")

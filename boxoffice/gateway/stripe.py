@@ -1,0 +1,276 @@
+"""Stripe: PaymentIntents captured by hand, confirmed at creation with a payment method that a shop front collected.
+
+The payment key is in each PaymentIntent's metadata and, as `<payment key>:auth`, its idempotency key. Stripe repeats
+the first answer to a key for at least 24 hours, also when it was an error, and however the payment went on since
+(docs.stripe.com/api/idempotent_requests): so a repeated answer is never believed, the payment is read instead. Search
+lags behind by a minute and more (docs.stripe.com/search#data-freshness), so a list is asked before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import stripe
+from stripe import PaymentIntent
+
+from boxoffice.errors import CardDataRefused, Malformed
+from boxoffice.settings import GatewaySettings
+
+from . import stripe_answers as answers
+from .base import (
+    Authorization,
+    AuthorizeRequest,
+    Capture,
+    CaptureRequest,
+    Declined,
+    Done,
+    GatewayEvent,
+    Lookup,
+    NotFound,
+    Record,
+    Refund,
+    Refused,
+    Token,
+    Unknown,
+    Void,
+    in_parallel,
+    within,
+)
+from .stripe_http import Transport
+
+__all__ = ["StripeGateway"]
+
+_T = TypeVar("_T")
+
+_PAYMENT_METHOD: Final = re.compile(r"pm_[A-Za-z0-9_]{1,200}")
+_DIGITS: Final = re.compile(r"[0-9]{13,}")
+
+_PAGE: Final = 100
+"""PaymentIntents on one page of a list, the most that Stripe allows."""
+
+_LISTED_MAX: Final = 1_000
+"""PaymentIntents looked through for one payment key, newest first, before the search is asked: ten requests."""
+
+_WINDOW_S: Final = 3_600
+"""How long after we first asked a PaymentIntent may have been made."""
+
+_REFUSALS: Final = (stripe.CardError, stripe.InvalidRequestError, stripe.IdempotencyError)
+"""Answers that say no. Others (a rate limit, a wrong API key, a server error) say nothing about the payment."""
+
+
+class StripeGateway:
+    """A `PaymentGateway` on Stripe, or on whoever speaks its API at `gateway.url`.
+
+    `return_url` is where customers come back to after 3-D Secure.
+    """
+
+    name = "stripe"
+    accepts_cards = False
+    captures_apart = True
+
+    def __init__(self, settings: GatewaySettings, return_url: str) -> None:
+        self._settings = settings
+        self._return_url = return_url
+        self._limit = asyncio.Semaphore(settings.concurrency)
+        self._transport = Transport(settings.timeout_s, settings.concurrency)
+        self._stripe = stripe.StripeClient(
+            settings.api_key,
+            http_client=self._transport,
+            base_addresses={"api": settings.url.rstrip("/")} if settings.url else {},
+            max_network_retries=0,
+        ).v1
+
+    def tokenize(self, card_number: str, card_name: str) -> Token:
+        """Never: card numbers go from the customer's browser to Stripe."""
+        raise CardDataRefused(pointer="/payment/card_number")
+
+    def check_token(self, token: str) -> Token:
+        """The token, when it is the id of a payment method."""
+        if _DIGITS.search(token) and _PAYMENT_METHOD.fullmatch(token):
+            raise CardDataRefused(pointer="/payment/token")
+        if not _PAYMENT_METHOD.fullmatch(token):
+            raise Malformed(
+                "The id of a Stripe payment method begins with pm_.", pointer="/payment/token", code="token"
+            )
+        return Token(token, None)
+
+    async def authorize(self, request: AuthorizeRequest) -> Authorization:
+        """Create and confirm a PaymentIntent, or see what became of it."""
+        return await self._ask(lambda: self._authorize(request))
+
+    async def authorize_batch(
+        self, requests: Sequence[AuthorizeRequest]
+    ) -> list[Authorization | asyncio.Future[Authorization]]:
+        """One task for each: Stripe has no batches."""
+        return [*in_parallel(self.authorize, requests, self._limit)]
+
+    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+        """Capture a PaymentIntent."""
+        return await self._ask(lambda: self._capture(payment_key, reference, amount_cents))
+
+    async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
+        """Capture many, some at a time."""
+
+        async def one(request: CaptureRequest) -> Capture:
+            return await self.capture(request.payment_key, request.reference, request.amount_cents)
+
+        return await asyncio.gather(*in_parallel(one, requests, self._limit))
+
+    async def void(self, payment_key: str, reference: str | None) -> Void:
+        """Cancel a PaymentIntent."""
+        return await self._ask(lambda: self._void(payment_key, reference))
+
+    async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
+        """Refund a PaymentIntent, all or part of it."""
+        return await self._ask(lambda: self._refund(refund_key, payment_key, reference, amount_cents))
+
+    async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
+        """Read a PaymentIntent, found by its id, by listing, and last by searching."""
+        return await self._ask(lambda: self._lookup(payment_key, reference, since_ms))
+
+    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+        """The event in one of Stripe's webhooks."""
+        settings = self._settings
+        return answers.event_of(settings.webhook_secret, settings.webhook_age_s, headers, body, now_s)
+
+    async def records(self) -> AsyncIterator[Record]:
+        """Every PaymentIntent that carries a payment key, newest first; the account may have others."""
+        intents = await self._stripe.payment_intents.list_async({"limit": _PAGE, "expand": ["data.latest_charge"]})
+        async for intent in intents.auto_paging_iter():
+            if payment_key := answers.noted(intent, "payment_key"):
+                booking_id = answers.noted(intent, "booking_id")
+                yield Record(payment_key, booking_id, intent.created * 1_000, answers.found_of(intent))
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._transport.close_async()
+
+    async def _ask(self, call: Callable[[], Awaitable[_T]]) -> _T | Unknown:
+        async def told() -> _T | Unknown:
+            try:
+                return await call()
+            except stripe.StripeError as error:
+                return answers.unknown_of(error)
+
+        return await within(self._settings.timeout_s, told())
+
+    async def _authorize(self, request: AuthorizeRequest) -> Authorization:
+        metadata = {"payment_key": request.payment_key, "booking_id": request.booking_id}
+        try:
+            intent = await self._stripe.payment_intents.create_async(
+                {
+                    "amount": request.amount_cents,
+                    "currency": request.currency.lower(),
+                    "payment_method": request.token,
+                    "allowed_payment_method_types": ["card"],
+                    "capture_method": "manual",
+                    "confirm": True,
+                    "return_url": self._return_url,
+                    "metadata": metadata,
+                },
+                {"idempotency_key": f"{request.payment_key}:auth"},
+            )
+        except stripe.CardError as error:
+            return answers.declined_of(error)
+        except stripe.StripeError as error:
+            return await self._authorized_before(request, error)
+        if _is_replay(intent):
+            intent = await self._read(intent.id)
+        return answers.authorization_of(intent)
+
+    async def _authorized_before(self, request: AuthorizeRequest, error: stripe.StripeError) -> Authorization:
+        """The same key came with another request, or Stripe repeats an error: what is there, if anything?"""
+        if isinstance(error, stripe.IdempotencyError) or answers.replayed(error.headers):
+            intent = await self._find(request.payment_key, None)
+            return answers.authorization_of(intent) if intent else answers.unknown_of(error)
+        if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400:
+            return Declined(answers.code_of(error))
+        return answers.unknown_of(error)
+
+    async def _capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+        try:
+            intent = await self._stripe.payment_intents.capture_async(
+                reference, {"amount_to_capture": amount_cents}, {"idempotency_key": f"{payment_key}:cap"}
+            )
+        except _REFUSALS as error:
+            intent = await self._read(reference)
+            if intent.status != "succeeded":
+                return Refused(answers.code_of(error))
+        if intent.status != "succeeded":
+            return Unknown(intent.status)
+        return Done(intent.id) if intent.amount_received == amount_cents else Refused("already_captured")
+
+    async def _void(self, payment_key: str, reference: str | None) -> Void:
+        if reference is None:
+            intent = await self._find(payment_key, None)
+            if intent is None:
+                return NotFound()
+            reference = intent.id
+        try:
+            options: stripe.RequestOptions = {"idempotency_key": f"{payment_key}:void"}
+            return answers.voided_of(await self._stripe.payment_intents.cancel_async(reference, {}, options))
+        except stripe.InvalidRequestError as error:
+            if error.code == "resource_missing":
+                return NotFound()
+            return answers.voided_of(await self._read(reference))
+
+    async def _refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
+        # Stripe forgets idempotency keys after a day, and would then give the money back again.
+        known = await self._stripe.refunds.list_async({"payment_intent": reference, "limit": _PAGE})
+        async for refund in known.auto_paging_iter():
+            if answers.noted(refund, "refund_key") == refund_key:
+                return _refunded(refund) if refund.amount == amount_cents else Refused("already_refunded")
+        try:
+            return _refunded(
+                await self._stripe.refunds.create_async(
+                    {
+                        "payment_intent": reference,
+                        "amount": amount_cents,
+                        "metadata": {"payment_key": payment_key, "refund_key": refund_key},
+                    },
+                    {"idempotency_key": refund_key},
+                )
+            )
+        except _REFUSALS as error:
+            if error.code == "resource_missing":
+                raise
+            return Refused(answers.code_of(error))
+
+    async def _lookup(self, payment_key: str, reference: str | None, since_ms: int | None) -> Lookup:
+        if reference:
+            return answers.found_of(await self._read(reference))
+        intent = await self._find(payment_key, since_ms)
+        return answers.found_of(intent) if intent else NotFound()
+
+    async def _read(self, reference: str) -> PaymentIntent:
+        return await self._stripe.payment_intents.retrieve_async(reference, {"expand": ["latest_charge"]})
+
+    async def _find(self, payment_key: str, since_ms: int | None) -> PaymentIntent | None:
+        params: stripe.params.PaymentIntentListParams = {"limit": _PAGE, "expand": ["data.latest_charge"]}
+        if since_ms is not None:
+            params["created"] = {"gte": since_ms // 1_000 - 60, "lte": since_ms // 1_000 + _WINDOW_S}
+        looked_at = 0
+        listed = await self._stripe.payment_intents.list_async(params)
+        async for intent in listed.auto_paging_iter():
+            if answers.noted(intent, "payment_key") == payment_key:
+                return intent
+            looked_at += 1
+            if looked_at == _LISTED_MAX and since_ms is None:
+                break
+        searched = await self._stripe.payment_intents.search_async(
+            {"query": f'metadata["payment_key"]:"{payment_key}"', "expand": ["data.latest_charge"]}
+        )
+        return searched.data[0] if searched.data else None
+
+
+def _refunded(refund: stripe.Refund) -> Refund:
+    if refund.status in ("failed", "canceled"):
+        return Refused(refund.failure_reason or "refund_failed")
+    return Done(refund.id)
+
+
+def _is_replay(intent: PaymentIntent) -> bool:
+    return intent.last_response is not None and answers.replayed(intent.last_response.headers)

@@ -1,0 +1,207 @@
+"""What Stripe's objects and errors mean in our words. No I/O.
+
+Sources: docs.stripe.com/payments/paymentintents/lifecycle (statuses), docs.stripe.com/error-codes and
+docs.stripe.com/declines/codes (codes), docs.stripe.com/api/events/types (webhooks), docs.stripe.com/webhooks/signature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+import stripe
+from stripe import Charge, PaymentIntent, WebhookSignature
+
+from .base import (
+    AlreadyCaptured,
+    Authorization,
+    Authorized,
+    Declined,
+    Done,
+    EventKind,
+    Found,
+    GatewayEvent,
+    PaymentStatus,
+    RequiresAction,
+    Unknown,
+    Void,
+    WebhookRefused,
+)
+
+__all__ = [
+    "authorization_of",
+    "code_of",
+    "declined_of",
+    "event_of",
+    "found_of",
+    "noted",
+    "replayed",
+    "unknown_of",
+    "voided_of",
+]
+
+_STATUS: Final[dict[str, PaymentStatus]] = {
+    "requires_payment_method": "declined",
+    "requires_action": "requires_action",
+    "requires_capture": "authorized",
+    "succeeded": "captured",
+    "canceled": "voided",
+    "processing": "processing",
+    "requires_confirmation": "processing",
+}
+"""`requires_payment_method` after a confirmation is a decline: nobody will confirm that payment again."""
+
+_CODES: Final = {
+    "generic_decline": "card_declined",
+    "payment_intent_authentication_failure": "authentication_failed",
+    "charge_expired_for_capture": "authorization_expired",
+}
+"""Codes that the simulator and we call otherwise."""
+
+_KINDS: Final[dict[str, EventKind]] = {
+    "payment_intent.amount_capturable_updated": "authorized",
+    "payment_intent.requires_action": "requires_action",
+    "payment_intent.succeeded": "captured",
+    "payment_intent.payment_failed": "declined",
+    "payment_intent.canceled": "voided",
+    "refund.created": "refunded",
+    "refund.updated": "refunded",
+    "refund.failed": "refund_failed",
+}
+
+_TIMESTAMP: Final = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
+
+
+def authorization_of(intent: PaymentIntent) -> Authorization:
+    """What a PaymentIntent says about its authorisation."""
+    match intent.status:
+        case "requires_capture":
+            return Authorized(intent.id, intent.amount_capturable, intent.currency.upper())
+        case "succeeded":
+            return Authorized(intent.id, intent.amount, intent.currency.upper())
+        case "requires_action":
+            return RequiresAction(_action_of(intent) or "", intent.id)
+        case "requires_payment_method" | "canceled":
+            return Declined(_failure_of(intent) or "card_declined", intent.id)
+        case _:
+            return Unknown(intent.status)
+
+
+def found_of(intent: PaymentIntent) -> Found:
+    """A PaymentIntent as look-ups and audits see it. Refunds are known when `latest_charge` was expanded."""
+    charge = intent.latest_charge
+    return Found(
+        status=_STATUS.get(intent.status, "processing"),
+        reference=intent.id,
+        amount_cents=intent.amount,
+        currency=intent.currency.upper(),
+        captured_cents=intent.amount_received,
+        refunded_cents=charge.amount_refunded if isinstance(charge, Charge) else 0,
+        failure_code=_failure_of(intent),
+        next_action=_action_of(intent),
+    )
+
+
+def voided_of(intent: PaymentIntent) -> Void:
+    """Whether a PaymentIntent's money is let go."""
+    match intent.status:
+        case "canceled":
+            return Done(intent.id)
+        case "succeeded":
+            return AlreadyCaptured(intent.amount_received)
+        case _:
+            return Unknown(intent.status)
+
+
+def noted(thing: PaymentIntent | stripe.Refund, name: str) -> str | None:
+    """What we wrote into its metadata when we made it; others wrote there too."""
+    metadata = thing.metadata
+    return str(metadata[name]) if metadata and name in metadata else None
+
+
+def declined_of(error: stripe.CardError) -> Declined:
+    """A decline, with the payment it belongs to."""
+    failed = error.error.payment_intent if error.error else None
+    return Declined(code_of(error), failed.id if failed else None)
+
+
+def code_of(error: stripe.StripeError) -> str:
+    """Why, in a word: the bank's reason where there is one."""
+    reason = error.error.decline_code if error.error else None
+    return _code(reason or error.code or "invalid_request")
+
+
+def unknown_of(error: stripe.StripeError) -> Unknown:
+    """An error that says nothing about what happened."""
+    if isinstance(error, stripe.APIConnectionError):
+        return Unknown("unreachable")
+    return Unknown(f"status {error.http_status}")
+
+
+def replayed(headers: Mapping[str, str] | None) -> bool:
+    """Whether Stripe repeated an old answer, of up to 24 hours ago (docs.stripe.com/api/idempotent_requests)."""
+    return any(name.lower() == "idempotent-replayed" for name in headers or ())
+
+
+class _Object(msgspec.Struct):
+    id: str
+    object: str
+    metadata: dict[str, str] | None = None
+    payment_intent: str | None = None
+
+
+class _Data(msgspec.Struct):
+    object: _Object
+
+
+class _Event(msgspec.Struct):
+    id: str
+    type: str
+    data: _Data
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def event_of(secret: str, age_s: int, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+    """The event in a webhook that Stripe signed.
+
+    Raises `WebhookRefused`. The package checks the signature; its age we check ourselves, by the clock handed in.
+    """
+    header = headers.get("stripe-signature", "")
+    try:
+        WebhookSignature.verify_header(body, header, secret)
+    except (stripe.SignatureVerificationError, UnicodeDecodeError) as error:
+        raise WebhookRefused("The webhook's signature does not fit.") from error
+    timestamp = _TIMESTAMP.search(header)
+    if timestamp is None or abs(now_s - int(timestamp[1])) > age_s:
+        raise WebhookRefused("The webhook's signature is too old.")
+    try:
+        event = _decode(body)
+    except msgspec.DecodeError as error:
+        raise WebhookRefused("The webhook's body is malformed.") from error
+    about = event.data.object
+    reference = about.id if about.object == "payment_intent" else about.payment_intent
+    return GatewayEvent(event.id, _KINDS.get(event.type, "other"), (about.metadata or {}).get("payment_key"), reference)
+
+
+def _code(code: str) -> str:
+    return _CODES.get(code, code)
+
+
+def _failure_of(intent: PaymentIntent) -> str | None:
+    if intent.status == "canceled":
+        return "voided"
+    error = intent.last_payment_error
+    if intent.status != "requires_payment_method" or error is None:
+        return None
+    return _code(error.decline_code or error.code or "card_declined")
+
+
+def _action_of(intent: PaymentIntent) -> str | None:
+    if intent.status != "requires_action" or intent.next_action is None:
+        return None
+    redirect = intent.next_action.redirect_to_url
+    return redirect.url if redirect else None

@@ -1,0 +1,103 @@
+"""The simulator's signed webhooks, after Standard Webhooks 1.0 (standardwebhooks.com).
+
+Headers `webhook-id`, `webhook-timestamp` (epoch seconds) and `webhook-signature`, which is `v1,` and the base64 of
+HMAC-SHA256 over `<id>.<timestamp>.<raw body>`; several, separated by spaces, while a secret is being changed. One
+liberty: the key is the secret as it is written, not what its base64 would decode to.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Final, get_args
+
+import msgspec
+
+from boxoffice.ids import digest
+
+from .base import EventKind, GatewayEvent, WebhookRefused
+from .scenario import REFERENCE, read
+
+__all__ = ["event_body", "event_of", "sign", "verify"]
+
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
+
+_KIND: Final[dict[str, EventKind]] = {
+    "R": "requires_action",
+    "A": "authorized",
+    "C": "captured",
+    "D": "declined",
+    "V": "voided",
+}
+
+
+class _Data(msgspec.Struct):
+    payment_key: str
+    reference: str
+
+
+class _Body(msgspec.Struct):
+    id: str
+    type: str
+    data: _Data
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def event_of(payment_key: str, word: str) -> GatewayEvent | None:
+    """The event of a payment's change to a state, with one id whoever makes it; None for what nobody hears of."""
+    if word[0] == "T":
+        return None
+    kind = _KIND[word[0]]
+    refunds = read(word).refunds
+    if refunds:
+        kind = "refunded" if "=" in refunds.rpartition(",")[2] else "refund_failed"
+    return GatewayEvent("evt_" + digest(payment_key, word), kind, payment_key, REFERENCE + payment_key)
+
+
+def event_body(event: GatewayEvent) -> bytes:
+    """The JSON of a webhook: thin, because by the time it arrives only a look-up tells the truth."""
+    return _encode(_Body(event.id, f"payment.{event.kind}", _Data(event.payment_key or "", event.reference or "")))
+
+
+def sign(secret: str, event_id: str, body: bytes, now_s: float) -> dict[str, str]:
+    """The headers that make a webhook believable."""
+    timestamp = str(int(now_s))
+    return {
+        "content-type": "application/json",
+        "webhook-id": event_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": _signature(secret, event_id, timestamp, body),
+    }
+
+
+def verify(secret: str, age_s: int, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+    """The event that a webhook carries.
+
+    Raises `WebhookRefused` unless it was signed with the secret, not more than `age_s` ago or ahead.
+    """
+    event_id = headers.get("webhook-id", "")
+    timestamp = headers.get("webhook-timestamp", "")
+    wanted = _signature(secret, event_id, timestamp, body).encode()
+    signatures = headers.get("webhook-signature", "").encode("utf-8", "replace").split(b" ")
+    if not any([hmac.compare_digest(wanted, signature) for signature in signatures]):
+        raise WebhookRefused("The webhook's signature does not fit.")
+    if not _SECONDS.fullmatch(timestamp) or abs(now_s - int(timestamp)) > age_s:
+        raise WebhookRefused("The webhook's signature is too old.")
+    try:
+        message = _decode(body)
+    except msgspec.DecodeError as error:
+        raise WebhookRefused("The webhook's body is malformed.") from error
+    kind = message.type.removeprefix("payment.")
+    known: EventKind = next((each for each in get_args(EventKind) if each == kind), "other")
+    return GatewayEvent(event_id, known, message.data.payment_key or None, message.data.reference or None)
+
+
+def _signature(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
+    content = f"{event_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(secret.encode(), content, hashlib.sha256)).decode()
