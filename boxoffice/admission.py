@@ -1,0 +1,405 @@
+"""Taking bookings in: one atomic script call binds stock, record, idempotency key and somebody to settle it.
+
+Concurrent bookings of a shard share a call (admit.lua takes many), so that one round trip and one fsync serve them all.
+A call runs in a task of its own: a request that goes away never cuts an admission in half. When a call errors, its
+members are sent again one by one, under the same booking ids, so only the bad one is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from boxoffice import ids, keys
+from boxoffice.catalogue import Catalogue, EventView, TierView
+from boxoffice.errors import (
+    BoxOfficeError,
+    Busy,
+    CustomerLimit,
+    GateClosed,
+    KeyReused,
+    Malformed,
+    NotFound,
+    PriceChanged,
+    SaleClosed,
+    SoldOut,
+    StoreAway,
+)
+from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
+from boxoffice.redis import AWAY
+from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
+
+__all__ = ["Admission", "Admitted", "Form", "Order"]
+
+log = structlog.get_logger()
+
+SMALL_CALL: Final = 16
+"""A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
+
+
+class Order(Protocol):
+    """What a shop asks for, already known to be well-formed."""
+
+    customer_id: str
+    reference: str | None
+    lines: tuple[tuple[str, int], ...]
+    charge: Charge | None
+    hold_s: int | None
+
+
+class Admitted(NamedTuple):
+    """A booking that is in: its record, what is left of each tier of its event, and whether it was in before."""
+
+    record: Record | None
+    """None when the key's first use is remembered but its record is not readable: PostgreSQL has it."""
+    booking_id: str
+    event: EventView
+    availability: list[int]
+    """Tickets left per tier, in the order of `event.tiers`."""
+    replayed: bool
+
+
+Answer = Callable[[Admitted | BoxOfficeError], None]
+
+
+@dataclass(slots=True)
+class Form:
+    """One booking on its way into the script."""
+
+    id: str
+    event: EventView
+    record: Record
+    hold_ms: int
+    packed: bytes
+    record_key: str
+    idempotency_key: str
+    answer: Answer
+    since: float
+
+
+class Admission:
+    """Admits bookings. One per process."""
+
+    def __init__(self, redis: Redis, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._counters = [_Counter(shard, redis, scripts, settings) for shard in range(settings.shards)]
+
+    async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
+        """Admit one booking for a client, or say why not.
+
+        Raises `NotFound` (tier), `Malformed` (tiers of two events), any `Refused`, or `Unavailable` when nobody can
+        say: then the same request with the same key may be sent again.
+        """
+        await self._know_tiers(order)
+        result = await self._ask(client, order, key_digest)
+        if isinstance(result, PriceChanged):
+            # The shop names no price: it is our map that was late. Read it anew and ask once more.
+            await self._catalogue.refresh()
+            result = await self._ask(client, order, key_digest)
+        if isinstance(result, BoxOfficeError):
+            raise result
+        return result
+
+    def ready_for(self, order: Order) -> bool:
+        """Whether `submit` may be called without waiting: the map has the tiers and is fresh."""
+        return all(self._catalogue.find_tier(tier_id) is not None for tier_id, _ in order.lines)
+
+    async def _know_tiers(self, order: Order) -> None:
+        for tier_id, _ in order.lines:
+            if self._catalogue.find_tier(tier_id) is None:
+                await self._catalogue.event_of_tier(tier_id)
+
+    async def _ask(self, client: str, order: Order, key_digest: str) -> Admitted | BoxOfficeError:
+        future: asyncio.Future[Admitted | BoxOfficeError] = asyncio.get_running_loop().create_future()
+
+        def answer(result: Admitted | BoxOfficeError) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self.submit(client, order, key_digest, answer)
+        return await future
+
+    def submit(self, client: str, order: Order, key_digest: str, answer: Answer) -> None:
+        """Put a booking into the next call. `answer` is called once, from the loop.
+
+        Its tiers must be in the catalogue's map. Raises `Malformed` or `NotFound` at once.
+        """
+        form = self._form(client, order, key_digest, answer)
+        if form.event.shard >= len(self._counters):
+            raise GateClosed("This process does not serve the event's shard.")
+        self._counters[form.event.shard].put(form)
+
+    async def close(self) -> None:
+        """Let every call in flight end."""
+        for counter in self._counters:
+            await counter.drained()
+
+    def _form(self, client: str, order: Order, key_digest: str, answer: Answer) -> Form:
+        event, lines, amount = self._price(order)
+        scope = ids.scope(client, event.id, key_digest)
+        charge = order.charge
+        method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
+        items = pack_items(lines)
+        fingerprint = ids.digest(order.customer_id, items, method, last4)
+        owner = ids.owner_digest(client, order.customer_id)
+        payment_key = scope if charge else ""
+        body = Body(client, order.customer_id, key_digest, amount, event.currency, lines, order.reference)
+        payload = Payload(charge)
+        rest = pack_rest(
+            payment_key=payment_key, scope=scope, fingerprint=fingerprint, event=event.id, owner=owner, items=items,
+            body=body, payload=payload,
+        )  # fmt: skip
+        booking = ids.booking_id(event.shard, time.time_ns() // 1_000_000)
+        state, hold_ms = "P", 0
+        if not charge:
+            state, hold_ms = "H", 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
+        record = Record(
+            booking, state, 0, 0, 0, payment_key, scope, fingerprint, event.id, owner, items,
+            "1" if charge else "0", body, payload,
+        )  # fmt: skip
+        return Form(
+            booking, event, record, hold_ms, b"%s|%d|%d|%s" % (state.encode(), hold_ms, amount, rest),
+            keys.booking(event.shard, booking), keys.idempotency(event.shard, scope), answer, time.monotonic(),
+        )  # fmt: skip
+
+    def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...], int]:
+        """The event, its lines by tier with today's prices, and the amount in minor units."""
+        event: EventView | None = None
+        lines, amount = [], 0
+        for index, (tier_id, quantity) in enumerate(order.lines):
+            found = self._catalogue.known_tier(tier_id)
+            if found is None:
+                raise NotFound("There is no such tier.", pointer=f"/items/{index}/tier_id")
+            if event is None:
+                event = found[0]
+            elif event.id != found[0].id:
+                raise Malformed(
+                    "All tiers of a booking belong to one event.", pointer=f"/items/{index}/tier_id", code="other_event"
+                )
+            lines.append(Line(tier_id, quantity, found[1].price_cents))
+            amount += quantity * found[1].price_cents
+        assert event is not None, "an order has at least one line"
+        lines.sort(key=_by_tier)
+        return event, tuple(lines), amount
+
+
+def _by_tier(line: Line) -> str:
+    return line.tier
+
+
+class _Counter:
+    """The window of one shard: collects forms and hands them to the script, some calls at a time."""
+
+    def __init__(self, shard: int, redis: Redis, scripts: Scripts, settings: Settings) -> None:
+        self._redis = redis
+        self._admit = scripts.admit
+        self._settings = settings
+        self._queue: list[Form] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+        self._wait_until = 0.0
+        self._keys = (
+            keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
+            keys.rings(shard), keys.arq_queue(shard),
+        )  # fmt: skip
+        self._args = (settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
+        self._shard = shard
+
+    def put(self, form: Form) -> None:
+        self._queue.append(form)
+        if self._timer is None:
+            self._schedule()
+
+    async def drained(self) -> None:
+        while self._queue or self._calls:
+            self._flush()
+            await asyncio.wait(self._calls)
+
+    def _schedule(self) -> None:
+        """Flush at the end of this loop turn, or a little later when the last call was small."""
+        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
+            return
+        loop = asyncio.get_running_loop()
+        wait_s = self._wait_until - loop.time()
+        if wait_s <= 0 or len(self._queue) >= SMALL_CALL:
+            self._timer = loop.call_soon(self._flush)
+        else:
+            self._timer = loop.call_later(wait_s, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
+            return
+        forms, self._queue = self._queue[: self._settings.api.batch_max], self._queue[self._settings.api.batch_max :]
+        loop = asyncio.get_running_loop()
+        self._wait_until = loop.time() + (self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0)
+        task = loop.create_task(self._call(forms))
+        self._calls.add(task)
+        task.add_done_callback(self._called)
+        if self._queue:
+            self._schedule()
+
+    def _called(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if self._timer is None:
+            self._schedule()
+
+    async def _call(self, forms: list[Form]) -> None:
+        """Admit the forms together; when that errors, each alone."""
+        try:
+            reply = await self._send(forms)
+        except BoxOfficeError as error:
+            _tell_all(forms, error)
+        except RedisError as error:
+            if len(forms) == 1:
+                log.error("admission.refused", booking_id=forms[0].id, error=type(error).__name__, reply=_code(error))
+                forms[0].answer(StoreAway("Redis refused the booking; nothing was taken."))
+                return
+            for form in forms:
+                await self._call([form])
+        except Exception as error:
+            log.exception("admission.failed")
+            _tell_all(forms, StoreAway())
+            if not isinstance(error, (ValueError, TypeError)):
+                raise
+        else:
+            _tell(forms, reply)
+
+    async def _send(self, forms: list[Form]) -> Any:
+        """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already
+        in under its own id counts as created."""
+        events: dict[str, int] = {}
+        tiers: list[str] = []
+        sale_keys: list[str] = []
+        booking_keys: list[str] = []
+        packed: list[bytes] = []
+        for form in forms:
+            index = events.get(form.event.id)
+            if index is None:
+                index = events[form.event.id] = len(events) + 1
+                tiers.append(form.event.tier_ids)
+                sale_keys += (keys.event(self._shard, form.event.id), keys.owners(self._shard, form.event.id))
+            booking_keys += (form.record_key, form.idempotency_key)
+            packed.append(b"%d|%s" % (index, form.packed))
+        all_keys = [*self._keys, *sale_keys, *booking_keys]
+        args = [*self._args, len(events), *tiers, *packed]
+        deadline = forms[0].since + self._settings.api.retry_s
+        pause_s = 0.02
+        while True:
+            try:
+                reply = await self._admit(self._redis, all_keys, args)
+            except AWAY as error:
+                if time.monotonic() + pause_s > deadline:
+                    log.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
+                    raise StoreAway from error
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.25)
+            else:
+                if reply[0] == b"closed":
+                    raise GateClosed
+                return reply
+
+
+def _code(error: RedisError) -> str:
+    """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data."""
+    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
+
+
+def _tell_all(forms: list[Form], error: BoxOfficeError) -> None:
+    for form in forms:
+        form.answer(error)
+
+
+def _tell(forms: list[Form], reply: Any) -> None:
+    """Give each form its part of the script's reply."""
+    _, now, results, left = reply
+    now_ms = int(now)
+    availability: dict[str, list[int]] = {}
+    for form in forms:
+        if form.event.id not in availability:
+            availability[form.event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
+    for form, result in zip(forms, results, strict=True):
+        outcome = result[0]
+        if outcome == b"created":
+            record = form.record
+            record.admitted_ms = int(result[1])
+            if form.hold_ms:
+                record.deadline_ms = record.admitted_ms + form.hold_ms
+            answer: Admitted | BoxOfficeError = Admitted(
+                record, form.id, form.event, availability[form.event.id], replayed=False
+            )
+        elif outcome == b"replayed":
+            booking = result[1].decode()
+            answer = Admitted(
+                _readable(booking, result[2]), booking, form.event, availability[form.event.id], replayed=True
+            )
+        else:
+            answer = _refusal(form, outcome.decode(), result[1:], now_ms)
+        form.answer(answer)
+
+
+def _readable(booking: str, raw: bytes) -> Record | None:
+    try:
+        return unpack(booking, raw)
+    except ValueError:
+        return None
+
+
+def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOfficeError:
+    match outcome:
+        case "sold_out":
+            return _sold_out(form, dict(zip(details[::2], details[1::2], strict=True)))
+        case "mismatch":
+            return KeyReused(booking_id=details[0].decode())
+        case "sale_closed":
+            return _sale_closed(form.event, details[0].decode())
+        case "customer_limit":
+            return CustomerLimit(held=int(details[0]), limit=int(details[1]))
+        case "price_changed":
+            return PriceChanged()
+        case "busy":
+            return Busy(retry_after_s=2)
+        case "unloaded" | "unknown_tier":
+            return GateClosed("The sale's counters are not loaded.")
+        case _:
+            log.error("admission.unexpected", outcome=outcome, booking_id=form.id, now_ms=now_ms)
+            return StoreAway()
+
+
+def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
+    tiers = {tier.id: tier for tier in form.event.tiers}
+    shortfall = [
+        {
+            "tier_id": line.tier,
+            "code": tiers[line.tier].code,
+            "requested": line.quantity,
+            "available": max(0, int(left[line.tier.encode()])),
+        }
+        for line in form.record.body.lines
+        if line.tier.encode() in left
+    ]
+    said = "; ".join(
+        f"{short['code']}: requested {short['requested']}, available {short['available']}" for short in shortfall
+    )
+    return SoldOut(f"Not enough tickets are left. {said}.", shortfall=shortfall)
+
+
+def _sale_closed(event: EventView, why: str) -> SaleClosed:
+    if why == "event":
+        return SaleClosed("The event is not on sale.", reason="event")
+    if why == "started":
+        return SaleClosed("The event has started.", reason="started")
+    tier: TierView | None = next((tier for tier in event.tiers if tier.id == why), None)
+    return SaleClosed(f"Tier {tier.code if tier else why} is not on sale.", reason="tier", tier_id=why)

@@ -1,0 +1,292 @@
+"""Reading bookings: from Redis while they are fresh, from PostgreSQL for ever after."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import ids, keys, render
+from boxoffice.catalogue import Catalogue
+from boxoffice.clock import timestamp
+from boxoffice.errors import NotFound, StoreAway, Unavailable
+from boxoffice.postgres import TRANSIENT
+from boxoffice.record import Record, unpack
+from boxoffice.render import BookingView, ItemView, PaymentView
+from boxoffice.requests import bad_parameter
+from boxoffice.settings import Settings
+from boxoffice.together import Together
+
+__all__ = ["BookingFilter", "Bookings", "Found", "Page"]
+
+UNSETTLED_MS = 2_000
+"""A booking pending in Redis for so long is looked up in PostgreSQL too: a worker may have died between the commit and
+telling Redis."""
+
+FRESH_MS = 30_000
+"""A final booking this old is read from PostgreSQL, which hears of captures and refunds; Redis is the second choice."""
+
+DUPLICATE = "duplicate_of:"
+"""Begins the failure in the record of a booking whose key had been used before, while Redis had forgotten it."""
+
+Pool: TypeAlias = Callable[[], Awaitable["asyncpg.Pool[Any]"]]
+
+
+class Found(NamedTuple):
+    """A booking, and whether it is the one that was asked for: one that repeated a forgotten key is answered by the
+    original."""
+
+    view: BookingView
+    original: bool
+
+
+class Page(NamedTuple):
+    """Some bookings, newest first, and where to go on."""
+
+    views: list[BookingView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BookingFilter:
+    """Which bookings to list; None for any. `key_digest` is that of an idempotency key."""
+
+    customer_id: str | None = None
+    event_id: str | None = None
+    status: str | None = None
+    reference: str | None = None
+    key_digest: str | None = None
+
+
+class _Row(NamedTuple):
+    client: str
+    payment_key: str | None
+    duplicate_of: UUID | None
+    view: BookingView
+
+
+class Bookings:
+    """What is known of bookings, wherever it is. A booking is shown to its own client only."""
+
+    def __init__(self, redis: Redis, pool: Pool, catalogue: Catalogue, settings: Settings) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._catalogue = catalogue
+        self._shards = settings.shards
+        self._records = Together(self._read_records, most=200)
+        self._rows = Together(self._read_rows, most=200)
+
+    async def get(self, client: str, booking_id: str) -> Found:
+        """The client's booking.
+
+        Raises `NotFound` when both stores answered and neither has it, or it is another client's; `Unavailable` when
+        nobody can say.
+        """
+        booking = ids.canonical_booking_id(booking_id)
+        if booking is None:
+            raise NotFound("There is no such booking.")
+        record, away = await self._record(booking)
+        if record is not None:
+            if record.body.client != client:
+                raise NotFound("There is no such booking.")
+            failure = record.payload.failure
+            if failure is not None and failure.startswith(DUPLICATE):
+                return Found((await self.get(client, failure.removeprefix(DUPLICATE))).view, original=False)
+            if _fresh(record):
+                try:
+                    return Found(render.of_record(record, await self._catalogue.event(record.event)), original=True)
+                except (Unavailable, NotFound):
+                    return await self._settled(client, booking, None, redis_away=True)
+        return await self._settled(client, booking, record, redis_away=away)
+
+    async def decided(self, client: str, booking: str) -> BookingView:
+        """The client's booking as PostgreSQL has it, for who has just changed it there. Raises as `get`."""
+        return (await self._settled(client, booking, None, redis_away=False)).view
+
+    async def show(self, record: Record) -> BookingView:
+        """What a record says, as its client sees it. Raises `Unavailable` while the catalogue is not there."""
+        return render.of_record(record, await self._catalogue.event(record.event))
+
+    async def _settled(self, client: str, booking: str, record: Record | None, *, redis_away: bool) -> Found:
+        """PostgreSQL's answer, which wins over none and over a record that was not told yet."""
+        try:
+            row = await self._rows.ask(booking)
+        except StoreAway:
+            if record is None:
+                raise
+            return Found(await self.show(record), original=True)
+        if row is not None and row.client == client:
+            if row.duplicate_of is not None:
+                return Found((await self.get(client, str(row.duplicate_of))).view, original=False)
+            if record is None or _newer(row, record):
+                return Found(row.view, original=True)
+        if record is not None:
+            return Found(await self.show(record), original=True)
+        if redis_away and row is None:
+            raise StoreAway
+        raise NotFound("There is no such booking.")
+
+    async def _record(self, booking: str) -> tuple[Record | None, bool]:
+        """The record, and whether Redis failed to answer."""
+        if ids.shard_of(booking) >= self._shards:
+            return None, False
+        try:
+            raw = await self._records.ask(keys.booking(ids.shard_of(booking), booking))
+            return (unpack(booking, raw) if raw else None), False
+        except StoreAway:
+            return None, True
+        except ValueError:
+            return None, False
+
+    async def _read_records(self, names: list[str]) -> Mapping[str, bytes]:
+        try:
+            found = await self._redis.mget(names)
+        except (RedisError, OSError) as error:
+            raise StoreAway from error
+        return dict(zip(names, found, strict=True))
+
+    async def _read_rows(self, names: list[str]) -> Mapping[str, _Row]:
+        rows = await self._fetch(f"{_SELECT} WHERE b.id = ANY($1::uuid[])", [UUID(name) for name in names])
+        return {row.view.id: row for row in rows}
+
+    async def _fetch(self, query: str, *values: Any) -> list[_Row]:
+        try:
+            pool = await self._pool()
+            rows = await pool.fetch(query, *values)
+        except TRANSIENT as error:
+            raise StoreAway from error
+        return [_of_row(row) for row in rows]
+
+    async def list(self, client: str, wanted: BookingFilter, cursor: str | None, limit: int) -> Page:
+        """The client's bookings, newest first, as PostgreSQL has them: from their first payment attempt on.
+
+        One that is asked for by its event and idempotency key is also looked for in Redis, so that a shop that lost its
+        answer finds it at once. Raises `Malformed` for a cursor that is none of ours.
+        """
+        if wanted.key_digest and wanted.event_id:
+            return await self._by_key(client, wanted)
+        conditions, values = ["b.client_id = $1", "b.duplicate_of IS NULL"], [client]
+        for column, value in (
+            ("customer_id", wanted.customer_id),
+            ("event_id", wanted.event_id),
+            ("status", wanted.status),
+            ("reference", wanted.reference),
+            ("idempotency_key", wanted.key_digest),
+        ):
+            if value is not None:
+                values.append(value)
+                conditions.append(f"b.{column} = ${len(values)}")
+        if cursor is not None:
+            values.append(_after(cursor))
+            conditions.append(f"b.id < ${len(values)}::uuid")
+        query = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY b.id DESC LIMIT {limit + 1:d}"
+        views = [row.view for row in await self._fetch(query, *values)]
+        return Page(views[:limit], _cursor(views[limit - 1].id) if len(views) > limit else None)
+
+    async def _by_key(self, client: str, wanted: BookingFilter) -> Page:
+        """The one booking that used this key for this event first, if the rest of the filter agrees with it."""
+        assert wanted.event_id is not None and wanted.key_digest is not None
+        try:
+            shard = (await self._catalogue.event(wanted.event_id)).shard
+            name = keys.idempotency(shard, ids.scope(client, wanted.event_id, wanted.key_digest))
+            booking = await self._redis.get(name)
+        except (NotFound, Unavailable, RedisError, OSError):
+            booking = None
+        if booking is None:
+            query = f"{_SELECT} WHERE b.client_id = $1 AND b.event_id = $2 AND b.idempotency_key = $3"
+            rows = await self._fetch(f"{query} AND b.duplicate_of IS NULL", client, wanted.event_id, wanted.key_digest)
+            views = [row.view for row in rows]
+        else:
+            views = [(await self.get(client, booking.decode())).view]
+        return Page([view for view in views if _agrees(view, wanted)], None)
+
+
+def _fresh(record: Record) -> bool:
+    """Whether Redis alone knows. The clocks of two hosts decide only where to look."""
+    if record.state == "H":
+        return True
+    if record.state == "X":
+        return False  # what was refunded is PostgreSQL's to tell
+    return time.time() * 1_000 - record.admitted_ms < (UNSETTLED_MS if record.state == "P" else FRESH_MS)
+
+
+def _newer(row: _Row, record: Record) -> bool:
+    """Whether PostgreSQL knows more. Of a hold that is being paid again, its row may still tell the earlier attempt; and
+    it hears of a hold that ended after Redis has ended it."""
+    if record.state == "P":
+        return row.payment_key == record.payment_key
+    return row.view.status not in ("pending", "held")
+
+
+def _agrees(view: BookingView, wanted: BookingFilter) -> bool:
+    return (
+        wanted.customer_id in (None, view.customer_id)
+        and wanted.status in (None, view.status)
+        and wanted.reference in (None, view.reference)
+    )
+
+
+def _cursor(booking: str) -> str:
+    return base64.urlsafe_b64encode(UUID(booking).bytes).decode().rstrip("=")
+
+
+def _after(cursor: str) -> str:
+    try:
+        return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
+    except (ValueError, binascii.Error):
+        raise bad_parameter("This is no cursor of ours.", "cursor", "cursor") from None
+
+
+_SELECT = """
+SELECT b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.reference, b.status, b.amount_cents, b.currency,
+       b.duplicate_of, b.failure_code,
+       (extract(epoch FROM b.created_at) * 1000)::bigint AS created_ms,
+       (extract(epoch FROM b.expires_at) * 1000)::bigint AS expires_ms,
+       i.tiers, i.codes, i.quantities, i.prices,
+       p.payment_key, p.status AS payment_status, p.method, p.last4, p.reference AS payment_reference,
+       p.failure_code AS payment_failure, p.next_action, coalesce(p.refunded_cents, 0) AS refunded_cents
+FROM bookings b
+CROSS JOIN LATERAL (
+  SELECT array_agg(i.tier_id ORDER BY i.tier_id) AS tiers, array_agg(t.code ORDER BY i.tier_id) AS codes,
+         array_agg(i.quantity ORDER BY i.tier_id) AS quantities,
+         array_agg(i.unit_price_cents ORDER BY i.tier_id) AS prices
+  FROM booking_items i JOIN tiers t ON t.id = i.tier_id WHERE i.booking_id = b.id
+) i
+LEFT JOIN LATERAL (
+  SELECT * FROM payments WHERE booking_id = b.id ORDER BY created_at DESC, payment_key LIMIT 1
+) p ON true
+"""
+
+
+def _of_row(row: asyncpg.Record) -> _Row:
+    items = zip(row["tiers"] or (), row["codes"] or (), row["quantities"] or (), row["prices"] or (), strict=True)
+    payment = None
+    if row["payment_status"] is not None:
+        status = "pending" if row["payment_status"] == "unknown" else row["payment_status"]
+        payment = PaymentView(
+            status, row["method"], row["last4"], row["payment_reference"], row["payment_failure"], row["next_action"]
+        )
+    view = BookingView(
+        row["id"],
+        row["status"],
+        row["event_id"],
+        row["customer_id"],
+        row["reference"],
+        [ItemView(tier, code, quantity, price, quantity * price) for tier, code, quantity, price in items],
+        row["amount_cents"],
+        row["currency"],
+        row["refunded_cents"],
+        timestamp(row["created_ms"]),
+        timestamp(row["expires_ms"]) if row["expires_ms"] else None,
+        payment,
+        render.failure_of(row["failure_code"]) if row["failure_code"] else None,
+    )
+    return _Row(row["client_id"], row["payment_key"], row["duplicate_of"], view)

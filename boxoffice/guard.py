@@ -1,0 +1,246 @@
+"""The sequence guard: notices a Redis, or a PostgreSQL, that went back in time, and mends what may be mended.
+
+Each remembers how far the other had come: PostgreSQL the admissions, Redis the settlements that PostgreSQL recorded.
+Both are lower bounds, written about once a second. What is read first can only be older, so there is no false alarm:
+Redis's memory of PostgreSQL, then PostgreSQL, then Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from boxoffice import ids, keys, ledger, postgres
+from boxoffice.errors import BoxOfficeError
+from boxoffice.loading import Loader
+from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
+from boxoffice.reconcile import Reconciler
+from boxoffice.redis import AWAY, run_id
+from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
+
+__all__ = ["Guard", "Sight", "judge"]
+
+log = structlog.get_logger()
+
+OTHER_GENERATION: Final = "other_generation"
+"""The alert while somebody settles under PostgreSQL's generation and this Redis has another: it is the wrong one."""
+
+QUIET_S: Final = 10.0
+"""So long must nobody have settled under PostgreSQL's generation before a Redis that knows another takes over."""
+
+QUIET_EMPTY_S: Final = 2.0
+"""As `QUIET_S`, for a Redis that knows nothing: it holds no booking that a rebuild could mix up."""
+
+
+class Sight(NamedTuple):
+    """What both stores say of a shard."""
+
+    recorded: int
+    """Highest settlement that Redis saw PostgreSQL record; read before the rest."""
+    known: bool
+    """PostgreSQL has a row for the shard."""
+    generation: str
+    sequence: int
+    settled: int
+    quiet_s: float
+    run_id: str
+    alert: str | None
+    gate: str | None
+    admitted: int | None
+    server_run_id: str
+
+
+def judge(sight: Sight) -> str:
+    """What is the matter, gravest first.
+
+    `postgres_went_back`; `alert`: an operator has to decide; `first_start`; `closed`: fill Redis again; `waiting`: it
+    is closed, and somebody may still settle elsewhere; `other_generation`; `went_back`: Redis did; `restarted`; `fine`.
+    """
+    if sight.settled < sight.recorded:
+        return POSTGRES_WENT_BACK
+    if sight.alert == POSTGRES_WENT_BACK:
+        return "alert"
+    if not sight.known:
+        return "first_start"
+    if sight.gate is None:
+        quiet = QUIET_EMPTY_S if sight.admitted is None else QUIET_S
+        return "closed" if sight.quiet_s >= quiet else "waiting"
+    if sight.gate != sight.generation:
+        return OTHER_GENERATION
+    if (sight.admitted or 0) < sight.sequence:
+        return "went_back"
+    return "fine" if sight.run_id == sight.server_run_id else "restarted"
+
+
+class Guard:
+    """Guards one shard. Every worker has one; they agree through PostgreSQL's advisory lock who acts."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        loader: Loader,
+        settings: Settings,
+        *,
+        highest: Callable[[], int] = int,
+    ) -> None:
+        self.shard = shard
+        self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
+        self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings)
+        self._redis = redis
+        self._pool = pool
+        self._loader = loader
+        self._highest = highest
+        self._said = ""
+
+    async def tick(self) -> str:
+        """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, or `away`
+        when one of the stores does not answer: then nothing is closed.
+        """
+        try:
+            sight = await self._look()
+            if (judgement := judge(sight)) == "fine":
+                await self._remember(sight)
+            elif judgement not in ("waiting", "alert") or sight.gate is not None:
+                judgement = await self._act()
+            self._say(judgement)
+            return judgement
+        except (*AWAY, *postgres.TRANSIENT) as error:
+            self._say("away", error=type(error).__name__)
+            return "away"
+        except BoxOfficeError as error:
+            self._say("failed", error=error.detail)
+            return "failed"
+
+    async def load(self) -> int:
+        """Load what PostgreSQL has and Redis lacks. An event that lost its counters is reconciled at once.
+
+        Returns how many events were new or had changed.
+        """
+        loaded = await self._loader.load(self.shard)
+        for event in loaded.lost:
+            await self.reconciler.event(event, fix=True, deep=True, owned=True)
+        return len(loaded.events)
+
+    async def _look(self) -> Sight:
+        recorded = int(await self._redis.get(keys.settled(self.shard)) or 0)
+        pool = await self._pool()
+        row = await pool.fetchrow(
+            "SELECT generation, sequence, settled, run_id, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
+            "FROM shards WHERE shard = $1",
+            self.shard,
+        )
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.gate(self.shard))
+            pipe.get(keys.sequence(self.shard))
+            gate, admitted = await pipe.execute()
+        return Sight(
+            recorded,
+            row is not None,
+            row["generation"] if row else "",
+            row["sequence"] if row else 0,
+            row["settled"] if row else 0,
+            row["quiet_s"] if row else 0.0,
+            row["run_id"] if row else "",
+            row["alert"] if row else None,
+            gate.decode() if gate is not None else None,
+            int(admitted) if admitted is not None else None,
+            await run_id(self._redis),
+        )
+
+    async def _remember(self, sight: Sight) -> None:
+        """PostgreSQL first: what Redis remembers of it must be committed."""
+        settled = max(sight.settled, self._highest())
+        admitted = sight.admitted or 0
+        if settled > sight.settled or admitted > sight.sequence:
+            pool = await self._pool()
+            await pool.execute(
+                "UPDATE shards SET sequence = greatest(sequence, $2), settled = greatest(settled, $3), "
+                "settled_at = CASE WHEN $3 > settled THEN now() ELSE settled_at END "
+                "WHERE shard = $1 AND generation = $4",
+                self.shard, admitted, settled, sight.generation,
+            )  # fmt: skip
+        if settled > sight.recorded:
+            await self._redis.set(keys.settled(self.shard), settled)
+
+    async def _act(self) -> str:
+        pool = await self._pool()
+        async with shard_lock(pool, self.shard) as alone:
+            if not alone:
+                return "busy"
+            # Whoever had the lock may have opened the gate since we looked.
+            sight = await self._look()
+            match judgement := judge(sight):
+                case "first_start":
+                    await self._start(sight)
+                case "postgres_went_back":
+                    await self._close(POSTGRES_WENT_BACK)
+                case "alert":
+                    await self._redis.delete(keys.gate(self.shard))
+                case "other_generation":
+                    await self._close(OTHER_GENERATION)
+                case "closed" | "went_back":
+                    return await self._rebuild(judgement)
+                case "restarted":
+                    return await self._after_restart(sight)
+            return judgement
+
+    async def _start(self, sight: Sight) -> None:
+        """The shard's first start with this PostgreSQL. A gate that is open stays so."""
+        await self._loader.load(self.shard)
+        generation = sight.gate or ids.short_id()
+        pool = await self._pool()
+        await pool.execute(
+            "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4)",
+            self.shard, generation, sight.admitted or 0, sight.server_run_id,
+        )  # fmt: skip
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.setnx(keys.sequence(self.shard), 0)
+            pipe.set(keys.gate(self.shard), generation)
+            await pipe.execute()
+        log.info("shard.opened", shard=self.shard, generation=generation)
+
+    async def _close(self, alert: str) -> None:
+        await self._redis.delete(keys.gate(self.shard))
+        pool = await self._pool()
+        await pool.execute(
+            "INSERT INTO shards (shard, generation, alert) VALUES ($1, $2, $3) "
+            "ON CONFLICT (shard) DO UPDATE SET alert = $3",
+            self.shard, ids.short_id(), alert,
+        )  # fmt: skip
+        log.error("shard.closed", shard=self.shard, reason=alert)
+
+    async def _rebuild(self, reason: str) -> str:
+        log.warning("shard.closed", shard=self.shard, reason=reason)
+        report = await self.rebuilder.rebuild_locked()
+        log.warning(
+            "shard.rebuilt", shard=self.shard, generation=report.generation, undecided=report.undecided,
+            final=report.final, drift=sum(event.word == "fixed" for event in report.reports),
+        )  # fmt: skip
+        return "rebuilt"
+
+    async def _after_restart(self, sight: Sight) -> str:
+        """Another run of the server: it may lack the last second, which the sequences cannot show."""
+        pool = await self._pool()
+        async with pool.acquire() as connection:
+            highest = await ledger.highest_sequence(connection, self.shard)
+        if (sight.admitted or 0) < highest:
+            return await self._rebuild("went_back")
+        await self.load()
+        reports = await self.reconciler.every_event(fix=True)
+        await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
+        log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
+        return "restarted"
+
+    def _say(self, judgement: str, **details: Any) -> None:
+        """One line when something changes, not one a second."""
+        if judgement != self._said and judgement not in ("fine", "restarted", "rebuilt", "first_start"):
+            log.warning("guard.judged", shard=self.shard, judgement=judgement, **details)
+        self._said = judgement

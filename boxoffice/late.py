@@ -1,0 +1,112 @@
+"""Money that arrives after its hold has ended, and news from the gateway."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import ids, keys
+from boxoffice.crashpoint import crashpoint
+from boxoffice.errors import StoreAway
+from boxoffice.gateway.base import GatewayEvent
+from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.postgres import TRANSIENT
+from boxoffice.record import Charge, Payload, pack_payload, unpack
+from boxoffice.rows import Connection
+from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
+
+__all__ = ["LateMoney", "Webhooks"]
+
+log = structlog.get_logger()
+
+_INBOX: Final = """
+INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING true
+"""
+
+_NEWS: Final = """
+WITH news AS (
+  SELECT payment_key,
+         CASE WHEN due IS NULL AND status = 'failed' AND $2 IN ('authorized', 'captured') THEN 'void' ELSE due END AS due
+  FROM payments WHERE payment_key = $1)
+UPDATE payments p SET due = news.due, due_at = CASE WHEN news.due IS NOT NULL THEN least(p.due_at, now()) END
+FROM news WHERE p.payment_key = news.payment_key RETURNING p.booking_id::text
+"""
+"""What is due is due now; and money for a payment that was given up for lost is looked at once more."""
+
+
+class LateMoney:
+    """Lets an expired hold have its tickets after all."""
+
+    def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+
+    async def revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
+        """Take the tickets once more. True when the booking is pending now, or nobody can say: do not void yet.
+
+        Raises Redis's errors.
+        """
+        shard = ids.shard_of(booking)
+        raw = await self._redis.get(keys.booking(shard, booking))
+        if raw is None:
+            return False
+        record = unpack(booking, raw)
+        outcome = await self._scripts.revive(
+            self._redis,
+            [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
+             keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
+             keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
+            [payment_key, pack_payload(Payload(charge)), BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+        )  # fmt: skip
+        log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
+        return outcome in (b"closed", b"pending", b"revived")
+
+
+class Webhooks:
+    """Takes what gateways tell us. The work itself is settlement's and the pump's: a message only wakes them."""
+
+    def __init__(self, redis: Redis, pool: Any, scripts: Scripts) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+
+    async def receive(self, gateway: str, event: GatewayEvent) -> bool:
+        """Keep the message and make what it is about due now, in one transaction; then ring.
+
+        A second delivery, a late one or one out of order changes nothing: what it is about is looked up, never
+        believed. Returns False for a message that was here before. Raises `StoreAway`: the gateway sends it again.
+        """
+        try:
+            pool: asyncpg.Pool[Any] = await self._pool()
+            async with pool.acquire() as connection, connection.transaction():
+                fresh, booking = await self._keep(connection, gateway, event)
+                crashpoint("webhook_written")
+        except TRANSIENT as error:
+            raise StoreAway from error
+        crashpoint("webhook_committed")
+        if booking:
+            await self._wake(booking)
+        return fresh
+
+    async def _keep(self, connection: Connection, gateway: str, event: GatewayEvent) -> tuple[bool, str | None]:
+        if not await connection.fetchval(_INBOX, gateway, event.id, event.kind, event.payment_key):
+            return False, None
+        # Whatever we ask for carries our payment key: an event without one is about somebody else's payment.
+        return True, await connection.fetchval(_NEWS, event.payment_key, event.kind) if event.payment_key else None
+
+    async def _wake(self, booking: str) -> None:
+        shard = ids.shard_of(booking)
+        try:
+            await self._scripts.wake(
+                self._redis,
+                [keys.pending(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
+                [booking, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+            )
+        except (RedisError, OSError) as error:
+            log.warning("webhook.unheard", booking_id=booking, error=type(error).__name__)

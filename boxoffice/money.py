@@ -1,0 +1,282 @@
+"""What is due at the gateway after a commit: captures, voids, refunds. Payment and refund rows are the outbox.
+
+A row is claimed by its lease column, so no lock and no transaction is open while the gateway is asked. The settling
+transaction leases its own captures to the worker that wrote them, which captures at once, without a claim; whoever
+dies in between leaves rows whose lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+
+from boxoffice.crashpoint import crashpoint
+from boxoffice.gateway.base import (
+    AlreadyCaptured,
+    CaptureRequest,
+    Done,
+    Found,
+    NotFound,
+    PaymentGateway,
+    Refused,
+)
+from boxoffice.late import LateMoney
+from boxoffice.postgres import TRANSIENT
+from boxoffice.record import Charge
+from boxoffice.refunds import Refunds
+from boxoffice.settings import Settings
+from boxoffice.verdicts import Case
+
+__all__ = ["MoneyPump"]
+
+log = structlog.get_logger()
+
+CLAIM_MAX: Final = 500
+GIVEN_MAX: Final = 20_000
+"""Captures that may wait in this process; beyond it they are left to the outbox."""
+
+_CLAIM = """
+UPDATE payments p SET leased_until = now() + $1 * interval '1 millisecond', tries = p.tries + 1
+FROM (SELECT payment_key FROM payments
+      WHERE due IS NOT NULL AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
+      ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS free
+WHERE p.payment_key = free.payment_key
+RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
+          p.created_at < now() - interval '24 hours' AS old, p.booking_id::text AS booking,
+          p.method, p.token, p.card_name, p.last4
+"""
+
+_CAPTURED = """
+UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
+WHERE payment_key = ANY($1::text[]) AND due = 'capture'
+"""
+
+_CLOSE = """
+UPDATE payments SET status = $2, due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
+WHERE payment_key = $1 AND due = 'void'
+"""
+
+_CLOSE_LATE = """
+WITH late AS (
+  UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, leased_until = NULL,
+         updated_at = now()
+  WHERE payment_key = $1 AND due = 'void' RETURNING booking_id)
+UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
+FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
+"""
+
+_CLAIM_REFUNDS = """
+UPDATE refunds r SET leased_until = now() + $1 * interval '1 millisecond', tries = r.tries + 1
+FROM (SELECT f.refund_key, p.reference
+      FROM refunds f JOIN payments p ON p.payment_key = f.payment_key
+      WHERE f.status = 'due' AND f.due_at <= now() AND (f.leased_until IS NULL OR f.leased_until < now())
+        AND p.status = 'captured'
+      ORDER BY f.due_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED) AS free
+WHERE r.refund_key = free.refund_key
+RETURNING r.refund_key, r.payment_key, free.reference, r.amount_cents, r.tries
+"""
+"""A refund waits until its payment is captured: only then is there anything to give back."""
+
+_REFUNDED = """
+UPDATE refunds SET status = 'succeeded', reference = $2, leased_until = NULL, updated_at = now() WHERE refund_key = $1
+"""
+
+_REFUND_FAILED = """
+WITH failed AS (
+  UPDATE refunds SET status = 'failed', failure_code = $2, leased_until = NULL, updated_at = now()
+  WHERE refund_key = $1 AND status = 'due' RETURNING payment_key, amount_cents)
+UPDATE payments p SET refunded_cents = p.refunded_cents - failed.amount_cents, updated_at = now()
+FROM failed WHERE p.payment_key = failed.payment_key
+"""
+
+_REFUND_LATER = """
+UPDATE refunds SET due_at = now() + $2 * interval '1 millisecond', leased_until = NULL, updated_at = now()
+WHERE refund_key = $1
+"""
+
+_LATER = """
+UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', leased_until = NULL, updated_at = now()
+WHERE payment_key = $1 AND due IS NOT NULL
+"""
+
+
+class _Due(NamedTuple):
+    payment_key: str
+    due: str
+    reference: str | None
+    amount_cents: int
+    status: str
+    tries: int
+    old: bool
+    booking: str
+    method: str
+    token: str | None
+    card_name: str | None
+    last4: str | None
+
+
+class _RefundDue(NamedTuple):
+    refund_key: str
+    payment_key: str
+    reference: str | None
+    amount_cents: int
+    tries: int
+
+
+class MoneyPump:
+    """Works off what is due. One per worker."""
+
+    def __init__(
+        self,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        gateway: PaymentGateway,
+        refunds: Refunds,
+        late: LateMoney,
+        settings: Settings,
+    ) -> None:
+        self._pool = pool
+        self._gateway = gateway
+        self._refunds = refunds
+        self._late = late
+        self._settings = settings
+        self._given: list[CaptureRequest] = []
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    def give(self, cases: list[Case]) -> None:
+        """Captures that were just committed, leased to us."""
+        if len(self._given) < GIVEN_MAX:
+            self._given += [
+                CaptureRequest(case.record.payment_key, case.reference or "", case.record.body.amount_cents)
+                for case in cases
+            ]
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. What this process was given comes first; the outbox is looked at once a sweep."""
+        sweep_s = self._settings.worker.sweep_ms / 1_000
+        next_sweep = 0.0
+        while not self._stopping or self._given:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(sweep_s):
+                    await self._woken.wait()
+            try:
+                await self.work_given()
+                if not self._stopping and time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + sweep_s
+                    await self.work_outbox()
+            except TRANSIENT as error:
+                log.warning("money.paused", error=type(error).__name__)
+                self._given.clear()
+                if self._stopping:
+                    return
+                await asyncio.sleep(0.5)
+            except Exception:
+                # Nothing is lost with what was given: its rows are due, and their lease ends.
+                log.exception("money.failed")
+                self._given.clear()
+                await asyncio.sleep(0.5)
+
+    def stop(self) -> None:
+        """Finish what was given, then return from `run`."""
+        self._stopping = True
+        self._woken.set()
+
+    async def work_given(self) -> None:
+        """Capture what this process committed."""
+        while self._given:
+            self._woken.clear()
+            batch, self._given = self._given[:CLAIM_MAX], self._given[CLAIM_MAX:]
+            await self._capture(batch)
+        self._woken.clear()
+
+    async def work_outbox(self) -> int:
+        """Claim what is due and nobody holds, once. Returns how many."""
+        lease_ms = self._settings.worker.lease_ms
+        async with (await self._pool()).acquire() as connection:
+            dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX)]
+            refunds = [_RefundDue(*row) for row in await connection.fetch(_CLAIM_REFUNDS, lease_ms, CLAIM_MAX)]
+        captures = [due for due in dues if due.due == "capture"]
+        if captures:
+            await self._capture(
+                [CaptureRequest(due.payment_key, due.reference or "", due.amount_cents) for due in captures]
+            )
+        limit = asyncio.Semaphore(self._settings.gateway.concurrency)
+
+        async def limited(work: Awaitable[None]) -> None:
+            async with limit:
+                await work
+
+        async with asyncio.TaskGroup() as group:
+            for due in dues:
+                if due.due != "capture":
+                    group.create_task(limited(self._void(due)))
+            for refund in refunds:
+                group.create_task(limited(self._refund(refund)))
+        return len(dues) + len(refunds)
+
+    async def _capture(self, requests: list[CaptureRequest]) -> None:
+        crashpoint("before_capture")
+        outcomes = await self._gateway.capture_batch(requests)
+        crashpoint("captured")
+        done = []
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, Done):
+                done.append(request.payment_key)
+            elif isinstance(outcome, Refused):
+                await self._refunds.capture_refused(request.payment_key, outcome.code)
+            else:
+                await self._execute(_LATER, request.payment_key, 1_000)
+        if done:
+            await self._execute(_CAPTURED, done)
+        crashpoint("capture_marked")
+
+    async def _void(self, due: _Due) -> None:
+        """Let money go. What the gateway does not know may still be on its way: look again for a day. Money that shows
+        up for a hold that has ended buys its tickets after all, when there are some left."""
+        late = False
+        if due.status in ("unknown", "requires_action"):
+            found = await self._gateway.lookup(due.payment_key, due.reference)
+            late = isinstance(found, Found) and found.status in ("authorized", "captured")
+            if late:
+                charge = Charge(due.method, due.token or "", due.card_name, due.last4)
+                if await self._late.revive(due.booking, due.payment_key, charge):
+                    await self._execute(_LATER, due.payment_key, 5_000)
+                    return
+        crashpoint("before_void")
+        outcome = await self._gateway.void(due.payment_key, due.reference)
+        crashpoint("voided")
+        match outcome:
+            case Done() if late:
+                await self._execute(_CLOSE_LATE, due.payment_key)
+            case Done():
+                await self._execute(_CLOSE, due.payment_key, "failed" if due.status == "unknown" else "voided")
+            case NotFound() if due.old:
+                await self._execute(_CLOSE, due.payment_key, "failed")
+            case AlreadyCaptured():
+                await self._refunds.captured_too_late(due.payment_key)
+            case _:
+                await self._execute(_LATER, due.payment_key, min(500 * 2 ** min(due.tries, 10), 300_000))
+
+    async def _refund(self, due: _RefundDue) -> None:
+        crashpoint("before_refund")
+        outcome = await self._gateway.refund(due.refund_key, due.payment_key, due.reference or "", due.amount_cents)
+        crashpoint("refunded")
+        match outcome:
+            case Done(reference):
+                await self._execute(_REFUNDED, due.refund_key, reference)
+            case Refused(code):
+                log.error("refund.refused", refund_key=due.refund_key, code=code)
+                await self._execute(_REFUND_FAILED, due.refund_key, code)
+            case _:
+                await self._execute(_REFUND_LATER, due.refund_key, min(500 * 2 ** min(due.tries, 10), 300_000))
+
+    async def _execute(self, statement: str, *args: Any) -> None:
+        async with (await self._pool()).acquire() as connection:
+            await connection.execute(statement, *args)

@@ -1,0 +1,109 @@
+"""Stock that moved in PostgreSQL outside a settlement (a cancelled booking, another capacity), mirrored in Redis once.
+
+The row in `stock_moves` is written by the transaction that moved the stock. Whoever applies it marks it afterwards; a
+crash in between lets somebody apply it again, which move.lua notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import keys
+from boxoffice.ledger import Connection, Verdict, final_verdicts
+from boxoffice.scripts import Scripts
+
+__all__ = ["MOVED_TTL_S", "Move", "apply_moves", "mark_applied", "open_moves"]
+
+MOVED_TTL_S: Final = 7 * 86_400
+"""How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
+
+MOVES_MAX: Final = 1_000
+"""Moves read at once."""
+
+_OPEN = f"""
+SELECT m.id, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
+       coalesce(b.status = 'cancelled', false) AS cancelled
+FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
+WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
+ORDER BY m.id LIMIT {MOVES_MAX}
+"""
+
+
+class Move(NamedTuple):
+    """One movement of one tier's stock."""
+
+    id: int
+    event: str
+    shard: int
+    tier: str
+    sold_delta: int
+    total_delta: int
+    owner: str
+    booking: str | None
+    verdict: Verdict | None
+    """Of the booking, when it is cancelled with this."""
+
+    @property
+    def payload(self) -> bytes:
+        """The last line of the cancelled booking's record."""
+        return self.verdict.payload if self.verdict else b"{}"
+
+    @property
+    def fact(self) -> bytes:
+        """As reconcile.lua takes it."""
+        head = f"{self.tier}|{self.sold_delta}|{self.total_delta}|{self.owner}|{int(self.verdict is not None)}|"
+        return head.encode() + self.payload
+
+
+async def open_moves(connection: Connection, *, event: str | None = None, shard: int | None = None) -> list[Move]:
+    """Moves that nobody has marked as applied, oldest first."""
+    rows = await connection.fetch(_OPEN, event, shard)
+    cancelled = [str(row["booking_id"]) for row in rows if row["cancelled"]]
+    verdicts = await final_verdicts(connection, cancelled) if cancelled else {}
+    return [
+        Move(
+            row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
+            row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
+            verdicts.get(str(row["booking_id"])),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
+    """Remember that Redis has these."""
+    if moves:
+        await connection.execute(
+            "UPDATE stock_moves SET applied_at = now() WHERE id = ANY($1::bigint[])", [move.id for move in moves]
+        )
+
+
+async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, shard: int) -> int:
+    """Apply a shard's open moves. Returns how many Redis has now.
+
+    A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
+    applies it.
+    """
+    async with pool.acquire() as connection:
+        moves = await open_moves(connection, shard=shard)
+        applied = []
+        for move in moves:
+            reply = await scripts.move(
+                redis,
+                [
+                    keys.moved(shard, move.id), keys.event(shard, move.event), keys.owners(shard, move.event),
+                    keys.booking(shard, move.booking or ""),
+                ],
+                [
+                    move.tier, move.sold_delta, move.total_delta, move.owner, int(move.verdict is not None),
+                    move.payload, MOVED_TTL_S,
+                ],
+            )  # fmt: skip
+            if reply[0] in (b"moved", b"repeated"):
+                applied.append(move)
+        await mark_applied(connection, applied)
+    return len(applied)

@@ -1,0 +1,198 @@
+"""The box office: every part, built once and closed once, for every door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property, partial
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from boxoffice.admission import Admission
+from boxoffice.bookings import Bookings
+from boxoffice.cancellations import Cancellations
+from boxoffice.catalogue import Catalogue
+from boxoffice.catalogue_store import CatalogueStore
+from boxoffice.dossier import Dossiers
+from boxoffice.gateway.base import PaymentGateway
+from boxoffice.gateway.factory import open_gateway
+from boxoffice.guard import Guard
+from boxoffice.holds import Holds
+from boxoffice.late import LateMoney, Webhooks
+from boxoffice.loading import Loader
+from boxoffice.mend import Mender
+from boxoffice.money import MoneyPump
+from boxoffice.parked import Parked
+from boxoffice.payments_audit import PaymentsAudit
+from boxoffice.postgres import open_engine, open_pool
+from boxoffice.redis import open_redis
+from boxoffice.refunds import Refunds
+from boxoffice.scripts import Scripts, load_scripts
+from boxoffice.settings import Settings
+from boxoffice.settlement import Settlement
+
+__all__ = ["BoxOffice", "open_box_office"]
+
+
+class BoxOffice:
+    """All parts of one process. Nothing connects before it is used: a door can open while a store is away."""
+
+    def __init__(
+        self, settings: Settings, redis: Redis, engine: AsyncEngine, gateway: PaymentGateway, scripts: Scripts
+    ) -> None:
+        self.settings = settings
+        self.redis = redis
+        self.engine = engine
+        self.gateway = gateway
+        self.scripts = scripts
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def pool(self) -> asyncpg.Pool[Any]:
+        """asyncpg's pool, opened at first use.
+
+        Raises one of `postgres.AWAY` while PostgreSQL does not answer; a later call may succeed.
+        """
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await open_pool(self.settings)
+        return self._pool
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What is on sale, as Redis has it."""
+        return Catalogue(self.redis, self.settings)
+
+    @cached_property
+    def store(self) -> CatalogueStore:
+        """What is on sale, as it is written."""
+        return CatalogueStore(self.engine, self.redis, self.scripts, self.settings)
+
+    @cached_property
+    def loader(self) -> Loader:
+        """Brings into Redis what PostgreSQL has."""
+        return Loader(self.engine, self.redis, self.scripts)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Takes bookings in."""
+        return Admission(self.redis, self.scripts, self.catalogue, self.settings)
+
+    @cached_property
+    def bookings(self) -> Bookings:
+        """Tells what became of bookings."""
+        return Bookings(self.redis, self.pool, self.catalogue, self.settings)
+
+    @cached_property
+    def holds(self) -> Holds:
+        """What shops and time do with holds."""
+        return Holds(self.redis, self.pool, self.scripts, self.settings)
+
+    @cached_property
+    def cancellations(self) -> Cancellations:
+        """Cancels bookings, whatever has become of them."""
+        return Cancellations(self.holds, self.refunds, self.bookings)
+
+    @cached_property
+    def pump(self) -> MoneyPump:
+        """Captures, voids, refunds."""
+        return MoneyPump(self.pool, self.gateway, self.refunds, self.late, self.settings)
+
+    @cached_property
+    def refunds(self) -> Refunds:
+        """Gives money and tickets back."""
+        return Refunds(self.redis, self.pool, self.scripts)
+
+    @cached_property
+    def late(self) -> LateMoney:
+        """Money that arrives after its hold has ended."""
+        return LateMoney(self.redis, self.scripts, self.settings)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """What gateways tell us."""
+        return Webhooks(self.redis, self.pool, self.scripts)
+
+    @cached_property
+    def settlements(self) -> list[Settlement]:
+        """One for each shard."""
+        return [
+            Settlement(shard, self.redis, self.pool, self.scripts, self.gateway, self.pump, self.holds, self.settings)
+            for shard in range(self.settings.shards)
+        ]
+
+    @cached_property
+    def guards(self) -> list[Guard]:
+        """One for each shard; with it its reconciler and its rebuilder."""
+        return [
+            Guard(
+                settlement.shard, self.redis, self.pool, self.scripts, self.loader, self.settings,
+                highest=partial(getattr, settlement, "highest"),
+            )
+            for settlement in self.settlements
+        ]  # fmt: skip
+
+    @cached_property
+    def parked(self) -> Parked:
+        """Bookings that wait for an operator."""
+        reconcilers = [guard.reconciler for guard in self.guards]
+        return Parked(self.redis, self.pool, self.scripts, self.gateway, reconcilers, self.settings)
+
+    @cached_property
+    def dossiers(self) -> Dossiers:
+        """All that is known of one booking."""
+        return Dossiers(self.redis, self.pool, self.gateway)
+
+    @cached_property
+    def payments_audit(self) -> PaymentsAudit:
+        """The gateway's books against ours."""
+        return PaymentsAudit(self.redis, self.pool, self.gateway, self.refunds)
+
+    @cached_property
+    def menders(self) -> list[Mender]:
+        """One for each shard."""
+        return [
+            Mender(guard.shard, self.redis, self.pool, guard.reconciler, guard.rebuilder, self.settings)
+            for guard in self.guards
+        ]
+
+    async def close(self) -> None:
+        """Let every admission in flight end, then let go of everything."""
+        if "admission" in self.__dict__:
+            await self.admission.close()
+        await self.gateway.close()
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+        await self.engine.dispose()
+        await self.redis.aclose()
+
+
+@asynccontextmanager
+async def open_box_office(
+    settings: Settings, *, redis_retries: int = 0, gateway: PaymentGateway | None = None
+) -> AsyncIterator[BoxOffice]:
+    """Open the box office for one process. `redis_retries` re-sends Redis commands: for workers and operators, whose
+    every script may be sent twice.
+
+    Raises `CannotRun` for settings that cannot work.
+    """
+    office = BoxOffice(
+        settings,
+        open_redis(settings, retries=redis_retries),
+        open_engine(settings),
+        gateway or open_gateway(settings),
+        load_scripts(),
+    )
+    try:
+        yield office
+    finally:
+        await office.close()

@@ -1,0 +1,216 @@
+"""The gateway's books against ours, payment by payment: money set aside or taken for nothing, sales never paid, amounts
+that differ. Mends what can be mended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import ids, keys
+from boxoffice.errors import CannotRun
+from boxoffice.gateway.base import Done, PaymentGateway, Record
+from boxoffice.postgres import TRANSIENT
+from boxoffice.record import unpack
+from boxoffice.redis import AWAY
+from boxoffice.refunds import Refunds
+
+__all__ = ["DIFFERENCES", "Difference", "PaymentsAudit"]
+
+CHUNK: Final = 1_000
+"""Payments compared at once."""
+
+GRACE_S: Final = 60
+"""Money that moved so recently may still be on its way into our rows."""
+
+DIFFERENCES: Final = {
+    "authorized_without_booking": "money is set aside for a booking that we do not know; mended by letting it go",
+    "authorized_not_confirmed": "money is set aside for a booking that is not confirmed; mended by letting it go",
+    "captured_without_booking": "money was taken for a booking that we do not know; mended by a refund",
+    "captured_not_confirmed": "money was taken for a booking that is not confirmed; mended by a refund",
+    "confirmed_not_captured": "a confirmed booking was never paid; mended by capturing now",
+    "capture_not_marked": "money was taken and our row does not say so; mended by capturing again, which does nothing",
+    "unknown_to_gateway": "our row says that money moved, the gateway knows of none",
+    "amount_differs": "the gateway has another amount than our row",
+    "refunded_differs": "the gateway gave back another amount than our rows say",
+}
+"""What the audit finds, and what `--fix` does about it."""
+
+_OURS = """
+SELECT p.payment_key, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
+       b.status AS booking_status, p.failure_code,
+       p.due_at < now() - $2 * interval '1 second' AS overdue,
+       p.updated_at < now() - $2 * interval '1 second' AS settled,
+       (SELECT coalesce(sum(r.amount_cents) FILTER (WHERE r.status = 'succeeded'), 0)::bigint FROM refunds r
+        WHERE r.payment_key = p.payment_key) AS refunded_cents,
+       EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.status = 'due') AS refund_due
+FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY($1::text[])
+"""
+
+_MOVED = """
+SELECT payment_key, booking_id::text AS booking, amount_cents FROM payments
+WHERE status IN ('authorized', 'captured') AND payment_key > $1 AND created_at < now() - $2 * interval '1 second'
+ORDER BY payment_key LIMIT 5000
+"""
+
+_DUE = """
+UPDATE payments SET due = $2, due_at = now(), leased_until = NULL, status = coalesce($3, status), updated_at = now()
+WHERE payment_key = $1
+"""
+
+
+class Difference(NamedTuple):
+    """One payment on which the gateway and we disagree."""
+
+    what: str
+    payment_key: str
+    booking: str | None
+    at_gateway: str
+    ours: str
+    mended: bool | None
+    """None: nobody tried."""
+
+
+class PaymentsAudit:
+    """Compares, and with `fix` mends."""
+
+    def __init__(
+        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], gateway: PaymentGateway, refunds: Refunds
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._gateway = gateway
+        self._refunds = refunds
+
+    async def run(self, *, fix: bool, grace_s: int = GRACE_S) -> AsyncIterator[Difference]:
+        """Every difference. Raises `CannotRun` when a store or the gateway does not answer: half an audit is none."""
+        seen: set[bytes] = set()
+        try:
+            async for records in _chunks(self._gateway.records()):
+                seen.update(record.payment_key.encode() for record in records)
+                rows = await self._ours([record.payment_key for record in records], grace_s)
+                for record in records:
+                    async for found in self._compare(record, rows.get(record.payment_key), fix, grace_s):
+                        yield found
+            async for found in self._unknown(seen, grace_s):
+                yield found
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"The audit could not be finished ({type(error).__name__}).") from error
+
+    async def _ours(self, payment_keys: list[str], grace_s: int) -> dict[str, Any]:
+        rows = await (await self._pool()).fetch(_OURS, payment_keys, grace_s)
+        return {row["payment_key"]: row for row in rows}
+
+    async def _unknown(self, seen: set[bytes], grace_s: int) -> AsyncIterator[Difference]:
+        last, pool = "", await self._pool()
+        while rows := await pool.fetch(_MOVED, last, grace_s):
+            last = rows[-1]["payment_key"]
+            for row in rows:
+                if row["payment_key"].encode() not in seen:
+                    yield Difference("unknown_to_gateway", row["payment_key"], row["booking"], "nothing",
+                                     f"{row['amount_cents']}", None)  # fmt: skip
+
+    async def _compare(self, record: Record, row: Any, fix: bool, grace_s: int) -> AsyncIterator[Difference]:
+        payment = record.payment
+        if row is None:
+            if payment.status in ("authorized", "captured") and not await self._under_way(record, grace_s):
+                if payment.captured_cents > payment.refunded_cents:
+                    mended = await self._refund_unknown(record) if fix else None
+                    yield _difference("captured_without_booking", record, None, mended)
+                elif payment.status == "authorized":
+                    mended = await self._void(record) if fix else None
+                    yield _difference("authorized_without_booking", record, None, mended)
+            return
+        what = _money_differs(record, row)
+        if what:
+            mended = await self._mend(what, record, row) if fix else None
+            yield _difference(what, record, row, mended)
+        elif payment.status in ("authorized", "captured") and row["status"] in ("authorized", "captured"):
+            if (payment.amount_cents, payment.currency.upper()) != (row["amount_cents"], row["currency"]) or (
+                row["status"] == "captured" and payment.captured_cents != row["amount_cents"]
+            ):
+                yield _difference("amount_differs", record, row, None)
+            if payment.refunded_cents != row["refunded_cents"] and not row["refund_due"]:
+                yield _difference("refunded_differs", record, row, None)
+
+    async def _under_way(self, record: Record, grace_s: int) -> bool:
+        """Whether its booking is about to be written: just made, or still pending in Redis."""
+        if record.made_ms > 1_000 * (time.time() - grace_s):
+            return True
+        booking = ids.canonical_booking_id(record.booking_id or "")
+        raw = await self._redis.get(keys.booking(ids.shard_of(booking), booking)) if booking else None
+        try:
+            ours = unpack(record.booking_id or "", raw or b"")
+        except ValueError:
+            return False
+        return ours.state == "P" and ours.payment_key == record.payment_key
+
+    async def _void(self, record: Record) -> bool:
+        return isinstance(await self._gateway.void(record.payment_key, record.payment.reference), Done)
+
+    async def _refund_unknown(self, record: Record) -> bool:
+        """There is no booking that a row could belong to: the gateway's own books keep this refund."""
+        amount = record.payment.captured_cents - record.payment.refunded_cents
+        key = ids.digest(record.payment_key, "audit")
+        outcome = await self._gateway.refund(key, record.payment_key, record.payment.reference, amount)
+        return isinstance(outcome, Done)
+
+    async def _mend(self, what: str, record: Record, row: Any) -> bool:
+        pool = await self._pool()
+        match what:
+            case "authorized_not_confirmed":
+                await pool.execute(_DUE, record.payment_key, "void", None)
+            case "captured_not_confirmed":
+                await self._refunds.captured_too_late(record.payment_key)
+            case _:
+                await pool.execute(_DUE, record.payment_key, "capture", "authorized")
+                await pool.execute(
+                    "UPDATE payments SET reference = coalesce(reference, $2) WHERE payment_key = $1",
+                    record.payment_key,
+                    record.payment.reference,
+                )
+        return True
+
+
+def _money_differs(record: Record, row: Any) -> str | None:
+    """The difference that money makes, if any. What is due and not overdue is on its way."""
+    payment, on_its_way = record.payment, row["due"] is not None and not row["overdue"]
+    undecided = row["booking_status"] in ("pending", "held") and row["status"] in ("unknown", "requires_action")
+    if on_its_way or undecided or not row["settled"]:
+        return None
+    # A booking that was cancelled before its capture is captured all the same, and then refunded by its terms.
+    sold = row["booking_status"] in ("confirmed", "cancelled") and row["status"] in ("authorized", "captured")
+    if payment.status == "authorized":
+        return "confirmed_not_captured" if sold else "authorized_not_confirmed"
+    if payment.status == "captured":
+        if row["status"] == "captured":
+            return None
+        return "capture_not_marked" if sold else "captured_not_confirmed"
+    return None
+
+
+def _difference(what: str, record: Record, row: Any, mended: bool | None) -> Difference:
+    payment = record.payment
+    theirs = f"{payment.status} {payment.amount_cents} {payment.currency}"
+    if payment.captured_cents:
+        theirs += f", captured {payment.captured_cents}, refunded {payment.refunded_cents}"
+    ours = "nothing"
+    if row is not None:
+        ours = f"{row['status']} {row['amount_cents']} {row['currency']}, booking {row['booking_status']}"
+        if row["refunded_cents"]:
+            ours += f", refunded {row['refunded_cents']}"
+    return Difference(what, record.payment_key, row["booking"] if row else record.booking_id, theirs, ours, mended)
+
+
+async def _chunks(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:
+    chunk: list[Record] = []
+    async for record in records:
+        chunk.append(record)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,191 @@
+"""Fills a shard's Redis again from PostgreSQL, with its gate closed. What Redis still has is never deleted.
+
+Re-created are events, API keys, undecided bookings with their stock, and the recent final ones with their idempotency
+keys; then every event is reconciled, customers' counts included. Bookings that only Redis knows stay accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import ids, keys, ledger
+from boxoffice.errors import CannotRun, DriftUnexplained
+from boxoffice.loading import Loader
+from boxoffice.reconcile import EventReport, Reconciler
+from boxoffice.record import Record
+from boxoffice.redis import run_id
+from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
+
+__all__ = ["POSTGRES_WENT_BACK", "RebuildReport", "Rebuilder", "shard_lock"]
+
+POSTGRES_WENT_BACK: Final = "postgres_went_back"
+"""The alert under which a shard stays closed until an operator accepts what PostgreSQL has."""
+
+SEQUENCE_LEAP: Final = 1_000_000
+"""Added to the sequence, so that it lies beyond every admission that a lost Redis may have numbered."""
+
+CHUNK: Final = 250
+"""Bookings restored by one script call: about two milliseconds in which Redis runs nothing else."""
+
+REPAIR_LOCK: Final = 0x72657061
+"""Advisory lock, with the shard as its second half: one process repairs a shard at a time."""
+
+Progress = Callable[[int], None]
+"""Called with the bookings looked at so far."""
+
+
+class RebuildReport(NamedTuple):
+    """What a rebuild put back."""
+
+    shard: int
+    generation: str
+    events: int
+    undecided: int
+    final: int
+    reports: tuple[EventReport, ...]
+
+
+@asynccontextmanager
+async def shard_lock(pool: asyncpg.Pool[Any], shard: int) -> AsyncIterator[bool]:
+    """True while this process alone repairs the shard; False when another one does. Ends with the connection."""
+    async with pool.acquire() as connection:
+        got = await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", REPAIR_LOCK, shard)
+        try:
+            yield got
+        finally:
+            if got and not connection.is_closed():
+                await connection.execute("SELECT pg_advisory_unlock($1, $2)", REPAIR_LOCK, shard)
+
+
+class Rebuilder:
+    """Rebuilds one shard."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        loader: Loader,
+        settings: Settings,
+    ) -> None:
+        self.shard = shard
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+        self._loader = loader
+        self._life_s = settings.worker.settled_ttl_s
+        self._reconciler = Reconciler(shard, redis, pool, scripts, settings)
+
+    async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
+        """Close the gate, fill Redis, open the gate under a new generation.
+
+        Raises `DriftUnexplained` when PostgreSQL went back in time, unless an operator accepts that, and `CannotRun`
+        when another process is at it.
+        """
+        pool = await self._pool()
+        async with shard_lock(pool, self.shard) as alone:
+            if not alone:
+                raise CannotRun(f"Shard {self.shard} is being repaired by another process.")
+            return await self.rebuild_locked(accept_postgres=accept_postgres, progress=progress)
+
+    async def rebuild_locked(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
+        """As `rebuild`, for a caller that has the shard's lock."""
+        await self.check_postgres(accept_postgres)
+        pool = await self._pool()
+        await self._redis.delete(keys.gate(self.shard))
+        loaded = await self._loader.load(self.shard)
+        seen = 0
+
+        def report(count: int) -> None:
+            nonlocal seen
+            seen += count
+            if progress:
+                progress(seen)
+
+        async with pool.acquire() as connection:
+            undecided = 0
+            async for records in ledger.undecided(connection, self.shard):
+                undecided += await self.restore([(0, record) for record in records])
+                report(len(records))
+            final = 0
+            async for chunk in _ahead(ledger.finals(connection, self.shard, self._life_s)):
+                final += await self.restore(chunk)
+                report(len(chunk))
+        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True)
+        generation = await self._open()
+        return RebuildReport(self.shard, generation, len(loaded.events), undecided, final, tuple(reports))
+
+    async def check_postgres(self, accept: bool = False) -> None:
+        """Raises `DriftUnexplained` when PostgreSQL lacks settlements that Redis saw it record."""
+        if not accept and await self.postgres_went_back():
+            raise DriftUnexplained(
+                f"PostgreSQL went back in time: it lacks settlements that shard {self.shard} of Redis saw. "
+                "Restore a newer PostgreSQL, or accept this one with --accept-postgres."
+            )
+
+    async def postgres_went_back(self) -> bool:
+        """Whether PostgreSQL lacks settlements that Redis saw it record, or did when somebody last looked."""
+        known = int(await self._redis.get(keys.settled(self.shard)) or 0)
+        pool = await self._pool()
+        row = await pool.fetchrow("SELECT settled, alert FROM shards WHERE shard = $1", self.shard)
+        return bool((row["settled"] if row else 0) < known or (row and row["alert"] == POSTGRES_WENT_BACK))
+
+    async def restore(self, bookings: Sequence[tuple[int, Record]]) -> int:
+        """Put back those bookings that Redis lacks, each with the seconds it has to live if it is final.
+
+        Returns how many that were.
+        """
+        calls = [self._restore(bookings[start : start + CHUNK]) for start in range(0, len(bookings), CHUNK)]
+        return sum(await asyncio.gather(*calls))
+
+    async def _restore(self, bookings: Sequence[tuple[int, Record]]) -> int:
+        shard = self.shard
+        events = {event: n for n, event in enumerate(sorted({record.event for _, record in bookings}), 1)}
+        names = [keys.pending(shard), keys.deadlines(shard)]
+        for event in events:
+            names += [keys.event(shard, event), keys.owners(shard, event)]
+        forms: list[bytes | int] = [len(events)]
+        for life_s, record in bookings:
+            names += [keys.booking(shard, record.id), keys.idempotency(shard, record.scope)]
+            forms.append(b"%d|%d|%s" % (events[record.event], life_s, record.pack()))
+        return int(await self._scripts.restore(self._redis, names, forms))
+
+    async def _open(self) -> str:
+        """A crash between any two steps leaves the gate closed, and the next rebuild does them again."""
+        generation = ids.short_id()
+        pool = await self._pool()
+        async with pool.acquire() as connection:
+            highest = await ledger.highest_sequence(connection, self.shard)
+            row = await connection.fetchrow("SELECT sequence, settled FROM shards WHERE shard = $1", self.shard)
+            ours = int(await self._redis.get(keys.sequence(self.shard)) or 0)
+            sequence = max(ours, highest, row["sequence"] if row else 0) + SEQUENCE_LEAP
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(keys.sequence(self.shard), sequence)
+                pipe.set(keys.settled(self.shard), row["settled"] if row else 0)
+                await pipe.execute()
+            await connection.execute(
+                "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4) "
+                "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, alert = NULL",
+                self.shard, generation, sequence, await run_id(self._redis),
+            )  # fmt: skip
+        await self._redis.set(keys.gate(self.shard), generation)
+        return generation
+
+
+async def _ahead(chunks: AsyncIterator[list[tuple[int, Record]]]) -> AsyncIterator[list[tuple[int, Record]]]:
+    """Read the next chunk while the caller works on this one."""
+    reading = asyncio.ensure_future(anext(chunks, None))
+    try:
+        while (chunk := await reading) is not None:
+            reading = asyncio.ensure_future(anext(chunks, None))
+            yield chunk
+    finally:
+        reading.cancel()

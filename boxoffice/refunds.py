@@ -1,0 +1,302 @@
+"""Giving money and tickets back, once: cancellations and refunds of confirmed bookings, captures that were refused.
+
+Each is one PostgreSQL transaction: inventory rows in tier order, then the booking's row, then what changes, with a
+stock move for Redis and a refund row for the gateway. Ten at once wait for each other; nine find it done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import ids
+from boxoffice.crashpoint import crashpoint
+from boxoffice.errors import KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
+from boxoffice.moves import apply_moves
+from boxoffice.postgres import AWAY, TRANSIENT
+from boxoffice.rows import Connection, lock_inventory
+from boxoffice.scripts import Scripts
+
+__all__ = ["Refunded", "Refunds"]
+
+log = structlog.get_logger()
+
+_BOOKING: Final = """
+SELECT b.status, b.client_id, b.customer_id, b.event_id, b.currency, e.refund_percent, e.shard,
+       now() > coalesce(e.cancel_until, e.starts_at) AS too_late
+FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.id = $1::uuid
+"""
+
+_ITEMS: Final = """
+SELECT tier_id, quantity, refunded, unit_price_cents FROM booking_items WHERE booking_id = $1::uuid ORDER BY tier_id
+"""
+
+_PAYMENT: Final = """
+SELECT payment_key, amount_cents, refunded_cents FROM payments
+WHERE booking_id = $1::uuid AND status IN ('authorized', 'captured')
+  AND failure_code IS DISTINCT FROM 'paid_too_late' FOR UPDATE
+"""
+
+_MOVE: Final = """
+INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner)
+SELECT $1, tier, $2::uuid, -quantity, $5 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
+"""
+
+_UNSELL: Final = """
+UPDATE inventory i SET sold = i.sold - back.quantity, version = i.version + 1, updated_at = now()
+FROM unnest($1::text[], $2::int[]) AS back (tier, quantity) WHERE i.tier_id = back.tier
+"""
+
+_RETURN_ITEMS: Final = """
+UPDATE booking_items i SET refunded = i.refunded + back.quantity
+FROM unnest($2::text[], $3::int[]) AS back (tier, quantity) WHERE i.booking_id = $1::uuid AND i.tier_id = back.tier
+"""
+
+_REFUND: Final = """
+INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status)
+VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END)
+"""
+"""Nothing is due for tickets that were free, but the row remembers that they came back."""
+
+
+_CAPTURE_REFUSED: Final = """
+UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), leased_until = NULL,
+       refunded_cents = 0, updated_at = now()
+WHERE payment_key = $1 AND due = 'capture' RETURNING true
+"""
+
+_NEVER_CAPTURED: Final = """
+UPDATE refunds SET status = 'failed', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
+WHERE payment_key = $1 AND status = 'due'
+"""
+
+_ROUNDS: Final = 5
+"""Tries of one transaction when PostgreSQL itself says that the next may succeed."""
+
+
+class Refunded(NamedTuple):
+    """What was given back. `repeated`: it had been before, and nothing was done now."""
+
+    booking_id: str
+    status: str
+    refund_key: str | None
+    amount_cents: int
+    currency: str
+    repeated: bool
+    refund_status: str = "due"
+
+
+class _Item(NamedTuple):
+    tier: str
+    quantity: int
+    refunded: int
+    unit_price_cents: int
+
+
+class Refunds:
+    """Cancels and refunds what is confirmed."""
+
+    def __init__(self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+
+    async def cancel(self, client: str, booking: str) -> Refunded:
+        """Cancel a confirmed booking after its event's policy: until when, and how much comes back.
+
+        Any number of calls make one refund. Raises `NotFound`, `NotCancellable`, `StoreAway`.
+        """
+        return await self._run(booking, self._cancel, client)
+
+    async def refund(
+        self, client: str, booking: str, key_digest: str, items: dict[str, int] | None, reason: str
+    ) -> Refunded:
+        """Refund a confirmed booking at full price, whole or some items (tier to quantity); their tickets go back on
+        sale. Refunding everything cancels the booking.
+
+        Raises `NotFound`, `KeyReused`, `Malformed`, `NotCancellable`, `RefundTooLarge`, `StoreAway`.
+        """
+        return await self._run(booking, self._refund, client, key_digest, items, reason)
+
+    async def capture_refused(self, payment_key: str, code: str) -> None:
+        """The gateway will never capture this payment: its confirmed booking is cancelled and its tickets go back.
+
+        Raises PostgreSQL's errors.
+        """
+        pool = await self._pool()
+        async with pool.acquire() as connection:
+            booking = await connection.fetchval(
+                "SELECT booking_id::text FROM payments WHERE payment_key = $1", payment_key
+            )
+            async with connection.transaction():
+                row, items = await self._lock(connection, booking)
+                if not await connection.fetchval(_CAPTURE_REFUSED, payment_key, code):
+                    return
+                await connection.execute(_NEVER_CAPTURED, payment_key)
+                if row["status"] == "confirmed":
+                    await self._give_back(connection, booking, row, {i.tier: i.quantity - i.refunded for i in items})
+                    await self._set_cancelled(connection, booking, "capture_failed")
+                crashpoint("refusal_written")
+        log.error("booking.capture_failed", booking_id=booking, code=code)
+        crashpoint("refusal_committed")
+        await self._tell_redis(row["shard"])
+
+    async def captured_too_late(self, payment_key: str) -> None:
+        """A payment that should have been voided was captured: give it all back."""
+        async with (await self._pool()).acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "SELECT booking_id::text AS booking, amount_cents, currency FROM payments WHERE payment_key = $1"
+                " FOR UPDATE",
+                payment_key,
+            )
+            assert row is not None, "no payment is ever deleted"
+            await connection.execute(
+                "UPDATE payments SET status = 'captured', refunded_cents = amount_cents, due = NULL, due_at = NULL,"
+                " leased_until = NULL, failure_code = 'paid_too_late', updated_at = now() WHERE payment_key = $1",
+                payment_key,
+            )
+            await connection.execute(
+                _REFUND + " ON CONFLICT DO NOTHING",
+                ids.digest(row["booking"], payment_key, "late"), row["booking"], payment_key, row["amount_cents"],
+                row["currency"], "paid_too_late",
+            )  # fmt: skip
+            await connection.execute(
+                "UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()"
+                " WHERE id = $1::uuid AND status IN ('failed', 'expired')",
+                row["booking"],
+            )
+        log.warning("payment.refunded_late", payment_key=payment_key)
+
+    # ------------------------------------------------------------------ inside the transaction
+
+    async def _run(self, booking: str, work: Callable[..., Awaitable[tuple[Refunded, int]]], *args: Any) -> Refunded:
+        for round_ in range(_ROUNDS):
+            try:
+                async with (await self._pool()).acquire() as connection, connection.transaction():
+                    refunded, shard = await work(connection, booking, *args)
+                    crashpoint("refund_written")
+                break
+            except TRANSIENT as error:
+                if isinstance(error, AWAY) or round_ == _ROUNDS - 1:
+                    raise StoreAway from error
+        crashpoint("refund_committed")
+        if not refunded.repeated:
+            await self._tell_redis(shard)
+        return refunded
+
+    async def _cancel(self, connection: Connection, booking: str, client: str) -> tuple[Refunded, int]:
+        row, items = await self._lock(connection, booking, client)
+        if row["status"] == "cancelled":
+            return await self._earlier(connection, booking, row), row["shard"]
+        if row["status"] != "confirmed":
+            raise NotCancellable(f"The booking is {row['status']}.", booking_status=row["status"])
+        if row["too_late"]:
+            raise NotCancellable("The time to cancel has passed.", booking_status=row["status"])
+        back = {item.tier: item.quantity - item.refunded for item in items}
+        price = sum(back[item.tier] * item.unit_price_cents for item in items)
+        key = ids.digest(booking, "cancel")
+        amount = price * row["refund_percent"] // 100
+        refund = await self._pay_back(connection, booking, row["currency"], key, amount, "cancelled")
+        await self._give_back(connection, booking, row, back)
+        await self._set_cancelled(connection, booking, "cancelled")
+        log.info("booking.cancelled", booking_id=booking, amount_cents=refund.amount_cents)
+        return refund._replace(status="cancelled"), row["shard"]
+
+    async def _refund(
+        self, connection: Connection, booking: str, client: str, key_digest: str, wanted: dict[str, int] | None,
+        reason: str,
+    ) -> tuple[Refunded, int]:  # fmt: skip
+        row, items = await self._lock(connection, booking, client)
+        key = ids.digest(booking, "refund", key_digest)
+        earlier = await connection.fetchval("SELECT amount_cents FROM refunds WHERE refund_key = $1", key)
+        if earlier is not None:
+            prices = {item.tier: item.unit_price_cents for item in items}
+            if wanted is not None and earlier != sum(prices.get(tier, 0) * count for tier, count in wanted.items()):
+                raise KeyReused(booking_id=booking)
+            return await self._earlier(connection, booking, row, key), row["shard"]
+        if row["status"] != "confirmed":
+            raise NotCancellable(f"The booking is {row['status']}.", booking_status=row["status"])
+        left = {item.tier: item.quantity - item.refunded for item in items}
+        back = wanted if wanted is not None else left
+        for tier, quantity in back.items():
+            if tier not in left:
+                raise Malformed("The booking has no such tier.", pointer="/items", code="unknown_tier")
+            if quantity > left[tier]:
+                raise RefundTooLarge(tier_id=tier, requested=quantity, refundable=left[tier])
+        amount = sum(back.get(item.tier, 0) * item.unit_price_cents for item in items)
+        refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason)
+        await self._give_back(connection, booking, row, back)
+        if all(left[tier] == back.get(tier, 0) for tier in left):
+            await self._set_cancelled(connection, booking, "refunded")
+            refund = refund._replace(status="cancelled")
+        log.info("booking.refunded", booking_id=booking, amount_cents=refund.amount_cents)
+        return refund, row["shard"]
+
+    async def _lock(self, connection: Connection, booking: str, client: str | None = None) -> tuple[Any, list[_Item]]:
+        """Inventory rows in tier order, then the booking's: the order of every transaction that sells."""
+        row = await connection.fetchrow(_BOOKING, booking)
+        if row is None or (client is not None and row["client_id"] != client):
+            raise NotFound("There is no such booking.")
+        items = await connection.fetch(_ITEMS, booking)
+        await lock_inventory(connection, [item["tier_id"] for item in items])
+        await connection.execute("SELECT 1 FROM bookings WHERE id = $1::uuid FOR UPDATE", booking)
+        row = await connection.fetchrow(_BOOKING, booking)
+        assert row is not None, "no booking is ever deleted"
+        return row, [_Item(*item) for item in await connection.fetch(_ITEMS, booking)]
+
+    async def _pay_back(
+        self, connection: Connection, booking: str, currency: str, key: str, amount_cents: int, reason: str
+    ) -> Refunded:
+        payment = await connection.fetchrow(_PAYMENT, booking)
+        if payment is None:
+            return Refunded(booking, "confirmed", None, 0, currency, repeated=False, refund_status="succeeded")
+        amount = min(amount_cents, payment["amount_cents"] - payment["refunded_cents"])
+        if amount:
+            await connection.execute(
+                "UPDATE payments SET refunded_cents = refunded_cents + $2, updated_at = now() WHERE payment_key = $1",
+                payment["payment_key"],
+                amount,
+            )
+        await connection.execute(_REFUND, key, booking, payment["payment_key"], amount, currency, reason)
+        return Refunded(booking, "confirmed", key, amount, currency, False, "due" if amount else "succeeded")
+
+    async def _give_back(self, connection: Connection, booking: str, row: Any, back: dict[str, int]) -> None:
+        tiers = sorted(tier for tier, quantity in back.items() if quantity)
+        counts = [back[tier] for tier in tiers]
+        owner = ids.owner_digest(row["client_id"], row["customer_id"])
+        await connection.execute(_UNSELL, tiers, counts)
+        await connection.execute(_RETURN_ITEMS, booking, tiers, counts)
+        await connection.execute(_MOVE, row["event_id"], booking, tiers, counts, owner)
+
+    async def _set_cancelled(self, connection: Connection, booking: str, code: str) -> None:
+        await connection.execute(
+            "UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid",
+            booking,
+            code,
+        )
+
+    async def _earlier(self, connection: Connection, booking: str, row: Any, key: str | None = None) -> Refunded:
+        found = await connection.fetchrow(
+            "SELECT refund_key, amount_cents, currency, status FROM refunds"
+            " WHERE booking_id = $1::uuid AND ($2::text IS NULL OR refund_key = $2) ORDER BY created_at DESC LIMIT 1",
+            booking,
+            key,
+        )
+        if found is None:
+            return Refunded(booking, row["status"], None, 0, row["currency"], repeated=True, refund_status="succeeded")
+        return Refunded(
+            booking, row["status"], found["refund_key"], found["amount_cents"], found["currency"], repeated=True,
+            refund_status=found["status"],
+        )  # fmt: skip
+
+    async def _tell_redis(self, shard: int) -> None:
+        """The tickets go back on sale now. If Redis is away, a worker's sweep does it."""
+        try:
+            await apply_moves(self._redis, await self._pool(), self._scripts, shard)
+        except (RedisError, *TRANSIENT) as error:
+            log.warning("moves.later", shard=shard, error=type(error).__name__)

@@ -1,0 +1,520 @@
+"""Settling bookings: claim a batch, authorise its payments, commit it in one transaction, tell Redis.
+
+PostgreSQL decides what became of a booking; Redis mirrors it. Every step may be repeated by anyone: a claim is a lease,
+the gateway answers the same key the same way, the transaction looks again under its lock, and settle.lua moves a booking
+only from P. So a worker may die anywhere, and the next one finishes its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import keys, rows
+from boxoffice.crashpoint import crashpoint
+from boxoffice.dead_letters import count_failure
+from boxoffice.gateway.base import (
+    AlreadyCaptured,
+    Authorization,
+    Authorized,
+    AuthorizeRequest,
+    Declined,
+    Done,
+    Found,
+    PaymentGateway,
+    RequiresAction,
+    Unknown,
+    in_parallel,
+)
+from boxoffice.holds import Holds
+from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.money import MoneyPump
+from boxoffice.postgres import AWAY, TRANSIENT
+from boxoffice.record import Payload, pack_payload, payment_key_of, unpack
+from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
+from boxoffice.verdicts import Case, Terms, decide
+
+__all__ = ["Settlement"]
+
+log = structlog.get_logger()
+
+MIRROR_CHUNK: Final = 100
+"""Bookings settled by one script call: about a millisecond in which Redis runs nothing else."""
+
+BUSY_CLAIM: Final = 128
+"""A claim of so many calls for a second lane; one of fewer lingers."""
+
+GATHER_S: Final = 0.05
+"""After a slow answer, how long its neighbours' are waited for, to be settled in the same transaction."""
+
+SLOW_MAX: Final = 2_000
+"""Bookings that may wait for slow answers in one worker; beyond it nothing more is claimed."""
+
+LAPSES_MAX: Final = 14
+"""A booking whose lease lapsed so often, the last times alone, kills its workers. It is parked untouched."""
+
+ROUNDS: Final = 5
+"""Tries of one transaction when PostgreSQL itself says that the next may succeed."""
+
+
+class Settlement:
+    """Settles the bookings of one shard. Several may do so at once, in one process or in many."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        gateway: PaymentGateway,
+        pump: MoneyPump,
+        holds: Holds,
+        settings: Settings,
+    ) -> None:
+        self.shard = shard
+        self.highest = 0
+        """Highest sequence that this process has settled."""
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+        self._gateway = gateway
+        self._pump = pump
+        self._holds = holds
+        self._settings = settings
+        self._draining = False
+        self._again = False
+        self._stopping = False
+        self._late: set[asyncio.Task[None]] = set()
+        self._slow = 0
+        self._calls = asyncio.Semaphore(settings.gateway.concurrency)
+        self._suspects: set[str] = set()
+        self._closed_until = 0.0
+        self._pause_s = 0.0
+
+    # ------------------------------------------------------------------ draining
+
+    async def drain(self) -> bool:
+        """Settle until nothing is due. False when there was more than `worker.drain_s` allows: ring again."""
+        self._again = True
+        if self._draining or self._stopping or time.monotonic() < self._closed_until:
+            return True
+        self._draining = True
+        try:
+            end = time.monotonic() + self._settings.worker.drain_s
+            while self._again and not self._stopping and self._closed_until <= time.monotonic() < end:
+                self._again = False
+                await self._lane(end, first=True)
+            return not self._again
+        finally:
+            self._draining = False
+
+    async def stop(self) -> None:
+        """Finish the batches at hand; give back what waits for a slow card."""
+        self._stopping = True
+        while self._draining:  # noqa: ASYNC110 - a batch ends within a moment
+            await asyncio.sleep(0.005)
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
+
+    async def _lane(self, end: float, *, first: bool) -> None:
+        """Claim and settle in turn. The first lane opens another as long as claims are large, so that one batch
+        commits while the next is claimed and authorised."""
+        others: set[asyncio.Task[None]] = set()
+        try:
+            while not self._stopping and time.monotonic() < end and time.monotonic() >= self._closed_until:
+                while self._slow >= SLOW_MAX and self._late:
+                    await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
+                claimed_at = time.monotonic()
+                now_ms, cases = await self._claim()
+                if not cases:
+                    return
+                if first and len(cases) >= BUSY_CLAIM:
+                    while len(others) < self._settings.worker.lanes - 1:
+                        task = asyncio.create_task(self._lane(end, first=False))
+                        others.add(task)
+                        task.add_done_callback(others.discard)
+                small = len(cases) < BUSY_CLAIM
+                await self._settle_claim(cases, now_ms)
+                if small and not first:
+                    return
+                if small:
+                    await self._linger(claimed_at)
+            self._again = True
+        finally:
+            if others:
+                await asyncio.wait(others)
+
+    async def _linger(self, claimed_at: float) -> None:
+        rest_s = self._settings.worker.linger_ms / 1_000 - (time.monotonic() - claimed_at)
+        if rest_s > 0 and not self._stopping:
+            await asyncio.sleep(rest_s)
+
+    async def _claim(self) -> tuple[int, list[Case]]:
+        worker = self._settings.worker
+        reply = await self._scripts.claim(
+            self._redis,
+            [keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard)],
+            [worker.batch_max, worker.lease_ms, keys.booking(self.shard, ""), 1, BELL_TTL_MS, pack_ring(self.shard),
+             job_prefix(self.shard)],
+        )  # fmt: skip
+        if not reply:
+            return 0, []
+        crashpoint("claimed")
+        cases, unfit = [], []
+        for index in range(2, len(reply), 3):
+            booking, lapses, raw = reply[index].decode(), int(reply[index + 1]), reply[index + 2]
+            try:
+                case = Case(unpack(booking, raw), raw, lapses)
+            except ValueError as error:
+                unfit.append((booking, raw, payment_key_of(raw), f"unreadable record: {type(error).__name__}"))
+                continue
+            if lapses >= LAPSES_MAX:
+                unfit.append((booking, raw, case.record.payment_key, "its lease lapsed again and again"))
+            else:
+                cases.append(case)
+        try:
+            for booking, raw, payment_key, what in unfit:
+                await self._park(booking, raw, payment_key, what)
+        except TRANSIENT as error:
+            await self._give_back(cases, error)
+            return 0, []
+        return int(reply[0]), cases
+
+    async def _park(self, booking: str, raw: bytes, payment_key: str, error: str) -> None:
+        """Out of the way, its stock kept, until an operator decides."""
+        async with (await self._pool()).acquire() as connection:
+            await count_failure(connection, booking, raw, error, attempts_max=0)
+        await self._scripts.settle(
+            self._redis,
+            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard),
+             keys.booking(self.shard, booking), keys.idempotency(self.shard, "-")],
+            [self._settings.worker.settled_ttl_s, 0, f"1|D|{payment_key}|0|"],
+        )  # fmt: skip
+        log.error("booking.parked", booking_id=booking, error=error)
+
+    # ------------------------------------------------------------------ one claim
+
+    async def _settle_claim(self, cases: list[Case], now_ms: int) -> None:
+        """Everything between a claim and the next. Whatever fails, leases are given back or lapse."""
+        terms = Terms(now_ms, int(self._settings.gateway.deadline_s * 1_000))
+        try:
+            ready = await self._authorise_apart(cases, terms)
+            await self._settle(ready, terms)
+            self._pause_s = 0.0
+        except TRANSIENT as error:
+            await self._give_back(cases, error)
+
+    async def _give_back(self, cases: list[Case], error: BaseException) -> None:
+        """Stop claiming for a moment, and let go of what nobody has settled. That is no lapse of its lease."""
+        self._pause_s = min(2.0, 2 * self._pause_s or 0.1)
+        self._closed_until = time.monotonic() + self._pause_s
+        log.warning("settlement.paused", shard=self.shard, error=type(error).__name__, seconds=self._pause_s)
+        await self._release([case for case in cases if not case.done], self._pause_s)
+
+    async def _release(self, cases: list[Case], delay_s: float) -> None:
+        """Let others claim these after a while. Their records stay as they are, cards included."""
+        for case in cases:
+            case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s * (1 + random.random())), Payload()
+        await self._mirror(cases)
+
+    async def _authorise_apart(self, cases: list[Case], terms: Terms) -> list[Case]:
+        """Authorise, and when that fails for a reason of its own, halve the batch down to the offender."""
+        try:
+            return await self._authorise(cases, terms)
+        except (RedisError, *TRANSIENT):
+            raise
+        except Exception as error:
+            if len(cases) == 1:
+                await self._fail_alone(cases[0], error)
+                return []
+            middle = len(cases) // 2
+            ready = await self._authorise_apart(cases[:middle], terms)
+            return ready + await self._authorise_apart(cases[middle:], terms)
+
+    async def _authorise(self, cases: list[Case], terms: Terms) -> list[Case]:
+        """Look the batch up, then ask the gateway for every payment that PostgreSQL has not decided.
+
+        What the gateway cannot say at once goes on in a task of its own: a slow card never holds up the others.
+        """
+        cases = await self._look_up(cases)
+        crashpoint("looked_up")
+        open_cases = [case for case in cases if not case.decided and not case.duplicate_of]
+        ask = []
+        slow: dict[asyncio.Future[Any], Case] = {}
+        for case in open_cases:
+            if case.overdue(terms):
+                slow[in_parallel(self._let_go, [case], self._calls)[0]] = case
+            elif case.known and case.known.payment and case.known.payment.status == "requires_action":
+                slow[in_parallel(self._look_closer, [case], self._calls)[0]] = case
+            else:
+                ask.append(case)
+        answers = await self._gateway.authorize_batch([_request(case) for case in ask])
+        crashpoint("authorised")
+        for case, answer in zip(ask, answers, strict=True):
+            if isinstance(answer, asyncio.Future):
+                slow[answer] = case
+            else:
+                case.outcome = answer
+        if slow:
+            self._wait_for(slow, terms)
+        return [case for case in cases if case.outcome is not None or case.decided or case.duplicate_of]
+
+    async def _look_up(self, cases: list[Case]) -> list[Case]:
+        """What PostgreSQL knows already. Of two bookings under one key the later waits until the first is written."""
+        async with (await self._pool()).acquire() as connection:
+            known = await rows.known_by_key(connection, [case.record for case in cases])
+        first: dict[str, Case] = {}
+        later = []
+        for case in sorted(cases, key=lambda case: case.record.sequence):
+            case.known = known.get(case.record.id)
+            if case.known is None and first.setdefault(case.record.scope, case) is not case:
+                later.append(case)
+        if later:
+            await self._release(later, 0.1)
+        return [case for case in cases if not case.verdict]
+
+    async def _look_closer(self, case: Case) -> Authorization:
+        """A payment that waited for its customer: has it moved?"""
+        assert case.known is not None and case.known.payment is not None
+        row = case.known.payment
+        found = await self._gateway.lookup(case.record.payment_key, row.reference)
+        return (
+            _authorization(found)
+            if isinstance(found, Found)
+            else RequiresAction(row.next_action or "", row.reference or "")
+        )
+
+    async def _let_go(self, case: Case) -> Authorization | Done:
+        """Nobody waits for this payment any more: void it. What a customer finished at the last moment counts, as its
+        tickets are still held, unless they were cancelled; and what was captured already always counts."""
+        key, row = case.record.payment_key, case.known.payment if case.known else None
+        reference = row.reference if row else None
+        if row and row.status == "requires_action" and not case.record.cancel_requested:
+            found = await self._gateway.lookup(key, reference)
+            if isinstance(found, Found) and found.status in ("authorized", "captured"):
+                return _authorization(found)
+        crashpoint("letting_go")
+        outcome = await self._gateway.void(key, reference)
+        crashpoint("let_go")
+        match outcome:
+            case Done():
+                return outcome
+            case AlreadyCaptured():
+                found = await self._gateway.lookup(key, reference)
+                return _authorization(found) if isinstance(found, Found) else Unknown("captured")
+            case _:
+                return Unknown("void without an answer")
+
+    def _wait_for(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
+        """Let slow answers come in their own time, in a task that keeps their leases and settles them in groups."""
+        for case in slow.values():
+            case.done = True
+        self._slow += len(slow)
+        task = asyncio.create_task(self._settle_slow(slow, terms))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _settle_slow(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
+        half_lease_s = self._settings.worker.lease_ms / 2_000
+        renew_at = time.monotonic() + half_lease_s
+        try:
+            while slow:
+                await asyncio.wait(slow, timeout=max(0.0, renew_at - time.monotonic()), return_when=FIRST_COMPLETED)
+                if any(answer.done() for answer in slow):
+                    await asyncio.wait(slow, timeout=GATHER_S)
+                    ready = [answer for answer in slow if answer.done()]
+                    cases = [slow.pop(answer) for answer in ready]
+                    self._slow -= len(cases)
+                    for answer, case in zip(ready, cases, strict=True):
+                        case.outcome = answer.result()
+                    await self._settle_late(cases, terms)
+                if time.monotonic() >= renew_at and slow:
+                    renew_at = time.monotonic() + half_lease_s
+                    with contextlib.suppress(RedisError, OSError):
+                        await self._extend_leases(list(slow.values()))
+        except asyncio.CancelledError:
+            for answer in slow:
+                answer.cancel()
+            await self._release(list(slow.values()), 0)
+            raise
+        finally:
+            self._slow -= len(slow)
+
+    async def _settle_late(self, cases: list[Case], terms: Terms) -> None:
+        try:
+            await self._settle(cases, terms)
+        except AWAY:
+            await self._release(cases, 0.5)
+
+    async def _extend_leases(self, cases: list[Case]) -> None:
+        """Leases of this worker now end later; nobody else's are touched by it for long (they are renewed too)."""
+        seconds, micros = await self._redis.time()
+        until = seconds * 1_000 + micros // 1_000 + self._settings.worker.lease_ms + 1 / 16
+        await self._redis.zadd(keys.pending(self.shard), {case.record.id: until for case in cases}, xx=True, gt=True)
+
+    # ------------------------------------------------------------------ the transaction
+
+    async def _settle(self, cases: list[Case], terms: Terms) -> None:
+        """Commit the cases and mirror them. A batch that fails for a reason of its own is halved, down to the offender,
+        so that one bad booking never fails its neighbours."""
+        if not cases:
+            return
+        suspects = [case for case in cases if case.record.id in self._suspects]
+        if suspects and len(cases) > 1:
+            await self._settle([case for case in cases if case.record.id not in self._suspects], terms)
+            for case in suspects:
+                await self._settle([case], terms)
+            return
+        try:
+            await self._commit(cases, terms)
+        except AWAY:
+            raise
+        except Exception as error:
+            if isinstance(error, TRANSIENT):
+                log.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(cases))
+                await self._release(cases, 0.1)
+            elif len(cases) == 1:
+                await self._fail_alone(cases[0], error)
+            else:
+                middle = len(cases) // 2
+                await self._settle(cases[:middle], terms)
+                await self._settle(cases[middle:], terms)
+            return
+        crashpoint("committed")
+        self.highest = max(self.highest, max(case.record.sequence for case in cases))
+        await self._mirror(cases)
+        crashpoint("settled")
+        self._pump.give([case for case in cases if case.due == "capture"])
+        _report(self.shard, cases)
+
+    async def _commit(self, cases: list[Case], terms: Terms) -> None:
+        for round_ in range(ROUNDS):
+            try:
+                async with (await self._pool()).acquire() as connection, connection.transaction():
+                    await self._transact(connection, cases, terms)
+                    crashpoint("written")
+                return
+            except rows.Raced:
+                async with (await self._pool()).acquire() as connection:
+                    known = await rows.known_by_key(connection, [case.record for case in cases])
+                for case in cases:
+                    case.known = known.get(case.record.id)
+            except AWAY:
+                raise
+            except TRANSIENT:
+                if round_ == ROUNDS - 1:
+                    raise
+                await asyncio.sleep(0.01 * 2**round_ * (1 + random.random()))
+        raise asyncpg.SerializationError("raced in every round")
+
+    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> None:
+        tiers = {line.tier for case in cases for line in case.record.body.lines}
+        left = await rows.lock_inventory(connection, tiers)
+        await rows.recheck(connection, cases)
+        sold = decide(cases, left, terms)
+        await rows.write(connection, cases, self._gateway.name, self._settings.worker.lease_ms)
+        await rows.sell(connection, sold)
+
+    async def _fail_alone(self, case: Case, error: Exception) -> None:
+        """Only a booking that failed alone counts an attempt; after some it is parked."""
+        self._suspects.add(case.record.id)
+        what = f"{type(error).__name__} {getattr(error, 'sqlstate', '') or ''}".strip()
+        async with (await self._pool()).acquire() as connection:
+            attempts = await count_failure(
+                connection, case.record.id, case.raw, what, attempts_max=self._settings.worker.attempts_max
+            )
+        if attempts >= self._settings.worker.attempts_max:
+            case.verdict, case.delay_ms = "D", 0
+            self._suspects.discard(case.record.id)
+        else:
+            case.verdict, case.delay_ms, case.payload = "R", 100 * 2**attempts, Payload()
+        log.error("booking.failed_alone", booking_id=case.record.id, error=what, attempts=attempts,
+                  parked=case.verdict == "D")  # fmt: skip
+        await self._mirror([case])
+
+    async def _mirror(self, cases: list[Case]) -> None:
+        """Tell Redis what PostgreSQL has decided, a chunk at a time."""
+        for start in range(0, len(cases), MIRROR_CHUNK):
+            chunk = cases[start : start + MIRROR_CHUNK]
+            await self._mirror_chunk(chunk)
+            for case in chunk:
+                case.done = True
+            crashpoint("chunk_settled")
+
+    async def _mirror_chunk(self, cases: list[Case]) -> None:
+        events: dict[str, int] = {}
+        sale_keys: list[str] = []
+        booking_keys: list[str] = []
+        verdicts: list[bytes] = []
+        for case in cases:
+            record = case.record
+            index = events.get(record.event)
+            if index is None:
+                index = events[record.event] = len(events) + 1
+                sale_keys += (keys.event(self.shard, record.event), keys.owners(self.shard, record.event))
+            booking_keys += (keys.booking(self.shard, record.id), keys.idempotency(self.shard, record.scope))
+            keep = case.verdict == "D" or (case.verdict == "R" and not case.payload.outcome)
+            payload = b"" if keep else pack_payload(case.payload)
+            verdicts.append(
+                b"%d|%s|%s|%d|%s" % (index, case.verdict.encode(), record.payment_key.encode(), case.delay_ms, payload)
+            )
+        outcomes = await self._scripts.settle(
+            self._redis,
+            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), *sale_keys, *booking_keys],
+            [self._settings.worker.settled_ttl_s, len(events), *verdicts],
+        )
+        for letter in ("E", "X"):
+            ended = [
+                case.record.id
+                for case, outcome in zip(cases, outcomes, strict=True)
+                if case.verdict == "H" and outcome == letter.encode()
+            ]
+            if ended:
+                await self._holds.tell_postgres(ended, letter)
+
+
+def _request(case: Case) -> AuthorizeRequest:
+    record = case.record
+    charge = record.payload.charge
+    return AuthorizeRequest(
+        record.payment_key,
+        record.id,
+        record.body.amount_cents,
+        record.body.currency,
+        charge.method if charge else "card",
+        charge.token if charge else "",
+    )
+
+
+def _authorization(found: Found) -> Authorization:
+    """What a look-up says, in the words of an authorisation."""
+    match found.status:
+        case "authorized" | "captured":
+            return Authorized(found.reference, found.amount_cents, found.currency)
+        case "declined":
+            return Declined(found.failure_code or "declined", found.reference)
+        case "requires_action":
+            return RequiresAction(found.next_action or "", found.reference)
+        case "voided":
+            return Declined(found.failure_code or "voided", found.reference)
+        case _:
+            return Unknown("processing")
+
+
+def _report(shard: int, cases: Iterable[Case]) -> None:
+    counts: dict[str, int] = {}
+    for case in cases:
+        counts[case.status] = counts.get(case.status, 0) + 1
+    log.info("batch.settled", shard=shard, **counts)
