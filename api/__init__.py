@@ -1,0 +1,1 @@
+"""The HTTP door: parse, ask the box office, render."""

@@ -1,0 +1,149 @@
+"""The answers that a rush asks for by the thousand: to book, to read a booking, to read an event.
+
+They know headers and bodies as bytes and nothing of a framework, so that the fast path, the ordinary routes and the
+lane inside the server all give the very same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Self
+
+from api import problems
+from api.reply import JSON, Header, Reply
+from boxoffice import render
+from boxoffice.admission import Admitted
+from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
+from boxoffice.office import BoxOffice
+from boxoffice.requests import ID_MAX, check_content_type, parse_booking, parse_idempotency_key
+
+__all__ = ["Asked", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
+
+RETRY_AFTER: Final = (b"retry-after", b"1")
+REPLAYED: Final = (b"idempotency-replayed", b"true")
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class Asked(NamedTuple):
+    """The headers that a booking comes with."""
+
+    authorization: bytes | None
+    content_type: bytes | None
+    idempotency_keys: list[bytes]
+
+    @classmethod
+    def of(cls, headers: Iterable[Header]) -> Self:
+        """Picked out of all."""
+        authorization = content_type = None
+        idempotency_keys: list[bytes] = []
+        for name, value in headers:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-type":
+                content_type = value
+            elif name == b"idempotency-key":
+                idempotency_keys.append(value)
+        return cls(authorization, content_type, idempotency_keys)
+
+
+async def book(office: BoxOffice, headers: Iterable[Header], receive: Receive) -> Reply:
+    """`POST /v1/bookings`."""
+    asked = Asked.of(headers)
+    client = ""
+    try:
+        client = await client_of(office, asked.authorization)
+        check_content_type(asked.content_type)
+        key_digest = parse_idempotency_key(asked.idempotency_keys)
+        raw = await read_body(receive, office.settings.limits.body_max_bytes)
+        request = parse_booking(raw, office.settings, office.gateway)
+        admitted = await office.admission.book(client, request, key_digest)
+        held = request.charge is None
+        if admitted.record is None:
+            view = (await office.bookings.get(client, admitted.booking_id)).view
+            return accepted(view, admitted, held=held)
+        return accepted(render.of_record(admitted.record, admitted.event), admitted, held=held)
+    except BoxOfficeError as error:
+        return problems.of_error(error, route="book", client=client)
+    except ClientGone:
+        raise
+    except Exception as error:
+        return problems.unexpected(error)
+
+
+def accepted(view: render.BookingView, admitted: Admitted, *, held: bool) -> Reply:
+    """202, or 201 for a hold; for a repeat the same, with what has become of the booking since."""
+    body = render.with_left(render.booking(view), admitted.event, admitted.availability)
+    answer = [JSON, (b"location", b"/v1/bookings/" + view.id.encode())]
+    if not held:
+        answer.append(RETRY_AFTER)
+    if admitted.replayed:
+        answer.append(REPLAYED)
+    return Reply(201 if held else 202, body, answer)
+
+
+async def read_booking(office: BoxOffice, authorization: bytes | None, booking_id: str) -> Reply:
+    """`GET /v1/bookings/{id}`."""
+    client = ""
+    try:
+        client = await client_of(office, authorization)
+        view, original = await office.bookings.get(client, booking_id)
+        answer = [JSON]
+        if not original:
+            answer.append((b"content-location", b"/v1/bookings/" + view.id.encode()))
+        if view.status == "pending":
+            answer.append(RETRY_AFTER)
+        return Reply(200, render.booking(view), answer)
+    except BoxOfficeError as error:
+        return problems.of_error(error, route="read_booking", client=client)
+    except Exception as error:
+        return problems.unexpected(error)
+
+
+async def read_event(office: BoxOffice, authorization: bytes | None, event_id: str) -> Reply:
+    """`GET /v1/events/{id}`."""
+    client = ""
+    try:
+        client = await client_of(office, authorization)
+        event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
+        return Reply(200, render.event(event, await office.catalogue.availability(event)), [JSON])
+    except BoxOfficeError as error:
+        return problems.of_error(error, route="read_event", client=client)
+    except Exception as error:
+        return problems.unexpected(error)
+
+
+async def client_of(office: BoxOffice, authorization: bytes | None) -> str:
+    """The client that the request's API key belongs to. Raises `Unauthorized`."""
+    key = api_key_of(authorization)
+    if key is None:
+        raise Unauthorized
+    return await office.catalogue.client_of_key(key)
+
+
+def api_key_of(authorization: bytes | None) -> str | None:
+    """The API key in an Authorization header, if there is one."""
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return authorization[7:].strip().decode("latin-1")
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole. Nobody is there to be answered."""
+
+
+async def read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, counted as it arrives: its announced length may be missing or wrong.
+
+    Raises `Malformed` as soon as it is too long.
+    """
+    message = await receive()
+    body = bytes(message.get("body", b""))
+    while message.get("more_body") and len(body) <= most:
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if len(body) > most:
+        raise Malformed(f"The body has more than {most} bytes.", code="body_too_large")
+    return body

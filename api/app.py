@@ -1,0 +1,109 @@
+"""The HTTP door, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+
+from api import documentation, problems
+from api.answers import ClientGone
+from api.dependencies import respond
+from api.front import EXPOSED, Front
+from api.readiness import Readiness
+from api.routes import actions, bookings, events, health, holds, webhooks
+from boxoffice.errors import BoxOfficeError
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.requests import bad_parameter
+from boxoffice.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAPI | Front:
+    """The application. It opens its own box office when it starts, unless it is handed one."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if office is not None:
+            yield
+            return
+        async with open_box_office(settings) as opened:
+            _move_in(app, opened)
+            yield
+
+    app = FastAPI(
+        title="boxoffice",
+        description=documentation.DESCRIPTION,
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    if office is not None:
+        _move_in(app, office)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.api.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=EXPOSED,
+    )
+    for router in (events.router, bookings.router, holds.router, webhooks.router, health.router, documentation.router):
+        app.include_router(router)
+    if settings.gateway.kind == "simulator":
+        app.include_router(actions.router)
+    app.add_exception_handler(BoxOfficeError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _unserved)
+    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(Exception, _failed)
+    if not settings.api.fast_path:
+        return app
+    return Front(app, lambda: app.state.office, settings.api.cors_origins)
+
+
+def _move_in(app: FastAPI, office: BoxOffice) -> None:
+    app.state.office = office
+    app.state.readiness = Readiness(office)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BoxOfficeError)
+    return respond(problems.of_error(error, route=_route(request)))
+
+
+def _malformed(request: Request, error: Exception) -> Response:
+    """FastAPI's own finding, without what was sent."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()[0]
+    name = str(found["loc"][-1]) if found["loc"] and found["loc"][0] == "query" else ""
+    refusal = bad_parameter("A parameter is malformed.", name, str(found["type"]))
+    return respond(problems.of_error(refusal, route=_route(request)))
+
+
+def _unserved(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {404: "There is nothing at this path.", 405: "Another method is needed here."}
+    detail = said.get(error.status_code, "This cannot be served.")
+    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return respond(problems.of_status(error.status_code, detail, headers))
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+def _failed(_request: Request, _error: Exception) -> Response:
+    """The error goes on to the server, which logs it."""
+    return respond(problems.of_status(500, "This is our mistake, and it is in our log."))
+
+
+def _route(request: Request) -> str:
+    route: Any = request.scope.get("route")
+    return getattr(route, "name", "")

@@ -1,0 +1,112 @@
+"""Errors as shops read them (RFC 9457). The one table of statuses, types and titles; `docs/errors.md` explains each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from api.reply import Header, Reply
+from boxoffice import errors
+from boxoffice.gateway.base import WebhookRefused
+
+__all__ = ["HTTP_PROBLEMS", "PROBLEMS", "Problem", "not_ready", "of_error", "of_status", "unexpected"]
+
+log = structlog.get_logger()
+
+
+class Problem(NamedTuple):
+    """How one kind of error is told."""
+
+    status: int
+    slug: str
+    title: str
+
+    @property
+    def type(self) -> str:
+        """The stable URI (relative to the API) that names the kind."""
+        return f"/problems/{self.slug}"
+
+
+PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
+    errors.Malformed: Problem(400, "malformed-request", "The request is malformed"),
+    errors.CardDataRefused: Problem(422, "card-data-not-accepted", "A card number stands where none may be"),
+    WebhookRefused: Problem(400, "webhook-refused", "The webhook is not signed by the gateway"),
+    errors.Unauthorized: Problem(401, "unauthorized", "No valid API key"),
+    errors.NotFound: Problem(404, "not-found", "There is no such thing"),
+    errors.SoldOut: Problem(409, "sold-out", "Not enough tickets are left"),
+    errors.SaleClosed: Problem(409, "sale-closed", "Not on sale"),
+    errors.CustomerLimit: Problem(409, "customer-limit", "The customer may not have so many tickets"),
+    errors.PriceChanged: Problem(409, "price-changed", "A price has just changed"),
+    errors.KeyReused: Problem(422, "idempotency-key-reused", "The idempotency key was used for another request"),
+    errors.PaymentInProgress: Problem(409, "payment-in-progress", "A payment is under way"),
+    errors.HoldEnded: Problem(409, "hold-ended", "The booking is no longer held"),
+    errors.TooManyAttempts: Problem(409, "too-many-attempts", "No payment attempts are left"),
+    errors.AlreadyExtended: Problem(409, "already-extended", "The hold was extended before"),
+    errors.NotCancellable: Problem(409, "not-cancellable", "The booking cannot be cancelled"),
+    errors.RefundTooLarge: Problem(409, "refund-too-large", "More than was captured"),
+    errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),
+    errors.StoreAway: Problem(503, "store-away", "A store does not answer"),
+    errors.Busy: Problem(503, "busy", "Too many bookings are waiting"),
+}
+"""What a request may raise. Whatever is not here is a bug, and told as one."""
+
+HTTP_PROBLEMS: Final = {
+    404: Problem(404, "not-found", "There is no such thing"),
+    405: Problem(405, "method-not-allowed", "The method is not allowed here"),
+    400: PROBLEMS[errors.Malformed],
+    500: Problem(500, "internal-error", "Something went wrong here"),
+    503: Problem(503, "not-ready", "Not ready to serve"),
+}
+"""What the door itself says, by status."""
+
+_json = msgspec.json.Encoder().encode
+
+
+def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
+    """The answer to an error, and its line in the log. `context` says whose request it was."""
+    problem = PROBLEMS.get(type(error))
+    if problem is None:
+        return unexpected(error)
+    level = "warning" if problem.status == 503 else "info"
+    getattr(log, level)("request.refused", type=problem.slug, status=problem.status, **context, **_learnt(error))
+    headers: list[Header] = []
+    details = dict(error.details)
+    retry_after = details.pop("retry_after_s", 1 if problem.status == 503 else 0)
+    if retry_after:
+        details["retry_after"] = retry_after
+        headers.append((b"retry-after", b"%d" % retry_after))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return _reply(problem, error.detail, details, headers)
+
+
+def _learnt(error: errors.BoxOfficeError) -> dict[str, Any]:
+    """What of an error goes into the log: where it was, never what was sent."""
+    return {name: error.details[name] for name in ("errors", "reason", "booking_id") if name in error.details}
+
+
+def unexpected(error: BaseException) -> Reply:
+    """A bug. The log has it all, the answer nothing."""
+    log.error("request.failed", exc_info=error)
+    return of_status(500, "This is our mistake, and it is in our log.")
+
+
+def of_status(status: int, detail: str, headers: Iterable[Header] = ()) -> Reply:
+    """What the door itself says: no such path, no such method."""
+    problem = HTTP_PROBLEMS.get(status) or Problem(status, "malformed-request", "The request is malformed")
+    return _reply(problem, detail, {}, list(headers))
+
+
+def not_ready(reasons: dict[str, str]) -> Reply:
+    """503 with what is missing."""
+    return _reply(
+        HTTP_PROBLEMS[503], "Not ready to serve.", {"reasons": reasons, "retry_after": 1}, [(b"retry-after", b"1")]
+    )
+
+
+def _reply(problem: Problem, detail: str, details: dict[str, Any], headers: list[Header]) -> Reply:
+    body = _json({"type": problem.type, "title": problem.title, "status": problem.status, "detail": detail, **details})
+    return Reply(problem.status, body, [(b"content-type", b"application/problem+json"), *headers])

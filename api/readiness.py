@@ -1,0 +1,72 @@
+"""Whether this process can keep its promises now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from boxoffice import keys, postgres
+from boxoffice import redis as redis_client
+from boxoffice.errors import BoxOfficeError
+from boxoffice.office import BoxOffice
+from boxoffice.postgres import TRANSIENT
+
+__all__ = ["Readiness"]
+
+TIMEOUT_S: Final = 2.0
+"""A store that takes longer is not ready."""
+
+DURABILITY_S: Final = 5.0
+"""How long the stores' durability settings are remembered: they seldom change, and probes are many."""
+
+
+class Readiness:
+    """Asks both stores. Remembers only that their durability was good."""
+
+    def __init__(self, office: BoxOffice) -> None:
+        self._office = office
+        self._durable_until = 0.0
+
+    async def reasons(self) -> dict[str, str]:
+        """What is missing, by part; nothing when ready."""
+        durable = time.monotonic() < self._durable_until
+        checks = {"redis": self._redis, "postgresql": self._postgresql, "catalogue": self._catalogue}
+        found = await asyncio.gather(*(_reason(check, durable) for check in checks.values()))
+        missing = {name: reason for name, reason in zip(checks, found, strict=True) if reason}
+        if not missing and not durable:
+            self._durable_until = time.monotonic() + DURABILITY_S
+        return missing
+
+    async def _redis(self, durable: bool) -> str:
+        office = self._office
+        shards = range(office.settings.shards)
+        closed = [shard for shard in shards if not await office.redis.exists(keys.gate(shard))]
+        if not durable:
+            await redis_client.check_durability(office.redis, office.settings)
+        return f"The gate of shard {', '.join(map(str, closed))} is closed." if closed else ""
+
+    async def _postgresql(self, durable: bool) -> str:
+        pool = await self._office.pool()
+        if durable:
+            await pool.fetchval("SELECT 1")
+        else:
+            await postgres.check_durability(pool, self._office.settings)
+        return ""
+
+    async def _catalogue(self, _durable: bool) -> str:
+        await self._office.catalogue.events()
+        return ""
+
+
+async def _reason(check: Callable[[bool], Awaitable[str]], durable: bool) -> str:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await check(durable)
+    except BoxOfficeError as error:
+        return error.detail
+    except (RedisError, *TRANSIENT) as error:
+        return f"It does not answer ({type(error).__name__})."

@@ -1,0 +1,1 @@
+"""Ordinary routes: parse, ask the box office, render."""

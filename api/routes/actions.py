@@ -1,0 +1,40 @@
+"""The simulated bank's page, so that 3-D Secure can be played through with nothing but `make run`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from api.dependencies import Office
+from boxoffice.gateway import action_page
+from boxoffice.gateway.base import Found, Lookup
+from boxoffice.gateway.simulator import Simulator
+from boxoffice.office import BoxOffice
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/actions/{payment_key}")
+async def action(payment_key: str, office: Office) -> HTMLResponse:
+    """Where `payment.next_action` leads."""
+    return _answer(await _simulator(office).lookup(payment_key, None))
+
+
+@router.post("/actions/{payment_key}")
+async def act(payment_key: str, office: Office) -> HTMLResponse:
+    """The customer has pressed the button. A worker sees it at its next look."""
+    return _answer(await _simulator(office).complete_action(payment_key))
+
+
+def _simulator(office: BoxOffice) -> Simulator:
+    gateway = office.gateway
+    assert isinstance(gateway, Simulator), "the routes are there only with the simulator"
+    return gateway
+
+
+def _answer(payment: Lookup) -> HTMLResponse:
+    if isinstance(payment, Found):
+        return HTMLResponse(action_page.render(payment))
+    return HTMLResponse(action_page.UNKNOWN, 404)

@@ -1,0 +1,124 @@
+"""Booking, and looking bookings up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import answers, schemas
+from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
+from api.reply import JSON, Reply
+from boxoffice import render
+from boxoffice.bookings import BookingFilter
+from boxoffice.requests import bad_parameter, check_parameter, parse_idempotency_key
+from boxoffice.states import BOOKING_STATES
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/bookings", tags=["bookings"], dependencies=[BEARER])
+
+_KEY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "1 to 255 printable ASCII characters, bare or quoted. The same key and body again give the same "
+    "booking; valid for one client and one event, for ever.",
+    "schema": {"type": "string", "maxLength": 255},
+    "example": "order-10042",
+}
+
+_BOOKED: dict[str, Any] = {
+    "parameters": [_KEY_HEADER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/BookingRequest"},
+                "example": {
+                    "customer_id": "customer-7",
+                    "reference": "order-10042",
+                    "items": [{"tier_id": "TIER_ID", "quantity": 2}],
+                    "payment": {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
+                },
+            }
+        },
+    },
+}
+
+_LOCATION = {"Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Book tickets",
+    responses={
+        202: {"model": schemas.Accepted, "description": "Accepted for good; poll its Location.", "headers": _LOCATION},
+        201: {"model": schemas.Accepted, "description": "Held until `expires_at`.", "headers": _LOCATION},
+        **problem_responses(400, 401, 404, 409, 422, 503),
+    },
+    openapi_extra=_BOOKED,
+)
+async def book(request: Request, office: Office) -> Response:
+    """Take the tickets off sale and accept the booking; it is paid and confirmed, or failed, a moment later.
+
+    All items or none. A booking without `payment` is held.
+    """
+    return respond(await answers.book(office, request.headers.raw, request.receive))
+
+
+@router.get(
+    "",
+    summary="List bookings",
+    responses={200: {"model": schemas.BookingPage}, **problem_responses(400, 401, 503)},
+)
+async def list_bookings(
+    office: Office,
+    client: Client,
+    customer_id: Annotated[str | None, Query()] = None,
+    event_id: Annotated[str | None, Query()] = None,
+    status: Annotated[str | None, Query(description=", ".join(BOOKING_STATES))] = None,
+    reference: Annotated[str | None, Query()] = None,
+    idempotency_key: Annotated[str | None, Query(description="With event_id, finds a booking at once.")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1)] = 20,
+) -> Response:
+    """Your bookings, newest first.
+
+    A booking is listed from its first payment attempt on, some milliseconds after it was accepted; asked for by
+    `event_id` and `idempotency_key`, it is found at once.
+    """
+    texts = {
+        "customer_id": customer_id,
+        "event_id": event_id,
+        "status": status,
+        "reference": reference,
+        "cursor": cursor,
+    }
+    for name, value in texts.items():
+        if value is not None:
+            check_parameter(value, name)
+    if status is not None and status not in BOOKING_STATES:
+        raise bad_parameter(f"A status is one of {', '.join(BOOKING_STATES)}.", "status", "unknown")
+    key_digest = None
+    if idempotency_key is not None:
+        check_parameter(idempotency_key, "idempotency_key")
+        key_digest = parse_idempotency_key([idempotency_key.encode()])
+    if limit > office.settings.limits.page_max:
+        raise bad_parameter(f"A page has up to {office.settings.limits.page_max} bookings.", "limit", "out_of_range")
+    wanted = BookingFilter(customer_id, event_id, status, reference, key_digest)
+    page = await office.bookings.list(client, wanted, cursor, limit)
+    shown = [render.booking(view) for view in page.views]
+    return respond(Reply(200, render.page(shown, page.next_cursor), [JSON]))
+
+
+@router.get(
+    "/{booking_id}",
+    summary="Read a booking",
+    responses={200: {"model": schemas.Booking}, **problem_responses(401, 404, 503)},
+)
+async def read_booking(booking_id: str, request: Request, office: Office) -> Response:
+    """The booking as it is now. When its idempotency key had been used before, the first booking, named by
+    `Content-Location`."""
+    return respond(await answers.read_booking(office, header(request, "authorization"), booking_id))

@@ -1,0 +1,68 @@
+"""What is on sale."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import answers, schemas
+from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
+from api.reply import JSON, Reply
+from boxoffice import render
+from boxoffice.catalogue import EventView
+from boxoffice.requests import bad_parameter
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
+
+
+@router.get(
+    "",
+    summary="List events",
+    responses={200: {"model": schemas.EventPage}, **problem_responses(400, 401, 503)},
+)
+async def list_events(
+    office: Office,
+    client: Client,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1)] = 20,
+) -> Response:
+    """Active events by start, each with what is left of its tiers."""
+    if limit > office.settings.limits.page_max:
+        raise bad_parameter(f"A page has up to {office.settings.limits.page_max} events.", "limit", "out_of_range")
+    events = await office.catalogue.events()
+    if cursor is not None:
+        after = _after(cursor)
+        events = [event for event in events if (event.starts_ms, event.id) > after]
+    page = events[:limit]
+    counts = await asyncio.gather(*(office.catalogue.availability(event) for event in page))
+    shown = [render.event(event, available) for event, available in zip(page, counts, strict=True)]
+    body = render.page(shown, _cursor(page[-1]) if len(events) > limit else None)
+    return respond(Reply(200, body, [JSON]))
+
+
+@router.get(
+    "/{event_id}",
+    summary="Read an event",
+    responses={200: {"model": schemas.Event}, **problem_responses(401, 404, 503)},
+)
+async def read_event(event_id: str, request: Request, office: Office) -> Response:
+    """The event with its active tiers in display order, and what is left of each."""
+    return respond(await answers.read_event(office, header(request, "authorization"), event_id))
+
+
+def _cursor(event: EventView) -> str:
+    return base64.urlsafe_b64encode(f"{event.starts_ms}.{event.id}".encode()).decode().rstrip("=")
+
+
+def _after(cursor: str) -> tuple[int, str]:
+    try:
+        starts_ms, _, event_id = base64.urlsafe_b64decode(cursor + "==").decode().partition(".")
+        return int(starts_ms), event_id
+    except (ValueError, binascii.Error):
+        raise bad_parameter("This is no cursor of ours.", "cursor", "cursor") from None

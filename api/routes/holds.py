@@ -1,0 +1,163 @@
+"""What may become of a booking that is there: pay it, extend it, cancel it, refund it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from api import answers, schemas
+from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
+from api.reply import JSON, Header, Reply
+from boxoffice import hold_requests, ids, render
+from boxoffice.errors import HoldEnded, NotCancellable, NotFound
+from boxoffice.office import BoxOffice
+from boxoffice.requests import check_content_type, parse_idempotency_key
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/bookings/{booking_id}", tags=["bookings"], dependencies=[BEARER])
+
+
+def _key_header(description: str, example: str) -> dict[str, Any]:
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string", "maxLength": 255},
+        "example": example,
+    }
+
+
+def _body(schema: str, example: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
+    return {"required": required, "content": {"application/json": content}}
+
+
+_PAID = {
+    "parameters": [
+        _key_header("Another one for each attempt: a repeat with the same key pays once.", "order-10042-card-1")
+    ],
+    "requestBody": _body(
+        "CardRequest",
+        {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
+        required=True,
+    ),
+}
+_EXTENDED = {"requestBody": _body("ExtensionRequest", {"extra_s": 300}, required=False)}
+_REFUNDED = {
+    "parameters": [_key_header("A repeat with the same key refunds once.", "order-10042-refund-1")],
+    "requestBody": _body(
+        "RefundRequest",
+        {"items": [{"tier_id": "TIER_ID", "quantity": 1}], "reason": "row 7 is broken"},
+        required=False,
+    ),
+}
+
+
+@router.post(
+    "/payment",
+    status_code=202,
+    summary="Pay a hold",
+    responses={
+        202: {"model": schemas.Booking, "description": "The payment is under way; poll the booking."},
+        **problem_responses(400, 401, 404, 409, 422, 503),
+    },
+    openapi_extra=_PAID,
+)
+async def pay(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+    """Put the payment of a held booking on its way; it becomes `pending`.
+
+    A decline before `expires_at` leaves it `held`, to be paid with another card and another key, up to 5 times.
+    """
+    booking = _known(booking_id)
+    key_digest = _idempotency_key(request)
+    charge = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
+    try:
+        record, replayed = await office.holds.pay(client, booking, charge, key_digest)
+    except NotFound:
+        # Of a booking that ended long ago only PostgreSQL knows.
+        status = (await office.bookings.get(client, booking)).view.status
+        raise HoldEnded(f"The booking is {status}.", booking_status=status) from None
+    view = await office.bookings.show(record)
+    headers: list[Header] = [JSON, (b"location", b"/v1/bookings/" + booking.encode()), answers.RETRY_AFTER]
+    if replayed:
+        headers.append(answers.REPLAYED)
+    return respond(Reply(202, render.booking(view), headers))
+
+
+@router.post(
+    "/extend",
+    summary="Extend a hold",
+    responses={200: {"model": schemas.Booking}, **problem_responses(400, 401, 404, 409, 503)},
+    openapi_extra=_EXTENDED,
+)
+async def extend(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+    """Let a hold last longer, once, by at most its first length. Without a body, by as much as may be."""
+    extra_s = hold_requests.parse_extension(await _read(office, request, optional=True), office.settings)
+    record = await office.holds.extend(client, _known(booking_id), extra_s)
+    return _shown(await office.bookings.show(record))
+
+
+@router.post(
+    "/cancel",
+    summary="Cancel a booking",
+    responses={200: {"model": schemas.Booking}, **problem_responses(401, 404, 409, 503)},
+)
+async def cancel(booking_id: str, office: Office, client: Client) -> Response:
+    """Give the tickets back: a hold at once, a confirmed booking after its event's terms (until when, how much of the
+    price).
+
+    Needs no idempotency key: a booking that was cancelled answers 200 again. When a payment is under way it is let go
+    first; should that take too long, the answer is 409 `payment-in-progress`: ask again.
+    """
+    return _shown(await office.cancellations.cancel(client, booking_id))
+
+
+@router.post(
+    "/refunds",
+    status_code=201,
+    summary="Refund a booking",
+    responses={201: {"model": schemas.Refund}, **problem_responses(400, 401, 404, 409, 422, 503)},
+    openapi_extra=_REFUNDED,
+)
+async def refund(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+    """Refund a confirmed booking at full price whatever the event's terms, whole or some of its tickets, which go on
+    sale again. For the shop's operators. Refunding all that is left cancels the booking."""
+    booking = _known(booking_id)
+    key_digest = _idempotency_key(request)
+    wanted = hold_requests.parse_refund(await _read(office, request, optional=True), office.settings)
+    try:
+        refunded = await office.refunds.refund(client, booking, key_digest, wanted.items, wanted.reason)
+    except NotFound:
+        # Of a hold that nobody tried to pay only Redis knows.
+        status = (await office.bookings.get(client, booking)).view.status
+        raise NotCancellable(f"The booking is {status}.", booking_status=status) from None
+    headers = [JSON, (b"location", b"/v1/bookings/" + booking.encode())]
+    if refunded.repeated:
+        headers.append(answers.REPLAYED)
+    return respond(Reply(201, render.refund(refunded), headers))
+
+
+def _known(booking_id: str) -> str:
+    booking = ids.canonical_booking_id(booking_id)
+    if booking is None:
+        raise NotFound("There is no such booking.")
+    return booking
+
+
+def _idempotency_key(request: Request) -> str:
+    values = [value for name, value in request.headers.raw if name == b"idempotency-key"]
+    return parse_idempotency_key(values)
+
+
+async def _read(office: BoxOffice, request: Request, *, optional: bool = False) -> bytes:
+    raw = await answers.read_body(request.receive, office.settings.limits.body_max_bytes)
+    if raw or not optional:
+        check_content_type(header(request, "content-type"))
+    return raw
+
+
+def _shown(view: render.BookingView) -> Response:
+    return respond(Reply(200, render.booking(view), [JSON]))

@@ -1,0 +1,31 @@
+"""What payment gateways tell us."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from api import answers
+from api.dependencies import Office, problem_responses, respond
+from api.reply import JSON, Reply
+from boxoffice.errors import NotFound
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+
+BODY_MAX_BYTES = 262_144
+"""Stripe's events carry the whole object; the largest are some ten thousand bytes."""
+
+
+@router.post("/{gateway}", summary="Hear from a gateway", responses=problem_responses(400, 404, 503))
+async def hear(gateway: str, request: Request, office: Office) -> Response:
+    """For the configured gateway only; its signature is its key. A repeat, a late message or one out of order is
+    answered 200 and changes nothing: what it is about is looked up, never believed."""
+    if gateway != office.gateway.name and not (gateway == "simulator" and office.gateway.name == "http"):
+        raise NotFound("There is no such gateway.")
+    body = await answers.read_body(request.receive, BODY_MAX_BYTES)
+    event = office.gateway.verify_webhook(request.headers, body, time.time())
+    fresh = await office.webhooks.receive(office.gateway.name, event)
+    return respond(Reply(200, b'{"received":true}' if fresh else b'{"received":true,"repeated":true}', [JSON]))

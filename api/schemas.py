@@ -1,0 +1,201 @@
+"""Bodies as the documentation shows them. Requests are read by `boxoffice.requests`, answers written by `render`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Accepted",
+    "Booking",
+    "BookingPage",
+    "BookingRequest",
+    "Event",
+    "EventPage",
+    "ExtensionRequest",
+    "Problem",
+    "Refund",
+    "RefundRequest",
+]
+
+BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ItemRequest(_Body):
+    """One tier and a quantity."""
+
+    tier_id: str = Field(max_length=64)
+    quantity: int = Field(ge=1, description="Up to 10 by default.")
+
+
+class CardRequest(_Body):
+    """A test card. Only the simulated gateway takes numbers; they are exchanged for a token at once."""
+
+    method: Literal["card"]
+    card_name: str = Field(max_length=200)
+    card_number: str = Field(description="13 to 19 digits.")
+
+
+class TokenRequest(_Body):
+    """A token of the gateway's."""
+
+    method: Literal["card"]
+    token: str = Field(max_length=255)
+    card_name: str | None = Field(None, max_length=200)
+
+
+class BookingRequest(_Body):
+    """One to ten tiers of one event, all or nothing. Prices come from the server."""
+
+    customer_id: str = Field(max_length=200, description="Your own id of the customer.")
+    reference: str | None = Field(None, max_length=200, description="Your own order number.")
+    items: list[ItemRequest] = Field(min_length=1, description="Each tier once, up to 10 by default.")
+    payment: CardRequest | TokenRequest | None = Field(None, description="Without it the tickets are held.")
+    hold_s: int | None = Field(None, ge=1, description="Seconds to hold; at most, and by default, 600.")
+
+
+class ExtensionRequest(_Body):
+    """How much longer to hold."""
+
+    extra_s: int | None = Field(None, ge=1, description="Seconds; at most, and by default, the hold's first length.")
+
+
+class RefundRequest(_Body):
+    """What to refund."""
+
+    items: list[ItemRequest] | None = Field(None, min_length=1, description="Each tier once. Without it, all tickets.")
+    reason: str | None = Field(None, max_length=200, description="For your own books.")
+
+
+class Refund(_Body):
+    """Money on its way back."""
+
+    id: str | None
+    booking_id: str
+    booking_status: Literal["confirmed", "cancelled"]
+    amount_cents: int
+    currency: str
+    status: Literal["due", "succeeded", "failed"]
+
+
+class Tier(_Body):
+    """A class of ticket, and what is left of it."""
+
+    id: str
+    code: str
+    name: str
+    price_cents: int
+    capacity: int
+    available: int
+
+
+class Event(_Body):
+    """Something people attend, with its active tiers in display order."""
+
+    id: str
+    name: str
+    starts_at: str
+    status: Literal["active", "inactive"]
+    currency: str
+    tiers: list[Tier]
+
+
+class EventPage(_Body):
+    """Some events. `next_cursor` is null on the last page."""
+
+    data: list[Event]
+    next_cursor: str | None
+
+
+class Item(_Body):
+    """One tier and a quantity of a booking."""
+
+    tier_id: str
+    code: str
+    quantity: int
+    unit_price_cents: int
+    line_total_cents: int
+
+
+class Payment(_Body):
+    """How the latest payment went, or goes."""
+
+    status: Literal["pending", "requires_action", "authorized", "captured", "declined", "voided", "failed"]
+    method: str
+    last4: str | None
+    reference: str | None = Field(description="The gateway's id of the payment.")
+    failure_code: str | None
+    next_action: str | None = Field(description="Where the customer has to go before the payment can go on.")
+
+
+class Failure(_Body):
+    """Why a booking was not confirmed."""
+
+    code: str
+    message: str
+
+
+class Booking(_Body):
+    """One customer's purchase."""
+
+    id: str
+    status: BookingStatus
+    event_id: str
+    customer_id: str
+    reference: str | None
+    items: list[Item]
+    amount_cents: int
+    currency: str
+    refunded_cents: int = Field(description="Given back so far, or on its way.")
+    created_at: str
+    expires_at: str | None = Field(description="When the hold ends. Null for a booking posted with its payment.")
+    payment: Payment | None
+    failure: Failure | None
+
+
+class Left(_Body):
+    """What is left of a tier."""
+
+    tier_id: str
+    code: str
+    available: int
+
+
+class Accepted(Booking):
+    """A booking with what is left of its event's tiers."""
+
+    availability: list[Left]
+
+
+class BookingPage(_Body):
+    """Some bookings, newest first. `next_cursor` is null on the last page."""
+
+    data: list[Booking]
+    next_cursor: str | None
+
+
+class Fault(BaseModel):
+    """Where in a request something is wrong: a JSON pointer into the body, a header or a parameter."""
+
+    pointer: str | None = None
+    header: str | None = None
+    parameter: str | None = None
+    code: str
+
+
+class Problem(BaseModel):
+    """A refusal (RFC 9457). `docs/errors.md` has every type."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+    shortfall: list[dict[str, Any]] | None = None
+    retry_after: int | None = None

@@ -1,0 +1,63 @@
+"""The HTTP server, in this process."""
+
+from __future__ import annotations
+
+import gc
+import signal
+from typing import Any
+
+import uvicorn
+
+from api.app import create_app
+from api.front import Front
+from api.lane import lane
+from boxoffice import log
+from boxoffice.settings import Settings
+
+__all__ = ["serve"]
+
+GRACE_S = 10
+"""How long requests in flight may take once the process was told to stop."""
+
+KEEP_ALIVE_S = 75
+"""How long an idle connection stays open: longer than a load balancer keeps its own."""
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve the API until SIGINT or SIGTERM, then finish what is in flight and return."""
+    log.configure(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=lane(app.office) if settings.api.lane and isinstance(app, Front) else "httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=4_096,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    # uvicorn raises the signal again when it has shut down; by then there is nothing left to do.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _heard)
+    _spare_the_collector()
+    uvicorn.Server(config).run()
+
+
+def _heard(_signum: int, _frame: Any) -> None:
+    """Nothing."""
+
+
+def _spare_the_collector() -> None:
+    """What lives as long as the process is not looked at again, and full collections become rare: their pauses are
+    the longest answers of a rush."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
