@@ -1,0 +1,178 @@
+"""The worker process: arq hears the bell, a sweeper looks without being rung for, a pump moves the money.
+
+Nothing depends on arq: it makes settlement fast, the sweeper makes it certain. arq's own loop dies on the first Redis
+error, so it runs supervised, a new worker object each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from boxoffice import keys, postgres, redis
+from boxoffice.errors import BoxOfficeError, CannotRun
+from boxoffice.jobs import deserialize, serialize
+from boxoffice.log import configure
+from boxoffice.moves import apply_moves
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from worker.jobs import functions
+
+__all__ = ["WorkerApp", "run_worker"]
+
+log = structlog.get_logger()
+
+REDIS_RETRIES = 20
+"""A restart of Redis takes seconds; the pause between tries grows to half a second."""
+
+LOAD_S = 30.0
+"""How often a worker looks for events that PostgreSQL has and Redis lacks."""
+
+
+def run_worker(settings: Settings) -> None:
+    """Settle bookings until SIGTERM or SIGINT; then finish the batches at hand and return.
+
+    Raises `CannotRun` when the servers' settings are weaker than what we promise.
+    """
+    configure(settings)
+    import uvloop
+
+    uvloop.run(_main(settings))
+
+
+async def _main(settings: Settings) -> None:
+    async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
+        app = WorkerApp(office)
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, app.stop)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        await app.run()
+
+
+class WorkerApp:
+    """Everything that one worker does at once."""
+
+    def __init__(self, office: BoxOffice) -> None:
+        self._office = office
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised."""
+        office = self._office
+        await self._check_servers()
+        pump = asyncio.create_task(office.pump.run())
+        worker = office.settings.worker
+        tasks: list[asyncio.Task[None]] = []
+
+        def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float) -> None:
+            tasks.append(asyncio.create_task(self._supervise(what, work, every_s)))
+
+        for shard in range(office.settings.shards):
+            tasks.append(asyncio.create_task(self._hear(shard)))
+            keep("guarding", office.guards[shard].tick, worker.guard_ms / 1_000)
+            keep("loading", office.guards[shard].load, LOAD_S)
+            keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
+            keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
+            keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s)
+        log.info("worker.ready", shards=office.settings.shards)
+        await self._stopping.wait()
+        await asyncio.gather(*(settlement.stop() for settlement in office.settlements))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        office.pump.stop()
+        async with asyncio.timeout(10):
+            await pump
+        log.info("worker.stopped")
+
+    async def _check_servers(self) -> None:
+        """Wait for both stores, then see that their settings are as durable as we promise."""
+        while not self._stopping.is_set():
+            try:
+                await redis.check_durability(self._office.redis, self._office.settings)
+                await postgres.check_durability(await self._office.pool(), self._office.settings)
+                return
+            except CannotRun:
+                raise
+            except (RedisError, *postgres.AWAY) as error:
+                log.warning("worker.waiting", error=type(error).__name__)
+                await self._pause(0.5)
+
+    async def _sweep(self, shard: int) -> None:
+        """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL."""
+        office = self._office
+        await office.holds.expire(shard)
+        await office.settlements[shard].drain()
+        await apply_moves(office.redis, await office.pool(), office.scripts, shard)
+
+    async def _count_drift(self, shard: int) -> None:
+        """A dry run: says what reconcile would mend."""
+        for report in await self._office.guards[shard].reconciler.every_event(fix=False):
+            if report.word == "drift":
+                log.error("drift.found", shard=shard, event_id=report.event)
+
+    async def _supervise(self, what: str, work: Callable[[], Awaitable[Any]], every_s: float) -> None:
+        """Do it again and again, whatever happens."""
+        while not self._stopping.is_set():
+            try:
+                await work()
+            except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
+                log.warning(f"{what}.failed", error=type(error).__name__)
+            except Exception:
+                log.exception(f"{what}.failed")
+            await self._pause(every_s)
+
+    async def _hear(self, shard: int) -> None:
+        """Run arq on the shard's queue, a new worker object after each of its deaths."""
+        while not self._stopping.is_set():
+            worker = Worker(
+                functions=functions(),
+                queue_name=keys.arq_queue(shard),
+                redis_pool=ArqRedis(pool_or_conn=self._office.redis.connection_pool, job_serializer=serialize,
+                                    job_deserializer=deserialize, default_queue_name=keys.arq_queue(shard)),
+                ctx={"office": self._office},
+                handle_signals=False,
+                max_jobs=4,
+                queue_read_limit=8,
+                poll_delay=0.02,
+                keep_result=0,
+                health_check_interval=10,
+                job_completion_wait=15,
+                log_results=False,
+                job_serializer=serialize,
+                job_deserializer=deserialize,
+            )  # fmt: skip
+            arq: Coroutine[Any, Any, None] = worker.async_run()
+            task = asyncio.create_task(arq)
+            try:
+                await task
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise
+            except Exception as error:
+                log.warning("arq.restarted", shard=shard, error=type(error).__name__)
+            await self._pause(0.2)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
