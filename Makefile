@@ -1,0 +1,79 @@
+# Everything stays in this folder: programs in .venv, data in .boxoffice.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq
+# Another Python: make run PYTHON=python3.13
+PYTHON ?=
+LUACHECK := luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length
+
+.PHONY: run
+run: $(VENV)/.runtime  ## Start everything on this machine: API, worker, Redis, PostgreSQL (PORT=8000 DATA_DIR=.boxoffice)
+	@$(RUN) -m ops.cli up
+
+.PHONY: test
+test: check  ## Everything that must be true before a commit: check, then all tests
+	@$(RUN) -m pytest
+
+.PHONY: check
+check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua
+	@$(RUN) -m ruff check -q
+	@$(RUN) -m ruff format -q --check
+	@$(RUN) -m mypy --strict api worker boxoffice ops $(wildcard bench/*.py)
+	@$(VENV)/bin/lint-imports
+	@if command -v luacheck >/dev/null; then $(LUACHECK) lua; else echo "luacheck: skipped, it is not installed"; fi
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## Measure everything on a private stack and audit it, in 15 minutes (BENCH=--quick: in 90 seconds)
+	@$(RUN) -m bench $(BENCH)
+
+.PHONY: soak
+soak: $(VENV)/.dev  ## Sales with components killed and paused meanwhile, each audited (SEEDS="1 2 3" SOAK_S=60)
+	@for seed in $(or $(SEEDS),1 2 3); do \
+		$(RUN) -m ops.cli rush --chaos --seconds $(or $(SOAK_S),60) --seed $$seed || exit $$?; \
+	done
+
+.PHONY: mutants
+mutants: $(VENV)/.dev  ## Take one rule away at a time; the tests must notice each
+	@$(RUN) -m tests.invariants.mutants
+
+.PHONY: help
+help:  ## This list
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+# A folder that was moved or copied has a .venv that still points to the old place.
+ifneq ($(shell cat $(VENV)/.home 2>/dev/null || echo "$(CURDIR)"),$(CURDIR))
+$(shell rm -rf $(VENV))
+endif
+
+# Runtime packages and the private servers, exactly those of the lock.
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/.home
+	@echo "Installing (about ten seconds, once) ..."
+	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --root-user-action=ignore --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The lock of the developers names everything of the other one too.
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.home
+	@echo "Installing the developers' tools (once) ..."
+	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements-dev.lock
+	@$(PIP) install --root-user-action=ignore --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.home:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "boxoffice needs Python 3.11 or newer, and $(or $(PYTHON),python3) is none." >&2; \
+		echo "Install one, or say where it is: make run PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	$$found -m venv $(VENV) >$(CURDIR)/.venv.log 2>&1 || { \
+		cat .venv.log >&2; rm -rf .venv.log $(VENV); \
+		echo "$$found cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	}; \
+	rm -f .venv.log; printf '%s' "$(CURDIR)" > $@

@@ -1,0 +1,148 @@
+"""The command `boxoffice`: parse, one call, print.
+
+Exit codes: 0 done; 1 a difference was found; 2 wrong usage, or a difference was found and mended; 3 the command could
+not do its work, with one sentence on standard error (and the traceback with `BOXOFFICE_DEBUG=1`).
+
+Everything heavy is imported inside a command, so that the others start at once. More commands live in `ops/commands/`,
+one module each with a `register(app)`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from boxoffice.errors import BoxOfficeError
+from ops.options import DEFAULT_DATA_DIR, DataDirOption, settings_for
+
+__all__ = ["app", "commands", "main"]
+
+COULD_NOT_RUN = 3
+
+PortOption = Annotated[int, typer.Option("--port", envvar="PORT", min=1, max=65535, help="Port of the API.")]
+
+app = typer.Typer(
+    name="boxoffice",
+    help="A booking engine for the minute tickets go on sale.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.command()
+def up(data_dir: DataDirOption = DEFAULT_DATA_DIR, port: PortOption = 8000) -> None:
+    """Start everything on this machine, and keep it running until Ctrl-C.
+
+    Starts a private Redis and PostgreSQL unless REDIS_URL and DATABASE_URL name others.
+    """
+    from ops import supervisor
+
+    supervisor.up(data_dir, port)
+
+
+@app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: PortOption = 8000,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Serve the HTTP API."""
+    settings = settings_for(data_dir)
+    from api.server import serve
+
+    serve(settings, host, port)
+
+
+@app.command()
+def worker(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Settle bookings: take the money, write them to PostgreSQL."""
+    settings = settings_for(data_dir)
+    from worker.app import run_worker
+
+    run_worker(settings)
+
+
+@app.command()
+def migrate(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Bring PostgreSQL's schema up to date."""
+    settings = settings_for(data_dir)
+    from boxoffice.postgres import migrate as bring_up_to_date
+
+    bring_up_to_date(settings)
+    typer.echo("The schema is up to date.")
+
+
+@app.command()
+def seed(
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    demo_key: Annotated[
+        bool, typer.Option("--demo-key", help="Also make the API key demo.boxoffice, which everybody knows.")
+    ] = False,
+) -> None:
+    """Make example events to play with, once."""
+    settings = settings_for(data_dir)
+    import asyncio
+
+    from ops.seed import seed as make_examples
+
+    report = asyncio.run(make_examples(settings, demo_key=demo_key))
+    typer.echo(f"{report.event.name} {'is now' if report.created else 'was already'} on sale: event {report.event.id}")
+    if report.api_key:
+        typer.echo(f"API key: {report.api_key}")
+
+
+@app.command()
+def env(
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+) -> None:
+    """Print where Redis and PostgreSQL are: `eval "$(boxoffice env)"`."""
+    settings = settings_for(data_dir)
+    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(urls))
+        return
+    import shlex
+
+    for name, value in urls.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def commands() -> Iterator[ModuleType]:
+    """The modules of `ops/commands/`, by name."""
+    folder = Path(__file__).with_name("commands")
+    for path in sorted(folder.glob("[!_]*.py")):
+        yield import_module(f"ops.commands.{path.stem}")
+
+
+def main() -> None:
+    """Run a command; whatever goes wrong is one sentence."""
+    try:
+        for command in commands():
+            command.register(app)
+        app()
+    except BoxOfficeError as error:
+        _fail(str(error) or type(error).__name__)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error}")
+
+
+def _fail(sentence: str) -> None:
+    if os.environ.get("BOXOFFICE_DEBUG") == "1":
+        raise
+    typer.echo(f"boxoffice: {sentence}", err=True)
+    sys.exit(COULD_NOT_RUN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Runs a command's work in a box office on the servers it is told, and tells its options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from ops.options import settings_for
+
+if TYPE_CHECKING:
+    from boxoffice.office import BoxOffice
+
+__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json"]
+
+REDIS_RETRIES = 5
+"""An operator's every command may be sent twice; a Redis that stays away is told after two seconds."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+Result = TypeVar("Result")
+
+
+def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]]) -> Result:
+    """Open the office, do the work, close it."""
+    settings = settings_for(data_dir)
+    from boxoffice.office import open_box_office
+
+    async def run() -> Result:
+        async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
+            return await work(office)
+
+    return asyncio.run(run())
+
+
+def print_json(value: Any) -> None:
+    """For programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,166 @@
+"""The data directory: whose it is, and what is remembered there between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from boxoffice.errors import CannotRun
+from ops.processes import POLL_S
+
+__all__ = ["DataDir", "ServerLock", "port_is_free", "write_private"]
+
+PORTS = range(15_000, 30_000)
+"""Below the range that systems give to outgoing connections: from inside it, a client knocking at a dead server's port
+could be given that very port, connect to itself, and keep the server from coming back."""
+
+
+class DataDir:
+    """A data directory that is ours alone between `open` and `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock: IO[str] | None = None
+
+    @property
+    def logs(self) -> Path:
+        """The folder with one log per process."""
+        return self.path / "logs"
+
+    def open(self) -> None:
+        """Create it if need be and lock it. Raises CannotRun while another process has it."""
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            # Others may pass through, for the account PostgreSQL runs as; they cannot look around.
+            self.path.chmod(0o711)
+        lock = (self.path / "lock").open("a+")
+        # Whoever asks "is a stack running?" holds the lock for an instant (see `owner`).
+        if not _lock(lock.fileno(), 0.3):
+            lock.seek(0)
+            owner = lock.read().strip()
+            lock.close()
+            raise CannotRun(
+                f"{self.path} is in use by another boxoffice{f' (pid {owner})' if owner else ''}: "
+                "stop that one, or choose another DATA_DIR."
+            )
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def owner(self) -> int | None:
+        """The process that has this directory open now, if any."""
+        try:
+            lock = (self.path / "lock").open("r")
+        except OSError:
+            return None
+        with lock:
+            text = lock.read().strip()
+            return int(text) if text.isdigit() and not _lock(lock.fileno(), 0, shared=True) else None
+
+    def secret(self, name: str) -> str:
+        """A password, made on the first call and kept in a file that only we can read."""
+        kept = self._read("secrets.json")
+        if name not in kept:
+            kept[name] = secrets.token_hex(16)
+            write_private(self.path / "secrets.json", json.dumps(kept))
+        return str(kept[name])
+
+    def port(self, name: str) -> int:
+        """The server's port of last time when it is still free, so that URLs stay the same; otherwise a new one."""
+        port = self._read("ports.json").get(name)
+        return port if isinstance(port, int) and port_is_free(port) else self.new_port(name)
+
+    def new_port(self, name: str) -> int:
+        """A port that nobody uses now, and that is remembered."""
+        kept = self._read("ports.json")
+        free = (port for port in random.sample(PORTS, 500) if port not in kept.values() and port_is_free(port))
+        port = next(free, None)
+        if port is None:
+            raise CannotRun(f"No free port found between {PORTS.start} and {PORTS.stop}.")
+        write_private(self.path / "ports.json", json.dumps({**kept, name: port}))
+        return port
+
+    def _read(self, name: str) -> dict[str, object]:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            kept = json.loads((self.path / name).read_text())
+            return kept if isinstance(kept, dict) else {}
+        return {}
+
+
+class ServerLock:
+    """A lock that the server itself holds, through a descriptor it inherits, and with it every process it starts.
+
+    So two servers never share their files, not even when a supervisor was SIGKILLed a moment ago and its servers are
+    still writing their last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+")
+        self._path = path
+
+    def acquire(self, end_leftover: Callable[[], None], check: Callable[[], None]) -> int:
+        """Wait until no earlier server is left; one that nobody told to end is told after a second."""
+        for wait_s in (1.0, 30.0):
+            end = time.monotonic() + wait_s
+            while time.monotonic() < end:
+                if _lock(self._file.fileno(), 0):
+                    return self._file.fileno()
+                check()
+                time.sleep(POLL_S)
+            end_leftover()
+        self.release()
+        raise CannotRun(f"An earlier server still uses the files beside {self._path} and does not end: stop it first.")
+
+    def release(self) -> None:
+        """Let go of our end. The server keeps its own."""
+        self._file.close()
+
+
+def _lock(fd: int, wait_s: float, *, shared: bool = False) -> bool:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(POLL_S)
+        else:
+            return True
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections are still fading is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step; only we can read it."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,49 @@
+"""What several commands are told, and what they make of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boxoffice.errors import CannotRun
+from ops.running import adopt_stack, external_urls
+
+if TYPE_CHECKING:
+    from boxoffice.settings import Settings
+
+__all__ = ["DEFAULT_DATA_DIR", "DataDirOption", "settings_for"]
+
+DEFAULT_DATA_DIR = Path(".boxoffice")
+
+DataDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir", envvar=["BOXOFFICE_DATA_DIR", "DATA_DIR"], help="Where embedded servers keep everything."
+    ),
+]
+
+
+def settings_for(data_dir: Path) -> Settings:
+    """Settings for a command: the servers that the environment names, else those of the stack that runs on `data_dir`.
+
+    Raises CannotRun when there are neither, or when a setting is wrong.
+    """
+    from pydantic import ValidationError
+
+    from boxoffice.settings import load_settings
+
+    adopt_stack(data_dir)
+    if not all(external_urls(os.environ)):
+        raise CannotRun(
+            f"No box office runs on {data_dir}: start one with `boxoffice up`, or set REDIS_URL and DATABASE_URL."
+        )
+    try:
+        return load_settings()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+        raise CannotRun(
+            "; ".join(f"Setting {'.'.join(map(str, one['loc'])) or 'values'}: {one['msg']}" for one in wrong)
+        ) from error

@@ -1,0 +1,71 @@
+"""The audit: three books (Redis, PostgreSQL, the gateway's ledger) and the customers' memory, held against each other.
+
+Nothing is written. The box office must be at rest: what moves meanwhile looks like a difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from boxoffice.office import BoxOffice
+from ops.rush.booking_checks import check_bookings, check_history
+from ops.rush.findings import Findings
+from ops.rush.history import History
+from ops.rush.leak_checks import check_leaks, check_texts
+from ops.rush.money_checks import check_money
+from ops.rush.record_checks import walk
+from ops.rush.sampler import Sampler
+from ops.rush.stock_checks import check_stock
+
+__all__ = ["Witness", "audit"]
+
+
+@dataclass(slots=True)
+class Witness:
+    """What is known beyond the three books, after a rush."""
+
+    history: History | None = None
+    sampler: Sampler | None = None
+    secrets: list[str] = field(default_factory=list)
+    """Texts that must not be written anywhere."""
+    unrest: list[str] = field(default_factory=list)
+    """What did not come to rest in time."""
+    parked_is_broken: bool = False
+    """Nothing in a rush is poisonous, so nothing may be parked."""
+
+
+async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
+    """Look at everything, and say for each invariant whether it held.
+
+    Raises what the stores or the gateway raise when they cannot be read: half an audit is none.
+    """
+    told = witness or Witness()
+    findings = Findings()
+    pool = await office.pool()
+    refused = set(told.history.refused_digests()) if told.history else set()
+    walked = await walk(office.redis, pool, office.settings.shards, refused, findings)
+    await check_stock(office.redis, pool, walked.opened, findings)
+    await check_bookings(pool, findings)
+    if told.history is not None:
+        await check_history(pool, told.history, walked.unpaid, findings)
+    await check_money(office.gateway, pool, findings)
+    await check_texts(pool, findings)
+    check_leaks(office.settings.data_dir, told.secrets, told.history, findings)
+    _add_samples(told.sampler, findings)
+    for what in told.unrest:
+        findings["I9"].blame(f"did not come to rest: {what}")
+    if told.parked_is_broken:
+        for booking in findings.parked:
+            findings["I9"].blame(f"booking {booking} was parked")
+    return findings
+
+
+def _add_samples(sampler: Sampler | None, findings: Findings) -> None:
+    if sampler is None:
+        return
+    findings["I1"].looked_at.append(f"{sampler.counted} samples while it ran")
+    findings["I3"].looked_at.append(f"{sampler.compared} comparisons while it ran")
+    for line in sampler.sums_broken:
+        findings["I1"].blame(line)
+    for line in sampler.stores_broken:
+        findings["I3"].blame(line)

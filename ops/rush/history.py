@@ -1,0 +1,100 @@
+"""What the customers saw: for every idempotency key whether it was accepted, refused, or nobody can say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from boxoffice import ids
+
+__all__ = ["Entry", "History", "quantile"]
+
+PROBLEMS_MAX = 1_000
+"""Wrong answers that are kept; a run with more is broken anyway."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One idempotency key, from its first request to the last thing its customer saw."""
+
+    key: str
+    doubt: bool = False
+    """Some request under this key was never answered, or with 5xx: it may have been carried out whatever came later."""
+    refused: str = ""
+    """Type of the refusal that ended it."""
+    ids: list[str] = field(default_factory=list)
+    """Bookings that answers named. More than one different breaks the promise of the key."""
+    status: str = ""
+    """The last status that was seen."""
+    may_change: bool = False
+    """A final status may still change: its customer cancelled or paid late."""
+
+    @property
+    def accepted(self) -> str:
+        """The booking's id, when it was accepted."""
+        return self.ids[0] if self.ids else ""
+
+    @property
+    def outcome(self) -> str:
+        """`ok`, `refused` or `unknown`."""
+        if self.ids:
+            return "ok"
+        return "refused" if self.refused else "unknown"
+
+
+class History:
+    """Everything that customers remember of one rush."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.entries: list[Entry] = []
+        self.problems: list[str] = []
+        """Answers that should not have been: a 500, a refusal that is no problem+json, a wrong refusal (I8)."""
+        self.refusals: Counter[str] = Counter()
+        self.answers: Counter[int] = Counter()
+        self.retries = 0
+        self.replays = 0
+        self.unanswered = 0
+        self.post_s: list[float] = []
+        """From the intended time of a booking's first request to its first definite answer."""
+        self.final_s: list[float] = []
+        """From acceptance to the first look that showed a final status. Plain cards only: trouble takes its time."""
+        self.waits: list[tuple[float, float, str]] = []
+        """The same, with when it was accepted (seconds after the start) and the booking, for whoever asks why."""
+        self.sold_at: list[tuple[float, float]] = []
+        """When a request was sent and when it was accepted."""
+        self.reads = 0
+
+    def open(self, key: str) -> Entry:
+        """A key is about to be used."""
+        entry = Entry(key)
+        self.entries.append(entry)
+        return entry
+
+    def complain(self, problem: str) -> None:
+        """An answer was wrong."""
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+
+    def outcomes(self) -> Counter[str]:
+        """How many keys ended how."""
+        return Counter(entry.outcome for entry in self.entries)
+
+    def accepted(self) -> dict[str, Entry]:
+        """Booking id to what its customer knows."""
+        return {booking: entry for entry in self.entries for booking in entry.ids}
+
+    def refused_digests(self) -> dict[str, Entry]:
+        """Digest of every key that was refused for certain: no booking may ever bear it."""
+        return {
+            ids.digest(entry.key): entry for entry in self.entries if entry.outcome == "refused" and not entry.doubt
+        }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of them does not exceed; 0 of none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,137 @@
+"""The audit's look at money: I6. The gateway's own records against payment and refund rows."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from boxoffice.gateway.base import PaymentGateway, Record
+from ops.rush.findings import Finding, Findings
+from ops.rush.stock_checks import Pool
+
+__all__ = ["check_money"]
+
+CHUNK: Final = 5_000
+
+_NO_MONEY: Final = {"declined", "voided", "failed"}
+
+AGREES: Final = {
+    "authorized": {"authorized"},
+    "captured": {"captured"},
+    "declined": _NO_MONEY,
+    "voided": _NO_MONEY,
+    "requires_action": {"requires_action"},
+    "processing": {"unknown", *_NO_MONEY},
+}
+"""The gateway's word for a payment to ours for the same thing."""
+
+_PAYMENTS: Final = """
+SELECT p.payment_key AS key, p.booking_id::text AS booking, p.status, p.due, p.amount_cents AS amount, p.refunded_cents,
+       b.status AS booking_status, b.failure_code, b.amount_cents AS price, b.duplicate_of IS NOT NULL AS duplicate,
+       coalesce((SELECT sum(r.amount_cents) FROM refunds r WHERE r.payment_key = p.payment_key
+                 AND r.status = 'succeeded'), 0) AS refunds
+FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY($1::text[])
+"""
+
+_MOVED: Final = "SELECT payment_key, status FROM payments WHERE status IN ('authorized', 'captured')"
+
+_CONFIRMED_UNPAID: Final = """
+SELECT b.id::text AS id, b.amount_cents, coalesce(sum(p.amount_cents) FILTER (WHERE p.status = 'captured'), 0) AS captured
+FROM bookings b LEFT JOIN payments p ON p.booking_id = b.id
+WHERE b.status = 'confirmed' GROUP BY b.id
+HAVING coalesce(sum(p.amount_cents) FILTER (WHERE p.status = 'captured'), 0) <> b.amount_cents
+LIMIT 100
+"""
+
+_PAID_FOR_NOTHING: Final = """
+SELECT b.id::text AS id, b.status, sum(p.amount_cents - p.refunded_cents) AS kept
+FROM bookings b JOIN payments p ON p.booking_id = b.id
+WHERE b.status IN ('failed', 'expired', 'held') AND p.status = 'captured' GROUP BY b.id
+HAVING sum(p.amount_cents - p.refunded_cents) > 0 LIMIT 100
+"""
+
+_WRONG_SUM: Final = """
+SELECT b.id::text AS id, b.amount_cents, coalesce(sum(i.line_total_cents), 0) AS lines
+FROM bookings b LEFT JOIN booking_items i ON i.booking_id = b.id WHERE b.duplicate_of IS NULL GROUP BY b.id
+HAVING b.amount_cents <> coalesce(sum(i.line_total_cents), 0) LIMIT 100
+"""
+
+
+async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -> None:
+    """Compare every payment at the gateway with its row, and every row that moved money with the gateway."""
+    finding = findings["I6"]
+    seen: set[str] = set()
+    sums = {"captured": 0, "refunded": 0}
+    records: list[Record] = []
+    async for record in gateway.records():
+        records.append(record)
+        if len(records) == CHUNK:
+            await _check_chunk(records, pool, finding, seen, sums)
+            records = []
+    await _check_chunk(records, pool, finding, seen, sums)
+    for row in await pool.fetch(_MOVED):
+        if row["payment_key"] not in seen:
+            finding.blame(f"payment {row['payment_key']}: {row['status']} here, unknown to the gateway")
+    await _check_bookings(pool, finding)
+    finding.looked_at.append(
+        f"{len(seen)} payments at {gateway.name}: {_money(sums['captured'])} captured, {_money(sums['refunded'])} refunded"
+    )
+
+
+async def _check_chunk(
+    records: list[Record], pool: Pool, finding: Finding, seen: set[str], sums: dict[str, int]
+) -> None:
+    rows = {row["key"]: row for row in await pool.fetch(_PAYMENTS, [record.payment_key for record in records])}
+    for record in records:
+        seen.add(record.payment_key)
+        sums["captured"] += record.payment.captured_cents
+        sums["refunded"] += record.payment.refunded_cents
+        row = rows.get(record.payment_key)
+        problem = _orphan(record) if row is None else _disagreement(record, row)
+        if problem:
+            finding.blame(f"payment {record.payment_key} of booking {record.booking_id}: {problem}")
+
+
+def _orphan(record: Record) -> str:
+    payment = record.payment
+    if payment.captured_cents > payment.refunded_cents:
+        return f"{payment.captured_cents} captured, and we have no such payment"
+    if payment.status in ("authorized", "requires_action"):
+        return f"{payment.status}, and we have no such payment"
+    return ""
+
+
+def _disagreement(record: Record, row: Any) -> str:
+    payment = record.payment
+    if row["status"] not in AGREES[payment.status]:
+        return (
+            f"{payment.status} at the gateway, {row['status']} here (booking {row['booking_status']}, due {row['due']})"
+        )
+    if payment.status == "authorized":
+        return f"still authorised; its booking is {row['booking_status']}, due {row['due']}"
+    if payment.captured_cents not in (0, row["amount"]):
+        return f"{payment.captured_cents} captured, {row['amount']} asked for"
+    if payment.refunded_cents > payment.captured_cents:
+        return f"{payment.refunded_cents} refunded of {payment.captured_cents} captured"
+    if not payment.refunded_cents == row["refunded_cents"] == row["refunds"]:
+        return f"{payment.refunded_cents} refunded; row says {row['refunded_cents']}, refund rows {row['refunds']}"
+    if payment.captured_cents > payment.refunded_cents and row["booking_status"] not in ("confirmed", "cancelled"):
+        return (
+            f"{payment.captured_cents} captured for a booking that is {row['booking_status']} ({row['failure_code']})"
+        )
+    if row["duplicate"] and payment.captured_cents:
+        return "captured for a duplicate"
+    return ""
+
+
+async def _check_bookings(pool: Pool, finding: Finding) -> None:
+    """Our own rows among themselves."""
+    for row in await pool.fetch(_CONFIRMED_UNPAID):
+        finding.blame(f"booking {row['id']}: confirmed at {row['amount_cents']}, captured {row['captured']}")
+    for row in await pool.fetch(_PAID_FOR_NOTHING):
+        finding.blame(f"booking {row['id']}: {row['status']}, and {row['kept']} was kept")
+    for row in await pool.fetch(_WRONG_SUM):
+        finding.blame(f"booking {row['id']}: amount {row['amount_cents']}, its items add up to {row['lines']}")
+
+
+def _money(cents: int) -> str:
+    return f"{cents / 100:,.2f}"

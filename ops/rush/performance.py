@@ -1,0 +1,176 @@
+"""The part of a rush that talks: customers, samples, the wait for rest, the last look, the audit. A thread of its own,
+so that the main thread can look after the components."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import uvloop
+
+from boxoffice.gateway.simulator import Simulator
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from ops.rush.asking import Asking, is_final
+from ops.rush.audit import Witness, audit
+from ops.rush.capabilities import knows_holds
+from ops.rush.customers import Customers
+from ops.rush.findings import Findings
+from ops.rush.history import History
+from ops.rush.http_client import HttpClient
+from ops.rush.plan import Shape, draw
+from ops.rush.rest import wait_for_rest
+from ops.rush.sale import Sale, open_sale
+from ops.rush.sampler import Sampler
+
+__all__ = ["Performance"]
+
+READ_MAX: Final = 30_000
+"""Accepted bookings that are read once more through the API at the end; of more, so many are drawn."""
+
+READERS: Final = 48
+
+_COMMITTED: Final = """
+SELECT extract(epoch FROM updated_at)::float8 AS at, extract(epoch FROM updated_at - created_at)::float8 AS took
+FROM bookings WHERE client_id = $1 AND status IN ('confirmed', 'failed') AND expires_at IS NULL ORDER BY updated_at
+"""
+
+
+@dataclass(slots=True)
+class Performance:
+    """One rush, seen from outside the stack."""
+
+    settings: Settings
+    ports: list[int]
+    shape: Shape
+    patience_s: float = 30.0
+    """How long a customer asks again when nobody answers."""
+    rest_s: float = 60.0
+    """How long the box office may take to come to rest afterwards."""
+    phase: str = "opening the sale"
+    began: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    """The last customer has arrived: no more blows."""
+    calm: threading.Event = field(default_factory=threading.Event)
+    """Everything runs again: settle down, then audit."""
+    history: History | None = None
+    sampler: Sampler | None = None
+    sale: Sale | None = None
+    findings: Findings | None = None
+    committed: list[tuple[float, float]] = field(default_factory=list)
+    """When each booking was committed (epoch), and how long after its admission."""
+    took_s: float = 0.0
+    rested_s: float = 0.0
+    failure: BaseException | None = None
+    _stop: bool = False
+
+    def start(self) -> threading.Thread:
+        """Begin."""
+        thread = threading.Thread(target=self._run, name="rush", daemon=True)
+        thread.start()
+        return thread
+
+    def give_up(self) -> None:
+        """Let the customers go home."""
+        self._stop = True
+        self.calm.set()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._play())
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self.began.set()
+            self.ended.set()
+
+    async def _play(self) -> None:
+        async with open_box_office(self.settings, redis_retries=5) as office:
+            sale = self.sale = await open_sale(office, self.shape)
+            apis = [HttpClient(port) for port in self.ports]
+            try:
+                self.shape = replace(self.shape, holds=await knows_holds(apis[0], sale))
+                await self._sell(office, apis, sale)
+            finally:
+                for api in apis:
+                    await api.close()
+
+    async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale) -> None:
+        clock = asyncio.get_running_loop().time
+        history = self.history = History(sale.client)
+        sampler = self.sampler = Sampler(office.redis, self.settings.database_url, sale.events)
+        start = clock() + 0.2
+        gateway: Any = office.gateway
+        shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.shape.seed)
+        action = gateway.complete_action if isinstance(gateway, Simulator) else None
+        customers = Customers(shop, history, start=start, complete_action=action, seed=self.shape.seed)
+        stop_sampling = asyncio.Event()
+        sampling = asyncio.create_task(sampler.run(stop_sampling))
+        self.phase = "selling"
+        self.began.set()
+        visits = await self._let_in(customers, sale, start)
+        self.took_s = clock() - start
+        self.ended.set()
+        self.phase = "waiting for the last customers"
+        if visits:
+            await asyncio.wait(visits, timeout=self.patience_s + 60)
+        await asyncio.to_thread(self.calm.wait)
+        if self._stop:
+            return
+        self.phase = "coming to rest"
+        rest_began = clock()
+        unrest = await wait_for_rest(office, self.rest_s, holds_too=True)
+        self.rested_s = clock() - rest_began
+        stop_sampling.set()
+        await sampling
+        self.phase = "reading every booking once more"
+        await self._last_look(shop, history)
+        for visit in visits:
+            visit.cancel()
+        self.phase = "auditing"
+        pool = await office.pool()
+        self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
+        secrets = [sale.api_key.partition(".")[2], f"rush-{self.shape.seed}-"]
+        witness = Witness(history, sampler, secrets, unrest, parked_is_broken=True)
+        self.findings = await audit(office, witness)
+
+    async def _let_in(self, customers: Customers, sale: Sale, start: float) -> set[asyncio.Task[None]]:
+        """Let every customer in at the intended time, whether the others were served or not: an open loop."""
+        clock = asyncio.get_running_loop().time
+        under_way: set[asyncio.Task[None]] = set()
+
+        def gone(task: asyncio.Task[None]) -> None:
+            under_way.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.failure = self.failure or error
+
+        for visit in draw(self.shape, sale.events):
+            wait_s = start + visit.at_s - clock()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            if self._stop:
+                break
+            task = asyncio.create_task(customers.come(visit))
+            under_way.add(task)
+            task.add_done_callback(gone)
+        return under_way
+
+    async def _last_look(self, shop: Asking, history: History) -> None:
+        """Every customer reads its booking once more, through the API."""
+        accepted = [entry for entry in history.entries if entry.ids]
+        undecided = [entry for entry in accepted if not is_final(entry.status)]
+        if len(undecided) < READ_MAX:
+            decided = [entry for entry in accepted if is_final(entry.status)]
+            drawn = random.Random(self.shape.seed).sample(decided, min(len(decided), READ_MAX - len(undecided)))
+            undecided += drawn
+        waiting = iter(undecided)
+
+        async def read() -> None:
+            for entry in waiting:
+                await shop.look_again(entry)
+
+        await asyncio.gather(*(read() for _ in range(READERS)))

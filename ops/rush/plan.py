@@ -1,0 +1,174 @@
+"""What the customers will do, and when: drawn from a seed before the first of them arrives."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from boxoffice.catalogue import EventView, TierView
+
+__all__ = ["DECLINING", "GOOD_CARD", "HOLD_TROUBLE", "SLOW_TROUBLE", "Shape", "Visit", "capacities", "draw"]
+
+GOOD_CARD: Final = "4242424242424242"
+DECLINING: Final = ("4000000000000002", "4000000000009995", "4000000000009987", "4000000000000069", "4000000000000119")
+SLOW_TROUBLE: Final = (
+    "4000000000010001",  # answers late
+    "4000000000010019",  # authorised, the answer is lost
+    "4000000000010027",  # a server error that did nothing
+    "4000000000010035",  # webhooks twice
+    "4000000000010043",  # webhooks out of order
+    "4000000000010050",  # one cent too much
+    "4000000000010076",  # captured, the answer is lost
+)
+"""Cards that any settlement has to live with."""
+
+HOLD_TROUBLE: Final = (
+    "4000000000003220",  # 3-D Secure, then succeeds
+    "4000008400001629",  # 3-D Secure, then declines
+    "4000000000010068",  # the capture is refused for good
+    "4000000000010084",  # the first refund meets a server error
+    "4000000000010092",  # refunds are refused
+)
+"""Cards that ask for what comes with holds: webhooks, actions, cancelling, refunds."""
+
+MANNERS: Final = {
+    "plain": 62.0,
+    "watch": 14.0,
+    "replay": 6.0,
+    "double": 2.0,
+    "mismatch": 1.0,
+    "bad": 1.0,
+    "browse": 14.0,
+}
+HOLD_MANNERS: Final = {
+    "hold_pay": 12.0,
+    "hold_decline_pay": 4.0,
+    "hold_extend_pay": 3.0,
+    "hold_cancel": 3.0,
+    "hold_leave": 3.0,
+    "cancel": 5.0,
+    "refund": 3.0,
+}
+"""What customers do, and how many in a hundred or so. `cancel` and `refund` follow a confirmed booking."""
+
+DECLINES: Final = 0.12
+"""Share of bookings whose card is declined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How big the rush is."""
+
+    seconds: float = 20.0
+    rate: float = 300.0
+    """Arrivals a second, on average."""
+    burst: bool = False
+    """Most come at the beginning, as when a sale opens; otherwise they come evenly (Poisson)."""
+    customers: int = 5_000
+    seed: int = 1
+    trouble: float = 0.05
+    """Share of bookings paid with a card that means trouble at the gateway."""
+    holds: bool = False
+    """Whether the API knows holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One customer comes by."""
+
+    number: int
+    at_s: float
+    manner: str
+    customer: str
+    key: str
+    event: str
+    items: tuple[tuple[str, int], ...]
+    card: str
+
+    @property
+    def body(self) -> bytes:
+        """A booking with its payment."""
+        return self._json({"payment": self.payment(self.card)})
+
+    def hold(self, seconds: int) -> bytes:
+        """A booking to be paid later."""
+        return self._json({"hold_s": seconds})
+
+    @staticmethod
+    def payment(card: str) -> dict[str, str]:
+        """How to pay with a card."""
+        return {"method": "card", "card_name": "Ada Lovelace", "card_number": card}
+
+    def _json(self, more: dict[str, object]) -> bytes:
+        items = [{"tier_id": tier, "quantity": quantity} for tier, quantity in self.items]
+        return json.dumps(
+            {"customer_id": self.customer, "reference": f"order-{self.number}", "items": items, **more},
+            separators=(",", ":"),
+        ).encode()
+
+
+def capacities(shape: Shape) -> dict[str, int]:
+    """Tiers of an event for a rush of this size: a small one that everybody wants, and one that does not sell out."""
+    arrivals = max(40, int(shape.seconds * shape.rate))
+    return {"FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4)}
+
+
+def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
+    """The customers, in the order in which they come. The same seed draws the same ones."""
+    chance = random.Random(shape.seed)
+    manners = MANNERS | (HOLD_MANNERS if shape.holds else {})
+    names, weights = list(manners), list(accumulate(manners.values()))
+    for number, at_s in enumerate(_arrivals(shape, chance)):
+        manner = chance.choices(names, cum_weights=weights)[0]
+        event = chance.choice(events)
+        yield Visit(
+            number,
+            at_s,
+            manner,
+            f"customer-{chance.randrange(shape.customers):06d}",
+            f"rush-{shape.seed}-{number}-{chance.getrandbits(48):012x}",
+            event.id,
+            _cart(event.tiers, chance),
+            _card(shape, manner, chance),
+        )
+
+
+def _arrivals(shape: Shape, chance: random.Random) -> Iterator[float]:
+    if shape.burst:
+        # Half of them within the first seventh of the time, thinning out afterwards.
+        count = int(shape.seconds * shape.rate)
+        yield from sorted(min(chance.expovariate(5.0), 1.0) * shape.seconds for _ in range(count))
+        return
+    at_s = chance.expovariate(shape.rate)
+    while at_s < shape.seconds:
+        yield at_s
+        at_s += chance.expovariate(shape.rate)
+
+
+def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str, int], ...]:
+    """One to four tickets, mostly of one tier. A third want the small tier in front."""
+    front, floor, stand = (tier.id for tier in tiers[:3])
+    luck = chance.random()
+    quantity = chance.choices((1, 2, 3, 4), (40, 40, 10, 10))[0]
+    if luck < 0.25:
+        return ((front, quantity),)
+    if luck < 0.33:
+        return tuple(sorted(((front, 1), (stand, quantity))))
+    if luck < 0.40:
+        return tuple(sorted(((front, 1), (floor, 1), (stand, quantity))))
+    return ((floor if luck < 0.55 else stand, quantity),)
+
+
+def _card(shape: Shape, manner: str, chance: random.Random) -> str:
+    if manner in ("cancel", "refund", "watch"):
+        return GOOD_CARD
+    luck = chance.random()
+    if luck < DECLINES:
+        return chance.choice(DECLINING)
+    if luck < DECLINES + shape.trouble:
+        return chance.choice(SLOW_TROUBLE + (HOLD_TROUBLE if shape.holds else ()))
+    return GOOD_CARD

@@ -1,0 +1,177 @@
+"""What a rush comes to: figures, what was killed, and the audit, for people and as JSON."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ops.rush.chaos import KINDS, Deed
+from ops.rush.findings import Findings
+from ops.rush.history import quantile
+from ops.rush.performance import Performance
+
+__all__ = ["Report", "report_of", "tell_findings"]
+
+
+@dataclass(slots=True)
+class Report:
+    """One rush."""
+
+    seed: int
+    seconds: float
+    arrivals: int
+    accepted: int
+    accepted_per_s: float
+    refused: dict[str, int]
+    unknown: int
+    repeats: int
+    reads: int
+    holds: bool
+    ms: dict[str, float]
+    """Quantiles in milliseconds: of POST from the intended time to its definite answer; from acceptance to a final
+    status that the customer read; from admission to the commit."""
+    kills: dict[str, int] = field(default_factory=dict)
+    pauses: dict[str, int] = field(default_factory=dict)
+    recovery_s: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Per component, the longest of all its kills: until it ran again, until a booking sent after the kill was
+    accepted, until one was committed."""
+    slowest: list[str] = field(default_factory=list)
+    """The bookings that took longest to become final, paid with plain cards."""
+    rested_s: float = 0.0
+    surprises: list[str] = field(default_factory=list)
+    deeds: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+    verdict: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether every invariant held."""
+        return self.verdict == "held"
+
+
+def report_of(performance: Performance, deeds: list[Deed], surprises: list[str]) -> Report:
+    """Add up."""
+    history, findings = performance.history, performance.findings
+    assert history is not None and findings is not None
+    outcomes = history.outcomes()
+    took = [took for _, took in performance.committed]
+    return Report(
+        seed=performance.shape.seed,
+        seconds=round(performance.took_s, 1),
+        arrivals=len(history.entries),
+        accepted=outcomes["ok"],
+        accepted_per_s=round(outcomes["ok"] / max(performance.took_s, 0.001), 1),
+        refused=dict(history.refusals.most_common()),
+        unknown=outcomes["unknown"],
+        repeats=history.retries + history.replays,
+        reads=history.reads,
+        holds=performance.shape.holds,
+        ms={
+            **_quantiles("post", history.post_s),
+            **_quantiles("final", history.final_s),
+            **_quantiles("committed", took),
+        },
+        kills=_count(deeds, "kill"),
+        pauses=_count(deeds, "pause"),
+        recovery_s=dict(_recoveries(performance, deeds)),
+        slowest=[
+            f"{booking}: accepted after {accepted_s:.2f} s, final {waited_s:.2f} s later"
+            for waited_s, accepted_s, booking in sorted(history.waits, reverse=True)[:3]
+        ],
+        rested_s=round(performance.rested_s, 1),
+        surprises=surprises,
+        deeds=[{"at_s": round(deed.at_s, 2), "name": deed.name, "action": deed.action} for deed in deeds],
+        findings=[asdict(finding) for finding in findings],
+        parked=findings.parked,
+        verdict="held" if findings.held else "broken",
+    )
+
+
+def _quantiles(name: str, seconds: list[float]) -> dict[str, float]:
+    return {
+        f"{name}_p50": round(1_000 * quantile(seconds, 0.5), 1),
+        f"{name}_p99": round(1_000 * quantile(seconds, 0.99), 1),
+        f"{name}_max": round(1_000 * max(seconds, default=0.0), 1),
+    }
+
+
+def _count(deeds: list[Deed], action: str) -> dict[str, int]:
+    counted = Counter(deed.kind for deed in deeds if deed.action == action)
+    return {kind: counted[kind] for kind in KINDS if counted[kind]}
+
+
+def _recoveries(performance: Performance, deeds: list[Deed]) -> Iterator[tuple[str, dict[str, float]]]:
+    assert performance.history is not None
+    sold = sorted(performance.history.sold_at)
+    sent = [at for at, _ in sold]
+    # The earliest acceptance among the requests sent from here on.
+    soonest = [0.0] * len(sold)
+    best = float("inf")
+    for at in range(len(sold) - 1, -1, -1):
+        best = min(best, sold[at][1])
+        soonest[at] = best
+    commits = [at for at, _ in performance.committed]
+    for kind in KINDS:
+        worst: dict[str, float] = {}
+        for deed in deeds:
+            if deed.kind != kind or deed.action != "kill":
+                continue
+            at = bisect_left(sent, deed.clock_s)
+            if at < len(soonest):
+                worst["sold"] = max(worst.get("sold", 0.0), soonest[at] - deed.clock_s)
+            at = bisect_left(commits, deed.wall_s)
+            if at < len(commits):
+                worst["committed"] = max(worst.get("committed", 0.0), commits[at] - deed.wall_s)
+            worst["running"] = max(worst.get("running", 0.0), deed.back_s or 0.0)
+        if worst:
+            yield kind, {name: round(seconds, 2) for name, seconds in worst.items()}
+
+
+def tell(report: Report) -> Iterator[str]:
+    """The figures, for people."""
+    refused = ", ".join(f"{count} {kind}" for kind, count in report.refused.items()) or "none"
+    yield f"Seed {report.seed}: {report.arrivals} bookings asked for in {report.seconds:g} s, {report.reads} reads"
+    yield f"  holds      {'yes' if report.holds else 'not yet known to this API'}"
+    yield f"  accepted   {report.accepted} ({report.accepted_per_s:g}/s)"
+    yield f"  refused    {refused}"
+    yield f"  unknown    {report.unknown}, after {report.repeats} repeats"
+    for name, what in (("post", "POST"), ("final", "until final, as read"), ("committed", "until committed")):
+        yield "  {:22} p50 {:g} ms, p99 {:g} ms, max {:g} ms".format(
+            what, *(report.ms[f"{name}_{part}"] for part in ("p50", "p99", "max"))
+        )
+    yield from (f"    {one}" for one in report.slowest)
+    yield f"  at rest after {report.rested_s:g} s"
+    if report.kills or report.pauses:
+        yield f"  kills   {_listed(report.kills)}; pauses {_listed(report.pauses)}"
+        for kind, worst in report.recovery_s.items():
+            parts = ", ".join(
+                f"{what} again within {worst[what]:g} s" for what in ("running", "sold", "committed") if what in worst
+            )
+            yield f"  {kind:8} {parts}"
+    yield from (f"  {surprise}" for surprise in report.surprises)
+
+
+def tell_findings(findings: Findings) -> Iterator[str]:
+    """The audit, one invariant after the other; the last line is the verdict."""
+    for finding in findings:
+        yield f"{finding.name} {'held  ' if finding.held else 'BROKEN'} {finding.title}"
+        if finding.looked_at:
+            yield f"          {'; '.join(finding.looked_at)}"
+        for line in finding.evidence:
+            yield f"          ! {line}"
+        if finding.broken > len(finding.evidence):
+            yield f"          ! and {finding.broken - len(finding.evidence)} more"
+    if findings.parked:
+        yield f"{len(findings.parked)} parked: {', '.join(findings.parked[:10])}"
+    if findings.held:
+        yield "Verdict: all nine invariants held."
+    else:
+        yield f"Verdict: BROKEN: {', '.join(findings.broken)}."
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"

@@ -1,0 +1,86 @@
+"""Whether the box office is at rest: everything accepted is settled, nothing is due, nothing is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import keys
+from boxoffice.office import BoxOffice
+from ops.rush.away import STORE_AWAY
+
+__all__ = ["rings_waiting", "wait_for_rest"]
+
+LOOK_S: Final = 0.1
+
+ARQ_IN_PROGRESS: Final = "arq:in-progress:"
+"""arq's own prefix; only an audit ever looks at these keys."""
+
+STILL_S: Final = 0.5
+"""It must have been at rest for so long: between two steps of a settlement nothing is pending for an instant."""
+
+_DUE: Final = """
+SELECT (SELECT count(*) FROM payments WHERE due IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1))
+         AS payments,
+       (SELECT count(*) FROM refunds WHERE status = 'due') AS refunds,
+       (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL) AS moves,
+       (SELECT count(*) FROM bookings b WHERE status = 'pending'
+          AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = b.id AND d.parked_at IS NOT NULL)) AS bookings
+"""
+"""A payment that ended unknown is looked at again for a day; that is no unrest."""
+
+
+async def wait_for_rest(office: BoxOffice, timeout_s: float, *, holds_too: bool) -> list[str]:
+    """Wait until it is at rest. Empty; or what still goes on after the timeout.
+
+    `holds_too`: wait until no booking is held. Otherwise a hold that has time left is none of our business.
+    """
+    clock = asyncio.get_running_loop().time
+    end, since = clock() + timeout_s, clock()
+    while True:
+        try:
+            going_on = await _going_on(office, holds_too)
+        except STORE_AWAY as error:
+            going_on = [f"a store does not answer: {type(error).__name__}"]
+        if going_on:
+            since = clock()
+            if clock() > end:
+                return going_on
+        elif clock() - since >= STILL_S:
+            return []
+        await asyncio.sleep(LOOK_S)
+
+
+async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
+    found: list[str] = []
+    for shard in range(office.settings.shards):
+        found += await _waiting(office.redis, shard, holds_too)
+    pool: asyncpg.Pool[Any] = await office.pool()
+    row = await pool.fetchrow(_DUE)
+    assert row is not None
+    found += [f"{count} {what} undecided or due" for what, count in row.items() if count]
+    return found
+
+
+async def _waiting(redis: Redis, shard: int, holds_too: bool) -> list[str]:
+    seconds, _ = await redis.time()
+    latest = "+inf" if holds_too else str(seconds * 1_000)
+    counts = {
+        "pending": await redis.zcard(keys.pending(shard)),
+        "rings waiting": len(await rings_waiting(redis, shard)),
+        "holds": await redis.zcount(keys.deadlines(shard), "-inf", latest),
+    }
+    found = [f"{count} {what} in shard {shard}" for what, count in counts.items() if count]
+    if not await redis.exists(keys.gate(shard)):
+        found.append(f"the gate of shard {shard} is closed")
+    return found
+
+
+async def rings_waiting(redis: Redis, shard: int) -> list[str]:
+    """Rings that a worker should have heard by now. One whose worker was killed stays with arq until its
+    in-progress key runs out, a minute or so later, and is then heard for nothing: no unrest."""
+    waiting = [job.decode() for job in await redis.zrange(keys.arq_queue(shard), 0, -1)]
+    return [job for job in waiting if await redis.pttl(f"{ARQ_IN_PROGRESS}{job}") < 0]

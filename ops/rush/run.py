@@ -1,0 +1,176 @@
+"""A rush from beginning to end: a stack (ours or a running one), the performance, the chaos, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from boxoffice.errors import CannotRun
+from boxoffice.settings import Settings
+from ops.data_dir import PORTS, port_is_free
+from ops.options import settings_for
+from ops.running import external_urls, find_stack
+from ops.rush.chaos import Chaos, draw_blows
+from ops.rush.performance import Performance
+from ops.rush.plan import Shape
+from ops.rush.report import Report, report_of
+from ops.rush.show import Show
+from ops.servers import temporary_data_dir
+from ops.signals import Interrupted, StopWatch
+from ops.stack import Stack
+
+__all__ = ["Options", "rush"]
+
+TICK_S: Final = 0.02
+
+AFTERWARDS_S: Final = 240.0
+"""Time for the last customers, for rest and for the audit, before a rush is given up."""
+
+PRIVATE: Final = {"BOXOFFICE_GATEWAY__DEADLINE_S": "20"}
+"""In a private stack, payments that nobody completes end soon enough for the audit to see it."""
+
+IMPATIENT: Final = {
+    "BOXOFFICE_WORKER__LEASE_MS": "2000",
+    "BOXOFFICE_WORKER__SWEEP_MS": "250",
+    "BOXOFFICE_GATEWAY__TIMEOUT_S": "3",
+}
+"""Settings of a private stack under chaos: short leases, so that a minute sees many of them lapse."""
+
+PRIVATE_APIS: Final = 2
+PRIVATE_WORKERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What somebody at a terminal asked for."""
+
+    shape: Shape
+    chaos: bool = False
+    private: bool = False
+    """Start a stack of our own even when one runs."""
+    ports: tuple[int, ...] = ()
+    """Of the APIs of a running stack."""
+    data_dir: Path = Path(".boxoffice")
+    quiet: bool = False
+    keep: bool = False
+    """Do not remove the data directory of a private stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    settings: Settings
+    ports: list[int]
+    stack: Stack | None
+
+
+def rush(options: Options, environ: Mapping[str, str] = os.environ) -> tuple[Report, Performance]:
+    """Let the customers in, and audit afterwards. Raises `CannotRun`."""
+    with StopWatch(environ) as watch, Show(quiet=options.quiet) as show:
+        try:
+            with _scene(options, watch, show, environ) as scene:
+                return _play(scene, options, watch, show)
+        except Interrupted:
+            raise CannotRun("The rush was interrupted; nothing was audited.") from None
+
+
+@contextlib.contextmanager
+def _scene(options: Options, watch: StopWatch, show: Show, environ: Mapping[str, str]) -> Iterator[_Scene]:
+    named = any(external_urls(environ)) or find_stack(options.data_dir) is not None
+    if named and not options.private and not options.chaos:
+        settings = settings_for(options.data_dir)
+        running = find_stack(options.data_dir)
+        ports = list(options.ports) or ([running.port] if running and running.port else [8000])
+        yield _Scene(settings, ports, None)
+        return
+    with contextlib.ExitStack() as stack:
+        folder = _kept_data_dir(show) if options.keep else stack.enter_context(temporary_data_dir())
+        yield stack.enter_context(_private(folder, options, watch, show, environ))
+
+
+def _kept_data_dir(show: Show) -> Path:
+    folder = Path(f"rush-{os.getpid()}").absolute()
+    show.say(f"everything is kept in {folder}")
+    return folder
+
+
+@contextlib.contextmanager
+def _private(
+    folder: Path, options: Options, watch: StopWatch, show: Show, environ: Mapping[str, str]
+) -> Iterator[_Scene]:
+    show.say("starting a private stack")
+    ours = {name: value for name, value in environ.items() if name not in ("BOXOFFICE_DATA_DIR", "DATA_DIR", "PORT")}
+    end = time.monotonic() + options.shape.seconds + AFTERWARDS_S + 60
+
+    def check() -> None:
+        watch.check()
+        if time.monotonic() > end:
+            raise CannotRun("The rush takes far longer than it should.")
+
+    extra = PRIVATE | (IMPATIENT if options.chaos else {})
+    with Stack(folder, debug=True, environ=ours | extra, check=check, hurry=lambda: watch.hurry) as stack:
+        stack.run("migrate")
+        ports = _free_ports(PRIVATE_APIS, options.ports)
+        for port in ports:
+            stack.spawn_api(port)
+        for _ in range(PRIVATE_WORKERS):
+            stack.spawn_worker()
+        for port in ports:
+            stack.wait_ready(port)
+        settings = Settings(redis_url=stack.redis_url, database_url=stack.database_url, data_dir=folder)
+        yield _Scene(settings, ports, stack)
+
+
+def _free_ports(count: int, wanted: tuple[int, ...]) -> list[int]:
+    # From the top: the servers of the stack draw theirs at random from the whole range.
+    free = (port for port in (*wanted, *range(PORTS.stop + os.getpid() % 500, 32_000)) if port_is_free(port))
+    return [next(free) for _ in range(count)]
+
+
+def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
+    shape = options.shape
+    performance = Performance(scene.settings, scene.ports, shape)
+    blows = draw_blows(shape.seconds, shape.seed) if options.chaos else []
+    chaos = Chaos(scene.stack, blows, show.say) if scene.stack else None
+    show.say(f"seed {shape.seed}, {shape.rate:g} bookings/s for {shape.seconds:g} s")
+    thread = performance.start()
+    try:
+        _tend(performance, chaos, watch, show)
+    finally:
+        performance.give_up()
+        thread.join(10)
+    if performance.failure is not None:
+        raise CannotRun(f"The rush failed: {type(performance.failure).__name__}: {performance.failure}") from (
+            performance.failure
+        )
+    if performance.findings is None:
+        raise CannotRun("The rush was never audited.")
+    if performance.history is None or not performance.history.sold_at:
+        raise CannotRun("Nobody could book anything, so nothing was proven.")
+    return report_of(performance, chaos.deeds if chaos else [], chaos.surprises if chaos else []), performance
+
+
+def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show: Show) -> None:
+    """Deal the blows, start what died, until the audit is done."""
+    began = time.monotonic()
+    end = began + performance.shape.seconds + AFTERWARDS_S
+    while performance.findings is None and performance.failure is None:
+        watch.check()
+        now = time.monotonic()
+        if now > end:
+            raise CannotRun(f"The rush did not end in time, while {performance.phase}.")
+        if not performance.began.is_set():
+            began = now
+            if chaos:
+                chaos.begin()
+        elif not performance.ended.is_set():
+            if chaos:
+                chaos.step()
+        elif chaos is None or chaos.calm():
+            performance.calm.set()
+        show.update(performance, now - began)
+        time.sleep(TICK_S)

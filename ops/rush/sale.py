@@ -1,0 +1,40 @@
+"""The events that a rush is about: made for it, sold by a shop of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from boxoffice.catalogue import EventView
+from boxoffice.catalogue_store import NewTier
+from boxoffice.office import BoxOffice
+from ops.rush.plan import Shape, capacities
+
+__all__ = ["Sale", "open_sale"]
+
+PRICES = {"FRONT": 12_000, "FLOOR": 6_500, "STAND": 2_500}
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """What is sold, and the key to sell it with."""
+
+    client: str
+    api_key: str
+    events: list[EventView]
+
+
+async def open_sale(office: BoxOffice, shape: Shape) -> Sale:
+    """Put events on sale: at least two, and one in every shard."""
+    store = office.store
+    client = await store.create_client("Rush shop")
+    api_key = await store.create_api_key(client)
+    count = max(2, office.settings.shards)
+    sizes = {code: max(10, capacity // count) for code, capacity in capacities(shape).items()}
+    tiers = [NewTier(code, PRICES[code], capacity) for code, capacity in sizes.items()]
+    starts = datetime.now(UTC) + timedelta(days=30)
+    events = [
+        await store.create_event(client, f"Rush {shape.seed}, stage {number}", starts, "USD", tiers)
+        for number in range(1, count + 1)
+    ]
+    return Sale(client, api_key, events)

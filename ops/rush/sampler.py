@@ -1,0 +1,113 @@
+"""Looks at the counters while the sale runs: what must be true at every moment, not only at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import keys
+from boxoffice.catalogue import EventView
+from ops.rush.away import STORE_AWAY
+
+__all__ = ["Sampler"]
+
+EVERY_S: Final = 0.05
+COMPARE_S: Final = 0.5
+"""How often the two stores are compared. Redis alone is looked at every 50 ms."""
+
+EVIDENCE_MAX: Final = 20
+
+_SOLD: Final = """
+SELECT i.tier_id, i.sold,
+       (SELECT count(*) FROM stock_moves m WHERE m.event_id = $1) AS moves,
+       (SELECT coalesce(-sum(m.sold_delta), 0) FROM stock_moves m
+        WHERE m.event_id = $1 AND m.tier_id = i.tier_id AND m.applied_at IS NULL) AS leaving
+FROM inventory i JOIN tiers t ON t.id = i.tier_id WHERE t.event_id = $1
+"""
+
+
+class Sampler:
+    """Samples I1 every 50 ms, I3 twice a second. A store that is away is looked at later."""
+
+    def __init__(self, redis: Redis, database_url: str, events: list[EventView]) -> None:
+        self._redis = redis
+        self._database_url = database_url
+        self._events = events
+        self._connection: asyncpg.Connection[Any] | None = None
+        self.counted = 0
+        """Samples of Redis alone."""
+        self.compared = 0
+        self.sums_broken: list[str] = []
+        """Evidence against I1."""
+        self.stores_broken: list[str] = []
+        """Evidence against I3."""
+        self.available: dict[str, int] = {}
+        """Tickets left per event when last seen."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample until told to stop."""
+        clock = asyncio.get_running_loop().time
+        began = next_s = clock()
+        compare_s = began
+        while not stop.is_set():
+            try:
+                for event in self._events:
+                    await self._count(event, clock() - began)
+                if clock() >= compare_s:
+                    compare_s = clock() + COMPARE_S
+                    for event in self._events:
+                        await self._compare(event, clock() - began)
+            except STORE_AWAY:
+                self._hang_up()
+            next_s = max(next_s + EVERY_S, clock())
+            await asyncio.sleep(next_s - clock())
+        self._hang_up()
+
+    async def _count(self, event: EventView, at_s: float) -> None:
+        """Per tier: available + held + sold = total, none negative; of one single read."""
+        found = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        if not found:
+            return
+        left = 0
+        for tier in event.tiers:
+            a, h, c, t = (int(found.get(f"{letter}:{tier.id}".encode(), -1)) for letter in "ahct")
+            if a + h + c != t or min(a, h, c) < 0:
+                _note(self.sums_broken, f"after {at_s:.2f} s: tier {tier.id} a={a} h={h} c={c} t={t}")
+            left += a
+        self.available[event.id] = left
+        self.counted += 1
+
+    async def _compare(self, event: EventView, at_s: float) -> None:
+        """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken
+        them off already) may still be in c; when more of them set out meanwhile, the sample says nothing."""
+        first = await self._sold(event)
+        before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        then = await self._sold(event)
+        after = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        if not before or not after or any(first[tier]["moves"] != row["moves"] for tier, row in then.items()):
+            return
+        self.compared += 1
+        for tier, row in then.items():
+            sold, leaving = int(row["sold"]), int(first[tier]["leaving"])
+            low = int(before[f"c:{tier}".encode()])
+            high = int(after[f"c:{tier}".encode()]) + int(after[f"h:{tier}".encode()])
+            if not low - leaving <= sold <= high:
+                _note(self.stores_broken, f"after {at_s:.2f} s: tier {tier} c={low} sold={sold} c+h={high}")
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _sold(self, event: EventView) -> dict[str, Any]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._database_url, timeout=1, command_timeout=1)
+        return {row["tier_id"]: row for row in await self._connection.fetch(_SOLD, event.id)}
+
+
+def _note(evidence: list[str], line: str) -> None:
+    if len(evidence) < EVIDENCE_MAX:
+        evidence.append(line)

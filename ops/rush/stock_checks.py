@@ -1,0 +1,115 @@
+"""The audit's look at stock: I1, I2, I3 and I7."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from boxoffice import ids, keys
+from boxoffice.record import Record
+from ops.rush.findings import Findings
+
+__all__ = ["OpenBookings", "Pool", "check_stock"]
+
+Pool = Any
+"""asyncpg's pool or connection."""
+
+_TIERS: Final = """
+SELECT e.id AS event, e.shard, t.id AS tier, i.total, i.sold, coalesce(s.sold, 0) AS counted
+FROM inventory i JOIN tiers t ON t.id = i.tier_id JOIN events e ON e.id = t.event_id
+LEFT JOIN (SELECT bi.tier_id, sum(bi.quantity - bi.refunded) AS sold
+           FROM booking_items bi JOIN bookings b ON b.id = bi.booking_id
+           WHERE b.status = 'confirmed' GROUP BY bi.tier_id) AS s ON s.tier_id = t.id
+ORDER BY e.id, t.display_order
+"""
+
+_BUYERS: Final = """
+SELECT b.event_id AS event, b.client_id AS client, b.customer_id AS customer, sum(bi.quantity - bi.refunded) AS tickets
+FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
+WHERE b.status = 'confirmed' GROUP BY 1, 2, 3
+"""
+
+_OPEN_MOVES: Final = "SELECT id, event_id, tier_id, sold_delta, total_delta FROM stock_moves WHERE applied_at IS NULL"
+
+
+@dataclass(slots=True)
+class OpenBookings:
+    """Bookings that hold stock in Redis: pending, held and parked ones. Filled while records are read."""
+
+    held: Counter[str] = field(default_factory=Counter)
+    """Tickets per tier."""
+    owned: dict[str, Counter[str]] = field(default_factory=dict)
+    """Tickets per event and owner's digest."""
+
+    def add(self, record: Record) -> None:
+        """One more booking that holds stock."""
+        for line in record.body.lines:
+            self.held[line.tier] += line.quantity
+            self.owned.setdefault(record.event, Counter())[record.owner] += line.quantity
+
+
+async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: Findings) -> None:
+    """Count again what the counters say."""
+    rows = await pool.fetch(_TIERS)
+    events: dict[str, int] = {}
+    for row in rows:
+        events[row["event"]] = row["shard"]
+        _check_sold(row, findings)
+    for event, shard in events.items():
+        counters = await redis.hgetall(keys.event(shard, event))  # type: ignore[misc]
+        for row in rows:
+            if row["event"] == event:
+                _check_counters(row, counters, opened, findings)
+    findings["I2"].looked_at.append(f"{len(rows)} tiers, {sum(row['sold'] for row in rows)} tickets sold")
+    findings["I3"].looked_at.append(f"{len(rows)} tiers of {len(events)} events")
+    for move in await pool.fetch(_OPEN_MOVES):
+        findings["I7"].blame(f"stock move {move['id']} of tier {move['tier_id']} was never applied to Redis")
+    await _check_owners(redis, pool, events, opened, findings)
+
+
+def _check_sold(row: Any, findings: Findings) -> None:
+    if row["sold"] != row["counted"]:
+        findings["I2"].blame(f"tier {row['tier']}: sold={row['sold']}, confirmed items add up to {row['counted']}")
+    if not 0 <= row["sold"] <= row["total"]:
+        findings["I2"].blame(f"tier {row['tier']}: sold={row['sold']} of {row['total']}")
+
+
+def _check_counters(row: Any, counters: dict[bytes, bytes], opened: OpenBookings, findings: Findings) -> None:
+    tier = row["tier"]
+    found = {letter: counters.get(f"{letter}:{tier}".encode()) for letter in "ahct"}
+    if None in found.values():
+        findings["I3"].blame(f"tier {tier}: Redis has no counters")
+        return
+    a, h, c, t = (int(value or 0) for value in found.values())
+    if a + h + c != t or min(a, h, c) < 0:
+        findings["I1"].blame(f"tier {tier} at rest: a={a} h={h} c={c} t={t}")
+    held = opened.held[tier]
+    expected = {"a": row["total"] - row["sold"] - held, "h": held, "c": row["sold"], "t": row["total"]}
+    for letter, is_there in zip("ahct", (a, h, c, t), strict=True):
+        if expected[letter] != is_there:
+            findings["I3"].blame(f"tier {tier}: {letter}={is_there}, expected {expected[letter]}")
+
+
+async def _check_owners(
+    redis: Redis, pool: Pool, events: dict[str, int], opened: OpenBookings, findings: Findings
+) -> None:
+    """Tickets counted per customer are a second count of everything taken and given back."""
+    expected = {event: Counter(opened.owned.get(event, {})) for event in events}
+    for row in await pool.fetch(_BUYERS):
+        if row["tickets"]:
+            expected[row["event"]][ids.owner_digest(row["client"], row["customer"])] += int(row["tickets"])
+    customers = 0
+    for event, shard in events.items():
+        found = await redis.hgetall(keys.owners(shard, event))  # type: ignore[misc]
+        counted = {owner.decode(): int(tickets) for owner, tickets in found.items() if int(tickets)}
+        customers += len(counted)
+        for owner in counted.keys() | expected[event].keys():
+            if counted.get(owner, 0) != expected[event][owner]:
+                findings["I7"].blame(
+                    f"event {event}, customer {owner}: {counted.get(owner, 0)} tickets counted, "
+                    f"{expected[event][owner]} held or bought"
+                )
+    findings["I7"].looked_at.append(f"tickets of {customers} customers")
