@@ -1,0 +1,211 @@
+"""The parts by themselves: admit.lua on the same Redis, the settling transaction on the same PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import asyncpg
+import hiredis
+from sqlalchemy.engine import make_url
+
+from bench.cpu import Meter, tree_cpu_s
+from bench.figures import Figure
+from bench.histogram import Histogram
+from bench.stage import Sale, Stage, database_url
+from boxoffice import ids, keys, rows
+from boxoffice.admission import Admission, Admitted
+from boxoffice.errors import BoxOfficeError, CannotRun
+from boxoffice.gateway.base import Authorized
+from boxoffice.loading import Loader
+from boxoffice.postgres import open_pool
+from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items
+from boxoffice.redis import open_redis
+from boxoffice.requests import BookingRequest
+from boxoffice.verdicts import Case, Terms, decide
+
+__all__ = ["commit_alone", "script_alone"]
+
+BATCH: Final = 500
+DATABASE: Final = "bench_commit"
+
+
+class _Recorder:
+    """Stands where Redis does, keeps the calls as the bytes that would have been sent, and says yes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bytes, int]] = []
+
+    async def execute_command(self, *args: Any) -> Any:
+        """Keep one call; a number of bookings goes with it."""
+        key_count = int(args[2])
+        # After the keys: four slots, the number of events, tiers of each, then the forms.
+        rest = args[3 + key_count :]
+        events = int(rest[4])
+        bookings = len(rest) - 5 - events
+        self.calls.append((hiredis.pack_command(args), bookings))
+        now = b"%d" % (time.time_ns() // 1_000_000)
+        return [b"open", now, [[b"created", now]] * bookings, [[]] * events]
+
+
+async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
+    """admit.lua as the API calls it, without the API: batches of `api.batch_max`, `api.calls_max` in flight.
+
+    In a database of its own on the same server, so that the audit finds nothing of it.
+    """
+    settings = stage.office.settings
+    calls = await _record_calls(stage, sale, count)
+    url = make_url(settings.redis_url).set(database="1").render_as_string(hide_password=False)
+    redis = open_redis(settings.model_copy(update={"redis_url": url}))
+    try:
+        await Loader(stage.office.engine, redis, stage.office.scripts).publish(sale.event.id)
+        await redis.set(keys.gate(0), "bench")
+        await redis.script_load(stage.office.scripts.admit.text)
+        latency = Histogram()
+        lanes = settings.api.calls_max
+        connections = [await redis.connection_pool.get_connection("EVALSHA") for _ in range(lanes)]
+        waiting = iter(calls)
+
+        async def lane(connection: Any) -> None:
+            for packed, _ in waiting:
+                began = time.perf_counter()
+                await connection.send_packed_command([packed])
+                await connection.read_response()
+                latency.record(time.perf_counter() - began)
+
+        meter = Meter({"redis": stage.stack["redis"].pid})
+        mine, began = _own_cpu_s(), time.perf_counter()
+        await asyncio.gather(*(lane(connection) for connection in connections))
+        took, used, mine = time.perf_counter() - began, meter.used(), _own_cpu_s() - mine
+        for connection in connections:
+            await redis.connection_pool.release(connection)
+        admitted = int(await redis.get(keys.sequence(0)) or 0)
+        if admitted != count or await redis.zcard(keys.pending(0)) != count:
+            raise CannotRun(f"admit.lua alone admitted {admitted} of {count} bookings.")
+    finally:
+        await redis.flushdb()
+        await redis.aclose()
+    return Figure(
+        name="script",
+        rate=count / took,
+        count=count,
+        p50_ms=latency.quantile_ms(0.5),
+        p99_ms=latency.quantile_ms(0.99),
+        cpu_us={"redis": 1e6 * used["redis"] / count, "load": 1e6 * mine / count},
+        generator=f"{lanes} connections, calls of {settings.api.batch_max}",
+    )
+
+
+async def _record_calls(stage: Stage, sale: Sale, count: int) -> list[tuple[bytes, int]]:
+    """The calls that the API's own admission makes for so many bookings."""
+    recorder: Any = _Recorder()
+    settings = stage.office.settings
+    admission = Admission(recorder, stage.office.scripts, stage.office.catalogue, settings)
+    failures: list[BoxOfficeError] = []
+
+    def answer(result: Admitted | BoxOfficeError) -> None:
+        if isinstance(result, BoxOfficeError):
+            failures.append(result)
+
+    tiers = sale.event.tiers
+    for start in range(0, count, settings.api.batch_max):
+        await stage.office.catalogue.event_of_tier(tiers[0].id)
+        for n in range(start, min(count, start + settings.api.batch_max)):
+            order = BookingRequest(
+                f"alone-{n:09d}",
+                ((tiers[n % len(tiers)].id, 1),),
+                None,
+                Charge("card", "tok_ok_4242", "Ada", "4242"),
+                None,
+            )
+            admission.submit(sale.client, order, ids.digest(f"alone-{n}"), answer)
+        await admission.close()
+    if failures:
+        raise failures[0]
+    return list(recorder.calls)
+
+
+async def commit_alone(stage: Stage, count: int) -> Figure:
+    """The settling transaction as the worker runs it, without the worker: batches of 500, `worker.lanes` at once.
+
+    In a database of its own on the same server.
+    """
+    settings = stage.office.settings
+    url = database_url(stage.stack, DATABASE)
+    pool = await open_pool(settings.model_copy(update={"database_url": url}), size=settings.worker.lanes)
+    try:
+        tier = await _make_event(pool)
+        batches = iter(list(_batches(tier, count)))
+        latency = Histogram()
+        terms = Terms(time.time_ns() // 1_000_000, 600_000)
+
+        async def lane() -> None:
+            for cases in batches:
+                began = time.perf_counter()
+                async with pool.acquire() as connection, connection.transaction():
+                    left = await rows.lock_inventory(connection, {tier})
+                    await rows.recheck(connection, cases)
+                    sold = decide(cases, left, terms)
+                    await rows.write(connection, cases, "simulator", settings.worker.lease_ms)
+                    await rows.sell(connection, sold)
+                latency.record(time.perf_counter() - began)
+
+        before = tree_cpu_s(stage.stack["postgres"].pid)
+        mine, began = _own_cpu_s(), time.perf_counter()
+        await asyncio.gather(*(lane() for _ in range(settings.worker.lanes)))
+        took, mine = time.perf_counter() - began, _own_cpu_s() - mine
+        used = tree_cpu_s(stage.stack["postgres"].pid) - before
+        sold = await pool.fetchval("SELECT sum(sold) FROM inventory")
+        if sold != count or await pool.fetchval("SELECT count(*) FROM payments") != count:
+            raise CannotRun(f"The transaction alone sold {sold} of {count} tickets.")
+        await pool.execute("TRUNCATE clients CASCADE")
+    finally:
+        await pool.close()
+    return Figure(
+        name="commit",
+        rate=count / took,
+        count=count,
+        p50_ms=latency.quantile_ms(0.5),
+        p99_ms=latency.quantile_ms(0.99),
+        cpu_us={"postgres": 1e6 * used / count, "load": 1e6 * mine / count},
+        generator=f"{settings.worker.lanes} connections, batches of {BATCH}",
+    )
+
+
+async def _make_event(pool: asyncpg.Pool[Any]) -> str:
+    await pool.execute("INSERT INTO clients (id, name) VALUES ('bench', 'bench')")
+    await pool.execute(
+        "INSERT INTO events (id, client_id, shard, name, starts_at) VALUES ('bench', 'bench', 0, 'bench', now() + '1 day')"
+    )
+    await pool.execute(
+        "INSERT INTO tiers (id, event_id, code, name, price_cents) VALUES ('tier', 'bench', 'A', 'A', 2500)"
+    )
+    await pool.execute("INSERT INTO inventory (tier_id, total) VALUES ('tier', 50000000)")
+    return "tier"
+
+
+def _batches(tier: str, count: int) -> Iterator[list[Case]]:
+    now_ms = time.time_ns() // 1_000_000
+    lines = (Line(tier, 1, 2_500),)
+    payload = Payload(Charge("card", "tok_ok_4242", "Ada Lovelace", "4242"))
+    for start in range(0, count, BATCH):
+        cases = []
+        for n in range(start, min(count, start + BATCH)):
+            key = ids.digest(f"alone-{n}")
+            scope = ids.scope("bench", "bench", key)
+            customer = f"alone-{n:09d}"
+            body = Body("bench", customer, key, 2_500, "USD", lines)
+            record = Record(
+                ids.booking_id(0, now_ms), "P", n + 1, now_ms, 0, scope, scope, scope, "bench",
+                ids.owner_digest("bench", customer), pack_items(lines), "1", body, payload,
+            )  # fmt: skip
+            cases.append(Case(record, b"", 0, outcome=Authorized(f"sim_{scope}", 2_500, "USD")))
+        yield cases
+
+
+def _own_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

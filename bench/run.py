@@ -1,0 +1,258 @@
+"""`make bench`: everything in one run, one table.
+
+python -m bench [--quick] [--short] [--rounds N] [--generator wrk|ours] [--only round|growth]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench import whole
+from bench.figures import Figure, Growth, Memory, Results, Round
+from bench.forge import forge
+from bench.generators import find_wrk
+from bench.machine import describe_machine
+from bench.parts import commit_alone, script_alone
+from bench.plot import plot
+from bench.stage import Sale, Stage, open_stage
+from bench.table import markdown
+from boxoffice.errors import CannotRun
+
+__all__ = ["Plan", "main"]
+
+FOLDER: Final = Path(__file__).parent
+LIMIT_S: Final = 30 * 60.0
+"""A run that takes longer is given up."""
+
+BASELINE_CLIENTS: Final = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long each part takes."""
+
+    rounds: int = 3
+    noop_s: float = 4
+    alone: int = 60_000
+    admission_s: float = 6
+    sustained_s: float = 30
+    forty_s: float = 12
+    half_s: float = 15
+    refusals_s: float = 4
+    reads_s: float = 3
+    baseline_s: float = 3
+    baseline_clients: tuple[int, ...] = BASELINE_CLIENTS
+    memory: int = 20_000
+    levels: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    level_s: float = 8
+    quick: bool = False
+
+
+QUICK: Final = Plan(
+    rounds=1, noop_s=1, alone=8_000, admission_s=2, sustained_s=5, forty_s=2, half_s=3, refusals_s=1, reads_s=1,
+    baseline_s=1, baseline_clients=(8,), memory=3_000, levels=(1_000, 10_000), level_s=2, quick=True,
+)  # fmt: skip
+
+
+class _Round:
+    """Everything once, on one stage. The no-op is measured again beside what is held against it."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        self._plan = plan
+        self._stage = stage
+        self.figures: dict[str, Figure] = {}
+        self.memory: Memory | None = None
+        self._noop = 0.0
+
+    async def play(self, clients: tuple[int, ...], *, first: bool) -> None:
+        """Measure all of it."""
+        plan, stage, figures = self._plan, self._stage, self.figures
+        hot, forty = await stage.open_sale(1), await stage.open_sale(40)
+        gone = await stage.open_sale(1, capacity=100)
+        if first:
+            _tell("Redis memory")
+            self.memory = await whole.memory(stage, plan.memory, hot)
+        await self._measure_noop(hot)
+        await self._add("script", script_alone(stage, hot, plan.alone))
+        await self._add("commit", commit_alone(stage, plan.alone))
+        await self._add("admission", whole.admission(stage, plan.admission_s, hot))
+        await self._add("refusals", whole.refusals(stage, plan.refusals_s, gone))
+        await self._measure_noop(hot)
+        await self._add("hot", whole.end_to_end(stage, plan.sustained_s, hot, "hot"))
+        await self._add("forty", whole.end_to_end(stage, plan.forty_s, forty, "forty"))
+        await self._poll("poll", forty, older_s=0)
+        path = f"/v1/events/{hot.event.id}"
+        await self._add("availability", whole.reads(stage, plan.reads_s, hot, "availability", [path]))
+        await self._measure_noop(hot)
+        rate = figures["hot"].rate / 2
+        await self._add("half", whole.fixed_rate(stage, plan.half_s, rate, hot, "half"))
+        await self._poll("poll_old", hot, older_s=31)
+        for count in clients:
+            figure = await whole.baseline(stage, plan.baseline_s, count, hot)
+            best = figures.get("baseline")
+            if best is None or figure.rate > best.rate:
+                await self._add("baseline", _already(figure))
+        stage.stop_helpers()
+
+    async def _add(self, name: str, work: Awaitable[Figure]) -> None:
+        figure = await work
+        figure.name, figure.noop_rate = name, self._noop
+        self.figures[name] = figure
+        _tell(_line(figure))
+
+    async def _measure_noop(self, sale: Sale) -> None:
+        figure = await whole.noop(self._stage, self._plan.noop_s, sale)
+        # Next to the real thing it would be one more process that the machine has to turn to.
+        self._stage.stop_helper("bench.noop")
+        self._noop = figure.rate
+        if "noop" not in self.figures or figure.rate > self.figures["noop"].rate:
+            await self._add("noop", _already(figure))
+
+    async def _poll(self, name: str, sale: Sale, *, older_s: int) -> None:
+        """Read bookings of this sale, made so long ago."""
+        ids = await whole.latest_bookings(self._stage, sale, older_s=older_s)
+        if ids:
+            paths = [f"/v1/bookings/{booking}" for booking in ids]
+            await self._add(name, whole.reads(self._stage, self._plan.reads_s, sale, name, paths))
+
+
+async def _already(figure: Figure) -> Figure:
+    return figure
+
+
+async def _play_round(plan: Plan, wrk: str | None, number: int, clients: tuple[int, ...]) -> Round:
+    began = time.monotonic()
+    _tell(f"round {number} of {plan.rounds}")
+    async with open_stage(wrk) as stage:
+        played = _Round(plan, stage)
+        await played.play(clients, first=number == 1)
+        audit = await _audit(stage)
+    return Round(figures=played.figures, audit=audit, seconds=time.monotonic() - began, memory=played.memory)
+
+
+async def _grow(plan: Plan, wrk: str | None, rate: float) -> tuple[list[Growth], dict[str, str]]:
+    """The same load on ever more bookings."""
+    found: list[Growth] = []
+    async with open_stage(wrk) as stage:
+        sale = await stage.open_sale(1)
+        made = await stage.admitted()
+        forged = 0
+        for level in plan.levels:
+            more = max(0, level - made)
+            _tell(f"{level:,} bookings already made")
+            await forge(stage, sale, forged + 1, forged + more)
+            forged += more
+            await stage.warm_up(sale)
+            fixed = await whole.fixed_rate(stage, plan.level_s, rate, sale, f"{level:,} made")
+            _tell(_line(fixed))
+            full = await whole.end_to_end(stage, plan.level_s, sale, f"{level:,} made")
+            _tell(_line(full))
+            found.append(Growth(made=level, open_loop=fixed, closed_loop=full, **await whole.sizes(stage)))
+            made = await stage.admitted()
+        return found, await _audit(stage)
+
+
+async def _audit(stage: Stage) -> dict[str, str]:
+    _tell("audit")
+    findings = await stage.audit()
+    for finding in findings:
+        for line in finding.evidence[:3]:
+            _tell(f"  {finding.name} BROKEN: {line}")
+    return {finding.name: "held" if finding.held else "broken" for finding in findings}
+
+
+async def _run(plan: Plan, wrk: str | None, only: str) -> Results:
+    began, started = datetime.now(UTC), time.monotonic()
+    results = Results(
+        began=began.strftime("%Y-%m-%d %H:%M UTC"),
+        took_s=0.0,
+        quick=plan.quick,
+        machine=describe_machine(wrk),
+        settings=_settings(),
+        rounds=[],
+        growth=[],
+        growth_audit={},
+    )
+    clients = plan.baseline_clients
+    if only != "growth":
+        for number in range(1, plan.rounds + 1):
+            results.rounds.append(await _play_round(plan, wrk, number, clients))
+            # Looked for once; later rounds have the number that was best.
+            clients = (results.rounds[0].figures["baseline"].clients or clients[0],)
+    if only != "round":
+        hot = results.best("hot")
+        results.growth, results.growth_audit = await _grow(plan, wrk, hot.rate / 2 if hot else 2_000)
+    results.took_s = time.monotonic() - started
+    return results
+
+
+def _settings() -> dict[str, str]:
+    """What was changed from the defaults by whoever started this."""
+    told = {name: value for name, value in os.environ.items() if name.startswith("BOXOFFICE_") and "__" in name}
+    return {"settings": ", ".join(f"{name}={value}" for name, value in told.items()) or "all defaults"}
+
+
+def _line(figure: Figure) -> str:
+    cpu = ", ".join(f"{name} {us:.0f}" for name, us in figure.cpu_us.items())
+    commit = f", to commit p99 {figure.commit_p99_ms:.0f} ms" if figure.commit_p99_ms else ""
+    strange = f", strange {figure.strange}" if figure.strange else ""
+    busy = f", busy {figure.busy:.0%}" if figure.busy else ""
+    return (
+        f"{figure.name:12} {figure.rate:9,.0f}/s, p50 {figure.p50_ms:.1f} p99 {figure.p99_ms:.1f} ms{commit}, "
+        f"CPU µs {figure.cpu_sum_us:.0f} ({cpu}){busy}{strange}"
+    )
+
+
+def _tell(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+async def _bounded(plan: Plan, wrk: str | None, only: str) -> Results:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with asyncio.timeout(LIMIT_S):
+        return await _run(plan, wrk, only)
+
+
+def main() -> None:
+    """Measure, write `results.json`, `results.md` and `results.png`, and say what missed. 1: an audit was broken."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under 90 seconds; figures mean nothing")
+    parser.add_argument("--rounds", type=int, help="rounds of which the best counts")
+    parser.add_argument("--short", action="store_true", help="leave out a million bookings already made")
+    parser.add_argument("--generator", choices=("wrk", "ours"), help="of closed loops; wrk if it is installed")
+    parser.add_argument("--only", choices=("round", "growth"), default="", help="half of it")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the results")
+    told = parser.parse_args()
+    plan = QUICK if told.quick else Plan()
+    plan = replace(plan, rounds=told.rounds or plan.rounds, levels=plan.levels[:2] if told.short else plan.levels)
+    wrk = None if told.generator == "ours" else find_wrk()
+    if told.generator == "wrk" and wrk is None:
+        sys.exit("bench: wrk is not installed.")
+    try:
+        results = asyncio.run(_bounded(plan, wrk, told.only))
+    except (CannotRun, TimeoutError) as error:
+        sys.exit(f"bench: {error or 'it took too long and was given up.'}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("bench: interrupted.")
+    told.out.mkdir(parents=True, exist_ok=True)
+    (told.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    page = markdown(results)
+    (told.out / "results.md").write_text(page)
+    plot(results, told.out / "results.png")
+    print(page)
+    if not results.sound:
+        sys.exit(1)
