@@ -1,0 +1,68 @@
+"""The API with and without its fast path; both must answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import httpx2
+import pytest
+
+from boxoffice.catalogue import EventView
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+
+SHOP_FRONT = "https://shop.example"
+
+
+@pytest.fixture(params=["fast", "plain"])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """`lane` is for tests that start a server."""
+    changes = {"lane": request.param == "lane", "fast_path": request.param != "plain", "cors_origins": (SHOP_FRONT,)}
+    return settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
+
+
+@pytest.fixture
+async def office(office: BoxOffice, settings: Settings) -> BoxOffice:
+    """Loaded in every shard, as workers do."""
+    for shard in range(settings.shards):
+        await office.loader.load(shard)
+    return office
+
+
+def booking_of(event: EventView, quantity: int = 1, **changes: Any) -> dict[str, Any]:
+    """A good body: tickets of the event's first tier, paid by a card that succeeds."""
+    body: dict[str, Any] = {
+        "customer_id": "customer-1",
+        "items": [{"tier_id": event.tiers[0].id, "quantity": quantity}],
+        "payment": {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
+    }
+    return {name: value for name, value in (body | changes).items() if value is not ...}
+
+
+Book = Callable[..., Awaitable[httpx2.Response]]
+
+
+@pytest.fixture
+def book(api: httpx2.AsyncClient) -> Book:
+    """Posts a booking: `await book(event, key="k", customer_id="c")`. Keys are new unless one is given."""
+    numbers = count()
+
+    async def book(event: EventView, quantity: int = 1, key: str | None = None, **changes: Any) -> httpx2.Response:
+        headers = {"Idempotency-Key": key or f"key-{next(numbers)}"}
+        return await api.post("/v1/bookings", json=booking_of(event, quantity, **changes), headers=headers)
+
+    return book
+
+
+def assert_problem(answer: httpx2.Response, status: int, slug: str) -> dict[str, Any]:
+    """The answer is this problem, well-formed."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["type"] == f"/problems/{slug}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem

@@ -1,0 +1,183 @@
+"""Whatever is sent, the answer is a problem with a 4xx, nothing of it is repeated, and nothing of it is logged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from boxoffice.office import BoxOffice
+from tests.api.bad_bodies import BODIES, CARD, GOOD, MARK, body_with, item, payment
+from tests.api.conftest import assert_problem, booking_of
+from tests.conftest import KEY, SaleMaker
+
+
+async def send(
+    api: httpx2.AsyncClient, content: bytes | AsyncIterator[bytes], headers: dict[str, Any] | None = None
+) -> httpx2.Response:
+    good = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+    return await api.post("/v1/bookings", content=content, headers=good | (headers or {}))
+
+
+async def test_a_bad_body_is_refused(api: httpx2.AsyncClient, capfd: pytest.CaptureFixture[str]) -> None:
+    """With 400, where and why; and nothing of it stands in the answer or in a log."""
+    for name, (body, pointer, code) in BODIES.items():
+        answer = await send(api, body)
+        problem = assert_problem(answer, 400, "malformed-request")
+        assert problem["errors"] == [{"pointer": pointer, "code": code}], name
+        assert MARK not in answer.text and CARD not in answer.text, name
+    said = "".join(capfd.readouterr())
+    assert MARK not in said
+    assert CARD not in said
+    assert said.count("request.refused") == len(BODIES), "one line per refusal"
+
+
+CARD_TEXTS = (
+    CARD, "4242 4242 4242 4242", "4242-4242-4242-4242", "4242.4242.4242.4242", "378282246310005", "6011000990139424",
+    "paid with 4242 4242 4242 4242!", "card 4242424242424242", "\uff14\uff12" * 8, "4222222222222", "3782-822463-10005",
+)  # fmt: skip
+
+
+async def test_card_numbers_go_nowhere_but_into_their_field(
+    api: httpx2.AsyncClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for text in CARD_TEXTS:
+        for body, pointer in (
+            (body_with(customer_id=text), "/customer_id"),
+            (body_with(reference=text), "/reference"),
+            (item(tier_id=text), "/items/0/tier_id"),
+            (payment(method="card", card_name=text, card_number=CARD), "/payment/card_name"),
+            (payment(method="card", card_name=text, token="tok_ok"), "/payment/card_name"),
+            (payment(method="card", token=text), "/payment/token"),
+        ):
+            answer = await send(api, body)
+            problem = assert_problem(answer, 422, "card-data-not-accepted")
+            assert problem["errors"] == [{"pointer": pointer, "code": "card_data"}], text
+            assert text not in answer.text
+    answer = await send(api, GOOD, {"Idempotency-Key": CARD})
+    problem = assert_problem(answer, 422, "card-data-not-accepted")
+    assert problem["errors"] == [{"header": "Idempotency-Key", "code": "card_data"}]
+    said = "".join(capfd.readouterr())
+    assert not [text for text in CARD_TEXTS if text in said]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "order 7", "0193e2a0-1234-7abc-8def-0123456789ab", "12345678-1234-4234-8234-123456789012", "ORD-1763840000000",
+        "Zoë Ünïcødé 🎟️", "a:b:c", 'say "hi"', "back\\slash", "4242424242424241", "tab-free",
+    ],
+)  # fmt: skip
+async def test_a_good_reference_is_taken_as_it_is(
+    api: httpx2.AsyncClient, open_sale: SaleMaker, reference: str
+) -> None:
+    """UUIDs, numbers of orders, colons, quotes and any script, written plainly or escaped."""
+    event = await open_sale(GA=10)
+    for number, ascii_only in enumerate((True, False)):
+        body = json.dumps(booking_of(event, reference=reference), ensure_ascii=ascii_only).encode()
+        answer = await send(api, body, {"Idempotency-Key": f"k{number}"})
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["reference"] == reference
+
+
+async def test_a_card_number_is_refused_where_only_tokens_are_taken(
+    api: httpx2.AsyncClient, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(office.gateway), "accepts_cards", False)
+
+    answer = await send(api, payment(method="card", card_name="Ada", card_number=CARD))
+
+    problem = assert_problem(answer, 422, "card-data-not-accepted")
+    assert problem["errors"] == [{"pointer": "/payment/card_number", "code": "card_data"}]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "good"),
+    [
+        ("application/json", True), ("application/json; charset=utf-8", True), ("Application/JSON;charset=UTF-8", True),
+        ('application/json; charset="utf-8"', True), ("application/json; charset=utf-16", False),
+        ("text/plain", False), ("application/x-www-form-urlencoded", False), ("application/jsonx", False),
+        ("application/json; charset=utf-8; x=1", False), ("", False), (None, False), ("multipart/form-data", False),
+    ],
+)  # fmt: skip
+async def test_a_body_is_json_by_its_content_type(
+    api: httpx2.AsyncClient, open_sale: SaleMaker, content_type: str | None, good: bool
+) -> None:
+    event = await open_sale(GA=10)
+    headers = {"Idempotency-Key": "k"} | ({"Content-Type": content_type} if content_type is not None else {})
+
+    answer = await api.post("/v1/bookings", content=json.dumps(booking_of(event)), headers=headers)
+
+    if good:
+        assert answer.status_code == 202
+    else:
+        problem = assert_problem(answer, 400, "malformed-request")
+        assert problem["errors"] == [{"header": "Content-Type", "code": "content_type"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ([], "missing"), ([b""], "empty"), ([b"  "], "empty"), ([b'""'], "empty"), ([b"a", b"a"], "duplicate"),
+        ([b"x" * 256], "too_long"), ([b"x" * 70_000], "too_long"), ([b'"' + b"x" * 256 + b'"'], "too_long"),
+        ([b"\xe9"], "not_printable"), (["ключ".encode()], "not_printable"), ([b"a\tb"], "not_printable"),
+        ([b"a\x7fb"], "not_printable"), ([b"a\nb"], "not_printable"), ([b'"a'], "malformed"), ([b'"a"b"'], "malformed"),
+        ([b'"a";p=1'], "malformed"), ([b'"a\\n"'], "malformed"),
+    ],
+)  # fmt: skip
+async def test_a_bad_idempotency_key_is_refused(
+    api: httpx2.AsyncClient, open_sale: SaleMaker, values: list[bytes], code: str
+) -> None:
+    event = await open_sale(GA=10)
+    headers = [(b"content-type", b"application/json"), *((b"idempotency-key", value) for value in values)]
+
+    answer = await api.post("/v1/bookings", content=json.dumps(booking_of(event)), headers=headers)
+
+    problem = assert_problem(answer, 400, "malformed-request")
+    assert problem["errors"] == [{"header": "Idempotency-Key", "code": code}]
+    assert (await api.get(f"/v1/events/{event.id}")).json()["tiers"][0]["available"] == 10
+
+
+async def test_a_quoted_key_is_the_same_as_a_bare_one(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    body = json.dumps(booking_of(event)).encode()
+    answers = [await send(api, body, {"Idempotency-Key": key}) for key in ("a b", '"a b"', " a b ")]
+    quoted = [await send(api, body, {"Idempotency-Key": key}) for key in (r'"a\"\\"', 'a"\\', "x" * 255)]
+
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert quoted[0].json()["id"] == quoted[1].json()["id"] != quoted[2].json()["id"]
+
+
+async def test_a_body_is_counted_as_it_arrives(api: httpx2.AsyncClient) -> None:
+    """20 MB are refused, whether their length was announced or not, and without reading them all."""
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(20_000):
+            sent += 1_000
+            yield b" " * 1_000
+
+    for content in (b" " * 20_000_000, chunks()):
+        problem = assert_problem(await send(api, content), 400, "malformed-request")
+        assert problem["errors"] == [{"pointer": "", "code": "body_too_large"}]
+
+
+async def test_a_body_in_chunks_is_as_good(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for byte in json.dumps(booking_of(event)).encode():
+            yield bytes([byte])
+
+    assert (await send(api, chunks())).status_code == 202
+
+
+async def test_who_may_not_book_learns_nothing_of_the_body(api: httpx2.AsyncClient) -> None:
+    answer = await send(api, b"[", {"Authorization": "Bearer shop.wrong"})
+
+    assert_problem(answer, 401, "unauthorized")
+    assert KEY not in answer.text

@@ -1,0 +1,212 @@
+"""Booking over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+from boxoffice.office import BoxOffice
+from tests.api.conftest import Book, assert_problem, booking_of
+from tests.conftest import KEY, OTHER_KEY, SaleMaker, settle_all
+
+
+@pytest.fixture(params=[1, 4], ids=["1 shard", "4 shards"])
+def shards(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+async def test_a_booking_is_accepted(book: Book, open_sale: SaleMaker) -> None:
+    """The answer is 202 with the booking, where to read it, and what is left of every tier."""
+    event = await open_sale(GA=10, VIP=5)
+
+    answer = await book(event, 2, reference="order 7")
+
+    assert answer.status_code == 202
+    booking = answer.json()
+    assert answer.headers["location"] == f"/v1/bookings/{booking['id']}"
+    assert answer.headers["retry-after"] == "1"
+    assert "idempotency-replayed" not in answer.headers
+    ga, vip = event.tiers
+    assert booking == {
+        "id": booking["id"],
+        "status": "pending",
+        "event_id": event.id,
+        "customer_id": "customer-1",
+        "reference": "order 7",
+        "items": [
+            {"tier_id": ga.id, "code": "GA", "quantity": 2, "unit_price_cents": 1000, "line_total_cents": 2000}
+        ],
+        "amount_cents": 2000,
+        "currency": "USD",
+        "refunded_cents": 0,
+        "created_at": booking["created_at"],
+        "expires_at": None,
+        "payment": {
+            "status": "pending", "method": "card", "last4": "4242", "reference": None, "failure_code": None,
+            "next_action": None,
+        },
+        "failure": None,
+        "availability": [
+            {"tier_id": ga.id, "code": "GA", "available": 8}, {"tier_id": vip.id, "code": "VIP", "available": 5},
+        ],
+    }  # fmt: skip
+
+
+async def test_a_declined_card_fails_the_booking(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    event = await open_sale(GA=10)
+    payment = {"method": "card", "card_name": "Ada", "card_number": "4000000000009995"}
+    location = (await book(event, payment=payment)).headers["location"]
+    await settle_all(office)
+
+    booking = (await api.get(location)).json()
+
+    assert booking["status"] == "failed"
+    assert booking["failure"] == {"code": "payment_declined", "message": "The payment was declined."}
+    assert booking["payment"]["failure_code"] == "insufficient_funds"
+    assert booking["payment"]["last4"] == "9995"
+
+
+async def test_a_repeat_gets_the_same_booking(book: Book, office: BoxOffice, open_sale: SaleMaker) -> None:
+    """With its present status, and nothing taken twice."""
+    event = await open_sale(GA=10)
+    first = await book(event, key="k")
+    await settle_all(office)
+
+    again = await book(event, key="k")
+
+    assert again.status_code == 202
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["location"] == first.headers["location"]
+    assert again.json()["id"] == first.json()["id"]
+    assert again.json()["status"] == "confirmed"
+    assert again.json()["availability"][0]["available"] == 9
+
+
+async def test_a_hundred_first_uses_of_a_key_make_one_booking(book: Book, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=200)
+
+    answers = await asyncio.gather(*(book(event, key="same") for _ in range(100)))
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
+    assert answers[0].json()["availability"][0]["available"] == 199
+
+
+async def test_a_key_belongs_to_its_request(book: Book, open_sale: SaleMaker) -> None:
+    """Another customer, other tickets or another card need another key. A new reference or name does not."""
+    event = await open_sale(GA=10)
+    first = (await book(event, key="k")).json()
+
+    other_card = {"method": "card", "card_name": "Ada", "card_number": "4000000000000002"}
+    for changes in ({"quantity": 2}, {"customer_id": "customer-2"}, {"payment": other_card}):
+        problem = assert_problem(await book(event, key="k", **changes), 422, "idempotency-key-reused")
+        assert problem["booking_id"] == first["id"]
+    assert (await book(event, key="k", reference="another")).json()["id"] == first["id"]
+
+
+async def test_keys_of_two_shops_and_of_two_events_are_apart(
+    api: httpx2.AsyncClient, book: Book, open_sale: SaleMaker
+) -> None:
+    one, two = await open_sale(GA=10), await open_sale(GA=10)
+    headers = {"Idempotency-Key": "k", "Authorization": f"Bearer {OTHER_KEY}"}
+
+    bookings = [await book(one, key="k"), await book(two, key="k")]
+    bookings.append(await api.post("/v1/bookings", json=booking_of(one), headers=headers))
+
+    assert [answer.status_code for answer in bookings] == [202, 202, 202]
+    assert len({answer.json()["id"] for answer in bookings}) == 3
+
+
+async def test_a_refused_booking_uses_up_no_key(book: Book, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=1)
+    assert_problem(await book(event, 2, key="k"), 409, "sold-out")
+
+    assert (await book(event, 1, key="k")).status_code == 202
+
+
+async def test_sold_out_says_what_is_short(book: Book, open_sale: SaleMaker) -> None:
+    """Every tier that is short, with what was asked for and what there is; no other tier loses a ticket."""
+    event = await open_sale(GA=10, VIP=1, BOX=0)
+    items = [{"tier_id": tier.id, "quantity": 2} for tier in event.tiers]
+
+    problem = assert_problem(await book(event, items=items), 409, "sold-out")
+
+    _, vip, box = event.tiers
+    assert sorted(problem["shortfall"], key=lambda short: -short["available"]) == [
+        {"tier_id": vip.id, "code": "VIP", "requested": 2, "available": 1},
+        {"tier_id": box.id, "code": "BOX", "requested": 2, "available": 0},
+    ]
+    assert "VIP: requested 2, available 1" in problem["detail"]
+    left = (await book(event)).json()["availability"]
+    assert [tier["available"] for tier in left] == [9, 1, 0]
+
+
+async def test_what_is_not_on_sale_is_refused(book: Book, office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    await office.store.change_tier(event.tiers[0].id, is_active=False)
+    problem = assert_problem(await book(event), 409, "sale-closed")
+    assert problem["reason"] == "tier"
+
+    await office.store.change_event(event.id, status="inactive")
+    assert assert_problem(await book(event), 409, "sale-closed")["reason"] == "event"
+
+
+async def test_an_unknown_tier_is_not_found(book: Book, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    items = [{"tier_id": "zzzzzzzzzzzz", "quantity": 1}]
+
+    assert_problem(await book(event, items=items), 404, "not-found")
+
+
+async def test_tiers_of_two_events_are_refused(book: Book, open_sale: SaleMaker) -> None:
+    one, two = await open_sale(GA=10), await open_sale(GA=10)
+    items = [{"tier_id": event.tiers[0].id, "quantity": 1} for event in (one, two)]
+
+    problem = assert_problem(await book(one, items=items), 400, "malformed-request")
+
+    assert problem["errors"] == [{"pointer": "/items/1/tier_id", "code": "other_event"}]
+
+
+async def test_a_booking_without_payment_is_held(api: httpx2.AsyncClient, book: Book, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+
+    answer = await book(event, payment=..., hold_s=60)
+
+    assert answer.status_code == 201
+    booking = answer.json()
+    assert (booking["status"], booking["payment"], booking["failure"]) == ("held", None, None)
+    assert booking["expires_at"] > booking["created_at"]
+    assert (await api.get(answer.headers["location"])).json()["status"] == "held"
+
+
+async def test_an_empty_redis_is_closed_not_sold_out(book: Book, office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    assert (await book(event)).status_code == 202
+    await office.redis.flushall()
+
+    answer = await book(event)
+
+    assert_problem(answer, 503, "gate-closed")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_only_known_api_keys_are_served(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    good = {"Idempotency-Key": "k"}
+    for authorization in ("", "Bearer", "Bearer ", f"Basic {KEY}", "Bearer shop.wrong", "Bearer \u00e9", KEY):
+        headers = good | {"Authorization": authorization.encode("latin-1")}
+        for answer in (
+            await api.post("/v1/bookings", content=json.dumps(booking_of(event)), headers=headers),
+            await api.get("/v1/bookings", headers=headers),
+            await api.get("/v1/bookings/x", headers=headers),
+            await api.get("/v1/events", headers=headers),
+            await api.get(f"/v1/events/{event.id}", headers=headers),
+        ):
+            assert_problem(answer, 401, "unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"

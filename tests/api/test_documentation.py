@@ -1,0 +1,127 @@
+"""The API's description of itself agrees with what it does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from fastapi import FastAPI
+
+from api import documentation, schemas
+from api.app import create_app
+from api.front import Front
+from boxoffice import render, requests
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+from boxoffice.states import BOOKING_STATES, PAYMENT_STATUSES
+from tests.api.conftest import Book
+from tests.conftest import SaleMaker, settle_all
+
+SNAPSHOT = Path(__file__).with_name("openapi.json")
+
+
+def application(settings: Settings, office: BoxOffice) -> FastAPI:
+    app = create_app(settings, office=office)
+    if isinstance(app, Front):
+        assert isinstance(app.behind, FastAPI)
+        return app.behind
+    return app
+
+
+async def test_the_document_is_the_one_that_was_reviewed(settings: Settings, office: BoxOffice) -> None:
+    """A change of the API shows in the diff of `openapi.json`: run with UPDATE_SNAPSHOTS=1 and look at it."""
+    document = documentation.openapi(application(settings, office))
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        SNAPSHOT.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+    assert document == json.loads(SNAPSHOT.read_text())
+
+
+async def test_every_reference_of_the_document_exists(settings: Settings, office: BoxOffice) -> None:
+    document = documentation.openapi(application(settings, office))
+
+    def references(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if "$ref" in node else set()
+            return own.union(*(references(value) for value in node.values()))
+        if isinstance(node, list):
+            return set().union(*(references(value) for value in node)) if node else set()
+        return set()
+
+    names = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
+    assert names <= set(document["components"]["schemas"])
+
+
+async def test_every_call_needs_an_api_key(settings: Settings, office: BoxOffice) -> None:
+    """All but a gateway's webhooks, which are signed."""
+    document = documentation.openapi(application(settings, office))
+
+    open_to_all = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if "security" not in operation
+    }
+    assert {path for path in open_to_all if not path.startswith("/v1/webhooks/")} == {"/healthz", "/readyz"}
+
+
+async def test_the_example_works_when_pasted(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
+    """It names a tier that is on sale now."""
+    await open_sale(GA=10)
+    document = (await api.get("/openapi.json")).json()
+    operation = document["paths"]["/v1/bookings"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["example"]
+    key = next(parameter for parameter in operation["parameters"] if parameter["name"] == "Idempotency-Key")
+
+    answer = await api.post("/v1/bookings", json=body, headers={"Idempotency-Key": key["example"]})
+
+    assert answer.status_code == 202
+    assert documentation.TIER_ID not in json.dumps(document)
+
+
+async def test_the_page_and_the_document_are_there(api: httpx2.AsyncClient) -> None:
+    page = await api.get("/docs", headers={"Authorization": ""})
+
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
+    assert (await api.get("/openapi.json", headers={"Authorization": ""})).status_code == 200
+
+
+async def test_answers_are_as_documented(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """Read with the documented models, which forbid what they do not name."""
+    event = await open_sale(GA=10)
+    accepted = await book(event)
+    schemas.Accepted.model_validate_json(accepted.content)
+    schemas.Accepted.model_validate_json((await book(event, payment=...)).content)
+    await settle_all(office)
+    schemas.Booking.model_validate_json((await api.get(accepted.headers["location"])).content)
+    schemas.BookingPage.model_validate_json((await api.get("/v1/bookings")).content)
+    schemas.Event.model_validate_json((await api.get(f"/v1/events/{event.id}")).content)
+    schemas.EventPage.model_validate_json((await api.get("/v1/events")).content)
+    schemas.Problem.model_validate_json((await book(event, 10)).content)
+
+
+@pytest.mark.parametrize(
+    ("documented", "true"),
+    [
+        (schemas.Booking, render.BookingView), (schemas.Item, render.ItemView), (schemas.Payment, render.PaymentView),
+        (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests._Booking),
+        (schemas.ItemRequest, requests.ItemForm),
+    ],
+)  # fmt: skip
+def test_documented_fields_are_the_true_ones(documented: Any, true: Any) -> None:
+    assert set(documented.model_fields) == {field.encode_name for field in msgspec.structs.fields(true)}
+
+
+def test_documented_words_are_the_true_ones() -> None:
+    words = schemas.Payment.model_fields["status"].annotation.__args__  # type: ignore[union-attr]
+
+    assert set(schemas.BookingStatus.__args__) == set(BOOKING_STATES)  # type: ignore[attr-defined]
+    assert set(words) == {*PAYMENT_STATUSES, "pending"} - {"unknown"}

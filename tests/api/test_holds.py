@@ -1,0 +1,222 @@
+"""Holds, cancellations and refunds over HTTP: statuses, headers and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from boxoffice import ids, keys
+from boxoffice.catalogue import EventView
+from boxoffice.office import BoxOffice
+from tests.api.conftest import Book, assert_problem
+from tests.conftest import OTHER_KEY, SaleMaker, settle_all
+
+PAYMENT = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"}
+
+Post = Callable[..., Awaitable[httpx2.Response]]
+
+
+@pytest.fixture
+def post(api: httpx2.AsyncClient) -> Post:
+    """`await post(booking, "payment", PAYMENT, key="k")`."""
+
+    async def post(
+        booking: str, verb: str, body: Any = None, *, key: str | None = "k", **headers: str
+    ) -> httpx2.Response:
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return await api.post(f"/v1/bookings/{booking}/{verb}", json=body, headers=headers)
+
+    return post
+
+
+@pytest.fixture
+async def event(open_sale: SaleMaker) -> EventView:
+    return await open_sale(GA=10, VIP=5)
+
+
+@pytest.fixture
+async def hold(book: Book, event: EventView) -> str:
+    """A hold's id."""
+    answer = await book(event, 2, payment=...)
+    assert answer.status_code == 201
+    booking: dict[str, Any] = answer.json()
+    assert (booking["status"], booking["payment"]) == ("held", None)
+    assert booking["expires_at"] > booking["created_at"]
+    assert answer.headers["location"] == f"/v1/bookings/{booking['id']}"
+    assert "retry-after" not in answer.headers
+    return str(booking["id"])
+
+
+async def test_paying_a_hold(hold: str, post: Post, office: BoxOffice) -> None:
+    answer = await post(hold, "payment", PAYMENT)
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    assert answer.headers["location"] == f"/v1/bookings/{hold}"
+    assert answer.headers["retry-after"] == "1"
+    assert "idempotency-replayed" not in answer.headers
+    assert answer.json()["payment"]["last4"] == "4242"
+
+    again = await post(hold, "payment", PAYMENT)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+
+    assert_problem(await post(hold, "payment", PAYMENT, key="other"), 409, "payment-in-progress")
+    other_card = PAYMENT | {"card_number": "4000000000000002"}
+    assert_problem(await post(hold, "payment", other_card), 422, "idempotency-key-reused")
+    await settle_all(office)
+    assert (await post(hold, "payment", PAYMENT)).json()["status"] == "confirmed"
+    ended = assert_problem(await post(hold, "payment", PAYMENT, key="other"), 409, "hold-ended")
+    assert ended["booking_status"] == "confirmed"
+
+
+async def test_a_payment_in_progress_says_when_to_ask_again(hold: str, post: Post) -> None:
+    await post(hold, "payment", PAYMENT)
+    answer = await post(hold, "payment", PAYMENT, key="other")
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json()["retry_after"] == 2
+
+
+async def test_a_hold_that_left_redis_has_ended(hold: str, post: Post, office: BoxOffice) -> None:
+    await post(hold, "payment", PAYMENT)
+    await settle_all(office)
+    await office.redis.delete(keys.booking(0, hold))
+    assert_problem(await post(hold, "payment", PAYMENT, key="late"), 409, "hold-ended")
+
+
+async def test_five_attempts(hold: str, post: Post, office: BoxOffice) -> None:
+    for number in range(5):
+        answer = await post(hold, "payment", PAYMENT | {"card_number": "4000000000000002"}, key=f"k{number}")
+        assert answer.status_code == 202
+        await settle_all(office)
+    assert_problem(await post(hold, "payment", PAYMENT, key="k6"), 409, "too-many-attempts")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({}, "/method", "missing"),
+        ({"method": "card"}, "/card_number", "missing"),
+        ({"method": "cash"}, "/method", "unknown_method"),
+        (PAYMENT | {"token": "tok_ok"}, "/token", "ambiguous"),
+        (PAYMENT | {"cvc": "123"}, "", "unknown_member"),
+        ({"payment": PAYMENT}, "", "unknown_member"),
+        (PAYMENT | {"card_name": ""}, "/card_name", "empty"),
+        (PAYMENT | {"card_number": "4242424242424241"}, "/card_number", "card_number"),
+        ({"method": "card", "token": "tok_nonsense"}, "/token", "token"),
+        ([], "", "wrong_type"),
+    ],
+)
+async def test_a_payment_is_read_as_strictly_as_a_booking(
+    hold: str, post: Post, body: Any, pointer: str, code: str
+) -> None:
+    """The pointer is into this body, where the payment is all there is."""
+    problem = assert_problem(await post(hold, "payment", body), 400, "malformed-request")
+    assert problem["errors"] in ([{"pointer": pointer, "code": code}], [{"pointer": "/method", "code": "missing"}])
+
+
+async def test_a_card_number_in_the_wrong_place_is_refused(hold: str, post: Post, office: BoxOffice) -> None:
+    answer = await post(hold, "payment", PAYMENT | {"card_name": "4242 4242 4242 4242"})
+    problem = assert_problem(answer, 422, "card-data-not-accepted")
+    assert problem["errors"] == [{"pointer": "/card_name", "code": "card_data"}]
+    assert "4242" not in answer.text
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"method":"card","method":"card"}', b"\xff", b'"' + b"x" * 20_000 + b'"'])
+async def test_a_body_that_is_none_is_refused(hold: str, api: httpx2.AsyncClient, raw: bytes) -> None:
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    for verb in ("payment", "extend", "refunds"):
+        if raw or verb == "payment":
+            answer = await api.post(f"/v1/bookings/{hold}/{verb}", content=raw, headers=headers)
+            assert_problem(answer, 400, "malformed-request")
+
+
+async def test_a_payment_needs_a_key(hold: str, post: Post) -> None:
+    for verb, body in (("payment", PAYMENT), ("refunds", None)):
+        problem = assert_problem(await post(hold, verb, body, key=None), 400, "malformed-request")
+        assert problem["errors"] == [{"header": "Idempotency-Key", "code": "missing"}]
+
+
+@pytest.mark.parametrize("verb", ["payment", "extend", "cancel", "refunds"])
+async def test_another_shops_booking_is_not_there(hold: str, api: httpx2.AsyncClient, post: Post, verb: str) -> None:
+    body = PAYMENT if verb == "payment" else None
+    for booking in ("nonsense", ids.booking_id(0, 1)):
+        assert_problem(await post(booking, verb, body), 404, "not-found")
+    api.headers["authorization"] = f"Bearer {OTHER_KEY}"
+    assert_problem(await post(hold, verb, body), 404, "not-found")
+    api.headers["authorization"] = "Bearer nobody.knows"
+    assert_problem(await post(hold, verb, body), 401, "unauthorized")
+
+
+async def test_extending_a_hold(hold: str, post: Post, api: httpx2.AsyncClient) -> None:
+    before = (await api.get(f"/v1/bookings/{hold}")).json()["expires_at"]
+    for bad in ({"extra_s": 0}, {"extra_s": 601}, {"extra_s": 1.5}, {"more": 1}):
+        assert_problem(await post(hold, "extend", bad), 400, "malformed-request")
+
+    answer = await post(hold, "extend", {"extra_s": 60})
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "held")
+    assert answer.json()["expires_at"] > before
+    assert_problem(await post(hold, "extend"), 409, "already-extended")
+
+
+async def test_extending_without_a_body_gives_the_most(hold: str, post: Post) -> None:
+    booking = (await post(hold, "extend")).json()
+    assert booking["expires_at"][14:16] == f"{(int(booking['created_at'][14:16]) + 20) % 60:02d}"
+
+
+async def test_cancelling_a_hold(hold: str, post: Post, api: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        answer = await post(hold, "cancel", key=None)
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert (await api.get(f"/v1/bookings/{hold}")).json()["status"] == "cancelled"
+    assert_problem(await post(hold, "extend"), 409, "hold-ended")
+
+
+async def test_cancelling_a_confirmed_booking(book: Book, event: EventView, post: Post, office: BoxOffice) -> None:
+    booking = (await book(event, 2)).json()["id"]
+    await settle_all(office)
+
+    for _ in range(3):
+        answer = await post(booking, "cancel", key=None)
+        assert answer.status_code == 200
+        assert (answer.json()["status"], answer.json()["refunded_cents"]) == ("cancelled", 2_000)
+        assert answer.json()["failure"]["code"] == "cancelled"
+
+
+async def test_refunding_some_tickets(book: Book, event: EventView, post: Post, office: BoxOffice) -> None:
+    booking = (await book(event, 3)).json()["id"]
+    await settle_all(office)
+    one = {"items": [{"tier_id": event.tiers[0].id, "quantity": 1}], "reason": "row 7 is broken"}
+
+    answer = await post(booking, "refunds", one)
+
+    assert answer.status_code == 201
+    refund = answer.json()
+    assert refund == {
+        "id": refund["id"], "booking_id": booking, "booking_status": "confirmed", "amount_cents": 1_000,
+        "currency": "USD", "status": "due",
+    }  # fmt: skip
+    again = await post(booking, "refunds", one)
+    assert (again.json(), again.headers["idempotency-replayed"]) == (refund, "true")
+    two = {"items": [{"tier_id": event.tiers[0].id, "quantity": 2}]}
+    assert_problem(await post(booking, "refunds", two), 422, "idempotency-key-reused")
+    four = {"items": [{"tier_id": event.tiers[0].id, "quantity": 4}]}
+    assert_problem(await post(booking, "refunds", four, key="k4"), 409, "refund-too-large")
+    for bad in (
+        {"items": []},
+        {"items": [one["items"][0]] * 2},
+        {"reason": ""},
+        {"items": [{"tier_id": "x", "quantity": 0}]},
+    ):
+        assert_problem(await post(booking, "refunds", bad, key="bad"), 400, "malformed-request")
+    assert (await post(booking, "refunds", key="rest")).json()["booking_status"] == "cancelled"
+
+
+async def test_what_is_not_confirmed_cannot_be_refunded(hold: str, post: Post, office: BoxOffice) -> None:
+    """A hold is cancelled, not refunded, whether PostgreSQL knows it or not."""
+    assert assert_problem(await post(hold, "refunds"), 409, "not-cancellable")["booking_status"] == "held"
+    await post(hold, "payment", PAYMENT | {"card_number": "4000000000000002"})
+    await settle_all(office)
+    assert_problem(await post(hold, "refunds"), 409, "not-cancellable")

@@ -1,0 +1,209 @@
+"""The server as it runs: a process of its own, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+from ops.servers import Servers
+from tests.api.bad_bodies import BODIES
+from tests.api.conftest import booking_of
+from tests.conftest import KEY, SaleMaker, eventually
+
+pytestmark = pytest.mark.parametrize("settings", ["lane", "fast", "plain"], indirect=True)
+
+ROOT = Path(__file__).parents[2]
+CARD = "4242424242424242"
+
+
+class Serving:
+    """An API process and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+
+@pytest.fixture
+def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: Path) -> Iterator[Serving]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    log = tmp_path / "api.log"
+    environment = os.environ | {
+        "REDIS_URL": servers.redis_url,
+        "DATABASE_URL": servers.database_url,
+        "DATA_DIR": str(settings.data_dir),
+        "BOXOFFICE_API__FAST_PATH": str(settings.api.fast_path),
+        "BOXOFFICE_API__LANE": str(settings.api.lane),
+        "PYTHONPATH": str(ROOT),
+    }
+    code = "from api.server import serve; from boxoffice.settings import load_settings; import sys;"
+    command = [sys.executable, "-c", f"{code} serve(load_settings(), '127.0.0.1', {port})"]
+    with log.open("wb") as lines, subprocess.Popen(command, env=environment, stderr=lines, stdout=lines) as process:
+        yield Serving(process, port, log)
+        process.kill()
+
+
+async def connect(serving: Serving) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def accepts() -> Any:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection("127.0.0.1", serving.port)
+
+    return await eventually(accepts, timeout_s=30)  # type: ignore[no-any-return]
+
+
+def request_of(body: bytes, key: str, *headers: str, length: bool = True) -> bytes:
+    lines = [
+        "POST /v1/bookings HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}", "Content-Type: application/json",
+        f"Idempotency-Key: {key}", *headers,
+    ]  # fmt: skip
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
+    status, *lines = head.rstrip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await asyncio.wait_for(reader.readexactly(int(headers["content-length"])), 20)
+    return int(status.split()[1]), headers, json.loads(body)
+
+
+async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> None:
+    """One connection carries many requests; SIGTERM ends the process with 0 and lets go of the connection."""
+    event = await open_sale(GA=100)
+    reader, writer = await connect(serving)
+
+    for number in range(3):
+        writer.write(request_of(json.dumps(booking_of(event)).encode(), f"k{number}"))
+        status, headers, booking = await answer_of(reader)
+        assert (status, booking["status"]) == (202, "pending")
+        assert "server" not in headers
+    pipelined = [request_of(json.dumps(booking_of(event)).encode(), f"p{number}") for number in range(5)]
+    writer.write(b"".join(pipelined))
+    assert [(await answer_of(reader))[0] for _ in pipelined] == [202] * 5
+    serving.process.send_signal(signal.SIGTERM)
+
+    assert await asyncio.to_thread(serving.process.wait, 20) == 0
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_request_in_flight_is_finished(serving: Serving, open_sale: SaleMaker) -> None:
+    """Told to stop while a body is still arriving, the server waits for it, books and answers."""
+    event = await open_sale(GA=100)
+    reader, writer = await connect(serving)
+    body = json.dumps(booking_of(event)).encode()
+    whole = request_of(body, "k")
+    writer.write(whole[:-10])
+    await writer.drain()
+    other_reader, other_writer = await connect(serving)
+    other_writer.write(request_of(body, "other"))
+    assert (await answer_of(other_reader))[0] == 202
+
+    serving.process.send_signal(signal.SIGTERM)
+    assert await other_reader.read() == b"", "an idle connection is closed at once"
+    writer.write(whole[-10:])
+
+    status, headers, _ = await answer_of(reader)
+    assert status == 202
+    assert headers["connection"] == "close"
+    assert await asyncio.to_thread(serving.process.wait, 20) == 0
+    writer.close()
+    other_writer.close()
+
+
+async def test_what_is_too_long_is_refused_as_it_arrives(serving: Serving) -> None:
+    """Announced or in chunks, on a connection that goes on to serve."""
+    reader, writer = await connect(serving)
+    chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+
+    writer.write(request_of(b"", "k", "Transfer-Encoding: chunked", length=False) + chunk * 100 + b"0\r\n\r\n")
+    status, _, problem = await answer_of(reader)
+    assert (status, problem["errors"][0]["code"]) == (400, "body_too_large")
+
+    writer.write(request_of(b" " * 20_000_000, "k", "Expect: 100-continue"))
+    assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    await reader.readline()
+    status, _, problem = await answer_of(reader)
+    assert (status, problem["errors"][0]["code"]) == (400, "body_too_large")
+
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await answer_of(reader))[0] == 200
+    writer.close()
+
+
+async def test_it_refuses_what_is_bad(serving: Serving) -> None:
+    """Every way into the server reads bodies alike."""
+    reader, writer = await connect(serving)
+    for name, (body, pointer, code) in BODIES.items():
+        writer.write(request_of(body, "k"))
+        status, _, problem = await answer_of(reader)
+        assert (status, problem["errors"]) == (400, [{"pointer": pointer, "code": code}]), name
+    bare = b"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+    for headers, expected in (
+        (b"", 401),
+        (f"Authorization: Bearer {KEY}x\r\nIdempotency-Key: k\r\nContent-Type: application/json\r\n".encode(), 401),
+        (f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n".encode(), 400),
+        (f"Authorization: Bearer {KEY}\r\nIdempotency-Key: k\r\n".encode(), 400),
+        (f"Authorization: Bearer {KEY}\r\nIdempotency-Key: k\r\nIdempotency-Key: k\r\n".encode(), 400),
+    ):
+        writer.write(bare + headers + b"\r\n{}")
+        assert (await answer_of(reader))[0] == expected
+    writer.close()
+
+
+async def test_its_log_is_json_without_secrets(serving: Serving, open_sale: SaleMaker) -> None:
+    """One line per refusal, none per booking, and neither key nor card number in any."""
+    event = await open_sale(GA=1)
+    reader, writer = await connect(serving)
+    for number, body in enumerate((booking_of(event), booking_of(event), booking_of(event, customer_id=CARD))):
+        writer.write(request_of(json.dumps(body).encode(), f"k{number}"))
+        await answer_of(reader)
+    writer.write(b"GET /%zz" + CARD.encode() + b" HTTP/9\r\n\r\n")
+    await reader.read()
+    serving.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(serving.process.wait, 20)
+
+    lines = [json.loads(line) for line in serving.log.read_text().splitlines()]
+
+    refused = [line["type"] for line in lines if line["event"] == "request.refused"]
+    assert refused == ["sold-out", "card-data-not-accepted"]
+    assert all({"at", "level", "event"} <= set(line) for line in lines)
+    assert CARD not in serving.log.read_text()
+    assert KEY not in serving.log.read_text()
+    writer.close()
+
+
+async def test_a_port_in_use_is_an_error(serving: Serving) -> None:
+    _, writer = await connect(serving)
+    command = serving.process.args
+    assert isinstance(command, list)
+
+    second = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert second.returncode != 0
+    assert b"in use" in second.stderr
+    writer.close()

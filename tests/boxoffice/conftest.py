@@ -1,0 +1,20 @@
+"""A till at a concert with ten GA tickets at 10.00 and four VIP at 20.00."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from boxoffice.office import BoxOffice
+from tests.support.till import Till
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: Callable[..., Awaitable[Any]]) -> AsyncIterator[Till]:
+    await office.loader.load(0)
+    till = Till(office, await open_sale(GA=10, VIP=4))
+    yield till
+    for settlement in office.settlements:
+        await settlement.stop()

@@ -1,0 +1,27 @@
+"""One world per gateway: the same payments, whoever is asked to make them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from boxoffice.settings import GatewaySettings, Settings
+from tests.support.gateways import World, http_world, simulator_world, stripe_world
+
+WORLDS = {"simulator": simulator_world, "http": http_world, "stripe": stripe_world}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A gateway that loses patience quickly."""
+    gateway = GatewaySettings(cutoff_s=0.2, timeout_s=0.6)
+    return Settings(data_dir=tmp_path, gateway=gateway)
+
+
+@pytest.fixture(params=list(WORLDS))
+async def world(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[World]:
+    """A gateway of each kind, and what its customers and its webhooks do."""
+    async with WORLDS[request.param](settings) as world:
+        yield world

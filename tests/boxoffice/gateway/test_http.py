@@ -1,0 +1,163 @@
+"""The simulated gateway in another process, and gateways that cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import stripe
+
+from boxoffice.gateway.base import Authorized, CaptureRequest, Done, PaymentGateway, Unknown
+from boxoffice.gateway.factory import open_gateway, open_simulator
+from boxoffice.gateway.server import create_app
+from boxoffice.settings import Settings
+from tests.support.asgi import served
+from tests.support.gateways import World, simulated_token, with_gateway
+
+ROOT = Path(__file__).parents[3]
+
+GATEWAY = """
+import sys
+from pathlib import Path
+from boxoffice.gateway.server import serve
+from boxoffice.settings import Settings
+
+serve(Settings(data_dir=Path(sys.argv[1])), "127.0.0.1", int(sys.argv[2]))
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def process(folder: Path, port: int) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """A gateway process that answers."""
+    gateway = subprocess.Popen([sys.executable, "-c", GATEWAY, str(folder), str(port)], cwd=ROOT)
+    try:
+        async with asyncio.timeout(30), httpx2.AsyncClient() as client:
+            while True:
+                try:
+                    assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
+                    break
+                except httpx2.ConnectError:
+                    assert gateway.poll() is None
+                    await asyncio.sleep(0.05)
+        yield gateway
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
+async def test_a_killed_gateway_process_remembers_what_it_answered(settings: Settings):
+    """Meanwhile nobody knows; afterwards the same process's successor goes on from the ledger."""
+    port = free_port()
+    gateway = open_gateway(with_gateway(settings, kind="http", url=f"http://127.0.0.1:{port}", timeout_s=5))
+    world = World(gateway, simulated_token, lambda key: asyncio.sleep(0))
+    requests = [world.request("ok") for _ in range(40)]
+    async with process(settings.data_dir, port) as first:
+        outcomes = await gateway.authorize_batch(requests)
+        async with asyncio.timeout(10):
+            await asyncio.wait([o for o in outcomes if isinstance(o, asyncio.Future)], return_when="FIRST_COMPLETED")
+        first.send_signal(signal.SIGKILL)
+        told = [await o if isinstance(o, asyncio.Future) else o for o in outcomes]
+    assert isinstance(await gateway.authorize(requests[0]), Unknown)
+    async with process(settings.data_dir, port) as second:
+        for request, outcome in zip(requests, told, strict=True):
+            again = await gateway.authorize(request)
+            assert isinstance(again, Authorized)
+            assert isinstance(outcome, Unknown) or again == outcome
+        assert len([record async for record in gateway.records()]) == 40
+        second.terminate()
+        assert second.wait(timeout=10) in (0, -signal.SIGTERM)
+    await gateway.close()
+
+
+async def test_a_process_and_a_simulator_inside_another_share_their_payments(settings: Settings):
+    """So 3-D Secure that began in a worker ends in a browser."""
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as customer:
+        inside = open_simulator(with_gateway(settings, url=url))
+        world = World(inside, simulated_token, inside.complete_action)
+        request = world.request("3ds", 1_050)
+        outcome = await inside.authorize(request)
+        assert not isinstance(outcome, Authorized)
+        payment = await inside.lookup(request.payment_key, None)
+        address = getattr(payment, "next_action", "")
+        assert address == f"{url}/actions/{request.payment_key}"
+        page = await customer.get(address)
+        assert "10.50 USD" in page.text
+        assert "<button>" in page.text
+        assert "<button>" not in (await customer.post(address)).text
+        assert isinstance(await inside.authorize(request), Authorized)
+        await inside.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/actions/nobody", b"", 404),
+        ("POST", "/actions/nobody", b"", 404),
+        ("POST", "/v1/payments", b"{", 400),
+        ("POST", "/v1/payments", b'{"payment_key": 1}', 400),
+        ("POST", "/v1/payments/x/capture", b'{"amount_cents": "1"}', 400),
+        ("GET", "/v1/payments/nobody", b"", 404),
+    ],
+)
+async def test_nonsense_is_refused(settings: Settings, method: str, path: str, content: bytes, status: int):
+    """With a status that says whose fault it is."""
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+        assert (await client.request(method, path, content=content)).status_code == status
+
+
+async def test_a_key_that_would_break_the_ledger_is_refused(settings: Settings):
+    """The ledger stays as it was."""
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+        body = {"booking_id": "b", "amount_cents": 1, "currency": "USD", "method": "card", "token": "tok_ok_4242"}
+        assert (await client.post("/v1/payments", json=body | {"payment_key": "no good"})).status_code == 400
+        assert (
+            await client.post("/v1/payments", json=body | {"payment_key": "x", "booking_id": "b c"})
+        ).status_code == 400
+        assert (await client.get("/v1/records")).text == ""
+
+
+@pytest.fixture(params=["http", "stripe"])
+async def unreachable(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[PaymentGateway]:
+    """A gateway at whose address nobody listens."""
+    url = f"http://127.0.0.1:{free_port()}"
+    gateway = open_gateway(with_gateway(settings, kind=request.param, url=url, api_key="sk_test"))
+    yield gateway
+    await gateway.close()
+
+
+async def test_what_cannot_be_reached_is_unknown(unreachable: PaymentGateway):
+    """Never an exception, and never a failure."""
+    world = World(unreachable, lambda behaviour: f"pm_{behaviour}", lambda key: asyncio.sleep(0))
+    request = world.request("ok")
+    assert isinstance(await unreachable.authorize(request), Unknown)
+    (slow,) = await unreachable.authorize_batch([request])
+    assert isinstance(slow, asyncio.Future)
+    assert isinstance(await slow, Unknown)
+    assert isinstance(await unreachable.capture("key", "ref", 1), Unknown)
+    (captured,) = await unreachable.capture_batch([CaptureRequest("key", "ref", 1)])
+    assert isinstance(captured, Unknown)
+    assert not isinstance(captured, Done)
+    assert isinstance(await unreachable.void("key", "ref"), Unknown)
+    assert isinstance(await unreachable.void("key", None), Unknown)
+    assert isinstance(await unreachable.refund("r", "key", "ref", 1), Unknown)
+    assert isinstance(await unreachable.lookup("key", None), Unknown)
+
+
+async def test_half_an_audit_is_none(unreachable: PaymentGateway):
+    """Records that cannot be read raise."""
+    with pytest.raises((httpx2.ConnectError, stripe.APIConnectionError)):
+        await anext(unreachable.records())

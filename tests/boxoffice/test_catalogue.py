@@ -1,0 +1,286 @@
+"""What is on sale, as processes remember it, and how what is written gets there."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from boxoffice import keys
+from boxoffice.api_keys import ApiKeys
+from boxoffice.catalogue import Catalogue
+from boxoffice.catalogue_store import NewTier
+from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unauthorized
+from boxoffice.loading import Loaded
+from boxoffice.office import BoxOffice
+from tests.conftest import CLIENT, KEY, SaleMaker, counters
+from tests.support.sales import book, tier_id
+
+
+class Clock:
+    """Seconds, as a test wants them."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def catalogue(office: BoxOffice, clock: Clock) -> Catalogue:
+    """Of another process, while a worker has loaded what there is."""
+    await office.loader.load(0)
+    return Catalogue(office.redis, office.settings, clock=clock)
+
+
+async def reads(redis: Redis) -> int:
+    """Hash reads that the server has answered."""
+    stats = await redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hget", "hgetall"))
+
+
+# Events and tiers
+
+
+async def test_a_new_event_is_found_on_a_miss(catalogue: Catalogue, open_sale: SaleMaker) -> None:
+    await catalogue.events()
+    event = await open_sale(VIP=5, GA=100)
+
+    assert (await catalogue.event_of_tier(event.tiers[1].id)) == (event, event.tiers[1])
+    assert catalogue.find_tier(event.tiers[0].id) == (event, event.tiers[0])
+    assert catalogue.find_event(event.id) == event
+    assert await catalogue.availability(event) == [5, 100]
+    assert [tier.code for tier in event.tiers] == ["VIP", "GA"], "in the order they were given"
+
+
+async def test_a_look_up_asks_nobody(catalogue: Catalogue, open_sale: SaleMaker, office: BoxOffice) -> None:
+    event = await open_sale(GA=100)
+    await catalogue.event(event.id)
+    before = await reads(office.redis)
+
+    for _ in range(100):
+        assert catalogue.find_tier(event.tiers[0].id)
+        await catalogue.event_of_tier(event.tiers[0].id)
+
+    assert await reads(office.redis) == before
+
+
+async def test_ids_that_do_not_exist_cannot_flood_redis(catalogue: Catalogue, clock: Clock, office: BoxOffice) -> None:
+    """A few misses may ask after a quiet time; then it is one a second."""
+    before = await reads(office.redis)
+    for n in range(200):
+        with pytest.raises(NotFound):
+            await catalogue.event_of_tier(f"no such tier {n}")
+    assert await reads(office.redis) - before <= 7
+    before = await reads(office.redis)
+    for n in range(200):
+        clock.now += 0.01
+        with pytest.raises(NotFound):
+            await catalogue.event(f"no such event {n}")
+    assert await reads(office.redis) - before <= 3
+
+
+async def test_a_change_is_seen_within_a_second(
+    catalogue: Catalogue, clock: Clock, open_sale: SaleMaker, office: BoxOffice
+) -> None:
+    event = await open_sale(GA=100)
+    await catalogue.event(event.id)
+    await office.store.change_tier(event.tiers[0].id, is_active=False, price_cents=1_500)
+    assert (await catalogue.event(event.id)).tiers[0].active
+    clock.now += 1.1
+
+    changed = await catalogue.event(event.id)
+
+    assert (changed.tiers[0].active, changed.tiers[0].price_cents) == (False, 1_500)
+    assert await office.redis.hget(keys.event(event.shard, event.id), f"p:{event.tiers[0].id}") == b"-1500"
+
+
+async def test_a_synchronous_look_up_refreshes_in_the_background(
+    catalogue: Catalogue, clock: Clock, open_sale: SaleMaker, office: BoxOffice
+) -> None:
+    event = await open_sale(GA=100)
+    await catalogue.event(event.id)
+    await office.store.change_tier(event.tiers[0].id, price_cents=1_500)
+    clock.now += 2
+
+    assert catalogue.find_tier(event.tiers[0].id), "what it knows"
+    async with asyncio.timeout(5):
+        while catalogue.find_tier(event.tiers[0].id)[1].price_cents != 1_500:  # type: ignore[index]
+            await asyncio.sleep(0.001)
+    clock.now += 6
+    assert catalogue.find_tier(event.tiers[0].id) is None, "too old to be believed without a look"
+
+
+async def test_events_are_listed_by_start(catalogue: Catalogue, open_sale: SaleMaker, office: BoxOffice) -> None:
+    later = await open_sale(GA=1, starts_in=timedelta(days=9))
+    sooner = await open_sale(GA=1, starts_in=timedelta(days=2))
+    closed = await open_sale(GA=1)
+    await office.store.change_event(closed.id, status="inactive")
+
+    assert [event.id for event in await catalogue.events()] == [sooner.id, later.id]
+
+
+async def test_an_empty_redis_is_not_an_empty_catalogue(
+    catalogue: Catalogue, clock: Clock, open_sale: SaleMaker, office: BoxOffice
+) -> None:
+    """Who knew nothing cannot say; who knew something still does, and the gate refuses the sale."""
+    event = await open_sale(GA=1)
+    knowing = Catalogue(office.redis, office.settings, clock=clock)
+    await knowing.event(event.id)
+    await office.redis.flushall()
+    clock.now += 2
+
+    for ask in (
+        catalogue.events(),
+        catalogue.event(event.id),
+        catalogue.event_of_tier("x"),
+        catalogue.client_of_key(KEY),
+    ):
+        with pytest.raises(GateClosed):
+            await ask
+    assert await knowing.event(event.id) == event
+    with pytest.raises(GateClosed):
+        await knowing.availability(event)
+    await office.loader.load(0)
+    clock.now += 2
+    assert await catalogue.event(event.id) == event
+
+
+async def test_who_knows_something_outlives_redis(office: BoxOffice, clock: Clock, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=1)
+    away = Redis(host="127.0.0.1", port=1)
+    catalogue = Catalogue(office.redis, office.settings, clock=clock)
+    await catalogue.event(event.id)
+    await catalogue.client_of_key(KEY)
+    catalogue._redis = catalogue._api_keys._redis = away
+    clock.now += 100
+
+    assert await catalogue.event(event.id) == event
+    assert await catalogue.client_of_key(KEY) == CLIENT
+    with pytest.raises(StoreAway):
+        await catalogue.availability(event)
+    with pytest.raises(StoreAway):
+        await Catalogue(away, office.settings, clock=clock).event(event.id)
+
+
+# API keys
+
+
+async def test_a_key_is_verified_once_in_a_while(office: BoxOffice, clock: Clock) -> None:
+    keyring = ApiKeys(office.redis, 30, clock=clock)
+    assert await keyring.client_of(KEY) == CLIENT
+    before = await reads(office.redis)
+    for _ in range(100):
+        assert await keyring.client_of(KEY) == CLIENT
+    assert await reads(office.redis) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["", ".", "shop", "shop.", "shop.wrong", "nobody.secret", "version.1", "x.\ud800", "\0." * 9]
+)
+async def test_a_wrong_key_is_refused(office: BoxOffice, key: str) -> None:
+    with pytest.raises(Unauthorized):
+        await office.catalogue.client_of_key(key)
+
+
+async def test_unknown_keys_cannot_flood_redis(office: BoxOffice, clock: Clock) -> None:
+    keyring = ApiKeys(office.redis, 30, clock=clock)
+    before = await reads(office.redis)
+    for n in range(200):
+        with pytest.raises(Unauthorized):
+            await keyring.client_of(f"guess{n}.secret")
+    assert await reads(office.redis) - before <= 7
+
+
+async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock: Clock) -> None:
+    """And a new one works at once: replacing a key leaves the client what it was."""
+    keyring = ApiKeys(office.redis, 30, clock=clock)
+    old = await office.store.create_api_key(CLIENT)
+    assert await keyring.client_of(old) == CLIENT
+    new = await office.store.create_api_key(CLIENT)
+    await office.store.revoke_api_key(old.partition(".")[0])
+
+    assert await keyring.client_of(new) == CLIENT
+    assert await keyring.client_of(old) == CLIENT, "remembered"
+    clock.now += 31
+    with pytest.raises(Unauthorized):
+        await keyring.client_of(old)
+
+
+async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:
+    secret = (await office.store.create_api_key(CLIENT)).partition(".")[2]
+    assert len(secret) >= 43, "256 random bits"
+    rows = await (await office.pool()).fetch("SELECT * FROM api_keys")
+    assert secret not in str([tuple(row) for row in rows])
+    assert secret not in str(await office.redis.hgetall(keys.api_keys(0)))
+
+
+# Writing
+
+
+async def test_events_are_spread_over_the_shards(office: BoxOffice) -> None:
+    from boxoffice.catalogue_store import CatalogueStore
+
+    settings = office.settings.model_copy(update={"shards": 3})
+    store = CatalogueStore(office.engine, office.redis, office.scripts, settings)
+    start = datetime.now(UTC) + timedelta(days=1)
+    chosen = [(await store.create_event(CLIENT, "E", start, "USD", [NewTier("A", 1, 1)])).shard for _ in range(6)]
+    assert sorted(chosen) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"name": " "}, "/name"),
+        ({"name": "a\0b"}, "/name"),
+        ({"starts_at": datetime(2030, 1, 1)}, "/starts_at"),
+        ({"currency": "usd"}, "/currency"),
+        ({"tiers": []}, "/tiers"),
+        ({"tiers": [NewTier("A", 1, 1), NewTier("A", 2, 2)]}, "/tiers"),
+        ({"tiers": [NewTier("A", -1, 1)]}, "/tiers/0"),
+        ({"tiers": [NewTier("A", 1, 2**31)]}, "/tiers/0"),
+        ({"customer_max": 0}, "/customer_max"),
+    ],
+)
+async def test_an_event_that_cannot_be_is_refused(office: BoxOffice, change: dict[str, object], pointer: str) -> None:
+    event: dict[str, object] = {
+        "client_id": CLIENT, "name": "E", "starts_at": datetime.now(UTC), "currency": "USD", "tiers": [NewTier("A", 1, 1)],
+    }  # fmt: skip
+    with pytest.raises(Malformed) as refusal:
+        await office.store.create_event(**event | change)  # type: ignore[arg-type]
+    assert refusal.value.pointer == pointer
+
+
+async def test_only_a_client_has_events_and_keys(office: BoxOffice) -> None:
+    with pytest.raises(NotFound):
+        await office.store.create_event("nobody", "E", datetime.now(UTC), "USD", [NewTier("A", 1, 1)])
+    with pytest.raises(NotFound):
+        await office.store.create_api_key("nobody")
+    with pytest.raises(NotFound):
+        await office.store.revoke_api_key("nobody")
+    with pytest.raises(NotFound):
+        await office.store.change_event("nobody", status="inactive")
+    with pytest.raises(NotFound):
+        await office.store.change_tier("nobody", is_active=False)
+
+
+async def test_a_load_brings_what_is_missing_and_nothing_else(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    assert await office.loader.load(0) == Loaded((), (), 0)
+    await office.redis.delete(keys.catalogue(0), keys.api_keys(0))
+    await office.redis.hdel(keys.event(0, event.id), f"p:{tier_id(event, 'GA')}")
+
+    loaded = await office.loader.load(0)
+
+    assert (loaded.events, loaded.lost, loaded.api_keys) == ((event.id,), (), 2)
+    assert (await counters(office, event, "GA")).held == 2
+    await book(office, event, GA=2)

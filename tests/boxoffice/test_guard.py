@@ -1,0 +1,295 @@
+"""The sequence guard: who went back in time is noticed, and nobody else is suspected."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from boxoffice import keys
+from boxoffice.errors import DriftUnexplained, GateClosed
+from boxoffice.guard import Guard, Sight, judge
+from boxoffice.office import BoxOffice
+from boxoffice.rebuild import POSTGRES_WENT_BACK, shard_lock
+from boxoffice.redis import run_id
+from ops.servers import Servers
+from tests.conftest import SaleMaker, counters, eventually, settle_all
+from tests.support.sales import book
+
+FINE = Sight(
+    recorded=50, known=True, generation="one", sequence=100, settled=60, quiet_s=0.5, run_id="run", alert=None,
+    gate="one", admitted=100, server_run_id="run",
+)  # fmt: skip
+
+
+def guard_of(office: BoxOffice) -> Guard:
+    """A worker's."""
+    settlement = office.settlements[0]
+    return Guard(
+        0, office.redis, office.pool, office.scripts, office.loader, office.settings,
+        highest=lambda: settlement.highest,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def guard(office: BoxOffice) -> Guard:
+    """One that has seen this run of the server."""
+    guard = guard_of(office)
+    assert await guard.tick() == "restarted"
+    assert await guard.tick() == "fine"
+    return guard
+
+
+async def row(office: BoxOffice) -> Any:
+    """What PostgreSQL remembers of the shard."""
+    return await (await office.pool()).fetchrow("SELECT * FROM shards WHERE shard = 0")
+
+
+@pytest.mark.parametrize(
+    ("change", "judgement"),
+    [
+        ({}, "fine"),
+        ({"admitted": 5_000, "recorded": 60}, "fine"),
+        ({"server_run_id": "other"}, "restarted"),
+        ({"admitted": 99}, "went_back"),
+        ({"admitted": None}, "went_back"),
+        ({"gate": "two"}, "other_generation"),
+        ({"gate": None}, "waiting"),
+        ({"gate": None, "quiet_s": 11.0}, "closed"),
+        ({"gate": None, "quiet_s": 3.0, "admitted": None}, "closed"),
+        ({"gate": None, "quiet_s": 1.0, "admitted": None}, "waiting"),
+        ({"gate": None, "quiet_s": 11.0, "alert": "other_generation"}, "closed"),
+        ({"gate": None, "quiet_s": 11.0, "alert": POSTGRES_WENT_BACK}, "alert"),
+        ({"settled": 49}, POSTGRES_WENT_BACK),
+        ({"settled": 49, "gate": None, "admitted": 3}, POSTGRES_WENT_BACK),
+        ({"known": False, "settled": 0, "recorded": 0, "gate": None}, "first_start"),
+        ({"known": False, "settled": 0}, POSTGRES_WENT_BACK),
+    ],
+)
+def test_what_is_judged(change: dict[str, Any], judgement: str) -> None:
+    assert judge(FINE._replace(**change)) == judgement
+
+
+async def test_the_first_start_opens_the_gate(office: BoxOffice, open_sale: SaleMaker) -> None:
+    await (await office.pool()).execute("DELETE FROM shards")
+    await office.redis.flushall()
+    event = await open_sale(GA=10)
+    with pytest.raises(GateClosed):
+        await book(office, event, GA=1)
+
+    assert await guard_of(office).tick() == "first_start"
+
+    await book(office, event, GA=1)
+    assert (await row(office))["generation"].encode() == await office.redis.get(keys.gate(0))
+    assert await guard_of(office).tick() == "fine"
+
+
+async def test_each_store_remembers_how_far_the_other_came(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    event = await open_sale(GA=10)
+    for _ in range(3):
+        await book(office, event, GA=1)
+    await settle_all(office)
+
+    assert await guard.tick() == "fine"
+
+    remembered = await row(office)
+    assert (remembered["sequence"], remembered["settled"]) == (3, 3)
+    assert await office.redis.get(keys.settled(0)) == b"3"
+
+
+async def test_an_empty_redis_is_filled_and_opened_again(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
+    """Without a person, once nobody can be settling elsewhere."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    await guard.tick()
+    await office.redis.flushall()
+    assert await guard.tick() == "waiting"
+    with pytest.raises(GateClosed):
+        await book(office, event, GA=1)
+    await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '3 seconds'")
+
+    assert await guard.tick() == "rebuilt"
+
+    assert (await counters(office, event, "GA")).sold == 2
+    await book(office, event, GA=1)
+    assert await guard.tick() == "fine"
+
+
+async def test_a_redis_that_went_back_in_time_is_noticed(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
+    """An old append-only file, a stale replica: here, the stock of an hour ago."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=1)
+    await settle_all(office)
+    old = {key: await office.redis.dump(key) for key in await office.redis.keys("*")}
+    lost = await book(office, event, GA=4, customer="bob")
+    await settle_all(office)
+    await guard.tick()
+    await office.redis.flushall()
+    for key, dump in old.items():
+        await office.redis.restore(key, 0, dump)
+    assert (await counters(office, event, "GA")).available == 9, "five are left"
+
+    assert await guard.tick() == "rebuilt"
+
+    assert (await counters(office, event, "GA")).available == 5
+    assert await office.redis.exists(keys.booking(0, lost.booking_id))
+    assert (await row(office))["alert"] is None
+    assert await guard.tick() == "fine"
+
+
+async def test_the_last_second_is_noticed_after_a_restart(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    """Less than the guard remembers was lost, but PostgreSQL has settled what Redis does not know."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=4)
+    await settle_all(office)
+    await office.redis.set(keys.sequence(0), 0)
+    pool = await office.pool()
+    await pool.execute("UPDATE shards SET run_id = 'the run before'")
+
+    assert await guard.tick() == "rebuilt"
+    assert (await row(office))["run_id"] == await run_id(office.redis)
+
+
+async def test_a_restart_reconciles(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
+    event = await open_sale(GA=10)
+    await office.redis.hincrby(keys.event(0, event.id), f"a:{event.tiers[0].id}", 5)
+    await (await office.pool()).execute("UPDATE shards SET run_id = 'the run before'")
+
+    assert await guard.tick() == "restarted"
+
+    assert (await counters(office, event, "GA")).available == 10
+    assert await guard.tick() == "fine"
+
+
+async def test_another_generation_is_closed_until_nobody_settles_under_ours(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    """Perhaps it is we who look at the wrong Redis."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=1)
+    await office.redis.set(keys.gate(0), "another")
+
+    assert await guard.tick() == "other_generation"
+    assert not await office.redis.exists(keys.gate(0))
+    assert (await row(office))["alert"] == "other_generation"
+    assert await guard.tick() == "waiting"
+    await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '11 seconds'")
+
+    assert await guard.tick() == "rebuilt"
+    assert (await counters(office, event, "GA")).held == 1, "what it held is still accepted"
+    assert (await row(office))["alert"] is None
+
+
+async def test_a_postgresql_that_went_back_is_closed_and_told(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    """It stays closed until an operator accepts what is left."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    await guard.tick()
+    pool = await office.pool()
+    await pool.execute("DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings")
+    await pool.execute("UPDATE inventory SET sold = 0; UPDATE shards SET sequence = 0, settled = 0")
+
+    assert await guard.tick() == POSTGRES_WENT_BACK
+    with pytest.raises(GateClosed):
+        await book(office, event, GA=1)
+    assert (await row(office))["alert"] == POSTGRES_WENT_BACK
+    await pool.execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
+    assert await guard.tick() == POSTGRES_WENT_BACK
+    with pytest.raises(DriftUnexplained):
+        await guard.rebuilder.rebuild()
+
+    await guard.rebuilder.rebuild(accept_postgres=True)
+    office.settlements[0].highest = 0
+
+    assert await guard.tick() == "fine"
+    assert (await counters(office, event, "GA")).sold == 0
+
+
+async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    await guard.tick()
+    await (await office.pool()).execute("DELETE FROM shards")
+
+    assert await guard.tick() == POSTGRES_WENT_BACK
+    assert not await office.redis.exists(keys.gate(0))
+    assert await guard.tick() == POSTGRES_WENT_BACK
+
+
+async def test_nothing_is_closed_while_postgresql_is_away(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard, servers: Servers
+) -> None:
+    """Sales go on; settling waits."""
+    event = await open_sale(GA=10)
+    servers.kill_postgres()
+    try:
+        assert await guard.tick() == "away"
+        await book(office, event, GA=1)
+    finally:
+        servers.restart_postgres()
+
+    async def fine() -> bool:
+        return await guard.tick() == "fine"
+
+    await eventually(fine)
+
+
+async def test_one_process_acts(office: BoxOffice, guard: Guard) -> None:
+    await office.redis.delete(keys.gate(0))
+    await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
+    async with shard_lock(await office.pool(), 0):
+        assert await guard.tick() == "busy"
+    judgements = await asyncio.gather(*(guard_of(office).tick() for _ in range(4)))
+    assert judgements.count("rebuilt") == 1
+    assert set(judgements) <= {"rebuilt", "busy", "fine"}
+
+
+async def test_no_false_alarm_under_load(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
+    """Three guards look as fast as they can while bookings come and are settled."""
+    event = await open_sale(GA=100_000)
+    over = asyncio.Event()
+    judgements: set[str] = set()
+
+    async def customer() -> None:
+        while not over.is_set():
+            await book(office, event, GA=1)
+
+    async def worker() -> None:
+        while not over.is_set():
+            await office.settlements[0].drain()
+
+    async def watch(guard: Guard) -> None:
+        for _ in range(60):
+            judgements.add(await guard.tick())
+
+    tasks = [asyncio.create_task(customer()) for _ in range(20)] + [asyncio.create_task(worker())]
+    await asyncio.gather(*(watch(guard_of(office)) for _ in range(3)))
+    over.set()
+    await asyncio.gather(*tasks)
+
+    assert judgements == {"fine"}
+    await settle_all(office)
+
+
+async def test_an_event_whose_counters_were_lost_is_loaded_and_counted(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    event = await open_sale(GA=10)
+    await book(office, event, GA=3)
+    await office.redis.delete(keys.event(0, event.id))
+
+    assert await guard.load() == 1
+
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.held, counted.sold) == (7, 3, 0)
+    assert await guard.load() == 0

@@ -1,0 +1,54 @@
+"""Identifiers: opaque to everybody else, and never alike."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxoffice import ids
+
+
+@given(st.integers(0, 4_095), st.integers(0, 2**48 - 1))
+def test_a_booking_id_is_a_uuid_that_tells_shard_and_time(shard: int, now_ms: int) -> None:
+    """Version 7, RFC 9562."""
+    booking = ids.booking_id(shard, now_ms)
+    parsed = uuid.UUID(booking)
+
+    assert str(parsed) == booking
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert parsed.int >> 80 == now_ms
+    assert ids.shard_of(booking) == shard
+    assert ids.canonical_booking_id(booking.upper()) == booking
+
+
+def test_ids_made_in_the_same_moment_differ() -> None:
+    """62 random bits."""
+    assert len({ids.booking_id(0, 1) for _ in range(10_000)}) == 10_000
+    assert len({ids.short_id() for _ in range(10_000)}) == 10_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "0" * 36,
+        "01a204e7-b111-4003-954e-2d9695df8875",
+        "01a204e7b1117003954e2d9695df8875",
+        "01a204e7-b111-7003-154e-2d9695df8875",
+        "01a204e7-b111-7003-954e-2d9695df8875\n",
+    ],
+)
+def test_what_no_booking_can_have_is_no_booking_id(text: str) -> None:
+    """So nobody looks for it."""
+    assert ids.canonical_booking_id(text) is None
+
+
+def test_digests_keep_their_parts_apart() -> None:
+    """Moving a character from one part to the next is another digest."""
+    assert ids.digest("ab", "c") != ids.digest("a", "bc")
+    assert ids.scope("c", "e", "k") == ids.scope("c", "e", "k") != ids.attempt_key("c", "e", "k2")
+    assert len(ids.owner_digest("c", "u")) == 16

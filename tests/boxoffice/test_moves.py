@@ -1,0 +1,117 @@
+"""Stock that moved outside a settlement reaches Redis once."""
+
+from __future__ import annotations
+
+from boxoffice import ids, keys
+from boxoffice.catalogue import EventView
+from boxoffice.office import BoxOffice
+from boxoffice.record import unpack
+from boxoffice.repair import Repair
+from tests.conftest import CLIENT, SaleMaker, counters, settle_all
+from tests.support.sales import book, tier_id
+
+
+def repair_of(office: BoxOffice) -> Repair:
+    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+
+
+async def cancelled(office: BoxOffice, event: EventView) -> str:
+    """A booking of two that was confirmed, then cancelled in PostgreSQL."""
+    booking = (await book(office, event, GA=2)).booking_id
+    await settle_all(office)
+    async with (await office.pool()).acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE inventory SET sold = sold - 2")
+        await connection.execute("UPDATE booking_items SET refunded = 2")
+        await connection.execute("UPDATE bookings SET status = 'cancelled', failure_code = 'by_shop'")
+        await connection.execute(
+            "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner) VALUES ($1, $2, $3, -2, $4)",
+            event.id, tier_id(event, "GA"), booking, ids.owner_digest(CLIENT, "ann"),
+        )  # fmt: skip
+    return booking
+
+
+async def test_a_cancelled_booking_goes_back_on_sale_once(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    booking = await cancelled(office, event)
+    repair = repair_of(office)
+
+    assert await repair.apply_moves(0) == 1
+    assert await repair.apply_moves(0) == 0
+
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.sold) == (10, 0)
+    assert await office.redis.hlen(keys.owners(0, event.id)) == 0
+    record = unpack(booking, await office.redis.get(keys.booking(0, booking)))
+    assert (record.state, record.payload.failure) == ("X", "by_shop")
+
+
+async def test_a_move_whose_mark_was_lost_is_not_applied_again(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Redis took it, then its worker died before it told PostgreSQL."""
+    event = await open_sale(GA=10)
+    await cancelled(office, event)
+    repair = repair_of(office)
+    await repair.apply_moves(0)
+    pool = await office.pool()
+    await pool.execute("UPDATE stock_moves SET applied_at = NULL")
+
+    assert await repair.apply_moves(0) == 1
+
+    assert (await counters(office, event, "GA")).available == 10
+    assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def test_reconcile_applies_open_moves(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """An open move is no drift."""
+    event = await open_sale(GA=10)
+    await cancelled(office, event)
+    repair = repair_of(office)
+
+    assert (await repair.reconcile()).word == "same"
+    found = await repair.reconcile(fix=True)
+
+    assert (found.word, found.reports[0].moved) == ("same", 1)
+    assert (await counters(office, event, "GA")).available == 10
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def test_a_rebuild_counts_a_move_once(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    booking = await cancelled(office, event)
+    await office.redis.flushall()
+    repair = repair_of(office)
+
+    await repair.rebuilder(0).rebuild()
+
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.sold) == (10, 0)
+    assert unpack(booking, await office.redis.get(keys.booking(0, booking))).state == "X"
+
+
+async def test_a_capacity_that_was_lowered_in_redis_only_comes_back(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Lowering takes from Redis first; it crashed before PostgreSQL heard of it."""
+    event = await open_sale(GA=10)
+    sale = keys.event(0, event.id)
+    await office.redis.hincrby(sale, f"a:{tier_id(event, 'GA')}", -4)
+    await office.redis.hincrby(sale, f"t:{tier_id(event, 'GA')}", -4)
+
+    assert (await repair_of(office).reconcile(fix=True)).word == "fixed"
+
+    assert (await counters(office, event, "GA")).available == 10
+
+
+async def test_a_shard_that_is_closed_is_said_and_filled(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    await office.redis.flushall()
+    repair = repair_of(office)
+
+    looked = await repair.reconcile()
+    assert (looked.word, looked.closed) == ("drift", (0,))
+    fixed = await repair.reconcile(fix=True)
+    assert (fixed.word, fixed.rebuilt) == ("fixed", (0,))
+
+    assert (await counters(office, event, "GA")).sold == 2
+    await office.redis.delete(keys.event(0, event.id))
+    assert (await repair.reconcile()).unloaded == (event.id,)
+    assert (await repair.reconcile(fix=True)).unloaded == ()

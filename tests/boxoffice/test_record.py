@@ -1,0 +1,73 @@
+"""A booking's record: what is packed is read again, and the scripts read the same head."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxoffice import ids
+from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, pack_items, pack_rest, payment_key_of, unpack
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+lines = st.lists(
+    st.builds(Line, st.text("abcdefgh01234567", min_size=12, max_size=12), st.integers(1, 10), st.integers(0, 2**31)),
+    min_size=1, max_size=10, unique_by=lambda line: line.tier,
+).map(tuple)  # fmt: skip
+payloads = st.builds(
+    Payload,
+    st.none() | st.builds(Charge, texts, texts, st.none() | texts, st.none() | texts),
+    st.none() | st.builds(Outcome, texts, texts, st.none() | texts),
+    st.none() | texts,
+)
+
+
+def record(body: Body, payload: Payload, *, state: str = "P") -> Record:
+    scope = ids.digest("scope")
+    return Record(ids.booking_id(3, 1), state, 7, 1_700_000_000_000, 0, scope, scope, ids.digest("f"), "event0000000",
+                  ids.owner_digest("c", "u"), pack_items(body.lines), "1", body, payload)  # fmt: skip
+
+
+@given(st.builds(Body, texts, texts, texts, st.integers(0, 2**53), texts, lines, st.none() | texts), payloads)
+def test_what_is_packed_is_read_again(body: Body, payload: Payload) -> None:
+    """Whatever customers and references hold: the three lines never mix."""
+    packed = record(body, payload).pack()
+
+    assert packed.count(b"\n") == 2
+    assert unpack(ids.booking_id(3, 1)[:0] + record(body, payload).id, packed).pack() == packed
+
+
+@given(st.builds(Body, texts, texts, texts, st.integers(0, 2**53), texts, lines, st.none() | texts), payloads)
+def test_a_new_record_is_the_rest_behind_its_deadline(body: Body, payload: Payload) -> None:
+    """admit.lua puts state, place, time and deadline in front of what Python packed."""
+    whole = record(body, payload)
+    rest = pack_rest(
+        payment_key=whole.payment_key, scope=whole.scope, fingerprint=whole.fingerprint, event=whole.event,
+        owner=whole.owner, items=whole.items, body=body, payload=payload,
+    )  # fmt: skip
+
+    assert b"P|7|1700000000000|0|" + rest == whole.pack()
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b"a\nb\nc", b"P|1|2|3|k|s|f|e|o|t:1|1\n{}\n{}", b"P|x|2|3|k|s|f|e|o|t:1|1\n{}\n{}",
+                                 b"\xff\n\n"])  # fmt: skip
+def test_what_is_no_record_is_a_value_error(raw: bytes) -> None:
+    """Such a booking is parked, so everything that can be wrong is one kind of error."""
+    with pytest.raises(ValueError):
+        unpack(ids.booking_id(0, 1), raw)
+
+
+def test_the_payment_key_is_read_even_when_the_rest_is_not() -> None:
+    """settle.lua parks an unreadable booking under the payment key that its head has."""
+    whole = record(Body("c", "u", "k", 1, "USD", (Line("t", 1, 1),)), Payload())
+
+    assert payment_key_of(whole.pack().partition(b"\n")[0] + b"\n{garbage") == whole.payment_key
+    assert payment_key_of(b"") == payment_key_of(b"garbage") == ""
+
+
+def test_a_records_repr_is_not_needed_to_count_attempts() -> None:
+    """How often a payment was tried, and what else its last field says."""
+    whole = record(Body("c", "u", "k", 1, "USD", (Line("t", 1, 1),)), Payload())
+    whole.tries = "2e"
+
+    assert (whole.attempts, whole.extended) == (2, True)

@@ -1,0 +1,153 @@
+"""Real servers, started once; clean stores for every test; a box office on them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import redis as sync_redis
+
+from boxoffice import keys
+from boxoffice.catalogue import EventView
+from boxoffice.catalogue_store import NewTier
+from boxoffice.models import Base
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.postgres import migrate
+from boxoffice.settings import Settings
+from ops.servers import Servers, temporary_servers
+
+CLIENT = "shop00000000"
+KEY = "shop.secret-of-the-shop"
+OTHER_KEY = "other.secret-of-the-other"
+GENERATION = "first"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Valkey and PostgreSQL, migrated."""
+    with temporary_servers() as servers:
+        migrate(Settings(redis_url=servers.redis_url, database_url=servers.database_url))
+        yield servers
+
+
+@pytest.fixture
+def shards() -> int:
+    """Shards of the office; tests that should hold for many are parametrised over this."""
+    return 1
+
+
+@pytest.fixture
+def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
+    """Settings on the test servers. Tests change them with `model_copy`."""
+    assert "BOXOFFICE_CRASHPOINT" not in os.environ
+    return Settings(
+        redis_url=servers.redis_url,
+        database_url=servers.database_url,
+        data_dir=tmp_path,
+        shards=shards,
+        log_level="error",
+    )
+
+
+@pytest.fixture
+async def clean(servers: Servers, shards: int) -> None:
+    """Nothing in either store, and every gate open."""
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+        for shard in range(shards):
+            await connection.execute("INSERT INTO shards (shard, generation) VALUES ($1, $2)", shard, GENERATION)
+    finally:
+        await connection.close()
+    with sync_redis.Redis.from_url(servers.redis_url) as redis:
+        redis.flushall()
+        for shard in range(shards):
+            redis.set(keys.gate(shard), GENERATION)
+
+
+@pytest.fixture
+async def office(clean: None, settings: Settings) -> AsyncIterator[BoxOffice]:
+    """A box office with a shop, another shop, and nothing on sale."""
+    async with open_box_office(settings, redis_retries=3) as office:
+        for client, name, key in ((CLIENT, "Shop", KEY), ("other0000000", "Other shop", OTHER_KEY)):
+            await office.store.create_client(name, client_id=client)
+            await office.store.add_api_key(client, key)
+        yield office
+
+
+SaleMaker = Callable[..., Awaitable[EventView]]
+
+
+@pytest.fixture
+def open_sale(office: BoxOffice) -> SaleMaker:
+    """Puts an event on sale: `await open_sale(GA=100, VIP=5)`. Prices are 1000, 2000, … in the order given."""
+
+    async def open_sale(*, starts_in: timedelta = timedelta(days=30), **capacities: int) -> EventView:
+        tiers = [NewTier(code, 1_000 * at, capacity) for at, (code, capacity) in enumerate(capacities.items(), 1)]
+        return await office.store.create_event(CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers)
+
+    return open_sale
+
+
+@dataclass(frozen=True)
+class Counters:
+    """One tier in Redis."""
+
+    available: int
+    held: int
+    sold: int
+    total: int
+
+
+async def counters(office: BoxOffice, event: EventView, code: str) -> Counters:
+    """What Redis counts of a tier, in one read."""
+    tier = next(tier.id for tier in event.tiers if tier.code == code)
+    found = await office.redis.hgetall(keys.event(event.shard, event.id))
+    counted = Counters(*(int(found[f"{letter}:{tier}".encode()]) for letter in "ahct"))
+    assert counted.available + counted.held + counted.sold == counted.total, "I1: nothing appears, nothing vanishes"
+    assert min(counted.available, counted.held, counted.sold) >= 0
+    return counted
+
+
+async def settle_all(office: BoxOffice, *, timeout_s: float = 20) -> None:
+    """Let the box office settle until nothing is pending, money included."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            waiting = 0
+            for settlement in office.settlements:
+                await settlement.drain()
+                waiting += await office.redis.zcard(keys.pending(settlement.shard))
+            await office.pump.work_given()
+            if not waiting:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def eventually(check: Callable[[], Awaitable[Any]], *, timeout_s: float = 10) -> Any:
+    """Poll until the check gives something true, or fail."""
+    async with asyncio.timeout(timeout_s):
+        while not (found := await check()):
+            await asyncio.sleep(0.01)
+        return found
+
+
+@pytest.fixture
+async def api(office: BoxOffice, settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """A shop's client of the API, in this process."""
+    from api.app import create_app
+
+    app = create_app(settings, office=office)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://boxoffice.test", headers={"Authorization": f"Bearer {KEY}"}
+    ) as client:
+        yield client

@@ -1,0 +1,105 @@
+"""Workers that die, in processes of their own, and one in this process that finishes their work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from boxoffice import keys
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+from ops.servers import Servers
+from ops.stack import Program, Stack
+from tests.conftest import eventually
+from worker.app import WorkerApp
+
+LEASE_MS = 1_000
+SWEEP_MS = 100
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With short leases: a crash costs a second, not fifteen."""
+    return settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"lease_ms": LEASE_MS, "sweep_ms": SWEEP_MS})}
+    )
+
+
+@pytest.fixture
+def stack(servers: Servers, tmp_path: Path) -> Iterator[Stack]:
+    """Processes on the test servers and on the same gateway's ledger as the test's own office."""
+    with Stack(tmp_path, redis_url=servers.redis_url, database_url=servers.database_url) as stack:
+        yield stack
+
+
+@pytest.fixture
+def spawn(stack: Stack, shards: int) -> Callable[..., Program]:
+    """Starts a worker process: `spawn(crash_at="committed")`."""
+
+    def spawn(*, crash_at: str = "") -> Program:
+        return stack.spawn_worker(
+            env={
+                "BOXOFFICE_CRASHPOINT": crash_at,
+                "BOXOFFICE_SHARDS": str(shards),
+                "BOXOFFICE_WORKER__LEASE_MS": str(LEASE_MS),
+                "BOXOFFICE_WORKER__SWEEP_MS": str(SWEEP_MS),
+            }
+        )
+
+    return spawn
+
+
+@asynccontextmanager
+async def working(office: BoxOffice) -> AsyncIterator[WorkerApp]:
+    """A worker in this process."""
+    app = WorkerApp(office)
+    running = asyncio.create_task(app.run())
+    try:
+        yield app
+    finally:
+        app.stop()
+        async with asyncio.timeout(15):
+            await running
+
+
+async def ends(program: Program, *, timeout_s: float = 20) -> str:
+    """Wait for a process to end, without stopping the loop. How it ended."""
+
+    async def ended() -> bool:
+        return not program.alive
+
+    try:
+        await eventually(ended, timeout_s=timeout_s)
+    except TimeoutError:
+        raise AssertionError(f"{program.name} is still running: {program.last_line()}") from None
+    return program.ending
+
+
+async def at_rest(office: BoxOffice, *, heard: bool = False, timeout_s: float = 25) -> None:
+    """Wait until nothing is pending and no money is due. `heard`: nobody rings either. (A worker that died in the middle
+    of an arq job leaves it to others when arq's own mark expires, over a minute later. Nothing waits for that.)"""
+    pool = await office.pool()
+
+    async def idle() -> bool:
+        for shard in range(office.settings.shards):
+            if await office.redis.zcard(keys.pending(shard)):
+                return False
+            if heard and await office.redis.zcard(keys.arq_queue(shard)):
+                return False
+        return not await pool.fetchval("SELECT count(*) FROM payments WHERE due IS NOT NULL")
+
+    try:
+        await eventually(idle, timeout_s=timeout_s)
+    except TimeoutError:
+        pending = [
+            await office.redis.zrange(keys.pending(s), 0, 5, withscores=True) for s in range(office.settings.shards)
+        ]
+        due = await pool.fetch(
+            "SELECT status, due, due_at, leased_until, tries FROM payments WHERE due IS NOT NULL LIMIT 5"
+        )
+        busy = await pool.fetch("SELECT pid, state, wait_event, query FROM pg_stat_activity WHERE state <> 'idle'")
+        raise AssertionError(f"never at rest: {pending=} {due=} {busy=}") from None

@@ -1,0 +1,227 @@
+"""Breaks one rule of the box office at a time, in a copy of the tree, and sees that a test notices: `make mutants`.
+
+A test that cannot fail proves nothing. Each mutant takes away something that a promise rests on; the tests named beside
+it must then fail. Exit code 1 when a mutant survives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MUTANTS", "Mutant"]
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("api", "boxoffice", "lua", "migrations", "ops", "tests", "worker", "bench", "pyproject.toml", "README.md")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One rule taken away: in these files, this text becomes that; these tests must fail."""
+
+    name: str
+    changes: tuple[tuple[str, str, str], ...]
+    tests: str
+    only: str = ""
+    """pytest's -k."""
+
+
+MUTANTS = (
+    Mutant(
+        "no state guard in settle",
+        (("lua/settle.lua", 'elseif state ~= "P" or key ~= payment_key then', "elseif key ~= payment_key then"),),
+        "tests/lua/test_settle.py",
+        "stale_when_somebody_settled",
+    ),
+    Mutant(
+        "no payment guard in settle",
+        (("lua/settle.lua", 'elseif state ~= "P" or key ~= payment_key then', 'elseif state ~= "P" then'),),
+        "tests/lua/test_settle.py",
+        "paid_anew",
+    ),
+    Mutant(
+        "unordered row locks",
+        (("boxoffice/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
+        "tests/boxoffice/test_settlement.py",
+        "never_deadlock",
+    ),
+    Mutant(
+        "stock returned before the commit",
+        (
+            (
+                "boxoffice/settlement.py",
+                "        sold = decide(cases, left, terms)\n",
+                "        sold = decide(cases, left, terms)\n        await self._mirror(cases)\n",
+            ),
+        ),
+        "tests/boxoffice/test_settlement.py",
+        "middle_of_a_commit",
+    ),
+    Mutant(
+        "a lease of nothing",
+        (("lua/claim.lua", "now_ms + lease_ms +", "now_ms + 0 * lease_ms +"),),
+        "tests/lua/test_claim.py",
+        "leases_what_is_due",
+    ),
+    Mutant(
+        "the gate ignored",
+        (("lua/admit.lua", 'if redis.call("EXISTS", gate) == 0 then', "if false then"),),
+        "tests/lua/test_admit.py",
+        "closed_gate",
+    ),
+    Mutant(
+        "the bell cleared by a claim that found work",
+        (("lua/claim.lua", "local lapses, worst = {}, 0", 'redis.call("DEL", bell)\nlocal lapses, worst = {}, 0'),),
+        "tests/lua/test_claim.py",
+        "found_work_leaves_the_bell",
+    ),
+    Mutant(
+        "the bell cleared outside the claim",
+        (
+            ("lua/claim.lua", 'redis.call("DEL", bell)\n  return {}', "return {}"),
+            (
+                "boxoffice/settlement.py",
+                "        if not reply:\n",
+                "        if not reply:\n            await self._redis.delete(keys.bell(self.shard))\n",
+            ),
+        ),
+        "tests/lua/test_claim.py",
+        "clears_the_bell or lost",
+    ),
+    Mutant(
+        "one doorbell id for all rings",
+        (("lua/lib/ring.lua", 'string.format("%d", redis.call("INCR", rings))', '"1"'),),
+        "tests/lua/test_admit.py",
+        "id_of_its_own",
+    ),
+    Mutant(
+        "a recount without holds",
+        (("lua/reconcile.lua", "ipairs({ pending, dead, deadlines })", "ipairs({ pending, dead })"),),
+        "tests/lua/test_reconcile.py tests/boxoffice/test_reconcile.py",
+    ),
+    Mutant(
+        "only the first tier is checked",
+        (("lua/admit.lua", "if tier.available < quantity then", "if tier.available < quantity and tickets == 0 then"),),
+        "tests/lua/test_admit.py tests/invariants/test_model.py",
+        "sold_out or real_server",
+    ),
+    Mutant(
+        "captured whatever amount was set aside",
+        (
+            (
+                "boxoffice/verdicts.py",
+                "if (amount_cents, currency.upper()) != ",
+                "if False and (amount_cents, currency) != ",
+            ),
+        ),
+        "tests/boxoffice/test_verdicts.py",
+        "another_amount",
+    ),
+    Mutant(
+        "what an earlier round decided is still due",
+        (("boxoffice/verdicts.py", "case.next_action = case.due = None", "case.next_action = None"),),
+        "tests/boxoffice/test_settlement.py",
+        "lost_the_race",
+    ),
+    Mutant(
+        "a released booking loses its card",
+        (
+            (
+                "boxoffice/settlement.py",
+                'case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s * (1 + random.random())), Payload()',
+                'case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))',
+            ),
+        ),
+        "tests/boxoffice/test_settlement.py",
+        "keeps_its_cards",
+    ),
+    Mutant(
+        "nobody looks again under the lock",
+        (("boxoffice/settlement.py", "        await rows.recheck(connection, cases)\n", ""),),
+        "tests/boxoffice/test_settlement.py",
+        "wakes_up_after_its_lease or very_same_bookings",
+    ),
+    Mutant(
+        "a duplicate is authorised",
+        (
+            (
+                "boxoffice/verdicts.py",
+                "        if case.duplicate_of:\n            _end",
+                "        if False:\n            _end",
+            ),
+        ),
+        "tests/boxoffice/test_verdicts.py",
+        "who_used_the_key_first",
+    ),
+)
+
+
+def tree(folder: Path) -> Path:
+    """A copy that may be broken."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def sound() -> bool:
+    """Whether the same tests pass while nothing is broken."""
+    files = sorted({file for mutant in MUTANTS for file in mutant.tests.split()})
+    words = " or ".join(mutant.only or Path(mutant.tests.split()[0]).stem for mutant in MUTANTS)
+    with tempfile.TemporaryDirectory(prefix="boxoffice-mutant-") as temporary:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", words]
+        done = subprocess.run(command, cwd=tree(Path(temporary)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout[-3_000:])
+    return done.returncode == 0
+
+
+def noticed(mutant: Mutant) -> tuple[bool, str]:
+    """Whether a test failed on it, and pytest's last line."""
+    with tempfile.TemporaryDirectory(prefix="boxoffice-mutant-") as temporary:
+        folder = tree(Path(temporary))
+        for name, before, after in mutant.changes:
+            text = (folder / name).read_text()
+            if text.count(before) < 1:
+                return False, f"{name} no longer says what this mutant changes"
+            (folder / name).write_text(text.replace(before, after))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+        done = subprocess.run(
+            [*command, *(["-k", mutant.only] if mutant.only else [])],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.removeprefix("FAILED ").split(" - ")[0].rpartition("::")[2] for line in lines if "FAILED" in line]
+    # 1: tests failed. Anything else (no test of that name, a crash of pytest) proves nothing.
+    return done.returncode == 1 and bool(failed), (failed or lines or done.stdout.splitlines()[-1:] or ["?"])[0]
+
+
+def main() -> int:
+    """Run them all and print a table."""
+    if not sound():
+        print("These tests fail while nothing is broken: mend that first.")
+        return 1
+    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant.name for word in sys.argv[1:])]
+    survived = 0
+    for mutant in chosen:
+        start = time.monotonic()
+        caught, by = noticed(mutant)
+        survived += not caught
+        print(
+            f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name:<48} {by}  {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
+    print(f"{len(chosen) - survived} of {len(chosen)} mutants were caught.")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`boxoffice dead`, `bookings`, `payments`: what an operator types, reads, and gets as an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from boxoffice import ids, keys
+from boxoffice.gateway.base import AuthorizeRequest
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+from ops.cli import app, commands
+from tests.support.till import Till
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    names = {group.name for group in app.registered_groups}
+    for command in commands():
+        if command.__name__.rpartition(".")[2] not in names:
+            command.register(app)
+
+
+@pytest.fixture(autouse=True)
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("BOXOFFICE_DATA_DIR", str(settings.data_dir))
+    yield
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: Any) -> Till:
+    await office.loader.load(0)
+    return Till(office, await open_sale(GA=10))
+
+
+async def run(*arguments: str) -> tuple[int, str]:
+    """The command in a thread of its own, because it brings its own event loop."""
+    result = await asyncio.to_thread(runner.invoke, app, list(arguments))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+async def test_parked_bookings(till: Till) -> None:
+    assert await run("dead", "list") == (0, "No booking is parked.\n")
+    booking = await till.book(GA=2)
+    await till.office.redis.set(keys.booking(0, booking), b"nonsense")
+    await till.drain()
+
+    code, said = await run("dead", "list")
+    assert (code, booking in said, "unreadable" in said) == (0, True, True)
+    assert json.loads((await run("dead", "list", "--json"))[1])[0]["readable"] is False
+    assert "unreadable" in (await run("dead", "show", booking))[1]
+    assert (await run("dead", "retry", booking))[0] == 0
+    await till.drain()
+    code, said = await run("dead", "fail", booking)
+    assert (code, "recount" in said) == (0, True)
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_one_booking_side_by_side(till: Till) -> None:
+    booking = await till.book(GA=2)
+    await till.rest()
+    code, said = await run("bookings", "show", booking)
+    assert code == 0
+    for name in ("redis:", "postgres:", "gateway:", "confirmed", "captured"):
+        assert name in said
+    dossier = json.loads((await run("bookings", "show", booking, "--json"))[1])
+    assert dossier["redis"]["state"] == "confirmed"
+
+
+async def test_the_audits_exit_code(till: Till, settings: Settings) -> None:
+    """0 when the books agree, 1 when they differ, 2 when all of it was mended."""
+    await till.book(GA=2)
+    await till.rest()
+    assert await run("payments", "audit", "--grace", "0") == (0, "The gateway's books and ours agree.\n")
+    await till.gateway.authorize(
+        AuthorizeRequest(ids.digest("stray"), ids.booking_id(0, 1), 500, "USD", "card", "tok_ok_4242")
+    )
+    code, said = await run("payments", "audit", "--grace", "0")
+    assert (code, "authorized_without_booking" in said) == (1, True)
+    code, said = await run("payments", "audit", "--grace", "0", "--fix", "--json")
+    assert (code, json.loads(said)[0]["mended"]) == (2, True)
+    assert (await run("payments", "audit", "--grace", "0"))[0] == 0
+
+
+async def test_an_event_has_terms(till: Till) -> None:
+    code, said = await run(
+        "events", "create", "--name", "Opera", "--starts-at", "2040-01-01T20:00:00Z", "--tier", "GA:1000:5",
+        "--cancel-until", "2039-12-24T00:00:00Z", "--refund-percent", "50", "--client", "shop00000000", "--json",
+    )  # fmt: skip
+    assert code == 0
+    (row,) = await till.fetch("SELECT refund_percent, cancel_until FROM events WHERE id = $1", json.loads(said)["id"])
+    assert (row["refund_percent"], row["cancel_until"].year) == (50, 2039)

@@ -1,0 +1,64 @@
+"""A rush against a private stack, killed and unharmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if "REDIS_URL" not in name and "DATABASE_URL" not in name
+}
+
+
+def rush(tmp_path: Path, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", "rush", "--data-dir", str(tmp_path / "none"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=ENVIRONMENT,
+    )
+
+
+@pytest.mark.timeout(240)
+def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
+    ran = rush(tmp_path, "--chaos", "--seconds", "8", "--rate", "80", "--seed", "20", "--json")
+
+    assert ran.returncode == 0, ran.stdout[-4_000:] + ran.stderr[-2_000:]
+    report = json.loads(ran.stdout)
+    assert report["verdict"] == "held"
+    assert report["accepted"] > 50
+    assert set(report["kills"]) == {"api", "worker", "redis", "postgres"}
+    assert [finding["name"] for finding in report["findings"]] == [f"I{number}" for number in range(1, 10)]
+    assert report["surprises"] == []
+
+
+def test_a_rush_on_a_stack_that_does_not_answer_could_not_run(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "rush", "--data-dir", str(tmp_path), "--seconds", "1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=ENVIRONMENT | {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/x"},
+    )
+
+    assert ran.returncode == 3
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) <= 4
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("seed", range(101, 104))
+def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
+    if "soak" not in str(request.config.getoption("-m")):
+        pytest.skip("takes minutes: pytest -m soak")
+    ran = rush(tmp_path, "--chaos", "--seconds", "60", "--rate", "150", "--seed", str(seed), "--json")
+
+    assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-2_000:]
+    assert sum(json.loads(ran.stdout)["kills"].values()) >= 20

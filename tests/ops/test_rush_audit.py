@@ -1,0 +1,329 @@
+"""An audit that cannot fail proves nothing: each violation is planted, and the audit names it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from boxoffice import ids, keys
+from boxoffice.catalogue import EventView
+from boxoffice.gateway.base import AuthorizeRequest
+from boxoffice.office import BoxOffice
+from boxoffice.requests import parse_booking
+from ops.rush.audit import Witness, audit
+from ops.rush.findings import Findings
+from ops.rush.history import History
+from ops.rush.sampler import Sampler
+from tests.conftest import CLIENT, SaleMaker, settle_all
+
+GOOD, DECLINED = "4242424242424242", "4000000000000002"
+
+
+class Sold:
+    """A small sale, settled: what a plant may damage."""
+
+    def __init__(self, office: BoxOffice, event: EventView, history: History) -> None:
+        self.office = office
+        self.event = event
+        self.history = history
+        self.tier = event.tiers[0].id
+        self.sale = keys.event(event.shard, event.id)
+
+    @property
+    def confirmed(self) -> str:
+        return next(entry.accepted for entry in self.history.entries if entry.status == "confirmed")
+
+    @property
+    def failed(self) -> str:
+        return next(entry.accepted for entry in self.history.entries if entry.status == "failed")
+
+    async def sql(self, statement: str, *values: object) -> None:
+        await (await self.office.pool()).execute(statement, *values)
+
+    async def audit(self, witness: Witness | None = None) -> Findings:
+        return await audit(self.office, witness or Witness(self.history))
+
+
+async def book(office: BoxOffice, history: History, tier: str, key: str, card: str) -> None:
+    payment = {"method": "card", "card_name": "Ada", "card_number": card}
+    body = {"customer_id": f"c-{key}", "items": [{"tier_id": tier, "quantity": 2}], "payment": payment}
+    request = parse_booking(json.dumps(body).encode(), office.settings, office.gateway)
+    admitted = await office.admission.book(CLIENT, request, ids.digest(key))
+    entry = history.open(key)
+    entry.ids.append(admitted.booking_id)
+    entry.status = "confirmed" if card == GOOD else "failed"
+
+
+@pytest.fixture
+async def sold(office: BoxOffice, open_sale: SaleMaker) -> Sold:
+    event = await open_sale(GA=100, VIP=10)
+    history = History(CLIENT)
+    for number, card in enumerate((GOOD, GOOD, DECLINED)):
+        await book(office, history, event.tiers[0].id, f"key-{number}", card)
+    await settle_all(office)
+    for queue in (keys.arq_queue(event.shard), keys.bell(event.shard)):
+        await office.redis.delete(queue)
+    async for job in office.redis.scan_iter("arq:job:*"):
+        await office.redis.delete(job)
+    return Sold(office, event, history)
+
+
+async def test_a_sale_without_damage_passes(sold: Sold) -> None:
+    findings = await sold.audit()
+
+    assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
+    assert [finding.name for finding in findings] == [f"I{number}" for number in range(1, 10)]
+    assert findings["I6"].looked_at == ["3 payments at simulator: 40.00 captured, 0.00 refunded"]
+
+
+Plant = Callable[[Sold], Awaitable[object]]
+
+
+async def a_ticket_appears(sold: Sold) -> None:
+    await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", 1)
+
+
+async def a_counter_is_negative(sold: Sold) -> None:
+    await sold.office.redis.hincrby(sold.sale, f"h:{sold.tier}", -1)
+    await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", 1)
+
+
+async def sold_is_not_what_was_confirmed(sold: Sold) -> None:
+    await sold.sql("UPDATE inventory SET sold = sold + 1 WHERE tier_id = $1", sold.tier)
+
+
+async def a_sold_ticket_is_on_sale_again(sold: Sold) -> None:
+    await sold.office.redis.hincrby(sold.sale, f"c:{sold.tier}", -1)
+    await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", 1)
+
+
+async def counters_are_gone(sold: Sold) -> None:
+    await sold.office.redis.delete(sold.sale)
+
+
+async def stores_disagree_about_a_booking(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET status = 'expired' WHERE id = $1::uuid", sold.failed)
+
+
+async def a_booking_is_undecided(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET status = 'pending' WHERE id = $1::uuid", sold.failed)
+
+
+async def an_accepted_booking_is_lost(sold: Sold) -> None:
+    await sold.office.redis.delete(keys.booking(sold.event.shard, sold.failed))
+    await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.failed)
+
+
+async def a_customer_reads_another_status(sold: Sold) -> None:
+    sold.history.entries[0].status = "failed"
+
+
+async def a_customer_waits_for_ever(sold: Sold) -> None:
+    sold.history.entries[0].status = "pending"
+
+
+async def nobody_looks_at_a_pending_booking(sold: Sold) -> None:
+    name = keys.booking(sold.event.shard, sold.failed)
+    raw = await sold.office.redis.get(name)
+    assert raw is not None
+    await sold.office.redis.set(name, b"P" + raw[1:])
+
+
+async def a_record_is_unreadable(sold: Sold) -> None:
+    await sold.office.redis.set(keys.booking(sold.event.shard, sold.failed), b"\xff", ex=100)
+
+
+async def a_key_has_two_bookings(sold: Sold) -> None:
+    sold.history.entries[0].ids.append(sold.history.entries[1].accepted)
+
+
+async def a_refused_key_has_a_booking(sold: Sold) -> None:
+    entry = sold.history.entries[0]
+    entry.ids.clear()
+    entry.refused = "sold-out"
+
+
+async def a_payment_key_is_another_ones(sold: Sold) -> None:
+    await sold.sql("UPDATE payments SET payment_key = md5('x') WHERE booking_id = $1::uuid", sold.confirmed)
+
+
+async def a_key_names_nothing(sold: Sold) -> None:
+    async for name in sold.office.redis.scan_iter("*:idem:*"):
+        await sold.office.redis.delete(name)
+
+
+async def the_gateway_holds_money_of_nobody(sold: Sold) -> None:
+    request = AuthorizeRequest(ids.digest("stray"), sold.confirmed, 1_000, "USD", "card", "tok_ok_4242")
+    await sold.office.gateway.authorize(request)
+
+
+async def the_gateway_took_money_of_nobody(sold: Sold) -> None:
+    await the_gateway_holds_money_of_nobody(sold)
+    await sold.office.gateway.capture(ids.digest("stray"), "", 1_000)
+
+
+async def a_capture_is_only_ours(sold: Sold) -> None:
+    await sold.sql("UPDATE payments SET status = 'captured' WHERE booking_id = $1::uuid", sold.failed)
+
+
+async def a_confirmed_booking_is_unpaid(sold: Sold) -> None:
+    await sold.sql("UPDATE payments SET status = 'voided' WHERE booking_id = $1::uuid", sold.confirmed)
+
+
+async def a_failed_booking_is_paid(sold: Sold) -> None:
+    await sold.sql("UPDATE payments SET status = 'captured' WHERE booking_id = $1::uuid", sold.failed)
+
+
+async def a_refund_is_not_written(sold: Sold) -> None:
+    pool = await sold.office.pool()
+    key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1::uuid", sold.confirmed)
+    await sold.office.gateway.refund(ids.digest("refund"), key, "", 100)
+
+
+async def an_amount_is_not_the_sum(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET amount_cents = amount_cents + 1 WHERE id = $1::uuid", sold.failed)
+
+
+async def tickets_came_back_to_a_customer_twice(sold: Sold) -> None:
+    owner = ids.owner_digest(CLIENT, "c-key-0")
+    await sold.office.redis.hincrby(keys.owners(sold.event.shard, sold.event.id), owner, -1)
+
+
+async def a_failed_booking_still_waits(sold: Sold) -> None:
+    await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
+
+
+async def a_stock_move_was_not_applied(sold: Sold) -> None:
+    await sold.sql(
+        "INSERT INTO stock_moves (event_id, tier_id, sold_delta) VALUES ($1, $2, -1)", sold.event.id, sold.tier
+    )
+
+
+async def a_card_number_is_logged(sold: Sold) -> None:
+    logs = sold.office.settings.data_dir / "logs"
+    logs.mkdir()
+    (logs / "api.log").write_text("x" * 5_000_000 + f'{{"card": "{GOOD}"}}\n')
+
+
+async def a_card_number_is_stored(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET reference = $2 WHERE id = $1::uuid", sold.failed, "4242 4242 4242 4242")
+
+
+async def a_customer_met_a_500(sold: Sold) -> None:
+    sold.history.complain("POST: 500 internal-error")
+
+
+async def a_booking_is_pending(sold: Sold) -> None:
+    await sold.office.redis.zadd(keys.pending(sold.event.shard), {sold.failed: 1})
+
+
+async def a_ring_was_not_heard(sold: Sold) -> None:
+    await sold.office.redis.zadd(keys.arq_queue(sold.event.shard), {"{s00}:ring:9": 1})
+
+
+async def a_key_lives_for_ever(sold: Sold) -> None:
+    await sold.office.redis.set("{s00}:forgotten", 1)
+
+
+async def a_final_record_lives_for_ever(sold: Sold) -> None:
+    await sold.office.redis.persist(keys.booking(sold.event.shard, sold.failed))
+
+
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [
+        ("I1", a_ticket_appears),
+        ("I1", a_counter_is_negative),
+        ("I2", sold_is_not_what_was_confirmed),
+        ("I3", a_sold_ticket_is_on_sale_again),
+        ("I3", counters_are_gone),
+        ("I4", stores_disagree_about_a_booking),
+        ("I4", a_booking_is_undecided),
+        ("I4", an_accepted_booking_is_lost),
+        ("I4", a_customer_reads_another_status),
+        ("I4", a_customer_waits_for_ever),
+        ("I4", nobody_looks_at_a_pending_booking),
+        ("I4", a_record_is_unreadable),
+        ("I5", a_key_has_two_bookings),
+        ("I5", a_refused_key_has_a_booking),
+        ("I5", a_payment_key_is_another_ones),
+        ("I5", a_key_names_nothing),
+        ("I6", the_gateway_holds_money_of_nobody),
+        ("I6", the_gateway_took_money_of_nobody),
+        ("I6", a_capture_is_only_ours),
+        ("I6", a_confirmed_booking_is_unpaid),
+        ("I6", a_failed_booking_is_paid),
+        ("I6", a_refund_is_not_written),
+        ("I6", an_amount_is_not_the_sum),
+        ("I7", tickets_came_back_to_a_customer_twice),
+        ("I7", a_failed_booking_still_waits),
+        ("I7", a_stock_move_was_not_applied),
+        ("I8", a_card_number_is_logged),
+        ("I8", a_card_number_is_stored),
+        ("I8", a_customer_met_a_500),
+        ("I9", a_booking_is_pending),
+        ("I9", a_ring_was_not_heard),
+        ("I9", a_key_lives_for_ever),
+        ("I9", a_final_record_lives_for_ever),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+async def test_a_planted_violation_is_reported(sold: Sold, name: str, plant: Plant) -> None:
+    await plant(sold)
+
+    findings = await sold.audit()
+
+    assert name in findings.broken
+    assert findings[name].evidence
+
+
+async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sold) -> None:
+    """An operator's audit tells of it; in a rush nothing is poisonous, so nothing may be parked."""
+    name = keys.booking(sold.event.shard, sold.failed)
+    raw = await sold.office.redis.get(name)
+    assert raw is not None
+    await sold.office.redis.set(name, b"P" + raw[1:])
+    async for key in sold.office.redis.scan_iter("*:idem:*"):
+        if await sold.office.redis.get(key) == sold.failed.encode():
+            await sold.office.redis.persist(key)
+    await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", -2)
+    await sold.office.redis.hincrby(sold.sale, f"h:{sold.tier}", 2)
+    await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
+    await sold.office.redis.hincrby(keys.owners(0, sold.event.id), ids.owner_digest(CLIENT, "c-key-2"), 2)
+    await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.failed)
+
+    operators = await sold.audit(Witness())
+    rushs = await sold.audit(Witness(sold.history, parked_is_broken=True))
+
+    assert operators.parked == [sold.failed]
+    assert "I9" not in operators.broken
+    assert "I4" not in operators.broken
+    assert rushs.broken.count("I9") == 1
+
+
+async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:
+    findings = await sold.audit(Witness(unrest=["1 pending in shard 0"]))
+
+    assert findings.broken == ["I9"]
+
+
+async def test_samples_testify(sold: Sold) -> None:
+    sampler = Sampler(sold.office.redis, "", [sold.event])
+    sampler.sums_broken.append("after 1 s: tier x a=1 h=0 c=0 t=2")
+    sampler.stores_broken.append("after 1 s: tier x c=2 sold=1 c+h=3")
+
+    findings = await sold.audit(Witness(sampler=sampler))
+
+    assert findings.broken == ["I1", "I3"]
+
+
+async def test_evidence_is_bounded_and_counted(sold: Sold) -> None:
+    for number in range(50):
+        sold.history.complain(f"POST: 500 number {number}")
+
+    findings = await sold.audit()
+
+    assert findings["I8"].broken == 50
+    assert len(findings["I8"].evidence) == 10

@@ -1,0 +1,122 @@
+"""A seed decides who comes, who is killed, and when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from boxoffice.catalogue import EventView, TierView
+from ops.processes import Child
+from ops.rush.chaos import KINDS, Blow, Chaos, draw_blows
+from ops.rush.history import History, quantile
+from ops.rush.plan import DECLINING, Shape, capacities, draw
+
+TIERS = tuple(TierView(code.lower(), code, code, 1_000, 100, True) for code in ("FRONT", "FLOOR", "STAND"))
+EVENTS = [EventView("e1", "Rush", "2030-01-01T00:00:00Z", 1_893_456_000_000, "active", "USD", 0, 0, TIERS)]
+
+
+def test_the_same_seed_draws_the_same_rush() -> None:
+    shape = Shape(seconds=5, seed=7)
+
+    assert list(draw(shape, EVENTS)) == list(draw(shape, EVENTS))
+    assert list(draw(shape, EVENTS)) != list(draw(Shape(seconds=5, seed=8), EVENTS))
+    assert draw_blows(60, 7) == draw_blows(60, 7)
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_customers_come_at_the_rate_in_order_with_keys_of_their_own(burst: bool) -> None:
+    visits = list(draw(Shape(seconds=10, rate=200, burst=burst), EVENTS))
+
+    assert 1_700 < len(visits) < 2_300
+    assert [visit.at_s for visit in visits] == sorted(visit.at_s for visit in visits)
+    assert len({visit.key for visit in visits}) == len(visits)
+    if burst:
+        assert visits[len(visits) // 2].at_s < 2
+
+
+def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
+    shape = Shape(seconds=20, rate=200)
+    visits = [visit for visit in draw(shape, EVENTS) if visit.manner not in ("browse", "bad")]
+
+    declined = sum(visit.card in DECLINING for visit in visits) / len(visits)
+    assert 0.06 < declined < 0.15
+    assert {len(visit.items) for visit in visits} == {1, 2, 3}
+    wanted: Counter[str] = Counter()
+    for visit in visits:
+        wanted.update(dict(visit.items))
+    assert wanted["front"] > 5 * capacities(shape)["FRONT"]
+    assert wanted["stand"] < capacities(shape)["STAND"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_minute_of_chaos_kills_at_least_twenty_spread_over_all_four(seed: int) -> None:
+    blows = draw_blows(60, seed)
+
+    kills = Counter(blow.kind for blow in blows if blow.action == "kill")
+    assert kills.total() >= 20
+    assert set(kills) == set(KINDS)
+    assert max(kills.values()) - min(kills.values()) <= 1
+    assert max(blow.at_s for blow in blows) < 60
+
+
+class Patient(Child):
+    """A component that lives until it is killed."""
+
+    def start(self) -> None:
+        self.spawn(["sleep", "60"])
+
+
+def test_chaos_starts_again_what_it_kills_and_wakes_what_it_paused(tmp_path: Path) -> None:
+    patients = [Patient(name, tmp_path / f"{name}.log") for name in ("api", "worker")]
+    for patient in patients:
+        patient.start()
+    first = patients[0].pid
+    said: list[str] = []
+    chaos = Chaos(patients, [Blow(0.0, "api", "kill"), Blow(0.0, "worker", "pause", 60.0)], said.append)
+    try:
+        chaos.step()
+        assert patients[1].paused
+        while not chaos.calm():
+            pass
+        assert patients[0].alive
+        assert patients[0].pid != first
+        assert not patients[1].paused
+        assert [deed.name for deed in chaos.deeds] == ["api", "worker"]
+        assert all(deed.back_s is not None for deed in chaos.deeds)
+        assert len(said) == 2
+        assert chaos.surprises == []
+    finally:
+        for patient in patients:
+            patient.stop()
+
+
+def test_a_component_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:
+    patient = Patient("worker", tmp_path / "worker.log")
+    patient.start()
+    patient.kill()
+    chaos = Chaos([patient], [], lambda line: None)
+    try:
+        while not chaos.calm():
+            pass
+        assert len(chaos.surprises) == 1
+        assert "worker ended by itself (killed by SIGKILL)" in chaos.surprises[0]
+    finally:
+        patient.stop()
+
+
+def test_a_key_in_doubt_was_not_refused_for_certain() -> None:
+    history = History("shop")
+    for key, doubt in (("a", False), ("b", True)):
+        entry = history.open(key)
+        entry.refused, entry.doubt = "sold-out", doubt
+
+    assert [entry.key for entry in history.refused_digests().values()] == ["a"]
+    assert history.outcomes() == {"refused": 2}
+
+
+def test_quantiles() -> None:
+    assert quantile([], 0.5) == 0
+    assert quantile([3, 1, 2], 0.5) == 2
+    assert quantile(list(range(100)), 0.99) == 99

@@ -1,0 +1,123 @@
+"""A stack is found by other commands while it runs, and only then."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from boxoffice.errors import CannotRun
+from ops.processes import Child
+from ops.running import adopt_stack, find_stack
+from ops.stack import Stack
+from ops.supervisor import Keeper, up
+
+
+class Patient(Child):
+    """A component that lives as long as it is told to."""
+
+    def start(self) -> None:
+        self.spawn(["sleep", "60"])
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Patient]:
+    child = Patient("patient", tmp_path / "patient.log")
+    child.start()
+    yield child
+    child.stop()
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Stack:
+    """A stack on somebody else's servers: nothing of ours runs."""
+    return Stack(tmp_path, redis_url="redis://elsewhere/0", database_url="postgresql://elsewhere/boxoffice")
+
+
+def test_a_running_stack_is_found_and_a_stopped_one_is_not(tmp_path: Path, external: Stack) -> None:
+    assert find_stack(tmp_path) is None
+
+    with external:
+        found = find_stack(tmp_path)
+        assert found is not None
+        assert (found.pid, found.redis_url, found.pids) == (os.getpid(), "redis://elsewhere/0", {})
+        assert stat.S_IMODE((tmp_path / "stack.json").stat().st_mode) == 0o600
+
+    assert find_stack(tmp_path) is None
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_what_a_crash_left_is_no_stack(tmp_path: Path, external: Stack) -> None:
+    with external:
+        left = (tmp_path / "stack.json").read_text()
+    (tmp_path / "stack.json").write_text(left)
+
+    assert find_stack(tmp_path) is None
+
+
+def test_commands_use_the_running_stack_unless_the_environment_names_another(tmp_path: Path, external: Stack) -> None:
+    environ = {"DATABASE_URL": "postgresql://mine/boxoffice"}
+
+    with external:
+        adopt_stack(tmp_path, environ)
+
+    assert environ == {
+        "DATABASE_URL": "postgresql://mine/boxoffice",
+        "BOXOFFICE_REDIS_URL": "redis://elsewhere/0",
+        "BOXOFFICE_DATA_DIR": str(tmp_path),
+    }
+
+
+def test_processes_of_a_stack_get_its_servers_and_nothing_of_make(tmp_path: Path) -> None:
+    inherited = {"PATH": "/bin", "MAKELEVEL": "1", "REDIS_URL": "redis://other/0"}
+    stack = Stack(tmp_path, redis_url="redis://r/0", database_url="postgresql://d/b", environ=inherited)
+
+    environment = stack.environment({"PORT": "1"})
+
+    assert environment["BOXOFFICE_REDIS_URL"] == "redis://r/0"
+    assert environment["BOXOFFICE_DATABASE_URL"] == "postgresql://d/b"
+    assert environment["PATH"] == "/bin"
+    assert not {"MAKELEVEL", "REDIS_URL"} & set(environment)
+
+
+def test_a_busy_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(CannotRun, match=r"^Port \d+ is in use"):
+        up(tmp_path / "data", taken.getsockname()[1])
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_who_dies_is_started_again(patient: Patient, capfd: pytest.CaptureFixture[str]) -> None:
+    keeper = Keeper(patient)
+    first = patient.pid
+    patient.kill()
+
+    assert not keeper.tend(100.0)
+    assert keeper.tend(100.1)
+
+    assert patient.alive
+    assert patient.pid != first
+    assert capfd.readouterr().err == "patient ended unexpectedly (killed by SIGKILL); starting it again in 0.1 s\n"
+
+
+def test_who_keeps_dying_waits_longer_up_to_a_limit(patient: Patient, capfd: pytest.CaptureFixture[str]) -> None:
+    keeper, now, delays = Keeper(patient), 100.0, []
+    for _ in range(8):
+        patient.kill()
+        keeper.tend(now)
+        now += 0.001
+        asked = now
+        while not keeper.tend(now):
+            now += 0.1
+        delays.append(round(now - asked, 1))
+
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+    now += 3 * Keeper.LONGEST_S
+    patient.kill()
+    keeper.tend(now)
+    assert keeper.tend(now + 0.1), "who lived long begins anew"

@@ -1,0 +1,272 @@
+"""A shard's scripts and nothing else: no PostgreSQL, no gateway, no worker. For tests of the scripts and the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from boxoffice import ids, keys
+from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
+from boxoffice.scripts import Scripts
+
+__all__ = ["CLIENT", "EVENT", "OTHER_EVENT", "Desk", "Form", "Verdict"]
+
+CLIENT = "shop00000000"
+EVENT = "concert00000"
+OTHER_EVENT = "theatre00000"
+FAR = 4_000_000_000_000
+"""An event's start in ms, far ahead."""
+
+
+@dataclass
+class Form:
+    """A booking as the API would hand it to admit.lua."""
+
+    id: str
+    event: str
+    letter: str
+    items: str
+    amount: int
+    scope: str
+    payment_key: str
+    packed: bytes
+    hold_ms: int = 0
+    owner: str = ""
+
+
+@dataclass
+class Verdict:
+    """What settle.lua is told of one booking."""
+
+    form: Form
+    letter: str
+    payment_key: str | None = None
+    delay_ms: int = 0
+    payload: bytes = b'{"f":"told"}'
+
+    def packed(self, index: int) -> bytes:
+        """As settle.lua reads it."""
+        key = self.form.payment_key if self.payment_key is None else self.payment_key
+        return b"%d|%s|%s|%d|%s" % (index, self.letter.encode(), key.encode(), self.delay_ms, self.payload)
+
+
+@dataclass
+class Desk:
+    """One shard of one server."""
+
+    redis: Redis
+    scripts: Scripts
+    shard: int
+    prices: dict[str, int] = field(default_factory=dict)
+
+    async def open_gate(self) -> None:
+        """Let bookings in."""
+        await self.redis.set(keys.gate(self.shard), "first")
+
+    async def open_sale(
+        self,
+        event: str = EVENT,
+        *,
+        on: str = "1",
+        starts_ms: int = FAR,
+        limit: int = 0,
+        inactive: str = "",
+        **tiers: int,
+    ) -> None:
+        """Put an event on sale: `open_sale(floor=5, balcony=1)`. Prices are 100, 200, … in the order given."""
+        sale: dict[str, Any] = {"on": on, "starts": starts_ms, "cur": "USD", "lim": limit}
+        for at, (tier, capacity) in enumerate(tiers.items(), 1):
+            self.prices[tier] = 100 * at
+            price = f"-{100 * at}" if tier == inactive else f"{100 * at}"
+            sale |= {f"a:{tier}": capacity, f"h:{tier}": 0, f"c:{tier}": 0, f"t:{tier}": capacity, f"p:{tier}": price}
+        await self.redis.hset(keys.event(self.shard, event), mapping=sale)
+
+    def form(
+        self,
+        event: str = EVENT,
+        *,
+        key: str | None = None,
+        customer: str = "ann",
+        hold_ms: int = 0,
+        amount: int | None = None,
+        items: str | None = None,
+        reference: str | None = None,
+        **tiers: int,
+    ) -> Form:
+        """A booking of these tiers, paid at once unless `hold_ms` is given."""
+        lines = tuple(Line(tier, quantity, self.prices.get(tier, 0)) for tier, quantity in sorted(tiers.items()))
+        items = pack_items(lines) if items is None else items
+        amount = sum(line.quantity * line.unit_price_cents for line in lines) if amount is None else amount
+        key_digest = ids.digest(key or ids.short_id())
+        scope = ids.scope(CLIENT, event, key_digest)
+        letter, payment_key = ("H", "") if hold_ms else ("P", scope)
+        charge = None if hold_ms else Charge("card", "tok_ok_4242", "Ann", "4242")
+        owner = ids.owner_digest(CLIENT, customer)
+        rest = pack_rest(
+            payment_key=payment_key, scope=scope, fingerprint=ids.digest(customer, items, "card", "4242"), event=event,
+            owner=owner, items=items, body=Body(CLIENT, customer, key_digest, amount, "USD", lines, reference),
+            payload=Payload(charge),
+        )  # fmt: skip
+        booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
+        return Form(booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner)
+
+    async def admit(self, *forms: Form, pending_max: int = 1_000) -> Any:
+        """The script's whole reply."""
+        events = list(dict.fromkeys(form.event for form in forms))
+        tiers = {event: ",".join(await self.tiers(event)) for event in events}
+        packed = [
+            b"%d|%s|%d|%d|%s"
+            % (events.index(form.event) + 1, form.letter.encode(), form.hold_ms, form.amount, form.packed)
+            for form in forms
+        ]
+        sale_keys = [key for event in events for key in (keys.event(self.shard, event), keys.owners(self.shard, event))]
+        booking_keys = [
+            key
+            for form in forms
+            for key in (keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope))
+        ]
+        return await self.scripts.admit(
+            self.redis,
+            [keys.gate(self.shard), keys.pending(self.shard), keys.deadlines(self.shard), keys.sequence(self.shard),
+             keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard), *sale_keys, *booking_keys],
+            [pending_max, BELL_TTL_MS, pack_ring(self.shard), job_prefix(self.shard), len(events), *tiers.values(), *packed],
+        )  # fmt: skip
+
+    async def book(self, *forms: Form, pending_max: int = 1_000) -> list[Any]:
+        """What the script says of each form."""
+        reply = await self.admit(*forms, pending_max=pending_max)
+        assert reply[0] == b"open"
+        results = reply[2]
+        assert isinstance(results, list)
+        return results
+
+    async def claim(
+        self, *, limit: int = 500, lease_ms: int = 60_000, ring: bool = True
+    ) -> list[tuple[str, int, bytes]]:
+        """Id, lapses and record of each claimed booking."""
+        reply = await self.scripts.claim(
+            self.redis,
+            [keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard)],
+            [limit, lease_ms, keys.booking(self.shard, ""), int(ring), BELL_TTL_MS, pack_ring(self.shard),
+             job_prefix(self.shard)],
+        )  # fmt: skip
+        assert not reply or int(reply[1]) == (len(reply) - 2) // 3
+        return [(reply[at].decode(), int(reply[at + 1]), reply[at + 2]) for at in range(2, len(reply), 3)]
+
+    async def settle(self, *verdicts: Verdict, ttl_s: int = 60) -> list[str]:
+        """The script's word for each."""
+        events = list(dict.fromkeys(verdict.form.event for verdict in verdicts))
+        sale_keys = [key for event in events for key in (keys.event(self.shard, event), keys.owners(self.shard, event))]
+        booking_keys = [
+            key
+            for verdict in verdicts
+            for key in (keys.booking(self.shard, verdict.form.id), keys.idempotency(self.shard, verdict.form.scope))
+        ]
+        reply = await self.scripts.settle(
+            self.redis,
+            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), *sale_keys, *booking_keys],
+            [ttl_s, len(events), *(verdict.packed(events.index(verdict.form.event) + 1) for verdict in verdicts)],
+        )
+        return [word.decode() for word in reply]
+
+    async def settle_confirmed(self, *forms: Form) -> list[str]:
+        """All of them sold."""
+        return await self.settle(*(Verdict(form, "C") for form in forms))
+
+    async def settle_failed(self, *forms: Form) -> list[str]:
+        """All of them failed."""
+        return await self.settle(*(Verdict(form, "F") for form in forms))
+
+    # ------------------------------------------------------------------ looking
+
+    async def tiers(self, event: str = EVENT) -> list[str]:
+        """Tiers that have counters, by name."""
+        fields = await self.redis.hkeys(keys.event(self.shard, event))
+        return sorted(field[2:].decode() for field in fields if field.startswith(b"t:"))
+
+    async def counts(self, tier: str, event: str = EVENT) -> tuple[int, int, int]:
+        """Available, held and sold of a tier. They add up to its total, whatever happened."""
+        sale = await self.redis.hgetall(keys.event(self.shard, event))
+        available, held, sold, total = (int(sale[f"{letter}:{tier}".encode()]) for letter in "ahct")
+        assert available + held + sold == total, "I1: nothing appears, nothing vanishes"
+        assert min(available, held, sold) >= 0
+        return available, held, sold
+
+    async def record(self, form: Form) -> Record | None:
+        """The booking's record."""
+        raw = await self.redis.get(keys.booking(self.shard, form.id))
+        return unpack(form.id, raw) if raw is not None else None
+
+    async def has(self, form: Form, state: str) -> bool:
+        """Whether the booking is in this state."""
+        record = await self.record(form)
+        return record is not None and record.state == state
+
+    async def members(self, key: str) -> list[str]:
+        """Of a zset."""
+        return [member.decode() for member in await self.redis.zrange(key, 0, -1)]
+
+    async def pending(self) -> list[str]:
+        """Ids that wait for a worker or are with one."""
+        return await self.members(keys.pending(self.shard))
+
+    async def owned(self, form: Form) -> int:
+        """Tickets counted against the form's customer."""
+        return int(await self.redis.hget(keys.owners(self.shard, form.event), form.owner) or 0)  # type: ignore[misc]
+
+    async def now_ms(self) -> int:
+        """Redis's clock."""
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1_000 + int(micros) // 1_000
+
+    async def snapshot(self) -> dict[bytes, object]:
+        """Everything in Redis, to see that nothing was written. Leaves out what expires by itself."""
+        found: dict[bytes, object] = {}
+        for key in sorted(await self.redis.keys("*")):
+            kind = await self.redis.type(key)
+            match kind:
+                case b"string":
+                    found[key] = await self.redis.get(key)
+                case b"hash":
+                    found[key] = await self.redis.hgetall(key)
+                case b"zset":
+                    found[key] = await self.redis.zrange(key, 0, -1, withscores=True)
+                case _:
+                    found[key] = kind
+        return found
+
+    async def wait_ms(self, ms: float) -> None:
+        """Let this much of Redis's time pass. fakeredis and real servers both run on the wall clock."""
+        import asyncio
+
+        end = await self.now_ms() + ms
+        while await self.now_ms() <= end:
+            await asyncio.sleep(0.001)
+
+
+def known_keys(shards: Sequence[int]) -> str:
+    """A pattern that every key in Redis matches: functions of keys.py, or arq's own."""
+    import re
+
+    marks = {"event": "[0-9a-z]{12}", "booking": "[0-9a-f-]{36}", "scope": "[0-9a-f]{32}", "move": r"\d+"}
+    patterns = []
+    for shard in shards:
+        named = [
+            keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
+            keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
+            keys.moved(shard, "<move>"), keys.sequence(shard), keys.settled(shard), keys.gate(shard), keys.bell(shard),
+            keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
+            f"{keys.arq_queue(shard)}:health-check",
+        ]  # fmt: skip
+        for name in named:
+            pattern = re.escape(name)
+            for mark, form in marks.items():
+                pattern = pattern.replace(f"<{mark}>", form)
+            patterns.append(pattern)
+        patterns.append(rf"arq:(job|in-progress|retry):\{{s{shard:02d}\}}:ring:\d+")
+    return "|".join(patterns)

@@ -1,0 +1,305 @@
+"""A stand-in for Stripe that speaks the part of its HTTP API which the adapter uses, in memory.
+
+Ours, because answers have to be lost, late, repeated and wrong on demand, which localstripe (PyPI) does not offer.
+Behaviour follows docs.stripe.com/api (payment_intents, refunds, idempotent_requests, errors, pagination) and
+docs.stripe.com/webhooks. The payment method chooses what happens: `pm_<behaviour>`, with the simulator's behaviours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from stripe import WebhookSignature
+
+from boxoffice.gateway.cards import DECLINES
+
+Json = dict[str, Any]
+
+OWN_CODES = {"expired_card", "incorrect_cvc", "processing_error"}
+"""Declines that Stripe names in `code`; the others are a `card_declined` with a `decline_code`."""
+
+
+class ApiError(Exception):
+    """An error as Stripe answers it."""
+
+    def __init__(self, status: int, kind: str, code: str, **details: Any) -> None:
+        super().__init__(code)
+        self.status = status
+        self.body = {"error": {"type": kind, "code": code, "message": f"({code})", **details}}
+
+
+class StripeStandIn:
+    """`late_s` and `hang_s` are how long the slow payment methods take; webhooks go to `webhook_url`."""
+
+    def __init__(self, base_url: str, webhook_url: str, secret: str, *, late_s: float, hang_s: float) -> None:
+        self.base_url = base_url
+        self.webhook_url = webhook_url
+        self.secret = secret
+        self.late_s = late_s
+        self.hang_s = hang_s
+        self.api_key = "sk_test_stand_in"
+        self.intents: dict[str, Json] = {}
+        self.refunds: dict[str, Json] = {}
+        self.answers: dict[str, tuple[str, int, Json]] = {}
+        """Idempotency key to the request, and the status and body of the first answer."""
+        self.search_knows = False
+        """Search lags behind: by default it has seen nothing yet."""
+        self.requests: list[str] = []
+        self._numbers = itertools.count(1)
+        self._met: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        intents = "/v1/payment_intents"
+        routes = [
+            Route(intents, self._idempotent(self.create), methods=["POST"]),
+            Route(intents, self._plain(self.list_intents)),
+            Route(f"{intents}/search", self._plain(self.search)),
+            Route(f"{intents}/{{id}}", self._plain(self.retrieve)),
+            Route(f"{intents}/{{id}}/capture", self._idempotent(self.capture), methods=["POST"]),
+            Route(f"{intents}/{{id}}/cancel", self._idempotent(self.cancel), methods=["POST"]),
+            Route("/v1/refunds", self._idempotent(self.refund), methods=["POST"]),
+            Route("/v1/refunds", self._plain(self.list_refunds)),
+        ]
+        return Starlette(routes=routes)
+
+    def complete(self, payment_key: str) -> None:
+        """What the customer's bank does in the end."""
+        for intent in self.intents.values():
+            if intent["metadata"].get("payment_key") == payment_key and intent["status"] == "requires_action":
+                intent["next_action"] = None
+                if self._behaviour(intent) == "3ds_fail":
+                    error = {"code": "payment_intent_authentication_failure", "decline_code": None}
+                    self._move(intent, "requires_payment_method", last_payment_error=error)
+                else:
+                    self._move(intent, "requires_capture", amount_capturable=intent["amount"])
+
+    # Endpoints
+
+    def create(self, params: Json, _: str) -> Json:
+        behaviour = params["payment_method"].removeprefix("pm_")
+        if behaviour == "error" and params["metadata[payment_key]"] not in self._met:
+            self._met.add(params["metadata[payment_key]"])
+            raise ApiError(503, "api_error", "unavailable")
+        if behaviour == "no_such":
+            raise ApiError(400, "invalid_request_error", "resource_missing", param="payment_method")
+        assert params["capture_method"] == "manual"
+        assert params["confirm"] == "true"
+        assert params["return_url"]
+        intent = self._new_intent(params)
+        if behaviour in DECLINES:
+            code = behaviour if behaviour in OWN_CODES else "card_declined"
+            reason = "generic_decline" if behaviour == "card_declined" else behaviour
+            error = {"code": code, "decline_code": reason}
+            self._move(intent, "requires_payment_method", last_payment_error=error)
+            raise ApiError(402, "card_error", code, decline_code=reason, payment_intent=intent)
+        if behaviour in ("3ds", "3ds_fail"):
+            url = f"{self.base_url}/3ds/{intent['id']}"
+            action = {"type": "redirect_to_url", "redirect_to_url": {"url": url, "return_url": params["return_url"]}}
+            return self._move(intent, "requires_action", next_action=action)
+        amount = intent["amount"] + (behaviour == "wrong_amount")
+        return self._move(intent, "requires_capture", amount_capturable=amount)
+
+    def retrieve(self, params: Json, intent_id: str) -> Json:
+        if intent_id not in self.intents:
+            raise ApiError(404, "invalid_request_error", "resource_missing", param="intent")
+        return self._seen(self.intents[intent_id], params)
+
+    def list_intents(self, params: Json, _: str) -> Json:
+        low, high = int(params.get("created[gte]", 0)), int(params.get("created[lte]", 1 << 40))
+        found = [intent for intent in reversed(self.intents.values()) if low <= intent["created"] <= high]
+        return self._page(found, params, "/v1/payment_intents")
+
+    def search(self, params: Json, _: str) -> Json:
+        match = re.fullmatch(r'metadata\["payment_key"\]:"(.*)"', params["query"])
+        assert match
+        found = [i for i in self.intents.values() if i["metadata"].get("payment_key") == match[1]]
+        data = [self._seen(intent, params) for intent in found if self.search_knows]
+        return {"object": "search_result", "data": data, "has_more": False, "url": "/v1/payment_intents/search"}
+
+    def capture(self, params: Json, intent_id: str) -> Json:
+        intent = self.retrieve({}, intent_id)
+        amount = int(params["amount_to_capture"])
+        if intent["status"] != "requires_capture":
+            raise ApiError(400, "invalid_request_error", "payment_intent_unexpected_state", payment_intent=intent)
+        if amount > intent["amount"]:
+            raise ApiError(400, "invalid_request_error", "amount_too_large")
+        if self._behaviour(intent) == "capture_refused":
+            self._move(intent, "canceled", amount_capturable=0)
+            raise ApiError(400, "invalid_request_error", "charge_expired_for_capture")
+        return self._move(intent, "succeeded", amount_capturable=0, amount_received=amount)
+
+    def cancel(self, params: Json, intent_id: str) -> Json:
+        intent = self.retrieve({}, intent_id)
+        if intent["status"] in ("succeeded", "canceled"):
+            raise ApiError(400, "invalid_request_error", "payment_intent_unexpected_state", payment_intent=intent)
+        return self._move(intent, "canceled", amount_capturable=0)
+
+    def refund(self, params: Json, _: str) -> Json:
+        intent = self.retrieve({}, params["payment_intent"])
+        amount = int(params["amount"])
+        if intent["status"] != "succeeded":
+            raise ApiError(400, "invalid_request_error", "payment_intent_unexpected_state")
+        if amount > intent["amount_received"] - intent["charge"]["amount_refunded"]:
+            raise ApiError(400, "invalid_request_error", "charge_already_refunded")
+        behaviour = self._behaviour(intent)
+        key = params["metadata[refund_key]"]
+        if behaviour == "refund_error" and key not in self._met:
+            self._met.add(key)
+            raise ApiError(503, "api_error", "unavailable")
+        failed = behaviour == "refund_refused"
+        refund = {
+            "id": f"re_{next(self._numbers)}",
+            "object": "refund",
+            "amount": amount,
+            "status": "failed" if failed else "succeeded",
+            "failure_reason": "expired_or_canceled_card" if failed else None,
+            "payment_intent": intent["id"],
+            "metadata": _metadata(params),
+        }
+        self.refunds[refund["id"]] = refund
+        if not failed:
+            intent["charge"]["amount_refunded"] += amount
+        self._tell("refund.failed" if failed else "refund.created", refund, behaviour)
+        return refund
+
+    def list_refunds(self, params: Json, _: str) -> Json:
+        found = [refund for refund in self.refunds.values() if refund["payment_intent"] == params["payment_intent"]]
+        return self._page(found, params, "/v1/refunds")
+
+    # How Stripe answers
+
+    def _plain(self, endpoint: Callable[[Json, str], Json]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            self.requests.append(f"{request.method} {request.url.path}")
+            try:
+                return JSONResponse(endpoint(dict(request.query_params), request.path_params.get("id", "")))
+            except ApiError as error:
+                return JSONResponse(error.body, error.status)
+
+        return answer
+
+    def _idempotent(self, endpoint: Callable[[Json, str], Json]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            if request.headers["authorization"] != f"Bearer {self.api_key}":
+                return JSONResponse(ApiError(401, "invalid_request_error", "api_key").body, 401)
+            body = (await request.body()).decode()
+            said = f"{request.url.path} {body}"
+            key = request.headers["idempotency-key"]
+            if key in self.answers:
+                first, status, answered = self.answers[key]
+                if first != said:
+                    return JSONResponse({"error": {"type": "idempotency_error", "message": "Another request."}}, 400)
+                return JSONResponse(answered, status, {"Idempotent-Replayed": "true"})
+            params = dict(parse_qsl(body))
+            status = 200
+            try:
+                answered = endpoint(params, request.path_params.get("id", ""))
+            except ApiError as error:
+                status, answered = error.status, error.body
+            # A deep copy: the answer is repeated as it was, whatever becomes of the payment.
+            answered = json.loads(json.dumps(answered))
+            if status != 503:
+                self.answers[key] = said, status, answered
+            await self._linger(request.url.path, params, request.path_params.get("id", ""))
+            return JSONResponse(answered, status)
+
+        return answer
+
+    async def _linger(self, path: str, params: Json, intent_id: str) -> None:
+        behaviour = params.get("payment_method", "").removeprefix("pm_")
+        if behaviour == "late":
+            await asyncio.sleep(self.late_s)
+        losing = path.endswith("/capture") and self._behaviour(self.intents[intent_id]) == "capture_timeout"
+        if behaviour == "timeout" or losing:
+            await asyncio.sleep(self.hang_s)
+
+    def _new_intent(self, params: Json) -> Json:
+        number = next(self._numbers)
+        intent: Json = {
+            "id": f"pi_{number}",
+            "object": "payment_intent",
+            "amount": int(params["amount"]),
+            "amount_capturable": 0,
+            "amount_received": 0,
+            "currency": params["currency"],
+            "created": int(time.time()),
+            "metadata": _metadata(params),
+            "payment_method": params["payment_method"],
+            "status": "requires_confirmation",
+            "next_action": None,
+            "last_payment_error": None,
+            "latest_charge": f"ch_{number}",
+            "charge": {"id": f"ch_{number}", "object": "charge", "amount_refunded": 0},
+        }
+        self.intents[intent["id"]] = intent
+        return intent
+
+    def _behaviour(self, intent: Json) -> str:
+        return str(intent["payment_method"]).removeprefix("pm_")
+
+    def _seen(self, intent: Json, params: Json) -> Json:
+        expanded = any(name.startswith("expand") and "latest_charge" in value for name, value in params.items())
+        return intent | {"latest_charge": intent["charge"]} if expanded else intent
+
+    def _page(self, found: list[Json], params: Json, url: str) -> Json:
+        after, limit = params.get("starting_after"), int(params.get("limit", 10))
+        start = 1 + [each["id"] for each in found].index(after) if after else 0
+        data = [self._seen(each, params) if "charge" in each else each for each in found[start : start + limit]]
+        return {"object": "list", "data": data, "has_more": start + limit < len(found), "url": url}
+
+    # Webhooks
+
+    def _move(self, intent: Json, status: str, **changes: Any) -> Json:
+        intent.update(changes, status=status)
+        kinds = {
+            "requires_capture": "amount_capturable_updated",
+            "requires_payment_method": "payment_failed",
+            "requires_action": "requires_action",
+            "succeeded": "succeeded",
+            "canceled": "canceled",
+        }
+        self._tell(f"payment_intent.{kinds[status]}", intent, self._behaviour(intent))
+        return intent
+
+    def _tell(self, kind: str, about: Json, behaviour: str) -> None:
+        event = {"id": f"evt_{next(self._numbers)}", "object": "event", "type": kind, "data": {"object": about}}
+        body = json.dumps(event)
+        last = behaviour == "reordered" and kind.endswith("amount_capturable_updated")
+        self._start(body, 3 * self.late_s if last else 0)
+        if behaviour == "twice":
+            self._start(body, self.late_s)
+
+    def _start(self, body: str, delay_s: float) -> None:
+        async def deliver() -> None:
+            await asyncio.sleep(delay_s)
+            header = WebhookSignature.generate_signature_header(body, self.secret)
+            async with httpx2.AsyncClient() as client:
+                await client.post(self.webhook_url, content=body, headers={"stripe-signature": header})
+
+        task = asyncio.create_task(deliver())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop sending webhooks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _metadata(params: Json) -> Json:
+    return {name[9:-1]: value for name, value in params.items() if name.startswith("metadata[")}

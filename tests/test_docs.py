@@ -1,0 +1,362 @@
+"""The documentation agrees with the code. What can be written from the code is: `python tests/test_docs.py` does it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+from pydantic import AliasChoices, BaseModel
+from pydantic_core import PydanticUndefined
+
+from boxoffice import keys, models, states
+from boxoffice.gateway.cards import CARDS
+from boxoffice.render import FAILURES
+from boxoffice.settings import Settings
+from ops import cli
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PACKAGES = ("api", "boxoffice", "worker", "ops")
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md"), *ROOT.glob("bench/*.md")])
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def sources(*packages: str, ending: str = "py") -> Iterator[tuple[str, str]]:
+    """Path and text of every source file."""
+    for package in packages or PACKAGES:
+        for path in sorted((ROOT / package).rglob(f"*.{ending}")):
+            yield str(path.relative_to(ROOT)), path.read_text()
+
+
+CODE = "\n".join(text for _, text in [*sources(), *sources("lua", ending="lua")])
+
+
+# ---------------------------------------------------------------- parts of pages that are written from the code
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def sentence(text: str | None) -> str:
+    """A docstring's first paragraph, on one line."""
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+def field_docs(module: ModuleType) -> dict[tuple[str, str], str]:
+    """(class, field) to the docstring under the field."""
+    found = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            for statement, after in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(statement, ast.AnnAssign)
+                    and isinstance(statement.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    found[node.name, statement.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def settings_of(model: type[BaseModel], prefix: str = "BOXOFFICE_") -> Iterator[tuple[str, str, str]]:
+    """Name in the environment, default, and reason of every setting."""
+    docs = field_docs(sys.modules[model.__module__])
+    parts = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts.append((field.annotation, f"{prefix}{name.upper()}__"))
+            continue
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [prefix + name.upper()]
+        default = "" if field.default is PydanticUndefined else field.default
+        shown = {"()": "[]", "": "empty", "True": "true", "False": "false"}.get(str(default), str(default))
+        yield ", ".join(f"`{each}`" for each in names), f"`{shown}`", docs[model.__name__, name]
+    for part, longer in parts:
+        yield from settings_of(part, longer)
+
+
+def settings_table() -> str:
+    return table(("setting", "default", "what for"), *settings_of(Settings))
+
+
+def cards_table() -> str:
+    return table(
+        ("number", "token", "what happens"),
+        *((f"`{card.number}`", f"`tok_{card.behaviour}`", card.meaning) for card in CARDS),
+    )
+
+
+def states_drawing() -> str:
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for move in states.TRANSITIONS:
+        source, target = (states.WORDS.get(letter, "[*]") for letter in (move.source, move.target))
+        lines.append(f"    {source} --> {target}: {move.verb} ({move.decided_by})")
+    return "\n".join([*lines, "```"])
+
+
+def key_functions() -> dict[str, Callable[..., str]]:
+    return {name: getattr(keys, name) for name in keys.__all__ if name != "shard_tag"}
+
+
+def example(function: Callable[..., str]) -> str:
+    """The key as it looks in shard 0."""
+    arguments = inspect.signature(function).parameters
+    return function(*(0 if name == "shard" else f"<{name}>" for name in arguments))
+
+
+def keys_table() -> str:
+    rows = ((f"`{example(each)}`", sentence(each.__doc__)) for each in key_functions().values())
+    return table(("key", "what it is"), *rows)
+
+
+def tables_table() -> str:
+    found = sorted(
+        models.Base.__subclasses__(), key=lambda each: list(models.Base.metadata.tables).index(each.__tablename__)
+    )
+    return table(("table", "a row is"), *((f"`{each.__tablename__}`", sentence(each.__doc__)) for each in found))
+
+
+def scripts_table() -> str:
+    rows = []
+    for path, text in sources("lua", ending="lua"):
+        if "/lib/" not in path:
+            paragraph = re.match(r"((?:-- .*\n)+)", text)
+            assert paragraph, path
+            said = " ".join(paragraph[1].replace("-- ", " ").split()).partition(": ")[2]
+            rows.append((f"[{Path(path).stem}](../{path})", said))
+    return table(("script", "what it does"), *rows)
+
+
+def commands() -> dict[str, Any]:
+    """Every command by its full name."""
+    if not getattr(cli, "registered_for_docs", False):
+        for module in cli.commands():
+            module.register(cli.app)
+        cli.registered_for_docs = True  # type: ignore[attr-defined]
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, command: Any) -> None:
+        if children := getattr(command, "commands", None):
+            for name, child in children.items():
+                walk(f"{prefix} {name}".strip(), child)
+        else:
+            found[prefix] = command
+
+    walk("", typer.main.get_command(cli.app))
+    return found
+
+
+def commands_table() -> str:
+    rows = []
+    for name, command in commands().items():
+        options = []
+        for parameter in command.params:
+            if parameter.name not in ("help", "data_dir"):
+                is_option = parameter.param_type_name == "option"
+                options.append(f"`{parameter.opts[0] if is_option else parameter.metavar or parameter.name.upper()}`")
+        rows.append((f"`{name}`", sentence(command.help), " ".join(options)))
+    return table(("command", "what it does", "options"), *rows)
+
+
+GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("docs/operations.md", settings_table),
+    "commands": ("docs/operations.md", commands_table),
+    "keys": ("docs/architecture.md", keys_table),
+    "tables": ("docs/architecture.md", tables_table),
+    "scripts": ("docs/architecture.md", scripts_table),
+    "cards": ("docs/payments.md", cards_table),
+    "states": ("docs/payments.md", states_drawing),
+}
+
+
+def block(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- from the code: {name} -->\n).*?(<!-- end -->)", re.S)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_is_written_from_the_code_is_up_to_date(name: str) -> None:
+    """When it is not: `python tests/test_docs.py` writes it again."""
+    page, write = GENERATED[name]
+    found = block(name).search(read(page))
+    assert found, f"{page} has no part {name}"
+    assert found[0] == f"{found[1]}{write()}\n{found[2]}"
+
+
+# ---------------------------------------------------------------- names in code and names in pages
+# Problems and their codes: tests/api/test_problems.py.
+
+
+def test_every_failure_code_is_explained() -> None:
+    section = read("docs/errors.md").partition("## Why a booking failed")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == set(FAILURES)
+
+
+def test_every_crash_point_is_in_the_promises_and_no_other() -> None:
+    named = {name for _, text in sources() for name in re.findall(r"\bcrashpoint\(\"(\w+)\"\)", text)}
+    told = set(re.findall(r"crashpoint\s+`(\w+)`", read("docs/promises.md")))
+    assert told == named
+
+
+CRASHES = [
+    *(f"A{n}" for n in range(1, 8)),
+    *(f"W{n}" for n in range(1, 15)),
+    *("P1", "P2", "G1", "R1", "R2", "R3", "C1"),
+]
+
+
+def test_every_crash_has_its_row() -> None:
+    crashes, _, guards = read("docs/promises.md").partition("## Every crash")[2].partition("| rows | guarded by |")
+    assert re.findall(r"^\| ([AWPGRC]\d+) \|", crashes, re.M) == CRASHES
+    rows = " ".join(re.findall(r"^\| ([^|]+) \| `tests", guards.partition("\n## ")[0], re.M))
+    assert set(re.findall(r"\b[AWPGRC]\d+\b", rows)) <= set(CRASHES)
+
+
+def test_every_log_event_is_listed_and_no_other() -> None:
+    """Events are `noun.past_participle`; the supervised tasks of a worker name theirs `<what>.failed`."""
+    said = re.compile(
+        r"(?:\blog\.(?:debug|info|warning|error|exception)|getattr\(log, \w+\))\(\s*\"([a-z_]+\.[a-z_]+)\""
+    )
+    named = {event for _, text in sources() for event in said.findall(text)}
+    named |= {f"{what}.failed" for what in re.findall(r"keep\(\"(\w+)\"", read("worker/app.py"))}
+    section = read("docs/operations.md").partition("## Log events")[2].partition("\n## ")[0]
+    listed = {event for row in re.findall(r"^\| (`.*?) \|", section, re.M) for event in re.findall(r"`([\w.]+)`", row)}
+    assert listed == named
+
+
+def test_every_variable_of_the_environment_is_documented() -> None:
+    named = set(re.findall(r"\"(BOXOFFICE_[A-Z][A-Z_]*[A-Z])\"", CODE)) - {"BOXOFFICE_CRASHPOINT"}
+    operations = read("docs/operations.md")
+    assert not [name for name in named if f"`{name}`" not in operations]
+
+
+def test_every_module_of_the_box_office_has_its_place() -> None:
+    section = read("docs/architecture.md").partition("## Layout")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|.*\| (.*) \|$", section.partition("### Inside the box office")[2], re.M)
+    listed = re.findall(r"`(\w+)`", " ".join(rows))
+    modules = {path.stem for path in (ROOT / "boxoffice").glob("*.py")} | {"gateway"}
+    assert sorted(listed) == sorted(modules - {"__init__"})
+
+
+def glossary() -> dict[str, str]:
+    return dict(re.findall(r"^\| \*\*(.+?)\*\* \| .*? \| (.*?) \|", read("docs/glossary.md"), re.M))
+
+
+WORDS = """event, tier, inventory, available, held, sold, total, hold, booking, booking item, client, customer, shard,
+doorbell, lease, claim, settle, gate, reconcile, drift""".replace("\n", " ").split(", ")
+
+
+def test_the_glossary_has_the_words_we_agreed_on() -> None:
+    defined = {word for entry in glossary() for word in re.split(r", | / ", entry)}
+    assert not [word for word in [*WORDS, *states.BOOKING_STATES] if word not in defined]
+
+
+def test_every_word_of_the_glossary_is_used_in_the_code() -> None:
+    unused = [
+        (word, name)
+        for word, names in glossary().items()
+        for name in re.findall(r"`([\w.]+?)(?:\(\))?`", names)
+        if not re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", CODE)
+    ]
+    assert not unused
+
+
+# ---------------------------------------------------------------- what pages point to
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose(page)):
+        link = target[0] or target[1]
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_and_test_that_is_named_exists(page: Path) -> None:
+    """A test is named `tests/…/test_x.py::test_y`; the name may be the beginning of several, ending in `…`."""
+    broken = []
+    for path, name in re.findall(
+        r"`((?:api|boxoffice|worker|ops|lua|tests|bench|migrations|docs)/[\w./-]*)(?:::(\w+…?))?`", page.read_text()
+    ):
+        there = ROOT / path
+        if not there.exists():
+            broken.append(path)
+        elif name:
+            ending = "" if name.endswith("…") else r"\b"
+            if not re.search(rf"def {name.removesuffix('…')}{ending}", there.read_text()):
+                broken.append(f"{path}::{name}")
+    assert not broken
+
+
+def code(page: Path) -> list[str]:
+    """Every line of code in a page: in a block, or between backticks."""
+    text = page.read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)
+    return [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", prose(page))]
+
+
+def invocations(page: Path) -> Iterator[list[str]]:
+    """The words after each `boxoffice` that is a command."""
+    for line in code(page):
+        for words in re.findall(r"(?:^|bin/|\$\()boxoffice ([a-z][^|;)#]*)", line):
+            yield words.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
+    known = commands()
+    targets = set(re.findall(r"^(\w+):", read("Makefile"), re.M))
+    broken = [line for line in code(page) if (made := re.match(r"make ([a-z]+)", line)) and made[1] not in targets]
+    for words in invocations(page):
+        name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
+        options = {option for each in known[name].params for option in each.opts} | {"--help"} if name else set()
+        if not name or not {word for word in words if word.startswith("--")} <= options:
+            broken.append(" ".join(words))
+    assert not broken
+
+
+def test_the_readme_fits_on_a_screen() -> None:
+    assert len(read("README.md").splitlines()) <= 90
+
+
+def write() -> None:
+    """Write what is written from the code."""
+    for name, (page, make) in GENERATED.items():
+        path = ROOT / page
+        text, count = block(name).subn(lambda found, made=make(): f"{found[1]}{made}\n{found[2]}", path.read_text())
+        if not count:
+            sys.exit(f"{page} has no part {name}")
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    write()
