@@ -24,6 +24,9 @@ __all__ = ["Keeper", "up"]
 LOOK_S = 0.1
 """How often the supervisor looks whether everybody is alive."""
 
+GATEWAY_URL = "BOXOFFICE_GATEWAY__URL"
+"""Where the simulated bank's 3-D Secure page is: at the API itself, unless somebody says otherwise."""
+
 DEMO_KEY = "demo.boxoffice"
 """The API key of the seeded shop. Made by `boxoffice seed --demo-key`, and only there."""
 
@@ -38,7 +41,7 @@ def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
                 data_dir,
                 redis_url=redis_url,
                 database_url=database_url,
-                environ=environ,
+                environ={GATEWAY_URL: f"http://127.0.0.1:{port}", **environ},
                 check=watch.check,
                 hurry=lambda: watch.hurry,
             ) as stack:

@@ -16,7 +16,7 @@ async def served(create: Callable[[str], Any]) -> AsyncIterator[str]:
     """Serve the application that `create` makes for its own address, and yield that address."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(create(url), log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(create(url), log_config=None, lifespan="on", timeout_graceful_shutdown=1))
     # serve() would take over SIGINT from pytest.
     serving = asyncio.create_task(server._serve(sockets=[listener]))
     while not server.started:
