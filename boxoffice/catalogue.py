@@ -7,11 +7,12 @@ version has changed; an id that it lacks may ask sooner, a few times and then on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from boxoffice import keys
 from boxoffice.api_keys import VERSION, ApiKeys
@@ -19,6 +20,7 @@ from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.freshness import CHECK_S, STALE_S, Freshness
 from boxoffice.redis import AWAY
 from boxoffice.settings import Settings
+from boxoffice.together import Together
 
 __all__ = ["Catalogue", "EventView", "TierView"]
 
@@ -90,6 +92,7 @@ class Catalogue:
         self._by_shard: dict[int, tuple[bytes, list[EventView]]] = {}
         self._loaded = False
         self._freshness = Freshness(self._read, clock)
+        self._left = Together(self._read_left, most=200)
         self._api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
 
     async def client_of_key(self, api_key: str) -> str:
@@ -154,14 +157,26 @@ class Catalogue:
 
     async def availability(self, event: EventView) -> list[int]:
         """What is left of each tier, in display order. Raises `GateClosed` when the counters are not loaded."""
-        fields = [f"a:{tier.id}" for tier in event.tiers]
-        try:
-            left = await self._redis.hmget(keys.event(event.shard, event.id), fields)  # type: ignore[misc]
-        except AWAY as error:
-            raise StoreAway from error
-        if None in left:
+        left = await self._left.ask(event.id)
+        counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
+        if None in counts:
             raise GateClosed
-        return [int(count) for count in left]
+        return [int(count) for count in counts if count is not None]
+
+    async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
+        """What is left, for everybody who asked in one turn of the loop."""
+        known = [event for name in events if (event := self._events.get(name)) is not None]
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for event in known:
+                    pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
+                found = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise StoreAway from error
+        return {
+            event.id: dict(zip((tier.id for tier in event.tiers), left, strict=True))
+            for event, left in zip(known, found, strict=True)
+        }
 
     def _missing(self) -> Exception:
         return NotFound() if self._loaded else GateClosed()

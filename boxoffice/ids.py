@@ -29,12 +29,27 @@ def short_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(12))
 
 
+class _Pool:
+    """Random digits, drawn from the system a few thousand at a time: one call an id is a twentieth of an admission."""
+
+    digits = ""
+    at = 0
+    pid = 0
+
+
+def _random_hex16() -> str:
+    if _Pool.at >= len(_Pool.digits) or _Pool.pid != os.getpid():
+        _Pool.digits, _Pool.at, _Pool.pid = os.urandom(4_096).hex(), 0, os.getpid()
+    _Pool.at += 16
+    return _Pool.digits[_Pool.at - 16 : _Pool.at]
+
+
 def booking_id(shard: int, now_ms: int) -> str:
     """A UUIDv7 (RFC 9562) whose 12 bits after the version are the shard: the id alone tells where its record lives.
 
     62 random bits remain; ids made in the same millisecond are in no order.
     """
-    random = os.urandom(8).hex()
+    random = _random_hex16()
     ms = f"{now_ms:012x}"
     variant = "89ab"[random[0] > "7"]
     return f"{ms[:8]}-{ms[8:]}-7{shard:03x}-{variant}{random[1:4]}-{random[4:]}"

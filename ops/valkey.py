@@ -91,6 +91,8 @@ class RedisServer(Child):
             "aof-load-truncated yes",
             # A rewrite forks and copies; it happens when an operator plans it, not in the minute of a sale.
             "auto-aof-rewrite-min-size 1gb",
+            # A sale of forty tiers has 200 fields: beyond a few dozen a list is searched, a table is not.
+            "hash-max-listpack-entries 64",
             f"maxmemory {self._maxmemory}",
             "maxmemory-policy noeviction",
         ]

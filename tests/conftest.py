@@ -60,10 +60,11 @@ def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def clean(servers: Servers, shards: int) -> None:
     """Nothing in either store, and every gate open."""
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    # Not TRUNCATE: new files for fifteen tables and their indexes take longer than most tests.
+    empty = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
     connection = await asyncpg.connect(servers.database_url)
     try:
-        await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+        await connection.execute(empty)
         for shard in range(shards):
             await connection.execute("INSERT INTO shards (shard, generation) VALUES ($1, $2)", shard, GENERATION)
     finally:
