@@ -92,6 +92,7 @@ class Catalogue:
         self._by_shard: dict[int, tuple[bytes, list[EventView]]] = {}
         self._loaded = False
         self._freshness = Freshness(self._read, clock)
+        self._asked: dict[str, EventView] = {}
         self._left = Together(self._read_left, most=200)
         self._api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
 
@@ -157,6 +158,7 @@ class Catalogue:
 
     async def availability(self, event: EventView) -> list[int]:
         """What is left of each tier, in display order. Raises `GateClosed` when the counters are not loaded."""
+        self._asked[event.id] = event
         left = await self._left.ask(event.id)
         counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
         if None in counts:
@@ -165,7 +167,7 @@ class Catalogue:
 
     async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
         """What is left, for everybody who asked in one turn of the loop."""
-        known = [event for name in events if (event := self._events.get(name)) is not None]
+        known = [self._asked[name] for name in events]
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for event in known:
