@@ -51,7 +51,7 @@ endif
 
 # Runtime packages and the private servers, exactly those of the lock.
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/.home
-	@echo "Installing (about ten seconds, once) ..."
+	@echo "Installing (about half a minute, once) ..."
 	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements.lock
 	@$(PIP) install --root-user-action=ignore --no-build-isolation --no-deps -e .
 	@touch $@

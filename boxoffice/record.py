@@ -4,7 +4,8 @@
     body      JSON that never changes: client, customer, reference, key, amount, currency, lines
     payload   JSON: what the gateway needs while the booking is pending, how it went afterwards
 
-`tries` is the number of payment attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success.
+`tries` is the number of payment attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success,
+`b` given back by a stock move before it was settled here.
 The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking.
 """
 
@@ -112,7 +113,7 @@ class Record:
     @property
     def attempts(self) -> int:
         """Payments that were tried."""
-        return int(self.tries.rstrip("exr") or 0)
+        return int(self.tries.rstrip("exrb") or 0)
 
     @property
     def extended(self) -> bool:

@@ -45,7 +45,12 @@ redis.call("SET", moved, "1", "EX", moved_ttl_s)
 if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
   redis.call("HDEL", owners, owner)
 end
-if record and record.state == "C" then
+if record and record.state == "P" and not string.find(record.flags, "b") then
+  -- Confirmed and cancelled before Redis heard of either: settle.lua counts it as sold, which this took back, and
+  -- calls it cancelled.
+  record.flags = record.flags .. "b"
+  redis.call("SET", record_key, pack(record), "KEEPTTL")
+elseif record and record.state == "C" then
   record.state, record.tail = "X", string.match(record.tail, "^\n[^\n]*\n") .. payload
   redis.call("SET", record_key, pack(record), "KEEPTTL")
 end

@@ -82,6 +82,8 @@ for b = 1, count do
       verdict = "X"
     elseif verdict == "H" and tonumber(deadline) <= now_ms then
       verdict = "E"
+    elseif verdict == "C" and string.find(tries, "b") then
+      verdict = "B"
     end
     outcomes[b] = verdict == "B" and "X" or verdict
     leave[#leave + 1] = id

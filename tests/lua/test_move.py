@@ -95,3 +95,19 @@ async def test_a_partial_refund_leaves_the_booking_confirmed(desk: Desk) -> None
     assert await desk.counts("floor") == (3, 0, 2)
     assert await desk.owned(form) == 2
     assert await desk.has(form, "C")
+
+
+async def test_a_booking_cancelled_before_redis_heard_that_it_was_sold_ends_cancelled(desk: Desk) -> None:
+    """Its worker was late: the cancellation's tickets came back first. They come back once, and it ends cancelled."""
+    await desk.open_sale(floor=5)
+    earlier = await sold(desk, floor=2)
+    form = desk.form(floor=1, customer="bob", key="bob's")
+    await desk.book(form)
+
+    assert (await move(desk, "floor", sold=-1, of=form))[0] == b"moved"
+    await desk.settle_confirmed(form)
+
+    assert await desk.counts("floor") == (3, 0, 2)
+    record = await desk.record(form)
+    assert record is not None and record.state == "X"
+    assert (await desk.record(earlier)).state == "C"  # type: ignore[union-attr]
