@@ -12,7 +12,6 @@ The scripts read the head only. One string instead of a hash of ten fields halve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -176,8 +175,3 @@ def payment_key_of(raw: bytes) -> str:
     """The payment key of a record whose other lines may be unreadable; empty when its head is, too."""
     head = raw.partition(b"\n")[0].decode(errors="replace").split("|")
     return head[4] if len(head) > 4 else ""
-
-
-def as_dict(payload: Payload) -> dict[str, Any]:
-    """For people: `boxoffice bookings show`."""
-    return msgspec.to_builtins(payload)  # type: ignore[no-any-return]

@@ -143,7 +143,8 @@ class GatewaySettings(_Part):
     """Longest wait for one answer of the gateway; an unanswered call is looked up, never guessed."""
 
     cutoff_s: float = Field(1.0, gt=0, le=60)
-    """A batch waits this long for its slowest card; whoever has not answered is settled on its own later."""
+    """An answer that takes longer is a late one: the simulator's late cards take half as long again, and a lease must
+    outlast two of them. No batch waits for it: slow answers are settled when they come."""
 
     concurrency: int = Field(64, ge=1, le=1_000)
     """Gateway calls in flight in one worker."""
