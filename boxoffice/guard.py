@@ -7,6 +7,7 @@ Redis's memory of PostgreSQL, then PostgreSQL, then Redis.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +36,9 @@ QUIET_S: Final = 10.0
 
 QUIET_EMPTY_S: Final = 2.0
 """As `QUIET_S`, for a Redis that knows nothing: it holds no booking that a rebuild could mix up."""
+
+REMIND_S: Final = 60.0
+"""So often a shard that waits for an operator is called closed again."""
 
 
 class Sight(NamedTuple):
@@ -90,6 +94,7 @@ class Guard:
         settings: Settings,
         *,
         highest: Callable[[], int] = int,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shard = shard
         self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
@@ -98,7 +103,9 @@ class Guard:
         self._pool = pool
         self._loader = loader
         self._highest = highest
+        self._now_s = now_s
         self._said = ""
+        self._remind_at = 0.0
 
     async def tick(self) -> str:
         """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, or `away`
@@ -181,11 +188,11 @@ class Guard:
                 case "first_start":
                     await self._start(sight)
                 case "postgres_went_back":
-                    await self._close(POSTGRES_WENT_BACK)
+                    await self._close(sight, POSTGRES_WENT_BACK)
                 case "alert":
                     await self._redis.delete(keys.gate(self.shard))
                 case "other_generation":
-                    await self._close(OTHER_GENERATION)
+                    await self._close(sight, OTHER_GENERATION)
                 case "closed" | "went_back":
                     return await self._rebuild(judgement)
                 case "restarted":
@@ -207,7 +214,8 @@ class Guard:
             await pipe.execute()
         log.info("shard.opened", shard=self.shard, generation=generation)
 
-    async def _close(self, alert: str) -> None:
+    async def _close(self, sight: Sight, alert: str) -> None:
+        """For an operator to open. Done again at every look, as somebody may have opened it; said when it is new."""
         await self._redis.delete(keys.gate(self.shard))
         pool = await self._pool()
         await pool.execute(
@@ -215,7 +223,10 @@ class Guard:
             "ON CONFLICT (shard) DO UPDATE SET alert = $3",
             self.shard, ids.short_id(), alert,
         )  # fmt: skip
-        log.error("shard.closed", shard=self.shard, reason=alert)
+        now_s = self._now_s()
+        if sight.gate is not None or sight.alert != alert or now_s >= self._remind_at:
+            self._remind_at = now_s + REMIND_S
+            log.error("shard.closed", shard=self.shard, reason=alert)
 
     async def _rebuild(self, reason: str) -> str:
         log.warning("shard.closed", shard=self.shard, reason=reason)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice import keys
 from boxoffice.errors import DriftUnexplained, GateClosed
@@ -23,12 +24,12 @@ FINE = Sight(
 )  # fmt: skip
 
 
-def guard_of(office: BoxOffice) -> Guard:
+def guard_of(office: BoxOffice, **options: Any) -> Guard:
     """A worker's."""
     settlement = office.settlements[0]
     return Guard(
         0, office.redis, office.pool, office.scripts, office.loader, office.settings,
-        highest=lambda: settlement.highest,
+        highest=lambda: settlement.highest, **options,
     )  # fmt: skip
 
 
@@ -212,6 +213,25 @@ async def test_a_postgresql_that_went_back_is_closed_and_told(
 
     assert await guard.tick() == "fine"
     assert (await counters(office, event, "GA")).sold == 0
+
+
+async def test_a_shard_that_stays_closed_is_said_once_a_minute(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """And at once when somebody opened it by hand. The looking goes on every second."""
+    await open_sale(GA=10)
+    await office.redis.set(keys.settled(0), 50)
+    clock = [1_000.0]
+    guard = guard_of(office, now_s=lambda: clock[0])
+    said = []
+    for seconds in (1, 1, 1, 60, 1, 1):
+        with capture_logs() as lines:
+            assert await guard.tick() == POSTGRES_WENT_BACK
+        said.append(sum(line["event"] == "shard.closed" for line in lines))
+        clock[0] += seconds
+        if len(said) == 5:
+            await office.redis.set(keys.gate(0), "opened by hand")
+
+    assert said == [1, 0, 0, 0, 1, 1]
+    assert not await office.redis.exists(keys.gate(0))
 
 
 async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
