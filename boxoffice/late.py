@@ -48,10 +48,15 @@ class LateMoney:
         self._settings = settings
 
     async def revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
-        """Take the tickets once more. True when the booking is pending now, or nobody can say: do not void yet.
+        """Take the tickets once more. True when the booking is pending now, or nobody can say: do not void yet."""
+        try:
+            return await self._revive(booking, payment_key, charge)
+        except (RedisError, OSError) as error:
+            # Away, full or a replica: other money that is due must not wait for it.
+            log.warning("booking.revived_later", booking_id=booking, error=type(error).__name__)
+            return True
 
-        Raises Redis's errors.
-        """
+    async def _revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
         shard = ids.shard_of(booking)
         raw = await self._redis.get(keys.booking(shard, booking))
         if raw is None:

@@ -140,6 +140,25 @@ async def test_reviving_waits_for_the_gate(till: Till, monkeypatch: pytest.Monke
     assert await till.state(booking) == "C confirmed"
 
 
+async def test_reviving_waits_for_memory_and_nobody_else_does(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full Redis takes no booking in, this one neither. Other money that is due moves meanwhile."""
+    booking = await ended_unknown(till, monkeypatch, VIP=2)
+    other = await till.book("tok_wrong_amount", GA=1)
+    await till.drain()
+    await till.sooner()
+    await till.office.redis.config_set("maxmemory", 1)
+    try:
+        await till.office.pump.work_outbox()
+        assert (await till.payment(booking)).status == "authorized"
+        assert await till.payments(other) == ["voided/-"]
+    finally:
+        await till.office.redis.config_set("maxmemory", 0)
+
+    await till.at_rest(booking, other)
+
+    assert await till.state(booking) == "C confirmed"
+
+
 async def test_a_revived_booking_survives_a_reconcile(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL still says expired; reconcile does not take its tickets away again."""
     booking = await ended_unknown(till, monkeypatch, VIP=2)
