@@ -45,6 +45,8 @@ class Readiness:
         office = self._office
         shards = range(office.settings.shards)
         closed = [shard for shard in shards if not await office.redis.exists(keys.gate(shard))]
+        if not await redis_client.takes_writes(office.redis):
+            return "It is a replica, and takes no writes."
         if not durable:
             await redis_client.check_durability(office.redis, office.settings)
         return f"The gate of shard {', '.join(map(str, closed))} is closed." if closed else ""

@@ -21,7 +21,7 @@ from redis.exceptions import (
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
-__all__ = ["AWAY", "FastConnection", "check_durability", "open_redis", "run_id"]
+__all__ = ["AWAY", "FastConnection", "check_durability", "open_redis", "run_id", "takes_writes"]
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
@@ -92,6 +92,12 @@ async def run_id(redis: Redis) -> str:
     """Which run of the server this is: another one after every restart and failover."""
     info = await redis.info("server")
     return str(info["run_id"])
+
+
+async def takes_writes(redis: Redis) -> bool:
+    """False on a replica, which answers every read."""
+    info = await redis.info("replication")
+    return str(info.get("role", "master")) == "master"
 
 
 async def check_durability(redis: Redis, settings: Settings) -> None:

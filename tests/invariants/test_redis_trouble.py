@@ -1,0 +1,240 @@
+"""A Redis that dies in the middle of a script, that is full, that takes no writes, or that is still loading.
+
+The API says so and takes nothing; the worker goes on trying, and both resume by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import httpx2
+import pytest
+from redis.exceptions import ResponseError
+
+from boxoffice import keys
+from boxoffice.admission import Admission
+from boxoffice.catalogue import EventView
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from ops.servers import Servers
+from tests.api.conftest import assert_problem, booking_of
+from tests.conftest import SaleMaker, counters, eventually
+from tests.invariants.conftest import at_rest, working
+from tests.support.checks import check_at_rest
+from tests.support.sale import book, record_of
+
+Buy = Callable[[], Awaitable[httpx2.Response]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The API gives up soon, and a booking that is final leaves Redis soon: no test waits long for either."""
+    return settings.model_copy(
+        update={
+            "api": settings.api.model_copy(update={"retry_s": 0.3}),
+            "worker": settings.worker.model_copy(update={"settled_ttl_s": 2}),
+        }
+    )
+
+
+@pytest.fixture
+async def event(office: BoxOffice, open_sale: SaleMaker) -> EventView:
+    """On sale, and known to the API."""
+    event = await open_sale(GA=10_000)
+    await office.loader.load(0)
+    return event
+
+
+@pytest.fixture
+def buy(api: httpx2.AsyncClient, event: EventView) -> Buy:
+    """Book one ticket through the API."""
+    numbers = count()
+
+    async def buy() -> httpx2.Response:
+        body = booking_of(event, customer_id=f"customer-{next(numbers)}")
+        return await api.post("/v1/bookings", json=body, headers={"Idempotency-Key": f"k{body['customer_id']}"})
+
+    return buy
+
+
+async def accepted(answer: Awaitable[httpx2.Response]) -> bool:
+    return (await answer).status_code == 202
+
+
+# ---------------------------------------------------------------------- in the middle of a script
+
+
+async def test_redis_killed_in_the_middle_of_an_admission_has_none_of_it(
+    office: BoxOffice, event: EventView, settings: Settings, servers: Servers
+) -> None:
+    """A4. The script's first writes were made, its last was not: after the restart there is no trace of it. The API
+    sends it once more, and then it is in, once."""
+    await book(office, event, GA=2)
+    patient = settings.model_copy(update={"api": settings.api.model_copy(update={"retry_s": 20})})
+    async with open_box_office(patient) as asking:
+        admit = asking.scripts.admit
+        place = '  local last = redis.call("INCRBY", sequence'
+        assert place in admit.text
+        _admit_with(asking.admission, replace(admit, text=admit.text.replace(place, f"  while true do end\n{place}")))
+        await office.redis.config_set("busy-reply-threshold", 10)
+        cut = asyncio.create_task(book(asking, event, customer="cut", GA=3))
+        await eventually(lambda: _busy(office))
+        _admit_with(asking.admission, admit)
+        await asyncio.to_thread(servers.kill_redis)
+        servers.restart_redis()
+
+        assert (await counters(office, event, "GA")).held in (2, 5), "all of it, sent again, or nothing"
+        admitted = await cut
+
+    assert not admitted.replayed
+    assert (await counters(office, event, "GA")).held == 5
+    async with working(office):
+        await at_rest(office)
+    await check_at_rest(office, [admitted.booking_id])
+
+
+async def test_half_a_script_at_the_end_of_the_file_is_dropped(
+    office: BoxOffice, event: EventView, servers: Servers
+) -> None:
+    """A4. Power fails while the file is written: what a script wrote stands there between MULTI and EXEC."""
+    first = await book(office, event, GA=2)
+    await asyncio.to_thread(servers.kill_redis)
+    (file,) = (servers.home.path / "redis" / "appendonlydir").glob("*.incr.aof")
+    whole = file.read_bytes()
+    servers.restart_redis()
+    second = await book(office, event, customer="cut", GA=3)
+    await asyncio.to_thread(servers.kill_redis)
+    _cut_in_last_script(file, len(whole))
+    servers.restart_redis()
+
+    assert await record_of(office, second.booking_id) is None
+    assert (await counters(office, event, "GA")).held == 2
+    assert await office.redis.zcard(keys.pending(0)) == 1
+    async with working(office):
+        await at_rest(office)
+    await check_at_rest(office, [first.booking_id])
+
+
+def _cut_in_last_script(file: Path, after: int) -> None:
+    """Leave half of what the last script wrote."""
+    written = file.read_bytes()
+    start = written.rindex(b"*1\r\n$5\r\nMULTI\r\n")
+    assert start >= after
+    assert written.endswith(b"*1\r\n$4\r\nEXEC\r\n")
+    file.write_bytes(written[: (start + len(written)) // 2])
+
+
+def _admit_with(admission: Admission, script: object) -> None:
+    for counter in admission._counters:
+        counter._admit = script  # type: ignore[assignment]
+
+
+async def _busy(office: BoxOffice) -> bool:
+    try:
+        await office.redis.ping()
+    except ResponseError as error:
+        return str(error).startswith("BUSY")
+    return False
+
+
+# ---------------------------------------------------------------------- full
+
+
+async def test_full_memory_refuses_newcomers_and_serves_those_who_are_in(
+    office: BoxOffice, event: EventView, api: httpx2.AsyncClient, buy: Buy
+) -> None:
+    """A5. 503 until there is room; the backlog drains meanwhile, and what became final makes the room."""
+    booked = [answer.json()["id"] for answer in await asyncio.gather(*(buy() for _ in range(50)))]
+    used = (await office.redis.info("memory"))["used_memory"]
+    await office.redis.config_set("maxmemory", used + 300_000)
+    try:
+        while (answer := await buy()).status_code == 202:
+            booked.append(answer.json()["id"])
+        assert len(booked) > 100
+        for refused in [answer, *(await asyncio.gather(*(buy() for _ in range(20))))]:
+            assert_problem(refused, 503, "store-away")
+            assert refused.headers["retry-after"] == "1"
+        assert (await counters(office, event, "GA")).held == len(booked)
+        assert await office.redis.zcard(keys.pending(0)) == len(booked)
+
+        async with working(office):
+            await eventually(lambda: _all_confirmed(office, booked), timeout_s=20)
+            await eventually(lambda: accepted(buy()), timeout_s=20)
+            await at_rest(office)
+    finally:
+        await office.redis.config_set("maxmemory", 0)
+
+    await _nothing_lost(office, booked)
+
+
+async def _all_confirmed(office: BoxOffice, booked: list[str]) -> bool:
+    confirmed = await (await office.pool()).fetchval("SELECT count(*) FROM bookings WHERE status = 'confirmed'")
+    return bool(confirmed >= len(booked))
+
+
+async def _nothing_lost(office: BoxOffice, booked: list[str]) -> None:
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
+    await check_at_rest(office, booked)
+
+
+# ---------------------------------------------------------------------- no writes, or nothing at all
+
+
+@asynccontextmanager
+async def read_only(office: BoxOffice) -> AsyncIterator[None]:
+    """As after a failover that left our server a replica."""
+    await office.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        await office.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@asynccontextmanager
+async def loading(office: BoxOffice) -> AsyncIterator[None]:
+    """It answers, and says that it is still reading its file: a key every 10 ms, until we let it read on."""
+    await office.redis.config_set("loading-process-events-interval-bytes", 1_024)
+    await office.redis.config_set("key-load-delay", 10_000)
+    connection = await office.redis.connection_pool.get_connection()
+    await connection.send_command("DEBUG", "RELOAD")
+    try:
+        yield
+    finally:
+        await office.redis.config_set("key-load-delay", 0)
+        assert await connection.read_response(timeout=30) == b"OK"
+        await office.redis.connection_pool.release(connection)
+
+
+@pytest.mark.parametrize("trouble", [read_only, loading])
+async def test_a_redis_that_takes_no_writes_is_waited_for(
+    office: BoxOffice,
+    event: EventView,
+    api: httpx2.AsyncClient,
+    buy: Buy,
+    trouble: Callable[[BoxOffice], AbstractAsyncContextManager[None]],
+) -> None:
+    """A5. 503 and not ready; whatever waited is settled when it is over. Nothing is parked, nothing is lost."""
+    booked = [answer.json()["id"] for answer in await asyncio.gather(*(buy() for _ in range(300)))]
+    async with AsyncExitStack() as over:
+        await over.enter_async_context(trouble(office))
+        async with working(office):
+            refused = await buy()
+            assert_problem(refused, 503, "store-away")
+            assert refused.headers["retry-after"] == "1"
+            assert "redis" in assert_problem(await api.get("/readyz"), 503, "not-ready")["reasons"]
+            await over.aclose()
+
+            await eventually(lambda: accepted(buy()))
+            await at_rest(office)
+            await eventually(lambda: _ready(api))
+
+    await _nothing_lost(office, booked)
+
+
+async def _ready(api: httpx2.AsyncClient) -> bool:
+    return (await api.get("/readyz")).status_code == 200
