@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import answers, problems
 from api.answers import Asked
+from api.connection import Connection
 from api.reply import Reply
 from boxoffice import render
 from boxoffice.admission import Admitted
@@ -28,7 +29,7 @@ __all__ = ["lane"]
 PATH: Final = b"/v1/bookings"
 
 
-def lane(office: Callable[[], BoxOffice]) -> type[HttpToolsProtocol]:
+def lane(office: Callable[[], BoxOffice]) -> type[Connection]:
     """uvicorn's protocol class with the short cut to this office, which is there once the application has started."""
 
     class Lane(_Lane):
@@ -86,15 +87,15 @@ class _Request:
 _NOBODY: Final = _Nobody()
 
 
-class _Lane(HttpToolsProtocol):
+class _Lane(Connection):
     office: Callable[[], BoxOffice]
 
     def on_headers_complete(self) -> None:
         """Take a booking into the lane, or let it go the ordinary way."""
         if self.url == PATH and self.parser.get_method() == b"POST" and self._fits():
-            self.cycle = _Request(  # type: ignore[assignment]
-                self, self.headers, self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            )
+            stays = not self.draining and self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            self.cycle = _Request(self, self.headers, stays)  # type: ignore[assignment]
+            self.headed = self.headers
         else:
             super().on_headers_complete()
 

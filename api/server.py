@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app
+from api.connection import Connection, Server
 from api.front import Front
 from api.lane import lane
 from boxoffice import log
@@ -17,14 +18,14 @@ from boxoffice.settings import Settings
 __all__ = ["serve"]
 
 GRACE_S = 10
-"""How long requests in flight may take once the process was told to stop."""
+"""How long requests in flight may take once the process was told to stop and idle connections are closed."""
 
 KEEP_ALIVE_S = 75
 """How long an idle connection stays open: longer than a load balancer keeps its own."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve the API until SIGINT or SIGTERM, then finish what is in flight and return."""
+    """Serve the API until SIGINT or SIGTERM, then finish what is in flight, let connections end, and return."""
     log.configure(settings)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -32,7 +33,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=lane(app.office) if settings.api.lane and isinstance(app, Front) else "httptools",
+        http=lane(app.office) if settings.api.lane and isinstance(app, Front) else Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -48,7 +49,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _heard)
     _spare_the_collector()
-    uvicorn.Server(config).run()
+    Server(config, settings.api.drain_s).run()
 
 
 def _heard(_signum: int, _frame: Any) -> None:

@@ -88,6 +88,10 @@ class ApiSettings(_Part):
     retry_s: float = Field(2.0, ge=0.1, le=30)
     """Seconds during which an admission is sent again when Redis did not answer, before the shop gets 503."""
 
+    drain_s: float = Field(3.0, ge=0, le=60)
+    """Seconds for which an idle connection stays open once the process was told to stop: its next request is answered
+    with `Connection: close`. A connection closed at once would reset a request that is just being sent."""
+
 
 class WorkerSettings(_Part):
     """Settlement."""

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.parametrize("settings", ["lane", "fast", "plain"], indi
 ROOT = Path(__file__).parents[2]
 CARD = "4242424242424242"
 
+DRAIN_S = 1.0
+
 
 class Serving:
     """An API process and its log."""
@@ -49,6 +51,7 @@ def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: P
         "DATA_DIR": str(settings.data_dir),
         "BOXOFFICE_API__FAST_PATH": str(settings.api.fast_path),
         "BOXOFFICE_API__LANE": str(settings.api.lane),
+        "BOXOFFICE_API__DRAIN_S": str(DRAIN_S),
         "PYTHONPATH": str(ROOT),
     }
     code = "from api.server import serve; from boxoffice.settings import load_settings; import sys;"
@@ -64,6 +67,21 @@ async def connect(serving: Serving) -> tuple[asyncio.StreamReader, asyncio.Strea
             return await asyncio.open_connection("127.0.0.1", serving.port)
 
     return await eventually(accepts, timeout_s=30)  # type: ignore[no-any-return]
+
+
+async def stops_listening(serving: Serving) -> None:
+    """Told to stop, it refuses whoever is new."""
+    serving.process.send_signal(signal.SIGTERM)
+
+    async def refuses() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
+    await eventually(refuses, timeout_s=20)
 
 
 def request_of(body: bytes, key: str, *headers: str, length: bool = True) -> bytes:
@@ -85,7 +103,8 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], 
 
 
 async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> None:
-    """One connection carries many requests; SIGTERM ends the process with 0 and lets go of the connection."""
+    """One connection carries many requests. After SIGTERM its next answer is the last, and says so: a client that was
+    just sending meets no closed door. Then the process ends with 0."""
     event = await open_sale(GA=100)
     reader, writer = await connect(serving)
 
@@ -97,15 +116,26 @@ async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> No
     pipelined = [request_of(json.dumps(booking_of(event)).encode(), f"p{number}") for number in range(5)]
     writer.write(b"".join(pipelined))
     assert [(await answer_of(reader))[0] for _ in pipelined] == [202] * 5
-    serving.process.send_signal(signal.SIGTERM)
+    looking_reader, looking_writer = await connect(serving)
+    looking_writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await answer_of(looking_reader))[0] == 200
+    await stops_listening(serving)
 
-    assert await asyncio.to_thread(serving.process.wait, 20) == 0
+    writer.write(request_of(json.dumps(booking_of(event)).encode(), "last"))
+    status, headers, booking = await answer_of(reader)
+    assert (status, booking["status"], headers["connection"]) == (202, "pending", "close")
     assert await reader.read() == b""
+    looking_writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, _ = await answer_of(looking_reader)
+    assert (status, headers["connection"]) == (200, "close")
+    assert await asyncio.to_thread(serving.process.wait, 20) == 0
+    looking_writer.close()
     writer.close()
 
 
 async def test_a_request_in_flight_is_finished(serving: Serving, open_sale: SaleMaker) -> None:
-    """Told to stop while a body is still arriving, the server waits for it, books and answers."""
+    """Told to stop while a body is still arriving, or a head, the server waits for the rest, books and answers. An idle
+    connection does not hold it up for long."""
     event = await open_sale(GA=100)
     reader, writer = await connect(serving)
     body = json.dumps(booking_of(event)).encode()
@@ -115,17 +145,20 @@ async def test_a_request_in_flight_is_finished(serving: Serving, open_sale: Sale
     other_reader, other_writer = await connect(serving)
     other_writer.write(request_of(body, "other"))
     assert (await answer_of(other_reader))[0] == 202
+    begun_reader, begun_writer = await connect(serving)
+    begun = request_of(body, "begun")
+    begun_writer.write(begun[:20])
 
-    serving.process.send_signal(signal.SIGTERM)
-    assert await other_reader.read() == b"", "an idle connection is closed at once"
+    await stops_listening(serving)
+    assert await other_reader.read() == b"", "an idle connection is closed when nothing came for a while"
     writer.write(whole[-10:])
-
-    status, headers, _ = await answer_of(reader)
-    assert status == 202
-    assert headers["connection"] == "close"
+    begun_writer.write(begun[20:])
+    for answered in (reader, begun_reader):
+        status, headers, _ = await answer_of(answered)
+        assert (status, headers["connection"]) == (202, "close")
     assert await asyncio.to_thread(serving.process.wait, 20) == 0
-    writer.close()
-    other_writer.close()
+    for each in (writer, other_writer, begun_writer):
+        each.close()
 
 
 async def test_what_is_too_long_is_refused_as_it_arrives(serving: Serving) -> None:
@@ -177,6 +210,7 @@ async def test_its_log_is_json_without_secrets(serving: Serving, open_sale: Sale
         await answer_of(reader)
     writer.write(b"GET /%zz" + CARD.encode() + b" HTTP/9\r\n\r\n")
     await reader.read()
+    writer.close()
     serving.process.send_signal(signal.SIGTERM)
     await asyncio.to_thread(serving.process.wait, 20)
 
