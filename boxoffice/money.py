@@ -247,7 +247,11 @@ class MoneyPump:
             if late:
                 charge = Charge(due.method, due.token or "", due.card_name, due.last4)
                 if await self._late.revive(due.booking, due.payment_key, charge):
+                    crashpoint("revived")
                     await self._execute(_LATER, due.payment_key, 5_000)
+                    return
+                # Revived earlier, it may have been settled while we asked: then its money is a sale's.
+                if not await self._is_to_be_voided(due.payment_key):
                     return
         crashpoint("before_void")
         outcome = await self._gateway.void(due.payment_key, due.reference)
@@ -276,6 +280,11 @@ class MoneyPump:
                 await self._execute(_REFUND_FAILED, due.refund_key, code)
             case _:
                 await self._execute(_REFUND_LATER, due.refund_key, min(500 * 2 ** min(due.tries, 10), 300_000))
+
+    async def _is_to_be_voided(self, payment_key: str) -> bool:
+        async with (await self._pool()).acquire() as connection:
+            due = await connection.fetchval("SELECT due FROM payments WHERE payment_key = $1", payment_key)
+        return bool(due == "void")
 
     async def _execute(self, statement: str, *args: Any) -> None:
         async with (await self._pool()).acquire() as connection:

@@ -55,6 +55,34 @@ async def test_late_money_buys_the_tickets_that_are_left(till: Till, monkeypatch
     assert view.failure is None
 
 
+@pytest.mark.parametrize("captured", [False, True])
+async def test_a_second_look_that_the_settlement_overtakes_lets_go_of_nothing(
+    till: Till, monkeypatch: pytest.MonkeyPatch, captured: bool
+) -> None:
+    """The revived booking waited; while the pump asks the gateway once more, a worker confirms it, and may capture."""
+    booking = await ended_unknown(till, monkeypatch, VIP=2)
+    await till.office.pump.work_outbox()
+    assert await till.state(booking) == "P expired"
+    await till.sooner()
+    lookup = till.gateway.lookup
+
+    async def slowly(payment_key: str, reference: str | None) -> object:
+        found = await lookup(payment_key, reference)
+        await till.drain()
+        if captured:
+            await till.office.pump.work_given()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.gateway, "lookup", slowly)
+        await till.office.pump.work_outbox()
+
+    await till.at_rest(booking)
+    assert await till.state(booking) == "C confirmed"
+    payment = await till.payment(booking)
+    assert (payment.captured_cents, payment.refunded_cents) == (4_000, 0)
+
+
 async def test_late_money_without_tickets_goes_back(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else has them by now. The booking says that the payment came too late."""
     booking = await ended_unknown(till, monkeypatch, VIP=2)
