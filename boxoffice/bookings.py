@@ -213,7 +213,7 @@ def _fresh(record: Record) -> bool:
     """Whether Redis alone knows. The clocks of two hosts decide only where to look."""
     if record.state == "H":
         return True
-    if record.state == "X":
+    if record.state == "X" or record.refunded:
         return False  # what was refunded is PostgreSQL's to tell
     return time.time() * 1_000 - record.admitted_ms < (UNSETTLED_MS if record.state == "P" else FRESH_MS)
 

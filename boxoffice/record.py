@@ -5,7 +5,7 @@
     payload   JSON: what the gateway needs while the booking is pending, how it went afterwards
 
 `tries` is the number of payment attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success,
-`b` given back by a stock move before it was settled here.
+`b` given back by a stock move before it was settled here, `g` some of its tickets were given back.
 The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking.
 """
 
@@ -112,7 +112,7 @@ class Record:
     @property
     def attempts(self) -> int:
         """Payments that were tried."""
-        return int(self.tries.rstrip("exrb") or 0)
+        return int(self.tries.rstrip("exrbg") or 0)
 
     @property
     def extended(self) -> bool:
@@ -128,6 +128,11 @@ class Record:
     def revived(self) -> bool:
         """Whether its money arrived after its hold had ended, and there was still stock."""
         return "r" in self.tries
+
+    @property
+    def refunded(self) -> bool:
+        """Whether some of its tickets were given back. PostgreSQL knows how many."""
+        return "g" in self.tries
 
     def pack(self) -> bytes:
         """The record as Redis keeps it."""

@@ -27,7 +27,7 @@ local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumbe
 local cancelled, payload, moved_ttl_s = ARGV[5] == "1", ARGV[6], ARGV[7]
 
 local available = tonumber(redis.call("HGET", sale, "a:" .. tier) or nil)
-local record = cancelled and parse(redis.call("GET", record_key))
+local record = parse(redis.call("GET", record_key))
 if not available then
   return { "unloaded" }
 elseif redis.call("EXISTS", moved) == 1 then
@@ -45,7 +45,11 @@ redis.call("SET", moved, "1", "EX", moved_ttl_s)
 if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
   redis.call("HDEL", owners, owner)
 end
-if record and record.state == "P" and not string.find(record.flags, "b") then
+if record and not cancelled then
+  -- Some of its tickets came back: how much was refunded is for PostgreSQL to tell.
+  record.flags = string.gsub(record.flags, "g", "") .. "g"
+  redis.call("SET", record_key, pack(record), "KEEPTTL")
+elseif record and record.state == "P" and not string.find(record.flags, "b") then
   -- Confirmed and cancelled before Redis heard of either: settle.lua counts it as sold, which this took back, and
   -- calls it cancelled.
   record.flags = record.flags .. "b"

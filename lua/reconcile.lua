@@ -104,12 +104,17 @@ for n = 1, moves do
     marks[#marks + 1] = mark
     moved = moved + 1
   end
-  local record = cancelled == "1" and parse(touched[key] or redis.call("GET", key))
+  local record = parse(touched[key] or redis.call("GET", key))
   if record and record.state == "C" then
     if not touched[key] then
       rewritten[#rewritten + 1] = { key }
     end
-    touched[key] = conclude(record, "X", payload)
+    if cancelled == "1" then
+      touched[key] = conclude(record, "X", payload)
+    else
+      record.flags = string.gsub(record.flags, "g", "") .. "g"
+      touched[key] = pack(record)
+    end
   end
 end
 

@@ -185,7 +185,10 @@ async def test_cancelling_a_confirmed_booking(book: Book, event: EventView, post
         assert answer.json()["failure"]["code"] == "cancelled"
 
 
-async def test_refunding_some_tickets(book: Book, event: EventView, post: Post, office: BoxOffice) -> None:
+async def test_refunding_some_tickets(
+    book: Book, event: EventView, post: Post, office: BoxOffice, api: httpx2.AsyncClient
+) -> None:
+    """Whoever reads the booking sees it at once, also while Redis answers for fresh ones."""
     booking = (await book(event, 3)).json()["id"]
     await settle_all(office)
     one = {"items": [{"tier_id": event.tiers[0].id, "quantity": 1}], "reason": "row 7 is broken"}
@@ -198,6 +201,8 @@ async def test_refunding_some_tickets(book: Book, event: EventView, post: Post, 
         "id": refund["id"], "booking_id": booking, "booking_status": "confirmed", "amount_cents": 1_000,
         "currency": "USD", "status": "due",
     }  # fmt: skip
+    read = (await api.get(f"/v1/bookings/{booking}")).json()
+    assert (read["status"], read["refunded_cents"]) == ("confirmed", 1_000)
     again = await post(booking, "refunds", one)
     assert (again.json(), again.headers["idempotency-replayed"]) == (refund, "true")
     two = {"items": [{"tier_id": event.tiers[0].id, "quantity": 2}]}

@@ -28,6 +28,7 @@ class Move(NamedTuple):
     total: int = 0
     owner: str = ""
     of: Form | None = None
+    cancels: bool = True
 
 
 async def reconcile(
@@ -48,7 +49,9 @@ async def reconcile(
         facts.append(f'{final.counted}|{final.state or final.counted}|{{"f":"decided"}}')
     for move in moves:
         names += [keys.moved(desk.shard, move.id), keys.booking(desk.shard, move.of.id if move.of else "")]
-        facts.append(f'{move.tier}|{move.sold}|{move.total}|{move.owner}|{int(move.of is not None)}|{{"f":"x"}}')
+        facts.append(
+            f'{move.tier}|{move.sold}|{move.total}|{move.owner}|{int(move.of is not None and move.cancels)}|{{"f":"x"}}'
+        )
     if bought:
         facts.append(",".join(f"{owner}:{tickets}" for owner, tickets in bought.items()))
     return await desk.scripts.reconcile(
@@ -187,6 +190,17 @@ async def test_open_stock_moves_are_applied_once(desk: Desk) -> None:
     assert await desk.counts("floor") == (40, 10, 0)
     assert await desk.counts("balcony") == (7, 1, 0)
     assert await desk.has(forms[4], "X")
+
+
+async def test_a_partial_refund_is_marked_in_its_record(desk: Desk) -> None:
+    """As by move.lua: how much came back is for PostgreSQL to tell."""
+    forms = await a_lively_sale(desk)
+    move = Move(1, "floor", sold=-1, owner=forms[4].owner, of=forms[4], cancels=False)
+
+    assert (await reconcile(desk, {"floor": (50, 4), "balcony": (5, 0)}, moves=(move,)))[:3] == [b"same", 0, 1]
+
+    record = await desk.record(forms[4])
+    assert record is not None and (record.state, record.refunded) == ("C", True)
 
 
 async def test_a_booking_sold_and_cancelled_unheard_gives_its_tickets_back_once(desk: Desk) -> None:
