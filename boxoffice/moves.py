@@ -13,6 +13,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import keys
+from boxoffice.crashpoint import crashpoint
 from boxoffice.ledger import Connection, Verdict, final_verdicts
 from boxoffice.scripts import Scripts
 
@@ -105,5 +106,6 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
             )  # fmt: skip
             if reply[0] in (b"moved", b"repeated"):
                 applied.append(move)
+            crashpoint("moved")
         await mark_applied(connection, applied)
     return len(applied)

@@ -339,6 +339,7 @@ class Settlement:
                     self._slow -= len(cases)
                     for answer, case in zip(ready, cases, strict=True):
                         case.outcome = answer.result()
+                    crashpoint("answered")
                     await self._settle_late(cases, terms)
                 if time.monotonic() >= renew_at and slow:
                     renew_at = time.monotonic() + half_lease_s

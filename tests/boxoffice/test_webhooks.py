@@ -146,31 +146,6 @@ async def test_redis_may_be_away(till: Till, office: BoxOffice, monkeypatch: pyt
     assert len(await till.fetch("SELECT 1 FROM webhook_events")) == 1
 
 
-@pytest.mark.parametrize("where", ["webhook_written", "webhook_committed"])
-async def test_dying_while_hearing(till: Till, office: BoxOffice, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """Before the commit the gateway sends it again; after it the booking is due by itself."""
-    booking = await till.book("tok_3ds", GA=1)
-    await till.drain()
-    record = await till.record(booking)
-    assert record is not None
-    event = GatewayEvent("e", "authorized", record.payment_key, None)
-
-    def crashpoint(name: str) -> None:
-        if name == where:
-            raise RuntimeError("died")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("boxoffice.late.crashpoint", crashpoint)
-        with pytest.raises(RuntimeError):
-            await office.webhooks.receive("simulator", event)
-
-    assert await office.webhooks.receive("simulator", event) is (where == "webhook_written")
-    await till.customer_acts(booking)
-    await till.claimable(booking)
-    await till.at_rest(booking)
-    assert await till.state(booking) == "C confirmed"
-
-
 async def test_a_message_rings(till: Till, api: httpx2.AsyncClient) -> None:
     booking = await till.book("tok_3ds", GA=1)
     await till.drain()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from boxoffice.settings import Settings
 from ops.servers import Servers
 from ops.stack import Program, Stack
 from tests.conftest import eventually
+from tests.support.mortals import Mortal, Nursery
 from worker.app import WorkerApp
 
 LEASE_MS = 1_000
@@ -53,6 +55,35 @@ def spawn(stack: Stack, shards: int) -> Callable[..., Program]:
     return spawn
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where processes come from that cost next to nothing."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+Fork = Callable[..., Mortal]
+
+
+@pytest.fixture
+def fork(nursery: Nursery, settings: Settings) -> Fork:
+    """Starts a process that dies: `fork("work", crash_at="committed")`; see `tests/support/mortals.py`."""
+    env = {
+        "BOXOFFICE_REDIS_URL": settings.redis_url,
+        "BOXOFFICE_DATABASE_URL": settings.database_url,
+        "BOXOFFICE_DATA_DIR": str(settings.data_dir),
+        "BOXOFFICE_SHARDS": str(settings.shards),
+        "BOXOFFICE_WORKER__LEASE_MS": str(settings.worker.lease_ms),
+        "BOXOFFICE_WORKER__SWEEP_MS": str(settings.worker.sweep_ms),
+    }
+
+    def fork(deed: str, *args: Any, crash_at: str) -> Mortal:
+        return nursery.fork(deed, env, settings.data_dir / f"{deed}.log", *args, crash_at=crash_at)
+
+    return fork
+
+
 @asynccontextmanager
 async def working(office: BoxOffice) -> AsyncIterator[WorkerApp]:
     """A worker in this process."""
@@ -66,7 +97,7 @@ async def working(office: BoxOffice) -> AsyncIterator[WorkerApp]:
             await running
 
 
-async def ends(program: Program, *, timeout_s: float = 20) -> str:
+async def ends(program: Program | Mortal, *, timeout_s: float = 20) -> str:
     """Wait for a process to end, without stopping the loop. How it ended."""
 
     async def ended() -> bool:
@@ -77,6 +108,12 @@ async def ends(program: Program, *, timeout_s: float = 20) -> str:
     except TimeoutError:
         raise AssertionError(f"{program.name} is still running: {program.last_line()}") from None
     return program.ending
+
+
+_OPEN = """
+SELECT (SELECT count(*) FROM payments WHERE due IS NOT NULL) + (SELECT count(*) FROM refunds WHERE status = 'due')
+       + (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL)
+"""
 
 
 async def at_rest(office: BoxOffice, *, heard: bool = False, timeout_s: float = 25) -> None:
@@ -90,7 +127,7 @@ async def at_rest(office: BoxOffice, *, heard: bool = False, timeout_s: float = 
                 return False
             if heard and await office.redis.zcard(keys.arq_queue(shard)):
                 return False
-        return not await pool.fetchval("SELECT count(*) FROM payments WHERE due IS NOT NULL")
+        return not await pool.fetchval(_OPEN)
 
     try:
         await eventually(idle, timeout_s=timeout_s)

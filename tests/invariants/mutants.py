@@ -147,6 +147,24 @@ MUTANTS = (
         "wakes_up_after_its_lease or very_same_bookings",
     ),
     Mutant(
+        "a refund under a new key each time",
+        (
+            (
+                "boxoffice/money.py",
+                "await self._gateway.refund(due.refund_key,",
+                "await self._gateway.refund(f'{due.refund_key}{due.tries}',",
+            ),
+        ),
+        "tests/invariants/test_money_crashes.py",
+        "refund_due",
+    ),
+    Mutant(
+        "late money that a sale has by now is let go",
+        (("boxoffice/money.py", "if not await self._is_to_be_voided(due.payment_key):", "if False:"),),
+        "tests/boxoffice/test_late.py",
+        "overtakes",
+    ),
+    Mutant(
         "a duplicate is authorised",
         (
             (

@@ -20,7 +20,7 @@ from boxoffice.settings import Settings
 from ops.servers import Servers
 from ops.stack import Program
 from tests.conftest import SaleMaker, counters, eventually
-from tests.invariants.conftest import at_rest, ends, working
+from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.proxy import proxied
 from tests.support.sale import book, book_many, record_of, tier_of
@@ -60,13 +60,13 @@ POINTS = {
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_whatever_a_worker_dies_of_the_next_one_finishes(
-    office: BoxOffice, open_sale: SaleMaker, spawn: Spawn, point: str
+    office: BoxOffice, open_sale: SaleMaker, fork: Fork, point: str
 ) -> None:
     """Every booking ends once, is paid once, and its tickets are where it says."""
     event = await open_sale(GA=1_000)
     booked = await mixed(office, event)
 
-    assert await ends(spawn(crash_at=point)) == "killed by SIGKILL"
+    assert await ends(fork("work", crash_at=point)) == "killed by SIGKILL"
     await check_conservation(office)
     async with working(office):
         await at_rest(office)
