@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from boxoffice.office import BoxOffice
-from ops.stack import Program
 from tests.conftest import SaleMaker
-from tests.invariants.conftest import at_rest, ends, working
+from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.sale import book, book_many, status_of
 from tests.support.till import Till
@@ -15,9 +12,7 @@ from tests.support.till import Till
 POINTS = ("letting_go", "let_go", "settled", "before_void")
 
 
-async def test_a_row_of_workers_dies_while_money_is_let_go(
-    office: BoxOffice, open_sale: SaleMaker, spawn: Callable[..., Program]
-) -> None:
+async def test_a_row_of_workers_dies_while_money_is_let_go(office: BoxOffice, open_sale: SaleMaker, fork: Fork) -> None:
     """W9, W10. A shop cancelled while its customer was at the bank, who then paid; other cards set aside a cent too
     much. Whatever was set aside is let go once, and the tickets of all of them come back once."""
     event = await open_sale(GA=100)
@@ -34,7 +29,7 @@ async def test_a_row_of_workers_dies_while_money_is_let_go(
     good = await book_many(office, event, 20, GA=1)
 
     for point in POINTS:
-        assert await ends(spawn(crash_at=point)) == "killed by SIGKILL"
+        assert await ends(fork("work", crash_at=point)) == "killed by SIGKILL"
         await check_conservation(office)
     async with working(office):
         await at_rest(office)
