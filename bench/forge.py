@@ -15,7 +15,7 @@ import hiredis
 
 from bench.stage import Sale, Stage
 from boxoffice import ids, keys
-from boxoffice.gateway.scenario import State
+from boxoffice.gateway.scenario import State, reference_of
 from boxoffice.record import Body, Line, Outcome, Payload, Record, pack_items
 
 __all__ = ["forge"]
@@ -31,7 +31,7 @@ _ID: Final = "(lpad(to_hex($3::bigint), 12, '0') || '70008' || lpad(to_hex(n), 1
 _BOOKINGS: Final = f"""
 INSERT INTO bookings (id, client_id, event_id, customer_id, status, amount_cents, currency, idempotency_key, fingerprint,
                       sequence, created_at)
-SELECT {_ID}, $1::text, $2::text, 'forged-' || n, 'confirmed', $4, 'USD', {_KEY}, {_SCOPE}, $5::bigint + n,
+SELECT {_ID}, $1::text, $2::text, 'forged-' || n, 'confirmed', $4, 'USD', {_KEY}, left({_SCOPE}, 16), $5::bigint + n,
        to_timestamp($3::bigint / 1000.0)
 FROM generate_series($6::bigint, $7::bigint) AS n
 """
@@ -45,7 +45,7 @@ _PAYMENTS: Final = f"""
 INSERT INTO payments (payment_key, booking_id, gateway, method, card_name, last4, token, amount_cents, currency, status,
                       reference)
 SELECT {_SCOPE}, {_ID}, 'simulator', 'card', 'Ada Lovelace', '4242', 'tok_ok_4242', $4, 'USD', 'captured',
-       'sim_' || {_SCOPE}
+       'sim_' || left({_SCOPE}, 20)
 FROM generate_series($5::bigint, $6::bigint) AS n
 """
 
@@ -108,9 +108,9 @@ async def _fill_redis(stage: Stage, sale: Sale, first: int, last: int, now_ms: i
                 booking = f"{now_ms:012x}70008{n:015x}"
                 booking = f"{booking[:8]}-{booking[8:12]}-{booking[12:16]}-{booking[16:20]}-{booking[20:]}"
                 record = Record(
-                    booking, "C", offset + n, now_ms, 0, scope, scope, scope, event, owner, items, "1",
-                    Body(client, f"forged-{n}", key, tier.price_cents, "USD", lines),
-                    Payload(None, Outcome("authorized", "card", "4242", f"sim_{scope}")),
+                    booking, "C", offset + n, now_ms, 0, scope, scope, scope[:16], event, owner, items, "1",
+                    Body(client, f"forged-{n}", tier.price_cents, "USD", lines),
+                    Payload(None, Outcome("authorized", "card", "4242", reference_of(scope))),
                 )  # fmt: skip
                 commands += [
                     pack(("SET", keys.booking(0, booking), record.pack(), "EX", ttl_s)),

@@ -190,17 +190,17 @@ async def _make_event(pool: asyncpg.Pool[Any]) -> str:
 def _batches(tier: str, count: int) -> Iterator[list[Case]]:
     now_ms = time.time_ns() // 1_000_000
     lines = (Line(tier, 1, 2_500),)
-    payload = Payload(Charge("card", "tok_ok_4242", "Ada Lovelace", "4242"))
+    charge = Charge("card", "tok_ok_4242", "Ada Lovelace", "4242")
     for start in range(0, count, BATCH):
         cases = []
         for n in range(start, min(count, start + BATCH)):
             key = ids.digest(f"alone-{n}")
             scope = ids.scope("bench", "bench", key)
             customer = f"alone-{n:09d}"
-            body = Body("bench", customer, key, 2_500, "USD", lines)
+            body = Body("bench", customer, 2_500, "USD", lines)
             record = Record(
-                ids.booking_id(0, now_ms), "P", n + 1, now_ms, 0, scope, scope, scope, "bench",
-                ids.owner_digest("bench", customer), pack_items(lines), "1", body, payload,
+                ids.booking_id(0, now_ms), "P", n + 1, now_ms, 0, scope, scope, scope[:16], "bench",
+                ids.owner_digest("bench", customer), pack_items(lines), "1", body, Payload(charge, key=key),
             )  # fmt: skip
             cases.append(Case(record, b"", 0, outcome=Authorized(f"sim_{scope}", 2_500, "USD")))
         yield cases

@@ -150,11 +150,11 @@ class Admission:
         charge = order.charge
         method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
         items = pack_items(lines)
-        fingerprint = ids.digest(order.customer_id, items, method, last4)
+        fingerprint = ids.fingerprint(order.customer_id, items, method, last4)
         owner = ids.owner_digest(client, order.customer_id)
         payment_key = scope if charge else ""
-        body = Body(client, order.customer_id, key_digest, amount, event.currency, lines, order.reference)
-        payload = Payload(charge)
+        body = Body(client, order.customer_id, amount, event.currency, lines, order.reference)
+        payload = Payload(charge, key=key_digest)
         rest = pack_rest(
             payment_key=payment_key, scope=scope, fingerprint=fingerprint, event=event.id, owner=owner, items=items,
             body=body, payload=payload,

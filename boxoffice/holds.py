@@ -87,7 +87,7 @@ class Holds:
             "pay",
             [keys.gate(shard), keys.booking(shard, booking), keys.pending(shard), keys.deadlines(shard),
              keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(Payload(charge)), self._settings.holds.attempts_max,
+            [payment_key, pack_payload(Payload(charge, key=held.payload.key)), self._settings.holds.attempts_max,
              self._settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
         )  # fmt: skip
         record = unpack(booking, raw) if raw else held

@@ -12,6 +12,7 @@ __all__ = [
     "booking_id",
     "canonical_booking_id",
     "digest",
+    "fingerprint",
     "owner_digest",
     "scope",
     "shard_of",
@@ -80,6 +81,14 @@ def scope(client: str, event: str, key_digest: str) -> str:
 def attempt_key(client: str, booking: str, key_digest: str) -> str:
     """The payment key of one attempt to pay a hold: another card comes with another key, a repeat with the same."""
     return digest(client, booking, key_digest)
+
+
+def fingerprint(customer: str, items: str, method: str, last4: str) -> str:
+    """What a request asks for, to tell a repeat from another request under the same key: 64 bits as 16 hex digits.
+
+    Never the card number, a digest of it, or a token.
+    """
+    return digest(customer, items, method, last4)[:16]
 
 
 def owner_digest(client: str, customer: str) -> str:

@@ -67,7 +67,8 @@ class LateMoney:
             [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
              keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
              keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(Payload(charge)), BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+            [payment_key, pack_payload(Payload(charge, key=record.payload.key)),
+             BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
         return outcome in (b"closed", b"pending", b"revived")

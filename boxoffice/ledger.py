@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from boxoffice import ids
-from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, pack_items, pack_payload
+from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, key_after, pack_items, pack_payload
 from boxoffice.states import FINAL, LETTERS
 
 __all__ = [
@@ -38,8 +38,8 @@ LEFT JOIN LATERAL (
 """
 
 _VERDICTS = f"""
-SELECT b.id, b.status, b.failure_code, b.duplicate_of, payment_key, method, last4, payment_status, payment_reference,
-       payment_failure, next_action, EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
+SELECT b.id, b.status, b.idempotency_key, b.failure_code, b.duplicate_of, payment_key, method, last4, payment_status,
+       payment_reference, payment_failure, next_action, EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
 FROM bookings b {_LATEST_PAYMENT}
 WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
 """
@@ -100,7 +100,9 @@ class Verdict:
         self.state = LETTERS[row["status"]]
         # A cancelled booking that was sold came back as a stock move; its tickets must not come back twice.
         self.counted = "C" if self.state == "X" and row["was_sold"] else self.state
-        self.payload = pack_payload(Payload(None, _outcome(row), _failure(row)))
+        self.payload = pack_payload(
+            Payload(None, _outcome(row), _failure(row), key_after(self.state, row["idempotency_key"]))
+        )
 
     @property
     def fact(self) -> bytes:
@@ -203,8 +205,13 @@ def _record(row: asyncpg.Record, lines: tuple[Line, ...], payment: asyncpg.Recor
         ids.owner_digest(client, customer),
         pack_items(lines),
         str(tries),
-        Body(client, customer, key, row["amount_cents"], row["currency"], lines, row["reference"]),
-        Payload(charge, _outcome(payment) if payment is not None else None, _failure(row) if state in FINAL else None),
+        Body(client, customer, row["amount_cents"], row["currency"], lines, row["reference"]),
+        Payload(
+            charge,
+            _outcome(payment) if payment is not None else None,
+            _failure(row) if state in FINAL else None,
+            key_after(state, key),
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Done, Found, PaymentGateway
 from boxoffice.postgres import TRANSIENT
 from boxoffice.reconcile import Reconciler
-from boxoffice.record import Body, Payload, Record, pack_payload, unpack
+from boxoffice.record import SAME, Body, Payload, Record, pack_payload, unpack
 from boxoffice.redis import AWAY
 from boxoffice.rows import Connection
 from boxoffice.scripts import Scripts
@@ -256,6 +256,7 @@ class Parked:
         if event is None:
             return None
         body = record.body if record else None
+        key = record.payload.key if record else ""
         client = await connection.fetchval("SELECT id FROM clients WHERE id = $1", _clean(body.client) if body else "")
         return _Facts(
             client or event["client_id"],
@@ -264,7 +265,7 @@ class Parked:
             _clean(body.reference) if body else None,
             body.amount_cents if body and 0 <= body.amount_cents <= INT8_MAX else 0,
             event["currency"],
-            body.key if body and _HEX.fullmatch(body.key) else ids.digest(letter.booking),
+            key if _HEX.fullmatch(key) else ids.digest(letter.booking),
             record.fingerprint if record and _HEX.fullmatch(record.fingerprint) else "",
             record.sequence if record and 0 <= record.sequence <= INT8_MAX else 0,
             record.deadline_ms if record and 0 <= record.deadline_ms < 10**14 else 0,
@@ -275,7 +276,7 @@ class Parked:
 
 _HEX: Final = re.compile("[0-9a-f]{16,64}")
 _HEAD: Final = re.compile(
-    rb"^[A-Z]\|[^|\n]*\|[^|\n]*\|[^|\n]*\|([0-9a-f]*)\|([0-9a-f]{32})\|[^|\n]*\|([0-9a-z]{1,64})\|"
+    rb"^[A-Z]\|[^|\n]*\|[^|\n]*\|[^|\n]*\|([0-9a-f]*|=)\|([0-9a-f]{32})\|[^|\n]*\|([0-9a-z]{1,64})\|"
 )
 
 
@@ -284,7 +285,8 @@ def _head(raw: bytes) -> dict[str, str]:
     found = _HEAD.match(raw)
     if found is None:
         return {}
-    return {"payment_key": found[1].decode(), "scope": found[2].decode(), "event": found[3].decode()}
+    payment_key, scope = found[1].decode(), found[2].decode()
+    return {"payment_key": scope if payment_key == SAME else payment_key, "scope": scope, "event": found[3].decode()}
 
 
 def _readable(booking: str, raw: bytes) -> Record | None:

@@ -1,27 +1,34 @@
 """A booking's record in Redis: one string of three lines, packed and unpacked here and nowhere else in Python.
 
     head      state|sequence|admitted_ms|deadline_ms|payment_key|scope|fingerprint|event|owner|items|tries
-    body      JSON that never changes: client, customer, reference, key, amount, currency, lines
-    payload   JSON: what the gateway needs while the booking is pending, how it went afterwards
+    body      JSON that never changes: client, customer, currency, price of one ticket per item, reference
+    payload   JSON: what settling needs while the booking is undecided, how it went afterwards
 
-`tries` is the number of payment attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success,
-`b` given back by a stock move before it was settled here, `g` some of its tickets were given back.
-The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking.
+`payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
+attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success, `b` given back by a stock move before
+it was settled here, `g` some of its tickets were given back.
+The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking; nothing stands
+in it twice, and what only settling needs leaves it then: tests/boxoffice/test_record.py counts the bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
+from boxoffice.states import FINAL
+
 __all__ = [
+    "SAME",
     "Body",
     "Charge",
     "Line",
     "Outcome",
     "Payload",
     "Record",
+    "key_after",
     "pack_items",
     "pack_rest",
     "payment_key_of",
@@ -37,17 +44,25 @@ class Line(msgspec.Struct, array_like=True, frozen=True):
     unit_price_cents: int
 
 
-class Body(msgspec.Struct, frozen=True, omit_defaults=True, rename={
-    "client": "c", "customer": "u", "key": "k", "amount_cents": "a", "currency": "y", "lines": "l", "reference": "r",
-}):  # fmt: skip
-    """What was booked, by whom. `key` is the digest of the idempotency key."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was booked, by whom."""
 
     client: str
     customer: str
-    key: str
     amount_cents: int
     currency: str
     lines: tuple[Line, ...]
+    reference: str | None = None
+
+
+class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
+    """A body as it is packed: tiers and quantities stand in the head, and the amount is their sum."""
+
+    client: str
+    customer: str
+    currency: str
+    prices: list[int]
     reference: str | None = None
 
 
@@ -65,10 +80,10 @@ class Charge(msgspec.Struct, frozen=True, omit_defaults=True, rename={
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     "status": "s", "method": "m", "last4": "l", "reference": "r", "failure_code": "f", "next_action": "n",
 }):  # fmt: skip
-    """How a payment went, or goes."""
+    """How a payment went, or goes. The defaults are the commonest: they take no memory."""
 
-    status: str
-    method: str
+    status: str = "authorized"
+    method: str = "card"
     last4: str | None = None
     reference: str | None = None
     failure_code: str | None = None
@@ -76,16 +91,21 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename={
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
-    "charge": "p", "outcome": "o", "failure": "f",
+    "charge": "p", "outcome": "o", "failure": "f", "key": "k",
 }):  # fmt: skip
-    """The changing part. `failure` is why a final booking is not confirmed."""
+    """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, for
+    as long as it may still have to be settled: see `key_after`."""
 
     charge: Charge | None = None
     outcome: Outcome | None = None
     failure: str | None = None
+    key: str = ""
 
 
-_body = msgspec.json.Decoder(Body)
+SAME: Final = "="
+"""Packed in place of a payment key that is the scope."""
+
+_body = msgspec.json.Decoder(_PackedBody)
 _payload = msgspec.json.Decoder(Payload)
 _encode = msgspec.json.Encoder().encode
 
@@ -136,11 +156,11 @@ class Record:
 
     def pack(self) -> bytes:
         """The record as Redis keeps it."""
-        head = (
-            f"{self.state}|{self.sequence}|{self.admitted_ms}|{self.deadline_ms}|{self.payment_key}|{self.scope}|"
-            f"{self.fingerprint}|{self.event}|{self.owner}|{self.items}|{self.tries}"
-        )
-        return b"\n".join((head.encode(), _encode(self.body), _encode(self.payload)))
+        place = f"{self.state}|{self.sequence}|{self.admitted_ms}|{self.deadline_ms}|"
+        return place.encode() + pack_rest(
+            payment_key=self.payment_key, scope=self.scope, fingerprint=self.fingerprint, event=self.event,
+            owner=self.owner, items=self.items, body=self.body, payload=self.payload, tries=self.tries,
+        )  # fmt: skip
 
 
 def pack_items(lines: tuple[Line, ...]) -> str:
@@ -149,11 +169,25 @@ def pack_items(lines: tuple[Line, ...]) -> str:
 
 
 def pack_rest(
-    *, payment_key: str, scope: str, fingerprint: str, event: str, owner: str, items: str, body: Body, payload: Payload
-) -> bytes:
-    """A new record behind its deadline, as admit.lua completes it."""
-    head = f"{payment_key}|{scope}|{fingerprint}|{event}|{owner}|{items}|{1 if payment_key else 0}"
-    return b"\n".join((head.encode(), _encode(body), _encode(payload)))
+    *, payment_key: str, scope: str, fingerprint: str, event: str, owner: str, items: str, body: Body,
+    payload: Payload, tries: str | None = None,
+) -> bytes:  # fmt: skip
+    """A record behind its deadline; of a new one (no `tries`) admit.lua writes what comes before."""
+    if tries is None:
+        tries = "1" if payment_key else "0"
+    paid_as = SAME if payment_key == scope else payment_key
+    head = f"{paid_as}|{scope}|{fingerprint}|{event}|{owner}|{items}|{tries}"
+    prices = [line.unit_price_cents for line in body.lines]
+    packed: tuple[object, ...] = (body.client, body.customer, body.currency, prices)
+    if body.reference is not None:
+        packed += (body.reference,)
+    return b"\n".join((head.encode(), _encode(packed), _encode(payload)))
+
+
+def key_after(state: str, key: str) -> str:
+    """What a record of this state keeps of its idempotency key's digest: nothing, once it cannot be settled any more.
+    PostgreSQL has it then. An expired hold may be, by late success."""
+    return "" if state in FINAL and state != "E" else key
 
 
 def pack_payload(payload: Payload) -> bytes:
@@ -166,17 +200,27 @@ def unpack(booking_id: str, raw: bytes) -> Record:
 
     Raises ValueError (msgspec's errors are ValueErrors too) when it is no record: such a booking is parked.
     """
-    head, body, payload = raw.split(b"\n", 2)
+    head, packed, payload = raw.split(b"\n", 2)
     (state, sequence, admitted_ms, deadline_ms, payment_key, scope, fingerprint, event, owner, items, tries) = (
         head.decode().split("|")
     )
+    body = _body.decode(packed)
+    lines, amount_cents = [], 0
+    for item, price in zip(items.split(","), body.prices, strict=True):
+        tier, _, quantity = item.partition(":")
+        lines.append(Line(tier, int(quantity), price))
+        amount_cents += int(quantity) * price
     return Record(
-        booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms), payment_key, scope, fingerprint, event,
-        owner, items, tries, _body.decode(body), _payload.decode(payload),
+        booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
+        scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
+        Body(body.client, body.customer, amount_cents, body.currency, tuple(lines), body.reference),
+        _payload.decode(payload),
     )  # fmt: skip
 
 
 def payment_key_of(raw: bytes) -> str:
     """The payment key of a record whose other lines may be unreadable; empty when its head is, too."""
     head = raw.partition(b"\n")[0].decode(errors="replace").split("|")
-    return head[4] if len(head) > 4 else ""
+    if len(head) < 6:
+        return ""
+    return head[5] if head[4] == SAME else head[4]

@@ -105,7 +105,7 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
         _KNOWN_BY_KEY,
         [record.body.client for record in records],
         [record.event for record in records],
-        [record.body.key for record in records],
+        [record.payload.key for record in records],
     )
     if not rows:
         return {}
@@ -177,7 +177,7 @@ async def _insert(connection: Connection, cases: list[Case]) -> None:
         [case.status for case in cases],
         [body.amount_cents for body in bodies],
         [body.currency for body in bodies],
-        [body.key for body in bodies],
+        [record.payload.key for record in records],
         [record.fingerprint for record in records],
         [case.duplicate_of for case in cases],
         [case.failure for case in cases],

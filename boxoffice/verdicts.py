@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unknown
-from boxoffice.record import Outcome, Payload, Record
+from boxoffice.record import Outcome, Payload, Record, key_after
 
 __all__ = ["Case", "Known", "PaymentRow", "Terms", "decide"]
 
@@ -174,7 +174,7 @@ def _wait(case: Case, retry_ms: int, terms: Terms) -> None:
         _let_go(case, terms)
         return
     case.status, case.verdict, case.delay_ms = "pending", "R", retry_ms
-    case.payload = Payload(case.record.payload.charge, _outcome(case))
+    case.payload = Payload(case.record.payload.charge, _outcome(case), key=case.record.payload.key)
 
 
 def _let_go(case: Case, terms: Terms) -> None:
@@ -189,7 +189,7 @@ def _lose(case: Case, failure: str, terms: Terms) -> None:
     """The payment brought nothing. A hold that has time left may be paid with another card."""
     if case.record.deadline_ms > terms.now_ms:
         case.status, case.failure, case.verdict = "held", None, "H"
-        case.payload = Payload(None, _outcome(case))
+        case.payload = Payload(None, _outcome(case), key=case.record.payload.key)
     elif case.record.deadline_ms:
         _end(case, "expired", failure)
     else:
@@ -199,7 +199,7 @@ def _lose(case: Case, failure: str, terms: Terms) -> None:
 def _end(case: Case, status: str, failure: str | None) -> None:
     case.status, case.failure = status, failure
     case.verdict = _LETTER[status]
-    case.payload = Payload(None, _outcome(case), failure)
+    case.payload = Payload(None, _outcome(case), failure, key_after(case.verdict, case.record.payload.key))
 
 
 def _outcome(case: Case) -> Outcome | None:

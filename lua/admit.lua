@@ -47,29 +47,44 @@ if redis.call("EXISTS", gate) == 0 then
 end
 
 -- Read every form, and note what has to be looked up: everything is read once for the whole call.
+local KEYS, ARGV, match, gmatch, sub, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.format
 local sales = {}
 for e = 1, events do
   sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {} }
 end
+local function tier_of(sale, name)
+  local tier = sale.tier[name]
+  if not tier then
+    local at = #sale.fields
+    sale.fields[at + 1], sale.fields[at + 2], sale.fields[at + 3] = "a:" .. name, "h:" .. name, "p:" .. name
+    tier = { name = name, at = at + 1 }
+    sale.tier[name] = tier
+  end
+  return tier
+end
 local form, idempotency_keys = {}, {}
+local first_form, first_key = 5 + events, 6 + 2 * events
 for b = 1, count do
-  local event, letter, hold_ms, amount, rest, fingerprint, owner, items =
-    string.match(ARGV[5 + events + b], "^(%d+)|([PH])|(%d+)|(%d+)|(%x*|%x+|(%x+)|[^|]*|(%x+)|([^|]+)|.*)$")
+  local event, letter, hold_ms, amount, rest, fingerprint, owner, items = match(ARGV[first_form + b],
+    "^(%d+)|([PH])|(%d+)|(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|([^|]+)|.*)$")
   local sale = sales[tonumber(event)]
-  form[b] = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), rest = rest,
-    fingerprint = fingerprint, owner = owner, items = items }
-  for tier in string.gmatch(items, "([^:,]+):") do
-    if not sale.tier[tier] then
-      local at = #sale.fields
-      sale.fields[at + 1], sale.fields[at + 2], sale.fields[at + 3] = "a:" .. tier, "h:" .. tier, "p:" .. tier
-      sale.tier[tier] = { at = at + 1 }
+  -- One item is the usual case; several stand in `lines` as tier, digits, tier, digits.
+  local name, digits = match(items, "^([^:,]+):([^:,]*)$")
+  local lines
+  if not name then
+    lines = {}
+    for each, quantity in gmatch(items, "([^:,]+):([^,]*)") do
+      lines[#lines + 1] = tier_of(sale, each)
+      lines[#lines + 1] = quantity
     end
   end
+  form[b] = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), rest = rest,
+    fingerprint = fingerprint, owner = owner, tier = name and tier_of(sale, name), digits = digits, lines = lines }
   if not sale.owned[owner] then
     sale.owned[owner] = 0
     sale.owners[#sale.owners + 1] = owner
   end
-  idempotency_keys[b] = KEYS[7 + 2 * events + 2 * b]
+  idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
 end
 for e = 1, events do
   local sale = sales[e]
@@ -79,7 +94,7 @@ for e = 1, events do
   sale.on, sale.starts, sale.limit = values[n + 1], tonumber(values[n + 2] or 0), tonumber(values[n + 3] or 0)
   for _, tier in pairs(sale.tier) do
     tier.available, tier.held, tier.price = tonumber(values[tier.at]), tonumber(values[tier.at + 1]), tonumber(values[tier.at + 2])
-    tier.inactive = string.sub(values[tier.at + 2] or "", 1, 1) == "-"
+    tier.inactive = sub(values[tier.at + 2] or "", 1, 1) == "-"
   end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
@@ -95,9 +110,56 @@ redis.call("ZCARD", queue)
 local admitted = {}
 local admitted_under = {}
 
+-- Why this many of a tier cannot be had, before it is looked at how many are left.
+local function bad_line(tier, digits)
+  if not tier.available then
+    return { "unknown_tier", tier.name }
+  elseif tier.inactive then
+    return { "sale_closed", tier.name }
+  elseif not match(digits, "^[1-9]%d?%d?%d?%d?%d?$") then
+    return { "malformed" }
+  end
+end
+
+-- Tickets and amount of a form of one item, or why not.
+local function weigh_one(f)
+  local tier, bad = f.tier, bad_line(f.tier, f.digits)
+  if bad then
+    return bad
+  end
+  local quantity = tonumber(f.digits)
+  if tier.available < quantity then
+    return { "sold_out", tier.name, format("%d", tier.available) }
+  end
+  return nil, quantity, quantity * tier.price
+end
+
+-- The same of a form of several.
+local function weigh(f)
+  local tickets, amount, short, named = 0, 0, nil, {}
+  for n = 1, #f.lines, 2 do
+    local tier = f.lines[n]
+    local bad = bad_line(tier, f.lines[n + 1])
+    if bad then
+      return bad
+    elseif named[tier] then
+      return { "malformed" }
+    end
+    named[tier] = true
+    local quantity = tonumber(f.lines[n + 1])
+    if tier.available < quantity then
+      short = short or { "sold_out" }
+      short[#short + 1], short[#short + 2] = tier.name, format("%d", tier.available)
+    end
+    tickets, amount = tickets + quantity, amount + quantity * tier.price
+  end
+  return short, tickets, amount
+end
+
 local function refusal(b)
   local f = form[b]
-  local sale, id = f.sale, string.sub(KEYS[6 + 2 * events + 2 * b], -36)
+  local sale, record_key = f.sale, KEYS[first_key + 2 * b]
+  local id = sub(record_key, -36)
   local earlier = admitted_under[idempotency_keys[b]]
   if earlier then
     if form[earlier].fingerprint ~= f.fingerprint then
@@ -105,9 +167,8 @@ local function refusal(b)
     end
     return { "replayed", form[earlier].id, earlier }
   elseif first_use[b] then
-    local record = redis.call("GET", string.sub(KEYS[6 + 2 * events + 2 * b], 1, -37) .. first_use[b])
-    local admitted_ms, fingerprint =
-      string.match(record or "", "^%u|%d+|(%d+)|%d+|%x*|%x*|(%x*)|")
+    local record = redis.call("GET", sub(record_key, 1, -37) .. first_use[b])
+    local admitted_ms, fingerprint = match(record or "", "^%u|%d+|(%d+)|%d+|[%x=]*|%x*|(%x*)|")
     if fingerprint and fingerprint ~= f.fingerprint then
       return { "mismatch", first_use[b] }
     elseif first_use[b] == id then
@@ -122,26 +183,14 @@ local function refusal(b)
   elseif sale.starts <= now_ms then
     return { "sale_closed", "started" }
   end
-  local tickets, amount, short, named = 0, 0, nil, {}
-  for name, digits in string.gmatch(f.items, "([^:,]+):([^,]*)") do
-    local tier, quantity = sale.tier[name], tonumber(digits)
-    if not tier.available then
-      return { "unknown_tier", name }
-    elseif tier.inactive then
-      return { "sale_closed", name }
-    elseif named[name] or not string.match(digits, "^[1-9]%d?%d?%d?%d?%d?$") then
-      return { "malformed" }
-    end
-    named[name] = true
-    if tier.available < quantity then
-      short = short or { "sold_out" }
-      short[#short + 1], short[#short + 2] = name, string.format("%d", tier.available)
-    end
-    tickets, amount = tickets + quantity, amount + quantity * tier.price
+  local why, tickets, amount
+  if f.tier then
+    why, tickets, amount = weigh_one(f)
+  else
+    why, tickets, amount = weigh(f)
   end
-  f.tickets = tickets
-  if short then
-    return short
+  if why then
+    return why
   elseif sale.limit > 0 and sale.owned[f.owner] + tickets > sale.limit then
     return { "customer_limit", sale.owned[f.owner], sale.limit }
   elseif amount ~= f.amount then
@@ -149,7 +198,11 @@ local function refusal(b)
   elseif f.letter == "P" and waiting >= pending_max then
     return { "busy" }
   end
-  f.id = id
+  f.id, f.tickets = id, tickets
+end
+
+local function take(tier, quantity)
+  tier.available, tier.held, tier.changed = tier.available - quantity, tier.held + quantity, true
 end
 
 local results, created = {}, { "created", now }
@@ -161,9 +214,12 @@ for b = 1, count do
     result = created
     local f = form[b]
     f.sale.spoken, f.sale.changed = true, true
-    for name, digits in string.gmatch(f.items, "([^:,]+):(%d+)") do
-      local tier = f.sale.tier[name]
-      tier.available, tier.held, tier.changed = tier.available - digits, tier.held + digits, true
+    if f.tier then
+      take(f.tier, f.tickets)
+    else
+      for n = 1, #f.lines, 2 do
+        take(f.lines[n], f.lines[n + 1])
+      end
     end
     f.sale.owned[f.owner] = f.sale.owned[f.owner] + f.tickets
     waiting = waiting + (f.letter == "P" and 1 or 0)
@@ -182,15 +238,15 @@ if #admitted > 0 then
       for name, tier in pairs(sale.tier) do
         if tier.changed then
           local n = #counters
-          counters[n + 1], counters[n + 2] = "a:" .. name, string.format("%d", tier.available)
-          counters[n + 3], counters[n + 4] = "h:" .. name, string.format("%d", tier.held)
+          counters[n + 1], counters[n + 2] = "a:" .. name, format("%d", tier.available)
+          counters[n + 3], counters[n + 4] = "h:" .. name, format("%d", tier.held)
         end
       end
       redis.call("HSET", sale.key, unpack(counters))
       for _, owner in ipairs(sale.owners) do
         if sale.owned[owner] > 0 then
           owners[#owners + 1] = owner
-          owners[#owners + 1] = string.format("%d", sale.owned[owner])
+          owners[#owners + 1] = format("%d", sale.owned[owner])
         end
       end
       redis.call("HSET", sale.owners_key, unpack(owners))
@@ -204,12 +260,12 @@ if #admitted > 0 then
     if f.letter == "P" then
       due[#due + 1], due[#due + 2] = now, f.id
     else
-      deadline = string.format("%d", now_ms + f.hold_ms)
+      deadline = format("%d", now_ms + f.hold_ms)
       holds[#holds + 1], holds[#holds + 2] = deadline, f.id
     end
-    f.record = f.letter .. "|" .. string.format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. f.rest
+    f.record = f.letter .. "|" .. format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. f.rest
     local at = 4 * n
-    strings[at - 3], strings[at - 2] = KEYS[6 + 2 * events + 2 * b], f.record
+    strings[at - 3], strings[at - 2] = KEYS[first_key + 2 * b], f.record
     strings[at - 1], strings[at] = idempotency_keys[b], f.id
   end
   redis.call("MSET", unpack(strings))
@@ -232,7 +288,7 @@ for e = 1, events do
   local left = {}
   if sales[e].spoken then
     local fields = {}
-    for tier in string.gmatch(ARGV[5 + e], "[^,]+") do
+    for tier in gmatch(ARGV[5 + e], "[^,]+") do
       fields[#fields + 1] = "a:" .. tier
     end
     left = redis.call("HMGET", sales[e].key, unpack(fields))

@@ -53,11 +53,16 @@ local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}
 local function add(counts, name, delta)
   counts[name] = (counts[name] or 0) + delta
 end
+local match, gmatch, sub = string.match, string.gmatch, string.sub
 for b = 1, count do
-  local event, verdict, payment_key, delay_ms, payload = string.match(ARGV[2 + b], "^(%d+)|(%u)|(%x*)|(%d+)|(.*)$")
-  local id = string.sub(record_keys[b], -36)
-  local state, place, deadline, key, middle, owner, items, tries, body, old_payload = string.match(records[b] or "",
-    "^(%u)|(%d+|%d+)|(%d+)|(%x*)|(%x+|%x+|[^|]*|(%x+)|([^|]+)|([^|\n]*))\n([^\n]*)\n(.*)$")
+  local event, verdict, payment_key, delay_ms, payload = match(ARGV[2 + b], "^(%d+)|(%u)|(%x*)|(%d+)|(.*)$")
+  local record_key, raw = record_keys[b], records[b] or ""
+  local id = sub(record_key, -36)
+  local state, deadline, key, scope, owner, items, tries, payload_at = match(raw,
+    "^(%u)|%d+|%d+|(%d+)|([%x=]*)|(%x+)|%x+|[^|]*|(%x+)|([^|]+)|([^|\n]*)\n[^\n]*\n()")
+  if key == "=" then
+    key = scope
+  end
   if verdict == "D" and (not state or (state == "P" and key == payment_key)) then
     outcomes[b] = "D"
     leave[#leave + 1] = id
@@ -72,8 +77,8 @@ for b = 1, count do
   elseif verdict == "R" then
     outcomes[b] = "R"
     if payload ~= "" then
-      undecided[#undecided + 1] = record_keys[b]
-      undecided[#undecided + 1] = string.sub(records[b], 1, #records[b] - #old_payload) .. payload
+      undecided[#undecided + 1] = record_key
+      undecided[#undecided + 1] = sub(raw, 1, payload_at - 1) .. payload
     end
     released[#released + 1], released[#released + 2] = string.format("%d", now_ms + delay_ms), id
   else
@@ -89,11 +94,12 @@ for b = 1, count do
     leave[#leave + 1] = id
     if verdict == "H" then
       held[#held + 1], held[#held + 2] = deadline, id
-      final[#final + 1] = { record_keys[b], "H|" .. place .. "|" .. deadline .. "|" .. key .. "|" .. middle .. "\n" .. body .. "\n" .. payload }
+      undecided[#undecided + 1] = record_key
+      undecided[#undecided + 1] = "H" .. sub(raw, 2, payload_at - 1) .. payload
     else
       local sold, tickets = verdict == "C" or verdict == "B", 0
       verdict = verdict == "B" and "X" or verdict
-      for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
+      for tier, quantity in gmatch(items, "([^:,]+):(%d+)") do
         add(sale.counters, "h:" .. tier, -quantity)
         add(sale.counters, (sold and "c:" or "a:") .. tier, quantity)
         tickets = tickets + quantity
@@ -101,16 +107,24 @@ for b = 1, count do
       if not sold then
         add(sale.owners, owner, -tickets)
       end
-      final[#final + 1] = { record_keys[b],
-        verdict .. "|" .. place .. "|" .. deadline .. "|" .. key .. "|" .. middle .. "\n" .. body .. "\n" .. payload,
-        KEYS[3 + 2 * events + 2 * b] }
+      local n = #final
+      final[n + 1], final[n + 2] = record_key, verdict .. sub(raw, 2, payload_at - 1) .. payload
+      final[n + 3] = KEYS[3 + 2 * events + 2 * b]
     end
   end
 end
 
 for e = 1, events do
-  for field, delta in pairs(sales[e].counters) do
-    redis.call("HINCRBY", sales[e].key, field, string.format("%d", delta))
+  local fields, counters = {}, {}
+  for field in pairs(sales[e].counters) do
+    fields[#fields + 1] = field
+  end
+  if #fields > 0 then
+    for n, count in ipairs(redis.call("HMGET", sales[e].key, unpack(fields))) do
+      counters[2 * n - 1] = fields[n]
+      counters[2 * n] = string.format("%d", (count or 0) + sales[e].counters[fields[n]])
+    end
+    redis.call("HSET", sales[e].key, unpack(counters))
   end
   for owner, delta in pairs(sales[e].owners) do
     if redis.call("HINCRBY", sales[e].owners_key, owner, string.format("%d", delta)) <= 0 then
@@ -118,13 +132,9 @@ for e = 1, events do
     end
   end
 end
-for _, change in ipairs(final) do
-  if change[3] then
-    redis.call("SET", change[1], change[2], "EX", ttl_s)
-    redis.call("EXPIRE", change[3], ttl_s)
-  else
-    redis.call("SET", change[1], change[2])
-  end
+for n = 1, #final, 3 do
+  redis.call("SET", final[n], final[n + 1], "EX", ttl_s)
+  redis.call("EXPIRE", final[n + 2], ttl_s)
 end
 if #undecided > 0 then
   redis.call("MSET", unpack(undecided))

@@ -30,7 +30,6 @@ from .cards import DECLINES, behaviour_of
 
 __all__ = [
     "ERROR",
-    "REFERENCE",
     "TIMEOUT",
     "State",
     "answer",
@@ -39,12 +38,10 @@ __all__ = [
     "complete",
     "found",
     "read",
+    "reference_of",
     "refund",
     "void",
 ]
-
-REFERENCE: Final = "sim_"
-"""A payment's reference at the simulator is this and its payment key."""
 
 TIMEOUT: Final = Unknown("timeout")
 ERROR: Final = Unknown("server_error")
@@ -98,6 +95,11 @@ class Authorizing(NamedTuple):
 
 
 @lru_cache(_MEMORY)
+def reference_of(payment_key: str) -> str:
+    """The simulator's own id of a payment: as long as those of real gateways, and told from the payment key."""
+    return "sim_" + payment_key[:20]
+
+
 def read(word: str) -> State:
     """The state that a word spells."""
     status, amount, currency, captured, refunded, refunds, token = word.split(":")
@@ -132,13 +134,13 @@ def answer(word: str, payment_key: str, actions: str) -> Authorization:
     state = read(word)
     match state.status:
         case "A" | "C":
-            return Authorized(REFERENCE + payment_key, state.amount_cents, state.currency)
+            return Authorized(reference_of(payment_key), state.amount_cents, state.currency)
         case "R":
-            return RequiresAction(f"{actions}/{payment_key}", REFERENCE + payment_key)
+            return RequiresAction(f"{actions}/{payment_key}", reference_of(payment_key))
         case "T":
             return ERROR
         case _:
-            return Declined(failure_of(state), REFERENCE + payment_key)
+            return Declined(failure_of(state), reference_of(payment_key))
 
 
 def failure_of(state: State) -> str:
@@ -217,7 +219,7 @@ def found(word: str, payment_key: str, actions: str) -> Found:
     state = read(word)
     return Found(
         status=_STATUS[state.status],
-        reference=REFERENCE + payment_key,
+        reference=reference_of(payment_key),
         amount_cents=state.amount_cents,
         currency=state.currency,
         captured_cents=state.captured_cents,

@@ -178,7 +178,7 @@ class Simulator:
     ) -> list[Authorization | asyncio.Future[Authorization]]:
         """The hot path: 10,000 of these a second."""
         states, write, now = self._ledger.states, self._ledger.lines.append, self._now_ms()
-        decide, reference = scenario.authorize, scenario.REFERENCE
+        decide, reference_of = scenario.authorize, scenario.reference_of
         outcomes: list[Authorization | asyncio.Future[Authorization]] = []
         for request in requests:
             key = request.payment_key
@@ -192,7 +192,7 @@ class Simulator:
             states[key] = step.word
             write(f"{key} {step.word} {request.booking_id if known is None else '-'} {now}\n")
             if step.plain:
-                outcomes.append(Authorized(reference + key, step.amount_cents, request.currency))
+                outcomes.append(Authorized(reference_of(key), step.amount_cents, request.currency))
             else:
                 outcomes.append(self._special(step.word, key))
         return outcomes
@@ -229,14 +229,14 @@ class Simulator:
             if word is not None:
                 states[key] = word
                 write(f"{key} {word} - {now}\n")
-            outcomes.append(answer or Done(scenario.REFERENCE + key))
+            outcomes.append(answer or Done(scenario.reference_of(key)))
         return outcomes
 
     def _void(self, key: str) -> Void:
         word, answer = scenario.void(self._ledger.states.get(key))
         if word is not None:
             self._ledger.put(key, word, "-", self._now_ms())
-        return answer or Done(scenario.REFERENCE + key)
+        return answer or Done(scenario.reference_of(key))
 
     def _refund(self, refund_key: str, key: str, amount_cents: int) -> Refund:
         word, answer = scenario.refund(self._ledger.states.get(key), refund_key, amount_cents)

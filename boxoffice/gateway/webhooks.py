@@ -19,7 +19,7 @@ import msgspec
 from boxoffice.ids import digest
 
 from .base import EventKind, GatewayEvent, WebhookRefused
-from .scenario import REFERENCE, read
+from .scenario import read, reference_of
 
 __all__ = ["event_body", "event_of", "sign", "verify"]
 
@@ -57,7 +57,7 @@ def event_of(payment_key: str, word: str) -> GatewayEvent | None:
     refunds = read(word).refunds
     if refunds:
         kind = "refunded" if "=" in refunds.rpartition(",")[2] else "refund_failed"
-    return GatewayEvent("evt_" + digest(payment_key, word), kind, payment_key, REFERENCE + payment_key)
+    return GatewayEvent("evt_" + digest(payment_key, word), kind, payment_key, reference_of(payment_key))
 
 
 def event_body(event: GatewayEvent) -> bytes:

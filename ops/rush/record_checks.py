@@ -156,7 +156,7 @@ def _check_place(record: Record, left_ms: int, sets: _Sets, found: Walk, finding
         for name, members in (("pend", sets.pending), ("deadlines", sets.deadlines), ("dead", sets.dead))
         if booking in members
     ]
-    if record.body.key in found.refused:
+    if record.payload.key in found.refused:
         findings["I5"].blame(f"booking {booking}: its key was refused, and yet it is {WORDS[state]}")
     if state in FINAL:
         if waits:

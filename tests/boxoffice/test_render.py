@@ -14,7 +14,7 @@ EVENT = EventView("event0000000", "100% “Live” %d", "2030-01-01T00:00:00Z", 
 
 def record(state: str, payload: Payload, deadline_ms: int = 0) -> Record:
     lines = (Line(TIERS[0].id, 2, 1_000), Line(TIERS[2].id, 1, 3_000))
-    body = Body("shop", "Zoë", "k", 5_000, "USD", lines, 'order "7"')
+    body = Body("shop", "Zoë", 5_000, "USD", lines, 'order "7"')
     return Record("id", state, 1, 1_763_840_000_007, deadline_ms, "", "", "", EVENT.id, "", "", "1", body, payload)
 
 

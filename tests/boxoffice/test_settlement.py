@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +15,7 @@ from boxoffice import ids, keys, rows
 from boxoffice.catalogue import EventView
 from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.record import Line
 from boxoffice.settings import Settings
 from tests.conftest import SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
@@ -544,21 +546,22 @@ async def longest_stall_while(work: Any) -> float:
 # ---------------------------------------------------------------------- poison
 
 
-async def poison(office: BoxOffice, booking: str, **changes: object) -> None:
+async def poison(office: BoxOffice, booking: str, **changes: Any) -> None:
     """Change a pending record so that it cannot be written. It stays readable."""
-    import msgspec
-
     record = await record_of(office, booking)
     assert record is not None
-    record.body = msgspec.structs.replace(record.body, **changes)
+    price = changes.pop("price", None)
+    if price is not None:
+        changes["lines"] = tuple(Line(line.tier, line.quantity, price) for line in record.body.lines)
+    record.body = dataclasses.replace(record.body, **changes)
     await office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack())
 
 
-POISONS: dict[str, dict[str, object]] = {
+POISONS: dict[str, dict[str, Any]] = {
     "NUL": {"customer": "a\0b"},
     "another client": {"client": "nobody000000"},
-    "an amount below zero": {"amount_cents": -1},
-    "an amount beyond 64 bits": {"amount_cents": 2**70},
+    "an amount below zero": {"price": -1},
+    "an amount beyond 64 bits": {"price": 2**62},
     "a lone surrogate": {"reference": "\ud800"},
 }
 
@@ -579,7 +582,7 @@ async def test_poison_in_a_batch_fails_alone(office: BoxOffice, open_sale: SaleM
         await office.redis.delete(keys.booking(0, bad))
     elif kind == "a lone surrogate":
         raw = await office.redis.get(keys.booking(0, bad))
-        await office.redis.set(keys.booking(0, bad), raw.replace(b'"k":', b'"r":"\\ud800","k":', 1))
+        await office.redis.set(keys.booking(0, bad), raw.replace(b"]]\n", b'],"\\ud800"]\n', 1))
     else:
         await poison(office, bad, **POISONS[kind])
 

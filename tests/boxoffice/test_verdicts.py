@@ -23,10 +23,10 @@ def case(sequence: int = 1, *, outcome: Any = OK, known: Known | None = None, de
     lines = tuple(Line(tier, quantity, 100) for tier, quantity in sorted((tickets or {"floor": 2}).items()))
     amount = sum(line.quantity * line.unit_price_cents for line in lines)
     scope = ids.digest(str(sequence))
-    body = Body("c", "u", "k", amount, "USD", lines)
+    body = Body("c", "u", amount, "USD", lines)
     charge = Charge("card", "tok_ok_4242", "Ann", "4242")
     record = Record(ids.booking_id(0, 1), "P", sequence, NOW - age_ms, deadline_ms, scope, scope, "f", "e", "0" * 16,
-                    pack_items(lines), "1", body, Payload(charge))  # fmt: skip
+                    pack_items(lines), "1", body, Payload(charge, key="k"))  # fmt: skip
     return Case(record, b"", 0, known, outcome)
 
 

@@ -108,9 +108,9 @@ class Desk:
         charge = None if hold_ms else Charge("card", "tok_ok_4242", "Ann", "4242")
         owner = ids.owner_digest(CLIENT, customer)
         rest = pack_rest(
-            payment_key=payment_key, scope=scope, fingerprint=ids.digest(customer, items, "card", "4242"), event=event,
-            owner=owner, items=items, body=Body(CLIENT, customer, key_digest, amount, "USD", lines, reference),
-            payload=Payload(charge),
+            payment_key=payment_key, scope=scope, fingerprint=ids.fingerprint(customer, items, "card", "4242"), event=event,
+            owner=owner, items=items, body=Body(CLIENT, customer, amount, "USD", lines, reference),
+            payload=Payload(charge, key=key_digest),
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
         return Form(booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner)
