@@ -132,8 +132,10 @@ class Guard:
         Returns how many events were new or had changed.
         """
         loaded = await self._loader.load(self.shard)
+        if loaded.lost:
+            await self.reconciler.strays.gather()
         for event in loaded.lost:
-            await self.reconciler.event(event, fix=True, deep=True, owned=True)
+            await self.reconciler.event(event, fix=True, deep=True, owned=True, strays=False)
         return len(loaded.events)
 
     async def _look(self) -> Sight:

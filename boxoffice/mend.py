@@ -22,6 +22,10 @@ __all__ = ["Mended", "Mender"]
 LIMIT: Final = 2_000
 """Bookings looked at in one pass, oldest first."""
 
+STRAY_PAGES: Final = 20
+"""Thousands of keys looked through for strays in one pass. With two keys a booking and a pass every two leases, a
+million bookings take an hour, and a few thousand one pass."""
+
 
 class Mended(NamedTuple):
     """What one pass did."""
@@ -29,6 +33,7 @@ class Mended(NamedTuple):
     settled: int
     restored: int
     expired: int
+    gathered: int
 
 
 class Mender:
@@ -53,7 +58,8 @@ class Mender:
     async def mend(self) -> Mended:
         """One pass. While the gate is closed nothing is done: a rebuild is on its way."""
         if not await self._redis.exists(keys.gate(self.shard)):
-            return Mended(0, 0, 0)
+            return Mended(0, 0, 0, 0)
+        gathered = await self._reconciler.strays.gather_some(STRAY_PAGES)
         seconds, _ = await self._redis.time()
         before_ms = 1_000 * int(seconds) - self._age_ms
         pool = await self._pool()
@@ -65,9 +71,11 @@ class Mender:
                 restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
                 expired += await self._expire(connection, sorted(late))
         settled = 0
+        if events:
+            gathered += await self._reconciler.strays.gather()
         for event in events:
-            settled += (await self._reconciler.event(event, fix=True)).settled
-        return Mended(settled, restored, expired)
+            settled += (await self._reconciler.event(event, fix=True, strays=False)).settled
+        return Mended(settled, restored, expired, gathered)
 
     async def _unheard(self, connection: ledger.Connection, before_ms: int) -> list[str]:
         """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""

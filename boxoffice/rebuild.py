@@ -101,6 +101,8 @@ class Rebuilder:
         await self.check_postgres(accept_postgres)
         pool = await self._pool()
         await self._redis.delete(keys.gate(self.shard))
+        # Before anything is put back: only survivors can be strays.
+        await self._reconciler.strays.gather()
         loaded = await self._loader.load(self.shard)
         seen = 0
 
@@ -119,7 +121,7 @@ class Rebuilder:
             async for chunk in _ahead(ledger.finals(connection, self.shard, self._life_s)):
                 final += await self.restore(chunk)
                 report(len(chunk))
-        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True)
+        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False)
         generation = await self._open()
         return RebuildReport(self.shard, generation, len(loaded.events), undecided, final, tuple(reports))
 

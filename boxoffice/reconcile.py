@@ -19,6 +19,7 @@ from boxoffice.moves import MOVED_TTL_S, Move, mark_applied, open_moves
 from boxoffice.record import unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
+from boxoffice.strays import Strays
 
 __all__ = ["EventReport", "Reconciler", "TierDrift"]
 
@@ -89,23 +90,33 @@ class Reconciler:
         settings: Settings,
     ) -> None:
         self.shard = shard
+        self.strays = Strays(shard, redis, scripts)
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
         self._ttl_s = settings.worker.settled_ttl_s
 
-    async def every_event(self, *, fix: bool, deep: bool | None = None, owned: bool = False) -> list[EventReport]:
+    async def every_event(
+        self, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True
+    ) -> list[EventReport]:
         """Reconcile each event of the shard. Raises as `event`."""
+        if fix and strays:
+            await self.strays.gather()
         pool = await self._pool()
         rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", self.shard)
-        return [await self.event(row["id"], fix=fix, deep=deep, owned=owned) for row in rows]
+        return [await self.event(row["id"], fix=fix, deep=deep, owned=owned, strays=False) for row in rows]
 
-    async def event(self, event: str, *, fix: bool, deep: bool | None = None, owned: bool = False) -> EventReport:
-        """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too.
+    async def event(
+        self, event: str, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True
+    ) -> EventReport:
+        """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too. `strays` are looked for
+        before anything is mended: a recount would give their tickets to somebody else.
 
         Raises `GateClosed` when the event has no counters in Redis, `NotFound`, and `CannotRun` when its inventory
         stays locked.
         """
+        if fix and strays:
+            await self.strays.gather()
         pool = await self._pool()
         # Most records are read before the lock is held; under it, only those that came since.
         seen: dict[str, tuple[str, str]] = {}

@@ -118,12 +118,13 @@ class Repair:
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))
         if fix:
             await self._loader.load(shard)
+            await reconciler.strays.gather()
         pool = await self._pool()
         rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", shard)
         reports, unloaded = [], []
         for id_ in [event] if event else [row["id"] for row in rows]:
             try:
-                reports.append(await reconciler.event(id_, fix=fix, deep=True))
+                reports.append(await reconciler.event(id_, fix=fix, deep=True, strays=False))
             except GateClosed:
                 unloaded.append(id_)
         return Findings(tuple(reports), unloaded=tuple(unloaded))

@@ -87,6 +87,24 @@ async def test_survivors_are_all_still_there(office: BoxOffice, open_sale: SaleM
     assert (counted.held, counted.sold) == (1_000, 5_002)
 
 
+async def test_survivors_that_stand_in_no_set_stay_accepted(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder
+) -> None:
+    """Nobody would ever claim or expire them, and a recount would sell their tickets again."""
+    event = await open_sale(GA=100)
+    pending = await book(office, event, GA=2)
+    held = await book(office, event, GA=3, token=None)
+    await office.redis.delete(keys.pending(0), keys.deadlines(0), keys.event(0, event.id), keys.gate(0))
+
+    await rebuilder.rebuild()
+
+    assert (await counters(office, event, "GA")).held == 5
+    deadline = unpack(held.booking_id, await office.redis.get(keys.booking(0, held.booking_id))).deadline_ms
+    assert await office.redis.zscore(keys.deadlines(0), held.booking_id) == deadline
+    await settle_all(office)
+    assert (await record_of(office.redis, pending.booking_id))[0] == "C"
+
+
 async def test_nobody_is_admitted_meanwhile(
     office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +196,25 @@ async def test_mend_does_nothing_where_nothing_is_wrong(
     await office.settlements[0].drain()
     await aged(office)
 
-    assert await mender.mend() == (0, 0, 0)
+    assert await mender.mend() == (0, 0, 0, 0)
+
+
+async def test_mend_finds_bookings_that_nobody_would_claim(
+    office: BoxOffice, open_sale: SaleMaker, mender: Mender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL has never heard of them. A pass looks at a part of the records; the passes together at all."""
+    event = await open_sale(GA=100)
+    monkeypatch.setattr("boxoffice.strays.PAGE", 5)
+    monkeypatch.setattr("boxoffice.mend.STRAY_PAGES", 1)
+    await asyncio.gather(*(book(office, event, GA=1, customer=f"c{n}") for n in range(20)))
+    await office.redis.delete(keys.pending(0))
+
+    found = [(await mender.mend()).gathered for _ in range(20)]
+
+    assert sum(found) == 20
+    assert max(found) < 20, "a part at a time"
+    await settle_all(office)
+    assert (await counters(office, event, "GA")).sold == 20
 
 
 async def test_mend_brings_back_a_pending_booking_that_redis_lost(

@@ -150,6 +150,22 @@ async def test_customers_are_counted_anew_on_real_drift(office: BoxOffice, open_
     assert await office.redis.hgetall(owners) == right
 
 
+async def test_bookings_that_stand_in_no_set_keep_their_tickets(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Without them a recount finds drift, and would sell what they were promised. First they are put back."""
+    event = await open_sale(GA=100)
+    await book(office, event, GA=2)
+    await book(office, event, GA=3, token=None)
+    await office.redis.delete(keys.pending(event.shard), keys.deadlines(event.shard))
+    reconciler = reconciler_of(office, event)
+    assert (await reconciler.event(event.id, fix=False)).word == "drift"
+
+    assert (await reconciler.event(event.id, fix=True)).word == "same"
+
+    await settle_all(office)
+    counted = await counters(office, event, "GA")
+    assert (counted.held, counted.sold) == (3, 2)
+
+
 async def test_an_event_that_redis_lost_is_not_called_sold_out(office: BoxOffice, open_sale: SaleMaker) -> None:
     event = await open_sale(GA=100)
     await office.redis.delete(keys.event(event.shard, event.id))
