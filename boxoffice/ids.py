@@ -33,16 +33,23 @@ def short_id() -> str:
 class _Pool:
     """Random digits, drawn from the system a few thousand at a time: one call an id is a twentieth of an admission."""
 
-    digits = ""
-    at = 0
-    pid = 0
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def hex16(self) -> str:
+        if self._at >= len(self._digits):
+            self._digits, self._at = os.urandom(4_096).hex(), 0
+        self._at += 16
+        return self._digits[self._at - 16 : self._at]
+
+    def empty(self) -> None:
+        self._digits = ""
 
 
-def _random_hex16() -> str:
-    if _Pool.at >= len(_Pool.digits) or _Pool.pid != os.getpid():
-        _Pool.digits, _Pool.at, _Pool.pid = os.urandom(4_096).hex(), 0, os.getpid()
-    _Pool.at += 16
-    return _Pool.digits[_Pool.at - 16 : _Pool.at]
+_pool = _Pool()
+# A child that went on with its parent's digits would make its parent's ids.
+os.register_at_fork(after_in_child=_pool.empty)
 
 
 def booking_id(shard: int, now_ms: int) -> str:
@@ -50,7 +57,7 @@ def booking_id(shard: int, now_ms: int) -> str:
 
     62 random bits remain; ids made in the same millisecond are in no order.
     """
-    random = _random_hex16()
+    random = _pool.hex16()
     ms = f"{now_ms:012x}"
     variant = "89ab"[random[0] > "7"]
     return f"{ms[:8]}-{ms[8:]}-7{shard:03x}-{variant}{random[1:4]}-{random[4:]}"

@@ -53,10 +53,16 @@ CARDS: Final = (
 DECLINES: Final = frozenset(card.behaviour for card in CARDS if card.meaning.startswith("declines"))
 BEHAVIOURS: Final = frozenset(card.behaviour for card in CARDS)
 
-_BY_NUMBER: Final = {card.number: card.behaviour for card in CARDS}
 _LAST4: Final = {card.behaviour: card.number[-4:] for card in CARDS}
 _TOKEN: Final = re.compile(r"tok_([a-z0-9_]+?)(?:_([0-9]{4}))?")
 _NUMBER: Final = re.compile(r"[0-9]{13,19}")
+
+
+def _token(behaviour: str, last4: str) -> Token:
+    return Token(f"tok_{behaviour}_{last4}", last4)
+
+
+_TOKENS: Final = {card.number: _token(card.behaviour, card.number[-4:]) for card in CARDS}
 
 
 def tokenize(card_number: str) -> Token:
@@ -64,10 +70,11 @@ def tokenize(card_number: str) -> Token:
 
     Raises `Malformed` unless it is 13 to 19 digits that pass the Luhn check.
     """
+    if card_number in _TOKENS:
+        return _TOKENS[card_number]
     if not _NUMBER.fullmatch(card_number) or not passes_luhn(card_number):
         raise Malformed("This is not a card number.", pointer="/payment/card_number", code="card_number")
-    last4 = card_number[-4:]
-    return Token(f"tok_{_BY_NUMBER.get(card_number, 'card_declined')}_{last4}", last4)
+    return _token("card_declined", card_number[-4:])
 
 
 def check_token(token: str) -> Token:
@@ -78,8 +85,7 @@ def check_token(token: str) -> Token:
     match = _TOKEN.fullmatch(token)
     if match is None or match[1] not in BEHAVIOURS:
         raise Malformed("The gateway knows no such token.", pointer="/payment/token", code="token")
-    last4 = match[2] or _LAST4[match[1]]
-    return Token(f"tok_{match[1]}_{last4}", last4)
+    return _token(match[1], match[2] or _LAST4[match[1]])
 
 
 def behaviour_of(token: str) -> str | None:

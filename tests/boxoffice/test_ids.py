@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 
 import pytest
@@ -28,6 +29,20 @@ def test_ids_made_in_the_same_moment_differ() -> None:
     """62 random bits."""
     assert len({ids.booking_id(0, 1) for _ in range(10_000)}) == 10_000
     assert len({ids.short_id() for _ in range(10_000)}) == 10_000
+
+
+def test_a_fork_makes_ids_of_its_own() -> None:
+    """It does not go on with the random digits of its parent."""
+    ids.booking_id(0, 1)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, ids.booking_id(0, 1).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 36).decode() != ids.booking_id(0, 1)
+    os.close(read)
+    os.close(write)
 
 
 @pytest.mark.parametrize(
