@@ -71,6 +71,19 @@ def test_secrets_are_hidden(written: Written) -> None:
     assert "ValueError" in text and "Traceback" in written.lines()[-1]["exception"]
 
 
+def test_what_is_said_again_is_said_of_now(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line like the one before has its own time; and 1 is not True."""
+    logger = structlog.get_logger()
+    monkeypatch.setattr(log.time, "time_ns", iter(range(0, 10**10, 10**9)).__next__)
+    for value in (1, True, 1.0, "1", 1):
+        logger.info("request.refused", type="sold-out", value=value)
+
+    lines = written.lines()
+
+    assert [line["at"][17:] for line in lines] == ["00.000Z", "01.000Z", "02.000Z", "03.000Z", "04.000Z"]
+    assert [repr(line["value"]) for line in lines] == ["1", "True", "1.0", "'1'", "1"]
+
+
 def test_bound_fields_are_kept(written: Written) -> None:
     structlog.get_logger().bind(shard=3).warning("x", bookings=1)
 
