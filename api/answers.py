@@ -6,8 +6,10 @@ lane inside the server all give the very same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Self
+
+from msgspec import Struct
 
 from api import problems
 from api.reply import JSON, Header, Reply
@@ -17,25 +19,29 @@ from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.requests import ID_MAX, check_content_type, parse_booking, parse_idempotency_key
 
-__all__ = ["Asked", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
+__all__ = ["Asked", "Read", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 REPLAYED: Final = (b"idempotency-replayed", b"true")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
+Read = Callable[[BoxOffice, bytes | None, str], Coroutine[Any, Any, Reply]]
+"""Answers a GET: office, Authorization header, name in the path."""
 
-class Asked(NamedTuple):
-    """The headers that a booking comes with."""
+
+class Asked(Struct, gc=False):
+    """The headers that matter to the hot routes."""
 
     authorization: bytes | None
     content_type: bytes | None
     idempotency_keys: list[bytes]
+    origin: bytes | None
 
     @classmethod
     def of(cls, headers: Iterable[Header]) -> Self:
         """Picked out of all."""
-        authorization = content_type = None
+        authorization = content_type = origin = None
         idempotency_keys: list[bytes] = []
         for name, value in headers:
             if name == b"authorization":
@@ -44,7 +50,9 @@ class Asked(NamedTuple):
                 content_type = value
             elif name == b"idempotency-key":
                 idempotency_keys.append(value)
-        return cls(authorization, content_type, idempotency_keys)
+            elif name == b"origin":
+                origin = value
+        return cls(authorization, content_type, idempotency_keys, origin)
 
 
 async def book(office: BoxOffice, headers: Iterable[Header], receive: Receive) -> Reply:

@@ -34,7 +34,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
             yield
             return
         async with open_box_office(settings) as opened:
-            _move_in(app, opened)
+            move_in(opened)
             yield
 
     app = FastAPI(
@@ -45,8 +45,14 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
         openapi_url=None,
         redirect_slashes=False,
     )
+    front = Front(app, settings.api.cors_origins)
+
+    def move_in(opened: BoxOffice) -> None:
+        front.office = app.state.office = opened
+        app.state.readiness = Readiness(opened)
+
     if office is not None:
-        _move_in(app, office)
+        move_in(office)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.api.cors_origins,
@@ -63,14 +69,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
     app.add_exception_handler(HTTPException, _unserved)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
-    if not settings.api.fast_path:
-        return app
-    return Front(app, lambda: app.state.office, settings.api.cors_origins)
-
-
-def _move_in(app: FastAPI, office: BoxOffice) -> None:
-    app.state.office = office
-    app.state.readiness = Readiness(office)
+    return front if settings.api.fast_path else app
 
 
 def _refused(request: Request, error: Exception) -> Response:

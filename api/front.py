@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from api import answers
-from api.answers import Receive
+from api.answers import Read, Receive
 from api.reply import Header, Reply
 from boxoffice.office import BoxOffice
 
@@ -24,14 +24,13 @@ EVENT: Final = "/v1/events/"
 
 
 class Front:
-    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`; hands on the rest.
+    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`; hands on the rest."""
 
-    The office is there once the application behind has started.
-    """
+    office: BoxOffice
+    """Set by the application behind when it starts, before any request comes."""
 
-    def __init__(self, behind: App, office: Callable[[], BoxOffice], cors_origins: tuple[str, ...]) -> None:
+    def __init__(self, behind: App, cors_origins: tuple[str, ...]) -> None:
         self.behind = behind
-        self.office = office
         self._origins = frozenset(origin.encode() for origin in cors_origins)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -42,7 +41,7 @@ class Front:
             try:
                 if method == "POST":
                     if path == BOOKINGS:
-                        reply = await answers.book(self.office(), scope["headers"], receive)
+                        reply = await answers.book(self.office, scope["headers"], receive)
                 elif method == "GET":
                     if path.startswith(BOOKING):
                         reply = await self._read(answers.read_booking, path[len(BOOKING) :], scope)
@@ -55,16 +54,14 @@ class Front:
         else:
             await send_reply(send, reply, self._cors(scope["headers"]) if self._origins else [])
 
-    async def _read(
-        self, read: Callable[[BoxOffice, bytes | None, str], Awaitable[Reply]], name: str, scope: Any
-    ) -> Reply | None:
+    async def _read(self, read: Read, name: str, scope: Any) -> Reply | None:
         if not name or "/" in name:
             return None
         authorization = None
         for header, value in scope["headers"]:
             if header == b"authorization":
                 authorization = value
-        return await read(self.office(), authorization, name)
+        return await read(self.office, authorization, name)
 
     def _cors(self, headers: list[Header]) -> list[Header]:
         """What FastAPI's CORS middleware says, for the answers that never meet it."""

@@ -1,41 +1,48 @@
-"""A short cut for `POST /v1/bookings` inside uvicorn's protocol class: no task, no scope, no receive and send.
+"""A short cut for the hot routes inside uvicorn's protocol class: no scope, no receive and send, and for a booking no task.
 
-The body is collected here, the booking handed to the admission with this request as the one to answer, and the answer
-written whole. All else goes uvicorn's ordinary way, and so does every booking that would have to wait before it is
-admitted: an API key not yet known, a tier not in the map, a page of another origin. It relies on the inside of
-uvicorn's class, whose version is pinned; `api.lane` switches it off, and the same tests run either way.
+A request is collected here and its answer written whole. A booking is handed to the admission with its request as the
+one to answer; reading a booking or an event is one task around the function that the ordinary way calls. All else goes
+uvicorn's ordinary way, and so do pages of another origin. It relies on the inside of uvicorn's class, whose version is
+pinned; `api.lane` switches it off, and the same tests run either way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api import answers, problems
-from api.answers import Asked
+from api.answers import Asked, Read
 from api.connection import Connection
+from api.front import BOOKINGS, Front
 from api.reply import Reply
 from boxoffice import render
 from boxoffice.admission import Admitted
 from boxoffice.errors import BoxOfficeError, Malformed, PriceChanged
-from boxoffice.office import BoxOffice
 from boxoffice.requests import check_content_type, parse_booking, parse_idempotency_key
 
 __all__ = ["lane"]
 
-PATH: Final = b"/v1/bookings"
+PATH: Final = BOOKINGS.encode()
+
+_READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
+"""Paths of the hot reads, as nearly everybody writes them."""
+
+_READS: Final[dict[bytes, Read]] = {b"bookings": answers.read_booking, b"events": answers.read_event}
 
 
-def lane(office: Callable[[], BoxOffice]) -> type[Connection]:
-    """uvicorn's protocol class with the short cut to this office, which is there once the application has started."""
+def lane(front: Front) -> type[Connection]:
+    """uvicorn's protocol class with the short cut to this front's office, which is there once the application has
+    started."""
 
     class Lane(_Lane):
-        """Bound to one office."""
+        """Bound to one front."""
 
-    Lane.office = staticmethod(office)
+    Lane.front = front
     return Lane
 
 
@@ -46,16 +53,21 @@ class _Nobody:
         """Nothing: nobody waits."""
 
 
+_NOBODY: Final = _Nobody()
+
+
 class _Request:
-    """A booking on its way through the lane. uvicorn's class sees it as the connection's request-response cycle."""
+    """A request on its way through the lane. uvicorn's class sees it as the connection's request-response cycle."""
 
     __slots__ = ("asked", "body", "disconnected", "headers", "keep_alive", "message_event", "more_body", "protocol",
-                 "response_complete")  # fmt: skip
+                 "response_complete", "wanted")  # fmt: skip
 
-    def __init__(self, protocol: _Lane, headers: list[tuple[bytes, bytes]], keep_alive: bool) -> None:
+    def __init__(self, protocol: _Lane, asked: Asked, wanted: tuple[Read, str] | None, keep_alive: bool) -> None:
         self.protocol = protocol
-        self.headers = headers
-        self.asked = Asked.of(headers)
+        self.headers = protocol.headers
+        self.asked = asked
+        self.wanted = wanted
+        """What is to be read, and its name; None for a booking."""
         self.keep_alive = keep_alive
         self.body = bytearray()
         self.more_body = True
@@ -71,66 +83,68 @@ class _Request:
         protocol = self.protocol
         if self.disconnected or protocol.transport.is_closing():
             return
-        parts = [STATUS_LINE[reply.status]]
-        for name, value in reply.headers:
-            parts += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(reply.body))
-        parts.append(reply.body)
-        protocol.transport.write(b"".join(parts))
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        protocol.transport.write(b"".join((STATUS_LINE[reply.status], reply.header_lines, end, reply.body)))
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()
 
 
-_NOBODY: Final = _Nobody()
-
-
 class _Lane(Connection):
-    office: Callable[[], BoxOffice]
+    front: Front
 
     def on_headers_complete(self) -> None:
-        """Take a booking into the lane, or let it go the ordinary way."""
-        if self.url == PATH and self.parser.get_method() == b"POST" and self._fits():
-            stays = not self.draining and self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-            self.cycle = _Request(self, self.headers, stays)  # type: ignore[assignment]
-            self.headed = self.headers
+        """Take a request into the lane, or let it go the ordinary way."""
+        wanted = None
+        method = self.parser.get_method()
+        if method == b"POST":
+            fits = self.url == PATH
         else:
+            found = _READ.fullmatch(self.url) if method == b"GET" else None
+            fits = found is not None
+            wanted = (_READS[found[1]], found[2].decode()) if found else None
+        asked = Asked.of(self.headers) if fits and self._is_free() else None
+        if asked is None or asked.origin is not None:
             super().on_headers_complete()
+            return
+        stays = not self.draining and self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        self.cycle = _Request(self, asked, wanted, stays)  # type: ignore[assignment]
+        self.headed = self.headers
 
-    def _fits(self) -> bool:
+    def _is_free(self) -> bool:
         """Nothing before it on the connection, nothing special about it."""
         if self.expect_100_continue or self.parser.should_upgrade():
             return False
-        if self.cycle is not None and not self.cycle.response_complete:
-            return False
-        return not any(name == b"origin" for name, _ in self.headers)
+        return self.cycle is None or self.cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
         """Collect the body, and no more of it than may be."""
         request: Any = self.cycle
         if not isinstance(request, _Request):
             super().on_body(body)
-        elif not request.response_complete:
+        elif not request.response_complete and request.wanted is None:
             request.body += body
-            most = self.office().settings.limits.body_max_bytes
+            most = self.front.office.settings.limits.body_max_bytes
             if len(request.body) > most:
                 # The rest of it is let by unread: a connection closed now might take the answer with it.
                 error = Malformed(f"The body has more than {most} bytes.", code="body_too_large")
                 request.answer(problems.of_error(error, route="book"))
 
     def on_message_complete(self) -> None:
-        """Admit the booking."""
+        """Admit the booking, or read what is asked for."""
         request: Any = self.cycle
         if not isinstance(request, _Request):
             super().on_message_complete()
         elif not request.response_complete:
             request.more_body = False
-            self._book(request)
+            if request.wanted is None:
+                self._book(request)
+            else:
+                read, name = request.wanted
+                self._answer_later(request, read(self.front.office, request.asked.authorization, name))
 
     def _book(self, request: _Request) -> None:
-        office, asked = self.office(), request.asked
+        office, asked = self.front.office, request.asked
         key = answers.api_key_of(asked.authorization)
         client = office.catalogue.known_client(key) if key is not None else None
         if client is None:
@@ -171,14 +185,19 @@ class _Lane(Connection):
             request.answer(problems.unexpected(error))
 
     def _book_slowly(self, request: _Request) -> None:
-        """The same function that the ordinary way calls, in a task."""
+        """A booking that has to wait before it is admitted: an API key not yet known, a tier not in the map."""
 
         async def receive() -> Mapping[str, Any]:
             return {"type": "http.request", "body": bytes(request.body), "more_body": False}
 
-        async def book() -> None:
-            request.answer(await answers.book(self.office(), request.headers, receive))
+        self._answer_later(request, answers.book(self.front.office, request.headers, receive))
 
-        task: asyncio.Task[None] = self.loop.create_task(book())
+    def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
+        """By the function that the ordinary way calls, in a task."""
+
+        async def answer() -> None:
+            request.answer(await reply)
+
+        task: asyncio.Task[None] = self.loop.create_task(answer())
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

@@ -72,6 +72,25 @@ def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
         return unexpected(error)
     level = "warning" if problem.status == 503 else "info"
     getattr(log, level)("request.refused", type=problem.slug, status=problem.status, **context, **_learnt(error))
+    if error.__traceback__ is not None:
+        return _reply_to(error, problem)
+    if _latest.error is not error:
+        _latest.error, _latest.reply = error, _reply_to(error, problem)
+    return _latest.reply
+
+
+class _Latest:
+    """The latest error that was handed over rather than raised, and the answer to it: the bookings of one admission
+    call that are refused alike share theirs. An error that was raised would keep its request in memory."""
+
+    error: errors.BoxOfficeError | None = None
+    reply = Reply(500, b"", [])
+
+
+_latest: Final = _Latest()
+
+
+def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:
     headers: list[Header] = []
     details = dict(error.details)
     retry_after = details.pop("retry_after_s", 1 if problem.status == 503 else 0)

@@ -33,7 +33,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=lane(app.office) if settings.api.lane and isinstance(app, Front) else Connection,
+        http=lane(app) if settings.api.lane and isinstance(app, Front) else Connection,
         ws="none",
         lifespan="on",
         log_config=None,

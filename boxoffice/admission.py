@@ -326,6 +326,7 @@ def _tell(forms: list[Form], reply: Any) -> None:
     """Give each form its part of the script's reply."""
     _, now, results, left = reply
     now_ms = int(now)
+    refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
     availability: dict[str, list[int]] = {}
     for form in forms:
         if form.event.id not in availability:
@@ -346,7 +347,11 @@ def _tell(forms: list[Form], reply: Any) -> None:
                 _readable(booking, result[2]), booking, form.event, availability[form.event.id], replayed=True
             )
         else:
-            answer = _refusal(form, outcome.decode(), result[1:], now_ms)
+            # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
+            alike = (id(form.event), form.record.items, *result)
+            answer = refusals.get(alike) or refusals.setdefault(
+                alike, _refusal(form, outcome.decode(), result[1:], now_ms)
+            )
         form.answer(answer)
 
 

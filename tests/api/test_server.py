@@ -94,6 +94,11 @@ def request_of(body: bytes, key: str, *headers: str, length: bool = True) -> byt
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def read_of(path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
     status, *lines = head.rstrip().split("\r\n")
@@ -130,6 +135,42 @@ async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> No
     assert (status, headers["connection"]) == (200, "close")
     assert await asyncio.to_thread(serving.process.wait, 20) == 0
     looking_writer.close()
+    writer.close()
+
+
+async def test_reads_are_answered_in_turn(serving: Serving, open_sale: SaleMaker) -> None:
+    """Whatever comes before and after them on the connection, with a body or without, and at its end."""
+    event = await open_sale(GA=100)
+    reader, writer = await connect(serving)
+    writer.write(request_of(json.dumps(booking_of(event)).encode(), "k"))
+    booking = (await answer_of(reader))[2]
+
+    paths = {f"/v1/bookings/{booking['id']}": 200, f"/v1/events/{event.id}": 200, f"/v1/events/{event.id}?x=1": 200,
+             "/v1/bookings/nobody": 404, "/v1/events/%6eobody": 404, "/healthz": 200}  # fmt: skip
+    for path in paths:
+        writer.write(read_of(path))
+        writer.write(request_of(json.dumps(booking_of(event)).encode(), path))
+    for path, expected in paths.items():
+        status, headers, body = await answer_of(reader)
+        assert status == expected, path
+        assert "connection" not in headers
+        if path.endswith(booking["id"]):
+            booking.pop("availability")
+            assert (body | {"payment": None}, headers["retry-after"]) == (booking | {"payment": None}, "1")
+        if path.endswith(event.id):
+            assert body["tiers"][0]["available"] == 98
+        assert (await answer_of(reader))[0] == 202
+
+    writer.write(read_of(f"/v1/events/{event.id}", "Content-Length: 100000") + b"x" * 100_000)
+    assert (await answer_of(reader))[0] == 200
+    writer.write(read_of(f"/v1/events/{event.id}", "Origin: https://shop.example"))
+    assert (await answer_of(reader))[0] == 200
+    writer.write(b"GET /v1/events/x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await answer_of(reader))[0] == 401
+    writer.write(read_of(f"/v1/events/{event.id}", "Connection: close"))
+    status, headers, _ = await answer_of(reader)
+    assert (status, headers["connection"]) == (200, "close")
+    assert await reader.read() == b""
     writer.close()
 
 
@@ -199,6 +240,28 @@ async def test_it_refuses_what_is_bad(serving: Serving) -> None:
         writer.write(bare + headers + b"\r\n{}")
         assert (await answer_of(reader))[0] == expected
     writer.close()
+
+
+async def test_each_refusal_says_what_was_asked(serving: Serving, open_sale: SaleMaker) -> None:
+    """Many at once, refused by one call: those that asked alike share an answer, the others do not."""
+    event = await open_sale(GA=1, VIP=1)
+    connections = [await connect(serving) for _ in range(12)]
+    connections[0][1].write(read_of(f"/v1/events/{event.id}"))
+    assert (await answer_of(connections[0][0]))[0] == 200, "the shop and its event are known from here on"
+    asked = [(event.tiers[number % 2], 2 + number % 3) for number in range(12)]
+    for number, ((_, writer), (tier, quantity)) in enumerate(zip(connections, asked, strict=True)):
+        body = booking_of(event, items=[{"tier_id": tier.id, "quantity": quantity}])
+        writer.write(request_of(json.dumps(body).encode(), f"k{number}"))
+
+    for (reader, writer), (tier, quantity) in zip(connections, asked, strict=True):
+        status, headers, problem = await answer_of(reader)
+        assert (status, headers["content-type"]) == (409, "application/problem+json")
+        assert problem["shortfall"] == [
+            {"tier_id": tier.id, "code": tier.code, "requested": quantity, "available": 1}
+        ]  # fmt: skip
+        writer.close()
+    refused = [line for line in serving.log.read_text().splitlines() if "request.refused" in line]
+    assert len(refused) == 12
 
 
 async def test_its_log_is_json_without_secrets(serving: Serving, open_sale: SaleMaker) -> None:
