@@ -29,14 +29,14 @@ INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, 
 """
 
 _NEWS: Final = """
-WITH news AS (
-  SELECT payment_key,
-         CASE WHEN due IS NULL AND status = 'failed' AND $2 IN ('authorized', 'captured') THEN 'void' ELSE due END AS due
-  FROM payments WHERE payment_key = $1)
-UPDATE payments p SET due = news.due, due_at = CASE WHEN news.due IS NOT NULL THEN least(p.due_at, now()) END
-FROM news WHERE p.payment_key = news.payment_key RETURNING p.booking_id::text
+UPDATE payments
+SET due = CASE WHEN due IS NULL AND status = 'failed' AND $2 IN ('authorized', 'captured') THEN 'void' ELSE due END,
+    due_at = CASE WHEN due IS NOT NULL OR (status = 'failed' AND $2 IN ('authorized', 'captured'))
+             THEN least(due_at, now()) END
+WHERE payment_key = $1 RETURNING booking_id::text
 """
-"""What is due is due now; and money for a payment that was given up for lost is looked at once more."""
+"""What is due is due now; and money for a payment that was given up for lost is looked at once more. All of it is read
+from the row itself: what a subquery saw, a settlement that held the row's lock meanwhile has changed."""
 
 
 class LateMoney:

@@ -12,6 +12,7 @@ from boxoffice import keys
 from boxoffice.gateway import webhooks
 from boxoffice.gateway.base import EventKind, GatewayEvent
 from boxoffice.office import BoxOffice
+from tests.conftest import eventually
 from tests.support.till import Till
 
 SECRET = "whsec_simulator"
@@ -91,6 +92,22 @@ async def test_a_message_before_the_payment_has_a_row(till: Till, api: httpx2.As
     assert await told(api, till, booking, "authorized") == 200
     await till.at_rest(booking)
     assert await till.state(booking) == "C confirmed"
+
+
+async def test_news_that_meets_the_settlement_takes_nothing_from_it(till: Till, api: httpx2.AsyncClient) -> None:
+    """The message waits for the row that is just being confirmed. What became due meanwhile stays due."""
+    booking = await till.book("tok_3ds", GA=1)
+    await till.drain()
+    pool = await till.office.pool()
+    async with pool.acquire() as settling, settling.transaction():
+        await settling.execute("UPDATE payments SET status = 'authorized', due = 'capture', due_at = now()")
+        pid = settling.get_server_pid()
+        hearing = asyncio.create_task(told(api, till, booking, "authorized"))
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
+        await eventually(lambda: pool.fetchval(waiting, pid))
+
+    assert await hearing == 200
+    assert await till.payments(booking) == ["authorized/capture"]
 
 
 async def test_news_of_money_that_was_given_up_for_lost(till: Till, api: httpx2.AsyncClient) -> None:
