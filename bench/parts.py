@@ -140,6 +140,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
         tier = await _make_event(pool)
         batches = iter(list(_batches(tier, count)))
         latency = Histogram()
+        known: set[rows.Kin] = set()
         terms = Terms(time.time_ns() // 1_000_000, 600_000)
 
         async def lane() -> None:
@@ -147,6 +148,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
                 began = time.perf_counter()
                 async with pool.acquire() as connection, connection.transaction():
                     left = await rows.lock_inventory(connection, {tier})
+                    await rows.vouch(connection, {("bench", "bench", tier)}, known)
                     await rows.recheck(connection, cases)
                     sold = decide(cases, left, terms)
                     await rows.write(connection, cases, "simulator", settings.worker.lease_ms)

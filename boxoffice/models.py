@@ -170,8 +170,9 @@ class Booking(Base):
         Index("ix_bookings_undecided", "updated_at", postgresql_where=text("status IN ('pending', 'held')")),
     )
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"))
-    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    client_id: Mapped[str]
+    event_id: Mapped[str]
+    """No foreign keys: what settlement writes exists (`rows.vouch`), and looking it up for every row is dear."""
     customer_id: Mapped[str]
     reference: Mapped[str | None]
     status: Mapped[str]
@@ -201,7 +202,8 @@ class BookingItem(Base):
         CheckConstraint("line_total_cents >= 0", name="line_total_cents"),
     )
     booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.id", ondelete="CASCADE"), primary_key=True)
-    tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"), primary_key=True)
+    tier_id: Mapped[str] = mapped_column(primary_key=True)
+    """No foreign key, for the reason of `Booking.client_id`."""
     quantity: Mapped[int]
     unit_price_cents: Mapped[int]
     line_total_cents: Mapped[int] = mapped_column(BigInteger)

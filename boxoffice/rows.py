@@ -7,16 +7,38 @@ each other instead of deadlocking.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
 from boxoffice.record import Record
 from boxoffice.verdicts import Case, Known, PaymentRow
 
-__all__ = ["Connection", "Raced", "known_by_key", "lock_inventory", "recheck", "sell", "write"]
+__all__ = [
+    "Connection",
+    "Kin",
+    "Orphan",
+    "Raced",
+    "known_by_key",
+    "lock_inventory",
+    "recheck",
+    "sell",
+    "vouch",
+    "write",
+]
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+
+
+Kin: TypeAlias = tuple[str, str, str]
+"""Client, event and tier that a booking names."""
+
+KIN_MAX: Final = 20_000
+"""Remembered in one process, some 5 MB; then it is asked anew."""
+
+
+class Orphan(Exception):
+    """A booking names a client or a tier that PostgreSQL does not have, or a tier of another event."""
 
 
 class Raced(Exception):
@@ -43,6 +65,11 @@ FROM payments WHERE payment_key = ANY($1::text[])
 _LOCK_INVENTORY = """
 SELECT tier_id, total - sold AS left
 FROM inventory WHERE tier_id = ANY($1::text[]) ORDER BY tier_id FOR NO KEY UPDATE
+"""
+
+_KIN = """
+SELECT client, event, tier FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (client, event, tier)
+JOIN clients c ON c.id = asked.client JOIN tiers t ON t.id = asked.tier AND t.event_id = asked.event
 """
 
 _RECHECK = """
@@ -124,6 +151,23 @@ async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[s
     """Lock the tiers' rows in tier order; what each can still sell. From here on nobody else sells them."""
     rows = await connection.fetch(_LOCK_INVENTORY, list(tiers))
     return {row["tier_id"]: row["left"] for row in rows}
+
+
+async def vouch(connection: Connection, kin: set[Kin], known: set[Kin]) -> None:
+    """See that what the bookings name exists, and add it to what is `known`: none of it is ever deleted.
+
+    Foreign keys would look it up anew for each booking, and lock the same three rows for it: a sixth of the transaction's
+    CPU. Raises `Orphan`.
+    """
+    new = list(kin - known)
+    if not new:
+        return
+    found = {tuple(row) for row in await connection.fetch(_KIN, *map(list, zip(*new, strict=True)))}
+    if len(found) != len(new):
+        raise Orphan
+    if len(known) > KIN_MAX:
+        known.clear()
+    known.update(new)
 
 
 async def recheck(connection: Connection, cases: list[Case]) -> None:

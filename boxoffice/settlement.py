@@ -98,6 +98,7 @@ class Settlement:
         self._late: set[asyncio.Task[None]] = set()
         self._slow = 0
         self._calls = asyncio.Semaphore(settings.gateway.concurrency)
+        self._kin: set[rows.Kin] = set()
         self._suspects: set[str] = set()
         self._closed_until = 0.0
         self._pause_s = 0.0
@@ -421,8 +422,11 @@ class Settlement:
         raise asyncpg.SerializationError("raced in every round")
 
     async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> None:
-        tiers = {line.tier for case in cases for line in case.record.body.lines}
-        left = await rows.lock_inventory(connection, tiers)
+        kin = {
+            (case.record.body.client, case.record.event, line.tier) for case in cases for line in case.record.body.lines
+        }
+        left = await rows.lock_inventory(connection, {tier for _, _, tier in kin})
+        await rows.vouch(connection, kin, self._kin)
         await rows.recheck(connection, cases)
         sold = decide(cases, left, terms)
         await rows.write(connection, cases, self._gateway.name, self._settings.worker.lease_ms)
