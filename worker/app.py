@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -33,6 +34,10 @@ log = structlog.get_logger()
 
 REDIS_RETRIES = 20
 """A restart of Redis takes seconds; the pause between tries grows to half a second."""
+
+ARQ_PAUSE_S = 0.2
+ARQ_PAUSE_MAX_S = 2.0
+"""How long arq is left alone after it died, first and at most."""
 
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks."""
@@ -139,8 +144,11 @@ class WorkerApp:
             await self._pause(every_s)
 
     async def _hear(self, shard: int) -> None:
-        """Run arq on the shard's queue, a new worker object after each of its deaths."""
+        """Run arq on the shard's queue, a new worker object after each of its deaths, ever more slowly while they follow
+        one another: of a Redis that takes no writes it dies at once, and the sweep does its work."""
+        pause_s = ARQ_PAUSE_S
         while not self._stopping.is_set():
+            started = time.monotonic()
             worker = Worker(
                 functions=functions(),
                 queue_name=keys.arq_queue(shard),
@@ -168,7 +176,10 @@ class WorkerApp:
                 raise
             except Exception as error:
                 log.warning("arq.restarted", shard=shard, error=type(error).__name__)
-            await self._pause(0.2)
+            pause_s = (
+                ARQ_PAUSE_S if time.monotonic() - started > 10 * ARQ_PAUSE_S else min(2 * pause_s, ARQ_PAUSE_MAX_S)
+            )
+            await self._pause(pause_s)
 
     async def _pause(self, seconds: float) -> None:
         try:
