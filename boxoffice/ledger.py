@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from boxoffice import ids
+from boxoffice.postgres import REPAIR_S, take_time
 from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, key_after, pack_items, pack_payload
 from boxoffice.states import FINAL, LETTERS
 
@@ -122,10 +123,10 @@ async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> 
 async def bought(connection: Connection, event: str) -> dict[str, int]:
     """Digest of (client, customer) to the tickets that are theirs. Reads every confirmed booking of the event."""
     async with connection.transaction():
-        await connection.execute("SET LOCAL statement_timeout = 0")
+        await take_time(connection)
         for name in ("seqscan", "hashjoin", "mergejoin"):
             await connection.execute(f"SET LOCAL enable_{name} = on")
-        rows = await connection.fetch(_BOUGHT, event)
+        rows = await connection.fetch(_BOUGHT, event, timeout=REPAIR_S)
     return {ids.owner_digest(row["client_id"], row["customer_id"]): row["tickets"] for row in rows}
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -20,13 +21,39 @@ from boxoffice.settings import Settings
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["AWAY", "TRANSIENT", "alembic_config", "check_durability", "migrate", "open_engine", "open_pool"]
+__all__ = [
+    "AWAY",
+    "REPAIR_S",
+    "TRANSIENT",
+    "alembic_config",
+    "check_durability",
+    "migrate",
+    "open_engine",
+    "open_pool",
+    "take_time",
+]
+
+TRANSACTION_TIMEOUT: Final = "transaction_timeout"
+"""Known to PostgreSQL 17 and newer. Older ones notice only who froze between two statements, not within one."""
+
+IDLE_LEAST_MS: Final = 1_000
+TRANSACTION_LEAST_MS: Final = 3_000
+"""However short leases are, a busy machine gets this long."""
+
+REPAIR_S: Final = 600.0
+"""Longest statement of a repair, which may read every booking of an event."""
+
+REPAIR_IDLE_MS: Final = 60_000
+"""Longest pause of a repair between two statements: it works in Redis meanwhile. Frozen, it keeps its locks so long."""
 
 AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -50,40 +77,79 @@ def _dsn(settings: Settings) -> str:
     return make_url(settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+_IDLE: Final = "idle_in_transaction_session_timeout"
+
+
+def _idle_ms(settings: Settings) -> str:
+    return str(max(IDLE_LEAST_MS, settings.worker.lease_ms))
+
+
+def _transaction_ms(settings: Settings) -> str:
+    return str(max(TRANSACTION_LEAST_MS, settings.worker.lease_ms))
+
+
 def open_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
     """SQLAlchemy over asyncpg: catalogue, listings, operators."""
     url = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
-    return create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True, connect_args={"timeout": 5}
-    )
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True,
+        connect_args={"timeout": 5, "server_settings": {_IDLE: _idle_ms(settings)}},
+    )  # fmt: skip
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(
+            f"SELECT set_config('{TRANSACTION_TIMEOUT}', '{_transaction_ms(settings)}', false) "
+            "WHERE current_setting('server_version_num')::int >= 170000"
+        )
+        cursor.close()
+
+    return engine
 
 
 async def open_pool(settings: Settings, *, size: int | None = None, min_size: int = 1) -> asyncpg.Pool[Any]:
     """asyncpg's own pool, for settlement.
 
     Plans made while the tables are empty would scan them for ever, so sequential scans are made expensive from the
-    start. Raises OSError or an asyncpg error when PostgreSQL is away.
+    start. Whoever freezes in the middle of a transaction lets go of its locks when its leases end. Raises OSError or an
+    asyncpg error when PostgreSQL is away.
     """
-    return await asyncpg.create_pool(
-        _dsn(settings),
-        min_size=min_size,
-        max_size=size or settings.worker.pool_max,
-        timeout=5,
-        command_timeout=settings.worker.statement_timeout_ms / 1_000 + 5,
-        server_settings={
-            "application_name": "boxoffice",
-            "lock_timeout": str(settings.worker.lock_timeout_ms),
-            "statement_timeout": str(settings.worker.statement_timeout_ms),
-            # Whoever freezes in the middle of a transaction lets go of its locks when its leases end.
-            "idle_in_transaction_session_timeout": str(max(1_000, settings.worker.lease_ms)),
-            "enable_seqscan": "off",
-            "enable_hashjoin": "off",
-            "enable_mergejoin": "off",
-            "enable_bitmapscan": "off",
-            "enable_material": "off",
-            "jit": "off",
-        },
-    )
+
+    async def open_with(**more: str) -> asyncpg.Pool[Any]:
+        return await asyncpg.create_pool(
+            _dsn(settings),
+            min_size=min_size,
+            max_size=size or settings.worker.pool_max,
+            timeout=5,
+            command_timeout=settings.worker.statement_timeout_ms / 1_000 + 5,
+            server_settings={
+                "application_name": "boxoffice",
+                "lock_timeout": str(settings.worker.lock_timeout_ms),
+                "statement_timeout": str(settings.worker.statement_timeout_ms),
+                _IDLE: _idle_ms(settings),
+                "enable_seqscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
+                "enable_bitmapscan": "off",
+                "enable_material": "off",
+                "jit": "off",
+                **more,
+            },
+        )
+
+    try:
+        return await open_with(**{TRANSACTION_TIMEOUT: _transaction_ms(settings)})
+    except asyncpg.UndefinedObjectError:
+        return await open_with()
+
+
+async def take_time(connection: Any) -> None:
+    """Let this transaction, a repair, last as long as it needs."""
+    limits = {"statement_timeout": 0, _IDLE: REPAIR_IDLE_MS}
+    if connection.get_server_version().major >= 17:
+        limits[TRANSACTION_TIMEOUT] = 0
+    await connection.execute("; ".join(f"SET LOCAL {name} = {limit_ms}" for name, limit_ms in limits.items()))
 
 
 def alembic_config(settings: Settings) -> Config:

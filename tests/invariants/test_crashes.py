@@ -103,6 +103,7 @@ async def test_a_worker_frozen_longer_than_its_lease_changes_nothing_when_it_wak
     assert await ends(sleeper) == "exit 0"
     (row,) = await (await office.pool()).fetch("SELECT tier_id, sold, version FROM inventory")
     assert row["sold"] == inventory[0]["sold"] + 50
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
     await check_at_rest(office, booked + more)
 
 
