@@ -258,24 +258,27 @@ class _Counter:
 
     async def _call(self, forms: list[Form]) -> None:
         """Admit the forms together; when that errors, each alone."""
+        answers: list[Admitted | BoxOfficeError]
         try:
-            reply = await self._send(forms)
+            answers = _answers(forms, await self._send(forms))
         except BoxOfficeError as error:
-            _tell_all(forms, error)
+            answers = [error] * len(forms)
         except RedisError as error:
-            if len(forms) == 1:
-                log.error("admission.refused", booking_id=forms[0].id, error=type(error).__name__, reply=_code(error))
-                forms[0].answer(StoreAway("Redis refused the booking; nothing was taken."))
+            if len(forms) > 1:
+                for form in forms:
+                    await self._call([form])
                 return
-            for form in forms:
-                await self._call([form])
-        except Exception as error:
+            log.error("admission.refused", booking_id=forms[0].id, error=type(error).__name__, reply=_code(error))
+            answers = [StoreAway("Redis refused the booking; nothing was taken.")]
+        except Exception:
             log.exception("admission.failed")
-            _tell_all(forms, StoreAway())
-            if not isinstance(error, (ValueError, TypeError)):
-                raise
-        else:
-            _tell(forms, reply)
+            answers = [StoreAway()] * len(forms)
+        for form, answer in zip(forms, answers, strict=True):
+            try:
+                form.answer(answer)
+            except Exception:
+                # Whoever cannot be told asks again; the others wait behind it.
+                log.exception("admission.untold", booking_id=form.id)
 
     async def _send(self, forms: list[Form]) -> Any:
         """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already
@@ -317,42 +320,40 @@ def _code(error: RedisError) -> str:
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
-def _tell_all(forms: list[Form], error: BoxOfficeError) -> None:
-    for form in forms:
-        form.answer(error)
-
-
-def _tell(forms: list[Form], reply: Any) -> None:
-    """Give each form its part of the script's reply."""
+def _answers(forms: list[Form], reply: Any) -> list[Admitted | BoxOfficeError]:
+    """What each form is told, from its part of the script's reply."""
     _, now, results, left = reply
-    now_ms = int(now)
     refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
     availability: dict[str, list[int]] = {}
     for form in forms:
         if form.event.id not in availability:
             availability[form.event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
+    answers: list[Admitted | BoxOfficeError] = []
     for form, result in zip(forms, results, strict=True):
-        outcome = result[0]
-        if outcome == b"created":
-            record = form.record
-            record.admitted_ms = int(result[1])
-            if form.hold_ms:
-                record.deadline_ms = record.admitted_ms + form.hold_ms
-            answer: Admitted | BoxOfficeError = Admitted(
-                record, form.id, form.event, availability[form.event.id], replayed=False
-            )
-        elif outcome == b"replayed":
-            booking = result[1].decode()
-            answer = Admitted(
-                _readable(booking, result[2]), booking, form.event, availability[form.event.id], replayed=True
-            )
-        else:
-            # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
-            alike = (id(form.event), form.record.items, *result)
-            answer = refusals.get(alike) or refusals.setdefault(
-                alike, _refusal(form, outcome.decode(), result[1:], now_ms)
-            )
-        form.answer(answer)
+        try:
+            answers.append(_answer(form, result, availability[form.event.id], refusals, int(now)))
+        except Exception:
+            log.exception("admission.failed")
+            answers.append(StoreAway())
+    return answers
+
+
+def _answer(
+    form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
+) -> Admitted | BoxOfficeError:
+    outcome = result[0]
+    if outcome == b"created":
+        record = form.record
+        record.admitted_ms = int(result[1])
+        if form.hold_ms:
+            record.deadline_ms = record.admitted_ms + form.hold_ms
+        return Admitted(record, form.id, form.event, left, replayed=False)
+    if outcome == b"replayed":
+        booking = result[1].decode()
+        return Admitted(_readable(booking, result[2]), booking, form.event, left, replayed=True)
+    # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
+    alike = (id(form.event), form.record.items, *result)
+    return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
 
 
 def _readable(booking: str, raw: bytes) -> Record | None:
