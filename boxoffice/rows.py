@@ -139,11 +139,15 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
     known = {
         records[row["n"] - 1].id: Known(row["id"], row["status"], row["failure_code"], row["was_sold"]) for row in rows
     }
-    keys = {record.payment_key: record.id for record in records if record.id in known and record.payment_key}
-    for row in await connection.fetch(_PAYMENTS, list(keys)):
-        known[keys[row["payment_key"]]].payment = PaymentRow(
-            row["status"], row["reference"], row["failure_code"], row["next_action"], row["age_ms"]
-        )
+    # A booking and its duplicate may share the batch, and then the payment key.
+    under: dict[str, list[Known]] = {}
+    for record in records:
+        if record.id in known and record.payment_key:
+            under.setdefault(record.payment_key, []).append(known[record.id])
+    for row in await connection.fetch(_PAYMENTS, list(under)):
+        payment = PaymentRow(row["status"], row["reference"], row["failure_code"], row["next_action"], row["age_ms"])
+        for each in under[row["payment_key"]]:
+            each.payment = payment
     return known
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from boxoffice import ids, keys, rows
+from boxoffice.admission import Admitted
 from boxoffice.catalogue import EventView
 from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
@@ -190,6 +191,93 @@ async def test_two_bookings_under_one_key_in_one_batch_pay_once(office: BoxOffic
     assert await status_of(office, first.booking_id) == "confirmed"
     assert await status_of(office, second.booking_id) == "failed duplicate"
     await check_at_rest(office, [first.booking_id, second.booking_id])
+
+
+async def forget(office: BoxOffice, event: EventView, booked: Admitted) -> None:
+    """Let Redis forget the idempotency key of a booking."""
+    assert booked.record is not None
+    await office.redis.delete(keys.idempotency(event.shard, booked.record.scope))
+
+
+async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it_up(
+    office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """Both have the same payment key. PostgreSQL knows the payment of the first: it is found in spite of the second."""
+    event = await open_sale(GA=10)
+    first = await book(office, event, key="k", card="3ds", GA=2)
+    await office.settlements[0].drain()
+    assert await status_of(office, first.booking_id) == "pending"
+    await forget(office, event, first)
+    second = await book(office, event, key="k", card="3ds", GA=2)
+    neighbour = await book(office, event, customer="neighbour", GA=1)
+    await office.redis.zadd(keys.pending(0), {first.booking_id: 1})
+
+    assert await office.settlements[0].drain()
+
+    assert await status_of(office, second.booking_id) == "failed duplicate"
+    assert await status_of(office, neighbour.booking_id) == "confirmed"
+    assert await status_of(office, first.booking_id) == "pending"
+    assert (await counters(office, event, "GA")).held == 2
+
+
+async def test_a_duplicate_in_the_batch_of_one_that_redis_has_not_heard_of_does_not_hold_it_up(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died after the commit. The next one finds it decided, whoever else has its key."""
+    event = await open_sale(GA=10)
+    first = await book(office, event, key="k", GA=2)
+
+    async def die(*_: Any) -> None:
+        raise ConnectionRefusedError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(office.settlements[0], "_mirror", die)
+        with pytest.raises(ConnectionRefusedError):
+            await office.settlements[0].drain()
+    office.settlements[0]._closed_until = 0.0
+    await forget(office, event, first)
+    second = await book(office, event, key="k", GA=3)
+    await office.redis.zadd(keys.pending(0), {first.booking_id: 1})
+
+    assert await office.settlements[0].drain()
+    await office.pump.work_given()
+
+    assert await status_of(office, first.booking_id) == "confirmed"
+    assert await status_of(office, second.booking_id) == "failed duplicate"
+    assert (await counters(office, event, "GA")).held == 0
+
+
+async def test_a_key_used_for_another_amount_after_redis_forgot_it_takes_no_other_amount(
+    office: BoxOffice, second: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """Nobody can refuse it at once. It is a duplicate of the first; if two workers meet them at the same time, whatever
+    the gateway sets aside under their one key is captured for the booking whose amount it is, or let go."""
+    event = await open_sale(GA=1_000)
+    settled = await book(office, event, key="settled", GA=1)
+    await settle_all(office)
+    await forget(office, event, settled)
+    late = await book(office, event, key="settled", GA=3)
+    await settle_all(office)
+    assert await status_of(office, late.booking_id) == "failed duplicate"
+
+    booked = [settled.booking_id, late.booking_id]
+    for n in range(10):
+        one = await book(office, event, key=f"k{n}", GA=1)
+        _, mine = await office.settlements[0]._claim()
+        await forget(office, event, one)
+        two = await book(office, event, key=f"k{n}", GA=3)
+        _, theirs = await second.settlements[0]._claim()
+        await asyncio.gather(
+            office.settlements[0]._settle_claim(mine, 0), second.settlements[0]._settle_claim(theirs, 0)
+        )
+        booked += [one.booking_id, two.booking_id]
+    await settle_all(office)
+    await work_money(office)
+    await work_money(second)
+
+    ends = [await status_of(office, booking) for booking in booked]
+    assert all(ends[n] == "failed duplicate" or ends[n + 1] == "failed duplicate" for n in range(0, len(ends), 2)), ends
+    await check_at_rest(office, booked)
 
 
 async def test_two_bookings_under_one_key_in_two_workers_pay_once(
@@ -839,9 +927,11 @@ async def test_the_money_pump_outlives_an_unexpected_error(
     event = await open_sale(GA=10)
     real = office.gateway.capture_batch
     broken = True
+    failed: list[Any] = []
 
     async def capture_batch(requests: Any) -> list[Any]:
         if broken:
+            failed.append(requests)
             raise RuntimeError("planted")
         return await real(requests)
 
@@ -850,16 +940,20 @@ async def test_the_money_pump_outlives_an_unexpected_error(
     try:
         booked = await book_many(office, event, 1, GA=1)
         await office.settlements[0].drain()
-        await asyncio.sleep(0.1)
-        assert not pumping.done()
-        broken = False
         pool = await office.pool()
+
+        async def met_the_error() -> bool:
+            return bool(failed)
+
+        await eventually(met_the_error)
+        broken = False
 
         async def captured() -> bool:
             await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due IS NOT NULL")
             return bool(await pool.fetchval("SELECT count(*) FROM payments WHERE status = 'captured'"))
 
         await eventually(captured)
+        assert not pumping.done()
         await check_at_rest(office, booked)
     finally:
         office.pump.stop()
