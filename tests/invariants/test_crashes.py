@@ -226,7 +226,7 @@ async def test_redis_killed_under_load_loses_no_accepted_booking(
             before = len(accepted)
             await eventually(lambda before=before: _grew(accepted, before + 50), timeout_s=20)
             await asyncio.to_thread(killable.kill_redis)
-            await asyncio.sleep(0.3)
+            await eventually(lambda: _admissions_wait(office), timeout_s=10)
             killable.restart_redis()
         before = len(accepted)
         await eventually(lambda: _grew(accepted, before + 50), timeout_s=20)
@@ -238,6 +238,11 @@ async def test_redis_killed_under_load_loses_no_accepted_booking(
 
     assert (await counters(office, event, "GA")).sold == len(accepted)
     await check_at_rest(office, accepted)
+
+
+async def _admissions_wait(office: BoxOffice) -> bool:
+    """Whether a call is on its way. With Redis dead, it is met by nobody."""
+    return bool(office.admission._counters[0]._calls)
 
 
 async def _grew(accepted: set[str], size: int) -> bool:
@@ -256,7 +261,7 @@ async def test_postgresql_restarted_under_load_parks_nothing(
         booked += await book_many(office, event, 100, GA=1)
         await asyncio.to_thread(killable.kill_postgres)
         booked += await book_many(office, event, 100, GA=1)
-        await asyncio.sleep(0.5)
+        await eventually(lambda: _paused(office), timeout_s=10)
         await check_conservation(office)
         killable.restart_postgres()
         booked += await book_many(office, event, 50, GA=1)
@@ -266,6 +271,11 @@ async def test_postgresql_restarted_under_load_parks_nothing(
     assert len(booked) == 300
     assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
     await check_at_rest(office, booked)
+
+
+async def _paused(office: BoxOffice) -> bool:
+    """Whether the worker has met the outage, more than once."""
+    return office.settlements[0]._pause_s > 0.1
 
 
 async def _nothing_pending_yet(office: BoxOffice) -> bool:
