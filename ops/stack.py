@@ -87,6 +87,7 @@ class Stack:
         self._inherited = environ
         self._check = check
         self._hurry = hurry
+        self._gateways: dict[str, Program] = {}
         self._apis: dict[str, Program] = {}
         self._workers: dict[str, Program] = {}
 
@@ -114,6 +115,7 @@ class Stack:
             yield self.servers.redis
         if not self._database_url:
             yield self.servers.postgres
+        yield from self._gateways.values()
         yield from self._apis.values()
         yield from self._workers.values()
 
@@ -169,6 +171,11 @@ class Stack:
         """Start one more worker."""
         return self._spawn(self._workers, "worker", ("worker",), env or {})
 
+    def spawn_gateway(self, port: int, webhooks: str) -> Program:
+        """Start the simulated gateway on 127.0.0.1:`port`; its webhooks go to this URL."""
+        refuse_busy_port(port)
+        return self._spawn(self._gateways, "gateway", ("gateway", "--port", str(port), "--webhooks", webhooks), {})
+
     def _spawn(
         self, group: dict[str, Program], kind: str, arguments: tuple[str, ...], env: Mapping[str, str]
     ) -> Program:
@@ -185,7 +192,7 @@ class Stack:
         end = time.monotonic() + timeout_s
         while (answer := _readyz(port)) != "":
             self._check()
-            for program in (*self._apis.values(), *self._workers.values()):
+            for program in (*self._gateways.values(), *self._apis.values(), *self._workers.values()):
                 if not program.alive:
                     raise CannotRun(
                         f"{program.name} stopped while starting ({program.ending}): {program.last_line()} "
@@ -196,8 +203,9 @@ class Stack:
             time.sleep(5 * POLL_S)
 
     def stop(self) -> None:
-        """API first, so that no booking comes in; then workers, PostgreSQL, Redis. Leaves no process and no file."""
-        for group in (self._apis, self._workers):
+        """API first, so that no booking comes in; then workers, gateway, PostgreSQL, Redis. Leaves no process and no
+        file."""
+        for group in (self._apis, self._workers, self._gateways):
             for program in group.values():
                 program.ask_to_stop()
             for program in group.values():

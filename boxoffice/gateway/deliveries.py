@@ -7,17 +7,32 @@ import time
 from typing import Final
 
 import httpx2
+from msgspec import Struct
 
 from . import scenario, webhooks
 from .base import GatewayEvent
 
-__all__ = ["Deliveries"]
+__all__ = ["Deliveries", "Tally"]
 
 _TRIES: Final = 6
 """Times a webhook is sent until somebody answers 2xx: half a second apart at first, 16 s at last."""
 
 _AT_ONCE: Final = 16
 """Webhooks on their way at the same moment."""
+
+
+class Tally(Struct):
+    """How the sending goes."""
+
+    events: int = 0
+    """Things that happened and were to be told."""
+    heard: int = 0
+    """Of them, those that somebody has answered with 2xx."""
+    repeats: int = 0
+    """Further deliveries that were answered with 2xx, of events that had been heard."""
+    given_up: int = 0
+    waiting: int = 0
+    """Deliveries on their way, or held back."""
 
 
 class Deliveries:
@@ -31,6 +46,14 @@ class Deliveries:
         self._client = httpx2.AsyncClient(timeout=5)
         self._limit = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._heard: set[str] = set()
+        self._tally = Tally()
+
+    @property
+    def tally(self) -> Tally:
+        """How the sending goes."""
+        self._tally.heard, self._tally.waiting = len(self._heard), len(self._tasks)
+        return self._tally
 
     def changed(self, lines: list[str]) -> None:
         """Tell of what the ledger just wrote."""
@@ -40,6 +63,7 @@ class Deliveries:
             if event is None:
                 continue
             behaviour = scenario.read(word).behaviour
+            self._tally.events += 1
             last = behaviour == "reordered" and event.kind == "authorized"
             self._start(event, self._held_back_s if last else 0)
             if behaviour == "twice":
@@ -63,8 +87,11 @@ class Deliveries:
         for attempt in range(_TRIES):
             async with self._limit:
                 if await self._post(event):
+                    self._tally.repeats += event.id in self._heard
+                    self._heard.add(event.id)
                     return
             await asyncio.sleep(0.5 * 2**attempt)
+        self._tally.given_up += 1
 
     async def _post(self, event: GatewayEvent) -> bool:
         body = webhooks.event_body(event)

@@ -67,6 +67,7 @@ class _Server:
         self._base_url = base_url
         self._webhook_url = webhook_url
         self._simulator: Simulator
+        self._deliveries: Deliveries
 
     def app(self) -> Starlette:
         return Starlette(
@@ -77,6 +78,7 @@ class _Server:
                 Route("/v1/payments/{key}/void", self.void, methods=["POST"]),
                 Route("/v1/payments/{key}/refunds", self.refund, methods=["POST"]),
                 Route("/v1/records", self.records),
+                Route("/v1/deliveries", self.deliveries),
                 Route("/actions/{key}", self.action),
                 Route("/actions/{key}", self.act, methods=["POST"]),
                 Route("/healthz", self.healthz),
@@ -88,7 +90,7 @@ class _Server:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         gateway = self._settings.gateway
-        deliveries = Deliveries(self._webhook_url, gateway.webhook_secret, 3 * gateway.cutoff_s)
+        deliveries = self._deliveries = Deliveries(self._webhook_url, gateway.webhook_secret, 3 * gateway.cutoff_s)
         changed = deliveries.changed if self._webhook_url else None
         self._simulator = open_simulator(self._settings, actions=f"{self._base_url}/actions", changed=changed)
         yield
@@ -130,6 +132,10 @@ class _Server:
                 yield _encode(record) + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def deliveries(self, request: Request) -> Response:
+        """How many webhooks were sent, and how it goes."""
+        return Response(_encode(self._deliveries.tally), media_type="application/json")
 
     async def action(self, request: Request) -> Response:
         """Where a customer is sent for 3-D Secure."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from boxoffice.gateway.deliveries import Tally
 from boxoffice.office import BoxOffice
 from ops.rush.booking_checks import check_bookings, check_history
 from ops.rush.findings import Findings
@@ -16,6 +17,7 @@ from ops.rush.money_checks import check_money
 from ops.rush.record_checks import walk
 from ops.rush.sampler import Sampler
 from ops.rush.stock_checks import check_stock
+from ops.rush.webhook_checks import check_webhooks
 
 __all__ = ["Witness", "audit"]
 
@@ -30,6 +32,8 @@ class Witness:
     """Texts that must not be written anywhere."""
     unrest: list[str] = field(default_factory=list)
     """What did not come to rest in time."""
+    tally: Tally | None = None
+    """How the gateway's webhooks went, when it sent any."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -49,6 +53,7 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
     if told.history is not None:
         await check_history(pool, told.history, walked.unpaid, findings)
     await check_money(office.gateway, pool, findings)
+    await check_webhooks(pool, office.settings.data_dir, told.tally, findings)
     await check_texts(pool, findings)
     check_leaks(office.settings.data_dir, told.secrets, told.history, findings)
     _add_samples(told.sampler, findings)

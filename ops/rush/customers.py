@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from ops.rush.asking import Asking, is_final
+from ops.rush.bank import Act
 from ops.rush.history import Entry, History
 from ops.rush.plan import DECLINING, HOLD_TROUBLE, SLOW_TROUBLE, Visit
 
@@ -30,7 +30,7 @@ class Customers:
         history: History,
         *,
         start: float,
-        complete_action: Callable[[str], Awaitable[Any]] | None = None,
+        complete_action: Act | None = None,
         seed: int = 0,
     ) -> None:
         self._shop = shop
@@ -138,7 +138,7 @@ class Customers:
         for _ in range(ACTION_LOOKS):
             booking = await self._shop.read(entry) or {}
             if action := (booking.get("payment") or {}).get("next_action"):
-                await self._complete_action(str(action).rpartition("/")[2])
+                await self._complete_action(str(action))
             if action or is_final(entry.status):
                 return
             await asyncio.sleep(0.25)

@@ -7,15 +7,16 @@ import asyncio
 import random
 import threading
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.deliveries import Tally
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.rush.asking import Asking, is_final
 from ops.rush.audit import Witness, audit
+from ops.rush.bank import in_their_place, press_the_button, wait_for_deliveries
 from ops.rush.capabilities import knows_holds
 from ops.rush.customers import Customers
 from ops.rush.findings import Findings
@@ -48,6 +49,8 @@ class Performance:
     shape: Shape
     patience_s: float = 30.0
     """How long a customer asks again when nobody answers."""
+    gateway_port: int = 0
+    """Of a gateway that sends webhooks; 0 without one."""
     rest_s: float = 60.0
     """How long the box office may take to come to rest afterwards."""
     phase: str = "opening the sale"
@@ -62,6 +65,8 @@ class Performance:
     findings: Findings | None = None
     committed: list[tuple[float, float]] = field(default_factory=list)
     """When each booking was committed (epoch), and how long after its admission."""
+    tally: Tally | None = None
+    """How the gateway's webhooks went."""
     took_s: float = 0.0
     rested_s: float = 0.0
     failure: BaseException | None = None
@@ -104,9 +109,9 @@ class Performance:
         history = self.history = History(sale.client)
         sampler = self.sampler = Sampler(office.redis, self.settings.database_url, sale.events)
         start = clock() + 0.2
-        gateway: Any = office.gateway
         shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.shape.seed)
-        action = gateway.complete_action if isinstance(gateway, Simulator) else None
+        bank = HttpClient(self.gateway_port) if self.gateway_port else None
+        action = press_the_button(bank) if bank else in_their_place(office.gateway)
         customers = Customers(shop, history, start=start, complete_action=action, seed=self.shape.seed)
         stop_sampling = asyncio.Event()
         sampling = asyncio.create_task(sampler.run(stop_sampling))
@@ -123,7 +128,7 @@ class Performance:
             return
         self.phase = "coming to rest"
         rest_began = clock()
-        unrest = await wait_for_rest(office, self.rest_s, holds_too=True)
+        unrest = await self._come_to_rest(office, bank)
         self.rested_s = clock() - rest_began
         stop_sampling.set()
         await sampling
@@ -135,8 +140,20 @@ class Performance:
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.shape.seed}-"]
-        witness = Witness(history, sampler, secrets, unrest, parked_is_broken=True)
+        witness = Witness(history, sampler, secrets, unrest, parked_is_broken=True, tally=self.tally)
         self.findings = await audit(office, witness)
+
+    async def _come_to_rest(self, office: BoxOffice, bank: HttpClient | None) -> list[str]:
+        """Wait until nothing moves: here, and on its way from the gateway. What still does after the timeout."""
+        while True:
+            unrest = await wait_for_rest(office, self.rest_s, holds_too=True)
+            if bank is None:
+                return unrest
+            told = self.tally.events if self.tally else -1
+            self.tally, late = await wait_for_deliveries(bank, self.rest_s)
+            if unrest or late or (self.tally and self.tally.events == told):
+                await bank.close()
+                return unrest + late
 
     async def _let_in(self, customers: Customers, sale: Sale, start: float) -> set[asyncio.Task[None]]:
         """Let every customer in at the intended time, whether the others were served or not: an open loop."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from boxoffice.gateway.deliveries import Tally
 from ops.rush.chaos import KINDS, Deed
 from ops.rush.findings import Findings
 from ops.rush.history import quantile
@@ -40,6 +41,8 @@ class Report:
     accepted, until one was committed."""
     slowest: list[str] = field(default_factory=list)
     """The bookings that took longest to become final, paid with plain cards."""
+    webhooks: dict[str, int] = field(default_factory=dict)
+    """What the gateway told us: events, those that were heard, repeats of them, given up. Empty without a gateway."""
     rested_s: float = 0.0
     surprises: list[str] = field(default_factory=list)
     deeds: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +85,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
             f"{booking}: accepted after {accepted_s:.2f} s, final {waited_s:.2f} s later"
             for waited_s, accepted_s, booking in sorted(history.waits, reverse=True)[:3]
         ],
+        webhooks=_webhooks(performance.tally),
         rested_s=round(performance.rested_s, 1),
         surprises=surprises,
         deeds=[{"at_s": round(deed.at_s, 2), "name": deed.name, "action": deed.action} for deed in deeds],
@@ -89,6 +93,12 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         parked=findings.parked,
         verdict="held" if findings.held else "broken",
     )
+
+
+def _webhooks(tally: Tally | None) -> dict[str, int]:
+    if tally is None:
+        return {}
+    return {"events": tally.events, "heard": tally.heard, "repeats": tally.repeats, "given_up": tally.given_up}
 
 
 def _quantiles(name: str, seconds: list[float]) -> dict[str, float]:
@@ -144,6 +154,10 @@ def tell(report: Report) -> Iterator[str]:
             what, *(report.ms[f"{name}_{part}"] for part in ("p50", "p99", "max"))
         )
     yield from (f"    {one}" for one in report.slowest)
+    if report.webhooks:
+        yield "  webhooks   {heard} of {events} heard, {repeats} of them again, {given_up} given up".format(
+            **report.webhooks
+        )
     yield f"  at rest after {report.rested_s:g} s"
     if report.kills or report.pauses:
         yield f"  kills   {_listed(report.kills)}; pauses {_listed(report.pauses)}"

@@ -34,6 +34,11 @@ AFTERWARDS_S: Final = 240.0
 PRIVATE: Final = {"BOXOFFICE_GATEWAY__DEADLINE_S": "20"}
 """In a private stack, payments that nobody completes end soon enough for the audit to see it."""
 
+ASKS_OVER_HTTP: Final = {"BOXOFFICE_GATEWAY__KIND": "http", "BOXOFFICE_GATEWAY__CONCURRENCY": "24"}
+"""One worker's way to the gateway is the network; the others keep the simulator in their process, on the same ledger. A
+gateway next door answers within a millisecond: of more calls at once the worker's loop would see nothing else, and its
+transactions would keep their locks meanwhile."""
+
 IMPATIENT: Final = {
     "BOXOFFICE_WORKER__LEASE_MS": "2000",
     "BOXOFFICE_WORKER__SWEEP_MS": "250",
@@ -66,6 +71,8 @@ class _Scene:
     settings: Settings
     ports: list[int]
     stack: Stack | None
+    gateway_port: int = 0
+    """Of a gateway process that sends webhooks; 0 without one."""
 
 
 def rush(options: Options, environ: Mapping[str, str] = os.environ) -> tuple[Report, Performance]:
@@ -114,15 +121,17 @@ def _private(
     extra = PRIVATE | (IMPATIENT if options.chaos else {})
     with Stack(folder, debug=True, environ=ours | extra, check=check, hurry=lambda: watch.hurry) as stack:
         stack.run("migrate")
-        ports = _free_ports(PRIVATE_APIS, options.ports)
+        *ports, gateway_port = _free_ports(PRIVATE_APIS + 1, options.ports)
+        stack.spawn_gateway(gateway_port, f"http://127.0.0.1:{ports[0]}/v1/webhooks/simulator")
+        pages = {"BOXOFFICE_GATEWAY__URL": f"http://127.0.0.1:{gateway_port}"}
         for port in ports:
-            stack.spawn_api(port)
-        for _ in range(PRIVATE_WORKERS):
-            stack.spawn_worker()
+            stack.spawn_api(port, env=pages)
+        for number in range(PRIVATE_WORKERS):
+            stack.spawn_worker(env=pages | (ASKS_OVER_HTTP if number == 0 else {}))
         for port in ports:
             stack.wait_ready(port)
         settings = Settings(redis_url=stack.redis_url, database_url=stack.database_url, data_dir=folder)
-        yield _Scene(settings, ports, stack)
+        yield _Scene(settings, ports, stack, gateway_port)
 
 
 def _free_ports(count: int, wanted: tuple[int, ...]) -> list[int]:
@@ -133,7 +142,7 @@ def _free_ports(count: int, wanted: tuple[int, ...]) -> list[int]:
 
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
     shape = options.shape
-    performance = Performance(scene.settings, scene.ports, shape)
+    performance = Performance(scene.settings, scene.ports, shape, gateway_port=scene.gateway_port)
     blows = draw_blows(shape.seconds, shape.seed) if options.chaos else []
     chaos = Chaos(scene.stack, blows, show.say) if scene.stack else None
     show.say(f"seed {shape.seed}, {shape.rate:g} bookings/s for {shape.seconds:g} s")

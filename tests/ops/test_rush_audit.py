@@ -10,6 +10,8 @@ import pytest
 from boxoffice import ids, keys
 from boxoffice.catalogue import EventView
 from boxoffice.gateway.base import AuthorizeRequest
+from boxoffice.gateway.deliveries import Tally
+from boxoffice.gateway.webhooks import event_of
 from boxoffice.office import BoxOffice
 from boxoffice.requests import parse_booking
 from ops.rush.audit import Witness, audit
@@ -301,6 +303,50 @@ async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sol
     assert "I9" not in operators.broken
     assert "I4" not in operators.broken
     assert rushs.broken.count("I9") == 1
+
+
+async def heard(sold: Sold) -> Tally:
+    """Every webhook that the gateway's steps make, taken in."""
+    lines = [line.split(" ") for line in (sold.office.settings.data_dir / "gateway.ledger").read_text().splitlines()]
+    events = [event for key, word, _, _ in lines if (event := event_of(key, word))]
+    for event in events:
+        await sold.office.webhooks.receive("simulator", event)
+    return Tally(events=len(events), heard=len(events), repeats=1)
+
+
+async def a_webhook_of_nothing(sold: Sold) -> None:
+    await sold.sql("UPDATE webhook_events SET kind = 'refunded' WHERE kind = 'declined'")
+
+
+async def an_answered_webhook_is_gone(sold: Sold) -> None:
+    await sold.sql("DELETE FROM webhook_events WHERE kind = 'declined'")
+
+
+async def money_was_taken_twice(sold: Sold) -> None:
+    ledger = sold.office.settings.data_dir / "gateway.ledger"
+    captured = next(line for line in ledger.read_text().splitlines() if " C:" in line)
+    with ledger.open("a") as file:
+        file.write(f"{captured}\n")
+
+
+async def test_webhooks_are_counted(sold: Sold) -> None:
+    """Two were confirmed and captured, one declined; one delivery was a repeat."""
+    tally = await heard(sold)
+
+    findings = await sold.audit(Witness(sold.history, tally=tally))
+
+    assert findings["I6"].evidence == []
+    assert findings["I6"].looked_at[-1] == "5 webhooks taken in of 5, 1 came again"
+
+
+@pytest.mark.parametrize("plant", [a_webhook_of_nothing, an_answered_webhook_is_gone, money_was_taken_twice])
+async def test_what_webhooks_tell_is_held_against_the_gateway(sold: Sold, plant: Plant) -> None:
+    tally = await heard(sold)
+    await plant(sold)
+
+    findings = await sold.audit(Witness(sold.history, tally=tally))
+
+    assert findings.broken == ["I6"]
 
 
 async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:

@@ -20,7 +20,7 @@ from boxoffice.gateway.factory import open_gateway, open_simulator
 from boxoffice.gateway.server import create_app
 from boxoffice.settings import Settings
 from tests.support.asgi import served
-from tests.support.gateways import World, simulated_token, with_gateway
+from tests.support.gateways import World, simulated_token, webhook_sink, with_gateway
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,6 +100,26 @@ async def test_a_process_and_a_simulator_inside_another_share_their_payments(set
         assert "<button>" not in (await customer.post(address)).text
         assert isinstance(await inside.authorize(request), Authorized)
         await inside.close()
+
+
+async def test_the_gateway_says_how_its_webhooks_go(settings: Settings):
+    """So that whoever waits for the last of them knows when it has come, and how many came twice."""
+    webhooks: list[tuple[dict[str, str], bytes]] = []
+    async with (
+        webhook_sink(webhooks) as sink,
+        served(lambda base: create_app(settings, base, sink)) as url,
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        gateway = open_gateway(with_gateway(settings, kind="http", url=url))
+        world = World(gateway, simulated_token, lambda key: asyncio.sleep(0), webhooks)
+        assert isinstance(await gateway.authorize(world.request("twice")), Authorized)
+        async with asyncio.timeout(10):
+            while (tally := (await client.get("/v1/deliveries")).json())["waiting"]:
+                await asyncio.sleep(0.02)
+        await gateway.close()
+
+    assert tally == {"events": 1, "heard": 1, "repeats": 1, "given_up": 0, "waiting": 0}
+    assert len(webhooks) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""The audit's look at webhooks, and at the gateway's own steps: each was taken in once, and each step was made once (I6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from boxoffice.gateway.base import GatewayEvent
+from boxoffice.gateway.deliveries import Tally
+from boxoffice.gateway.webhooks import event_of
+from ops.rush.findings import Finding, Findings
+from ops.rush.stock_checks import Pool
+
+__all__ = ["check_webhooks"]
+
+_INBOX: Final = "SELECT id, kind, payment_key FROM webhook_events"
+
+
+async def check_webhooks(pool: Pool, data_dir: Path, tally: Tally | None, findings: Findings) -> None:
+    """Whatever was taken in did happen, nothing that the gateway saw answered is missing, and no capture, void or
+    refund was made twice because something was told twice."""
+    finding = findings["I6"]
+    inbox = await pool.fetch(_INBOX)
+    told = f"{len(inbox)} webhooks taken in"
+    if tally is not None:
+        told += f" of {tally.events}, {tally.repeats} came again"
+        if tally.heard != len(inbox):
+            finding.blame(f"the gateway was answered for {tally.heard} webhooks, {len(inbox)} are kept")
+        happened = _steps(data_dir / "gateway.ledger", finding)
+        for row in inbox:
+            event = happened.get(row["id"])
+            if event is None or (event.kind, event.payment_key) != (row["kind"], row["payment_key"]):
+                finding.blame(f"webhook {row['id']} ({row['kind']} of {row['payment_key']}) tells what never happened")
+    finding.looked_at.append(told)
+
+
+def _steps(ledger: Path, finding: Finding) -> dict[str, GatewayEvent]:
+    """Every step that the simulated gateway made, by the id of its webhook. A step is a payment and its new state."""
+    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    steps = Counter(tuple(line.split(" ")[:2]) for line in lines)
+    events = {}
+    for (payment_key, word), times in steps.items():
+        if times > 1:
+            finding.blame(f"payment {payment_key}: the gateway made the same step {times} times, to {word[0]}")
+        if event := event_of(payment_key, word):
+            events[event.id] = event
+    return events
