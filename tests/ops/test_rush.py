@@ -27,7 +27,7 @@ def rush(tmp_path: Path, *arguments: str, timeout_s: float = 300) -> subprocess.
 
 @pytest.mark.timeout(240)
 def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
-    ran = rush(tmp_path, "--chaos", "--seconds", "8", "--rate", "80", "--seed", "20", "--json")
+    ran = rush(tmp_path, "--chaos", "--seconds", "6", "--rate", "80", "--seed", "20", "--json")
 
     assert ran.returncode == 0, ran.stdout[-4_000:] + ran.stderr[-2_000:]
     report = json.loads(ran.stdout)
