@@ -42,6 +42,10 @@ ARQ_PAUSE_MAX_S = 2.0
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks."""
 
+COUNT_AFTER_S = 30.0
+"""When a worker counts drift for the first time. It reads every record of a sale, and a worker that has just started is
+there for the bookings that waited for it."""
+
 
 def run_worker(settings: Settings) -> None:
     """Settle bookings until SIGTERM or SIGINT; then finish the batches at hand and return.
@@ -85,8 +89,8 @@ class WorkerApp:
         worker = office.settings.worker
         tasks: list[asyncio.Task[None]] = []
 
-        def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float) -> None:
-            tasks.append(asyncio.create_task(self._supervise(what, work, every_s)))
+        def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0) -> None:
+            tasks.append(asyncio.create_task(self._supervise(what, work, every_s, after_s)))
 
         for shard in range(office.settings.shards):
             tasks.append(asyncio.create_task(self._hear(shard)))
@@ -94,7 +98,7 @@ class WorkerApp:
             keep("loading", office.guards[shard].load, LOAD_S)
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
-            keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s)
+            keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
         log.info("worker.ready", shards=office.settings.shards)
         await self._stopping.wait()
         await asyncio.gather(*(settlement.stop() for settlement in office.settlements))
@@ -132,8 +136,11 @@ class WorkerApp:
             if report.word == "drift":
                 log.error("drift.found", shard=shard, event_id=report.event)
 
-    async def _supervise(self, what: str, work: Callable[[], Awaitable[Any]], every_s: float) -> None:
+    async def _supervise(
+        self, what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0
+    ) -> None:
         """Do it again and again, whatever happens."""
+        await self._pause(after_s)
         while not self._stopping.is_set():
             try:
                 await work()
@@ -156,7 +163,8 @@ class WorkerApp:
                                     job_deserializer=deserialize, default_queue_name=keys.arq_queue(shard)),
                 ctx={"office": self._office},
                 handle_signals=False,
-                max_jobs=4,
+                # One drain is enough, and arq does not look at the queue while it has all the jobs it may have.
+                max_jobs=1,
                 queue_read_limit=8,
                 poll_delay=0.02,
                 keep_result=0,

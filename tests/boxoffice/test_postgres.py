@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.protocol import protocol
 
 from boxoffice import postgres, rows, settlement
 from boxoffice.office import BoxOffice, open_box_office
@@ -117,3 +118,16 @@ async def test_an_older_server_knows_no_transaction_timeout(
     pool = await open_pool(short)
     assert await pool.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')") == "1s"
     await pool.close()
+
+
+async def test_arrays_are_encoded_without_asking_what_a_container_is(
+    pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg still looks up, each time, what we replaced: an asyncpg that does not is slow again without a word."""
+    assert protocol.IterableABC == (list, tuple)
+    assert await pool.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
+
+    monkeypatch.setattr(protocol, "IterableABC", dict)
+
+    with pytest.raises(Exception, match="container expected"):
+        await pool.fetchval("SELECT $1::text[]", ["a", None])
