@@ -163,7 +163,7 @@ class Catalogue:
         counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
         if None in counts:
             raise GateClosed
-        return [int(count) for count in counts if count is not None]
+        return [max(0, int(count)) for count in counts if count is not None]
 
     async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
         """What is left, for everybody who asked in one turn of the loop."""

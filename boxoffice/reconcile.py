@@ -74,7 +74,8 @@ class EventReport(NamedTuple):
     """Bookings of which Redis had not heard that PostgreSQL had decided them."""
     moved: int
     oversold: int
-    """Tickets sold and held beyond the total. Nothing is available until PostgreSQL has refused the surplus."""
+    """Tickets sold and held beyond the total: so far below zero is what is available, until PostgreSQL has refused the
+    surplus."""
     tiers: tuple[TierDrift, ...]
 
 

@@ -164,7 +164,8 @@ for n, tier in ipairs(order) do
   local c = count[tier]
   if judge then
     c.h, c.c, c.t = c.counted, c.sold, c.total
-    c.a = math.max(0, c.t - c.c - c.h)
+    -- Below zero when too many are held: what comes back when PostgreSQL refuses the surplus is on nobody's sale.
+    c.a = c.t - c.c - c.h
     oversold = oversold + math.max(0, c.h + c.c - c.t)
   end
   if lost or c.a ~= c.found[1] or c.h ~= c.found[2] or c.c ~= c.found[3] or c.t ~= c.found[4] then

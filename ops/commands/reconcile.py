@@ -153,6 +153,6 @@ def _tell(findings: Findings) -> None:
         if report.oversold:
             typer.echo(
                 f"Event {report.event}: {report.oversold} tickets more than there are were let in. PostgreSQL refuses "
-                "them; run this again when they are settled."
+                "them, and nobody else is let in meanwhile."
             )
     typer.echo({"same": "No drift.", "drift": "Drift found.", "fixed": "Drift fixed."}[findings.word])

@@ -222,7 +222,7 @@ async def test_oversold_leaves_nothing_available(desk: Desk) -> None:
 
     assert reply[0] == b"fixed"
     assert reply[3] == 3
-    assert reply[4][0] == [b"floor", 35, 10, 5, 50, 0, 10, 5, 12]
+    assert reply[4][0] == [b"floor", 35, 10, 5, 50, -3, 10, 5, 12]
     assert (await reconcile(desk, {"floor": (12, 5), "balcony": (5, 0)}))[0] == b"same", "nothing more to mend"
     await reconcile(desk, SOUND)
 
