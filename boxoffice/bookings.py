@@ -23,6 +23,7 @@ from boxoffice.record import Record, unpack
 from boxoffice.render import BookingView, ItemView, PaymentView
 from boxoffice.requests import bad_parameter
 from boxoffice.settings import Settings
+from boxoffice.states import KEY_REUSED
 from boxoffice.together import Together
 
 __all__ = ["BookingFilter", "Bookings", "Found", "Page"]
@@ -70,6 +71,7 @@ class _Row(NamedTuple):
     client: str
     payment_key: str | None
     duplicate_of: UUID | None
+    """The booking that answers for this one. None of one that used its key for another request."""
     view: BookingView
 
 
@@ -200,12 +202,11 @@ class Bookings:
             booking = await self._redis.get(name)
         except (NotFound, Unavailable, RedisError, OSError):
             booking = None
-        if booking is None:
+        views = [(await self.get(client, booking.decode())).view] if booking is not None else []
+        if not views or (views[0].failure and views[0].failure.code == KEY_REUSED):
             query = f"{_SELECT} WHERE b.client_id = $1 AND b.event_id = $2 AND b.idempotency_key = $3"
             rows = await self._fetch(f"{query} AND b.duplicate_of IS NULL", client, wanted.event_id, wanted.key_digest)
             views = [row.view for row in rows]
-        else:
-            views = [(await self.get(client, booking.decode())).view]
         return Page([view for view in views if _agrees(view, wanted)], None)
 
 
@@ -289,4 +290,5 @@ def _of_row(row: asyncpg.Record) -> _Row:
         payment,
         render.failure_of(row["failure_code"]) if row["failure_code"] else None,
     )
-    return _Row(row["client_id"], row["payment_key"], row["duplicate_of"], view)
+    repeats = row["duplicate_of"] if row["failure_code"] == "duplicate" else None
+    return _Row(row["client_id"], row["payment_key"], repeats, view)

@@ -230,4 +230,4 @@ def _outcome(row: asyncpg.Record) -> Outcome | None:
 
 
 def _failure(row: asyncpg.Record) -> str | None:
-    return f"duplicate_of:{row['duplicate_of']}" if row["duplicate_of"] else row["failure_code"]
+    return f"duplicate_of:{row['duplicate_of']}" if row["failure_code"] == "duplicate" else row["failure_code"]

@@ -46,11 +46,11 @@ class Raced(Exception):
 
 
 _KNOWN_BY_KEY = """
-SELECT asked.n, b.id::text AS id, b.status, b.failure_code,
+SELECT asked.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
        b.status = 'cancelled' AND EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (client, event, key, n)
 CROSS JOIN LATERAL (
-  SELECT id, status, failure_code FROM bookings
+  SELECT id, status, failure_code, fingerprint FROM bookings
   WHERE client_id = asked.client AND event_id = asked.event AND idempotency_key = asked.key AND duplicate_of IS NULL
   LIMIT 1) AS b
 """
@@ -137,7 +137,10 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
     if not rows:
         return {}
     known = {
-        records[row["n"] - 1].id: Known(row["id"], row["status"], row["failure_code"], row["was_sold"]) for row in rows
+        records[row["n"] - 1].id: Known(
+            row["id"], row["status"], row["failure_code"], row["was_sold"], row["fingerprint"]
+        )
+        for row in rows
     }
     # A booking and its duplicate may share the batch, and then the payment key.
     under: dict[str, list[Known]] = {}
@@ -237,10 +240,17 @@ async def _insert(connection: Connection, cases: list[Case]) -> None:
     originals = [case.record for case in cases if not case.duplicate_of]
     if written != len(cases) and await _missing(connection, originals):
         raise Raced
-    lines = [(record.id, line) for record in originals for line in record.body.lines]
+    await _insert_items(connection, _INSERT_ITEMS, originals)
+    # These may have been written by a worker that died before Redis heard of it.
+    others = [case.record for case in cases if case.reuses_key]
+    await _insert_items(connection, _INSERT_ITEMS + "ON CONFLICT DO NOTHING", others)
+
+
+async def _insert_items(connection: Connection, statement: str, records: list[Record]) -> None:
+    lines = [(record.id, line) for record in records for line in record.body.lines]
     if lines:
         await connection.execute(
-            _INSERT_ITEMS,
+            statement,
             [booking for booking, _ in lines],
             [line.tier for _, line in lines],
             [line.quantity for _, line in lines],

@@ -12,6 +12,7 @@ __all__ = [
     "BOOKING_STATES",
     "FINAL",
     "HOLDS_STOCK",
+    "KEY_REUSED",
     "LETTERS",
     "PAYMENT_DUES",
     "PAYMENT_STATUSES",
@@ -80,5 +81,8 @@ PAYMENT_STATUSES: Final = (
 
 PAYMENT_DUES: Final = ("capture", "void", "lookup")
 """What a payment row still owes the gateway."""
+
+KEY_REUSED: Final = "idempotency_key_reused"
+"""Why a booking failed whose key another request had used, which Redis had forgotten and PostgreSQL had not."""
 
 REFUND_STATUSES: Final = ("due", "succeeded", "failed")

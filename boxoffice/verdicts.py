@@ -7,6 +7,7 @@ from typing import Final
 
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unknown
 from boxoffice.record import Outcome, Payload, Record, key_after
+from boxoffice.states import KEY_REUSED
 
 __all__ = ["Case", "Known", "PaymentRow", "Terms", "decide"]
 
@@ -37,6 +38,7 @@ class Known:
     failure_code: str | None
     was_sold: bool = False
     """It was confirmed once: its tickets come back as a stock move, not by a verdict."""
+    fingerprint: str = ""
     payment: PaymentRow | None = None
 
 
@@ -82,6 +84,15 @@ class Case:
         return self.known.id if self.known and self.known.id != self.record.id else None
 
     @property
+    def reuses_key(self) -> bool:
+        """Whether that booking was another request: this one is no repeat of it, and may not be answered by it."""
+        return (
+            self.known is not None
+            and self.duplicate_of is not None
+            and (self.known.fingerprint != self.record.fingerprint)
+        )
+
+    @property
     def decided(self) -> bool:
         """Whether PostgreSQL has decided this payment before: then only Redis has to hear of it."""
         known = self.known
@@ -113,8 +124,8 @@ def decide(cases: list[Case], left: dict[str, int], terms: Terms) -> dict[str, i
         case.payment_status, case.delay_ms = "", 0
         case.failure = case.payment_failure = case.reference = case.next_action = case.due = None
         if case.duplicate_of:
-            _end(case, "failed", "duplicate")
-            case.payload = Payload(failure=f"duplicate_of:{case.duplicate_of}")
+            _end(case, "failed", KEY_REUSED if case.reuses_key else "duplicate")
+            case.payload = Payload(failure=KEY_REUSED if case.reuses_key else f"duplicate_of:{case.duplicate_of}")
         elif case.decided:
             _adopt(case, terms)
         else:

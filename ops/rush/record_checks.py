@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.record import Record, unpack
-from boxoffice.states import FINAL, WORDS
+from boxoffice.states import FINAL, KEY_REUSED, WORDS
 from ops.rush.findings import Findings
 from ops.rush.rest import rings_waiting
 from ops.rush.stock_checks import OpenBookings, Pool
@@ -197,7 +197,7 @@ async def _check_keys(redis: Redis, shard: int, records: list[tuple[Record, int]
         answers = await pipe.execute()
     for (record, left_ms), named, key_left_ms in zip(records, answers[::2], answers[1::2], strict=True):
         final = record.state in FINAL
-        duplicate = (record.payload.failure or "").startswith("duplicate")
+        duplicate = (record.payload.failure or "").startswith(("duplicate", KEY_REUSED))
         if 0 <= left_ms < EXPIRING_MS or duplicate:
             continue
         if named is None or named.decode() != record.id:

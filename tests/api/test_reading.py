@@ -118,6 +118,30 @@ async def test_a_booking_made_twice_answers_the_first(
     assert [booking["id"] for booking in (await api.get("/v1/bookings")).json()["data"]] == [first]
 
 
+async def test_a_key_used_for_another_request_fails_even_when_redis_has_forgotten_it(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """The first booking is no answer to it: it ends failed, with everything that was asked for, and nobody pays."""
+    event = await open_sale(GA=10)
+    first = (await book(event, 1, key="k")).json()["id"]
+    await settle_all(office)
+    scope = ids.scope("shop00000000", event.id, ids.digest("k"))
+    await office.redis.delete(keys.idempotency(event.shard, scope), keys.booking(event.shard, first))
+
+    second = (await book(event, 3, key="k")).json()["id"]
+    await settle_all(office)
+
+    for _ in range(2):  # from Redis, then from PostgreSQL
+        told = (await api.get(f"/v1/bookings/{second}")).json()
+        assert (told["id"], told["status"], told["items"][0]["quantity"]) == (second, "failed", 3)
+        assert told["failure"]["code"] == "idempotency_key_reused"
+        query = {"event_id": event.id, "idempotency_key": "k"}
+        assert [found["id"] for found in (await api.get("/v1/bookings", params=query)).json()["data"]] == [first]
+        await office.redis.delete(keys.booking(event.shard, second))
+    assert len([record async for record in office.gateway.records()]) == 1
+    assert await (await office.pool()).fetchval("SELECT sum(sold) FROM inventory") == 1
+
+
 async def test_a_list_is_paged_newest_first(
     api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
 ) -> None:

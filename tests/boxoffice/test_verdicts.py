@@ -110,10 +110,20 @@ def test_a_payment_undecided_for_too_long_is_given_up_and_voided(answer: Any) ->
 
 def test_who_used_the_key_first_is_the_booking() -> None:
     """The other is a duplicate: it pays nothing, owes nothing, and sells nothing."""
-    one = case(outcome=None, known=Known(ids.booking_id(0, 2), "confirmed", None))
+    one = case(outcome=None)
+    one.known = Known(ids.booking_id(0, 2), "confirmed", None, fingerprint=one.record.fingerprint)
 
     assert decide([one], {"floor": 9}, TERMS) == {}
     assert (one.status, one.failure, one.verdict, one.due, one.payment_status) == ("failed", "duplicate", "F", None, "")
+
+
+def test_who_used_the_key_for_another_request_is_told_so() -> None:
+    """It is no repeat of the first, so the first is no answer to it. It pays nothing either."""
+    one = case(outcome=None, known=Known(ids.booking_id(0, 2), "confirmed", None, fingerprint="another"))
+
+    assert decide([one], {"floor": 9}, TERMS) == {}
+    assert (one.status, one.failure, one.verdict, one.due) == ("failed", "idempotency_key_reused", "F", None)
+    assert one.payload.failure == "idempotency_key_reused"
 
 
 @pytest.mark.parametrize("status", ["confirmed", "failed", "expired", "cancelled"])
@@ -143,7 +153,7 @@ def test_deciding_again_forgets_what_was_decided_before() -> None:
 def test_deciding_again_as_a_duplicate_owes_nothing() -> None:
     one = case()
     decide([one], {"floor": 9}, TERMS)
-    one.known = Known(ids.booking_id(0, 2), "confirmed", None)
+    one.known = Known(ids.booking_id(0, 2), "confirmed", None, fingerprint=one.record.fingerprint)
 
     decide([one], {"floor": 9}, TERMS)
 
