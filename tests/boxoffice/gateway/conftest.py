@@ -14,9 +14,15 @@ WORLDS = {"simulator": simulator_world, "http": http_world, "stripe": stripe_wor
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def timeout_s() -> float:
+    """After how long an answer counts as lost. A test that waits for a late one has more."""
+    return 0.6
+
+
+@pytest.fixture
+def settings(tmp_path: Path, timeout_s: float) -> Settings:
     """A gateway that loses patience quickly."""
-    gateway = GatewaySettings(cutoff_s=0.2, timeout_s=0.6)
+    gateway = GatewaySettings(cutoff_s=0.2, timeout_s=timeout_s)
     return Settings(data_dir=tmp_path, gateway=gateway)
 
 
