@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 from msgspec import Struct
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -83,7 +83,12 @@ class _Server:
                 Route("/actions/{key}", self.act, methods=["POST"]),
                 Route("/healthz", self.healthz),
             ],
-            exception_handlers={msgspec.DecodeError: _malformed, ValueError: _malformed, Malformed: _malformed},
+            exception_handlers={
+                msgspec.DecodeError: _malformed,
+                ValueError: _malformed,
+                Malformed: _malformed,
+                ClientDisconnect: _gone,
+            },
             lifespan=self._lifespan,
         )
 
@@ -171,3 +176,7 @@ async def _body(request: Request, kind: type[_T]) -> _T:
 
 async def _malformed(request: Request, error: Exception) -> Response:
     return Response("The request is malformed.\n", 400, media_type="text/plain")
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)
