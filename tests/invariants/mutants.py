@@ -105,6 +105,12 @@ MUTANTS = (
         "tests/lua/test_reconcile.py tests/boxoffice/test_reconcile.py",
     ),
     Mutant(
+        "strays stay where they are",
+        (("lua/gather.lua", 'if (state == "P" or state == "H") and', "if false and"),),
+        "tests/lua/test_gather.py tests/boxoffice/test_rebuild.py",
+        "put_back or in_no_set",
+    ),
+    Mutant(
         "only the first tier is checked",
         (("lua/admit.lua", "if tier.available < quantity then", "if tier.available < quantity and tickets == 0 then"),),
         "tests/lua/test_admit.py tests/invariants/test_model.py",

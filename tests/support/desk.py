@@ -14,7 +14,7 @@ from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
 from boxoffice.scripts import Scripts
 
-__all__ = ["CLIENT", "EVENT", "OTHER_EVENT", "Desk", "Form", "Verdict"]
+__all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict"]
 
 CLIENT = "shop00000000"
 EVENT = "concert00000"
