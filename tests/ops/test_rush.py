@@ -56,9 +56,7 @@ def test_a_rush_on_a_stack_that_does_not_answer_could_not_run(tmp_path: Path) ->
 @pytest.mark.soak
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", range(101, 104))
-def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int, request: pytest.FixtureRequest) -> None:
-    if "soak" not in str(request.config.getoption("-m")):
-        pytest.skip("takes minutes: pytest -m soak")
+def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int) -> None:
     ran = rush(tmp_path, "--chaos", "--seconds", "60", "--rate", "150", "--seed", str(seed), "--json")
 
     assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-2_000:]
