@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -14,7 +15,6 @@ from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from ops.data_dir import port_is_free
-from ops.processes import Child
 from ops.rush.http_client import Answer, HttpClient, NoAnswer, NotSent
 from ops.servers import Servers
 from ops.stack import Stack
@@ -22,7 +22,7 @@ from tests.conftest import KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, ends
 from tests.support.checks import check_at_rest
 
-CUSTOMERS = 40
+CUSTOMERS = 16
 
 DRAIN_S = 1.0
 """Longer than any customer thinks: each connection in use carries a last answer that says so."""
@@ -44,6 +44,8 @@ class Customer:
         self.booked: list[str] = []
         self.failures: list[str] = []
         self.refused = 0
+        self.asks: int | None = None
+        """The port that owes an answer."""
         self._chance = random.Random(seed)
         self._clients = [HttpClient(port, timeout_s=15) for port in ports]
         self._chance.shuffle(self._clients)
@@ -51,20 +53,21 @@ class Customer:
         payment = {"method": "card", "card_number": "4242424242424242", "card_name": "Ada"}
         self._order = json.dumps({"customer_id": f"c{seed}", "items": items, "payment": payment}).encode()
 
-    async def shop(self, hurry: asyncio.Event, closing: asyncio.Event) -> None:
+    async def shop(self, closing: asyncio.Event) -> None:
         while not closing.is_set():
             key = uuid.UUID(int=self._chance.getrandbits(128))
             accepted = await self._ask("POST", "/v1/bookings", f"Idempotency-Key: {key}\r\n")
             if accepted is not None:
                 self.booked.append(json.loads(accepted.body)["id"])
                 await self._ask("GET", f"/v1/bookings/{self.booked[-1]}")
-            await asyncio.sleep(self._chance.uniform(0, 0.01 if hurry.is_set() else 0.5))
+            await asyncio.sleep(self._chance.uniform(0, 0.3))
         for client in self._clients:
             await client.close()
 
     async def _ask(self, method: str, path: str, headers: str = "") -> Answer | None:
         body = self._order if method == "POST" else b""
         for client in self._clients:
+            self.asks = client.port
             try:
                 answer = await client.request(method, path, (HEADERS + headers).encode(), body)
             except NotSent:
@@ -73,18 +76,14 @@ class Customer:
             except NoAnswer as error:
                 self.failures.append(f"{method} {client.port}: {error}")
                 return None
+            finally:
+                self.asks = None
             if answer.status not in (200, 202):
                 self.failures.append(f"{method} {client.port}: {answer.status} {answer.body!r}")
                 return None
             return answer
         self.failures.append(f"{method}: refused by both")
         return None
-
-
-async def stops(process: Child) -> str:
-    """Ask it to end. How it did."""
-    process.ask_to_stop()
-    return await ends(process)
 
 
 async def serves(port: int) -> bool:
@@ -104,11 +103,15 @@ async def test_no_request_fails_in_a_rolling_restart(office: BoxOffice, open_sal
     drain = {"BOXOFFICE_API__DRAIN_S": str(DRAIN_S)}
     apis = {port: stack.spawn_api(port, env=drain) for port in (next(free), next(free))}
     worker = stack.spawn_worker()
-    hurry, closing = asyncio.Event(), asyncio.Event()
+    closing = asyncio.Event()
     customers = [Customer(list(apis), event, seed) for seed in range(CUSTOMERS)]
 
-    async def all_serve() -> bool:
-        return all([await serves(port) for port in apis])
+    async def all_serve() -> None:
+        for port in apis:
+            await eventually(lambda port=port: serves(port), timeout_s=30)
+
+    async def several_ask(port: int) -> bool:
+        return sum(customer.asks == port for customer in customers) >= CUSTOMERS // 4
 
     async def everybody_books_again() -> None:
         before = [len(customer.booked) for customer in customers]
@@ -119,24 +122,28 @@ async def test_no_request_fails_in_a_rolling_restart(office: BoxOffice, open_sal
 
         await eventually(have_booked, timeout_s=30)
 
-    await eventually(all_serve, timeout_s=30)
-    load = [asyncio.create_task(customer.shop(hurry, closing)) for customer in customers]
+    await all_serve()
+    load = [asyncio.create_task(customer.shop(closing)) for customer in customers]
     await everybody_books_again()
-    for api in apis.values():
-        await eventually(all_serve, timeout_s=30)
-        hurry.set()
+    for port, api in apis.items():
+        await all_serve()
+        # The worst moment: requests have arrived that the process has not read when it is told to stop.
+        api.pause()
+        await eventually(lambda port=port: several_ask(port), timeout_s=30)
+        api.send(signal.SIGTERM)
+        api.resume()
+        if port == min(apis):
+            worker.ask_to_stop()
         await everybody_books_again()
-        assert await stops(api) == "exit 0"
-        hurry.clear()
-        await everybody_books_again()
-        if worker.alive:
-            assert await stops(worker) == "exit 0"
+        assert await ends(api) == "exit 0"
+        if port == min(apis):
+            assert await ends(worker) == "exit 0"
             worker.start()
-        api.start()
+            api.start()
     closing.set()
     await asyncio.gather(*load)
 
-    assert all(customer.refused for customer in customers), "each of them met a process that was away"
+    assert sum(customer.refused > 0 for customer in customers) >= CUSTOMERS // 2, "many met a process that was away"
     await at_rest(office)
     booked = [booking for customer in customers for booking in customer.booked]
     assert (await counters(office, event, "GA")).sold == len(booked)
