@@ -119,7 +119,7 @@ class Troubled(Model):
         unheard = [id for id, state in sorted(self.state.items()) if state == "P" and id in self.decided]
         stock = {tier: (total, self.sold(tier)) for tier, total in TIERS.items()}
         finals = [Final(self.forms[id], self.decided[id]) for id in unheard]
-        word, settled, _, oversold, _ = await reconcile(self.desk, stock, *finals, deep=True)
+        word, settled, *_ = await reconcile(self.desk, stock, *finals, deep=True)
         assert settled == len(unheard)
         assert self.drifted or word == b"same", "there is no drift where nobody made any"
         for id in unheard + [id for id in self.decided if self.state[id] == "-"]:
@@ -129,8 +129,7 @@ class Troubled(Model):
             if bought:
                 await reconcile(self.desk, stock, deep=True, bought=bought)
         assert (await reconcile(self.desk, stock, fix=False, deep=True))[0] == b"same"
-        # What was let in beyond the total is refused later, and goes "back" on sale: that is drift again.
-        self.drifted = bool(oversold)
+        self.drifted = False
 
     def bought(self, owner: str) -> int:
         """By a customer, in PostgreSQL."""
