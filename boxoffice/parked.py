@@ -152,7 +152,8 @@ class Parked:
         )
         # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a second.
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(keys.pending(shard), {booking: 1})
+            # With a lapse: whoever failed on it may have asked for its money.
+            pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
             pipe.zrem(keys.dead(shard), booking)
             await pipe.execute()
 

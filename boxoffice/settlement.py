@@ -40,7 +40,7 @@ from boxoffice.holds import Holds
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.money import MoneyPump
 from boxoffice.postgres import AWAY, TRANSIENT
-from boxoffice.record import Payload, pack_payload, payment_key_of, unpack
+from boxoffice.record import pack_payload, payment_key_of, unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case, Terms, decide
@@ -225,9 +225,10 @@ class Settlement:
         await self._release([case for case in cases if not case.done], self._pause_s)
 
     async def _release(self, cases: list[Case], delay_s: float) -> None:
-        """Let others claim these after a while. Their records stay as they are, cards included."""
+        """Let others claim these after a while. Their records keep their cards."""
         for case in cases:
-            case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s * (1 + random.random())), Payload()
+            case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))
+            case.payload = case.unfinished()
         await self._mirror(cases)
 
     async def _authorise_apart(self, cases: list[Case], terms: Terms) -> list[Case]:
@@ -261,6 +262,8 @@ class Settlement:
                 slow[in_parallel(self._look_closer, [case], self._calls)[0]] = case
             else:
                 ask.append(case)
+        for case in ask:
+            case.asked = True
         answers = await self._gateway.authorize_batch([_request(case) for case in ask])
         crashpoint("authorised")
         for case, answer in zip(ask, answers, strict=True):
@@ -300,6 +303,8 @@ class Settlement:
     async def _let_go(self, case: Case) -> Authorization | Done:
         """Nobody waits for this payment any more: void it. What a customer finished at the last moment counts, as its
         tickets are still held, unless they were cancelled; and what was captured already always counts."""
+        if case.never_asked:
+            return Done("")
         key, row = case.record.payment_key, case.known.payment if case.known else None
         reference = row.reference if row else None
         if row and row.status == "requires_action" and not case.record.cancel_requested:
@@ -444,7 +449,7 @@ class Settlement:
             case.verdict, case.delay_ms = "D", 0
             self._suspects.discard(case.record.id)
         else:
-            case.verdict, case.delay_ms, case.payload = "R", 100 * 2**attempts, Payload()
+            case.verdict, case.delay_ms, case.payload = "R", 100 * 2**attempts, case.unfinished()
         log.error("booking.failed_alone", booking_id=case.record.id, error=what, attempts=attempts,
                   parked=case.verdict == "D")  # fmt: skip
         await self._mirror([case])

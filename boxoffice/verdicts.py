@@ -75,6 +75,8 @@ class Case:
     verdict: str = ""
     delay_ms: int = 0
     payload: Payload = field(default_factory=Payload)
+    asked: bool = False
+    """Whether the gateway was asked for this payment, in this claim."""
     done: bool = False
     """Whether Redis was told, or a task of its own goes on with it."""
 
@@ -91,6 +93,25 @@ class Case:
             and self.duplicate_of is not None
             and (self.known.fingerprint != self.record.fingerprint)
         )
+
+    @property
+    def never_asked(self) -> bool:
+        """Whether the gateway cannot know of this payment: no worker ever asked for it. A claim that asked leaves a
+        row, an outcome in the record (`unfinished`), or a lease that lapses."""
+        return not (
+            self.asked
+            or self.lapses
+            or self.record.payload.outcome
+            or (self.known is not None and self.known.payment is not None)
+        )
+
+    def unfinished(self) -> Payload:
+        """What to keep of a claim that ends without a verdict: the record as it is, or that somebody may have asked."""
+        payload = self.record.payload
+        if payload.outcome or payload.charge is None or not (self.asked or self.lapses):
+            return Payload()
+        charge = payload.charge
+        return Payload(charge, Outcome("unknown", charge.method, charge.last4), key=payload.key)
 
     @property
     def decided(self) -> bool:

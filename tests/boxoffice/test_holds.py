@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
-from boxoffice import ids, keys
+from boxoffice import ids, keys, rows
 from boxoffice.errors import (
     AlreadyExtended,
     GateClosed,
@@ -21,6 +22,7 @@ from boxoffice.gateway.base import Declined, Unknown
 from boxoffice.holds import EXPIRE_CHUNK
 from boxoffice.verdicts import Terms
 from tests.conftest import CLIENT, SaleMaker, eventually
+from tests.support.checks import check_at_rest
 from tests.support.till import Till, card
 
 
@@ -378,8 +380,48 @@ async def test_cancelling_before_the_worker_came_charges_nobody(till: Till) -> N
     assert await cancelling == "cancelled"
     assert await till.state(booking) == "X cancelled"
     assert await till.at_gateway(booking) == []
-    await till.age_payments()
+    assert await till.payments(booking) == ["voided/-"], "nothing is left to look for"
+    await check_at_rest(till.office, [booking])
+
+
+@pytest.mark.parametrize("end", ["given back", "lapsed", "given back after a lapse"])
+async def test_cancelling_what_may_have_been_asked_for_lets_it_go(
+    till: Till, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A worker asked for the money and never wrote it down. Its successor finds the cancellation, and voids."""
+    booking = await till.book(GA=1)
+    settlement = till.office.settlements[0]
+
+    async def away(*_: object) -> None:
+        raise ConnectionRefusedError if end == "given back" else SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settlement, "_commit", away)
+        with contextlib.suppress(SystemExit):
+            await settlement.drain()
+        if end == "given back after a lapse":
+            shard = ids.shard_of(booking)
+            await till.office.redis.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
+            patch.setattr(rows, "known_by_key", refused)
+            await settlement.drain()
+    assert (await till.payment(booking)).status == "authorized"
+    settlement._closed_until = 0.0
+    if end == "lapsed":
+        await till.office.redis.zadd(keys.pending(ids.shard_of(booking)), {booking: 1 + 1 / 16})
+    else:
+        await till.claimable(booking)
+    cancelling = asyncio.create_task(till.cancel(booking))
+    await eventually(lambda: _requested(till, booking))
+
+    await till.drain()
+
+    assert await cancelling == "cancelled"
+    assert (await till.payment(booking)).status == "voided"
     await till.at_rest(booking)
+
+
+async def refused(*_: object) -> None:
+    raise ConnectionRefusedError
 
 
 async def test_cancelling_while_the_customer_is_at_the_bank(till: Till) -> None:

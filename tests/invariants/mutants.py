@@ -139,12 +139,18 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement.py",
-                'case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s * (1 + random.random())), Payload()',
-                'case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))',
+                "(1 + random.random()))\n            case.payload = case.unfinished()\n",
+                "(1 + random.random()))\n",
             ),
         ),
         "tests/boxoffice/test_settlement.py",
         "keeps_its_cards",
+    ),
+    Mutant(
+        "a released booking forgets that its payment was asked for",
+        (("boxoffice/verdicts.py", "or not (self.asked or self.lapses):", "or True:"),),
+        "tests/boxoffice/test_holds.py",
+        "may_have_been_asked",
     ),
     Mutant(
         "nobody looks again under the lock",

@@ -105,6 +105,15 @@ async def cancelled_at_the_bank(scene: Scene) -> None:
         assert await cancelling == "cancelled"
 
 
+async def cancelled_unwritten(scene: Scene) -> None:
+    """The gateway said yes, and whoever heard it is dead. Then the shop cancels."""
+    scene.booking = await scene.till.book(GA=2, VIP=1)
+    await scene.worker_dies()
+    cancelling = asyncio.create_task(scene.till.cancel(scene.booking))
+    async with working(scene.till.office):
+        assert await cancelling == "cancelled"
+
+
 async def a_refused_capture(scene: Scene) -> None:
     scene.booking = await scene.till.book("tok_capture_refused", GA=2, VIP=1)
     await scene.worker_dies()
@@ -190,6 +199,7 @@ Story = Callable[[Scene], Awaitable[None]]
 STEPS: dict[Story, tuple[tuple[str, ...], Ends]] = {
     a_plain_payment: (("settled",), SOLD),
     another_amount: (("before_void", "voided"), NEVER),
+    cancelled_unwritten: (("authorised",), REFUSED),
     cancelled_at_the_bank: (("letting_go", "let_go"), REFUSED),
     a_refused_capture: (("refusal_written", "refusal_committed", "moved"), REFUSED),
     a_cancellation: (("refund_written", "refund_committed", "moved"), CANCELLED),
