@@ -33,12 +33,11 @@ class Strays:
 
     async def gather(self) -> int:
         """Look at every record and put the strays back. Returns how many there were."""
-        cursor, found = 0, 0
-        while True:
+        cursor, found = await self._page(0)
+        while cursor:
             cursor, count = await self._page(cursor)
             found += count
-            if not cursor:
-                return found
+        return self._say(found)
 
     async def gather_some(self, pages: int) -> int:
         """As `gather`, a part of the records: the next time goes on where this one ends."""
@@ -48,18 +47,17 @@ class Strays:
             found += count
             if not self._cursor:
                 break
-        return found
+        return self._say(found)
 
     async def _page(self, cursor: int) -> tuple[int, int]:
         shard = self.shard
-        cursor, records = await self._redis.scan(
-            cursor, match=keys.booking(shard, "*"), count=PAGE, _type="STRING"
-        )  # fmt: skip
+        cursor, records = await self._redis.scan(cursor, match=keys.booking(shard, "*"), count=PAGE, _type="STRING")
         if not records:
             return cursor, 0
-        count = await self._scripts.gather(
-            self._redis, [keys.pending(shard), keys.dead(shard), keys.deadlines(shard), *records], []
-        )
-        if count:
-            log.warning("strays.gathered", shard=shard, bookings=count)
-        return cursor, int(count)
+        names = [keys.pending(shard), keys.dead(shard), keys.deadlines(shard), *records]
+        return cursor, int(await self._scripts.gather(self._redis, names, []))
+
+    def _say(self, found: int) -> int:
+        if found:
+            log.warning("strays.gathered", shard=self.shard, bookings=found)
+        return found
