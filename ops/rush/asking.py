@@ -108,11 +108,12 @@ class Asking:
                 return True
         return False
 
-    async def read(self, entry: Entry) -> dict[str, Any] | None:
+    async def read(self, entry: Entry, api: int | None = None) -> dict[str, Any] | None:
         """Read a booking and note its status. None when it could not be read."""
         # Another API process each time: one of them may be away.
         self._reads += 1
-        answer = await self.ask("GET", f"/v1/bookings/{entry.accepted}", self._authorization, b"", self._reads)
+        asked = self._reads if api is None else api
+        answer = await self.ask("GET", f"/v1/bookings/{entry.accepted}", self._authorization, b"", asked)
         if answer is None:
             return None
         self._history.reads += 1
@@ -175,8 +176,8 @@ class Asking:
         return kind or str(answer.status)
 
     async def look_again(self, entry: Entry) -> None:
-        """Read a booking once more, insistently."""
-        for pause_s in (0.05, 0.2, 0.5, 1.0):
-            if await self.read(entry) is not None:
+        """Read a booking once more, insistently: from each API process in turn, for one may still be starting."""
+        for api, pause_s in enumerate((0.05, 0.2, 0.5, 1.0)):
+            if await self.read(entry, api) is not None:
                 return
             await asyncio.sleep(pause_s)
