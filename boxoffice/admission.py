@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -71,8 +71,7 @@ class Admitted(NamedTuple):
 Answer = Callable[[Admitted | BoxOfficeError], None]
 
 
-@dataclass(slots=True)
-class Form:
+class Form(msgspec.Struct):
     """One booking on its way into the script."""
 
     id: str
@@ -92,6 +91,7 @@ class Admission:
     def __init__(self, redis: Redis, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue = catalogue
         self._settings = settings
+        self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self._counters = [_Counter(shard, redis, scripts, settings) for shard in range(settings.shards)]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
@@ -132,11 +132,10 @@ class Admission:
     def submit(self, client: str, order: Order, key_digest: str, answer: Answer) -> None:
         """Put a booking into the next call. `answer` is called once, from the loop.
 
-        Its tiers must be in the catalogue's map. Raises `Malformed` or `NotFound` at once.
+        Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
+        not served here), at once.
         """
         form = self._form(client, order, key_digest, answer)
-        if form.event.shard >= len(self._counters):
-            raise GateClosed("This process does not serve the event's shard.")
         self._counters[form.event.shard].put(form)
 
     async def close(self) -> None:
@@ -146,6 +145,8 @@ class Admission:
 
     def _form(self, client: str, order: Order, key_digest: str, answer: Answer) -> Form:
         event, lines, amount = self._price(order)
+        if event.shard >= len(self._counters):
+            raise GateClosed("This process does not serve the event's shard.")
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
         method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
@@ -159,6 +160,7 @@ class Admission:
             payment_key=payment_key, scope=scope, fingerprint=fingerprint, event=event.id, owner=owner, items=items,
             body=body, payload=payload,
         )  # fmt: skip
+        record_prefix, idempotency_prefix = self._names[event.shard]
         booking = ids.booking_id(event.shard, time.time_ns() // 1_000_000)
         state, hold_ms = "P", 0
         if not charge:
@@ -169,7 +171,7 @@ class Admission:
         )  # fmt: skip
         return Form(
             booking, event, record, hold_ms, b"%s|%d|%d|%s" % (state.encode(), hold_ms, amount, rest),
-            keys.booking(event.shard, booking), keys.idempotency(event.shard, scope), answer, time.monotonic(),
+            record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
         )  # fmt: skip
 
     def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...], int]:

@@ -13,7 +13,6 @@ in it twice, and what only settling needs leaves it then: tests/boxoffice/test_r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -44,8 +43,7 @@ class Line(msgspec.Struct, array_like=True, frozen=True):
     unit_price_cents: int
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """What was booked, by whom."""
 
     client: str
@@ -110,8 +108,7 @@ _payload = msgspec.json.Decoder(Payload)
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """An unpacked record."""
 
     id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -651,7 +650,7 @@ async def poison(office: BoxOffice, booking: str, **changes: Any) -> None:
     price = changes.pop("price", None)
     if price is not None:
         changes["lines"] = tuple(Line(line.tier, line.quantity, price) for line in record.body.lines)
-    record.body = dataclasses.replace(record.body, **changes)
+    record.body = msgspec.structs.replace(record.body, **changes)
     await office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack())
 
 
