@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -42,6 +42,12 @@ __all__ = ["Admission", "Admitted", "Form", "Order"]
 
 log = structlog.get_logger()
 
+SHORT_S: Final = 1.0
+"""So long after a tier was short, orders for more than it had are asked about first, and sent if there is some again."""
+
+NOBODY: Final = "00000000-0000-7000-8000-000000000000"
+"""The id of no booking."""
+
 SMALL_CALL: Final = 16
 """A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
 
@@ -72,17 +78,21 @@ Answer = Callable[[Admitted | BoxOfficeError], None]
 
 
 class Form(msgspec.Struct):
-    """One booking on its way into the script."""
+    """One booking on its way into the script, or the question whether there is anything left for it."""
 
     id: str
     event: EventView
-    record: Record
-    hold_ms: int
+    lines: tuple[Line, ...]
+    items: str
     packed: bytes
     record_key: str
     idempotency_key: str
     answer: Answer
     since: float
+    record: Record | None = None
+    hold_ms: int = 0
+    whole: Callable[[], Form] | None = None
+    """Of a question: makes the booking's form, to be sent when the answer is that there is."""
 
 
 class Admission:
@@ -135,23 +145,35 @@ class Admission:
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
         """
-        form = self._form(client, order, key_digest, answer)
-        self._counters[form.event.shard].put(form)
+        event, lines, amount = self._price(order)
+        if event.shard >= len(self._counters):
+            raise GateClosed("This process does not serve the event's shard.")
+        counter = self._counters[event.shard]
+        asked = _Asked(client, order, key_digest, event, lines, amount, pack_items(lines), answer)
+        counter.put(self._question(asked) if counter.seems_short(lines) else self._form(asked))
 
     async def close(self) -> None:
         """Let every call in flight end."""
         for counter in self._counters:
             await counter.drained()
 
-    def _form(self, client: str, order: Order, key_digest: str, answer: Answer) -> Form:
-        event, lines, amount = self._price(order)
-        if event.shard >= len(self._counters):
-            raise GateClosed("This process does not serve the event's shard.")
+    def _question(self, asked: _Asked) -> Form:
+        """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
+        goes through the same checks in the same order, up to what is left."""
+        event = asked.event
+        scope = ids.scope(asked.client, event.id, asked.key_digest)
+        record_prefix, idempotency_prefix = self._names[event.shard]
+        return Form(
+            NOBODY, event, asked.lines, asked.items, f"Q|0|0|=|0|{_fingerprint(asked)}||0|{asked.items}|".encode(),
+            record_prefix + NOBODY, idempotency_prefix + scope, asked.answer, time.monotonic(),
+            whole=lambda: self._form(asked),
+        )  # fmt: skip
+
+    def _form(self, asked: _Asked) -> Form:
+        client, order, key_digest, event, lines, amount, items, answer = asked
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
-        method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
-        items = pack_items(lines)
-        fingerprint = ids.fingerprint(order.customer_id, items, method, last4)
+        fingerprint = _fingerprint(asked)
         owner = ids.owner_digest(client, order.customer_id)
         payment_key = scope if charge else ""
         body = Body(client, order.customer_id, amount, event.currency, lines, order.reference)
@@ -170,8 +192,8 @@ class Admission:
             "1" if charge else "0", body, payload,
         )  # fmt: skip
         return Form(
-            booking, event, record, hold_ms, b"%s|%d|%d|%s" % (state.encode(), hold_ms, amount, rest),
-            record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
+            booking, event, lines, items, b"%s|%d|%d|%s" % (state.encode(), hold_ms, amount, rest),
+            record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(), record, hold_ms,
         )  # fmt: skip
 
     def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...], int]:
@@ -195,6 +217,25 @@ class Admission:
         return event, tuple(lines), amount
 
 
+class _Asked(NamedTuple):
+    """An order, and what the catalogue says of it."""
+
+    client: str
+    order: Order
+    key_digest: str
+    event: EventView
+    lines: tuple[Line, ...]
+    amount: int
+    items: str
+    answer: Answer
+
+
+def _fingerprint(asked: _Asked) -> str:
+    charge = asked.order.charge
+    method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
+    return ids.fingerprint(asked.order.customer_id, asked.items, method, last4)
+
+
 def _by_tier(line: Line) -> str:
     return line.tier
 
@@ -207,6 +248,7 @@ class _Counter:
         self._admit = scripts.admit
         self._settings = settings
         self._queue: list[Form] = []
+        self._short: dict[str, tuple[int, float]] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._wait_until = 0.0
@@ -216,6 +258,18 @@ class _Counter:
         )  # fmt: skip
         self._args = (settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
         self._shard = shard
+
+    def seems_short(self, lines: tuple[Line, ...]) -> bool:
+        """Whether one of these tiers had too few tickets a moment ago."""
+        if not self._short:
+            return False
+        for line in lines:
+            short = self._short.get(line.tier)
+            if short is not None and line.quantity > short[0]:
+                if time.monotonic() < short[1]:
+                    return True
+                del self._short[line.tier]
+        return False
 
     def put(self, form: Form) -> None:
         self._queue.append(form)
@@ -260,9 +314,9 @@ class _Counter:
 
     async def _call(self, forms: list[Form]) -> None:
         """Admit the forms together; when that errors, each alone."""
-        answers: list[Admitted | BoxOfficeError]
+        answers: Sequence[Admitted | BoxOfficeError | None]
         try:
-            answers = _answers(forms, await self._send(forms))
+            answers = _answers(forms, await self._send(forms), self._short)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
@@ -277,7 +331,11 @@ class _Counter:
             answers = [StoreAway()] * len(forms)
         for form, answer in zip(forms, answers, strict=True):
             try:
-                form.answer(answer)
+                if answer is None:
+                    assert form.whole is not None, "only a question has no answer"
+                    self.put(form.whole())
+                else:
+                    form.answer(answer)
             except Exception:
                 # Whoever cannot be told asks again; the others wait behind it.
                 log.exception("admission.untold", booking_id=form.id)
@@ -322,21 +380,33 @@ def _code(error: RedisError) -> str:
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
 
 
-def _answers(forms: list[Form], reply: Any) -> list[Admitted | BoxOfficeError]:
-    """What each form is told, from its part of the script's reply."""
+def _answers(
+    forms: list[Form], reply: Any, short: dict[str, tuple[int, float]]
+) -> list[Admitted | BoxOfficeError | None]:
+    """What each form is told, from its part of the script's reply; None for a question whose booking is to be sent.
+
+    Tiers that are short are noted in `short`.
+    """
     _, now, results, left = reply
     refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
     availability: dict[str, list[int]] = {}
     for form in forms:
         if form.event.id not in availability:
             availability[form.event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
-    answers: list[Admitted | BoxOfficeError] = []
+    answers: list[Admitted | BoxOfficeError | None] = []
     for form, result in zip(forms, results, strict=True):
         try:
-            answers.append(_answer(form, result, availability[form.event.id], refusals, int(now)))
+            answers.append(
+                None if result[0] == b"left" else _answer(form, result, availability[form.event.id], refusals, int(now))
+            )
         except Exception:
             log.exception("admission.failed")
             answers.append(StoreAway())
+    until = time.monotonic() + SHORT_S
+    for _, _, outcome, *details in refusals:
+        if outcome == b"sold_out":
+            for tier, count in zip(details[::2], details[1::2], strict=True):
+                short[tier.decode()] = int(count), until
     return answers
 
 
@@ -346,6 +416,7 @@ def _answer(
     outcome = result[0]
     if outcome == b"created":
         record = form.record
+        assert record is not None, "a question is never admitted"
         record.admitted_ms = int(result[1])
         if form.hold_ms:
             record.deadline_ms = record.admitted_ms + form.hold_ms
@@ -354,7 +425,7 @@ def _answer(
         booking = result[1].decode()
         return Admitted(_readable(booking, result[2]), booking, form.event, left, replayed=True)
     # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
-    alike = (id(form.event), form.record.items, *result)
+    alike = (id(form.event), form.items, *result)
     return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
 
 
@@ -395,7 +466,7 @@ def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
             "requested": line.quantity,
             "available": max(0, int(left[line.tier.encode()])),
         }
-        for line in form.record.body.lines
+        for line in form.lines
         if line.tier.encode() in left
     ]
     said = "; ".join(

@@ -15,7 +15,7 @@
 -- ARGV[4] job_prefix     of the ring's job id
 -- ARGV[5] events         number of events
 -- ARGV[6...] forms       per event: its tiers, comma-separated, in display order; then per booking its form:
---                        event index | letter P or H | hold ms | amount |
+--                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount |
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
@@ -28,6 +28,7 @@
 --           {"unknown_tier", tier}
 --           {"malformed"}                              a quantity that is no count, or a tier named twice
 --           {"sold_out", tier, available, ...}         every tier that is short
+--           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", have, limit}
 --           {"price_changed"}
 --           {"busy"}                                   too many bookings wait
@@ -66,7 +67,7 @@ local form, idempotency_keys = {}, {}
 local first_form, first_key = 5 + events, 6 + 2 * events
 for b = 1, count do
   local event, letter, hold_ms, amount, rest, fingerprint, owner, items = match(ARGV[first_form + b],
-    "^(%d+)|([PH])|(%d+)|(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|([^|]+)|.*)$")
+    "^(%d+)|([PHQ])|(%d+)|(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|([^|]+)|.*)$")
   local sale = sales[tonumber(event)]
   -- One item is the usual case; several stand in `lines` as tier, digits, tier, digits.
   local name, digits = match(items, "^([^:,]+):([^:,]*)$")
@@ -191,6 +192,8 @@ local function refusal(b)
   end
   if why then
     return why
+  elseif f.letter == "Q" then
+    return { "left" }
   elseif sale.limit > 0 and sale.owned[f.owner] + tickets > sale.limit then
     return { "customer_limit", sale.owned[f.owner], sale.limit }
   elseif amount ~= f.amount then

@@ -9,7 +9,7 @@ import pytest
 
 from boxoffice import admission
 from boxoffice.admission import Admitted
-from boxoffice.errors import BoxOfficeError, StoreAway
+from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.office import BoxOffice
 from tests.conftest import CLIENT, SaleMaker
 from tests.support.sale import order
@@ -76,3 +76,73 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     told = await asyncio.wait_for(admit_three(office, open_sale), 5)
 
     assert [type(answer) for answer in told] == [Admitted, StoreAway, Admitted]
+
+
+async def ask(office: BoxOffice, event: Any, key: int, **wanted: Any) -> Admitted | BoxOfficeError:
+    """One booking alone in its call, and what it was told."""
+    told: list[Admitted | BoxOfficeError] = []
+    office.admission.submit(CLIENT, order(event, **wanted), f"{key:032x}", told.append)
+    await office.admission.close()
+    (answer,) = told
+    return answer
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """First letters of the forms that went to the script: Q is a question."""
+    letters: list[str] = []
+    send = admission._Counter._send
+
+    async def watched(self: Any, forms: Any) -> Any:
+        letters.extend(form.packed[:1].decode() for form in forms)
+        return await send(self, forms)
+
+    monkeypatch.setattr(admission._Counter, "_send", watched)
+    return letters
+
+
+async def test_after_a_tier_was_short_it_is_asked_first(
+    office: BoxOffice, open_sale: SaleMaker, sent: list[str]
+) -> None:
+    """A refusal then costs a question. Orders for no more than was left go straight in."""
+    event = await open_sale(GA=2)
+    await office.catalogue.event(event.id)
+
+    assert isinstance(await ask(office, event, 1, customer="ann", GA=3), SoldOut)
+    assert isinstance(await ask(office, event, 2, customer="bob", GA=3), SoldOut)
+    assert isinstance(await ask(office, event, 3, customer="cid", GA=2), Admitted)
+
+    assert sent == ["P", "Q", "P"]
+
+
+async def test_a_question_that_finds_tickets_becomes_a_booking(
+    office: BoxOffice, open_sale: SaleMaker, sent: list[str]
+) -> None:
+    """Somebody gave theirs back."""
+    event = await open_sale(GA=1)
+    await office.catalogue.event(event.id)
+    assert isinstance(await ask(office, event, 1, customer="ann", GA=2), SoldOut)
+    await office.redis.hincrby(f"{{s00}}:ev:{event.id}", f"a:{event.tiers[0].id}", 1)
+
+    admitted = await ask(office, event, 2, customer="bob", GA=2)
+
+    assert isinstance(admitted, Admitted) and not admitted.replayed
+    assert sent == ["P", "Q", "P"]
+    assert await office.redis.zrange("{s00}:pend", 0, -1) == [admitted.booking_id.encode()]
+
+
+async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
+    office: BoxOffice, open_sale: SaleMaker, sent: list[str]
+) -> None:
+    """Whoever lost the first answer is not told that it is sold out; and another request under that key is told so."""
+    event = await open_sale(GA=1)
+    await office.catalogue.event(event.id)
+    first = await ask(office, event, 1, customer="ann", GA=1)
+    assert isinstance(first, Admitted)
+    assert isinstance(await ask(office, event, 2, customer="bob", GA=1), SoldOut)
+
+    again = await ask(office, event, 1, customer="ann", GA=1)
+
+    assert isinstance(again, Admitted) and again.replayed and again.booking_id == first.booking_id
+    assert isinstance(await ask(office, event, 1, customer="bob", GA=1), KeyReused)
+    assert sent == ["P", "P", "Q", "Q"]

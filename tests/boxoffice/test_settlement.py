@@ -504,7 +504,7 @@ def but_for_the_answer(record: Record | None) -> Record | None:
     """A record without what a worker remembers of having asked the gateway."""
     if record is None:
         return None
-    return dataclasses.replace(record, payload=msgspec.structs.replace(record.payload, outcome=None))
+    return msgspec.structs.replace(record, payload=msgspec.structs.replace(record.payload, outcome=None))
 
 
 async def test_a_released_batch_keeps_its_cards(

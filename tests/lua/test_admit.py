@@ -414,3 +414,27 @@ def test_admissions_respect_full_memory_and_repairs_do_not() -> None:
 
     assert {"claim", "settle"} <= flagged
     assert "admit" not in flagged
+
+
+async def test_left_answers_a_question_and_takes_nothing(desk: Desk) -> None:
+    """It goes through the checks in their order; only what concerns the customer and the price is left to the booking."""
+    await desk.open_sale(floor=2, limit=1)
+
+    assert await refused_without_a_trace(desk, desk.question(floor=2)) == [[b"left"]]
+    assert await refused_without_a_trace(desk, desk.question(floor=3)) == [[b"sold_out", b"floor", b"2"]]
+    assert await refused_without_a_trace(desk, desk.question(stalls=1)) == [[b"unknown_tier", b"stalls"]]
+
+
+async def test_a_question_under_a_used_key_is_answered_by_its_booking(desk: Desk) -> None:
+    """Whoever lost the answer asks again; that nothing is left does not matter."""
+    await desk.open_sale(floor=1)
+    form = desk.form(key="one", floor=1)
+    await desk.book(form)
+    record = await desk.redis.get(keys.booking(desk.shard, form.id))
+
+    assert await refused_without_a_trace(desk, desk.question(key="one", floor=1)) == [
+        [b"replayed", form.id.encode(), record]
+    ]
+    assert await refused_without_a_trace(desk, desk.question(key="one", customer="bob", floor=1)) == [
+        [b"mismatch", form.id.encode()]
+    ]

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
+from boxoffice.admission import NOBODY
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
 from boxoffice.scripts import Scripts
@@ -114,6 +115,14 @@ class Desk:
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
         return Form(booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner)
+
+    def question(self, **wanted: Any) -> Form:
+        """Whether there is anything left for such a booking, as the API asks in a sold-out rush."""
+        form = self.form(**wanted)
+        fingerprint = ids.fingerprint(wanted.get("customer", "ann"), form.items, "card", "4242")
+        form.id, form.letter, form.amount = NOBODY, "Q", 0
+        form.packed = f"=|0|{fingerprint}||0|{form.items}|".encode()
+        return form
 
     async def admit(self, *forms: Form, pending_max: int = 1_000) -> Any:
         """The script's whole reply."""
