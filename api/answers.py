@@ -14,8 +14,8 @@ from msgspec import Struct
 from api import problems
 from api.reply import JSON, Header, Reply
 from boxoffice import render
-from boxoffice.admission import Admitted
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
+from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from boxoffice.requests import ID_MAX, check_content_type, parse_booking, parse_idempotency_key
 

@@ -21,8 +21,8 @@ from api.connection import Connection
 from api.front import BOOKINGS, Front
 from api.reply import Reply
 from boxoffice import render
-from boxoffice.admission import Admitted
 from boxoffice.errors import BoxOfficeError, Malformed, PriceChanged
+from boxoffice.forms import Admitted
 from boxoffice.requests import check_content_type, parse_booking, parse_idempotency_key
 
 __all__ = ["lane"]

@@ -17,8 +17,9 @@ from bench.figures import Figure
 from bench.histogram import Histogram
 from bench.stage import Sale, Stage, database_url
 from boxoffice import ids, keys, rows
-from boxoffice.admission import Admission, Admitted
+from boxoffice.admission import Admission
 from boxoffice.errors import BoxOfficeError, CannotRun
+from boxoffice.forms import Admitted
 from boxoffice.gateway.base import Authorized
 from boxoffice.loading import Loader
 from boxoffice.postgres import open_pool

@@ -9,90 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from boxoffice import ids, keys
-from boxoffice.catalogue import Catalogue, EventView, TierView
+from boxoffice.catalogue import Catalogue, EventView
 from boxoffice.errors import (
     BoxOfficeError,
-    Busy,
-    CustomerLimit,
     GateClosed,
-    KeyReused,
     Malformed,
     NotFound,
     PriceChanged,
-    SaleClosed,
-    SoldOut,
     StoreAway,
 )
+from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
+from boxoffice.record import Body, Line, Payload, Record, pack_items, pack_rest
 from boxoffice.redis import AWAY
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 
-__all__ = ["Admission", "Admitted", "Form", "Order"]
+__all__ = ["Admission"]
 
 log = structlog.get_logger()
 
-SHORT_S: Final = 1.0
-"""So long after a tier was short, orders for more than it had are asked about first, and sent if there is some again."""
-
-NOBODY: Final = "00000000-0000-7000-8000-000000000000"
-"""The id of no booking."""
-
 SMALL_CALL: Final = 16
 """A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
-
-
-class Order(Protocol):
-    """What a shop asks for, already known to be well-formed."""
-
-    customer_id: str
-    reference: str | None
-    lines: tuple[tuple[str, int], ...]
-    charge: Charge | None
-    hold_s: int | None
-
-
-class Admitted(NamedTuple):
-    """A booking that is in: its record, what is left of each tier of its event, and whether it was in before."""
-
-    record: Record | None
-    """None when the key's first use is remembered but its record is not readable: PostgreSQL has it."""
-    booking_id: str
-    event: EventView
-    availability: list[int]
-    """Tickets left per tier, in the order of `event.tiers`."""
-    replayed: bool
-
-
-Answer = Callable[[Admitted | BoxOfficeError], None]
-
-
-class Form(msgspec.Struct):
-    """One booking on its way into the script, or the question whether there is anything left for it."""
-
-    id: str
-    event: EventView
-    lines: tuple[Line, ...]
-    items: str
-    packed: bytes
-    record_key: str
-    idempotency_key: str
-    answer: Answer
-    since: float
-    record: Record | None = None
-    hold_ms: int = 0
-    whole: Callable[[], Form] | None = None
-    """Of a question: makes the booking's form, to be sent when the answer is that there is."""
 
 
 class Admission:
@@ -316,7 +262,7 @@ class _Counter:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
-            answers = _answers(forms, await self._send(forms), self._short)
+            answers = answers_of(forms, await self._send(forms), self._short)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
@@ -378,107 +324,3 @@ class _Counter:
 def _code(error: RedisError) -> str:
     """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data."""
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""
-
-
-def _answers(
-    forms: list[Form], reply: Any, short: dict[str, tuple[int, float]]
-) -> list[Admitted | BoxOfficeError | None]:
-    """What each form is told, from its part of the script's reply; None for a question whose booking is to be sent.
-
-    Tiers that are short are noted in `short`.
-    """
-    _, now, results, left = reply
-    refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
-    availability: dict[str, list[int]] = {}
-    for form in forms:
-        if form.event.id not in availability:
-            availability[form.event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
-    answers: list[Admitted | BoxOfficeError | None] = []
-    for form, result in zip(forms, results, strict=True):
-        try:
-            answers.append(
-                None if result[0] == b"left" else _answer(form, result, availability[form.event.id], refusals, int(now))
-            )
-        except Exception:
-            log.exception("admission.failed")
-            answers.append(StoreAway())
-    until = time.monotonic() + SHORT_S
-    for _, _, outcome, *details in refusals:
-        if outcome == b"sold_out":
-            for tier, count in zip(details[::2], details[1::2], strict=True):
-                short[tier.decode()] = int(count), until
-    return answers
-
-
-def _answer(
-    form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
-) -> Admitted | BoxOfficeError:
-    outcome = result[0]
-    if outcome == b"created":
-        record = form.record
-        assert record is not None, "a question is never admitted"
-        record.admitted_ms = int(result[1])
-        if form.hold_ms:
-            record.deadline_ms = record.admitted_ms + form.hold_ms
-        return Admitted(record, form.id, form.event, left, replayed=False)
-    if outcome == b"replayed":
-        booking = result[1].decode()
-        return Admitted(_readable(booking, result[2]), booking, form.event, left, replayed=True)
-    # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
-    alike = (id(form.event), form.items, *result)
-    return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
-
-
-def _readable(booking: str, raw: bytes) -> Record | None:
-    try:
-        return unpack(booking, raw)
-    except ValueError:
-        return None
-
-
-def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOfficeError:
-    match outcome:
-        case "sold_out":
-            return _sold_out(form, dict(zip(details[::2], details[1::2], strict=True)))
-        case "mismatch":
-            return KeyReused(booking_id=details[0].decode())
-        case "sale_closed":
-            return _sale_closed(form.event, details[0].decode())
-        case "customer_limit":
-            return CustomerLimit(held=int(details[0]), limit=int(details[1]))
-        case "price_changed":
-            return PriceChanged()
-        case "busy":
-            return Busy(retry_after_s=2)
-        case "unloaded" | "unknown_tier":
-            return GateClosed("The sale's counters are not loaded.")
-        case _:
-            log.error("admission.unexpected", outcome=outcome, booking_id=form.id, now_ms=now_ms)
-            return StoreAway()
-
-
-def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
-    tiers = {tier.id: tier for tier in form.event.tiers}
-    shortfall = [
-        {
-            "tier_id": line.tier,
-            "code": tiers[line.tier].code,
-            "requested": line.quantity,
-            "available": max(0, int(left[line.tier.encode()])),
-        }
-        for line in form.lines
-        if line.tier.encode() in left
-    ]
-    said = "; ".join(
-        f"{short['code']}: requested {short['requested']}, available {short['available']}" for short in shortfall
-    )
-    return SoldOut(f"Not enough tickets are left. {said}.", shortfall=shortfall)
-
-
-def _sale_closed(event: EventView, why: str) -> SaleClosed:
-    if why == "event":
-        return SaleClosed("The event is not on sale.", reason="event")
-    if why == "started":
-        return SaleClosed("The event has started.", reason="started")
-    tier: TierView | None = next((tier for tier in event.tiers if tier.id == why), None)
-    return SaleClosed(f"Tier {tier.code if tier else why} is not on sale.", reason="tier", tier_id=why)

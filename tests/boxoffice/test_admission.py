@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from boxoffice import admission
-from boxoffice.admission import Admitted
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
+from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from tests.conftest import CLIENT, SaleMaker
 from tests.support.sale import order

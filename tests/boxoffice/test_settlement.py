@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from boxoffice import ids, keys, rows
-from boxoffice.admission import Admitted
 from boxoffice.catalogue import EventView
+from boxoffice.forms import Admitted
 from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.record import Line, Record

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from boxoffice import keys
-from boxoffice.admission import Admitted
 from boxoffice.catalogue import EventView
 from boxoffice.errors import StoreAway
+from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers

@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
-from boxoffice.admission import NOBODY
+from boxoffice.forms import NOBODY
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
 from boxoffice.scripts import Scripts

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from boxoffice import ids, keys
-from boxoffice.admission import Admitted
 from boxoffice.catalogue import EventView
 from boxoffice.errors import BoxOfficeError
+from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from boxoffice.record import Charge, Record, unpack
 

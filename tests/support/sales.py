@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from boxoffice import ids
-from boxoffice.admission import Admitted
 from boxoffice.catalogue import EventView
+from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from boxoffice.record import Charge
 
