@@ -16,7 +16,6 @@ from boxoffice.gateway.base import GatewayEvent
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import Charge, Payload, pack_payload, unpack
-from boxoffice.rows import Connection
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 
@@ -24,19 +23,21 @@ __all__ = ["LateMoney", "Webhooks"]
 
 log = structlog.get_logger()
 
-_INBOX: Final = """
-INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING true
-"""
-
-_NEWS: Final = """
-UPDATE payments
-SET due = CASE WHEN due IS NULL AND status = 'failed' AND $2 IN ('authorized', 'captured') THEN 'void' ELSE due END,
-    due_at = CASE WHEN due IS NOT NULL OR (status = 'failed' AND $2 IN ('authorized', 'captured'))
-             THEN least(due_at, now()) END
-WHERE payment_key = $1 RETURNING booking_id::text
+_KEEP: Final = """
+WITH kept AS (
+  INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+  RETURNING true),
+news AS (
+  UPDATE payments
+  SET due = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN 'void' ELSE due END,
+      due_at = CASE WHEN due IS NOT NULL OR (status = 'failed' AND $3 IN ('authorized', 'captured'))
+               THEN least(due_at, now()) END
+  WHERE payment_key = $4 AND EXISTS (SELECT FROM kept) RETURNING booking_id::text AS booking)
+SELECT EXISTS (SELECT FROM kept) AS fresh, (SELECT booking FROM news) AS booking
 """
 """What is due is due now; and money for a payment that was given up for lost is looked at once more. All of it is read
-from the row itself: what a subquery saw, a settlement that held the row's lock meanwhile has changed."""
+from the row itself: what a subquery saw, a settlement that held the row's lock meanwhile has changed. One statement
+locks the row for a moment only: a settlement that waits for it has all tickets of its batch locked."""
 
 
 class LateMoney:
@@ -83,28 +84,23 @@ class Webhooks:
         self._scripts = scripts
 
     async def receive(self, gateway: str, event: GatewayEvent) -> bool:
-        """Keep the message and make what it is about due now, in one transaction; then ring.
+        """Keep the message and make what it is about due now, in one statement; then ring.
 
         A second delivery, a late one or one out of order changes nothing: what it is about is looked up, never
         believed. Returns False for a message that was here before. Raises `StoreAway`: the gateway sends it again.
         """
         try:
             pool: asyncpg.Pool[Any] = await self._pool()
-            async with pool.acquire() as connection, connection.transaction():
-                fresh, booking = await self._keep(connection, gateway, event)
-                crashpoint("webhook_written")
+            crashpoint("webhook_heard")
+            # Whatever we ask for carries our payment key: an event without one is about somebody else's payment.
+            row = await pool.fetchrow(_KEEP, gateway, event.id, event.kind, event.payment_key)
         except TRANSIENT as error:
             raise StoreAway from error
         crashpoint("webhook_committed")
-        if booking:
-            await self._wake(booking)
-        return fresh
-
-    async def _keep(self, connection: Connection, gateway: str, event: GatewayEvent) -> tuple[bool, str | None]:
-        if not await connection.fetchval(_INBOX, gateway, event.id, event.kind, event.payment_key):
-            return False, None
-        # Whatever we ask for carries our payment key: an event without one is about somebody else's payment.
-        return True, await connection.fetchval(_NEWS, event.payment_key, event.kind) if event.payment_key else None
+        assert row is not None, "it selects no table"
+        if row["booking"]:
+            await self._wake(row["booking"])
+        return bool(row["fresh"])
 
     async def _wake(self, booking: str) -> None:
         shard = ids.shard_of(booking)

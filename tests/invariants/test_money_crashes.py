@@ -205,7 +205,7 @@ STEPS: dict[Story, tuple[tuple[str, ...], Ends]] = {
     a_cancellation: (("refund_written", "refund_committed", "moved"), CANCELLED),
     a_part_refunded: (("refund_written", "refund_committed", "moved"), IN_PART),
     a_refund_due: (("before_refund", "refunded"), IN_PART),
-    a_webhook: (("webhook_written", "webhook_committed"), SOLD),
+    a_webhook: (("webhook_heard", "webhook_committed"), SOLD),
     back_from_the_bank: (("answered",), SOLD),
     late_money: (("revived",), SOLD),
 }
