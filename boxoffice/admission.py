@@ -266,12 +266,16 @@ class _Counter:
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
-            if len(forms) > 1:
+            # Memory that is full refuses each of them as it refused all, before anything was written.
+            if len(forms) > 1 and _code(error) != "OOM":
                 for form in forms:
                     await self._call([form])
                 return
-            log.error("admission.refused", booking_id=forms[0].id, error=type(error).__name__, reply=_code(error))
-            answers = [StoreAway("Redis refused the booking; nothing was taken.")]
+            log.error(
+                "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
+                reply=_code(error),
+            )  # fmt: skip
+            answers = [StoreAway("Redis refused the booking; nothing was taken.")] * len(forms)
         except Exception:
             log.exception("admission.failed")
             answers = [StoreAway()] * len(forms)
