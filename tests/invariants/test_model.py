@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import fakeredis
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -155,7 +155,7 @@ class Troubled(Model):
         for id in sorted(self.written | self.decided.keys()):
             letter = self.decided.get(id, "P")
             if self.state[id] == "-":
-                row = replace(self.rows[id], state=letter, payload=Payload())
+                row = msgspec.structs.replace(self.rows[id], state=letter, payload=Payload())
                 assert await restore(self.desk, row, 0 if letter == "P" else 3_600) == 1
                 self.state[id] = letter
                 self.gone.discard(id)
