@@ -31,6 +31,7 @@ __all__ = [
     "migrate",
     "open_engine",
     "open_pool",
+    "open_readers",
     "take_time",
 ]
 
@@ -148,6 +149,17 @@ async def open_pool(settings: Settings, *, size: int | None = None, min_size: in
         return await open_with(**{TRANSACTION_TIMEOUT: _transaction_ms(settings)})
     except asyncpg.UndefinedObjectError:
         return await open_with()
+
+
+async def open_readers(settings: Settings, *, size: int = 2) -> asyncpg.Pool[Any]:
+    """A pool for audits: PostgreSQL's own planner, and as much time as a whole sale takes to read."""
+    return await asyncpg.create_pool(
+        _dsn(settings),
+        min_size=1,
+        max_size=size,
+        timeout=5,
+        server_settings={"application_name": "boxoffice audit", "jit": "off", "default_transaction_read_only": "on"},
+    )
 
 
 async def take_time(connection: Any) -> None:

@@ -6,9 +6,13 @@ Nothing is written. The box office must be at rest: what moves meanwhile looks l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
 
 from boxoffice.gateway.deliveries import Tally
 from boxoffice.office import BoxOffice
+from boxoffice.postgres import open_readers
 from ops.rush.booking_checks import check_bookings, check_history
 from ops.rush.findings import Findings
 from ops.rush.history import History
@@ -43,9 +47,15 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
 
     Raises what the stores or the gateway raise when they cannot be read: half an audit is none.
     """
-    told = witness or Witness()
+    pool = await open_readers(office.settings)
+    try:
+        return await _audit(office, pool, witness or Witness())
+    finally:
+        await pool.close()
+
+
+async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> Findings:
     findings = Findings()
-    pool = await office.pool()
     refused = set(told.history.refused_digests()) if told.history else set()
     walked = await walk(office.redis, pool, office.settings.shards, refused, findings)
     await check_stock(office.redis, pool, walked.opened, findings)
