@@ -79,7 +79,7 @@ class ApiSettings(_Part):
     calls_max: int = Field(2, ge=1, le=16)
     """Admission calls in flight at once, per process and shard."""
 
-    linger_ms: float = Field(2.0, ge=0, le=20)
+    linger_ms: float = Field(4.0, ge=0, le=20)
     """Longest wait for company before a small admission call, when the call before it was small too."""
 
     key_cache_s: float = Field(30.0, ge=0, le=300)
@@ -102,7 +102,7 @@ class WorkerSettings(_Part):
     lanes: int = Field(2, ge=1, le=8)
     """Batches in flight in one worker and shard: one commits while the next is claimed and authorised."""
 
-    linger_ms: float = Field(20.0, ge=0, le=500)
+    linger_ms: float = Field(40.0, ge=0, le=500)
     """Longest wait before claiming again when the last claim was small: bigger batches cost less CPU a booking."""
 
     lease_ms: int = Field(15_000, ge=200, le=600_000)
