@@ -10,6 +10,9 @@ PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq
 PYTHON ?=
 LUACHECK := luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length
 
+# Compiled once, not at every start of every process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run
 run: $(VENV)/.runtime  ## Start everything on this machine: API, worker, Redis, PostgreSQL (PORT=8000 DATA_DIR=.boxoffice)
 	@$(RUN) -m ops.cli up

@@ -5,10 +5,11 @@ reconcile.lua and restore.lua are left out: they repeat in Redis what PostgreSQL
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from boxoffice import keys
 from boxoffice.moves import MOVED_TTL_S
@@ -110,6 +111,19 @@ def shard(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+@pytest.fixture
+async def hasty(desk: Desk) -> AsyncIterator[None]:
+    """Nothing of this outlives the server, and to have it on disk takes most of the time."""
+    try:
+        await desk.redis.config_set("appendfsync", "no")
+    except (ResponseError, NotImplementedError):
+        yield  # the fake one has no disk
+        return
+    yield
+    await desk.redis.config_set("appendfsync", "always")
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_every_move_that_is_drawn_happens_and_no_other(desk: Desk) -> None:
     """Also for bookings that were extended, asked to be cancelled, revived; before, at and without a deadline."""
     drawn = {(move.source, move.target, move.verb) for move in TRANSITIONS if move.source}
