@@ -55,9 +55,8 @@ class Asked(Struct, gc=False):
         return cls(authorization, content_type, idempotency_keys, origin)
 
 
-async def book(office: BoxOffice, headers: Iterable[Header], receive: Receive) -> Reply:
+async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
     """`POST /v1/bookings`."""
-    asked = Asked.of(headers)
     client = ""
     try:
         client = await client_of(office, asked.authorization)
@@ -67,10 +66,10 @@ async def book(office: BoxOffice, headers: Iterable[Header], receive: Receive) -
         request = parse_booking(raw, office.settings, office.gateway)
         admitted = await office.admission.book(client, request, key_digest)
         held = request.charge is None
-        if admitted.record is None:
+        if admitted.shown is None:
             view = (await office.bookings.get(client, admitted.booking_id)).view
-            return accepted(view, admitted, held=held)
-        return accepted(render.of_record(admitted.record, admitted.event), admitted, held=held)
+            admitted = admitted._replace(shown=render.booking(view), booking_id=view.id)
+        return accepted(admitted, held=held)
     except BoxOfficeError as error:
         return problems.of_error(error, route="book", client=client)
     except ClientGone:
@@ -79,15 +78,17 @@ async def book(office: BoxOffice, headers: Iterable[Header], receive: Receive) -
         return problems.unexpected(error)
 
 
-def accepted(view: render.BookingView, admitted: Admitted, *, held: bool) -> Reply:
+_ACCEPTED: Final = b"content-type: application/json\r\nlocation: /v1/bookings/%b\r\n%bcontent-length: %d\r\n"
+
+
+def accepted(admitted: Admitted, *, held: bool) -> Reply:
     """202, or 201 for a hold; for a repeat the same, with what has become of the booking since."""
-    body = render.with_left(render.booking(view), admitted.event, admitted.availability)
-    answer = [JSON, (b"location", b"/v1/bookings/" + view.id.encode())]
-    if not held:
-        answer.append(RETRY_AFTER)
+    assert admitted.shown is not None, "somebody has read the booking"
+    body = render.with_left(admitted.shown, admitted.event, admitted.availability)
+    more = b"" if held else b"%b: %b\r\n" % RETRY_AFTER
     if admitted.replayed:
-        answer.append(REPLAYED)
-    return Reply(201 if held else 202, body, answer)
+        more += b"%b: %b\r\n" % REPLAYED
+    return Reply.of_lines(201 if held else 202, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
 
 
 async def read_booking(office: BoxOffice, authorization: bytes | None, booking_id: str) -> Reply:

@@ -32,6 +32,45 @@ class Connection(HttpToolsProtocol):
     headed: Any = None
     """The headers of the last request whose head was complete. Others in `headers` are still arriving."""
 
+    idle_since = 0.0
+    """Loop time of the last answer."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there any more."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Nothing: one timer runs for as long as the connection lasts. uvicorn's is set anew for each request."""
+
+    def on_response_complete(self) -> None:
+        """Answered: on with the next request, or wait for it, though not for ever."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self.idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what has been idle for too long, and look again at what has not."""
+        busy = self.headers is not self.headed or (self.cycle is not None and not self.cycle.response_complete)
+        rest_s = self.timeout_keep_alive if busy else self.idle_since + self.timeout_keep_alive - self.loop.time()
+        if rest_s > 0.001:
+            self._look_again_in(rest_s)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_again_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
     def on_headers_complete(self) -> None:
         """Another request; if we are about to end, the last one."""
         super().on_headers_complete()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from api import answers
-from api.answers import Read, Receive
+from api.answers import Asked, Read, Receive
 from api.reply import Header, Reply
 from boxoffice.office import BoxOffice
 
@@ -41,7 +41,7 @@ class Front:
             try:
                 if method == "POST":
                     if path == BOOKINGS:
-                        reply = await answers.book(self.office, scope["headers"], receive)
+                        reply = await answers.book(self.office, Asked.of(scope["headers"]), receive)
                 elif method == "GET":
                     if path.startswith(BOOKING):
                         reply = await self._read(answers.read_booking, path[len(BOOKING) :], scope)

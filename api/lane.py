@@ -20,7 +20,7 @@ from api.answers import Asked, Read
 from api.connection import Connection
 from api.front import BOOKINGS, Front
 from api.reply import Reply
-from boxoffice import render
+from api.shape import Shape
 from boxoffice.errors import BoxOfficeError, Malformed, PriceChanged
 from boxoffice.forms import Admitted
 from boxoffice.requests import check_content_type, parse_booking, parse_idempotency_key
@@ -28,6 +28,11 @@ from boxoffice.requests import check_content_type, parse_booking, parse_idempote
 __all__ = ["lane"]
 
 PATH: Final = BOOKINGS.encode()
+
+FIRST_LINE: Final = b"POST %b HTTP/1.1" % PATH
+
+LESSONS: Final = 4
+"""So often a connection's head is taken for a shape. A client that writes each in another way is left to the parser."""
 
 _READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
 """Paths of the hot reads, as nearly everybody writes them."""
@@ -59,21 +64,22 @@ _NOBODY: Final = _Nobody()
 class _Request:
     """A request on its way through the lane. uvicorn's class sees it as the connection's request-response cycle."""
 
-    __slots__ = ("asked", "body", "disconnected", "headers", "keep_alive", "message_event", "more_body", "protocol",
+    __slots__ = ("asked", "body", "client", "disconnected", "held", "keep_alive", "message_event", "more_body", "protocol",
                  "response_complete", "wanted")  # fmt: skip
 
     def __init__(self, protocol: _Lane, asked: Asked, wanted: tuple[Read, str] | None, keep_alive: bool) -> None:
         self.protocol = protocol
-        self.headers = protocol.headers
         self.asked = asked
         self.wanted = wanted
         """What is to be read, and its name; None for a booking."""
         self.keep_alive = keep_alive
-        self.body = bytearray()
+        self.body = b""
         self.more_body = True
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NOBODY
+        self.client = ""
+        self.held = False
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
@@ -81,17 +87,80 @@ class _Request:
             return
         self.response_complete = True
         protocol = self.protocol
-        if self.disconnected or protocol.transport.is_closing():
+        transport = protocol.transport
+        if self.disconnected or transport.is_closing():
             return
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        protocol.transport.write(b"".join((STATUS_LINE[reply.status], reply.header_lines, end, reply.body)))
+        transport.write(b"%b%b%b%b" % (STATUS_LINE[reply.status], reply.header_lines, end, reply.body))
         if not self.keep_alive:
-            protocol.transport.close()
+            transport.close()
         protocol.on_response_complete()
+
+    def told(self, result: Admitted | BoxOfficeError) -> None:
+        """The admission has answered, from the loop."""
+        try:
+            if isinstance(result, Admitted):
+                if result.shown is not None:
+                    self.answer(answers.accepted(result, held=self.held))
+                else:
+                    self.protocol.book_slowly(self)
+            elif isinstance(result, PriceChanged):
+                self.protocol.book_slowly(self)
+            else:
+                self.answer(problems.of_error(result, route="book", client=self.client))
+        except Exception as error:
+            self.answer(problems.unexpected(error))
 
 
 class _Lane(Connection):
     front: Front
+
+    shape: Shape | None = None
+    """How bookings are written on this connection."""
+
+    between = True
+    """The parser is at the end of a message."""
+
+    whole: bytes = b""
+    """What has just arrived, when the parser was between two messages."""
+
+    lessons = LESSONS
+
+    def data_received(self, data: bytes) -> None:
+        """Take a booking that is written as the one before it was; let the parser read anything else."""
+        shape = self.shape
+        if shape is not None:
+            found = shape.match(data)
+            if found is not None and self._book_at_once(shape, found["key"], data[found.end() :], found["length"]):
+                return
+        self.whole = data if self.between else b""
+        super().data_received(data)
+
+    def _book_at_once(self, shape: Shape, key: bytes, body: bytes, length: bytes) -> bool:
+        """Whether this is a whole booking that comes when nothing else is under way, and needs no waiting."""
+        cycle: Any = self.cycle
+        if (
+            len(body) != int(length)
+            or len(body) > self.front.office.settings.limits.body_max_bytes
+            or type(cycle) is not _Request
+            or not cycle.response_complete
+            or not self.between
+            or self.draining
+            or self.pipeline
+            or self.transport.is_closing()
+        ):
+            return False
+        request = _Request(self, Asked(shape.authorization, shape.content_type, [key], None), None, True)
+        request.body = body
+        request.more_body = False
+        self.cycle = request  # type: ignore[assignment]
+        self._book(request)
+        return True
+
+    def on_message_begin(self) -> None:
+        """A request begins to arrive."""
+        self.between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Take a request into the lane, or let it go the ordinary way."""
@@ -123,7 +192,7 @@ class _Lane(Connection):
         if not isinstance(request, _Request):
             super().on_body(body)
         elif not request.response_complete and request.wanted is None:
-            request.body += body
+            request.body = request.body + body if request.body else body
             most = self.front.office.settings.limits.body_max_bytes
             if len(request.body) > most:
                 # The rest of it is let by unread: a connection closed now might take the answer with it.
@@ -132,12 +201,16 @@ class _Lane(Connection):
 
     def on_message_complete(self) -> None:
         """Admit the booking, or read what is asked for."""
+        self.between = True
         request: Any = self.cycle
         if not isinstance(request, _Request):
             super().on_message_complete()
         elif not request.response_complete:
             request.more_body = False
             if request.wanted is None:
+                if self.lessons and request.keep_alive:
+                    self.lessons -= 1
+                    self.shape = Shape.of(self.whole, FIRST_LINE)
                 self._book(request)
             else:
                 read, name = request.wanted
@@ -148,49 +221,29 @@ class _Lane(Connection):
         key = answers.api_key_of(asked.authorization)
         client = office.catalogue.known_client(key) if key is not None else None
         if client is None:
-            self._book_slowly(request)
+            self.book_slowly(request)
             return
         try:
             check_content_type(asked.content_type)
             key_digest = parse_idempotency_key(asked.idempotency_keys)
-            order = parse_booking(bytes(request.body), office.settings, office.gateway)
+            order = parse_booking(request.body, office.settings, office.gateway)
             if not office.admission.ready_for(order):
-                self._book_slowly(request)
+                self.book_slowly(request)
                 return
-            held = order.charge is None
-
-            def told(result: Admitted | BoxOfficeError) -> None:
-                self._told(request, result, client, held=held)
-
-            office.admission.submit(client, order, key_digest, told)
+            request.client, request.held = client, order.charge is None
+            office.admission.submit(client, order, key_digest, request.told)
         except BoxOfficeError as error:
             request.answer(problems.of_error(error, route="book", client=client))
         except Exception as error:
             request.answer(problems.unexpected(error))
 
-    def _told(self, request: _Request, result: Admitted | BoxOfficeError, client: str, *, held: bool) -> None:
-        """The admission has answered, from the loop."""
-        try:
-            if isinstance(result, Admitted):
-                if result.record is not None:
-                    view = render.of_record(result.record, result.event)
-                    request.answer(answers.accepted(view, result, held=held))
-                else:
-                    self._book_slowly(request)
-            elif isinstance(result, PriceChanged):
-                self._book_slowly(request)
-            else:
-                request.answer(problems.of_error(result, route="book", client=client))
-        except Exception as error:
-            request.answer(problems.unexpected(error))
-
-    def _book_slowly(self, request: _Request) -> None:
+    def book_slowly(self, request: _Request) -> None:
         """A booking that has to wait before it is admitted: an API key not yet known, a tier not in the map."""
 
         async def receive() -> Mapping[str, Any]:
-            return {"type": "http.request", "body": bytes(request.body), "more_body": False}
+            return {"type": "http.request", "body": request.body, "more_body": False}
 
-        self._answer_later(request, answers.book(self.front.office, request.headers, receive))
+        self._answer_later(request, answers.book(self.front.office, request.asked, receive))
 
     def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
         """By the function that the ordinary way calls, in a task."""

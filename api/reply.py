@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 __all__ = ["JSON", "Header", "Reply"]
 
@@ -12,20 +11,37 @@ Header: TypeAlias = tuple[bytes, bytes]
 JSON: Final[Header] = (b"content-type", b"application/json")
 
 
-@dataclass(slots=True)
 class Reply:
     """Status, body and headers, all but the length. Not to be changed: many requests may be given the same."""
 
-    status: int
-    body: bytes
-    headers: list[Header]
-    _lines: bytes = field(default=b"", init=False, repr=False, compare=False)
+    __slots__ = ("_headers", "_lines", "body", "status")
+
+    def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
+        self.status = status
+        self.body = body
+        self._headers = headers
+        self._lines = b""
+
+    @classmethod
+    def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
+        """With the headers written out, the length among them, as `header_lines` has them."""
+        reply = cls(status, body, [])
+        reply._lines = lines
+        return reply
+
+    @property
+    def headers(self) -> list[Header]:
+        """Names and values, without the length."""
+        if not self._headers:
+            lines = (line.partition(b": ") for line in self._lines.splitlines())
+            self._headers = [(name, value) for name, _, value in lines if name != b"content-length"]
+        return self._headers
 
     @property
     def header_lines(self) -> bytes:
         """The headers as HTTP/1.1 has them, the length among them."""
         if not self._lines:
-            parts = [b"%b: %b\r\n" % header for header in self.headers]
+            parts = [b"%b: %b\r\n" % header for header in self._headers]
             parts.append(b"content-length: %d\r\n" % len(self.body))
             self._lines = b"".join(parts)
         return self._lines

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from boxoffice import ids, keys
+from boxoffice.blanks import Blank, text_of
 from boxoffice.catalogue import Catalogue, EventView
 from boxoffice.errors import (
     BoxOfficeError,
@@ -28,14 +28,17 @@ from boxoffice.errors import (
 )
 from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.record import Body, Line, Payload, Record, pack_items, pack_rest
+from boxoffice.record import Line
 from boxoffice.redis import AWAY
-from boxoffice.scripts import Scripts
+from boxoffice.scripts import Commands, Scripts
 from boxoffice.settings import Settings
 
 __all__ = ["Admission"]
 
 log = structlog.get_logger()
+
+BLANKS_MAX: Final = 4_096
+"""Blanks remembered, about 3 kB each; then they are made anew."""
 
 SMALL_CALL: Final = 16
 """A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
@@ -44,10 +47,11 @@ SMALL_CALL: Final = 16
 class Admission:
     """Admits bookings. One per process."""
 
-    def __init__(self, redis: Redis, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, redis: Commands, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue = catalogue
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
+        self._blanks: dict[tuple[object, ...], Blank] = {}
         self._counters = [_Counter(shard, redis, scripts, settings) for shard in range(settings.shards)]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
@@ -91,12 +95,20 @@ class Admission:
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
         """
-        event, lines, amount = self._price(order)
+        blank = self._blank(client, order)
+        event = blank.event
         if event.shard >= len(self._counters):
             raise GateClosed("This process does not serve the event's shard.")
         counter = self._counters[event.shard]
-        asked = _Asked(client, order, key_digest, event, lines, amount, pack_items(lines), answer)
-        counter.put(self._question(asked) if counter.seems_short(lines) else self._form(asked))
+        scope = ids.scope(client, event.id, key_digest)
+        charge = order.charge
+        fingerprint = (
+            ids.fingerprint(order.customer_id, blank.items, charge.method, charge.last4 or "")
+            if charge
+            else ids.fingerprint(order.customer_id, blank.items, "", "")
+        )
+        asked = _Asked(client, order, key_digest, blank, scope, fingerprint, answer)
+        counter.put(self._question(asked) if counter.seems_short(blank.lines) else self._form(asked))
 
     async def close(self) -> None:
         """Let every call in flight end."""
@@ -106,46 +118,57 @@ class Admission:
     def _question(self, asked: _Asked) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
-        event = asked.event
-        scope = ids.scope(asked.client, event.id, asked.key_digest)
-        record_prefix, idempotency_prefix = self._names[event.shard]
+        blank = asked.blank
+        record_prefix, idempotency_prefix = self._names[blank.event.shard]
         return Form(
-            NOBODY, event, asked.lines, asked.items, f"Q|0|0|=|0|{_fingerprint(asked)}||0|{asked.items}|".encode(),
-            record_prefix + NOBODY, idempotency_prefix + scope, asked.answer, time.monotonic(),
-            whole=lambda: self._form(asked),
+            NOBODY, blank, f"Q|0|0|=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
+            idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
         )  # fmt: skip
 
     def _form(self, asked: _Asked) -> Form:
-        client, order, key_digest, event, lines, amount, items, answer = asked
-        scope = ids.scope(client, event.id, key_digest)
-        charge = order.charge
-        fingerprint = _fingerprint(asked)
-        owner = ids.owner_digest(client, order.customer_id)
-        payment_key = scope if charge else ""
-        body = Body(client, order.customer_id, amount, event.currency, lines, order.reference)
-        payload = Payload(charge, key=key_digest)
-        rest = pack_rest(
-            payment_key=payment_key, scope=scope, fingerprint=fingerprint, event=event.id, owner=owner, items=items,
-            body=body, payload=payload,
-        )  # fmt: skip
-        record_prefix, idempotency_prefix = self._names[event.shard]
-        booking = ids.booking_id(event.shard, time.time_ns() // 1_000_000)
-        state, hold_ms = "P", 0
-        if not charge:
-            state, hold_ms = "H", 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
-        record = Record(
-            booking, state, 0, 0, 0, payment_key, scope, fingerprint, event.id, owner, items,
-            "1" if charge else "0", body, payload,
-        )  # fmt: skip
+        client, order, key_digest, blank, scope, fingerprint, answer = asked
+        shard, charge = blank.event.shard, order.charge
+        customer = text_of(order.customer_id)
+        reference = (text_of(order.reference),) if order.reference is not None else ()
+        last4: tuple[str, ...] = ()
+        card: tuple[str, ...] = ()
+        if charge is not None:
+            last4 = (text_of(charge.last4),) if charge.last4 else ()
+            name = (text_of(charge.card_name),) if charge.card_name else ()
+            card = (text_of(charge.token), *name, *last4)
+        packed = blank.form(
+            scope, fingerprint, ids.owner_digest(client, order.customer_id), customer, reference, card, key_digest
+        )
+        booking = ids.booking_id(shard, time.time_ns() // 1_000_000)
+        record_prefix, idempotency_prefix = self._names[shard]
         return Form(
-            booking, event, lines, items, b"%s|%d|%d|%s" % (state.encode(), hold_ms, amount, rest),
-            record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(), record, hold_ms,
+            booking, blank, packed, record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
+            customer, reference, last4,
         )  # fmt: skip
 
-    def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...], int]:
-        """The event, its lines by tier with today's prices, and the amount in minor units."""
+    def _blank(self, client: str, order: Order) -> Blank:
+        """The blank for such an order, made at its first one under this view of its event."""
+        charge = order.charge
+        shape = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
+        alike = (client, order.lines, shape, order.reference is None, order.hold_s)
+        blank = self._blanks.get(alike)
+        if blank is not None:
+            # Whatever changes in the catalogue makes a new view of the event.
+            found = self._catalogue.known_tier(order.lines[0][0])
+            if found is not None and found[0] is blank.event:
+                return blank
+        event, lines = self._price(order)
+        hold_ms = 0 if charge else 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
+        blank = Blank(client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms)
+        if len(self._blanks) >= BLANKS_MAX:
+            self._blanks.clear()
+        self._blanks[alike] = blank
+        return blank
+
+    def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...]]:
+        """The event, and its lines by tier with today's prices."""
         event: EventView | None = None
-        lines, amount = [], 0
+        lines = []
         for index, (tier_id, quantity) in enumerate(order.lines):
             found = self._catalogue.known_tier(tier_id)
             if found is None:
@@ -157,29 +180,21 @@ class Admission:
                     "All tiers of a booking belong to one event.", pointer=f"/items/{index}/tier_id", code="other_event"
                 )
             lines.append(Line(tier_id, quantity, found[1].price_cents))
-            amount += quantity * found[1].price_cents
         assert event is not None, "an order has at least one line"
         lines.sort(key=_by_tier)
-        return event, tuple(lines), amount
+        return event, tuple(lines)
 
 
 class _Asked(NamedTuple):
-    """An order, and what the catalogue says of it."""
+    """An order, and what it is called."""
 
     client: str
     order: Order
     key_digest: str
-    event: EventView
-    lines: tuple[Line, ...]
-    amount: int
-    items: str
+    blank: Blank
+    scope: str
+    fingerprint: str
     answer: Answer
-
-
-def _fingerprint(asked: _Asked) -> str:
-    charge = asked.order.charge
-    method, last4 = (charge.method, charge.last4 or "") if charge else ("", "")
-    return ids.fingerprint(asked.order.customer_id, asked.items, method, last4)
 
 
 def _by_tier(line: Line) -> str:
@@ -189,7 +204,7 @@ def _by_tier(line: Line) -> str:
 class _Counter:
     """The window of one shard: collects forms and hands them to the script, some calls at a time."""
 
-    def __init__(self, shard: int, redis: Redis, scripts: Scripts, settings: Settings) -> None:
+    def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
         self._admit = scripts.admit
         self._settings = settings
@@ -297,15 +312,16 @@ class _Counter:
         tiers: list[str] = []
         sale_keys: list[str] = []
         booking_keys: list[str] = []
-        packed: list[bytes] = []
+        packed: list[str] = []
         for form in forms:
-            index = events.get(form.event.id)
+            event = form.blank.event
+            index = events.get(event.id)
             if index is None:
-                index = events[form.event.id] = len(events) + 1
-                tiers.append(form.event.tier_ids)
-                sale_keys += (keys.event(self._shard, form.event.id), keys.owners(self._shard, form.event.id))
+                index = events[event.id] = len(events) + 1
+                tiers.append(event.tier_ids)
+                sale_keys += (keys.event(self._shard, event.id), keys.owners(self._shard, event.id))
             booking_keys += (form.record_key, form.idempotency_key)
-            packed.append(b"%d|%s" % (index, form.packed))
+            packed.append(f"{index}|{form.packed}")
         all_keys = [*self._keys, *sale_keys, *booking_keys]
         args = [*self._args, len(events), *tiers, *packed]
         deadline = forms[0].since + self._settings.api.retry_s

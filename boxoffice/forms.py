@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
+from boxoffice import render
+from boxoffice.blanks import Blank
 from boxoffice.catalogue import EventView, TierView
+from boxoffice.clock import timestamp
 from boxoffice.errors import (
     BoxOfficeError,
     Busy,
@@ -21,7 +24,7 @@ from boxoffice.errors import (
     SoldOut,
     StoreAway,
 )
-from boxoffice.record import Charge, Line, Record, unpack
+from boxoffice.record import Charge, unpack
 
 __all__ = ["NOBODY", "Admitted", "Answer", "Form", "Order", "answers_of"]
 
@@ -45,10 +48,10 @@ class Order(Protocol):
 
 
 class Admitted(NamedTuple):
-    """A booking that is in: its record, what is left of each tier of its event, and whether it was in before."""
+    """A booking that is in: how its shop sees it, what is left of each tier of its event, and whether it was in before."""
 
-    record: Record | None
-    """None when the key's first use is remembered but its record is not readable: PostgreSQL has it."""
+    shown: bytes | None
+    """As JSON. None when the key's first use is remembered but its record is not readable: PostgreSQL has it."""
     booking_id: str
     event: EventView
     availability: list[int]
@@ -59,20 +62,19 @@ class Admitted(NamedTuple):
 Answer = Callable[[Admitted | BoxOfficeError], None]
 
 
-class Form(msgspec.Struct):
+class Form(msgspec.Struct, gc=False):
     """One booking on its way into the script, or the question whether there is anything left for it."""
 
     id: str
-    event: EventView
-    lines: tuple[Line, ...]
-    items: str
-    packed: bytes
+    blank: Blank
+    packed: str
     record_key: str
     idempotency_key: str
     answer: Answer
     since: float
-    record: Record | None = None
-    hold_ms: int = 0
+    customer: str = ""
+    reference: Sequence[str] = ()
+    last4: Sequence[str] = ()
     whole: Callable[[], Form] | None = None
     """Of a question: makes the booking's form, to be sent when the answer is that there is."""
 
@@ -84,21 +86,34 @@ def answers_of(
 
     Tiers that are short are noted in `short`.
     """
-    _, now, results, left = reply
+    _, now, results, left, *_ = reply
+    now_ms = int(now)
+    created_at = timestamp(now_ms)
     refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
     availability: dict[str, list[int]] = {}
-    for form in forms:
-        if form.event.id not in availability:
-            availability[form.event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
     answers: list[Admitted | BoxOfficeError | None] = []
+    add = answers.append
     for form, result in zip(forms, results, strict=True):
+        event = form.blank.event
+        counts = availability.get(event.id)
+        if counts is None:
+            counts = availability[event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
         try:
-            answers.append(
-                None if result[0] == b"left" else _answer(form, result, availability[form.event.id], refusals, int(now))
-            )
+            outcome = result[0]
+            if outcome == b"created":
+                admitted_ms = int(result[1])
+                shown = form.blank.shown(
+                    form.id, form.customer, form.reference, form.last4, admitted_ms,
+                    created_at if admitted_ms == now_ms else timestamp(admitted_ms),
+                )  # fmt: skip
+                add(Admitted(shown, form.id, event, counts, False))
+            elif outcome == b"left":
+                add(None)
+            else:
+                add(_answer(form, result, counts, refusals, now_ms))
         except Exception:
             log.exception("admission.failed")
-            answers.append(StoreAway())
+            add(StoreAway())
     until = time.monotonic() + SHORT_S
     for _, _, outcome, *details in refusals:
         if outcome == b"sold_out":
@@ -110,25 +125,18 @@ def answers_of(
 def _answer(
     form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
 ) -> Admitted | BoxOfficeError:
-    outcome = result[0]
-    if outcome == b"created":
-        record = form.record
-        assert record is not None, "a question is never admitted"
-        record.admitted_ms = int(result[1])
-        if form.hold_ms:
-            record.deadline_ms = record.admitted_ms + form.hold_ms
-        return Admitted(record, form.id, form.event, left, replayed=False)
+    event, outcome = form.blank.event, result[0]
     if outcome == b"replayed":
         booking = result[1].decode()
-        return Admitted(_readable(booking, result[2]), booking, form.event, left, replayed=True)
+        return Admitted(_shown(booking, result[2], event), booking, event, left, True)
     # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
-    alike = (id(form.event), form.items, *result)
+    alike = (id(event), form.blank.items, *result)
     return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
 
 
-def _readable(booking: str, raw: bytes) -> Record | None:
+def _shown(booking: str, raw: bytes, event: EventView) -> bytes | None:
     try:
-        return unpack(booking, raw)
+        return render.booking(render.of_record(unpack(booking, raw), event))
     except ValueError:
         return None
 
@@ -140,7 +148,7 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
         case "mismatch":
             return KeyReused(booking_id=details[0].decode())
         case "sale_closed":
-            return _sale_closed(form.event, details[0].decode())
+            return _sale_closed(form.blank.event, details[0].decode())
         case "customer_limit":
             return CustomerLimit(held=int(details[0]), limit=int(details[1]))
         case "price_changed":
@@ -155,7 +163,7 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
 
 
 def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
-    tiers = {tier.id: tier for tier in form.event.tiers}
+    tiers = {tier.id: tier for tier in form.blank.event.tiers}
     shortfall = [
         {
             "tier_id": line.tier,
@@ -163,7 +171,7 @@ def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
             "requested": line.quantity,
             "available": max(0, int(left[line.tier.encode()])),
         }
-        for line in form.lines
+        for line in form.blank.lines
         if line.tier.encode() in left
     ]
     said = "; ".join(

@@ -30,26 +30,35 @@ def short_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(12))
 
 
-class _Pool:
-    """Random digits, drawn from the system a few thousand at a time: one call an id is a twentieth of an admission."""
+class _Maker:
+    """Makes booking ids. What a millisecond's ids have in common is written once, and chance is drawn from the system a
+    few thousand digits at a time: one call an id would be a twentieth of an admission."""
 
     def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
+        self._tails: list[str] = []
+        self._head = ""
+        self._made_for: tuple[int, int] | None = None
 
-    def hex16(self) -> str:
-        if self._at >= len(self._digits):
-            self._digits, self._at = os.urandom(4_096).hex(), 0
-        self._at += 16
-        return self._digits[self._at - 16 : self._at]
+    def make(self, shard: int, now_ms: int) -> str:
+        if self._made_for != (shard, now_ms):
+            ms = f"{now_ms:012x}"
+            self._head, self._made_for = f"{ms[:8]}-{ms[8:]}-7{shard:03x}-", (shard, now_ms)
+        if not self._tails:
+            digits = os.urandom(4_096).hex()
+            self._tails = [
+                f"{'89ab'[digits[at] > '7']}{digits[at + 1 : at + 4]}-{digits[at + 4 : at + 16]}"
+                for at in range(0, len(digits), 16)
+            ]
+        return self._head + self._tails.pop()
 
-    def empty(self) -> None:
-        self._digits = ""
+    def forget(self) -> None:
+        """Draw anew."""
+        self._tails = []
 
 
-_pool = _Pool()
+_maker = _Maker()
 # A child that went on with its parent's digits would make its parent's ids.
-os.register_at_fork(after_in_child=_pool.empty)
+os.register_at_fork(after_in_child=_maker.forget)
 
 
 def booking_id(shard: int, now_ms: int) -> str:
@@ -57,10 +66,7 @@ def booking_id(shard: int, now_ms: int) -> str:
 
     62 random bits remain; ids made in the same millisecond are in no order.
     """
-    random = _pool.hex16()
-    ms = f"{now_ms:012x}"
-    variant = "89ab"[random[0] > "7"]
-    return f"{ms[:8]}-{ms[8:]}-7{shard:03x}-{variant}{random[1:4]}-{random[4:]}"
+    return _maker.make(shard, now_ms)
 
 
 def canonical_booking_id(text: str) -> str | None:
@@ -74,9 +80,12 @@ def shard_of(booking: str) -> int:
     return int(booking[15:18], 16)
 
 
+_sha256 = hashlib.sha256
+
+
 def digest(*parts: str) -> str:
     """SHA-256 over the parts joined by NUL, its first 128 bits as 32 hex digits. No part may hold a NUL."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return _sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def scope(client: str, event: str, key_digest: str) -> str:

@@ -22,6 +22,7 @@ from boxoffice.gateway.base import PaymentGateway
 from boxoffice.gateway.factory import open_gateway
 from boxoffice.guard import Guard
 from boxoffice.holds import Holds
+from boxoffice.kept import Kept
 from boxoffice.late import LateMoney, Webhooks
 from boxoffice.loading import Loader
 from boxoffice.mend import Mender
@@ -81,7 +82,7 @@ class BoxOffice:
     @cached_property
     def admission(self) -> Admission:
         """Takes bookings in."""
-        return Admission(self.redis, self.scripts, self.catalogue, self.settings)
+        return Admission(Kept(self.redis), self.scripts, self.catalogue, self.settings)
 
     @cached_property
     def bookings(self) -> Bookings:

@@ -15,15 +15,19 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
 
-__all__ = ["Script", "Scripts", "load_scripts"]
+__all__ = ["Commands", "Script", "Scripts", "load_scripts"]
 
 _SLOT = re.compile(r"^-- (KEYS|ARGV)\[(\d+)(\.\.\.)?\] (\w+)", re.M)
 _INCLUDE = re.compile(r"^-- include: (\w+)$", re.M)
 _FLAGS = re.compile(r"^-- Flags: ([\w, -]+)$", re.M)
 
 
-class _Commands(Protocol):
-    async def execute_command(self, *args: Any) -> Any: ...
+class Commands(Protocol):
+    """Whoever sends a command."""
+
+    async def execute_command(self, *args: Any) -> Any:
+        """Its answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Script:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(
-        self, redis: _Commands, keys: list[str] | tuple[str, ...], args: list[Any] | tuple[Any, ...]
+        self, redis: Commands, keys: list[str] | tuple[str, ...], args: list[Any] | tuple[Any, ...]
     ) -> Any:
         """Run it. `keys` and `args` stand in the order of the header's slots.
 

@@ -65,7 +65,7 @@ async def book(request: Request, office: Office) -> Response:
 
     All items or none. A booking without `payment` is held.
     """
-    return respond(await answers.book(office, request.headers.raw, request.receive))
+    return respond(await answers.book(office, answers.Asked.of(request.headers.raw), request.receive))
 
 
 @router.get(

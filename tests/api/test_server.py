@@ -308,3 +308,52 @@ async def test_a_port_in_use_is_an_error(serving: Serving) -> None:
     assert second.returncode != 0
     assert b"in use" in second.stderr
     writer.close()
+
+
+async def test_a_connection_may_be_used_in_any_way(serving: Serving, open_sale: SaleMaker, office: BoxOffice) -> None:
+    """Bookings written alike, in pieces, several at once, bad ones between them: each is answered, in turn, once."""
+    event = await open_sale(GA=100)
+    reader, writer = await connect(serving)
+    booked: list[str] = []
+
+    async def told(status: int, *pieces: bytes) -> Any:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        found, _, body = await answer_of(reader)
+        assert found == status, body
+        if status == 202:
+            booked.append(body["id"])
+        return body
+
+    def booking(key: str, *headers: str, **more: Any) -> bytes:
+        return request_of(json.dumps(booking_of(event) | more).encode(), key, *headers)
+
+    for number in range(4):
+        await told(202, booking(f"alike-{number}"))
+    for at in (1, 40, 200, -30, -1):
+        whole = booking(f"piece{at}")
+        await told(202, whole[:at], whole[at:])
+    again = await told(202, booking("alike-0"))
+    assert again["id"] == booked[0] and booked.pop() == booked[0]
+    bad = await told(400, booking("bad", customer_id=""))
+    assert bad["errors"][0]["pointer"] == "/customer_id"
+    await told(400, request_of(b"[", "worse"))
+    await told(202, booking("alike-4"))
+    two = booking("first") + booking("second")
+    await told(202, two)
+    await told(202)
+    whole, rest = booking("third"), booking("fourth")
+    await told(202, whole + rest[:30])
+    await told(202, rest[30:])
+    await told(401, booking("stranger").replace(KEY.encode(), b"abcdefgh.nobody"))
+    await told(400, booking("long", reference="x" * 20_000))
+    await told(202, booking("alike-5"))
+    assert (await told(200, read_of(f"/v1/bookings/{booked[0]}")))["id"] == booked[0]
+    await told(202, booking("traced", "X-Trace: 1"))
+    await told(202, booking("traced-2", "X-Trace: 2"))
+    writer.close()
+
+    assert len(set(booked)) == len(booked) == 17
+    assert await office.redis.zcard("{s00}:pend") == 17

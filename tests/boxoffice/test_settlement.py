@@ -164,8 +164,7 @@ async def test_a_booking_redis_let_in_twice_is_a_duplicate(office: BoxOffice, op
     event = await open_sale(GA=10)
     first = await book(office, event, key="k", GA=2)
     await settle_all(office)
-    assert first.record is not None
-    await office.redis.delete(keys.idempotency(event.shard, first.record.scope))
+    await forget_key(office, event, first)
 
     second = await book(office, event, key="k", GA=2)
     assert second.booking_id != first.booking_id
@@ -185,8 +184,7 @@ async def test_two_bookings_under_one_key_in_one_batch_pay_once(office: BoxOffic
     """The later one waits until the first is written."""
     event = await open_sale(GA=10)
     first = await book(office, event, key="k", GA=2)
-    assert first.record is not None
-    await office.redis.delete(keys.idempotency(event.shard, first.record.scope))
+    await forget_key(office, event, first)
     second = await book(office, event, key="k", GA=2)
 
     await settle_all(office)
@@ -196,10 +194,16 @@ async def test_two_bookings_under_one_key_in_one_batch_pay_once(office: BoxOffic
     await check_at_rest(office, [first.booking_id, second.booking_id])
 
 
+async def forget_key(office: BoxOffice, event: EventView, booked: Admitted) -> None:
+    """Redis loses the idempotency key of a booking."""
+    record = await record_of(office, booked.booking_id)
+    assert record is not None
+    await office.redis.delete(keys.idempotency(event.shard, record.scope))
+
+
 async def forget(office: BoxOffice, event: EventView, booked: Admitted) -> None:
     """Let Redis forget the idempotency key of a booking."""
-    assert booked.record is not None
-    await office.redis.delete(keys.idempotency(event.shard, booked.record.scope))
+    await forget_key(office, event, booked)
 
 
 async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it_up(
@@ -290,8 +294,7 @@ async def test_two_bookings_under_one_key_in_two_workers_pay_once(
     event = await open_sale(GA=100, VIP=100)
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=2)
-        assert one.record is not None
-        await office.redis.delete(keys.idempotency(event.shard, one.record.scope))
+        await forget_key(office, event, one)
         _, mine = await office.settlements[event.shard]._claim()
         two = await book(office, event, key=f"k{n}", VIP=1)
         _, theirs = await second.settlements[event.shard]._claim()
@@ -316,8 +319,7 @@ async def test_a_key_whose_first_booking_failed_stays_failed(office: BoxOffice, 
     event = await open_sale(GA=10)
     first = await book(office, event, key="k", card="lost_card", GA=2)
     await settle_all(office)
-    assert first.record is not None
-    await office.redis.delete(keys.idempotency(event.shard, first.record.scope))
+    await forget_key(office, event, first)
 
     second = await book(office, event, key="k", card="ok", GA=2)
     await settle_all(office)
@@ -387,8 +389,9 @@ async def test_while_a_payment_is_unknown_postgresql_already_knows_the_booking(
     await office.settlements[0].drain()
 
     row = await (await office.pool()).fetchrow("SELECT payment_key, status, token FROM payments")
-    assert row is not None and admitted.record is not None
-    assert (row["payment_key"], row["status"]) == (admitted.record.payment_key, "unknown")
+    record = await record_of(office, admitted.booking_id)
+    assert row is not None and record is not None
+    assert (row["payment_key"], row["status"]) == (record.payment_key, "unknown")
     assert await status_of(office, admitted.booking_id) == "pending"
     record = await record_of(office, admitted.booking_id)
     assert record is not None and record.state == "P" and record.payload.charge is not None
@@ -919,8 +922,9 @@ async def test_a_capture_told_twice_takes_the_money_once(office: BoxOffice, open
     admitted = await book(office, event, card="capture_timeout", GA=2)
     await office.settlements[0].drain()
     await office.pump.work_given()
-    assert admitted.record is not None
-    request = CaptureRequest(admitted.record.payment_key, f"sim_{admitted.record.payment_key}", 2_000)
+    record = await record_of(office, admitted.booking_id)
+    assert record is not None
+    request = CaptureRequest(record.payment_key, f"sim_{record.payment_key}", 2_000)
     await asyncio.gather(*(office.gateway.capture_batch([request]) for _ in range(3)))
 
     await work_money(office)
