@@ -19,8 +19,9 @@
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
---         {"open", now_ms, results, availability} where availability has, per event, what is left of each tier (or
---         nothing, when nothing was admitted there), and results has, per booking, the first that holds of
+--         {"open", now_ms, results, availability, waiting} where waiting is how many bookings are pending after this
+--         call, availability has, per event, what is left of each tier (or nothing, when nothing was admitted there),
+--         and results has, per booking, the first that holds of
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
 --           {"unloaded"}                               the event's counters are not there
@@ -298,4 +299,4 @@ for e = 1, events do
   end
   availability[e] = left
 end
-return { "open", now, results, availability }
+return { "open", now, results, availability, waiting }

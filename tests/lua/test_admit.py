@@ -37,11 +37,12 @@ async def test_created_takes_tickets_and_binds_a_worker(desk: Desk) -> None:
     await desk.open_sale(floor=5, balcony=2)
     form = desk.form(floor=2, balcony=1, reference="order 7")
 
-    status, now_ms, results, availability = await desk.admit(form)
+    status, now_ms, results, availability, waiting = await desk.admit(form)
 
     assert status == b"open"
     assert results == [[b"created", now_ms]]
     assert availability == [[b"1", b"3"]], "what is left, in the order the caller named its tiers"
+    assert waiting == 1
     assert await desk.counts("floor") == (3, 2, 0)
     assert await desk.counts("balcony") == (1, 1, 0)
     record = await desk.record(form)
@@ -61,7 +62,7 @@ async def test_a_booking_without_payment_is_held_until_its_deadline(desk: Desk) 
     await desk.open_sale(floor=5)
     form = desk.form(floor=2, hold_ms=60_000)
 
-    _, now_ms, results, _ = await desk.admit(form)
+    _, now_ms, results, *_ = await desk.admit(form)
 
     assert results == [[b"created", now_ms]]
     record = await desk.record(form)
@@ -233,6 +234,17 @@ async def test_busy_when_too_many_bookings_wait(desk: Desk) -> None:
 
     assert [result[0] for result in results] == [b"created", b"created", b"busy", b"created"]
     assert await refused_without_a_trace(desk, desk.form(floor=1), pending_max=2) == [[b"busy"]]
+
+
+async def test_it_tells_how_many_bookings_wait(desk: Desk) -> None:
+    """As many as the pending set has after the call, whatever became of its forms."""
+    await desk.open_sale(floor=9)
+
+    first = await desk.admit(desk.form(floor=1), desk.form(floor=1), desk.form(floor=1, hold_ms=9_000))
+    refused = await desk.admit(desk.form(floor=10))
+
+    assert (first[4], refused[4]) == (2, 2)
+    assert len(await desk.pending()) == 2
 
 
 async def test_refusals_come_in_the_order_of_the_header(desk: Desk) -> None:
