@@ -120,9 +120,9 @@ for e = 1, events do
     fields[#fields + 1] = field
   end
   if #fields > 0 then
-    for n, count in ipairs(redis.call("HMGET", sales[e].key, unpack(fields))) do
+    for n, tickets in ipairs(redis.call("HMGET", sales[e].key, unpack(fields))) do
       counters[2 * n - 1] = fields[n]
-      counters[2 * n] = string.format("%d", (count or 0) + sales[e].counters[fields[n]])
+      counters[2 * n] = string.format("%d", (tickets or 0) + sales[e].counters[fields[n]])
     end
     redis.call("HSET", sales[e].key, unpack(counters))
   end

@@ -99,13 +99,15 @@ def test_it_asks_for_nothing_that_a_script_must_not(name: str) -> None:
     assert not source(name).startswith("#!"), "the loader puts the flags in front"
 
 
-def test_luacheck_finds_nothing() -> None:
-    """Debian's lua-check. Scripts are checked as the server gets them, libraries included."""
+def test_luacheck_finds_nothing(tmp_path: Path) -> None:
+    """Debian's lua-check. Scripts are checked as the server gets them, libraries included; not each needs all of one."""
     if shutil.which("luacheck") is None:
         pytest.skip("luacheck is not installed")
+    for script in load_scripts(real_server=False):
+        (tmp_path / f"{script.name}.lua").write_text(script.text)
     done = subprocess.run(
         ["luacheck", "-q", "--std", "lua51", "--globals", "redis", "server", "KEYS", "ARGV", "cjson",
-         "--no-max-line-length", str(ROOT / "lua")],
+         "--no-max-line-length", "--ignore", "211/now", "211/pack", "--", str(tmp_path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
