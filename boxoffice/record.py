@@ -7,12 +7,15 @@
 `payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
 attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success, `b` given back by a stock move before
 it was settled here, `g` some of its tickets were given back.
+`owner`, whose count of tickets the booking is in, is empty once it is
+final, unless late success may still revive it: whoever cancels it then knows the owner from PostgreSQL.
 The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking; nothing stands
 in it twice, and what only settling needs leaves it then: tests/boxoffice/test_record.py counts the bytes.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import msgspec
@@ -156,7 +159,8 @@ class Record(msgspec.Struct):
         place = f"{self.state}|{self.sequence}|{self.admitted_ms}|{self.deadline_ms}|"
         return place.encode() + pack_rest(
             payment_key=self.payment_key, scope=self.scope, fingerprint=self.fingerprint, event=self.event,
-            owner=self.owner, items=self.items, body=self.body, payload=self.payload, tries=self.tries,
+            owner=key_after(self.state, self.owner), items=self.items, body=self.body, payload=self.payload,
+            tries=self.tries,
         )  # fmt: skip
 
 
@@ -201,7 +205,10 @@ def unpack(booking_id: str, raw: bytes) -> Record:
     (state, sequence, admitted_ms, deadline_ms, payment_key, scope, fingerprint, event, owner, items, tries) = (
         head.decode().split("|")
     )
-    body = _body.decode(packed)
+    body, said = _body.decode(packed), _payload.decode(payload)
+    if said.charge is not None:
+        # A default is left out when it is the very same string, and one that was read is another.
+        msgspec.structs.force_setattr(said.charge, "method", sys.intern(said.charge.method))
     lines, amount_cents = [], 0
     for item, price in zip(items.split(","), body.prices, strict=True):
         tier, _, quantity = item.partition(":")
@@ -211,7 +218,7 @@ def unpack(booking_id: str, raw: bytes) -> Record:
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
         scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
         Body(body.client, body.customer, amount_cents, body.currency, tuple(lines), body.reference),
-        _payload.decode(payload),
+        said,
     )  # fmt: skip
 
 

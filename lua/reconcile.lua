@@ -38,7 +38,7 @@ local pending, dead, deadlines, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4
 local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
 local event, record_prefix = ARGV[6], ARGV[7]
 local tiers, finals, moves = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local HEAD = "^(%u)|%d+|%d+|%d+|[%x=]*|%x+|%x+|([^|]*)|(%x+)|([^|]+)|[^|\n]*\n"
+local HEAD = "^(%u)|%d+|%d+|%d+|[%x=]*|%x+|%x+|([^|]*)|(%x*)|([^|]+)|[^|\n]*\n"
 
 if redis.call("EXISTS", sale) == 0 then
   return { "unloaded" }

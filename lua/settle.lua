@@ -29,20 +29,23 @@ local pending, dead, deadlines = KEYS[1], KEYS[2], KEYS[3]
 local ttl_s, events = ARGV[1], tonumber(ARGV[2])
 local count = #ARGV - 2
 
+local KEYS, ARGV, match, gmatch, sub, find, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.find,
+  string.format
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[2 + 2 * e], owners_key = KEYS[3 + 2 * e], counters = {}, owners = {} }
+  sales[e] = { key = KEYS[2 + 2 * e], owners_key = KEYS[3 + 2 * e], sold = {}, back = {}, owners = {} }
 end
+local first_key, first_verdict = 2 + 2 * events, 2
 local record_keys = {}
 for b = 1, count do
-  record_keys[b] = KEYS[2 + 2 * events + 2 * b]
+  record_keys[b] = KEYS[first_key + 2 * b]
 end
 local records = redis.call("MGET", unpack(record_keys))
 
 -- Looked at only so that a key of a wrong type is noticed before anything is written: stock moved by half of a script
 -- would be moved again by the next.
 redis.call("ZCARD", pending)
-redis.call("ZCARD", dead)
+local any_dead = redis.call("ZCARD", dead) > 0
 redis.call("ZCARD", deadlines)
 for e = 1, events do
   redis.call("HLEN", sales[e].key)
@@ -53,13 +56,12 @@ local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}
 local function add(counts, name, delta)
   counts[name] = (counts[name] or 0) + delta
 end
-local match, gmatch, sub = string.match, string.gmatch, string.sub
 for b = 1, count do
-  local event, verdict, payment_key, delay_ms, payload = match(ARGV[2 + b], "^(%d+)|(%u)|(%x*)|(%d+)|(.*)$")
+  local event, verdict, payment_key, delay_ms, payload = match(ARGV[first_verdict + b], "^(%d+)|(%u)|(%x*)|(%d+)|(.*)$")
   local record_key, raw = record_keys[b], records[b] or ""
   local id = sub(record_key, -36)
-  local state, deadline, key, scope, owner, items, tries, payload_at = match(raw,
-    "^(%u)|%d+|%d+|(%d+)|([%x=]*)|(%x+)|%x+|[^|]*|(%x+)|([^|]+)|([^|\n]*)\n[^\n]*\n()")
+  local state, deadline, key, scope, owner_at, owner, items_at, items, tries, payload_at = match(raw,
+    "^(%u)|%d+|%d+|(%d+)|([%x=]*)|(%x+)|%x+|[^|]*|()(%x*)()|([^|]+)|([^|\n]*)\n[^\n]*\n()")
   if key == "=" then
     key = scope
   end
@@ -80,61 +82,76 @@ for b = 1, count do
       undecided[#undecided + 1] = record_key
       undecided[#undecided + 1] = sub(raw, 1, payload_at - 1) .. payload
     end
-    released[#released + 1], released[#released + 2] = string.format("%d", now_ms + delay_ms), id
+    released[#released + 1], released[#released + 2] = format("%d", now_ms + delay_ms), id
   else
     local sale = sales[tonumber(event)]
-    if verdict == "H" and string.find(tries, "x") then
+    if verdict == "H" and find(tries, "x") then
       verdict = "X"
     elseif verdict == "H" and tonumber(deadline) <= now_ms then
       verdict = "E"
-    elseif verdict == "C" and string.find(tries, "b") then
+    elseif verdict == "C" and find(tries, "b") then
       verdict = "B"
     end
-    outcomes[b] = verdict == "B" and "X" or verdict
     leave[#leave + 1] = id
     if verdict == "H" then
+      outcomes[b] = verdict
       held[#held + 1], held[#held + 2] = deadline, id
       undecided[#undecided + 1] = record_key
       undecided[#undecided + 1] = "H" .. sub(raw, 2, payload_at - 1) .. payload
     else
       local sold, tickets = verdict == "C" or verdict == "B", 0
       verdict = verdict == "B" and "X" or verdict
+      outcomes[b] = verdict
+      local moved = sold and sale.sold or sale.back
       for tier, quantity in gmatch(items, "([^:,]+):(%d+)") do
-        add(sale.counters, "h:" .. tier, -quantity)
-        add(sale.counters, (sold and "c:" or "a:") .. tier, quantity)
+        moved[tier] = (moved[tier] or 0) + quantity
         tickets = tickets + quantity
       end
       if not sold then
         add(sale.owners, owner, -tickets)
       end
       local n = #final
-      final[n + 1], final[n + 2] = record_key, verdict .. sub(raw, 2, payload_at - 1) .. payload
-      final[n + 3] = KEYS[3 + 2 * events + 2 * b]
+      final[n + 1] = record_key
+      if verdict == "E" then
+        final[n + 2] = verdict .. sub(raw, 2, payload_at - 1) .. payload
+      else
+        -- Whose count it was is asked no more: a cancellation brings the owner from PostgreSQL.
+        final[n + 2] = verdict .. sub(raw, 2, owner_at - 1) .. sub(raw, items_at, payload_at - 1) .. payload
+      end
+      final[n + 3] = KEYS[first_key + 1 + 2 * b]
     end
   end
 end
 
 for e = 1, events do
-  local fields, counters = {}, {}
-  for field in pairs(sales[e].counters) do
+  local sale, fields, deltas = sales[e], {}, {}
+  for letter, moved in pairs({ c = sale.sold, a = sale.back }) do
+    for tier, tickets in pairs(moved) do
+      add(deltas, "h:" .. tier, -tickets)
+      add(deltas, letter .. ":" .. tier, tickets)
+    end
+  end
+  for field in pairs(deltas) do
     fields[#fields + 1] = field
   end
   if #fields > 0 then
-    for n, tickets in ipairs(redis.call("HMGET", sales[e].key, unpack(fields))) do
-      counters[2 * n - 1] = fields[n]
-      counters[2 * n] = string.format("%d", (tickets or 0) + sales[e].counters[fields[n]])
+    local counters = {}
+    for n, tickets in ipairs(redis.call("HMGET", sale.key, unpack(fields))) do
+      counters[2 * n - 1], counters[2 * n] = fields[n], format("%d", (tickets or 0) + deltas[fields[n]])
     end
-    redis.call("HSET", sales[e].key, unpack(counters))
+    redis.call("HSET", sale.key, unpack(counters))
   end
-  for owner, delta in pairs(sales[e].owners) do
-    if redis.call("HINCRBY", sales[e].owners_key, owner, string.format("%d", delta)) <= 0 then
-      redis.call("HDEL", sales[e].owners_key, owner)
+  for owner, delta in pairs(sale.owners) do
+    if redis.call("HINCRBY", sale.owners_key, owner, format("%d", delta)) <= 0 then
+      redis.call("HDEL", sale.owners_key, owner)
     end
   end
 end
+-- The moment at which both end: a span would be turned into one for the append-only file, call by call.
+local ends = format("%d", now_ms + 1000 * ttl_s)
 for n = 1, #final, 3 do
-  redis.call("SET", final[n], final[n + 1], "EX", ttl_s)
-  redis.call("EXPIRE", final[n + 2], ttl_s)
+  redis.call("SET", final[n], final[n + 1], "PXAT", ends)
+  redis.call("PEXPIREAT", final[n + 2], ends)
 end
 if #undecided > 0 then
   redis.call("MSET", unpack(undecided))
@@ -147,7 +164,7 @@ if #released > 0 then
 end
 if #leave > 0 then
   redis.call("ZREM", pending, unpack(leave))
-  if redis.call("EXISTS", dead) == 1 then
+  if any_dead then
     redis.call("ZREM", dead, unpack(leave))
   end
 end

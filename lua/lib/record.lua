@@ -1,9 +1,9 @@
 -- record: a booking's record, taken apart. Nil when there is none, or none that can be read.
--- A payment key that is the scope is packed as "=".
+-- A payment key that is the scope is packed as "=". The owner is empty once nobody counts its tickets by this record.
 local function parse(raw)
   local state, sequence, admitted_ms, deadline_ms, payment_key, scope, fingerprint, event, owner, items, attempts, flags, tail =
     string.match(raw or "",
-      "^(%u)|(%d+)|(%d+)|(%d+)|([%x=]*)|(%x+)|(%x+)|([^|]*)|(%x+)|([^|]+)|(%d*)(%l*)(\n.*)$")
+      "^(%u)|(%d+)|(%d+)|(%d+)|([%x=]*)|(%x+)|(%x+)|([^|]*)|(%x*)|([^|]+)|(%d*)(%l*)(\n.*)$")
   if payment_key == "=" then
     payment_key = scope
   end

@@ -30,6 +30,7 @@ async def test_confirmed_tickets_are_sold(desk: Desk) -> None:
     assert record is not None and record.payload.outcome is not None
     assert (record.state, record.payload.charge, record.payload.outcome.status) == ("C", None, "authorized")
     assert (record.payment_key, record.items) == (form.payment_key, form.items)
+    assert record.owner == "", "whoever gives tickets back later brings it"
     assert await desk.pending() == []
     assert await desk.owned(form) == 3, "bought tickets count in the customer's limit"
     for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
