@@ -67,6 +67,7 @@ def test_redis_loses_nothing_and_evicts_nothing(servers: Servers) -> None:
     assert settings["maxmemory-policy"] == "noeviction"
     assert int(settings["maxmemory"]) > 0
     assert settings["enable-debug-command"] == "local"
+    assert settings.get("latency-tracking") == "no"
 
 
 def test_postgres_loses_nothing_and_checks_its_pages(servers: Servers) -> None:
