@@ -5,6 +5,8 @@ Nothing is written. The box office must be at rest: what moves meanwhile looks l
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,15 +59,21 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
 async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> Findings:
     findings = Findings()
     refused = set(told.history.refused_digests()) if told.history else set()
-    walked = await walk(office.redis, pool, office.settings.shards, refused, findings)
-    await check_stock(office.redis, pool, walked.opened, findings)
-    await check_bookings(pool, findings)
-    if told.history is not None:
-        await check_history(pool, told.history, walked.unpaid, findings)
-    await check_money(office.gateway, pool, findings)
-    await check_webhooks(pool, office.settings.data_dir, told.tally, findings)
-    await check_texts(pool, findings)
-    check_leaks(office.settings.data_dir, told.secrets, told.history, findings)
+
+    async def bookings() -> None:
+        walked = await walk(office.redis, pool, office.settings.shards, refused, findings)
+        await check_stock(office.redis, pool, walked.opened, findings)
+        await check_bookings(pool, findings)
+        if told.history is not None:
+            await check_history(pool, told.history, walked.unpaid, findings)
+
+    async def money() -> None:
+        await check_money(office.gateway, pool, findings)
+        await check_webhooks(pool, office.settings.data_dir, told.tally, findings)
+        await check_texts(pool, findings)
+        check_leaks(office.settings.data_dir, told.secrets, told.history, findings)
+
+    await _both(bookings(), money())
     _add_samples(told.sampler, findings)
     for what in told.unrest:
         findings["I9"].blame(f"did not come to rest: {what}")
@@ -73,6 +81,17 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> F
         for booking in findings.parked:
             findings["I9"].blame(f"booking {booking} was parked")
     return findings
+
+
+async def _both(*halves: Coroutine[Any, Any, None]) -> None:
+    """One waits for a store while the other reckons. Raises what the first of them raises, and leaves none behind."""
+    tasks = [asyncio.create_task(half) for half in halves]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _add_samples(sampler: Sampler | None, findings: Findings) -> None:

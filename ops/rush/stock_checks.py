@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys
+from boxoffice import keys
 from boxoffice.record import Record
 from ops.rush.findings import Findings
 
@@ -26,11 +26,16 @@ LEFT JOIN (SELECT bi.tier_id, sum(bi.quantity - bi.refunded) AS sold
 ORDER BY e.id, t.display_order
 """
 
-_BUYERS: Final = """
-SELECT b.event_id AS event, b.client_id AS client, b.customer_id AS customer, sum(bi.quantity - bi.refunded) AS tickets
-FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
-WHERE b.status = 'confirmed' GROUP BY 1, 2, 3
+_BUYERS: Final = r"""
+SELECT event, array_agg(left(encode(sha256(convert_to(client, 'UTF8') || '\x00'::bytea || convert_to(customer, 'UTF8')),
+                                    'hex'), 16)) AS owners, array_agg(tickets) AS tickets
+FROM (SELECT b.event_id AS event, b.client_id AS client, b.customer_id AS customer,
+             sum(bi.quantity - bi.refunded)::int AS tickets
+      FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
+      WHERE b.status = 'confirmed' GROUP BY 1, 2, 3) AS bought
+WHERE tickets <> 0 GROUP BY event
 """
+"""Owners are named as in `ids.owner_digest`. Arrays: a row for each customer takes ten times as long to read."""
 
 _OPEN_MOVES: Final = "SELECT id, event_id, tier_id, sold_delta, total_delta FROM stock_moves WHERE applied_at IS NULL"
 
@@ -99,13 +104,14 @@ async def _check_owners(
     """Tickets counted per customer are a second count of everything taken and given back."""
     expected = {event: Counter(opened.owned.get(event, {})) for event in events}
     for row in await pool.fetch(_BUYERS):
-        if row["tickets"]:
-            expected[row["event"]][ids.owner_digest(row["client"], row["customer"])] += int(row["tickets"])
+        expected[row["event"]].update(dict(zip(row["owners"], row["tickets"], strict=True)))
     customers = 0
     for event, shard in events.items():
         found = await redis.hgetall(keys.owners(shard, event))  # type: ignore[misc]
         counted = {owner.decode(): int(tickets) for owner, tickets in found.items() if int(tickets)}
         customers += len(counted)
+        if counted == expected[event]:
+            continue
         for owner in counted.keys() | expected[event].keys():
             if counted.get(owner, 0) != expected[event][owner]:
                 findings["I7"].blame(

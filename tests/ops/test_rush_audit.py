@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from boxoffice.requests import parse_booking
 from ops.rush.audit import Witness, audit
 from ops.rush.findings import Findings
 from ops.rush.history import History
+from ops.rush.leak_checks import check_leaks
 from ops.rush.sampler import Sampler
 from tests.conftest import CLIENT, SaleMaker, settle_all
 
@@ -376,3 +378,15 @@ async def test_evidence_is_bounded_and_counted(sold: Sold) -> None:
 
     assert findings["I8"].broken == 50
     assert len(findings["I8"].evidence) == 10
+
+
+def test_secrets_are_found_wherever_they_stand_and_numbers_by_themselves(tmp_path: Path) -> None:
+    """Half of them begin alike; a number within a longer one is another number."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "api.log").write_text(f'x{GOOD}x {DECLINED}, 1{GOOD} {GOOD}1 rush-1-rush-2-key "rush-"')
+    findings = Findings()
+
+    check_leaks(tmp_path, ["rush-1-", "rush-2-"], None, findings)
+
+    assert findings["I8"].broken == 4
