@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["COMPONENTS", "Figure", "Growth", "Memory", "Results", "Round"]
+__all__ = ["COMPONENTS", "Figure", "Growth", "Memory", "Results", "Round", "between"]
 
 COMPONENTS = ("api", "redis", "worker", "postgres")
 """Whose CPU a booking costs. The load generator's is told apart."""
@@ -30,7 +30,10 @@ class Figure(msgspec.Struct, kw_only=True):
     busy: float = 0.0
     """Share of the machine's CPU that was busy, whoever used it."""
     noop_rate: float = 0.0
-    """The no-op ceiling measured next to it."""
+    """The no-op ceiling measured next to it; of admission and one hot tier the mean of right before and right after."""
+    ratios: dict[str, float] = {}
+    """To other lines, where one was measured between two slices of the other. The machine is not the same for a minute:
+    what was measured apart is not compared."""
     generator: str = ""
     backlog_max: int | None = None
     backlog_end: int | None = None
@@ -46,6 +49,11 @@ class Figure(msgspec.Struct, kw_only=True):
     def cpu_sum_us(self) -> float:
         """CPU per booking of all components but the load generator."""
         return sum(us for name, us in self.cpu_us.items() if name != "load")
+
+
+def between(before: Figure, figure: Figure, after: Figure) -> float:
+    """Ratio of a rate to the mean of the rates right before and right after."""
+    return 2 * figure.rate / (before.rate + after.rate)
 
 
 class Memory(msgspec.Struct, kw_only=True):
@@ -73,6 +81,8 @@ class Round(msgspec.Struct, kw_only=True):
     figures: dict[str, Figure]
     audit: dict[str, str]
     seconds: float
+    took_s: dict[str, float] = {}
+    """What each part took, with its preparations."""
     memory: Memory | None = None
 
 
@@ -87,6 +97,7 @@ class Results(msgspec.Struct, kw_only=True):
     rounds: list[Round]
     growth: list[Growth]
     growth_audit: dict[str, str]
+    growth_took_s: dict[str, float] = {}
 
     def best(self, name: str) -> Figure | None:
         """The best of all rounds: the highest rate; at a fixed rate, the least CPU."""
@@ -97,14 +108,20 @@ class Results(msgspec.Struct, kw_only=True):
             return min(found, key=lambda figure: figure.cpu_sum_us)
         return max(found, key=lambda figure: figure.rate)
 
+    def ratios(self, name: str, by: str) -> list[float]:
+        """Of one line to another in each round: of neighbouring slices where there are some."""
+        found = []
+        for each in self.rounds:
+            one, other = each.figures.get(name), each.figures.get(by)
+            if one and by in one.ratios:
+                found.append(one.ratios[by])
+            elif one and other and other.rate:
+                found.append(one.rate / other.rate)
+        return found
+
     def best_ratio(self, name: str, by: str) -> float | None:
-        """The best ratio of two figures of the same round."""
-        ratios = [
-            each.figures[name].rate / each.figures[by].rate
-            for each in self.rounds
-            if name in each.figures and by in each.figures and each.figures[by].rate
-        ]
-        return max(ratios, default=None)
+        """The best of them."""
+        return max(self.ratios(name, by), default=None)
 
     def best_of_noop(self, name: str) -> float | None:
         """The best ratio of a figure to the no-op rate measured beside it."""

@@ -11,22 +11,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean
 from typing import Final
 
 import msgspec
 
 from bench import whole
-from bench.figures import Figure, Growth, Memory, Results, Round
+from bench.figures import Figure, Growth, Memory, Results, Round, between
 from bench.forge import forge
 from bench.generators import find_wrk
 from bench.machine import describe_machine
 from bench.parts import commit_alone, script_alone
 from bench.plot import plot
 from bench.stage import Sale, Stage, open_stage
+from bench.stopwatch import Stopwatch
 from bench.table import markdown
 from boxoffice.errors import CannotRun
 
@@ -36,21 +37,23 @@ FOLDER: Final = Path(__file__).parent
 LIMIT_S: Final = 30 * 60.0
 """A run that takes longer is given up."""
 
-BASELINE_CLIENTS: Final = (4, 8, 16, 32)
+BASELINE_CLIENTS: Final = (8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long each part takes."""
+    """How long each part takes. With all that is around them some 12 minutes on two cores; 15 are the limit."""
 
     rounds: int = 3
-    noop_s: float = 4
+    noop_s: float = 3
     alone: int = 60_000
     admission_s: float = 6
     sustained_s: float = 30
-    forty_s: float = 12
-    half_s: float = 15
-    refusals_s: float = 4
+    slice_s: float = 8
+    """One of the three with forty tiers between two with one."""
+    half_s: float = 12
+    refusals_s: float = 2
+    """Twice: before and after admissions."""
     reads_s: float = 3
     baseline_s: float = 3
     baseline_clients: tuple[int, ...] = BASELINE_CLIENTS
@@ -61,91 +64,122 @@ class Plan:
 
 
 QUICK: Final = Plan(
-    rounds=1, noop_s=1, alone=8_000, admission_s=2, sustained_s=5, forty_s=2, half_s=3, refusals_s=1, reads_s=1,
+    rounds=1, noop_s=1, alone=8_000, admission_s=2, sustained_s=5, slice_s=2, half_s=3, refusals_s=1, reads_s=1,
     baseline_s=1, baseline_clients=(8,), memory=3_000, levels=(1_000, 10_000), level_s=2, quick=True,
 )  # fmt: skip
 
 
 class _Round:
-    """Everything once, on one stage. The no-op is measured again beside what is held against it."""
+    """Everything once, on one stage. What is held against each other is measured side by side, one between two slices
+    of the other: the speed of a shared machine changes within a minute."""
 
-    def __init__(self, plan: Plan, stage: Stage) -> None:
+    def __init__(self, plan: Plan, stage: Stage, watch: Stopwatch) -> None:
         self._plan = plan
         self._stage = stage
+        self._watch = watch
         self.figures: dict[str, Figure] = {}
         self.memory: Memory | None = None
-        self._noop = 0.0
+        self._noops: list[float] = []
 
     async def play(self, clients: tuple[int, ...], *, first: bool) -> None:
         """Measure all of it."""
-        plan, stage, figures = self._plan, self._stage, self.figures
+        plan, stage, watch = self._plan, self._stage, self._watch
         hot, forty = await stage.open_sale(1), await stage.open_sale(40)
         gone = await stage.open_sale(1, capacity=100)
+        watch.split("sales")
         if first:
-            _tell("Redis memory")
             self.memory = await whole.memory(stage, plan.memory, hot)
+            watch.split("memory")
+        self._add("script", await script_alone(stage, hot, plan.alone))
+        self._add("commit", await commit_alone(stage, plan.alone))
         await self._measure_noop(hot)
-        await self._add("script", script_alone(stage, hot, plan.alone))
-        await self._add("commit", commit_alone(stage, plan.alone))
-        await self._add("admission", whole.admission(stage, plan.admission_s, hot))
-        await self._add("refusals", whole.refusals(stage, plan.refusals_s, gone))
+        await self._admit(hot, gone)
         await self._measure_noop(hot)
-        await self._add("hot", whole.end_to_end(stage, plan.sustained_s, hot, "hot"))
-        await self._add("forty", whole.end_to_end(stage, plan.forty_s, forty, "forty"))
+        figure = self._add("hot", await whole.end_to_end(stage, plan.sustained_s, hot, "hot"))
+        await self._measure_noop(hot)
+        figure.noop_rate = mean(self._noops[-2:])
+        await self._compare_tiers(hot, forty)
         await self._poll("poll", forty, older_s=0)
         path = f"/v1/events/{hot.event.id}"
-        await self._add("availability", whole.reads(stage, plan.reads_s, hot, "availability", [path]))
-        await self._measure_noop(hot)
-        rate = figures["hot"].rate / 2
-        await self._add("half", whole.fixed_rate(stage, plan.half_s, rate, hot, "half"))
+        self._add("availability", await whole.reads(stage, plan.reads_s, hot, "availability", [path]))
+        self._add("half", await whole.fixed_rate(stage, plan.half_s, figure.rate / 2, hot, "half"))
         await self._poll("poll_old", hot, older_s=31)
         for count in clients:
             figure = await whole.baseline(stage, plan.baseline_s, count, hot)
-            best = figures.get("baseline")
-            if best is None or figure.rate > best.rate:
-                await self._add("baseline", _already(figure))
+            if figure.rate > self._rate("baseline"):
+                self._add("baseline", figure)
         stage.stop_helpers()
+        watch.split("baseline")
 
-    async def _add(self, name: str, work: Awaitable[Figure]) -> None:
-        figure = await work
-        figure.name, figure.noop_rate = name, self._noop
+    async def _admit(self, hot: Sale, gone: Sale) -> None:
+        """Admissions, between refusals."""
+        plan, stage = self._plan, self._stage
+        async with whole.nobody_settles(stage):
+            before = await whole.refusals(stage, plan.refusals_s, gone)
+            figure = await whole.admission(stage, plan.admission_s, hot)
+            after = await whole.refusals(stage, plan.refusals_s, gone)
+            self._watch.split("admission")
+            await self._measure_noop(hot)
+        self._add("admission", figure).noop_rate = mean(self._noops[-2:])
+        refused = self._add("refusals", max(before, after, key=lambda each: each.rate))
+        refused.ratios = {"admission": 1 / between(before, figure, after)}
+
+    async def _compare_tiers(self, hot: Sale, forty: Sale) -> None:
+        """Forty tiers, between two slices with one."""
+        plan, stage = self._plan, self._stage
+        before = await whole.end_to_end(stage, plan.slice_s, hot, "one tier")
+        figure = await whole.end_to_end(stage, plan.slice_s, forty, "forty")
+        after = await whole.end_to_end(stage, plan.slice_s, hot, "one tier")
+        self._add("forty", figure).ratios = {"hot": between(before, figure, after)}
+
+    def _rate(self, name: str) -> float:
+        return self.figures[name].rate if name in self.figures else 0.0
+
+    def _add(self, name: str, figure: Figure) -> Figure:
+        figure.name, figure.noop_rate = name, self._noops[-1] if self._noops else 0.0
         self.figures[name] = figure
+        self._watch.split(name)
         _tell(_line(figure))
+        return figure
 
     async def _measure_noop(self, sale: Sale) -> None:
         figure = await whole.noop(self._stage, self._plan.noop_s, sale)
         # Next to the real thing it would be one more process that the machine has to turn to.
         self._stage.stop_helper("bench.noop")
-        self._noop = figure.rate
-        if "noop" not in self.figures or figure.rate > self.figures["noop"].rate:
-            await self._add("noop", _already(figure))
+        self._watch.split("noop")
+        self._noops.append(figure.rate)
+        if figure.rate > self._rate("noop"):
+            self._add("noop", figure)
 
     async def _poll(self, name: str, sale: Sale, *, older_s: int) -> None:
         """Read bookings of this sale, made so long ago."""
         ids = await whole.latest_bookings(self._stage, sale, older_s=older_s)
         if ids:
             paths = [f"/v1/bookings/{booking}" for booking in ids]
-            await self._add(name, whole.reads(self._stage, self._plan.reads_s, sale, name, paths))
-
-
-async def _already(figure: Figure) -> Figure:
-    return figure
+            self._add(name, await whole.reads(self._stage, self._plan.reads_s, sale, name, paths))
 
 
 async def _play_round(plan: Plan, wrk: str | None, number: int, clients: tuple[int, ...]) -> Round:
-    began = time.monotonic()
+    began, watch = time.monotonic(), Stopwatch()
     _tell(f"round {number} of {plan.rounds}")
     async with open_stage(wrk) as stage:
-        played = _Round(plan, stage)
+        watch.split("start")
+        played = _Round(plan, stage, watch)
         await played.play(clients, first=number == 1)
         audit = await _audit(stage)
-    return Round(figures=played.figures, audit=audit, seconds=time.monotonic() - began, memory=played.memory)
+        watch.split("audit")
+    watch.split("stop")
+    _tell(watch.line)
+    return Round(
+        figures=played.figures, audit=audit, seconds=time.monotonic() - began, took_s=watch.took_s, memory=played.memory
+    )
 
 
-async def _grow(plan: Plan, wrk: str | None, rate: float) -> tuple[list[Growth], dict[str, str]]:
+async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> tuple[list[Growth], dict[str, str]]:
     """The same load on ever more bookings."""
     found: list[Growth] = []
     async with open_stage(wrk) as stage:
+        watch.split("start")
         sale = await stage.open_sale(1)
         made = await stage.admitted()
         forged = 0
@@ -155,13 +189,19 @@ async def _grow(plan: Plan, wrk: str | None, rate: float) -> tuple[list[Growth],
             await forge(stage, sale, forged + 1, forged + more)
             forged += more
             await stage.warm_up(sale)
+            watch.split(f"forge {more:,}")
             fixed = await whole.fixed_rate(stage, plan.level_s, rate, sale, f"{level:,} made")
             _tell(_line(fixed))
             full = await whole.end_to_end(stage, plan.level_s, sale, f"{level:,} made")
             _tell(_line(full))
             found.append(Growth(made=level, open_loop=fixed, closed_loop=full, **await whole.sizes(stage)))
             made = await stage.admitted()
-        return found, await _audit(stage)
+            watch.split(f"{level:,} made")
+        audit = await _audit(stage)
+        watch.split("audit")
+    watch.split("stop")
+    _tell(watch.line)
+    return found, audit
 
 
 async def _audit(stage: Stage) -> dict[str, str]:
@@ -193,7 +233,9 @@ async def _run(plan: Plan, wrk: str | None, only: str) -> Results:
             clients = (results.rounds[0].figures["baseline"].clients or clients[0],)
     if only != "round":
         hot = results.best("hot")
-        results.growth, results.growth_audit = await _grow(plan, wrk, hot.rate / 2 if hot else 2_000)
+        watch = Stopwatch()
+        results.growth, results.growth_audit = await _grow(plan, wrk, hot.rate / 2 if hot else 2_000, watch)
+        results.growth_took_s = watch.took_s
     results.took_s = time.monotonic() - started
     return results
 

@@ -91,10 +91,7 @@ def targets(results: Results) -> list[Target]:
 
 
 def _evenness(results: Results) -> float | None:
-    pairs = [
-        (each.figures["hot"].rate, each.figures["forty"].rate) for each in results.rounds if "forty" in each.figures
-    ]
-    return max((min(pair) / max(pair) for pair in pairs), default=None)
+    return max((min(ratio, 1 / ratio) for ratio in results.ratios("forty", "hot") if ratio), default=None)
 
 
 def _growth(results: Results) -> tuple[Growth, Growth] | None:
@@ -118,6 +115,8 @@ def _page(results: Results) -> Iterator[str]:
     for name, value in {**results.machine, **results.settings}.items():
         yield f"- {name}: {value}"
     yield f"- began {results.began}, took {results.took_s / 60:.1f} minutes; {_audited(results)}"
+    if audits := _audits_took(results):
+        yield f"- of that, audits of every booking: {audits} s"
     if results.quick:
         yield "- **quick run**: too short for figures to mean anything"
     yield ""
@@ -155,6 +154,11 @@ def _audited(results: Results) -> str:
     return f"{len(audits)} audits, all invariants held"
 
 
+def _audits_took(results: Results) -> str:
+    stages = [each.took_s for each in results.rounds] + [results.growth_took_s]
+    return ", ".join(f"{took['audit']:.0f}" for took in stages if "audit" in took)
+
+
 def _table(results: Results) -> Iterator[str]:
     yield "Best of all rounds. Latency in ms; CPU in µs per booking or request."
     yield ""
@@ -180,7 +184,8 @@ def _table(results: Results) -> Iterator[str]:
     yield ""
     yield (
         "p50 and p99 are of the request; of a script call in (b), of a transaction in (c). To commit: from admission "
-        "(Redis's clock) to the commit record, in the open loop from the time the request was due."
+        "(Redis's clock) to the commit record, in the open loop from the time the request was due. The no-op beside "
+        "(d) and one hot tier is the mean of right before and right after."
     )
     hot = results.best("hot")
     if hot is not None and hot.backlog_grows is not None:
@@ -202,7 +207,7 @@ def _to_commit(figure: Figure, share: int) -> float | None:
 
 
 def _ratios(results: Results) -> Iterator[str]:
-    yield "| ratio, within a round | best |"
+    yield "| ratio, within a round, neighbours where it matters | best |"
     yield "|---|--:|"
     for title, ratio in (
         ("d/a admission to no-op", results.best_of_noop("admission")),

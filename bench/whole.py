@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from bench.cpu import Meter, busy_share, machine
@@ -25,6 +25,7 @@ __all__ = [
     "fixed_rate",
     "latest_bookings",
     "memory",
+    "nobody_settles",
     "noop",
     "reads",
     "refusals",
@@ -50,17 +51,23 @@ async def noop(stage: Stage, seconds: float, sale: Sale) -> Figure:
     return _figure("noop", load, load.asked, load.took_s, meter.used(), before)
 
 
-async def admission(stage: Stage, seconds: float, sale: Sale) -> Figure:
-    """(d) Accepted and fsynced, nobody settles."""
+@asynccontextmanager
+async def nobody_settles(stage: Stage) -> AsyncIterator[None]:
+    """Bookings wait meanwhile. Afterwards all of them are settled."""
     stage.stop_worker()
     try:
-        first, meter, before = await stage.admitted(), stage.meter(), machine()
-        load = await stage.load.closed(stage.port, sale.bookings(stage.run_name()), seconds)
-        used = meter.used()
-        return _figure("admission", load, await stage.admitted() - first, load.took_s, used, before)
+        yield
     finally:
         stage.start_worker()
         await stage.settled()
+
+
+async def admission(stage: Stage, seconds: float, sale: Sale) -> Figure:
+    """(d) Accepted and fsynced, while nobody settles."""
+    first, meter, before = await stage.admitted(), stage.meter(), machine()
+    load = await stage.load.closed(stage.port, sale.bookings(stage.run_name()), seconds)
+    used = meter.used()
+    return _figure("admission", load, await stage.admitted() - first, load.took_s, used, before)
 
 
 async def end_to_end(stage: Stage, seconds: float, sale: Sale, name: str) -> Figure:
@@ -202,8 +209,7 @@ async def reads(stage: Stage, seconds: float, sale: Sale, name: str, paths: Sequ
 async def memory(stage: Stage, count: int, sale: Sale) -> Memory:
     """What a booking takes in Redis: all memory before and after so many, and key by key."""
     redis = stage.office.redis
-    stage.stop_worker()
-    try:
+    async with nobody_settles(stage):
         empty = await _used(stage)
         owners, pending = keys.owners(0, sale.event.id), keys.pending(0)
         owners_before = int(await redis.memory_usage(owners, samples=0) or 0)
@@ -219,9 +225,6 @@ async def memory(stage: Stage, count: int, sale: Sale) -> Memory:
             "customer's count": (int(await redis.memory_usage(owners, samples=0) or 0) - owners_before) / count,
         }
         booking = (await redis.zrange(pending, 0, 0))[0].decode()
-    finally:
-        stage.start_worker()
-        await stage.settled()
     settled = await _used(stage)
     parts["record, settled"] = int(await redis.memory_usage(keys.booking(0, booking)) or 0)
     name = keys.idempotency(0, ids.scope(sale.client, sale.event.id, ids.digest(f"{run}-{0:09d}")))

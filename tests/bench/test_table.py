@@ -1,4 +1,7 @@
-from bench.figures import Figure, Growth, Memory, Results, Round
+import pytest
+
+from bench.figures import Figure, Growth, Memory, Results, Round, between
+from bench.stopwatch import Stopwatch
 from bench.table import markdown, targets
 from bench.whole import grows
 
@@ -84,3 +87,43 @@ def test_a_backlog_grows_when_more_and_more_waits():
     assert grows([100 * n for n in range(30)], rate=1_000)
     assert not grows([500, 0, 480, 510, 20, 500] * 5, rate=10_000)
     assert not grows([], rate=1_000)
+
+
+def test_what_was_measured_between_two_slices_is_compared_with_them_alone():
+    """The line of the other stands for another minute, in which the machine was twice as fast."""
+    found = results()
+    assert found.ratios("forty", "hot") == [0.9]
+
+    forty = found.rounds[1].figures["forty"]
+    forty.ratios = {"hot": between(figure("before", 7_000), forty, figure("after", 8_000))}
+
+    assert found.ratios("forty", "hot") == [0.96]
+    assert {target.title: target.value for target in targets(found)}[
+        "one hot tier and forty: the slower to the faster"
+    ] == pytest.approx(0.96)
+
+
+def test_evenness_is_the_same_either_way():
+    found = results()
+    found.rounds[1].figures["forty"].ratios = {"hot": 1.25}
+    assert {target.value for target in targets(found) if target.title.startswith("one hot tier and forty")} == {0.8}
+
+
+def test_a_line_that_was_slower_than_its_neighbours_is_below_one():
+    assert between(figure("before", 10_000), figure("it", 5_000), figure("after", 30_000)) == 0.25
+
+
+def test_the_page_says_how_long_audits_took():
+    found = results(growth_took_s={"start": 4.0, "audit": 41.6})
+    found.rounds[1].took_s = {"audit": 11.2}
+    assert "audits of every booking: 11, 42 s" in markdown(found)
+    assert "audits of every booking" not in markdown(results())
+
+
+def test_a_stopwatch_adds_up_parts_of_one_name():
+    times = iter([0.0, 2.0, 5.0, 6.0])
+    watch = Stopwatch(lambda: next(times))
+    for part in ("no-op", "hot", "no-op"):
+        watch.split(part)
+    assert watch.took_s == {"no-op": 3.0, "hot": 3.0}
+    assert watch.line == "6 s: no-op 3.0, hot 3.0"
