@@ -8,6 +8,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq
 # Another Python: make run PYTHON=python3.13
 PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3)
 # The last two lines of it: what the libraries in lua/lib define, for those who include them.
 LUACHECK := luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length \
 	--read-globals now now_ms ring give_back parse pack \
@@ -70,10 +71,16 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.home
 	@$(PIP) install --root-user-action=ignore --no-build-isolation --no-deps -e .
 	@touch $@
 
+# The first that was built with optimisation, or else the first that can make a virtual environment.
 $(VENV)/.home:
-	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
-		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	@for python in $(PYTHONS); do \
+		case $$($$python -I ops/interpreter.py 2>/dev/null) in \
+		optimised) best=$$python; break;; \
+		plain) plain=$${plain:-$$python};; \
+		bare) bare=$${bare:-$$python};; \
+		esac; \
 	done; \
+	found=$${best:-$${plain:-$$bare}}; \
 	if [ -z "$$found" ]; then \
 		echo "boxoffice needs Python 3.11 or newer, and $(or $(PYTHON),python3) is none." >&2; \
 		echo "Install one, or say where it is: make run PYTHON=/path/to/python3" >&2; \

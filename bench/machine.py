@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ops.binaries import find_postgres, find_redis
+from ops.interpreter import is_optimised
 
 __all__ = ["describe_machine", "fdatasync_us"]
 
@@ -21,7 +22,7 @@ def describe_machine(wrk: str | None) -> dict[str, str]:
     return {
         "machine": f"{os.cpu_count()} CPUs ({_cpu_model()}), {_memory_gb():.0f} GB, {platform.system()} {platform.release()}",
         "disk": f"fdatasync of 4 kB takes {fdatasync_us():.0f} µs (median of 200)",
-        "Python": f"{platform.python_version()}, uvicorn {version('uvicorn')}, uvloop {version('uvloop')}",
+        "Python": f"{platform.python_version()}, {_built()}, uvicorn {version('uvicorn')}, uvloop {version('uvloop')}",
         "Redis": _said(find_redis(os.environ), "--version"),
         "PostgreSQL": _said(find_postgres(os.environ).bin_dir / "postgres", "--version"),
         "load generator": "wrk in closed loops, bench/load.py in open ones" if wrk else "bench/load.py",
@@ -39,6 +40,10 @@ def fdatasync_us() -> float:
             os.fdatasync(file.fileno())
             took.append(time.perf_counter() - began)
     return 1e6 * statistics.median(took)
+
+
+def _built() -> str:
+    return "built with optimisation" if is_optimised() else "built **without optimisation**, which costs all our Python"
 
 
 def _cpu_model() -> str:
