@@ -1,6 +1,6 @@
 """`make bench`: everything in one run, one table.
 
-python -m bench [--quick] [--short] [--rounds N] [--generator wrk|ours] [--only round|growth]
+python -m bench [--quick] [--short] [--rounds N] [--generator wrk|ours] [--only round|growth] [--profile]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench.generators import find_wrk
 from bench.machine import describe_machine
 from bench.parts import commit_alone, script_alone
 from bench.plot import plot
+from bench.profile import profile
 from bench.stage import Sale, Stage, open_stage
 from bench.stopwatch import Stopwatch
 from bench.table import markdown
@@ -269,6 +270,15 @@ async def _bounded(plan: Plan, wrk: str | None, only: str) -> Results:
         return await _run(plan, wrk, only)
 
 
+def _show_profile(wrk: str | None) -> None:
+    figure, shares = asyncio.run(profile(wrk))
+    print(_line(figure))
+    for component, functions in shares.items():
+        print(f"\n{component}: share of looks, function that ran")
+        for name, share in functions:
+            print(f"  {share:6.1%}  {name}")
+
+
 def main() -> None:
     """Measure, write `results.json`, `results.md` and `results.png`, and say what missed. 1: an audit was broken."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -277,6 +287,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="leave out a million bookings already made")
     parser.add_argument("--generator", choices=("wrk", "ours"), help="of closed loops; wrk if it is installed")
     parser.add_argument("--only", choices=("round", "growth"), default="", help="half of it")
+    parser.add_argument("--profile", action="store_true", help="only show where the CPU of API and worker goes")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the results")
     told = parser.parse_args()
     plan = QUICK if told.quick else Plan()
@@ -285,6 +296,9 @@ def main() -> None:
     if told.generator == "wrk" and wrk is None:
         sys.exit("bench: wrk is not installed.")
     try:
+        if told.profile:
+            _show_profile(wrk)
+            return
         results = asyncio.run(_bounded(plan, wrk, told.only))
     except (CannotRun, TimeoutError) as error:
         sys.exit(f"bench: {error or 'it took too long and was given up.'}")
