@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,7 @@ async def check_webhooks(pool: Pool, data_dir: Path, tally: Tally | None, findin
         # More may be kept than it knows of: an answer that was lost, and no time to send it again.
         if not tally.heard <= len(inbox) <= tally.events:
             finding.blame(f"the gateway was answered for {tally.heard} webhooks, {len(inbox)} are kept")
-        happened = _steps(data_dir / "gateway.ledger", finding)
+        happened = await asyncio.to_thread(_steps, data_dir / "gateway.ledger", finding)
         for row in inbox:
             event = happened.get(row["id"])
             if event is None or (event.kind, event.payment_key) != (row["kind"], row["payment_key"]):
