@@ -37,6 +37,15 @@ __all__ = ["Admission"]
 
 log = structlog.get_logger()
 
+PACE_FROM: Final = 256
+"""Bookings that may wait for settlement before admission gives way to it."""
+
+PACE_FULLY: Final = 1_024
+"""So many, and admission gives way as long as it may: `api.pace_ms`."""
+
+PACE_UNTIL: Final = 4_096
+"""Beyond it giving way has not helped: nobody settles, or others take the time. Then whoever comes is let in."""
+
 BLANKS_MAX: Final = 4_096
 """Blanks remembered, about 3 kB each; then they are made anew."""
 
@@ -213,6 +222,7 @@ class _Counter:
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._wait_until = 0.0
+        self._pace_s = 0.0
         self._keys = (
             keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
             keys.rings(shard), keys.arq_queue(shard),
@@ -243,12 +253,12 @@ class _Counter:
             await asyncio.wait(self._calls)
 
     def _schedule(self) -> None:
-        """Flush at the end of this loop turn, or a little later when the last call was small."""
+        """Flush at the end of this loop turn; a little later when the last call was small, or settlement is behind."""
         if not self._queue or len(self._calls) >= self._settings.api.calls_max:
             return
         loop = asyncio.get_running_loop()
         wait_s = self._wait_until - loop.time()
-        if wait_s <= 0 or len(self._queue) >= SMALL_CALL:
+        if wait_s <= 0 or (len(self._queue) >= SMALL_CALL and not self._pace_s):
             self._timer = loop.call_soon(self._flush)
         else:
             self._timer = loop.call_later(wait_s, self._flush)
@@ -261,7 +271,8 @@ class _Counter:
             return
         forms, self._queue = self._queue[: self._settings.api.batch_max], self._queue[self._settings.api.batch_max :]
         loop = asyncio.get_running_loop()
-        self._wait_until = loop.time() + (self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0)
+        linger_s = self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
+        self._wait_until = loop.time() + max(linger_s, self._pace_s)
         task = loop.create_task(self._call(forms))
         self._calls.add(task)
         task.add_done_callback(self._called)
@@ -277,7 +288,9 @@ class _Counter:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
-            answers = answers_of(forms, await self._send(forms), self._short)
+            reply = await self._send(forms)
+            self._pace_s = self._pace(reply[4])
+            answers = answers_of(forms, reply, self._short)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
@@ -304,6 +317,14 @@ class _Counter:
             except Exception:
                 # Whoever cannot be told asks again; the others wait behind it.
                 log.exception("admission.untold", booking_id=form.id)
+
+    def _pace(self, waiting: int) -> float:
+        """Seconds between two calls while so many bookings wait. Whoever admits takes the CPU from whoever settles:
+        unbridled, an accepted booking would wait seconds for its end, and nobody would have more of them."""
+        if not PACE_FROM < waiting <= PACE_UNTIL:
+            return 0.0
+        share = min(1.0, (waiting - PACE_FROM) / (PACE_FULLY - PACE_FROM))
+        return share * self._settings.api.pace_ms / 1_000
 
     async def _send(self, forms: list[Form]) -> Any:
         """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already

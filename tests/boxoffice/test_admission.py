@@ -12,7 +12,7 @@ from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from tests.conftest import CLIENT, SaleMaker
-from tests.support.sale import order
+from tests.support.sale import book, order
 
 
 async def admit_three(office: BoxOffice, open_sale: SaleMaker, broken: Any = None) -> list[Admitted | BoxOfficeError]:
@@ -146,3 +146,42 @@ async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
     assert isinstance(again, Admitted) and again.replayed and again.booking_id == first.booking_id
     assert isinstance(await ask(office, event, 1, customer="bob", GA=1), KeyReused)
     assert sent == ["P", "P", "Q", "Q"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "share"), [(0, 0.0), (256, 0.0), (640, 0.5), (1_024, 1.0), (4_096, 1.0), (4_097, 0.0), (250_000, 0.0)]
+)
+async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
+    office: BoxOffice, waiting: int, share: float
+) -> None:
+    """Up to a limit, and not at all when that has not helped: then nobody settles."""
+    counter = office.admission._counters[0]
+    assert counter._pace(waiting) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
+
+
+@pytest.mark.parametrize(("waiting", "calls"), [(0, 6), (1_024, 3)])
+async def test_while_settlement_is_behind_bookings_share_a_call(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, waiting: int, calls: int
+) -> None:
+    """Those of some turns of the loop go together; nobody waits longer than `api.pace_ms`."""
+    event = await open_sale(GA=100)
+    send, sent = admission._Counter._send, []
+
+    async def told(self: Any, forms: Any) -> Any:
+        reply = await send(self, forms)
+        sent.append(len(forms))
+        reply[4] = waiting
+        return reply
+
+    monkeypatch.setattr(admission._Counter, "_send", told)
+    monkeypatch.setattr(admission, "SMALL_CALL", 1)
+    await book(office, event, GA=1)
+    asked = []
+    for number in range(1, 6):
+        asked.append(asyncio.create_task(book(office, event, customer=f"c{number}", GA=1)))
+        while len(sent) < number + 1 and waiting == 0:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*asked)
+
+    assert len(sent) == calls and sum(sent) == 6
