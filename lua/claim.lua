@@ -43,11 +43,13 @@ for i = 2, #found, 2 do
 end
 local size = math.min(#found / 2, math.max(1, math.floor(limit / 2 ^ worst)))
 
-local leases, record_keys = {}, {}
+local leases, lease_after, record_keys = {}, {}, {}
 for n = 1, size do
   local id = found[2 * n - 1]
-  leases[2 * n - 1] = string.format("%.4f", now_ms + lease_ms + math.min(lapses[n] + 1, 15) / 16)
-  leases[2 * n] = id
+  local lapsed = lapses[n]
+  lease_after[lapsed] = lease_after[lapsed]
+    or string.format("%.4f", now_ms + lease_ms + math.min(lapsed + 1, 15) / 16)
+  leases[2 * n - 1], leases[2 * n] = lease_after[lapsed], id
   record_keys[n] = record_prefix .. id
 end
 redis.call("ZADD", pending, "XX", unpack(leases))
