@@ -16,6 +16,7 @@ in it twice, and what only settling needs leaves it then: tests/boxoffice/test_r
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -63,7 +64,7 @@ class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
     client: str
     customer: str
     currency: str
-    prices: list[int]
+    prices: tuple[int, ...]
     reference: str | None = None
 
 
@@ -209,17 +210,23 @@ def unpack(booking_id: str, raw: bytes) -> Record:
     if said.charge is not None:
         # A default is left out when it is the very same string, and one that was read is another.
         msgspec.structs.force_setattr(said.charge, "method", sys.intern(said.charge.method))
-    lines, amount_cents = [], 0
-    for item, price in zip(items.split(","), body.prices, strict=True):
-        tier, _, quantity = item.partition(":")
-        lines.append(Line(tier, int(quantity), price))
-        amount_cents += int(quantity) * price
+    lines, amount_cents = _lines(items, body.prices)
     return Record(
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
         scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
-        Body(body.client, body.customer, amount_cents, body.currency, tuple(lines), body.reference),
-        said,
+        Body(body.client, body.customer, amount_cents, body.currency, lines, body.reference), said,
     )  # fmt: skip
+
+
+@lru_cache(4_096)
+def _lines(items: str, prices: tuple[int, ...]) -> tuple[tuple[Line, ...], int]:
+    """The lines and what they cost. Most bookings of a sale ask for what others asked for."""
+    lines, amount_cents = [], 0
+    for item, price in zip(items.split(","), prices, strict=True):
+        tier, _, quantity = item.partition(":")
+        lines.append(Line(tier, int(quantity), price))
+        amount_cents += int(quantity) * price
+    return tuple(lines), amount_cents
 
 
 def payment_key_of(raw: bytes) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unknown
-from boxoffice.record import Outcome, Payload, Record, key_after
+from boxoffice.record import Line, Outcome, Payload, Record, key_after
 from boxoffice.states import KEY_REUSED
 
 __all__ = ["Case", "Known", "PaymentRow", "Terms", "decide"]
@@ -141,9 +141,13 @@ def decide(cases: list[Case], left: dict[str, int], terms: Terms) -> dict[str, i
     """
     sold: dict[str, int] = {}
     for case in sorted(cases, key=_by_sequence):
-        # An earlier round may have decided otherwise: above all, nothing may be due that is not written.
-        case.payment_status, case.delay_ms = "", 0
-        case.failure = case.payment_failure = case.reference = case.next_action = case.due = None
+        if case.verdict:
+            # An earlier round may have decided otherwise: above all, nothing may be due that is not written.
+            case.payment_status, case.delay_ms = "", 0
+            case.failure = case.payment_failure = case.reference = case.next_action = case.due = None
+        if case.known is None:
+            _weigh(case, left, sold, terms)
+            continue
         if case.duplicate_of:
             _end(case, "failed", KEY_REUSED if case.reuses_key else "duplicate")
             case.payload = Payload(failure=KEY_REUSED if case.reuses_key else f"duplicate_of:{case.duplicate_of}")
@@ -168,7 +172,7 @@ def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms)
             if (amount_cents, currency.upper()) != (record.body.amount_cents, record.body.currency):
                 case.due, case.payment_failure = "void", "amount_mismatch"
                 _lose(case, "payment_amount_mismatch", terms)
-            elif any(left.get(line.tier, 0) < line.quantity for line in lines):
+            elif _short(lines, left):
                 case.due = "void"
                 _end(case, "failed", "sold_out_at_commit")
             else:
@@ -190,6 +194,13 @@ def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms)
             case.payment_status = "unknown"
             case.reference = case.known.payment.reference if case.known and case.known.payment else None
             _wait(case, max(UNKNOWN_RETRY_MS, min(_age_ms(case, terms) // 2, 30_000)), terms)
+
+
+def _short(lines: tuple[Line, ...], left: dict[str, int]) -> bool:
+    for line in lines:  # noqa: SIM110 - most bookings have one, and a generator costs more than looking at it
+        if left.get(line.tier, 0) < line.quantity:
+            return True
+    return False
 
 
 def _age_ms(case: Case, terms: Terms) -> int:
