@@ -34,6 +34,12 @@ SETTINGS = {
     "max_connections": "200",
     "fsync": "on",
     "synchronous_commit": "on",
+    # After a checkpoint the first change of a page logs all of it, and keys are digests: they touch every page of an index.
+    # A booking is 1.4 KB of it, so a million fit between two checkpoints; a crash replays as much, within the timeout above.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    # Segments to write over, instead of new ones that are filled with zeros first.
+    "min_wal_size": "512MB",
     "timezone": "UTC",
 }
 
