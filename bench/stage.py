@@ -41,6 +41,8 @@ DATABASES: Final = ("bench_commit", "bench_baseline")
 
 CARD: Final = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"}
 
+_DUE: Final = "SELECT EXISTS (SELECT FROM captures) OR EXISTS (SELECT FROM payments WHERE due_at IS NOT NULL)"
+
 SETTLED_S: Final = 120.0
 """Longest wait for a backlog to be settled."""
 
@@ -179,7 +181,7 @@ class Stage:
         async with asyncio.timeout(SETTLED_S):
             while await self.pending():
                 await asyncio.sleep(0.02)
-            while await pool.fetchval("SELECT EXISTS (SELECT FROM payments WHERE due IS NOT NULL)"):
+            while await pool.fetchval(_DUE):
                 await asyncio.sleep(0.02)
 
     def stop_worker(self) -> None:

@@ -30,14 +30,15 @@ WITH kept AS (
 news AS (
   UPDATE payments
   SET due = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN 'void' ELSE due END,
-      due_at = CASE WHEN due IS NOT NULL OR (status = 'failed' AND $3 IN ('authorized', 'captured'))
-               THEN least(due_at, now()) END
+      due_at = CASE WHEN due_at IS NOT NULL THEN least(due_at, now())
+                    WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now() END
   WHERE payment_key = $4 AND EXISTS (SELECT FROM kept) RETURNING booking_id::text AS booking)
 SELECT EXISTS (SELECT FROM kept) AS fresh, (SELECT booking FROM news) AS booking
 """
-"""What is due is due now; and money for a payment that was given up for lost is looked at once more. All of it is read
-from the row itself: what a subquery saw, a settlement that held the row's lock meanwhile has changed. One statement
-locks the row for a moment only: a settlement that waits for it has all tickets of its batch locked."""
+"""What is due is due now, but for a capture that its worker is about to make; and money for a payment that was given up
+for lost is looked at once more. All of it is read from the row itself: what a subquery saw, a settlement that held the
+row's lock meanwhile has changed. One statement locks the row for a moment only: a settlement that waits for it has all
+tickets of its batch locked."""
 
 
 class LateMoney:

@@ -1,8 +1,8 @@
 """What is due at the gateway after a commit: captures, voids, refunds. Payment and refund rows are the outbox.
 
 A row is claimed by its lease column, so no lock and no transaction is open while the gateway is asked. The settling
-transaction leases its own captures to the worker that wrote them, which captures at once, without a claim; whoever
-dies in between leaves rows whose lease ends.
+transaction lists its own captures in one row of `captures`, leased to the worker that wrote it, which captures at once,
+without a claim; whoever dies in between leaves a row whose lease ends, and then each of its payments is due by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -52,7 +53,17 @@ RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
           p.method, p.token, p.card_name, p.last4
 """
 
+_UNLIST = """
+WITH lapsed AS (
+  DELETE FROM captures WHERE id IN (SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED)
+  RETURNING payment_keys)
+UPDATE payments SET due_at = now()
+WHERE payment_key IN (SELECT unnest(payment_keys) FROM lapsed) AND due = 'capture' AND due_at IS NULL
+"""
+"""Whoever was to capture these is dead or hangs. What it has marked already is left alone."""
+
 _CAPTURED = """
+WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]))
 UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
 WHERE payment_key = ANY($1::text[]) AND due = 'capture'
 """
@@ -145,17 +156,18 @@ class MoneyPump:
         self._refunds = refunds
         self._late = late
         self._settings = settings
-        self._given: list[CaptureRequest] = []
+        self._given: deque[tuple[int, list[CaptureRequest]]] = deque()
         self._woken = asyncio.Event()
         self._stopping = False
 
-    def give(self, cases: list[Case]) -> None:
-        """Captures that were just committed, leased to us."""
-        if len(self._given) < GIVEN_MAX:
-            self._given += [
+    def give(self, listed: int, cases: list[Case]) -> None:
+        """Captures that were just committed, leased to us in one row of `captures`."""
+        if sum(len(requests) for _, requests in self._given) < GIVEN_MAX:
+            requests = [
                 CaptureRequest(case.record.payment_key, case.reference or "", case.record.body.amount_cents)
                 for case in cases
             ]
+            self._given.append((listed, requests))
             self._woken.set()
 
     async def run(self) -> None:
@@ -192,20 +204,26 @@ class MoneyPump:
         """Capture what this process committed."""
         while self._given:
             self._woken.clear()
-            batch, self._given = self._given[:CLAIM_MAX], self._given[CLAIM_MAX:]
-            await self._capture(batch)
+            row, batch = self._given.popleft()
+            listed = [row]
+            while self._given and len(batch) + len(self._given[0][1]) <= CLAIM_MAX:
+                row, more = self._given.popleft()
+                listed.append(row)
+                batch += more
+            await self._capture(batch, listed)
         self._woken.clear()
 
     async def work_outbox(self) -> int:
         """Claim what is due and nobody holds, once. Returns how many."""
         lease_ms = self._settings.worker.lease_ms
         async with (await self._pool()).acquire() as connection:
+            await connection.execute(_UNLIST, CLAIM_MAX)
             dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX)]
             refunds = [_RefundDue(*row) for row in await connection.fetch(_CLAIM_REFUNDS, lease_ms, CLAIM_MAX)]
         captures = [due for due in dues if due.due == "capture"]
         if captures:
             await self._capture(
-                [CaptureRequest(due.payment_key, due.reference or "", due.amount_cents) for due in captures]
+                [CaptureRequest(due.payment_key, due.reference or "", due.amount_cents) for due in captures], []
             )
         limit = asyncio.Semaphore(self._settings.gateway.concurrency)
 
@@ -221,7 +239,8 @@ class MoneyPump:
                 group.create_task(limited(self._refund(refund)))
         return len(dues) + len(refunds)
 
-    async def _capture(self, requests: list[CaptureRequest]) -> None:
+    async def _capture(self, requests: list[CaptureRequest], listed: list[int]) -> None:
+        """Take the money, and say so; the rows that listed it are no longer needed then."""
         crashpoint("before_capture")
         outcomes = await self._gateway.capture_batch(requests)
         crashpoint("captured")
@@ -233,8 +252,8 @@ class MoneyPump:
                 await self._refunds.capture_refused(request.payment_key, outcome.code)
             else:
                 await self._execute(_LATER, request.payment_key, 1_000)
-        if done:
-            await self._execute(_CAPTURED, done)
+        if done or listed:
+            await self._execute(_CAPTURED, done, listed)
         crashpoint("capture_marked")
 
     async def _void(self, due: _Due) -> None:

@@ -42,7 +42,7 @@ DIFFERENCES: Final = {
 _OURS = """
 SELECT p.payment_key, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
        b.status AS booking_status, p.failure_code,
-       p.due_at < now() - $2 * interval '1 second' AS overdue,
+       coalesce(p.due_at, p.updated_at) < now() - $2 * interval '1 second' AS overdue,
        p.updated_at < now() - $2 * interval '1 second' AS settled,
        (SELECT coalesce(sum(r.amount_cents) FILTER (WHERE r.status = 'succeeded'), 0)::bigint FROM refunds r
         WHERE r.payment_key = p.payment_key) AS refunded_cents,

@@ -385,7 +385,7 @@ class Settlement:
                 await self._settle([case], terms)
             return
         try:
-            await self._commit(cases, terms)
+            listed = await self._commit(cases, terms)
         except AWAY:
             raise
         except Exception as error:
@@ -403,16 +403,17 @@ class Settlement:
         self.highest = max(self.highest, max(case.record.sequence for case in cases))
         await self._mirror(cases)
         crashpoint("settled")
-        self._pump.give([case for case in cases if case.due == "capture"])
+        if listed is not None:
+            self._pump.give(listed, [case for case in cases if case.due == "capture"])
         _report(self.shard, cases)
 
-    async def _commit(self, cases: list[Case], terms: Terms) -> None:
+    async def _commit(self, cases: list[Case], terms: Terms) -> int | None:
         for round_ in range(ROUNDS):
             try:
                 async with (await self._pool()).acquire() as connection, connection.transaction():
-                    await self._transact(connection, cases, terms)
+                    listed = await self._transact(connection, cases, terms)
                     crashpoint("written")
-                return
+                return listed
             except rows.Raced:
                 async with (await self._pool()).acquire() as connection:
                     known = await rows.known_by_key(connection, [case.record for case in cases])
@@ -426,7 +427,7 @@ class Settlement:
                 await asyncio.sleep(0.01 * 2**round_ * (1 + random.random()))
         raise asyncpg.SerializationError("raced in every round")
 
-    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> None:
+    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> int | None:
         kin = {
             (case.record.body.client, case.record.event, line.tier) for case in cases for line in case.record.body.lines
         }
@@ -434,8 +435,9 @@ class Settlement:
         await rows.vouch(connection, kin, self._kin)
         await rows.recheck(connection, cases)
         sold = decide(cases, left, terms)
-        await rows.write(connection, cases, self._gateway.name, self._settings.worker.lease_ms)
+        listed = await rows.write(connection, cases, self._gateway.name, self._settings.worker.lease_ms)
         await rows.sell(connection, sold)
+        return listed
 
     async def _fail_alone(self, case: Case, error: Exception) -> None:
         """Only a booking that failed alone counts an attempt; after some it is parked."""

@@ -23,8 +23,9 @@ STILL_S: Final = 0.5
 """It must have been at rest for so long: between two steps of a settlement nothing is pending for an instant."""
 
 _DUE: Final = """
-SELECT (SELECT count(*) FROM payments WHERE due IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1))
-         AS payments,
+SELECT (SELECT count(*) FROM payments
+        WHERE due_at IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1)) AS payments,
+       (SELECT count(*) FROM captures) AS captures,
        (SELECT count(*) FROM refunds WHERE status = 'due') AS refunds,
        (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL) AS moves,
        (SELECT count(*) FROM bookings b WHERE status = 'pending'

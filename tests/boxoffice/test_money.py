@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from boxoffice import money
 from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
 from tests.support.till import Till
 
@@ -101,6 +102,43 @@ async def test_a_worker_that_dies_while_letting_go(till: Till, monkeypatch: pyte
     await till.at_rest(booking)
     assert await till.left("VIP") == (4, 0, 0)
     assert (await till.payment(booking)).status == "voided"
+
+
+async def test_what_a_batch_was_to_capture_is_marked_once(till: Till) -> None:
+    """Its worker died after some. The list falls apart when its lease ends, and nothing is left of it."""
+    bookings = [await till.book(GA=1) for _ in range(3)]
+    await till.drain()
+    till.office.pump._given.clear()
+    pool = await till.office.pool()
+    (row,) = await till.fetch("SELECT payment_keys FROM captures")
+    assert len(row["payment_keys"]) == 3
+    await till.gateway.capture(row["payment_keys"][0], "", 1_000)
+    await pool.execute(
+        "UPDATE payments SET status = 'captured', due = NULL WHERE payment_key = $1", row["payment_keys"][0]
+    )
+    assert not await till.office.pump.work_outbox(), "the lease has not ended"
+
+    await pool.execute("UPDATE captures SET leased_until = now() - interval '1 second'")
+
+    assert await till.office.pump.work_outbox() == 2
+    assert not await till.fetch("SELECT 1 FROM captures")
+    for booking in bookings:
+        assert await till.payments(booking) == ["captured/-"]
+
+
+async def test_a_mark_touches_no_index(till: Till) -> None:
+    """A capture that goes as it should changes no indexed column, and the new version finds room on the page."""
+    for _ in range(8):
+        await till.book(GA=1)
+    await till.drain()
+    (row,) = await till.fetch("SELECT id, payment_keys FROM captures")
+    async with (await till.office.pool()).acquire() as connection, connection.transaction():
+        await connection.execute(money._CAPTURED, row["payment_keys"], [row["id"]])
+        marked = await connection.fetchrow(
+            "SELECT pg_stat_get_xact_tuples_updated('payments'::regclass) AS rows,"
+            " pg_stat_get_xact_tuples_hot_updated('payments'::regclass) AS on_their_page"
+        )
+    assert dict(marked or {}) == {"rows": 8, "on_their_page": 8}
 
 
 async def test_a_lease_keeps_other_pumps_away(till: Till) -> None:

@@ -40,7 +40,8 @@ async def work_money(office: BoxOffice) -> None:
     pool = await office.pool()
     for _ in range(20):
         await office.pump.work_given()
-        await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due IS NOT NULL")
+        await pool.execute("UPDATE captures SET leased_until = now()")
+        await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due_at IS NOT NULL")
         if not await office.pump.work_outbox():
             return
 
@@ -793,6 +794,66 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
     await check_at_rest(office, booked)
 
 
+async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
+    office: BoxOffice, second: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL did not know its batch when it looked. Another worker writes a part of it before it does."""
+    event = await open_sale(GA=100)
+    booked = await book_many(office, event, 20, GA=1)
+    mine = office.settlements[0]
+    _, claimed = await mine._claim()
+    await office.redis.zadd(keys.pending(0), {booking: 1 for booking in booked[::2]})
+    real, raced = rows.lock_inventory, []
+
+    async def overtaken(connection: Any, tiers: Any) -> dict[str, int]:
+        if not raced:
+            raced.append(True)
+            monkeypatch.setattr(rows, "lock_inventory", real)
+            await settle_all(second)
+        return await real(connection, tiers)
+
+    monkeypatch.setattr(rows, "lock_inventory", overtaken)
+    await mine._settle_claim(claimed, 0)
+    await office.pump.work_given()
+
+    assert raced
+    assert (await counters(office, event, "GA")).sold == 20
+    pool = await office.pool()
+    assert await pool.fetchval("SELECT count(*) FROM dead_letters") == 0, "losing a race is no error"
+    assert await pool.fetchval("SELECT sold FROM inventory WHERE sold > 0") == 20
+    await check_at_rest(office, booked)
+
+
+async def test_any_text_reaches_postgresql_as_it_was(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Also what means something in the format in which bookings are sent there."""
+    event = await open_sale(GA=100)
+    customers = [
+        "tab\there",
+        "back\\slash",
+        "line\nfeed",
+        "carriage\rreturn",
+        "\\N",
+        "\\.",
+        "{a,b}",
+        "Zo\u00eb \U0001f3ab",
+    ]
+    booked = [(await book(office, event, customer=customer, GA=1)).booking_id for customer in customers]
+    booked.append((await book(office, event, customer="held", hold_s=60, GA=1)).booking_id)
+
+    await settle_all(office)
+
+    found = await (await office.pool()).fetch(
+        "SELECT customer_id, expires_at, 1000 * extract(epoch FROM created_at) AS ms FROM bookings ORDER BY sequence"
+    )
+    assert [row["customer_id"] for row in found] == [*customers, "held"]
+    for booking, row in zip(booked, found, strict=True):
+        record = await record_of(office, booking)
+        assert record is not None
+        assert row["ms"] == record.admitted_ms
+        assert (row["expires_at"].timestamp() * 1_000 if row["expires_at"] else 0) == record.deadline_ms
+    await check_at_rest(office, booked)
+
+
 async def test_two_workers_on_the_very_same_bookings_settle_each_once(
     office: BoxOffice, second: BoxOffice, open_sale: SaleMaker
 ) -> None:
@@ -962,7 +1023,8 @@ async def test_the_money_pump_outlives_an_unexpected_error(
         broken = False
 
         async def captured() -> bool:
-            await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due IS NOT NULL")
+            await pool.execute("UPDATE captures SET leased_until = now()")
+            await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due_at IS NOT NULL")
             return bool(await pool.fetchval("SELECT count(*) FROM payments WHERE status = 'captured'"))
 
         await eventually(captured)

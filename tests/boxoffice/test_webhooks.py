@@ -110,6 +110,19 @@ async def test_news_that_meets_the_settlement_takes_nothing_from_it(till: Till, 
     assert await till.payments(booking) == ["authorized/capture"]
 
 
+async def test_news_of_a_capture_that_its_worker_is_about_to_make(till: Till, api: httpx2.AsyncClient) -> None:
+    """It hastens nothing: the payment is in the worker's hands until its lease ends."""
+    booking = await till.book(GA=1)
+    await till.drain()
+    till.office.pump._given.clear()
+
+    assert await told(api, till, booking, "authorized") == 200
+
+    assert not await till.office.pump.work_outbox()
+    assert await till.payments(booking) == ["authorized/capture"]
+    await till.at_rest(booking)
+
+
 async def test_news_of_money_that_was_given_up_for_lost(till: Till, api: httpx2.AsyncClient) -> None:
     """After a day of looking a payment counts as failed. Should its money show up after all, it is let go."""
     booking = await till.book(GA=1)

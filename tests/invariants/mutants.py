@@ -155,8 +155,8 @@ MUTANTS = (
     Mutant(
         "nobody looks again under the lock",
         (("boxoffice/settlement.py", "        await rows.recheck(connection, cases)\n", ""),),
-        "tests/boxoffice/test_settlement.py",
-        "wakes_up_after_its_lease or very_same_bookings",
+        "tests/boxoffice/test_holds.py",
+        "an_old_worker_changes_nothing",
     ),
     Mutant(
         "a refund under a new key each time",

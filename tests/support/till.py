@@ -127,7 +127,8 @@ class Till:
     async def sooner(self) -> None:
         """Whatever is due later is due now: no test waits for a backoff or a lease."""
         pool = await self.office.pool()
-        await pool.execute("UPDATE payments SET due_at = now(), leased_until = NULL WHERE due IS NOT NULL")
+        await pool.execute("UPDATE captures SET leased_until = now()")
+        await pool.execute("UPDATE payments SET due_at = now(), leased_until = NULL WHERE due_at IS NOT NULL")
         await pool.execute("UPDATE refunds SET due_at = now(), leased_until = NULL WHERE status = 'due'")
 
     async def age_payments(self) -> None:
