@@ -33,7 +33,7 @@ __all__ = ["commit_alone", "script_alone"]
 BATCH: Final = 500
 DATABASE: Final = "bench_commit"
 
-TABLES: Final = ("payments", "booking_items", "bookings", "inventory", "tiers", "events", "clients")
+TABLES: Final = ("captures", "payments", "booking_items", "bookings", "inventory", "tiers", "events", "clients")
 """All that is written there. Foreign keys no longer lead from clients to bookings."""
 
 

@@ -255,7 +255,7 @@ async def _copy_new(connection: Connection, cases: list[Case], gateway: str) -> 
         booking, amount, currency = record.id, body.amount_cents, _word(body.currency)
         bookings.append(
             f"{booking}\t{_word(body.client)}\t{_word(record.event)}\t{_text(body.customer)}\t{_text(body.reference)}\t"
-            f"{case.status}\t{amount}\t{currency}\t{payload.key}\t{record.fingerprint}\t{_word(case.failure)}\t"
+            f"{case.status}\t{amount}\t{currency}\t{_text(payload.key)}\t{record.fingerprint}\t{_word(case.failure)}\t"
             f"{record.sequence}\t{_time(record.deadline_ms)}\t{_time(record.admitted_ms)}\n"
         )
         for line in body.lines:
