@@ -352,6 +352,10 @@ class Settlement:
                     with contextlib.suppress(RedisError, OSError):
                         await self._extend_leases(list(slow.values()))
         except asyncio.CancelledError:
+            # Before Python 3.11.3 every timeout within a task that is being cancelled ends as another cancellation.
+            current = asyncio.current_task()
+            assert current is not None
+            current.uncancel()
             for answer in slow:
                 answer.cancel()
             await self._release(list(slow.values()), 0)
