@@ -39,6 +39,9 @@ __all__ = ["MoneyPump"]
 log = structlog.get_logger()
 
 CLAIM_MAX: Final = 500
+UNLIST_MAX: Final = 50
+"""Lists taken apart in one sweep: at most `worker.batch_max` payments each, in one short statement."""
+
 GIVEN_MAX: Final = 20_000
 """Captures that may wait in this process; beyond it they are left to the outbox."""
 
@@ -58,9 +61,10 @@ WITH lapsed AS (
   DELETE FROM captures WHERE id IN (SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED)
   RETURNING payment_keys)
 UPDATE payments SET due_at = now()
-WHERE payment_key IN (SELECT unnest(payment_keys) FROM lapsed) AND due = 'capture' AND due_at IS NULL
+WHERE payment_key = ANY(ARRAY(SELECT unnest(payment_keys) FROM lapsed)) AND due = 'capture' AND due_at IS NULL
 """
-"""Whoever was to capture these is dead or hangs. What it has marked already is left alone."""
+"""Whoever was to capture these is dead or hangs. What it has marked already is left alone. An array, not a join: with
+statistics of an empty table that would read all payments."""
 
 _CAPTURED = """
 WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]))
@@ -217,7 +221,7 @@ class MoneyPump:
         """Claim what is due and nobody holds, once. Returns how many."""
         lease_ms = self._settings.worker.lease_ms
         async with (await self._pool()).acquire() as connection:
-            await connection.execute(_UNLIST, CLAIM_MAX)
+            await connection.execute(_UNLIST, UNLIST_MAX)
             dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX)]
             refunds = [_RefundDue(*row) for row in await connection.fetch(_CLAIM_REFUNDS, lease_ms, CLAIM_MAX)]
         captures = [due for due in dues if due.due == "capture"]
