@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,12 @@ def make(folder: Path, *kinds: str) -> subprocess.CompletedProcess[str]:
         python.write_text(f'#!/bin/sh\ncase "$*" in *interpreter.py) {says};; *) {works};; esac\n')
         python.chmod(0o755)
         pythons.append(str(python))
+    # Not as a part of the `make` that may have started these tests.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", ".venv/.home", f"PYTHON={' '.join(pythons)}"], cwd=folder, capture_output=True, text=True, check=False
-    )
+        ["make", ".venv/.home", f"PYTHON={' '.join(pythons)}"],
+        cwd=folder, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
