@@ -24,7 +24,7 @@ local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local due = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, limit)
 local expired, attempted, leave = 0, {}, {}
 for _, id in ipairs(due) do
-  local record_key = prefix .. ":#" .. id
+  local record_key = prefix .. ":bk:" .. id
   local record = parse(redis.call("GET", record_key))
   if not record or record.state ~= "H" then
     leave[#leave + 1] = id

@@ -243,7 +243,7 @@ async def test_mend_ends_holds_that_ended_in_redis(office: BoxOffice, open_sale:
     await settle_all(office)
     await pool.execute("UPDATE bookings SET status = 'held', expires_at = now() - interval '1 hour'")
     await aged(office)
-    await office.redis.delete(*await office.redis.keys("*:#*"))
+    await office.redis.delete(*await office.redis.keys("*:bk:*"))
 
     assert (await mender.mend()).expired == 1
     assert await pool.fetchval("SELECT status FROM bookings") == "expired"

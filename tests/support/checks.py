@@ -164,7 +164,7 @@ async def _records(office: BoxOffice) -> dict[str, Record]:
     found = {}
     for shard in range(office.settings.shards):
         async for key in office.redis.scan_iter(match=keys.booking(shard, "*"), count=1_000):
-            booking = key.decode()[-36:]
+            booking = key.decode().rpartition(":")[2]
             raw = await office.redis.get(key)
             if raw is None:
                 continue  # its life ended between the two
