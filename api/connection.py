@@ -32,8 +32,11 @@ class Connection(HttpToolsProtocol):
     headed: Any = None
     """The headers of the last request whose head was complete. Others in `headers` are still arriving."""
 
+    between = True
+    """The parser is at the end of a message."""
+
     idle_since = 0.0
-    """Loop time of the last answer."""
+    """Loop time of the last answer, or of the end of the request when that came later."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more."""
@@ -61,7 +64,7 @@ class Connection(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close what has been idle for too long, and look again at what has not."""
-        busy = self.headers is not self.headed or (self.cycle is not None and not self.cycle.response_complete)
+        busy = not self.between or (self.cycle is not None and not self.cycle.response_complete)
         rest_s = self.timeout_keep_alive if busy else self.idle_since + self.timeout_keep_alive - self.loop.time()
         if rest_s > 0.001:
             self._look_again_in(rest_s)
@@ -70,6 +73,17 @@ class Connection(HttpToolsProtocol):
 
     def _look_again_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def on_message_begin(self) -> None:
+        """A request begins to arrive."""
+        self.between = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """It is there as a whole; it may have been answered already."""
+        self.between = True
+        self.idle_since = self.loop.time()
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Another request; if we are about to end, the last one."""

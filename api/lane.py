@@ -118,13 +118,11 @@ class _Lane(Connection):
     shape: Shape | None = None
     """How bookings are written on this connection."""
 
-    between = True
-    """The parser is at the end of a message."""
-
     whole: bytes = b""
-    """What has just arrived, when the parser was between two messages."""
+    """What is just arriving, when the parser was between two messages."""
 
-    lessons = LESSONS
+    lessons = LESSONS + 1
+    """The first booking teaches nothing: a connection may have no other."""
 
     def data_received(self, data: bytes) -> None:
         """Take a booking that is written as the one before it was; let the parser read anything else."""
@@ -156,11 +154,6 @@ class _Lane(Connection):
         self.cycle = request  # type: ignore[assignment]
         self._book(request)
         return True
-
-    def on_message_begin(self) -> None:
-        """A request begins to arrive."""
-        self.between = False
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Take a request into the lane, or let it go the ordinary way."""
@@ -201,41 +194,47 @@ class _Lane(Connection):
 
     def on_message_complete(self) -> None:
         """Admit the booking, or read what is asked for."""
-        self.between = True
+        super().on_message_complete()
         request: Any = self.cycle
-        if not isinstance(request, _Request):
-            super().on_message_complete()
-        elif not request.response_complete:
-            request.more_body = False
-            if request.wanted is None:
-                if self.lessons and request.keep_alive:
-                    self.lessons -= 1
-                    self.shape = Shape.of(self.whole, FIRST_LINE)
-                self._book(request)
-            else:
-                read, name = request.wanted
-                self._answer_later(request, read(self.front.office, request.asked.authorization, name))
+        if not isinstance(request, _Request) or request.response_complete:
+            return
+        if request.wanted is None:
+            whole, self.whole = self.whole, b""
+            if self._book(request):
+                self._learn(whole)
+        else:
+            read, name = request.wanted
+            self._answer_later(request, read(self.front.office, request.asked.authorization, name))
 
-    def _book(self, request: _Request) -> None:
+    def _learn(self, whole: bytes) -> None:
+        """Take a booking of somebody we know for the shape of the next."""
+        if self.lessons:
+            self.lessons -= 1
+            if self.lessons < LESSONS:
+                self.shape = Shape.of(whole, FIRST_LINE)
+
+    def _book(self, request: _Request) -> bool:
+        """Admit it, or refuse it. Returns whether it came from somebody we know, to stay."""
         office, asked = self.front.office, request.asked
         key = answers.api_key_of(asked.authorization)
         client = office.catalogue.known_client(key) if key is not None else None
         if client is None:
             self.book_slowly(request)
-            return
+            return False
         try:
             check_content_type(asked.content_type)
             key_digest = parse_idempotency_key(asked.idempotency_keys)
             order = parse_booking(request.body, office.settings, office.gateway)
             if not office.admission.ready_for(order):
                 self.book_slowly(request)
-                return
+                return False
             request.client, request.held = client, order.charge is None
             office.admission.submit(client, order, key_digest, request.told)
         except BoxOfficeError as error:
             request.answer(problems.of_error(error, route="book", client=client))
         except Exception as error:
             request.answer(problems.unexpected(error))
+        return request.keep_alive
 
     def book_slowly(self, request: _Request) -> None:
         """A booking that has to wait before it is admitted: an API key not yet known, a tier not in the map."""

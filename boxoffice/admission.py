@@ -26,7 +26,7 @@ from boxoffice.errors import (
     PriceChanged,
     StoreAway,
 )
-from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of
+from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of, asked_views
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Line
 from boxoffice.redis import AWAY
@@ -37,10 +37,10 @@ __all__ = ["Admission"]
 
 log = structlog.get_logger()
 
-PACE_FROM: Final = 256
-"""Bookings that may wait for settlement before admission gives way to it."""
+PACE_FROM: Final = 128
+"""Bookings that may be due and claimed by nobody before admission gives way to settlement."""
 
-PACE_FULLY: Final = 1_024
+PACE_FULLY: Final = 768
 """So many, and admission gives way as long as it may: `api.pace_ms`."""
 
 PACE_UNTIL: Final = 4_096
@@ -318,31 +318,26 @@ class _Counter:
                 # Whoever cannot be told asks again; the others wait behind it.
                 log.exception("admission.untold", booking_id=form.id)
 
-    def _pace(self, waiting: int) -> float:
-        """Seconds between two calls while so many bookings wait. Whoever admits takes the CPU from whoever settles:
-        unbridled, an accepted booking would wait seconds for its end, and nobody would have more of them."""
-        if not PACE_FROM < waiting <= PACE_UNTIL:
+    def _pace(self, behind: int) -> float:
+        """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
+        CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
+        more of them."""
+        if not PACE_FROM < behind <= PACE_UNTIL:
             return 0.0
-        share = min(1.0, (waiting - PACE_FROM) / (PACE_FULLY - PACE_FROM))
+        share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))
         return share * self._settings.api.pace_ms / 1_000
 
     async def _send(self, forms: list[Form]) -> Any:
         """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already
         in under its own id counts as created."""
-        events: dict[str, int] = {}
-        tiers: list[str] = []
-        sale_keys: list[str] = []
-        booking_keys: list[str] = []
-        packed: list[str] = []
-        for form in forms:
-            event = form.blank.event
-            index = events.get(event.id)
-            if index is None:
-                index = events[event.id] = len(events) + 1
-                tiers.append(event.tier_ids)
-                sale_keys += (keys.event(self._shard, event.id), keys.owners(self._shard, event.id))
-            booking_keys += (form.record_key, form.idempotency_key)
-            packed.append(f"{index}|{form.packed}")
+        views = asked_views(forms)
+        events = {event: index for index, event in enumerate(views, 1)}
+        tiers = [view.tier_ids for view in views.values()]
+        sale_keys = [
+            key for event in views for key in (keys.event(self._shard, event), keys.owners(self._shard, event))
+        ]
+        booking_keys = [key for form in forms for key in (form.record_key, form.idempotency_key)]
+        packed = [f"{events[form.blank.event.id]}|{form.packed}" for form in forms]
         all_keys = [*self._keys, *sale_keys, *booking_keys]
         args = [*self._args, len(events), *tiers, *packed]
         deadline = forms[0].since + self._settings.api.retry_s

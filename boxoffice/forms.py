@@ -26,7 +26,7 @@ from boxoffice.errors import (
 )
 from boxoffice.record import Charge, unpack
 
-__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Order", "answers_of"]
+__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Order", "answers_of", "asked_views"]
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Admitted(NamedTuple):
 Answer = Callable[[Admitted | BoxOfficeError], None]
 
 
-class Form(msgspec.Struct, gc=False):
+class Form(msgspec.Struct):
     """One booking on its way into the script, or the question whether there is anything left for it."""
 
     id: str
@@ -79,6 +79,18 @@ class Form(msgspec.Struct, gc=False):
     """Of a question: makes the booking's form, to be sent when the answer is that there is."""
 
 
+def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
+    """The events of a call by id, in the order of their first forms, each as the view that has all of its tiers: none is
+    ever taken away, so what is left is asked for in the order of the longest."""
+    views: dict[str, EventView] = {}
+    for form in forms:
+        event = form.blank.event
+        view = views.setdefault(event.id, event)
+        if view is not event and len(event.tiers) > len(view.tiers):
+            views[event.id] = event
+    return views
+
+
 def answers_of(
     forms: list[Form], reply: Any, short: dict[str, tuple[int, float]]
 ) -> list[Admitted | BoxOfficeError | None]:
@@ -90,14 +102,21 @@ def answers_of(
     now_ms = int(now)
     created_at = timestamp(now_ms)
     refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
-    availability: dict[str, list[int]] = {}
+    asked = asked_views(forms)
+    availability = {
+        id(view): [max(0, int(count or 0)) for count in counts]
+        for view, counts in zip(asked.values(), left, strict=True)
+    }
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
     for form, result in zip(forms, results, strict=True):
         event = form.blank.event
-        counts = availability.get(event.id)
+        counts = availability.get(id(event))
         if counts is None:
-            counts = availability[event.id] = [max(0, int(count or 0)) for count in left[len(availability)]]
+            # A tier was added a moment ago, and this is the view without it.
+            view = asked[event.id]
+            by_tier = dict(zip([tier.id for tier in view.tiers], availability[id(view)], strict=False))
+            counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
             outcome = result[0]
             if outcome == b"created":

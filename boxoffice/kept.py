@@ -21,6 +21,8 @@ class Kept:
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
         self._free: list[Any] = []
+        self._most = self._pool.max_connections // 2
+        """The other half is for everybody else."""
 
     async def execute_command(self, *args: Any) -> Any:
         """One command, sent once. Raises what redis-py raises, `ConnectionError` also for a connection that has died
@@ -30,12 +32,18 @@ class Kept:
             await connection.send_packed_command(connection.pack_command(*args), check_health=False)
             answer = await connection.read_response(disconnect_on_error=False)
         except ResponseError:
-            self._free.append(connection)
+            await self._keep(connection)
             raise
         except BaseException:
             # There may be an answer on its way that nobody waits for.
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
             raise
-        self._free.append(connection)
+        await self._keep(connection)
         return answer
+
+    async def _keep(self, connection: Any) -> None:
+        if len(self._free) < self._most:
+            self._free.append(connection)
+        else:
+            await self._pool.release(connection)

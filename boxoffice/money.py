@@ -39,7 +39,7 @@ __all__ = ["MoneyPump"]
 log = structlog.get_logger()
 
 CLAIM_MAX: Final = 500
-UNLIST_MAX: Final = 50
+UNLIST_MAX: Final = 10
 """Lists taken apart in one sweep: at most `worker.batch_max` payments each, in one short statement."""
 
 GIVEN_MAX: Final = 20_000
@@ -67,10 +67,11 @@ WHERE payment_key = ANY(ARRAY(SELECT unnest(payment_keys) FROM lapsed)) AND due 
 statistics of an empty table that would read all payments."""
 
 _CAPTURED = """
-WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]))
+WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING id)
 UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
-WHERE payment_key = ANY($1::text[]) AND due = 'capture'
+WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
 """
+"""The list first, then its payments: who takes a list apart locks them in this order too."""
 
 _CLOSE = """
 UPDATE payments SET status = $2, due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()

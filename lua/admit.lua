@@ -19,8 +19,8 @@
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
---         {"open", now_ms, results, availability, waiting} where waiting is how many bookings are pending after this
---         call, availability has, per event, what is left of each tier (or nothing, when nothing was admitted there),
+--         {"open", now_ms, results, availability, behind} where behind is how many bookings are due after this call
+--         and claimed by no worker, availability has, per event, what is left of each tier (or nothing, when nothing was admitted there),
 --         and results has, per booking, the first that holds of
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
@@ -104,6 +104,7 @@ for e = 1, events do
 end
 local first_use = redis.call("MGET", unpack(idempotency_keys))
 local waiting = redis.call("ZCARD", pending)
+local behind = redis.call("ZCOUNT", pending, "-inf", now)
 -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
 assert(tonumber(redis.call("GET", sequence) or 0), "the sequence is no number")
 assert(tonumber(redis.call("GET", rings) or 0), "the count of rings is no number")
@@ -226,7 +227,9 @@ for b = 1, count do
       end
     end
     f.sale.owned[f.owner] = f.sale.owned[f.owner] + f.tickets
-    waiting = waiting + (f.letter == "P" and 1 or 0)
+    if f.letter == "P" then
+      waiting, behind = waiting + 1, behind + 1
+    end
     admitted[#admitted + 1] = b
     admitted_under[idempotency_keys[b]] = b
   end
@@ -299,4 +302,4 @@ for e = 1, events do
   end
   availability[e] = left
 end
-return { "open", now, results, availability, waiting }
+return { "open", now, results, availability, behind }

@@ -92,6 +92,7 @@ def test_any_other_head_goes_to_the_parser(lines: tuple[bytes, ...]) -> None:
         request_of(*USUAL, b"Upgrade: h2c"),
         request_of(*USUAL, b" folded: line"),
         request_of(*changed(2, b'idempotency-key: "a b"')),
+        request_of(*USUAL, b"X-Long: " + b"x" * 2_048),
         b"",
         USUAL[0],
     ],

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
+import msgspec
 import pytest
+from redis.exceptions import ResponseError
 
-from boxoffice import admission
+from boxoffice import admission, render
+from boxoffice import redis as redis_module
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
-from boxoffice.forms import Admitted
+from boxoffice.forms import Admitted, Form
+from boxoffice.kept import Kept
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, SaleMaker
+from tests.conftest import CLIENT, SaleMaker, eventually
 from tests.support.sale import book, order
 
 
@@ -61,8 +66,6 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared call that errors is sent again one by one: a fault of ours in one of them ends that one only."""
-    from redis.exceptions import ResponseError
-
     send = admission._Counter._send
 
     async def faulty(self: Any, forms: Any) -> Any:
@@ -149,14 +152,14 @@ async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
 
 
 @pytest.mark.parametrize(
-    ("waiting", "share"), [(0, 0.0), (256, 0.0), (640, 0.5), (1_024, 1.0), (4_096, 1.0), (4_097, 0.0), (250_000, 0.0)]
+    ("behind", "share"), [(0, 0.0), (128, 0.0), (448, 0.5), (768, 1.0), (4_096, 1.0), (4_097, 0.0), (250_000, 0.0)]
 )
 async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
-    office: BoxOffice, waiting: int, share: float
+    office: BoxOffice, behind: int, share: float
 ) -> None:
     """Up to a limit, and not at all when that has not helped: then nobody settles."""
     counter = office.admission._counters[0]
-    assert counter._pace(waiting) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
+    assert counter._pace(behind) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
 
 
 @pytest.mark.parametrize(("waiting", "calls"), [(0, 6), (1_024, 3)])
@@ -185,3 +188,64 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
     await asyncio.gather(*asked)
 
     assert len(sent) == calls and sum(sent) == 6
+
+
+async def test_a_tier_added_a_moment_ago_fails_no_booking(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call may have bookings made under the old view of an event and under the new: each sees the tiers it knew."""
+    event = await open_sale(GA=10, VIP=5)
+    await book(office, event, GA=1)
+    older = msgspec.structs.replace(event, tiers=event.tiers[:1])
+    known = office.admission._catalogue.known_tier
+    views = iter([older, event, older])
+    monkeypatch.setattr(office.admission._catalogue, "known_tier", lambda tier: (next(views), known(tier)[1]))
+    told: list[Admitted | BoxOfficeError] = []
+    for key in range(3):
+        office.admission._blanks.clear()
+        office.admission.submit(CLIENT, order(event, customer=f"c{key}", GA=1), f"{key:032x}", told.append)
+    await office.admission.close()
+
+    assert [answer.availability for answer in told if isinstance(answer, Admitted)] == [[6], [6, 5], [6]]
+    assert all(render.with_left(b"{}", answer.event, answer.availability) for answer in told)  # type: ignore[union-attr]
+
+
+async def test_bookings_that_nobody_could_take_are_forgotten(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """However long Redis is away, what was asked meanwhile, card tokens among it, does not stay in memory."""
+
+    async def away(*_: object) -> None:
+        raise OSError("planted")
+
+    event = await open_sale(GA=10)
+    counter = office.admission._counters[0]
+    counter._admit = away  # type: ignore[assignment]
+    counter._settings = office.settings.model_copy(
+        update={"api": office.settings.api.model_copy(update={"retry_s": 0.0})}
+    )
+    for _ in range(20):
+        with pytest.raises(StoreAway):
+            await book(office, event, GA=1)
+    gc.collect()
+
+    assert sum(isinstance(thing, Form) for thing in gc.get_objects()) < 5
+
+
+async def test_kept_connections_leave_half_of_the_pool_to_others(office: BoxOffice) -> None:
+    """And all of them work again after their server hung up."""
+    pool = office.redis.connection_pool
+    kept = Kept(office.redis)
+    for _ in range(2):
+        answers = await asyncio.gather(*(kept.execute_command("ECHO", f"{n}") for n in range(pool.max_connections)))
+        assert answers == [b"%d" % n for n in range(pool.max_connections)]
+    assert len(kept._free) == pool.max_connections // 2
+    with pytest.raises(ResponseError):
+        await kept.execute_command("NOSUCH")
+    await office.redis.client_kill_filter(_type="normal", skipme=True)
+
+    async def heals() -> bool:
+        try:
+            return bool(await kept.execute_command("ECHO", "again") == b"again")
+        except redis_module.AWAY:
+            return False
+
+    await eventually(heals)
