@@ -43,8 +43,8 @@ PACE_FROM: Final = 128
 PACE_FULLY: Final = 768
 """So many, and admission gives way as long as it may: `api.pace_ms`."""
 
-PACE_UNTIL: Final = 4_096
-"""Beyond it giving way has not helped: nobody settles, or others take the time. Then whoever comes is let in."""
+PACE_FOR_S: Final = 0.5
+"""So long after a worker was last seen to claim something. Where nobody settles, giving way helps nobody."""
 
 BLANKS_MAX: Final = 4_096
 """Blanks remembered, about 3 kB each; then they are made anew."""
@@ -223,6 +223,8 @@ class _Counter:
         self._timer: asyncio.Handle | None = None
         self._wait_until = 0.0
         self._pace_s = 0.0
+        self._claimed = 0
+        self._claimed_at = -PACE_FOR_S
         self._keys = (
             keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
             keys.rings(shard), keys.arq_queue(shard),
@@ -258,7 +260,8 @@ class _Counter:
             return
         loop = asyncio.get_running_loop()
         wait_s = self._wait_until - loop.time()
-        if wait_s <= 0 or (len(self._queue) >= SMALL_CALL and not self._pace_s):
+        enough = 2 * self._settings.api.batch_max if self._pace_s else SMALL_CALL
+        if wait_s <= 0 or len(self._queue) >= enough:
             self._timer = loop.call_soon(self._flush)
         else:
             self._timer = loop.call_later(wait_s, self._flush)
@@ -289,7 +292,7 @@ class _Counter:
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
             reply = await self._send(forms)
-            self._pace_s = self._pace(reply[4])
+            self._pace_s = self._pace(reply[4], reply[5])
             answers = answers_of(forms, reply, self._short)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
@@ -318,11 +321,14 @@ class _Counter:
                 # Whoever cannot be told asks again; the others wait behind it.
                 log.exception("admission.untold", booking_id=form.id)
 
-    def _pace(self, behind: int) -> float:
+    def _pace(self, behind: int, admissions: int) -> float:
         """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
         CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
         more of them."""
-        if not PACE_FROM < behind <= PACE_UNTIL:
+        now = time.monotonic()
+        if admissions - behind > self._claimed:
+            self._claimed, self._claimed_at = admissions - behind, now
+        if behind <= PACE_FROM or now > self._claimed_at + PACE_FOR_S:
             return 0.0
         share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))
         return share * self._settings.api.pace_ms / 1_000

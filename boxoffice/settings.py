@@ -82,7 +82,7 @@ class ApiSettings(_Part):
     linger_ms: float = Field(4.0, ge=0, le=20)
     """Longest wait for company before a small admission call, when the call before it was small too."""
 
-    pace_ms: float = Field(25.0, ge=0, le=200)
+    pace_ms: float = Field(35.0, ge=0, le=200)
     """Longest pause between admission calls while settlement is behind, so that a booking is settled soon after it was
     accepted. 0: never pause."""
 

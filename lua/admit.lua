@@ -19,9 +19,10 @@
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
---         {"open", now_ms, results, availability, behind} where behind is how many bookings are due after this call
---         and claimed by no worker, availability has, per event, what is left of each tier (or nothing, when nothing was admitted there),
---         and results has, per booking, the first that holds of
+--         {"open", now_ms, results, availability, behind, admissions} where behind is how many bookings are due after
+--         this call and claimed by no worker, admissions how many there were so far, availability has, per event, what is
+--         left of each tier (or nothing, when nothing was admitted there), and results has, per booking, the first that
+--         holds of
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
 --           {"unloaded"}                               the event's counters are not there
@@ -106,7 +107,7 @@ local first_use = redis.call("MGET", unpack(idempotency_keys))
 local waiting = redis.call("ZCARD", pending)
 local behind = redis.call("ZCOUNT", pending, "-inf", now)
 -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
-assert(tonumber(redis.call("GET", sequence) or 0), "the sequence is no number")
+local admissions = assert(tonumber(redis.call("GET", sequence) or 0), "the sequence is no number")
 assert(tonumber(redis.call("GET", rings) or 0), "the count of rings is no number")
 redis.call("ZCARD", deadlines)
 redis.call("ZCARD", queue)
@@ -260,6 +261,7 @@ if #admitted > 0 then
     end
   end
   local last = redis.call("INCRBY", sequence, #admitted) - #admitted
+  admissions = last + #admitted
   local strings, due, holds = {}, {}, {}
   for n, b in ipairs(admitted) do
     local f = form[b]
@@ -302,4 +304,4 @@ for e = 1, events do
   end
   availability[e] = left
 end
-return { "open", now, results, availability, behind }
+return { "open", now, results, availability, behind, admissions }

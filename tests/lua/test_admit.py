@@ -37,12 +37,12 @@ async def test_created_takes_tickets_and_binds_a_worker(desk: Desk) -> None:
     await desk.open_sale(floor=5, balcony=2)
     form = desk.form(floor=2, balcony=1, reference="order 7")
 
-    status, now_ms, results, availability, behind = await desk.admit(form)
+    status, now_ms, results, availability, behind, admissions = await desk.admit(form)
 
     assert status == b"open"
     assert results == [[b"created", now_ms]]
     assert availability == [[b"1", b"3"]], "what is left, in the order the caller named its tiers"
-    assert behind == 1
+    assert (behind, admissions) == (1, 1)
     assert await desk.counts("floor") == (3, 2, 0)
     assert await desk.counts("balcony") == (1, 1, 0)
     record = await desk.record(form)
@@ -61,12 +61,13 @@ async def test_it_tells_how_many_are_due_and_claimed_by_nobody(desk: Desk) -> No
     """A hold is not, nor what a worker has, nor what waits for its customer."""
     await desk.open_sale(floor=9)
     await desk.admit(desk.form(floor=1), desk.form(floor=1, hold_ms=60_000))
-    assert (await desk.admit(desk.form(floor=1)))[4] == 2
+    assert (await desk.admit(desk.form(floor=1)))[4:] == [2, 3]
 
     await desk.claim(limit=1)
 
-    assert (await desk.admit(desk.form(floor=1, hold_ms=60_000)))[4] == 1
-    assert (await desk.admit(desk.form(floor=1)))[4] == 2
+    assert (await desk.admit(desk.form(floor=1, hold_ms=60_000)))[4:] == [1, 4]
+    assert (await desk.admit(desk.form(floor=1)))[4:] == [2, 5]
+    assert (await desk.admit(desk.form(floor=99)))[4:] == [2, 5]
 
 
 async def test_a_booking_without_payment_is_held_until_its_deadline(desk: Desk) -> None:
