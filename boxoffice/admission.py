@@ -43,7 +43,7 @@ PACE_FROM: Final = 128
 PACE_FULLY: Final = 768
 """So many, and admission gives way as long as it may: `api.pace_ms`."""
 
-PACE_FOR_S: Final = 0.5
+PACE_FOR_S: Final = 0.25
 """So long after a worker was last seen to claim something. Where nobody settles, giving way helps nobody."""
 
 BLANKS_MAX: Final = 4_096
@@ -223,7 +223,7 @@ class _Counter:
         self._timer: asyncio.Handle | None = None
         self._wait_until = 0.0
         self._pace_s = 0.0
-        self._claimed = 0
+        self._claimed: int | None = None
         self._claimed_at = -PACE_FOR_S
         self._keys = (
             keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
@@ -272,7 +272,8 @@ class _Counter:
             self._timer = None
         if not self._queue or len(self._calls) >= self._settings.api.calls_max:
             return
-        forms, self._queue = self._queue[: self._settings.api.batch_max], self._queue[self._settings.api.batch_max :]
+        most = self._settings.api.batch_max * (2 if self._pace_s else 1)
+        forms, self._queue = self._queue[:most], self._queue[most:]
         loop = asyncio.get_running_loop()
         linger_s = self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
         self._wait_until = loop.time() + max(linger_s, self._pace_s)
@@ -326,8 +327,11 @@ class _Counter:
         CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
         more of them."""
         now = time.monotonic()
-        if admissions - behind > self._claimed:
-            self._claimed, self._claimed_at = admissions - behind, now
+        claimed = admissions - behind
+        if self._claimed is None or claimed > self._claimed:
+            if self._claimed is not None:
+                self._claimed_at = now
+            self._claimed = claimed
         if behind <= PACE_FROM or now > self._claimed_at + PACE_FOR_S:
             return 0.0
         share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))

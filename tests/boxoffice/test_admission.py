@@ -157,6 +157,7 @@ async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
 ) -> None:
     """Up to a limit."""
     counter = office.admission._counters[0]
+    counter._pace(0, 0)
     assert counter._pace(behind, behind + 1) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
 
 
@@ -165,6 +166,7 @@ async def test_admission_gives_way_to_nobody_where_nobody_settles(
 ) -> None:
     """A backlog that no worker works off is what the pending set is for. One claim, and it gives way again."""
     counter = office.admission._counters[0]
+    assert counter._pace(1_000, 1_000) == 0, "nothing was seen yet"
     assert counter._pace(1_000, 1_001) > 0
     monkeypatch.setattr(admission, "PACE_FOR_S", 0.0)
     assert counter._pace(1_100, 1_101) == 0
@@ -189,6 +191,7 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
 
     monkeypatch.setattr(admission._Counter, "_send", told)
     monkeypatch.setattr(admission, "SMALL_CALL", 1)
+    office.admission._counters[0]._pace(0, 0)
     await book(office, event, GA=1)
     asked = []
     for number in range(1, 6):
