@@ -40,7 +40,7 @@ log = structlog.get_logger()
 PACE_FROM: Final = 128
 """Bookings that may be due and claimed by nobody before admission gives way to settlement."""
 
-PACE_FULLY: Final = 768
+PACE_FULLY: Final = 512
 """So many, and admission gives way as long as it may: `api.pace_ms`."""
 
 PACE_FOR_S: Final = 0.25

@@ -80,7 +80,7 @@ class ApiSettings(_Part):
     calls_max: int = Field(2, ge=1, le=16)
     """Admission calls in flight at once, per process and shard."""
 
-    linger_ms: float = Field(4.0, ge=0, le=20)
+    linger_ms: float = Field(6.0, ge=0, le=20)
     """Longest wait for company before a small admission call, when the call before it was small too."""
 
     pace_ms: float = Field(35.0, ge=0, le=200)
@@ -104,10 +104,10 @@ class WorkerSettings(_Part):
     batch_max: int = Field(500, ge=1, le=2_000)
     """Bookings settled in one PostgreSQL transaction."""
 
-    lanes: int = Field(2, ge=1, le=8)
+    lanes: int = Field(3, ge=1, le=8)
     """Batches in flight in one worker and shard: one commits while the next is claimed and authorised."""
 
-    linger_ms: float = Field(40.0, ge=0, le=500)
+    linger_ms: float = Field(55.0, ge=0, le=500)
     """Longest wait before claiming again when the last claim was small: bigger batches cost less CPU a booking."""
 
     lease_ms: int = Field(15_000, ge=200, le=600_000)
