@@ -33,6 +33,10 @@ NUMBER: Final = b"@@@@@@@@@"
 TAIL_S: Final = 10.0
 """How long the last answers may take."""
 
+TICK_S: Final = 0.001
+"""Open loop: what is due within a tick is sent together, late by as much. uvloop counts in milliseconds: asked to wait for
+less than half of one it does not wait at all, and a client that spins takes the core from what it measures."""
+
 
 class LoadSpec(msgspec.Struct, kw_only=True):
     """What to ask, of whom, how often."""
@@ -170,7 +174,7 @@ class Client:
             at += 1
         self._at = at
         if at < len(dues):
-            asyncio.get_running_loop().call_later(max(0.0, dues[at] - now), self._tick)
+            asyncio.get_running_loop().call_later(max(TICK_S, dues[at] - now), self._tick)
         else:
             self.ended_at = now
             self._end_if_done()
