@@ -37,10 +37,10 @@ __all__ = ["Admission"]
 
 log = structlog.get_logger()
 
-PACE_FROM: Final = 128
-"""Bookings that may be due and claimed by nobody before admission gives way to settlement."""
+PACE_FROM: Final = 500
+"""Bookings that may be due and claimed by nobody before admission gives way to settlement: a full batch."""
 
-PACE_FULLY: Final = 512
+PACE_FULLY: Final = 1500
 """So many, and admission gives way as long as it may: `api.pace_ms`."""
 
 PACE_FOR_S: Final = 0.25

@@ -49,11 +49,8 @@ __all__ = ["Settlement"]
 
 log = structlog.get_logger()
 
-MIRROR_CHUNK: Final = 100
-"""Bookings settled by one script call: about a millisecond in which Redis runs nothing else."""
-
-BUSY_CLAIM: Final = 128
-"""A claim of so many calls for a second lane; one of fewer lingers."""
+MIRROR_CHUNK: Final = 250
+"""Bookings settled by one script call: some milliseconds in which Redis runs nothing else."""
 
 GATHER_S: Final = 0.05
 """After a slow answer, how long its neighbours' are waited for, to be settled in the same transaction."""
@@ -115,7 +112,7 @@ class Settlement:
             end = time.monotonic() + self._settings.worker.drain_s
             while self._again and not self._stopping and self._closed_until <= time.monotonic() < end:
                 self._again = False
-                await self._lane(end, first=True)
+                await self._batches(end)
             return not self._again
         finally:
             self._draining = False
@@ -129,33 +126,31 @@ class Settlement:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
-    async def _lane(self, end: float, *, first: bool) -> None:
-        """Claim and settle in turn. The first lane opens another as long as claims are large, so that one batch
-        commits while the next is claimed and authorised."""
-        others: set[asyncio.Task[None]] = set()
+    async def _batches(self, end: float) -> None:
+        """Claim and settle until nothing is due. A batch is settled while later ones are claimed: what it waits for, a disk
+        or another process, leaves the machine to them."""
+        under_way: set[asyncio.Task[None]] = set()
         try:
-            while not self._stopping and time.monotonic() < end and time.monotonic() >= self._closed_until:
+            while not self._stopping and self._closed_until <= time.monotonic() < end:
                 while self._slow >= SLOW_MAX and self._late:
                     await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
                 claimed_at = time.monotonic()
                 now_ms, cases = await self._claim()
-                if not cases:
+                if cases:
+                    under_way.add(asyncio.create_task(self._settle_claim(cases, now_ms)))
+                    if len(cases) < self._settings.worker.batch_max:
+                        await self._linger(claimed_at)
+                elif not under_way:
                     return
-                if first and len(cases) >= BUSY_CLAIM:
-                    while len(others) < self._settings.worker.lanes - 1:
-                        task = asyncio.create_task(self._lane(end, first=False))
-                        others.add(task)
-                        task.add_done_callback(others.discard)
-                small = len(cases) < BUSY_CLAIM
-                await self._settle_claim(cases, now_ms)
-                if small and not first:
-                    return
-                if small:
-                    await self._linger(claimed_at)
+                if not cases or len(under_way) >= self._settings.worker.lanes:
+                    await asyncio.wait(under_way, return_when=FIRST_COMPLETED)
+                for batch in [batch for batch in under_way if batch.done()]:
+                    under_way.discard(batch)
+                    batch.result()
             self._again = True
         finally:
-            if others:
-                await asyncio.wait(others)
+            # What went wrong with one of these too, its lease tells by lapsing.
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _linger(self, claimed_at: float) -> None:
         rest_s = self._settings.worker.linger_ms / 1_000 - (time.monotonic() - claimed_at)

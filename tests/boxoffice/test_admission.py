@@ -151,7 +151,7 @@ async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
     assert sent == ["P", "P", "Q", "Q"]
 
 
-@pytest.mark.parametrize(("behind", "share"), [(0, 0.0), (128, 0.0), (320, 0.5), (512, 1.0), (250_000, 1.0)])
+@pytest.mark.parametrize(("behind", "share"), [(0, 0.0), (500, 0.0), (1_000, 0.5), (1_500, 1.0), (250_000, 1.0)])
 async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
     office: BoxOffice, behind: int, share: float
 ) -> None:
@@ -175,7 +175,7 @@ async def test_admission_gives_way_to_nobody_where_nobody_settles(
     assert counter._pace(1_100, 1_102) > 0
 
 
-@pytest.mark.parametrize(("behind", "calls"), [(0, 6), (512, 3)])
+@pytest.mark.parametrize(("behind", "calls"), [(0, 6), (1_500, 3)])
 async def test_while_settlement_is_behind_bookings_share_a_call(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, behind: int, calls: int
 ) -> None:
