@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -66,28 +67,67 @@ _json = msgspec.json.Encoder().encode
 
 
 def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
-    """The answer to an error, and its line in the log. `context` says whose request it was."""
+    """The answer to an error, and its line in the log. `context` says whose request it was.
+
+    Bookings of one admission call that are refused alike are handed the same error: they share answer and line.
+    """
+    told = _told.get(id(error))
+    if told is not None:
+        told.requests += 1
+        return told.reply
     problem = PROBLEMS.get(type(error))
     if problem is None:
         return unexpected(error)
-    level = "warning" if problem.status == 503 else "info"
-    getattr(log, level)("request.refused", type=problem.slug, status=problem.status, **context, **_learnt(error))
-    if error.__traceback__ is not None:
-        return _reply_to(error, problem)
-    if _latest.error is not error:
-        _latest.error, _latest.reply = error, _reply_to(error, problem)
-    return _latest.reply
+    told = _Told(error, _reply_to(error, problem), problem, {**context, **_learnt(error)})
+    # One that was raised is nobody else's.
+    if error.__traceback__ is not None or not _say_soon():
+        told.say()
+    else:
+        _told[id(error)] = told
+    return told.reply
 
 
-class _Latest:
-    """The latest error that was handed over rather than raised, and the answer to it: the bookings of one admission
-    call that are refused alike share theirs. An error that was raised would keep its request in memory."""
+class _Told:
+    """An error, the answer to it, and how many got it in this turn of the loop."""
 
-    error: errors.BoxOfficeError | None = None
-    reply = Reply(500, b"", [])
+    __slots__ = ("_fields", "_problem", "error", "reply", "requests")
+
+    def __init__(self, error: errors.BoxOfficeError, reply: Reply, problem: Problem, fields: dict[str, Any]) -> None:
+        self.error = error
+        self.reply = reply
+        self.requests = 1
+        self._problem = problem
+        self._fields = fields
+
+    def say(self) -> None:
+        """Its line in the log. A sold-out rush refuses ten thousand a second."""
+        level = "warning" if self._problem.status == 503 else "info"
+        many = {"requests": self.requests} if self.requests > 1 else {}
+        getattr(log, level)(
+            "request.refused", type=self._problem.slug, status=self._problem.status, **self._fields, **many
+        )
 
 
-_latest: Final = _Latest()
+_told: Final[dict[int, _Told]] = {}
+"""By the error's identity, until the end of this turn of the loop."""
+
+
+def _say_soon() -> bool:
+    """Whether somebody will say what is told in this turn."""
+    if _told:
+        return True
+    try:
+        asyncio.get_running_loop().call_soon(_say)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _say() -> None:
+    told = list(_told.values())
+    _told.clear()
+    for each in told:
+        each.say()
 
 
 def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:

@@ -1,7 +1,8 @@
 """Log lines: JSON, one a line, to stderr. Ours and those of every library, in the same shape.
 
-A door calls `configure` once. Inner code returns or raises; what is logged is one line per refusal, error and settled
-batch. No payload, no token, no name of a person; card numbers are blotted out of whatever gets in all the same.
+A door calls `configure` once. Inner code returns or raises; what is logged is one line per refusal (those of one admission
+call that are alike share it), error and settled batch. No payload, no token, no name of a person; card numbers are
+blotted out of whatever gets in all the same.
 """
 
 from __future__ import annotations
