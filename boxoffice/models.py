@@ -158,14 +158,15 @@ class Booking(Base):
         CheckConstraint("amount_cents >= 0", name="amount_cents"),
         Index(
             "uq_bookings_idempotency",
+            # What tells rows apart comes first: in a rush all have client and event in common.
+            "idempotency_key",
             "client_id",
             "event_id",
-            "idempotency_key",
             unique=True,
             postgresql_where=text("duplicate_of IS NULL"),
         ),
         Index("ix_bookings_client_id_id", "client_id", "id"),
-        Index("ix_bookings_client_id_customer_id", "client_id", "customer_id"),
+        Index("ix_bookings_customer_id_client_id", "customer_id", "client_id"),
         Index(
             "ix_bookings_client_id_reference", "client_id", "reference", postgresql_where=text("reference IS NOT NULL")
         ),
