@@ -23,7 +23,7 @@ from boxoffice.holds import EXPIRE_CHUNK
 from boxoffice.verdicts import Terms
 from tests.conftest import CLIENT, SaleMaker, eventually
 from tests.support.checks import check_at_rest
-from tests.support.till import Till, card
+from tests.support.till import Died, Till, card
 
 
 async def test_a_hold_sets_tickets_aside_for_the_default_time(till: Till) -> None:
@@ -393,11 +393,11 @@ async def test_cancelling_what_may_have_been_asked_for_lets_it_go(
     settlement = till.office.settlements[0]
 
     async def away(*_: object) -> None:
-        raise ConnectionRefusedError if end == "given back" else SystemExit
+        raise ConnectionRefusedError if end == "given back" else Died
 
     with monkeypatch.context() as patch:
         patch.setattr(settlement, "_commit", away)
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(Died):
             await settlement.drain()
         if end == "given back after a lapse":
             shard = ids.shard_of(booking)

@@ -13,7 +13,7 @@ from boxoffice import ids, keys
 from boxoffice.errors import KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
 from boxoffice.moves import apply_moves
 from tests.conftest import CLIENT, SaleMaker
-from tests.support.till import Till
+from tests.support.till import Died, Till
 
 
 async def confirmed(till: Till, token: str = "tok_ok", **tiers: int) -> str:
@@ -362,10 +362,10 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     mirror = settlement._mirror
 
     async def die(cases: Any) -> None:
-        raise SystemExit
+        raise Died
 
     settlement._mirror = die  # type: ignore[method-assign]
-    with pytest.raises(SystemExit):
+    with pytest.raises(Died):
         await settlement.drain()
     settlement._mirror = mirror  # type: ignore[method-assign]
     assert await till.state(booking) == "P confirmed"

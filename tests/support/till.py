@@ -18,7 +18,11 @@ from boxoffice.requests import BookingRequest
 from tests.conftest import CLIENT, counters, eventually, settle_all
 from tests.support.checks import check_at_rest
 
-__all__ = ["Till", "card"]
+__all__ = ["Died", "Till", "card"]
+
+
+class Died(BaseException):
+    """The end of a worker, played in this process: nothing of ours catches it. (SystemExit in a task ends the loop.)"""
 
 
 def card(token: str = "tok_ok") -> Charge:
