@@ -130,7 +130,7 @@ class Admission:
         blank = asked.blank
         record_prefix, idempotency_prefix = self._names[blank.event.shard]
         return Form(
-            NOBODY, blank, f"Q|0|0|=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
+            NOBODY, blank, blank.question, f"=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
             idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
         )  # fmt: skip
 
@@ -151,7 +151,7 @@ class Admission:
         booking = ids.booking_id(shard, time.time_ns() // 1_000_000)
         record_prefix, idempotency_prefix = self._names[shard]
         return Form(
-            booking, blank, packed, record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
+            booking, blank, blank.kind, packed, record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
             customer, reference, last4,
         )  # fmt: skip
 
@@ -292,9 +292,10 @@ class _Counter:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
-            reply = await self._send(forms)
+            views = asked_views(forms)
+            reply = await self._send(forms, views)
             self._pace_s = self._pace(reply[4], reply[5])
-            answers = answers_of(forms, reply, self._short)
+            answers = answers_of(forms, views, reply, self._short)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
@@ -337,19 +338,24 @@ class _Counter:
         share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))
         return share * self._settings.api.pace_ms / 1_000
 
-    async def _send(self, forms: list[Form]) -> Any:
+    async def _send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
         """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already
         in under its own id counts as created."""
-        views = asked_views(forms)
         events = {event: index for index, event in enumerate(views, 1)}
         tiers = [view.tier_ids for view in views.values()]
         sale_keys = [
             key for event in views for key in (keys.event(self._shard, event), keys.owners(self._shard, event))
         ]
         booking_keys = [key for form in forms for key in (form.record_key, form.idempotency_key)]
-        packed = [f"{events[form.blank.event.id]}|{form.packed}" for form in forms]
+        kinds: dict[tuple[str, str], int] = {}
+        packed = []
+        for form in forms:
+            kind = form.blank.event.id, form.kind
+            index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
+            packed.append(f"{index}|{form.packed}")
         all_keys = [*self._keys, *sale_keys, *booking_keys]
-        args = [*self._args, len(events), *tiers, *packed]
+        common = [f"{events[event]}|{kind}" for event, kind in kinds]
+        args = [*self._args, len(events), len(kinds), *tiers, *common, *packed]
         deadline = forms[0].since + self._settings.api.retry_s
         pause_s = 0.02
         while True:

@@ -42,7 +42,7 @@ def text_of(value: str) -> str:
 class Blank:
     """The form of one client for bookings of these lines, paid by a charge of this shape or held."""
 
-    __slots__ = ("_form", "_shown", "amount", "event", "hold_ms", "items", "lines")
+    __slots__ = ("_form", "_shown", "amount", "event", "hold_ms", "items", "kind", "lines", "question")
 
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
@@ -62,8 +62,10 @@ class Blank:
             items=self.items, body=body, payload=payload,
         )  # fmt: skip
         state = "P" if charge else "H"
+        self.kind = f"{state}|{hold_ms}|{self.amount}|{self.items}"
+        self.question = f"Q|0|0|{self.items}"
         self._form = _with_gaps(
-            f"{state}|{hold_ms}|{self.amount}|{rest.decode()}",
+            rest.decode(),
             [_SCOPE, _FINGERPRINT, _OWNER, _quoted(_CUSTOMER), *([_quoted(_REFERENCE)] if referred else []),
              *(_quoted(mark) for mark in _marks(marked)), _KEY],
         )  # fmt: skip
@@ -82,7 +84,7 @@ class Blank:
         self, scope: str, fingerprint: str, owner: str, customer: str, reference: Sequence[str], card: Sequence[str],
         key_digest: str,
     ) -> str:  # fmt: skip
-        """What admit.lua reads of one booking, behind its event's index. Customer, reference (one text or none) and
+        """What admit.lua reads of one booking, behind the index of its kind. Customer, reference (one text or none) and
         what the charge has of token, name and last four are given as JSON."""
         return self._form % (scope, fingerprint, owner, customer, *reference, *card, key_digest)
 

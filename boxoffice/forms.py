@@ -67,6 +67,8 @@ class Form(msgspec.Struct):
 
     id: str
     blank: Blank
+    kind: str
+    """What it has in common with others: of the blank, its kind or its question."""
     packed: str
     record_key: str
     idempotency_key: str
@@ -92,9 +94,10 @@ def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
 
 
 def answers_of(
-    forms: list[Form], reply: Any, short: dict[str, tuple[int, float]]
+    forms: list[Form], asked: dict[str, EventView], reply: Any, short: dict[str, tuple[int, float]]
 ) -> list[Admitted | BoxOfficeError | None]:
     """What each form is told, from its part of the script's reply; None for a question whose booking is to be sent.
+    `asked` are the views of `asked_views` with which the script was called.
 
     Tiers that are short are noted in `short`.
     """
@@ -102,7 +105,6 @@ def answers_of(
     now_ms = int(now)
     created_at = timestamp(now_ms)
     refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
-    asked = asked_views(forms)
     availability = {
         id(view): [max(0, int(count or 0)) for count in counts]
         for view, counts in zip(asked.values(), left, strict=True)

@@ -31,6 +31,7 @@ __all__ = [
     "Outcome",
     "Payload",
     "Record",
+    "confirmed",
     "key_after",
     "pack_items",
     "pack_rest",
@@ -151,6 +152,11 @@ class Record(msgspec.Struct):
         return "r" in self.tries
 
     @property
+    def given_back(self) -> bool:
+        """Whether a stock move brings its tickets back before it was settled here."""
+        return "b" in self.tries
+
+    @property
     def refunded(self) -> bool:
         """Whether some of its tickets were given back. PostgreSQL knows how many."""
         return "g" in self.tries
@@ -195,6 +201,15 @@ def key_after(state: str, key: str) -> str:
 def pack_payload(payload: Payload) -> bytes:
     """The last line alone."""
     return _encode(payload)
+
+
+def confirmed(raw: bytes, payload: Payload) -> bytes:
+    """The record of a pending booking once it is sold, as settle.lua leaves it: without its owner, whose count it was is
+    asked no more."""
+    head, packed, _ = raw.split(b"\n", 2)
+    fields = head.split(b"|")
+    fields[0], fields[8] = b"C", b""
+    return b"\n".join((b"|".join(fields), packed, _encode(payload)))
 
 
 def unpack(booking_id: str, raw: bytes) -> Record:

@@ -40,7 +40,7 @@ from boxoffice.holds import Holds
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.money import MoneyPump
 from boxoffice.postgres import AWAY, TRANSIENT
-from boxoffice.record import pack_payload, payment_key_of, unpack
+from boxoffice.record import confirmed, pack_payload, payment_key_of, unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case, Terms, decide
@@ -457,12 +457,40 @@ class Settlement:
 
     async def _mirror(self, cases: list[Case]) -> None:
         """Tell Redis what PostgreSQL has decided, a chunk at a time."""
-        for start in range(0, len(cases), MIRROR_CHUNK):
-            chunk = cases[start : start + MIRROR_CHUNK]
-            await self._mirror_chunk(chunk)
-            for case in chunk:
-                case.done = True
-            crashpoint("chunk_settled")
+        sold = [case for case in cases if case.just_sold]
+        others = [case for case in cases if not case.just_sold] if len(sold) < len(cases) else []
+        for tell, told in ((self._confirm_chunk, sold), (self._mirror_chunk, others)):
+            for start in range(0, len(told), MIRROR_CHUNK):
+                chunk = told[start : start + MIRROR_CHUNK]
+                await tell(chunk)
+                for case in chunk:
+                    case.done = True
+                crashpoint("chunk_settled")
+
+    async def _confirm_chunk(self, cases: list[Case]) -> None:
+        """Sold, and their records as they were claimed: then there is nothing to look at. Otherwise each is looked at."""
+        sold: dict[str, dict[str, int]] = {}
+        booking_keys: list[str] = []
+        records: list[bytes] = []
+        record_prefix, idempotency_prefix = keys.booking(self.shard, ""), keys.idempotency(self.shard, "")
+        for case in cases:
+            record = case.record
+            tickets = sold.get(record.event)
+            if tickets is None:
+                tickets = sold[record.event] = {}
+            for line in record.body.lines:
+                tickets[line.tier] = tickets.get(line.tier, 0) + line.quantity
+            booking_keys += (record_prefix + record.id, idempotency_prefix + record.scope)
+            records += (case.raw, confirmed(case.raw, case.payload))
+        done = await self._scripts.confirm(
+            self._redis,
+            [keys.pending(self.shard), keys.dead(self.shard), *(keys.event(self.shard, event) for event in sold),
+             *booking_keys],
+            [self._settings.worker.settled_ttl_s, len(sold),
+             *(",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()), *records],
+        )  # fmt: skip
+        if not done:
+            await self._mirror_chunk(cases)
 
     async def _mirror_chunk(self, cases: list[Case]) -> None:
         events: dict[str, int] = {}

@@ -95,6 +95,11 @@ class Case:
         )
 
     @property
+    def just_sold(self) -> bool:
+        """Whether it was claimed pending and is sold, with nothing else to see to: confirm.lua tells Redis."""
+        return self.verdict == "C" and self.record.state == "P" and not (self.record.given_back or self.duplicate_of)
+
+    @property
     def never_asked(self) -> bool:
         """Whether the gateway cannot know of this payment: no worker ever asked for it. A claim that asked leaves a
         row, an outcome in the record (`unfinished`), or a lease that lapses."""

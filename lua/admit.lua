@@ -14,8 +14,10 @@
 -- ARGV[3] job            packed arq job
 -- ARGV[4] job_prefix     of the ring's job id
 -- ARGV[5] events         number of events
--- ARGV[6...] forms       per event: its tiers, comma-separated, in display order; then per booking its form:
---                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount |
+-- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
+-- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
+--                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount | items
+--                        then per booking: kind index | the record behind its deadline, which is
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
@@ -42,8 +44,8 @@
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
 local pending_max, bell_ttl_ms, job, job_prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local events = tonumber(ARGV[5])
-local count = #ARGV - 5 - events
+local events, kinds = tonumber(ARGV[5]), tonumber(ARGV[6])
+local count = #ARGV - 6 - events - kinds
 
 if redis.call("EXISTS", gate) == 0 then
   return { "closed" }
@@ -65,24 +67,26 @@ local function tier_of(sale, name)
   end
   return tier
 end
-local form, idempotency_keys = {}, {}
-local first_form, first_key = 5 + events, 6 + 2 * events
-for b = 1, count do
-  local event, letter, hold_ms, amount, rest, fingerprint, owner, items = match(ARGV[first_form + b],
-    "^(%d+)|([PHQ])|(%d+)|(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|([^|]+)|.*)$")
-  local sale = sales[tonumber(event)]
-  -- One item is the usual case; several stand in `lines` as tier, digits, tier, digits.
-  local name, digits = match(items, "^([^:,]+):([^:,]*)$")
-  local lines
-  if not name then
-    lines = {}
-    for each, quantity in gmatch(items, "([^:,]+):([^,]*)") do
-      lines[#lines + 1] = tier_of(sale, each)
-      lines[#lines + 1] = quantity
-    end
+local kind = {}
+for k = 1, kinds do
+  local event, letter, hold_ms, amount, items = match(ARGV[6 + events + k], "^(%d+)|([PHQ])|(%d+)|(%d+)|(.*)$")
+  local sale, lines, named = sales[tonumber(event)], {}, {}
+  for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
+    local tier = tier_of(sale, name)
+    local quantity = match(digits, "^[1-9]%d?%d?%d?%d?%d?$")
+    lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity) }
+    named[tier] = true
   end
-  form[b] = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), rest = rest,
-    fingerprint = fingerprint, owner = owner, tier = name and tier_of(sale, name), digits = digits, lines = lines }
+  kind[k] = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
+end
+-- Per booking: its kind, its record behind the deadline, the fingerprint and owner in it, and once admitted its id.
+local kind_of, rest_of, fingerprint_of, owner_of, id_of, record_of, idempotency_keys = {}, {}, {}, {}, {}, {}, {}
+local first_form, first_key = 6 + events + kinds, 6 + 2 * events
+for b = 1, count do
+  local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
+  local of = kind[tonumber(k)]
+  local sale = of.sale
+  kind_of[b], rest_of[b], fingerprint_of[b], owner_of[b] = of, rest, fingerprint, owner
   if not sale.owned[owner] then
     sale.owned[owner] = 0
     sale.owners[#sale.owners + 1] = owner
@@ -114,72 +118,9 @@ redis.call("ZCARD", queue)
 local admitted = {}
 local admitted_under = {}
 
--- Why this many of a tier cannot be had, before it is looked at how many are left.
-local function bad_line(tier, digits)
-  if not tier.available then
-    return { "unknown_tier", tier.name }
-  elseif tier.inactive then
-    return { "sale_closed", tier.name }
-  elseif not match(digits, "^[1-9]%d?%d?%d?%d?%d?$") then
-    return { "malformed" }
-  end
-end
-
--- Tickets and amount of a form of one item, or why not.
-local function weigh_one(f)
-  local tier, bad = f.tier, bad_line(f.tier, f.digits)
-  if bad then
-    return bad
-  end
-  local quantity = tonumber(f.digits)
-  if tier.available < quantity then
-    return { "sold_out", tier.name, format("%d", tier.available) }
-  end
-  return nil, quantity, quantity * tier.price
-end
-
--- The same of a form of several.
-local function weigh(f)
-  local tickets, amount, short, named = 0, 0, nil, {}
-  for n = 1, #f.lines, 2 do
-    local tier = f.lines[n]
-    local bad = bad_line(tier, f.lines[n + 1])
-    if bad then
-      return bad
-    elseif named[tier] then
-      return { "malformed" }
-    end
-    named[tier] = true
-    local quantity = tonumber(f.lines[n + 1])
-    if tier.available < quantity then
-      short = short or { "sold_out" }
-      short[#short + 1], short[#short + 2] = tier.name, format("%d", tier.available)
-    end
-    tickets, amount = tickets + quantity, amount + quantity * tier.price
-  end
-  return short, tickets, amount
-end
-
-local function refusal(b)
-  local f = form[b]
-  local sale, record_key = f.sale, KEYS[first_key + 2 * b]
-  local id = sub(record_key, -36)
-  local earlier = admitted_under[idempotency_keys[b]]
-  if earlier then
-    if form[earlier].fingerprint ~= f.fingerprint then
-      return { "mismatch", form[earlier].id }
-    end
-    return { "replayed", form[earlier].id, earlier }
-  elseif first_use[b] then
-    local record = redis.call("GET", sub(record_key, 1, -37) .. first_use[b])
-    local admitted_ms, fingerprint = match(record or "", "^%u|%d+|(%d+)|%d+|[%x=]*|%x*|(%x*)|")
-    if fingerprint and fingerprint ~= f.fingerprint then
-      return { "mismatch", first_use[b] }
-    elseif first_use[b] == id then
-      return { "created", admitted_ms }
-    end
-    return { "replayed", first_use[b], record or "" }
-  end
+-- Why no booking of a kind can be had, however many tickets are left; or how many tickets it has, and what they cost.
+local function examine(of)
+  local sale, tickets, price = of.sale, 0, 0
   if not sale.on then
     return { "unloaded" }
   elseif sale.on ~= "1" then
@@ -187,48 +128,93 @@ local function refusal(b)
   elseif sale.starts <= now_ms then
     return { "sale_closed", "started" }
   end
-  local why, tickets, amount
-  if f.tier then
-    why, tickets, amount = weigh_one(f)
-  else
-    why, tickets, amount = weigh(f)
+  for _, line in ipairs(of.lines) do
+    local tier = line.tier
+    if not tier.available then
+      return { "unknown_tier", tier.name }
+    elseif tier.inactive then
+      return { "sale_closed", tier.name }
+    elseif not line.quantity then
+      return { "malformed" }
+    end
+    tickets, price = tickets + line.quantity, price + line.quantity * tier.price
   end
-  if why then
-    return why
-  elseif f.letter == "Q" then
-    return { "left" }
-  elseif sale.limit > 0 and sale.owned[f.owner] + tickets > sale.limit then
-    return { "customer_limit", sale.owned[f.owner], sale.limit }
-  elseif amount ~= f.amount then
-    return { "price_changed" }
-  elseif f.letter == "P" and waiting >= pending_max then
-    return { "busy" }
-  end
-  f.id, f.tickets = id, tickets
+  return nil, tickets, price
+end
+for k = 1, kinds do
+  local of = kind[k]
+  of.why, of.tickets, of.price = examine(of)
 end
 
-local function take(tier, quantity)
-  tier.available, tier.held, tier.changed = tier.available - quantity, tier.held + quantity, true
+-- Every tier that is short of what a kind asks for. The answer holds until the next booking is admitted.
+local function shortage(of)
+  if of.short_after ~= #admitted then
+    local short
+    for _, line in ipairs(of.lines) do
+      local tier = line.tier
+      if tier.available < line.quantity then
+        short = short or { "sold_out" }
+        short[#short + 1], short[#short + 2] = tier.name, format("%d", tier.available)
+      end
+    end
+    of.short, of.short_after = short, #admitted
+  end
+  return of.short
+end
+
+local function refusal(b)
+  local of, record_key, fingerprint = kind_of[b], KEYS[first_key + 2 * b], fingerprint_of[b]
+  local id = sub(record_key, -36)
+  local earlier = admitted_under[idempotency_keys[b]]
+  if earlier then
+    if fingerprint_of[earlier] ~= fingerprint then
+      return { "mismatch", id_of[earlier] }
+    end
+    return { "replayed", id_of[earlier], earlier }
+  elseif first_use[b] then
+    local record = redis.call("GET", sub(record_key, 1, -37) .. first_use[b])
+    local admitted_ms, used_for = match(record or "", "^%u|%d+|(%d+)|%d+|[%x=]*|%x*|(%x*)|")
+    if used_for and used_for ~= fingerprint then
+      return { "mismatch", first_use[b] }
+    elseif first_use[b] == id then
+      return { "created", admitted_ms }
+    end
+    return { "replayed", first_use[b], record or "" }
+  end
+  local why = of.why or shortage(of)
+  if why then
+    return why
+  elseif of.letter == "Q" then
+    return { "left" }
+  end
+  local sale, owned = of.sale, of.sale.owned[owner_of[b]]
+  if sale.limit > 0 and owned + of.tickets > sale.limit then
+    return { "customer_limit", owned, sale.limit }
+  elseif of.price ~= of.amount then
+    return { "price_changed" }
+  elseif of.letter == "P" and waiting >= pending_max then
+    return { "busy" }
+  end
+  id_of[b] = id
 end
 
 local results, created = {}, { "created", now }
 for b = 1, count do
   local result = refusal(b)
+  local of = kind_of[b]
+  local sale = of.sale
   if result then
-    form[b].sale.spoken = form[b].sale.spoken or result[1] == "replayed" or result[1] == "created"
+    sale.spoken = sale.spoken or result[1] == "replayed" or result[1] == "created"
   else
     result = created
-    local f = form[b]
-    f.sale.spoken, f.sale.changed = true, true
-    if f.tier then
-      take(f.tier, f.tickets)
-    else
-      for n = 1, #f.lines, 2 do
-        take(f.lines[n], f.lines[n + 1])
-      end
+    sale.spoken, sale.changed = true, true
+    for _, line in ipairs(of.lines) do
+      local tier = line.tier
+      tier.available, tier.held, tier.changed = tier.available - line.quantity, tier.held + line.quantity, true
     end
-    f.sale.owned[f.owner] = f.sale.owned[f.owner] + f.tickets
-    if f.letter == "P" then
+    local owner = owner_of[b]
+    sale.owned[owner] = sale.owned[owner] + of.tickets
+    if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
     end
     admitted[#admitted + 1] = b
@@ -264,18 +250,18 @@ if #admitted > 0 then
   admissions = last + #admitted
   local strings, due, holds = {}, {}, {}
   for n, b in ipairs(admitted) do
-    local f = form[b]
-    local deadline = "0"
-    if f.letter == "P" then
-      due[#due + 1], due[#due + 2] = now, f.id
+    local letter, id, deadline = kind_of[b].letter, id_of[b], "0"
+    if letter == "P" then
+      due[#due + 1], due[#due + 2] = now, id
     else
-      deadline = format("%d", now_ms + f.hold_ms)
-      holds[#holds + 1], holds[#holds + 2] = deadline, f.id
+      deadline = format("%d", now_ms + kind_of[b].hold_ms)
+      holds[#holds + 1], holds[#holds + 2] = deadline, id
     end
-    f.record = f.letter .. "|" .. format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. f.rest
+    local record = letter .. "|" .. format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. rest_of[b]
+    record_of[b] = record
     local at = 4 * n
-    strings[at - 3], strings[at - 2] = KEYS[first_key + 2 * b], f.record
-    strings[at - 1], strings[at] = idempotency_keys[b], f.id
+    strings[at - 3], strings[at - 2] = KEYS[first_key + 2 * b], record
+    strings[at - 1], strings[at] = idempotency_keys[b], id
   end
   redis.call("MSET", unpack(strings))
   if #holds > 0 then
@@ -289,7 +275,7 @@ end
 
 for b = 1, count do
   if results[b][1] == "replayed" and type(results[b][3]) == "number" then
-    results[b][3] = form[results[b][3]].record
+    results[b][3] = record_of[results[b][3]]
   end
 end
 local availability = {}
@@ -297,7 +283,7 @@ for e = 1, events do
   local left = {}
   if sales[e].spoken then
     local fields = {}
-    for tier in gmatch(ARGV[5 + e], "[^,]+") do
+    for tier in gmatch(ARGV[6 + e], "[^,]+") do
       fields[#fields + 1] = "a:" .. tier
     end
     left = redis.call("HMGET", sales[e].key, unpack(fields))

@@ -94,8 +94,10 @@ def test_a_real_server_compiles_it(name: str, servers: Servers) -> None:
 @every_script
 def test_it_asks_for_nothing_that_a_script_must_not(name: str) -> None:
     """No scans, no chance, no clock of its own, no blocking; no cmsgpack, which the fake server lacks."""
+    # The one command that an older server may lack.
+    text = code(name).replace('redis.pcall("MSETEX"', "")
     for word in ('"KEYS"', '"SCAN"', "math.random", "os.time", "cmsgpack", "redis.pcall", '"FLUSH'):
-        assert word not in code(name)
+        assert word not in text
     assert not source(name).startswith("#!"), "the loader puts the flags in front"
 
 

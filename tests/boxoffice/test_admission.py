@@ -51,8 +51,8 @@ async def test_one_whose_answer_cannot_be_read_does_not_fail_its_neighbours(
     """It is told that nobody knows, and may ask again with its key."""
     send = admission._Counter._send
 
-    async def garbled(self: Any, forms: Any) -> Any:
-        reply = await send(self, forms)
+    async def garbled(self: Any, forms: Any, views: Any) -> Any:
+        reply = await send(self, forms, views)
         reply[2][1] = [b"created", b"no number"]
         return reply
 
@@ -68,12 +68,12 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     """A shared call that errors is sent again one by one: a fault of ours in one of them ends that one only."""
     send = admission._Counter._send
 
-    async def faulty(self: Any, forms: Any) -> Any:
+    async def faulty(self: Any, forms: Any, views: Any) -> Any:
         if len(forms) > 1:
             raise ResponseError("planted")
         if forms[0].customer == '"c1"':
             raise RuntimeError("planted")
-        return await send(self, forms)
+        return await send(self, forms, views)
 
     monkeypatch.setattr(admission._Counter, "_send", faulty)
     told = await asyncio.wait_for(admit_three(office, open_sale), 5)
@@ -96,9 +96,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     letters: list[str] = []
     send = admission._Counter._send
 
-    async def watched(self: Any, forms: Any) -> Any:
-        letters.extend(form.packed[:1] for form in forms)
-        return await send(self, forms)
+    async def watched(self: Any, forms: Any, views: Any) -> Any:
+        letters.extend(form.kind[:1] for form in forms)
+        return await send(self, forms, views)
 
     monkeypatch.setattr(admission._Counter, "_send", watched)
     return letters
@@ -183,8 +183,8 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
     event = await open_sale(GA=100)
     send, sent = admission._Counter._send, []
 
-    async def told(self: Any, forms: Any) -> Any:
-        reply = await send(self, forms)
+    async def told(self: Any, forms: Any, views: Any) -> Any:
+        reply = await send(self, forms, views)
         sent.append(len(forms))
         reply[4], reply[5] = behind, 10_000 + len(sent)
         return reply

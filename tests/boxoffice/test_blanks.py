@@ -48,14 +48,15 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
         card = (text_of(charge.token), *((text_of(charge.card_name),) if charge.card_name else ()), *last4)
 
     form = blank.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
-    letter, hold, amount, rest = form.split("|", 3)
+    letter, hold, amount, items = blank.kind.split("|")
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
-    record = unpack(ids.booking_id(0, 1), f"{letter}|7|1700000000123|{deadline_ms}|{rest}".encode())
+    record = unpack(ids.booking_id(0, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
     shown = blank.shown(
         record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
     )
 
     assert (letter, int(hold), int(amount)) == ("P" if charge else "H", hold_ms, record.body.amount_cents)
+    assert items == record.items and blank.question == f"Q|0|0|{items}"
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
@@ -72,6 +73,6 @@ def test_no_text_is_taken_for_a_gap(fill: str) -> None:
     text = text_of(fill)
 
     form = blank.form("a" * 32, "f" * 16, "0" * 16, text, (text,), (text, text, '"4242"'), "b" * 32)
-    record = unpack("", f"P|1|1|0|{form.split('|', 3)[3]}".encode())
+    record = unpack("", f"P|1|1|0|{form}".encode())
 
     assert (record.body.customer, record.body.reference, record.payload.charge) == (fill, fill, charge)

@@ -228,6 +228,20 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
     assert (await counters(office, event, "GA")).held == 2
 
 
+async def test_what_is_settled_and_due_again_moves_no_stock(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """A restored pending set, an operator's hand: a claim may bring what was sold long ago, its record unchanged since."""
+    event = await open_sale(GA=10)
+    sold, other = await book(office, event, GA=2), await book(office, event, GA=1)
+    await settle_all(office)
+    await office.redis.zadd(keys.pending(0), {sold.booking_id: 1, other.booking_id: 1})
+
+    assert await office.settlements[0].drain()
+
+    assert not await office.redis.zcard(keys.pending(0))
+    counts = await counters(office, event, "GA")
+    assert (counts.available, counts.held, counts.sold) == (7, 0, 3)
+
+
 async def test_a_duplicate_in_the_batch_of_one_that_redis_has_not_heard_of_does_not_hold_it_up(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

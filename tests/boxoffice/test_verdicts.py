@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from boxoffice import ids
 from boxoffice.gateway.base import Authorized, Declined, RequiresAction, Unknown
@@ -36,6 +37,19 @@ def test_an_authorised_booking_that_fits_is_confirmed_and_captured() -> None:
     assert decide([one], {"floor": 2}, TERMS) == {"floor": 2}
     assert (one.status, one.verdict, one.due, one.payment_status) == ("confirmed", "C", "capture", "authorized")
     assert one.payload.charge is None and one.payload.outcome is not None
+
+
+def test_only_what_was_claimed_pending_is_told_by_its_record_alone() -> None:
+    """A record that says sold already is unchanged too: confirmed by comparing, its stock would move again."""
+    one = case()
+    decide([one], {"floor": 2}, TERMS)
+    assert one.just_sold
+
+    for change in ({"state": "C"}, {"state": "H"}, {"tries": "1b"}):
+        again = Case(replace(one.record, **change), b"", 0, verdict="C")
+        assert not again.just_sold
+    assert not Case(one.record, b"", 0, Known("another", "confirmed", None, False, "f"), verdict="C").just_sold
+    assert not Case(one.record, b"", 0, verdict="F").just_sold
 
 
 def test_whoever_was_admitted_first_is_served_first() -> None:

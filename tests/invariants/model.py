@@ -50,6 +50,8 @@ class Model(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.desk = Desk(type(self).connect(), load_scripts(real_server=self.real), 0)
         self.state: dict[str, str] = {}
+        self.claimed: dict[str, bytes] = {}
+        """Records as they were claimed last."""
         self.forms: dict[str, Form] = {}
         self.due: set[str] = set()
         self.parked: set[str] = set()
@@ -178,6 +180,7 @@ class Model(RuleBasedStateMachine):
         """All that is due: which of them come first is a matter of milliseconds, and a failure has to be repeatable."""
         found = self.run(self.desk.claim(lease_ms=3_600_000))
         self.rows |= {id: unpack(id, raw) for id, _, raw in found}
+        self.claimed |= {id: raw for id, _, raw in found}
         claimed = {id for id, _, _ in found}
         assert claimed <= self.due
         assert bool(claimed) == bool(self.due)
@@ -205,6 +208,18 @@ class Model(RuleBasedStateMachine):
             self.ends(id, letter)
         else:
             assert told == "stale"
+
+    @rule(id=leased)
+    def confirm(self, id: str) -> None:
+        """In one go with nothing looked at, if its record is still the one that was claimed."""
+        if self.decide(id, "C") != "C":
+            return
+        raw = self.claimed[id]
+        same = raw == self.run(self.desk.redis.get(keys.booking(0, id)))
+        assert self.run(self.desk.confirm(self.forms[id], expected=[raw], ttl_s=3_600)) == same
+        if same:
+            assert id not in self.gone and self.state[id] == "P"
+            self.ends(id, "C")
 
     def ends(self, id: str, letter: str) -> None:
         self.state[id] = letter

@@ -45,6 +45,18 @@ MUTANTS = (
         "paid_anew",
     ),
     Mutant(
+        "confirmed whatever the record is now",
+        (("lua/confirm.lua", "if record ~= ARGV[first_record + 2 * b] then", "if not record then"),),
+        "tests/lua/test_confirm.py",
+        "another or twice",
+    ),
+    Mutant(
+        "confirmed whatever the record was when it was claimed",
+        (("boxoffice/verdicts.py", 'self.verdict == "C" and self.record.state == "P" and', 'self.verdict == "C" and'),),
+        "tests/boxoffice/test_verdicts.py",
+        "record_alone",
+    ),
+    Mutant(
         "unordered row locks",
         (("boxoffice/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
         "tests/boxoffice/test_settlement.py",
@@ -112,7 +124,13 @@ MUTANTS = (
     ),
     Mutant(
         "only the first tier is checked",
-        (("lua/admit.lua", "if tier.available < quantity then", "if tier.available < quantity and tickets == 0 then"),),
+        (
+            (
+                "lua/admit.lua",
+                "if tier.available < line.quantity then",
+                "if tier.available < line.quantity and line == of.lines[1] then",
+            ),
+        ),
         "tests/lua/test_admit.py tests/invariants/test_model.py",
         "sold_out or real_server",
     ),

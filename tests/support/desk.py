@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from boxoffice import ids, keys
 from boxoffice.forms import NOBODY
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest, unpack
+from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, confirmed, pack_items, pack_rest, unpack
 from boxoffice.scripts import Scripts
 
 __all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict"]
@@ -128,11 +129,13 @@ class Desk:
         """The script's whole reply."""
         events = list(dict.fromkeys(form.event for form in forms))
         tiers = {event: ",".join(await self.tiers(event)) for event in events}
-        packed = [
+        kinds = [
             b"%d|%s|%d|%d|%s"
-            % (events.index(form.event) + 1, form.letter.encode(), form.hold_ms, form.amount, form.packed)
+            % (events.index(form.event) + 1, form.letter.encode(), form.hold_ms, form.amount, form.items.encode())
             for form in forms
         ]
+        known = list(dict.fromkeys(kinds))
+        packed = [b"%d|%s" % (known.index(kind) + 1, form.packed) for kind, form in zip(kinds, forms, strict=True)]
         sale_keys = [key for event in events for key in (keys.event(self.shard, event), keys.owners(self.shard, event))]
         booking_keys = [
             key
@@ -143,7 +146,8 @@ class Desk:
             self.redis,
             [keys.gate(self.shard), keys.pending(self.shard), keys.deadlines(self.shard), keys.sequence(self.shard),
              keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard), *sale_keys, *booking_keys],
-            [pending_max, BELL_TTL_MS, pack_ring(self.shard), job_prefix(self.shard), len(events), *tiers.values(), *packed],
+            [pending_max, BELL_TTL_MS, pack_ring(self.shard), job_prefix(self.shard), len(events), len(known),
+             *tiers.values(), *known, *packed],
         )  # fmt: skip
 
     async def book(self, *forms: Form, pending_max: int = 1_000) -> list[Any]:
@@ -182,6 +186,30 @@ class Desk:
             [ttl_s, len(events), *(verdict.packed(events.index(verdict.form.event) + 1) for verdict in verdicts)],
         )
         return [word.decode() for word in reply]
+
+    async def confirm(
+        self, *forms: Form, expected: list[bytes] | None = None, payload: Payload | None = None, ttl_s: int = 60
+    ) -> bool:
+        """Whether confirm.lua sold them all; `expected` are their records as they were claimed, otherwise as they are."""
+        events = list(dict.fromkeys(form.event for form in forms))
+        sold: dict[str, Counter[str]] = {event: Counter() for event in events}
+        booking_keys, records = [], []
+        for at, form in enumerate(forms):
+            for item in form.items.split(","):
+                tier, _, quantity = item.partition(":")
+                sold[form.event][tier] += int(quantity)
+            name = keys.booking(self.shard, form.id)
+            raw = expected[at] if expected else await self.redis.get(name)
+            booking_keys += [name, keys.idempotency(self.shard, form.scope)]
+            records += [raw, confirmed(raw, payload or Payload(None, Outcome()))]
+        done = await self.scripts.confirm(
+            self.redis,
+            [keys.pending(self.shard), keys.dead(self.shard), *(keys.event(self.shard, event) for event in events),
+             *booking_keys],
+            [ttl_s, len(events), *(",".join(f"{tier}:{count}" for tier, count in sold[event].items()) for event in events),
+             *records],
+        )  # fmt: skip
+        return bool(done)
 
     async def settle_confirmed(self, *forms: Form) -> list[str]:
         """All of them sold."""
