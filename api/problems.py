@@ -71,7 +71,8 @@ def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
 
     Bookings of one admission call that are refused alike are handed the same error: they share answer and line.
     """
-    told = _told.get(id(error))
+    who = id(error), context.get("client")
+    told = _told.get(who)
     if told is not None:
         told.requests += 1
         return told.reply
@@ -83,7 +84,7 @@ def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
     if error.__traceback__ is not None or not _say_soon():
         told.say()
     else:
-        _told[id(error)] = told
+        _told[who] = told
     return told.reply
 
 
@@ -108,8 +109,8 @@ class _Told:
         )
 
 
-_told: Final[dict[int, _Told]] = {}
-"""By the error's identity, until the end of this turn of the loop."""
+_told: Final[dict[tuple[int, str | None], _Told]] = {}
+"""By the error's identity and whose requests they were, until the end of this turn of the loop."""
 
 
 def _say_soon() -> bool:
