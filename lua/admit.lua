@@ -130,7 +130,7 @@ local function examine(of)
   end
   for _, line in ipairs(of.lines) do
     local tier = line.tier
-    if not tier.available then
+    if not (tier.available and tier.price) then
       return { "unknown_tier", tier.name }
     elseif tier.inactive then
       return { "sale_closed", tier.name }
@@ -138,6 +138,9 @@ local function examine(of)
       return { "malformed" }
     end
     tickets, price = tickets + line.quantity, price + line.quantity * tier.price
+  end
+  if tickets == 0 then
+    return { "malformed" }
   end
   return nil, tickets, price
 end
