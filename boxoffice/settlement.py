@@ -52,6 +52,9 @@ log = structlog.get_logger()
 MIRROR_CHUNK: Final = 250
 """Bookings settled by one script call: some milliseconds in which Redis runs nothing else."""
 
+LOOK_S: Final = 0.05
+"""While nothing is due and batches are under way, how long until it is looked again."""
+
 GATHER_S: Final = 0.05
 """After a slow answer, how long its neighbours' are waited for, to be settled in the same transaction."""
 
@@ -136,21 +139,32 @@ class Settlement:
                     await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
                 claimed_at = time.monotonic()
                 now_ms, cases = await self._claim()
+                if not cases and not under_way:
+                    return
+                lapsed = any(case.lapses for case in cases)
+                if lapsed and under_way:
+                    await asyncio.wait(under_way)
                 if cases:
                     under_way.add(asyncio.create_task(self._settle_claim(cases, now_ms)))
-                    if len(cases) < self._settings.worker.batch_max:
-                        await self._linger(claimed_at)
-                elif not under_way:
-                    return
-                if not cases or len(under_way) >= self._settings.worker.lanes:
+                if lapsed:
+                    # It may be what killed its workers. Whoever is settled beside it would lapse with it, and be parked.
+                    await asyncio.wait(under_way)
+                elif cases and len(cases) < self._settings.worker.batch_max:
+                    await self._linger(claimed_at)
+                if len(under_way) >= self._settings.worker.lanes:
                     await asyncio.wait(under_way, return_when=FIRST_COMPLETED)
+                elif not cases:
+                    # A batch that hangs, on a row's lock or a dead disk, is no reason to leave others waiting.
+                    await asyncio.wait(under_way, timeout=LOOK_S, return_when=FIRST_COMPLETED)
                 for batch in [batch for batch in under_way if batch.done()]:
                     under_way.discard(batch)
                     batch.result()
             self._again = True
         finally:
-            # What went wrong with one of these too, its lease tells by lapsing.
-            await asyncio.gather(*under_way, return_exceptions=True)
+            for error in await asyncio.gather(*under_way, return_exceptions=True):
+                if isinstance(error, Exception):
+                    # Nothing is lost: their leases lapse.
+                    log.error("batch.failed", shard=self.shard, exc_info=error)
 
     async def _linger(self, claimed_at: float) -> None:
         rest_s = self._settings.worker.linger_ms / 1_000 - (time.monotonic() - claimed_at)

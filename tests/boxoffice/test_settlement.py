@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice import ids, keys, rows
 from boxoffice.catalogue import EventView
@@ -226,6 +228,99 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
     assert await status_of(office, neighbour.booking_id) == "confirmed"
     assert await status_of(office, first.booking_id) == "pending"
     assert (await counters(office, event, "GA")).held == 2
+
+
+def each_alone(office: BoxOffice) -> None:
+    """From here on a claim brings one booking."""
+    settlement = office.settlements[0]
+    settlement._settings = with_worker(settlement._settings, batch_max=1)
+
+
+@pytest.mark.parametrize("lapses", [0, 10])
+async def test_what_may_have_killed_its_workers_has_no_neighbour(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, lapses: int
+) -> None:
+    """Batches overlap, but not with one whose lease has lapsed: were it to kill this worker too, they would lapse with it,
+    and in the end be parked with it."""
+    event = await open_sale(GA=10)
+    settlement, under_way, most = office.settlements[0], 0, 0
+    settle = settlement._settle_claim
+
+    async def watched(cases: Any, now_ms: int) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        await settle(cases, now_ms)
+        under_way -= 1
+
+    monkeypatch.setattr(settlement, "_settle_claim", watched)
+    each_alone(office)
+    for _ in range(4):
+        booking = (await book(office, event, GA=1)).booking_id
+        await office.redis.zadd(keys.pending(0), {booking: 1 + lapses / 16})
+
+    assert await settlement.drain()
+
+    assert most == (1 if lapses else 3)
+    assert (await counters(office, event, "GA")).sold == 4
+
+
+async def test_a_batch_that_hangs_keeps_no_other_waiting(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is due while it hangs, then something is: a lane is free for it."""
+    event = await open_sale(GA=10)
+    settlement, hung = office.settlements[0], asyncio.Event()
+    settle = settlement._settle_claim
+    first = (await book(office, event, GA=1)).booking_id
+
+    async def hang(cases: Any, now_ms: int) -> None:
+        if cases[0].record.id == first:
+            await hung.wait()
+        await settle(cases, now_ms)
+
+    monkeypatch.setattr(settlement, "_settle_claim", hang)
+    draining = asyncio.create_task(settlement.drain())
+    await eventually(lambda: _claimed(office))
+    second = (await book(office, event, GA=1)).booking_id
+
+    async def second_is_confirmed() -> bool:
+        return await status_of(office, second) == "confirmed"
+
+    await eventually(second_is_confirmed)
+    hung.set()
+    assert await draining
+    assert await status_of(office, first) == "confirmed"
+
+
+async def _claimed(office: BoxOffice) -> bool:
+    """Whether all that waits is leased to somebody."""
+    return not await office.redis.zcount(keys.pending(0), "-inf", 1_000 * time.time())
+
+
+async def test_a_batch_that_fails_after_another_is_told_too(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first failure ends the drain; whatever else was under way ends by itself, and is not forgotten."""
+    event = await open_sale(GA=10)
+    settlement = office.settlements[0]
+    for _ in range(2):
+        await book(office, event, GA=1)
+    failures = iter([0.0, 0.02])
+
+    async def fail(cases: Any, now_ms: int) -> None:
+        await asyncio.sleep(next(failures))
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(settlement, "_settle_claim", fail)
+    each_alone(office)
+
+    with capture_logs() as said, pytest.raises(RuntimeError):
+        await settlement.drain()
+
+    assert [line["event"] for line in said] == ["batch.failed"]
+    assert not settlement._draining
 
 
 async def test_what_is_settled_and_due_again_moves_no_stock(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -823,7 +918,8 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
         if not raced:
             raced.append(True)
             monkeypatch.setattr(rows, "lock_inventory", real)
-            await settle_all(second)
+            await second.settlements[0].drain()
+            await second.pump.work_given()
         return await real(connection, tiers)
 
     monkeypatch.setattr(rows, "lock_inventory", overtaken)

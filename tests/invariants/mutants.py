@@ -57,6 +57,12 @@ MUTANTS = (
         "record_alone",
     ),
     Mutant(
+        "neighbours for what may have killed its workers",
+        (("boxoffice/settlement.py", "lapsed = any(case.lapses for case in cases)", "lapsed = False"),),
+        "tests/boxoffice/test_settlement.py",
+        "neighbour",
+    ),
+    Mutant(
         "unordered row locks",
         (("boxoffice/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
         "tests/boxoffice/test_settlement.py",
