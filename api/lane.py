@@ -13,8 +13,6 @@ import re
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from api import answers, problems
 from api.answers import Asked, Read
 from api.connection import Connection
@@ -90,9 +88,10 @@ class _Request:
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
             return
-        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        transport.write(b"%b%b%b%b" % (STATUS_LINE[reply.status], reply.header_lines, end, reply.body))
-        if not self.keep_alive:
+        if self.keep_alive:
+            transport.write(reply.whole)
+        else:
+            transport.write(reply.last)
             transport.close()
         protocol.on_response_complete()
 

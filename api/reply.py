@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Self, TypeAlias
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 __all__ = ["JSON", "Header", "Reply"]
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -14,13 +16,14 @@ JSON: Final[Header] = (b"content-type", b"application/json")
 class Reply:
     """Status, body and headers, all but the length. Not to be changed: many requests may be given the same."""
 
-    __slots__ = ("_headers", "_lines", "body", "status")
+    __slots__ = ("_headers", "_lines", "_whole", "body", "status")
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
         self.status = status
         self.body = body
         self._headers = headers
         self._lines = b""
+        self._whole = b""
 
     @classmethod
     def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
@@ -45,3 +48,15 @@ class Reply:
             parts.append(b"content-length: %d\r\n" % len(self.body))
             self._lines = b"".join(parts)
         return self._lines
+
+    @property
+    def whole(self) -> bytes:
+        """The answer as it is sent over HTTP/1.1 on a connection that stays."""
+        if not self._whole:
+            self._whole = b"%b%b\r\n%b" % (STATUS_LINE[self.status], self.header_lines, self.body)
+        return self._whole
+
+    @property
+    def last(self) -> bytes:
+        """The same, where the connection ends with it."""
+        return b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINE[self.status], self.header_lines, self.body)
