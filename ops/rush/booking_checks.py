@@ -20,6 +20,15 @@ WHERE b.status = 'pending' OR (b.status = 'held' AND b.expires_at < now())
 LIMIT 100
 """
 
+_ORPHANS: Final = """
+SELECT 'an item' AS what, i.booking_id::text AS id FROM booking_items i
+WHERE NOT EXISTS (SELECT FROM bookings b WHERE b.id = i.booking_id)
+UNION ALL
+SELECT 'a payment', p.booking_id::text FROM payments p WHERE NOT EXISTS (SELECT FROM bookings b WHERE b.id = p.booking_id)
+LIMIT 100
+"""
+"""No foreign key sees to it (decision 19)."""
+
 _COUNT: Final = "SELECT status, count(*) AS bookings FROM bookings GROUP BY status ORDER BY status"
 
 _DUPLICATES: Final = """
@@ -64,6 +73,8 @@ async def check_bookings(pool: Pool, findings: Findings) -> None:
                 findings["I4"].blame(f"booking {row['id']}: parked in PostgreSQL, not in Redis")
         else:
             findings["I4"].blame(f"booking {row['id']}: {row['status']} in PostgreSQL")
+    for row in await pool.fetch(_ORPHANS):
+        findings["I4"].blame(f"booking {row['id']}: not in PostgreSQL, and {row['what']} of it is")
     for row in await pool.fetch(_DUPLICATES):
         findings.duplicates += 1
         if row["status"] != "failed" or not row["has_original"]:

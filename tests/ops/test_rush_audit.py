@@ -114,6 +114,14 @@ async def stores_disagree_about_a_booking(sold: Sold) -> None:
     await sold.sql("UPDATE bookings SET status = 'expired' WHERE id = $1::uuid", sold.failed)
 
 
+async def an_item_has_no_booking(sold: Sold) -> None:
+    await sold.sql("UPDATE booking_items SET booking_id = gen_random_uuid() WHERE booking_id = $1::uuid", sold.failed)
+
+
+async def a_payment_has_no_booking(sold: Sold) -> None:
+    await sold.sql("UPDATE payments SET booking_id = gen_random_uuid() WHERE booking_id = $1::uuid", sold.failed)
+
+
 async def a_booking_is_undecided(sold: Sold) -> None:
     await sold.sql("UPDATE bookings SET status = 'pending' WHERE id = $1::uuid", sold.failed)
 
@@ -248,6 +256,8 @@ async def a_final_record_lives_for_ever(sold: Sold) -> None:
         ("I3", counters_are_gone),
         ("I4", stores_disagree_about_a_booking),
         ("I4", a_booking_is_undecided),
+        ("I4", an_item_has_no_booking),
+        ("I4", a_payment_has_no_booking),
         ("I4", an_accepted_booking_is_lost),
         ("I4", a_customer_reads_another_status),
         ("I4", a_customer_waits_for_ever),
@@ -300,6 +310,8 @@ async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sol
     await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
     await sold.office.redis.hincrby(keys.owners(0, sold.event.id), ids.owner_digest(CLIENT, "c-key-2"), 2)
     await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.failed)
+    await sold.sql("DELETE FROM booking_items WHERE booking_id = $1::uuid", sold.failed)
+    await sold.sql("DELETE FROM payments WHERE booking_id = $1::uuid", sold.failed)
 
     operators = await sold.audit(Witness())
     rushs = await sold.audit(Witness(sold.history, parked_is_broken=True))
