@@ -46,10 +46,10 @@ class _Recorder:
     async def execute_command(self, *args: Any) -> Any:
         """Keep one call; a number of bookings goes with it."""
         key_count = int(args[2])
-        # After the keys: four slots, the number of events, tiers of each, then the forms.
+        # After the keys: four slots, the numbers of events and kinds, tiers of each event, the kinds, then the forms.
         rest = args[3 + key_count :]
-        events = int(rest[4])
-        bookings = len(rest) - 5 - events
+        events, kinds = int(rest[4]), int(rest[5])
+        bookings = len(rest) - 6 - events - kinds
         self.calls.append((hiredis.pack_command(args), bookings))
         now = b"%d" % (time.time_ns() // 1_000_000)
         return [b"open", now, [[b"created", now]] * bookings, [[]] * events, 0, bookings]
