@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -81,7 +81,10 @@ class Admission:
 
     def ready_for(self, order: Order) -> bool:
         """Whether `submit` may be called without waiting: the map has the tiers and is fresh."""
-        return all(self._catalogue.find_tier(tier_id) is not None for tier_id, _ in order.lines)
+        for tier_id, _ in order.lines:  # noqa: SIM110 - most bookings have one, and a generator costs more than looking at it
+            if self._catalogue.find_tier(tier_id) is None:
+                return False
+        return True
 
     async def _know_tiers(self, order: Order) -> None:
         for tier_id, _ in order.lines:
@@ -116,7 +119,7 @@ class Admission:
             if charge
             else ids.fingerprint(order.customer_id, blank.items, "", "")
         )
-        asked = _Asked(client, order, key_digest, blank, scope, fingerprint, answer)
+        asked: _Asked = client, order, key_digest, blank, scope, fingerprint, answer
         counter.put(self._question(asked) if counter.seems_short(blank.lines) else self._form(asked))
 
     async def close(self) -> None:
@@ -127,11 +130,11 @@ class Admission:
     def _question(self, asked: _Asked) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
-        blank = asked.blank
+        _, _, _, blank, scope, fingerprint, answer = asked
         record_prefix, idempotency_prefix = self._names[blank.event.shard]
         return Form(
-            NOBODY, blank, blank.question, f"=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
-            idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
+            NOBODY, blank, blank.question, f"=|0|{fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
+            idempotency_prefix + scope, answer, time.monotonic(), whole=lambda: self._form(asked),
         )  # fmt: skip
 
     def _form(self, asked: _Asked) -> Form:
@@ -194,16 +197,8 @@ class Admission:
         return event, tuple(lines)
 
 
-class _Asked(NamedTuple):
-    """An order, and what it is called."""
-
-    client: str
-    order: Order
-    key_digest: str
-    blank: Blank
-    scope: str
-    fingerprint: str
-    answer: Answer
+_Asked: TypeAlias = tuple[str, Order, str, Blank, str, str, Answer]
+"""An order, and what it is called: client, order, digest of its key, blank, scope, fingerprint, whom to answer."""
 
 
 def _by_tier(line: Line) -> str:
