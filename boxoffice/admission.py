@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -119,7 +119,7 @@ class Admission:
             if charge
             else ids.fingerprint(order.customer_id, blank.items, "", "")
         )
-        asked: _Asked = client, order, key_digest, blank, scope, fingerprint, answer
+        asked = _Asked(client, order, key_digest, blank, scope, fingerprint, answer)
         counter.put(self._question(asked) if counter.seems_short(blank.lines) else self._form(asked))
 
     async def close(self) -> None:
@@ -130,11 +130,11 @@ class Admission:
     def _question(self, asked: _Asked) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
-        _, _, _, blank, scope, fingerprint, answer = asked
+        blank = asked.blank
         record_prefix, idempotency_prefix = self._names[blank.event.shard]
         return Form(
-            NOBODY, blank, blank.question, f"=|0|{fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
-            idempotency_prefix + scope, answer, time.monotonic(), whole=lambda: self._form(asked),
+            NOBODY, blank, blank.question, f"=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
+            idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
         )  # fmt: skip
 
     def _form(self, asked: _Asked) -> Form:
@@ -197,8 +197,16 @@ class Admission:
         return event, tuple(lines)
 
 
-_Asked: TypeAlias = tuple[str, Order, str, Blank, str, str, Answer]
-"""An order, and what it is called: client, order, digest of its key, blank, scope, fingerprint, whom to answer."""
+class _Asked(NamedTuple):
+    """An order, and what it is called."""
+
+    client: str
+    order: Order
+    key_digest: str
+    blank: Blank
+    scope: str
+    fingerprint: str
+    answer: Answer
 
 
 def _by_tier(line: Line) -> str:

@@ -111,7 +111,6 @@ def answers_of(
     }
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
-    last_blank, last_result, last_answer = None, None, None
     for form, result in zip(forms, results, strict=True):
         event = form.blank.event
         counts = availability.get(id(event))
@@ -131,13 +130,8 @@ def answers_of(
                 add(Admitted(shown, form.id, event, counts, False))
             elif outcome == b"left":
                 add(None)
-            elif form.blank is last_blank and result == last_result:
-                add(last_answer)
             else:
-                answer = _answer(form, result, counts, refusals, now_ms)
-                add(answer)
-                if outcome == b"sold_out":
-                    last_blank, last_result, last_answer = form.blank, result, answer
+                add(_answer(form, result, counts, refusals, now_ms))
         except Exception:
             log.exception("admission.failed")
             add(StoreAway())
