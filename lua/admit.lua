@@ -30,7 +30,7 @@
 --           {"unloaded"}                               the event's counters are not there
 --           {"sale_closed", why}                       event, started, or a tier id
 --           {"unknown_tier", tier}
---           {"malformed"}                              a quantity that is no count, or a tier named twice
+--           {"malformed"}                              a quantity that is no count, a tier named twice, or no tickets
 --           {"sold_out", tier, available, ...}         every tier that is short
 --           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", have, limit}

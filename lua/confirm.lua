@@ -24,13 +24,14 @@ local ttl_s, events = ARGV[1], tonumber(ARGV[2])
 local count = (#ARGV - 2 - events) / 2
 
 local KEYS, ARGV, gmatch, sub, format = KEYS, ARGV, string.gmatch, string.sub, string.format
-local first_key, first_record = 1 + events, 1 + events
+-- Keys and arguments of the bookings begin at the same place: two for each.
+local before = 1 + events
 local record_keys = {}
 for b = 1, count do
-  record_keys[b] = KEYS[first_key + 2 * b]
+  record_keys[b] = KEYS[before + 2 * b]
 end
 for b, record in ipairs(redis.call("MGET", unpack(record_keys))) do
-  if record ~= ARGV[first_record + 2 * b] then
+  if record ~= ARGV[before + 2 * b] then
     return 0
   end
 end
@@ -59,8 +60,8 @@ local ends = format("%d", now_ms + 1000 * ttl_s)
 local strings, ids = {}, {}
 for b = 1, count do
   local at, id = 4 * b, sub(record_keys[b], -36)
-  strings[at - 3], strings[at - 2] = record_keys[b], ARGV[first_record + 1 + 2 * b]
-  strings[at - 1], strings[at] = KEYS[first_key + 1 + 2 * b], id
+  strings[at - 3], strings[at - 2] = record_keys[b], ARGV[before + 1 + 2 * b]
+  strings[at - 1], strings[at] = KEYS[before + 1 + 2 * b], id
   ids[b] = id
 end
 strings[4 * count + 1], strings[4 * count + 2] = "PXAT", ends

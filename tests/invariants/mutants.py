@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "confirmed whatever the record is now",
-        (("lua/confirm.lua", "if record ~= ARGV[first_record + 2 * b] then", "if not record then"),),
+        (("lua/confirm.lua", "if record ~= ARGV[before + 2 * b] then", "if not record then"),),
         "tests/lua/test_confirm.py",
         "another or twice",
     ),
