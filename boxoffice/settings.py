@@ -108,7 +108,7 @@ class WorkerSettings(_Part):
     """Batches in flight in one worker and shard: one commits while the next is claimed and authorised."""
 
     linger_ms: float = Field(55.0, ge=0, le=500)
-    """Longest wait before claiming again when the last claim was small: bigger batches cost less CPU a booking."""
+    """Least time between two claims, unless the first came back full: bigger batches cost less CPU a booking."""
 
     lease_ms: int = Field(15_000, ge=200, le=600_000)
     """How long a claimed booking belongs to its worker. After a crash, its batch waits this long for another.

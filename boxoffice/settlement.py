@@ -471,8 +471,10 @@ class Settlement:
 
     async def _mirror(self, cases: list[Case]) -> None:
         """Tell Redis what PostgreSQL has decided, a chunk at a time."""
-        sold = [case for case in cases if case.just_sold]
-        others = [case for case in cases if not case.just_sold] if len(sold) < len(cases) else []
+        sold: list[Case] = []
+        others: list[Case] = []
+        for case in cases:
+            (sold if case.just_sold else others).append(case)
         for tell, told in ((self._confirm_chunk, sold), (self._mirror_chunk, others)):
             for start in range(0, len(told), MIRROR_CHUNK):
                 chunk = told[start : start + MIRROR_CHUNK]
