@@ -70,6 +70,19 @@ def test_redis_loses_nothing_and_evicts_nothing(servers: Servers) -> None:
     assert settings.get("latency-tracking") == "no"
 
 
+def test_redis_asks_for_huge_pages(servers: Servers) -> None:
+    mode = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not mode.exists() or "[madvise]" not in mode.read_text():
+        pytest.skip("The kernel has no huge pages for those who ask for them.")
+    redis = store(servers)
+    redis.set("much", b"x" * 8_000_000)
+
+    areas = Path(f"/proc/{servers.redis_pid}/smaps").read_text().split("VmFlags:")
+
+    assert redis.config_get("disable-thp") == {"disable-thp": "no"}
+    assert any(" hg" in flags.partition("\n")[0] for flags in areas[1:])
+
+
 def test_postgres_loses_nothing_and_checks_its_pages(servers: Servers) -> None:
     for setting in ("fsync", "synchronous_commit", "full_page_writes", "data_checksums"):
         assert sql(servers, f"SHOW {setting}") == [("on",)]
