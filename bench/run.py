@@ -38,6 +38,9 @@ FOLDER: Final = Path(__file__).parent
 LIMIT_S: Final = 30 * 60.0
 """A run that takes longer is given up."""
 
+SLICES: Final = 3
+"""In which what grows is measured at a fixed rate."""
+
 BASELINE_CLIENTS: Final = (8, 16, 32)
 
 
@@ -61,6 +64,7 @@ class Plan:
     memory: int = 20_000
     levels: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     level_s: float = 8
+    """At full rate; the fixed rate before it is `SLICES` of half as much, of which the cheapest counts."""
     quick: bool = False
 
 
@@ -191,13 +195,17 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
             forged += more
             await stage.warm_up(sale)
             watch.split(f"forge {more:,}")
-            fixed = await whole.fixed_rate(stage, plan.level_s, rate, sale, f"{level:,} made")
-            _tell(_line(fixed))
-            full = await whole.end_to_end(stage, plan.level_s, sale, f"{level:,} made")
+            name = f"{level:,} made"
+            slices = []
+            for _ in range(SLICES):
+                slices.append(await whole.fixed_rate(stage, plan.level_s / 2, rate, sale, name))
+                _tell(_line(slices[-1]))
+            fixed = min(slices, key=lambda each: each.cpu_sum_us)
+            full = await whole.end_to_end(stage, plan.level_s, sale, name)
             _tell(_line(full))
             found.append(Growth(made=level, open_loop=fixed, closed_loop=full, **await whole.sizes(stage)))
             made = await stage.admitted()
-            watch.split(f"{level:,} made")
+            watch.split(name)
         audit = await _audit(stage)
         watch.split("audit")
     watch.split("stop")
