@@ -38,9 +38,10 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.holds import Holds
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.mirror import Mirror
 from boxoffice.money import MoneyPump
 from boxoffice.postgres import AWAY, TRANSIENT
-from boxoffice.record import confirmed, pack_payload, payment_key_of, unpack
+from boxoffice.record import payment_key_of, unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case, Terms, decide
@@ -48,9 +49,6 @@ from boxoffice.verdicts import Case, Terms, decide
 __all__ = ["Settlement"]
 
 log = structlog.get_logger()
-
-MIRROR_CHUNK: Final = 250
-"""Bookings settled by one script call: some milliseconds in which Redis runs nothing else."""
 
 LOOK_S: Final = 0.05
 """While nothing is due and batches are under way, how long until it is looked again."""
@@ -90,7 +88,7 @@ class Settlement:
         self._scripts = scripts
         self._gateway = gateway
         self._pump = pump
-        self._holds = holds
+        self._mirror = Mirror(shard, redis, scripts, holds, settings)
         self._settings = settings
         self._draining = False
         self._again = False
@@ -206,12 +204,7 @@ class Settlement:
         """Out of the way, its stock kept, until an operator decides."""
         async with (await self._pool()).acquire() as connection:
             await count_failure(connection, booking, raw, error, attempts_max=0)
-        await self._scripts.settle(
-            self._redis,
-            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard),
-             keys.booking(self.shard, booking), keys.idempotency(self.shard, "-")],
-            [self._settings.worker.settled_ttl_s, 0, f"1|D|{payment_key}|0|"],
-        )  # fmt: skip
+        await self._mirror.park(booking, payment_key)
         log.error("booking.parked", booking_id=booking, error=error)
 
     # ------------------------------------------------------------------ one claim
@@ -238,7 +231,7 @@ class Settlement:
         for case in cases:
             case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))
             case.payload = case.unfinished()
-        await self._mirror(cases)
+        await self._mirror.tell(cases)
 
     async def _authorise_apart(self, cases: list[Case], terms: Terms) -> list[Case]:
         """Authorise, and when that fails for a reason of its own, halve the batch down to the offender."""
@@ -414,7 +407,7 @@ class Settlement:
             return
         crashpoint("committed")
         self.highest = max(self.highest, max(case.record.sequence for case in cases))
-        await self._mirror(cases)
+        await self._mirror.tell(cases)
         crashpoint("settled")
         if listed is not None:
             self._pump.give(listed, [case for case in cases if case.due == "capture"])
@@ -467,77 +460,7 @@ class Settlement:
             case.verdict, case.delay_ms, case.payload = "R", 100 * 2**attempts, case.unfinished()
         log.error("booking.failed_alone", booking_id=case.record.id, error=what, attempts=attempts,
                   parked=case.verdict == "D")  # fmt: skip
-        await self._mirror([case])
-
-    async def _mirror(self, cases: list[Case]) -> None:
-        """Tell Redis what PostgreSQL has decided, a chunk at a time."""
-        sold: list[Case] = []
-        others: list[Case] = []
-        for case in cases:
-            (sold if case.just_sold else others).append(case)
-        for tell, told in ((self._confirm_chunk, sold), (self._mirror_chunk, others)):
-            for start in range(0, len(told), MIRROR_CHUNK):
-                chunk = told[start : start + MIRROR_CHUNK]
-                await tell(chunk)
-                for case in chunk:
-                    case.done = True
-                crashpoint("chunk_settled")
-
-    async def _confirm_chunk(self, cases: list[Case]) -> None:
-        """Sold, and their records as they were claimed: then there is nothing to look at. Otherwise each is looked at."""
-        sold: dict[str, dict[str, int]] = {}
-        booking_keys: list[str] = []
-        records: list[bytes] = []
-        record_prefix, idempotency_prefix = keys.booking(self.shard, ""), keys.idempotency(self.shard, "")
-        for case in cases:
-            record = case.record
-            tickets = sold.get(record.event)
-            if tickets is None:
-                tickets = sold[record.event] = {}
-            for line in record.body.lines:
-                tickets[line.tier] = tickets.get(line.tier, 0) + line.quantity
-            booking_keys += (record_prefix + record.id, idempotency_prefix + record.scope)
-            records += (case.raw, confirmed(case.raw, case.payload))
-        done = await self._scripts.confirm(
-            self._redis,
-            [keys.pending(self.shard), keys.dead(self.shard), *(keys.event(self.shard, event) for event in sold),
-             *booking_keys],
-            [self._settings.worker.settled_ttl_s, len(sold),
-             *(",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()), *records],
-        )  # fmt: skip
-        if not done:
-            await self._mirror_chunk(cases)
-
-    async def _mirror_chunk(self, cases: list[Case]) -> None:
-        events: dict[str, int] = {}
-        sale_keys: list[str] = []
-        booking_keys: list[str] = []
-        verdicts: list[bytes] = []
-        for case in cases:
-            record = case.record
-            index = events.get(record.event)
-            if index is None:
-                index = events[record.event] = len(events) + 1
-                sale_keys += (keys.event(self.shard, record.event), keys.owners(self.shard, record.event))
-            booking_keys += (keys.booking(self.shard, record.id), keys.idempotency(self.shard, record.scope))
-            keep = case.verdict == "D" or (case.verdict == "R" and not case.payload.outcome)
-            payload = b"" if keep else pack_payload(case.payload)
-            verdicts.append(
-                b"%d|%s|%s|%d|%s" % (index, case.verdict.encode(), record.payment_key.encode(), case.delay_ms, payload)
-            )
-        outcomes = await self._scripts.settle(
-            self._redis,
-            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), *sale_keys, *booking_keys],
-            [self._settings.worker.settled_ttl_s, len(events), *verdicts],
-        )
-        for letter in ("E", "X"):
-            ended = [
-                case.record.id
-                for case, outcome in zip(cases, outcomes, strict=True)
-                if case.verdict == "H" and outcome == letter.encode()
-            ]
-            if ended:
-                await self._holds.tell_postgres(ended, letter)
+        await self._mirror.tell([case])
 
 
 def _request(case: Case) -> AuthorizeRequest:

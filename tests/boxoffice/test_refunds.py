@@ -359,15 +359,15 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     """A worker died between the commit and telling Redis; an operator refunds at once. The tickets come back once."""
     booking = await till.book(GA=3)
     settlement = till.office.settlements[0]
-    mirror = settlement._mirror
+    tell = settlement._mirror.tell
 
     async def die(cases: Any) -> None:
         raise Died
 
-    settlement._mirror = die  # type: ignore[method-assign]
+    settlement._mirror.tell = die  # type: ignore[method-assign]
     with pytest.raises(Died):
         await settlement.drain()
-    settlement._mirror = mirror  # type: ignore[method-assign]
+    settlement._mirror.tell = tell  # type: ignore[method-assign]
     assert await till.state(booking) == "P confirmed"
 
     await till.refund(booking)

@@ -348,7 +348,7 @@ async def test_a_duplicate_in_the_batch_of_one_that_redis_has_not_heard_of_does_
         raise ConnectionRefusedError
 
     with monkeypatch.context() as dying:
-        dying.setattr(office.settlements[0], "_mirror", die)
+        dying.setattr(office.settlements[0]._mirror, "tell", die)
         with pytest.raises(ConnectionRefusedError):
             await office.settlements[0].drain()
     office.settlements[0]._closed_until = 0.0

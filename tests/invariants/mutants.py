@@ -74,7 +74,7 @@ MUTANTS = (
             (
                 "boxoffice/settlement.py",
                 "        sold = decide(cases, left, terms)\n",
-                "        sold = decide(cases, left, terms)\n        await self._mirror(cases)\n",
+                "        sold = decide(cases, left, terms)\n        await self._mirror.tell(cases)\n",
             ),
         ),
         "tests/boxoffice/test_settlement.py",
