@@ -52,7 +52,7 @@ class _Recorder:
         bookings = len(rest) - 6 - events - kinds
         self.calls.append((hiredis.pack_command(args), bookings))
         now = b"%d" % (time.time_ns() // 1_000_000)
-        return [b"open", now, [[b"created", now]] * bookings, [[]] * events, 0, bookings]
+        return [b"open", now, [b"created"] * bookings, [[]] * events, 0, bookings]
 
 
 async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:

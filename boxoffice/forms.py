@@ -120,15 +120,10 @@ def answers_of(
             by_tier = dict(zip([tier.id for tier in view.tiers], availability[id(view)], strict=False))
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
-            outcome = result[0]
-            if outcome == b"created":
-                admitted_ms = int(result[1])
-                shown = form.blank.shown(
-                    form.id, form.customer, form.reference, form.last4, admitted_ms,
-                    created_at if admitted_ms == now_ms else timestamp(admitted_ms),
-                )  # fmt: skip
+            if result == b"created":
+                shown = form.blank.shown(form.id, form.customer, form.reference, form.last4, now_ms, created_at)
                 add(Admitted(shown, form.id, event, counts, False))
-            elif outcome == b"left":
+            elif result[0] == b"left":
                 add(None)
             else:
                 add(_answer(form, result, counts, refusals, now_ms))
@@ -147,6 +142,11 @@ def _answer(
     form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
 ) -> Admitted | BoxOfficeError:
     event, outcome = form.blank.event, result[0]
+    if outcome == b"created":
+        admitted_ms = int(result[1])
+        created_at = timestamp(admitted_ms)
+        shown = form.blank.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
+        return Admitted(shown, form.id, event, left, False)
     if outcome == b"replayed":
         booking = result[1].decode()
         return Admitted(_shown(booking, result[2], event), booking, event, left, True)

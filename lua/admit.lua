@@ -36,7 +36,8 @@
 --           {"customer_limit", have, limit}
 --           {"price_changed"}
 --           {"busy"}                                   too many bookings wait
---           {"created", admitted_ms}                   now, or by an earlier sending of this same booking
+--           {"created", admitted_ms}                   by an earlier sending of this same booking
+--           "created"                                  now
 
 -- include: clock
 -- include: ring
@@ -201,7 +202,8 @@ local function refusal(b)
   id_of[b] = id
 end
 
-local results, created = {}, { "created", now }
+-- Nearly all of a rush: a word, where a table would be built, sent and read for each.
+local results, created = {}, "created"
 for b = 1, count do
   local result = refusal(b)
   local of = kind_of[b]
@@ -277,8 +279,9 @@ if #admitted > 0 then
 end
 
 for b = 1, count do
-  if results[b][1] == "replayed" and type(results[b][3]) == "number" then
-    results[b][3] = record_of[results[b][3]]
+  local result = results[b]
+  if result ~= created and result[1] == "replayed" and type(result[3]) == "number" then
+    result[3] = record_of[result[3]]
   end
 end
 local availability = {}

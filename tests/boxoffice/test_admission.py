@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from boxoffice import admission, render
 from boxoffice import redis as redis_module
+from boxoffice.clock import timestamp
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.forms import Admitted, Form
 from boxoffice.kept import Kept
@@ -79,6 +80,33 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     told = await asyncio.wait_for(admit_three(office, open_sale), 5)
 
     assert [type(answer) for answer in told] == [Admitted, StoreAway, Admitted]
+
+
+async def test_one_whose_answer_was_lost_is_told_what_it_would_have_been(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is sent again: the booking is in once, since its first sending, and is no repeat to its shop."""
+    event = await open_sale(GA=100)
+    await office.catalogue.event(event.id)
+    counter = office.admission._counters[event.shard]
+    admit: Any = counter._admit
+    lost: list[Any] = []
+
+    async def losing(*args: Any) -> Any:
+        reply = await admit(*args)
+        if not lost:
+            lost.append(reply)
+            raise ConnectionResetError
+        return reply
+
+    monkeypatch.setattr(counter, "_admit", losing)
+    answer = await ask(office, event, 1, GA=2)
+
+    assert isinstance(answer, Admitted)
+    assert not answer.replayed
+    assert answer.shown is not None
+    assert msgspec.json.decode(answer.shown)["created_at"] == timestamp(int(lost[0][1]))
+    assert answer.availability == [98]
 
 
 async def ask(office: BoxOffice, event: Any, key: int, **wanted: Any) -> Admitted | BoxOfficeError:

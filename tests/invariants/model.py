@@ -156,7 +156,7 @@ class Model(RuleBasedStateMachine):
             assert reply == [b"closed"], "neither sold out nor unlimited"
             return multiple()
         (result,) = reply[2]
-        word = result[0].decode()
+        word = self.desk.word(result).decode()
         assert word in expected
         if word == "replayed":
             assert result[1].decode() == self.first_use[form.scope]

@@ -12,7 +12,7 @@ from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form, Verdict
 async def claimed(desk: Desk, **tiers: int) -> Form:
     """A pending booking that a worker has."""
     form = desk.form(**tiers)  # type: ignore[arg-type]
-    assert (await desk.book(form))[0][0] == b"created"
+    assert await desk.book(form) == [b"created"]
     await desk.claim()
     return form
 

@@ -158,6 +158,13 @@ class Desk:
         assert isinstance(results, list)
         return results
 
+    @staticmethod
+    def word(result: Any) -> bytes:
+        """What a result comes to; the usual one is nothing but its word."""
+        word = result if isinstance(result, bytes) else result[0]
+        assert isinstance(word, bytes)
+        return word
+
     async def claim(
         self, *, limit: int = 500, lease_ms: int = 60_000, ring: bool = True
     ) -> list[tuple[str, int, bytes]]:
