@@ -73,6 +73,8 @@ class Growth(msgspec.Struct, kw_only=True):
     closed_loop: Figure
     redis_mb: float
     postgres_mb: float
+    dearer: list[float] = []
+    """CPU a booking to that on a stack with the fewest, in slices side by side; of the most bookings only."""
 
 
 class Round(msgspec.Struct, kw_only=True):

@@ -39,7 +39,7 @@ LIMIT_S: Final = 30 * 60.0
 """A run that takes longer is given up."""
 
 SLICES: Final = 3
-"""In which what grows is measured at a fixed rate."""
+"""On many bookings and on few, side by side."""
 
 BASELINE_CLIENTS: Final = (8, 16, 32)
 
@@ -64,7 +64,7 @@ class Plan:
     memory: int = 20_000
     levels: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     level_s: float = 8
-    """At full rate; the fixed rate before it is `SLICES` of half as much, of which the cheapest counts."""
+    """At a fixed rate, and at full rate; slices side by side are half as long."""
     quick: bool = False
 
 
@@ -196,21 +196,42 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
             await stage.warm_up(sale)
             watch.split(f"forge {more:,}")
             name = f"{level:,} made"
-            slices = []
-            for _ in range(SLICES):
-                slices.append(await whole.fixed_rate(stage, plan.level_s / 2, rate, sale, name))
-                _tell(_line(slices[-1]))
-            fixed = min(slices, key=lambda each: each.cpu_sum_us)
+            fixed = await whole.fixed_rate(stage, plan.level_s, rate, sale, name)
+            _tell(_line(fixed))
             full = await whole.end_to_end(stage, plan.level_s, sale, name)
             _tell(_line(full))
-            found.append(Growth(made=level, open_loop=fixed, closed_loop=full, **await whole.sizes(stage)))
+            size = await whole.sizes(stage)
+            found.append(Growth(
+                made=level, open_loop=fixed, closed_loop=full, redis_mb=size["redis_mb"], postgres_mb=size["postgres_mb"],
+            ))  # fmt: skip
             made = await stage.admitted()
             watch.split(name)
+        found[-1].dearer, little_audit = await _side_by_side(plan, wrk, rate, stage, sale)
+        watch.split("side by side")
         audit = await _audit(stage)
         watch.split("audit")
     watch.split("stop")
     _tell(watch.line)
-    return found, audit
+    return found, {name: word if word == little_audit.get(name) else "broken" for name, word in audit.items()}
+
+
+async def _side_by_side(
+    plan: Plan, wrk: str | None, rate: float, stage: Stage, sale: Sale
+) -> tuple[list[float], dict[str, str]]:
+    """CPU a booking on this stage to that on a fresh one with the fewest bookings, in alternating slices: from one size to
+    the next it takes a minute, in which the machine changes its speed. And the fresh one's audit."""
+    dearer: list[float] = []
+    async with open_stage(wrk) as little:
+        few = await little.open_sale(1)
+        await forge(little, few, 1, plan.levels[0] - await little.admitted())
+        await little.warm_up(few)
+        for _ in range(SLICES):
+            many = await whole.fixed_rate(stage, plan.level_s / 2, rate, sale, "on many")
+            alone = await whole.fixed_rate(little, plan.level_s / 2, rate, few, "on few")
+            for figure in (many, alone):
+                _tell(_line(figure))
+            dearer.append(many.cpu_sum_us / alone.cpu_sum_us)
+        return dearer, await _audit(little)
 
 
 async def _audit(stage: Stage) -> dict[str, str]:

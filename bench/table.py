@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from bench.figures import COMPONENTS, Figure, Growth, Results
@@ -99,7 +100,7 @@ def _growth(results: Results) -> tuple[Growth, Growth] | None:
 
 
 def _dearer(least: Growth, most: Growth) -> float:
-    return most.open_loop.cpu_sum_us / least.open_loop.cpu_sum_us
+    return median(most.dearer) if most.dearer else most.open_loop.cpu_sum_us / least.open_loop.cpu_sum_us
 
 
 def markdown(results: Results) -> str:

@@ -77,6 +77,21 @@ def test_the_page_has_every_part():
     assert all(line.count("|") == header.count("|") for line in lines)
 
 
+def test_what_grew_is_compared_side_by_side_where_it_was_measured_so():
+    few = figure("few", 4_000, cpu_us={"api": 90.0})
+    many = figure("many", 4_000, cpu_us={"api": 180.0})
+    level = Growth(made=1_000, open_loop=few, closed_loop=few, redis_mb=1.0, postgres_mb=12.0)
+    most = Growth(made=9_000, open_loop=many, closed_loop=many, redis_mb=1.0, postgres_mb=12.0)
+
+    def grown() -> float | None:
+        found = targets(results(growth=[level, most]))
+        return next(target.value for target in found if target.title == "CPU at 9,000 bookings to 1,000")
+
+    assert grown() == 2
+    most.dearer = [1.3, 1.1, 0.9]
+    assert grown() == 1.1
+
+
 def test_a_broken_audit_cannot_be_overlooked():
     found = results(growth_audit={"I1": "held", "I6": "broken"})
     assert not found.sound
