@@ -200,10 +200,10 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
             _tell(_line(fixed))
             full = await whole.end_to_end(stage, plan.level_s, sale, name)
             _tell(_line(full))
-            size = await whole.sizes(stage)
-            found.append(Growth(
-                made=level, open_loop=fixed, closed_loop=full, redis_mb=size["redis_mb"], postgres_mb=size["postgres_mb"],
-            ))  # fmt: skip
+            redis_mb, postgres_mb = await whole.sizes(stage)
+            found.append(
+                Growth(made=level, open_loop=fixed, closed_loop=full, redis_mb=redis_mb, postgres_mb=postgres_mb)
+            )
             made = await stage.admitted()
             watch.split(name)
         found[-1].dearer, little_audit = await _side_by_side(plan, wrk, rate, stage, sale)
@@ -212,7 +212,7 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
         watch.split("audit")
     watch.split("stop")
     _tell(watch.line)
-    return found, {name: word if word == little_audit.get(name) else "broken" for name, word in audit.items()}
+    return found, {name: "held" if word == little_audit[name] == "held" else "broken" for name, word in audit.items()}
 
 
 async def _side_by_side(

@@ -189,14 +189,14 @@ async def latest_bookings(stage: Stage, sale: Sale, *, older_s: int, count: int 
     return [row["id"] for row in found]
 
 
-async def sizes(stage: Stage) -> dict[str, float]:
-    """Megabytes that both stores take."""
+async def sizes(stage: Stage) -> tuple[float, float]:
+    """Megabytes that Redis and PostgreSQL take."""
     connection = await stage.connect()
     try:
         size = await connection.fetchval("SELECT pg_database_size('boxoffice')")
     finally:
         await connection.close()
-    return {"redis_mb": await _used(stage) / 1e6, "postgres_mb": size / 1e6}
+    return await _used(stage) / 1e6, size / 1e6
 
 
 async def reads(stage: Stage, seconds: float, sale: Sale, name: str, paths: Sequence[str]) -> Figure:

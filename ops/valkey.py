@@ -25,7 +25,7 @@ DEFAULT_MAXMEMORY = "2gb"
 MALLOC = "glibc.malloc.tcache_count=4096:glibc.malloc.mxfast=0:glibc.malloc.hugetlb=1"
 """The server of the wheel has glibc's allocator. A call of the scripts makes and drops some thousand small strings; glibc
 keeps seven of each size at hand and merges the rest, only to cut them again: a fifth of the CPU. 4096 of each size cost
-12 MB that the system does not get back. `used_memory` does not count them. And it asks for huge pages (decision 24).
+12 MB that the system does not get back. `used_memory` does not count them. And it may ask for huge pages (decision 24).
 Other allocators and macOS ignore all this."""
 
 
