@@ -121,8 +121,7 @@ def answers_of(
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
             if result == b"created":
-                shown = form.blank.shown(form.id, form.customer, form.reference, form.last4, now_ms, created_at)
-                add(Admitted(shown, form.id, event, counts, False))
+                add(_new(form, counts, now_ms, created_at))
             elif result[0] == b"left":
                 add(None)
             else:
@@ -138,15 +137,19 @@ def answers_of(
     return answers
 
 
+def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admitted:
+    blank = form.blank
+    shown = blank.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
+    return Admitted(shown, form.id, blank.event, left, False)
+
+
 def _answer(
     form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
 ) -> Admitted | BoxOfficeError:
     event, outcome = form.blank.event, result[0]
     if outcome == b"created":
         admitted_ms = int(result[1])
-        created_at = timestamp(admitted_ms)
-        shown = form.blank.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
-        return Admitted(shown, form.id, event, left, False)
+        return _new(form, left, admitted_ms, timestamp(admitted_ms))
     if outcome == b"replayed":
         booking = result[1].decode()
         return Admitted(_shown(booking, result[2], event), booking, event, left, True)

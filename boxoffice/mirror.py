@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -46,12 +46,8 @@ class Mirror:
 
     async def park(self, booking: str, payment_key: str) -> None:
         """A booking that cannot be read, or kills its workers: out of the way, its stock kept, until an operator decides."""
-        await self._scripts.settle(
-            self._redis,
-            [keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard),
-             keys.booking(self._shard, booking), keys.idempotency(self._shard, "-")],
-            [self._ttl_s, 0, f"1|D|{payment_key}|0|"],
-        )  # fmt: skip
+        booking_keys = [keys.booking(self._shard, booking), keys.idempotency(self._shard, "-")]
+        await self._move([], booking_keys, [f"1|D|{payment_key}|0|".encode()])
 
     async def _confirm(self, cases: list[Case]) -> None:
         """Sold, and their records as they were claimed: then there is nothing to look at. Otherwise each is looked at."""
@@ -95,11 +91,7 @@ class Mirror:
             verdicts.append(
                 b"%d|%s|%s|%d|%s" % (index, case.verdict.encode(), record.payment_key.encode(), case.delay_ms, payload)
             )
-        outcomes = await self._scripts.settle(
-            self._redis,
-            [keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard), *sale_keys, *booking_keys],
-            [self._ttl_s, len(events), *verdicts],
-        )
+        outcomes = await self._move(sale_keys, booking_keys, verdicts)
         for letter in ("E", "X"):
             ended = [
                 case.record.id
@@ -108,3 +100,11 @@ class Mirror:
             ]
             if ended:
                 await self._holds.tell_postgres(ended, letter)
+
+    async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes]) -> Any:
+        """settle.lua. Two keys for each event and for each booking."""
+        return await self._scripts.settle(
+            self._redis,
+            [keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard), *sale_keys, *booking_keys],
+            [self._ttl_s, len(sale_keys) // 2, *verdicts],
+        )
