@@ -17,7 +17,7 @@ from boxoffice import render
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
 from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
-from boxoffice.requests import ID_MAX, check_content_type, parse_booking, parse_idempotency_key
+from boxoffice.requests import ID_MAX, check_content_encoding, check_content_type, parse_booking, parse_idempotency_key
 
 __all__ = ["Asked", "Read", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
 
@@ -37,11 +37,12 @@ class Asked(Struct, gc=False):
     content_type: bytes | None
     idempotency_keys: list[bytes]
     origin: bytes | None
+    content_encoding: bytes | None = None
 
     @classmethod
     def of(cls, headers: Iterable[Header]) -> Self:
         """Picked out of all."""
-        authorization = content_type = origin = None
+        authorization = content_type = origin = content_encoding = None
         idempotency_keys: list[bytes] = []
         for name, value in headers:
             if name == b"authorization":
@@ -52,7 +53,15 @@ class Asked(Struct, gc=False):
                 idempotency_keys.append(value)
             elif name == b"origin":
                 origin = value
-        return cls(authorization, content_type, idempotency_keys, origin)
+            elif name == b"content-encoding":
+                content_encoding = value
+        return cls(authorization, content_type, idempotency_keys, origin, content_encoding)
+
+    def check_body(self) -> None:
+        """What the headers say of the body. Raises `Malformed`."""
+        check_content_type(self.content_type)
+        if self.content_encoding is not None:
+            check_content_encoding(self.content_encoding)
 
 
 async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
@@ -60,7 +69,7 @@ async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
     client = ""
     try:
         client = await client_of(office, asked.authorization)
-        check_content_type(asked.content_type)
+        asked.check_body()
         key_digest = parse_idempotency_key(asked.idempotency_keys)
         raw = await read_body(receive, office.settings.limits.body_max_bytes)
         request = parse_booking(raw, office.settings, office.gateway)

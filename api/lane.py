@@ -21,7 +21,7 @@ from api.reply import Reply
 from api.shape import Shape
 from boxoffice.errors import BoxOfficeError, Malformed, PriceChanged
 from boxoffice.forms import Admitted
-from boxoffice.requests import check_content_type, parse_booking, parse_idempotency_key
+from boxoffice.requests import parse_booking, parse_idempotency_key
 
 __all__ = ["lane"]
 
@@ -221,7 +221,7 @@ class _Lane(Connection):
             self.book_slowly(request)
             return False
         try:
-            check_content_type(asked.content_type)
+            asked.check_body()
             key_digest = parse_idempotency_key(asked.idempotency_keys)
             order = parse_booking(request.body, office.settings, office.gateway)
             if not office.admission.ready_for(order):

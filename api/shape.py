@@ -24,7 +24,9 @@ _STAYS: Final = frozenset((
 ))  # fmt: skip
 """Headers that say how a request is to be read, or by whom it was sent: to the byte as they were."""
 
-_REFUSED: Final = frozenset((b"expect", b"origin", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+_REFUSED: Final = frozenset((
+    b"content-encoding", b"expect", b"origin", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+))  # fmt: skip
 """A request with one of these is none of the usual ones."""
 
 _ANY: Final = rb"[ -~]*"

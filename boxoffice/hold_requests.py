@@ -11,7 +11,16 @@ from msgspec import Struct
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.record import Charge
-from boxoffice.requests import ItemForm, PaymentForm, charge_of, check_text, refuse_twice, told
+from boxoffice.requests import (
+    ItemForm,
+    PaymentForm,
+    charge_of,
+    check_text,
+    not_json,
+    refuse_twice,
+    told,
+    without_mark,
+)
 from boxoffice.settings import Settings
 
 __all__ = ["RefundRequest", "parse_extension", "parse_payment", "parse_refund"]
@@ -93,8 +102,10 @@ def _read(raw: bytes, kind: type[_B]) -> _B:
         body = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise told(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Malformed("The body is not JSON in UTF-8.", code="not_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if bare := without_mark(raw):
+            return _read(bare, kind)
+        raise not_json(raw, error) from None
     try:
         json.loads(raw, object_pairs_hook=refuse_twice)
     except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -26,6 +27,7 @@ from boxoffice.settings import Settings
 __all__ = [
     "BookingRequest",
     "bad_parameter",
+    "check_content_encoding",
     "check_content_type",
     "check_parameter",
     "parse_booking",
@@ -60,18 +62,20 @@ class ItemForm(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class PaymentForm(Struct, forbid_unknown_fields=True, gc=False):
+    """Null is as good as absent: many a client library writes every field it knows."""
+
     method: str
-    card_name: str | UnsetType = UNSET
-    card_number: str | UnsetType = UNSET
-    token: str | UnsetType = UNSET
+    card_name: str | UnsetType | None = UNSET
+    card_number: str | UnsetType | None = UNSET
+    token: str | UnsetType | None = UNSET
 
 
 class _Booking(Struct, forbid_unknown_fields=True, gc=False):
     customer_id: str
     items: list[ItemForm]
     reference: str | UnsetType | None = UNSET
-    payment: PaymentForm | UnsetType = UNSET
-    hold_s: int | UnsetType = UNSET
+    payment: PaymentForm | UnsetType | None = UNSET
+    hold_s: int | UnsetType | None = UNSET
 
 
 _booking = msgspec.json.Decoder(_Booking).decode
@@ -87,8 +91,10 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
         body = _booking(raw)
     except msgspec.ValidationError as error:
         raise told(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Malformed("The body is not JSON in UTF-8.", code="not_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if bare := without_mark(raw):
+            return parse_booking(bare, settings, gateway)
+        raise not_json(raw, error) from None
     _refuse_members_named_twice(raw, body)
 
     text_max = settings.limits.text_max
@@ -97,9 +103,9 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     if reference:
         check_text(reference, "/reference", text_max)
     lines = _lines(body.items, settings)
-    if body.payment is UNSET:
+    if not body.payment:
         return BookingRequest(body.customer_id, lines, reference, None, _hold_s(body, settings))
-    if body.hold_s is not UNSET:
+    if not _absent(body.hold_s):
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
     return BookingRequest(body.customer_id, lines, reference, charge_of(body.payment, text_max, gateway), None)
 
@@ -126,7 +132,7 @@ def _lines(items: list[ItemForm], settings: Settings) -> tuple[tuple[str, int], 
 
 
 def _hold_s(body: _Booking, settings: Settings) -> int | None:
-    if body.hold_s is UNSET:
+    if body.hold_s is UNSET or body.hold_s is None:
         return None
     if not 1 <= body.hold_s <= settings.holds.ttl_s:
         detail = f"A hold lasts 1 to {settings.holds.ttl_s} seconds."
@@ -141,22 +147,34 @@ def charge_of(payment: PaymentForm, text_max: int, gateway: PaymentGateway) -> C
     name = None if payment.card_name is UNSET else payment.card_name
     if name is not None:
         check_text(name, "/payment/card_name", text_max)
-    if payment.card_number is UNSET:
-        if payment.token is UNSET:
+    if payment.card_number is UNSET or payment.card_number is None:
+        if payment.token is UNSET or payment.token is None:
             raise Malformed("A payment needs a card_number or a token.", pointer="/payment/card_number", code="missing")
         if not 1 <= len(payment.token) <= TOKEN_MAX:
             _refuse_text(payment.token, "/payment/token", TOKEN_MAX)
         check_text(payment.token, "/payment/token", TOKEN_MAX)
         token = gateway.check_token(payment.token)
     else:
-        if payment.token is not UNSET:
+        if not _absent(payment.token):
             raise Malformed("Either a card_number or a token.", pointer="/payment/token", code="ambiguous")
         if not gateway.accepts_cards:
             raise CardDataRefused(pointer="/payment/card_number")
         if name is None:
             raise Malformed("A payment by card_number needs a card_name.", pointer="/payment/card_name", code="missing")
-        token = gateway.tokenize(payment.card_number, name)
+        token = gateway.tokenize(_bare(payment.card_number), name)
     return Charge("card", token.token, name, token.last4)
+
+
+def _absent(value: object) -> bool:
+    return value is UNSET or value is None
+
+
+_BLANKS: Final = re.compile(r"[\s\u2010-\u2015\u2212-]+")
+
+
+def _bare(card_number: str) -> str:
+    """A card number as people type it: with blanks, or dashes, between its digits."""
+    return card_number if card_number.isdigit() else _BLANKS.sub("", card_number)
 
 
 def check_text(text: str, pointer: str, most: int) -> None:
@@ -201,6 +219,31 @@ def told(said: str) -> Malformed:
     return Malformed(pointer=pointer)
 
 
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and deflate begin. Brotli has no mark."""
+
+_BYTE: Final = re.compile(r"\(byte ([0-9]+)\)")
+
+
+def without_mark(raw: bytes) -> bytes:
+    """A body behind its byte order mark, which some clients write and a reader may ignore (RFC 8259, 8.1); else nothing."""
+    bare = raw.removeprefix(BOM_UTF8)
+    return bare if len(bare) < len(raw) and not bare.startswith(BOM_UTF8) else b""
+
+
+def not_json(raw: bytes, error: Exception) -> Malformed:
+    """Why a body could not be read, as far as its bytes tell: never what is in it."""
+    if not raw.strip():
+        return Malformed("The body is empty.", code="not_json")
+    if raw.startswith(_COMPRESSED):
+        return Malformed("The body looks compressed: send it as plain JSON in UTF-8.", code="not_json")
+    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in raw[:4]:
+        return Malformed("The body looks like UTF-16 or UTF-32: send it in UTF-8.", code="not_json")
+    where = _BYTE.search(str(error))
+    at = f" It makes no sense from byte {where[1]} on." if where else ""
+    return Malformed(f"The body is not JSON in UTF-8.{at}", code="not_json")
+
+
 # Members named twice, of which a decoder keeps the last
 
 
@@ -211,7 +254,9 @@ def _refuse_members_named_twice(raw: bytes, body: _Booking) -> None:
     """
     members = 2 + 2 * len(body.items) + (body.reference is not UNSET) + (body.hold_s is not UNSET)
     payment = body.payment
-    if payment is not UNSET:
+    if payment is None:
+        members += 1
+    elif payment is not UNSET:
         members += 2 + (payment.card_name is not UNSET) + (payment.card_number is not UNSET)
         members += payment.token is not UNSET
     if raw.count(b":") != members or b"\\" in raw:
@@ -270,13 +315,27 @@ def _unquoted(key: str) -> str:
     return re.sub(r"\\(.)", r"\1", found[1]) if "\\" in key else found[1]
 
 
-_JSON_TYPE: Final = re.compile(rb'application/json[ \t]*(?:;[ \t]*charset=("?)utf-8\1[ \t]*)?', re.IGNORECASE)
+_UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
+"""Names of charsets whose texts are UTF-8."""
 
 
 def check_content_type(value: bytes | None) -> None:
-    """JSON in UTF-8 or nothing. Raises `Malformed`."""
-    if value != b"application/json" and (value is None or not _JSON_TYPE.fullmatch(value.strip())):
+    """JSON in UTF-8 or nothing. What else the type has for parameters means nothing to us. Raises `Malformed`."""
+    if value == b"application/json":
+        return
+    kind, *parameters = (value or b"").lower().split(b";")
+    if kind.strip() != b"application/json":
         bad_header("The Content-Type of a body is application/json.", "Content-Type", "content_type")
+    for parameter in parameters:
+        name, _, charset = parameter.partition(b"=")
+        if name.strip() == b"charset" and charset.strip(b" \t\"'") not in _UTF8:
+            bad_header("JSON is in UTF-8: charset=utf-8, or none.", "Content-Type", "charset")
+
+
+def check_content_encoding(value: bytes | None) -> None:
+    """A body comes as it is. Raises `Malformed` for a compressed one."""
+    if value is not None and value.strip().lower() not in (b"", b"identity"):
+        bad_header("The body is compressed: send it without Content-Encoding.", "Content-Encoding", "content_encoding")
 
 
 def bad_header(detail: str, header: str, code: str) -> NoReturn:

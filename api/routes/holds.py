@@ -12,7 +12,7 @@ from api.reply import JSON, Header, Reply
 from boxoffice import hold_requests, ids, render
 from boxoffice.errors import HoldEnded, NotCancellable, NotFound
 from boxoffice.office import BoxOffice
-from boxoffice.requests import check_content_type, parse_idempotency_key
+from boxoffice.requests import check_content_encoding, check_content_type, parse_idempotency_key
 
 __all__ = ["router"]
 
@@ -156,6 +156,7 @@ async def _read(office: BoxOffice, request: Request, *, optional: bool = False) 
     raw = await answers.read_body(request.receive, office.settings.limits.body_max_bytes)
     if raw or not optional:
         check_content_type(header(request, "content-type"))
+        check_content_encoding(header(request, "content-encoding"))
     return raw
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -43,7 +44,9 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "trailing comma": (GOOD[:-1] + b",}", "", "not_json"),
     "single quotes": (GOOD.replace(b'"', b"'"), "", "not_json"),
     "comment": (b"/* */" + GOOD, "", "not_json"),
-    "byte order mark": (b"\xef\xbb\xbf" + GOOD, "", "not_json"),
+    "byte order marks": (b"\xef\xbb\xbf" * 2 + GOOD, "", "not_json"),
+    "byte order marks only": (b"\xef\xbb\xbf" * 5_000, "", "not_json"),
+    "compressed": (gzip.compress(GOOD), "", "not_json"),
     "UTF-16": (GOOD.decode().encode("utf-16"), "", "not_json"),
     "UTF-16 without mark": (GOOD.decode().encode("utf-16-le"), "", "not_json"),
     "UTF-32": (GOOD.decode().encode("utf-32"), "", "not_json"),
@@ -120,7 +123,11 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "quantity 01": (quantity("01"), "", "not_json"),
     "quantity +1": (quantity("+1"), "", "not_json"),
     "quantity 0x1": (quantity("0x1"), "", "not_json"),
-    "payment null": (body_with(payment=None), "/payment", "wrong_type"),
+    "number and name null": (payment(method="card", card_name="A", card_number=None), "/payment/card_number", "missing"),
+    "name null": (payment(method="card", card_name=None, card_number=CARD), "/payment/card_name", "missing"),
+    "null twice": (body_with(payment=None)[:-1] + b',"payment":null}', "", "duplicate_member"),
+    "items null": (body_with(items=None), "/items", "wrong_type"),
+    "method null": (payment(method=None, token="tok_ok"), "/payment/method", "wrong_type"),
     "payment a text": (body_with(payment=MARK), "/payment", "wrong_type"),
     "payment empty": (payment(), "/payment/method", "missing"),
     "method unknown": (payment(method=MARK), "/payment/method", "unknown_method"),
@@ -130,6 +137,13 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "name NUL": (payment(method="card", card_name="A\0", card_number=CARD), "/payment/card_name", "control_character"),
     "number not Luhn": (
         payment(method="card", card_name="A", card_number="4242424242424241"), "/payment/card_number", "card_number",
+    ),
+    "number with blanks not Luhn": (
+        payment(method="card", card_name="A", card_number="4242 4242 4242 4241"), "/payment/card_number", "card_number",
+    ),
+    "number of blanks": (payment(method="card", card_name="A", card_number=" - "), "/payment/card_number", "card_number"),
+    "number in other digits": (
+        payment(method="card", card_name="A", card_number="\uff14\uff12" * 8), "/payment/card_number", "card_number",
     ),
     "number short": (payment(method="card", card_name="A", card_number="42"), "/payment/card_number", "card_number"),
     "number a number": (payment(method="card", card_name="A", card_number=int(CARD)), "/payment/card_number", "wrong_type"),
