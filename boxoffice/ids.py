@@ -14,6 +14,7 @@ __all__ = [
     "digest",
     "fingerprint",
     "owner_digest",
+    "refund_fingerprint",
     "scope",
     "shard_of",
     "short_id",
@@ -105,6 +106,13 @@ def fingerprint(customer: str, items: str, method: str, last4: str) -> str:
     Never the card number, a digest of it, or a token.
     """
     return digest(customer, items, method, last4)[:16]
+
+
+def refund_fingerprint(items: dict[str, int] | None, reason: str) -> str:
+    """What a refund asks for, as `fingerprint` for a booking: tickets by tier in any order (None: all that is left), and
+    the reason."""
+    lines = sorted((items or {}).items())
+    return digest("all" if items is None else ",".join(f"{tier}:{count}" for tier, count in lines), reason)[:16]
 
 
 def owner_digest(client: str, customer: str) -> str:

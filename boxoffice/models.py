@@ -278,9 +278,12 @@ class Refund(_Dated, Base):
     )
     refund_key: Mapped[str] = mapped_column(primary_key=True)
     booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.id"))
-    payment_key: Mapped[str] = mapped_column(ForeignKey("payments.payment_key"))
+    payment_key: Mapped[str | None] = mapped_column(ForeignKey("payments.payment_key"))
+    """NULL for a booking that was free: it has no payment."""
     amount_cents: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str]
+    fingerprint: Mapped[str | None]
+    """What the refund's key was used for; NULL for refunds that no key asked for."""
     status: Mapped[str] = mapped_column(server_default="due")
     reason: Mapped[str]
     reference: Mapped[str | None]

@@ -58,11 +58,13 @@ FROM unnest($2::text[], $3::int[]) AS back (tier, quantity) WHERE i.booking_id =
 """
 
 _REFUND: Final = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status)
-VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END)
+INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint)
+VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END, $7)
 """
-"""Nothing is due for tickets that were free, but the row remembers that they came back."""
+"""Nothing is due for tickets that were free, but the row remembers that they came back; a booking that was free has no
+payment to name."""
 
+_ASKED_BEFORE: Final = "SELECT fingerprint FROM refunds WHERE refund_key = $1"
 
 _CAPTURE_REFUSED: Final = """
 UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), leased_until = NULL,
@@ -168,7 +170,7 @@ class Refunds:
             await connection.execute(
                 _REFUND + " ON CONFLICT DO NOTHING",
                 ids.digest(row["booking"], payment_key, "late"), row["booking"], payment_key, row["amount_cents"],
-                row["currency"], "paid_too_late",
+                row["currency"], "paid_too_late", None,
             )  # fmt: skip
             await connection.execute(
                 "UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()"
@@ -218,10 +220,11 @@ class Refunds:
     ) -> tuple[Refunded, int]:  # fmt: skip
         row, items = await self._lock(connection, booking, client)
         key = ids.digest(booking, "refund", key_digest)
-        earlier = await connection.fetchval("SELECT amount_cents FROM refunds WHERE refund_key = $1", key)
+        asked = ids.refund_fingerprint(wanted, reason)
+        earlier = await connection.fetchrow(_ASKED_BEFORE, key)
         if earlier is not None:
-            prices = {item.tier: item.unit_price_cents for item in items}
-            if wanted is not None and earlier != sum(prices.get(tier, 0) * count for tier, count in wanted.items()):
+            # Rows of earlier versions have no fingerprint.
+            if earlier["fingerprint"] not in (None, asked):
                 raise KeyReused(booking_id=booking)
             return await self._earlier(connection, booking, row, key), row["shard"]
         if row["status"] != "confirmed":
@@ -234,7 +237,7 @@ class Refunds:
             if quantity > left[tier]:
                 raise RefundTooLarge(tier_id=tier, requested=quantity, refundable=left[tier])
         amount = sum(back.get(item.tier, 0) * item.unit_price_cents for item in items)
-        refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason)
+        refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason, asked)
         await self._give_back(connection, booking, row, back)
         if all(left[tier] == back.get(tier, 0) for tier in left):
             await self._set_cancelled(connection, booking, "refunded")
@@ -255,11 +258,13 @@ class Refunds:
         return row, [_Item(*item) for item in await connection.fetch(_ITEMS, booking)]
 
     async def _pay_back(
-        self, connection: Connection, booking: str, currency: str, key: str, amount_cents: int, reason: str
-    ) -> Refunded:
+        self, connection: Connection, booking: str, currency: str, key: str, amount_cents: int, reason: str,
+        asked: str | None = None,
+    ) -> Refunded:  # fmt: skip
         payment = await connection.fetchrow(_PAYMENT, booking)
         if payment is None:
-            return Refunded(booking, "confirmed", None, 0, currency, repeated=False, refund_status="succeeded")
+            await connection.execute(_REFUND, key, booking, None, 0, currency, reason, asked)
+            return Refunded(booking, "confirmed", key, 0, currency, repeated=False, refund_status="succeeded")
         amount = min(amount_cents, payment["amount_cents"] - payment["refunded_cents"])
         if amount:
             await connection.execute(
@@ -267,7 +272,7 @@ class Refunds:
                 payment["payment_key"],
                 amount,
             )
-        await connection.execute(_REFUND, key, booking, payment["payment_key"], amount, currency, reason)
+        await connection.execute(_REFUND, key, booking, payment["payment_key"], amount, currency, reason, asked)
         return Refunded(booking, "confirmed", key, amount, currency, False, "due" if amount else "succeeded")
 
     async def _give_back(self, connection: Connection, booking: str, row: Any, back: dict[str, int]) -> None:

@@ -38,7 +38,8 @@ SELECT g.key FROM unnest($1::text[], $2::bigint[]) AS g(key, captured)
 LEFT JOIN payments p ON p.payment_key = g.key LEFT JOIN bookings b ON b.id = p.booking_id
 WHERE (p.status = 'captured' AND p.amount_cents = g.captured AND p.refunded_cents = 0
        AND b.status IN ('confirmed', 'cancelled') AND b.duplicate_of IS NULL
-       AND p.payment_key NOT IN (SELECT payment_key FROM refunds WHERE status = 'succeeded')) IS NOT TRUE
+       AND p.payment_key NOT IN (SELECT payment_key FROM refunds WHERE status = 'succeeded' AND payment_key IS NOT NULL))
+      IS NOT TRUE
 """
 """Of payments that were captured and not refunded at the gateway, those whose row does not say just that."""
 

@@ -206,6 +206,32 @@ async def test_a_refund_is_made_once_for_its_key(till: Till) -> None:
     assert await till.left("GA") == (8, 0, 2)
 
 
+async def test_a_refund_key_belongs_to_what_it_was_used_for(till: Till) -> None:
+    """Other tickets of the same price, another reason, all instead of some: refused. The order of items is not told."""
+    await (await till.office.pool()).execute("UPDATE tiers SET price_cents = 1000 WHERE event_id = $1", till.event.id)
+    await till.office.store.change_event(till.event.id, name="One price")
+    same = Till(till.office, await till.office.store.event(till.event.id), till.numbers)
+    await till.office.catalogue.refresh()
+    booking = await confirmed(same, GA=2, VIP=2)
+    ga, vip = (next(tier.id for tier in same.event.tiers if tier.code == code) for code in ("GA", "VIP"))
+
+    def ask(items: dict[str, int] | None, reason: str = "rain") -> Any:
+        return till.office.refunds.refund(CLIENT, booking, ids.digest("one"), items, reason)
+
+    assert not (await ask({ga: 1, vip: 1})).repeated
+    for items, reason in (({ga: 2}, "rain"), ({vip: 2}, "rain"), ({ga: 1, vip: 1}, "snow"), ({ga: 1}, "rain"), (None, "rain"),
+                          ({"nonsense": 2}, "rain")):  # fmt: skip
+        with pytest.raises(KeyReused):
+            await ask(items, reason)
+    assert (await ask({vip: 1, ga: 1})).repeated
+    assert (await same.left("GA"), await same.left("VIP")) == ((9, 0, 1), (3, 0, 1))
+
+    assert not (await till.office.refunds.refund(CLIENT, booking, ids.digest("two"), None, "rain")).repeated
+    with pytest.raises(KeyReused):
+        await till.office.refunds.refund(CLIENT, booking, ids.digest("two"), {ga: 1, vip: 1}, "rain")
+    await same.at_rest(booking)
+
+
 async def test_no_more_than_was_bought(till: Till) -> None:
     booking = await confirmed(till, GA=2)
     await till.refund(booking, "one", GA=1)
@@ -239,6 +265,8 @@ async def test_free_tickets_come_back_once_too(till: Till, open_sale: SaleMaker)
     for _ in range(3):
         refunded = await free.refund(booking, "one", GA=1)
         assert refunded.amount_cents == 0
+    with pytest.raises(KeyReused):
+        await free.refund(booking, "one", GA=2)
 
     assert await free.left("GA") == (8, 0, 2)
 

@@ -212,6 +212,18 @@ MUTANTS = (
         "tests/boxoffice/test_verdicts.py",
         "who_used_the_key_first",
     ),
+    Mutant(
+        "a refund's fingerprint without its items",
+        (
+            (
+                "boxoffice/ids.py",
+                'return digest("all" if items is None else ",".join(f"{tier}:{count}" for tier, count in lines), reason)[:16]',
+                "return digest(str(sum(count for _, count in lines)), reason)[:16]",
+            ),
+        ),
+        "tests/boxoffice/test_refunds.py",
+        "what_it_was_used_for",
+    ),
 )
 
 
