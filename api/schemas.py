@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,13 +62,15 @@ class BookingRequest(_Body):
 class ExtensionRequest(_Body):
     """How much longer to hold."""
 
-    extra_s: int | None = Field(None, ge=1, description="Seconds; at most, and by default, the hold's first length.")
+    extra_s: int = Field(ge=1, description="Seconds; at most the hold's first length.")
 
 
 class RefundRequest(_Body):
     """What to refund."""
 
-    items: list[ItemRequest] | None = Field(None, min_length=1, description="Each tier once. Without it, all tickets.")
+    items: Annotated[list[ItemRequest], Field(min_length=1)] | Literal["all"] = Field(
+        description="Each tier once, or the word `all`: every ticket that is left."
+    )
     reason: str | None = Field(None, max_length=200, description="For your own books.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +23,7 @@ from boxoffice.requests import (
 )
 from boxoffice.settings import Settings
 
-__all__ = ["RefundRequest", "parse_extension", "parse_payment", "parse_refund"]
+__all__ = ["RefundRequest", "parse_extension", "parse_nothing", "parse_payment", "parse_refund"]
 
 DEFAULT_REASON: Final = "requested"
 
@@ -38,12 +38,16 @@ class RefundRequest(NamedTuple):
 
 
 class _Extension(Struct, forbid_unknown_fields=True):
-    extra_s: int | None = None
+    extra_s: int
 
 
 class _Refund(Struct, forbid_unknown_fields=True):
-    items: list[ItemForm] | None = None
+    items: list[ItemForm] | Literal["all"]
     reason: str | None = None
+
+
+class _Nothing(Struct, forbid_unknown_fields=True):
+    pass
 
 
 def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Charge:
@@ -58,14 +62,12 @@ def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Ch
         raise
 
 
-def parse_extension(raw: bytes, settings: Settings) -> int | None:
-    """Seconds that a hold shall last longer; None for as many as may be. The body may be left out.
+def parse_extension(raw: bytes, settings: Settings) -> int:
+    """Seconds that a hold shall last longer. They have to be said: a body that was lost must not mean the most.
 
     Raises `Malformed`.
     """
     extra_s = _read(raw or b"{}", _Extension).extra_s
-    if extra_s is None:
-        return None
     if not 1 <= extra_s <= settings.holds.ttl_s:
         detail = f"An extension is 1 to {settings.holds.ttl_s} seconds."
         raise Malformed(detail, pointer="/extra_s", code="out_of_range")
@@ -73,14 +75,15 @@ def parse_extension(raw: bytes, settings: Settings) -> int | None:
 
 
 def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
-    """Read what is to be refunded. The body may be left out: everything.
+    """Read what is to be refunded: items, or the word `all` for everything that is left. One of them has to be said: a
+    body that was lost must not mean everything.
 
     Raises `Malformed`.
     """
     body = _read(raw or b"{}", _Refund)
     reason = DEFAULT_REASON if body.reason is None else body.reason
     check_text(reason, "/reason", settings.limits.text_max)
-    if body.items is None:
+    if body.items == "all":
         return RefundRequest(None, reason)
     if not 1 <= len(body.items) <= settings.limits.items_max:
         code = "too_many" if body.items else "empty"
@@ -95,6 +98,16 @@ def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
             raise Malformed("A tier is named twice.", pointer=f"/items/{at}/tier_id", code="duplicate_tier")
         items[item.tier_id] = item.quantity
     return RefundRequest(items, reason)
+
+
+def parse_nothing(raw: bytes) -> None:
+    """A request that takes no body: none, or `{}`. What is said there and not heard might be a part (`items`), and the
+    whole would be done.
+
+    Raises `Malformed`.
+    """
+    if raw:
+        _read(raw, _Nothing)
 
 
 def _read(raw: bytes, kind: type[_B]) -> _B:

@@ -30,9 +30,9 @@ def _key_header(description: str, example: str) -> dict[str, Any]:
     }
 
 
-def _body(schema: str, example: dict[str, Any], *, required: bool) -> dict[str, Any]:
+def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
-    return {"required": required, "content": {"application/json": content}}
+    return {"required": True, "content": {"application/json": content}}
 
 
 _PAID = {
@@ -42,16 +42,14 @@ _PAID = {
     "requestBody": _body(
         "CardRequest",
         {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
-        required=True,
     ),
 }
-_EXTENDED = {"requestBody": _body("ExtensionRequest", {"extra_s": 300}, required=False)}
+_EXTENDED = {"requestBody": _body("ExtensionRequest", {"extra_s": 300})}
 _REFUNDED = {
     "parameters": [_key_header("A repeat with the same key refunds once.", "order-10042-refund-1")],
     "requestBody": _body(
         "RefundRequest",
         {"items": [{"tier_id": "TIER_ID", "quantity": 1}], "reason": "row 7 is broken"},
-        required=False,
     ),
 }
 
@@ -94,8 +92,8 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
     openapi_extra=_EXTENDED,
 )
 async def extend(booking_id: str, request: Request, office: Office, client: Client) -> Response:
-    """Let a hold last longer, once, by at most its first length. Without a body, by as much as may be."""
-    extra_s = hold_requests.parse_extension(await _read(office, request, optional=True), office.settings)
+    """Let a hold last longer, once, by at most its first length."""
+    extra_s = hold_requests.parse_extension(await _read(office, request), office.settings)
     record = await office.holds.extend(client, _known(booking_id), extra_s)
     return _shown(await office.bookings.show(record))
 
@@ -103,15 +101,17 @@ async def extend(booking_id: str, request: Request, office: Office, client: Clie
 @router.post(
     "/cancel",
     summary="Cancel a booking",
-    responses={200: {"model": schemas.Booking}, **problem_responses(401, 404, 409, 503)},
+    responses={200: {"model": schemas.Booking}, **problem_responses(400, 401, 404, 409, 503)},
 )
-async def cancel(booking_id: str, office: Office, client: Client) -> Response:
+async def cancel(booking_id: str, request: Request, office: Office, client: Client) -> Response:
     """Give the tickets back: a hold at once, a confirmed booking after its event's terms (until when, how much of the
     price).
 
     Needs no idempotency key: a booking that was cancelled answers 200 again. When a payment is under way it is let go
-    first; should that take too long, the answer is 409 `payment-in-progress`: ask again.
+    first; should that take too long, the answer is 409 `payment-in-progress`: ask again. It takes no body: some of the
+    tickets are given back by a refund.
     """
+    hold_requests.parse_nothing(await answers.read_body(request.receive, office.settings.limits.body_max_bytes))
     return _shown(await office.cancellations.cancel(client, booking_id))
 
 
@@ -124,10 +124,10 @@ async def cancel(booking_id: str, office: Office, client: Client) -> Response:
 )
 async def refund(booking_id: str, request: Request, office: Office, client: Client) -> Response:
     """Refund a confirmed booking at full price whatever the event's terms, whole or some of its tickets, which go on
-    sale again. For the shop's operators. Refunding all that is left cancels the booking."""
+    sale again. For the shop's operators. All that is left is `"items": "all"`, and cancels the booking."""
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)
-    wanted = hold_requests.parse_refund(await _read(office, request, optional=True), office.settings)
+    wanted = hold_requests.parse_refund(await _read(office, request), office.settings)
     try:
         refunded = await office.refunds.refund(client, booking, key_digest, wanted.items, wanted.reason)
     except NotFound:
@@ -152,9 +152,9 @@ def _idempotency_key(request: Request) -> str:
     return parse_idempotency_key(values)
 
 
-async def _read(office: BoxOffice, request: Request, *, optional: bool = False) -> bytes:
+async def _read(office: BoxOffice, request: Request) -> bytes:
     raw = await answers.read_body(request.receive, office.settings.limits.body_max_bytes)
-    if raw or not optional:
+    if raw:
         check_content_type(header(request, "content-type"))
         check_content_encoding(header(request, "content-encoding"))
     return raw

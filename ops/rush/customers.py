@@ -103,7 +103,8 @@ class Customers:
             case "hold_leave":
                 return
             case "hold_extend_pay":
-                await self._shop.insist("POST", f"{path}/extend", visit.key + "-e", visit.number)
+                body = b'{"extra_s":%d}' % HOLD_S
+                await self._shop.insist("POST", f"{path}/extend", visit.key + "-e", visit.number, body)
             case "hold_decline_pay":
                 await self._pay(visit, path, DECLINING[0], "-first")
                 await asyncio.sleep(1.0)
