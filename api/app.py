@@ -17,6 +17,7 @@ from api.dependencies import respond
 from api.front import EXPOSED, Front
 from api.readiness import Readiness
 from api.routes import actions, bookings, events, health, holds, webhooks
+from boxoffice import durability
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.requests import bad_parameter
@@ -33,6 +34,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
         if office is not None:
             yield
             return
+        durability.tell_what_is_stated(settings)
         async with open_box_office(settings) as opened:
             move_in(opened)
             yield

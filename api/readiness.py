@@ -7,15 +7,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
 from redis.exceptions import RedisError
 
-from boxoffice import keys, postgres
+from boxoffice import durability, keys
 from boxoffice import redis as redis_client
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.postgres import TRANSIENT
 
 __all__ = ["Readiness"]
+
+log = structlog.get_logger()
 
 TIMEOUT_S: Final = 2.0
 """A store that takes longer is not ready."""
@@ -48,7 +51,7 @@ class Readiness:
         if not await redis_client.takes_writes(office.redis):
             return "It is a replica, and takes no writes."
         if not durable:
-            await redis_client.check_durability(office.redis, office.settings)
+            await durability.check_redis(office.redis, office.settings)
         return f"The gate of shard {', '.join(map(str, closed))} is closed." if closed else ""
 
     async def _postgresql(self, durable: bool) -> str:
@@ -56,7 +59,7 @@ class Readiness:
         if durable:
             await pool.fetchval("SELECT 1")
         else:
-            await postgres.check_durability(pool, self._office.settings)
+            await durability.check_postgresql(pool, self._office.settings)
         return ""
 
     async def _catalogue(self, _durable: bool) -> str:
@@ -72,3 +75,6 @@ async def _reason(check: Callable[[bool], Awaitable[str]], durable: bool) -> str
         return error.detail
     except (RedisError, *TRANSIENT) as error:
         return f"It does not answer ({type(error).__name__})."
+    except Exception as error:
+        log.exception("readiness.failed")
+        return f"It could not be asked ({type(error).__name__})."

@@ -27,7 +27,6 @@ __all__ = [
     "REPAIR_S",
     "TRANSIENT",
     "alembic_config",
-    "check_durability",
     "migrate",
     "open_engine",
     "open_pool",
@@ -195,18 +194,3 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             command.downgrade(config, revision.removeprefix("-"))
     except AWAY as error:
         raise CannotRun("PostgreSQL does not answer; is DATABASE_URL right?") from error
-
-
-async def check_durability(pool: asyncpg.Pool[Any], settings: Settings) -> None:
-    """Look whether a commit on this server means what we promise (decision 2).
-
-    Raises `CannotRun` naming the server's setting that is weaker than `durability`.
-    """
-    if settings.durability == "none":
-        return
-    row = await pool.fetchrow("SELECT current_setting('fsync') f, current_setting('synchronous_commit') s")
-    assert row is not None
-    if row["f"] != "on":
-        raise CannotRun("PostgreSQL has fsync off; a crash may undo what it committed.")
-    if row["s"] in ("off",):
-        raise CannotRun("PostgreSQL has synchronous_commit off; a crash may undo what it committed.")

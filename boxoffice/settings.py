@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("BOXOFFICE_DATABASE_URL", "DATABASE_URL"),
         repr=False,
     )
-    """PostgreSQL 14 or newer, `fsync` and `synchronous_commit` on."""
+    """PostgreSQL 14 or newer, `fsync`, `full_page_writes` and `synchronous_commit` on."""
 
     data_dir: Path = Field(Path(".boxoffice"), validation_alias=AliasChoices("BOXOFFICE_DATA_DIR", "DATA_DIR"))
     """Embedded servers and the simulated gateway's ledger live here."""
@@ -204,6 +204,15 @@ class Settings(BaseSettings):
 
     durability: Literal["always", "everysec", "none"] = "always"
     """The weakest level at which this process may call itself ready. Below `always`, a 202 can be lost to a crash."""
+
+    redis_durability_stated: Literal["", "everysec", "always", "provider"] = ""
+    """What you know of a Redis that hides its configuration: the level at which it fsyncs, or `provider` when it keeps each
+    write before it answers by other means than an append-only file. Stands only for what cannot be read. Empty: then such
+    a server is not ready."""
+
+    postgres_durability_stated: Literal["", "always", "provider"] = ""
+    """The same of a PostgreSQL that hides `fsync`, `full_page_writes` and `synchronous_commit`. `provider`: its storage
+    keeps commits by other means, so the first two may be off."""
 
     redis_pool_max: int = Field(32, ge=2, le=1_000)
     """Redis connections of one process."""

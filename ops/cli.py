@@ -107,6 +107,8 @@ def env(
     """Print where Redis and PostgreSQL are: `eval "$(boxoffice env)"`."""
     settings = settings_for(data_dir)
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
+    levels = {"REDIS": settings.redis_durability_stated, "POSTGRES": settings.postgres_durability_stated}
+    urls |= {f"BOXOFFICE_{store}_DURABILITY_STATED": level for store, level in levels.items() if level}
     if as_json:
         import json
 

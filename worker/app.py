@@ -19,7 +19,7 @@ from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
-from boxoffice import keys, postgres, redis
+from boxoffice import durability, keys, postgres
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.jobs import deserialize, serialize
 from boxoffice.log import configure
@@ -41,6 +41,10 @@ ARQ_PAUSE_MAX_S = 2.0
 
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks."""
+
+WATCH_S = 15.0
+"""How often a worker looks whether the stores still keep what they acknowledge. Each look that finds one weak is a line in
+the log."""
 
 COUNT_AFTER_S = 30.0
 """When a worker counts drift for the first time. It reads every record of a sale, and a worker that has just started is
@@ -99,6 +103,7 @@ class WorkerApp:
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
             keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
+        keep("watching", self._watch_durability, WATCH_S, WATCH_S)
         log.info("worker.ready", shards=office.settings.shards)
         await self._stopping.wait()
         await asyncio.gather(*(settlement.stop() for settlement in office.settlements))
@@ -112,16 +117,27 @@ class WorkerApp:
 
     async def _check_servers(self) -> None:
         """Wait for both stores, then see that their settings are as durable as we promise."""
+        durability.tell_what_is_stated(self._office.settings)
         while not self._stopping.is_set():
             try:
-                await redis.check_durability(self._office.redis, self._office.settings)
-                await postgres.check_durability(await self._office.pool(), self._office.settings)
+                await durability.check_redis(self._office.redis, self._office.settings)
+                await durability.check_postgresql(await self._office.pool(), self._office.settings)
                 return
             except CannotRun:
                 raise
             except (RedisError, *postgres.AWAY) as error:
                 log.warning("worker.waiting", error=type(error).__name__)
                 await self._pause(0.5)
+
+    async def _watch_durability(self) -> None:
+        """Settings change while a server runs. What was accepted is settled all the same: PostgreSQL may be the safer
+        place for it. No API that looks is ready meanwhile."""
+        office = self._office
+        try:
+            await durability.check_redis(office.redis, office.settings)
+            await durability.check_postgresql(await office.pool(), office.settings)
+        except CannotRun as error:
+            log.error("durability.weak", reason=error.detail)
 
     async def _sweep(self, shard: int) -> None:
         """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL."""
@@ -144,6 +160,8 @@ class WorkerApp:
         while not self._stopping.is_set():
             try:
                 await work()
+            except CannotRun as error:
+                log.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
                 log.warning(f"{what}.failed", error=type(error).__name__)
             except Exception:
