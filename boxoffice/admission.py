@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -282,12 +284,18 @@ class _Counter:
         self._wait_until = loop.time() + max(linger_s, self._pace_s)
         task = loop.create_task(self._call(forms))
         self._calls.add(task)
-        task.add_done_callback(self._called)
+        task.add_done_callback(partial(self._called, forms))
         if self._queue:
             self._schedule()
 
-    def _called(self, task: asyncio.Task[None]) -> None:
+    def _called(self, forms: list[Form], task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            # Nobody waits for ever: whoever was told already is not told again.
+            log.error("admission.failed", bookings=len(forms), exc_info=None if task.cancelled() else task.exception())
+            for form in forms:
+                with suppress(Exception):
+                    form.answer(StoreAway())
         if self._timer is None:
             self._schedule()
 

@@ -3,6 +3,9 @@
 A door calls `configure` once. Inner code returns or raises; what is logged is one line per refusal (those of one admission
 call that are alike share it), error and settled batch. No payload, no token, no name of a person; card numbers are
 blotted out of whatever gets in all the same.
+
+Logging never raises, whatever is logged and whatever has become of stderr: it is called where errors are handled, and
+an error there would end the loop that does the work. What cannot be written is counted, and told by `log.lost`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import time
 import traceback
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -22,6 +25,7 @@ import structlog
 from boxoffice.card_data import mask_card_numbers
 from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
+from boxoffice.sink import Sink
 
 __all__ = ["configure"]
 
@@ -31,10 +35,11 @@ SECRET: Final = frozenset({"authorization", "api_key", "card_number", "token", "
 _Line: TypeAlias = dict[str, Any]
 
 
-def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
+def configure(settings: Settings, stream: IO[bytes] | None = None) -> None:
     """Set up structlog and the standard library's logging."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    printer = _Printer(stream or sys.stderr.buffer, level)
+    # stderr is None when its descriptor was closed before we started.
+    printer = _Printer(stream or getattr(sys.stderr, "buffer", None), level)
     structlog.configure(
         processors=[], wrapper_class=_Logger, logger_factory=lambda *_: printer, cache_logger_on_first_use=True
     )
@@ -42,43 +47,47 @@ def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
     logging.root.setLevel(max(level, logging.INFO))
     for chatty in ("arq", "httpx2", "httpcore2", "asyncio", "stripe"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    logging.raiseExceptions = False
     logging.captureWarnings(capture=True)
 
 
 class _Printer:
     """Writes lines, the redacted ones only."""
 
-    def __init__(self, stream: BinaryIO, level: int) -> None:
+    def __init__(self, stream: IO[bytes] | None, level: int) -> None:
         self.level = level
-        self._stream = stream
-        self._flushing = False
+        self._sink = Sink(stream, _lost)
+        self._flushing: asyncio.AbstractEventLoop | None = None
 
     def print(self, level: str, event: str, fields: _Line) -> None:
-        # A rush's refusals say the same again and again. Remembered is only what shows all it is, and is no secret.
-        if _PLAIN.issuperset(map(type, fields.values())) and SECRET.isdisjoint(fields):
-            said = _remembered(level, event, tuple(fields), *fields.values())
-        else:
-            said = _said(level, event, fields)
-        self._stream.write(b'{"at":"%b",%b\n' % (timestamp(time.time_ns() // 1_000_000).encode(), said))
+        """Never raises."""
+        try:
+            # A rush's refusals say the same again and again. Remembered is only what shows all it is, and is no secret.
+            if _PLAIN.issuperset(map(type, fields.values())) and SECRET.isdisjoint(fields):
+                said = _remembered(level, event, tuple(fields), *fields.values())
+            else:
+                said = _said(level, event, fields)
+        except Exception as error:
+            said = _unsaid(level, event, error)
+        self._sink.add(_stamped(said))
         if level in ("debug", "info"):
             self._flush_soon()
         else:
-            self._stream.flush()
+            self._sink.flush()
 
     def _flush_soon(self) -> None:
         """A rush refuses thousands a second: the lines of one loop turn are written together."""
-        if self._flushing:
-            return
         try:
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop = asyncio.get_running_loop()
+            if self._flushing is not loop:
+                loop.call_soon(self._flush)
+                self._flushing = loop
         except RuntimeError:
-            self._stream.flush()
-        else:
-            self._flushing = True
+            self._sink.flush()
 
     def _flush(self) -> None:
-        self._flushing = False
-        self._stream.flush()
+        self._flushing = None
+        self._sink.flush()
 
 
 class _Logger(structlog.BoundLoggerBase):
@@ -115,12 +124,28 @@ class _Handler(logging.Handler):
         self._printer = printer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record. Never raises."""
         try:
-            fields = {"logger": record.name, "exc_info": record.exc_info}
-            self._printer.print(record.levelname.lower(), record.getMessage(), fields)
-        except Exception:
-            self.handleError(record)
+            event = record.getMessage()
+        except Exception:  # arguments that do not fit their message
+            event = record.msg if type(record.msg) is str else type(record.msg).__name__
+        self._printer.print(record.levelname.lower(), event, {"logger": record.name, "exc_info": record.exc_info})
+
+
+def _stamped(said: bytes) -> bytes:
+    return b'{"at":"%b",%b\n' % (timestamp(time.time_ns() // 1_000_000).encode(), said)
+
+
+def _lost(lines: int, since_s: float, why: str) -> bytes:
+    """The line about lines that could not be written."""
+    since = timestamp(int(1_000 * since_s))
+    return _stamped(_said("warning", "log.lost", {"lines": lines, "since": since, "error": why}))
+
+
+def _unsaid(level: str, event: str, error: Exception) -> bytes:
+    """Instead of a line that cannot be made: a field whose text cannot be had, a number that JSON has no room for."""
+    known = event if type(event) is str else type(event).__name__
+    return _encoded({"level": level, "event": mask_card_numbers(_escaped(known)), "unsaid": type(error).__name__})[1:]
 
 
 def _said(level: str, event: str, fields: _Line) -> bytes:
@@ -167,4 +192,8 @@ def _encoded(line: _Line) -> bytes:
     try:
         return _encode(line)
     except UnicodeEncodeError:  # a lone surrogate
-        return _encode({name: value if type(value) is not str else ascii(value) for name, value in line.items()})
+        return _encode({name: _escaped(value) if type(value) is str else value for name, value in line.items()})
+
+
+def _escaped(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()

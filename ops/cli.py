@@ -9,6 +9,8 @@ one module each with a `register(app)`.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -129,6 +131,7 @@ def commands() -> Iterator[ModuleType]:
 
 def main() -> None:
     """Run a command; whatever goes wrong is one sentence."""
+    _keep_standard_streams()
     try:
         for command in commands():
             command.register(app)
@@ -139,10 +142,25 @@ def main() -> None:
         _fail(f"{type(error).__name__}: {error}")
 
 
+def _keep_standard_streams() -> None:
+    """Whoever closed one of them must not see a connection to a store opened in its place, and be written to. And what
+    the terminal's character set lacks is written as an escape."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _fail(sentence: str) -> None:
     if os.environ.get("BOXOFFICE_DEBUG") == "1":
         raise
-    typer.echo(f"boxoffice: {sentence}", err=True)
+    # The code has to reach whoever waits for it, also when there is nobody who could read the sentence.
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(f"boxoffice: {sentence}", err=True)
     sys.exit(COULD_NOT_RUN)
 
 

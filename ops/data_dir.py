@@ -52,6 +52,8 @@ class DataDir:
                 f"{self.path} is in use by another boxoffice{f' (pid {owner})' if owner else ''}: "
                 "stop that one, or choose another DATA_DIR."
             )
+        self.logs.mkdir(exist_ok=True)
+        self.logs.chmod(0o700)
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -158,7 +160,10 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step; only we can read it."""
+    """Replace a file in one step; only we can read it. One that says the same is left alone, also on a full disk."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
+            return
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600, exist_ok=False)

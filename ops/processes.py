@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from boxoffice.errors import CannotRun
 
@@ -21,7 +23,7 @@ POLL_S = 0.01
 """How often a starting or stopping process is looked at."""
 
 LOG_MAX_BYTES = 16 * 1024 * 1024
-"""A log longer than this is put aside as `<name>.log.1` when its process starts."""
+"""A log longer than this is put aside as `<name>.log.1`, in place of the one that was put aside before."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -118,10 +120,8 @@ class Child(ABC):
         """Start the program. It has its own session, so a Ctrl-C in the terminal reaches only us."""
         if self.alive:
             raise CannotRun(f"{self.name} is already running.")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_MAX_BYTES:
-            self.log.replace(self.log.with_name(self.log.name + ".1"))
-        with self.log.open("ab") as out:
+        self.cap_log()
+        with self._open_log() as out:
             try:
                 self._process = subprocess.Popen(
                     [str(word) for word in argv],
@@ -140,6 +140,39 @@ class Child(ABC):
             except OSError as error:
                 raise CannotRun(f"{self.name} cannot be started: {error}.") from error
         self.paused = False
+
+    def cap_log(self) -> None:
+        """Put its log aside when it has become too long, while it runs.
+
+        Its process goes on writing to the same file, by O_APPEND at its new end. What it writes between copy and cut is
+        lost, as with logrotate's `copytruncate`. On a full disk nothing is cut: there the log does not grow either.
+        """
+        aside = self.log.with_name(self.log.name + ".1")
+        draft = self.log.with_name(self.log.name + ".new")
+        with contextlib.suppress(OSError):
+            if self.log.stat().st_size <= LOG_MAX_BYTES:
+                return
+            # First of all, so that on a nearly full disk there is room for the copy.
+            aside.unlink(missing_ok=True)
+            try:
+                draft.touch(mode=0o600)
+                shutil.copyfile(self.log, draft)
+                draft.replace(aside)
+                os.truncate(self.log, 0)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def _open_log(self) -> IO[bytes]:
+        """Its log, which only we can read; where there is none to be had, nothing: the process matters more."""
+        try:
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            out = os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+            with contextlib.suppress(OSError):
+                # One that an older version made.
+                os.fchmod(out.fileno(), 0o600)
+        except OSError:
+            return Path(os.devnull).open("ab")
+        return out
 
     @property
     def alive(self) -> bool:

@@ -1,7 +1,11 @@
-"""`boxoffice up`: a box office in one command, tended until it is told to stop."""
+"""`boxoffice up`: a box office in one command, tended until it is told to stop.
+
+Whoever tends the others must outlive what kills them: a full disk, and a terminal or a pipe that nobody reads any more.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,9 +15,10 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from boxoffice.errors import CannotRun
+from boxoffice.sink import Sink
 from ops.processes import Child
 from ops.running import external_urls
 from ops.signals import Interrupted, StopWatch
@@ -59,17 +64,34 @@ def _open(stack: Stack, port: int) -> None:
     stack.spawn_worker()
     stack.wait_ready()
     invitation = _invitation(port) if stack.embedded else ""
-    print(f"boxoffice ready http://127.0.0.1:{port}\n{invitation}", flush=True)
+    _say(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
 
 
 def _tend(stack: Stack, watch: StopWatch) -> None:
     keepers = [Keeper(component) for component in stack]
+    changed = False
     while True:
         watch.check()
         started = [keeper.tend(time.monotonic()) for keeper in keepers]
-        if any(started):
-            stack.record()
+        if changed := changed or any(started):
+            with contextlib.suppress(OSError):
+                # On a full disk others cannot find the new processes yet; tended they are all the same.
+                stack.record()
+                changed = False
         time.sleep(LOOK_S)
+
+
+def _voice(stream: TextIO | None) -> Sink:
+    """A stream that never raises, for what `up` says."""
+    return Sink(
+        getattr(stream, "buffer", None),
+        lambda lines, _since, why: f"{lines} lines could not be written here ({why})\n".encode(),
+    )
+
+
+def _say(voice: Sink, text: str) -> None:
+    voice.add(text.encode(errors="backslashreplace"))
+    voice.flush()
 
 
 class Keeper:
@@ -79,14 +101,22 @@ class Keeper:
     LONGEST_S = 5.0
     """Delays double from the first to the longest; whoever lived longer than twice the longest begins anew."""
 
+    LOG_LOOK_S = 1.0
+    """How often its log's size is looked at."""
+
     def __init__(self, component: Child) -> None:
         self._component = component
         self._delay_s = self.FIRST_S
         self._start_at: float | None = None
         self._started_at = 0.0
+        self._look_at_log = 0.0
+        self._voice = _voice(sys.stderr)
 
     def tend(self, now: float) -> bool:
         """Look once; True when it was started again."""
+        if now >= self._look_at_log:
+            self._look_at_log = now + self.LOG_LOOK_S
+            self._component.cap_log()
         if self._component.alive:
             return False
         if self._start_at is None:
@@ -105,15 +135,17 @@ class Keeper:
         self._started_at = now
         try:
             self._component.start()
-        except CannotRun as error:
-            self._component.stop()
-            self._put_off(now, f"did not come back: {error}")
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self._component.stop()
+            why = str(error) if isinstance(error, CannotRun) else f"{type(error).__name__}: {error}"
+            self._put_off(now, f"did not come back: {why}")
             return False
         return True
 
     def _put_off(self, now: float, what: str) -> None:
         name = self._component.name
-        print(f"{name} {what}; starting it again in {self._delay_s:g} s", file=sys.stderr, flush=True)
+        _say(self._voice, f"{name} {what}; starting it again in {self._delay_s:g} s\n")
         self._start_at = now + self._delay_s
         self._delay_s = min(2 * self._delay_s, self.LONGEST_S)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from boxoffice.errors import CannotRun
 from ops.binaries import find_redis
-from ops.data_dir import DataDir, ServerLock, port_is_free
+from ops.data_dir import DataDir, ServerLock, port_is_free, write_private
 from ops.processes import Child, nothing
 
 __all__ = ["RedisServer"]
@@ -113,8 +113,8 @@ class RedisServer(Child):
         if self._debug:
             lines.append("enable-debug-command local")
         path = self._folder / "redis.conf"
-        path.touch(mode=0o600)
-        path.write_text("\n".join(lines) + "\n")
+        # In one step: a server with half of this would lack its password, or what makes a 202 durable.
+        write_private(path, "\n".join(lines) + "\n")
         return path
 
     def _answers(self) -> bool:

@@ -2,12 +2,17 @@
 
 Nothing depends on arq: it makes settlement fast, the sweeper makes it certain. arq's own loop dies on the first Redis
 error, so it runs supervised, a new worker object each time.
+
+Each of its loops outlives whatever its work raises. Should one end all the same, the process ends: a worker that lives
+and does half of its work would be missed by nobody, and whoever supervises it starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -38,6 +43,12 @@ REDIS_RETRIES = 20
 ARQ_PAUSE_S = 0.2
 ARQ_PAUSE_MAX_S = 2.0
 """How long arq is left alone after it died, first and at most."""
+
+END_S = 10.0
+"""After one of its tasks has ended, a worker gives back what it has for so long, and then has as long to close."""
+
+TASK_ENDED = 3
+"""Exit code of a worker one of whose tasks has ended."""
 
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks."""
@@ -71,7 +82,12 @@ async def _main(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        await app.run()
+        try:
+            await app.run()
+        except CannotRun:
+            # Nothing that hangs while it is closed keeps us from ending.
+            loop.call_later(END_S, os._exit, TASK_ENDED)
+            raise
 
 
 class WorkerApp:
@@ -86,18 +102,21 @@ class WorkerApp:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised."""
+        """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised, and when a task has ended."""
         office = self._office
         await self._check_servers()
-        pump = asyncio.create_task(office.pump.run())
         worker = office.settings.worker
         tasks: list[asyncio.Task[None]] = []
 
-        def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0) -> None:
-            tasks.append(asyncio.create_task(self._supervise(what, work, every_s, after_s)))
+        def start(name: str, loop: Coroutine[Any, Any, None]) -> None:
+            tasks.append(asyncio.create_task(loop, name=name))
 
+        def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0) -> None:
+            start(what, self._supervise(what, work, every_s, after_s))
+
+        start("money", office.pump.run())
         for shard in range(office.settings.shards):
-            tasks.append(asyncio.create_task(self._hear(shard)))
+            start("hearing", self._hear(shard))
             keep("guarding", office.guards[shard].tick, worker.guard_ms / 1_000)
             keep("loading", office.guards[shard].load, LOAD_S)
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
@@ -105,15 +124,40 @@ class WorkerApp:
             keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
         keep("watching", self._watch_durability, WATCH_S, WATCH_S)
         log.info("worker.ready", shards=office.settings.shards)
-        await self._stopping.wait()
-        await asyncio.gather(*(settlement.stop() for settlement in office.settlements))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        office.pump.stop()
-        async with asyncio.timeout(10):
-            await pump
+        if ended := await self._until_stopped(tasks):
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(END_S):
+                    await self._wind_up(tasks)
+            raise CannotRun(f"The worker's task '{ended}' has ended; its log says why. Start another worker.")
+        await self._wind_up(tasks)
         log.info("worker.stopped")
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> str:
+        """Wait for `stop`. Returns at once the name of a task that ended before, for whatever reason."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        if self._stopping.is_set():
+            return ""
+        stopping.cancel()
+        self._stopping.set()
+        (ended, *_) = (task for task in tasks if task.done())
+        error = None if ended.cancelled() else ended.exception()
+        log.error("worker.task_ended", task=ended.get_name(), cancelled=ended.cancelled(), exc_info=error)
+        return ended.get_name()
+
+    async def _wind_up(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Finish the batches at hand and the captures that were given, and end every loop."""
+        pump, *others = tasks
+        await asyncio.gather(*(settlement.stop() for settlement in self._office.settlements))
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self._office.pump.stop()
+        await asyncio.wait([pump], timeout=10)
+        if not pump.done():
+            raise TimeoutError("Captures that were given did not end.")
+        if not pump.cancelled():
+            pump.result()
 
     async def _check_servers(self) -> None:
         """Wait for both stores, then see that their settings are as durable as we promise."""
@@ -197,9 +241,11 @@ class WorkerApp:
             try:
                 await task
             except asyncio.CancelledError:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                raise
+                if _being_cancelled():
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    raise
+                log.warning("arq.restarted", shard=shard, error="CancelledError")
             except Exception as error:
                 log.warning("arq.restarted", shard=shard, error=type(error).__name__)
             pause_s = (
@@ -213,3 +259,9 @@ class WorkerApp:
                 await self._stopping.wait()
         except TimeoutError:
             pass
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody wants this task to end; otherwise the cancellation is that of what it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -13,6 +13,7 @@ import structlog
 
 from boxoffice import log
 from boxoffice.settings import Settings
+from boxoffice.sink import Sink
 
 CARD = "4242424242424242"
 
@@ -98,3 +99,72 @@ def test_whatever_is_logged_becomes_a_line(written: Written) -> None:
 
     assert line["newline"].count("b") == 1
     assert line["nothing"] is None
+
+
+class Untellable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ("x", {"thing": Untellable()}),
+        ("x", {"number": 2**70}),
+        ("x", {"things": [Untellable()]}),
+        ("x \ud800", {"number": -(2**70)}),
+        (Untellable(), {}),
+        ("x", {"\ud800": 1}),
+        ("x", {"exc_info": Untellable()}),
+    ],
+)
+def test_what_cannot_be_told_is_a_line_without_it(written: Written, event: Any, fields: dict[str, Any]) -> None:
+    """Logging is called where errors are handled: it never raises one of its own."""
+    structlog.get_logger().error(event, **fields)
+
+    (line,) = written.lines()
+
+    assert line["level"] == "error"
+
+
+def test_a_librarys_line_that_cannot_be_made_is_a_line(written: Written, capfd: pytest.CaptureFixture[str]) -> None:
+    """Arguments that do not fit, an argument without a text, a message that is none."""
+    logger = logging.getLogger("arq.worker")
+    logger.error("%d jobs", "many")
+    logger.error("%s", Untellable())
+    logger.error(Untellable())
+    try:
+        raise ValueError(Untellable())
+    except ValueError:
+        logger.exception("failed")
+
+    assert [line["level"] for line in written.lines()] == ["error"] * 4
+    assert written.lines()[0]["event"] == "%d jobs"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["boxoffice", "arq.worker", "uvicorn.error", "asyncio"])
+def test_a_log_that_cannot_be_written_is_counted_and_told(name: str, written: Written) -> None:
+    """Ours and those of arq and uvicorn: the lost lines are counted together."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        log.configure(Settings(log_level="info"), full)
+        structlog.get_logger().error("lost")
+        logging.getLogger(name).error("lost too")
+        (printer,) = {handler._printer for handler in logging.root.handlers if isinstance(handler, log._Handler)}
+        printer._sink._write = Sink(written, log._lost)._write
+        logging.getLogger(name).error("heard")
+
+    told, heard = written.lines()
+    assert (told["event"], told["lines"], told["error"], heard["event"]) == ("log.lost", 2, "ENOSPC", "heard")
+    assert told["since"].endswith("Z")
+
+
+def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    log.configure(Settings(log_level="info"))
+    structlog.get_logger().error("x")
+    logging.getLogger("x").error("x")

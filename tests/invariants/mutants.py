@@ -201,6 +201,54 @@ MUTANTS = (
         "overtakes",
     ),
     Mutant(
+        "a log that raises",
+        (
+            (
+                "boxoffice/sink.py",
+                "return written, errno.errorcode.get(error.errno or 0, type(error).__name__)",
+                "raise",
+            ),
+        ),
+        "tests/boxoffice/test_sink.py tests/invariants/test_logs.py",
+        "full_disk or dead_reader",
+    ),
+    Mutant(
+        "a value without a text is an error of the log",
+        (
+            (
+                "boxoffice/log.py",
+                "        except Exception as error:\n            said =",
+                "        except ZeroDivisionError as error:\n            said =",
+            ),
+        ),
+        "tests/boxoffice/test_log.py",
+        "cannot_be_told",
+    ),
+    Mutant(
+        "a log that waits for whoever reads it",
+        (("boxoffice/sink.py", "        if not poll.poll(wait_ms):\n            return 0\n", ""),),
+        "tests/boxoffice/test_sink.py",
+        "reading_holds_nobody_up",
+    ),
+    Mutant(
+        "a worker that outlives its loops",
+        (("worker/app.py", "await asyncio.wait([stopping, *tasks],", "await asyncio.wait([stopping],"),),
+        "tests/invariants/test_logs.py",
+        "one_of_whose_tasks_ends",
+    ),
+    Mutant(
+        "a supervisor that ends with a full disk",
+        (
+            (
+                "ops/supervisor.py",
+                "        except Exception as error:\n            with",
+                "        except CannotRun as error:\n            with",
+            ),
+        ),
+        "tests/ops/test_stack.py",
+        "does_not_end_the_keeper",
+    ),
+    Mutant(
         "a duplicate is authorised",
         (
             (

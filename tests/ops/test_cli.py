@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ops.stack import Stack
 
 
@@ -58,3 +60,19 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 
 def test_wrong_usage_ends_with_two() -> None:
     assert boxoffice("env", "--no-such-option").returncode == 2
+
+
+def test_a_terminal_that_knows_few_letters_is_no_error(tmp_path: Path) -> None:
+    """No traceback, and no half a table."""
+    with Stack(tmp_path, redis_url="redis://:naïve@r/0", database_url="postgresql://d/b"):
+        ran = boxoffice("env", DATA_DIR=str(tmp_path), PYTHONIOENCODING="ascii")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("export REDIS_URL='redis://:na")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "0<&- 1>&- 2>&-"])
+def test_the_exit_code_tells_when_nothing_else_can(tmp_path: Path, redirection: str) -> None:
+    """Standard streams that are closed or full. None of their numbers may go to a file or a connection either."""
+    command = f"{sys.executable} -m ops.cli env --data-dir {tmp_path} {redirection}"
+    assert subprocess.run(["sh", "-c", command], check=False, timeout=30).returncode == 3

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from boxoffice.errors import CannotRun
+from ops.data_dir import write_private
 from ops.processes import Child
 from ops.running import adopt_stack, find_stack
 from ops.stack import Stack
@@ -121,3 +124,101 @@ def test_who_keeps_dying_waits_longer_up_to_a_limit(patient: Patient, capfd: pyt
     patient.kill()
     keeper.tend(now)
     assert keeper.tend(now + 0.1), "who lived long begins anew"
+
+
+class Talker(Child):
+    """A component that fills its log."""
+
+    def start(self) -> None:
+        self.spawn([sys.executable, "-c", TALK])
+
+
+TALK = """
+import time
+while True:
+    for _ in range(100):
+        print("x" * 999, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_log_is_capped_while_its_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has grown too long is put aside, once; the process goes on writing, and nobody else may read either."""
+    most = 200_000
+    monkeypatch.setattr("ops.processes.LOG_MAX_BYTES", most)
+    monkeypatch.setattr(Keeper, "LOG_LOOK_S", 0.0)
+    talker = Talker("talker", tmp_path / "logs" / "talker.log")
+    (tmp_path / "logs").mkdir(mode=0o755)
+    talker.log.touch(mode=0o644)
+    talker.start()
+    keeper = Keeper(talker)
+    aside = talker.log.with_name("talker.log.1")
+    try:
+        cuts, end, before = 0, time.monotonic() + 20, 0
+        while cuts < 3:
+            assert time.monotonic() < end
+            keeper.tend(time.monotonic())
+            size = talker.log.stat().st_size
+            cuts += size < before
+            before = size
+        assert aside.stat().st_size > most
+        assert aside.read_bytes().endswith(b"x\n"), "whole lines: it goes on at the new end"
+        assert not talker.log.read_bytes().startswith(b"\0")
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in (talker.log, aside)]
+        assert modes == [0o600, 0o600]
+        assert [path.name for path in sorted(talker.log.parent.iterdir())] == ["talker.log", "talker.log.1"]
+    finally:
+        talker.stop()
+
+
+def test_on_a_disk_without_room_for_the_copy_a_log_is_left(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.processes.LOG_MAX_BYTES", 3)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    patient.log.write_text("said")
+    patient.cap_log()
+    assert patient.log.read_text() == "said"
+    assert [path.name for path in patient.log.parent.iterdir()] == ["patient.log"]
+
+
+def test_what_a_disk_refuses_does_not_end_the_keeper(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A component whose start fails for whatever reason is started again later."""
+    keeper = Keeper(patient)
+    refusals: list[BaseException] = [OSError(28, "no space left"), ValueError("a bug"), CannotRun("Nobody.")]
+    real = patient.start
+
+    def start() -> None:
+        if refusals:
+            raise refusals.pop(0)
+        real()
+
+    monkeypatch.setattr(patient, "start", start)
+    patient.kill()
+    now = 100.0
+    while not keeper.tend(now):
+        now += 0.1
+    assert patient.alive
+    said = capfd.readouterr().err.splitlines()
+    assert [line.split("back: ")[1].split(";")[0] for line in said[1:]] == [
+        "OSError: [Errno 28] no space left", "ValueError: a bug", "Nobody.",
+    ]  # fmt: skip
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a configuration, on a full disk, would start a server without its password. The same text is no write."""
+    path = tmp_path / "redis.conf"
+    write_private(path, "requirepass x")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    write_private(path, "requirepass x")
+    with pytest.raises(OSError, match="no space"):
+        write_private(path, "requirepass y")
+    assert path.read_text() == "requirepass x"
