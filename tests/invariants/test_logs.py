@@ -350,7 +350,13 @@ async def test_up_outlives_it_and_starts_again_who_dies(
         await trouble(office, 1.5)
         await everything_moves(office, event)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            assert (await client.get("/readyz")).status_code == 200
+
+            async def ready() -> bool:
+                with contextlib.suppress(httpx2.HTTPError):
+                    return (await client.get("/readyz")).status_code == 200
+                return False
+
+            await eventually(ready, timeout_s=30)
         if logs:
             (logs / "ballast").unlink()
             os.kill(find_stack(data_dir).pids["worker"], signal.SIGKILL)  # type: ignore[union-attr]
