@@ -23,6 +23,9 @@ log = structlog.get_logger()
 TIMEOUT_S: Final = 2.0
 """A store that takes longer is not ready."""
 
+GATEWAY_S: Final = 15.0
+"""How long it is remembered whether the gateway takes our key."""
+
 DURABILITY_S: Final = 5.0
 """How long the stores' durability settings are remembered: they seldom change, and probes are many."""
 
@@ -33,11 +36,17 @@ class Readiness:
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
         self._durable_until = 0.0
+        self._gateway_until, self._gateway_says = 0.0, ""
 
     async def reasons(self) -> dict[str, str]:
         """What is missing, by part; nothing when ready."""
         durable = time.monotonic() < self._durable_until
-        checks = {"redis": self._redis, "postgresql": self._postgresql, "catalogue": self._catalogue}
+        checks = {
+            "redis": self._redis,
+            "postgresql": self._postgresql,
+            "catalogue": self._catalogue,
+            "gateway": self._gateway,
+        }
         found = await asyncio.gather(*(_reason(check, durable) for check in checks.values()))
         missing = {name: reason for name, reason in zip(checks, found, strict=True) if reason}
         if not missing and not durable:
@@ -61,6 +70,19 @@ class Readiness:
         else:
             await durability.check_postgresql(pool, self._office.settings)
         return ""
+
+    async def _gateway(self, _durable: bool) -> str:
+        """Only what is wrong with us there: a gateway that does not answer is waited for by the workers, and bookings are
+        taken meanwhile."""
+        if time.monotonic() >= self._gateway_until:
+            self._gateway_until = time.monotonic() + GATEWAY_S
+            try:
+                async with asyncio.timeout(TIMEOUT_S / 2):
+                    self._gateway_says = await self._office.gateway.trouble()
+            except TimeoutError:
+                self._gateway_says = ""
+        code = self._gateway_says
+        return f"It refuses us, whatever the card ({code}): look at BOXOFFICE_GATEWAY__API_KEY." if code else ""
 
     async def _catalogue(self, _durable: bool) -> str:
         await self._office.catalogue.events()

@@ -9,14 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from boxoffice import ids
 from boxoffice.api_keys import ApiKeyView, secret_digest
 from boxoffice.catalogue import EventView
+from boxoffice.currencies import is_currency
 from boxoffice.errors import Malformed, NotFound
+from boxoffice.gateway.factory import why_not_chargeable
 from boxoffice.loading import Loader, iso, read_events
 from boxoffice.models import ApiKey, Client, Event, Inventory, Tier
 from boxoffice.scripts import Scripts
@@ -49,6 +51,7 @@ class CatalogueStore:
         self._loader = Loader(engine, redis, scripts)
         self._shards = settings.shards
         self._text_max = settings.limits.text_max
+        self._settings = settings
 
     async def create_client(self, name: str, *, client_id: str | None = None) -> str:
         """A shop's id: a new one, unless it is given and there is such a shop."""
@@ -136,18 +139,27 @@ class CatalogueStore:
         return await self._loader.publish(event_id)
 
     async def change_event(self, event_id: str, **changes: Any) -> EventView:
-        """Change `name`, `starts_at`, `status` or `customer_max` of an event. Raises `NotFound`."""
+        """Change `name`, `starts_at`, `status` or `customer_max` of an event.
+
+        Raises `NotFound`, or `Malformed` for an event that is put on sale and cannot be charged for.
+        """
         async with self._engine.begin() as connection:
+            if changes.get("status") == "active":
+                await self._check_chargeable(connection, Event.id == event_id)
             statement = update(Event).where(Event.id == event_id).values(**changes, updated_at=func.now())
             if (await connection.execute(statement)).rowcount == 0:
                 raise NotFound("There is no such event.")
         return await self._loader.publish(event_id)
 
     async def change_tier(self, tier_id: str, **changes: Any) -> EventView:
-        """Change `name`, `price_cents`, `display_order` or `is_active` of a tier. Raises `NotFound`."""
+        """Change `name`, `price_cents`, `display_order` or `is_active` of a tier.
+
+        Raises `NotFound`, or `Malformed` for a price that cannot be charged.
+        """
         async with self._engine.begin() as connection:
             statement = update(Tier).where(Tier.id == tier_id).values(**changes, updated_at=func.now())
             event_id = await connection.scalar(statement.returning(Tier.event_id))
+            await self._check_chargeable(connection, Tier.id == tier_id)
         if event_id is None:
             raise NotFound("There is no such tier.")
         return await self._loader.publish(event_id)
@@ -190,6 +202,16 @@ class CatalogueStore:
             raise NotFound("There is no such event.")
         return found[0].view
 
+    async def _check_chargeable(self, connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+        """The gateway may be another one than when the event was made. Raises `Malformed`."""
+        query = select(Tier.price_cents, Event.currency).join(Event, Tier.event_id == Event.id).where(which)
+        for price, currency in await connection.execute(query):
+            self._check_price(price, currency, "/tiers")
+
+    def _check_price(self, price_cents: int, currency: str, pointer: str) -> None:
+        if why := why_not_chargeable(self._settings, price_cents, currency):
+            raise Malformed(why, pointer=pointer, code="not_chargeable")
+
     async def _emptiest_shard(self, connection: AsyncConnection) -> int:
         counted = await connection.execute(select(Event.shard, func.count()).group_by(Event.shard))
         events = {shard: count for shard, count in counted}
@@ -205,8 +227,10 @@ class CatalogueStore:
         self._check_text(name, "/name")
         if starts_at.tzinfo is None:
             raise Malformed("The start needs a time zone, such as 2030-05-22T14:00:00Z.", pointer="/starts_at")
-        if not (len(currency) == 3 and currency.isascii() and currency.isupper() and currency.isalpha()):
-            raise Malformed("The currency is a code of three capital letters (ISO 4217).", pointer="/currency")
+        if not is_currency(currency):
+            detail = "The currency is a code of ISO 4217, three capital letters, such as EUR."
+            raise Malformed(detail, pointer="/currency", code="currency")
+        self._check_price(0, currency, "/currency")
         if customer_max is not None and not 1 <= customer_max <= COUNT_MAX:
             raise Malformed("A customer may have one ticket or more.", pointer="/customer_max")
         if not 1 <= len(tiers) <= TIERS_MAX:
@@ -215,6 +239,7 @@ class CatalogueStore:
             self._check_text(tier.code, f"/tiers/{at}/code")
             if not (0 <= tier.price_cents <= COUNT_MAX and 0 <= tier.capacity <= COUNT_MAX):
                 raise Malformed("Prices and capacities are whole numbers from 0.", pointer=f"/tiers/{at}")
+            self._check_price(tier.price_cents, currency, f"/tiers/{at}/price_cents")
         if len({tier.code for tier in tiers}) < len(tiers):
             raise Malformed("Two tiers have the same code.", pointer="/tiers")
 

@@ -53,7 +53,7 @@ FROM (SELECT payment_key FROM payments
 WHERE p.payment_key = free.payment_key
 RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
           p.created_at < now() - interval '24 hours' AS old, p.booking_id::text AS booking,
-          p.method, p.token, p.card_name, p.last4
+          p.method, p.token, p.card_name, p.last4, p.currency
 """
 
 _UNLIST = """
@@ -135,6 +135,7 @@ class _Due(NamedTuple):
     token: str | None
     card_name: str | None
     last4: str | None
+    currency: str
 
 
 class _RefundDue(NamedTuple):
@@ -169,7 +170,12 @@ class MoneyPump:
         """Captures that were just committed, leased to us in one row of `captures`."""
         if sum(len(requests) for _, requests in self._given) < GIVEN_MAX:
             requests = [
-                CaptureRequest(case.record.payment_key, case.reference or "", case.record.body.amount_cents)
+                CaptureRequest(
+                    case.record.payment_key,
+                    case.reference or "",
+                    case.record.body.amount_cents,
+                    case.record.body.currency,
+                )
                 for case in cases
             ]
             self._given.append((listed, requests))
@@ -228,7 +234,11 @@ class MoneyPump:
         captures = [due for due in dues if due.due == "capture"]
         if captures:
             await self._capture(
-                [CaptureRequest(due.payment_key, due.reference or "", due.amount_cents) for due in captures], []
+                [
+                    CaptureRequest(due.payment_key, due.reference or "", due.amount_cents, due.currency)
+                    for due in captures
+                ],
+                [],
             )
         limit = asyncio.Semaphore(self._settings.gateway.concurrency)
 

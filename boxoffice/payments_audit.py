@@ -11,6 +11,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
+from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import Done, PaymentGateway, Record
 from boxoffice.postgres import TRANSIENT
@@ -51,7 +52,7 @@ FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY
 """
 
 _MOVED = """
-SELECT payment_key, booking_id::text AS booking, amount_cents FROM payments
+SELECT payment_key, booking_id::text AS booking, amount_cents, currency FROM payments
 WHERE status IN ('authorized', 'captured') AND payment_key > $1 AND created_at < now() - $2 * interval '1 second'
 ORDER BY payment_key LIMIT 5000
 """
@@ -111,7 +112,7 @@ class PaymentsAudit:
             for row in rows:
                 if row["payment_key"].encode() not in seen:
                     yield Difference("unknown_to_gateway", row["payment_key"], row["booking"], "nothing",
-                                     f"{row['amount_cents']}", None)  # fmt: skip
+                                     shown(row["amount_cents"], row["currency"]), None)  # fmt: skip
 
     async def _compare(self, record: Record, row: Any, fix: bool, grace_s: int) -> AsyncIterator[Difference]:
         payment = record.payment
@@ -194,14 +195,15 @@ def _money_differs(record: Record, row: Any) -> str | None:
 
 def _difference(what: str, record: Record, row: Any, mended: bool | None) -> Difference:
     payment = record.payment
-    theirs = f"{payment.status} {payment.amount_cents} {payment.currency}"
+    theirs = f"{payment.status} {shown(payment.amount_cents, payment.currency)}"
     if payment.captured_cents:
-        theirs += f", captured {payment.captured_cents}, refunded {payment.refunded_cents}"
+        captured, refunded = (shown(n, payment.currency) for n in (payment.captured_cents, payment.refunded_cents))
+        theirs += f", captured {captured}, refunded {refunded}"
     ours = "nothing"
     if row is not None:
-        ours = f"{row['status']} {row['amount_cents']} {row['currency']}, booking {row['booking_status']}"
+        ours = f"{row['status']} {shown(row['amount_cents'], row['currency'])}, booking {row['booking_status']}"
         if row["refunded_cents"]:
-            ours += f", refunded {row['refunded_cents']}"
+            ours += f", refunded {shown(row['refunded_cents'], row['currency'])}"
     return Difference(what, record.payment_key, row["booking"] if row else record.booking_id, theirs, ours, mended)
 
 

@@ -36,6 +36,7 @@ __all__ = [
 FAILURES: Final = {
     "payment_declined": "The payment was declined.",
     "payment_unavailable": "The payment could not be completed in time.",
+    "payment_misconfigured": "The gateway cannot take this payment, whatever the card; the shop or its operator has to act.",
     "payment_amount_mismatch": "The gateway authorised another amount, which was let go.",
     "sold_out_at_commit": "The tickets were gone when the payment had been authorised, which was let go.",
     "capture_failed": "The payment could not be captured.",

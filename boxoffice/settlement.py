@@ -322,6 +322,8 @@ class Settlement:
             case AlreadyCaptured():
                 found = await self._gateway.lookup(key, reference)
                 return _authorization(found) if isinstance(found, Found) else Unknown("captured")
+            case Unknown():
+                return outcome
             case _:
                 return Unknown("void without an answer")
 

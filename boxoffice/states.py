@@ -14,6 +14,7 @@ __all__ = [
     "HOLDS_STOCK",
     "KEY_REUSED",
     "LETTERS",
+    "MISCONFIGURED",
     "PAYMENT_DUES",
     "PAYMENT_STATUSES",
     "REFUND_STATUSES",
@@ -84,5 +85,8 @@ PAYMENT_DUES: Final = ("capture", "void", "lookup")
 
 KEY_REUSED: Final = "idempotency_key_reused"
 """Why a booking failed whose key another request had used, which Redis had forgotten and PostgreSQL had not."""
+
+MISCONFIGURED: Final = "payment_misconfigured"
+"""Why a booking failed whose gateway refused us, whatever the card: our key, our account, the currency, the amount."""
 
 REFUND_STATUSES: Final = ("due", "succeeded", "failed")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unknown
+from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.record import Line, Outcome, Payload, Record, key_after
-from boxoffice.states import KEY_REUSED
+from boxoffice.states import KEY_REUSED, MISCONFIGURED
 
 __all__ = ["Case", "Known", "PaymentRow", "Terms", "decide"]
 
@@ -189,6 +189,9 @@ def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms)
         case Declined(code, reference):
             case.reference, case.payment_status, case.payment_failure = reference, "declined", code
             _lose(case, "payment_declined", terms)
+        case Unchargeable(code):
+            case.payment_status, case.payment_failure = "failed", code
+            _lose(case, MISCONFIGURED, terms)
         case RequiresAction(url, reference):
             case.reference, case.payment_status, case.next_action = reference, "requires_action", url
             _wait(case, ACTION_RETRY_MS, terms)
@@ -217,20 +220,23 @@ def _age_ms(case: Case, terms: Terms) -> int:
 def _wait(case: Case, retry_ms: int, terms: Terms) -> None:
     """Undecided: the booking stays pending until it is too old. Then the money is let go, however late it shows up."""
     if _age_ms(case, terms) >= terms.deadline_ms or case.overdue(terms):
-        case.payment_failure = "action_abandoned" if case.payment_status == "requires_action" else "unavailable"
+        misconfigured = case.outcome.misconfigured if isinstance(case.outcome, Unknown) else ""
+        case.payment_failure = (
+            "action_abandoned" if case.payment_status == "requires_action" else misconfigured or "unavailable"
+        )
         case.due, case.next_action = "void", None
-        _let_go(case, terms)
+        _let_go(case, terms, MISCONFIGURED if misconfigured else "payment_unavailable")
         return
     case.status, case.verdict, case.delay_ms = "pending", "R", retry_ms
     case.payload = Payload(case.record.payload.charge, _outcome(case), key=case.record.payload.key)
 
 
-def _let_go(case: Case, terms: Terms) -> None:
+def _let_go(case: Case, terms: Terms, failure: str = "payment_unavailable") -> None:
     """No payment, because nobody waits for it any more."""
     if case.record.cancel_requested:
         _end(case, "cancelled", "cancelled")
     else:
-        _lose(case, "payment_unavailable", terms)
+        _lose(case, failure, terms)
 
 
 def _lose(case: Case, failure: str, terms: Terms) -> None:

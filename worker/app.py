@@ -122,7 +122,7 @@ class WorkerApp:
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
             keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
-        keep("watching", self._watch_durability, WATCH_S, WATCH_S)
+        keep("watching", self._watch, WATCH_S)
         log.info("worker.ready", shards=office.settings.shards)
         if ended := await self._until_stopped(tasks):
             with contextlib.suppress(Exception):
@@ -173,10 +173,12 @@ class WorkerApp:
                 log.warning("worker.waiting", error=type(error).__name__)
                 await self._pause(0.5)
 
-    async def _watch_durability(self) -> None:
-        """Settings change while a server runs. What was accepted is settled all the same: PostgreSQL may be the safer
-        place for it. No API that looks is ready meanwhile."""
+    async def _watch(self) -> None:
+        """Whether the gateway takes our key, which logs what it finds, and whether the stores still keep what they acknowledge:
+        settings change while a server runs. What was accepted is settled all the same, as PostgreSQL may be the safer place
+        for it. No API that looks is ready meanwhile."""
         office = self._office
+        await office.gateway.trouble()
         try:
             await durability.check_redis(office.redis, office.settings)
             await durability.check_postgresql(await office.pool(), office.settings)

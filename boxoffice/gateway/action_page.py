@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Final
 
+from boxoffice.currencies import shown
+
 from .base import Found
 
 __all__ = ["UNKNOWN", "render"]
@@ -14,7 +16,7 @@ UNKNOWN: Final = "<p>There is no such payment.</p>"
 
 def render(payment: Found) -> str:
     """HTML that says how the payment stands, with a button while the customer has to act."""
-    amount = f"{payment.amount_cents / 100:.2f} {html.escape(payment.currency)}"
+    amount = html.escape(shown(payment.amount_cents, payment.currency))
     button = "<button>Yes, that is me</button>" if payment.status == "requires_action" else ""
     return (
         "<!doctype html><title>3-D Secure</title><h1>Your simulated bank</h1>"

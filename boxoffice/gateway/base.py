@@ -38,6 +38,7 @@ __all__ = [
     "Refused",
     "RequiresAction",
     "Token",
+    "Unchargeable",
     "Unknown",
     "Void",
     "WebhookRefused",
@@ -78,6 +79,8 @@ class CaptureRequest(Struct, frozen=True, gc=False):
     payment_key: str
     reference: str
     amount_cents: int
+    currency: str = ""
+    """ISO 4217. Empty: the gateway is asked which one it was set aside in."""
 
 
 class Authorized(Struct, frozen=True, tag=True, gc=False):
@@ -106,6 +109,15 @@ class Unknown(Struct, frozen=True, tag=True, gc=False):
     """Nobody can say whether it happened. `reason` is for people."""
 
     reason: str
+    misconfigured: str = ""
+    """Why the gateway refuses us, whatever the card: the key, the account, a permission. Asked again, as somebody may mend
+    it meanwhile."""
+
+
+class Unchargeable(Struct, frozen=True, tag=True, gc=False):
+    """The gateway never takes a payment of this amount or currency, whatever the card. Nothing was set aside."""
+
+    code: str
 
 
 class Done(Struct, frozen=True, tag=True, gc=False):
@@ -161,7 +173,7 @@ class GatewayEvent(Struct, frozen=True):
     reference: str | None
 
 
-Authorization: TypeAlias = Authorized | Declined | RequiresAction | Unknown
+Authorization: TypeAlias = Authorized | Declined | RequiresAction | Unchargeable | Unknown
 Capture: TypeAlias = Done | Refused | Unknown
 Void: TypeAlias = Done | AlreadyCaptured | NotFound | Refused | Unknown
 Refund: TypeAlias = Done | Refused | Unknown
@@ -211,8 +223,8 @@ class PaymentGateway(Protocol):
         for it until the cut-off (`asyncio.wait`), then let it go on by itself.
         """
 
-    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
-        """Take money that was set aside, all or part of it, once."""
+    async def capture(self, payment_key: str, reference: str, amount_cents: int, currency: str = "") -> Capture:
+        """Take money that was set aside, all or part of it, once. `currency` as in `CaptureRequest`."""
 
     async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
         """Take money for many, in their order."""
@@ -238,6 +250,9 @@ class PaymentGateway(Protocol):
 
     def records(self) -> AsyncIterator[Record]:
         """Every payment the gateway knows. Raises what it meets: half an audit is none."""
+
+    async def trouble(self) -> str:
+        """Why the gateway would refuse us, whatever the card; empty when it would not, or when nobody answers. Asks it."""
 
     async def close(self) -> None:
         """Let go of files and connections. Calls still under way end as `Unknown`."""

@@ -8,11 +8,12 @@ from typing import Final
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
+from . import stripe_currencies
 from .base import PaymentGateway
 from .ledger import Ledger
 from .simulator import Simulator
 
-__all__ = ["open_gateway", "open_simulator"]
+__all__ = ["open_gateway", "open_simulator", "why_not_chargeable"]
 
 _GATEWAY_URL: Final = "http://127.0.0.1:8090"
 """Where `boxoffice gateway` listens unless told otherwise."""
@@ -48,6 +49,11 @@ def open_simulator(
         webhook_age_s=gateway.webhook_age_s,
         changed=changed,
     )
+
+
+def why_not_chargeable(settings: Settings, amount_cents: int, currency: str) -> str:
+    """Why the configured gateway cannot charge this amount, as far as it is known beforehand; empty when it can."""
+    return stripe_currencies.why_not(amount_cents, currency) if settings.gateway.kind == "stripe" else ""
 
 
 def _open(settings: Settings) -> PaymentGateway:

@@ -98,7 +98,7 @@ class Simulator:
             outcomes += [answers] * len(some) if isinstance(answers, Unknown) else answers
         return outcomes
 
-    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+    async def capture(self, payment_key: str, reference: str, amount_cents: int, currency: str = "") -> Capture:
         """Take money that was set aside."""
         (outcome,) = await self.capture_batch([CaptureRequest(payment_key, reference, amount_cents)])
         return outcome
@@ -142,6 +142,10 @@ class Simulator:
         async for key, booking, made_ms in self._ledger.first_lines():
             if states[key][0] != "T":
                 yield Record(key, booking, made_ms, scenario.found(states[key], key, self._actions))
+
+    async def trouble(self) -> str:
+        """Nothing: it serves everybody."""
+        return ""
 
     async def close(self) -> None:
         """Let go of the ledger; slow cards are told `Unknown`."""

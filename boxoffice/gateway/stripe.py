@@ -34,12 +34,15 @@ from .base import (
     Refund,
     Refused,
     Token,
+    Unchargeable,
     Unknown,
     Void,
     in_parallel,
     within,
 )
+from .stripe_currencies import CURRENCIES, to_stripe
 from .stripe_http import Transport
+from .trouble import Trouble
 
 __all__ = ["StripeGateway"]
 
@@ -74,6 +77,7 @@ class StripeGateway:
     def __init__(self, settings: GatewaySettings, return_url: str) -> None:
         self._settings = settings
         self._return_url = return_url
+        self._trouble = Trouble()
         self._limit = asyncio.Semaphore(settings.concurrency)
         self._transport = Transport(settings.timeout_s, settings.concurrency)
         self._stripe = stripe.StripeClient(
@@ -107,15 +111,15 @@ class StripeGateway:
         """One task for each: Stripe has no batches."""
         return [*in_parallel(self.authorize, requests, self._limit)]
 
-    async def capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+    async def capture(self, payment_key: str, reference: str, amount_cents: int, currency: str = "") -> Capture:
         """Capture a PaymentIntent."""
-        return await self._ask(lambda: self._capture(payment_key, reference, amount_cents))
+        return await self._ask(lambda: self._capture(payment_key, reference, amount_cents, currency))
 
     async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
         """Capture many, some at a time."""
 
         async def one(request: CaptureRequest) -> Capture:
-            return await self.capture(request.payment_key, request.reference, request.amount_cents)
+            return await self.capture(request.payment_key, request.reference, request.amount_cents, request.currency)
 
         return await asyncio.gather(*in_parallel(one, requests, self._limit))
 
@@ -144,25 +148,54 @@ class StripeGateway:
                 booking_id = answers.noted(intent, "booking_id")
                 yield Record(payment_key, booking_id, intent.created * 1_000, answers.found_of(intent))
 
+    async def trouble(self) -> str:
+        """Whether Stripe takes our key, and whether its account may charge.
+
+        A restricted key need not be allowed to read the account: then a list of payments says whether it is good.
+        """
+        looked = await self._ask(self._look_at_the_account)
+        if not isinstance(looked, Unknown):
+            self._trouble.clear()
+        return self._trouble.code
+
     async def close(self) -> None:
         """Let go of the connections."""
         await self._transport.close_async()
 
     async def _ask(self, call: Callable[[], Awaitable[_T]]) -> _T | Unknown:
         async def told() -> _T | Unknown:
+            outcome: _T | Unknown
             try:
-                return await call()
+                outcome = await call()
             except stripe.StripeError as error:
-                return answers.unknown_of(error)
+                outcome = answers.unknown_of(error)
+            if isinstance(outcome, Unchargeable):
+                self._trouble.note(outcome.code, of_all=False)
+            elif isinstance(outcome, Unknown) and outcome.misconfigured:
+                self._trouble.note(outcome.misconfigured, of_all=outcome.misconfigured in answers.OF_ALL)
+            return outcome
 
         return await within(self._settings.timeout_s, told())
 
+    async def _look_at_the_account(self) -> Done | Unknown:
+        try:
+            account = await self._stripe.accounts.retrieve_current_async()
+        except stripe.PermissionError:
+            await self._stripe.payment_intents.list_async({"limit": 1})
+            return Done("")
+        if account.charges_enabled is False and _is_live(self._settings.api_key):
+            return Unknown("no charges", "account_not_activated")
+        return Done(account.id)
+
     async def _authorize(self, request: AuthorizeRequest) -> Authorization:
+        amount = to_stripe(request.amount_cents, request.currency) if request.currency in CURRENCIES else None
+        if amount is None:
+            return Unchargeable("invalid_amount" if request.currency in CURRENCIES else "currency_not_supported")
         metadata = {"payment_key": request.payment_key, "booking_id": request.booking_id}
         try:
             intent = await self._stripe.payment_intents.create_async(
                 {
-                    "amount": request.amount_cents,
+                    "amount": amount,
                     "currency": request.currency.lower(),
                     "payment_method": request.token,
                     "allowed_payment_method_types": ["card"],
@@ -185,15 +218,22 @@ class StripeGateway:
         """The same key came with another request, or Stripe repeats an error: what is there, if anything?"""
         if isinstance(error, stripe.IdempotencyError) or answers.replayed(error.headers):
             intent = await self._find(request.payment_key, None)
-            return answers.authorization_of(intent) if intent else answers.unknown_of(error)
-        if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400:
+            if intent or not answers.unchargeable_code(error):
+                return answers.authorization_of(intent) if intent else answers.unknown_of(error)
+        if code := answers.unchargeable_code(error):
+            return Unchargeable(code)
+        unknown = answers.unknown_of(error)
+        if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400 and not unknown.misconfigured:
             return Declined(answers.code_of(error))
-        return answers.unknown_of(error)
+        return unknown
 
-    async def _capture(self, payment_key: str, reference: str, amount_cents: int) -> Capture:
+    async def _capture(self, payment_key: str, reference: str, amount_cents: int, currency: str) -> Capture:
+        amount = to_stripe(amount_cents, currency or (await self._read(reference)).currency.upper())
+        if amount is None:
+            return Refused("invalid_amount")
         try:
             intent = await self._stripe.payment_intents.capture_async(
-                reference, {"amount_to_capture": amount_cents}, {"idempotency_key": f"{payment_key}:cap"}
+                reference, {"amount_to_capture": amount}, {"idempotency_key": f"{payment_key}:cap"}
             )
         except _REFUSALS as error:
             intent = await self._read(reference)
@@ -201,7 +241,7 @@ class StripeGateway:
                 return Refused(answers.code_of(error))
         if intent.status != "succeeded":
             return Unknown(intent.status)
-        return Done(intent.id) if intent.amount_received == amount_cents else Refused("already_captured")
+        return Done(intent.id) if intent.amount_received == amount else Refused("already_captured")
 
     async def _void(self, payment_key: str, reference: str | None) -> Void:
         if reference is None:
@@ -218,17 +258,20 @@ class StripeGateway:
             return answers.voided_of(await self._read(reference))
 
     async def _refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
+        amount = to_stripe(amount_cents, (await self._read(reference)).currency.upper())
+        if amount is None:
+            return Refused("invalid_amount")
         # Stripe forgets idempotency keys after a day, and would then give the money back again.
         known = await self._stripe.refunds.list_async({"payment_intent": reference, "limit": _PAGE})
         async for refund in known.auto_paging_iter():
             if answers.noted(refund, "refund_key") == refund_key:
-                return _refunded(refund) if refund.amount == amount_cents else Refused("already_refunded")
+                return _refunded(refund) if refund.amount == amount else Refused("already_refunded")
         try:
             return _refunded(
                 await self._stripe.refunds.create_async(
                     {
                         "payment_intent": reference,
-                        "amount": amount_cents,
+                        "amount": amount,
                         "metadata": {"payment_key": payment_key, "refund_key": refund_key},
                     },
                     {"idempotency_key": refund_key},
@@ -264,6 +307,10 @@ class StripeGateway:
             {"query": f'metadata["payment_key"]:"{payment_key}"', "expand": ["data.latest_charge"]}
         )
         return searched.data[0] if searched.data else None
+
+
+def _is_live(key: str) -> bool:
+    return "_live_" in key
 
 
 def _refunded(refund: stripe.Refund) -> Refund:

@@ -29,15 +29,19 @@ from .base import (
     Void,
     WebhookRefused,
 )
+from .stripe_currencies import from_stripe
 
 __all__ = [
+    "OF_ALL",
     "authorization_of",
     "code_of",
     "declined_of",
     "event_of",
     "found_of",
+    "misconfigured_code",
     "noted",
     "replayed",
+    "unchargeable_code",
     "unknown_of",
     "voided_of",
 ]
@@ -71,6 +75,21 @@ _KINDS: Final[dict[str, EventKind]] = {
     "refund.failed": "refund_failed",
 }
 
+INVALID_KEY: Final = "invalid_api_key"
+OF_ALL: Final = frozenset({INVALID_KEY, "account_not_activated"})
+"""Refusals that every payment meets."""
+
+_UNCHARGEABLE: Final = frozenset(
+    {"amount_too_small", "amount_too_large", "invalid_charge_amount", "invalid_charge_amount_no_decimal_compatible"}
+)
+_OURS: Final = frozenset({"payment_method_unactivated", "payment_method_types_unactivated", "livemode_mismatch"})
+_CARDS: Final = (
+    "payment_method_", "card_", "incorrect_", "expired_", "invalid_number", "invalid_cvc", "invalid_expiry", "token_",
+    "payment_intent_incompatible_payment_method", "payment_intent_payment_attempt", "payment_intent_unexpected_state",
+    "payment_intent_authentication", "setup_", "authentication_required", "resource_already_exists", "processing_error",
+)  # fmt: skip
+"""Codes that speak of the card or the payment, though they come with 400."""
+
 _TIMESTAMP: Final = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
 
 
@@ -78,9 +97,9 @@ def authorization_of(intent: PaymentIntent) -> Authorization:
     """What a PaymentIntent says about its authorisation."""
     match intent.status:
         case "requires_capture":
-            return Authorized(intent.id, intent.amount_capturable, intent.currency.upper())
+            return Authorized(intent.id, _ours(intent.amount_capturable, intent), intent.currency.upper())
         case "succeeded":
-            return Authorized(intent.id, intent.amount, intent.currency.upper())
+            return Authorized(intent.id, _ours(intent.amount, intent), intent.currency.upper())
         case "requires_action":
             return RequiresAction(_action_of(intent) or "", intent.id)
         case "requires_payment_method" | "canceled":
@@ -95,10 +114,10 @@ def found_of(intent: PaymentIntent) -> Found:
     return Found(
         status=_STATUS.get(intent.status, "processing"),
         reference=intent.id,
-        amount_cents=intent.amount,
+        amount_cents=_ours(intent.amount, intent),
         currency=intent.currency.upper(),
-        captured_cents=intent.amount_received,
-        refunded_cents=charge.amount_refunded if isinstance(charge, Charge) else 0,
+        captured_cents=_ours(intent.amount_received, intent),
+        refunded_cents=_ours(charge.amount_refunded, intent) if isinstance(charge, Charge) else 0,
         failure_code=_failure_of(intent),
         next_action=_action_of(intent),
     )
@@ -110,7 +129,7 @@ def voided_of(intent: PaymentIntent) -> Void:
         case "canceled":
             return Done(intent.id)
         case "succeeded":
-            return AlreadyCaptured(intent.amount_received)
+            return AlreadyCaptured(_ours(intent.amount_received, intent))
         case _:
             return Unknown(intent.status)
 
@@ -137,7 +156,44 @@ def unknown_of(error: stripe.StripeError) -> Unknown:
     """An error that says nothing about what happened."""
     if isinstance(error, stripe.APIConnectionError):
         return Unknown("unreachable")
-    return Unknown(f"status {error.http_status}")
+    return Unknown(f"status {error.http_status}", misconfigured_code(error))
+
+
+def misconfigured_code(error: stripe.StripeError) -> str:
+    """Why Stripe refuses us and not the card or the payment; empty when it is not about us.
+
+    With 400 everything is about us but what names the payment method: a booking brings nothing else that Stripe could
+    refuse, besides its amount. Sources: docs.stripe.com/api/errors, docs.stripe.com/error-codes.
+    """
+    if isinstance(error, stripe.AuthenticationError):
+        return INVALID_KEY
+    if isinstance(error, stripe.PermissionError):
+        return error.code or "permission"
+    if "a similar object exists in" in (error.user_message or "").lower():
+        return "livemode_mismatch"
+    if not isinstance(error, stripe.InvalidRequestError) or error.http_status != 400:
+        return ""
+    code = error.code or ""
+    if unchargeable_code(error) or _of_the_card(error, code):
+        return ""
+    return code or "invalid_request"
+
+
+def unchargeable_code(error: stripe.StripeError) -> str:
+    """Why Stripe cannot charge this amount or currency, ever; empty when it is about something else."""
+    if not isinstance(error, stripe.InvalidRequestError):
+        return ""
+    if error.code in _UNCHARGEABLE:
+        return str(error.code)
+    if error.param == "currency":
+        return "currency_not_supported"
+    return str(error.code or "invalid_amount") if error.param == "amount" else ""
+
+
+def _of_the_card(error: stripe.InvalidRequestError, code: str) -> bool:
+    if code in _OURS:
+        return False
+    return (error.param or "").startswith("payment_method") or code.startswith(_CARDS)
 
 
 def replayed(headers: Mapping[str, str] | None) -> bool:
@@ -185,6 +241,10 @@ def event_of(secret: str, age_s: int, headers: Mapping[str, str], body: bytes, n
     about = event.data.object
     reference = about.id if about.object == "payment_intent" else about.payment_intent
     return GatewayEvent(event.id, _KINDS.get(event.type, "other"), (about.metadata or {}).get("payment_key"), reference)
+
+
+def _ours(amount: int, intent: PaymentIntent) -> int:
+    return from_stripe(amount, intent.currency.upper())
 
 
 def _code(code: str) -> str:

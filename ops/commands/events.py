@@ -53,7 +53,9 @@ def create(
     name: Annotated[str, typer.Option(help="What people read on the poster.")],
     starts_at: Annotated[str, typer.Option(metavar="TIME", help="With its zone: 2030-05-22T14:00:00Z.")],
     tier: Annotated[list[str], typer.Option(metavar="CODE:PRICE_CENTS:CAPACITY", help="Once for each tier, in order.")],
-    currency: Annotated[str, typer.Option(help="ISO 4217 code.")] = "USD",
+    currency: Annotated[
+        str, typer.Option(help="ISO 4217 code: prices are in its minor unit, 1000 is 10.00 USD and 1000 JPY.")
+    ] = "USD",
     customer_max: Annotated[int | None, typer.Option(min=1, help="Tickets one customer may have.")] = None,
     cancel_until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Until when bookings may be cancelled. Default: its start.")
@@ -159,10 +161,12 @@ def _tell_one(event: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from boxoffice.currencies import shown
+
     typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}")
     table = Table("tier id", "code", "name", "price", "available")
     for tier in event["tiers"]:
-        price = f"{tier['price_cents'] / 100:.2f} {event['currency']}"
+        price = shown(tier["price_cents"], event["currency"])
         table.add_row(tier["id"], tier["code"], tier["name"], price, _count(tier))
     Console().print(table)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from boxoffice.currencies import shown
 from boxoffice.gateway.base import PaymentGateway, Record
 from ops.rush.findings import Finding, Findings
 from ops.rush.stock_checks import Pool
 
 __all__ = ["check_money"]
+
+Sums: TypeAlias = dict[str, tuple[int, int]]
+"""Captured and refunded, by currency."""
 
 CHUNK: Final = 2_000
 """Payments compared at once: few enough for PostgreSQL to look each up, instead of reading all of them every time."""
@@ -73,7 +77,7 @@ async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -
     """Compare every payment at the gateway with its row, and every row that moved money with the gateway."""
     finding = findings["I6"]
     seen: set[str] = set()
-    sums = {"captured": 0, "refunded": 0}
+    sums: Sums = {}
     records: list[Record] = []
     async for record in gateway.records():
         records.append(record)
@@ -85,18 +89,16 @@ async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -
         for key in set(row["keys"]) - seen:
             finding.blame(f"payment {key}: {row['status']} here, unknown to the gateway")
     await _check_bookings(pool, finding)
-    finding.looked_at.append(
-        f"{len(seen)} payments at {gateway.name}: {_money(sums['captured'])} captured, {_money(sums['refunded'])} refunded"
-    )
+    moved = [f"{shown(sums[code][0], code)} captured, {shown(sums[code][1], code)} refunded" for code in sorted(sums)]
+    finding.looked_at.append(f"{len(seen)} payments at {gateway.name}: {'; '.join(moved) or 'no money moved'}")
 
 
-async def _check_chunk(
-    records: list[Record], pool: Pool, finding: Finding, seen: set[str], sums: dict[str, int]
-) -> None:
+async def _check_chunk(records: list[Record], pool: Pool, finding: Finding, seen: set[str], sums: Sums) -> None:
     for record in records:
         seen.add(record.payment_key)
-        sums["captured"] += record.payment.captured_cents
-        sums["refunded"] += record.payment.refunded_cents
+        payment = record.payment
+        captured, refunded = sums.get(payment.currency, (0, 0))
+        sums[payment.currency] = (captured + payment.captured_cents, refunded + payment.refunded_cents)
     doubtful = await _doubtful(records, pool)
     rows = {row["key"]: row for row in await pool.fetch(_PAYMENTS, [record.payment_key for record in doubtful])}
     for record in doubtful:
@@ -159,7 +161,3 @@ async def _check_bookings(pool: Pool, finding: Finding) -> None:
         finding.blame(f"booking {row['id']}: {row['status']}, and {row['kept']} was kept")
     for row in await pool.fetch(_WRONG_SUM):
         finding.blame(f"booking {row['id']}: amount {row['amount_cents']}, its items add up to {row['lines']}")
-
-
-def _money(cents: int) -> str:
-    return f"{cents / 100:,.2f}"

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from boxoffice import durability, postgres
 from boxoffice import redis as redis_client
@@ -245,41 +246,34 @@ async def stated_office(clean: None, settings: Settings) -> AsyncIterator[BoxOff
         yield office
 
 
-async def test_what_is_stated_is_shown_when_ready(
-    stated_office: BoxOffice, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_is_stated_is_shown_when_ready(stated_office: BoxOffice, settings: Settings) -> None:
     from api.app import create_app
-    from boxoffice.log import configure
 
     app = create_app(stated_office.settings, office=stated_office)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://boxoffice.test") as client:
         await stated_office.loader.load(0)
         answer = await client.get("/readyz")
         assert answer.json() == {"status": "ready", "stated": {"redis": "always"}}
-    configure(settings.model_copy(update={"log_level": "warning"}))
-    durability.tell_what_is_stated(stated_office.settings)
-    durability.tell_what_is_stated(settings.model_copy(update={"durability": "everysec"}))
-    said = capsys.readouterr().err
-    assert '"event":"durability.stated"' in said.replace(" ", "")
-    assert "durability.lowered" in said
+    with capture_logs() as said:
+        durability.tell_what_is_stated(stated_office.settings)
+        durability.tell_what_is_stated(settings.model_copy(update={"durability": "everysec"}))
+        durability.tell_what_is_stated(settings)
+    assert [line["event"] for line in said] == ["durability.stated", "durability.lowered"]
+    assert said[0]["redis"] == "always"
 
 
-async def test_a_worker_tells_when_its_store_becomes_weak(
-    office: BoxOffice, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_worker_tells_when_its_store_becomes_weak(office: BoxOffice) -> None:
     """It looks now and then, settles on, and says so each time."""
-    from boxoffice.log import configure
     from worker.app import WorkerApp
 
-    configure(settings)
     worker = WorkerApp(office)
-    await worker._watch_durability()
-    assert "durability" not in capsys.readouterr().err
-    await office.redis.config_set("maxmemory-policy", "allkeys-lru")
-    try:
-        await worker._watch_durability()
-    finally:
-        await office.redis.config_set("maxmemory-policy", "noeviction")
-    said = capsys.readouterr().err
-    assert "durability.weak" in said
-    assert "maxmemory-policy allkeys-lru" in said
+    with capture_logs() as said:
+        await worker._watch()
+        assert not said
+        await office.redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            await worker._watch()
+        finally:
+            await office.redis.config_set("maxmemory-policy", "noeviction")
+    assert [line["event"] for line in said] == ["durability.weak"]
+    assert "maxmemory-policy allkeys-lru" in said[0]["reason"]

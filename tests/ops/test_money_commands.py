@@ -101,3 +101,12 @@ async def test_an_event_has_terms(till: Till) -> None:
     assert code == 0
     (row,) = await till.fetch("SELECT refund_percent, cancel_until FROM events WHERE id = $1", json.loads(said)["id"])
     assert (row["refund_percent"], row["cancel_until"].year) == (50, 2039)
+
+
+@pytest.mark.parametrize(("currency", "price"), [("JPY", "1500 JPY"), ("KWD", "1.500 KWD"), ("USD", "15.00 USD")])
+async def test_an_events_prices_are_told_in_its_currency(till: Till, currency: str, price: str) -> None:
+    code, said = await run(
+        "events", "create", "--name", "Opera", "--starts-at", "2040-01-01T20:00:00Z", "--tier", "GA:1500:5",
+        "--currency", currency, "--client", "shop00000000",
+    )  # fmt: skip
+    assert (code, price in said) == (0, True)

@@ -57,6 +57,12 @@ class StripeStandIn:
         self.search_knows = False
         """Search lags behind: by default it has seen nothing yet."""
         self.requests: list[str] = []
+        self.account_id = "acct_stand_in"
+        self.charges_enabled = True
+        self.restricted = False
+        """Whether the key may not read the account."""
+        self.refusals: list[ApiError] = []
+        """What creating payments is answered while there is any, the last one for ever."""
         self._numbers = itertools.count(1)
         self._met: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,6 +79,7 @@ class StripeStandIn:
             Route(f"{intents}/{{id}}/cancel", self._idempotent(self.cancel), methods=["POST"]),
             Route("/v1/refunds", self._idempotent(self.refund), methods=["POST"]),
             Route("/v1/refunds", self._plain(self.list_refunds)),
+            Route("/v1/account", self._plain(self.account)),
         ]
         return Starlette(routes=routes)
 
@@ -89,7 +96,14 @@ class StripeStandIn:
 
     # Endpoints
 
+    def account(self, params: Json, _: str) -> Json:
+        if self.restricted:
+            raise ApiError(403, "invalid_request_error", "permission_error")
+        return {"id": self.account_id, "object": "account", "charges_enabled": self.charges_enabled}
+
     def create(self, params: Json, _: str) -> Json:
+        if self.refusals:
+            raise self.refusals.pop(0) if len(self.refusals) > 1 else self.refusals[0]
         behaviour = params["payment_method"].removeprefix("pm_")
         if behaviour == "error" and params["metadata[payment_key]"] not in self._met:
             self._met.add(params["metadata[payment_key]"])
@@ -185,6 +199,8 @@ class StripeStandIn:
     def _plain(self, endpoint: Callable[[Json, str], Json]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             self.requests.append(f"{request.method} {request.url.path}")
+            if request.headers["authorization"] != f"Bearer {self.api_key}":
+                return JSONResponse(_wrong_key(), 401)
             try:
                 return JSONResponse(endpoint(dict(request.query_params), request.path_params.get("id", "")))
             except ApiError as error:
@@ -195,7 +211,7 @@ class StripeStandIn:
     def _idempotent(self, endpoint: Callable[[Json, str], Json]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             if request.headers["authorization"] != f"Bearer {self.api_key}":
-                return JSONResponse(ApiError(401, "invalid_request_error", "api_key").body, 401)
+                return JSONResponse(_wrong_key(), 401)
             body = (await request.body()).decode()
             said = f"{request.url.path} {body}"
             key = request.headers["idempotency-key"]
@@ -212,7 +228,8 @@ class StripeStandIn:
                 status, answered = error.status, error.body
             # A deep copy: the answer is repeated as it was, whatever becomes of the payment.
             answered = json.loads(json.dumps(answered))
-            if status != 503:
+            # Stripe keeps no answer of a request that it refused before it began.
+            if status != 503 and not (self.refusals and request.url.path[3:] == "/payment_intents"):
                 self.answers[key] = said, status, answered
             await self._linger(request.url.path, params, request.path_params.get("id", ""))
             return JSONResponse(answered, status)
@@ -299,6 +316,11 @@ class StripeStandIn:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _wrong_key() -> Json:
+    """Stripe names no code for it."""
+    return {"error": {"type": "invalid_request_error", "message": "Invalid API Key provided: sk_test_******"}}
 
 
 def _metadata(params: Json) -> Json:

@@ -1,0 +1,38 @@
+"""Currencies and their minor units, from the table that SIX publishes for ISO 4217 (package `iso4217`, dated by its version).
+
+All amounts of ours are whole numbers of the minor unit. This is the only place that knows how many make one.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+__all__ = ["exponent", "is_currency", "shown"]
+
+
+def is_currency(code: str) -> bool:
+    """Whether it is the code of a currency that amounts can be counted in. Not gold (XAU), tests (XTS), or none (XXX)."""
+    return code in _exponents()
+
+
+def exponent(code: str) -> int:
+    """Decimals of the minor unit: 2 for USD, 0 for JPY, 3 for KWD. Raises `KeyError` for what is no currency."""
+    return _exponents()[code]
+
+
+def shown(amount: int, code: str) -> str:
+    """The amount for people: `10.00 USD`, `1500 JPY`, `1.250 KWD`. What is no currency is told in its minor units."""
+    digits = _exponents().get(code)
+    if digits is None:
+        return f"{amount} minor units of {code}"
+    whole, part = divmod(abs(amount), 10**digits)
+    minus = "-" if amount < 0 else ""
+    return f"{minus}{whole}{f'.{part:0{digits}}' if digits else ''} {code}"
+
+
+@cache
+def _exponents() -> dict[str, int]:
+    """Read at first use: the package parses the whole table when it is imported."""
+    from iso4217 import Currency
+
+    return {each.code: each.exponent for each in Currency if each.exponent is not None}
