@@ -49,6 +49,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.NotCancellable: Problem(409, "not-cancellable", "The booking cannot be cancelled"),
     errors.RefundTooLarge: Problem(409, "refund-too-large", "More than was captured"),
     errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),
+    errors.RunUnchecked: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.StoreAway: Problem(503, "store-away", "A store does not answer"),
     errors.Busy: Problem(503, "busy", "Too many bookings are waiting"),
 }

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from boxoffice import durability, keys
+from boxoffice import durability, gate
 from boxoffice import redis as redis_client
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
@@ -28,6 +28,9 @@ GATEWAY_S: Final = 15.0
 
 DURABILITY_S: Final = 5.0
 """How long the stores' durability settings are remembered: they seldom change, and probes are many."""
+
+
+WORDS: Final = {"closed": "closed", "unchecked": "closed until this run of Redis is checked"}
 
 
 class Readiness:
@@ -56,12 +59,13 @@ class Readiness:
     async def _redis(self, durable: bool) -> str:
         office = self._office
         shards = range(office.settings.shards)
-        closed = [shard for shard in shards if not await office.redis.exists(keys.gate(shard))]
+        words = {shard: (await gate.look(office.redis, shard)).word for shard in shards}
         if not await redis_client.takes_writes(office.redis):
             return "It is a replica, and takes no writes."
         if not durable:
             await durability.check_redis(office.redis, office.settings)
-        return f"The gate of shard {', '.join(map(str, closed))} is closed." if closed else ""
+        shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
+        return " ".join(shut)
 
     async def _postgresql(self, durable: bool) -> str:
         pool = await self._office.pool()

@@ -20,11 +20,12 @@ from boxoffice import ids, keys, rows
 from boxoffice.admission import Admission
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.forms import Admitted
+from boxoffice.gate import Gate
 from boxoffice.gateway.base import Authorized
 from boxoffice.loading import Loader
 from boxoffice.postgres import open_pool
 from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items
-from boxoffice.redis import open_redis
+from boxoffice.redis import open_redis, run_id
 from boxoffice.requests import BookingRequest
 from boxoffice.verdicts import Case, Terms, decide
 
@@ -66,7 +67,7 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
     redis = open_redis(settings.model_copy(update={"redis_url": url}))
     try:
         await Loader(stage.office.engine, redis, stage.office.scripts).publish(sale.event.id)
-        await redis.set(keys.gate(0), "bench")
+        await redis.set(keys.gate(0), Gate("bench", await run_id(redis)).pack())
         await redis.script_load(stage.office.scripts.admit.text)
         latency = Histogram()
         lanes = settings.api.calls_max

@@ -26,9 +26,11 @@ from boxoffice.errors import (
     Malformed,
     NotFound,
     PriceChanged,
+    RunUnchecked,
     StoreAway,
 )
 from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of, asked_views
+from boxoffice.gate import ask
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Line
 from boxoffice.redis import AWAY
@@ -350,8 +352,8 @@ class _Counter:
         return share * self._settings.api.pace_ms / 1_000
 
     async def _send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
-        """One script call. While Redis does not answer it is sent again, which is harmless: a booking that is already
-        in under its own id counts as created."""
+        """One script call. While Redis does not answer, or has just started and is not checked, it is sent again, which is
+        harmless: a booking that is already in under its own id counts as created."""
         events = {event: index for index, event in enumerate(views, 1)}
         tiers = [view.tier_ids for view in views.values()]
         sale_keys = [
@@ -371,17 +373,17 @@ class _Counter:
         pause_s = 0.02
         while True:
             try:
-                reply = await self._admit(self._redis, all_keys, args)
+                return await self._admit(self._redis, all_keys, args)
+            except RunUnchecked:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+                await ask(self._redis, self._shard)
             except AWAY as error:
                 if time.monotonic() + pause_s > deadline:
                     log.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
                     raise StoreAway from error
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, 0.25)
-            else:
-                if reply[0] == b"closed":
-                    raise GateClosed
-                return reply
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.25)
 
 
 def _code(error: RedisError) -> str:

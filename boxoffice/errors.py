@@ -20,6 +20,7 @@ BoxOfficeError
 │   └── RefundTooLarge
 ├── Unavailable             nobody can say now; ask again
 │   ├── GateClosed
+│   │   └── RunUnchecked
 │   ├── StoreAway
 │   └── Busy
 └── CannotRun               an operator's command cannot do its work
@@ -51,6 +52,7 @@ __all__ = [
     "PriceChanged",
     "RefundTooLarge",
     "Refused",
+    "RunUnchecked",
     "SaleClosed",
     "SoldOut",
     "StoreAway",
@@ -152,6 +154,10 @@ class Unavailable(BoxOfficeError):
 
 class GateClosed(Unavailable):
     """The sale's counters are being loaded or repaired."""
+
+
+class RunUnchecked(GateClosed):
+    """Redis has just started, and is being compared with PostgreSQL."""
 
 
 class StoreAway(Unavailable):

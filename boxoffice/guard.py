@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 
 from boxoffice import ids, keys, ledger, postgres
 from boxoffice.errors import BoxOfficeError
+from boxoffice.gate import Gate, open_gate
 from boxoffice.loading import Loader
 from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
 from boxoffice.reconcile import Reconciler
-from boxoffice.redis import AWAY, run_id
+from boxoffice.redis import AWAY, run_of
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 
@@ -53,8 +54,10 @@ class Sight(NamedTuple):
     settled: int
     quiet_s: float
     run_id: str
+    """The run of the server for which the gate was opened."""
     alert: str | None
     gate: str | None
+    """The generation for which it was opened."""
     admitted: int | None
     server_run_id: str
 
@@ -142,14 +145,16 @@ class Guard:
         recorded = int(await self._redis.get(keys.settled(self.shard)) or 0)
         pool = await self._pool()
         row = await pool.fetchrow(
-            "SELECT generation, sequence, settled, run_id, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
+            "SELECT generation, sequence, settled, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
             "FROM shards WHERE shard = $1",
             self.shard,
         )
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(keys.gate(self.shard))
             pipe.get(keys.sequence(self.shard))
-            gate, admitted = await pipe.execute()
+            pipe.info("server")
+            raw, admitted, info = await pipe.execute()
+        gate = Gate.parse(raw)
         return Sight(
             recorded,
             row is not None,
@@ -157,11 +162,11 @@ class Guard:
             row["sequence"] if row else 0,
             row["settled"] if row else 0,
             row["quiet_s"] if row else 0.0,
-            row["run_id"] if row else "",
+            gate.run if gate else "",
             row["alert"] if row else None,
-            gate.decode() if gate is not None else None,
+            gate.generation if gate else None,
             int(admitted) if admitted is not None else None,
-            await run_id(self._redis),
+            run_of(info),
         )
 
     async def _remember(self, sight: Sight) -> None:
@@ -210,10 +215,8 @@ class Guard:
             "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4)",
             self.shard, generation, sight.admitted or 0, sight.server_run_id,
         )  # fmt: skip
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.setnx(keys.sequence(self.shard), 0)
-            pipe.set(keys.gate(self.shard), generation)
-            await pipe.execute()
+        await self._redis.setnx(keys.sequence(self.shard), 0)
+        await open_gate(self._redis, self.shard, Gate(generation, sight.server_run_id))
         log.info("shard.opened", shard=self.shard, generation=generation)
 
     async def _close(self, sight: Sight, alert: str) -> None:
@@ -249,6 +252,7 @@ class Guard:
         await self.load()
         reports = await self.reconciler.every_event(fix=True)
         await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
+        await open_gate(self._redis, self.shard, Gate(sight.generation, sight.server_run_id))
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
         return "restarted"
 

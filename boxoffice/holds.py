@@ -6,6 +6,7 @@ What happens once a payment is under way is settlement's to say; once a booking 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -16,7 +17,6 @@ from boxoffice import ids, keys
 from boxoffice.errors import (
     AlreadyExtended,
     Busy,
-    GateClosed,
     HoldEnded,
     KeyReused,
     NotFound,
@@ -24,6 +24,7 @@ from boxoffice.errors import (
     StoreAway,
     TooManyAttempts,
 )
+from boxoffice.gate import once_checked
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import Charge, Payload, Record, pack_payload, unpack
@@ -84,7 +85,7 @@ class Holds:
         shard = ids.shard_of(booking)
         payment_key = ids.attempt_key(client, booking, key_digest)
         outcome, raw = await self._run(
-            "pay",
+            "pay", shard,
             [keys.gate(shard), keys.booking(shard, booking), keys.pending(shard), keys.deadlines(shard),
              keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
             [payment_key, pack_payload(Payload(charge, key=held.payload.key)), self._settings.holds.attempts_max,
@@ -118,6 +119,7 @@ class Holds:
         shard = ids.shard_of(booking)
         outcome, raw = await self._run(
             "extend",
+            shard,
             [keys.gate(shard), keys.booking(shard, booking), keys.deadlines(shard)],
             [1_000 * (extra_s or 0)],
         )
@@ -139,14 +141,12 @@ class Holds:
         """
         booking, shard = record.id, ids.shard_of(record.id)
         outcome, raw = await self._run(
-            "cancel",
+            "cancel", shard,
             [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
              keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
              keys.deadlines(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
             [self._settings.worker.settled_ttl_s, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
         )  # fmt: skip
-        if outcome == "closed":
-            raise GateClosed
         if outcome == "missing":
             raise NotFound("There is no such booking.")
         now = unpack(booking, raw)
@@ -157,13 +157,13 @@ class Holds:
     async def expire(self, shard: int) -> int:
         """End what is past its deadline, in bounded steps. Returns how many holds ended.
 
-        Raises Redis's errors.
+        Raises Redis's errors, and `GateClosed`: a Redis that nobody has checked may lack a hold's payment.
         """
         ended = 0
         while True:
             seen, expired, attempted = await self._scripts.expire(
                 self._redis,
-                [keys.deadlines(shard)],
+                [keys.gate(shard), keys.deadlines(shard)],
                 [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard)],
             )
             ended += int(expired)
@@ -183,9 +183,12 @@ class Holds:
         except TRANSIENT as error:
             log.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
-    async def _run(self, name: str, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
+    async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
+        script = getattr(self._scripts, name)
         try:
-            reply = await getattr(self._scripts, name)(self._redis, script_keys, args)
+            reply = await once_checked(
+                self._redis, shard, partial(script, self._redis, script_keys, args), self._settings.api.retry_s
+            )
         except AWAY as error:
             raise StoreAway from error
         return reply[0].decode(), reply[1] if len(reply) > 1 else b""
@@ -198,8 +201,6 @@ def _card(record: Record) -> tuple[str, str | None] | None:
 
 
 def _refusal(outcome: str, record: Record) -> Exception:
-    if outcome == "closed":
-        return GateClosed()
     if outcome == "missing":
         return NotFound("There is no such booking.")
     status = "expired" if record.state == "H" else WORDS[record.state]

@@ -9,6 +9,7 @@ __all__ = [
     "api_keys",
     "arq_job",
     "arq_queue",
+    "asked",
     "bell",
     "booking",
     "catalogue",
@@ -88,8 +89,14 @@ def settled(shard: int) -> str:
 
 
 def gate(shard: int) -> str:
-    """STRING. The shard's generation. Absent: closed, and every admission answers 503. No TTL."""
+    """STRING. `generation:run`, the run of the server for which it was opened. Absent: closed; of another run: unchecked,
+    until a guard has compared this one with PostgreSQL. Either way nothing is decided. No TTL."""
     return f"{shard_tag(shard)}:gate"
+
+
+def asked(shard: int) -> str:
+    """LIST. Somebody met an unchecked server and asks the shard's guards to look now. TTL 10 s: they look anyway."""
+    return f"{shard_tag(shard)}:asked"
 
 
 def bell(shard: int) -> str:

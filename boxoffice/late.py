@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids, keys
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import StoreAway
+from boxoffice.errors import GateClosed, StoreAway
 from boxoffice.gateway.base import GatewayEvent
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
@@ -53,8 +53,8 @@ class LateMoney:
         """Take the tickets once more. True when the booking is pending now, or nobody can say: do not void yet."""
         try:
             return await self._revive(booking, payment_key, charge)
-        except (RedisError, OSError) as error:
-            # Away, full or a replica: other money that is due must not wait for it.
+        except (RedisError, OSError, GateClosed) as error:
+            # Away, full, a replica or not checked: other money that is due must not wait for it.
             log.warning("booking.revived_later", booking_id=booking, error=type(error).__name__)
             return True
 
@@ -73,7 +73,7 @@ class LateMoney:
              BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
-        return outcome in (b"closed", b"pending", b"revived")
+        return outcome in (b"pending", b"revived")
 
 
 class Webhooks:

@@ -12,6 +12,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import keys, ledger
+from boxoffice.gate import look
 from boxoffice.rebuild import Rebuilder
 from boxoffice.reconcile import Reconciler
 from boxoffice.record import unpack
@@ -56,8 +57,8 @@ class Mender:
         self._age_ms = 2 * settings.worker.lease_ms
 
     async def mend(self) -> Mended:
-        """One pass. While the gate is closed nothing is done: a rebuild is on its way."""
-        if not await self._redis.exists(keys.gate(self.shard)):
+        """One pass. While the gate is shut nothing is done: a repair is on its way."""
+        if (await look(self._redis, self.shard)).word != "open":
             return Mended(0, 0, 0, 0)
         gathered = await self._reconciler.strays.gather_some(STRAY_PAGES)
         seconds, _ = await self._redis.time()

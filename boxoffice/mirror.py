@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.crashpoint import crashpoint
+from boxoffice.gate import once_checked
 from boxoffice.holds import Holds
 from boxoffice.record import confirmed, pack_payload
 from boxoffice.scripts import Scripts
@@ -18,6 +20,10 @@ __all__ = ["Mirror"]
 
 CHUNK: Final = 250
 """Bookings settled by one script call: some milliseconds in which Redis runs nothing else."""
+
+
+CHECK_S: Final = 10.0
+"""How long a server that has just started is waited for, to be checked."""
 
 
 class Mirror:
@@ -31,7 +37,9 @@ class Mirror:
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def tell(self, cases: list[Case]) -> None:
-        """What PostgreSQL has decided, a chunk at a time. Each case is `done` as soon as Redis knows."""
+        """What PostgreSQL has decided, a chunk at a time. Each case is `done` as soon as Redis knows.
+
+        Raises `GateClosed`, for a server that has just started after a while: the guard's check tells it then."""
         sold: list[Case] = []
         others: list[Case] = []
         for case in cases:
@@ -39,7 +47,7 @@ class Mirror:
         for say, told in ((self._confirm, sold), (self._settle, others)):
             for start in range(0, len(told), CHUNK):
                 chunk = told[start : start + CHUNK]
-                await say(chunk)
+                await once_checked(self._redis, self._shard, partial(say, chunk), CHECK_S)
                 for case in chunk:
                     case.done = True
                 crashpoint("chunk_settled")
@@ -66,8 +74,8 @@ class Mirror:
             records += (case.raw, confirmed(case.raw, case.payload))
         done = await self._scripts.confirm(
             self._redis,
-            [keys.pending(self._shard), keys.dead(self._shard), *(keys.event(self._shard, event) for event in sold),
-             *booking_keys],
+            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard),
+             *(keys.event(self._shard, event) for event in sold), *booking_keys],
             [self._ttl_s, len(sold),
              *(",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()), *records],
         )  # fmt: skip
@@ -105,6 +113,7 @@ class Mirror:
         """settle.lua. Two keys for each event and for each booking."""
         return await self._scripts.settle(
             self._redis,
-            [keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard), *sale_keys, *booking_keys],
+            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard),
+             *sale_keys, *booking_keys],
             [self._ttl_s, len(sale_keys) // 2, *verdicts],
-        )
+        )  # fmt: skip

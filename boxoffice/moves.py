@@ -84,7 +84,7 @@ async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, shard: int) -> int:
-    """Apply a shard's open moves. Returns how many Redis has now.
+    """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`.
 
     A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
     applies it.
@@ -96,8 +96,8 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
             reply = await scripts.move(
                 redis,
                 [
-                    keys.moved(shard, move.id), keys.event(shard, move.event), keys.owners(shard, move.event),
-                    keys.booking(shard, move.booking or ""),
+                    keys.gate(shard), keys.moved(shard, move.id), keys.event(shard, move.event),
+                    keys.owners(shard, move.event), keys.booking(shard, move.booking or ""),
                 ],
                 [
                     move.tier, move.sold_delta, move.total_delta, move.owner, int(move.verdict is not None),

@@ -226,7 +226,7 @@ class Parked:
         verdict = b"1|F|%s|0|%s" % (payment_key.encode(), pack_payload(Payload(None, None, "poison")))
         await self._scripts.settle(
             self._redis,
-            [keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
+            [keys.gate(shard), keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
              keys.owners(shard, event), keys.booking(shard, booking), keys.idempotency(shard, scope)],
             [self._settings.worker.settled_ttl_s, 1, verdict],
         )  # fmt: skip

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from boxoffice import ids, keys, ledger
 from boxoffice.errors import CannotRun, DriftUnexplained
+from boxoffice.gate import Gate, open_gate
 from boxoffice.loading import Loader
 from boxoffice.reconcile import EventReport, Reconciler
 from boxoffice.record import Record
@@ -100,6 +101,8 @@ class Rebuilder:
         """As `rebuild`, for a caller that has the shard's lock."""
         await self.check_postgres(accept_postgres)
         pool = await self._pool()
+        # It is opened for the run that it was filled on: another one in the meantime may have lost what was put back.
+        run = await run_id(self._redis)
         await self._redis.delete(keys.gate(self.shard))
         # Before anything is put back: only survivors can be strays.
         await self._reconciler.strays.gather()
@@ -122,7 +125,7 @@ class Rebuilder:
                 final += await self.restore(chunk)
                 report(len(chunk))
         reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False)
-        generation = await self._open()
+        generation = await self._open(run)
         return RebuildReport(self.shard, generation, len(loaded.events), undecided, final, tuple(reports))
 
     async def check_postgres(self, accept: bool = False) -> None:
@@ -160,7 +163,7 @@ class Rebuilder:
             forms.append(b"%d|%d|%s" % (events[record.event], life_s, record.pack()))
         return int(await self._scripts.restore(self._redis, names, forms))
 
-    async def _open(self) -> str:
+    async def _open(self, run: str) -> str:
         """A crash between any two steps leaves the gate closed, and the next rebuild does them again."""
         generation = ids.short_id()
         pool = await self._pool()
@@ -176,9 +179,9 @@ class Rebuilder:
             await connection.execute(
                 "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4) "
                 "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, alert = NULL",
-                self.shard, generation, sequence, await run_id(self._redis),
+                self.shard, generation, sequence, run,
             )  # fmt: skip
-        await self._redis.set(keys.gate(self.shard), generation)
+        await open_gate(self._redis, self.shard, Gate(generation, run))
         return generation
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Mapping
 from typing import Any
 
 import hiredis
@@ -21,7 +22,7 @@ from redis.exceptions import (
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
-__all__ = ["AWAY", "FastConnection", "open_redis", "run_id", "takes_writes"]
+__all__ = ["AWAY", "FastConnection", "open_redis", "run_id", "run_of", "takes_writes"]
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
@@ -91,9 +92,15 @@ def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None 
 async def run_id(redis: Redis) -> str:
     """Which run of the server this is: another one after every restart and failover.
 
-    Raises `CannotRun` when the server does not tell: without it nobody would notice a restart.
+    Raises `CannotRun` when the server does not tell.
     """
-    found = (await _info(redis, "server")).get("run_id")
+    return run_of(await _info(redis, "server"))
+
+
+def run_of(info: Mapping[str, Any]) -> str:
+    """The run in an answer to INFO. Raises `CannotRun` without one: a Redis that went back could not be told from one that
+    did not, so nothing may be decided on it."""
+    found = info.get("run_id")
     if not found:
         raise CannotRun("Redis does not tell its run_id. Allow our user INFO.")
     return str(found)

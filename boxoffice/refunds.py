@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
+from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
 from boxoffice.moves import apply_moves
 from boxoffice.postgres import AWAY, TRANSIENT
 from boxoffice.rows import Connection, lock_inventory
@@ -305,8 +305,8 @@ class Refunds:
         )  # fmt: skip
 
     async def _tell_redis(self, shard: int) -> None:
-        """The tickets go back on sale now. If Redis is away, a worker's sweep does it."""
+        """The tickets go back on sale now. If Redis is away or shut, a worker's sweep does it."""
         try:
             await apply_moves(self._redis, await self._pool(), self._scripts, shard)
-        except (RedisError, *TRANSIENT) as error:
+        except (RedisError, GateClosed, *TRANSIENT) as error:
             log.warning("moves.later", shard=shard, error=type(error).__name__)

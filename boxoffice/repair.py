@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys
 from boxoffice.errors import GateClosed, NotFound
+from boxoffice.gate import look
 from boxoffice.guard import Guard
 from boxoffice.loading import Loader
 from boxoffice.mend import Mender
@@ -112,7 +112,7 @@ class Repair:
         if fix and accept_postgres and await rebuilder.postgres_went_back():
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
         await rebuilder.check_postgres(accept_postgres)
-        if not await self._redis.exists(keys.gate(shard)):
+        if (await look(self._redis, shard)).word != "open":
             if not fix:
                 return Findings((), closed=(shard,))
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))

@@ -2,6 +2,7 @@
 
 A script's header is its signature: `-- KEYS[1] gate`, `-- ARGV[1] limit`, and a last slot `[n...]` that takes the rest.
 `-- include: name` is replaced by `lua/lib/name.lua`; `-- Flags: allow-oom` becomes the `#!lua` line of a real server.
+A script whose first key is the gate decides: while that is shut it answers `closed` or `unchecked`, and the call raises.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError
+
+from boxoffice.errors import GateClosed, RunUnchecked
 
 __all__ = ["Commands", "Script", "Scripts", "load_scripts"]
 
@@ -42,6 +45,11 @@ class Script:
     more_args: bool
 
     @cached_property
+    def decides(self) -> bool:
+        """Whether it does its work only while the gate is open for this run of the server."""
+        return self.keys[:1] == ("gate",)
+
+    @cached_property
     def sha(self) -> str:
         """What the server calls the script."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -51,12 +59,23 @@ class Script:
     ) -> Any:
         """Run it. `keys` and `args` stand in the order of the header's slots.
 
-        A server that has forgotten its scripts (a restart, a failover) is sent the text once more.
+        A server that has forgotten its scripts (a restart, a failover) is sent the text once more. Raises `GateClosed` and
+        `RunUnchecked` of a script that decides.
         """
         try:
-            return await redis.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            reply = await redis.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            reply = await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
+        return _decided(reply) if self.decides else reply
+
+
+def _decided(reply: Any) -> Any:
+    word = reply[0] if isinstance(reply, list) and reply else reply
+    if word == b"unchecked":
+        raise RunUnchecked
+    if word == b"closed":
+        raise GateClosed
+    return reply
 
 
 class Scripts:

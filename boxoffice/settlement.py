@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from boxoffice import keys, rows
 from boxoffice.crashpoint import crashpoint
 from boxoffice.dead_letters import count_failure
+from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     Authorization,
@@ -171,12 +172,16 @@ class Settlement:
 
     async def _claim(self) -> tuple[int, list[Case]]:
         worker = self._settings.worker
-        reply = await self._scripts.claim(
-            self._redis,
-            [keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard)],
-            [worker.batch_max, worker.lease_ms, keys.booking(self.shard, ""), 1, BELL_TTL_MS, pack_ring(self.shard),
-             job_prefix(self.shard)],
-        )  # fmt: skip
+        try:
+            reply = await self._scripts.claim(
+                self._redis,
+                [keys.gate(self.shard), keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard),
+                 keys.arq_queue(self.shard)],
+                [worker.batch_max, worker.lease_ms, keys.booking(self.shard, ""), 1, BELL_TTL_MS,
+                 pack_ring(self.shard), job_prefix(self.shard)],
+            )  # fmt: skip
+        except GateClosed:
+            return 0, []  # a repair is on its way, and rings when it opens
         if not reply:
             return 0, []
         crashpoint("claimed")
@@ -216,7 +221,7 @@ class Settlement:
             ready = await self._authorise_apart(cases, terms)
             await self._settle(ready, terms)
             self._pause_s = 0.0
-        except TRANSIENT as error:
+        except (GateClosed, *TRANSIENT) as error:
             await self._give_back(cases, error)
 
     async def _give_back(self, cases: list[Case], error: BaseException) -> None:
@@ -231,7 +236,10 @@ class Settlement:
         for case in cases:
             case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))
             case.payload = case.unfinished()
-        await self._mirror.tell(cases)
+        try:
+            await self._mirror.tell(cases)
+        except GateClosed:
+            log.warning("leases.kept", shard=self.shard, bookings=len(cases))  # they lapse
 
     async def _authorise_apart(self, cases: list[Case], terms: Terms) -> list[Case]:
         """Authorise, and when that fails for a reason of its own, halve the batch down to the offender."""
@@ -370,7 +378,7 @@ class Settlement:
     async def _settle_late(self, cases: list[Case], terms: Terms) -> None:
         try:
             await self._settle(cases, terms)
-        except AWAY:
+        except (GateClosed, *AWAY):
             await self._release(cases, 0.5)
 
     async def _extend_leases(self, cases: list[Case]) -> None:

@@ -1,6 +1,6 @@
 -- admit: take each booking's tickets off sale and bind somebody to settle it, or say why not.
 --
--- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
 -- KEYS[4] sequence    int     admissions so far
@@ -21,6 +21,7 @@
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
+--         {"unchecked"}  it was opened for another run of the server, which nobody has compared with PostgreSQL
 --         {"open", now_ms, results, availability, behind, admissions} where behind is how many bookings are due after
 --         this call and claimed by no worker, admissions how many there were so far, availability has, per event, what is
 --         left of each tier (or nothing, when nothing was admitted there), and results has, per booking, the first that
@@ -40,6 +41,7 @@
 --           "created"                                  now
 
 -- include: clock
+-- include: gate
 -- include: ring
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -48,8 +50,9 @@ local pending_max, bell_ttl_ms, job, job_prefix = tonumber(ARGV[1]), ARGV[2], AR
 local events, kinds = tonumber(ARGV[5]), tonumber(ARGV[6])
 local count = #ARGV - 6 - events - kinds
 
-if redis.call("EXISTS", gate) == 0 then
-  return { "closed" }
+local closed = shut(gate)
+if closed then
+  return { closed }
 end
 
 -- Read every form, and note what has to be looked up: everything is read once for the whole call.

@@ -1,6 +1,6 @@
 -- cancel: give a held booking back at once, or ask the worker to let go of a payment that is under way.
 --
--- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] record      string  the booking
 -- KEYS[3] idempotency string  its idempotency key
 -- KEYS[4] sale        hash    the counters of its event
@@ -18,12 +18,14 @@
 --
 -- Returns, the first that holds of
 --         {"closed"}
+--         {"unchecked"}               the gate was opened for another run of the server
 --         {"missing"}                 there is no such record
 --         {"requested", record}       a payment is under way: the worker voids it first, and confirms if it is too late
 --         {"ended", record}           confirmed, failed, expired or cancelled before: nothing was done
 --         {"cancelled", record}       its tickets are on sale again
 
 -- include: clock
+-- include: gate
 -- include: ring
 -- include: record
 -- include: give_back
@@ -32,8 +34,9 @@ local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], K
 local pending, deadlines, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local ttl_s, bell_ttl_ms, job, job_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-if redis.call("EXISTS", gate) == 0 then
-  return { "closed" }
+local closed = shut(gate)
+if closed then
+  return { closed }
 end
 local id = string.sub(record_key, -36)
 local raw = redis.call("GET", record_key)

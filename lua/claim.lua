@@ -1,9 +1,10 @@
 -- claim: lease the next pending bookings to one worker.
 --
--- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
--- KEYS[2] bell        string  a ring is waiting
--- KEYS[3] rings       int     rings so far
--- KEYS[4] queue       zset    arq's queue
+-- KEYS[1] gate        string  generation:run; absent: closed
+-- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[3] bell        string  a ring is waiting
+-- KEYS[4] rings       int     rings so far
+-- KEYS[5] queue       zset    arq's queue
 --
 -- ARGV[1] limit          bookings
 -- ARGV[2] lease_ms
@@ -13,7 +14,8 @@
 -- ARGV[6] job            packed arq job
 -- ARGV[7] job_prefix     of the ring's job id
 --
--- Returns {}  nothing is due, and the next admission will ring
+-- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server
+--         {}  nothing is due, and the next admission will ring
 --         {now_ms, limit, id, lapses, record, ...}
 --
 -- The bell is cleared only here and only when nothing was found, so no wake-up is lost and one job serves a whole rush.
@@ -23,12 +25,17 @@
 -- Flags: allow-oom
 
 -- include: clock
+-- include: gate
 -- include: ring
 
-local pending, bell, rings, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local gate, pending, bell, rings, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local limit, lease_ms, record_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local ring_on, bell_ttl_ms, job, job_prefix = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
+local closed = shut(gate)
+if closed then
+  return { closed }
+end
 local found = redis.call("ZRANGEBYSCORE", pending, "-inf", now_ms + 0.99, "WITHSCORES", "LIMIT", 0, limit)
 if #found == 0 then
   redis.call("DEL", bell)

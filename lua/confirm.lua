@@ -1,15 +1,17 @@
 -- confirm: the usual end of a batch: every booking is sold, and its record is still what its worker claimed.
 --
--- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
--- KEYS[2] dead        zset    booking id -> ms at which it was parked
--- KEYS[3...] keys     per event: sale (hash); then per booking: record (string), idempotency (string)
+-- KEYS[1] gate        string  generation:run; absent: closed
+-- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[3] dead        zset    booking id -> ms at which it was parked
+-- KEYS[4...] keys     per event: sale (hash); then per booking: record (string), idempotency (string)
 --
 -- ARGV[1] ttl_s          life of a final record and its idempotency key
 -- ARGV[2] events         number of events
 -- ARGV[3...] more        per event: what is sold of it, as tier:tickets,...; then per booking: its record as it was
 --                        claimed, and as it is from now on
 --
--- Returns 1  done, all of it
+-- Returns "closed", or "unchecked" when the gate was opened for another run of the server
+--         1  done, all of it
 --         0  some record is another than expected: nothing was done, and settle.lua looks at each
 --
 -- A claimed record is pending under the payment that was decided; whatever happens to a booking writes its record. So one
@@ -18,17 +20,22 @@
 -- Flags: allow-oom
 
 -- include: clock
+-- include: gate
 
-local pending, dead = KEYS[1], KEYS[2]
+local gate, pending, dead = KEYS[1], KEYS[2], KEYS[3]
 local ttl_s, events = ARGV[1], tonumber(ARGV[2])
 local count = (#ARGV - 2 - events) / 2
 
 local KEYS, ARGV, gmatch, sub, format = KEYS, ARGV, string.gmatch, string.sub, string.format
--- Keys and arguments of the bookings begin at the same place: two for each.
-local before = 1 + events
+local closed = shut(gate)
+if closed then
+  return closed
+end
+-- Two keys and two arguments for each booking.
+local first_key, before = 2 + events, 1 + events
 local record_keys = {}
 for b = 1, count do
-  record_keys[b] = KEYS[before + 2 * b]
+  record_keys[b] = KEYS[first_key + 2 * b]
 end
 for b, record in ipairs(redis.call("MGET", unpack(record_keys))) do
   if record ~= ARGV[before + 2 * b] then
@@ -46,13 +53,13 @@ for e = 1, events do
     fields[#fields + 1], fields[#fields + 2] = "h:" .. tier, "c:" .. tier
     sold[#sold + 1], sold[#sold + 2] = -tickets, tonumber(tickets)
   end
-  for n, tickets in ipairs(redis.call("HMGET", KEYS[2 + e], unpack(fields))) do
+  for n, tickets in ipairs(redis.call("HMGET", KEYS[3 + e], unpack(fields))) do
     new[2 * n - 1], new[2 * n] = fields[n], format("%d", (tickets or 0) + sold[n])
   end
   counters[e] = new
 end
 for e = 1, events do
-  redis.call("HSET", KEYS[2 + e], unpack(counters[e]))
+  redis.call("HSET", KEYS[3 + e], unpack(counters[e]))
 end
 
 -- The moment at which both end: a span would be turned into one for the append-only file.
@@ -61,7 +68,7 @@ local strings, ids = {}, {}
 for b = 1, count do
   local at, id = 4 * b, sub(record_keys[b], -36)
   strings[at - 3], strings[at - 2] = record_keys[b], ARGV[before + 1 + 2 * b]
-  strings[at - 1], strings[at] = KEYS[before + 1 + 2 * b], id
+  strings[at - 1], strings[at] = KEYS[first_key + 1 + 2 * b], id
   ids[b] = id
 end
 strings[4 * count + 1], strings[4 * count + 2] = "PXAT", ends

@@ -1,12 +1,15 @@
 -- expire: end the holds whose deadline has passed; their tickets go on sale again, exactly once.
 --
--- KEYS[1] deadlines   zset    booking id -> ms at which its hold ends
+-- KEYS[1] gate        string  generation:run; absent: closed
+-- KEYS[2] deadlines   zset    booking id -> ms at which its hold ends
 --
 -- ARGV[1] limit          holds, so that a sweep is many short calls
 -- ARGV[2] ttl_s          life of a final record and its idempotency key
 -- ARGV[3] prefix         of the shard's keys, its hash tag; records, sales and owners are found through the deadlines
 --
--- Returns {seen, expired, attempted} where seen is how many deadlines were looked at (limit: there may be more), expired
+-- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server: this one may lack the
+--         payments of its holds
+--         {seen, expired, attempted} where seen is how many deadlines were looked at (limit: there may be more), expired
 -- how many holds ended, and attempted has the ids of those that a payment was tried for: PostgreSQL knows them as held
 -- and has to be told.
 --
@@ -15,12 +18,17 @@
 -- Flags: allow-oom
 
 -- include: clock
+-- include: gate
 -- include: record
 -- include: give_back
 
-local deadlines = KEYS[1]
+local gate, deadlines = KEYS[1], KEYS[2]
 local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 
+local closed = shut(gate)
+if closed then
+  return { closed }
+end
 local due = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, limit)
 local expired, attempted, leave = 0, {}, {}
 for _, id in ipairs(due) do

@@ -1,6 +1,6 @@
 -- extend: let a hold last longer, once, by at most its first length.
 --
--- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] record      string  the booking
 -- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
 --
@@ -8,6 +8,7 @@
 --
 -- Returns, the first that holds of
 --         {"closed"}
+--         {"unchecked"}               the gate was opened for another run of the server
 --         {"missing"}                 there is no such record
 --         {"in_progress", record}     it is being paid
 --         {"ended", record}           it is no hold any more; a hold past its deadline has ended
@@ -15,13 +16,15 @@
 --         {"extended", record}
 
 -- include: clock
+-- include: gate
 -- include: record
 
 local gate, record_key, deadlines = KEYS[1], KEYS[2], KEYS[3]
 local extra_ms = tonumber(ARGV[1])
 
-if redis.call("EXISTS", gate) == 0 then
-  return { "closed" }
+local closed = shut(gate)
+if closed then
+  return { closed }
 end
 local raw = redis.call("GET", record_key)
 local record = parse(raw)

@@ -1,9 +1,10 @@
 -- move: mirror one movement of stock that PostgreSQL made outside a settlement, once.
 --
--- KEYS[1] moved   string  this movement was applied
--- KEYS[2] sale    hash    the event's counters
--- KEYS[3] owners  hash    digest of (client, customer) -> tickets held or bought
--- KEYS[4] record  string  of the booking that it is about; without one, any key that is not there
+-- KEYS[1] gate    string  generation:run; absent: closed
+-- KEYS[2] moved   string  this movement was applied
+-- KEYS[3] sale    hash    the event's counters
+-- KEYS[4] owners  hash    digest of (client, customer) -> tickets held or bought
+-- KEYS[5] record  string  of the booking that it is about; without one, any key that is not there
 --
 -- ARGV[1] tier
 -- ARGV[2] sold_delta   tickets; negative: given back, and on sale again
@@ -13,19 +14,25 @@
 -- ARGV[6] payload      of the cancelled booking's record
 -- ARGV[7] moved_ttl_s
 --
--- Returns {"unloaded"}          the tier has no counters: nothing was done
+-- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server
+--         {"unloaded"}          the tier has no counters: nothing was done
 --         {"repeated"}          it was applied before
 --         {"short", available}  fewer are available than it takes: nothing was done
 --         {"moved", available}
 --
 -- Flags: allow-oom
 
+-- include: gate
 -- include: record
 
-local moved, sale, owners, record_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local gate, moved, sale, owners, record_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local cancelled, payload, moved_ttl_s = ARGV[5] == "1", ARGV[6], ARGV[7]
 
+local closed = shut(gate)
+if closed then
+  return { closed }
+end
 local available = tonumber(redis.call("HGET", sale, "a:" .. tier) or nil)
 local record = parse(redis.call("GET", record_key))
 if not available then

@@ -1,6 +1,6 @@
 -- pay: put a payment of a held booking on its way, or say why not.
 --
--- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] record      string  the booking
 -- KEYS[3] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[4] deadlines   zset    booking id -> ms at which its hold ends
@@ -18,6 +18,7 @@
 --
 -- Returns, the first that holds of
 --         {"closed"}
+--         {"unchecked"}               the gate was opened for another run of the server
 --         {"missing"}                 there is no such record
 --         {"replayed", record}        this attempt was made before, whatever came of it
 --         {"in_progress", record}     another attempt is under way
@@ -27,6 +28,7 @@
 --         {"paid", record}            the booking is pending
 
 -- include: clock
+-- include: gate
 -- include: ring
 -- include: record
 
@@ -35,8 +37,9 @@ local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
 local payment_key, payload, attempts_max, pending_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local bell_ttl_ms, job, job_prefix = ARGV[5], ARGV[6], ARGV[7]
 
-if redis.call("EXISTS", gate) == 0 then
-  return { "closed" }
+local closed = shut(gate)
+if closed then
+  return { closed }
 end
 local raw = redis.call("GET", record_key)
 local record = parse(raw)

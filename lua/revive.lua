@@ -1,6 +1,6 @@
 -- revive: money arrived after its hold had ended; take the tickets once more, if there are some left.
 --
--- KEYS[1] gate        string  the shard's generation; absent: closed
+-- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] record      string  the booking
 -- KEYS[3] idempotency string  its idempotency key
 -- KEYS[4] sale        hash    the counters of its event
@@ -18,12 +18,14 @@
 --
 -- Returns, the first that holds of
 --         "closed"
+--         "unchecked"     the gate was opened for another run of the server
 --         "pending"       it is being settled, with this payment
 --         "gone"          it is no expired hold with this payment any more
 --         "sold_out"
 --         "revived"
 
 -- include: clock
+-- include: gate
 -- include: ring
 -- include: record
 
@@ -31,8 +33,9 @@ local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], K
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local payment_key, payload, bell_ttl_ms, job, job_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-if redis.call("EXISTS", gate) == 0 then
-  return "closed"
+local closed = shut(gate)
+if closed then
+  return closed
 end
 local record = parse(redis.call("GET", record_key))
 if record and record.state == "P" and record.payment_key == payment_key then

@@ -1,9 +1,10 @@
 -- settle: give each claimed booking the state that PostgreSQL has decided, and move its stock with it, once.
 --
--- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
--- KEYS[2] dead        zset    booking id -> ms at which it was parked
--- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
--- KEYS[4...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
+-- KEYS[1] gate        string  generation:run; absent: closed
+-- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
+-- KEYS[3] dead        zset    booking id -> ms at which it was parked
+-- KEYS[4] deadlines   zset    booking id -> ms at which its hold ends
+-- KEYS[5...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
 --
 -- ARGV[1] ttl_s          life of a final record and its idempotency key
 -- ARGV[2] events         number of events
@@ -13,7 +14,8 @@
 --                        once its deadline has passed; R: released, to be claimed again after the delay, with a new
 --                        payload if there is one; D: parked, keeping its stock, even when its record is unreadable
 --
--- Returns per booking, the first that holds of
+-- Returns "closed", or "unchecked" when the gate was opened for another run of the server; otherwise, per booking, the
+-- first that holds of
 --         "gone"     its record is missing or unreadable: nothing was done
 --         "stale"    somebody settled it before, or it is paid anew: nothing was done
 --         the letter of its state; R or D when released or parked
@@ -24,18 +26,23 @@
 -- Flags: allow-oom
 
 -- include: clock
+-- include: gate
 
-local pending, dead, deadlines = KEYS[1], KEYS[2], KEYS[3]
+local gate, pending, dead, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ttl_s, events = ARGV[1], tonumber(ARGV[2])
 local count = #ARGV - 2
 
 local KEYS, ARGV, match, gmatch, sub, find, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.find,
   string.format
+local closed = shut(gate)
+if closed then
+  return closed
+end
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[2 + 2 * e], owners_key = KEYS[3 + 2 * e], sold = {}, back = {}, owners = {} }
+  sales[e] = { key = KEYS[3 + 2 * e], owners_key = KEYS[4 + 2 * e], sold = {}, back = {}, owners = {} }
 end
-local first_key, first_verdict = 2 + 2 * events, 2
+local first_key, first_verdict = 3 + 2 * events, 2
 local record_keys = {}
 for b = 1, count do
   record_keys[b] = KEYS[first_key + 2 * b]

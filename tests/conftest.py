@@ -18,9 +18,11 @@ import redis as sync_redis
 from boxoffice import keys
 from boxoffice.catalogue import EventView
 from boxoffice.catalogue_store import NewTier
+from boxoffice.gate import Gate, look
 from boxoffice.models import Base
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.postgres import migrate
+from boxoffice.redis import run_of
 from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_servers
 
@@ -72,7 +74,7 @@ async def clean(servers: Servers, shards: int) -> None:
     with sync_redis.Redis.from_url(servers.redis_url) as redis:
         redis.flushall()
         for shard in range(shards):
-            redis.set(keys.gate(shard), GENERATION)
+            redis.set(keys.gate(shard), Gate(GENERATION, run_of(redis.info("server"))).pack())
 
 
 @pytest.fixture
@@ -139,6 +141,17 @@ async def eventually(check: Callable[[], Awaitable[Any]], *, timeout_s: float = 
         while not (found := await check()):
             await asyncio.sleep(0.01)
         return found
+
+
+async def check_run(office: BoxOffice) -> None:
+    """Redis has just started: what a worker's guard does then."""
+
+    async def opened() -> bool:
+        for guard in office.guards:
+            await guard.tick()
+        return all([(await look(office.redis, guard.shard)).word == "open" for guard in office.guards])
+
+    await eventually(opened)
 
 
 @pytest.fixture

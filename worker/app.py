@@ -22,10 +22,12 @@ from typing import Any
 import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from boxoffice import durability, keys, postgres
-from boxoffice.errors import BoxOfficeError, CannotRun
+from boxoffice import durability, keys, postgres, redis
+from boxoffice.errors import BoxOfficeError, CannotRun, GateClosed
+from boxoffice.gate import wait_until_asked
 from boxoffice.jobs import deserialize, serialize
 from boxoffice.log import configure
 from boxoffice.moves import apply_moves
@@ -56,6 +58,9 @@ LOAD_S = 30.0
 WATCH_S = 15.0
 """How often a worker looks whether the stores still keep what they acknowledge. Each look that finds one weak is a line in
 the log."""
+
+GUARD_LATE_S = 1.0
+"""An answer of Redis to the guard that comes so late does not come: it connects again."""
 
 COUNT_AFTER_S = 30.0
 """When a worker counts drift for the first time. It reads every record of a sale, and a worker that has just started is
@@ -103,9 +108,14 @@ class WorkerApp:
 
     async def run(self) -> None:
         """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised, and when a task has ended."""
-        office = self._office
         await self._check_servers()
-        worker = office.settings.worker
+        settings = self._office.settings
+        watcher = redis.open_redis(settings, timeout_s=settings.worker.guard_ms / 1_000 + GUARD_LATE_S)
+        async with contextlib.aclosing(watcher):
+            await self._work(watcher)
+
+    async def _work(self, watcher: Redis) -> None:
+        office, worker = self._office, self._office.settings.worker
         tasks: list[asyncio.Task[None]] = []
 
         def start(name: str, loop: Coroutine[Any, Any, None]) -> None:
@@ -117,7 +127,7 @@ class WorkerApp:
         start("money", office.pump.run())
         for shard in range(office.settings.shards):
             start("hearing", self._hear(shard))
-            keep("guarding", office.guards[shard].tick, worker.guard_ms / 1_000)
+            keep("guarding", partial(self._guard, shard, watcher), 0)
             keep("loading", office.guards[shard].load, LOAD_S)
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
@@ -165,6 +175,7 @@ class WorkerApp:
         while not self._stopping.is_set():
             try:
                 await durability.check_redis(self._office.redis, self._office.settings)
+                await redis.run_id(self._office.redis)
                 await durability.check_postgresql(await self._office.pool(), self._office.settings)
                 return
             except CannotRun:
@@ -186,17 +197,26 @@ class WorkerApp:
             log.error("durability.weak", reason=error.detail)
 
     async def _sweep(self, shard: int) -> None:
-        """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL."""
+        """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL. Nothing while the gate is shut:
+        whoever shut it says so."""
         office = self._office
-        await office.holds.expire(shard)
-        await office.settlements[shard].drain()
-        await apply_moves(office.redis, await office.pool(), office.scripts, shard)
+        with contextlib.suppress(GateClosed):
+            await office.holds.expire(shard)
+            await office.settlements[shard].drain()
+            await apply_moves(office.redis, await office.pool(), office.scripts, shard)
 
     async def _count_drift(self, shard: int) -> None:
         """A dry run: says what reconcile would mend."""
         for report in await self._office.guards[shard].reconciler.every_event(fix=False):
             if report.word == "drift":
                 log.error("drift.found", shard=shard, event_id=report.event)
+
+    async def _guard(self, shard: int, watcher: Redis) -> None:
+        """Look at the shard; then wait a while, or until somebody asks, or its server went away and came back."""
+        try:
+            await self._office.guards[shard].tick()
+        finally:
+            await wait_until_asked(watcher, shard, self._office.settings.worker.guard_ms / 1_000)
 
     async def _supervise(
         self, what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0

@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys
+from boxoffice import gate, keys
 from boxoffice.office import BoxOffice
 from ops.rush.away import STORE_AWAY
 
@@ -75,7 +75,7 @@ async def _waiting(redis: Redis, shard: int, holds_too: bool) -> list[str]:
         "holds": await redis.zcount(keys.deadlines(shard), "-inf", latest),
     }
     found = [f"{count} {what} in shard {shard}" for what, count in counts.items() if count]
-    if not await redis.exists(keys.gate(shard)):
+    if (await gate.look(redis, shard)).word != "open":
         found.append(f"the gate of shard {shard} is closed")
     return found
 

@@ -9,10 +9,12 @@ from redis.asyncio import Redis
 
 from boxoffice import ids, keys
 from boxoffice.errors import CannotRun, DriftUnexplained, GateClosed
+from boxoffice.gate import Gate
 from boxoffice.mend import Mender
 from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
 from boxoffice.record import unpack
+from boxoffice.redis import run_id
 from tests.conftest import KEY, SaleMaker, counters, settle_all
 from tests.support.sales import CLIENT, book
 
@@ -62,7 +64,7 @@ async def test_an_empty_redis_sells_again(office: BoxOffice, open_sale: SaleMake
     again = await book(office, event, GA=2, VIP=1, key="first")
     assert (again.booking_id, again.replayed) == (sold.booking_id, True)
     assert await office.catalogue.client_of_key(KEY) == CLIENT
-    assert await office.redis.get(keys.gate(0)) == report.generation.encode()
+    assert await office.redis.get(keys.gate(0)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
 
 
 async def test_survivors_are_all_still_there(office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder) -> None:
@@ -152,7 +154,7 @@ async def test_it_refuses_when_postgresql_went_back(
 
     report = await rebuilder.rebuild(accept_postgres=True)
 
-    assert await office.redis.get(keys.gate(0)) == report.generation.encode()
+    assert await office.redis.get(keys.gate(0)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
     assert int(await office.redis.get(keys.settled(0))) == 0
     assert await (await office.pool()).fetchval("SELECT alert FROM shards") is None
 

@@ -83,8 +83,7 @@ async def test_a_worker_frozen_longer_than_its_lease_changes_nothing_when_it_wak
     """W12. A debugger, a stopped machine: another worker settles meanwhile, and the sleeper finds it done."""
     event = await open_sale(GA=1_000)
     sleeper = spawn(crash_at=f"{point}:STOP")
-    # Its first look at the shard locks rows. Frozen in there, it would keep them until it is killed.
-    await eventually(lambda: _has_looked(sleeper), timeout_s=20)
+    await eventually(lambda: _is_ready(sleeper), timeout_s=20)
     booked = await mixed(office, event)
 
     async def frozen() -> bool:
@@ -107,8 +106,8 @@ async def test_a_worker_frozen_longer_than_its_lease_changes_nothing_when_it_wak
     await check_at_rest(office, booked + more)
 
 
-async def _has_looked(worker: Program) -> bool:
-    return "shard.checked" in worker.log.read_text()
+async def _is_ready(worker: Program) -> bool:
+    return "worker.ready" in worker.log.read_text()
 
 
 def _state(pid: int) -> str:

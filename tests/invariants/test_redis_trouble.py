@@ -23,7 +23,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
 from tests.api.conftest import assert_problem, booking_of
-from tests.conftest import SaleMaker, counters, eventually, settle_all
+from tests.conftest import SaleMaker, check_run, counters, eventually, settle_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.sale import book, record_of
@@ -87,6 +87,7 @@ async def test_redis_killed_in_the_middle_of_an_admission_has_none_of_it(
         _admit_with(asking.admission, admit)
         await asyncio.to_thread(servers.kill_redis)
         servers.restart_redis()
+        await check_run(office)
 
         assert (await counters(office, event, "GA")).held in (2, 5), "all of it, sent again, or nothing"
         admitted = await cut
@@ -107,6 +108,7 @@ async def test_half_a_script_at_the_end_of_the_file_is_dropped(
     (file,) = (servers.home.path / "redis" / "appendonlydir").glob("*.incr.aof")
     whole = file.read_bytes()
     servers.restart_redis()
+    await check_run(office)
     second = await book(office, event, customer="cut", GA=3)
     await asyncio.to_thread(servers.kill_redis)
     _cut_in_last_script(file, len(whole))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 
-import fakeredis
 import pytest
 from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.scripts import load_scripts
 from tests.support.desk import Desk, known_keys
+from tests.support.fake_info import fake_redis
 
 
 @pytest.fixture(params=["server", "fake"])
@@ -35,7 +35,7 @@ def redis_url(server: str, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """An empty server."""
-    redis = Redis.from_url(redis_url) if redis_url else fakeredis.FakeAsyncRedis()
+    redis = Redis.from_url(redis_url) if redis_url else fake_redis()
     await redis.flushall()
     yield redis
     await redis.flushall()

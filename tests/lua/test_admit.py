@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from boxoffice import keys
+from boxoffice.errors import GateClosed
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.scripts import load_scripts
 from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form
@@ -27,7 +28,8 @@ async def test_closed_gate_says_nothing_about_the_sale(desk: Desk) -> None:
     await desk.redis.delete(keys.gate(desk.shard))
     before = await desk.snapshot()
 
-    assert await desk.admit(desk.form(floor=1)) == [b"closed"]
+    with pytest.raises(GateClosed):
+        await desk.admit(desk.form(floor=1))
 
     assert await desk.snapshot() == before
 

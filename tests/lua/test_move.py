@@ -18,7 +18,7 @@ async def move(
     """The script's reply. `of` is a booking that is cancelled with it, or whose tickets come back in part."""
     return await desk.scripts.move(
         desk.redis,
-        [keys.moved(desk.shard, move_id), keys.event(desk.shard, EVENT), keys.owners(desk.shard, EVENT),
+        [keys.gate(desk.shard), keys.moved(desk.shard, move_id), keys.event(desk.shard, EVENT), keys.owners(desk.shard, EVENT),
          keys.booking(desk.shard, of.id if of else "")],
         [tier, sold, total, owner, int(of is not None and cancels), '{"f":"cancelled"}', 60],
     )  # fmt: skip

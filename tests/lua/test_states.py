@@ -23,6 +23,7 @@ async def move(desk: Desk, form: Form) -> Any:
     return await desk.scripts.move(
         desk.redis,
         [
+            keys.gate(shard),
             keys.moved(shard, 1),
             keys.event(shard, form.event),
             keys.owners(shard, form.event),

@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 
 from boxoffice import ids, keys
 from boxoffice.forms import NOBODY
+from boxoffice.gate import Gate
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, confirmed, pack_items, pack_rest, unpack
+from boxoffice.redis import run_id
 from boxoffice.scripts import Scripts
 
 __all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict"]
@@ -68,7 +70,7 @@ class Desk:
 
     async def open_gate(self) -> None:
         """Let bookings in."""
-        await self.redis.set(keys.gate(self.shard), "first")
+        await self.redis.set(keys.gate(self.shard), Gate("first", await run_id(self.redis)).pack())
 
     async def open_sale(
         self,
@@ -171,7 +173,8 @@ class Desk:
         """Id, lapses and record of each claimed booking."""
         reply = await self.scripts.claim(
             self.redis,
-            [keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard)],
+            [keys.gate(self.shard), keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard),
+             keys.arq_queue(self.shard)],
             [limit, lease_ms, keys.booking(self.shard, ""), int(ring), BELL_TTL_MS, pack_ring(self.shard),
              job_prefix(self.shard)],
         )  # fmt: skip
@@ -189,7 +192,14 @@ class Desk:
         ]
         reply = await self.scripts.settle(
             self.redis,
-            [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), *sale_keys, *booking_keys],
+            [
+                keys.gate(self.shard),
+                keys.pending(self.shard),
+                keys.dead(self.shard),
+                keys.deadlines(self.shard),
+                *sale_keys,
+                *booking_keys,
+            ],
             [ttl_s, len(events), *(verdict.packed(events.index(verdict.form.event) + 1) for verdict in verdicts)],
         )
         return [word.decode() for word in reply]
@@ -211,8 +221,8 @@ class Desk:
             records += [raw, confirmed(raw, payload or Payload(None, Outcome()))]
         done = await self.scripts.confirm(
             self.redis,
-            [keys.pending(self.shard), keys.dead(self.shard), *(keys.event(self.shard, event) for event in events),
-             *booking_keys],
+            [keys.gate(self.shard), keys.pending(self.shard), keys.dead(self.shard),
+             *(keys.event(self.shard, event) for event in events), *booking_keys],
             [ttl_s, len(events), *(",".join(f"{tier}:{count}" for tier, count in sold[event].items()) for event in events),
              *records],
         )  # fmt: skip
@@ -304,7 +314,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.settled(shard), keys.gate(shard), keys.bell(shard),
-            keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
+            keys.asked(shard), keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
         for name in named:

@@ -1,0 +1,69 @@
+"""Nothing is decided under a gate that is closed, or open for another run of the server than the one that is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from boxoffice import keys
+from boxoffice.errors import GateClosed, RunUnchecked
+from boxoffice.gate import Gate, look
+from boxoffice.redis import run_id
+from boxoffice.scripts import load_scripts
+from tests.lua.test_states import VERBS, put
+from tests.support.desk import Desk
+
+DECIDE = {"admit", "cancel", "claim", "confirm", "expire", "extend", "move", "pay", "revive", "settle"}
+"""The others repeat what PostgreSQL has decided (load, reconcile, restore) or look for what is lost (gather, wake)."""
+
+GATES = {
+    "closed": None,
+    "another run": "first:0123456789abcdef0123456789abcdef01234567",
+    "no run": "first:",
+    "a gate from before there were runs": "first",
+    "this run, and more": "first:{run}0",
+    "a part of this run": "first:{part}",
+}
+
+
+def test_whatever_decides_has_the_gate_as_its_first_key() -> None:
+    assert {script.name for script in load_scripts() if script.decides} == DECIDE
+
+
+@pytest.mark.parametrize("gate", GATES)
+async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
+    """Whatever the booking's state: no script writes, and each says why."""
+    value, run = GATES[gate], await run_id(desk.redis)
+    verbs = [(verb, work) for verb, work in VERBS if verb != "wake"]
+    verbs.append(("confirm", lambda desk, form: desk.confirm(form)))
+    assert {verb for verb, _ in verbs} == DECIDE
+    await desk.open_sale(floor=5)
+    form = desk.form(hold_ms=600_000, floor=1)
+    await desk.book(form)
+    for state, deadline_ms in (("H", 1), ("H", await desk.now_ms() + 600_000), ("P", 1), ("E", 1), ("C", 1)):
+        await put(desk, form, state, "1", deadline_ms)
+        if value is None:
+            await desk.redis.delete(keys.gate(desk.shard))
+        else:
+            await desk.redis.set(keys.gate(desk.shard), value.format(run=run, part=run[:-1]))
+        before = await desk.snapshot()
+        for _verb, work in verbs:
+            with pytest.raises(GateClosed) as refusal:
+                await work(desk, form)
+            assert isinstance(refusal.value, RunUnchecked) == (value is not None)
+        assert await desk.snapshot() == before
+        await desk.open_gate()
+
+
+async def test_looking_says_what_the_scripts_say(desk: Desk) -> None:
+    assert (await look(desk.redis, desk.shard)).word == "open"
+    for value in filter(None, GATES.values()):
+        await desk.redis.set(keys.gate(desk.shard), value.format(run="0" * 40, part="0"))
+        assert (await look(desk.redis, desk.shard)).word == "unchecked"
+    await desk.redis.delete(keys.gate(desk.shard))
+    assert (await look(desk.redis, desk.shard)).word == "closed"
+
+
+def test_a_gate_is_read_as_it_was_written() -> None:
+    assert Gate.parse(Gate("generation", "run").pack().encode()) == Gate("generation", "run")
+    assert Gate.parse(b"generation") == Gate("generation", "")
+    assert Gate.parse(None) is None
