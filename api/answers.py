@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from msgspec import Struct
 
 from api import problems
-from api.reply import JSON, Header, Reply
+from api.reply import JSON, NO_STORE, Header, Reply
 from boxoffice import render
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
 from boxoffice.forms import Admitted
@@ -23,6 +23,9 @@ __all__ = ["Asked", "Read", "accepted", "api_key_of", "book", "client_of", "read
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 REPLAYED: Final = (b"idempotency-replayed", b"true")
+
+CATALOGUE: Final = (b"cache-control", b"private, max-age=1")
+"""What is left is a hint that may be a moment old; a shop's own cache may keep it for a second."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -87,7 +90,10 @@ async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
         return problems.unexpected(error)
 
 
-_ACCEPTED: Final = b"content-type: application/json\r\nlocation: /v1/bookings/%b\r\n%bcontent-length: %d\r\n"
+_ACCEPTED: Final = (
+    b"content-type: application/json\r\ncache-control: no-store\r\n"
+    b"location: /v1/bookings/%b\r\n%bcontent-length: %d\r\n"
+)
 
 
 def accepted(admitted: Admitted, *, held: bool) -> Reply:
@@ -106,7 +112,7 @@ async def read_booking(office: BoxOffice, authorization: bytes | None, booking_i
     try:
         client = await client_of(office, authorization)
         view, original = await office.bookings.get(client, booking_id)
-        answer = [JSON]
+        answer = [JSON, NO_STORE]
         if not original:
             answer.append((b"content-location", b"/v1/bookings/" + view.id.encode()))
         if view.status == "pending":
@@ -124,7 +130,7 @@ async def read_event(office: BoxOffice, authorization: bytes | None, event_id: s
     try:
         client = await client_of(office, authorization)
         event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
-        return Reply(200, render.event(event, await office.catalogue.availability(event)), [JSON])
+        return Reply(200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE])
     except BoxOfficeError as error:
         return problems.of_error(error, route="read_event", client=client)
     except Exception as error:

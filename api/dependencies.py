@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
@@ -44,24 +44,3 @@ def respond(reply: Reply) -> Response:
     response = Response(reply.body, reply.status)
     response.raw_headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
     return response
-
-
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the documentation says of refusals."""
-    return {
-        status: {
-            "description": _SAID[status],
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status in statuses
-    }
-
-
-_SAID = {
-    400: "Something is missing or malformed: `errors` says where.",
-    401: "The API key is missing, unknown or revoked.",
-    404: "There is no such thing, or it is not yours.",
-    409: "The sale says no, or the booking is not in a state for this: `type` says why (`docs/errors.md`).",
-    422: "`idempotency-key-reused`: the key was used with another request. `card-data-not-accepted`.",
-    503: "Nobody can say now. Ask again after `Retry-After` seconds, with the same key.",
-}

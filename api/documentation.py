@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
 from api import schemas
-from boxoffice.errors import Unavailable
+from api.refusals import HEADERS
+from boxoffice.errors import NotFound, Unavailable
 
 __all__ = ["DESCRIPTION", "TIER_ID", "openapi", "router"]
 
@@ -25,6 +29,13 @@ UTC, ids opaque. Refusals are problems (RFC 9457) with a stable `type`.
 TIER_ID: Final = "TIER_ID"
 """Stands in examples for a tier that is on sale."""
 
+_FILES: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+"""Swagger UI (Apache License 2.0), packaged by fastapi-offline (MIT)."""
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -36,28 +47,71 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for model in (schemas.BookingRequest, schemas.ExtensionRequest, schemas.RefundRequest, schemas.Problem)
     ]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    document["components"]["schemas"].update(found["$defs"])
+    components = document["components"]
+    components["schemas"].update(found["$defs"])
+    components["headers"] = HEADERS
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _tell_the_truth(operation)
+    for never in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(never, None)
     return document
+
+
+def _tell_the_truth(operation: dict[str, Any]) -> None:
+    """FastAPI takes it that it answers what is malformed itself, with 422, and that a parameter may be null."""
+    said = operation["responses"].get("422", {}).get("content", {})
+    if "application/json" in said:
+        del operation["responses"]["422"]
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        if "anyOf" in schema:
+            (kind,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
+            schema |= kind
 
 
 @router.get("/openapi.json")
 async def openapi_json(request: Request) -> Response:
     """The document, its examples with a tier that is on sale now, so that they work when pasted."""
-    document = openapi(request.app)
     try:
         on_sale = await request.app.state.office.catalogue.events()
     except Unavailable:
         on_sale = []
-    tier = next((tier.id for event in on_sale for tier in event.tiers if tier.active), None)
-    if tier is not None:
-        document = copy.deepcopy(document)
-        for path in ("/v1/bookings", "/v1/bookings/{booking_id}/refunds"):
-            body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
-            body["example"]["items"][0]["tier_id"] = tier
-    return Response(msgspec.json.encode(document), media_type="application/json")
+    tier = next((tier.id for event in on_sale for tier in event.tiers if tier.active), TIER_ID)
+    written: tuple[str, bytes] | None = getattr(request.app.state, "openapi", None)
+    if written is None or written[0] != tier:
+        written = request.app.state.openapi = (tier, _written(request.app, tier))
+    return Response(written[1], media_type="application/json", headers={"Cache-Control": "public, max-age=60"})
+
+
+def _written(app: FastAPI, tier: str) -> bytes:
+    document = copy.deepcopy(openapi(app))
+    for path in ("/v1/bookings", "/v1/bookings/{booking_id}/refunds"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        body["example"]["items"][0]["tier_id"] = tier
+    return msgspec.json.encode(document)
 
 
 @router.get("/docs")
 async def docs() -> Response:
-    """A page to read and try the API."""
-    return get_swagger_ui_html(openapi_url="/openapi.json", title="boxoffice API")
+    """A page to read and try the API. All that it needs comes from here: a browser without the internet shows it too."""
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="boxoffice API",
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/favicon.png",
+    )
+    page.headers["Cache-Control"] = "public, max-age=3600"
+    return page
+
+
+@router.get("/docs/{name}")
+async def docs_file(name: str) -> Response:
+    """Swagger UI's own files, as the package that we install has them."""
+    kind = _FILES.get(name)
+    package = importlib.util.find_spec("fastapi_offline")
+    if kind is None or package is None or not package.submodule_search_locations:
+        raise NotFound("There is nothing at this path.")
+    path = Path(package.submodule_search_locations[0]) / "static" / name
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "public, max-age=86400"})

@@ -15,7 +15,7 @@ __all__ = ["EXPOSED", "Front", "send_reply"]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-EXPOSED: Final = ("Content-Location", "Idempotency-Replayed", "Location", "Retry-After")
+EXPOSED: Final = ("Content-Location", "Date", "Idempotency-Replayed", "Location", "Retry-After")
 """Headers that a page of another origin may read."""
 
 BOOKINGS: Final = "/v1/bookings"

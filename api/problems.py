@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 
-from api.reply import Header, Reply
+from api.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.base import WebhookRefused
 
@@ -63,6 +63,8 @@ HTTP_PROBLEMS: Final = {
     503: Problem(503, "not-ready", "Not ready to serve"),
 }
 """What the door itself says, by status."""
+
+_PROBLEM: Final[Header] = (b"content-type", b"application/problem+json")
 
 _json = msgspec.json.Encoder().encode
 
@@ -170,4 +172,4 @@ def not_ready(reasons: dict[str, str]) -> Reply:
 
 def _reply(problem: Problem, detail: str, details: dict[str, Any], headers: list[Header]) -> Reply:
     body = _json({"type": problem.type, "title": problem.title, "status": problem.status, "detail": detail, **details})
-    return Reply(problem.status, body, [(b"content-type", b"application/problem+json"), *headers])
+    return Reply(problem.status, body, [_PROBLEM, NO_STORE, *headers])

@@ -6,11 +6,14 @@ from typing import Final, Self, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-__all__ = ["JSON", "Header", "Reply"]
+__all__ = ["JSON", "NO_STORE", "Header", "Reply"]
 
 Header: TypeAlias = tuple[bytes, bytes]
 
 JSON: Final[Header] = (b"content-type", b"application/json")
+
+NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+"""Of bookings, problems and probes: nobody keeps them."""
 
 
 class Reply:

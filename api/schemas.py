@@ -1,10 +1,17 @@
-"""Bodies as the documentation shows them. Requests are read by `boxoffice.requests`, answers written by `render`."""
+"""Bodies as the documentation shows them. Requests are read by `boxoffice.requests`, answers written by `render`.
+
+In a request, a member that may be left out may also be null; its schema names no default, for generated clients take
+one that has a default for one that has to be there. In an answer every member is there, null when there is nothing to
+say; in a problem, only those that say something.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from boxoffice.render import FAILURES
 
 __all__ = [
     "Accepted",
@@ -14,7 +21,9 @@ __all__ = [
     "Event",
     "EventPage",
     "ExtensionRequest",
+    "Health",
     "Problem",
+    "Received",
     "Refund",
     "RefundRequest",
 ]
@@ -22,14 +31,34 @@ __all__ = [
 BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
 
 
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for member in schema["properties"].values():
+        member.pop("default", None)
+
+
+def _absent_not_null(schema: dict[str, Any]) -> None:
+    _without_defaults(schema)
+    for member in schema["properties"].values():
+        if "anyOf" in member:
+            (kind,) = (each for each in member.pop("anyOf") if each != {"type": "null"})
+            member |= kind
+
+
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_absent_not_null)
 
 
 class ItemRequest(_Body):
     """One tier and a quantity."""
 
-    tier_id: str = Field(max_length=64)
+    tier_id: str = Field(min_length=1, max_length=64)
     quantity: int = Field(ge=1, description="Up to 10 by default.")
 
 
@@ -37,22 +66,24 @@ class CardRequest(_Body):
     """A test card. Only the simulated gateway takes numbers; they are exchanged for a token at once."""
 
     method: Literal["card"]
-    card_name: str = Field(max_length=200)
-    card_number: str = Field(description="13 to 19 digits.")
+    card_name: str = Field(min_length=1, max_length=200)
+    card_number: str = Field(description="13 to 19 digits, also with blanks or dashes.")
+    token: None = None
 
 
 class TokenRequest(_Body):
     """A token of the gateway's."""
 
     method: Literal["card"]
-    token: str = Field(max_length=255)
-    card_name: str | None = Field(None, max_length=200)
+    token: str = Field(min_length=1, max_length=255)
+    card_name: str | None = Field(None, min_length=1, max_length=200)
+    card_number: None = None
 
 
 class BookingRequest(_Body):
     """One to ten tiers of one event, all or nothing. Prices come from the server."""
 
-    customer_id: str = Field(max_length=200, description="Your own id of the customer.")
+    customer_id: str = Field(min_length=1, max_length=200, description="Your own id of the customer.")
     reference: str | None = Field(None, max_length=200, description="Your own order number.")
     items: list[ItemRequest] = Field(min_length=1, description="Each tier once, up to 10 by default.")
     payment: CardRequest | TokenRequest | None = Field(None, description="Without it the tickets are held.")
@@ -71,7 +102,7 @@ class RefundRequest(_Body):
     items: Annotated[list[ItemRequest], Field(min_length=1)] | Literal["all"] = Field(
         description="Each tier once, or the word `all`: every ticket that is left."
     )
-    reason: str | None = Field(None, max_length=200, description="For your own books.")
+    reason: str | None = Field(None, min_length=1, max_length=200, description="For your own books.")
 
 
 class Refund(_Body):
@@ -101,7 +132,7 @@ class Event(_Body):
 
     id: str
     name: str
-    starts_at: str
+    starts_at: Time
     status: Literal["active", "inactive"]
     currency: str
     tiers: list[Tier]
@@ -131,14 +162,14 @@ class Payment(_Body):
     method: str
     last4: str | None
     reference: str | None = Field(description="The gateway's id of the payment.")
-    failure_code: str | None
+    failure_code: str | None = Field(description="The gateway's reason, such as `insufficient_funds`.")
     next_action: str | None = Field(description="Where the customer has to go before the payment can go on.")
 
 
 class Failure(_Body):
-    """Why a booking was not confirmed."""
+    """Why a booking was not confirmed, or is no more."""
 
-    code: str
+    code: str = Field(description=f"One of {', '.join(f'`{code}`' for code in FAILURES)}; there may be new ones.")
     message: str
 
 
@@ -154,8 +185,11 @@ class Booking(_Body):
     amount_cents: int
     currency: str
     refunded_cents: int = Field(description="Given back so far, or on its way.")
-    created_at: str
-    expires_at: str | None = Field(description="When the hold ends. Null for a booking posted with its payment.")
+    created_at: Time
+    expires_at: Time | None = Field(description="When the hold ends. Null for a booking posted with its payment.")
+    expires_in_s: int | None = Field(
+        description="Whole seconds until then, for a page whose clock is wrong. Null when nothing is left to wait for."
+    )
     payment: Payment | None
     failure: Failure | None
 
@@ -181,7 +215,21 @@ class BookingPage(_Body):
     next_cursor: str | None
 
 
-class Fault(BaseModel):
+class Health(_Told):
+    """How the process is."""
+
+    status: Literal["alive", "ready"]
+    stated: dict[str, str] | None = Field(None, description="What is believed because a setting says so.")
+
+
+class Received(_Told):
+    """A webhook was kept."""
+
+    received: Literal[True]
+    repeated: Literal[True] | None = Field(None, description="It was here before.")
+
+
+class Fault(_Told):
     """Where in a request something is wrong: a JSON pointer into the body, a header or a parameter."""
 
     pointer: str | None = None
@@ -190,14 +238,33 @@ class Fault(BaseModel):
     code: str
 
 
-class Problem(BaseModel):
-    """A refusal (RFC 9457). `docs/errors.md` has every type."""
+class Shortfall(_Body):
+    """A tier of which fewer tickets are left than were asked for."""
 
-    model_config = ConfigDict(extra="allow")
-    type: str
+    tier_id: str
+    code: str
+    requested: int
+    available: int
+
+
+class Problem(_Told):
+    """A refusal (RFC 9457). `docs/errors.md` has every type, and which members come with it. There may be new ones."""
+
+    type: str = Field(description="Stable: decide by it.")
     title: str
     status: int
     detail: str
     errors: list[Fault] | None = None
-    shortfall: list[dict[str, Any]] | None = None
-    retry_after: int | None = None
+    shortfall: list[Shortfall] | None = None
+    retry_after: int | None = Field(None, description="Seconds, as in the header.")
+    reason: str | None = Field(None, description="Why there is no sale: `event`, `started` or `tier`.")
+    reasons: dict[str, str] | None = Field(None, description="Which part is not ready.")
+    tier_id: str | None = None
+    requested: int | None = None
+    refundable: int | None = None
+    held: int | None = None
+    limit: int | None = None
+    attempts: int | None = None
+    booking_id: str | None = None
+    booking_status: BookingStatus | None = None
+    expires_at: Time | None = None

@@ -74,6 +74,7 @@ class Blank:
         )  # fmt: skip
         view = render.of_record(record, event)
         view.created_at, view.expires_at = _CREATED, _EXPIRES if hold_ms else None
+        view.expires_in_s = hold_ms // 1_000 if hold_ms else None
         self._shown = _with_gaps(
             render.booking(view).decode(),
             [_ID, _quoted(_CUSTOMER), *([_quoted(_REFERENCE)] if referred else []), _CREATED,

@@ -287,6 +287,7 @@ def _of_row(row: asyncpg.Record) -> _Row:
         row["refunded_cents"],
         timestamp(row["created_ms"]),
         timestamp(row["expires_ms"]) if row["expires_ms"] else None,
+        render.seconds_left(row["expires_ms"] or 0, row["status"]),
         payment,
         render.failure_of(row["failure_code"]) if row["failure_code"] else None,
     )

@@ -14,6 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
+from boxoffice.clock import timestamp
 from boxoffice.errors import (
     AlreadyExtended,
     Busy,
@@ -128,7 +129,7 @@ class Holds:
             case "extended":
                 return record
             case "extended_before":
-                raise AlreadyExtended(expires_at_ms=record.deadline_ms)
+                raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
             case "in_progress":
                 raise PaymentInProgress(retry_after_s=2)
             case _:

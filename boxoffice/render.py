@@ -5,6 +5,7 @@ A booking looks the same whether Redis or PostgreSQL told of it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,6 +31,7 @@ __all__ = [
     "of_record",
     "page",
     "refund",
+    "seconds_left",
     "with_left",
 ]
 
@@ -43,6 +45,7 @@ FAILURES: Final = {
     "paid_too_late": "The payment arrived after the hold had ended and the tickets were gone; it was given back.",
     "idempotency_key_reused": "Its idempotency key had been used for another request; no money was asked for.",
     "cancelled": "The booking was cancelled.",
+    "refunded": "All of its tickets were refunded.",
     "poison": "The booking could not be stored; an operator ended it.",
 }
 """Failure code of a booking that ended to its sentence. `docs/errors.md` lists them."""
@@ -93,6 +96,8 @@ class BookingView(msgspec.Struct, gc=False):
     created_at: str
     expires_at: str | None
     """When the hold ends; None for a booking posted with its payment."""
+    expires_in_s: int | None
+    """Whole seconds until then; None when there is no such time, or the booking is final."""
     payment: PaymentView | None
     failure: FailureView | None
 
@@ -111,7 +116,7 @@ class RefundView(msgspec.Struct, gc=False):
 _json = msgspec.json.Encoder().encode
 
 
-def of_record(record: Record, event: EventView) -> BookingView:
+def of_record(record: Record, event: EventView, now_ms: int | None = None) -> BookingView:
     """What a record in Redis says, with the codes of its event's tiers."""
     body = record.body
     codes = _texts_of(event).codes
@@ -132,6 +137,7 @@ def of_record(record: Record, event: EventView) -> BookingView:
         0,
         timestamp(record.admitted_ms),
         timestamp(record.deadline_ms) if record.deadline_ms else None,
+        seconds_left(record.deadline_ms, WORDS[record.state], now_ms),
         _payment(record),
         failure_of(failure) if failure else None,
     )  # fmt: skip
@@ -148,6 +154,13 @@ def _payment(record: Record) -> PaymentView | None:
     if charge is not None:
         return PaymentView("pending", charge.method, charge.last4)
     return None
+
+
+def seconds_left(deadline_ms: int, status: str, now_ms: int | None = None) -> int | None:
+    """Until a hold ends, by this host's clock unless the time is given."""
+    if not deadline_ms or status not in ("held", "pending"):
+        return None
+    return max(0, (deadline_ms - (now_ms or time.time_ns() // 1_000_000)) // 1_000)
 
 
 def failure_of(code: str) -> FailureView:

@@ -15,6 +15,8 @@ __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
+_NO_STORE = {"Cache-Control": "no-store"}
+
 
 @router.get("/actions/{payment_key}")
 async def action(payment_key: str, office: Office) -> HTMLResponse:
@@ -36,5 +38,5 @@ def _simulator(office: BoxOffice) -> Simulator:
 
 def _answer(payment: Lookup) -> HTMLResponse:
     if isinstance(payment, Found):
-        return HTMLResponse(action_page.render(payment))
-    return HTMLResponse(action_page.UNKNOWN, 404)
+        return HTMLResponse(action_page.render(payment), headers=_NO_STORE)
+    return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)

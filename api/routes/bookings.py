@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
-from api.reply import JSON, Reply
+from api.dependencies import BEARER, Client, Office, header, respond
+from api.refusals import problem_responses, with_headers
+from api.reply import JSON, NO_STORE, Reply
 from boxoffice import render
 from boxoffice.bookings import BookingFilter
+from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.requests import bad_parameter, check_parameter, parse_idempotency_key
 from boxoffice.states import BOOKING_STATES
 
@@ -46,7 +48,8 @@ _BOOKED: dict[str, Any] = {
     },
 }
 
-_LOCATION = {"Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}}}
+_HELD = with_headers("Idempotency-Replayed", "Location")
+_ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
 
 
 @router.post(
@@ -54,9 +57,22 @@ _LOCATION = {"Location": {"description": "Where the booking can be read.", "sche
     status_code=202,
     summary="Book tickets",
     responses={
-        202: {"model": schemas.Accepted, "description": "Accepted for good; poll its Location.", "headers": _LOCATION},
-        201: {"model": schemas.Accepted, "description": "Held until `expires_at`.", "headers": _LOCATION},
-        **problem_responses(400, 401, 404, 409, 422, 503),
+        202: {"model": schemas.Accepted, "description": "Accepted for good; poll its Location.", "headers": _ACCEPTED},
+        201: {"model": schemas.Accepted, "description": "Held until `expires_at`.", "headers": _HELD},
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "sold-out",
+            "sale-closed",
+            "customer-limit",
+            "price-changed",
+            "idempotency-key-reused",
+            "card-data-not-accepted",
+            "gate-closed",
+            "store-away",
+            "busy",
+        ),
     },
     openapi_extra=_BOOKED,
 )
@@ -71,14 +87,17 @@ async def book(request: Request, office: Office) -> Response:
 @router.get(
     "",
     summary="List bookings",
-    responses={200: {"model": schemas.BookingPage}, **problem_responses(400, 401, 503)},
+    responses={
+        200: {"model": schemas.BookingPage, "headers": with_headers()},
+        **problem_responses("malformed-request", "unauthorized", "card-data-not-accepted", "gate-closed", "store-away"),
+    },
 )
 async def list_bookings(
     office: Office,
     client: Client,
     customer_id: Annotated[str | None, Query()] = None,
     event_id: Annotated[str | None, Query()] = None,
-    status: Annotated[str | None, Query(description=", ".join(BOOKING_STATES))] = None,
+    status: Annotated[str | None, Query(json_schema_extra={"enum": list(BOOKING_STATES)})] = None,
     reference: Annotated[str | None, Query()] = None,
     idempotency_key: Annotated[str | None, Query(description="With event_id, finds a booking at once.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -104,21 +123,33 @@ async def list_bookings(
     key_digest = None
     if idempotency_key is not None:
         check_parameter(idempotency_key, "idempotency_key")
-        key_digest = parse_idempotency_key([idempotency_key.encode()])
+        key_digest = _digest_of(idempotency_key)
     if limit > office.settings.limits.page_max:
         raise bad_parameter(f"A page has up to {office.settings.limits.page_max} bookings.", "limit", "out_of_range")
     wanted = BookingFilter(customer_id, event_id, status, reference, key_digest)
     page = await office.bookings.list(client, wanted, cursor, limit)
     shown = [render.booking(view) for view in page.views]
-    return respond(Reply(200, render.page(shown, page.next_cursor), [JSON]))
+    return respond(Reply(200, render.page(shown, page.next_cursor), [JSON, NO_STORE]))
 
 
 @router.get(
     "/{booking_id}",
     summary="Read a booking",
-    responses={200: {"model": schemas.Booking}, **problem_responses(401, 404, 503)},
+    responses={
+        200: {"model": schemas.Booking, "headers": with_headers("Content-Location", "Retry-After")},
+        **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
+    },
 )
 async def read_booking(booking_id: str, request: Request, office: Office) -> Response:
     """The booking as it is now. When its idempotency key had been used before, the first booking, named by
     `Content-Location`."""
     return respond(await answers.read_booking(office, header(request, "authorization"), booking_id))
+
+
+def _digest_of(idempotency_key: str) -> str:
+    """As of the header, but that it is a parameter which is to blame."""
+    try:
+        return parse_idempotency_key([idempotency_key.encode()])
+    except (Malformed, CardDataRefused) as error:
+        error.details["errors"] = [{"parameter": "idempotency_key", "code": error.details["errors"][0]["code"]}]
+        raise

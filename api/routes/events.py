@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
+from api.dependencies import BEARER, Client, Office, header, respond
+from api.refusals import problem_responses, with_headers
 from api.reply import JSON, Reply
 from boxoffice import render
 from boxoffice.catalogue import EventView
@@ -24,7 +25,10 @@ router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
 @router.get(
     "",
     summary="List events",
-    responses={200: {"model": schemas.EventPage}, **problem_responses(400, 401, 503)},
+    responses={
+        200: {"model": schemas.EventPage, "headers": with_headers()},
+        **problem_responses("malformed-request", "unauthorized", "gate-closed", "store-away"),
+    },
 )
 async def list_events(
     office: Office,
@@ -43,13 +47,16 @@ async def list_events(
     counts = await asyncio.gather(*(office.catalogue.availability(event) for event in page))
     shown = [render.event(event, available) for event, available in zip(page, counts, strict=True)]
     body = render.page(shown, _cursor(page[-1]) if len(events) > limit else None)
-    return respond(Reply(200, body, [JSON]))
+    return respond(Reply(200, body, [JSON, answers.CATALOGUE]))
 
 
 @router.get(
     "/{event_id}",
     summary="Read an event",
-    responses={200: {"model": schemas.Event}, **problem_responses(401, 404, 503)},
+    responses={
+        200: {"model": schemas.Event, "headers": with_headers()},
+        **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
+    },
 )
 async def read_event(event_id: str, request: Request, office: Office) -> Response:
     """The event with its active tiers in display order, and what is left of each."""

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from api import problems
-from api.dependencies import problem_responses, respond
-from api.reply import JSON, Reply
+from api import problems, schemas
+from api.dependencies import respond
+from api.refusals import problem_responses, with_headers
+from api.reply import JSON, NO_STORE, Reply
 from boxoffice import durability
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
 
+_WELL: dict[int | str, dict[str, Any]] = {200: {"model": schemas.Health, "headers": with_headers()}}
 
-@router.get("/healthz", summary="Alive")
+
+@router.get("/healthz", summary="Alive", responses={**_WELL, **problem_responses()})
 async def healthz() -> Response:
     """200 as long as the process can answer at all."""
-    return respond(Reply(200, b'{"status":"alive"}', [JSON]))
+    return respond(Reply(200, b'{"status":"alive"}', [JSON, NO_STORE]))
 
 
-@router.get("/readyz", summary="Ready", responses=problem_responses(503))
+@router.get("/readyz", summary="Ready", responses={**_WELL, **problem_responses("not-ready")})
 async def readyz(request: Request) -> Response:
     """200 when both stores answer, keep what they acknowledge, and the sale is loaded; else 503 with `reasons`. `stated`
     names what is believed because a setting says so."""
@@ -31,4 +36,4 @@ async def readyz(request: Request) -> Response:
     ready: dict[str, object] = {"status": "ready"}
     if stated := durability.stated(request.app.state.office.settings):
         ready["stated"] = stated
-    return respond(Reply(200, msgspec.json.encode(ready), [JSON]))
+    return respond(Reply(200, msgspec.json.encode(ready), [JSON, NO_STORE]))

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, header, problem_responses, respond
-from api.reply import JSON, Header, Reply
+from api.dependencies import BEARER, Client, Office, header, respond
+from api.refusals import problem_responses, with_headers
+from api.reply import JSON, NO_STORE, Header, Reply
 from boxoffice import hold_requests, ids, render
 from boxoffice.errors import HoldEnded, NotCancellable, NotFound
 from boxoffice.office import BoxOffice
@@ -59,8 +60,24 @@ _REFUNDED = {
     status_code=202,
     summary="Pay a hold",
     responses={
-        202: {"model": schemas.Booking, "description": "The payment is under way; poll the booking."},
-        **problem_responses(400, 401, 404, 409, 422, 503),
+        202: {
+            "model": schemas.Booking,
+            "description": "The payment is under way; poll the booking.",
+            "headers": with_headers("Idempotency-Replayed", "Location", "Retry-After"),
+        },
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "payment-in-progress",
+            "hold-ended",
+            "too-many-attempts",
+            "idempotency-key-reused",
+            "card-data-not-accepted",
+            "gate-closed",
+            "store-away",
+            "busy",
+        ),
     },
     openapi_extra=_PAID,
 )
@@ -79,7 +96,7 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
         status = (await office.bookings.get(client, booking)).view.status
         raise HoldEnded(f"The booking is {status}.", booking_status=status) from None
     view = await office.bookings.show(record)
-    headers: list[Header] = [JSON, (b"location", b"/v1/bookings/" + booking.encode()), answers.RETRY_AFTER]
+    headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode()), answers.RETRY_AFTER]
     if replayed:
         headers.append(answers.REPLAYED)
     return respond(Reply(202, render.booking(view), headers))
@@ -88,7 +105,19 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
 @router.post(
     "/extend",
     summary="Extend a hold",
-    responses={200: {"model": schemas.Booking}, **problem_responses(400, 401, 404, 409, 503)},
+    responses={
+        200: {"model": schemas.Booking, "headers": with_headers()},
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "payment-in-progress",
+            "hold-ended",
+            "already-extended",
+            "gate-closed",
+            "store-away",
+        ),
+    },
     openapi_extra=_EXTENDED,
 )
 async def extend(booking_id: str, request: Request, office: Office, client: Client) -> Response:
@@ -101,7 +130,18 @@ async def extend(booking_id: str, request: Request, office: Office, client: Clie
 @router.post(
     "/cancel",
     summary="Cancel a booking",
-    responses={200: {"model": schemas.Booking}, **problem_responses(400, 401, 404, 409, 503)},
+    responses={
+        200: {"model": schemas.Booking, "headers": with_headers()},
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "payment-in-progress",
+            "not-cancellable",
+            "gate-closed",
+            "store-away",
+        ),
+    },
 )
 async def cancel(booking_id: str, request: Request, office: Office, client: Client) -> Response:
     """Give the tickets back: a hold at once, a confirmed booking after its event's terms (until when, how much of the
@@ -119,7 +159,20 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
     "/refunds",
     status_code=201,
     summary="Refund a booking",
-    responses={201: {"model": schemas.Refund}, **problem_responses(400, 401, 404, 409, 422, 503)},
+    responses={
+        201: {"model": schemas.Refund, "headers": with_headers("Idempotency-Replayed", "Location")},
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "not-cancellable",
+            "refund-too-large",
+            "idempotency-key-reused",
+            "card-data-not-accepted",
+            "gate-closed",
+            "store-away",
+        ),
+    },
     openapi_extra=_REFUNDED,
 )
 async def refund(booking_id: str, request: Request, office: Office, client: Client) -> Response:
@@ -134,7 +187,7 @@ async def refund(booking_id: str, request: Request, office: Office, client: Clie
         # Of a hold that nobody tried to pay only Redis knows.
         status = (await office.bookings.get(client, booking)).view.status
         raise NotCancellable(f"The booking is {status}.", booking_status=status) from None
-    headers = [JSON, (b"location", b"/v1/bookings/" + booking.encode())]
+    headers = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
     if refunded.repeated:
         headers.append(answers.REPLAYED)
     return respond(Reply(201, render.refund(refunded), headers))
@@ -161,4 +214,4 @@ async def _read(office: BoxOffice, request: Request) -> bytes:
 
 
 def _shown(view: render.BookingView) -> Response:
-    return respond(Reply(200, render.booking(view), [JSON]))
+    return respond(Reply(200, render.booking(view), [JSON, NO_STORE]))

@@ -6,9 +6,10 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
-from api import answers
-from api.dependencies import Office, problem_responses, respond
-from api.reply import JSON, Reply
+from api import answers, schemas
+from api.dependencies import Office, respond
+from api.refusals import problem_responses, with_headers
+from api.reply import JSON, NO_STORE, Reply
 from boxoffice.errors import NotFound
 
 __all__ = ["router"]
@@ -19,7 +20,15 @@ BODY_MAX_BYTES = 262_144
 """Stripe's events carry the whole object; the largest are some ten thousand bytes."""
 
 
-@router.post("/{gateway}", summary="Hear from a gateway", responses=problem_responses(400, 404, 503))
+@router.post(
+    "/{gateway}",
+    summary="Hear from a gateway",
+    responses={
+        200: {"model": schemas.Received, "headers": with_headers()},
+        **problem_responses("malformed-request", "webhook-refused", "not-found", "store-away"),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
+)
 async def hear(gateway: str, request: Request, office: Office) -> Response:
     """For the configured gateway only; its signature is its key. A repeat, a late message or one out of order is
     answered 200 and changes nothing: what it is about is looked up, never believed."""
@@ -28,4 +37,5 @@ async def hear(gateway: str, request: Request, office: Office) -> Response:
     body = await answers.read_body(request.receive, BODY_MAX_BYTES)
     event = office.gateway.verify_webhook(request.headers, body, time.time())
     fresh = await office.webhooks.receive(office.gateway.name, event)
-    return respond(Reply(200, b'{"received":true}' if fresh else b'{"received":true,"repeated":true}', [JSON]))
+    body = b'{"received":true}' if fresh else b'{"received":true,"repeated":true}'
+    return respond(Reply(200, body, [JSON, NO_STORE]))

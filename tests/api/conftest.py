@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +14,7 @@ import pytest
 from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from tests.support.contract import Contract
 
 SHOP_FRONT = "https://shop.example"
 
@@ -29,6 +32,22 @@ async def office(office: BoxOffice, settings: Settings) -> BoxOffice:
     for shard in range(settings.shards):
         await office.loader.load(shard)
     return office
+
+
+CONTRACT = Contract(json.loads(Path(__file__).with_name("openapi.json").read_text()))
+
+
+@pytest.fixture
+async def api(api: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """Every answer to it has to be as documented."""
+
+    async def check(answer: httpx2.Response) -> None:
+        await answer.aread()
+        request = answer.request
+        CONTRACT.check(request.method, request.url.path, answer.status_code, answer.headers, answer.content)
+
+    api.event_hooks = {"response": [check]}
+    return api
 
 
 def booking_of(event: EventView, quantity: int = 1, **changes: Any) -> dict[str, Any]:

@@ -44,6 +44,7 @@ async def test_a_booking_is_accepted(book: Book, open_sale: SaleMaker) -> None:
         "refunded_cents": 0,
         "created_at": booking["created_at"],
         "expires_at": None,
+        "expires_in_s": None,
         "payment": {
             "status": "pending", "method": "card", "last4": "4242", "reference": None, "failure_code": None,
             "next_action": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from api import documentation, schemas
+from api import documentation, problems, schemas
 from api.app import create_app
 from api.front import Front
 from boxoffice import render, requests
@@ -53,8 +54,56 @@ async def test_every_reference_of_the_document_exists(settings: Settings, office
             return set().union(*(references(value) for value in node)) if node else set()
         return set()
 
-    names = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
-    assert names <= set(document["components"]["schemas"])
+    there = {
+        f"#/components/{kind}/{name}" for kind, components in document["components"].items() for name in components
+    }
+    assert references(document) <= there
+
+
+def members(node: Any, name: str) -> list[Any]:
+    """Everything called so, however deep."""
+    if isinstance(node, dict):
+        own = [node[name]] if name in node else []
+        return own + [found for value in node.values() for found in members(value, name)]
+    return [found for each in node for found in members(each, name)] if isinstance(node, list) else []
+
+
+async def test_no_member_has_null_for_its_default(settings: Settings, office: BoxOffice) -> None:
+    """Generated clients take a member with a default for one that is always there."""
+    document = documentation.openapi(application(settings, office))
+
+    assert None not in members(document["components"], "default")
+    for operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            assert (
+                ("anyOf" not in parameter["schema"]
+                and "default" not in parameter["schema"])
+                or parameter["name"] == "limit"
+            )
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+async def test_every_problem_is_told_where_it_may_come(settings: Settings, office: BoxOffice) -> None:
+    """With an example, and never in FastAPI's own form."""
+    document = documentation.openapi(application(settings, office))
+    told = set()
+    for operation in operations(document):
+        for status, response in operation["responses"].items():
+            assert "Cache-Control" in response["headers"]
+            if int(status) >= 400:
+                (described,) = response["content"].values()
+                assert described["schema"] == {"$ref": "#/components/schemas/Problem"}
+                for slug, example in described["examples"].items():
+                    assert example["value"]["status"] == int(status)
+                    schemas.Problem.model_validate(example["value"])
+                    told.add(slug)
+    slugs = {problem.slug for problem in (*problems.PROBLEMS.values(), *problems.HTTP_PROBLEMS.values())}
+
+    assert told == slugs - {"method-not-allowed"}, "which is an answer to what is not described"
+    assert not [name for name in document["components"]["schemas"] if "Validation" in name]
 
 
 async def test_every_call_needs_an_api_key(settings: Settings, office: BoxOffice) -> None:
@@ -90,6 +139,20 @@ async def test_the_page_and_the_document_are_there(api: httpx2.AsyncClient) -> N
     assert page.status_code == 200
     assert "/openapi.json" in page.text
     assert (await api.get("/openapi.json", headers={"Authorization": ""})).status_code == 200
+
+
+async def test_the_page_needs_nothing_from_elsewhere(api: httpx2.AsyncClient) -> None:
+    """No script, style or picture of another host; and what it names is there."""
+    page = (await api.get("/docs", headers={"Authorization": ""})).text
+    named = re.findall(r"(?:src|href|url)\s*[=:]\s*[\"']([^\"']+)", page)
+
+    assert len(named) == 4
+    for path in named:
+        assert path.startswith("/") and not path.startswith("//")
+        file = await api.get(path, headers={"Authorization": ""})
+        assert file.status_code == 200 and len(file.content) > 1_000, path
+    for path in ("/docs/redoc.standalone.js", "/docs/..%2Fcore.py", "/docs/nothing"):
+        assert (await api.get(path)).status_code == 404
 
 
 async def test_answers_are_as_documented(

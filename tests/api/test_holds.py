@@ -274,3 +274,21 @@ async def test_what_is_not_confirmed_cannot_be_refunded(hold: str, post: Post, o
     await post(hold, "payment", PAYMENT | {"card_number": "4000000000000002"})
     await settle_all(office)
     assert_problem(await post(hold, "refunds", ALL), 409, "not-cancellable")
+
+
+async def test_seconds_left_are_told_beside_the_time(
+    hold: str, post: Post, api: httpx2.AsyncClient, office: BoxOffice, book: Book, event: EventView
+) -> None:
+    """From the first answer on, while there is something to wait for."""
+    assert (await book(event, payment=..., hold_s=60)).json()["expires_in_s"] == 60
+    assert (await book(event)).json()["expires_in_s"] is None
+    path = f"/v1/bookings/{hold}"
+    assert 590 < (await api.get(path)).json()["expires_in_s"] < 600
+    extended = await post(hold, "extend", {"extra_s": 100})
+    assert 690 < extended.json()["expires_in_s"] < 700
+    again = assert_problem(await post(hold, "extend", {"extra_s": 5}), 409, "already-extended")
+    assert again["expires_at"] == extended.json()["expires_at"]
+
+    assert 690 < (await post(hold, "payment", PAYMENT)).json()["expires_in_s"] < 700
+    await settle_all(office)
+    assert (await api.get(path)).json()["expires_in_s"] is None

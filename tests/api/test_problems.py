@@ -66,6 +66,18 @@ def test_every_code_is_documented() -> None:
     assert set(FAILURES) - documented == set()
 
 
+def test_every_failure_code_has_its_sentence() -> None:
+    """Whatever is written as a booking's failure, in SQL or in Python."""
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "boxoffice").rglob("*.py"))
+    written = set(re.findall(r"UPDATE bookings\b[^;]*?\bfailure_code = '(\w+)'", sources))
+    written |= set(re.findall(r"_set_cancelled\([^\n]*\"(\w+)\"\)", sources))
+    written |= set(re.findall(r"\b_lose\(case, \"(\w+)\"", sources))
+    written |= set(re.findall(r"\b_end\(case, \"\w+\", \"(\w+)\"", sources))
+
+    assert len(written) > 4
+    assert written - {"duplicate"} - set(FAILURES) == set(), "a duplicate is shown as the booking that came first"
+
+
 async def test_a_bug_tells_nothing(
     api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
     assert record.body.lines == lines and record.payload.key == key
-    assert shown == render.booking(render.of_record(record, EVENT))
+    assert shown == render.booking(render.of_record(record, EVENT, record.admitted_ms))
 
 
 @pytest.mark.parametrize("fill", ["%s", "%", "%%d", '"', "\\", "\ud7ff", "é"])

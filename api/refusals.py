@@ -1,0 +1,99 @@
+"""What the documentation says of refusals: for each route its problems by status, each with an example and its headers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem
+
+__all__ = ["HEADERS", "problem_responses", "with_headers"]
+
+HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "Allow": {"description": "Methods that there are.", "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "How long this may be kept, and by whom (RFC 9111).",
+        "schema": {"type": "string"},
+    },
+    "Content-Location": {
+        "description": "The booking that this is, when its idempotency key had been used before by another.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "`true`: the key was used before, and this is the answer to its first use.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "`Bearer`: an API key is needed.", "schema": {"type": "string"}},
+}
+"""Every header that an answer of ours may have, but for those that say no more than that it is HTTP."""
+
+_BY_SLUG: Final[dict[str, Problem]] = {
+    problem.slug: problem for problem in (*HTTP_PROBLEMS.values(), *PROBLEMS.values())
+}
+
+_SAID: Final = {
+    400: "Something is missing or malformed: `errors` says where.",
+    401: "The API key is missing, unknown or revoked.",
+    404: "There is no such thing, or it is not yours.",
+    409: "The sale says no, or the booking is not in a state for this.",
+    422: "The idempotency key was used with another request, or a card number stands where none may be.",
+    500: "Our mistake.",
+    503: "Nobody can say now. Ask again after `Retry-After` seconds, with the same key.",
+}
+
+_HEADED: Final = {401: ("WWW-Authenticate",), 405: ("Allow",), 503: ("Retry-After",)}
+
+_TIER: Final = "5mzr2k9c1b7d"
+
+_MEMBERS: Final[dict[str, dict[str, Any]]] = {
+    "malformed-request": {"errors": [{"pointer": "/items/0/quantity", "code": "out_of_range"}]},
+    "card-data-not-accepted": {"errors": [{"pointer": "/reference", "code": "card_data"}]},
+    "idempotency-key-reused": {"booking_id": "01a2289d-1441-7000-936f-ca3c86615eea"},
+    "sold-out": {"shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1}]},
+    "sale-closed": {"reason": "tier", "tier_id": _TIER},
+    "customer-limit": {"held": 4, "limit": 4},
+    "payment-in-progress": {"retry_after": 2},
+    "hold-ended": {"booking_status": "expired"},
+    "too-many-attempts": {"attempts": 5},
+    "already-extended": {"expires_at": "2030-05-22T14:20:00.000Z"},
+    "not-cancellable": {"booking_status": "expired"},
+    "refund-too-large": {"tier_id": _TIER, "requested": 2, "refundable": 1},
+    "gate-closed": {"retry_after": 1},
+    "store-away": {"retry_after": 1},
+    "busy": {"retry_after": 2},
+    "not-ready": {"retry_after": 1, "reasons": {"redis": "It does not answer (ConnectionError)."}},
+}
+"""What a problem has beside type, title, status and detail, as an example."""
+
+
+def with_headers(*names: str) -> dict[str, Any]:
+    """Headers of an answer; each says how it may be cached."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in sorted({"Cache-Control", *names})}
+
+
+def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may refuse with, by status; a mistake of ours is always possible."""
+    told: dict[int | str, dict[str, Any]] = {}
+    for slug in (*slugs, "internal-error"):
+        problem = _BY_SLUG[slug]
+        response = told.setdefault(problem.status, _response(problem.status))
+        response["description"] += f" `{problem.type}`: {problem.title}."
+        response["content"]["application/problem+json"]["examples"][slug] = {"value": _example(problem)}
+        if "retry_after" in _MEMBERS.get(slug, {}):
+            response["headers"] |= with_headers("Retry-After")
+    return told
+
+
+def _response(status: int) -> dict[str, Any]:
+    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+    return {
+        "description": _SAID[status],
+        "headers": with_headers(*_HEADED.get(status, ())),
+        "content": {"application/problem+json": content},
+    }
+
+
+def _example(problem: Problem) -> dict[str, Any]:
+    members = _MEMBERS.get(problem.slug, {})
+    return {"type": problem.type, "title": problem.title, "status": problem.status, "detail": problem.title} | members
