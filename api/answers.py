@@ -77,11 +77,11 @@ async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
         raw = await read_body(receive, office.settings.limits.body_max_bytes)
         request = parse_booking(raw, office.settings, office.gateway)
         admitted = await office.admission.book(client, request, key_digest)
-        held = request.charge is None
         if admitted.shown is None:
             view = (await office.bookings.get(client, admitted.booking_id)).view
-            admitted = admitted._replace(shown=render.booking(view), booking_id=view.id)
-        return accepted(admitted, held=held)
+            held = view.expires_at is not None
+            admitted = admitted._replace(shown=render.booking(view), booking_id=view.id, held=held)
+        return accepted(admitted)
     except BoxOfficeError as error:
         return problems.of_error(error, route="book", client=client)
     except ClientGone:
@@ -96,14 +96,16 @@ _ACCEPTED: Final = (
 )
 
 
-def accepted(admitted: Admitted, *, held: bool) -> Reply:
+def accepted(admitted: Admitted) -> Reply:
     """202, or 201 for a hold; for a repeat the same, with what has become of the booking since."""
     assert admitted.shown is not None, "somebody has read the booking"
     body = render.with_left(admitted.shown, admitted.event, admitted.availability)
-    more = b"" if held else b"%b: %b\r\n" % RETRY_AFTER
+    more = b"" if admitted.held else b"%b: %b\r\n" % RETRY_AFTER
     if admitted.replayed:
         more += b"%b: %b\r\n" % REPLAYED
-    return Reply.of_lines(201 if held else 202, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
+    return Reply.of_lines(
+        201 if admitted.held else 202, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body))
+    )
 
 
 async def read_booking(office: BoxOffice, authorization: bytes | None, booking_id: str) -> Reply:

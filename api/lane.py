@@ -62,7 +62,7 @@ _NOBODY: Final = _Nobody()
 class _Request:
     """A request on its way through the lane. uvicorn's class sees it as the connection's request-response cycle."""
 
-    __slots__ = ("asked", "body", "client", "disconnected", "held", "keep_alive", "message_event", "more_body", "protocol",
+    __slots__ = ("asked", "body", "client", "disconnected", "keep_alive", "message_event", "more_body", "protocol",
                  "response_complete", "wanted")  # fmt: skip
 
     def __init__(self, protocol: _Lane, asked: Asked, wanted: tuple[Read, str] | None, keep_alive: bool) -> None:
@@ -77,7 +77,6 @@ class _Request:
         self.response_complete = False
         self.message_event = _NOBODY
         self.client = ""
-        self.held = False
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
@@ -100,7 +99,7 @@ class _Request:
         try:
             if isinstance(result, Admitted):
                 if result.shown is not None:
-                    self.answer(answers.accepted(result, held=self.held))
+                    self.answer(answers.accepted(result))
                 else:
                     self.protocol.book_slowly(self)
             elif isinstance(result, PriceChanged):
@@ -227,7 +226,7 @@ class _Lane(Connection):
             if not office.admission.ready_for(order):
                 self.book_slowly(request)
                 return False
-            request.client, request.held = client, order.charge is None
+            request.client = client
             office.admission.submit(client, order, key_digest, request.told)
         except BoxOfficeError as error:
             request.answer(problems.of_error(error, route="book", client=client))

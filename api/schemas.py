@@ -86,8 +86,14 @@ class BookingRequest(_Body):
     customer_id: str = Field(min_length=1, max_length=200, description="Your own id of the customer.")
     reference: str | None = Field(None, max_length=200, description="Your own order number.")
     items: list[ItemRequest] = Field(min_length=1, description="Each tier once, up to 10 by default.")
-    payment: CardRequest | TokenRequest | None = Field(None, description="Without it the tickets are held.")
-    hold_s: int | None = Field(None, ge=1, description="Seconds to hold; at most, and by default, 600.")
+    payment: CardRequest | TokenRequest | None = Field(
+        None, description="Without it the tickets are held. What costs nothing needs none, and ignores one."
+    )
+    hold_s: int | None = Field(
+        None,
+        ge=1,
+        description="Seconds to hold; at most, and by default, 600. Without it, what costs nothing is confirmed at once.",
+    )
 
 
 class ExtensionRequest(_Body):

@@ -119,7 +119,7 @@ class Admission:
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
         fingerprint = (
-            ids.fingerprint(order.customer_id, blank.items, charge.method, charge.last4 or "")
+            ids.fingerprint(order.customer_id, blank.items, charge.method, charge.last4 or charge.token)
             if charge
             else ids.fingerprint(order.customer_id, blank.items, "", "")
         )
@@ -143,7 +143,7 @@ class Admission:
 
     def _form(self, asked: _Asked) -> Form:
         client, order, key_digest, blank, scope, fingerprint, answer = asked
-        shard, charge = blank.event.shard, order.charge
+        shard, charge = blank.event.shard, order.charge if blank.amount else None
         customer = text_of(order.customer_id)
         reference = (text_of(order.reference),) if order.reference is not None else ()
         last4: tuple[str, ...] = ()
@@ -174,7 +174,12 @@ class Admission:
             if found is not None and found[0] is blank.event:
                 return blank
         event, lines = self._price(order)
-        hold_ms = 0 if charge else 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
+        free = not any(line.unit_price_cents for line in lines)
+        hold_ms = 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
+        if charge or (free and order.hold_s is None):
+            hold_ms = 0
+        if free:
+            charge = None
         blank = Blank(client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms)
         if len(self._blanks) >= BLANKS_MAX:
             self._blanks.clear()

@@ -40,7 +40,7 @@ def text_of(value: str) -> str:
 
 
 class Blank:
-    """The form of one client for bookings of these lines, paid by a charge of this shape or held."""
+    """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
     __slots__ = ("_form", "_shown", "amount", "event", "hold_ms", "items", "kind", "lines", "question")
 
@@ -48,6 +48,7 @@ class Blank:
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
         hold_ms: int,
     ) -> None:  # fmt: skip
+        """`hold_ms` is 0 for a booking that is settled at once; without a charge it costs nothing then."""
         self.event = event
         self.lines = lines
         self.items = pack_items(lines)
@@ -56,12 +57,12 @@ class Blank:
         marked = charge and Charge(charge.method, _TOKEN, charge.card_name and _NAME, charge.last4 and _LAST4)
         body = Body(client, _CUSTOMER, self.amount, event.currency, lines, _REFERENCE if referred else None)
         payload = Payload(marked, key=_KEY)
-        payment_key = _SCOPE if charge else ""
+        payment_key = "" if hold_ms else _SCOPE
         rest = pack_rest(
             payment_key=payment_key, scope=_SCOPE, fingerprint=_FINGERPRINT, event=event.id, owner=_OWNER,
             items=self.items, body=body, payload=payload,
         )  # fmt: skip
-        state = "P" if charge else "H"
+        state = "H" if hold_ms else "P"
         self.kind = f"{state}|{hold_ms}|{self.amount}|{self.items}"
         self.question = f"Q|0|0|{self.items}"
         self._form = _with_gaps(

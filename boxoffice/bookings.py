@@ -113,6 +113,20 @@ class Bookings:
         """The client's booking as PostgreSQL has it, for who has just changed it there. Raises as `get`."""
         return (await self._settled(client, booking, None, redis_away=False)).view
 
+    async def attempt(self, booking: str, payment_key: str) -> tuple[str | None, PaymentView] | None:
+        """One payment of a booking as PostgreSQL has it, with the fingerprint of its request (None: nobody remembers).
+
+        Raises `StoreAway`.
+        """
+        try:
+            row = await (await self._pool()).fetchrow(_ATTEMPT, booking, payment_key)
+        except TRANSIENT as error:
+            raise StoreAway from error
+        if row is None:
+            return None
+        card = row["last4"] or row["token"]
+        return ids.payment_fingerprint(row["method"], card) if card else None, _payment(row)
+
     async def show(self, record: Record) -> BookingView:
         """What a record says, as its client sees it. Raises `Unavailable` while the catalogue is not there."""
         return render.of_record(record, await self._catalogue.event(record.event))
@@ -267,14 +281,23 @@ LEFT JOIN LATERAL (
 """
 
 
+_ATTEMPT = """
+SELECT method, last4, token, status AS payment_status, reference AS payment_reference, failure_code AS payment_failure,
+       next_action
+FROM payments WHERE booking_id = $1::uuid AND payment_key = $2
+"""
+
+
+def _payment(row: asyncpg.Record) -> PaymentView:
+    status = "pending" if row["payment_status"] == "unknown" else row["payment_status"]
+    return PaymentView(
+        status, row["method"], row["last4"], row["payment_reference"], row["payment_failure"], row["next_action"]
+    )
+
+
 def _of_row(row: asyncpg.Record) -> _Row:
     items = zip(row["tiers"] or (), row["codes"] or (), row["quantities"] or (), row["prices"] or (), strict=True)
-    payment = None
-    if row["payment_status"] is not None:
-        status = "pending" if row["payment_status"] == "unknown" else row["payment_status"]
-        payment = PaymentView(
-            status, row["method"], row["last4"], row["payment_reference"], row["payment_failure"], row["next_action"]
-        )
+    payment = _payment(row) if row["payment_status"] is not None else None
     view = BookingView(
         row["id"],
         row["status"],

@@ -52,7 +52,7 @@ class Dossiers:
         if in_redis is None and in_postgres is None:
             raise NotFound("Neither Redis nor PostgreSQL knows this booking.")
         payments = {row["payment_key"]: row["reference"] for row in (in_postgres or {}).get("payments", ())}
-        if in_redis and in_redis.get("payment_key"):
+        if in_redis and in_redis.get("payment_key") and in_redis["amount_cents"]:
             payments.setdefault(in_redis["payment_key"], None)
         at_gateway = {}
         for key, reference in payments.items():

@@ -57,6 +57,8 @@ class Admitted(NamedTuple):
     availability: list[int]
     """Tickets left per tier, in the order of `event.tiers`."""
     replayed: bool
+    held: bool
+    """Whether it was posted to be paid later."""
 
 
 Answer = Callable[[Admitted | BoxOfficeError], None]
@@ -140,7 +142,7 @@ def answers_of(
 def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admitted:
     blank = form.blank
     shown = blank.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
-    return Admitted(shown, form.id, blank.event, left, False)
+    return Admitted(shown, form.id, blank.event, left, False, bool(blank.hold_ms))
 
 
 def _answer(
@@ -152,17 +154,20 @@ def _answer(
         return _new(form, left, admitted_ms, timestamp(admitted_ms))
     if outcome == b"replayed":
         booking = result[1].decode()
-        return Admitted(_shown(booking, result[2], event), booking, event, left, True)
+        return _replayed(booking, result[2], event, left)
     # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
     alike = (id(event), form.blank.items, *result)
     return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
 
 
-def _shown(booking: str, raw: bytes, event: EventView) -> bytes | None:
+def _replayed(booking: str, raw: bytes, event: EventView, left: list[int]) -> Admitted:
     try:
-        return render.booking(render.of_record(unpack(booking, raw), event))
+        record = unpack(booking, raw)
     except ValueError:
-        return None
+        return Admitted(None, booking, event, left, True, False)
+    return Admitted(
+        render.booking(render.of_record(record, event)), booking, event, left, True, bool(record.deadline_ms)
+    )
 
 
 def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOfficeError:

@@ -50,11 +50,14 @@ class _Nothing(Struct, forbid_unknown_fields=True):
     pass
 
 
-def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Charge:
-    """Read how a hold is to be paid: what stands under `payment` in a booking.
+def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Charge | None:
+    """Read how a hold is to be paid: what stands under `payment` in a booking. None for no body, or an empty object,
+    which do for a booking that costs nothing.
 
     Raises `Malformed`, or `CardDataRefused` for a card number where none may be.
     """
+    if raw.translate(None, b" \t\r\n") in (b"", b"{}"):
+        return None
     try:
         return charge_of(_read(raw, PaymentForm), settings.limits.text_max, gateway)
     except (Malformed, CardDataRefused) as error:

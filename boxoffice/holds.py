@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -20,6 +20,7 @@ from boxoffice.errors import (
     Busy,
     HoldEnded,
     KeyReused,
+    Malformed,
     NotFound,
     PaymentInProgress,
     StoreAway,
@@ -28,22 +29,35 @@ from boxoffice.errors import (
 from boxoffice.gate import once_checked
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
-from boxoffice.record import Charge, Payload, Record, pack_payload, unpack
+from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.redis import AWAY
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 
-__all__ = ["Holds"]
+__all__ = ["Holds", "Paid", "fingerprint_of"]
 
 log = structlog.get_logger()
 
 EXPIRE_CHUNK: Final = 200
 """Holds ended by one script call."""
 
+READ_AGAIN: Final = 20
+"""Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
+
 _TELL_POSTGRES = """
 UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
 """
+
+
+class Paid(NamedTuple):
+    """A booking after its payment was asked for."""
+
+    record: Record
+    replayed: bool
+    """Whether this attempt was made before."""
+    earlier: Outcome | None = None
+    """How it went, when it is not the booking's latest."""
 
 
 class Holds:
@@ -62,52 +76,78 @@ class Holds:
 
         Raises `NotFound` for another client's, `StoreAway` when Redis does not answer.
         """
+        return (await self._read(client, booking))[0]
+
+    async def _read(self, client: str, booking: str) -> tuple[Record | None, bytes]:
+        """The record, and the same as Redis has it. Raises as `find`."""
         try:
-            raw = await self._redis.get(keys.booking(ids.shard_of(booking), booking))
+            raw = await self._redis.get(keys.booking(ids.shard_of(booking), booking)) or b""
         except AWAY as error:
             raise StoreAway from error
         try:
-            record = unpack(booking, raw or b"")
+            record = unpack(booking, raw)
         except ValueError:
-            return None
+            return None, raw
         if record.body.client != client:
             raise NotFound("There is no such booking.")
-        return record
+        return record, raw
 
-    async def pay(self, client: str, booking: str, charge: Charge, key_digest: str) -> tuple[Record, bool]:
-        """Put a payment of a hold on its way. Returns the booking, and whether this attempt was made before.
+    async def pay(self, client: str, booking: str, charge: Charge | None, key_digest: str) -> Paid:
+        """Put a payment of a hold on its way. One that costs nothing needs no charge, and ignores one.
 
-        Raises `NotFound`, `PaymentInProgress`, `HoldEnded`, `TooManyAttempts`, `KeyReused` (the key came with another
-        card before), `Busy`, `GateClosed`, `StoreAway`.
+        Raises `NotFound`, `Malformed` (no charge), `PaymentInProgress`, `HoldEnded` (Redis may
+        have forgotten an attempt), `TooManyAttempts`, `KeyReused` (the key came with another card before), `Busy`,
+        `GateClosed`, `StoreAway`.
         """
-        held = await self.find(client, booking)
-        if held is None:
-            raise NotFound("There is no such booking.")
-        shard = ids.shard_of(booking)
-        payment_key = ids.attempt_key(client, booking, key_digest)
+        payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
+        for _ in range(READ_AGAIN):
+            held, seen = await self._read(client, booking)
+            if held is None:
+                raise NotFound("There is no such booking.")
+            if charge is None and held.body.amount_cents:
+                raise Malformed("A payment needs its method.", pointer="/method", code="missing")
+            for attempt in held.payload.earlier:
+                if attempt.payment_key == payment_key:
+                    _check_same(booking, attempt.asked, asked)
+                    return Paid(held, True, attempt.outcome)
+            outcome, record = await self._try_to_pay(held, seen, payment_key, charge, asked)
+            match outcome:
+                case "paid":
+                    return Paid(record, False)
+                case "replayed":
+                    _check_same(booking, record.payload.asked or _asked_before(record), asked)
+                    return Paid(record, True)
+                case "changed":
+                    continue
+                case "in_progress":
+                    raise PaymentInProgress(retry_after_s=2)
+                case "too_many":
+                    raise TooManyAttempts(attempts=record.attempts)
+                case "busy":
+                    raise Busy(retry_after_s=2)
+                case _:
+                    raise _refusal(outcome, record)
+        raise PaymentInProgress(retry_after_s=2)
+
+    async def _try_to_pay(
+        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str
+    ) -> tuple[str, Record]:
+        """pay.lua, which pays nothing but the record that was seen: an attempt made meanwhile may be this very one."""
+        booking, shard, said = held.id, ids.shard_of(held.id), held.payload
+        earlier = said.earlier
+        if held.payment_key:
+            earlier += (
+                Attempt(held.payment_key, said.asked or _asked_before(held), said.outcome or Outcome("failed")),
+            )
+        payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
         outcome, raw = await self._run(
             "pay", shard,
             [keys.gate(shard), keys.booking(shard, booking), keys.pending(shard), keys.deadlines(shard),
              keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(Payload(charge, key=held.payload.key)), self._settings.holds.attempts_max,
-             self._settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+            [payment_key, pack_payload(payload), self._settings.holds.attempts_max, self._settings.limits.pending_max,
+             BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen],
         )  # fmt: skip
-        record = unpack(booking, raw) if raw else held
-        match outcome:
-            case "paid":
-                return record, False
-            case "replayed":
-                if _card(record) not in (None, (charge.method, charge.last4)):
-                    raise KeyReused(booking_id=booking)
-                return record, True
-            case "in_progress":
-                raise PaymentInProgress(retry_after_s=2)
-            case "too_many":
-                raise TooManyAttempts(attempts=record.attempts)
-            case "busy":
-                raise Busy(retry_after_s=2)
-            case _:
-                raise _refusal(outcome, record)
+        return outcome, unpack(booking, raw) if raw else held
 
     async def extend(self, client: str, booking: str, extra_s: int | None) -> Record:
         """Let a hold last longer, once, by at most its first length.
@@ -195,10 +235,24 @@ class Holds:
         return reply[0].decode(), reply[1] if len(reply) > 1 else b""
 
 
-def _card(record: Record) -> tuple[str, str | None] | None:
-    """Method and last four of the last attempt."""
+def fingerprint_of(charge: Charge | None) -> str:
+    """Of a hold's payment: method, and the card's last four, or the token where the gateway tells no digits."""
+    return (
+        ids.payment_fingerprint(charge.method, charge.last4 or charge.token)
+        if charge
+        else ids.payment_fingerprint("", "")
+    )
+
+
+def _asked_before(record: Record) -> str:
+    """The fingerprint of the latest attempt, as far as its record tells: a repaired one lacks it. "" for nobody knows."""
     said = record.payload.charge or record.payload.outcome
-    return (said.method, said.last4) if said else None
+    return ids.payment_fingerprint(said.method, said.last4) if said and said.last4 else ""
+
+
+def _check_same(booking: str, before: str, now: str) -> None:
+    if before and before != now:
+        raise KeyReused(booking_id=booking)
 
 
 def _refusal(outcome: str, record: Record) -> Exception:

@@ -14,6 +14,7 @@ __all__ = [
     "digest",
     "fingerprint",
     "owner_digest",
+    "payment_fingerprint",
     "refund_fingerprint",
     "scope",
     "shard_of",
@@ -103,9 +104,14 @@ def attempt_key(client: str, booking: str, key_digest: str) -> str:
 def fingerprint(customer: str, items: str, method: str, last4: str) -> str:
     """What a request asks for, to tell a repeat from another request under the same key: 64 bits as 16 hex digits.
 
-    Never the card number, a digest of it, or a token.
+    Never the card number or a digest of it. `last4` is the gateway's token where the gateway tells no digits.
     """
     return digest(customer, items, method, last4)[:16]
+
+
+def payment_fingerprint(method: str, last4: str) -> str:
+    """The same of a hold's payment. Both are empty for a booking that costs nothing and was confirmed without a card."""
+    return digest(method, last4)[:16]
 
 
 def refund_fingerprint(items: dict[str, int] | None, reason: str) -> str:

@@ -64,12 +64,13 @@ class LateMoney:
         if raw is None:
             return False
         record = unpack(booking, raw)
+        said = record.payload
         outcome = await self._scripts.revive(
             self._redis,
             [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
              keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
              keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(Payload(charge, key=record.payload.key)),
+            [payment_key, pack_payload(Payload(charge, None, None, said.key, said.asked, said.earlier)),
              BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())

@@ -10,7 +10,19 @@ import asyncpg
 
 from boxoffice import ids
 from boxoffice.postgres import REPAIR_S, take_time
-from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, key_after, pack_items, pack_payload
+from boxoffice.record import (
+    Attempt,
+    Body,
+    Charge,
+    Line,
+    Outcome,
+    Payload,
+    Record,
+    earlier_after,
+    key_after,
+    pack_items,
+    pack_payload,
+)
 from boxoffice.states import FINAL, LETTERS
 
 __all__ = [
@@ -179,15 +191,14 @@ async def _records(connection: Connection, rows: list[asyncpg.Record]) -> list[R
     lines: dict[str, list[Line]] = {booking: [] for booking in booking_ids}
     for booking, tier, quantity, price in await connection.fetch(_ITEMS, booking_ids):
         lines[booking].append(Line(tier, quantity, price))
-    payments: dict[str, asyncpg.Record] = {}
-    tries = dict.fromkeys(booking_ids, 0)
+    payments: dict[str, list[asyncpg.Record]] = {}
     for payment in await connection.fetch(_PAYMENTS, booking_ids):
-        payments[payment["booking"]] = payment
-        tries[payment["booking"]] += 1
-    return [_record(row, tuple(lines[row["id"]]), payments.get(row["id"]), tries[row["id"]]) for row in rows]
+        payments.setdefault(payment["booking"], []).append(payment)
+    return [_record(row, tuple(lines[row["id"]]), payments.get(row["id"], [])) for row in rows]
 
 
-def _record(row: asyncpg.Record, lines: tuple[Line, ...], payment: asyncpg.Record | None, tries: int) -> Record:
+def _record(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asyncpg.Record]) -> Record:
+    payment = payments[-1] if payments else None
     client, event, key, customer = row["client_id"], row["event_id"], row["idempotency_key"], row["customer_id"]
     state = LETTERS[row["status"]]
     charge = None
@@ -199,21 +210,33 @@ def _record(row: asyncpg.Record, lines: tuple[Line, ...], payment: asyncpg.Recor
         row["sequence"],
         row["admitted_ms"],
         row["deadline_ms"],
-        payment["payment_key"] if payment is not None and state != "H" else "",
+        payment["payment_key"] if payment is not None else "",
         ids.scope(client, event, key),
         row["fingerprint"],
         event,
         ids.owner_digest(client, customer),
         pack_items(lines),
-        str(tries),
+        str(len(payments)),
         Body(client, customer, row["amount_cents"], row["currency"], lines, row["reference"]),
         Payload(
             charge,
             _outcome(payment) if payment is not None else None,
             _failure(row) if state in FINAL else None,
             key_after(state, key),
+            _asked(payment) if payment is not None and row["deadline_ms"] else "",
+            earlier_after(state, tuple(_attempt(each) for each in payments[:-1])),
         ),
     )
+
+
+def _asked(payment: asyncpg.Record) -> str:
+    """The fingerprint of a hold's payment; "" when its row does not tell."""
+    card = payment["last4"] or payment["token"]
+    return ids.payment_fingerprint(payment["method"], card) if card else ""
+
+
+def _attempt(payment: asyncpg.Record) -> Attempt:
+    return Attempt(payment["payment_key"], _asked(payment), _outcome(payment) or Outcome("failed"))
 
 
 def _outcome(row: asyncpg.Record) -> Outcome | None:

@@ -21,6 +21,7 @@ from boxoffice.dossier import Dossiers
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.gateway.factory import open_gateway
 from boxoffice.guard import Guard
+from boxoffice.hold_payments import HoldPayments
 from boxoffice.holds import Holds
 from boxoffice.kept import Kept
 from boxoffice.late import LateMoney, Webhooks
@@ -93,6 +94,11 @@ class BoxOffice:
     def holds(self) -> Holds:
         """What shops and time do with holds."""
         return Holds(self.redis, self.pool, self.scripts, self.settings)
+
+    @cached_property
+    def hold_payments(self) -> HoldPayments:
+        """Pays holds, once for each key."""
+        return HoldPayments(self.holds, self.bookings)
 
     @cached_property
     def cancellations(self) -> Cancellations:

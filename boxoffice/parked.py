@@ -172,6 +172,8 @@ class Parked:
         if decided and decided["failure_code"] != "poison":
             raise CannotRun(f"PostgreSQL has it as {decided['status']}: `boxoffice dead retry` tells Redis so.")
         payment_key = letter.record.payment_key if letter.record else _head(letter.raw).get("payment_key", "")
+        if letter.record and not letter.record.body.amount_cents:
+            payment_key = ""  # it costs nothing, and no gateway has heard of it
         status, reference, payment = await self._let_go(payment_key)
         async with pool.acquire() as connection:
             facts = await self._facts(connection, letter)

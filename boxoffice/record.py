@@ -25,6 +25,7 @@ from boxoffice.states import FINAL
 
 __all__ = [
     "SAME",
+    "Attempt",
     "Body",
     "Charge",
     "Line",
@@ -32,6 +33,7 @@ __all__ = [
     "Payload",
     "Record",
     "confirmed",
+    "earlier_after",
     "key_after",
     "pack_items",
     "pack_rest",
@@ -93,16 +95,28 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     next_action: str | None = None
 
 
+class Attempt(msgspec.Struct, array_like=True, frozen=True):
+    """An earlier payment of a hold: its payment key, the fingerprint of its request ("" when nobody remembers), and how
+    it went."""
+
+    payment_key: str
+    asked: str
+    outcome: Outcome
+
+
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
-    "charge": "p", "outcome": "o", "failure": "f", "key": "k",
+    "charge": "p", "outcome": "o", "failure": "f", "key": "k", "asked": "h", "earlier": "e",
 }):  # fmt: skip
     """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, for
-    as long as it may still have to be settled: see `key_after`."""
+    as long as it may still have to be settled: see `key_after`. Of a hold that was paid, `asked` is the fingerprint of
+    its latest payment's request, and `earlier` are the attempts before it, until PostgreSQL is the one to ask."""
 
     charge: Charge | None = None
     outcome: Outcome | None = None
     failure: str | None = None
     key: str = ""
+    asked: str = ""
+    earlier: tuple[Attempt, ...] = ()
 
 
 SAME: Final = "="
@@ -196,6 +210,11 @@ def key_after(state: str, key: str) -> str:
     """What a record of this state keeps of its idempotency key's digest: nothing, once it cannot be settled any more.
     PostgreSQL has it then. An expired hold may be, by late success."""
     return "" if state in FINAL and state != "E" else key
+
+
+def earlier_after(state: str, earlier: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """What a record of this state keeps of earlier attempts: nothing, once it cannot be paid or settled any more."""
+    return () if state in FINAL and state != "E" else earlier
 
 
 def pack_payload(payload: Payload) -> bytes:

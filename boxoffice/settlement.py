@@ -266,6 +266,8 @@ class Settlement:
         ask = []
         slow: dict[asyncio.Future[Any], Case] = {}
         for case in open_cases:
+            if case.free:
+                continue
             if case.overdue(terms):
                 slow[in_parallel(self._let_go, [case], self._calls)[0]] = case
             elif case.known and case.known.payment and case.known.payment.status == "requires_action":
@@ -283,7 +285,7 @@ class Settlement:
                 case.outcome = answer
         if slow:
             self._wait_for(slow, terms)
-        return [case for case in cases if case.outcome is not None or case.decided or case.duplicate_of]
+        return [case for case in cases if case.outcome is not None or case.decided or case.duplicate_of or case.free]
 
     async def _look_up(self, cases: list[Case]) -> list[Case]:
         """What PostgreSQL knows already. Of two bookings under one key the later waits until the first is written."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.record import Line, Outcome, Payload, Record, key_after
+from boxoffice.record import Line, Outcome, Payload, Record, earlier_after, key_after
 from boxoffice.states import KEY_REUSED, MISCONFIGURED
 
 __all__ = ["Case", "Known", "PaymentRow", "Terms", "decide"]
@@ -100,6 +100,11 @@ class Case:
         return self.verdict == "C" and self.record.state == "P" and not (self.record.given_back or self.duplicate_of)
 
     @property
+    def free(self) -> bool:
+        """Whether it costs nothing. Then there is no payment, and no gateway hears of it."""
+        return not self.record.body.amount_cents
+
+    @property
     def never_asked(self) -> bool:
         """Whether the gateway cannot know of this payment: no worker ever asked for it. A claim that asked leaves a
         row, an outcome in the record (`unfinished`), or a lease that lapses."""
@@ -116,7 +121,8 @@ class Case:
         if payload.outcome or payload.charge is None or not (self.asked or self.lapses):
             return Payload()
         charge = payload.charge
-        return Payload(charge, Outcome("unknown", charge.method, charge.last4), key=payload.key)
+        outcome = Outcome("unknown", charge.method, charge.last4)
+        return Payload(charge, outcome, None, payload.key, payload.asked, payload.earlier)
 
     @property
     def decided(self) -> bool:
@@ -169,6 +175,9 @@ def _by_sequence(case: Case) -> int:
 
 def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms) -> None:
     record, outcome = case.record, case.outcome
+    if not record.body.amount_cents:
+        _weigh_free(case, left, sold)
+        return
     assert outcome is not None, "an undecided case was authorised"
     match outcome:
         case Authorized(reference, amount_cents, currency):
@@ -181,9 +190,7 @@ def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms)
                 case.due = "void"
                 _end(case, "failed", "sold_out_at_commit")
             else:
-                for line in lines:
-                    left[line.tier] -= line.quantity
-                    sold[line.tier] = sold.get(line.tier, 0) + line.quantity
+                _sell(lines, left, sold)
                 case.due = "capture"
                 _end(case, "confirmed", None)
         case Declined(code, reference):
@@ -202,6 +209,27 @@ def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms)
             case.payment_status = "unknown"
             case.reference = case.known.payment.reference if case.known and case.known.payment else None
             _wait(case, max(UNKNOWN_RETRY_MS, min(_age_ms(case, terms) // 2, 30_000)), terms)
+
+
+def _weigh_free(case: Case, left: dict[str, int], sold: dict[str, int]) -> None:
+    """No payment to wait for: there are tickets, or there are none."""
+    lines = case.record.body.lines
+    if case.known is not None and case.known.payment is not None:
+        # Earlier versions asked for nothing at the gateway, too.
+        case.payment_status, case.reference, case.due = "unknown", case.known.payment.reference, "void"
+    if case.record.cancel_requested:
+        _end(case, "cancelled", "cancelled")
+    elif _short(lines, left):
+        _end(case, "failed", "sold_out_at_commit")
+    else:
+        _sell(lines, left, sold)
+        _end(case, "confirmed", None)
+
+
+def _sell(lines: tuple[Line, ...], left: dict[str, int], sold: dict[str, int]) -> None:
+    for line in lines:
+        left[line.tier] -= line.quantity
+        sold[line.tier] = sold.get(line.tier, 0) + line.quantity
 
 
 def _short(lines: tuple[Line, ...], left: dict[str, int]) -> bool:
@@ -228,7 +256,8 @@ def _wait(case: Case, retry_ms: int, terms: Terms) -> None:
         _let_go(case, terms, MISCONFIGURED if misconfigured else "payment_unavailable")
         return
     case.status, case.verdict, case.delay_ms = "pending", "R", retry_ms
-    case.payload = Payload(case.record.payload.charge, _outcome(case), key=case.record.payload.key)
+    payload = case.record.payload
+    case.payload = Payload(payload.charge, _outcome(case), None, payload.key, payload.asked, payload.earlier)
 
 
 def _let_go(case: Case, terms: Terms, failure: str = "payment_unavailable") -> None:
@@ -243,7 +272,8 @@ def _lose(case: Case, failure: str, terms: Terms) -> None:
     """The payment brought nothing. A hold that has time left may be paid with another card."""
     if case.record.deadline_ms > terms.now_ms:
         case.status, case.failure, case.verdict = "held", None, "H"
-        case.payload = Payload(None, _outcome(case), key=case.record.payload.key)
+        payload = case.record.payload
+        case.payload = Payload(None, _outcome(case), None, payload.key, payload.asked, payload.earlier)
     elif case.record.deadline_ms:
         _end(case, "expired", failure)
     else:
@@ -252,8 +282,16 @@ def _lose(case: Case, failure: str, terms: Terms) -> None:
 
 def _end(case: Case, status: str, failure: str | None) -> None:
     case.status, case.failure = status, failure
-    case.verdict = _LETTER[status]
-    case.payload = Payload(None, _outcome(case), failure, key_after(case.verdict, case.record.payload.key))
+    verdict = case.verdict = _LETTER[status]
+    payload = case.record.payload
+    case.payload = Payload(
+        None,
+        _outcome(case),
+        failure,
+        key_after(verdict, payload.key),
+        payload.asked,
+        earlier_after(verdict, payload.earlier),
+    )
 
 
 def _outcome(case: Case) -> Outcome | None:

@@ -15,12 +15,14 @@
 -- ARGV[5] bell_ttl_ms
 -- ARGV[6] job            packed arq job
 -- ARGV[7] job_prefix     of the ring's job id
+-- ARGV[8] seen           the record as the caller read it, from which it knows the attempts so far
 --
 -- Returns, the first that holds of
 --         {"closed"}
 --         {"unchecked"}               the gate was opened for another run of the server
 --         {"missing"}                 there is no such record
---         {"replayed", record}        this attempt was made before, whatever came of it
+--         {"changed", record}         it is another by now: this may be an attempt that was made meanwhile
+--         {"replayed", record}        this is the latest attempt, whatever came of it
 --         {"in_progress", record}     another attempt is under way
 --         {"ended", record}           it is no hold any more; a hold past its deadline has ended
 --         {"too_many", record}        attempts
@@ -35,7 +37,7 @@
 local gate, record_key, pending, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
 local payment_key, payload, attempts_max, pending_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local bell_ttl_ms, job, job_prefix = ARGV[5], ARGV[6], ARGV[7]
+local bell_ttl_ms, job, job_prefix, seen = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 local closed = shut(gate)
 if closed then
@@ -45,6 +47,8 @@ local raw = redis.call("GET", record_key)
 local record = parse(raw)
 if not record then
   return { "missing" }
+elseif raw ~= seen then
+  return { "changed", raw }
 elseif record.payment_key == payment_key then
   return { "replayed", raw }
 elseif record.state == "P" then

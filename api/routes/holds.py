@@ -11,7 +11,7 @@ from api.dependencies import BEARER, Client, Office, header, respond
 from api.refusals import problem_responses, with_headers
 from api.reply import JSON, NO_STORE, Header, Reply
 from boxoffice import hold_requests, ids, render
-from boxoffice.errors import HoldEnded, NotCancellable, NotFound
+from boxoffice.errors import NotCancellable, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.requests import check_content_encoding, check_content_type, parse_idempotency_key
 
@@ -82,21 +82,18 @@ _REFUNDED = {
     openapi_extra=_PAID,
 )
 async def pay(booking_id: str, request: Request, office: Office, client: Client) -> Response:
-    """Put the payment of a held booking on its way; it becomes `pending`.
+    """Put the payment of a held booking on its way; it becomes `pending`. One that costs nothing needs no card: no body,
+    or an empty object.
 
     A decline before `expires_at` leaves it `held`, to be paid with another card and another key, up to 5 times.
     """
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)
     charge = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
-    try:
-        record, replayed = await office.holds.pay(client, booking, charge, key_digest)
-    except NotFound:
-        # Of a booking that ended long ago only PostgreSQL knows.
-        status = (await office.bookings.get(client, booking)).view.status
-        raise HoldEnded(f"The booking is {status}.", booking_status=status) from None
-    view = await office.bookings.show(record)
-    headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode()), answers.RETRY_AFTER]
+    view, replayed = await office.hold_payments.pay(client, booking, charge, key_digest)
+    headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
+    if view.status == "pending":
+        headers.append(answers.RETRY_AFTER)
     if replayed:
         headers.append(answers.REPLAYED)
     return respond(Reply(202, render.booking(view), headers))

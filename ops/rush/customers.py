@@ -113,8 +113,7 @@ class Customers:
             await self._go_through_action(entry)
 
     async def _pay(self, visit: Visit, path: str, card: str, suffix: str) -> None:
-        body = json.dumps(Visit.payment(card)).encode()
-        await self._shop.insist("POST", f"{path}/payment", visit.key + suffix, visit.number, body)
+        await self._shop.insist("POST", f"{path}/payment", visit.key + suffix, visit.number, visit.payment_of(card))
 
     async def _give_back(self, entry: Entry, visit: Visit) -> None:
         """Cancel a confirmed booking, twice at once; or have a part of it refunded."""

@@ -72,6 +72,12 @@ FROM bookings b LEFT JOIN booking_items i ON i.booking_id = b.id WHERE b.duplica
 HAVING b.amount_cents <> coalesce(sum(i.line_total_cents), 0) LIMIT 100
 """
 
+_FOR_NOTHING: Final = """
+SELECT p.payment_key AS key, p.booking_id::text AS booking FROM payments p
+WHERE p.amount_cents = 0 AND (p.due IS NOT NULL OR p.status IN ('authorized', 'captured', 'requires_action')) LIMIT 100
+"""
+"""What costs nothing is asked of no gateway; rows of an earlier version may be there, let go."""
+
 
 async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -> None:
     """Compare every payment at the gateway with its row, and every row that moved money with the gateway."""
@@ -159,5 +165,7 @@ async def _check_bookings(pool: Pool, finding: Finding) -> None:
         finding.blame(f"booking {row['id']}: confirmed at {row['amount_cents']}, captured {row['captured']}")
     for row in await pool.fetch(_PAID_FOR_NOTHING):
         finding.blame(f"booking {row['id']}: {row['status']}, and {row['kept']} was kept")
+    for row in await pool.fetch(_FOR_NOTHING):
+        finding.blame(f"payment {row['key']} of booking {row['booking']}: nothing was asked for")
     for row in await pool.fetch(_WRONG_SUM):
         finding.blame(f"booking {row['id']}: amount {row['amount_cents']}, its items add up to {row['lines']}")

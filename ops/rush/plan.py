@@ -88,11 +88,17 @@ class Visit:
     event: str
     items: tuple[tuple[str, int], ...]
     card: str
+    free: bool = False
+    """Nothing but tickets that cost nothing."""
 
     @property
     def body(self) -> bytes:
-        """A booking with its payment."""
-        return self._json({"payment": self.payment(self.card)})
+        """A booking with its payment. Of what costs nothing every other customer gives no card."""
+        return self._json({} if self.free and self.number % 2 else {"payment": self.payment(self.card)})
+
+    def payment_of(self, card: str) -> bytes:
+        """The payment of a hold; what costs nothing is confirmed without one."""
+        return b"{}" if self.free else json.dumps(self.payment(card)).encode()
 
     def hold(self, seconds: int) -> bytes:
         """A booking to be paid later."""
@@ -112,9 +118,13 @@ class Visit:
 
 
 def capacities(shape: Shape) -> dict[str, int]:
-    """Tiers of an event for a rush of this size: a small one that everybody wants, and one that does not sell out."""
+    """Tiers of an event for a rush of this size: a small one that everybody wants, one that does not sell out, and one
+    that costs nothing."""
     arrivals = max(40, int(shape.seconds * shape.rate))
-    return {"FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4)}
+    return {
+        "FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4),
+        "GUEST": max(20, arrivals // 10),
+    }  # fmt: skip
 
 
 def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
@@ -125,6 +135,7 @@ def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
     for number, at_s in enumerate(_arrivals(shape, chance)):
         manner = chance.choices(names, cum_weights=weights)[0]
         event = chance.choice(events)
+        cart = _cart(event.tiers, chance)
         yield Visit(
             number,
             at_s,
@@ -132,8 +143,9 @@ def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
             f"customer-{chance.randrange(shape.customers):06d}",
             f"rush-{shape.seed}-{number}-{chance.getrandbits(48):012x}",
             event.id,
-            _cart(event.tiers, chance),
+            cart,
             _card(shape, manner, chance),
+            free=all(tier == event.tiers[3].id for tier, _ in cart),
         )
 
 
@@ -150,8 +162,8 @@ def _arrivals(shape: Shape, chance: random.Random) -> Iterator[float]:
 
 
 def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str, int], ...]:
-    """One to four tickets, mostly of one tier. A third want the small tier in front."""
-    front, floor, stand = (tier.id for tier in tiers[:3])
+    """One to four tickets, mostly of one tier. A third want the small tier in front; some bring guests, some only those."""
+    front, floor, stand, guest = (tier.id for tier in tiers[:4])
     luck = chance.random()
     quantity = chance.choices((1, 2, 3, 4), (40, 40, 10, 10))[0]
     if luck < 0.25:
@@ -160,7 +172,11 @@ def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str
         return tuple(sorted(((front, 1), (stand, quantity))))
     if luck < 0.40:
         return tuple(sorted(((front, 1), (floor, 1), (stand, quantity))))
-    return ((floor if luck < 0.55 else stand, quantity),)
+    if luck < 0.46:
+        return ((guest, quantity),)
+    if luck < 0.48:
+        return tuple(sorted(((stand, quantity), (guest, 1))))
+    return ((floor if luck < 0.60 else stand, quantity),)
 
 
 def _card(shape: Shape, manner: str, chance: random.Random) -> str:

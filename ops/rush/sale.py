@@ -12,7 +12,7 @@ from ops.rush.plan import Shape, capacities
 
 __all__ = ["Sale", "open_sale"]
 
-PRICES = {"FRONT": 12_000, "FLOOR": 6_500, "STAND": 2_500}
+PRICES = {"FRONT": 12_000, "FLOOR": 6_500, "STAND": 2_500, "GUEST": 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,31 @@ MUTANTS = (
         "tests/boxoffice/test_refunds.py",
         "what_it_was_used_for",
     ),
+    Mutant(
+        "a free booking is sent to the gateway",
+        (
+            ("boxoffice/settlement.py", "            if case.free:\n                continue\n", ""),
+            (
+                "boxoffice/verdicts.py",
+                "    if not record.body.amount_cents:\n        _weigh_free",
+                "    if False:\n        _weigh_free",
+            ),
+        ),
+        "tests/boxoffice/test_free.py",
+        "with_or_without_a_card",
+    ),
+    Mutant(
+        "only the latest payment of a hold is a repeat",
+        (("boxoffice/holds.py", "for attempt in held.payload.earlier:", "for attempt in ():"),),
+        "tests/boxoffice/test_hold_payments.py",
+        "tells_how_it_went",
+    ),
+    Mutant(
+        "a hold is paid whatever was tried meanwhile",
+        (("lua/pay.lua", "elseif raw ~= seen then", "elseif false then"),),
+        "tests/boxoffice/test_hold_payments.py",
+        "at_once_in_any_order",
+    ),
 )
 
 

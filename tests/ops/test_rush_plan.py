@@ -13,7 +13,8 @@ from ops.rush.chaos import KINDS, Blow, Chaos, draw_blows
 from ops.rush.history import History, quantile
 from ops.rush.plan import DECLINING, Shape, capacities, draw
 
-TIERS = tuple(TierView(code.lower(), code, code, 1_000, 100, True) for code in ("FRONT", "FLOOR", "STAND"))
+PRICES = {"FRONT": 1_000, "FLOOR": 1_000, "STAND": 1_000, "GUEST": 0}
+TIERS = tuple(TierView(code.lower(), code, code, price, 100, True) for code, price in PRICES.items())
 EVENTS = [EventView("e1", "Rush", "2030-01-01T00:00:00Z", 1_893_456_000_000, "active", "USD", 0, 0, TIERS)]
 
 
@@ -48,6 +49,11 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
         wanted.update(dict(visit.items))
     assert wanted["front"] > 5 * capacities(shape)["FRONT"]
     assert wanted["stand"] < capacities(shape)["STAND"]
+    free = [visit for visit in visits if visit.free]
+    assert 0.03 < len(free) / len(visits) < 0.1
+    assert {b'"payment"' in visit.body for visit in free} == {True, False}
+    assert {visit.payment_of("4242") for visit in free} == {b"{}"}
+    assert any("guest" in dict(visit.items) and not visit.free for visit in visits)
 
 
 @pytest.mark.parametrize("seed", range(10))

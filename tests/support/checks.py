@@ -137,7 +137,9 @@ async def check_at_rest(
         assert payment.status != "authorized", f"I6: {kept.payment_key} of a {status} booking is open"
         assert (row["status"] == "captured") == (payment.status == "captured"), f"I6: {row['status']} {payment.status}"
         assert payment.refunded_cents == row["refunded_cents"], "I6: refunds"
-    unpaid = {booking for booking, row in bookings.items() if row["status"] == "confirmed"} - paid
+    unpaid = {id_ for id_, row in bookings.items() if row["status"] == "confirmed" and row["amount_cents"]} - paid
+    for key, row in payments.items():
+        assert row["amount_cents"], f"I6: {key} asked for nothing"
     assert not unpaid, f"I6: confirmed and never paid: {unpaid}"
     for key, row in payments.items():
         if row["status"] in ("authorized", "captured"):

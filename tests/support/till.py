@@ -62,7 +62,8 @@ class Till:
     async def pay(self, booking: str, token: str = "tok_ok", *, key: str | None = None) -> tuple[Record, bool]:
         """A payment of a hold, under a new key unless one is given."""
         key = key or f"pay-{next(self.numbers)}"
-        return await self.office.holds.pay(CLIENT, booking, card(token), ids.digest(key))
+        paid = await self.office.holds.pay(CLIENT, booking, card(token), ids.digest(key))
+        return paid.record, paid.replayed
 
     async def cancel(self, booking: str) -> str:
         """Its status afterwards."""
