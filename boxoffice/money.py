@@ -28,7 +28,7 @@ from boxoffice.gateway.base import (
     Refused,
 )
 from boxoffice.late import LateMoney
-from boxoffice.postgres import TRANSIENT
+from boxoffice.postgres import is_transient, sqlstate
 from boxoffice.record import Charge
 from boxoffice.refunds import Refunds
 from boxoffice.settings import Settings
@@ -185,6 +185,7 @@ class MoneyPump:
         """Work until `stop`. What this process was given comes first; the outbox is looked at once a sweep."""
         sweep_s = self._settings.worker.sweep_ms / 1_000
         next_sweep = 0.0
+        paused_at: float | None = None
         while not self._stopping or self._given:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(sweep_s):
@@ -194,13 +195,19 @@ class MoneyPump:
                 if not self._stopping and time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + sweep_s
                     await self.work_outbox()
-            except TRANSIENT as error:
-                log.warning("money.paused", error=type(error).__name__)
-                self._given.clear()
-                if self._stopping:
-                    return
-                await asyncio.sleep(0.5)
-            except Exception:
+                    if paused_at is not None:
+                        log.info("money.resumed", seconds=round(time.monotonic() - paused_at, 1))
+                        paused_at = None
+            except Exception as error:
+                if is_transient(error):
+                    if paused_at is None:
+                        paused_at = time.monotonic()
+                        log.warning("money.paused", error=type(error).__name__, code=sqlstate(error))
+                    self._given.clear()
+                    if self._stopping:
+                        return
+                    await asyncio.sleep(0.5)
+                    continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.
                 log.exception("money.failed")
                 self._given.clear()

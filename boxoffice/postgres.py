@@ -27,10 +27,12 @@ __all__ = [
     "REPAIR_S",
     "TRANSIENT",
     "alembic_config",
+    "is_transient",
     "migrate",
     "open_engine",
     "open_pool",
     "open_readers",
+    "sqlstate",
     "take_time",
 ]
 
@@ -48,30 +50,52 @@ REPAIR_IDLE_MS: Final = 60_000
 """Longest pause of a repair between two statements: it works in Redis meanwhile. Frozen, it keeps its locks so long."""
 
 AWAY = (
-    asyncpg.PostgresConnectionError,
+    asyncpg.PostgresConnectionError,  # 08
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.DatabaseDroppedError,
+    asyncpg.IdleSessionTimeoutError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
-    asyncpg.IdleSessionTimeoutError,
-    asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
     asyncio.TimeoutError,
+    # It answers, and takes nothing from us. Whoever asks for whatever booking hears the same.
+    asyncpg.FeatureNotSupportedError,  # 0A: a plan older than a migration
+    asyncpg.InvalidTransactionStateError,  # 25: read-only, above all
+    asyncpg.InvalidSQLStatementNameError,  # 26: a pooler in between lost our statements
+    asyncpg.InvalidAuthorizationSpecificationError,  # 28: another password
+    asyncpg.InvalidCatalogNameError,  # 3D
+    asyncpg.InvalidSchemaNameError,  # 3F
+    asyncpg.SyntaxOrAccessError,  # 42: no rights, or a table or column that is not there
+    asyncpg.InsufficientResourcesError,  # 53: disk, memory, connections
+    asyncpg.PostgresSystemError,  # 58: I/O
+    asyncpg.ConfigFileError,  # F0
 )
-"""PostgreSQL is not there, or cut the connection: whether a commit happened is unknown."""
+"""PostgreSQL is not there, takes nothing from anybody, or cut the connection: whether a commit happened is unknown. The
+numbers are classes of SQLSTATE."""
 
 TRANSIENT = (
     *AWAY,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,  # 40: serialization, deadlock
+    asyncpg.ObjectNotInPrerequisiteStateError,  # 55: a lock that is not to be had
+    asyncpg.OperatorInterventionError,  # 57: timeouts among them
 )
 """The same transaction may succeed a moment later. Nothing in the batch is to blame."""
+
+
+def sqlstate(error: BaseException) -> str:
+    """What PostgreSQL calls an error; empty for one that is not its own."""
+    return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether nothing but the moment is to blame, for a group of errors: for all of them."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_transient, error.exceptions))
+    return isinstance(error, TRANSIENT)
 
 
 def _dsn(settings: Settings) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "lock_inventory",
     "recheck",
     "sell",
+    "touch",
     "vouch",
     "write",
 ]
@@ -368,6 +369,15 @@ async def _upsert_payments(connection: Connection, cases: list[Case], gateway: s
         lease_ms,
         gateway,
     )
+
+
+async def touch(connection: Connection) -> None:
+    """Run what `write` would not run for a new booking, for no row at all: that shows rights, tables and columns."""
+    await lock_inventory(connection, ())
+    for statement, arguments in ((_KIN, 3), (_RECHECK, 2), (_UPDATE_BOOKINGS, 3), (_SELL, 2)):
+        await connection.execute(statement, *([],) * arguments)
+    await _insert_duplicates(connection, [])
+    await _upsert_payments(connection, [], "", 0)
 
 
 async def sell(connection: Connection, sold: dict[str, int]) -> None:

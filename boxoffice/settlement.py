@@ -41,7 +41,8 @@ from boxoffice.holds import Holds
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.mirror import Mirror
 from boxoffice.money import MoneyPump
-from boxoffice.postgres import AWAY, TRANSIENT
+from boxoffice.outage import REFUSED, Outage, StoreRefuses
+from boxoffice.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.record import payment_key_of, unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
@@ -62,6 +63,13 @@ SLOW_MAX: Final = 2_000
 
 LAPSES_MAX: Final = 14
 """A booking whose lease lapsed so often, the last times alone, kills its workers. It is parked untouched."""
+
+ALIKE_MAX: Final = 3
+"""So many bookings of a claim may fail alone while their payments are asked for, and none is answered: then it is the
+gateway, or how we ask it."""
+
+ALONE_MAX_S: Final = 60.0
+"""Longest pause between two tries of a booking that fails alone and cannot be shown to be at fault."""
 
 ROUNDS: Final = 5
 """Tries of one transaction when PostgreSQL itself says that the next may succeed."""
@@ -98,9 +106,10 @@ class Settlement:
         self._slow = 0
         self._calls = asyncio.Semaphore(settings.gateway.concurrency)
         self._kin: set[rows.Kin] = set()
-        self._suspects: set[str] = set()
+        self._suspects: dict[str, tuple[int, float]] = {}
+        """Bookings that failed alone: how often, and since when."""
         self._closed_until = 0.0
-        self._pause_s = 0.0
+        self._outage = Outage(shard, lambda: self._pool(), gateway.name, settings.worker.lease_ms)
 
     # ------------------------------------------------------------------ draining
 
@@ -111,6 +120,9 @@ class Settlement:
             return True
         self._draining = True
         try:
+            if pause_s := await self._outage.over():
+                self._closed_until = time.monotonic() + pause_s
+                return True
             end = time.monotonic() + self._settings.worker.drain_s
             while self._again and not self._stopping and self._closed_until <= time.monotonic() < end:
                 self._again = False
@@ -193,7 +205,7 @@ class Settlement:
             except ValueError as error:
                 unfit.append((booking, raw, payment_key_of(raw), f"unreadable record: {type(error).__name__}"))
                 continue
-            if lapses >= LAPSES_MAX:
+            if lapses >= LAPSES_MAX and not self._outage.within(LAPSES_MAX * worker.lease_ms / 1_000):
                 unfit.append((booking, raw, case.record.payment_key, "its lease lapsed again and again"))
             else:
                 cases.append(case)
@@ -217,19 +229,21 @@ class Settlement:
     async def _settle_claim(self, cases: list[Case], now_ms: int) -> None:
         """Everything between a claim and the next. Whatever fails, leases are given back or lapse."""
         terms = Terms(now_ms, int(self._settings.gateway.deadline_s * 1_000))
+        failed: list[tuple[Case, Exception]] = []
+        since = time.monotonic()
         try:
-            ready = await self._authorise_apart(cases, terms)
+            ready = await self._authorise_apart(cases, terms, failed, since)
             await self._settle(ready, terms)
-            self._pause_s = 0.0
-        except (GateClosed, *TRANSIENT) as error:
+            for case, error in failed:
+                await self._fail_alone(case, error, asking=True, since=since)
+        except (GateClosed, *REFUSED) as error:
             await self._give_back(cases, error)
 
     async def _give_back(self, cases: list[Case], error: BaseException) -> None:
         """Stop claiming for a moment, and let go of what nobody has settled. That is no lapse of its lease."""
-        self._pause_s = min(2.0, 2 * self._pause_s or 0.1)
-        self._closed_until = time.monotonic() + self._pause_s
-        log.warning("settlement.paused", shard=self.shard, error=type(error).__name__, seconds=self._pause_s)
-        await self._release([case for case in cases if not case.done], self._pause_s)
+        pause_s = self._outage.begin(error)
+        self._closed_until = time.monotonic() + pause_s
+        await self._release([case for case in cases if not case.done], pause_s)
 
     async def _release(self, cases: list[Case], delay_s: float) -> None:
         """Let others claim these after a while. Their records keep their cards."""
@@ -241,19 +255,24 @@ class Settlement:
         except GateClosed:
             log.warning("leases.kept", shard=self.shard, bookings=len(cases))  # they lapse
 
-    async def _authorise_apart(self, cases: list[Case], terms: Terms) -> list[Case]:
-        """Authorise, and when that fails for a reason of its own, halve the batch down to the offender."""
+    async def _authorise_apart(
+        self, cases: list[Case], terms: Terms, failed: list[tuple[Case, Exception]], since: float
+    ) -> list[Case]:
+        """Authorise, and when that fails for a reason of its own, halve the batch down to the offenders, which are added to
+        `failed`. Raises `StoreRefuses` when nobody was answered `since`, and some have failed already."""
         try:
             return await self._authorise(cases, terms)
-        except (RedisError, *TRANSIENT):
+        except (RedisError, GateClosed, *REFUSED):
             raise
         except Exception as error:
             if len(cases) == 1:
-                await self._fail_alone(cases[0], error)
+                failed.append((cases[0], error))
+                if len(failed) >= ALIKE_MAX and not self._outage.answered_after(since):
+                    raise StoreRefuses from error
                 return []
             middle = len(cases) // 2
-            ready = await self._authorise_apart(cases[:middle], terms)
-            return ready + await self._authorise_apart(cases[middle:], terms)
+            ready = await self._authorise_apart(cases[:middle], terms, failed, since)
+            return ready + await self._authorise_apart(cases[middle:], terms, failed, since)
 
     async def _authorise(self, cases: list[Case], terms: Terms) -> list[Case]:
         """Look the batch up, then ask the gateway for every payment that PostgreSQL has not decided.
@@ -277,6 +296,8 @@ class Settlement:
         for case in ask:
             case.asked = True
         answers = await self._gateway.authorize_batch([_request(case) for case in ask])
+        if ask:
+            self._outage.answered()
         crashpoint("authorised")
         for case, answer in zip(ask, answers, strict=True):
             if isinstance(answer, asyncio.Future):
@@ -344,7 +365,13 @@ class Settlement:
         self._slow += len(slow)
         task = asyncio.create_task(self._settle_slow(slow, terms))
         self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        task.add_done_callback(self._late_ended)
+
+    def _late_ended(self, task: asyncio.Task[None]) -> None:
+        self._late.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # Nothing is lost: their leases lapse.
+            log.error("batch.failed", shard=self.shard, exc_info=error)
 
     async def _settle_slow(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
         half_lease_s = self._settings.worker.lease_ms / 2_000
@@ -357,10 +384,8 @@ class Settlement:
                     ready = [answer for answer in slow if answer.done()]
                     cases = [slow.pop(answer) for answer in ready]
                     self._slow -= len(cases)
-                    for answer, case in zip(ready, cases, strict=True):
-                        case.outcome = answer.result()
                     crashpoint("answered")
-                    await self._settle_late(cases, terms)
+                    await self._settle_late(cases, ready, terms)
                 if time.monotonic() >= renew_at and slow:
                     renew_at = time.monotonic() + half_lease_s
                     with contextlib.suppress(RedisError, OSError):
@@ -377,11 +402,25 @@ class Settlement:
         finally:
             self._slow -= len(slow)
 
-    async def _settle_late(self, cases: list[Case], terms: Terms) -> None:
+    async def _settle_late(self, cases: list[Case], answers: list[asyncio.Future[Any]], terms: Terms) -> None:
+        for case in cases:
+            case.done = False
         try:
-            await self._settle(cases, terms)
-        except (GateClosed, *AWAY):
-            await self._release(cases, 0.5)
+            good = []
+            for case, answer in zip(cases, answers, strict=True):
+                if error := answer.exception():
+                    if not isinstance(error, Exception):
+                        raise error
+                    await self._fail_alone(case, error, asking=True, since=time.monotonic())
+                else:
+                    case.outcome = answer.result()
+                    good.append(case)
+            await self._settle(good, terms)
+        except (GateClosed, *REFUSED) as error:
+            await self._give_back(cases, error)
+        except RedisError as error:
+            # Their leases lapse. Those who still wait for an answer keep theirs.
+            log.error("batch.failed", shard=self.shard, exc_info=error)
 
     async def _extend_leases(self, cases: list[Case]) -> None:
         """Leases of this worker now end later; nobody else's are touched by it for long (they are renewed too)."""
@@ -404,14 +443,14 @@ class Settlement:
             return
         try:
             listed = await self._commit(cases, terms)
-        except AWAY:
+        except (*AWAY, StoreRefuses):
             raise
         except Exception as error:
             if isinstance(error, TRANSIENT):
                 log.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(cases))
                 await self._release(cases, 0.1)
             elif len(cases) == 1:
-                await self._fail_alone(cases[0], error)
+                await self._fail_alone(cases[0], error, asking=False, since=time.monotonic())
             else:
                 middle = len(cases) // 2
                 await self._settle(cases[:middle], terms)
@@ -423,6 +462,9 @@ class Settlement:
         crashpoint("settled")
         if listed is not None:
             self._pump.give(listed, [case for case in cases if case.due == "capture"])
+        self._outage.settled()
+        for case in cases if self._suspects else ():
+            self._suspects.pop(case.record.id, None)
         _report(self.shard, cases)
 
     async def _commit(self, cases: list[Case], terms: Terms) -> int | None:
@@ -457,21 +499,27 @@ class Settlement:
         await rows.sell(connection, sold)
         return listed
 
-    async def _fail_alone(self, case: Case, error: Exception) -> None:
-        """Only a booking that failed alone counts an attempt; after some it is parked."""
-        self._suspects.add(case.record.id)
-        what = f"{type(error).__name__} {getattr(error, 'sqlstate', '') or ''}".strip()
-        async with (await self._pool()).acquire() as connection:
-            attempts = await count_failure(
-                connection, case.record.id, case.raw, what, attempts_max=self._settings.worker.attempts_max
-            )
-        if attempts >= self._settings.worker.attempts_max:
+    async def _fail_alone(self, case: Case, error: Exception, *, asking: bool, since: float) -> None:
+        """Only a booking that failed alone, and by its own fault, counts an attempt; after some it is parked. One of which
+        that cannot be shown is tried again, later and later. `since`: when it was tried.
+
+        Raises what `blames_the_row` raises.
+        """
+        booking = case.record.id
+        tries, since = self._suspects.get(booking, (0, since))
+        self._suspects[booking] = tries + 1, since
+        what = f"{type(error).__name__} {sqlstate(error)}".strip()
+        attempts, attempts_max = 0, self._settings.worker.attempts_max
+        if await self._outage.blames_the_row(error, asking=asking, since=since):
+            async with (await self._pool()).acquire() as connection:
+                attempts = await count_failure(connection, booking, case.raw, what, attempts_max=attempts_max)
+        if attempts >= attempts_max:
             case.verdict, case.delay_ms = "D", 0
-            self._suspects.discard(case.record.id)
+            self._suspects.pop(booking)
         else:
-            case.verdict, case.delay_ms, case.payload = "R", 100 * 2**attempts, case.unfinished()
-        log.error("booking.failed_alone", booking_id=case.record.id, error=what, attempts=attempts,
-                  parked=case.verdict == "D")  # fmt: skip
+            delay_s = min(0.1 * 2 ** min(attempts or tries + 1, 10), ALONE_MAX_S)
+            case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s), case.unfinished()
+        log.error("booking.failed_alone", booking_id=booking, error=what, attempts=attempts, parked=case.verdict == "D")
         await self._mirror.tell([case])
 
 

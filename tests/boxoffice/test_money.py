@@ -36,7 +36,7 @@ async def test_a_worker_that_dies_while_settling(till: Till, monkeypatch: pytest
     booking, hold = await till.book(GA=1), await till.hold(VIP=1)
     await till.pay(hold)
 
-    async def nobody(*_: object) -> None:
+    async def nobody(*_: object, **__: object) -> None:
         raise Died
 
     with monkeypatch.context() as patch:

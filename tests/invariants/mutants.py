@@ -201,6 +201,42 @@ MUTANTS = (
         "overtakes",
     ),
     Mutant(
+        "what a class of errors says of a row is believed",
+        (("boxoffice/outage.py", "            if self._settled_at <= since:", "            if False:"),),
+        "tests/boxoffice/test_outages.py",
+        "nothing_meets or 22000",
+    ),
+    Mutant(
+        "an error that is on no list is the booking's",
+        (("boxoffice/outage.py", "return sqlstate(error)[:2] in _ROW_CLASSES", "return True"),),
+        "tests/boxoffice/test_outages.py",
+        "reason_that_is_no_rows",
+    ),
+    Mutant(
+        "claimed while PostgreSQL refuses",
+        (("boxoffice/outage.py", "            return self.begin(error)", "            self.begin(error)"),),
+        "tests/boxoffice/test_outages.py",
+        "nothing_is_claimed",
+    ),
+    Mutant(
+        "tried again in the same sessions",
+        (("boxoffice/outage.py", "                await pool.expire_connections()", "                pass"),),
+        "tests/boxoffice/test_outages.py",
+        "read-only",
+    ),
+    Mutant(
+        "leases that lapsed in an outage count",
+        (("boxoffice/settlement.py", "and not self._outage.within(", "and not (lambda _: False)("),),
+        "tests/boxoffice/test_outages.py",
+        "lapsed_in_an_outage",
+    ),
+    Mutant(
+        "a gateway that fails for everybody is each booking's fault",
+        (("boxoffice/outage.py", "            if not self.answered_after(since):", "            if False:"),),
+        "tests/boxoffice/test_outages.py",
+        "gateway_that_fails",
+    ),
+    Mutant(
         "a log that raises",
         (
             (
