@@ -49,6 +49,10 @@ _TELL_POSTGRES = """
 UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
 """
 
+_TELL_DEADLINE = """
+UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
+"""
+
 
 class Paid(NamedTuple):
     """A booking after its payment was asked for."""
@@ -167,6 +171,8 @@ class Holds:
         record = unpack(booking, raw) if raw else held
         match outcome:
             case "extended":
+                if record.attempts:
+                    await self._tell_deadline(record)
                 return record
             case "extended_before":
                 raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
@@ -223,6 +229,15 @@ class Holds:
                 await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
         except TRANSIENT as error:
             log.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
+
+    async def _tell_deadline(self, record: Record) -> None:
+        """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
+        the next attempt's settlement does it."""
+        try:
+            async with (await self._pool()).acquire() as connection:
+                await connection.execute(_TELL_DEADLINE, record.id, record.deadline_ms)
+        except TRANSIENT as error:
+            log.warning("holds.told_later", holds=1, error=type(error).__name__)
 
     async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
         script = getattr(self._scripts, name)

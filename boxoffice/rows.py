@@ -113,8 +113,9 @@ _PAYMENT_COLUMNS: Final = (
 """Columns of what is copied: the order of the fields in `_copy_new`."""
 
 _UPDATE_BOOKINGS = """
-UPDATE bookings b SET status = new.status, failure_code = new.failure, updated_at = now()
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (id, status, failure)
+UPDATE bookings b SET status = new.status, failure_code = new.failure, updated_at = now(),
+       expires_at = to_timestamp(nullif(new.deadline_ms, 0) / 1000.0)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS new (id, status, failure, deadline_ms)
 WHERE b.id = new.id AND b.status IN ('pending', 'held', 'expired')
 """
 
@@ -236,6 +237,8 @@ async def write(connection: Connection, cases: list[Case], gateway: str, lease_m
             [case.record.id for case in again],
             [case.status for case in again],
             [case.failure for case in again],
+            # It may have been extended since it was written.
+            [case.record.deadline_ms for case in again],
         )
     asked = [case for case in again if case.payment_status]
     # What is to be let go is claimed by itself, from a time on.

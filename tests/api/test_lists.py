@@ -1,0 +1,111 @@
+"""Lists read what they show, however much there is, and agree with what reading says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from boxoffice.bookings import BookingFilter
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+from boxoffice.states import BOOKING_STATES
+from ops.servers import Servers
+from tests.api.conftest import Book
+from tests.conftest import CLIENT, SaleMaker, settle_all
+
+ROWS = 30_000
+
+_FILL = """
+INSERT INTO bookings (id, client_id, event_id, customer_id, status, amount_cents, currency, idempotency_key, fingerprint,
+                      sequence, created_at)
+SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+       CASE WHEN n % 3000 = 5 THEN 'other0000000' ELSE $1 END, CASE WHEN n % 3000 = 1 THEN 'rare' ELSE 'much' || n % 5 END,
+       'c' || n % 1000, CASE n WHEN 2 THEN 'cancelled' WHEN 3 THEN 'expired' ELSE 'confirmed' END, 1, 'USD', md5(n::text),
+       'f', n, now()
+FROM generate_series(1, $2::int) AS n
+"""
+
+FILTERS = [
+    *(BookingFilter(status=status) for status in BOOKING_STATES),
+    *(BookingFilter(event_id=event) for event in ("much1", "rare", "nothing")),
+    BookingFilter(event_id="rare", status="confirmed"), BookingFilter(customer_id="c7"), BookingFilter(),
+]  # fmt: skip
+
+
+async def test_a_list_reads_what_it_shows(servers: Servers, office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any filter, for a shop that sells all and one that sells rarely: the rows that are read are a page or two, and
+    what one customer has, never the table."""
+    async with asyncpg.create_pool(servers.database_url, min_size=1, max_size=1) as pool:
+
+        async def one_connection() -> Any:
+            return pool
+
+        monkeypatch.setattr(office.bookings, "_pool", one_connection)
+        try:
+            await pool.execute(_FILL, CLIENT, ROWS)
+            await pool.execute("ANALYZE bookings")
+            for client in (CLIENT, "other0000000"):
+                for wanted in FILTERS:
+                    for _ in range(7):  # PostgreSQL may plan otherwise from the sixth time on
+                        before = await rows_read(pool)
+                        page = await office.bookings.list(client, wanted, None, 20)
+                        read = await rows_read(pool) - before
+                        assert len(page.views) <= read < 1_000, (client, wanted)
+                        assert len(page.views) <= 20
+            assert len((await office.bookings.list(CLIENT, BookingFilter(status="cancelled"), None, 20)).views) == 1
+        finally:
+            await pool.execute("DELETE FROM bookings")
+
+
+async def rows_read(pool: asyncpg.Pool[Any]) -> int:
+    """By any scan of the table, so far. The pool has one connection, which tells its counts at once."""
+    await pool.execute("SELECT pg_stat_force_next_flush()")
+    read: int = await pool.fetchval(
+        "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'bookings'"
+    )
+    return read
+
+
+@pytest.fixture
+async def extended(api: httpx2.AsyncClient, book: Book, open_sale: SaleMaker, office: BoxOffice) -> str:
+    """A hold that was declined once and then extended."""
+    event = await open_sale(GA=10)
+    booking = (await book(event, payment=...)).json()["id"]
+    declined = {"method": "card", "token": "tok_card_declined"}
+    await api.post(f"/v1/bookings/{booking}/payment", json=declined, headers={"Idempotency-Key": "p1"})
+    await settle_all(office)
+    assert (await api.post(f"/v1/bookings/{booking}/extend", json={"extra_s": 300})).status_code == 200
+    return str(booking)
+
+
+async def test_list_and_read_agree_after_an_extension(
+    api: httpx2.AsyncClient, office: BoxOffice, extended: str, servers: Servers, settings: Settings
+) -> None:
+    """While it is held, while it is paid, and for ever after, when PostgreSQL alone remembers."""
+    read = (await api.get(f"/v1/bookings/{extended}")).json()
+    assert await listed(api) == read
+    assert await listed(api, status="held") == read
+    connection = await asyncpg.connect(servers.database_url)
+    at = await connection.fetchval("SELECT expires_at FROM bookings WHERE id = $1::uuid", extended)
+    await connection.close()
+    assert at.strftime("%Y-%m-%dT%H:%M:%S") == read["expires_at"][:19], "a rebuild puts it back as it is"
+
+    paid = {"method": "card", "token": "tok_ok"}
+    await api.post(f"/v1/bookings/{extended}/payment", json=paid, headers={"Idempotency-Key": "p2"})
+    pending = (await api.get(f"/v1/bookings/{extended}")).json()
+    assert (pending["status"], (await listed(api))["status"]) == ("pending", "pending")
+    assert (await api.get("/v1/bookings", params={"status": "held"})).json()["data"] == []
+
+    await settle_all(office)
+    await office.redis.flushall()
+    old = (await api.get(f"/v1/bookings/{extended}")).json()
+    assert (old["status"], old["expires_at"]) == ("confirmed", read["expires_at"])
+    assert await listed(api) == old
+
+
+async def listed(api: httpx2.AsyncClient, **wanted: str) -> dict[str, Any]:
+    (booking,) = (await api.get("/v1/bookings", params=wanted)).json()["data"]
+    return dict(booking)
