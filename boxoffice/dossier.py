@@ -14,6 +14,7 @@ from boxoffice import ids, keys
 from boxoffice.clock import timestamp
 from boxoffice.errors import NotFound
 from boxoffice.gateway.base import PaymentGateway
+from boxoffice.gateway.books import same_books
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import Record, unpack
 from boxoffice.states import WORDS
@@ -26,8 +27,8 @@ _TABLES = {
     "booking": "SELECT * FROM bookings WHERE id = $1::uuid",
     "items": "SELECT tier_id, quantity, unit_price_cents, refunded FROM booking_items WHERE booking_id = $1::uuid"
     " ORDER BY tier_id",
-    "payments": "SELECT payment_key, status, amount_cents, refunded_cents, currency, method, last4, reference, failure_code,"
-    " due, due_at, leased_until, tries, created_at FROM payments WHERE booking_id = $1::uuid ORDER BY created_at",
+    "payments": "SELECT payment_key, gateway, status, amount_cents, refunded_cents, currency, method, last4, reference,"
+    " failure_code, due, due_at, leased_until, tries, created_at FROM payments WHERE booking_id = $1::uuid ORDER BY created_at",
     "refunds": "SELECT refund_key, status, amount_cents, reason, failure_code, due_at, tries FROM refunds"
     " WHERE booking_id = $1::uuid ORDER BY created_at",
     "stock_moves": "SELECT id, tier_id, sold_delta, applied_at FROM stock_moves WHERE booking_id = $1::uuid ORDER BY id",
@@ -51,11 +52,15 @@ class Dossiers:
         in_redis, in_postgres = await self._in_redis(booking), await self._in_postgres(booking)
         if in_redis is None and in_postgres is None:
             raise NotFound("Neither Redis nor PostgreSQL knows this booking.")
+        books = {row["payment_key"]: row["gateway"] for row in (in_postgres or {}).get("payments", ())}
         payments = {row["payment_key"]: row["reference"] for row in (in_postgres or {}).get("payments", ())}
         if in_redis and in_redis.get("payment_key") and in_redis["amount_cents"]:
             payments.setdefault(in_redis["payment_key"], None)
         at_gateway = {}
         for key, reference in payments.items():
+            if not same_books(books.get(key, self._gateway.books), self._gateway.books):
+                at_gateway[key] = {"answer": "NotAsked", "books": books[key], "ours": self._gateway.books}
+                continue
             found = await self._gateway.lookup(key, reference)
             at_gateway[key] = {"answer": type(found).__name__, **msgspec.structs.asdict(found)}
         return {"booking_id": booking, "redis": in_redis, "postgres": in_postgres, "gateway": at_gateway}

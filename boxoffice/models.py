@@ -242,6 +242,7 @@ class Payment(Base):
     booking_id: Mapped[UUID] = mapped_column(Uuid)
     """No foreign key, for the reason of `BookingItem.booking_id`."""
     gateway: Mapped[str]
+    """Whose books it stands in (`boxoffice/gateway/books.py`). No other gateway is asked about it."""
     method: Mapped[str]
     card_name: Mapped[str | None]
     last4: Mapped[str | None]

@@ -27,6 +27,7 @@ from boxoffice.gateway.base import (
     PaymentGateway,
     Refused,
 )
+from boxoffice.gateway.books import WRITTEN_IN, written_in
 from boxoffice.late import LateMoney
 from boxoffice.postgres import is_transient, sqlstate
 from boxoffice.record import Charge
@@ -45,15 +46,21 @@ UNLIST_MAX: Final = 10
 GIVEN_MAX: Final = 20_000
 """Captures that may wait in this process; beyond it they are left to the outbox."""
 
-_CLAIM = """
+_CLAIM = f"""
 UPDATE payments p SET leased_until = now() + $1 * interval '1 millisecond', tries = p.tries + 1
 FROM (SELECT payment_key FROM payments
       WHERE due IS NOT NULL AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
+        AND {WRITTEN_IN.format("$3", "$4")}
       ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS free
 WHERE p.payment_key = free.payment_key
 RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
           p.created_at < now() - interval '24 hours' AS old, p.booking_id::text AS booking,
           p.method, p.token, p.card_name, p.last4, p.currency
+"""
+
+_OF_OTHERS = f"""
+SELECT gateway, count(*) AS payments FROM payments
+WHERE due_at <= now() AND due IS NOT NULL AND NOT {WRITTEN_IN.format("$1", "$2")} GROUP BY gateway
 """
 
 _UNLIST = """
@@ -233,10 +240,10 @@ class MoneyPump:
 
     async def work_outbox(self) -> int:
         """Claim what is due and nobody holds, once. Returns how many."""
-        lease_ms = self._settings.worker.lease_ms
+        lease_ms, ours = self._settings.worker.lease_ms, written_in(self._gateway.books)
         async with (await self._pool()).acquire() as connection:
             await connection.execute(_UNLIST, UNLIST_MAX)
-            dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX)]
+            dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
             refunds = [_RefundDue(*row) for row in await connection.fetch(_CLAIM_REFUNDS, lease_ms, CLAIM_MAX)]
         captures = [due for due in dues if due.due == "capture"]
         if captures:
@@ -263,6 +270,13 @@ class MoneyPump:
         if failed := [error for error in ended if isinstance(error, Exception)]:
             raise ExceptionGroup("not all of what was due could be done", failed)
         return len(dues) + len(refunds)
+
+    async def tell_of_others(self) -> None:
+        """What is due at another gateway than ours stays due: only a worker with that gateway can do it."""
+        async with (await self._pool()).acquire() as connection:
+            for row in await connection.fetch(_OF_OTHERS, *written_in(self._gateway.books)):
+                log.error("money.of_another_gateway", gateway=row["gateway"], payments=row["payments"],
+                          ours=self._gateway.books)  # fmt: skip
 
     async def _capture(self, requests: list[CaptureRequest], listed: list[int]) -> None:
         """Take the money, and say so; the rows that listed it are no longer needed then."""

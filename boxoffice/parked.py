@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from boxoffice import ids, keys
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Done, Found, PaymentGateway
+from boxoffice.gateway.books import same_books
 from boxoffice.postgres import TRANSIENT
 from boxoffice.reconcile import Reconciler
 from boxoffice.record import SAME, Body, Payload, Record, pack_payload, unpack
@@ -174,6 +175,11 @@ class Parked:
         payment_key = letter.record.payment_key if letter.record else _head(letter.raw).get("payment_key", "")
         if letter.record and not letter.record.body.amount_cents:
             payment_key = ""  # it costs nothing, and no gateway has heard of it
+        books = await pool.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
+        if books and not same_books(books, self._gateway.books):
+            raise CannotRun(
+                f"Its payment stands in the books of {books}; the gateway here keeps {self._gateway.books}."
+            )
         status, reference, payment = await self._let_go(payment_key)
         async with pool.acquire() as connection:
             facts = await self._facts(connection, letter)
@@ -216,7 +222,7 @@ class Parked:
             await connection.execute(_INSERT_ITEMS, letter.booking, *map(list, zip(*facts.lines, strict=True)))
         if payment_key:
             await connection.execute(
-                _PAYMENT, payment_key, letter.booking, self._gateway.name, _last4(letter.record), facts.amount_cents,
+                _PAYMENT, payment_key, letter.booking, self._gateway.books, _last4(letter.record), facts.amount_cents,
                 facts.currency, status, reference, "void" if status == "unknown" else None,
             )  # fmt: skip
 

@@ -14,6 +14,7 @@ from boxoffice import ids, keys
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import Done, PaymentGateway, Record
+from boxoffice.gateway.books import same_books
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import unpack
 from boxoffice.redis import AWAY
@@ -41,7 +42,7 @@ DIFFERENCES: Final = {
 """What the audit finds, and what `--fix` does about it."""
 
 _OURS = """
-SELECT p.payment_key, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
+SELECT p.payment_key, p.gateway, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
        b.status AS booking_status, p.failure_code,
        coalesce(p.due_at, p.updated_at) < now() - $2 * interval '1 second' AS overdue,
        p.updated_at < now() - $2 * interval '1 second' AS settled,
@@ -52,9 +53,13 @@ FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY
 """
 
 _MOVED = """
-SELECT payment_key, booking_id::text AS booking, amount_cents, currency FROM payments
+SELECT payment_key, gateway, booking_id::text AS booking, amount_cents, currency FROM payments
 WHERE status IN ('authorized', 'captured') AND payment_key > $1 AND created_at < now() - $2 * interval '1 second'
 ORDER BY payment_key LIMIT 5000
+"""
+
+_BOOKS = """
+SELECT gateway, count(*) AS payments FROM payments WHERE status IN ('authorized', 'captured') GROUP BY gateway
 """
 
 _DUE = """
@@ -85,21 +90,55 @@ class PaymentsAudit:
         self._pool = pool
         self._gateway = gateway
         self._refunds = refunds
+        self.others: dict[str, int] = {}
+        """Payments that moved money in other books, by these: the last run did not compare them."""
 
     async def run(self, *, fix: bool, grace_s: int = GRACE_S) -> AsyncIterator[Difference]:
-        """Every difference. Raises `CannotRun` when a store or the gateway does not answer: half an audit is none."""
+        """Every difference. Raises `CannotRun` when a store or the gateway does not answer, for half an audit is none, and
+        when the gateway is not the one at which our payments were made."""
         seen: set[bytes] = set()
+        self.others = {}
         try:
+            await self.check_gateway()
             async for records in _chunks(self._gateway.records()):
                 seen.update(record.payment_key.encode() for record in records)
                 rows = await self._ours([record.payment_key for record in records], grace_s)
                 for record in records:
+                    row = rows.get(record.payment_key)
+                    if row is not None and not same_books(row["gateway"], self._gateway.books):
+                        continue
                     async for found in self._compare(record, rows.get(record.payment_key), fix, grace_s):
                         yield found
             async for found in self._unknown(seen, grace_s):
                 yield found
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The audit could not be finished ({type(error).__name__}).") from error
+
+    async def check_gateway(self) -> None:
+        """Look whether this gateway is the one at which our payments were made, as far as can be known. Raises `CannotRun`."""
+        if trouble := await self._gateway.trouble():
+            raise CannotRun(f"The gateway refuses us ({trouble}): look at BOXOFFICE_GATEWAY__API_KEY.")
+        books, pool = self._gateway.books, await self._pool()
+        found = {row["gateway"]: row["payments"] for row in await pool.fetch(_BOOKS)}
+        if found and not any(same_books(name, books) for name in found):
+            told = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
+            raise CannotRun(
+                f"All payments stand in other books ({told}); the gateway of this shell keeps {books}. Name the right one "
+                "with BOXOFFICE_GATEWAY__KIND, __URL and __API_KEY, or with --data-dir the stack that runs with it."
+            )
+        # Rows of earlier versions say no more than the kind.
+        vague = sum(count for name, count in found.items() if same_books(name, books) and name.count("/") < 1)
+        if vague and vague == sum(found.values()) and not await self._knows_any():
+            raise CannotRun(
+                f"The gateway ({books}) knows none of our {vague} payments: it is another account, mode or ledger than they "
+                "were made at."
+            )
+
+    async def _knows_any(self) -> bool:
+        async for records in _chunks(self._gateway.records()):
+            if await self._ours([record.payment_key for record in records], 0):
+                return True
+        return False
 
     async def _ours(self, payment_keys: list[str], grace_s: int) -> dict[str, Any]:
         rows = await (await self._pool()).fetch(_OURS, payment_keys, grace_s)
@@ -110,7 +149,9 @@ class PaymentsAudit:
         while rows := await pool.fetch(_MOVED, last, grace_s):
             last = rows[-1]["payment_key"]
             for row in rows:
-                if row["payment_key"].encode() not in seen:
+                if not same_books(row["gateway"], self._gateway.books):
+                    self.others[row["gateway"]] = self.others.get(row["gateway"], 0) + 1
+                elif row["payment_key"].encode() not in seen:
                     yield Difference("unknown_to_gateway", row["payment_key"], row["booking"], "nothing",
                                      shown(row["amount_cents"], row["currency"]), None)  # fmt: skip
 

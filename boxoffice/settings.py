@@ -7,11 +7,16 @@ Names are `BOXOFFICE_` + the path in upper case with `__` between levels: `BOXOF
 
 from __future__ import annotations
 
+import difflib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from boxoffice.errors import CannotRun
 
 __all__ = [
     "ApiSettings",
@@ -21,7 +26,17 @@ __all__ = [
     "Settings",
     "WorkerSettings",
     "load_settings",
+    "misspelt",
 ]
+
+SIMULATOR_SECRET: Final = "whsec_simulator"  # noqa: S105
+"""Everybody knows it: whoever signs with it could tell us that money moved."""
+
+NO_SETTINGS: Final = frozenset({
+    "BOXOFFICE_CRASHPOINT", "BOXOFFICE_DEBUG", "BOXOFFICE_ENV", "BOXOFFICE_POSTGRES_ACCOUNT", "BOXOFFICE_POSTGRES_BIN",
+    "BOXOFFICE_REDIS_MAXMEMORY", "BOXOFFICE_REDIS_SERVER",
+})  # fmt: skip
+"""Names of the tools around the product."""
 
 
 class _Part(BaseModel):
@@ -167,14 +182,34 @@ class GatewaySettings(_Part):
     api_key: str = Field("", repr=False)
     """Secret key for Stripe."""
 
-    webhook_secret: str = Field("whsec_simulator", repr=False)
-    """Shared secret that signs the gateway's webhooks."""
+    webhook_secret: str = Field(SIMULATOR_SECRET, repr=False)
+    """Shared secret that signs the gateway's webhooks. Stripe needs one of its own."""
 
     return_url: str = "https://example.com/paid"
     """Where a gateway sends the customer after 3-D Secure: a page of the shop."""
 
     webhook_age_s: int = Field(300, ge=1)
     """Oldest webhook signature that is believed."""
+
+    @model_validator(mode="after")
+    def _stripe_is_whole(self) -> Self:
+        if self.kind == "stripe" and (wrong := self._missing_for_stripe()):
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _missing_for_stripe(self) -> list[str]:
+        wrong = []
+        if not self.api_key.strip():
+            wrong.append(
+                "gateway.kind=stripe needs BOXOFFICE_GATEWAY__API_KEY, a secret (sk_…) or restricted (rk_…) key"
+            )
+        elif self.api_key.startswith(("pk_", "whsec_")) or self.api_key.strip() != self.api_key:
+            wrong.append("BOXOFFICE_GATEWAY__API_KEY is no secret key of Stripe, which begins with sk_ or rk_")
+        if self.webhook_secret.strip() in ("", SIMULATOR_SECRET):
+            wrong.append(
+                "gateway.kind=stripe needs BOXOFFICE_GATEWAY__WEBHOOK_SECRET: the default one is the simulator's"
+            )
+        return wrong
 
 
 class Settings(BaseSettings):
@@ -241,6 +276,37 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the environment once.
 
-    Raises pydantic's `ValidationError` naming each setting that is wrong.
+    Raises `CannotRun` naming every setting that is wrong, and every name that looks like a setting and is none.
     """
-    return Settings()
+    wrong = misspelt(os.environ)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        wrong += [f"Setting {_path(one['loc'])}: {one['msg']}" for one in found if one["type"] != "extra_forbidden"]
+        settings = None
+    if wrong or settings is None:
+        raise CannotRun("; ".join(wrong) or "The settings cannot be read.")
+    return settings
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for every name in the environment that begins like ours and is no setting."""
+    known = {*_names(Settings, "BOXOFFICE_"), *NO_SETTINGS}
+    said = []
+    for name in sorted(environ):
+        if name.upper().startswith("BOXOFFICE_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+            said.append(f"{name} is no setting{f': did you mean {near[0]}?' if near else ''}")
+    return said
+
+
+def _path(where: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, where)) or "values"
+
+
+def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name.upper()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name.upper()}__")

@@ -495,7 +495,7 @@ class Settlement:
         await rows.vouch(connection, kin, self._kin)
         await rows.recheck(connection, cases)
         sold = decide(cases, left, terms)
-        listed = await rows.write(connection, cases, self._gateway.name, self._settings.worker.lease_ms)
+        listed = await rows.write(connection, cases, self._gateway.books, self._settings.worker.lease_ms)
         await rows.sell(connection, sold)
         return listed
 

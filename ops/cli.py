@@ -23,6 +23,7 @@ import typer
 
 from boxoffice.errors import BoxOfficeError
 from ops.options import DEFAULT_DATA_DIR, DataDirOption, settings_for
+from ops.running import ENV_OF_A_STACK, find_stack
 
 __all__ = ["app", "commands", "main"]
 
@@ -108,6 +109,7 @@ def env(
 ) -> None:
     """Print where Redis and PostgreSQL are: `eval "$(boxoffice env)"`."""
     settings = settings_for(data_dir)
+    stack = find_stack(data_dir)
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     levels = {"REDIS": settings.redis_durability_stated, "POSTGRES": settings.postgres_durability_stated}
     urls |= {f"BOXOFFICE_{store}_DURABILITY_STATED": level for store, level in levels.items() if level}
@@ -118,6 +120,8 @@ def env(
         return
     import shlex
 
+    if stack and (mark := stack.mark()) and settings.redis_url == stack.redis_url:
+        urls[ENV_OF_A_STACK] = mark
     for name, value in urls.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 

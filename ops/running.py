@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ops.data_dir import DataDir, write_private
 
-__all__ = ["RunningStack", "adopt_stack", "external_urls", "find_stack"]
+__all__ = ["ENV_OF_A_STACK", "RunningStack", "adopt_stack", "external_urls", "find_stack", "settings_in", "wished_urls"]
+
+ENV_OF_A_STACK: Final = "BOXOFFICE_ENV"
+"""Digests of the URLs that `boxoffice env` printed of a stack with servers of its own. Such a URL in an environment is what
+a shell remembers of that stack, not somebody's wish for other servers."""
+
+_OWN: Final = {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "BOXOFFICE_DEBUG", ENV_OF_A_STACK,
+               "BOXOFFICE_CRASHPOINT", "BOXOFFICE_LOG_LEVEL"}  # fmt: skip
+"""Names that are a process's own, or found otherwise."""
+
+_GATEWAY: Final = ("BOXOFFICE_GATEWAY__KIND", "BOXOFFICE_GATEWAY__URL", "BOXOFFICE_GATEWAY__API_KEY")
+"""Which gateway, together: whoever names one of them means another gateway."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,9 @@ class RunningStack:
     pids: dict[str, int]
     """Component (`redis`, `postgres`, `api`, `worker`, `api-2`, …) to process."""
 
+    settings: dict[str, str] = field(default_factory=dict)
+    """The settings it was started with, by their names in the environment: its gateway and its shards among them."""
+
     @property
     def url(self) -> str:
         """Where its API listens."""
@@ -43,6 +59,11 @@ class RunningStack:
         """Let nobody look for it any more."""
         _path(home.path).unlink(missing_ok=True)
 
+    def mark(self) -> str:
+        """The value of `ENV_OF_A_STACK` for the servers that are its own."""
+        urls = {"redis": self.redis_url, "postgres": self.database_url}
+        return " ".join(_digest(url) for name, url in urls.items() if name in self.pids)
+
 
 def find_stack(data_dir: Path) -> RunningStack | None:
     """The stack that runs on this data directory. A file left by a crash is none: nobody holds its lock."""
@@ -54,6 +75,11 @@ def find_stack(data_dir: Path) -> RunningStack | None:
     return stack if home.owner() == stack.pid else None
 
 
+def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that an environment names, but for those that each process has its own of."""
+    return {name: value for name, value in environ.items() if name.startswith("BOXOFFICE_") and name not in _OWN}
+
+
 def external_urls(environ: Mapping[str, str]) -> tuple[str, str]:
     """Redis and PostgreSQL as the environment names them; empty where it does not."""
     return (
@@ -62,16 +88,40 @@ def external_urls(environ: Mapping[str, str]) -> tuple[str, str]:
     )
 
 
-def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) -> RunningStack | None:
-    """Name the running stack's servers in the environment, where it does not name any itself."""
-    stack = find_stack(data_dir)
+def wished_urls(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The same without what a shell remembers of `eval "$(boxoffice env)"`."""
+    remembered = environ.get(ENV_OF_A_STACK, "").split()
     redis_url, database_url = external_urls(environ)
+    return (
+        "" if _digest(redis_url) in remembered else redis_url,
+        "" if _digest(database_url) in remembered else database_url,
+    )
+
+
+def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) -> RunningStack | None:
+    """Name the running stack's servers and settings in the environment, where it does not name any itself.
+
+    Its settings, the gateway above all, belong to its servers: whoever names other servers gets none of them.
+    """
+    stack = find_stack(data_dir)
     environ["BOXOFFICE_DATA_DIR"] = str(data_dir.absolute())
-    if stack and not redis_url:
+    if stack is None:
+        return None
+    redis_url, database_url = wished_urls(environ)
+    if not redis_url:
         environ["BOXOFFICE_REDIS_URL"] = stack.redis_url
-    if stack and not database_url:
+    if not database_url:
         environ["BOXOFFICE_DATABASE_URL"] = stack.database_url
+    if external_urls(environ) == (stack.redis_url, stack.database_url):
+        other_gateway = any(environ.get(name) for name in _GATEWAY)
+        for name, value in stack.settings.items():
+            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")):
+                environ.setdefault(name, value)
     return stack
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16] if url else "-"
 
 
 def _path(data_dir: Path) -> Path:

@@ -24,7 +24,7 @@ from typing import Self
 from boxoffice.errors import CannotRun
 from ops.data_dir import port_is_free
 from ops.processes import POLL_S, Child, nothing
-from ops.running import RunningStack
+from ops.running import ENV_OF_A_STACK, RunningStack, settings_in
 from ops.servers import Servers
 
 __all__ = ["Program", "Stack"]
@@ -32,7 +32,7 @@ __all__ = ["Program", "Stack"]
 STOP_TIMEOUT_S = 8.0
 """Time to finish requests or a batch. Whatever is cut off then is safe: it is in Redis."""
 
-PRIVATE = {"REDIS_URL", "DATABASE_URL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+PRIVATE = {"REDIS_URL", "DATABASE_URL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", ENV_OF_A_STACK}
 """Names that the processes of a stack do not inherit: they have their own, or they are make's."""
 
 
@@ -216,7 +216,8 @@ class Stack:
     def record(self) -> None:
         """Write down what runs, for other commands to find."""
         pids = {component.name: component.pid for component in self if component.alive}
-        RunningStack(os.getpid(), self.port, self.redis_url, self.database_url, pids).write(self.servers.home)
+        settings = settings_in(self.environment())
+        RunningStack(os.getpid(), self.port, self.redis_url, self.database_url, pids, settings).write(self.servers.home)
 
     def _log(self, name: str) -> Path:
         return self.servers.home.logs / f"{name}.log"

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from boxoffice.errors import CannotRun
+from boxoffice.settings import misspelt
 from boxoffice.sink import Sink
 from ops.processes import Child
-from ops.running import external_urls
+from ops.running import wished_urls
 from ops.signals import Interrupted, StopWatch
 from ops.stack import Stack, refuse_busy_port
 
@@ -38,8 +39,10 @@ DEMO_KEY = "demo.boxoffice"
 
 def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> None:
     """Start everything, say where, and keep it running until a signal comes. Raises CannotRun if it does not start."""
+    if wrong := misspelt(environ):
+        raise CannotRun("; ".join(wrong))
     refuse_busy_port(port)
-    redis_url, database_url = external_urls(environ)
+    redis_url, database_url = wished_urls(environ)
     with StopWatch(environ) as watch:
         try:
             with Stack(

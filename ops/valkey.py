@@ -50,8 +50,8 @@ class RedisServer(Child):
 
     @property
     def url(self) -> str:
-        """Where clients connect, password included."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        """Where clients connect, password included. `redis-cli` takes no password without a user."""
+        return f"redis://default:{self._password}@127.0.0.1:{self.port}/0"
 
     @property
     def _password(self) -> str:

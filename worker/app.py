@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from boxoffice import durability, keys, postgres, redis
 from boxoffice.errors import BoxOfficeError, CannotRun, GateClosed
 from boxoffice.gate import wait_until_asked
+from boxoffice.gateway.base import within
 from boxoffice.jobs import deserialize, serialize
 from boxoffice.log import configure
 from boxoffice.moves import apply_moves
@@ -54,6 +55,9 @@ TASK_ENDED = 3
 
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks."""
+
+BOOKS_S = 3.0
+"""How long a worker that starts waits for the gateway's name."""
 
 WATCH_S = 15.0
 """How often a worker looks whether the stores still keep what they acknowledge. Each look that finds one weak is a line in
@@ -177,6 +181,8 @@ class WorkerApp:
                 await durability.check_redis(self._office.redis, self._office.settings)
                 await redis.run_id(self._office.redis)
                 await durability.check_postgresql(await self._office.pool(), self._office.settings)
+                # Whose books it keeps stands in every payment row; a gateway that is away says so later.
+                await within(BOOKS_S, self._office.gateway.trouble())
                 return
             except CannotRun:
                 raise
@@ -195,6 +201,7 @@ class WorkerApp:
             await durability.check_postgresql(await office.pool(), office.settings)
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
+        await office.pump.tell_of_others()
 
     async def _sweep(self, shard: int) -> None:
         """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL. Nothing while the gate is shut:

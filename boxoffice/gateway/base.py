@@ -189,7 +189,11 @@ class PaymentGateway(Protocol):
 
     @property
     def name(self) -> str:
-        """Stands in payment rows and in the path of webhooks."""
+        """Stands in the path of webhooks."""
+
+    @property
+    def books(self) -> str:
+        """Whose books these are (`books.py`). Stands in payment rows. Complete once `trouble` was asked."""
 
     @property
     def accepts_cards(self) -> bool:

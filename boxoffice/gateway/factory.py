@@ -68,4 +68,6 @@ def _open(settings: Settings) -> PaymentGateway:
         case "stripe":
             from .stripe import StripeGateway
 
+            if not settings.gateway.api_key:
+                raise CannotRun("gateway.kind=stripe needs BOXOFFICE_GATEWAY__API_KEY.")
             return StripeGateway(settings.gateway, settings.gateway.return_url)

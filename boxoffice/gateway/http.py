@@ -37,6 +37,7 @@ _capture: msgspec.json.Decoder[Capture] = msgspec.json.Decoder(Capture)
 _void: msgspec.json.Decoder[Void] = msgspec.json.Decoder(Void)
 _refund: msgspec.json.Decoder[Refund] = msgspec.json.Decoder(Refund)
 _lookup: msgspec.json.Decoder[Lookup] = msgspec.json.Decoder(Lookup)
+_told = msgspec.json.Decoder(str)
 _record = msgspec.json.Decoder(Record)
 _encode = msgspec.json.Encoder().encode
 
@@ -50,12 +51,18 @@ class HttpGateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._books = "simulator"
         self._limit = asyncio.Semaphore(settings.concurrency)
         self._client = httpx2.AsyncClient(
             base_url=settings.url,
             timeout=settings.timeout_s,
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency),
         )
+
+    @property
+    def books(self) -> str:
+        """Of the simulator behind the address, once it has said so."""
+        return self._books
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """The token for a test card."""
@@ -113,7 +120,10 @@ class HttpGateway:
                 yield _record.decode(line)
 
     async def trouble(self) -> str:
-        """Nothing: it serves everybody."""
+        """Nothing: it serves everybody. Says whose books it keeps."""
+        if self._books == "simulator":
+            told = await self._ask("GET", "/v1/books", _told)
+            self._books = told if isinstance(told, str) else self._books
         return ""
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,9 +39,15 @@ class Ledger:
         line to `lines` in the same breath, as `put` does."""
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._identity = _identity(path.with_name(path.name + ".id"))
         self._position = 0
         self.lines: list[str] = []
         """What this turn will write."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this ledger from others: 8 hex digits, made with it and kept beside it."""
+        return self._identity
 
     async def begin(self, patience_s: float) -> None:
         """Wait for a turn and catch up. No `await` may stand between this and `end`.
@@ -145,3 +152,19 @@ class Ledger:
             self.states.clear()
             self._position = 0
             raise
+
+
+def _identity(path: Path) -> str:
+    """Whoever comes first makes it, complete or not at all."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        draft.write_text(secrets.token_hex(4))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()

@@ -78,6 +78,7 @@ class _Server:
                 Route("/v1/payments/{key}/void", self.void, methods=["POST"]),
                 Route("/v1/payments/{key}/refunds", self.refund, methods=["POST"]),
                 Route("/v1/records", self.records),
+                Route("/v1/books", self.books),
                 Route("/v1/deliveries", self.deliveries),
                 Route("/actions/{key}", self.action),
                 Route("/actions/{key}", self.act, methods=["POST"]),
@@ -137,6 +138,10 @@ class _Server:
                 yield _encode(record) + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def books(self, request: Request) -> Response:
+        """Which ledger it keeps."""
+        return Response(_encode(self._simulator.books), media_type="application/json")
 
     async def deliveries(self, request: Request) -> Response:
         """How many webhooks were sent, and how it goes."""

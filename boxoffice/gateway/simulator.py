@@ -74,6 +74,11 @@ class Simulator:
         self._changed = changed
         self._slow: set[asyncio.Future[Authorization]] = set()
 
+    @property
+    def books(self) -> str:
+        """Its ledger's."""
+        return f"simulator/{self._ledger.identity}"
+
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """The token for a test card."""
         return cards.tokenize(card_number)

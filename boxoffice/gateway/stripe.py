@@ -78,6 +78,7 @@ class StripeGateway:
         self._settings = settings
         self._return_url = return_url
         self._trouble = Trouble()
+        self._account = ""
         self._limit = asyncio.Semaphore(settings.concurrency)
         self._transport = Transport(settings.timeout_s, settings.concurrency)
         self._stripe = stripe.StripeClient(
@@ -86,6 +87,12 @@ class StripeGateway:
             base_addresses={"api": settings.url.rstrip("/")} if settings.url else {},
             max_network_retries=0,
         ).v1
+
+    @property
+    def books(self) -> str:
+        """Of the mode that the key is for, and of the account once Stripe has named it."""
+        mode = "live" if _is_live(self._settings.api_key) else "test"
+        return f"stripe/{mode}/{self._account}" if self._account else f"stripe/{mode}"
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """Never: card numbers go from the customer's browser to Stripe."""
@@ -183,6 +190,7 @@ class StripeGateway:
         except stripe.PermissionError:
             await self._stripe.payment_intents.list_async({"limit": 1})
             return Done("")
+        self._account = account.id
         if account.charges_enabled is False and _is_live(self._settings.api_key):
             return Unknown("no charges", "account_not_activated")
         return Done(account.id)

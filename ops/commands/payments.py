@@ -39,7 +39,12 @@ def audit(
     """
 
     async def work(office: BoxOffice) -> list[Difference]:
-        return [found async for found in office.payments_audit.run(fix=fix, grace_s=grace)]
+        found = [found async for found in office.payments_audit.run(fix=fix, grace_s=grace)]
+        for books, count in sorted(office.payments_audit.others.items()):
+            typer.echo(
+                f"Not compared: {count} payments in the books of {books}. Here it is {office.gateway.books}.", err=True
+            )
+        return found
 
     found = in_office(data_dir, work)
     if as_json:

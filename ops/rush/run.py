@@ -14,7 +14,7 @@ from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from ops.data_dir import PORTS, port_is_free
 from ops.options import settings_for
-from ops.running import external_urls, find_stack
+from ops.running import find_stack, wished_urls
 from ops.rush.chaos import Chaos, draw_blows
 from ops.rush.performance import Performance
 from ops.rush.plan import Shape
@@ -93,7 +93,7 @@ def rush(options: Options, environ: Mapping[str, str] = os.environ) -> tuple[Rep
 
 @contextlib.contextmanager
 def _scene(options: Options, watch: StopWatch, show: Show, environ: Mapping[str, str]) -> Iterator[_Scene]:
-    named = any(external_urls(environ)) or find_stack(options.data_dir) is not None
+    named = any(wished_urls(environ)) or find_stack(options.data_dir) is not None
     if named and not options.private and not options.chaos:
         settings = settings_for(options.data_dir)
         running = find_stack(options.data_dir)

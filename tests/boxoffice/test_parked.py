@@ -185,3 +185,17 @@ async def test_a_retry_in_vain_parks_it_again(till: Till) -> None:
     (letter,) = await till.office.parked.all()
     assert (letter.booking, letter.attempts) == (booking, 5)
     assert await till.left("GA") == (8, 2, 0)
+
+
+async def test_one_whose_payment_is_at_another_gateway_is_not_ended_here(till: Till) -> None:
+    """Its money could not be let go, and nobody would be told."""
+    booking = await poison(till, reference="bad\0text")
+    letter = await till.office.parked.one(booking)
+    assert letter.record is not None
+    await (await till.office.pool()).execute(
+        "INSERT INTO payments (payment_key, booking_id, gateway, method, amount_cents, currency, status)"
+        " VALUES ($1, $2::uuid, 'stripe/live/acct_1', 'card', 2000, 'USD', 'unknown')", letter.record.payment_key, booking,
+    )  # fmt: skip
+    with pytest.raises(CannotRun, match="stripe/live/acct_1"):
+        await till.office.parked.fail(booking)
+    assert [each.booking for each in await till.office.parked.all()] == [booking]

@@ -76,3 +76,57 @@ def test_the_exit_code_tells_when_nothing_else_can(tmp_path: Path, redirection: 
     """Standard streams that are closed or full. None of their numbers may go to a file or a connection either."""
     command = f"{sys.executable} -m ops.cli env --data-dir {tmp_path} {redirection}"
     assert subprocess.run(["sh", "-c", command], check=False, timeout=30).returncode == 3
+
+
+SERVERS = {"REDIS_URL": "redis://r/0", "DATABASE_URL": "postgresql://d/b"}
+
+
+def test_names_that_are_no_settings_are_told_all_at_once(tmp_path: Path) -> None:
+    ran = boxoffice(
+        "env", DATA_DIR=str(tmp_path), **SERVERS, BOXOFFICE_GATEWAY_KIND="stripe", BOXOFFICE_LIMIT__ITEMS_MAX="3",
+        boxoffice_frobnicate="1", BOXOFFICE_GATEWAY__KIN="stripe", BOXOFFICE_LIMITS__ITEMS_MAX="0",
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (3, "")
+    for said in (
+        "BOXOFFICE_GATEWAY_KIND is no setting: did you mean BOXOFFICE_GATEWAY__KIND?",
+        "BOXOFFICE_LIMIT__ITEMS_MAX is no setting: did you mean BOXOFFICE_LIMITS__ITEMS_MAX?",
+        "BOXOFFICE_GATEWAY__KIN is no setting: did you mean BOXOFFICE_GATEWAY__KIND?",
+        "boxoffice_frobnicate is no setting",
+        "Setting limits.items_max: ",
+    ):
+        assert said in ran.stderr
+    assert "stripe" not in ran.stderr.replace("kind=stripe", ""), "values are not repeated"
+
+
+def test_up_names_them_before_it_starts_anything(tmp_path: Path) -> None:
+    ran = boxoffice("up", "--data-dir", str(tmp_path / "data"), BOXOFFICE_SHARD="2")
+    assert (ran.returncode, "BOXOFFICE_SHARDS?" in ran.stderr) == (3, True)
+    assert not (tmp_path / "data").exists()
+
+
+STRIPE = {
+    "BOXOFFICE_GATEWAY__KIND": "stripe",
+    "BOXOFFICE_GATEWAY__API_KEY": "sk_test_1",
+    "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_of_the_endpoint",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"BOXOFFICE_GATEWAY__API_KEY": ""}, "BOXOFFICE_GATEWAY__API_KEY"),
+        ({"BOXOFFICE_GATEWAY__API_KEY": "pk_test_1"}, "no secret key"),
+        ({"BOXOFFICE_GATEWAY__API_KEY": "sk_test_1 "}, "no secret key"),
+        ({"BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_simulator"}, "BOXOFFICE_GATEWAY__WEBHOOK_SECRET"),
+        ({"BOXOFFICE_GATEWAY__WEBHOOK_SECRET": ""}, "BOXOFFICE_GATEWAY__WEBHOOK_SECRET"),
+        ({"BOXOFFICE_GATEWAY__API_KEY": "", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_simulator"}, "__API_KEY"),
+    ],
+)
+def test_stripe_does_not_start_by_half(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    assert boxoffice("env", DATA_DIR=str(tmp_path), **SERVERS, **STRIPE).returncode == 0
+    for command in ("env", "api", "worker"):
+        ran = boxoffice(command, DATA_DIR=str(tmp_path), **SERVERS, **(STRIPE | changes))
+        assert (ran.returncode, said in ran.stderr) == (3, True)
+        assert len(ran.stderr.splitlines()) == 1
+    if len(changes) == 2:
+        assert "__WEBHOOK_SECRET" in ran.stderr, "both at once"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from boxoffice.errors import CannotRun
 from ops.data_dir import write_private
 from ops.processes import Child
-from ops.running import adopt_stack, find_stack
+from ops.running import RunningStack, adopt_stack, find_stack, wished_urls
+from ops.servers import temporary_data_dir
 from ops.stack import Stack
 from ops.supervisor import Keeper, up
 
@@ -222,3 +225,92 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="no space"):
         write_private(path, "requirepass y")
     assert path.read_text() == "requirepass x"
+
+
+def gateway_of(environ: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if "GATEWAY" in name}
+
+
+STRIPE = {
+    "BOXOFFICE_GATEWAY__KIND": "stripe",
+    "BOXOFFICE_GATEWAY__API_KEY": "sk_test_1",
+    "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_1",
+}
+
+
+def stack_with(tmp_path: Path, **inherited: str) -> Stack:
+    return Stack(tmp_path, redis_url="redis://r/0", database_url="postgresql://d/b", environ=inherited)
+
+
+def test_commands_adopt_the_settings_of_the_running_stack(tmp_path: Path) -> None:
+    """Its gateway and its shards: an audit elsewhere would be of other books, a repair of half the sale."""
+    environ = {"BOXOFFICE_SHARDS": "2"}
+    with stack_with(tmp_path, **STRIPE, BOXOFFICE_SHARDS="4", BOXOFFICE_LIMITS__ITEMS_MAX="3", HOME="/root"):
+        adopt_stack(tmp_path, environ)
+
+    assert gateway_of(environ) == STRIPE
+    assert environ["BOXOFFICE_SHARDS"] == "2", "what the shell names stays"
+    assert environ["BOXOFFICE_LIMITS__ITEMS_MAX"] == "3"
+    assert "HOME" not in environ
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"BOXOFFICE_GATEWAY__KIND": "simulator"},
+        {"BOXOFFICE_GATEWAY__API_KEY": "sk_live_2"},
+        {"BOXOFFICE_GATEWAY__URL": "http://other"},
+    ],
+)
+def test_a_shell_that_names_a_gateway_gets_no_half_of_another(tmp_path: Path, own: dict[str, str]) -> None:
+    environ = dict(own)
+    with stack_with(tmp_path, **STRIPE):
+        adopt_stack(tmp_path, environ)
+    assert gateway_of(environ) == own
+
+
+def test_a_shell_that_names_other_servers_gets_no_settings(tmp_path: Path) -> None:
+    environ = {"REDIS_URL": "redis://mine/0", "DATABASE_URL": "postgresql://mine/b"}
+    with stack_with(tmp_path, **STRIPE):
+        adopt_stack(tmp_path, environ)
+    assert gateway_of(environ) == {}
+
+
+def printed(text: str) -> dict[str, str]:
+    """What a shell has after `eval`."""
+    ran = subprocess.run(["sh", "-c", f"{text}\nenv -0"], env={}, capture_output=True, text=True, check=True)
+    return dict(entry.split("=", 1) for entry in ran.stdout.split("\0") if "=" in entry)
+
+
+def test_a_shell_that_remembers_a_stack_may_start_another(tmp_path: Path) -> None:
+    """After `eval "$(boxoffice env)"`, `make run` in that terminal starts servers of its own again, and commands find the
+    stack that runs, not the ports of the one before."""
+    before = RunningStack(1, 8000, "redis://default:a@127.0.0.1:1/0", "postgresql://b@127.0.0.1:2/b",
+                          {"redis": 1, "postgres": 2})  # fmt: skip
+    shell = {
+        "REDIS_URL": before.redis_url,
+        "DATABASE_URL": before.database_url,
+        "BOXOFFICE_ENV": before.mark(),
+    }
+    assert wished_urls(shell) == ("", "")
+    with stack_with(tmp_path, BOXOFFICE_SHARDS="4"):
+        adopt_stack(tmp_path, shell)
+    assert (shell["BOXOFFICE_REDIS_URL"], shell["BOXOFFICE_SHARDS"]) == ("redis://r/0", "4")
+    shell = {"REDIS_URL": "redis://mine/0", "DATABASE_URL": before.database_url, "BOXOFFICE_ENV": before.mark()}
+    assert wished_urls(shell) == ("redis://mine/0", ""), "what somebody named since counts"
+    assert adopt_stack(tmp_path / "nothing runs", shell) is None
+    assert "BOXOFFICE_REDIS_URL" not in shell, "and where none runs, the shell's are used as they are"
+
+
+def test_what_env_prints_of_a_stack_of_its_own(tmp_path: Path) -> None:
+    with temporary_data_dir() as folder, Stack(folder, debug=True) as stack:
+        ran = subprocess.run(
+            [sys.executable, "-m", "ops.cli", "env", "--data-dir", str(folder)],
+            env={name: value for name, value in os.environ.items() if not name.endswith("_URL")},
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        shell = printed(ran.stdout)
+        assert shell["REDIS_URL"].startswith("redis://default:"), "as redis-cli needs it"
+        assert redis.Redis.from_url(shell["REDIS_URL"]).ping()
+        assert stack.database_url == shell["DATABASE_URL"]
+    assert wished_urls(shell) == ("", "")
