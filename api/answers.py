@@ -60,6 +60,14 @@ class Asked(Struct, gc=False):
                 content_encoding = value
         return cls(authorization, content_type, idempotency_keys, origin, content_encoding)
 
+    @classmethod
+    def of_distinct(cls, said: Mapping[bytes, bytes]) -> Self:
+        """The same of headers by name, when no name is there twice."""
+        get = said.get
+        key = get(b"idempotency-key")
+        keys = [] if key is None else [key]
+        return cls(get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"))
+
     def check_body(self) -> None:
         """What the headers say of the body. Raises `Malformed`."""
         check_content_type(self.content_type)

@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
 from api import documentation, problems
 from api.answers import ClientGone
+from api.cors import EXPOSED, METHODS, Cors
 from api.dependencies import respond
-from api.front import EXPOSED, Front
+from api.front import Front
 from api.readiness import Readiness
 from api.routes import actions, bookings, events, health, holds, webhooks
 from boxoffice import durability
@@ -55,13 +55,14 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
 
     if office is not None:
         move_in(office)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.api.cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-        expose_headers=EXPOSED,
-    )
+    if settings.api.cors_origins:
+        app.add_middleware(
+            Cors,
+            allow_origins=settings.api.cors_origins,
+            allow_methods=METHODS,
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            expose_headers=EXPOSED,
+        )
     for router in (events.router, bookings.router, holds.router, webhooks.router, health.router, documentation.router):
         app.include_router(router)
     if settings.gateway.kind == "simulator":
@@ -76,7 +77,8 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, BoxOfficeError)
-    return respond(problems.of_error(error, route=_route(request)))
+    client = getattr(request.state, "client", "")
+    return respond(problems.of_error(error, route=_route(request), client=client))
 
 
 def _malformed(request: Request, error: Exception) -> Response:

@@ -26,7 +26,8 @@ Office = Annotated[BoxOffice, Depends(_office)]
 
 
 async def _client(request: Request, office: Office) -> str:
-    return await answers.client_of(office, header(request, "authorization"))
+    client = request.state.client = await answers.client_of(office, header(request, "authorization"))
+    return client
 
 
 Client = Annotated[str, Depends(_client)]
@@ -34,9 +35,9 @@ Client = Annotated[str, Depends(_client)]
 
 
 def header(request: Request, name: str) -> bytes | None:
-    """A header as it came."""
-    value = request.headers.get(name)
-    return None if value is None else value.encode("latin-1")
+    """A header as it came; empty when it came twice, which no server of ours lets by."""
+    values = request.headers.getlist(name)
+    return (values[0].encode("latin-1") if len(values) == 1 else b"") if values else None
 
 
 def respond(reply: Reply) -> Response:

@@ -7,16 +7,14 @@ from typing import Any, Final
 
 from api import answers
 from api.answers import Asked, Read, Receive
+from api.cors import EXPOSED
 from api.reply import Header, Reply
 from boxoffice.office import BoxOffice
 
-__all__ = ["EXPOSED", "Front", "send_reply"]
+__all__ = ["Front", "send_reply"]
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
-
-EXPOSED: Final = ("Content-Location", "Date", "Idempotency-Replayed", "Location", "Retry-After")
-"""Headers that a page of another origin may read."""
 
 BOOKINGS: Final = "/v1/bookings"
 BOOKING: Final = "/v1/bookings/"
@@ -69,7 +67,7 @@ class Front:
         if origin is None:
             return []
         if b"*" in self._origins:
-            allowed: list[Header] = [(b"access-control-allow-origin", b"*")]
+            allowed: list[Header] = [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
         elif origin in self._origins:
             allowed = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
         else:

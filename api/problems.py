@@ -9,11 +9,23 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 
+from api import quiet
 from api.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.base import WebhookRefused
 
-__all__ = ["HTTP_PROBLEMS", "PROBLEMS", "Problem", "not_ready", "of_error", "of_status", "unexpected"]
+__all__ = [
+    "HTTP_PROBLEMS",
+    "PROBLEMS",
+    "Problem",
+    "body_too_large",
+    "crowded",
+    "not_ready",
+    "of_error",
+    "of_status",
+    "unexpected",
+    "unreadable",
+]
 
 log = structlog.get_logger()
 
@@ -55,14 +67,17 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
 }
 """What a request may raise. Whatever is not here is a bug, and told as one."""
 
-HTTP_PROBLEMS: Final = {
+HTTP_PROBLEMS: Final[dict[int | str, Problem]] = {
     404: Problem(404, "not-found", "There is no such thing"),
     405: Problem(405, "method-not-allowed", "The method is not allowed here"),
     400: PROBLEMS[errors.Malformed],
+    408: Problem(408, "request-timeout", "The request did not arrive in time"),
+    431: Problem(431, "head-too-large", "The head of the request is too large"),
+    "crowded": Problem(503, "too-many-connections", "Too many connections are open"),
     500: Problem(500, "internal-error", "Something went wrong here"),
     503: Problem(503, "not-ready", "Not ready to serve"),
 }
-"""What the door itself says, by status."""
+"""What the door itself says, by status, or by word where two have one status."""
 
 _PROBLEM: Final[Header] = (b"content-type", b"application/problem+json")
 
@@ -105,6 +120,11 @@ class _Told:
 
     def say(self) -> None:
         """Its line in the log. A sold-out rush refuses ten thousand a second."""
+        if not self._fields.get("client") and self._problem.status < 500:
+            # Nobody we know: whoever can reach us could fill a disk.
+            kind = self._problem.slug, str(self._fields.get("route"))
+            quiet.say("request.refused", kind, type=self._problem.slug, status=self._problem.status, **self._fields)
+            return
         level = "warning" if self._problem.status == 503 else "info"
         many = {"requests": self.requests} if self.requests > 1 else {}
         getattr(log, level)(
@@ -149,6 +169,40 @@ def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:
 def _learnt(error: errors.BoxOfficeError) -> dict[str, Any]:
     """What of an error goes into the log: where it was, never what was sent."""
     return {name: error.details[name] for name in ("errors", "reason", "booking_id") if name in error.details}
+
+
+def unreadable(status: int, code: str, header: str = "") -> Reply:
+    """What arrived is no request that we read. `code` says why, `header` where, when it was one of them."""
+    problem = HTTP_PROBLEMS[status]
+    quiet.say("request.unreadable", (code, header), type=problem.slug, status=status, code=code, header=header)
+    where = {"header": header, "code": code} if header else {"code": code}
+    return _reply(
+        problem, _UNREADABLE.get(code, "A header is missing, malformed or there twice."), {"errors": [where]}, []
+    )
+
+
+_UNREADABLE: Final = {
+    "request_line": "The first line is not that of an HTTP/1.1 request for a path of ours.",
+    "http_version": "We speak HTTP/1.1 and HTTP/1.0.",
+    "header": "A line of the head is not a header.",
+    "too_large": "The head has more bytes or more lines than we read.",
+    "framing": "Where the body ends is not said, or said in two ways.",
+    "body_too_large": "The body has more bytes than we read.",
+    "incomplete": "The connection ended before the request was whole.",
+    "timeout": "The rest of the request did not come in time.",
+}
+
+
+def body_too_large(most: int) -> Reply:
+    """Refused while it is still arriving, whoever sends it."""
+    return of_error(errors.Malformed(f"The body has more than {most} bytes.", code="body_too_large"), route="")
+
+
+def crowded() -> Reply:
+    """No more connections."""
+    quiet.say("connection.refused", (), type="too-many-connections")
+    detail = "As many connections are open as may be."
+    return _reply(HTTP_PROBLEMS["crowded"], detail, {"retry_after": 1}, [(b"retry-after", b"1")])
 
 
 def unexpected(error: BaseException) -> Reply:

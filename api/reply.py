@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from typing import Final, Self, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-__all__ = ["JSON", "NO_STORE", "Header", "Reply"]
+__all__ = ["JSON", "NO_STORE", "Header", "Reply", "stamp"]
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -19,14 +21,13 @@ NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 class Reply:
     """Status, body and headers, all but the length. Not to be changed: many requests may be given the same."""
 
-    __slots__ = ("_headers", "_lines", "_whole", "body", "status")
+    __slots__ = ("_headers", "_lines", "body", "status")
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
         self.status = status
         self.body = body
         self._headers = headers
         self._lines = b""
-        self._whole = b""
 
     @classmethod
     def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
@@ -52,14 +53,33 @@ class Reply:
             self._lines = b"".join(parts)
         return self._lines
 
-    @property
     def whole(self) -> bytes:
-        """The answer as it is sent over HTTP/1.1 on a connection that stays."""
-        if not self._whole:
-            self._whole = b"%b%b\r\n%b" % (STATUS_LINE[self.status], self.header_lines, self.body)
-        return self._whole
+        """The answer as it is sent over HTTP/1.1, now, on a connection that stays."""
+        return b"%b%b\r\n%b" % (_begin(self.status), self.header_lines, self.body)
 
-    @property
     def last(self) -> bytes:
         """The same, where the connection ends with it."""
-        return b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINE[self.status], self.header_lines, self.body)
+        return b"%b%bconnection: close\r\n\r\n%b" % (_begin(self.status), self.header_lines, self.body)
+
+
+_begun: Final[dict[int, bytes]] = {}
+"""Status line and date by status, for the second that `_begun_at` is."""
+
+_begun_at = -1
+
+
+def _begin(status: int) -> bytes:
+    global _begun_at
+    now = int(time.time())
+    if now != _begun_at:
+        _begun.clear()
+        _begun_at = now
+    begin = _begun.get(status)
+    if begin is None:
+        begin = _begun[status] = b"%bdate: %b\r\n" % (STATUS_LINE[status], formatdate(now, usegmt=True).encode())
+    return begin
+
+
+def stamp() -> bytes:
+    """The value of `Date` (RFC 9110, 6.6.1)."""
+    return _begin(200).partition(b"date: ")[2].rstrip()

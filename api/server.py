@@ -9,9 +9,10 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app
-from api.connection import Connection, Server
+from api.connection import Connection
 from api.front import Front
 from api.lane import lane
+from api.watch import Server, room_for
 from boxoffice import log
 from boxoffice.settings import Settings
 
@@ -19,9 +20,6 @@ __all__ = ["serve"]
 
 GRACE_S = 10
 """How long requests in flight may take once the process was told to stop and idle connections are closed."""
-
-KEEP_ALIVE_S = 75
-"""How long an idle connection stays open: longer than a load balancer keeps its own."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
@@ -33,7 +31,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=lane(app) if settings.api.lane and isinstance(app, Front) else Connection,
+        http=_protocol(settings, app),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -42,7 +40,6 @@ def serve(settings: Settings, host: str, port: int) -> None:
         server_header=False,
         date_header=False,
         backlog=4_096,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
     # uvicorn raises the signal again when it has shut down; by then there is nothing left to do.
@@ -50,6 +47,13 @@ def serve(settings: Settings, host: str, port: int) -> None:
         signal.signal(signum, _heard)
     _spare_the_collector()
     Server(config, settings.api.drain_s).run()
+
+
+def _protocol(settings: Settings, app: Any) -> type[Connection]:
+    kind = lane(app) if settings.api.lane and isinstance(app, Front) else Connection
+    room = room_for(settings.api.connections_max)
+    patience = settings.api.model_copy(update={"connections_max": room})
+    return type("Served", (kind,), {"limits": settings.limits, "patience": patience})
 
 
 def _heard(_signum: int, _frame: Any) -> None:

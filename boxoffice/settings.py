@@ -55,6 +55,9 @@ class LimitSettings(_Part):
     body_max_bytes: int = Field(16_384, ge=1_024)
     """Bytes of a request body that are read before it is refused: a booking needs under 2,000."""
 
+    head_max_bytes: int = Field(16_384, ge=2_048, le=65_536)
+    """Bytes of a request's first line and headers, counted as they come. Ours need 1,000; proxies and tracing add some."""
+
     text_max: int = Field(200, ge=1, le=1_000)
     """Characters of a customer id, a reference or a name on a card: they live in Redis until PostgreSQL has them."""
 
@@ -110,7 +113,24 @@ class ApiSettings(_Part):
 
     drain_s: float = Field(3.0, ge=0, le=60)
     """Seconds for which an idle connection stays open once the process was told to stop: its next request is answered
-    with `Connection: close`. A connection closed at once would reset a request that is just being sent."""
+    with `Connection: close`. A connection closed at once would reset a request that is just being sent. A request that
+    has begun to arrive may take as long again."""
+
+    connections_max: int = Field(4_096, ge=1)
+    """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one
+    can hold some 200 kB."""
+
+    head_s: float = Field(10.0, gt=0, le=600)
+    """Seconds in which the head of a request has to arrive, and a new connection to send something."""
+
+    body_s: float = Field(30.0, gt=0, le=600)
+    """Seconds in which the body has to arrive, or to be let by when it is too long."""
+
+    flush_s: float = Field(20.0, gt=0, le=600)
+    """Seconds for which a client may read nothing of its answers before the connection is cut."""
+
+    keep_alive_s: float = Field(75.0, gt=0, le=3_600)
+    """Seconds for which an idle connection stays open: longer than a load balancer keeps its own."""
 
 
 class WorkerSettings(_Part):

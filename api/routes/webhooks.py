@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers, schemas
 from api.dependencies import Office, respond
+from api.reader import WEBHOOK_MAX
 from api.refusals import problem_responses, with_headers
 from api.reply import JSON, NO_STORE, Reply
 from boxoffice.errors import NotFound
@@ -15,9 +16,6 @@ from boxoffice.errors import NotFound
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
-
-BODY_MAX_BYTES = 262_144
-"""Stripe's events carry the whole object; the largest are some ten thousand bytes."""
 
 
 @router.post(
@@ -34,7 +32,7 @@ async def hear(gateway: str, request: Request, office: Office) -> Response:
     answered 200 and changes nothing: what it is about is looked up, never believed."""
     if gateway != office.gateway.name and not (gateway == "simulator" and office.gateway.name == "http"):
         raise NotFound("There is no such gateway.")
-    body = await answers.read_body(request.receive, BODY_MAX_BYTES)
+    body = await answers.read_body(request.receive, WEBHOOK_MAX)
     event = office.gateway.verify_webhook(request.headers, body, time.time())
     fresh = await office.webhooks.receive(office.gateway.name, event)
     body = b'{"received":true}' if fresh else b'{"received":true,"repeated":true}'

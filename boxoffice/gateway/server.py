@@ -53,7 +53,8 @@ class RefundBody(Struct):
 def serve(settings: Settings, host: str, port: int, webhook_url: str = "") -> None:
     """Run until SIGINT or SIGTERM. Signed webhooks go to `webhook_url`, if any."""
     app = create_app(settings, f"http://{host}:{port}", webhook_url)
-    uvicorn.run(app, host=host, port=port, access_log=False, log_level=settings.log_level)
+    # h11, because httptools loses bodies to an offered upgrade (MagicStack/httptools#124).
+    uvicorn.run(app, host=host, port=port, http="h11", ws="none", access_log=False, log_level=settings.log_level)
 
 
 def create_app(settings: Settings, base_url: str, webhook_url: str = "") -> Starlette:

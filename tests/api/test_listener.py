@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from api.connection import Connection, Server
+from api.connection import Connection
+from api.watch import Server
 
 
 async def _hello(scope: object, receive: object, send: object) -> None:

@@ -1,0 +1,164 @@
+"""Connections without a network: what a client sends arrives in exactly the pieces that the test chose."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import Any, NamedTuple
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from api.app import create_app
+from api.connection import Connection
+from api.front import Front
+from api.lane import lane
+from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings
+
+WAYS = ("lane", "fast", "plain")
+"""The three ways into the application."""
+
+
+class Answer(NamedTuple):
+    """One answer as it was read from the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire(asyncio.Transport):
+    """The server's side of a connection; `sent` are its client's pieces that have not arrived yet."""
+
+    def __init__(self, kind: type[Connection], config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 1)})
+        self.received = bytearray()
+        self.sent: deque[bytes] = deque()
+        self.closing = self.ended = self.paused = self.half_closed = self.told = False
+        self.protocol = kind(config=config, server_state=state, app_state={})
+        self.protocol.connection_made(self)
+
+    def send(self, *pieces: bytes, end: bool = False) -> Wire:
+        """These arrive one by one, as far as the server reads; with `end` the client then sends no more."""
+        self.sent.extend(pieces)
+        self.ended = self.ended or end
+        self._deliver()
+        return self
+
+    def _deliver(self) -> None:
+        while self.sent and not self.paused and not self.closing:
+            self.protocol.data_received(self.sent.popleft())
+        if not self.sent and self.ended and not self.told and not self.paused and not self.closing:
+            self.told = True
+            if not self.protocol.eof_received():
+                self.close()
+
+    async def quiet(self) -> Wire:
+        """Everything that was sent has been dealt with."""
+        async with asyncio.timeout(30):
+            while not self.closing and (self.sent or self.protocol.busy):
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
+        return self
+
+    def hang_up(self) -> None:
+        """The network is gone."""
+        self.close()
+        self.protocol.connection_lost(None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has said its last word."""
+        return self.closing or self.half_closed
+
+    def answers(self) -> list[Answer]:
+        """What the client has read, without 100s."""
+        found, rest = [], bytes(self.received)
+        while rest:
+            head, _, rest = rest.partition(b"\r\n\r\n")
+            status, *lines = head.decode().split("\r\n")
+            if status.split()[1] == "100":
+                continue
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+            length = int(headers["content-length"])
+            assert len(rest) >= length, "an answer is whole"
+            found.append(Answer(int(status.split()[1]), headers, rest[:length]))
+            rest = rest[length:]
+        return found
+
+    # What a connection does with its transport
+
+    def write(self, data: Any) -> None:
+        assert not self.half_closed, "nothing follows the last word"
+        if not self.closing:
+            self.received += data
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+        asyncio.get_running_loop().call_soon(self._deliver)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Door:
+    """The API's connections, in one of its ways, on an office that is there."""
+
+    def __init__(self, way: str, settings: Settings, office: BoxOffice) -> None:
+        changes = {"lane": way == "lane", "fast_path": way != "plain"}
+        settings = settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
+        app = create_app(settings, office=office)
+        kind = lane(app) if way == "lane" and isinstance(app, Front) else Connection
+        self.kind: Any = type("Served", (kind,), {"limits": settings.limits, "patience": settings.api})
+        self.way = way
+        self.state = ServerState()
+        self.config = uvicorn.Config(app, http=self.kind, ws="none", lifespan="off", log_config=None)
+        self.config.load()
+
+    def connect(self) -> Wire:
+        """A new client."""
+        return Wire(self.kind, self.config, self.state)
+
+    async def answers(self, *pieces: bytes, end: bool = False) -> list[Answer]:
+        """A new client's, to these pieces."""
+        return (await self.connect().send(*pieces, end=end).quiet()).answers()
+
+
+_MASKS = (
+    (re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), b"ID"),
+    (re.compile(rb'"available":\d+'), b'"available":N'),
+    (re.compile(rb'"(created|expires|starts)_at":"[^"]*"'), b'"AT":""'),
+    (re.compile(rb'"status":"(pending|held|confirmed)"'), b'"status":"S"'),
+)
+
+
+def alike(answer: Answer) -> tuple[Any, ...]:
+    """An answer without what differs from one booking to the next."""
+    body = answer.body
+    for mask, instead in _MASKS:
+        body = mask.sub(instead, body)
+    headers = {
+        name: "" if name in ("location", "content-length", "date") else value
+        for name, value in answer.headers.items()
+        if name != "idempotency-replayed"
+    }
+    return answer.status, sorted(headers.items()), body
