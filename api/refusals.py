@@ -37,7 +37,9 @@ _SAID: Final = {
     401: "The API key is missing, unknown or revoked.",
     404: "There is no such thing, or it is not yours.",
     409: "The sale says no, or the booking is not in a state for this.",
+    408: "The request did not arrive in time; nothing was done.",
     422: "The idempotency key was used with another request, or a card number stands where none may be.",
+    431: "The head of the request is too large.",
     500: "Our mistake.",
     503: "Nobody can say now. Ask again after `Retry-After` seconds, with the same key.",
 }
@@ -62,9 +64,13 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "gate-closed": {"retry_after": 1},
     "store-away": {"retry_after": 1},
     "busy": {"retry_after": 2},
+    "too-many-connections": {"retry_after": 1},
     "not-ready": {"retry_after": 1, "reasons": {"redis": "It does not answer (ConnectionError)."}},
 }
 """What a problem has beside type, title, status and detail, as an example."""
+
+
+_ANYWHERE: Final = ("request-timeout", "head-too-large", "too-many-connections", "internal-error")
 
 
 def with_headers(*names: str) -> dict[str, Any]:
@@ -73,9 +79,9 @@ def with_headers(*names: str) -> dict[str, Any]:
 
 
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, by status; a mistake of ours is always possible."""
+    """What a route may refuse with, by status; what the connection refuses, and a mistake of ours, are always possible."""
     told: dict[int | str, dict[str, Any]] = {}
-    for slug in (*slugs, "internal-error"):
+    for slug in (*slugs, *_ANYWHERE):
         problem = _BY_SLUG[slug]
         response = told.setdefault(problem.status, _response(problem.status))
         response["description"] += f" `{problem.type}`: {problem.title}."
