@@ -7,29 +7,35 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
-import msgspec
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
+from boxoffice.dead_letters import DeadLetter, read_parked
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Done, Found, PaymentGateway
 from boxoffice.gateway.books import same_books
 from boxoffice.postgres import TRANSIENT
 from boxoffice.reconcile import Reconciler
-from boxoffice.record import SAME, Body, Payload, Record, pack_payload, unpack
+from boxoffice.record import SAME, Body, Payload, Record, pack_payload
 from boxoffice.redis import AWAY
 from boxoffice.rows import Connection
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 
-__all__ = ["DeadLetter", "Ended", "Parked"]
+__all__ = ["Ended", "Parked", "Retried"]
 
 INT4_MAX: Final = 2**31 - 1
 INT8_MAX: Final = 2**63 - 1
 
-_LIST = """
-SELECT booking_id::text AS booking, record, error, attempts, parked_at FROM dead_letters
-WHERE parked_at IS NOT NULL AND ($1::uuid IS NULL OR booking_id = $1::uuid) ORDER BY parked_at, booking_id
+CHUNK: Final = 500
+"""Bookings given back to the workers at once."""
+
+_RETRY = """
+UPDATE dead_letters SET attempts = 0, parked_at = NULL, updated_at = now() WHERE booking_id = ANY($1::uuid[])
+"""
+
+_STATUSES = """
+SELECT booking_id::text AS booking FROM dead_letters WHERE parked_at IS NOT NULL AND booking_id = ANY($1::uuid[])
 """
 
 _INSERT_BOOKING = """
@@ -58,18 +64,6 @@ WHERE payments.status IN ('unknown', 'requires_action')
 """
 
 
-class DeadLetter(NamedTuple):
-    """A parked booking."""
-
-    booking: str
-    error: str
-    attempts: int
-    parked_at: str
-    record: Record | None
-    """None when it cannot be read."""
-    raw: bytes
-
-
 class Ended(NamedTuple):
     """What became of a parked booking that was failed."""
 
@@ -80,6 +74,17 @@ class Ended(NamedTuple):
     """False when not even its event could be read: PostgreSQL has no row of it."""
     stock: str
     """How its tickets came back: by its `record`, or by a `recount` of its event."""
+
+
+class Retried(NamedTuple):
+    """What became of bookings that were given back to the workers."""
+
+    ended: int
+    """Settled, one way or the other; or held, waiting for another payment."""
+    waiting: int
+    """Not yet, or for their customer or the gateway."""
+    parked: int
+    """Parked again."""
 
 
 class _Facts(NamedTuple):
@@ -118,45 +123,73 @@ class Parked:
         self._reconcilers = reconcilers
         self._settings = settings
 
-    async def all(self, booking: str | None = None) -> list[DeadLetter]:
-        """Those that are parked, in the order in which they were. Raises `CannotRun`."""
+    async def all(self, *, event: str = "", reason: str = "") -> list[DeadLetter]:
+        """Those that are parked, in the order in which they were: of one event, or whose error has this in it, if asked so.
+
+        A retry that was cut short, or a PostgreSQL that was restored, may know nothing of one that Redis has set aside:
+        it is listed too. Raises `CannotRun`.
+        """
         try:
-            rows = await (await self._pool()).fetch(_LIST, booking)
-            found = []
-            for row in rows:
-                raw = await self._redis.get(keys.booking(ids.shard_of(row["booking"]), row["booking"])) or row["record"]
-                found.append(
-                    DeadLetter(
-                        row["booking"], row["error"], row["attempts"], row["parked_at"].isoformat(timespec="seconds"),
-                        _readable(row["booking"], raw), raw,
-                    )
-                )  # fmt: skip
+            found = await read_parked(self._redis, await self._pool(), self._settings.shards)
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
-        return found
+        return [
+            letter for letter in found
+            if reason.lower() in letter.error.lower() and event in ("", letter.record and letter.record.event)
+        ]  # fmt: skip
 
     async def one(self, booking_id: str) -> DeadLetter:
         """A parked booking. Raises `NotFound`, `CannotRun`."""
         booking = ids.canonical_booking_id(booking_id)
-        found = await self.all(booking) if booking else []
+        found = [letter for letter in await self.all() if letter.booking == booking] if booking else []
         if not found:
             raise NotFound(f"No booking {booking_id} is parked.")
         return found[0]
 
     async def retry(self, booking_id: str) -> None:
         """Let a worker try it again now, with all its attempts. Raises `NotFound`, `CannotRun`."""
-        letter = await self.one(booking_id)
-        booking, shard = letter.booking, ids.shard_of(letter.booking)
-        await (await self._pool()).execute(
-            "UPDATE dead_letters SET attempts = 0, parked_at = NULL, updated_at = now() WHERE booking_id = $1::uuid",
-            booking,
-        )
-        # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a second.
-        async with self._redis.pipeline(transaction=True) as pipe:
-            # With a lapse: whoever failed on it may have asked for its money.
-            pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
-            pipe.zrem(keys.dead(shard), booking)
-            await pipe.execute()
+        await self.retry_all([await self.one(booking_id)])
+
+    async def retry_all(self, letters: Sequence[DeadLetter], progress: Callable[[int], None] = lambda _: None) -> None:
+        """Let workers try these again now, with all their attempts. `progress` is told how many have been given back.
+
+        Raises `CannotRun`; those that have been given back stay so, and all may be asked for again.
+        """
+        try:
+            for start in range(0, len(letters), CHUNK):
+                chunk = [letter.booking for letter in letters[start : start + CHUNK]]
+                await (await self._pool()).execute(_RETRY, chunk)
+                # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
+                # second.
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    for booking in chunk:
+                        shard = ids.shard_of(booking)
+                        # With a lapse: whoever failed on it may have asked for its money.
+                        pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
+                        pipe.zrem(keys.dead(shard), booking)
+                    await pipe.execute()
+                progress(start + len(chunk))
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
+
+    async def retried(self, letters: Sequence[DeadLetter]) -> Retried:
+        """What has become of bookings that were given back to the workers, so far. Raises `CannotRun`."""
+        bookings = [letter.booking for letter in letters]
+        counted = dict.fromkeys(Retried._fields, 0)
+        try:
+            parked = {row["booking"] for row in await (await self._pool()).fetch(_STATUSES, bookings)}
+            for start in range(0, len(bookings), CHUNK):
+                chunk = bookings[start : start + CHUNK]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for booking in chunk:
+                        pipe.zscore(keys.pending(ids.shard_of(booking)), booking)
+                    waiting = await pipe.execute()
+                for booking, score in zip(chunk, waiting, strict=True):
+                    word = "parked" if booking in parked else "ended" if score is None else "waiting"
+                    counted[word] += 1
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
+        return Retried(**counted)
 
     async def fail(self, booking_id: str) -> Ended:
         """End it: let its payment go, write FAILED without whatever could not be written, put its tickets on sale again,
@@ -296,13 +329,6 @@ def _head(raw: bytes) -> dict[str, str]:
         return {}
     payment_key, scope = found[1].decode(), found[2].decode()
     return {"payment_key": scope if payment_key == SAME else payment_key, "scope": scope, "event": found[3].decode()}
-
-
-def _readable(booking: str, raw: bytes) -> Record | None:
-    try:
-        return unpack(booking, raw)
-    except (ValueError, msgspec.MsgspecError):
-        return None
 
 
 def _clean(text: str | None) -> str | None:

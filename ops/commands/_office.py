@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,7 +16,7 @@ from ops.options import settings_for
 if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
 
-__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json"]
+__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json", "progress_bar"]
 
 REDIS_RETRIES = 5
 """An operator's every command may be sent twice; a Redis that stays away is told after two seconds."""
@@ -35,6 +36,19 @@ def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]]) ->
             return await work(office)
 
     return asyncio.run(run())
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere. It is told how many are done."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def print_json(value: Any) -> None:

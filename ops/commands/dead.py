@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands._office import JsonOption, in_office, print_json
+from ops.commands._office import JsonOption, in_office, print_json, progress_bar
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
+    from boxoffice.dead_letters import DeadLetter
     from boxoffice.office import BoxOffice
-    from boxoffice.parked import DeadLetter, Ended
+    from boxoffice.parked import Ended, Parked, Retried
 
 __all__ = ["register"]
 
+FOUND = 1
+
+EventOption = Annotated[str, typer.Option("--event", metavar="ID", help="Those of this event.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Those whose error has this in it.")]
 BookingArgument = Annotated[str, typer.Argument(metavar="ID", help="The booking's id.")]
 
 
@@ -31,11 +39,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dead, name="dead")
 
 
-def list_dead(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+def list_dead(
+    event: EventOption = "",
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
     """List them, the oldest first."""
 
     async def work(office: BoxOffice) -> list[DeadLetter]:
-        return await office.parked.all()
+        return await office.parked.all(event=event, reason=reason)
 
     letters = in_office(data_dir, work)
     if as_json:
@@ -61,14 +74,54 @@ def show(booking_id: BookingArgument, as_json: JsonOption = False, data_dir: Dat
         typer.echo(f"{name + ':':14} {value}")
 
 
-def retry(booking_id: BookingArgument, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
-    """Let a worker try it again now, as often as at first."""
+def retry(
+    booking_id: Annotated[str, typer.Argument(metavar="[ID]", help="The booking's id.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="All that are parked, or those of --event and --reason.")
+    ] = False,
+    event: EventOption = "",
+    reason: ReasonOption = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which.")] = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what becomes of them.")] = 0,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Let workers try one again now, or all of them, as often as at first.
 
-    async def work(office: BoxOffice) -> None:
-        await office.parked.retry(booking_id)
+    Exit code 0: done, or none is parked; 1: some would be tried (--dry-run), or have not ended in the time of --wait.
+    """
+    if bool(booking_id) == (every or bool(event or reason)):
+        raise typer.BadParameter("Name one booking, or --all, --event or --reason.")
 
-    in_office(data_dir, work)
-    typer.echo("A worker tries it again.")
+    async def work(office: BoxOffice) -> tuple[list[DeadLetter], Retried | None]:
+        parked = office.parked
+        letters = [await parked.one(booking_id)] if booking_id else await parked.all(event=event, reason=reason)
+        if dry_run:
+            return letters, None
+        with progress_bar("given back to the workers", len(letters)) as told:
+            await parked.retry_all(letters, told)
+        return letters, await _wait(parked, letters, wait_s) if wait_s else None
+
+    letters, became = in_office(data_dir, work)
+    if dry_run:
+        for letter in letters:
+            typer.echo(f"{letter.booking}  {letter.parked_at}  {letter.error}")
+        typer.echo(f"{len(letters)} would be tried again.")
+        sys.exit(FOUND if letters else 0)
+    if not letters:
+        typer.echo("No booking is parked." if every and not (event or reason) else "No such booking is parked.")
+    elif not became:
+        typer.echo("A worker tries it again." if booking_id else f"Workers try {len(letters)} again.")
+    else:
+        typer.echo(f"{became.ended} have ended, {became.waiting} are waiting, {became.parked} are parked again.")
+        sys.exit(FOUND if became.waiting or became.parked else 0)
+
+
+async def _wait(parked: Parked, letters: list[DeadLetter], wait_s: float) -> Retried:
+    """Until all have ended or are parked again, or the time is over."""
+    end = time.monotonic() + wait_s
+    while (became := await parked.retried(letters)).waiting and time.monotonic() < end:  # noqa: ASYNC110 - workers are other processes
+        await asyncio.sleep(0.2)
+    return became
 
 
 def fail(booking_id: BookingArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:

@@ -199,3 +199,42 @@ async def test_one_whose_payment_is_at_another_gateway_is_not_ended_here(till: T
     with pytest.raises(CannotRun, match="stripe/live/acct_1"):
         await till.office.parked.fail(booking)
     assert [each.booking for each in await till.office.parked.all()] == [booking]
+
+
+async def test_all_are_tried_again_or_those_of_an_event_or_a_reason(till: Till) -> None:
+    """What is chosen goes back to the workers, the others stay where they are."""
+    bad = await poison(till, reference="bad\0text")
+    unreadable = await damaged(till, b"garbage")
+    parked = till.office.parked
+
+    assert [letter.booking for letter in await parked.all(event=till.event.id)] == [bad]
+    assert [letter.booking for letter in await parked.all(reason="CHARACTER")] == [bad]
+    assert await parked.all(event="elsewhere000") == []
+    chosen = await parked.all(reason="unreadable")
+    assert [letter.booking for letter in chosen] == [unreadable]
+    told: list[int] = []
+    await parked.retry_all(chosen, told.append)
+
+    assert told == [1]
+    assert await till.office.redis.zrange(keys.dead(0), 0, -1) == [bad.encode()]
+    assert await parked.retried(chosen) == (0, 1, 0)
+    await till.drain()
+    assert await parked.retried(chosen) == (0, 0, 1)
+    await parked.retry_all(await parked.all())
+    assert await till.office.redis.zcard(keys.dead(0)) == 0
+    assert await till.left("GA") == (6, 4, 0), "they keep their tickets"
+
+
+async def test_what_only_redis_has_set_aside_is_listed(till: Till) -> None:
+    """A retry was cut short before Redis heard of it, or PostgreSQL was restored: nobody is lost sight of."""
+    booking = await poison(till, reference="bad\0text")
+    pool = await till.office.pool()
+    for statement in ("UPDATE dead_letters SET parked_at = NULL, attempts = 0", "DELETE FROM dead_letters"):
+        await pool.execute(statement)
+        (letter,) = await till.office.parked.all()
+        assert letter.booking == booking and letter.record is not None
+    await till.office.parked.retry(booking)
+    assert await till.office.redis.zscore(keys.pending(0), booking) is not None
+    await parked(till, booking)
+    await till.office.parked.fail(booking)
+    assert await till.left("GA") == (10, 0, 0)

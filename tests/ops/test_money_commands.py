@@ -67,6 +67,29 @@ async def test_parked_bookings(till: Till) -> None:
     assert await till.left("GA") == (10, 0, 0)
 
 
+async def test_all_parked_bookings_are_tried_again(till: Till) -> None:
+    """First a look, then the deed: exit code 1 tells that there is something to do, or that it did not end."""
+    assert await run("dead", "retry", "--all") == (0, "No booking is parked.\n")
+    booked = [await till.book(GA=1) for _ in range(3)]
+    raws = [await till.office.redis.get(keys.booking(0, booking)) for booking in booked]
+    for booking in booked:
+        await till.office.redis.set(keys.booking(0, booking), b"nonsense")
+    await till.drain()
+
+    code, said = await run("dead", "retry", "--reason", "unreadable", "--dry-run")
+    assert (code, said.count("unreadable"), "3 would be" in said) == (1, 3, True)
+    assert (await run("dead", "retry", "--event", "elsewhere000", "--dry-run"))[0] == 0
+    assert await till.office.redis.zcard(keys.dead(0)) == 3
+    assert (await run("dead", "retry"))[0] == 2
+    assert (await run("dead", "retry", booked[0], "--all"))[0] == 2
+    code, said = await run("dead", "retry", "--all", "--wait", "0.3")
+    assert (code, said) == (1, "0 have ended, 3 are waiting, 0 are parked again.\n")
+    for booking, raw in zip(booked, raws, strict=True):
+        await till.office.redis.set(keys.booking(0, booking), raw)
+    await till.rest()
+    assert [await till.state(booking) for booking in booked] == 3 * ["C confirmed"]
+
+
 async def test_one_booking_side_by_side(till: Till) -> None:
     booking = await till.book(GA=2)
     await till.rest()
