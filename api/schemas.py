@@ -105,8 +105,9 @@ class ExtensionRequest(_Body):
 class RefundRequest(_Body):
     """What to refund."""
 
-    items: Annotated[list[ItemRequest], Field(min_length=1)] | Literal["all"] = Field(
-        description="Each tier once, or the word `all`: every ticket that is left."
+    items: Annotated[list[ItemRequest], Field(min_length=1)] | Literal["all", "owed"] = Field(
+        description="Each tier once; or the word `all`: every ticket that is left; or the word `owed`: no tickets, but "
+        "the money that the gateway refused to give back."
     )
     reason: str | None = Field(None, min_length=1, max_length=200, description="For your own books.")
 
@@ -116,10 +117,22 @@ class Refund(_Body):
 
     id: str | None
     booking_id: str
-    booking_status: Literal["confirmed", "cancelled"]
+    booking_status: Literal["confirmed", "cancelled", "failed", "expired", "held", "pending"]
     amount_cents: int
     currency: str
-    status: Literal["due", "succeeded", "failed"]
+    status: Literal["due", "pending", "succeeded", "owed", "written_off", "dropped"] = Field(
+        description="`due`: to be asked for. `pending`: taken on by the gateway. `owed`: refused by it; try again."
+    )
+
+
+class RefundState(_Body):
+    """How the refunds of a booking stand, all together."""
+
+    status: Literal["pending", "succeeded", "owed", "written_off"]
+    pending_cents: int = Field(description="Under way; counted in `refunded_cents`.")
+    owed_cents: int = Field(description="Refused by the gateway, and not counted in `refunded_cents`.")
+    code: str | None = Field(description="Why the gateway refused, if money is owed.")
+    since: Time | None = Field(description="Since when money is owed.")
 
 
 class Tier(_Body):
@@ -190,7 +203,8 @@ class Booking(_Body):
     items: list[Item]
     amount_cents: int
     currency: str
-    refunded_cents: int = Field(description="Given back so far, or on its way.")
+    refunded_cents: int = Field(description="Given back so far, or on its way. Never what is owed.")
+    refund: RefundState | None = Field(description="Null while nothing was refunded.")
     created_at: Time
     expires_at: Time | None = Field(description="When the hold ends. Null for a booking posted with its payment.")
     expires_in_s: int | None = Field(

@@ -22,7 +22,7 @@ from boxoffice.clock import timestamp
 from boxoffice.errors import NotFound, StoreAway, Unavailable
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import Record, unpack
-from boxoffice.render import BookingView, ItemView, PaymentView
+from boxoffice.render import BookingView, ItemView, PaymentView, RefundState
 from boxoffice.requests import bad_parameter
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, KEY_REUSED
@@ -296,7 +296,8 @@ SELECT b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.reference, b.
        (extract(epoch FROM b.expires_at) * 1000)::bigint AS expires_ms,
        i.tiers, i.codes, i.quantities, i.prices,
        p.payment_key, p.status AS payment_status, p.method, p.last4, p.reference AS payment_reference,
-       p.failure_code AS payment_failure, p.next_action, coalesce(p.refunded_cents, 0) AS refunded_cents
+       p.failure_code AS payment_failure, p.next_action, coalesce(p.refunded_cents, 0) AS refunded_cents,
+       r.refunds, r.written_off, r.pending_cents, r.owed_cents, r.code AS owed_code, r.since_ms AS owed_ms
 FROM bookings b
 CROSS JOIN LATERAL (
   SELECT array_agg(i.tier_id ORDER BY i.tier_id) AS tiers, array_agg(t.code ORDER BY i.tier_id) AS codes,
@@ -307,6 +308,14 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
   SELECT * FROM payments WHERE booking_id = b.id ORDER BY created_at DESC, payment_key LIMIT 1
 ) p ON true
+CROSS JOIN LATERAL (
+  SELECT count(*) AS refunds, count(*) FILTER (WHERE status = 'written_off') AS written_off,
+         coalesce(sum(amount_cents) FILTER (WHERE status IN ('due', 'pending')), 0)::bigint AS pending_cents,
+         coalesce(sum(amount_cents) FILTER (WHERE status = 'owed'), 0)::bigint AS owed_cents,
+         (array_agg(failure_code ORDER BY owed_since) FILTER (WHERE status = 'owed'))[1] AS code,
+         (extract(epoch FROM min(owed_since) FILTER (WHERE status = 'owed')) * 1000)::bigint AS since_ms
+  FROM refunds WHERE booking_id = b.id AND status <> 'dropped'
+) r
 """
 
 
@@ -343,6 +352,7 @@ def _of_row(row: asyncpg.Record) -> _Row:
         row["amount_cents"],
         row["currency"],
         row["refunded_cents"],
+        _refund_state(row) if row["refunds"] else None,
         timestamp(row["created_ms"]),
         timestamp(row["expires_ms"]) if row["expires_ms"] else None,
         render.seconds_left(row["expires_ms"] or 0, row["status"]),
@@ -351,3 +361,14 @@ def _of_row(row: asyncpg.Record) -> _Row:
     )
     repeats = row["duplicate_of"] if row["failure_code"] == "duplicate" else None
     return _Row(row["client_id"], row["payment_key"], repeats, view)
+
+
+def _refund_state(row: asyncpg.Record) -> RefundState:
+    if row["owed_cents"]:
+        status = "owed"
+    elif row["pending_cents"]:
+        status = "pending"
+    else:
+        status = "written_off" if row["written_off"] else "succeeded"
+    since = timestamp(row["owed_ms"]) if row["owed_ms"] else None
+    return RefundState(status, row["pending_cents"], row["owed_cents"], row["owed_code"], since)

@@ -4,12 +4,13 @@ confirmed booking after its event's terms."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
 from boxoffice import ids
 from boxoffice.bookings import Bookings
-from boxoffice.errors import NotCancellable, NotFound, PaymentInProgress, StoreAway
+from boxoffice.errors import NotCancellable, NotFound, NothingOwed, PaymentInProgress, StoreAway
 from boxoffice.holds import Holds
 from boxoffice.record import Record
 from boxoffice.refunds import Refunds
@@ -76,6 +77,9 @@ class Cancellations:
     async def _ended(self, record: Record) -> BookingView:
         if record.state != "X":
             raise NotCancellable(f"The booking is {WORDS[record.state]}.", booking_status=WORDS[record.state])
+        # Money that is owed for it is tried again. Of most there is none, and of a hold PostgreSQL may know nothing.
+        with contextlib.suppress(NothingOwed, NotFound, StoreAway):
+            await self._refunds.retry(record.body.client, record.id)
         return (await self._bookings.get(record.body.client, record.id)).view
 
     async def _leaves_pending(self, client: str, booking: str, give_up: float) -> bool:

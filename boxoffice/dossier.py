@@ -28,9 +28,13 @@ _TABLES = {
     "items": "SELECT tier_id, quantity, unit_price_cents, refunded FROM booking_items WHERE booking_id = $1::uuid"
     " ORDER BY tier_id",
     "payments": "SELECT payment_key, gateway, status, amount_cents, refunded_cents, currency, method, last4, reference,"
-    " failure_code, due, due_at, leased_until, tries, created_at FROM payments WHERE booking_id = $1::uuid ORDER BY created_at",
-    "refunds": "SELECT refund_key, status, amount_cents, reason, failure_code, due_at, tries FROM refunds"
-    " WHERE booking_id = $1::uuid ORDER BY created_at",
+    " failure_code, due, due_at, due_since, leased_until, tries, created_at FROM payments WHERE booking_id = $1::uuid"
+    " ORDER BY created_at",
+    "refunds": "SELECT refund_key, status, amount_cents, reason, origin, attempt, reference, failure_code, owed_since, due_at,"
+    " due_since, tries, written_off_at, written_off_by, written_off_reason FROM refunds WHERE booking_id = $1::uuid"
+    " ORDER BY created_at",
+    "disputes": "SELECT d.reference, d.amount_cents, d.status, d.reason, d.withdrawn, d.created_at, d.updated_at"
+    " FROM disputes d JOIN payments p ON p.payment_key = d.payment_key WHERE p.booking_id = $1::uuid ORDER BY d.created_at",
     "stock_moves": "SELECT id, tier_id, sold_delta, applied_at FROM stock_moves WHERE booking_id = $1::uuid ORDER BY id",
     "dead_letter": "SELECT error, attempts, parked_at FROM dead_letters WHERE booking_id = $1::uuid",
 }

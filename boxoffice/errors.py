@@ -17,6 +17,7 @@ BoxOfficeError
 │   ├── TooManyAttempts
 │   ├── AlreadyExtended
 │   ├── NotCancellable
+│   ├── NothingOwed
 │   └── RefundTooLarge
 ├── Unavailable             nobody can say now; ask again
 │   ├── GateClosed
@@ -48,6 +49,7 @@ __all__ = [
     "Malformed",
     "NotCancellable",
     "NotFound",
+    "NothingOwed",
     "PaymentInProgress",
     "PriceChanged",
     "RefundTooLarge",
@@ -146,6 +148,10 @@ class NotCancellable(Refused):
 
 class RefundTooLarge(Refused):
     """The refund exceeds what was captured and not yet refunded."""
+
+
+class NothingOwed(Refused):
+    """No refund of this booking was refused by the gateway."""
 
 
 class Unavailable(BoxOfficeError):

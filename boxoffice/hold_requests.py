@@ -31,10 +31,11 @@ _B = TypeVar("_B", bound=Struct)
 
 
 class RefundRequest(NamedTuple):
-    """Tickets to refund, None for all that are left, and why."""
+    """Tickets to refund, None for all that are left, and why. `owed`: no tickets, but the money that is owed."""
 
     items: dict[str, int] | None
     reason: str
+    owed: bool = False
 
 
 class _Extension(Struct, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class _Extension(Struct, forbid_unknown_fields=True):
 
 
 class _Refund(Struct, forbid_unknown_fields=True):
-    items: list[ItemForm] | Literal["all"]
+    items: list[ItemForm] | Literal["all", "owed"]
     reason: str | None = None
 
 
@@ -78,7 +79,8 @@ def parse_extension(raw: bytes, settings: Settings) -> int:
 
 
 def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
-    """Read what is to be refunded: items, or the word `all` for everything that is left. One of them has to be said: a
+    """Read what is to be refunded: items, the word `all` for everything that is left, or the word `owed` for what the
+    gateway refused to give back before. One of them has to be said: a
     body that was lost must not mean everything.
 
     Raises `Malformed`.
@@ -86,8 +88,8 @@ def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
     body = _read(raw or b"{}", _Refund)
     reason = DEFAULT_REASON if body.reason is None else body.reason
     check_text(reason, "/reason", settings.limits.text_max)
-    if body.items == "all":
-        return RefundRequest(None, reason)
+    if isinstance(body.items, str):
+        return RefundRequest(None, reason, owed=body.items == "owed")
     if not 1 <= len(body.items) <= settings.limits.items_max:
         code = "too_many" if body.items else "empty"
         raise Malformed(f"A refund has 1 to {settings.limits.items_max} items.", pointer="/items", code=code)

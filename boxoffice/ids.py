@@ -13,6 +13,7 @@ __all__ = [
     "canonical_booking_id",
     "digest",
     "fingerprint",
+    "made_ms",
     "owner_digest",
     "payment_fingerprint",
     "refund_fingerprint",
@@ -112,6 +113,12 @@ def fingerprint(customer: str, items: str, method: str, last4: str) -> str:
 def payment_fingerprint(method: str, last4: str) -> str:
     """The same of a hold's payment. Both are empty for a booking that costs nothing and was confirmed without a card."""
     return digest(method, last4)[:16]
+
+
+def made_ms(booking_id: str) -> int | None:
+    """When a booking id was made, in ms; None when it is none of ours."""
+    booking = canonical_booking_id(booking_id)
+    return int(booking[:8] + booking[9:13], 16) if booking else None
 
 
 def refund_fingerprint(items: dict[str, int] | None, reason: str) -> str:

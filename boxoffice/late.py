@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from boxoffice import ids, keys
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed, StoreAway
-from boxoffice.gateway.base import GatewayEvent
+from boxoffice.gateway.base import GatewayEvent, PaymentGateway, Unknown
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import Charge, Payload, pack_payload, unpack
@@ -23,7 +23,10 @@ __all__ = ["LateMoney", "Webhooks"]
 
 log = structlog.get_logger()
 
-_KEEP: Final = """
+_REVERSED: Final = ("refunded", "refund_failed", "disputed")
+"""News of what went back of a captured payment: its refunds and disputes are read at the gateway."""
+
+_KEEP: Final = f"""
 WITH kept AS (
   INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
   RETURNING true),
@@ -31,8 +34,13 @@ news AS (
   UPDATE payments
   SET due = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN 'void' ELSE due END,
       due_at = CASE WHEN due_at IS NOT NULL THEN least(due_at, now())
-                    WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now() END
-  WHERE payment_key = $4 AND EXISTS (SELECT FROM kept) RETURNING booking_id::text AS booking)
+                    WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now() END,
+      due_since = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now()
+                       ELSE due_since END
+  WHERE payment_key = $4 AND EXISTS (SELECT FROM kept) RETURNING booking_id::text AS booking),
+looked AS (
+  INSERT INTO looks (payment_key) SELECT $4 FROM news WHERE $3 IN {_REVERSED}
+  ON CONFLICT (payment_key) DO UPDATE SET due_at = now(), leased_until = NULL, tries = 0)
 SELECT EXISTS (SELECT FROM kept) AS fresh, (SELECT booking FROM news) AS booking
 """
 """What is due is due now, but for a capture that its worker is about to make; and money for a payment that was given up
@@ -80,10 +88,11 @@ class LateMoney:
 class Webhooks:
     """Takes what gateways tell us. The work itself is settlement's and the pump's: a message only wakes them."""
 
-    def __init__(self, redis: Redis, pool: Any, scripts: Scripts) -> None:
+    def __init__(self, redis: Redis, pool: Any, scripts: Scripts, gateway: PaymentGateway) -> None:
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
+        self._gateway = gateway
 
     async def receive(self, gateway: str, event: GatewayEvent) -> bool:
         """Keep the message and make what it is about due now, in one statement; then ring.
@@ -91,11 +100,11 @@ class Webhooks:
         A second delivery, a late one or one out of order changes nothing: what it is about is looked up, never
         believed. Returns False for a message that was here before. Raises `StoreAway`: the gateway sends it again.
         """
+        payment_key = await self._payment_key(event)
         try:
             pool: asyncpg.Pool[Any] = await self._pool()
             crashpoint("webhook_heard")
-            # Whatever we ask for carries our payment key: an event without one is about somebody else's payment.
-            row = await pool.fetchrow(_KEEP, gateway, event.id, event.kind, event.payment_key)
+            row = await pool.fetchrow(_KEEP, gateway, event.id, event.kind, payment_key)
         except TRANSIENT as error:
             raise StoreAway from error
         crashpoint("webhook_committed")
@@ -103,6 +112,17 @@ class Webhooks:
         if row["booking"]:
             await self._wake(row["booking"])
         return bool(row["fresh"])
+
+    async def _payment_key(self, event: GatewayEvent) -> str | None:
+        """Whatever we ask for carries our payment key, and so an event without one is about somebody else's payment; but
+        for a refund that somebody made at the gateway itself, and for a dispute. Raises `StoreAway` when the gateway does
+        not say whose it is: it sends the message again."""
+        if event.payment_key is not None or event.reference is None or event.kind not in _REVERSED:
+            return event.payment_key
+        found = await self._gateway.payment_key_of(event.reference)
+        if isinstance(found, Unknown):
+            raise StoreAway
+        return found
 
     async def _wake(self, booking: str) -> None:
         shard = ids.shard_of(booking)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from boxoffice.states import BOOKING_STATES, PAYMENT_DUES, PAYMENT_STATUSES, REFUND_STATUSES
+from boxoffice.states import BOOKING_STATES, PAYMENT_DUES, PAYMENT_STATUSES, REFUND_ORIGINS, REFUND_STATUSES
 
 __all__ = [
     "ApiKey",
@@ -36,8 +36,10 @@ __all__ = [
     "Captures",
     "Client",
     "DeadLetter",
+    "Dispute",
     "Event",
     "Inventory",
+    "Look",
     "Payment",
     "Refund",
     "Shard",
@@ -260,6 +262,8 @@ class Payment(Base):
     due: Mapped[str | None]
     due_at: Mapped[datetime | None]
     """When to claim this row; NULL while its capture is listed in `captures`."""
+    due_since: Mapped[datetime | None]
+    """Since when it is due, if it was put off: every try moves `due_at`, none moves this. NULL: since `updated_at`."""
     leased_until: Mapped[datetime | None]
     tries: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -277,14 +281,23 @@ class Captures(Base):
 
 
 class Refund(_Dated, Base):
-    """Money on its way back."""
+    """Money on its way back, or owed: what a customer is to have again, until it is paid or a person writes it off."""
 
     __tablename__ = "refunds"
     __table_args__ = (
         CheckConstraint(_one_of("status", REFUND_STATUSES), name="status"),
+        CheckConstraint(_one_of("origin", REFUND_ORIGINS), name="origin"),
         CheckConstraint("amount_cents >= 0", name="amount_cents"),
+        CheckConstraint("status <> 'owed' OR (owed_since IS NOT NULL AND failure_code IS NOT NULL)", name="owed"),
+        CheckConstraint(
+            "(status = 'written_off') = (written_off_at IS NOT NULL AND coalesce(written_off_by, '') <> ''"
+            " AND coalesce(written_off_reason, '') <> '')",
+            name="written_off",
+        ),
         Index("ix_refunds_booking_id", "booking_id"),
+        Index("ix_refunds_payment_key", "payment_key"),
         Index("ix_refunds_due_at", "due_at", postgresql_where=text("status = 'due'")),
+        Index("ix_refunds_owed_since", "owed_since", postgresql_where=text("status = 'owed'")),
     )
     refund_key: Mapped[str] = mapped_column(primary_key=True)
     booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.id"))
@@ -296,8 +309,50 @@ class Refund(_Dated, Base):
     """What the refund's key was used for; NULL for refunds that no key asked for."""
     status: Mapped[str] = mapped_column(server_default="due")
     reason: Mapped[str]
+    origin: Mapped[str] = mapped_column(server_default="shop")
+    """Who began it."""
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    """How often the gateway is known to have refused it. Each attempt has a key of its own at the gateway, and the next
+    one begins only when the last is known to be refused: so no two of them pay."""
     reference: Mapped[str | None]
+    """The gateway's own id of the refund."""
     failure_code: Mapped[str | None]
+    """The gateway's last word on why it is not paid."""
+    owed_since: Mapped[datetime | None]
+    """When the gateway refused it first."""
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    due_since: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Since when it is due: every try moves `due_at`, none moves this."""
+    leased_until: Mapped[datetime | None]
+    tries: Mapped[int] = mapped_column(server_default="0")
+    """How often this attempt was asked for."""
+    written_off_at: Mapped[datetime | None]
+    written_off_by: Mapped[str | None]
+    written_off_reason: Mapped[str | None]
+
+
+class Dispute(_Dated, Base):
+    """A payment that a customer disputes at the bank, as the gateway tells of it."""
+
+    __tablename__ = "disputes"
+    gateway: Mapped[str] = mapped_column(primary_key=True)
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    """The gateway's own id of the dispute."""
+    payment_key: Mapped[str] = mapped_column(ForeignKey("payments.payment_key"), index=True)
+    amount_cents: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str]
+    """The gateway's word: `needs_response`, `under_review`, `won`, `lost`, …"""
+    reason: Mapped[str]
+    withdrawn: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Whether the gateway has taken the money from the shop for now, or for good."""
+
+
+class Look(Base):
+    """A payment whose refunds and disputes are to be read at the gateway: it told of some, or one is pending there."""
+
+    __tablename__ = "looks"
+    __table_args__ = (Index("ix_looks_due_at", "due_at"),)
+    payment_key: Mapped[str] = mapped_column(ForeignKey("payments.payment_key"), primary_key=True)
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     leased_until: Mapped[datetime | None]
     tries: Mapped[int] = mapped_column(server_default="0")

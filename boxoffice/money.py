@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -29,8 +30,10 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.gateway.books import WRITTEN_IN, written_in
 from boxoffice.late import LateMoney
+from boxoffice.patience import Patience
 from boxoffice.postgres import is_transient, sqlstate
 from boxoffice.record import Charge
+from boxoffice.refund_pump import RefundPump
 from boxoffice.refunds import Refunds
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case
@@ -75,56 +78,33 @@ statistics of an empty table that would read all payments."""
 
 _CAPTURED = """
 WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING id)
-UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
+UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
 WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
 """
 """The list first, then its payments: who takes a list apart locks them in this order too."""
 
 _CLOSE = """
-UPDATE payments SET status = $2, due = NULL, due_at = NULL, leased_until = NULL, updated_at = now()
+UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND due = 'void'
 """
 
 _CLOSE_LATE = """
 WITH late AS (
-  UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, leased_until = NULL,
-         updated_at = now()
+  UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, due_since = NULL,
+         leased_until = NULL, updated_at = now()
   WHERE payment_key = $1 AND due = 'void' RETURNING booking_id)
 UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
 FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
 """
 
-_CLAIM_REFUNDS = """
-UPDATE refunds r SET leased_until = now() + $1 * interval '1 millisecond', tries = r.tries + 1
-FROM (SELECT f.refund_key, p.reference
-      FROM refunds f JOIN payments p ON p.payment_key = f.payment_key
-      WHERE f.status = 'due' AND f.due_at <= now() AND (f.leased_until IS NULL OR f.leased_until < now())
-        AND p.status = 'captured'
-      ORDER BY f.due_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED) AS free
-WHERE r.refund_key = free.refund_key
-RETURNING r.refund_key, r.payment_key, free.reference, r.amount_cents, r.tries
-"""
-"""A refund waits until its payment is captured: only then is there anything to give back."""
-
-_REFUNDED = """
-UPDATE refunds SET status = 'succeeded', reference = $2, leased_until = NULL, updated_at = now() WHERE refund_key = $1
-"""
-
-_REFUND_FAILED = """
-WITH failed AS (
-  UPDATE refunds SET status = 'failed', failure_code = $2, leased_until = NULL, updated_at = now()
-  WHERE refund_key = $1 AND status = 'due' RETURNING payment_key, amount_cents)
-UPDATE payments p SET refunded_cents = p.refunded_cents - failed.amount_cents, updated_at = now()
-FROM failed WHERE p.payment_key = failed.payment_key
-"""
-
-_REFUND_LATER = """
+_LATER = """
 UPDATE refunds SET due_at = now() + $2 * interval '1 millisecond', leased_until = NULL, updated_at = now()
 WHERE refund_key = $1
 """
 
 _LATER = """
-UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', leased_until = NULL, updated_at = now()
+UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', due_since = coalesce(due_since, updated_at),
+       leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND due IS NOT NULL
 """
 
@@ -145,14 +125,6 @@ class _Due(NamedTuple):
     currency: str
 
 
-class _RefundDue(NamedTuple):
-    refund_key: str
-    payment_key: str
-    reference: str | None
-    amount_cents: int
-    tries: int
-
-
 class MoneyPump:
     """Works off what is due. One per worker."""
 
@@ -169,6 +141,8 @@ class MoneyPump:
         self._refunds = refunds
         self._late = late
         self._settings = settings
+        self._patience = Patience(settings.gateway)
+        self._refund_pump = RefundPump(pool, gateway, self._patience)
         self._given: deque[tuple[int, list[CaptureRequest]]] = deque()
         self._woken = asyncio.Event()
         self._stopping = False
@@ -244,7 +218,7 @@ class MoneyPump:
         async with (await self._pool()).acquire() as connection:
             await connection.execute(_UNLIST, UNLIST_MAX)
             dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
-            refunds = [_RefundDue(*row) for row in await connection.fetch(_CLAIM_REFUNDS, lease_ms, CLAIM_MAX)]
+        refunds = await self._refund_pump.claim(lease_ms, CLAIM_MAX)
         captures = [due for due in dues if due.due == "capture"]
         if captures:
             await self._capture(
@@ -253,6 +227,7 @@ class MoneyPump:
                     for due in captures
                 ],
                 [],
+                {due.payment_key: due.tries for due in captures},
             )
         limit = asyncio.Semaphore(self._settings.gateway.concurrency)
 
@@ -264,7 +239,7 @@ class MoneyPump:
         # group has failed once ends at its next timeout.
         ended = await asyncio.gather(
             *(limited(self._void(due)) for due in dues if due.due != "capture"),
-            *(limited(self._refund(refund)) for refund in refunds),
+            *map(limited, refunds),
             return_exceptions=True,
         )
         if failed := [error for error in ended if isinstance(error, Exception)]:
@@ -278,19 +253,22 @@ class MoneyPump:
                 log.error("money.of_another_gateway", gateway=row["gateway"], payments=row["payments"],
                           ours=self._gateway.books)  # fmt: skip
 
-    async def _capture(self, requests: list[CaptureRequest], listed: list[int]) -> None:
+    async def _capture(
+        self, requests: list[CaptureRequest], listed: list[int], tries: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         """Take the money, and say so; the rows that listed it are no longer needed then."""
         crashpoint("before_capture")
         outcomes = await self._gateway.capture_batch(requests)
         crashpoint("captured")
-        done = []
+        done, unknown = [], []
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, Done):
                 done.append(request.payment_key)
             elif isinstance(outcome, Refused):
                 await self._refunds.capture_refused(request.payment_key, outcome.code)
             else:
-                await self._execute(_LATER, request.payment_key, 1_000)
+                unknown.append((request.payment_key, outcome.reason))
+        await self._ask_later(unknown, tries)
         if done or listed:
             await self._execute(_CAPTURED, done, listed)
         crashpoint("capture_marked")
@@ -324,20 +302,17 @@ class MoneyPump:
             case AlreadyCaptured():
                 await self._refunds.captured_too_late(due.payment_key)
             case _:
-                await self._execute(_LATER, due.payment_key, min(500 * 2 ** min(due.tries, 10), 300_000))
+                if not isinstance(outcome, NotFound):
+                    self._patience.unknown("void", due.payment_key, getattr(outcome, "reason", "refused"), due.tries)
+                await self._execute(_LATER, due.payment_key, self._patience.pause_ms(due.tries))
 
-    async def _refund(self, due: _RefundDue) -> None:
-        crashpoint("before_refund")
-        outcome = await self._gateway.refund(due.refund_key, due.payment_key, due.reference or "", due.amount_cents)
-        crashpoint("refunded")
-        match outcome:
-            case Done(reference):
-                await self._execute(_REFUNDED, due.refund_key, reference)
-            case Refused(code):
-                log.error("refund.refused", refund_key=due.refund_key, code=code)
-                await self._execute(_REFUND_FAILED, due.refund_key, code)
-            case _:
-                await self._execute(_REFUND_LATER, due.refund_key, min(500 * 2 ** min(due.tries, 10), 300_000))
+    async def _ask_later(self, unknown: list[tuple[str, str]], tries: Mapping[str, int]) -> None:
+        """Nobody can say whether these were captured. Many at once have one reason, and are told in one line."""
+        new = [(key, reason) for key, reason in unknown if tries.get(key, 0) <= 1]
+        if new:
+            self._patience.unknown("capture", *new[0], tries=0, payments=len(new))
+        for key, _ in unknown:
+            await self._execute(_LATER, key, self._patience.pause_ms(tries.get(key, 0)))
 
     async def _is_to_be_voided(self, payment_key: str) -> bool:
         async with (await self._pool()).acquire() as connection:

@@ -28,6 +28,7 @@ from boxoffice.late import LateMoney, Webhooks
 from boxoffice.loading import Loader
 from boxoffice.mend import Mender
 from boxoffice.money import MoneyPump
+from boxoffice.owed import OwedMoney
 from boxoffice.parked import Parked
 from boxoffice.payments_audit import PaymentsAudit
 from boxoffice.postgres import open_engine, open_pool
@@ -116,6 +117,11 @@ class BoxOffice:
         return Refunds(self.redis, self.pool, self.scripts)
 
     @cached_property
+    def owed(self) -> OwedMoney:
+        """Refunds that the gateway refused."""
+        return OwedMoney(self.pool)
+
+    @cached_property
     def late(self) -> LateMoney:
         """Money that arrives after its hold has ended."""
         return LateMoney(self.redis, self.scripts, self.settings)
@@ -123,7 +129,7 @@ class BoxOffice:
     @cached_property
     def webhooks(self) -> Webhooks:
         """What gateways tell us."""
-        return Webhooks(self.redis, self.pool, self.scripts)
+        return Webhooks(self.redis, self.pool, self.scripts, self.gateway)
 
     @cached_property
     def settlements(self) -> list[Settlement]:

@@ -59,7 +59,8 @@ INSERT INTO payments (payment_key, booking_id, gateway, method, last4, amount_ce
                       failure_code, due, due_at)
 VALUES ($1, $2::uuid, $3, 'card', $4, $5, $6, $7, $8, 'poison', $9, CASE WHEN $9::text IS NULL THEN NULL ELSE now() END)
 ON CONFLICT (payment_key) DO UPDATE
-SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_at = excluded.due_at, updated_at = now()
+SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_at = excluded.due_at, due_since = NULL,
+    updated_at = now()
 WHERE payments.status IN ('unknown', 'requires_action')
 """
 

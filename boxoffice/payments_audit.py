@@ -13,12 +13,14 @@ from redis.asyncio import Redis
 from boxoffice import ids, keys
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
-from boxoffice.gateway.base import Done, PaymentGateway, Record
+from boxoffice.gateway.base import Done, PaymentGateway, Pending, Record, Reversals
 from boxoffice.gateway.books import same_books
+from boxoffice.owed import attempt_key
 from boxoffice.postgres import TRANSIENT
 from boxoffice.record import unpack
 from boxoffice.redis import AWAY
 from boxoffice.refunds import Refunds
+from boxoffice.reversal_audit import mend_reversals, open_ends, reversals_differ
 
 __all__ = ["DIFFERENCES", "Difference", "PaymentsAudit"]
 
@@ -37,18 +39,22 @@ DIFFERENCES: Final = {
     "capture_not_marked": "money was taken and our row does not say so; mended by capturing again, which does nothing",
     "unknown_to_gateway": "our row says that money moved, the gateway knows of none",
     "amount_differs": "the gateway has another amount than our row",
-    "refunded_differs": "the gateway gave back another amount than our rows say",
+    "refunded_differs": "the gateway's refunds and disputes are others than our rows say; mended by writing them down",
+    "refund_overdue": "a refund has been due for longer than it should, and nobody can say what became of it",
+    "refund_pending": "a refund is pending at the gateway",
+    "refund_owed": "the gateway refused a refund; `payments retry` tries it again, `payments write-off` ends it",
+    "disputed": "a customer disputes the payment; answer at the gateway",
 }
-"""What the audit finds, and what `--fix` does about it."""
+"""What the audit finds, and what `--fix` does about it. The last three are known: the books agree on them."""
 
 _OURS = """
 SELECT p.payment_key, p.gateway, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
        b.status AS booking_status, p.failure_code,
-       coalesce(p.due_at, p.updated_at) < now() - $2 * interval '1 second' AS overdue,
-       p.updated_at < now() - $2 * interval '1 second' AS settled,
-       (SELECT coalesce(sum(r.amount_cents) FILTER (WHERE r.status = 'succeeded'), 0)::bigint FROM refunds r
+       coalesce(p.due_since, p.updated_at) < now() - $2 * interval '1 second' AS overdue,
+       coalesce(p.due_since, p.updated_at) < now() - $2 * interval '1 second' AS settled,
+       (SELECT coalesce(sum(r.amount_cents) FILTER (WHERE r.status IN ('pending', 'succeeded')), 0)::bigint FROM refunds r
         WHERE r.payment_key = p.payment_key) AS refunded_cents,
-       EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.status = 'due') AS refund_due
+       EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.amount_cents > 0) AS reversed
 FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY($1::text[])
 """
 
@@ -63,7 +69,8 @@ SELECT gateway, count(*) AS payments FROM payments WHERE status IN ('authorized'
 """
 
 _DUE = """
-UPDATE payments SET due = $2, due_at = now(), leased_until = NULL, status = coalesce($3, status), updated_at = now()
+UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
+       leased_until = NULL, status = coalesce($3, status), updated_at = now()
 WHERE payment_key = $1
 """
 
@@ -78,6 +85,8 @@ class Difference(NamedTuple):
     ours: str
     mended: bool | None
     """None: nobody tried."""
+    known: bool = False
+    """Both books tell it alike, and a person has to do something about it, or to wait."""
 
 
 class PaymentsAudit:
@@ -100,6 +109,7 @@ class PaymentsAudit:
         self.others = {}
         try:
             await self.check_gateway()
+            began = await (await self._pool()).fetchval("SELECT now()")
             async for records in _chunks(self._gateway.records()):
                 seen.update(record.payment_key.encode() for record in records)
                 rows = await self._ours([record.payment_key for record in records], grace_s)
@@ -111,6 +121,10 @@ class PaymentsAudit:
                         yield found
             async for found in self._unknown(seen, grace_s):
                 yield found
+            for left in await open_ends(await self._pool(), grace_s, began):
+                yield Difference(
+                    left.what, left.payment_key, left.booking, left.at_gateway, left.ours, None, left.known
+                )
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The audit could not be finished ({type(error).__name__}).") from error
 
@@ -175,8 +189,10 @@ class PaymentsAudit:
                 row["status"] == "captured" and payment.captured_cents != row["amount_cents"]
             ):
                 yield _difference("amount_differs", record, row, None)
-            if payment.refunded_cents != row["refunded_cents"] and not row["refund_due"]:
-                yield _difference("refunded_differs", record, row, None)
+            told = row["reversed"] or record.reversals != Reversals()
+            if told and await reversals_differ(await self._pool(), record, grace_s):
+                mended = await mend_reversals(await self._pool(), record) if fix else None
+                yield _difference("refunded_differs", record, row, mended)
 
     async def _under_way(self, record: Record, grace_s: int) -> bool:
         """Whether its booking is about to be written: just made, or still pending in Redis."""
@@ -196,9 +212,10 @@ class PaymentsAudit:
     async def _refund_unknown(self, record: Record) -> bool:
         """There is no booking that a row could belong to: the gateway's own books keep this refund."""
         amount = record.payment.captured_cents - record.payment.refunded_cents
-        key = ids.digest(record.payment_key, "audit")
+        failed = sum(refund.status == "failed" for refund in record.reversals.refunds)
+        key = attempt_key(ids.digest(record.payment_key, "audit"), failed)
         outcome = await self._gateway.refund(key, record.payment_key, record.payment.reference, amount)
-        return isinstance(outcome, Done)
+        return isinstance(outcome, Done | Pending)
 
     async def _mend(self, what: str, record: Record, row: Any) -> bool:
         pool = await self._pool()

@@ -16,8 +16,18 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
+from boxoffice.errors import (
+    GateClosed,
+    KeyReused,
+    Malformed,
+    NotCancellable,
+    NotFound,
+    NothingOwed,
+    RefundTooLarge,
+    StoreAway,
+)
 from boxoffice.moves import apply_moves
+from boxoffice.owed import recount, try_again
 from boxoffice.postgres import AWAY, TRANSIENT
 from boxoffice.rows import Connection, lock_inventory
 from boxoffice.scripts import Scripts
@@ -40,6 +50,17 @@ _PAYMENT: Final = """
 SELECT payment_key, amount_cents, refunded_cents FROM payments
 WHERE booking_id = $1::uuid AND status IN ('authorized', 'captured')
   AND failure_code IS DISTINCT FROM 'paid_too_late' FOR UPDATE
+"""
+
+_SPOKEN_FOR: Final = """
+SELECT coalesce(sum(amount_cents), 0)::bigint FROM refunds WHERE payment_key = $1 AND status IN ('owed', 'written_off')
+"""
+"""What is owed, or was written off, is nobody else's to have again."""
+
+_REFUSED_ONCE: Final = """
+SELECT refund_key FROM refunds
+WHERE booking_id = $1::uuid AND attempt > 0 AND status IN ('due', 'pending', 'succeeded', 'owed')
+ORDER BY updated_at DESC, refund_key LIMIT 1
 """
 
 _MOVE: Final = """
@@ -67,14 +88,27 @@ payment to name."""
 _ASKED_BEFORE: Final = "SELECT fingerprint FROM refunds WHERE refund_key = $1"
 
 _CAPTURE_REFUSED: Final = """
-UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), leased_until = NULL,
-       refunded_cents = 0, updated_at = now()
+UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
+       leased_until = NULL, refunded_cents = 0, updated_at = now()
 WHERE payment_key = $1 AND due = 'capture' RETURNING true
 """
 
 _NEVER_CAPTURED: Final = """
-UPDATE refunds SET status = 'failed', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
+UPDATE refunds SET status = 'dropped', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND status = 'due'
+"""
+
+_LATE_MONEY: Final = """
+SELECT booking_id::text AS booking, amount_cents, currency,
+       (SELECT coalesce(sum(r.amount_cents), 0)::bigint FROM refunds r
+        WHERE r.payment_key = p.payment_key AND r.status <> 'dropped') AS spoken_for
+FROM payments p WHERE payment_key = $1 AND (due = 'void' OR status NOT IN ('authorized', 'captured')) FOR UPDATE
+"""
+
+_LATE_CAPTURE: Final = """
+UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
+       failure_code = 'paid_too_late', updated_at = now()
+WHERE payment_key = $1
 """
 
 _ROUNDS: Final = 5
@@ -111,7 +145,8 @@ class Refunds:
     async def cancel(self, client: str, booking: str) -> Refunded:
         """Cancel a confirmed booking after its event's policy: until when, and how much comes back.
 
-        Any number of calls make one refund. Raises `NotFound`, `NotCancellable`, `StoreAway`.
+        Any number of calls make one refund. Of a booking that was cancelled before, money that is owed is tried again.
+        Raises `NotFound`, `NotCancellable`, `StoreAway`.
         """
         return await self._run(booking, self._cancel, client)
 
@@ -119,11 +154,20 @@ class Refunds:
         self, client: str, booking: str, key_digest: str, items: dict[str, int] | None, reason: str
     ) -> Refunded:
         """Refund a confirmed booking at full price, whole or some items (tier to quantity); their tickets go back on
-        sale. Refunding everything cancels the booking.
+        sale. Refunding everything cancels the booking. Of one that has ended, and under a key whose refund was refused,
+        money that is owed is tried again.
 
         Raises `NotFound`, `KeyReused`, `Malformed`, `NotCancellable`, `RefundTooLarge`, `StoreAway`.
         """
         return await self._run(booking, self._refund, client, key_digest, items, reason)
+
+    async def retry(self, client: str, booking: str) -> Refunded:
+        """Try again what is owed of a booking, whatever has become of it. Any number of calls are one attempt, as long as
+        the gateway has not refused it.
+
+        Raises `NotFound`, `NothingOwed`, `StoreAway`.
+        """
+        return await self._run(booking, self._retry, client)
 
     async def capture_refused(self, payment_key: str, code: str) -> None:
         """The gateway will never capture this payment: its confirmed booking is cancelled and its tickets go back.
@@ -155,23 +199,17 @@ class Refunds:
         captured it.
         """
         async with (await self._pool()).acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(
-                "SELECT booking_id::text AS booking, amount_cents, currency FROM payments WHERE payment_key = $1"
-                " AND (due = 'void' OR status NOT IN ('authorized', 'captured')) FOR UPDATE",
-                payment_key,
-            )
+            row = await connection.fetchrow(_LATE_MONEY, payment_key)
             if row is None:
                 return
-            await connection.execute(
-                "UPDATE payments SET status = 'captured', refunded_cents = amount_cents, due = NULL, due_at = NULL,"
-                " leased_until = NULL, failure_code = 'paid_too_late', updated_at = now() WHERE payment_key = $1",
-                payment_key,
-            )
-            await connection.execute(
-                _REFUND + " ON CONFLICT DO NOTHING",
-                ids.digest(row["booking"], payment_key, "late"), row["booking"], payment_key, row["amount_cents"],
-                row["currency"], "paid_too_late", None,
-            )  # fmt: skip
+            await connection.execute(_LATE_CAPTURE, payment_key)
+            key = ids.digest(row["booking"], payment_key, "late")
+            if left := row["amount_cents"] - row["spoken_for"]:
+                await connection.execute(
+                    _REFUND + " ON CONFLICT DO NOTHING", key, row["booking"], payment_key, left, row["currency"],
+                    "paid_too_late", None,
+                )  # fmt: skip
+            await recount(connection, payment_key)
             await connection.execute(
                 "UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()"
                 " WHERE id = $1::uuid AND status IN ('failed', 'expired')",
@@ -199,11 +237,13 @@ class Refunds:
     async def _cancel(self, connection: Connection, booking: str, client: str) -> tuple[Refunded, int]:
         row, items = await self._lock(connection, booking, client)
         if row["status"] == "cancelled":
-            return await self._earlier(connection, booking, row), row["shard"]
+            tried = await try_again(connection, booking)
+            return await self._earlier(connection, booking, row, tried=tried), row["shard"]
         if row["status"] != "confirmed":
             raise NotCancellable(f"The booking is {row['status']}.", booking_status=row["status"])
         if row["too_late"]:
             raise NotCancellable("The time to cancel has passed.", booking_status=row["status"])
+        await try_again(connection, booking)
         back = {item.tier: item.quantity - item.refunded for item in items}
         price = sum(back[item.tier] * item.unit_price_cents for item in items)
         key = ids.digest(booking, "cancel")
@@ -226,8 +266,11 @@ class Refunds:
             # Rows of earlier versions have no fingerprint.
             if earlier["fingerprint"] not in (None, asked):
                 raise KeyReused(booking_id=booking)
-            return await self._earlier(connection, booking, row, key), row["shard"]
+            tried = await try_again(connection, booking, key)
+            return await self._earlier(connection, booking, row, key, tried=tried), row["shard"]
         if row["status"] != "confirmed":
+            if again := await self._again(connection, booking, row):
+                return again, row["shard"]
             raise NotCancellable(f"The booking is {row['status']}.", booking_status=row["status"])
         left = {item.tier: item.quantity - item.refunded for item in items}
         back = wanted if wanted is not None else left
@@ -244,6 +287,22 @@ class Refunds:
             refund = refund._replace(status="cancelled")
         log.info("booking.refunded", booking_id=booking, amount_cents=refund.amount_cents)
         return refund, row["shard"]
+
+    async def _retry(self, connection: Connection, booking: str, client: str) -> tuple[Refunded, int]:
+        row = await connection.fetchrow(_BOOKING, booking)
+        if row is None or row["client_id"] != client:
+            raise NotFound("There is no such booking.")
+        again = await self._again(connection, booking, row)
+        if again is None:
+            raise NothingOwed
+        return again, row["shard"]
+
+    async def _again(self, connection: Connection, booking: str, row: Any) -> Refunded | None:
+        """Try again what is owed. The answer is the same while that goes on, and when it has been paid; None when the
+        gateway has refused nothing."""
+        tried = await try_again(connection, booking)
+        key = await connection.fetchval(_REFUSED_ONCE, booking)
+        return await self._earlier(connection, booking, row, key, tried=tried) if key else None
 
     async def _lock(self, connection: Connection, booking: str, client: str | None = None) -> tuple[Any, list[_Item]]:
         """Inventory rows in tier order, then the booking's: the order of every transaction that sells."""
@@ -265,7 +324,8 @@ class Refunds:
         if payment is None:
             await connection.execute(_REFUND, key, booking, None, 0, currency, reason, asked)
             return Refunded(booking, "confirmed", key, 0, currency, repeated=False, refund_status="succeeded")
-        amount = min(amount_cents, payment["amount_cents"] - payment["refunded_cents"])
+        spoken_for = payment["refunded_cents"] + await connection.fetchval(_SPOKEN_FOR, payment["payment_key"])
+        amount = min(amount_cents, payment["amount_cents"] - spoken_for)
         if amount:
             await connection.execute(
                 "UPDATE payments SET refunded_cents = refunded_cents + $2, updated_at = now() WHERE payment_key = $1",
@@ -290,7 +350,11 @@ class Refunds:
             code,
         )
 
-    async def _earlier(self, connection: Connection, booking: str, row: Any, key: str | None = None) -> Refunded:
+    async def _earlier(
+        self, connection: Connection, booking: str, row: Any, key: str | None = None, *,
+        tried: list[tuple[str, int]] | None = None,
+    ) -> Refunded:  # fmt: skip
+        """What was given back before; `tried`: what of it is being tried again now."""
         found = await connection.fetchrow(
             "SELECT refund_key, amount_cents, currency, status FROM refunds"
             " WHERE booking_id = $1::uuid AND ($2::text IS NULL OR refund_key = $2) ORDER BY created_at DESC LIMIT 1",
@@ -300,8 +364,9 @@ class Refunds:
         if found is None:
             return Refunded(booking, row["status"], None, 0, row["currency"], repeated=True, refund_status="succeeded")
         return Refunded(
-            booking, row["status"], found["refund_key"], found["amount_cents"], found["currency"], repeated=True,
-            refund_status=found["status"],
+            booking, row["status"], found["refund_key"],
+            sum(cents for _, cents in tried) if tried else found["amount_cents"], found["currency"],
+            repeated=not tried, refund_status=found["status"],
         )  # fmt: skip
 
     async def _tell_redis(self, shard: int) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "FailureView",
     "ItemView",
     "PaymentView",
+    "RefundState",
     "RefundView",
     "booking",
     "event",
@@ -80,6 +81,18 @@ class FailureView(msgspec.Struct, gc=False):
     message: str
 
 
+class RefundState(msgspec.Struct, gc=False):
+    """How the refunds of a booking stand, all together."""
+
+    status: str
+    """`owed` when anything is, else `pending` when anything is under way, else `succeeded` or `written_off`."""
+    pending_cents: int
+    owed_cents: int
+    code: str | None
+    """Why the gateway refused."""
+    since: str | None
+
+
 class BookingView(msgspec.Struct, gc=False):
     """A booking as its shop sees it."""
 
@@ -92,7 +105,9 @@ class BookingView(msgspec.Struct, gc=False):
     amount_cents: int
     currency: str
     refunded_cents: int
-    """Given back so far, or on its way."""
+    """Given back so far, or on its way. Never what is owed."""
+    refund: RefundState | None
+    """None while nothing was refunded."""
     created_at: str
     expires_at: str | None
     """When the hold ends; None for a booking posted with its payment."""
@@ -135,6 +150,7 @@ def of_record(record: Record, event: EventView, now_ms: int | None = None) -> Bo
         body.amount_cents,
         body.currency,
         0,
+        None,
         timestamp(record.admitted_ms),
         timestamp(record.deadline_ms) if record.deadline_ms else None,
         seconds_left(record.deadline_ms, WORDS[record.state], now_ms),

@@ -131,7 +131,8 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text
 ON CONFLICT (payment_key) DO UPDATE
 SET status = excluded.status, reference = coalesce(excluded.reference, payments.reference),
     failure_code = excluded.failure_code, next_action = excluded.next_action, due = excluded.due,
-    due_at = excluded.due_at, leased_until = excluded.leased_until, updated_at = now()
+    due_at = excluded.due_at, due_since = CASE WHEN excluded.due IS NOT NULL THEN now() END,
+    leased_until = excluded.leased_until, updated_at = now()
 WHERE payments.status IN ('unknown', 'requires_action')
 """
 

@@ -196,6 +196,12 @@ class GatewaySettings(_Part):
     deadline_s: float = Field(600.0, gt=0)
     """A payment whose outcome stays unknown this long fails as `payment_unavailable`, and is voided."""
 
+    retry_s: float = Field(0.5, gt=0, le=3_600)
+    """Pause before a capture, void, refund or look-up whose outcome is unknown is asked again; doubles with each try."""
+
+    retry_max_s: float = Field(300.0, gt=0, le=86_400)
+    """Longest such pause. A gateway that is away for hours is asked so often about each payment, and no more often."""
+
     url: str = ""
     """Where the `http` simulator or a stand-in for Stripe listens. Empty: Stripe's own address."""
 

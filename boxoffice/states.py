@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 __all__ = [
     "BOOKING_STATES",
     "FINAL",
+    "GIVEN_BACK",
     "HOLDS_STOCK",
     "KEY_REUSED",
     "LETTERS",
     "MISCONFIGURED",
     "PAYMENT_DUES",
     "PAYMENT_STATUSES",
+    "REFUND_ORIGINS",
     "REFUND_STATUSES",
     "TRANSITIONS",
     "WORDS",
@@ -89,4 +91,13 @@ KEY_REUSED: Final = "idempotency_key_reused"
 MISCONFIGURED: Final = "payment_misconfigured"
 """Why a booking failed whose gateway refused us, whatever the card: our key, our account, the currency, the amount."""
 
-REFUND_STATUSES: Final = ("due", "succeeded", "failed")
+REFUND_STATUSES: Final = ("due", "pending", "succeeded", "owed", "written_off", "dropped")
+"""`due`: to be asked for. `pending`: the gateway has taken it on. `succeeded`: the gateway says that it is done; it may
+still fail, days later. `owed`: the gateway refused, and a person has to try again or to write it off. `dropped`: its
+payment was never captured, so there is nothing to give back."""
+
+REFUND_ORIGINS: Final = ("shop", "gateway")
+"""Who began a refund: the shop, through us; or somebody at the gateway itself, as in its dashboard."""
+
+GIVEN_BACK: Final = ("due", "pending", "succeeded")
+"""Refunds that count in `payments.refunded_cents`: paid back, or under way."""

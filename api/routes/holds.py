@@ -163,6 +163,7 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
             "unauthorized",
             "not-found",
             "not-cancellable",
+            "nothing-owed",
             "refund-too-large",
             "idempotency-key-reused",
             "card-data-not-accepted",
@@ -174,12 +175,19 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
 )
 async def refund(booking_id: str, request: Request, office: Office, client: Client) -> Response:
     """Refund a confirmed booking at full price whatever the event's terms, whole or some of its tickets, which go on
-    sale again. For the shop's operators. All that is left is `"items": "all"`, and cancels the booking."""
+    sale again. For the shop's operators. All that is left is `"items": "all"`, and cancels the booking.
+
+    A refund that the gateway refuses is owed: the booking's `refund` tells of it. `"items": "owed"`, a repeat under the
+    same key, and any refund or cancellation of a cancelled booking try it again; however often, it is paid once.
+    """
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)
     wanted = hold_requests.parse_refund(await _read(office, request), office.settings)
     try:
-        refunded = await office.refunds.refund(client, booking, key_digest, wanted.items, wanted.reason)
+        if wanted.owed:
+            refunded = await office.refunds.retry(client, booking)
+        else:
+            refunded = await office.refunds.refund(client, booking, key_digest, wanted.items, wanted.reason)
     except NotFound:
         # Of a hold that nobody tried to pay only Redis knows.
         status = (await office.bookings.get(client, booking)).view.status

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from boxoffice.errors import BadRequest
 
 __all__ = [
+    "KEYS_MAX",
     "AlreadyCaptured",
     "Authorization",
     "AuthorizeRequest",
@@ -25,6 +26,7 @@ __all__ = [
     "Capture",
     "CaptureRequest",
     "Declined",
+    "DisputeSeen",
     "Done",
     "EventKind",
     "Found",
@@ -33,10 +35,14 @@ __all__ = [
     "NotFound",
     "PaymentGateway",
     "PaymentStatus",
+    "Pending",
     "Record",
     "Refund",
+    "RefundSeen",
+    "RefundStatus",
     "Refused",
     "RequiresAction",
+    "Reversals",
     "Token",
     "Unchargeable",
     "Unknown",
@@ -49,9 +55,17 @@ __all__ = [
 PaymentStatus: TypeAlias = Literal["requires_action", "authorized", "captured", "declined", "voided", "processing"]
 """How a gateway sees a payment. `processing`: it exists and has no outcome yet."""
 
+RefundStatus: TypeAlias = Literal["pending", "succeeded", "failed"]
+"""How a gateway sees a refund. None of them is final: one that succeeded may fail days later."""
+
 EventKind: TypeAlias = Literal[
-    "authorized", "requires_action", "captured", "declined", "voided", "refunded", "refund_failed", "other"
+    "authorized", "requires_action", "captured", "declined", "voided", "refunded", "refund_failed", "disputed", "other"
 ]
+
+
+KEYS_MAX: Final = 8
+"""Idempotency keys that one call may use up, one behind the other, where a gateway repeats an error under each. Gateways
+forget keys after a day or so, and then the first is as good as new."""
 
 
 class Token(Struct, frozen=True):
@@ -126,6 +140,13 @@ class Done(Struct, frozen=True, tag=True, gc=False):
     reference: str
 
 
+class Pending(Struct, frozen=True, tag=True, gc=False):
+    """A refund that the gateway has taken on and not yet made. It may still fail."""
+
+    reference: str
+    reason: str | None = None
+
+
 class Refused(Struct, frozen=True, tag=True, gc=False):
     """It did not happen and never will: asking again is useless."""
 
@@ -155,6 +176,42 @@ class Found(Struct, frozen=True, tag=True, gc=False):
     next_action: str | None = None
 
 
+class RefundSeen(Struct, frozen=True, gc=False):
+    """A refund as the gateway knows it, whoever asked for it."""
+
+    refund_key: str | None
+    """The key under which we asked for it; None when somebody made it at the gateway itself."""
+    reference: str
+    amount_cents: int
+    status: RefundStatus
+    code: str | None = None
+    """Why it failed, or is pending."""
+
+
+class DisputeSeen(Struct, frozen=True, gc=False):
+    """A dispute as the gateway knows it."""
+
+    reference: str
+    amount_cents: int
+    status: str
+    """The gateway's word: `needs_response`, `under_review`, `won`, `lost`, …"""
+    reason: str
+    withdrawn: bool
+    """Whether the money is gone from the shop's account, for now or for good."""
+
+
+class Reversals(Struct, frozen=True, tag=True, gc=False):
+    """What went back of a captured payment: refunds, oldest first, and disputes."""
+
+    refunds: tuple[RefundSeen, ...] = ()
+    disputes: tuple[DisputeSeen, ...] = ()
+
+    @property
+    def given_back_cents(self) -> int:
+        """Refunded, or on its way back."""
+        return sum(refund.amount_cents for refund in self.refunds if refund.status != "failed")
+
+
 class Record(Struct, frozen=True, tag=True, gc=False):
     """One payment in the gateway's own books, for audits."""
 
@@ -162,6 +219,7 @@ class Record(Struct, frozen=True, tag=True, gc=False):
     booking_id: str | None
     made_ms: int
     payment: Found
+    reversals: Reversals = Reversals()
 
 
 class GatewayEvent(Struct, frozen=True):
@@ -176,7 +234,7 @@ class GatewayEvent(Struct, frozen=True):
 Authorization: TypeAlias = Authorized | Declined | RequiresAction | Unchargeable | Unknown
 Capture: TypeAlias = Done | Refused | Unknown
 Void: TypeAlias = Done | AlreadyCaptured | NotFound | Refused | Unknown
-Refund: TypeAlias = Done | Refused | Unknown
+Refund: TypeAlias = Done | Pending | Refused | Unknown
 Lookup: TypeAlias = Found | NotFound | Unknown
 
 
@@ -237,7 +295,17 @@ class PaymentGateway(Protocol):
         """Let money go that was set aside. Done also when a decline left nothing to let go."""
 
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
-        """Give captured money back, all or part of it, once for each refund key."""
+        """Give captured money back, all or part of it, once for each refund key.
+
+        `Refused`: nothing was given back under this key, and nothing will be. `Pending` and `Done` may still fail: then
+        `reversals` tells.
+        """
+
+    async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:
+        """Every refund and dispute of a payment, as they are now. Reads only."""
+
+    async def payment_key_of(self, reference: str) -> str | Unknown | None:
+        """The payment key of a payment that only its reference is known of; None when it is none of ours."""
 
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """What became of a payment. `since_ms`: when we first asked for it; without reference, narrows the search.

@@ -36,6 +36,9 @@ CARDS: Final = (
     Card("4000000000006975", "card_velocity_exceeded", "declines"),
     Card("4000000000003220", "3ds", "requires 3-D Secure, then succeeds"),
     Card("4000008400001629", "3ds_fail", "requires 3-D Secure, then declines with authentication_failed"),
+    Card("4000000000007726", "refund_pending", "succeeds; a refund is pending first, and succeeds later"),
+    Card("4000000000005126", "refund_fails_late", "succeeds; a refund succeeds at first, and fails later"),
+    Card("4000000000000259", "disputed", "succeeds; the customer disputes it a moment later"),
     Card("4000000000010001", "late", "authorised at once, the answer comes after the cut-off"),
     Card("4000000000010019", "timeout", "authorised, the answer is lost; asked again it is told"),
     Card("4000000000010027", "error", "a server error that did nothing; asked again it succeeds"),
@@ -45,9 +48,25 @@ CARDS: Final = (
     Card("4000000000010068", "capture_refused", "authorises; the capture is refused for good and the money let go"),
     Card("4000000000010076", "capture_timeout", "authorises; captured, but the answer is lost; asked again it is told"),
     Card(
-        "4000000000010084", "refund_error", "succeeds; the first refund meets a server error, asked again it succeeds"
+        "4000000000010084",
+        "refund_error",
+        "succeeds; the first refund meets a server error, which is repeated under its key; under another it succeeds",
     ),
     Card("4000000000010092", "refund_refused", "succeeds; every refund is refused for good"),
+    Card(
+        "4000000000010100",
+        "refund_refused_once",
+        "succeeds; the first attempt of a refund is refused, the next succeeds",
+    ),
+    Card("4000000000010118", "refund_pending_fails", "succeeds; a refund is pending first, and fails later"),
+    Card(
+        "4000000000010126", "dashboard_refund", "succeeds; half of it is refunded at the gateway itself a moment later"
+    ),
+    Card(
+        "4000000000010134",
+        "capture_error",
+        "authorises; the capture meets a server error, which is repeated under its key; under another it succeeds",
+    ),
 )
 
 DECLINES: Final = frozenset(card.behaviour for card in CARDS if card.meaning.startswith("declines"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import httpx2
 import msgspec
@@ -13,14 +13,19 @@ from boxoffice.settings import GatewaySettings
 
 from . import cards, webhooks
 from .base import (
+    KEYS_MAX,
     Authorization,
     AuthorizeRequest,
     Capture,
     CaptureRequest,
+    Done,
+    Found,
     GatewayEvent,
     Lookup,
+    NotFound,
     Record,
     Refund,
+    Reversals,
     Token,
     Unknown,
     Void,
@@ -32,12 +37,15 @@ __all__ = ["HttpGateway"]
 
 _T = TypeVar("_T")
 
+_REPLAYED: Final = "replayed error"
+
 _authorization: msgspec.json.Decoder[Authorization] = msgspec.json.Decoder(Authorization)
 _capture: msgspec.json.Decoder[Capture] = msgspec.json.Decoder(Capture)
 _void: msgspec.json.Decoder[Void] = msgspec.json.Decoder(Void)
 _refund: msgspec.json.Decoder[Refund] = msgspec.json.Decoder(Refund)
 _lookup: msgspec.json.Decoder[Lookup] = msgspec.json.Decoder(Lookup)
 _told = msgspec.json.Decoder(str)
+_reversals: msgspec.json.Decoder[Reversals | NotFound | Unknown] = msgspec.json.Decoder(Reversals | NotFound | Unknown)
 _record = msgspec.json.Decoder(Record)
 _encode = msgspec.json.Encoder().encode
 
@@ -84,8 +92,15 @@ class HttpGateway:
 
     async def capture(self, payment_key: str, reference: str, amount_cents: int, currency: str = "") -> Capture:
         """Take money that was set aside."""
-        body = _encode({"amount_cents": amount_cents})
-        return await self._ask("POST", f"/v1/payments/{payment_key}/capture", _capture, body)
+        path, body = f"/v1/payments/{payment_key}/capture", _encode({"amount_cents": amount_cents})
+
+        async def done() -> Capture | None:
+            found = await self._ask("GET", f"/v1/payments/{payment_key}", _lookup)
+            if isinstance(found, Found):
+                return Done(found.reference) if found.captured_cents == amount_cents else None
+            return Unknown("not read")
+
+        return await self._behind_replays(path, _capture, body, f"{payment_key}:cap", done)
 
     async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
         """Take money for many."""
@@ -101,8 +116,24 @@ class HttpGateway:
 
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
         """Give captured money back."""
+        path = f"/v1/payments/{payment_key}/refunds"
         body = _encode({"refund_key": refund_key, "amount_cents": amount_cents})
-        return await self._ask("POST", f"/v1/payments/{payment_key}/refunds", _refund, body)
+
+        async def done() -> Refund | None:
+            seen = await self.reversals(payment_key, reference)
+            if not isinstance(seen, Reversals):
+                return Unknown("not read")
+            return next((Done(each.reference) for each in seen.refunds if each.refund_key == refund_key), None)
+
+        return await self._behind_replays(path, _refund, body, refund_key, done)
+
+    async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:
+        """What went back of a payment."""
+        return await self._ask("GET", f"/v1/payments/{payment_key}/reversals", _reversals)
+
+    async def payment_key_of(self, reference: str) -> str | Unknown | None:
+        """Never asked: every event of the simulator names its payment key."""
+        return None
 
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """What became of a payment."""
@@ -130,15 +161,41 @@ class HttpGateway:
         """Let go of the connections."""
         await self._client.aclose()
 
-    async def _ask(self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes = b"") -> _T | Unknown:
-        exchange = self._exchange(method, path, answer, body)
+    async def _behind_replays(
+        self,
+        path: str,
+        answer: msgspec.json.Decoder[_T],
+        body: bytes,
+        key: str,
+        done: Callable[[], Awaitable[_T | None]],
+    ) -> _T | Unknown:
+        """The call's outcome. An error that is only repeated is not believed: the payment is read, and when nothing has
+        happened to it, the call is made under another key."""
+        outcome: _T | Unknown = Unknown("replayed")
+        for number in range(KEYS_MAX):
+            outcome = await self._ask("POST", path, answer, body, f"{key}:{number}")
+            if not (isinstance(outcome, Unknown) and outcome.reason == _REPLAYED):
+                return outcome
+            if (seen := await done()) is not None:
+                return seen
+        return outcome
+
+    async def _ask(
+        self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes = b"", key: str = ""
+    ) -> _T | Unknown:
+        exchange = self._exchange(method, path, answer, body, key)
         return await within(self._settings.timeout_s, exchange)
 
-    async def _exchange(self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes) -> _T | Unknown:
+    async def _exchange(
+        self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes, key: str
+    ) -> _T | Unknown:
         try:
-            response = await self._client.request(method, path, content=body)
+            headers = {"idempotency-key": key} if key else None
+            response = await self._client.request(method, path, content=body, headers=headers)
             if response.status_code not in (200, 404):
-                return Unknown(f"status {response.status_code}")
+                return Unknown(
+                    _REPLAYED if "idempotent-replayed" in response.headers else f"status {response.status_code}"
+                )
             return answer.decode(response.content)
         except httpx2.TimeoutException:
             return Unknown("timeout")

@@ -20,7 +20,6 @@ from .base import (
     Found,
     NotFound,
     PaymentStatus,
-    Refund,
     Refused,
     RequiresAction,
     Unknown,
@@ -30,6 +29,7 @@ from .cards import DECLINES, behaviour_of
 
 __all__ = [
     "ERROR",
+    "REPLAYED",
     "TIMEOUT",
     "State",
     "answer",
@@ -39,12 +39,16 @@ __all__ = [
     "found",
     "read",
     "reference_of",
-    "refund",
     "void",
 ]
 
 TIMEOUT: Final = Unknown("timeout")
 ERROR: Final = Unknown("server_error")
+REPLAYED: Final = Unknown("server_error_replayed")
+"""The same error again, because the same key came again: it says nothing about how the payment is now."""
+
+_SOON: Final = {"dashboard_refund", "disputed"}
+"""Cards to whose payments something happens by itself, some time after the capture."""
 
 _STATUS: Final[dict[str, PaymentStatus]] = {
     "T": "processing",
@@ -71,7 +75,7 @@ class State(NamedTuple):
     captured_cents: int
     refunded_cents: int
     refunds: str
-    """`key=cents,key=cents`; a key alone is a refund that met a server error."""
+    """What went back, and errors met: see `givings.py`."""
     token: str
 
     @property
@@ -160,21 +164,26 @@ def complete(word: str | None) -> str | None:
 
 
 @lru_cache(_MEMORY)
-def capture(word: str | None, amount_cents: int) -> tuple[str | None, Capture | None]:
-    """The word to write if any, and the answer; None stands for Done."""
+def capture(word: str | None, amount_cents: int, number: int = 0) -> tuple[str | None, Capture | None, bool]:
+    """The word to write if any, the answer (None stands for Done), and whether something is to happen by itself later.
+
+    `number`: how many idempotency keys this capture had before.
+    """
     if word is None or word[0] == "T":
-        return None, Refused("not_found")
+        return None, Refused("not_found"), False
     state = read(word)
     if state.status == "C":
-        return None, None if state.captured_cents == amount_cents else Refused("already_captured")
+        return None, None if state.captured_cents == amount_cents else Refused("already_captured"), False
     if state.status != "A":
-        return None, Refused("voided" if state.status == "V" else "not_authorized")
+        return None, Refused("voided" if state.status == "V" else "not_authorized"), False
     if not 0 <= amount_cents <= state.amount_cents:
-        return None, Refused("amount")
+        return None, Refused("amount"), False
     if state.behaviour == "capture_refused":
-        return state._replace(status="V").word, Refused("authorization_expired")
+        return state._replace(status="V").word, Refused("authorization_expired"), False
+    if state.behaviour == "capture_error" and number == 0:
+        return (None, REPLAYED, False) if state.refunds else (state._replace(refunds="capture").word, ERROR, False)
     lost = TIMEOUT if state.behaviour == "capture_timeout" else None
-    return state._replace(status="C", captured_cents=amount_cents).word, lost
+    return state._replace(status="C", captured_cents=amount_cents).word, lost, state.behaviour in _SOON
 
 
 @lru_cache(_MEMORY)
@@ -186,32 +195,6 @@ def void(word: str | None) -> tuple[str | None, Void | None]:
     if state.status == "C":
         return None, AlreadyCaptured(state.captured_cents)
     return (state._replace(status="V").word if state.status in "AR" else None), None
-
-
-def refund(word: str | None, refund_key: str, amount_cents: int) -> tuple[str | None, Refund | None]:
-    """The word to write if any, and the answer; None stands for Done."""
-    if word is None or word[0] != "C":
-        return None, Refused("not_captured")
-    state = read(word)
-    refunds = dict(entry.partition("=")[::2] for entry in state.refunds.split(",") if entry)
-    given = refunds.get(refund_key)
-    if given:
-        return None, None if given == str(amount_cents) else Refused("already_refunded")
-    if not 0 < amount_cents <= state.captured_cents - state.refunded_cents:
-        return None, Refused("refund_too_large")
-    if state.behaviour == "refund_refused":
-        return None, Refused("refund_failed")
-    if state.behaviour == "refund_error" and given is None:
-        return state._replace(refunds=_listed(refunds | {refund_key: ""})).word, ERROR
-    after = state._replace(
-        refunded_cents=state.refunded_cents + amount_cents,
-        refunds=_listed(refunds | {refund_key: str(amount_cents)}),
-    )
-    return after.word, None
-
-
-def _listed(refunds: dict[str, str]) -> str:
-    return ",".join(f"{key}={cents}" if cents else key for key, cents in refunds.items())
 
 
 def found(word: str, payment_key: str, actions: str) -> Found:

@@ -7,6 +7,8 @@ Secure pages also serve payments that were begun there.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +25,7 @@ from starlette.routing import Route
 from boxoffice.errors import Malformed
 from boxoffice.settings import Settings
 
-from . import action_page, cards
+from . import action_page, cards, scenario
 from .base import AuthorizeRequest, Found, NotFound, Unknown
 from .deliveries import Deliveries
 from .factory import open_simulator
@@ -32,6 +34,9 @@ from .simulator import Simulator
 __all__ = ["Amount", "RefundBody", "create_app", "serve"]
 
 _WORDS: Final = re.compile(r"[A-Za-z0-9_.-]{1,128} [A-Z]{3}")
+
+_RIPEN_S: Final = 0.25
+"""How often what is to happen by itself is seen to: pending refunds that end, disputes. Webhooks tell of it."""
 
 _encode = msgspec.json.Encoder().encode
 _T = TypeVar("_T")
@@ -78,6 +83,8 @@ class _Server:
                 Route("/v1/payments/{key}/capture", self.capture, methods=["POST"]),
                 Route("/v1/payments/{key}/void", self.void, methods=["POST"]),
                 Route("/v1/payments/{key}/refunds", self.refund, methods=["POST"]),
+                Route("/v1/payments/{key}/reversals", self.reversals),
+                Route("/v1/payments/{key}/dashboard", self.dashboard, methods=["POST"]),
                 Route("/v1/records", self.records),
                 Route("/v1/books", self.books),
                 Route("/v1/deliveries", self.deliveries),
@@ -100,9 +107,18 @@ class _Server:
         deliveries = self._deliveries = Deliveries(self._webhook_url, gateway.webhook_secret, 3 * gateway.cutoff_s)
         changed = deliveries.changed if self._webhook_url else None
         self._simulator = open_simulator(self._settings, actions=f"{self._base_url}/actions", changed=changed)
+        ripening = asyncio.create_task(self._ripen())
         yield
+        ripening.cancel()
+        await asyncio.wait([ripening])
         await deliveries.close()
         await self._simulator.close()
+
+    async def _ripen(self) -> None:
+        while True:
+            await asyncio.sleep(_RIPEN_S)
+            with contextlib.suppress(OSError):
+                await self._simulator.ripen()
 
     async def authorize(self, request: Request) -> Response:
         """POST an AuthorizeRequest."""
@@ -114,8 +130,8 @@ class _Server:
 
     async def capture(self, request: Request) -> Response:
         """POST an Amount."""
-        key = request.path_params["key"]
-        return _answer(await self._simulator.capture(key, "", (await _body(request, Amount)).amount_cents))
+        key, amount = request.path_params["key"], await _body(request, Amount)
+        return _answer(await self._simulator.capture_once(key, amount.amount_cents, _number(request)))
 
     async def void(self, request: Request) -> Response:
         """POST nothing."""
@@ -125,7 +141,16 @@ class _Server:
         """POST a RefundBody."""
         body = await _body(request, RefundBody)
         key = request.path_params["key"]
-        return _answer(await self._simulator.refund(body.refund_key, key, "", body.amount_cents))
+        return _answer(await self._simulator.refund_once(body.refund_key, key, body.amount_cents, _number(request)))
+
+    async def reversals(self, request: Request) -> Response:
+        """What went back of one payment."""
+        return _answer(await self._simulator.reversals(request.path_params["key"], ""))
+
+    async def dashboard(self, request: Request) -> Response:
+        """POST an Amount: refund it as a person at the gateway itself would, past whoever asked for the payment."""
+        amount = await _body(request, Amount)
+        return _answer(await self._simulator.refund_at_gateway(request.path_params["key"], amount.amount_cents))
 
     async def lookup(self, request: Request) -> Response:
         """One payment."""
@@ -173,7 +198,14 @@ def _answer(outcome: Struct) -> Response:
         status = 404
     if isinstance(outcome, Unknown):
         status = 504 if outcome.reason == "timeout" else 500
-    return Response(_encode(outcome), status, media_type="application/json")
+    headers = {"idempotent-replayed": "true"} if outcome == scenario.REPLAYED else None
+    return Response(_encode(outcome), status, headers, "application/json")
+
+
+def _number(request: Request) -> int:
+    """How many idempotency keys the call had before this one: they end in it."""
+    key = request.headers.get("idempotency-key", "")
+    return int(key.rpartition(":")[2]) if re.fullmatch(r".*:[0-9]{1,3}", key) else 0
 
 
 async def _body(request: Request, kind: type[_T]) -> _T:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from . import cards, scenario, webhooks
+from . import cards, givings, scenario, webhooks
 from .base import (
     Authorization,
     Authorized,
@@ -22,6 +22,7 @@ from .base import (
     NotFound,
     Record,
     Refund,
+    Reversals,
     Token,
     Unknown,
     Void,
@@ -35,6 +36,8 @@ _T = TypeVar("_T")
 _TURN_MAX: Final = 500
 """Payments decided in one turn at the ledger, about 2 ms: other processes and the event loop wait meanwhile."""
 
+_NOTHING: Final = Reversals()
+
 _KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 """Keys that a line of the ledger can hold."""
 
@@ -43,7 +46,8 @@ class Simulator:
     """A `PaymentGateway` that plays what the test card stands for.
 
     `actions` is the address under which 3-D Secure is gone through; `late_s` and `hang_s` are how long the cards `late`
-    and `timeout` take; `changed` hears of every line written, after it was written.
+    and `timeout` take, and `late_s` also how long what comes later (a pending refund's end, a dispute) takes; `changed`
+    hears of every line written, after it was written.
     """
 
     name = "simulator"
@@ -66,6 +70,7 @@ class Simulator:
         self._ledger = ledger
         self._actions = actions
         self._late_s = late_s
+        self._later_ms = int(1_000 * late_s)
         self._hang_s = hang_s
         self._patience_s = patience_s
         self._webhook_secret = webhook_secret
@@ -122,10 +127,40 @@ class Simulator:
         return await self._turn(partial(self._void, payment_key))
 
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
-        """Give captured money back."""
+        """Give captured money back. An error that is repeated under its key is looked behind: another key is used."""
+        outcome = await self.refund_once(refund_key, payment_key, amount_cents)
+        return (
+            await self.refund_once(refund_key, payment_key, amount_cents, 1)
+            if outcome is scenario.REPLAYED
+            else outcome
+        )
+
+    async def refund_once(self, refund_key: str, payment_key: str, amount_cents: int, number: int = 0) -> Refund:
+        """As the gateway itself answers, under one idempotency key: the refund's `number`th after its first."""
         if not _KEY.fullmatch(refund_key):
             raise ValueError("not a refund key")
-        return await self._turn(partial(self._refund, refund_key, payment_key, amount_cents))
+        return await self._turn(partial(self._refund, refund_key, payment_key, amount_cents, number))
+
+    async def capture_once(self, payment_key: str, amount_cents: int, number: int) -> Capture:
+        """As the gateway itself answers, under one idempotency key."""
+        return await self._turn(lambda: self._capture(payment_key, amount_cents, number, self._now_ms()))
+
+    async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:
+        """What went back of a payment."""
+        return await self._turn(partial(self._reversals, payment_key))
+
+    async def payment_key_of(self, reference: str) -> str | Unknown | None:
+        """Never asked: every event of the simulator names its payment key."""
+        return None
+
+    async def refund_at_gateway(self, payment_key: str, amount_cents: int) -> Lookup:
+        """Refund as a person at the gateway itself would, past us. The payment afterwards."""
+        return await self._turn(partial(self._refund_at_gateway, payment_key, amount_cents))
+
+    async def ripen(self) -> int:
+        """Let happen what is to happen by itself and whose time has come. How much is still to happen."""
+        left = await self._turn(self._ripen_all)
+        return left if isinstance(left, int) else 1
 
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """What became of a payment."""
@@ -141,12 +176,14 @@ class Simulator:
 
     async def records(self) -> AsyncIterator[Record]:
         """Every payment, oldest first, each in its present state."""
-        if isinstance(nothing := await self._turn(lambda: None), Unknown):
+        if isinstance(nothing := await self._turn(self._ripen_all), Unknown):
             raise OSError(nothing.reason)
         states = self._ledger.states
         async for key, booking, made_ms in self._ledger.first_lines():
             if states[key][0] != "T":
-                yield Record(key, booking, made_ms, scenario.found(states[key], key, self._actions))
+                word = states[key]
+                seen = givings.reversals(word) if "=" in word else _NOTHING
+                yield Record(key, booking, made_ms, scenario.found(word, key, self._actions), seen)
 
     async def trouble(self) -> str:
         """Nothing: it serves everybody."""
@@ -234,12 +271,24 @@ class Simulator:
         outcomes: list[Capture] = []
         for request in requests:
             key = request.payment_key
-            word, answer = scenario.capture(states.get(key), request.amount_cents)
+            word, answer, more = scenario.capture(states.get(key), request.amount_cents)
+            if more or answer is scenario.REPLAYED:
+                outcomes.append(self._capture(key, request.amount_cents, int(not more), now))
+                continue
             if word is not None:
                 states[key] = word
                 write(f"{key} {word} - {now}\n")
             outcomes.append(answer or Done(scenario.reference_of(key)))
         return outcomes
+
+    def _capture(self, key: str, amount_cents: int, number: int, now_ms: int) -> Capture:
+        """One that is not as the others: in two steps when something is to happen to it by itself later."""
+        word, answer, more = scenario.capture(self._ledger.states.get(key), amount_cents, number)
+        if word is not None:
+            self._ledger.put(key, word, "-", now_ms)
+        if word is not None and more:
+            self._ledger.put(key, givings.planned(word, now_ms + self._later_ms), "-", now_ms)
+        return answer or Done(scenario.reference_of(key))
 
     def _void(self, key: str) -> Void:
         word, answer = scenario.void(self._ledger.states.get(key))
@@ -247,11 +296,35 @@ class Simulator:
             self._ledger.put(key, word, "-", self._now_ms())
         return answer or Done(scenario.reference_of(key))
 
-    def _refund(self, refund_key: str, key: str, amount_cents: int) -> Refund:
-        word, answer = scenario.refund(self._ledger.states.get(key), refund_key, amount_cents)
+    def _refund(self, refund_key: str, key: str, amount_cents: int, number: int) -> Refund:
+        self._ripen(key)
+        word, answer = givings.refund(
+            self._ledger.states.get(key), refund_key, amount_cents, self._now_ms(), self._later_ms, number
+        )
         if word is not None:
             self._ledger.put(key, word, "-", self._now_ms())
-        return answer or Done(f"simre_{refund_key}")
+        return answer
+
+    def _refund_at_gateway(self, key: str, amount_cents: int) -> Lookup:
+        word = givings.at_the_gateway(self._ledger.states.get(key), amount_cents, self._now_ms())
+        if word is not None:
+            self._ledger.put(key, word, "-", self._now_ms())
+        return self._lookup(key)
+
+    def _reversals(self, key: str) -> Reversals | NotFound:
+        self._ripen(key)
+        word = self._ledger.states.get(key)
+        return givings.reversals(word) if word and word[0] != "T" else NotFound()
+
+    def _ripen(self, key: str) -> None:
+        while word := givings.ripen(self._ledger.states.get(key) or "", self._now_ms()):
+            self._ledger.put(key, word, "-", self._now_ms())
+
+    def _ripen_all(self) -> int:
+        timed = [key for key, word in self._ledger.states.items() if givings.TIMED in word]
+        for key in timed:
+            self._ripen(key)
+        return sum(givings.TIMED in self._ledger.states[key] for key in timed)
 
     def _complete(self, key: str) -> Lookup:
         word = scenario.complete(self._ledger.states.get(key))
@@ -260,6 +333,7 @@ class Simulator:
         return self._lookup(key)
 
     def _lookup(self, key: str) -> Lookup:
+        self._ripen(key)
         word = self._ledger.states.get(key)
         if word is None or word[0] == "T":
             return NotFound()

@@ -13,14 +13,17 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+import msgspec
 import stripe
 from stripe import PaymentIntent
 
+from boxoffice import ids
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.settings import GatewaySettings
 
 from . import stripe_answers as answers
 from .base import (
+    KEYS_MAX,
     Authorization,
     AuthorizeRequest,
     Capture,
@@ -33,6 +36,7 @@ from .base import (
     Record,
     Refund,
     Refused,
+    Reversals,
     Token,
     Unchargeable,
     Unknown,
@@ -42,6 +46,7 @@ from .base import (
 )
 from .stripe_currencies import CURRENCIES, to_stripe
 from .stripe_http import Transport
+from .stripe_reversals import StripeReversals
 from .trouble import Trouble
 
 __all__ = ["StripeGateway"]
@@ -59,9 +64,6 @@ _LISTED_MAX: Final = 1_000
 
 _WINDOW_S: Final = 3_600
 """How long after we first asked a PaymentIntent may have been made."""
-
-_REFUSALS: Final = (stripe.CardError, stripe.InvalidRequestError, stripe.IdempotencyError)
-"""Answers that say no. Others (a rate limit, a wrong API key, a server error) say nothing about the payment."""
 
 
 class StripeGateway:
@@ -87,6 +89,7 @@ class StripeGateway:
             base_addresses={"api": settings.url.rstrip("/")} if settings.url else {},
             max_network_retries=0,
         ).v1
+        self._reversals = StripeReversals(self._stripe)
 
     @property
     def books(self) -> str:
@@ -138,6 +141,14 @@ class StripeGateway:
         """Refund a PaymentIntent, all or part of it."""
         return await self._ask(lambda: self._refund(refund_key, payment_key, reference, amount_cents))
 
+    async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:
+        """Refunds and disputes of a PaymentIntent."""
+        return await self._ask(lambda: self._reversals.of(reference))
+
+    async def payment_key_of(self, reference: str) -> str | Unknown | None:
+        """Read from the PaymentIntent's metadata."""
+        return await self._ask(lambda: self._payment_key_of(reference))
+
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """Read a PaymentIntent, found by its id, by listing, and last by searching."""
         return await self._ask(lambda: self._lookup(payment_key, reference, since_ms))
@@ -149,11 +160,13 @@ class StripeGateway:
 
     async def records(self) -> AsyncIterator[Record]:
         """Every PaymentIntent that carries a payment key, newest first; the account may have others."""
+        gone_back = await self._reversals.everything()
         intents = await self._stripe.payment_intents.list_async({"limit": _PAGE, "expand": ["data.latest_charge"]})
         async for intent in intents.auto_paging_iter():
             if payment_key := answers.noted(intent, "payment_key"):
-                booking_id = answers.noted(intent, "booking_id")
-                yield Record(payment_key, booking_id, intent.created * 1_000, answers.found_of(intent))
+                booking_id, reversals = answers.noted(intent, "booking_id"), gone_back.get(intent.id, Reversals())
+                found = msgspec.structs.replace(answers.found_of(intent), refunded_cents=reversals.given_back_cents)
+                yield Record(payment_key, booking_id, intent.created * 1_000, found, reversals)
 
     async def trouble(self) -> str:
         """Whether Stripe takes our key, and whether its account may charge.
@@ -199,57 +212,83 @@ class StripeGateway:
         amount = to_stripe(request.amount_cents, request.currency) if request.currency in CURRENCIES else None
         if amount is None:
             return Unchargeable("invalid_amount" if request.currency in CURRENCIES else "currency_not_supported")
-        metadata = {"payment_key": request.payment_key, "booking_id": request.booking_id}
-        try:
-            intent = await self._stripe.payment_intents.create_async(
-                {
-                    "amount": amount,
-                    "currency": request.currency.lower(),
-                    "payment_method": request.token,
-                    "allowed_payment_method_types": ["card"],
-                    "capture_method": "manual",
-                    "confirm": True,
-                    "return_url": self._return_url,
-                    "metadata": metadata,
-                },
-                {"idempotency_key": f"{request.payment_key}:auth"},
-            )
-        except stripe.CardError as error:
-            return answers.declined_of(error)
-        except stripe.StripeError as error:
-            return await self._authorized_before(request, error)
-        if _is_replay(intent):
-            intent = await self._read(intent.id)
-        return answers.authorization_of(intent)
+        for number in range(KEYS_MAX):
+            try:
+                intent = await self._create(request, amount, number)
+            except stripe.CardError as error:
+                return answers.declined_of(error)
+            except stripe.StripeError as error:
+                if not answers.says_nothing(error):
+                    return _refusal_of(error)
+                # Unchargeable is told of the request, not of the payment: a repeated one is as true as the first.
+                if code := answers.unchargeable_code(error):
+                    before = await self._find(request.payment_key, None)
+                    return answers.authorization_of(before) if before else Unchargeable(code)
+                if (before := await self._made_before(request, error)) is None:
+                    continue
+                return answers.authorization_of(before)
+            if _is_replay(intent):
+                intent = await self._read(intent.id)
+            return answers.authorization_of(intent)
+        return Unknown("replayed error")
 
-    async def _authorized_before(self, request: AuthorizeRequest, error: stripe.StripeError) -> Authorization:
-        """The same key came with another request, or Stripe repeats an error: what is there, if anything?"""
-        if isinstance(error, stripe.IdempotencyError) or answers.replayed(error.headers):
-            intent = await self._find(request.payment_key, None)
-            if intent or not answers.unchargeable_code(error):
-                return answers.authorization_of(intent) if intent else answers.unknown_of(error)
-        if code := answers.unchargeable_code(error):
-            return Unchargeable(code)
-        unknown = answers.unknown_of(error)
-        if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400 and not unknown.misconfigured:
-            return Declined(answers.code_of(error))
-        return unknown
+    async def _create(self, request: AuthorizeRequest, amount: int, number: int) -> PaymentIntent:
+        metadata = {"payment_key": request.payment_key, "booking_id": request.booking_id}
+        return await self._stripe.payment_intents.create_async(
+            {
+                "amount": amount,
+                "currency": request.currency.lower(),
+                "payment_method": request.token,
+                "allowed_payment_method_types": ["card"],
+                "capture_method": "manual",
+                "confirm": True,
+                "return_url": self._return_url,
+                "metadata": metadata,
+            },
+            {"idempotency_key": answers.numbered(f"{request.payment_key}:auth", number)},
+        )
+
+    async def _made_before(self, request: AuthorizeRequest, error: stripe.StripeError) -> PaymentIntent | None:
+        """The same key came with another request, or Stripe repeats an error: what is there? None: surely nothing, because
+        everything made since the booking was looked through. Raises the error when that would be too much."""
+        since_ms = ids.made_ms(request.booking_id)
+        params: stripe.params.PaymentIntentListParams = {"limit": _PAGE, "expand": ["data.latest_charge"]}
+        if since_ms is not None:
+            params["created"] = {"gte": since_ms // 1_000 - 60}
+        looked_at = 0
+        listed = await self._stripe.payment_intents.list_async(params)
+        async for intent in listed.auto_paging_iter():
+            if answers.noted(intent, "payment_key") == request.payment_key:
+                return intent
+            looked_at += 1
+            if looked_at == _LISTED_MAX:
+                raise error
+        if since_ms is None:
+            raise error
+        return None
 
     async def _capture(self, payment_key: str, reference: str, amount_cents: int, currency: str) -> Capture:
         amount = to_stripe(amount_cents, currency or (await self._read(reference)).currency.upper())
         if amount is None:
             return Refused("invalid_amount")
-        try:
-            intent = await self._stripe.payment_intents.capture_async(
-                reference, {"amount_to_capture": amount}, {"idempotency_key": f"{payment_key}:cap"}
-            )
-        except _REFUSALS as error:
-            intent = await self._read(reference)
-            if intent.status != "succeeded":
-                return Refused(answers.code_of(error))
-        if intent.status != "succeeded":
-            return Unknown(intent.status)
-        return Done(intent.id) if intent.amount_received == amount else Refused("already_captured")
+        for number in range(KEYS_MAX):
+            try:
+                options: stripe.RequestOptions = {"idempotency_key": answers.numbered(f"{payment_key}:cap", number)}
+                intent = await self._stripe.payment_intents.capture_async(
+                    reference, {"amount_to_capture": amount}, options
+                )
+            except stripe.StripeError as error:
+                if not _may_be_done(error):
+                    raise
+                intent = await self._read(reference)
+                if intent.status == "requires_capture" and answers.says_nothing(error):
+                    continue
+                if intent.status != "succeeded":
+                    if isinstance(error, answers.REFUSALS):
+                        return Refused(answers.code_of(error))
+                    raise
+            return answers.captured_of(intent, amount)
+        return Unknown("replayed error")
 
     async def _void(self, payment_key: str, reference: str | None) -> Void:
         if reference is None:
@@ -257,38 +296,33 @@ class StripeGateway:
             if intent is None:
                 return NotFound()
             reference = intent.id
-        try:
-            options: stripe.RequestOptions = {"idempotency_key": f"{payment_key}:void"}
-            return answers.voided_of(await self._stripe.payment_intents.cancel_async(reference, {}, options))
-        except stripe.InvalidRequestError as error:
-            if error.code == "resource_missing":
-                return NotFound()
-            return answers.voided_of(await self._read(reference))
+        for number in range(KEYS_MAX):
+            try:
+                options: stripe.RequestOptions = {"idempotency_key": answers.numbered(f"{payment_key}:void", number)}
+                return answers.voided_of(await self._stripe.payment_intents.cancel_async(reference, {}, options))
+            except stripe.StripeError as error:
+                if error.code == "resource_missing":
+                    return NotFound()
+                if not _may_be_done(error):
+                    raise
+                outcome = answers.voided_of(await self._read(reference))
+                if not (isinstance(outcome, Unknown) and answers.says_nothing(error)):
+                    return outcome
+        return Unknown("replayed error")
 
     async def _refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
         amount = to_stripe(amount_cents, (await self._read(reference)).currency.upper())
         if amount is None:
             return Refused("invalid_amount")
-        # Stripe forgets idempotency keys after a day, and would then give the money back again.
-        known = await self._stripe.refunds.list_async({"payment_intent": reference, "limit": _PAGE})
-        async for refund in known.auto_paging_iter():
-            if answers.noted(refund, "refund_key") == refund_key:
-                return _refunded(refund) if refund.amount == amount else Refused("already_refunded")
+        return await self._reversals.refund(refund_key, payment_key, reference, amount)
+
+    async def _payment_key_of(self, reference: str) -> str | None:
         try:
-            return _refunded(
-                await self._stripe.refunds.create_async(
-                    {
-                        "payment_intent": reference,
-                        "amount": amount,
-                        "metadata": {"payment_key": payment_key, "refund_key": refund_key},
-                    },
-                    {"idempotency_key": refund_key},
-                )
-            )
-        except _REFUSALS as error:
+            return answers.noted(await self._read(reference), "payment_key")
+        except stripe.InvalidRequestError as error:
             if error.code == "resource_missing":
-                raise
-            return Refused(answers.code_of(error))
+                return None
+            raise
 
     async def _lookup(self, payment_key: str, reference: str | None, since_ms: int | None) -> Lookup:
         if reference:
@@ -321,10 +355,19 @@ def _is_live(key: str) -> bool:
     return "_live_" in key
 
 
-def _refunded(refund: stripe.Refund) -> Refund:
-    if refund.status in ("failed", "canceled"):
-        return Refused(refund.failure_reason or "refund_failed")
-    return Done(refund.id)
+def _may_be_done(error: stripe.StripeError) -> bool:
+    """Whether the payment has to be read before anything can be said of it."""
+    return isinstance(error, answers.REFUSALS) or answers.says_nothing(error) or answers.is_server_error(error)
+
+
+def _refusal_of(error: stripe.StripeError) -> Authorization:
+    """A fresh error of an authorisation, in our words."""
+    if code := answers.unchargeable_code(error):
+        return Unchargeable(code)
+    unknown = answers.unknown_of(error)
+    if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400 and not unknown.misconfigured:
+        return Declined(answers.code_of(error))
+    return unknown
 
 
 def _is_replay(intent: PaymentIntent) -> bool:

@@ -18,12 +18,14 @@ from .base import (
     AlreadyCaptured,
     Authorization,
     Authorized,
+    Capture,
     Declined,
     Done,
     EventKind,
     Found,
     GatewayEvent,
     PaymentStatus,
+    Refused,
     RequiresAction,
     Unknown,
     Void,
@@ -33,18 +35,27 @@ from .stripe_currencies import from_stripe
 
 __all__ = [
     "OF_ALL",
+    "REFUSALS",
     "authorization_of",
+    "captured_of",
     "code_of",
     "declined_of",
     "event_of",
     "found_of",
+    "id_of",
+    "is_server_error",
     "misconfigured_code",
     "noted",
+    "numbered",
     "replayed",
+    "says_nothing",
     "unchargeable_code",
     "unknown_of",
     "voided_of",
 ]
+
+REFUSALS: Final = (stripe.CardError, stripe.InvalidRequestError, stripe.IdempotencyError)
+"""Answers that say no. Others (a rate limit, a wrong API key, a server error) say nothing about the payment."""
 
 _STATUS: Final[dict[str, PaymentStatus]] = {
     "requires_payment_method": "declined",
@@ -73,7 +84,15 @@ _KINDS: Final[dict[str, EventKind]] = {
     "refund.created": "refunded",
     "refund.updated": "refunded",
     "refund.failed": "refund_failed",
+    "charge.refunded": "refunded",
+    "charge.refund.updated": "refunded",
+    "charge.dispute.created": "disputed",
+    "charge.dispute.updated": "disputed",
+    "charge.dispute.closed": "disputed",
+    "charge.dispute.funds_withdrawn": "disputed",
+    "charge.dispute.funds_reinstated": "disputed",
 }
+"""What was refunded in the dashboard, and every dispute, comes without our metadata: it is known by its PaymentIntent."""
 
 INVALID_KEY: Final = "invalid_api_key"
 OF_ALL: Final = frozenset({INVALID_KEY, "account_not_activated"})
@@ -132,6 +151,13 @@ def voided_of(intent: PaymentIntent) -> Void:
             return AlreadyCaptured(_ours(intent.amount_received, intent))
         case _:
             return Unknown(intent.status)
+
+
+def captured_of(intent: PaymentIntent, amount: int) -> Capture:
+    """Whether this much of a PaymentIntent is captured."""
+    if intent.status != "succeeded":
+        return Unknown(intent.status)
+    return Done(intent.id) if intent.amount_received == amount else Refused("already_captured")
 
 
 def noted(thing: PaymentIntent | stripe.Refund, name: str) -> str | None:
@@ -199,6 +225,29 @@ def _of_the_card(error: stripe.InvalidRequestError, code: str) -> bool:
 def replayed(headers: Mapping[str, str] | None) -> bool:
     """Whether Stripe repeated an old answer, of up to 24 hours ago (docs.stripe.com/api/idempotent_requests)."""
     return any(name.lower() == "idempotent-replayed" for name in headers or ())
+
+
+def is_server_error(error: stripe.StripeError) -> bool:
+    """Whether it is Stripe's own: what was asked for may have been done."""
+    return (error.http_status or 0) >= 500
+
+
+def says_nothing(error: stripe.StripeError) -> bool:
+    """Whether the error is an old one, repeated for its key, or only says that the key was used for something else. A
+    409 says that the first request is still at work."""
+    if error.http_status == 409:
+        return False
+    return isinstance(error, stripe.IdempotencyError) or replayed(error.headers)
+
+
+def numbered(key: str, number: int) -> str:
+    """The idempotency key to use when so many before it are spent on errors that are repeated."""
+    return f"{key}:{number}" if number else key
+
+
+def id_of(thing: str | stripe.StripeObject | None) -> str | None:
+    """The id of an object that may have been expanded."""
+    return thing if thing is None or isinstance(thing, str) else str(thing["id"])
 
 
 class _Object(msgspec.Struct):

@@ -19,6 +19,7 @@ import msgspec
 from boxoffice.ids import digest
 
 from .base import EventKind, GatewayEvent, WebhookRefused
+from .givings import took_back
 from .scenario import read, reference_of
 
 __all__ = ["event_body", "event_of", "sign", "verify"]
@@ -54,9 +55,13 @@ def event_of(payment_key: str, word: str) -> GatewayEvent | None:
     if word[0] == "T":
         return None
     kind = _KIND[word[0]]
-    refunds = read(word).refunds
-    if refunds:
-        kind = "refunded" if "=" in refunds.rpartition(",")[2] else "refund_failed"
+    state = read(word)
+    if state.refunds:
+        told = took_back(state) if word[0] == "C" else None
+        # The capture of one whose first capture met an error is news as any other.
+        if told is None and not (word[0] == "C" and state.refunds == "capture"):
+            return None
+        kind = told or kind
     return GatewayEvent("evt_" + digest(payment_key, word), kind, payment_key, reference_of(payment_key))
 
 

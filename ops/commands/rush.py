@@ -66,7 +66,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """Hold Redis, PostgreSQL and the gateway's books against each other: the nine invariants, one by one.
+    """Hold Redis, PostgreSQL and the gateway's books against each other: the invariants, one by one.
 
     The box office must be at rest. Nothing is changed. Exit code 0: every invariant held; 1: one was broken; 3: it
     could not run.

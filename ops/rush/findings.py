@@ -21,6 +21,7 @@ TITLES: Final = {
     "I7": "Tickets of bookings that failed, expired or were cancelled came back exactly once",
     "I8": "Errors are problems, none is a 500; no card number or key is written anywhere",
     "I9": "At rest nothing is left over",
+    "I10": "What is owed is known: each refund is paid, on its way, owed, or written off by a person",
 }
 
 
@@ -48,7 +49,7 @@ class Finding:
 
 
 class Findings:
-    """All nine."""
+    """All of them."""
 
     def __init__(self) -> None:
         self._all = {name: Finding(name, title) for name, title in TITLES.items()}

@@ -1,4 +1,4 @@
-"""The audit's look at money: I6. The gateway's own records against payment and refund rows."""
+"""The audit's look at money: I6, and I10 with it. The gateway's own records against payment and refund rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 from boxoffice.currencies import shown
 from boxoffice.gateway.base import PaymentGateway, Record
 from ops.rush.findings import Finding, Findings
+from ops.rush.owed_checks import check_owed, check_reversals
 from ops.rush.stock_checks import Pool
 
 __all__ = ["check_money"]
@@ -33,7 +34,9 @@ _PAYMENTS: Final = """
 SELECT p.payment_key AS key, p.booking_id::text AS booking, p.status, p.due, p.amount_cents AS amount, p.refunded_cents,
        b.status AS booking_status, b.failure_code, b.amount_cents AS price, b.duplicate_of IS NOT NULL AS duplicate,
        coalesce((SELECT sum(r.amount_cents) FROM refunds r WHERE r.payment_key = p.payment_key
-                 AND r.status = 'succeeded'), 0) AS refunds
+                 AND r.status IN ('pending', 'succeeded')), 0) AS refunds,
+       EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key
+               AND r.status IN ('owed', 'written_off')) AS open
 FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY($1::text[])
 """
 
@@ -42,7 +45,7 @@ SELECT g.key FROM unnest($1::text[], $2::bigint[]) AS g(key, captured)
 LEFT JOIN payments p ON p.payment_key = g.key LEFT JOIN bookings b ON b.id = p.booking_id
 WHERE (p.status = 'captured' AND p.amount_cents = g.captured AND p.refunded_cents = 0
        AND b.status IN ('confirmed', 'cancelled') AND b.duplicate_of IS NULL
-       AND p.payment_key NOT IN (SELECT payment_key FROM refunds WHERE status = 'succeeded' AND payment_key IS NOT NULL))
+       AND p.payment_key NOT IN (SELECT payment_key FROM refunds WHERE amount_cents > 0 AND payment_key IS NOT NULL))
       IS NOT TRUE
 """
 """Of payments that were captured and not refunded at the gateway, those whose row does not say just that."""
@@ -60,10 +63,12 @@ LIMIT 100
 """
 
 _PAID_FOR_NOTHING: Final = """
-SELECT b.id::text AS id, b.status, sum(p.amount_cents - p.refunded_cents) AS kept
+SELECT b.id::text AS id, b.status, sum(p.amount_cents - p.refunded_cents - open.cents) AS kept
 FROM bookings b JOIN payments p ON p.booking_id = b.id
+CROSS JOIN LATERAL (SELECT coalesce(sum(r.amount_cents), 0) AS cents FROM refunds r
+                    WHERE r.payment_key = p.payment_key AND r.status IN ('owed', 'written_off')) AS open
 WHERE b.status IN ('failed', 'expired', 'held') AND p.status = 'captured' GROUP BY b.id
-HAVING sum(p.amount_cents - p.refunded_cents) > 0 LIMIT 100
+HAVING sum(p.amount_cents - p.refunded_cents - open.cents) > 0 LIMIT 100
 """
 
 _WRONG_SUM: Final = """
@@ -81,7 +86,7 @@ WHERE p.amount_cents = 0 AND (p.due IS NOT NULL OR p.status IN ('authorized', 'c
 
 async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -> None:
     """Compare every payment at the gateway with its row, and every row that moved money with the gateway."""
-    finding = findings["I6"]
+    finding, owed = findings["I6"], findings["I10"]
     seen: set[str] = set()
     sums: Sums = {}
     records: list[Record] = []
@@ -89,8 +94,11 @@ async def check_money(gateway: PaymentGateway, pool: Pool, findings: Findings) -
         records.append(record)
         if len(records) == CHUNK:
             await _check_chunk(records, pool, finding, seen, sums)
+            await check_reversals(pool, records, owed)
             records = []
     await _check_chunk(records, pool, finding, seen, sums)
+    await check_reversals(pool, records, owed)
+    await check_owed(pool, owed)
     for row in await pool.fetch(_MOVED):
         for key in set(row["keys"]) - seen:
             finding.blame(f"payment {key}: {row['status']} here, unknown to the gateway")
@@ -150,7 +158,8 @@ def _disagreement(record: Record, row: Any) -> str:
         return f"{payment.refunded_cents} refunded of {payment.captured_cents} captured"
     if not payment.refunded_cents == row["refunded_cents"] == row["refunds"]:
         return f"{payment.refunded_cents} refunded; row says {row['refunded_cents']}, refund rows {row['refunds']}"
-    if payment.captured_cents > payment.refunded_cents and row["booking_status"] not in ("confirmed", "cancelled"):
+    kept = payment.captured_cents > payment.refunded_cents and not row["open"]
+    if kept and row["booking_status"] not in ("confirmed", "cancelled"):
         return (
             f"{payment.captured_cents} captured for a booking that is {row['booking_status']} ({row['failure_code']})"
         )

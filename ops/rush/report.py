@@ -182,7 +182,7 @@ def tell_findings(findings: Findings) -> Iterator[str]:
     if findings.parked:
         yield f"{len(findings.parked)} parked: {', '.join(findings.parked[:10])}"
     if findings.held:
-        yield "Verdict: all nine invariants held."
+        yield "Verdict: every invariant held."
     else:
         yield f"Verdict: BROKEN: {', '.join(findings.broken)}."
 

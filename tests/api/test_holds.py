@@ -268,6 +268,39 @@ async def test_refunding_some_tickets(
     assert (await post(booking, "refunds", ALL, key="rest")).json()["booking_status"] == "cancelled"
 
 
+async def test_what_is_owed_is_told_and_tried_again(
+    book: Book, event: EventView, post: Post, office: BoxOffice, api: httpx2.AsyncClient
+) -> None:
+    """A refused refund: the booking says so, and the shop asks once more, in its own time."""
+    owed = {"items": "owed"}
+    card = PAYMENT | {"card_number": "4000000000010100"}
+    booking = (await book(event, 2, payment=card)).json()["id"]
+    await settle_all(office)
+    assert_problem(await post(booking, "refunds", owed), 409, "nothing-owed")
+    assert (await post(booking, "cancel", key=None)).json()["refund"]["status"] == "pending"
+    await office.pump.work_outbox()
+
+    read = (await api.get(f"/v1/bookings/{booking}")).json()
+
+    assert (read["status"], read["refunded_cents"]) == ("cancelled", 0)
+    since = read["refund"].pop("since")
+    assert since.endswith("Z")
+    assert read["refund"] == {"status": "owed", "pending_cents": 0, "owed_cents": 2_000, "code": "refund_failed"}
+    listed = (await api.get("/v1/bookings")).json()["data"]
+    assert listed[0]["refund"]["owed_cents"] == 2_000
+    answer = await post(booking, "refunds", owed, key="again")
+    assert (answer.status_code, answer.json()["status"], answer.json()["amount_cents"]) == (201, "due", 2_000)
+    assert "idempotency-replayed" not in answer.headers
+    for body in (owed, ALL):
+        again = await post(booking, "refunds", body, key="again")
+        assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    await office.pump.work_outbox()
+    read = (await post(booking, "cancel", key=None)).json()
+    assert (read["refunded_cents"], read["refund"]["status"], read["refund"]["owed_cents"]) == (2_000, "succeeded", 0)
+    assert_problem(await post(booking, "refunds", {"items": "OWED"}, key="x"), 400, "malformed-request")
+    assert_problem(await api.post(f"/v1/bookings/{booking}/refunds", json=owed), 400, "malformed-request")
+
+
 async def test_what_is_not_confirmed_cannot_be_refunded(hold: str, post: Post, office: BoxOffice) -> None:
     """A hold is cancelled, not refunded, whether PostgreSQL knows it or not."""
     assert assert_problem(await post(hold, "refunds", ALL), 409, "not-cancellable")["booking_status"] == "held"

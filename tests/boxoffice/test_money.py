@@ -77,7 +77,7 @@ async def test_a_worker_that_dies_while_refunding(till: Till, monkeypatch: pytes
     await till.rest()
     await till.cancel(booking)
     with monkeypatch.context() as patch:
-        patch.setattr("boxoffice.money.crashpoint", dying_at(where))
+        patch.setattr("boxoffice.refund_pump.crashpoint", dying_at(where))
         with pytest.raises(BaseExceptionGroup):
             await till.office.pump.work_outbox()
 

@@ -121,7 +121,9 @@ async def test_what_only_a_person_can_mend(till: Till) -> None:
     record = await till.record(booking)
     assert record is not None
     await till.gateway.refund("elsewhere", record.payment_key, "", 100)
-    assert await audit(till, fix=True) == [("refunded_differs", None)]
+    assert await audit(till) == [("refunded_differs", None)]
+    assert await audit(till, fix=True) == [("refunded_differs", True)]
+    assert await audit(till) == []
     await pool.execute(
         "INSERT INTO payments (payment_key, booking_id, gateway, method, amount_cents, currency, status)"
         " VALUES ('unheard', $1, 'simulator', 'card', 1, 'USD', 'captured')", booking,

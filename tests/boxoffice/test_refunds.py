@@ -291,7 +291,7 @@ async def test_a_refund_that_is_refused_for_good_is_told(till: Till) -> None:
     await till.pump()
 
     (row,) = await till.fetch("SELECT status, failure_code FROM refunds")
-    assert tuple(row) == ("failed", "refund_failed")
+    assert tuple(row) == ("owed", "refund_failed")
     assert (await till.office.bookings.decided(CLIENT, booking)).refunded_cents == 0
     assert await till.left("GA") == (10, 0, 0)
 
@@ -333,7 +333,7 @@ async def test_a_capture_refused_after_the_booking_was_cancelled(till: Till) -> 
     await till.at_rest(booking)
 
     (row,) = await till.fetch("SELECT status, failure_code FROM refunds")
-    assert tuple(row) == ("failed", "never_captured")
+    assert tuple(row) == ("dropped", "never_captured")
     assert await till.left("GA") == (10, 0, 0)
 
 

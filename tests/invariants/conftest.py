@@ -112,7 +112,7 @@ async def ends(program: Program | Mortal, *, timeout_s: float = 20) -> str:
 
 _OPEN = """
 SELECT (SELECT count(*) FROM payments WHERE due IS NOT NULL) + (SELECT count(*) FROM refunds WHERE status = 'due')
-       + (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL)
+       + (SELECT count(*) FROM looks) + (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL)
 """
 
 

@@ -67,6 +67,10 @@ class Scene:
         answer = await self.api.post(path, headers=headers, content=body)
         assert answer.is_success, answer.text
 
+    async def nothing_is_to_come(self) -> bool:
+        """Whether all that happens by itself at the gateway has happened."""
+        return await self.till.gateway.ripen() == 0
+
     async def _killed(self, mortal: Mortal) -> None:
         assert await ends(mortal) == "killed by SIGKILL", mortal.last_line()
 
@@ -78,9 +82,9 @@ class Scene:
         assert record is not None
         return record.payment_key
 
-    async def confirmed(self) -> None:
+    async def confirmed(self, token: str = "tok_ok") -> None:
         """A booking that was paid."""
-        self.booking = await self.till.book(GA=2, VIP=1)
+        self.booking = await self.till.book(token, GA=2, VIP=1)
         await self.till.rest()
 
 
@@ -135,6 +139,48 @@ async def a_part_refunded(scene: Scene) -> None:
 async def a_refund_due(scene: Scene) -> None:
     await scene.confirmed()
     await scene.till.refund(scene.booking, "part", GA=1)
+    await scene.worker_dies()
+
+
+async def a_refused_refund(scene: Scene) -> None:
+    """It is owed, and known to be, however many workers die of the news."""
+    await scene.confirmed("tok_refund_refused")
+    await scene.till.cancel(scene.booking)
+    await scene.worker_dies()
+
+
+async def a_refund_tried_again(scene: Scene) -> None:
+    await scene.confirmed("tok_refund_refused_once")
+    await scene.till.cancel(scene.booking)
+    await scene.till.pump()
+    await scene.api_dies(f"/v1/bookings/{scene.booking}/cancel", SHOP)
+
+
+async def a_second_attempt(scene: Scene) -> None:
+    """Whoever asks under the second key dies; the next asks under the same."""
+    await scene.confirmed("tok_refund_refused_once")
+    await scene.till.cancel(scene.booking)
+    await scene.till.pump()
+    await scene.till.cancel(scene.booking)
+    await scene.worker_dies()
+
+
+async def a_pending_refund(scene: Scene) -> None:
+    await scene.confirmed("tok_refund_pending")
+    await scene.till.cancel(scene.booking)
+    await scene.till.pump_once()
+    await scene.till.sooner()
+    await scene.worker_dies()
+
+
+async def a_refund_that_fails_late(scene: Scene) -> None:
+    """It was told as made; then a webhook comes. The money is owed."""
+    await scene.confirmed("tok_refund_fails_late")
+    await scene.till.cancel(scene.booking)
+    await scene.till.pump()
+    await eventually(scene.nothing_is_to_come)
+    (payment,) = await scene.till.fetch("SELECT payment_key FROM payments")
+    await scene.till.office.webhooks.receive("simulator", GatewayEvent("evt_2", "refund_failed", payment[0], None))
     await scene.worker_dies()
 
 
@@ -193,6 +239,7 @@ NEVER = Ends("F failed", 0, 0, (10, 4))
 REFUSED = Ends("X cancelled", 0, 0, (10, 4))
 CANCELLED = Ends("X cancelled", 4_000, 4_000, (10, 4))
 IN_PART = Ends("C confirmed", 4_000, 1_000, (9, 3))
+OWED = Ends("X cancelled", 4_000, 0, (10, 4))
 
 Story = Callable[[Scene], Awaitable[None]]
 
@@ -205,6 +252,11 @@ STEPS: dict[Story, tuple[tuple[str, ...], Ends]] = {
     a_cancellation: (("refund_written", "refund_committed", "moved"), CANCELLED),
     a_part_refunded: (("refund_written", "refund_committed", "moved"), IN_PART),
     a_refund_due: (("before_refund", "refunded"), IN_PART),
+    a_refused_refund: (("refusal_read", "owed_written"), OWED),
+    a_refund_tried_again: (("retry_written",), CANCELLED),
+    a_second_attempt: (("before_refund", "refunded"), CANCELLED),
+    a_pending_refund: (("looked_at", "taken_in"), CANCELLED),
+    a_refund_that_fails_late: (("looked_at", "taken_in"), OWED),
     a_webhook: (("webhook_heard", "webhook_committed"), SOLD),
     back_from_the_bank: (("answered",), SOLD),
     late_money: (("revived",), SOLD),
@@ -241,7 +293,9 @@ async def nothing_was_done_twice(till: Till) -> None:
     lines = (till.office.settings.data_dir / "gateway.ledger").read_text().splitlines()
     changes = Counter(tuple(line.split(" ")[:2]) for line in lines)
     assert set(changes.values()) == {1}
-    refunds = await till.fetch("SELECT payment_key, sum(amount_cents)::int FROM refunds GROUP BY 1")
+    refunds = await till.fetch(
+        "SELECT payment_key, sum(amount_cents)::int FROM refunds WHERE status IN ('due', 'pending', 'succeeded') GROUP BY 1"
+    )
     at_gateway = {record.payment_key: record.payment.refunded_cents async for record in till.gateway.records()}
     assert {key: cents for key, cents in at_gateway.items() if cents} == dict(map(tuple, refunds))
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from boxoffice import ids, keys
+from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
@@ -114,6 +115,43 @@ async def test_the_audits_exit_code(till: Till, settings: Settings) -> None:
     code, said = await run("payments", "audit", "--grace", "0", "--fix", "--json")
     assert (code, json.loads(said)[0]["mended"]) == (2, True)
     assert (await run("payments", "audit", "--grace", "0"))[0] == 0
+
+
+async def test_what_is_owed(till: Till) -> None:
+    """Listed, tried again, written off. The audit tells of it, and the books agree."""
+    assert await run("payments", "owed") == (0, "Nothing is owed.\n")
+    assert (await run("payments", "retry", "--all"))[:2] == (0, "Nothing is owed.\n")
+    booking = await till.book("tok_refund_refused", GA=2)
+    await till.rest()
+    await till.cancel(booking)
+    await till.pump()
+
+    code, said = await run("payments", "owed")
+    assert (code, booking in said, "2000 USD" in said or "20.00 USD" in said) == (0, True, True)
+    (owed,) = json.loads((await run("payments", "owed", "--json"))[1])
+    assert (owed["booking"], owed["amount_cents"], owed["failure_code"]) == (booking, 2_000, "refund_failed")
+    code, said = await run("payments", "audit", "--grace", "0")
+    assert (code, "refund_owed (1)" in said, "ours agree" in said) == (0, True, True)
+    for which in (booking, owed["refund_key"]):
+        code, said = await run("payments", "retry", which)
+        assert (code, booking in said) == (0, True)
+        with pytest.raises(NotFound):
+            await run("payments", "write-off", booking, "--reason", "it is on its way")
+        await till.pump()
+    with pytest.raises(NotFound):
+        await run("payments", "retry", "nothing")
+    assert (await run("payments", "retry"))[0] == 2
+    assert (await run("payments", "retry", booking, "--all"))[0] == 2
+    assert (await run("payments", "write-off", booking))[0] == 2, "without a reason"
+    with pytest.raises(CannotRun):
+        await run("payments", "write-off", booking, "--reason", " ")
+
+    code, said = await run("payments", "write-off", booking, "--reason", "bank transfer", "--by", "ada")
+
+    assert (code, owed["refund_key"] in said) == (0, True)
+    (row,) = await till.fetch("SELECT status, written_off_by, written_off_reason FROM refunds")
+    assert tuple(row) == ("written_off", "ada", "bank transfer")
+    assert await run("payments", "owed") == (0, "Nothing is owed.\n")
 
 
 async def test_an_event_has_terms(till: Till) -> None:

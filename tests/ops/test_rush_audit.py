@@ -78,7 +78,7 @@ async def test_a_sale_without_damage_passes(sold: Sold) -> None:
     findings = await sold.audit()
 
     assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
-    assert [finding.name for finding in findings] == [f"I{number}" for number in range(1, 10)]
+    assert [finding.name for finding in findings] == [f"I{number}" for number in range(1, 11)]
     assert findings["I6"].looked_at == [
         "3 payments at simulator: 40.00 USD captured, 0.00 USD refunded",
         "0 webhooks taken in",

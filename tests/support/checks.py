@@ -1,4 +1,4 @@
-"""The invariants I1 to I9 (see docs/promises.md), asserted from PostgreSQL, Redis and the gateway's own books."""
+"""The invariants I1 to I10 (see docs/promises.md), asserted from PostgreSQL, Redis and the gateway's own books."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ async def check_at_rest(
         row["payment_key"]: row
         for row in await pool.fetch(
             "SELECT payment_key, booking_id, status, due, amount_cents, refunded_cents FROM payments"
+        )
+    }
+    # I10: what is owed, or was written off, is kept apart from what went back.
+    refunds = {
+        row["payment_key"]: (row["open_cents"], row["given_back"])
+        for row in await pool.fetch(
+            "SELECT payment_key, coalesce(sum(amount_cents) FILTER (WHERE status IN ('owed', 'written_off')), 0) AS open_cents,"
+            " coalesce(sum(amount_cents) FILTER (WHERE status IN ('due', 'pending', 'succeeded')), 0) AS given_back"
+            " FROM refunds GROUP BY 1"
         )
     }
     dead = {
@@ -126,6 +135,7 @@ async def check_at_rest(
         payment, row = kept.payment, payments.get(kept.payment_key)
         assert row is not None, f"I6: {kept.payment_key} is known to the gateway alone ({payment.status})"
         status = bookings[str(row["booking_id"])]["status"]
+        open_cents, given_back = refunds.get(kept.payment_key, (0, 0))
         at_gateway[kept.payment_key] = payment.captured_cents
         taken = payment.captured_cents - payment.refunded_cents
         # Of a hold that was paid with the second card the first one's attempt is there, too.
@@ -133,10 +143,10 @@ async def check_at_rest(
             assert payment.captured_cents == row["amount_cents"], f"I6: confirmed, captured {payment.captured_cents}"
             paid.add(str(row["booking_id"]))
         else:
-            assert taken == 0, f"I6: {status}, yet the gateway kept {taken}"
+            assert taken == open_cents, f"I6: {status}, yet the gateway kept {taken}; owed or written off {open_cents}"
         assert payment.status != "authorized", f"I6: {kept.payment_key} of a {status} booking is open"
         assert (row["status"] == "captured") == (payment.status == "captured"), f"I6: {row['status']} {payment.status}"
-        assert payment.refunded_cents == row["refunded_cents"], "I6: refunds"
+        assert payment.refunded_cents == row["refunded_cents"] == given_back, "I10: refunds"
     unpaid = {id_ for id_, row in bookings.items() if row["status"] == "confirmed" and row["amount_cents"]} - paid
     for key, row in payments.items():
         assert row["amount_cents"], f"I6: {key} asked for nothing"

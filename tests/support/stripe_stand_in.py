@@ -52,6 +52,7 @@ class StripeStandIn:
         self.api_key = "sk_test_stand_in"
         self.intents: dict[str, Json] = {}
         self.refunds: dict[str, Json] = {}
+        self.disputes: dict[str, Json] = {}
         self.answers: dict[str, tuple[str, int, Json]] = {}
         """Idempotency key to the request, and the status and body of the first answer."""
         self.search_knows = False
@@ -80,6 +81,7 @@ class StripeStandIn:
             Route("/v1/refunds", self._idempotent(self.refund), methods=["POST"]),
             Route("/v1/refunds", self._plain(self.list_refunds)),
             Route("/v1/account", self._plain(self.account)),
+            Route("/v1/disputes", self._plain(self.list_disputes)),
         ]
         return Starlette(routes=routes)
 
@@ -94,6 +96,54 @@ class StripeStandIn:
                 else:
                     self._move(intent, "requires_capture", amount_capturable=intent["amount"])
 
+    def refund_in_dashboard(self, payment_key: str, amount: int, status: str = "succeeded") -> Json:
+        """Somebody refunds a payment in Stripe's dashboard: the refund carries nothing of ours."""
+        intent = self._intent_of(payment_key)
+        refund = self._new_refund(intent, amount, status, {})
+        intent["charge"]["amount_refunded"] += amount
+        self._tell("refund.created", refund, "ok")
+        self._tell("charge.refunded", self._charge(intent), "ok")
+        return refund
+
+    def end_refund(self, refund: Json, status: str, reason: str | None = None) -> None:
+        """A refund ends, at once or days later: as `succeeded`, `failed` or `canceled`."""
+        refund.update(status=status, failure_reason=reason)
+        if status != "succeeded":
+            self.intents[refund["payment_intent"]]["charge"]["amount_refunded"] -= refund["amount"]
+        self._tell("refund.failed" if status == "failed" else "refund.updated", refund, "ok")
+        self._tell("charge.refund.updated", refund, "ok")
+
+    def dispute(self, payment_key: str, amount: int) -> Json:
+        """The customer disputes a payment at the bank."""
+        intent = self._intent_of(payment_key)
+        number = next(self._numbers)
+        dispute = {
+            "id": f"dp_{number}",
+            "object": "dispute",
+            "amount": amount,
+            "currency": intent["currency"],
+            "charge": intent["latest_charge"],
+            "payment_intent": intent["id"],
+            "status": "needs_response",
+            "reason": "fraudulent",
+            "metadata": {},
+            "balance_transactions": [{"id": f"txn_{number}", "object": "balance_transaction", "amount": -amount}],
+        }
+        self.disputes[dispute["id"]] = dispute
+        for kind in ("created", "funds_withdrawn"):
+            self._tell(f"charge.dispute.{kind}", dispute, "ok")
+        return dispute
+
+    def end_dispute(self, dispute: Json, status: str) -> None:
+        """It is `won`, and the money comes back, or `lost`."""
+        dispute["status"] = status
+        if status == "won":
+            dispute["balance_transactions"].append(
+                {"id": "txn", "object": "balance_transaction", "amount": dispute["amount"]}
+            )
+            self._tell("charge.dispute.funds_reinstated", dispute, "ok")
+        self._tell("charge.dispute.closed", dispute, "ok")
+
     # Endpoints
 
     def account(self, params: Json, _: str) -> Json:
@@ -107,7 +157,7 @@ class StripeStandIn:
         behaviour = params["payment_method"].removeprefix("pm_")
         if behaviour == "error" and params["metadata[payment_key]"] not in self._met:
             self._met.add(params["metadata[payment_key]"])
-            raise ApiError(503, "api_error", "unavailable")
+            raise ApiError(500, "api_error", "server_error")
         if behaviour == "no_such":
             raise ApiError(400, "invalid_request_error", "resource_missing", param="payment_method")
         assert params["capture_method"] == "manual"
@@ -154,7 +204,16 @@ class StripeStandIn:
         if self._behaviour(intent) == "capture_refused":
             self._move(intent, "canceled", amount_capturable=0)
             raise ApiError(400, "invalid_request_error", "charge_expired_for_capture")
-        return self._move(intent, "succeeded", amount_capturable=0, amount_received=amount)
+        if self._behaviour(intent) == "capture_error" and intent_id not in self._met:
+            self._met.add(intent_id)
+            raise ApiError(500, "api_error", "server_error")
+        self._move(intent, "succeeded", amount_capturable=0, amount_received=amount)
+        payment_key = intent["metadata"].get("payment_key", "")
+        if self._behaviour(intent) == "dashboard_refund":
+            self._soon(lambda: self.refund_in_dashboard(payment_key, amount // 2))
+        if self._behaviour(intent) == "disputed":
+            self._soon(lambda: self.dispute(payment_key, amount))
+        return intent
 
     def cancel(self, params: Json, intent_id: str) -> Json:
         intent = self.retrieve({}, intent_id)
@@ -173,26 +232,31 @@ class StripeStandIn:
         key = params["metadata[refund_key]"]
         if behaviour == "refund_error" and key not in self._met:
             self._met.add(key)
-            raise ApiError(503, "api_error", "unavailable")
-        failed = behaviour == "refund_refused"
-        refund = {
-            "id": f"re_{next(self._numbers)}",
-            "object": "refund",
-            "amount": amount,
-            "status": "failed" if failed else "succeeded",
-            "failure_reason": "expired_or_canceled_card" if failed else None,
-            "payment_intent": intent["id"],
-            "metadata": _metadata(params),
-        }
-        self.refunds[refund["id"]] = refund
+            raise ApiError(500, "api_error", "server_error")
+        failed = behaviour == "refund_refused" or (behaviour == "refund_refused_once" and "-" not in key)
+        pending = behaviour in ("refund_pending", "refund_pending_fails")
+        status = "failed" if failed else "pending" if pending else "succeeded"
+        refund = self._new_refund(intent, amount, status, _metadata(params))
         if not failed:
             intent["charge"]["amount_refunded"] += amount
         self._tell("refund.failed" if failed else "refund.created", refund, behaviour)
+        if behaviour == "refund_pending":
+            self._soon(lambda: self.end_refund(refund, "succeeded"))
+        if behaviour in ("refund_pending_fails", "refund_fails_late"):
+            self._soon(lambda: self.end_refund(refund, "failed", "lost_or_stolen_card"))
         return refund
 
     def list_refunds(self, params: Json, _: str) -> Json:
-        found = [refund for refund in self.refunds.values() if refund["payment_intent"] == params["payment_intent"]]
-        return self._page(found, params, "/v1/refunds")
+        return self._page(self._about(self.refunds, params), params, "/v1/refunds")
+
+    def list_disputes(self, params: Json, _: str) -> Json:
+        return self._page(self._about(self.disputes, params), params, "/v1/disputes")
+
+    @staticmethod
+    def _about(things: dict[str, Json], params: Json) -> list[Json]:
+        """Newest first, as all of Stripe's lists; of one payment, or of all."""
+        intent = params.get("payment_intent")
+        return [thing for thing in reversed(things.values()) if intent in (None, thing["payment_intent"])]
 
     # How Stripe answers
 
@@ -264,6 +328,37 @@ class StripeStandIn:
         }
         self.intents[intent["id"]] = intent
         return intent
+
+    def _new_refund(self, intent: Json, amount: int, status: str, metadata: Json) -> Json:
+        refund = {
+            "id": f"re_{next(self._numbers)}",
+            "object": "refund",
+            "amount": amount,
+            "currency": intent["currency"],
+            "status": status,
+            "failure_reason": "expired_or_canceled_card" if status == "failed" else None,
+            "pending_reason": "processing" if status == "pending" else None,
+            "payment_intent": intent["id"],
+            "metadata": metadata,
+        }
+        self.refunds[refund["id"]] = refund
+        return refund
+
+    def _intent_of(self, payment_key: str) -> Json:
+        return next(each for each in self.intents.values() if each["metadata"].get("payment_key") == payment_key)
+
+    def _charge(self, intent: Json) -> Json:
+        """A charge has its PaymentIntent's metadata as they were when it was made."""
+        return intent["charge"] | {"payment_intent": intent["id"], "metadata": intent["metadata"]}
+
+    def _soon(self, change: Callable[[], object]) -> None:
+        async def later() -> None:
+            await asyncio.sleep(self.late_s)
+            change()
+
+        task = asyncio.create_task(later())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _behaviour(self, intent: Json) -> str:
         return str(intent["payment_method"]).removeprefix("pm_")

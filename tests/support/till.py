@@ -109,6 +109,7 @@ class Till:
             await self.drain()
             return not await self.fetch(
                 "SELECT 1 FROM payments WHERE due IS NOT NULL UNION ALL SELECT 1 FROM refunds WHERE status = 'due'"
+                " UNION ALL SELECT 1 FROM looks"
             )
 
         await self.sooner()
@@ -135,6 +136,7 @@ class Till:
         await pool.execute("UPDATE captures SET leased_until = now()")
         await pool.execute("UPDATE payments SET due_at = now(), leased_until = NULL WHERE due_at IS NOT NULL")
         await pool.execute("UPDATE refunds SET due_at = now(), leased_until = NULL WHERE status = 'due'")
+        await pool.execute("UPDATE looks SET due_at = now(), leased_until = NULL")
 
     async def age_payments(self) -> None:
         """A day has passed since every payment: what the gateway does not know by now it will never know."""

@@ -111,8 +111,10 @@ async def test_a_repeated_server_error_is_looked_behind(world: World, stand_in: 
     said, _, _ = stand_in.answers[f"{request.payment_key}:auth"]
     stand_in.answers[f"{request.payment_key}:auth"] = said, 500, {"error": {"type": "api_error", "message": ""}}
     assert await world.gateway.authorize(request) == outcome
+    assert len(stand_in.intents) == 1, "it had been made"
     stand_in.intents.clear()
-    assert isinstance(await world.gateway.authorize(request), Unknown)
+    assert isinstance(await world.gateway.authorize(request), Authorized), "nothing had been made: another key is used"
+    assert [key.partition(":")[2] for key in stand_in.answers] == ["auth", "auth:1"]
 
 
 async def test_another_request_with_the_same_key_tells_what_the_first_did(world: World, stand_in: StripeStandIn):
