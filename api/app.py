@@ -46,6 +46,8 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
+        # The names of operations are what a generated client calls its functions.
+        generate_unique_id_function=lambda route: route.name,
     )
     front = Front(app, settings.api.cors_origins)
 

@@ -81,7 +81,7 @@ async def openapi_json(request: Request) -> Response:
     written: tuple[str, bytes] | None = getattr(request.app.state, "openapi", None)
     if written is None or written[0] != tier:
         written = request.app.state.openapi = (tier, _written(request.app, tier))
-    return Response(written[1], media_type="application/json", headers={"Cache-Control": "public, max-age=60"})
+    return Response(written[1], media_type="application/json", headers={"Cache-Control": "max-age=60"})
 
 
 def _written(app: FastAPI, tier: str) -> bytes:
@@ -102,7 +102,7 @@ async def docs() -> Response:
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/favicon.png",
     )
-    page.headers["Cache-Control"] = "public, max-age=3600"
+    page.headers["Cache-Control"] = "max-age=3600"
     return page
 
 
@@ -114,4 +114,4 @@ async def docs_file(name: str) -> Response:
     if kind is None or package is None or not package.submodule_search_locations:
         raise NotFound("There is nothing at this path.")
     path = Path(package.submodule_search_locations[0]) / "static" / name
-    return FileResponse(path, media_type=kind, headers={"Cache-Control": "public, max-age=86400"})
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "max-age=86400"})

@@ -22,6 +22,7 @@ __all__ = [
     "EventPage",
     "ExtensionRequest",
     "Health",
+    "PaymentRequest",
     "Problem",
     "Received",
     "Refund",
@@ -62,22 +63,14 @@ class ItemRequest(_Body):
     quantity: int = Field(ge=1, description="Up to 10 by default.")
 
 
-class CardRequest(_Body):
-    """A test card. Only the simulated gateway takes numbers; they are exchanged for a token at once."""
+class PaymentRequest(_Body):
+    """How to pay: with a token of the gateway's or, where the gateway is simulated, with the number and name of a test
+    card, which are exchanged for a token at once."""
 
     method: Literal["card"]
-    card_name: str = Field(min_length=1, max_length=200)
-    card_number: str = Field(description="13 to 19 digits, also with blanks or dashes.")
-    token: None = None
-
-
-class TokenRequest(_Body):
-    """A token of the gateway's."""
-
-    method: Literal["card"]
-    token: str = Field(min_length=1, max_length=255)
-    card_name: str | None = Field(None, min_length=1, max_length=200)
-    card_number: None = None
+    card_name: str | None = Field(None, min_length=1, max_length=200, description="Needed with a number.")
+    card_number: str | None = Field(None, description="13 to 19 digits, also with blanks or dashes.")
+    token: str | None = Field(None, min_length=1, max_length=255, description="Without a number.")
 
 
 class BookingRequest(_Body):
@@ -86,7 +79,7 @@ class BookingRequest(_Body):
     customer_id: str = Field(min_length=1, max_length=200, description="Your own id of the customer.")
     reference: str | None = Field(None, max_length=200, description="Your own order number.")
     items: list[ItemRequest] = Field(min_length=1, description="Each tier once, up to 10 by default.")
-    payment: CardRequest | TokenRequest | None = Field(
+    payment: PaymentRequest | None = Field(
         None, description="Without it the tickets are held. What costs nothing needs none, and ignores one."
     )
     hold_s: int | None = Field(

@@ -41,7 +41,7 @@ _PAID = {
         _key_header("Another one for each attempt: a repeat with the same key pays once.", "order-10042-card-1")
     ],
     "requestBody": _body(
-        "CardRequest",
+        "PaymentRequest",
         {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
     ),
 }

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from api import documentation, problems, schemas
 from api.app import create_app
 from api.front import Front
-from boxoffice import render, requests
+from boxoffice import hold_requests, render, requests
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, PAYMENT_STATUSES
@@ -174,7 +174,9 @@ async def test_answers_are_as_documented(
     [
         (schemas.Booking, render.BookingView), (schemas.Item, render.ItemView), (schemas.Payment, render.PaymentView),
         (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests._Booking),
-        (schemas.ItemRequest, requests.ItemForm),
+        (schemas.ItemRequest, requests.ItemForm), (schemas.PaymentRequest, requests.PaymentForm),
+        (schemas.ExtensionRequest, hold_requests._Extension), (schemas.RefundRequest, hold_requests._Refund),
+        (schemas.Refund, render.RefundView),
     ],
 )  # fmt: skip
 def test_documented_fields_are_the_true_ones(documented: Any, true: Any) -> None:
