@@ -1,10 +1,15 @@
 """The gateway's books against ours, payment by payment: money set aside or taken for nothing, sales never paid, amounts
-that differ. Mends what can be mended."""
+that differ. Mends what can be mended.
+
+Workers go on meanwhile, and after an outage they have much to do: what was read a moment ago may be theirs by now. So
+each difference is looked at again before it is told, what workers will do by themselves is left to them, and money is
+mended under the row's lock only, when the gateway still says what it said."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -13,11 +18,11 @@ from redis.asyncio import Redis
 from boxoffice import ids, keys
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
-from boxoffice.gateway.base import Done, PaymentGateway, Pending, Record, Reversals
+from boxoffice.gateway.base import Done, Found, PaymentGateway, Pending, Record, Reversals
 from boxoffice.gateway.books import same_books
 from boxoffice.owed import attempt_key
 from boxoffice.postgres import TRANSIENT
-from boxoffice.record import unpack
+from boxoffice.record import payment_key_of, unpack
 from boxoffice.redis import AWAY
 from boxoffice.refunds import Refunds
 from boxoffice.reversal_audit import mend_reversals, open_ends, reversals_differ
@@ -51,7 +56,8 @@ _OURS = """
 SELECT p.payment_key, p.gateway, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
        b.status AS booking_status, p.failure_code,
        coalesce(p.due_since, p.updated_at) < now() - $2 * interval '1 second' AS overdue,
-       coalesce(p.due_since, p.updated_at) < now() - $2 * interval '1 second' AS settled,
+       greatest(coalesce(p.due_since, p.updated_at), b.updated_at) < now() - $2 * interval '1 second' AS settled,
+       coalesce(p.leased_until > now(), false) AS leased,
        (SELECT coalesce(sum(r.amount_cents) FILTER (WHERE r.status IN ('pending', 'succeeded')), 0)::bigint FROM refunds r
         WHERE r.payment_key = p.payment_key) AS refunded_cents,
        EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.amount_cents > 0) AS reversed
@@ -60,8 +66,13 @@ FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = ANY
 
 _MOVED = """
 SELECT payment_key, gateway, booking_id::text AS booking, amount_cents, currency FROM payments
-WHERE status IN ('authorized', 'captured') AND payment_key > $1 AND created_at < now() - $2 * interval '1 second'
+WHERE status IN ('authorized', 'captured') AND payment_key > $1 AND created_at < $2::timestamptz - $3 * interval '1 second'
 ORDER BY payment_key LIMIT 5000
+"""
+"""What was made after the gateway began to list its payments may not be on the list."""
+
+_LISTED = """
+SELECT true FROM captures WHERE leased_until > now() AND $1 = ANY(payment_keys) LIMIT 1
 """
 
 _BOOKS = """
@@ -70,7 +81,7 @@ SELECT gateway, count(*) AS payments FROM payments WHERE status IN ('authorized'
 
 _DUE = """
 UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
-       leased_until = NULL, status = coalesce($3, status), updated_at = now()
+       leased_until = NULL, status = coalesce($3, status), reference = coalesce(reference, $4), updated_at = now()
 WHERE payment_key = $1
 """
 
@@ -109,6 +120,8 @@ class PaymentsAudit:
         self.others = {}
         try:
             await self.check_gateway()
+            if fix:
+                await self._check_shards()
             began = await (await self._pool()).fetchval("SELECT now()")
             async for records in _chunks(self._gateway.records()):
                 seen.update(record.payment_key.encode() for record in records)
@@ -119,7 +132,7 @@ class PaymentsAudit:
                         continue
                     async for found in self._compare(record, rows.get(record.payment_key), fix, grace_s):
                         yield found
-            async for found in self._unknown(seen, grace_s):
+            async for found in self._unknown(seen, began, grace_s):
                 yield found
             for left in await open_ends(await self._pool(), grace_s, began):
                 yield Difference(
@@ -148,6 +161,12 @@ class PaymentsAudit:
                 "were made at."
             )
 
+    async def _check_shards(self) -> None:
+        """Nothing is mended while an operator has to decide which store is right. Raises `CannotRun`."""
+        row = await (await self._pool()).fetchrow("SELECT shard, alert FROM shards WHERE alert IS NOT NULL LIMIT 1")
+        if row is not None:
+            raise CannotRun(f"Shard {row['shard']} is closed ({row['alert']}): decide that first, then mend payments.")
+
     async def _knows_any(self) -> bool:
         async for records in _chunks(self._gateway.records()):
             if await self._ours([record.payment_key for record in records], 0):
@@ -158,9 +177,9 @@ class PaymentsAudit:
         rows = await (await self._pool()).fetch(_OURS, payment_keys, grace_s)
         return {row["payment_key"]: row for row in rows}
 
-    async def _unknown(self, seen: set[bytes], grace_s: int) -> AsyncIterator[Difference]:
+    async def _unknown(self, seen: set[bytes], began: datetime, grace_s: int) -> AsyncIterator[Difference]:
         last, pool = "", await self._pool()
-        while rows := await pool.fetch(_MOVED, last, grace_s):
+        while rows := await pool.fetch(_MOVED, last, began, grace_s):
             last = rows[-1]["payment_key"]
             for row in rows:
                 if not same_books(row["gateway"], self._gateway.books):
@@ -172,18 +191,25 @@ class PaymentsAudit:
     async def _compare(self, record: Record, row: Any, fix: bool, grace_s: int) -> AsyncIterator[Difference]:
         payment = record.payment
         if row is None:
-            if payment.status in ("authorized", "captured") and not await self._under_way(record, grace_s):
-                if payment.captured_cents > payment.refunded_cents:
-                    mended = await self._refund_unknown(record) if fix else None
-                    yield _difference("captured_without_booking", record, None, mended)
-                elif payment.status == "authorized":
-                    mended = await self._void(record) if fix else None
-                    yield _difference("authorized_without_booking", record, None, mended)
+            if payment.status not in ("authorized", "captured") or await self._under_way(record, grace_s):
+                return
+            # Whoever settled it meanwhile told PostgreSQL first, and Redis then.
+            row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)
+        if row is None:
+            if payment.captured_cents > payment.refunded_cents:
+                mended = await self._refund_unknown(record) if fix else None
+                yield _difference("captured_without_booking", record, None, mended)
+            elif payment.status == "authorized":
+                mended = await self._void(record) if fix else None
+                yield _difference("authorized_without_booking", record, None, mended)
             return
         what = _money_differs(record, row)
         if what:
-            mended = await self._mend(what, record, row) if fix else None
-            yield _difference(what, record, row, mended)
+            row = (await self._ours([record.payment_key], grace_s))[record.payment_key]
+            what = _money_differs(record, row)
+            if what and not await self._is_on_its_way(record):
+                mended = await self._mend(what, record, row, grace_s) if fix else None
+                yield _difference(what, record, row, mended)
         elif payment.status in ("authorized", "captured") and row["status"] in ("authorized", "captured"):
             if (payment.amount_cents, payment.currency.upper()) != (row["amount_cents"], row["currency"]) or (
                 row["status"] == "captured" and payment.captured_cents != row["amount_cents"]
@@ -195,16 +221,34 @@ class PaymentsAudit:
                 yield _difference("refunded_differs", record, row, mended)
 
     async def _under_way(self, record: Record, grace_s: int) -> bool:
-        """Whether its booking is about to be written: just made, or still pending in Redis."""
+        """Whether its booking is about to be written: just made, or still pending in Redis, be it parked."""
         if record.made_ms > 1_000 * (time.time() - grace_s):
             return True
         booking = ids.canonical_booking_id(record.booking_id or "")
-        raw = await self._redis.get(keys.booking(ids.shard_of(booking), booking)) if booking else None
-        try:
-            ours = unpack(record.booking_id or "", raw or b"")
-        except ValueError:
+        if booking is None:
             return False
+        shard = ids.shard_of(booking)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.booking(shard, booking))
+            pipe.zscore(keys.dead(shard), booking)
+            raw, parked = await pipe.execute()
+        try:
+            ours = unpack(booking, raw or b"")
+        except ValueError:
+            # Of one that nobody can read an operator decides, and `boxoffice dead fail` lets its money go.
+            return parked is not None and payment_key_of(raw or b"") in ("", record.payment_key)
         return ours.state == "P" and ours.payment_key == record.payment_key
+
+    async def _is_on_its_way(self, record: Record) -> bool:
+        """Whether a worker is about to capture the payment, or the gateway says something else of it than when it listed
+        it."""
+        if await (await self._pool()).fetchval(_LISTED, record.payment_key):
+            return True
+        found = await self._gateway.lookup(record.payment_key, record.payment.reference)
+        told = record.payment
+        return not isinstance(found, Found) or (found.status, found.captured_cents, found.refunded_cents) != (
+            told.status, told.captured_cents, told.refunded_cents,
+        )  # fmt: skip
 
     async def _void(self, record: Record) -> bool:
         return isinstance(await self._gateway.void(record.payment_key, record.payment.reference), Done)
@@ -217,26 +261,30 @@ class PaymentsAudit:
         outcome = await self._gateway.refund(key, record.payment_key, record.payment.reference, amount)
         return isinstance(outcome, Done | Pending)
 
-    async def _mend(self, what: str, record: Record, row: Any) -> bool:
-        pool = await self._pool()
-        match what:
-            case "authorized_not_confirmed":
-                await pool.execute(_DUE, record.payment_key, "void", None)
-            case "captured_not_confirmed":
-                await self._refunds.captured_too_late(record.payment_key)
-            case _:
-                await pool.execute(_DUE, record.payment_key, "capture", "authorized")
-                await pool.execute(
-                    "UPDATE payments SET reference = coalesce(reference, $2) WHERE payment_key = $1",
-                    record.payment_key,
-                    record.payment.reference,
-                )
+    async def _mend(self, what: str, record: Record, seen: Any, grace_s: int) -> bool:
+        """Under the lock that workers need to claim the payment. False when it is theirs, or has changed since it was
+        seen."""
+        key, due = record.payment_key, "void" if what == "authorized_not_confirmed" else "capture"
+        async with (await self._pool()).acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(f"{_OURS} FOR UPDATE OF p", [key], grace_s)
+            if row is None or _money_differs(record, row) != what or await connection.fetchval(_LISTED, key):
+                return False
+            if any(row[name] != seen[name] for name in ("status", "due", "booking_status")):
+                return False
+            if what != "captured_not_confirmed":
+                if row["due"] is not None:
+                    # A worker does it: when it is overdue, none is running.
+                    return bool(row["due"] == due)
+                status = None if due == "void" else "authorized"
+                await connection.execute(_DUE, key, due, status, record.payment.reference)
+        if what == "captured_not_confirmed":
+            await self._refunds.captured_too_late(key)
         return True
 
 
 def _money_differs(record: Record, row: Any) -> str | None:
-    """The difference that money makes, if any. What is due and not overdue is on its way."""
-    payment, on_its_way = record.payment, row["due"] is not None and not row["overdue"]
+    """The difference that money makes, if any. What is due and not overdue, or claimed by a worker, is on its way."""
+    payment, on_its_way = record.payment, row["leased"] or (row["due"] is not None and not row["overdue"])
     undecided = row["booking_status"] in ("pending", "held") and row["status"] in ("unknown", "requires_action")
     if on_its_way or undecided or not row["settled"]:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from boxoffice import ids, keys
@@ -77,6 +79,7 @@ async def test_money_set_aside_for_a_failed_booking(till: Till) -> None:
     await till.drain()
     till.office.pump._given.clear()
     pool = await till.office.pool()
+    await pool.execute("DELETE FROM captures")
     await pool.execute("UPDATE payments SET status = 'failed', due = NULL, due_at = NULL, leased_until = NULL")
     await pool.execute("UPDATE bookings SET status = 'failed' WHERE id = $1", booking)
     await mended(till, "authorized_not_confirmed")
@@ -97,6 +100,7 @@ async def test_a_confirmed_booking_that_was_never_paid(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.drain()
     till.office.pump._given.clear()
+    await (await till.office.pool()).execute("DELETE FROM captures")
     await (await till.office.pool()).execute("UPDATE payments SET due = NULL, due_at = NULL, leased_until = NULL")
     await mended(till, "confirmed_not_captured")
     assert (await till.payment(booking)).captured_cents == 1_000
@@ -132,13 +136,99 @@ async def test_what_only_a_person_can_mend(till: Till) -> None:
 
 
 async def test_half_an_audit_is_none(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise OSError
 
     await stray(till, captured=False)
-    monkeypatch.setattr(till.office.redis, "get", away)
+    monkeypatch.setattr(till.office.redis, "pipeline", away)
     with pytest.raises(CannotRun):
         await audit(till)
+
+
+@pytest.mark.parametrize("when", ["before the row is read again", "before it is locked", "before it is looked up"])
+async def test_what_workers_do_meanwhile_is_left_to_them(
+    till: Till, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Right after an outage: money is set aside for many bookings, and while the audit goes through them a worker settles
+    and captures them. None of it is told, or let go."""
+    audited = till.office.payments_audit
+    booked = [await till.book(GA=1) for _ in range(5)]
+    for booking in booked:
+        record = await till.record(booking)
+        assert record is not None
+        await till.gateway.authorize(AuthorizeRequest(record.payment_key, booking, 1_000, "USD", "card", "tok_ok_4242"))
+    name = {
+        "before the row is read again": "_under_way",
+        "before it is locked": "_mend",
+        "before it is looked up": "_is_on_its_way",
+    }[when]
+    if name != "_under_way":
+        # They were settled; their captures were lost, and due long ago.
+        await till.drain()
+        till.office.pump._given.clear()
+        pool = await till.office.pool()
+        await pool.execute("DELETE FROM captures")
+        await pool.execute("UPDATE payments SET due_at = now() - interval '1 hour'")
+    real = getattr(audited, name)
+
+    async def overtaken(*args: Any) -> Any:
+        await till.drain()
+        await till.office.pump.work_given()
+        if name != "_under_way":
+            await till.office.pump.work_outbox()
+        return await real(*args)
+
+    monkeypatch.setattr(audited, name, overtaken)
+    found = await audit(till, fix=True)
+    assert found == ([("confirmed_not_captured", False)] if name == "_mend" else [])
+    assert {(await till.payment(booking)).status for booking in booked} == {"captured"}
+    await till.at_rest(*booked)
+
+
+async def test_what_is_due_already_is_left_to_the_workers(till: Till) -> None:
+    """Overdue after an outage, or because none is running: it is told, and a worker does it."""
+    booked = [await till.book(GA=1) for _ in range(3)]
+    await till.drain()
+    till.office.pump._given.clear()
+    pool = await till.office.pool()
+    await pool.execute("DELETE FROM captures")
+    await pool.execute("UPDATE payments SET due_at = now() - interval '1 hour', tries = 7")
+    before = await pool.fetch("SELECT payment_key, due, due_at, tries FROM payments ORDER BY 1")
+    assert await audit(till, fix=True) == 3 * [("confirmed_not_captured", True)]
+    assert await pool.fetch("SELECT payment_key, due, due_at, tries FROM payments ORDER BY 1") == before
+    await pool.execute("UPDATE payments SET leased_until = now() + interval '1 minute'")
+    assert await audit(till, fix=True) == [], "one that a worker has claimed is on its way"
+    await till.at_rest(*booked)
+
+
+async def test_nothing_is_mended_while_an_operator_has_to_decide(till: Till) -> None:
+    """A PostgreSQL that went back lacks bookings that were confirmed: their money is not for the audit to give back."""
+    await stray(till, captured=True)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE shards SET alert = 'postgres_went_back'")
+    assert await audit(till) == [("captured_without_booking", None)]
+    with pytest.raises(CannotRun, match="decide that first"):
+        await audit(till, fix=True)
+
+
+async def test_the_money_of_a_parked_booking_stays_set_aside(till: Till) -> None:
+    """Also of one that nobody can read: `dead retry` may still sell it, `dead fail` lets its money go."""
+    booked = [await till.book(GA=1) for _ in range(2)]
+    for booking in booked:
+        record = await till.record(booking)
+        assert record is not None
+        await till.gateway.authorize(AuthorizeRequest(record.payment_key, booking, 1_000, "USD", "card", "tok_ok_4242"))
+    raws = [await till.office.redis.get(keys.booking(0, booking)) for booking in booked]
+    await till.office.redis.set(keys.booking(0, booked[0]), raws[0].replace(b"\n", b"\n{broken", 1))
+    await till.office.redis.set(keys.booking(0, booked[1]), b"garbage")
+    await till.drain()
+    assert await till.office.redis.zcard(keys.dead(0)) == 2
+    assert await audit(till, fix=True) == []
+    for booking, raw in zip(booked, raws, strict=True):
+        await till.office.redis.set(keys.booking(0, booking), raw)
+    await till.office.parked.retry_all(await till.office.parked.all())
+    await till.rest()
+    assert {(await till.payment(booking)).status for booking in booked} == {"captured"}
 
 
 def test_every_difference_is_explained() -> None:

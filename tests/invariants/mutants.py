@@ -237,6 +237,24 @@ MUTANTS = (
         "gateway_that_fails",
     ),
     Mutant(
+        "the audit believes what it read a moment ago",
+        (
+            (
+                "boxoffice/payments_audit.py",
+                "            row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/test_payments_audit.py",
+        "meanwhile",
+    ),
+    Mutant(
+        "the audit asks the gateway once",
+        (("boxoffice/payments_audit.py", "if what and not await self._is_on_its_way(record):", "if what:"),),
+        "tests/boxoffice/test_payments_audit.py",
+        "meanwhile",
+    ),
+    Mutant(
         "a log that raises",
         (
             (
