@@ -1,8 +1,8 @@
 """The sequence guard: notices a Redis, or a PostgreSQL, that went back in time, and mends what may be mended.
 
-Each remembers how far the other had come: PostgreSQL the admissions, Redis the settlements that PostgreSQL recorded.
-Both are lower bounds, written about once a second. What is read first can only be older, so there is no false alarm:
-Redis's memory of PostgreSQL, then PostgreSQL, then Redis.
+Each remembers how far the other had come: PostgreSQL the admissions (a lower bound, written about once a second), Redis
+every commit that it was told of (`fence.py`). What is read first can only be older, so there is no false alarm: Redis's
+memory of PostgreSQL, then PostgreSQL, then Redis.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import asyncpg
 import structlog
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys, ledger, postgres
-from boxoffice.errors import BoxOfficeError
+from boxoffice import fence, ids, keys, ledger, postgres
+from boxoffice.errors import BoxOfficeError, DriftUnexplained
 from boxoffice.gate import Gate, open_gate
 from boxoffice.loading import Loader
 from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
@@ -45,13 +45,14 @@ REMIND_S: Final = 60.0
 class Sight(NamedTuple):
     """What both stores say of a shard."""
 
-    recorded: int
-    """Highest settlement that Redis saw PostgreSQL record; read before the rest."""
+    told: tuple[fence.Pair, ...]
+    """Commits that Redis was told of; read before the rest."""
+    lost: bool
+    """PostgreSQL lacks one of them."""
     known: bool
     """PostgreSQL has a row for the shard."""
     generation: str
     sequence: int
-    settled: int
     quiet_s: float
     run_id: str
     """The run of the server for which the gate was opened."""
@@ -65,10 +66,11 @@ class Sight(NamedTuple):
 def judge(sight: Sight) -> str:
     """What is the matter, gravest first.
 
-    `postgres_went_back`; `alert`: an operator has to decide; `first_start`; `closed`: fill Redis again; `waiting`: it
+    `postgres_went_back`: it lacks a commit that Redis was told of;
+    `alert`: an operator has to decide; `first_start`; `closed`: fill Redis again; `waiting`: it
     is closed, and somebody may still settle elsewhere; `other_generation`; `went_back`: Redis did; `restarted`; `fine`.
     """
-    if sight.settled < sight.recorded:
+    if sight.lost:
         return POSTGRES_WENT_BACK
     if sight.alert == POSTGRES_WENT_BACK:
         return "alert"
@@ -96,7 +98,6 @@ class Guard:
         loader: Loader,
         settings: Settings,
         *,
-        highest: Callable[[], int] = int,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shard = shard
@@ -105,7 +106,6 @@ class Guard:
         self._redis = redis
         self._pool = pool
         self._loader = loader
-        self._highest = highest
         self._now_s = now_s
         self._said = ""
         self._remind_at = 0.0
@@ -142,10 +142,11 @@ class Guard:
         return len(loaded.events)
 
     async def _look(self) -> Sight:
-        recorded = int(await self._redis.get(keys.settled(self.shard)) or 0)
+        told = await fence.told(self._redis, self.shard)
         pool = await self._pool()
+        lost = await fence.lost(pool, self.shard, told)
         row = await pool.fetchrow(
-            "SELECT generation, sequence, settled, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
+            "SELECT generation, sequence, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
             "FROM shards WHERE shard = $1",
             self.shard,
         )
@@ -156,11 +157,11 @@ class Guard:
             raw, admitted, info = await pipe.execute()
         gate = Gate.parse(raw)
         return Sight(
-            recorded,
+            tuple(told),
+            bool(lost),
             row is not None,
             row["generation"] if row else "",
             row["sequence"] if row else 0,
-            row["settled"] if row else 0,
             row["quiet_s"] if row else 0.0,
             gate.run if gate else "",
             row["alert"] if row else None,
@@ -170,19 +171,14 @@ class Guard:
         )
 
     async def _remember(self, sight: Sight) -> None:
-        """PostgreSQL first: what Redis remembers of it must be committed."""
-        settled = max(sight.settled, self._highest())
-        admitted = sight.admitted or 0
-        if settled > sight.settled or admitted > sight.sequence:
-            pool = await self._pool()
+        """How far Redis has come; and that PostgreSQL has what Redis was told of."""
+        pool = await self._pool()
+        if (sight.admitted or 0) > sight.sequence:
             await pool.execute(
-                "UPDATE shards SET sequence = greatest(sequence, $2), settled = greatest(settled, $3), "
-                "settled_at = CASE WHEN $3 > settled THEN now() ELSE settled_at END "
-                "WHERE shard = $1 AND generation = $4",
-                self.shard, admitted, settled, sight.generation,
+                "UPDATE shards SET sequence = greatest(sequence, $2) WHERE shard = $1 AND generation = $3",
+                self.shard, sight.admitted, sight.generation,
             )  # fmt: skip
-        if settled > sight.recorded:
-            await self._redis.set(keys.settled(self.shard), settled)
+        await fence.verified(pool, self._redis, self.shard, sight.told)
 
     async def _act(self) -> str:
         pool = await self._pool()
@@ -195,7 +191,7 @@ class Guard:
                 case "first_start":
                     await self._start(sight)
                 case "postgres_went_back":
-                    await self._close(sight, POSTGRES_WENT_BACK)
+                    return await self._recover(sight)
                 case "alert":
                     await self._redis.delete(keys.gate(self.shard))
                 case "other_generation":
@@ -233,6 +229,26 @@ class Guard:
             self._remind_at = now_s + REMIND_S
             log.error("shard.closed", shard=self.shard, reason=alert)
 
+    async def _recover(self, sight: Sight) -> str:
+        """Write again what PostgreSQL forgot. Where that is not safe, an operator has to decide."""
+        if sight.alert == POSTGRES_WENT_BACK:
+            await self._close(sight, POSTGRES_WENT_BACK)
+            return POSTGRES_WENT_BACK
+        told = sight
+        if sight.gate is not None:
+            self._remind_at = self._now_s() + REMIND_S
+            log.error("shard.closed", shard=self.shard, reason=POSTGRES_WENT_BACK)
+            told = sight._replace(gate=None, alert=POSTGRES_WENT_BACK)
+        redis_is_whole = sight.run_id == sight.server_run_id and (sight.admitted or 0) >= sight.sequence
+        try:
+            report = await self.rebuilder.rebuild_locked(fill=not redis_is_whole)
+        except DriftUnexplained as error:
+            log.error("shard.lost", shard=self.shard, error=error.detail)
+            await self._close(told, POSTGRES_WENT_BACK)
+            return POSTGRES_WENT_BACK
+        log.error("shard.recovered", shard=self.shard, generation=report.generation, **report.recovered._asdict())
+        return "recovered"
+
     async def _rebuild(self, reason: str) -> str:
         log.warning("shard.closed", shard=self.shard, reason=reason)
         report = await self.rebuilder.rebuild_locked()
@@ -258,6 +274,6 @@ class Guard:
 
     def _say(self, judgement: str, **details: Any) -> None:
         """One line when something changes, not one a second."""
-        if judgement != self._said and judgement not in ("fine", "restarted", "rebuilt", "first_start"):
+        if judgement != self._said and judgement not in ("fine", "restarted", "rebuilt", "recovered", "first_start"):
             log.warning("guard.judged", shard=self.shard, judgement=judgement, **details)
         self._said = judgement

@@ -23,8 +23,8 @@ __all__ = [
     "pending",
     "rings",
     "sequence",
-    "settled",
     "shard_tag",
+    "told",
 ]
 
 
@@ -83,9 +83,9 @@ def sequence(shard: int) -> str:
     return f"{shard_tag(shard)}:seq"
 
 
-def settled(shard: int) -> str:
-    """INT. Highest settled sequence that PostgreSQL recorded. No TTL, as `sequence`."""
-    return f"{shard_tag(shard)}:settled"
+def told(shard: int) -> str:
+    """SET. `number:nonce` of commits that Redis was told of, until the guard has seen them; then the highest. No TTL."""
+    return f"{shard_tag(shard)}:told"
 
 
 def gate(shard: int) -> str:

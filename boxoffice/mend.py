@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys, ledger
+from boxoffice import fence, keys, ledger
 from boxoffice.gate import look
 from boxoffice.rebuild import Rebuilder
 from boxoffice.reconcile import Reconciler
@@ -57,7 +57,7 @@ class Mender:
         self._age_ms = 2 * settings.worker.lease_ms
 
     async def mend(self) -> Mended:
-        """One pass. While the gate is shut nothing is done: a repair is on its way."""
+        """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`."""
         if (await look(self._redis, self.shard)).word != "open":
             return Mended(0, 0, 0, 0)
         gathered = await self._reconciler.strays.gather_some(STRAY_PAGES)
@@ -65,6 +65,7 @@ class Mender:
         before_ms = 1_000 * int(seconds) - self._age_ms
         pool = await self._pool()
         async with pool.acquire() as connection:
+            await fence.check(connection, self._redis, self.shard)
             events = await self._unheard(connection, before_ms)
             restored, expired = 0, 0
             async for records in ledger.undecided(connection, self.shard, self._age_ms):

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.crashpoint import crashpoint
+from boxoffice.fence import Pair
 from boxoffice.gate import once_checked
 from boxoffice.holds import Holds
 from boxoffice.record import confirmed, pack_payload
@@ -36,8 +37,9 @@ class Mirror:
         self._holds = holds
         self._ttl_s = settings.worker.settled_ttl_s
 
-    async def tell(self, cases: list[Case]) -> None:
-        """What PostgreSQL has decided, a chunk at a time. Each case is `done` as soon as Redis knows.
+    async def tell(self, cases: list[Case], pair: Pair | None = None) -> None:
+        """What PostgreSQL has decided, a chunk at a time, by the commit of this pair; None when nothing is final. Each case
+        is `done` as soon as Redis knows.
 
         Raises `GateClosed`, for a server that has just started after a while: the guard's check tells it then."""
         sold: list[Case] = []
@@ -47,7 +49,8 @@ class Mirror:
         for say, told in ((self._confirm, sold), (self._settle, others)):
             for start in range(0, len(told), CHUNK):
                 chunk = told[start : start + CHUNK]
-                await once_checked(self._redis, self._shard, partial(say, chunk), CHECK_S)
+                say_it = partial(say, chunk, str(pair or ""))
+                await once_checked(self._redis, self._shard, say_it, CHECK_S)
                 for case in chunk:
                     case.done = True
                 crashpoint("chunk_settled")
@@ -55,9 +58,9 @@ class Mirror:
     async def park(self, booking: str, payment_key: str) -> None:
         """A booking that cannot be read, or kills its workers: out of the way, its stock kept, until an operator decides."""
         booking_keys = [keys.booking(self._shard, booking), keys.idempotency(self._shard, "-")]
-        await self._move([], booking_keys, [f"1|D|{payment_key}|0|".encode()])
+        await self._move([], booking_keys, [f"1|D|{payment_key}|0|".encode()], "")
 
-    async def _confirm(self, cases: list[Case]) -> None:
+    async def _confirm(self, cases: list[Case], pair: str) -> None:
         """Sold, and their records as they were claimed: then there is nothing to look at. Otherwise each is looked at."""
         sold: dict[str, dict[str, int]] = {}
         booking_keys: list[str] = []
@@ -74,15 +77,15 @@ class Mirror:
             records += (case.raw, confirmed(case.raw, case.payload))
         done = await self._scripts.confirm(
             self._redis,
-            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard),
+            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard), keys.told(self._shard),
              *(keys.event(self._shard, event) for event in sold), *booking_keys],
-            [self._ttl_s, len(sold),
+            [self._ttl_s, pair, len(sold),
              *(",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()), *records],
         )  # fmt: skip
         if not done:
-            await self._settle(cases)
+            await self._settle(cases, pair)
 
-    async def _settle(self, cases: list[Case]) -> None:
+    async def _settle(self, cases: list[Case], pair: str) -> None:
         events: dict[str, int] = {}
         sale_keys: list[str] = []
         booking_keys: list[str] = []
@@ -99,7 +102,7 @@ class Mirror:
             verdicts.append(
                 b"%d|%s|%s|%d|%s" % (index, case.verdict.encode(), record.payment_key.encode(), case.delay_ms, payload)
             )
-        outcomes = await self._move(sale_keys, booking_keys, verdicts)
+        outcomes = await self._move(sale_keys, booking_keys, verdicts, pair)
         for letter in ("E", "X"):
             ended = [
                 case.record.id
@@ -109,11 +112,11 @@ class Mirror:
             if ended:
                 await self._holds.tell_postgres(ended, letter)
 
-    async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes]) -> Any:
+    async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes], pair: str) -> Any:
         """settle.lua. Two keys for each event and for each booking."""
         return await self._scripts.settle(
             self._redis,
             [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard),
-             *sale_keys, *booking_keys],
-            [self._ttl_s, len(sale_keys) // 2, *verdicts],
+             keys.told(self._shard), *sale_keys, *booking_keys],
+            [self._ttl_s, pair, len(sale_keys) // 2, *verdicts],
         )  # fmt: skip

@@ -31,6 +31,7 @@ from boxoffice.states import BOOKING_STATES, PAYMENT_DUES, PAYMENT_STATUSES, REF
 __all__ = [
     "ApiKey",
     "Base",
+    "Batch",
     "Booking",
     "BookingItem",
     "Captures",
@@ -371,6 +372,8 @@ class StockMove(Base):
     total_delta: Mapped[int] = mapped_column(server_default="0")
     owner: Mapped[str | None]
     """Whose tickets they were, as counted in the customer limit."""
+    refund_key: Mapped[str | None]
+    """The refund that came with it. No foreign key: both are written by one transaction."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     applied_at: Mapped[datetime | None]
 
@@ -405,7 +408,20 @@ class Shard(Base):
     generation: Mapped[str]
     sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     settled: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Kept for processes of the version before `batch`."""
     settled_at: Mapped[datetime] = mapped_column(server_default=func.now())
     run_id: Mapped[str] = mapped_column(server_default="")
     alert: Mapped[str | None]
     """Why the shard stays closed until an operator decides."""
+    batch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Number of the shard's last batch. Whoever takes the next holds this row's lock until its commit."""
+
+
+class Batch(Base):
+    """One transaction that moved a shard's stock or money: who was told of its pair was told of all before it."""
+
+    __tablename__ = "batches"
+    shard: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    nonce: Mapped[int] = mapped_column(BigInteger)
+    """Random: another line of history comes to the same number, and never to the same nonce."""

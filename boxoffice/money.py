@@ -95,6 +95,7 @@ WITH late AS (
   WHERE payment_key = $1 AND due = 'void' RETURNING booking_id)
 UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
 FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
+  AND b.failure_code IS DISTINCT FROM 'withdrawn'
 """
 
 _LATER = """
@@ -213,7 +214,10 @@ class MoneyPump:
         self._woken.clear()
 
     async def work_outbox(self) -> int:
-        """Claim what is due and nobody holds, once. Returns how many."""
+        """Claim what is due and nobody holds, once. Returns how many. Nothing while PostgreSQL may have gone back: what it
+        calls due may have been a sale's money since. Raises `WentBack`."""
+        if not await self._refunds.check_fence(self._settings.shards):
+            return 0
         lease_ms, ours = self._settings.worker.lease_ms, written_in(self._gateway.books)
         async with (await self._pool()).acquire() as connection:
             await connection.execute(_UNLIST, UNLIST_MAX)

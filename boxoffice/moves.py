@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import msgspec
 from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.crashpoint import crashpoint
+from boxoffice.fence import last_batch
 from boxoffice.ledger import Connection, Verdict, final_verdicts
 from boxoffice.scripts import Scripts
 
-__all__ = ["MOVED_TTL_S", "Move", "apply_moves", "mark_applied", "open_moves"]
+__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "mark_applied", "open_moves"]
 
 MOVED_TTL_S: Final = 7 * 86_400
 """How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
@@ -27,11 +29,30 @@ MOVES_MAX: Final = 1_000
 
 _OPEN = f"""
 SELECT m.id, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
-       coalesce(b.status = 'cancelled', false) AS cancelled
+       coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
+       r.amount_cents, r.reason, r.fingerprint
 FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
+LEFT JOIN refunds r ON r.refund_key = m.refund_key
 WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
 ORDER BY m.id LIMIT {MOVES_MAX}
 """
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True):
+    """What Redis remembers of a booking's move: enough to give back the same tickets and the same money once more."""
+
+    booking: str
+    tier: str
+    quantity: int
+    refund_key: str
+    """Empty when no money came back with it."""
+    amount_cents: int
+    """Of the whole refund, which may have given back tickets of several tiers."""
+    reason: str
+    code: str
+    """Why the booking is cancelled with it; empty when it is not."""
+    asked: str = ""
+    """Fingerprint of the request that asked for the refund; empty when none did."""
 
 
 class Move(NamedTuple):
@@ -47,6 +68,8 @@ class Move(NamedTuple):
     booking: str | None
     verdict: Verdict | None
     """Of the booking, when it is cancelled with this."""
+    note: bytes
+    """A `Note` as JSON; `1` for a move that is about no booking."""
 
     @property
     def payload(self) -> bytes:
@@ -69,10 +92,22 @@ async def open_moves(connection: Connection, *, event: str | None = None, shard:
         Move(
             row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
             row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
-            verdicts.get(str(row["booking_id"])),
+            verdicts.get(str(row["booking_id"])), _note(row),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _note(row: asyncpg.Record) -> bytes:
+    if row["booking_id"] is None:
+        return b"1"
+    return msgspec.json.encode(
+        Note(
+            str(row["booking_id"]), row["tier_id"], -row["sold_delta"], row["refund_key"] or "", row["amount_cents"] or 0,
+            row["reason"] or "", row["failure_code"] or "" if row["cancelled"] else "",
+            row["fingerprint"] or "",
+        )
+    )  # fmt: skip
 
 
 async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
@@ -91,17 +126,18 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
     """
     async with pool.acquire() as connection:
         moves = await open_moves(connection, shard=shard)
+        pair = await last_batch(connection, shard) if moves else None
         applied = []
         for move in moves:
             reply = await scripts.move(
                 redis,
                 [
                     keys.gate(shard), keys.moved(shard, move.id), keys.event(shard, move.event),
-                    keys.owners(shard, move.event), keys.booking(shard, move.booking or ""),
+                    keys.owners(shard, move.event), keys.booking(shard, move.booking or ""), keys.told(shard),
                 ],
                 [
                     move.tier, move.sold_delta, move.total_delta, move.owner, int(move.verdict is not None),
-                    move.payload, MOVED_TTL_S,
+                    move.payload, MOVED_TTL_S, move.note, str(pair or ""),
                 ],
             )  # fmt: skip
             if reply[0] in (b"moved", b"repeated"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import asyncpg
@@ -143,12 +143,9 @@ class BoxOffice:
     def guards(self) -> list[Guard]:
         """One for each shard; with it its reconciler and its rebuilder."""
         return [
-            Guard(
-                settlement.shard, self.redis, self.pool, self.scripts, self.loader, self.settings,
-                highest=partial(getattr, settlement, "highest"),
-            )
-            for settlement in self.settlements
-        ]  # fmt: skip
+            Guard(shard, self.redis, self.pool, self.scripts, self.loader, self.settings)
+            for shard in range(self.settings.shards)
+        ]
 
     @cached_property
     def parked(self) -> Parked:
@@ -164,7 +161,7 @@ class BoxOffice:
     @cached_property
     def payments_audit(self) -> PaymentsAudit:
         """The gateway's books against ours."""
-        return PaymentsAudit(self.redis, self.pool, self.gateway, self.refunds)
+        return PaymentsAudit(self.redis, self.pool, self.gateway, self.refunds, self.settings.shards)
 
     @cached_property
     def menders(self) -> list[Mender]:

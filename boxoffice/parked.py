@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys
+from boxoffice import fence, ids, keys
 from boxoffice.dead_letters import DeadLetter, read_parked
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Done, Found, PaymentGateway
@@ -200,6 +200,8 @@ class Parked:
         """
         letter = await self.one(booking_id)
         pool = await self._pool()
+        shard = ids.shard_of(letter.booking)
+        told = await fence.told(self._redis, shard)
         decided = await pool.fetchrow(
             "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
             letter.booking,
@@ -217,10 +219,12 @@ class Parked:
         status, reference, payment = await self._let_go(payment_key)
         async with pool.acquire() as connection:
             facts = await self._facts(connection, letter)
+            pair = None
             if facts:
                 async with connection.transaction():
                     await self._write(connection, letter, facts, payment_key, status, reference)
-        stock = await self._give_back(letter, facts)
+                    pair = await fence.open_batch(connection, shard, told)
+        stock = await self._give_back(letter, facts, pair)
         await pool.execute("UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking)
         return Ended(letter.booking, payment, facts is not None, stock)
 
@@ -260,7 +264,7 @@ class Parked:
                 facts.currency, status, reference, "void" if status == "unknown" else None,
             )  # fmt: skip
 
-    async def _give_back(self, letter: DeadLetter, facts: _Facts | None) -> str:
+    async def _give_back(self, letter: DeadLetter, facts: _Facts | None, pair: fence.Pair | None) -> str:
         booking, shard, record, head = letter.booking, ids.shard_of(letter.booking), letter.record, _head(letter.raw)
         scope = record.scope if record else head.get("scope", "-")
         event = record.event if record else head.get("event", "-")
@@ -268,9 +272,10 @@ class Parked:
         verdict = b"1|F|%s|0|%s" % (payment_key.encode(), pack_payload(Payload(None, None, "poison")))
         await self._scripts.settle(
             self._redis,
-            [keys.gate(shard), keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
+            [keys.gate(shard), keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.told(shard),
+             keys.event(shard, event),
              keys.owners(shard, event), keys.booking(shard, booking), keys.idempotency(shard, scope)],
-            [self._settings.worker.settled_ttl_s, 1, verdict],
+            [self._settings.worker.settled_ttl_s, str(pair or ""), 1, verdict],
         )  # fmt: skip
         if (await self._redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
             return "record"

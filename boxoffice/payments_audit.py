@@ -15,13 +15,13 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys
+from boxoffice import fence, ids, keys
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import Done, Found, PaymentGateway, Pending, Record, Reversals
 from boxoffice.gateway.books import same_books
 from boxoffice.owed import attempt_key
-from boxoffice.postgres import TRANSIENT
+from boxoffice.postgres import TRANSIENT, WentBack
 from boxoffice.record import payment_key_of, unpack
 from boxoffice.redis import AWAY
 from boxoffice.refunds import Refunds
@@ -104,8 +104,14 @@ class PaymentsAudit:
     """Compares, and with `fix` mends."""
 
     def __init__(
-        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], gateway: PaymentGateway, refunds: Refunds
+        self,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        gateway: PaymentGateway,
+        refunds: Refunds,
+        shards: int,
     ) -> None:
+        self._shards = shards
         self._redis = redis
         self._pool = pool
         self._gateway = gateway
@@ -120,9 +126,11 @@ class PaymentsAudit:
         self.others = {}
         try:
             await self.check_gateway()
+            async with (await self._pool()).acquire() as connection:
+                await fence.check(connection, self._redis, *range(self._shards))
+                began = await connection.fetchval("SELECT now()")
             if fix:
                 await self._check_shards()
-            began = await (await self._pool()).fetchval("SELECT now()")
             async for records in _chunks(self._gateway.records()):
                 seen.update(record.payment_key.encode() for record in records)
                 rows = await self._ours([record.payment_key for record in records], grace_s)
@@ -138,6 +146,11 @@ class PaymentsAudit:
                 yield Difference(
                     left.what, left.payment_key, left.booking, left.at_gateway, left.ours, None, left.known
                 )
+        except WentBack as error:
+            raise CannotRun(
+                "PostgreSQL went back in time: money of bookings that it forgot would be taken for nobody's. "
+                "`boxoffice reconcile --fix` writes them again."
+            ) from error
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The audit could not be finished ({type(error).__name__}).") from error
 

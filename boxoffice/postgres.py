@@ -26,6 +26,7 @@ __all__ = [
     "AWAY",
     "REPAIR_S",
     "TRANSIENT",
+    "WentBack",
     "alembic_config",
     "is_transient",
     "migrate",
@@ -49,7 +50,13 @@ REPAIR_S: Final = 600.0
 REPAIR_IDLE_MS: Final = 60_000
 """Longest pause of a repair between two statements: it works in Redis meanwhile. Frozen, it keeps its locks so long."""
 
+
+class WentBack(Exception):
+    """PostgreSQL lacks a commit that Redis was told of. Nothing may be decided or believed here until it is repaired."""
+
+
 AWAY = (
+    WentBack,
     asyncpg.PostgresConnectionError,  # 08
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -74,8 +81,8 @@ AWAY = (
     asyncpg.PostgresSystemError,  # 58: I/O
     asyncpg.ConfigFileError,  # F0
 )
-"""PostgreSQL is not there, takes nothing from anybody, or cut the connection: whether a commit happened is unknown. The
-numbers are classes of SQLSTATE."""
+"""PostgreSQL is not there, takes nothing from anybody, went back in time, or cut the connection: whether a commit happened
+is unknown. The numbers are classes of SQLSTATE."""
 
 TRANSIENT = (
     *AWAY,

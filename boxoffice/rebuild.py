@@ -14,12 +14,13 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys, ledger
+from boxoffice import fence, ids, keys, ledger
 from boxoffice.errors import CannotRun, DriftUnexplained
 from boxoffice.gate import Gate, open_gate
 from boxoffice.loading import Loader
 from boxoffice.reconcile import EventReport, Reconciler
 from boxoffice.record import Record
+from boxoffice.recovery import Recovered, Recovery
 from boxoffice.redis import run_id
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
@@ -51,6 +52,8 @@ class RebuildReport(NamedTuple):
     undecided: int
     final: int
     reports: tuple[EventReport, ...]
+    recovered: Recovered
+    """What PostgreSQL had forgotten, and has again."""
 
 
 @asynccontextmanager
@@ -84,12 +87,13 @@ class Rebuilder:
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
         self._reconciler = Reconciler(shard, redis, pool, scripts, settings)
+        self._recovery = Recovery(shard, redis, pool, scripts, settings)
 
     async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
         """Close the gate, fill Redis, open the gate under a new generation.
 
-        Raises `DriftUnexplained` when PostgreSQL went back in time, unless an operator accepts that, and `CannotRun`
-        when another process is at it.
+        What PostgreSQL forgot is written again first, or withdrawn when an operator accepts that it is forgotten. Raises
+        `DriftUnexplained` when that has to be an operator's decision, and `CannotRun` when another process is at it.
         """
         pool = await self._pool()
         async with shard_lock(pool, self.shard) as alone:
@@ -97,17 +101,45 @@ class Rebuilder:
                 raise CannotRun(f"Shard {self.shard} is being repaired by another process.")
             return await self.rebuild_locked(accept_postgres=accept_postgres, progress=progress)
 
-    async def rebuild_locked(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
-        """As `rebuild`, for a caller that has the shard's lock."""
-        await self.check_postgres(accept_postgres)
+    async def rebuild_locked(
+        self, *, accept_postgres: bool = False, fill: bool = True, progress: Progress | None = None
+    ) -> RebuildReport:
+        """As `rebuild`, for a caller that has the shard's lock. Not `fill`: Redis lacks nothing, PostgreSQL does."""
         pool = await self._pool()
         # It is opened for the run that it was filled on: another one in the meantime may have lost what was put back.
         run = await run_id(self._redis)
         await self._redis.delete(keys.gate(self.shard))
+        # Whoever is told from here on adds to these, and is looked at after the gate has opened.
+        told = await fence.told(self._redis, self.shard)
         # Before anything is put back: only survivors can be strays.
         await self._reconciler.strays.gather()
+        recovered = Recovered()
+        lost = await fence.lost(pool, self.shard, told)
+        if not lost and not accept_postgres:
+            await self._see_that_nobody_waits()
+        if lost or accept_postgres:
+            recovered = await self._recovery.recover(lost, forget=accept_postgres)
         loaded = await self._loader.load(self.shard)
-        seen = 0
+        undecided, final = await self._fill(progress) if fill else (0, 0)
+        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False, fenced=False)
+        generation = await self._open(run, told)
+        return RebuildReport(
+            self.shard, generation, len(loaded.events), undecided, final, tuple(reports), recovered
+        )  # fmt: skip
+
+    async def _see_that_nobody_waits(self) -> None:
+        """The Redis that knew what PostgreSQL lacks may be lost since: still an operator has to decide."""
+        pool = await self._pool()
+        if await pool.fetchval("SELECT alert FROM shards WHERE shard = $1", self.shard) == POSTGRES_WENT_BACK:
+            raise DriftUnexplained(
+                f"PostgreSQL went back in time, and shard {self.shard} waits for an operator. "
+                "Restore a newer PostgreSQL, or accept this one with --accept-postgres."
+            )
+
+    async def _fill(self, progress: Progress | None) -> tuple[int, int]:
+        """Put back what PostgreSQL has and Redis lacks: how many undecided bookings, and how many final ones."""
+        pool = await self._pool()
+        seen = undecided = final = 0
 
         def report(count: int) -> None:
             nonlocal seen
@@ -116,65 +148,51 @@ class Rebuilder:
                 progress(seen)
 
         async with pool.acquire() as connection:
-            undecided = 0
             async for records in ledger.undecided(connection, self.shard):
                 undecided += await self.restore([(0, record) for record in records])
                 report(len(records))
-            final = 0
             async for chunk in _ahead(ledger.finals(connection, self.shard, self._life_s)):
-                final += await self.restore(chunk)
+                final += await self.restore(chunk, await fence.last_batch(pool, self.shard))
                 report(len(chunk))
-        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False)
-        generation = await self._open(run)
-        return RebuildReport(self.shard, generation, len(loaded.events), undecided, final, tuple(reports))
+        return undecided, final
 
-    async def check_postgres(self, accept: bool = False) -> None:
-        """Raises `DriftUnexplained` when PostgreSQL lacks settlements that Redis saw it record."""
-        if not accept and await self.postgres_went_back():
-            raise DriftUnexplained(
-                f"PostgreSQL went back in time: it lacks settlements that shard {self.shard} of Redis saw. "
-                "Restore a newer PostgreSQL, or accept this one with --accept-postgres."
-            )
-
-    async def postgres_went_back(self) -> bool:
-        """Whether PostgreSQL lacks settlements that Redis saw it record, or did when somebody last looked."""
-        known = int(await self._redis.get(keys.settled(self.shard)) or 0)
-        pool = await self._pool()
-        row = await pool.fetchrow("SELECT settled, alert FROM shards WHERE shard = $1", self.shard)
-        return bool((row["settled"] if row else 0) < known or (row and row["alert"] == POSTGRES_WENT_BACK))
-
-    async def restore(self, bookings: Sequence[tuple[int, Record]]) -> int:
-        """Put back those bookings that Redis lacks, each with the seconds it has to live if it is final.
+    async def restore(self, bookings: Sequence[tuple[int, Record]], pair: fence.Pair | None = None) -> int:
+        """Put back those bookings that Redis lacks, each with the seconds it has to live if it is final. `pair`: of a
+        commit that has all of these; none when none is final.
 
         Returns how many that were.
         """
-        calls = [self._restore(bookings[start : start + CHUNK]) for start in range(0, len(bookings), CHUNK)]
+        calls = [self._restore(bookings[start : start + CHUNK], pair) for start in range(0, len(bookings), CHUNK)]
         return sum(await asyncio.gather(*calls))
 
-    async def _restore(self, bookings: Sequence[tuple[int, Record]]) -> int:
+    async def _restore(self, bookings: Sequence[tuple[int, Record]], pair: fence.Pair | None) -> int:
         shard = self.shard
         events = {event: n for n, event in enumerate(sorted({record.event for _, record in bookings}), 1)}
-        names = [keys.pending(shard), keys.deadlines(shard)]
+        names = [keys.pending(shard), keys.deadlines(shard), keys.told(shard)]
         for event in events:
             names += [keys.event(shard, event), keys.owners(shard, event)]
-        forms: list[bytes | int] = [len(events)]
+        forms: list[bytes | int | str] = [len(events), str(pair or "")]
         for life_s, record in bookings:
             names += [keys.booking(shard, record.id), keys.idempotency(shard, record.scope)]
             forms.append(b"%d|%d|%s" % (events[record.event], life_s, record.pack()))
         return int(await self._scripts.restore(self._redis, names, forms))
 
-    async def _open(self, run: str) -> str:
+    async def _open(self, run: str, told: Sequence[fence.Pair]) -> str:
         """A crash between any two steps leaves the gate closed, and the next rebuild does them again."""
         generation = ids.short_id()
         pool = await self._pool()
         async with pool.acquire() as connection:
             highest = await ledger.highest_sequence(connection, self.shard)
-            row = await connection.fetchrow("SELECT sequence, settled FROM shards WHERE shard = $1", self.shard)
+            row = await connection.fetchrow("SELECT sequence FROM shards WHERE shard = $1", self.shard)
+            last = await fence.last_batch(connection, self.shard)
             ours = int(await self._redis.get(keys.sequence(self.shard)) or 0)
             sequence = max(ours, highest, row["sequence"] if row else 0) + SEQUENCE_LEAP
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(keys.sequence(self.shard), sequence)
-                pipe.set(keys.settled(self.shard), row["settled"] if row else 0)
+                if told:
+                    pipe.srem(keys.told(self.shard), *map(str, told))
+                if last:
+                    pipe.sadd(keys.told(self.shard), str(last))
                 await pipe.execute()
             await connection.execute(
                 "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4) "

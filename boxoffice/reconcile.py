@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys, ledger
+from boxoffice import fence, keys, ledger
 from boxoffice.errors import CannotRun, GateClosed, NotFound
 from boxoffice.moves import MOVED_TTL_S, Move, mark_applied, open_moves
 from boxoffice.record import unpack
@@ -98,23 +98,33 @@ class Reconciler:
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def every_event(
-        self, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True
+        self, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True, fenced: bool = True
     ) -> list[EventReport]:
         """Reconcile each event of the shard. Raises as `event`."""
         if fix and strays:
             await self.strays.gather()
         pool = await self._pool()
         rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", self.shard)
-        return [await self.event(row["id"], fix=fix, deep=deep, owned=owned, strays=False) for row in rows]
+        return [
+            await self.event(row["id"], fix=fix, deep=deep, owned=owned, strays=False, fenced=fenced) for row in rows
+        ]
 
     async def event(
-        self, event: str, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True
+        self,
+        event: str,
+        *,
+        fix: bool,
+        deep: bool | None = None,
+        owned: bool = False,
+        strays: bool = True,
+        fenced: bool = True,
     ) -> EventReport:
         """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too. `strays` are looked for
-        before anything is mended: a recount would give their tickets to somebody else.
+        before anything is mended: a recount would give their tickets to somebody else. Not `fenced`: the caller knows what
+        PostgreSQL lacks.
 
-        Raises `GateClosed` when the event has no counters in Redis, `NotFound`, and `CannotRun` when its inventory
-        stays locked.
+        Raises `GateClosed` when the event has no counters in Redis, `NotFound`, `CannotRun` when its inventory stays
+        locked, and `WentBack`.
         """
         if fix and strays:
             await self.strays.gather()
@@ -125,6 +135,8 @@ class Reconciler:
         for _ in range(LOCK_TRIES):
             try:
                 async with pool.acquire() as connection, connection.transaction():
+                    if fenced:
+                        await fence.check(connection, self._redis, self.shard)
                     return await self._locked(connection, event, seen, fix, deep, owned)
             except asyncpg.LockNotAvailableError:
                 await asyncio.sleep(0.05)
@@ -147,9 +159,10 @@ class Reconciler:
         waiting = await self._look(seen)
         decided = await ledger.final_verdicts(connection, [booking for booking in waiting if seen[booking][0] == event])
         verdicts = [(booking, seen[booking][1], verdict) for booking, verdict in decided.items()]
+        pair = await fence.last_batch(connection, self.shard) if verdicts or moves else None
         if deep is None:
             deep = fix or await self._backlog() <= DEEP_MAX
-        reply = await self._run(event, stock, verdicts, moves, fix=fix, deep=deep)
+        reply = await self._run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)
         if reply[0] == b"unloaded":
             raise GateClosed("The event's counters are not in Redis.")
         word, settled, moved, oversold, counts = reply
@@ -175,13 +188,14 @@ class Reconciler:
         moves: list[Move],
         owners: Sequence[str] = (),
         *,
+        pair: fence.Pair | None = None,
         fix: bool,
         deep: bool,
     ) -> Any:
         shard = self.shard
         names = [
             keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
-            keys.owners(shard, event),
+            keys.owners(shard, event), keys.told(shard),
         ]  # fmt: skip
         for booking, scope, _ in verdicts:
             names += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
@@ -190,13 +204,14 @@ class Reconciler:
         facts: list[str | bytes] = [f"{row['tier_id']}|{row['total']}|{row['sold']}" for row in stock]
         facts += [verdict.fact for _, _, verdict in verdicts]
         facts += [move.fact for move in moves]
+        facts += [move.note for move in moves]
         facts += [",".join(owners[start : start + CHUNK]) for start in range(0, len(owners), CHUNK)]
         return await self._scripts.reconcile(
             self._redis,
             names,
             [
                 int(fix), int(deep), int(bool(owners)), self._ttl_s, MOVED_TTL_S, event, keys.booking(shard, ""),
-                len(stock), len(verdicts), len(moves), *facts,
+                len(stock), len(verdicts), len(moves), str(pair or ""), *facts,
             ],
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ in it twice, and what only settling needs leaves it then: tests/boxoffice/test_r
 from __future__ import annotations
 
 import sys
+from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
 from typing import Final
 
@@ -107,9 +108,9 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     "charge": "p", "outcome": "o", "failure": "f", "key": "k", "asked": "h", "earlier": "e",
 }):  # fmt: skip
-    """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, for
-    as long as it may still have to be settled: see `key_after`. Of a hold that was paid, `asked` is the fingerprint of
-    its latest payment's request, and `earlier` are the attempts before it, until PostgreSQL is the one to ask."""
+    """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, shorter
+    once it has ended: see `key_after`. Of a hold that was paid, `asked` is the fingerprint of its latest payment's request,
+    and `earlier` are the attempts before it, until PostgreSQL is the one to ask."""
 
     charge: Charge | None = None
     outcome: Outcome | None = None
@@ -178,9 +179,10 @@ class Record(msgspec.Struct):
     def pack(self) -> bytes:
         """The record as Redis keeps it."""
         place = f"{self.state}|{self.sequence}|{self.admitted_ms}|{self.deadline_ms}|"
+        payload = msgspec.structs.replace(self.payload, key=key_after(self.state, self.payload.key))
         return place.encode() + pack_rest(
             payment_key=self.payment_key, scope=self.scope, fingerprint=self.fingerprint, event=self.event,
-            owner=key_after(self.state, self.owner), items=self.items, body=self.body, payload=self.payload,
+            owner="" if _over(self.state) else self.owner, items=self.items, body=self.body, payload=payload,
             tries=self.tries,
         )  # fmt: skip
 
@@ -207,9 +209,20 @@ def pack_rest(
 
 
 def key_after(state: str, key: str) -> str:
-    """What a record of this state keeps of its idempotency key's digest: nothing, once it cannot be settled any more.
-    PostgreSQL has it then. An expired hold may be, by late success."""
-    return "" if state in FINAL and state != "E" else key
+    """How a record of this state keeps its idempotency key's digest: shorter once it has ended. Then it is asked for only
+    when PostgreSQL has forgotten the booking, and it is written again."""
+    if _over(state) and len(key) == 32:
+        return b2a_base64(bytes.fromhex(key), newline=False)[:_SHORT].decode()
+    return key
+
+
+_SHORT: Final = 22
+"""Characters of a digest in base 64, without what fills it up; in hex it has 32."""
+
+
+def _over(state: str) -> bool:
+    """Whether nobody counts its tickets or settles it any more. An expired hold may be revived by late success."""
+    return state in FINAL and state != "E"
 
 
 def earlier_after(state: str, earlier: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -244,6 +257,8 @@ def unpack(booking_id: str, raw: bytes) -> Record:
     if said.charge is not None:
         # A default is left out when it is the very same string, and one that was read is another.
         msgspec.structs.force_setattr(said.charge, "method", sys.intern(said.charge.method))
+    if len(said.key) == _SHORT:
+        msgspec.structs.force_setattr(said, "key", a2b_base64(said.key + "==").hex())
     lines, amount_cents = _lines(items, body.prices)
     return Record(
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),

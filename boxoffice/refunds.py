@@ -6,7 +6,8 @@ stock move for Redis and a refund row for the gateway. Ten at once wait for each
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -14,7 +15,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from boxoffice import ids
+from boxoffice import fence, ids
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import (
     GateClosed,
@@ -26,9 +27,9 @@ from boxoffice.errors import (
     RefundTooLarge,
     StoreAway,
 )
-from boxoffice.moves import apply_moves
+from boxoffice.moves import Note, apply_moves
 from boxoffice.owed import recount, try_again
-from boxoffice.postgres import AWAY, TRANSIENT
+from boxoffice.postgres import AWAY, TRANSIENT, WentBack
 from boxoffice.rows import Connection, lock_inventory
 from boxoffice.scripts import Scripts
 
@@ -64,8 +65,8 @@ ORDER BY updated_at DESC, refund_key LIMIT 1
 """
 
 _MOVE: Final = """
-INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner)
-SELECT $1, tier, $2::uuid, -quantity, $5 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
+INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner, refund_key)
+SELECT $1, tier, $2::uuid, -quantity, $5, $6 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
 """
 
 _UNSELL: Final = """
@@ -181,12 +182,15 @@ class Refunds:
             )
             async with connection.transaction():
                 row, items = await self._lock(connection, booking)
+                await fence.check(connection, self._redis, row["shard"])
                 if not await connection.fetchval(_CAPTURE_REFUSED, payment_key, code):
                     return
                 await connection.execute(_NEVER_CAPTURED, payment_key)
                 if row["status"] == "confirmed":
-                    await self._give_back(connection, booking, row, {i.tier: i.quantity - i.refunded for i in items})
+                    back = {item.tier: item.quantity - item.refunded for item in items}
+                    await self._give_back(connection, booking, row, back, None)
                     await self._set_cancelled(connection, booking, "capture_failed")
+                await fence.open_batch(connection, row["shard"], ())
                 crashpoint("refusal_written")
         log.error("booking.capture_failed", booking_id=booking, code=code)
         crashpoint("refusal_committed")
@@ -212,18 +216,69 @@ class Refunds:
             await recount(connection, payment_key)
             await connection.execute(
                 "UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()"
-                " WHERE id = $1::uuid AND status IN ('failed', 'expired')",
+                " WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'",
                 row["booking"],
             )
         log.warning("payment.refunded_late", payment_key=payment_key)
 
+    # ------------------------------------------------------------------ what PostgreSQL had forgotten
+
+    async def check_fence(self, shards: int) -> bool:
+        """Whether PostgreSQL can be believed in what is due: Redis answers, and no commit is missing. Raises `WentBack`."""
+        try:
+            async with (await self._pool()).acquire() as connection:
+                await fence.check(connection, self._redis, *range(shards))
+        except RedisError:
+            return False
+        return True
+
+    async def again(self, booking: str, notes: Sequence[Note]) -> bool:
+        """Give back once more what one refund gave back, under its key. False when the booking is not confirmed any more, or
+        the refund is there. For a caller that has closed the shard's gate, and recounts."""
+        key = notes[0].refund_key
+        async with (await self._pool()).acquire() as connection, connection.transaction():
+            row, items = await self._lock(connection, booking)
+            if row["status"] != "confirmed" or await connection.fetchval(
+                "SELECT true FROM refunds WHERE refund_key = $1", key
+            ):
+                return False
+            left = {item.tier: item.quantity - item.refunded for item in items}
+            back: Counter[str] = Counter()
+            for note in notes:
+                back[note.tier] = min(left.get(note.tier, 0), back[note.tier] + note.quantity)
+            if key:
+                await self._pay_back(
+                    connection, booking, row["currency"], key, notes[0].amount_cents, notes[0].reason,
+                    notes[0].asked or None,
+                )  # fmt: skip
+            await self._give_back(connection, booking, row, back, key or None)
+            if notes[0].code:
+                await self._set_cancelled(connection, booking, notes[0].code)
+            await fence.open_batch(connection, row["shard"], ())
+        return True
+
+    async def cancel_again(self, booking: str) -> bool:
+        """Cancel by the event's terms what Redis calls cancelled, and nobody remembers how. Raises as `again`."""
+        async with (await self._pool()).acquire() as connection, connection.transaction():
+            row, items = await self._lock(connection, booking)
+            if row["status"] != "confirmed":
+                return False
+            await self._cancel_now(connection, booking, row, items)
+            await fence.open_batch(connection, row["shard"], ())
+        return True
+
     # ------------------------------------------------------------------ inside the transaction
 
     async def _run(self, booking: str, work: Callable[..., Awaitable[tuple[Refunded, int]]], *args: Any) -> Refunded:
+        told = await self._told(booking)
         for round_ in range(_ROUNDS):
             try:
                 async with (await self._pool()).acquire() as connection, connection.transaction():
+                    if await fence.lost(connection, ids.shard_of(booking), told):
+                        raise WentBack
                     refunded, shard = await work(connection, booking, *args)
+                    if not refunded.repeated:
+                        await fence.open_batch(connection, shard, ())
                     crashpoint("refund_written")
                 break
             except TRANSIENT as error:
@@ -233,6 +288,14 @@ class Refunds:
         if not refunded.repeated:
             await self._tell_redis(shard)
         return refunded
+
+    async def _told(self, booking: str) -> list[fence.Pair]:
+        """What PostgreSQL must have. While Redis is away nobody can say, and it is believed: whatever it decides once more,
+        it decides under the same refund key."""
+        try:
+            return await fence.told(self._redis, ids.shard_of(booking))
+        except (RedisError, OSError):
+            return []
 
     async def _cancel(self, connection: Connection, booking: str, client: str) -> tuple[Refunded, int]:
         row, items = await self._lock(connection, booking, client)
@@ -244,15 +307,18 @@ class Refunds:
         if row["too_late"]:
             raise NotCancellable("The time to cancel has passed.", booking_status=row["status"])
         await try_again(connection, booking)
+        return await self._cancel_now(connection, booking, row, items), row["shard"]
+
+    async def _cancel_now(self, connection: Connection, booking: str, row: Any, items: list[_Item]) -> Refunded:
         back = {item.tier: item.quantity - item.refunded for item in items}
         price = sum(back[item.tier] * item.unit_price_cents for item in items)
         key = ids.digest(booking, "cancel")
         amount = price * row["refund_percent"] // 100
         refund = await self._pay_back(connection, booking, row["currency"], key, amount, "cancelled")
-        await self._give_back(connection, booking, row, back)
+        await self._give_back(connection, booking, row, back, refund.refund_key)
         await self._set_cancelled(connection, booking, "cancelled")
         log.info("booking.cancelled", booking_id=booking, amount_cents=refund.amount_cents)
-        return refund._replace(status="cancelled"), row["shard"]
+        return refund._replace(status="cancelled")
 
     async def _refund(
         self, connection: Connection, booking: str, client: str, key_digest: str, wanted: dict[str, int] | None,
@@ -281,7 +347,7 @@ class Refunds:
                 raise RefundTooLarge(tier_id=tier, requested=quantity, refundable=left[tier])
         amount = sum(back.get(item.tier, 0) * item.unit_price_cents for item in items)
         refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason, asked)
-        await self._give_back(connection, booking, row, back)
+        await self._give_back(connection, booking, row, back, refund.refund_key)
         if all(left[tier] == back.get(tier, 0) for tier in left):
             await self._set_cancelled(connection, booking, "refunded")
             refund = refund._replace(status="cancelled")
@@ -335,13 +401,15 @@ class Refunds:
         await connection.execute(_REFUND, key, booking, payment["payment_key"], amount, currency, reason, asked)
         return Refunded(booking, "confirmed", key, amount, currency, False, "due" if amount else "succeeded")
 
-    async def _give_back(self, connection: Connection, booking: str, row: Any, back: dict[str, int]) -> None:
+    async def _give_back(
+        self, connection: Connection, booking: str, row: Any, back: Mapping[str, int], refund_key: str | None
+    ) -> None:
         tiers = sorted(tier for tier, quantity in back.items() if quantity)
         counts = [back[tier] for tier in tiers]
         owner = ids.owner_digest(row["client_id"], row["customer_id"])
         await connection.execute(_UNSELL, tiers, counts)
         await connection.execute(_RETURN_ITEMS, booking, tiers, counts)
-        await connection.execute(_MOVE, row["event_id"], booking, tiers, counts, owner)
+        await connection.execute(_MOVE, row["event_id"], booking, tiers, counts, owner, refund_key)
 
     async def _set_cancelled(self, connection: Connection, booking: str, code: str) -> None:
         await connection.execute(

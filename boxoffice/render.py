@@ -47,6 +47,7 @@ FAILURES: Final = {
     "idempotency_key_reused": "Its idempotency key had been used for another request; no money was asked for.",
     "cancelled": "The booking was cancelled.",
     "refunded": "All of its tickets were refunded.",
+    "withdrawn": "It had been confirmed, and the database lost it; it could not be written again, and its money goes back.",
     "poison": "The booking could not be stored; an operator ended it.",
 }
 """Failure code of a booking that ended to its sentence. `docs/errors.md` lists them."""

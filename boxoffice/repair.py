@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice.errors import GateClosed, NotFound
+from boxoffice import fence
+from boxoffice.errors import DriftUnexplained, GateClosed, NotFound
 from boxoffice.gate import look
 from boxoffice.guard import Guard
 from boxoffice.loading import Loader
@@ -73,9 +74,9 @@ class Repair:
         """Fills an empty Redis."""
         return Rebuilder(shard, self._redis, self._pool, self._scripts, self._loader, self._settings)
 
-    def guard(self, shard: int, highest: Callable[[], int] = int) -> Guard:
-        """Notices who went back in time. `highest` is the highest sequence that the caller has settled."""
-        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, highest=highest)
+    def guard(self, shard: int) -> Guard:
+        """Notices who went back in time."""
+        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings)
 
     def mender(self, shard: int) -> Mender:
         """Mends booking by booking."""
@@ -88,10 +89,11 @@ class Repair:
     async def reconcile(
         self, *, event: str | None = None, fix: bool = False, accept_postgres: bool = False
     ) -> Findings:
-        """Compare one event, or every shard; with `fix`, mend what drifted, load what is missing, rebuild what is empty.
+        """Compare one event, or every shard; with `fix`, mend what drifted, load what is missing, rebuild what is empty,
+        and write again what PostgreSQL forgot.
 
-        Raises `NotFound`, `CannotRun`, and `DriftUnexplained` when PostgreSQL went back in time, unless an operator
-        accepts that: then the shards are rebuilt from what it has.
+        Raises `NotFound`, `CannotRun`, and `DriftUnexplained` when PostgreSQL went back in time and an operator has to
+        decide: with `accept_postgres`, what it forgot is withdrawn.
         """
         found = Findings(())
         for shard in await self._shards_of(event):
@@ -109,10 +111,15 @@ class Repair:
 
     async def _shard(self, shard: int, event: str | None, fix: bool, accept_postgres: bool) -> Findings:
         rebuilder, reconciler = self.rebuilder(shard), self.reconciler(shard)
-        if fix and accept_postgres and await rebuilder.postgres_went_back():
+        if fix and accept_postgres:
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
-        await rebuilder.check_postgres(accept_postgres)
-        if (await look(self._redis, shard)).word != "open":
+        lost = await fence.lost(await self._pool(), shard, await fence.told(self._redis, shard))
+        if lost and not fix:
+            raise DriftUnexplained(
+                f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
+                "A worker writes them again, or this command with --fix."
+            )
+        if lost or (await look(self._redis, shard)).word != "open":
             if not fix:
                 return Findings((), closed=(shard,))
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))

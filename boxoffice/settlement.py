@@ -24,6 +24,7 @@ from boxoffice import keys, rows
 from boxoffice.crashpoint import crashpoint
 from boxoffice.dead_letters import count_failure
 from boxoffice.errors import GateClosed
+from boxoffice.fence import Pair, open_batch, read
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     Authorization,
@@ -90,8 +91,6 @@ class Settlement:
         settings: Settings,
     ) -> None:
         self.shard = shard
-        self.highest = 0
-        """Highest sequence that this process has settled."""
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
@@ -188,7 +187,7 @@ class Settlement:
             reply = await self._scripts.claim(
                 self._redis,
                 [keys.gate(self.shard), keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard),
-                 keys.arq_queue(self.shard)],
+                 keys.arq_queue(self.shard), keys.told(self.shard)],
                 [worker.batch_max, worker.lease_ms, keys.booking(self.shard, ""), 1, BELL_TTL_MS,
                  pack_ring(self.shard), job_prefix(self.shard)],
             )  # fmt: skip
@@ -197,11 +196,11 @@ class Settlement:
         if not reply:
             return 0, []
         crashpoint("claimed")
-        cases, unfit = [], []
-        for index in range(2, len(reply), 3):
+        cases, unfit, told = [], [], read(reply[2])
+        for index in range(3, len(reply), 3):
             booking, lapses, raw = reply[index].decode(), int(reply[index + 1]), reply[index + 2]
             try:
-                case = Case(unpack(booking, raw), raw, lapses)
+                case = Case(unpack(booking, raw), raw, lapses, told=told)
             except ValueError as error:
                 unfit.append((booking, raw, payment_key_of(raw), f"unreadable record: {type(error).__name__}"))
                 continue
@@ -442,7 +441,7 @@ class Settlement:
                 await self._settle([case], terms)
             return
         try:
-            listed = await self._commit(cases, terms)
+            listed, pair = await self._commit(cases, terms)
         except (*AWAY, StoreRefuses):
             raise
         except Exception as error:
@@ -457,8 +456,7 @@ class Settlement:
                 await self._settle(cases[middle:], terms)
             return
         crashpoint("committed")
-        self.highest = max(self.highest, max(case.record.sequence for case in cases))
-        await self._mirror.tell(cases)
+        await self._mirror.tell(cases, pair)
         crashpoint("settled")
         if listed is not None:
             self._pump.give(listed, [case for case in cases if case.due == "capture"])
@@ -467,13 +465,13 @@ class Settlement:
             self._suspects.pop(case.record.id, None)
         _report(self.shard, cases)
 
-    async def _commit(self, cases: list[Case], terms: Terms) -> int | None:
+    async def _commit(self, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
         for round_ in range(ROUNDS):
             try:
                 async with (await self._pool()).acquire() as connection, connection.transaction():
-                    listed = await self._transact(connection, cases, terms)
+                    committed = await self._transact(connection, cases, terms)
                     crashpoint("written")
-                return listed
+                return committed
             except rows.Raced:
                 async with (await self._pool()).acquire() as connection:
                     known = await rows.known_by_key(connection, [case.record for case in cases])
@@ -487,7 +485,7 @@ class Settlement:
                 await asyncio.sleep(0.01 * 2**round_ * (1 + random.random()))
         raise asyncpg.SerializationError("raced in every round")
 
-    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> int | None:
+    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
         kin = {
             (case.record.body.client, case.record.event, line.tier) for case in cases for line in case.record.body.lines
         }
@@ -497,7 +495,8 @@ class Settlement:
         sold = decide(cases, left, terms)
         listed = await rows.write(connection, cases, self._gateway.books, self._settings.worker.lease_ms)
         await rows.sell(connection, sold)
-        return listed
+        # Also when every case was found decided: whoever is told hears of a commit that has all of them.
+        return listed, await open_batch(connection, self.shard, cases[0].told)
 
     async def _fail_alone(self, case: Case, error: Exception, *, asking: bool, since: float) -> None:
         """Only a booking that failed alone, and by its own fault, counts an attempt; after some it is parked. One of which

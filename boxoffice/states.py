@@ -21,6 +21,7 @@ __all__ = [
     "REFUND_ORIGINS",
     "REFUND_STATUSES",
     "TRANSITIONS",
+    "WITHDRAWN",
     "WORDS",
     "Transition",
 ]
@@ -84,6 +85,9 @@ PAYMENT_STATUSES: Final = (
 
 PAYMENT_DUES: Final = ("capture", "void", "lookup")
 """What a payment row still owes the gateway."""
+
+WITHDRAWN: Final = "withdrawn"
+"""Why a booking failed that its shop had been told is confirmed: PostgreSQL forgot it, and it could not be written again."""
 
 KEY_REUSED: Final = "idempotency_key_reused"
 """Why a booking failed whose key another request had used, which Redis had forgotten and PostgreSQL had not."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from boxoffice.fence import Pair
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.record import Line, Outcome, Payload, Record, earlier_after, key_after
 from boxoffice.states import KEY_REUSED, MISCONFIGURED
@@ -79,6 +81,8 @@ class Case:
     """Whether the gateway was asked for this payment, in this claim."""
     done: bool = False
     """Whether Redis was told, or a task of its own goes on with it."""
+    told: Sequence[Pair] = ()
+    """What PostgreSQL must have before it decides: the commits that Redis had been told of when this was claimed."""
 
     @property
     def duplicate_of(self) -> str | None:

@@ -5,6 +5,7 @@
 -- KEYS[3] bell        string  a ring is waiting
 -- KEYS[4] rings       int     rings so far
 -- KEYS[5] queue       zset    arq's queue
+-- KEYS[6] told        set     number:nonce of the commits that PostgreSQL must have
 --
 -- ARGV[1] limit          bookings
 -- ARGV[2] lease_ms
@@ -16,7 +17,7 @@
 --
 -- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server
 --         {}  nothing is due, and the next admission will ring
---         {now_ms, limit, id, lapses, record, ...}
+--         {now_ms, limit, told, id, lapses, record, ...}
 --
 -- The bell is cleared only here and only when nothing was found, so no wake-up is lost and one job serves a whole rush.
 -- A lease's score ends in sixteenths that count how often a lease on the booking has lapsed: whoever held it died or
@@ -28,7 +29,7 @@
 -- include: gate
 -- include: ring
 
-local gate, pending, bell, rings, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local gate, pending, bell, rings, queue, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local limit, lease_ms, record_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local ring_on, bell_ttl_ms, job, job_prefix = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
@@ -66,9 +67,9 @@ if ring_on == "1" and #found / 2 == limit then
 end
 
 local records = redis.call("MGET", unpack(record_keys))
-local claimed = { now, size }
+local claimed = { now, size, redis.call("SMEMBERS", told) }
 for n = 1, size do
-  local at = 3 * n
+  local at = 3 * n + 1
   claimed[at], claimed[at + 1], claimed[at + 2] = found[2 * n - 1], lapses[n], records[n] or ""
 end
 return claimed

@@ -3,11 +3,13 @@
 -- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[3] dead        zset    booking id -> ms at which it was parked
--- KEYS[4...] keys     per event: sale (hash); then per booking: record (string), idempotency (string)
+-- KEYS[4] told        set     number:nonce of the commits that Redis was told of
+-- KEYS[5...] keys     per event: sale (hash); then per booking: record (string), idempotency (string)
 --
 -- ARGV[1] ttl_s          life of a final record and its idempotency key
--- ARGV[2] events         number of events
--- ARGV[3...] more        per event: what is sold of it, as tier:tickets,...; then per booking: its record as it was
+-- ARGV[2] pair           number:nonce of the commit that sold them
+-- ARGV[3] events         number of events
+-- ARGV[4...] more        per event: what is sold of it, as tier:tickets,...; then per booking: its record as it was
 --                        claimed, and as it is from now on
 --
 -- Returns "closed", or "unchecked" when the gate was opened for another run of the server
@@ -21,10 +23,11 @@
 
 -- include: clock
 -- include: gate
+-- include: tell
 
-local gate, pending, dead = KEYS[1], KEYS[2], KEYS[3]
-local ttl_s, events = ARGV[1], tonumber(ARGV[2])
-local count = (#ARGV - 2 - events) / 2
+local gate, pending, dead, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ttl_s, pair, events = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local count = (#ARGV - 3 - events) / 2
 
 local KEYS, ARGV, gmatch, sub, format = KEYS, ARGV, string.gmatch, string.sub, string.format
 local closed = shut(gate)
@@ -32,7 +35,7 @@ if closed then
   return closed
 end
 -- Two keys and two arguments for each booking.
-local first_key, before = 2 + events, 1 + events
+local first_key, before = 3 + events, 2 + events
 local record_keys = {}
 for b = 1, count do
   record_keys[b] = KEYS[first_key + 2 * b]
@@ -49,17 +52,18 @@ local any_dead = redis.call("ZCARD", dead) > 0
 local counters = {}
 for e = 1, events do
   local fields, sold, new = {}, {}, {}
-  for tier, tickets in gmatch(ARGV[2 + e], "([^:,]+):(%d+)") do
+  for tier, tickets in gmatch(ARGV[3 + e], "([^:,]+):(%d+)") do
     fields[#fields + 1], fields[#fields + 2] = "h:" .. tier, "c:" .. tier
     sold[#sold + 1], sold[#sold + 2] = -tickets, tonumber(tickets)
   end
-  for n, tickets in ipairs(redis.call("HMGET", KEYS[3 + e], unpack(fields))) do
+  for n, tickets in ipairs(redis.call("HMGET", KEYS[4 + e], unpack(fields))) do
     new[2 * n - 1], new[2 * n] = fields[n], format("%d", (tickets or 0) + sold[n])
   end
   counters[e] = new
 end
+tell(told, pair)
 for e = 1, events do
-  redis.call("HSET", KEYS[3 + e], unpack(counters[e]))
+  redis.call("HSET", KEYS[4 + e], unpack(counters[e]))
 end
 
 -- The moment at which both end: a span would be turned into one for the append-only file.

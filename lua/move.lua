@@ -5,6 +5,7 @@
 -- KEYS[3] sale    hash    the event's counters
 -- KEYS[4] owners  hash    digest of (client, customer) -> tickets held or bought
 -- KEYS[5] record  string  of the booking that it is about; without one, any key that is not there
+-- KEYS[6] told    set     number:nonce of the commits that Redis was told of
 --
 -- ARGV[1] tier
 -- ARGV[2] sold_delta   tickets; negative: given back, and on sale again
@@ -13,6 +14,8 @@
 -- ARGV[5] cancelled    1: the booking is cancelled with it
 -- ARGV[6] payload      of the cancelled booking's record
 -- ARGV[7] moved_ttl_s
+-- ARGV[8] note         what was given back, to be done again should PostgreSQL lose it
+-- ARGV[9] pair         number:nonce of a commit that has it
 --
 -- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server
 --         {"unloaded"}          the tier has no counters: nothing was done
@@ -24,10 +27,11 @@
 
 -- include: gate
 -- include: record
+-- include: tell
 
-local gate, moved, sale, owners, record_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local gate, moved, sale, owners, record_key, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local cancelled, payload, moved_ttl_s = ARGV[5] == "1", ARGV[6], ARGV[7]
+local cancelled, payload, moved_ttl_s, note, pair = ARGV[5] == "1", ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 local closed = shut(gate)
 if closed then
@@ -45,10 +49,11 @@ if left < 0 and left < available then
   return { "short", available }
 end
 
+tell(told, pair)
 redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", total_delta - sold_delta))
 redis.call("HINCRBY", sale, "c:" .. tier, string.format("%d", sold_delta))
 redis.call("HINCRBY", sale, "t:" .. tier, string.format("%d", total_delta))
-redis.call("SET", moved, "1", "EX", moved_ttl_s)
+redis.call("SET", moved, note, "EX", moved_ttl_s)
 if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
   redis.call("HDEL", owners, owner)
 end

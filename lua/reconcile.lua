@@ -5,7 +5,8 @@
 -- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends
 -- KEYS[4] sale        hash    the event's counters
 -- KEYS[5] owners      hash    digest of (client, customer) -> tickets held or bought
--- KEYS[6...] keys     per final booking: record (string), idempotency (string); then per stock move: moved (string),
+-- KEYS[6] told        set     number:nonce of the commits that Redis was told of
+-- KEYS[7...] keys     per final booking: record (string), idempotency (string); then per stock move: moved (string),
 --                     record (string) of its booking
 --
 -- ARGV[1] fix            1: write; 0: only look
@@ -18,8 +19,10 @@
 -- ARGV[8] tiers          number of tiers
 -- ARGV[9] finals         number of bookings that PostgreSQL calls final and Redis counts
 -- ARGV[10] moves         number of open stock moves
--- ARGV[11...] facts      per tier `tier|total|sold`; per final booking `counted|state|payload`; per stock move
---                        `tier|sold delta|total delta|owner|cancelled|payload`; then `owner:bought,...`
+-- ARGV[11] pair          number:nonce of a commit that has all of these
+-- ARGV[12...] facts      per tier `tier|total|sold`; per final booking `counted|state|payload`; per stock move
+--                        `tier|sold delta|total delta|owner|cancelled|payload`; per stock move its note (see move.lua); then
+--                        `owner:bought,...`
 --
 -- Returns {"unloaded"}  the event has no counters
 --         {word, settled, moved, oversold, counts} where word is "same", "drift" (found) or "fixed" (written); settled
@@ -33,11 +36,12 @@
 -- Flags: allow-oom
 
 -- include: record
+-- include: tell
 
-local pending, dead, deadlines, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
 local event, record_prefix = ARGV[6], ARGV[7]
-local tiers, finals, moves = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local tiers, finals, moves, pair = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 local HEAD = "^(%u)|%d+|%d+|%d+|[%x=]*|%x+|%x+|([^|]*)|(%x*)|([^|]+)|[^|\n]*\n"
 
 if redis.call("EXISTS", sale) == 0 then
@@ -46,7 +50,7 @@ end
 
 local order, count, lost = {}, {}, false
 for n = 1, tiers do
-  local tier, total, sold = string.match(ARGV[10 + n], "^([^|]+)|(%d+)|(%d+)$")
+  local tier, total, sold = string.match(ARGV[11 + n], "^([^|]+)|(%d+)|(%d+)$")
   local found = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier)
   lost = lost or not (found[1] and found[2] and found[3] and found[4])
   order[n] = tier
@@ -64,8 +68,8 @@ local function conclude(record, state, payload)
   return pack(record)
 end
 for n = 1, finals do
-  local key = KEYS[4 + 2 * n]
-  local counted, state, payload = string.match(ARGV[10 + tiers + n], "^(%u)|(%u)|(.*)$")
+  local key = KEYS[5 + 2 * n]
+  local counted, state, payload = string.match(ARGV[11 + tiers + n], "^(%u)|(%u)|(.*)$")
   local record = parse(redis.call("GET", key))
   local holds = record and (record.state == "P" or record.state == "H")
   -- A hold that ended and was then revived by late success waits for its second verdict; "expired" was the first.
@@ -83,7 +87,7 @@ for n = 1, finals do
       give_back(record.owner, tickets)
     end
     touched[key] = conclude(record, state, payload)
-    rewritten[#rewritten + 1] = { key, KEYS[5 + 2 * n] }
+    rewritten[#rewritten + 1] = { key, KEYS[6 + 2 * n] }
     settled = settled + 1
   end
   if not revived then
@@ -92,16 +96,16 @@ for n = 1, finals do
 end
 local marks = {}
 for n = 1, moves do
-  local mark, key = KEYS[4 + 2 * finals + 2 * n], KEYS[5 + 2 * finals + 2 * n]
+  local mark, key = KEYS[5 + 2 * finals + 2 * n], KEYS[6 + 2 * finals + 2 * n]
   local tier, sold, total, owner, cancelled, payload =
-    string.match(ARGV[10 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|(%x*)|([01])|(.*)$")
+    string.match(ARGV[11 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|(%x*)|([01])|(.*)$")
   if redis.call("EXISTS", mark) == 0 then
     local c = count[tier]
     c.c, c.t, c.a = c.c + sold, c.t + total, c.a + total - sold
     if owner ~= "" then
       give_back(owner, -tonumber(sold))
     end
-    marks[#marks + 1] = mark
+    marks[#marks + 1] = { mark, ARGV[11 + tiers + finals + moves + n] }
     moved = moved + 1
   end
   local record = parse(touched[key] or redis.call("GET", key))
@@ -181,6 +185,7 @@ if not fix then
 end
 
 -- Write.
+tell(told, pair)
 if word == "fixed" or settled > 0 or moved > 0 then
   redis.call("HSET", sale, unpack(fields))
 end
@@ -190,7 +195,7 @@ for owner, tickets in pairs(given_back) do
   end
 end
 if owned then
-  for n = 11 + tiers + finals + moves, #ARGV do
+  for n = 12 + tiers + finals + 2 * moves, #ARGV do
     for owner, bought in string.gmatch(ARGV[n], "(%x+):(%d+)") do
       local tickets = (holding[owner] or 0) + bought
       if tickets > 0 then
@@ -208,7 +213,7 @@ for _, change in ipairs(rewritten) do
   end
 end
 for _, mark in ipairs(marks) do
-  redis.call("SET", mark, "1", "EX", moved_ttl_s)
+  redis.call("SET", mark[1], mark[2], "EX", moved_ttl_s)
 end
 for _, gone in ipairs({ leave, ended }) do
   for _, id in ipairs(gone) do

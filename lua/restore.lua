@@ -2,10 +2,12 @@
 --
 -- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[2] deadlines   zset    booking id -> ms at which its hold ends
--- KEYS[3...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
+-- KEYS[3] told        set     number:nonce of the commits that Redis was told of
+-- KEYS[4...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
 --
 -- ARGV[1] events         number of events
--- ARGV[2...] bookings    per booking: event index | life in s, for one that is final | record
+-- ARGV[2] pair           number:nonce of a commit that has all of these; empty when none is final
+-- ARGV[3...] bookings    per booking: event index | life in s, for one that is final | record
 --
 -- Returns how many records were put back
 --
@@ -13,14 +15,16 @@
 
 -- include: clock
 -- include: record
+-- include: tell
 
-local pending, deadlines = KEYS[1], KEYS[2]
-local events = tonumber(ARGV[1])
+local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
+local events, pair = tonumber(ARGV[1]), ARGV[2]
 
+tell(told, pair)
 local restored = 0
-for b = 1, #ARGV - 1 do
-  local key, idempotency = KEYS[1 + 2 * events + 2 * b], KEYS[2 + 2 * events + 2 * b]
-  local event, ttl_s, record = string.match(ARGV[1 + b], "^(%d+)|(%d+)|(.*)$")
+for b = 1, #ARGV - 2 do
+  local key, idempotency = KEYS[2 + 2 * events + 2 * b], KEYS[3 + 2 * events + 2 * b]
+  local event, ttl_s, record = string.match(ARGV[2 + b], "^(%d+)|(%d+)|(.*)$")
   local id = string.sub(key, -36)
   if ttl_s ~= "0" then
     redis.call("SET", idempotency, id, "NX", "EX", ttl_s)
@@ -29,7 +33,7 @@ for b = 1, #ARGV - 1 do
     end
   elseif redis.call("EXISTS", key) == 0 then
     local new = parse(record)
-    local sale, owners, tickets = KEYS[1 + 2 * event], KEYS[2 + 2 * event], 0
+    local sale, owners, tickets = KEYS[2 + 2 * event], KEYS[3 + 2 * event], 0
     for tier, quantity in string.gmatch(new.items, "([^:,]+):(%d+)") do
       redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
       redis.call("HINCRBY", sale, "h:" .. tier, quantity)

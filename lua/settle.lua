@@ -4,11 +4,13 @@
 -- KEYS[2] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[3] dead        zset    booking id -> ms at which it was parked
 -- KEYS[4] deadlines   zset    booking id -> ms at which its hold ends
--- KEYS[5...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
+-- KEYS[5] told        set     number:nonce of the commits that Redis was told of
+-- KEYS[6...] keys     per event: sale (hash), owners (hash); then per booking: record (string), idempotency (string)
 --
 -- ARGV[1] ttl_s          life of a final record and its idempotency key
--- ARGV[2] events         number of events
--- ARGV[3...] verdicts    per booking: event index | verdict | payment key | delay ms | payload
+-- ARGV[2] pair           number:nonce of the commit that decided; empty when no verdict is final
+-- ARGV[3] events         number of events
+-- ARGV[4...] verdicts    per booking: event index | verdict | payment key | delay ms | payload
 --                        verdict C, F, E or X: final; B: sold and cancelled before Redis heard of it, so its tickets
 --                        count as sold and a stock move brings them back; H: back to its hold, or X when it was cancelled meanwhile, or E
 --                        once its deadline has passed; R: released, to be claimed again after the delay, with a new
@@ -27,10 +29,11 @@
 
 -- include: clock
 -- include: gate
+-- include: tell
 
-local gate, pending, dead, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local ttl_s, events = ARGV[1], tonumber(ARGV[2])
-local count = #ARGV - 2
+local gate, pending, dead, deadlines, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ttl_s, pair, events = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local count = #ARGV - 3
 
 local KEYS, ARGV, match, gmatch, sub, find, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.find,
   string.format
@@ -40,9 +43,9 @@ if closed then
 end
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[3 + 2 * e], owners_key = KEYS[4 + 2 * e], sold = {}, back = {}, owners = {} }
+  sales[e] = { key = KEYS[4 + 2 * e], owners_key = KEYS[5 + 2 * e], sold = {}, back = {}, owners = {} }
 end
-local first_key, first_verdict = 3 + 2 * events, 2
+local first_key, first_verdict = 4 + 2 * events, 3
 local record_keys = {}
 for b = 1, count do
   record_keys[b] = KEYS[first_key + 2 * b]
@@ -130,6 +133,9 @@ for b = 1, count do
   end
 end
 
+if #final > 0 or #held > 0 then
+  tell(told, pair)
+end
 for e = 1, events do
   local sale, fields, deltas = sales[e], {}, {}
   for letter, moved in pairs({ c = sale.sold, a = sale.back }) do

@@ -22,18 +22,14 @@ from tests.support.sales import book
 BEFORE = Gate(GENERATION, "the run before").pack()
 
 FINE = Sight(
-    recorded=50, known=True, generation="one", sequence=100, settled=60, quiet_s=0.5, run_id="run", alert=None,
+    told=(), lost=False, known=True, generation="one", sequence=100, quiet_s=0.5, run_id="run", alert=None,
     gate="one", admitted=100, server_run_id="run",
 )  # fmt: skip
 
 
 def guard_of(office: BoxOffice, **options: Any) -> Guard:
     """A worker's."""
-    settlement = office.settlements[0]
-    return Guard(
-        0, office.redis, office.pool, office.scripts, office.loader, office.settings,
-        highest=lambda: settlement.highest, **options,
-    )  # fmt: skip
+    return Guard(0, office.redis, office.pool, office.scripts, office.loader, office.settings, **options)
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ async def row(office: BoxOffice) -> Any:
     ("change", "judgement"),
     [
         ({}, "fine"),
-        ({"admitted": 5_000, "recorded": 60}, "fine"),
+        ({"admitted": 5_000}, "fine"),
         ({"server_run_id": "other"}, "restarted"),
         ({"admitted": 99}, "went_back"),
         ({"admitted": None}, "went_back"),
@@ -64,10 +60,10 @@ async def row(office: BoxOffice) -> Any:
         ({"gate": None, "quiet_s": 1.0, "admitted": None}, "waiting"),
         ({"gate": None, "quiet_s": 11.0, "alert": "other_generation"}, "closed"),
         ({"gate": None, "quiet_s": 11.0, "alert": POSTGRES_WENT_BACK}, "alert"),
-        ({"settled": 49}, POSTGRES_WENT_BACK),
-        ({"settled": 49, "gate": None, "admitted": 3}, POSTGRES_WENT_BACK),
-        ({"known": False, "settled": 0, "recorded": 0, "gate": None}, "first_start"),
-        ({"known": False, "settled": 0}, POSTGRES_WENT_BACK),
+        ({"lost": True}, POSTGRES_WENT_BACK),
+        ({"lost": True, "gate": None, "admitted": 3}, POSTGRES_WENT_BACK),
+        ({"known": False, "gate": None}, "first_start"),
+        ({"known": False, "lost": True}, POSTGRES_WENT_BACK),
     ],
 )
 def test_what_is_judged(change: dict[str, Any], judgement: str) -> None:
@@ -100,8 +96,9 @@ async def test_each_store_remembers_how_far_the_other_came(
     assert await guard.tick() == "fine"
 
     remembered = await row(office)
-    assert (remembered["sequence"], remembered["settled"]) == (3, 3)
-    assert await office.redis.get(keys.settled(0)) == b"3"
+    assert (remembered["sequence"], remembered["batch"]) == (3, 1)
+    (pair,) = await office.redis.smembers(keys.told(0))
+    assert pair.startswith(b"1:")
 
 
 async def test_an_empty_redis_is_filled_and_opened_again(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
@@ -192,26 +189,27 @@ async def test_another_generation_is_closed_until_nobody_settles_under_ours(
 async def test_a_postgresql_that_went_back_is_closed_and_told(
     office: BoxOffice, open_sale: SaleMaker, guard: Guard
 ) -> None:
-    """It stays closed until an operator accepts what is left."""
+    """When it lacks more than what Redis can give it back, it stays closed until an operator accepts what is left."""
     event = await open_sale(GA=10)
+    pool = await office.pool()
     await book(office, event, GA=2)
     await settle_all(office)
     await guard.tick()
-    pool = await office.pool()
-    await pool.execute("DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings")
-    await pool.execute("UPDATE inventory SET sold = 0; UPDATE shards SET sequence = 0, settled = 0")
+    await pool.execute("DELETE FROM captures; DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings")
+    await pool.execute("DELETE FROM batches; UPDATE inventory SET sold = 0; UPDATE shards SET batch = 0")
+    await pool.execute("UPDATE shards SET settled_at = now() - interval '3 days'")
+    async for key in office.redis.scan_iter(match=keys.booking(0, "*")):
+        await office.redis.delete(key)
 
     assert await guard.tick() == POSTGRES_WENT_BACK
     with pytest.raises(GateClosed):
         await book(office, event, GA=1)
     assert (await row(office))["alert"] == POSTGRES_WENT_BACK
-    await pool.execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
     assert await guard.tick() == POSTGRES_WENT_BACK
     with pytest.raises(DriftUnexplained):
         await guard.rebuilder.rebuild()
 
     await guard.rebuilder.rebuild(accept_postgres=True)
-    office.settlements[0].highest = 0
 
     assert await guard.tick() == "fine"
     assert (await counters(office, event, "GA")).sold == 0
@@ -220,7 +218,8 @@ async def test_a_postgresql_that_went_back_is_closed_and_told(
 async def test_a_shard_that_stays_closed_is_said_once_a_minute(office: BoxOffice, open_sale: SaleMaker) -> None:
     """And at once when somebody opened it by hand. The looking goes on every second."""
     await open_sale(GA=10)
-    await office.redis.set(keys.settled(0), 50)
+    await office.redis.sadd(keys.told(0), "50:1")
+    await (await office.pool()).execute("DELETE FROM shards")
     clock = [1_000.0]
     guard = guard_of(office, now_s=lambda: clock[0])
     said = []
@@ -241,7 +240,7 @@ async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sa
     await book(office, event, GA=2)
     await settle_all(office)
     await guard.tick()
-    await (await office.pool()).execute("DELETE FROM shards")
+    await (await office.pool()).execute("DELETE FROM shards; DELETE FROM batches")
 
     assert await guard.tick() == POSTGRES_WENT_BACK
     assert not await office.redis.exists(keys.gate(0))

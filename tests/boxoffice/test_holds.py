@@ -521,11 +521,11 @@ async def test_an_old_worker_changes_nothing_after_a_second_payment(
     old = till.office.settlements[0]
     transact = old._transact
 
-    async def freeze(*args: object) -> None:
+    async def freeze(*args: object) -> object:
         if not frozen.is_set():
             frozen.set()
             await go_on.wait()
-        await transact(*args)  # type: ignore[arg-type]
+        return await transact(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(old, "_transact", freeze)
     await till.claimable(booking)

@@ -389,7 +389,7 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     settlement = till.office.settlements[0]
     tell = settlement._mirror.tell
 
-    async def die(cases: Any) -> None:
+    async def die(cases: Any, pair: Any) -> None:
         raise Died
 
     settlement._mirror.tell = die  # type: ignore[method-assign]

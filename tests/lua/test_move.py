@@ -19,8 +19,8 @@ async def move(
     return await desk.scripts.move(
         desk.redis,
         [keys.gate(desk.shard), keys.moved(desk.shard, move_id), keys.event(desk.shard, EVENT), keys.owners(desk.shard, EVENT),
-         keys.booking(desk.shard, of.id if of else "")],
-        [tier, sold, total, owner, int(of is not None and cancels), '{"f":"cancelled"}', 60],
+         keys.booking(desk.shard, of.id if of else ""), keys.told(desk.shard)],
+        [tier, sold, total, owner, int(of is not None and cancels), '{"f":"cancelled"}', 60, "a note", "7:7"],
     )  # fmt: skip
 
 

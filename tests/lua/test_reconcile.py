@@ -42,7 +42,7 @@ async def reconcile(
 ) -> Any:
     """The script's reply. `stock` is each tier's total and sold in PostgreSQL."""
     names = [keys.pending(desk.shard), keys.dead(desk.shard), keys.deadlines(desk.shard), keys.event(desk.shard, EVENT),
-             keys.owners(desk.shard, EVENT)]  # fmt: skip
+             keys.owners(desk.shard, EVENT), keys.told(desk.shard)]  # fmt: skip
     facts = [f"{tier}|{total}|{sold}" for tier, (total, sold) in stock.items()]
     for final in finals:
         names += [keys.booking(desk.shard, final.form.id), keys.idempotency(desk.shard, final.form.scope)]
@@ -52,13 +52,14 @@ async def reconcile(
         facts.append(
             f'{move.tier}|{move.sold}|{move.total}|{move.owner}|{int(move.of is not None and move.cancels)}|{{"f":"x"}}'
         )
+    facts += [f"note {move.id}" for move in moves]
     if bought:
         facts.append(",".join(f"{owner}:{tickets}" for owner, tickets in bought.items()))
     return await desk.scripts.reconcile(
         desk.redis,
         names,
         [int(fix), int(deep), int(bought is not None), 60, 60, EVENT, keys.booking(desk.shard, ""), len(stock),
-         len(finals), len(moves), *facts],
+         len(finals), len(moves), "7:7" if finals or moves else "", *facts],
     )  # fmt: skip
 
 

@@ -26,9 +26,9 @@ async def restore(desk: Desk, record: Record, life_s: int = 0) -> int:
     """How many records were put back."""
     reply = await desk.scripts.restore(
         desk.redis,
-        [keys.pending(desk.shard), keys.deadlines(desk.shard), keys.event(desk.shard, EVENT),
+        [keys.pending(desk.shard), keys.deadlines(desk.shard), keys.told(desk.shard), keys.event(desk.shard, EVENT),
          keys.owners(desk.shard, EVENT), keys.booking(desk.shard, record.id), keys.idempotency(desk.shard, record.scope)],
-        [1, b"1|%d|%s" % (life_s, record.pack())],
+        [1, "7:7" if life_s else "", b"1|%d|%s" % (life_s, record.pack())],
     )  # fmt: skip
     return int(reply)
 

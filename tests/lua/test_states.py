@@ -28,8 +28,9 @@ async def move(desk: Desk, form: Form) -> Any:
             keys.event(shard, form.event),
             keys.owners(shard, form.event),
             keys.booking(shard, form.id),
+            keys.told(shard),
         ],
-        ["floor", -1, 0, form.owner, 1, b"{}", MOVED_TTL_S],
+        ["floor", -1, 0, form.owner, 1, b"{}", MOVED_TTL_S, "a note", "7:7"],
     )
 
 

@@ -119,7 +119,8 @@ async def test_rebuild_by_hand(terminal: Terminal, office: BoxOffice, open_sale:
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("Shard 0 is open, generation ")
-    await office.redis.set(keys.settled(0), 50)
+    await office.redis.sadd(keys.told(0), "50:1")
+    await (await office.pool()).execute("DELETE FROM shards")
     refused = terminal.run("rebuild")
     assert refused.returncode == 3
     assert "--accept-postgres" in refused.stderr

@@ -174,14 +174,14 @@ class Desk:
         reply = await self.scripts.claim(
             self.redis,
             [keys.gate(self.shard), keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard),
-             keys.arq_queue(self.shard)],
+             keys.arq_queue(self.shard), keys.told(self.shard)],
             [limit, lease_ms, keys.booking(self.shard, ""), int(ring), BELL_TTL_MS, pack_ring(self.shard),
              job_prefix(self.shard)],
         )  # fmt: skip
-        assert not reply or int(reply[1]) == (len(reply) - 2) // 3
-        return [(reply[at].decode(), int(reply[at + 1]), reply[at + 2]) for at in range(2, len(reply), 3)]
+        assert not reply or int(reply[1]) == (len(reply) - 3) // 3
+        return [(reply[at].decode(), int(reply[at + 1]), reply[at + 2]) for at in range(3, len(reply), 3)]
 
-    async def settle(self, *verdicts: Verdict, ttl_s: int = 60) -> list[str]:
+    async def settle(self, *verdicts: Verdict, ttl_s: int = 60, pair: str = "7:7") -> list[str]:
         """The script's word for each."""
         events = list(dict.fromkeys(verdict.form.event for verdict in verdicts))
         sale_keys = [key for event in events for key in (keys.event(self.shard, event), keys.owners(self.shard, event))]
@@ -197,10 +197,11 @@ class Desk:
                 keys.pending(self.shard),
                 keys.dead(self.shard),
                 keys.deadlines(self.shard),
+                keys.told(self.shard),
                 *sale_keys,
                 *booking_keys,
             ],
-            [ttl_s, len(events), *(verdict.packed(events.index(verdict.form.event) + 1) for verdict in verdicts)],
+            [ttl_s, pair, len(events), *(verdict.packed(events.index(verdict.form.event) + 1) for verdict in verdicts)],
         )
         return [word.decode() for word in reply]
 
@@ -221,9 +222,10 @@ class Desk:
             records += [raw, confirmed(raw, payload or Payload(None, Outcome()))]
         done = await self.scripts.confirm(
             self.redis,
-            [keys.gate(self.shard), keys.pending(self.shard), keys.dead(self.shard),
+            [keys.gate(self.shard), keys.pending(self.shard), keys.dead(self.shard), keys.told(self.shard),
              *(keys.event(self.shard, event) for event in events), *booking_keys],
-            [ttl_s, len(events), *(",".join(f"{tier}:{count}" for tier, count in sold[event].items()) for event in events),
+            [ttl_s, "7:7", len(events),
+             *(",".join(f"{tier}:{count}" for tier, count in sold[event].items()) for event in events),
              *records],
         )  # fmt: skip
         return bool(done)
@@ -313,7 +315,7 @@ def known_keys(shards: Sequence[int]) -> str:
         named = [
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
-            keys.moved(shard, "<move>"), keys.sequence(shard), keys.settled(shard), keys.gate(shard), keys.bell(shard),
+            keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.gate(shard), keys.bell(shard),
             keys.asked(shard), keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip

@@ -1,0 +1,475 @@
+"""PostgreSQL went back in time: it decides nothing, nobody believes it, and what it forgot is written again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from boxoffice import fence, ids, keys
+from boxoffice.catalogue_store import NewTier
+from boxoffice.errors import CannotRun, DriftUnexplained, GateClosed, NotCancellable, StoreAway
+from boxoffice.guard import Guard
+from boxoffice.mirror import Mirror
+from boxoffice.postgres import WentBack
+from boxoffice.rebuild import POSTGRES_WENT_BACK
+from boxoffice.repair import Repair
+from tests.conftest import CLIENT
+from tests.support.past import Past
+from tests.support.till import Died, Till
+
+
+@pytest.fixture
+def past(till: Till) -> Past:
+    return Past(till.office)
+
+
+@pytest.fixture
+async def guard(till: Till) -> Guard:
+    """One that has seen this run of the server."""
+    await till.office.guards[0].tick()
+    return till.office.guards[0]
+
+
+def repair_of(till: Till) -> Repair:
+    office = till.office
+    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+
+
+async def shown(till: Till, booking: str) -> tuple[str, str | None]:
+    """What its shop reads: its status, and why it failed."""
+    view = (await till.office.bookings.get(CLIENT, booking)).view
+    return view.status, view.failure.code if view.failure else None
+
+
+async def told(till: Till) -> list[fence.Pair]:
+    return sorted(await fence.told(till.office.redis, 0))
+
+
+# ------------------------------------------------------------------ the fence
+
+
+async def test_each_commit_is_told_with_its_pair_and_the_highest_stands_for_all(till: Till, guard: Guard) -> None:
+    """Also a cancellation's. PostgreSQL has them all, in the order of their numbers."""
+    booking = await till.book(GA=1)
+    await till.rest()
+    await till.book(GA=1)
+    await till.rest()
+    await till.cancel(booking)
+
+    pairs = await told(till)
+    rows = await till.fetch("SELECT number, nonce FROM batches WHERE shard = 0 ORDER BY number")
+    assert [tuple(row) for row in rows] == pairs
+    assert [pair.number for pair in pairs] == [1, 2, 3]
+
+    assert await guard.tick() == "fine"
+    assert await told(till) == pairs[-1:]
+
+
+async def test_a_postgresql_that_lacks_a_commit_decides_nothing(till: Till, past: Past) -> None:
+    """Neither a settlement nor a cancellation nor an audit, and no repair believes it."""
+    first = await till.book(GA=1)
+    await till.rest()
+    await past.remember()
+    second = await till.book(GA=1)
+    await till.rest()
+    await past.come_back()
+    third = await till.book(GA=1)
+
+    await till.drain()
+    assert await till.state(third) == "P -", "it keeps waiting"
+    for booking in (first, second):
+        with pytest.raises(StoreAway):
+            await till.cancel(booking)
+    with pytest.raises(StoreAway):
+        await till.refund(first, GA=1)
+    with pytest.raises(CannotRun):
+        _ = [found async for found in till.office.payments_audit.run(fix=True, grace_s=0)]
+    with pytest.raises(WentBack):
+        await till.office.menders[0].mend()
+    with pytest.raises(WentBack):
+        await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+    with pytest.raises(WentBack):
+        await till.office.pump.work_outbox()
+    with pytest.raises(DriftUnexplained):
+        await repair_of(till).reconcile()
+    assert await till.state(second) == "C -"
+
+
+async def test_another_line_of_history_is_noticed_whatever_it_counts_to(till: Till, past: Past, guard: Guard) -> None:
+    """A worker whose claim is older than the loss may decide; the numbers are the same again, the nonces are not."""
+    await past.remember()
+    lost = await till.book(GA=1)
+    await till.rest()
+    (pair,) = await told(till)
+    await past.come_back()
+    async with (await till.office.pool()).acquire() as connection, connection.transaction():
+        again = await fence.open_batch(connection, 0, ())
+    assert again.number == pair.number
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(lost) == "C confirmed"
+
+
+async def test_who_is_told_of_a_lost_commit_later_is_noticed_then(
+    till: Till, past: Past, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker committed, PostgreSQL went back, and the worker tells Redis: nobody could have noticed before."""
+    await past.remember()
+    booking = await till.book(GA=1)
+    settlement = till.office.settlements[0]
+    tell, kept = Mirror.tell, []
+
+    async def later(mirror: Mirror, *args: object) -> None:
+        kept.append(args)
+        raise Died
+
+    monkeypatch.setattr(Mirror, "tell", later)
+    with pytest.raises(Died):
+        await settlement.drain()
+    await past.come_back()
+    assert await guard.tick() == "fine", "Redis was told of nothing"
+    await tell(settlement._mirror, *kept[0])  # type: ignore[arg-type]
+    assert await till.state(booking) == "C -"
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(booking) == "C confirmed"
+    await till.at_rest(booking)
+
+
+async def test_a_stale_claim_that_misses_a_trimmed_pair_is_no_alarm(
+    till: Till, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives its bookings back, and claims again."""
+    monkeypatch.setattr(fence, "KEPT", 0)
+    await till.book(GA=1)
+    await till.rest()
+    await till.book(GA=1)
+    _, old = await till.office.settlements[0]._claim()
+    assert [pair.number for pair in old[0].told] == [1]
+    await till.book(GA=1)
+    await till.drain()
+    assert await guard.tick() == "fine"
+    assert [row[0] for row in await till.fetch("SELECT number FROM batches")] == [2]
+
+    await till.office.settlements[0]._settle_claim(old, 0)
+    assert await guard.tick() == "fine"
+    till.office.settlements[0]._closed_until = 0
+    await till.look_again(old[0].record.id)
+
+    assert await till.state(old[0].record.id) == "C confirmed"
+
+
+# ------------------------------------------------------------------ what was lost
+
+
+async def test_confirmed_bookings_are_written_again_and_paid_once(till: Till, past: Past, guard: Guard) -> None:
+    """In the order of admission. Its shop reads the same before and after; nobody is charged twice."""
+    await past.remember()
+    lost = [await till.book(GA=1, VIP=1), await till.book(GA=2, customer="bob")]
+    await till.rest()
+    hold = await till.hold(GA=1)
+    await till.pay(hold)
+    await till.rest()
+    await past.come_back()
+    waiting = await till.book(GA=1)
+
+    assert await guard.tick() == "recovered"
+
+    for booking in (*lost, hold):
+        assert await till.state(booking) == "C confirmed"
+    assert await guard.tick() == "fine"
+    await till.at_rest(*lost, hold, waiting)
+    for booking in (*lost, hold):
+        assert (await till.payment(booking)).captured_cents == (await till.fetch(
+            "SELECT amount_cents FROM bookings WHERE id = $1", booking))[0][0]  # fmt: skip
+        assert await till.payments(booking) == ["captured/-"]
+    (key,) = (await till.fetch("SELECT idempotency_key FROM bookings WHERE id = $1", lost[0]))[0]
+    assert key == ids.digest("key-1"), "and a repeat under its key finds it for ever"
+
+
+@pytest.mark.parametrize("way", ["guard", "reconcile", "rebuild"])
+async def test_no_ticket_of_a_lost_booking_is_sold_again(till: Till, past: Past, guard: Guard, way: str) -> None:
+    """Whoever comes first: the guard, or an operator who reconciles or rebuilds."""
+    await past.remember()
+    lost = [await till.book(VIP=1, customer=f"c{n}") for n in range(4)]
+    await till.rest()
+    await past.come_back()
+
+    match way:
+        case "guard":
+            await guard.tick()
+        case "reconcile":
+            assert (await repair_of(till).reconcile(fix=True)).rebuilt == (0,)
+        case _:
+            await repair_of(till).rebuilder(0).rebuild()
+
+    assert await till.left("VIP") == (0, 0, 4)
+    await till.at_rest(*lost)
+
+
+async def test_what_is_still_pending_in_postgresql_is_confirmed_again(till: Till, past: Past, guard: Guard) -> None:
+    """Its customer went through 3-D Secure in the moment that was lost."""
+    booking = await till.book("tok_3ds", GA=1)
+    await till.drain()
+    await past.remember()
+    await till.customer_acts(booking)
+    await till.look_again(booking)
+    await till.rest()
+    await past.come_back()
+    assert await till.state(booking) == "C pending"
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(booking) == "C confirmed"
+    await till.at_rest(booking)
+    assert await till.payments(booking) == ["captured/-"]
+
+
+async def test_a_lost_cancellation_is_made_again_under_its_refund_key(till: Till, past: Past, guard: Guard) -> None:
+    """The gateway pays once."""
+    booking = await till.book(GA=2)
+    await till.rest()
+    await past.remember()
+    await till.cancel(booking)
+    await till.rest()
+    refunded = (await till.payment(booking)).refunded_cents
+    await past.come_back()
+    assert await till.state(booking) == "X confirmed"
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(booking) == "X cancelled"
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == refunded > 0
+
+
+async def test_a_booking_confirmed_and_cancelled_in_what_was_lost_is_both(till: Till, past: Past, guard: Guard) -> None:
+    """Its tickets may be somebody else's by now, so it takes none."""
+    await past.remember()
+    booking = await till.book(VIP=4)
+    await till.rest()
+    await till.cancel(booking)
+    other = await till.book(VIP=4, customer="bob")
+    await till.rest()
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    assert (await till.state(booking), await till.state(other)) == ("X cancelled", "C confirmed")
+    await till.at_rest(booking, other)
+    assert await till.left("VIP") == (0, 0, 4)
+    assert (await till.payment(booking)).refunded_cents == 8_000
+
+
+@pytest.mark.parametrize("confirmed_before", [True, False])
+async def test_lost_refunds_of_some_tickets_are_made_again(
+    till: Till, past: Past, guard: Guard, confirmed_before: bool
+) -> None:
+    """Two of them, of a booking that PostgreSQL had, or lost with them."""
+    if not confirmed_before:
+        await past.remember()
+    booking = await till.book(GA=3, VIP=1)
+    await till.rest()
+    if confirmed_before:
+        await past.remember()
+    await till.refund(booking, "one", GA=1)
+    await till.refund(booking, "two", GA=1, VIP=1)
+    await till.rest()
+    refunded = (await till.payment(booking)).refunded_cents
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(booking) == "C confirmed"
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == refunded == 1_000 + 1_000 + 2_000
+    assert (await till.left("GA"))[2] == 1
+    rows = await till.fetch("SELECT amount_cents, status FROM refunds WHERE booking_id = $1 ORDER BY 1", booking)
+    assert [tuple(row) for row in rows] == [(1_000, "succeeded"), (3_000, "succeeded")]
+
+
+async def test_what_ended_otherwise_is_written_as_its_shop_was_told(till: Till, past: Past, guard: Guard) -> None:
+    """Declined; a hold whose card was declined, still held, and one cancelled after it."""
+    await past.remember()
+    declined = await till.book("tok_card_declined", GA=1)
+    held, cancelled = await till.hold(GA=1), await till.hold(GA=1)
+    for booking in (held, cancelled):
+        await till.pay(booking, "tok_card_declined")
+    await till.rest()
+    await till.cancel(cancelled)
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    assert await till.state(declined) == "F failed"
+    assert await shown(till, declined) == ("failed", "payment_declined")
+    assert await till.state(held) == "H held"
+    assert await till.state(cancelled) == "X cancelled"
+    await till.pay(held)
+    await till.at_rest(declined, held, cancelled)
+    assert await till.state(held) == "C confirmed"
+
+
+async def test_money_that_was_being_let_go_is_let_go(till: Till, past: Past, guard: Guard) -> None:
+    """It failed for want of tickets, and its authorisation was not voided yet when PostgreSQL went back."""
+    await past.remember()
+    await till.office.redis.hincrby(keys.event(0, till.event.id), f"a:{till.event.tiers[1].id}", 4)  # type: ignore[misc]
+    bookings = [await till.book(VIP=4), await till.book(VIP=4, customer="bob")]
+    await till.rest_bookings()
+    await till.office.pump.work_given()
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    assert Counter([await till.state(booking) for booking in bookings]) == {"C confirmed": 1, "F failed": 1}
+    await till.at_rest(*bookings)
+
+
+async def test_what_does_not_fit_any_more_is_withdrawn_refunded_and_told(till: Till, past: Past, guard: Guard) -> None:
+    """The capacity that PostgreSQL has now is smaller: the last to come have to go."""
+    await past.remember()
+    bookings = [await till.book(VIP=1, customer=f"c{n}") for n in range(4)]
+    await till.rest()
+    await past.come_back()
+    await (await till.office.pool()).execute(
+        "UPDATE inventory SET total = 2 WHERE tier_id = $1", till.event.tiers[1].id
+    )
+
+    assert await guard.tick() == "recovered"
+
+    assert [await till.state(booking) for booking in bookings] == ["C confirmed"] * 2 + ["F failed"] * 2
+    await till.at_rest(*bookings)
+    for booking in bookings[2:]:
+        assert await shown(till, booking) == ("failed", "withdrawn")
+        decided = await till.office.bookings.decided(CLIENT, booking)
+        assert decided.failure and decided.failure.code == "withdrawn", "and so it stays, when Redis has forgotten it"
+        assert (await till.payment(booking)).refunded_cents == 2_000
+        with pytest.raises(NotCancellable):
+            await till.cancel(booking)
+
+
+@pytest.mark.parametrize("confirmed_before", [True, False])
+async def test_free_tickets_come_back_like_others(till: Till, past: Past, guard: Guard, confirmed_before: bool) -> None:
+    """No payment speaks for them: one confirmed, one cancelled after it, one of which a part was given back."""
+    tiers = [NewTier("GA", 0, 10), NewTier("VIP", 0, 4)]
+    starts_at = datetime.now(UTC) + timedelta(days=30)
+    till = Till(till.office, await till.office.store.create_event(CLIENT, "Fair", starts_at, "USD", tiers))
+    if not confirmed_before:
+        await past.remember()
+    confirmed, cancelled = await till.book(None, GA=1), await till.book(None, VIP=4)
+    await till.rest()
+    if confirmed_before:
+        await past.remember()
+    await till.cancel(cancelled)
+    other = await till.book(None, VIP=4)
+    await till.rest()
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    states = [await till.state(booking) for booking in (confirmed, cancelled, other)]
+    assert states == ["C confirmed", "X cancelled", "C confirmed"]
+    await till.at_rest(confirmed, cancelled, other)
+    assert await till.left("VIP") == (0, 0, 4)
+
+
+async def test_recovery_that_died_anywhere_is_done_again(
+    till: Till, past: Past, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate stays closed meanwhile."""
+    await past.remember()
+    booking = await till.book(GA=1)
+    cancelled = await till.book(GA=1)
+    await till.rest()
+    await till.cancel(cancelled)
+    await till.rest()
+    await past.come_back()
+    rebuilder = guard.rebuilder
+    for name in ("_open",):
+        with monkeypatch.context() as patched:
+
+            async def die(*args: object, **named: object) -> None:
+                raise Died
+
+            patched.setattr(rebuilder, name, die)
+            with pytest.raises(Died):
+                await guard.tick()
+        with pytest.raises(GateClosed):
+            await till.book(GA=1)
+
+    assert await guard.tick() == "recovered"
+
+    assert (await till.state(booking), await till.state(cancelled)) == ("C confirmed", "X cancelled")
+    await till.at_rest(booking, cancelled)
+
+
+# ------------------------------------------------------------------ what an operator has to decide
+
+
+async def test_what_is_to_be_forgotten_is_withdrawn(till: Till, past: Past, guard: Guard) -> None:
+    """`--accept-postgres`: its shop reads so, its money goes back, and its tickets are on sale again."""
+    kept = await till.book(GA=1)
+    await till.rest()
+    await past.remember()
+    lost, cancelled = await till.book(GA=2), await till.book(GA=1)
+    await till.rest()
+    await till.cancel(cancelled)
+    await till.rest()
+    await past.come_back()
+
+    findings = await repair_of(till).reconcile(fix=True, accept_postgres=True)
+
+    assert findings.rebuilt == (0,)
+    assert await shown(till, lost) == ("failed", "withdrawn")
+    assert await shown(till, cancelled) == ("cancelled", "cancelled")
+    with pytest.raises(NotCancellable):
+        await till.cancel(lost)
+    assert (await till.left("GA"))[2] == 1
+    await till.at_rest(kept, lost, cancelled)
+    assert (await till.payment(lost)).refunded_cents == 2_000
+    assert (await till.payment(cancelled)).refunded_cents == 1_000
+    assert await guard.tick() == "fine"
+
+
+async def test_another_database_waits_for_an_operator(till: Till, past: Past, guard: Guard) -> None:
+    """It lacks an event that is on sale: to withdraw and refund everything is nobody's to decide but a person's."""
+    booking = await till.book(GA=1)
+    await till.rest()
+    undecided, hold = await till.book(GA=1), await till.hold(GA=1)
+    await (await till.office.pool()).execute(
+        "DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings; DELETE FROM inventory; DELETE FROM tiers;"
+        "DELETE FROM events; DELETE FROM batches; DELETE FROM captures"
+    )
+
+    assert await guard.tick() == POSTGRES_WENT_BACK
+    assert await guard.tick() == POSTGRES_WENT_BACK
+    assert await till.state(booking) == "C -"
+    with pytest.raises(DriftUnexplained):
+        await guard.rebuilder.rebuild()
+
+    await guard.rebuilder.rebuild(accept_postgres=True)
+
+    for each in (booking, undecided, hold):
+        assert await shown(till, each) == ("failed", "withdrawn")
+    await till.age_payments()
+    await till.pump()
+    assert (await till.payment(booking)).refunded_cents == 1_000
+    assert await guard.tick() == "fine"
+
+
+async def test_more_may_be_lost_than_redis_remembers(till: Till, past: Past, guard: Guard) -> None:
+    """Records live for a day; of what was lost before, only the gateway knows."""
+    await past.remember()
+    booking = await till.book(GA=1)
+    await till.rest()
+    await till.book(GA=1)
+    await till.rest()
+    await past.come_back()
+    await (await till.office.pool()).execute("UPDATE shards SET settled_at = now() - interval '2 days'")
+    await till.office.redis.delete(keys.booking(0, booking))
+
+    assert await guard.tick() == POSTGRES_WENT_BACK
