@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from boxoffice.errors import CannotRun
+from boxoffice.sink import Sink
 
-__all__ = ["Account", "Child", "children_of", "die_with_parent"]
+__all__ = ["Account", "Child", "children_of", "complain", "die_with_parent"]
 
 POLL_S = 0.01
 """How often a starting or stopping process is looked at."""
@@ -34,6 +35,13 @@ class Account(NamedTuple):
     name: str
     uid: int
     gid: int
+
+
+def complain(sentence: str) -> None:
+    """On our standard error, if somebody takes it."""
+    voice = Sink(getattr(sys.stderr, "buffer", None), lambda *_: b"")
+    voice.add(f"{sentence}\n".encode(errors="backslashreplace"))
+    voice.flush()
 
 
 def nothing() -> None:

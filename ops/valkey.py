@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from boxoffice.errors import CannotRun
+from ops.aof import damage, mend_tail
 from ops.binaries import find_redis
 from ops.data_dir import DataDir, ServerLock, port_is_free, write_private
-from ops.processes import Child, nothing
+from ops.processes import Child, complain, nothing
 
 __all__ = ["RedisServer"]
 
@@ -66,11 +67,15 @@ class RedisServer(Child):
         first = self.port == 0
         try:
             self.port = self.port or self._home.port(self.name)
+            if mended := mend_tail(self._folder):
+                complain(mended)
             self._run(program, fd)
             while True:
                 try:
                     return self.wait_until(self._answers, START_TIMEOUT_S)
-                except CannotRun:
+                except CannotRun as error:
+                    if damaged := damage(self.last_line(), self._folder):
+                        raise CannotRun(damaged) from error
                     if not first or self.alive or port_is_free(self.port):
                         raise
                     # Somebody took the port between our look and the server's.

@@ -122,6 +122,35 @@ async def test_half_a_script_at_the_end_of_the_file_is_dropped(
     await check_at_rest(office, [first.booking_id])
 
 
+async def test_what_a_torn_file_lacks_is_noticed(office: BoxOffice, event: EventView, servers: Servers) -> None:
+    """Its last blocks are zeros: they are cut off, and with them bookings that PostgreSQL had heard of. The guard finds
+    that admissions are missing, and nobody is told sold out, or anything else, by those counters."""
+    await check_run(office)
+    kept = await book(office, event, GA=2)
+    await office.guards[0].tick()
+    await asyncio.to_thread(servers.kill_redis)
+    (file,) = (servers.home.path / "redis" / "appendonlydir").glob("*.incr.aof")
+    before = len(file.read_bytes())
+    servers.restart_redis()
+    await check_run(office)
+    lost = [(await book(office, event, customer=f"c{n}", GA=1)).booking_id for n in range(8)]
+    await settle_all(office)
+    await office.guards[0].tick()
+    assert await (await office.pool()).fetchval("SELECT sequence FROM shards") == 9
+    await asyncio.to_thread(servers.kill_redis)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: before + 1_000] + b"\0" * (len(whole) - before - 1_000))
+    servers.restart_redis()
+
+    assert file.read_bytes().rstrip(b"\0") == file.read_bytes()
+    assert int(await office.redis.get(keys.sequence(0)) or 0) < 9
+    assert await office.guards[0].tick() == "rebuilt"
+    async with working(office):
+        await at_rest(office)
+    await check_at_rest(office, [kept.booking_id, *lost])
+    assert (await counters(office, event, "GA")).sold == 10
+
+
 def _cut_in_last_script(file: Path, after: int) -> None:
     """Leave half of what the last script wrote."""
     written = file.read_bytes()
