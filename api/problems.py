@@ -12,7 +12,7 @@ import structlog
 from api import quiet
 from api.reply import NO_STORE, Header, Reply
 from boxoffice import errors
-from boxoffice.gateway.base import WebhookRefused
+from boxoffice.gateway.base import WebhookMalformed, WebhookRefused
 
 __all__ = [
     "HTTP_PROBLEMS",
@@ -47,6 +47,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.Malformed: Problem(400, "malformed-request", "The request is malformed"),
     errors.CardDataRefused: Problem(422, "card-data-not-accepted", "A card number stands where none may be"),
     WebhookRefused: Problem(400, "webhook-refused", "The webhook is not signed by the gateway"),
+    WebhookMalformed: Problem(400, "webhook-malformed", "The webhook cannot be read"),
     errors.Unauthorized: Problem(401, "unauthorized", "No valid API key"),
     errors.NotFound: Problem(404, "not-found", "There is no such thing"),
     errors.SoldOut: Problem(409, "sold-out", "Not enough tickets are left"),

@@ -211,11 +211,19 @@ class GatewaySettings(_Part):
     webhook_secret: str = Field(SIMULATOR_SECRET, repr=False)
     """Shared secret that signs the gateway's webhooks. Stripe needs one of its own."""
 
+    webhook_secret_before: str = Field("", repr=False)
+    """The secret before that one, believed as well while it is being changed. Empty: none."""
+
     return_url: str = "https://example.com/paid"
     """Where a gateway sends the customer after 3-D Secure: a page of the shop."""
 
     webhook_age_s: int = Field(300, ge=1)
     """Oldest webhook signature that is believed."""
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Whoever signs with one of these is the gateway."""
+        return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_before) if secret)
 
     @model_validator(mode="after")
     def _stripe_is_whole(self) -> Self:
@@ -231,7 +239,7 @@ class GatewaySettings(_Part):
             )
         elif self.api_key.startswith(("pk_", "whsec_")) or self.api_key.strip() != self.api_key:
             wrong.append("BOXOFFICE_GATEWAY__API_KEY is no secret key of Stripe, which begins with sk_ or rk_")
-        if self.webhook_secret.strip() in ("", SIMULATOR_SECRET):
+        if self.webhook_secret.strip() in ("", SIMULATOR_SECRET) or self.webhook_secret_before == SIMULATOR_SECRET:
             wrong.append(
                 "gateway.kind=stripe needs BOXOFFICE_GATEWAY__WEBHOOK_SECRET: the default one is the simulator's"
             )

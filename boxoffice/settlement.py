@@ -108,7 +108,7 @@ class Settlement:
         self._suspects: dict[str, tuple[int, float]] = {}
         """Bookings that failed alone: how often, and since when."""
         self._closed_until = 0.0
-        self._outage = Outage(shard, lambda: self._pool(), gateway.name, settings.worker.lease_ms)
+        self._outage = Outage(shard, lambda: self._pool(), gateway.books, settings.worker.lease_ms)
 
     # ------------------------------------------------------------------ draining
 

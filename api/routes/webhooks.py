@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
     summary="Hear from a gateway",
     responses={
         200: {"model": schemas.Received, "headers": with_headers()},
-        **problem_responses("malformed-request", "webhook-refused", "not-found", "store-away"),
+        **problem_responses("malformed-request", "webhook-refused", "webhook-malformed", "not-found", "store-away"),
     },
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )

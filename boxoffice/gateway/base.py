@@ -47,6 +47,7 @@ __all__ = [
     "Unchargeable",
     "Unknown",
     "Void",
+    "WebhookMalformed",
     "WebhookRefused",
     "in_parallel",
     "within",
@@ -242,6 +243,10 @@ class WebhookRefused(BadRequest):
     """The webhook is not signed by the gateway, or its signature is too old."""
 
 
+class WebhookMalformed(WebhookRefused):
+    """The webhook cannot be read."""
+
+
 class PaymentGateway(Protocol):
     """Whoever authorises, captures, voids and refunds."""
 
@@ -317,7 +322,7 @@ class PaymentGateway(Protocol):
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook whose raw body was signed by the gateway not long ago. Header names in lower case.
 
-        Raises `WebhookRefused`.
+        An event of a kind or shape that nobody knows is `other`. Raises `WebhookRefused`, `WebhookMalformed`.
         """
 
     def records(self) -> AsyncIterator[Record]:

@@ -45,7 +45,7 @@ def open_simulator(
         late_s=gateway.cutoff_s * 1.5,
         hang_s=gateway.timeout_s,
         patience_s=gateway.timeout_s,
-        webhook_secret=gateway.webhook_secret,
+        webhook_secrets=gateway.webhook_secrets,
         webhook_age_s=gateway.webhook_age_s,
         changed=changed,
     )

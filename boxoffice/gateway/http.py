@@ -141,7 +141,7 @@ class HttpGateway:
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook that the other process signed."""
-        return webhooks.verify(self._settings.webhook_secret, self._settings.webhook_age_s, headers, body, now_s)
+        return webhooks.verify(self._settings.webhook_secrets, self._settings.webhook_age_s, headers, body, now_s)
 
     async def records(self) -> AsyncIterator[Record]:
         """Every payment, oldest first."""

@@ -62,7 +62,7 @@ class Simulator:
         late_s: float,
         hang_s: float,
         patience_s: float,
-        webhook_secret: str,
+        webhook_secrets: Sequence[str],
         webhook_age_s: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         changed: Callable[[list[str]], None] | None = None,
@@ -73,7 +73,7 @@ class Simulator:
         self._later_ms = int(1_000 * late_s)
         self._hang_s = hang_s
         self._patience_s = patience_s
-        self._webhook_secret = webhook_secret
+        self._webhook_secrets = webhook_secrets
         self._webhook_age_s = webhook_age_s
         self._now_ms = now_ms
         self._changed = changed
@@ -172,7 +172,7 @@ class Simulator:
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook that a simulator's HTTP process signed."""
-        return webhooks.verify(self._webhook_secret, self._webhook_age_s, headers, body, now_s)
+        return webhooks.verify(self._webhook_secrets, self._webhook_age_s, headers, body, now_s)
 
     async def records(self) -> AsyncIterator[Record]:
         """Every payment, oldest first, each in its present state."""

@@ -156,7 +156,7 @@ class StripeGateway:
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in one of Stripe's webhooks."""
         settings = self._settings
-        return answers.event_of(settings.webhook_secret, settings.webhook_age_s, headers, body, now_s)
+        return answers.event_of(settings.webhook_secrets, settings.webhook_age_s, headers, body, now_s)
 
     async def records(self) -> AsyncIterator[Record]:
         """Every PaymentIntent that carries a payment key, newest first; the account may have others."""

@@ -11,13 +11,14 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, get_args
 
 import msgspec
 
 from boxoffice.ids import digest
 
+from . import messages
 from .base import EventKind, GatewayEvent, WebhookRefused
 from .givings import took_back
 from .scenario import read, reference_of
@@ -46,7 +47,6 @@ class _Body(msgspec.Struct):
     data: _Data
 
 
-_decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -81,26 +81,26 @@ def sign(secret: str, event_id: str, body: bytes, now_s: float) -> dict[str, str
     }
 
 
-def verify(secret: str, age_s: int, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
+def verify(secrets: Sequence[str], age_s: int, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
     """The event that a webhook carries.
 
-    Raises `WebhookRefused` unless it was signed with the secret, not more than `age_s` ago or ahead.
+    Raises `WebhookRefused` unless it was signed with one of the secrets, not more than `age_s` ago or ahead, and
+    `WebhookMalformed` when nobody can read it.
     """
     event_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
-    wanted = _signature(secret, event_id, timestamp, body).encode()
+    wanted = [_signature(secret, event_id, timestamp, body).encode() for secret in secrets]
     signatures = headers.get("webhook-signature", "").encode("utf-8", "replace").split(b" ")
-    if not any([hmac.compare_digest(wanted, signature) for signature in signatures]):
+    if not any([hmac.compare_digest(ours, signature) for ours in wanted for signature in signatures]):
         raise WebhookRefused("The webhook's signature does not fit.")
     if not _SECONDS.fullmatch(timestamp) or abs(now_s - int(timestamp)) > age_s:
         raise WebhookRefused("The webhook's signature is too old.")
-    try:
-        message = _decode(body)
-    except msgspec.DecodeError as error:
-        raise WebhookRefused("The webhook's body is malformed.") from error
-    kind = message.type.removeprefix("payment.")
+    message = messages.read_event(body)
+    kind, data = message["type"].removeprefix("payment."), message.get("data")
     known: EventKind = next((each for each in get_args(EventKind) if each == kind), "other")
-    return GatewayEvent(event_id, known, message.data.payment_key or None, message.data.reference or None)
+    data = data if isinstance(data, dict) else {}
+    payment_key = messages.known_key(data.get("payment_key"))
+    return GatewayEvent(messages.event_id(event_id), known, payment_key, messages.reference_of(data.get("reference")))
 
 
 def _signature(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
