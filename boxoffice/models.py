@@ -363,7 +363,11 @@ class StockMove(Base):
     """Stock that PostgreSQL moved outside a settlement, until Redis has moved it too."""
 
     __tablename__ = "stock_moves"
-    __table_args__ = (Index("ix_stock_moves_open", "event_id", postgresql_where=text("applied_at IS NULL")),)
+    __table_args__ = (
+        Index("ix_stock_moves_open", "event_id", postgresql_where=text("applied_at IS NULL")),
+        Index("ix_stock_moves_applied_at", "applied_at", postgresql_where=text("applied_at IS NOT NULL")),
+        Index("ix_stock_moves_booking_id", "booking_id"),
+    )
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"))
@@ -393,6 +397,7 @@ class WebhookEvent(Base):
     """A gateway's message, kept in the transaction that acted on it: a second delivery finds it here."""
 
     __tablename__ = "webhook_events"
+    __table_args__ = (Index("ix_webhook_events_received_at", "received_at"),)
     gateway: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]

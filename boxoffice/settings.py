@@ -176,6 +176,10 @@ class WorkerSettings(_Part):
     pool_max: int = Field(10, ge=2, le=200)
     """PostgreSQL connections of one worker."""
 
+    retention_days: int = Field(30, ge=8, le=3_650)
+    """How long PostgreSQL keeps stock moves that Redis has made, webhooks that were acted on, and failures of bookings that
+    have ended. Redis remembers a move for 7 days. Bookings and payments stay for ever."""
+
 
 class GatewaySettings(_Part):
     """Who takes the money."""

@@ -34,6 +34,7 @@ from boxoffice.log import configure
 from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
+from boxoffice.trim import trim
 from worker.jobs import functions
 
 __all__ = ["WorkerApp", "run_worker"]
@@ -65,6 +66,9 @@ the log."""
 
 GUARD_LATE_S = 1.0
 """An answer of Redis to the guard that comes so late does not come: it connects again."""
+
+TRIM_S = 60.0
+"""How often a worker deletes rows that have done their work."""
 
 COUNT_AFTER_S = 30.0
 """When a worker counts drift for the first time. It reads every record of a sale, and a worker that has just started is
@@ -137,6 +141,7 @@ class WorkerApp:
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
             keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
         keep("watching", self._watch, WATCH_S)
+        keep("trimming", self._trim, TRIM_S, TRIM_S)
         log.info("worker.ready", shards=office.settings.shards)
         if ended := await self._until_stopped(tasks):
             with contextlib.suppress(Exception):
@@ -211,6 +216,12 @@ class WorkerApp:
             await office.holds.expire(shard)
             await office.settlements[shard].drain()
             await apply_moves(office.redis, await office.pool(), office.scripts, shard)
+
+    async def _trim(self) -> None:
+        """Rows that have done their work."""
+        trimmed = await trim(await self._office.pool(), self._office.settings.worker.retention_days)
+        if trimmed:
+            log.info("tables.trimmed", **trimmed)
 
     async def _count_drift(self, shard: int) -> None:
         """A dry run: says what reconcile would mend."""

@@ -1,0 +1,59 @@
+"""Rows that have done their work leave PostgreSQL after a while, some at a time.
+
+Bookings, their items, payments and refunds stay for ever: they are the books. What goes are notes: stock moves that Redis
+has made, gateways' messages that were acted on, failures of bookings that have ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+
+__all__ = ["STEP", "trim"]
+
+STEP: Final = 1_000
+"""Rows deleted by one statement: some milliseconds, and no lock that anybody waits for."""
+
+STEPS: Final = 20
+"""Statements a table and a call."""
+
+_OLD: Final = "now() - $1 * interval '1 day'"
+
+_TRIM: Final = {
+    "stock_moves": f"""
+DELETE FROM stock_moves WHERE id = ANY(ARRAY(
+  SELECT m.id FROM stock_moves m WHERE m.applied_at < {_OLD}
+    AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = m.booking_id)
+  ORDER BY m.applied_at LIMIT $2 FOR UPDATE OF m SKIP LOCKED))
+""",
+    "webhook_events": f"""
+DELETE FROM webhook_events w USING (
+  SELECT gateway, id FROM webhook_events WHERE received_at < {_OLD} ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+) AS old WHERE w.gateway = old.gateway AND w.id = old.id
+""",
+    "dead_letters": f"""
+DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
+  SELECT d.booking_id FROM dead_letters d JOIN bookings b ON b.id = d.booking_id
+  WHERE d.parked_at IS NULL AND d.updated_at < {_OLD} AND b.status NOT IN ('pending', 'held')
+  LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
+""",
+}
+"""A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
+
+
+async def trim(pool: asyncpg.Pool[Any], days: int) -> dict[str, int]:
+    """Delete what is older than that. Returns how many rows of each table, for those that had any.
+
+    At most `STEPS` times `STEP` of each: the next call goes on. Two calls at once share the work.
+    """
+    trimmed: dict[str, int] = {}
+    async with pool.acquire() as connection:
+        for table in ("dead_letters", "stock_moves", "webhook_events"):
+            for _ in range(STEPS):
+                count = int((await connection.execute(_TRIM[table], days, STEP)).rpartition(" ")[2])
+                if count:
+                    trimmed[table] = trimmed.get(table, 0) + count
+                if count < STEP:
+                    break
+    return trimmed
