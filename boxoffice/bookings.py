@@ -21,9 +21,11 @@ from boxoffice.catalogue import Catalogue
 from boxoffice.clock import timestamp
 from boxoffice.errors import NotFound, StoreAway, Unavailable
 from boxoffice.postgres import TRANSIENT
+from boxoffice.reading import Reading, Seen
 from boxoffice.record import Record, unpack
 from boxoffice.render import BookingView, ItemView, PaymentView, RefundState
 from boxoffice.requests import bad_parameter
+from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, KEY_REUSED
 from boxoffice.together import Together
@@ -80,8 +82,9 @@ class _Row(NamedTuple):
 class Bookings:
     """What is known of bookings, wherever it is. A booking is shown to its own client only."""
 
-    def __init__(self, redis: Redis, pool: Pool, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, redis: Redis, pool: Pool, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
         self._redis = redis
+        self._reading = Reading(redis, scripts, settings)
         self._pool = pool
         self._catalogue = catalogue
         self._shards = settings.shards
@@ -97,19 +100,19 @@ class Bookings:
         booking = ids.canonical_booking_id(booking_id)
         if booking is None:
             raise NotFound("There is no such booking.")
-        record, away = await self._record(booking)
+        record, away, shut = await self._record(booking)
         if record is not None:
             if record.body.client != client:
                 raise NotFound("There is no such booking.")
             failure = record.payload.failure
             if failure is not None and failure.startswith(DUPLICATE):
                 return Found((await self.get(client, failure.removeprefix(DUPLICATE))).view, original=False)
-            if _fresh(record):
+            if _fresh(record) and not shut:
                 try:
                     return Found(render.of_record(record, await self._catalogue.event(record.event)), original=True)
                 except (Unavailable, NotFound):
                     return await self._settled(client, booking, None, redis_away=True)
-        return await self._settled(client, booking, record, redis_away=away)
+        return await self._settled(client, booking, record, redis_away=away or shut, shut=shut)
 
     async def decided(self, client: str, booking: str) -> BookingView:
         """The client's booking as PostgreSQL has it, for who has just changed it there. Raises as `get`."""
@@ -133,8 +136,11 @@ class Bookings:
         """What a record says, as its client sees it. Raises `Unavailable` while the catalogue is not there."""
         return render.of_record(record, await self._catalogue.event(record.event))
 
-    async def _settled(self, client: str, booking: str, record: Record | None, *, redis_away: bool) -> Found:
-        """PostgreSQL's answer, which wins over none and over a record that was not told yet."""
+    async def _settled(
+        self, client: str, booking: str, record: Record | None, *, redis_away: bool, shut: bool = False
+    ) -> Found:
+        """PostgreSQL's answer, which wins over none, over a record that was not told yet, and over any under a gate that is
+        shut."""
         try:
             row = await self._rows.ask(booking)
         except StoreAway:
@@ -144,7 +150,7 @@ class Bookings:
         if row is not None and row.client == client:
             if row.duplicate_of is not None:
                 return Found((await self.get(client, str(row.duplicate_of))).view, original=False)
-            if record is None or _newer(row, record):
+            if record is None or shut or _newer(row, record):
                 return Found(row.view, original=True)
         if record is not None:
             return Found(await self.show(record), original=True)
@@ -152,24 +158,31 @@ class Bookings:
             raise StoreAway
         raise NotFound("There is no such booking.")
 
-    async def _record(self, booking: str) -> tuple[Record | None, bool]:
-        """The record, and whether Redis failed to answer."""
+    async def _record(self, booking: str) -> tuple[Record | None, bool, bool]:
+        """The record, whether Redis failed to answer, and whether its gate is shut."""
         if ids.shard_of(booking) >= self._shards:
-            return None, False
+            return None, False, False
         try:
-            raw = await self._records.ask(keys.booking(ids.shard_of(booking), booking))
-            return (unpack(booking, raw) if raw else None), False
+            seen = await self._records.ask(booking)
         except StoreAway:
-            return None, True
-        except ValueError:
-            return None, False
-
-    async def _read_records(self, names: list[str]) -> Mapping[str, bytes]:
+            return None, True, False
+        assert seen is not None, "one for each"
         try:
-            found = await self._redis.mget(names)
+            return (unpack(booking, seen.raw) if seen.raw else None), False, seen.shut
+        except ValueError:
+            return None, False, seen.shut
+
+    async def _read_records(self, bookings: list[str]) -> Mapping[str, Seen]:
+        by_shard: dict[int, list[str]] = {}
+        for booking in bookings:
+            by_shard.setdefault(ids.shard_of(booking), []).append(booking)
+        found: dict[str, Seen] = {}
+        try:
+            for shard, some in by_shard.items():
+                found |= zip(some, await self._reading.read(shard, some), strict=True)
         except (RedisError, OSError) as error:
             raise StoreAway from error
-        return dict(zip(names, found, strict=True))
+        return found
 
     async def _read_rows(self, names: list[str]) -> Mapping[str, _Row]:
         rows = await self._fetch(f"{_SELECT} WHERE b.id = ANY($1::uuid[])", [UUID(name) for name in names])
@@ -227,8 +240,13 @@ class Bookings:
         the wanted any more."""
         if row.view.status not in ("held", "pending"):
             return row.view
-        record, _ = await self._record(row.view.id)
-        if record is None or record.body.client != row.client or not (_fresh(record) or not _newer(row, record)):
+        record, _, shut = await self._record(row.view.id)
+        if (
+            record is None
+            or shut
+            or record.body.client != row.client
+            or not (_fresh(record) or not _newer(row, record))
+        ):
             return row.view
         try:
             view = await self.show(record)

@@ -10,7 +10,15 @@ from typing import Final
 
 from boxoffice import ids
 from boxoffice.bookings import Bookings
-from boxoffice.errors import NotCancellable, NotFound, NothingOwed, PaymentInProgress, StoreAway
+from boxoffice.errors import (
+    GateClosed,
+    NotCancellable,
+    NotFound,
+    NothingOwed,
+    PaymentInProgress,
+    StoreAway,
+    Unavailable,
+)
 from boxoffice.holds import Holds
 from boxoffice.record import Record
 from boxoffice.refunds import Refunds
@@ -47,8 +55,8 @@ class Cancellations:
         while True:
             try:
                 record = await self._holds.find(client, booking)
-            except StoreAway:
-                return await self._without_redis(client, booking)
+            except (StoreAway, GateClosed) as error:
+                return await self._without_redis(client, booking, error)
             if record is None or record.state == "C":
                 return await self._confirmed(client, booking)
             outcome, record = await self._holds.cancel(record)
@@ -63,15 +71,15 @@ class Cancellations:
         await self._refunds.cancel(client, booking)
         return await self._bookings.decided(client, booking)
 
-    async def _without_redis(self, client: str, booking: str) -> BookingView:
-        """PostgreSQL can cancel what it has confirmed; anything else is Redis's to say."""
+    async def _without_redis(self, client: str, booking: str, why: Unavailable) -> BookingView:
+        """PostgreSQL can cancel what it has confirmed; anything else is Redis's to say, which cannot: `why` is raised."""
         try:
             return await self._confirmed(client, booking)
-        except NotFound as error:
-            raise StoreAway from error
+        except NotFound:
+            raise why from None
         except NotCancellable as error:
             if error.details.get("booking_status") in ("pending", "held"):
-                raise StoreAway from error
+                raise why from None
             raise
 
     async def _ended(self, record: Record) -> BookingView:

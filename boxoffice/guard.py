@@ -42,6 +42,10 @@ REMIND_S: Final = 60.0
 """So often a shard that waits for an operator is called closed again."""
 
 
+SOUND_S: Final = 5.0
+"""So often Redis is told that it was seen open and agreeing: the age of a file that was put back is known so well."""
+
+
 class Sight(NamedTuple):
     """What both stores say of a shard."""
 
@@ -61,6 +65,8 @@ class Sight(NamedTuple):
     """The generation for which it was opened."""
     admitted: int | None
     server_run_id: str
+    postgres_ms: int = 0
+    """PostgreSQL's clock, before Redis was looked at."""
 
 
 def judge(sight: Sight) -> str:
@@ -109,6 +115,7 @@ class Guard:
         self._now_s = now_s
         self._said = ""
         self._remind_at = 0.0
+        self._sound_at = 0.0
 
     async def tick(self) -> str:
         """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, or `away`
@@ -146,7 +153,8 @@ class Guard:
         pool = await self._pool()
         lost = await fence.lost(pool, self.shard, told)
         row = await pool.fetchrow(
-            "SELECT generation, sequence, alert, extract(epoch FROM now() - settled_at)::float AS quiet_s "
+            "SELECT generation, sequence, alert, (1000 * extract(epoch FROM now()))::bigint AS now_ms, "
+            "extract(epoch FROM now() - settled_at)::float AS quiet_s "
             "FROM shards WHERE shard = $1",
             self.shard,
         )
@@ -168,6 +176,7 @@ class Guard:
             gate.generation if gate else None,
             int(admitted) if admitted is not None else None,
             run_of(info),
+            row["now_ms"] if row else 0,
         )
 
     async def _remember(self, sight: Sight) -> None:
@@ -179,6 +188,9 @@ class Guard:
                 self.shard, sight.admitted, sight.generation,
             )  # fmt: skip
         await fence.verified(pool, self._redis, self.shard, sight.told)
+        if (now_s := self._now_s()) >= self._sound_at:
+            self._sound_at = now_s + SOUND_S
+            await self._redis.set(keys.sound(self.shard), sight.postgres_ms)
 
     async def _act(self) -> str:
         pool = await self._pool()
@@ -259,14 +271,14 @@ class Guard:
         return "rebuilt"
 
     async def _after_restart(self, sight: Sight) -> str:
-        """Another run of the server: it may lack the last second, which the sequences cannot show."""
+        """Another run of the server: it may lack the last second, or be an hour old, which the sequences cannot show. Nothing
+        is decided on it before this is done."""
         pool = await self._pool()
         async with pool.acquire() as connection:
             highest = await ledger.highest_sequence(connection, self.shard)
         if (sight.admitted or 0) < highest:
             return await self._rebuild("went_back")
-        await self.load()
-        reports = await self.reconciler.every_event(fix=True)
+        reports = await self.rebuilder.check()
         await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
         await open_gate(self._redis, self.shard, Gate(sight.generation, sight.server_run_id))
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))

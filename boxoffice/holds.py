@@ -18,6 +18,7 @@ from boxoffice.clock import timestamp
 from boxoffice.errors import (
     AlreadyExtended,
     Busy,
+    GateClosed,
     HoldEnded,
     KeyReused,
     Malformed,
@@ -29,6 +30,7 @@ from boxoffice.errors import (
 from boxoffice.gate import once_checked
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT
+from boxoffice.reading import Reading
 from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.redis import AWAY
 from boxoffice.scripts import Scripts
@@ -71,6 +73,7 @@ class Holds:
         self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts, settings: Settings
     ) -> None:
         self._redis = redis
+        self._reading = Reading(redis, scripts, settings)
         self._pool = pool
         self._scripts = scripts
         self._settings = settings
@@ -78,16 +81,20 @@ class Holds:
     async def find(self, client: str, booking: str) -> Record | None:
         """The client's booking as Redis has it, or None when Redis has nothing that can be read.
 
-        Raises `NotFound` for another client's, `StoreAway` when Redis does not answer.
+        Raises `NotFound` for another client's, `StoreAway` when Redis does not answer, `GateClosed` when it may not be
+        believed.
         """
         return (await self._read(client, booking))[0]
 
     async def _read(self, client: str, booking: str) -> tuple[Record | None, bytes]:
         """The record, and the same as Redis has it. Raises as `find`."""
         try:
-            raw = await self._redis.get(keys.booking(ids.shard_of(booking), booking)) or b""
+            (seen,) = await self._reading.read(ids.shard_of(booking), [booking])
         except AWAY as error:
             raise StoreAway from error
+        if seen.shut:
+            raise GateClosed
+        raw = seen.raw or b""
         try:
             record = unpack(booking, raw)
         except ValueError:

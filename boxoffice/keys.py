@@ -24,6 +24,7 @@ __all__ = [
     "rings",
     "sequence",
     "shard_tag",
+    "sound",
     "told",
 ]
 
@@ -86,6 +87,12 @@ def sequence(shard: int) -> str:
 def told(shard: int) -> str:
     """SET. `number:nonce` of commits that Redis was told of, until the guard has seen them; then the highest. No TTL."""
     return f"{shard_tag(shard)}:told"
+
+
+def sound(shard: int) -> str:
+    """STRING. PostgreSQL's time (epoch ms) when a guard last saw this Redis open and agreeing: so old is a file that was
+    put back. Written every five seconds. No TTL."""
+    return f"{shard_tag(shard)}:sound"
 
 
 def gate(shard: int) -> str:

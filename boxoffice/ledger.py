@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -31,8 +32,10 @@ __all__ = [
     "bought",
     "end_holds",
     "events_of_final",
+    "final_statuses",
     "final_verdicts",
     "finals",
+    "finals_since",
     "highest_sequence",
     "undecided",
 ]
@@ -77,6 +80,14 @@ SELECT {_COLUMNS} FROM bookings b JOIN events e ON e.id = b.event_id
 WHERE b.id > $3::uuid AND e.shard = $1 AND b.status NOT IN ('pending', 'held') AND b.duplicate_of IS NULL
   AND b.updated_at > now() - $2 * interval '1 second'
 ORDER BY b.id LIMIT {CHUNK}
+"""
+
+_FINALS_SINCE = """
+SELECT b.id::text AS id FROM bookings b JOIN events e ON e.id = b.event_id
+WHERE b.id > $3::uuid AND e.shard = $1 AND b.status NOT IN ('pending', 'held') AND b.updated_at >= $2
+UNION
+SELECT m.booking_id::text FROM stock_moves m JOIN events e ON e.id = m.event_id
+WHERE e.shard = $1 AND m.booking_id IS NOT NULL AND (m.created_at >= $2 OR m.applied_at >= $2 OR m.applied_at IS NULL)
 """
 
 _ITEMS = """
@@ -159,6 +170,23 @@ async def finals(connection: Connection, shard: int, life_s: int) -> AsyncIterat
         lives = [max(1, life_s - row["age_s"]) for row in rows]
         yield list(zip(lives, await _records(connection, rows), strict=True))
         last = rows[-1]["id"]
+
+
+async def finals_since(connection: Connection, shard: int, since: datetime) -> list[str]:
+    """Bookings of the last hour that became final since then, and any whose tickets came back since then: what a Redis
+    of that time may call something else."""
+    last = UUID(int=max(0, int(since.timestamp() * 1_000) - 3_600_000) << 80)
+    rows = await connection.fetch(_FINALS_SINCE, shard, since, last)
+    return [row["id"] for row in rows]
+
+
+async def final_statuses(connection: Connection, booking_ids: Sequence[str]) -> dict[str, str]:
+    """Those of the bookings that PostgreSQL has decided for good, with their statuses."""
+    rows = await connection.fetch(
+        "SELECT id::text AS id, status FROM bookings WHERE id = ANY($1::uuid[]) AND status NOT IN ('pending', 'held')",
+        booking_ids,
+    )
+    return {row["id"]: row["status"] for row in rows}
 
 
 async def highest_sequence(connection: Connection, shard: int) -> int:

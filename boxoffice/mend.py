@@ -35,6 +35,8 @@ class Mended(NamedTuple):
     restored: int
     expired: int
     gathered: int
+    corrected: int = 0
+    """Events of which Redis had called a booking something else than PostgreSQL."""
 
 
 class Mender:
@@ -55,29 +57,33 @@ class Mender:
         self._reconciler = reconciler
         self._rebuilder = rebuilder
         self._age_ms = 2 * settings.worker.lease_ms
+        self._finals = reconciler.finals
 
     async def mend(self) -> Mended:
         """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`."""
         if (await look(self._redis, self.shard)).word != "open":
-            return Mended(0, 0, 0, 0)
-        gathered = await self._reconciler.strays.gather_some(STRAY_PAGES)
+            return Mended(0, 0, 0, 0, 0)
+        seen: list[str] = []
+        gathered = await self._reconciler.strays.gather_some(STRAY_PAGES, seen)
         seconds, _ = await self._redis.time()
         before_ms = 1_000 * int(seconds) - self._age_ms
         pool = await self._pool()
         async with pool.acquire() as connection:
             await fence.check(connection, self._redis, self.shard)
-            events = await self._unheard(connection, before_ms)
+            events = set(await self._unheard(connection, before_ms))
+            corrected = await self._finals.correct(connection, seen[:LIMIT])
             restored, expired = 0, 0
             async for records in ledger.undecided(connection, self.shard, self._age_ms):
                 late = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
                 restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
                 expired += await self._expire(connection, sorted(late))
         settled = 0
-        if events:
+        if events | corrected:
             gathered += await self._reconciler.strays.gather()
-        for event in events:
-            settled += (await self._reconciler.event(event, fix=True, strays=False)).settled
-        return Mended(settled, restored, expired, gathered)
+        for event in sorted(events | corrected):
+            report = await self._reconciler.event(event, fix=True, owned=event in corrected, strays=False)
+            settled += report.settled
+        return Mended(settled, restored, expired, gathered, len(corrected))
 
     async def _unheard(self, connection: ledger.Connection, before_ms: int) -> list[str]:
         """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""

@@ -89,7 +89,7 @@ class BoxOffice:
     @cached_property
     def bookings(self) -> Bookings:
         """Tells what became of bookings."""
-        return Bookings(self.redis, self.pool, self.catalogue, self.settings)
+        return Bookings(self.redis, self.pool, self.scripts, self.catalogue, self.settings)
 
     @cached_property
     def holds(self) -> Holds:

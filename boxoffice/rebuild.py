@@ -24,6 +24,7 @@ from boxoffice.recovery import Recovered, Recovery
 from boxoffice.redis import run_id
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
+from boxoffice.survey import suspects
 
 __all__ = ["POSTGRES_WENT_BACK", "RebuildReport", "Rebuilder", "shard_lock"]
 
@@ -32,6 +33,10 @@ POSTGRES_WENT_BACK: Final = "postgres_went_back"
 
 SEQUENCE_LEAP: Final = 1_000_000
 """Added to the sequence, so that it lies beyond every admission that a lost Redis may have numbered."""
+
+COMMIT_S: Final = 5.0
+"""A decision is dated by the beginning of its transaction, which ends within a lease; and so exactly is it known when Redis
+was last seen to agree."""
 
 CHUNK: Final = 250
 """Bookings restored by one script call: about two milliseconds in which Redis runs nothing else."""
@@ -86,6 +91,7 @@ class Rebuilder:
         self._scripts = scripts
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
+        self._commit_s = settings.worker.lease_ms / 1_000 + COMMIT_S
         self._reconciler = Reconciler(shard, redis, pool, scripts, settings)
         self._recovery = Recovery(shard, redis, pool, scripts, settings)
 
@@ -140,6 +146,7 @@ class Rebuilder:
         """Put back what PostgreSQL has and Redis lacks: how many undecided bookings, and how many final ones."""
         pool = await self._pool()
         seen = undecided = final = 0
+        there: list[str] = []
 
         def report(count: int) -> None:
             nonlocal seen
@@ -152,9 +159,40 @@ class Rebuilder:
                 undecided += await self.restore([(0, record) for record in records])
                 report(len(records))
             async for chunk in _ahead(ledger.finals(connection, self.shard, self._life_s)):
-                final += await self.restore(chunk, await fence.last_batch(pool, self.shard))
+                restored = await self.restore(chunk, await fence.last_batch(pool, self.shard))
+                if restored < len(chunk):
+                    there += [record.id for _, record in chunk]
+                final += restored
                 report(len(chunk))
+            await self._reconciler.finals.correct(connection, there)
         return undecided, final
+
+    async def check(self) -> list[EventReport]:
+        """Compare a Redis that has just started with PostgreSQL, and mend what differs, for a caller that has the shard's
+        lock and opens the gate afterwards. Quick when nothing does. Returns the events that had to be mended."""
+        pool = await self._pool()
+        lost = set((await self._loader.load(self.shard)).lost)
+        async with pool.acquire() as connection:
+            async for records in ledger.undecided(connection, self.shard):
+                await self.restore([(0, record) for record in records])
+            since = await connection.fetchval(
+                "SELECT to_timestamp(coalesce($1::float8, extract(epoch FROM now()) - $2) - $3)",
+                await self._sound_s(), float(self._life_s), self._commit_s,
+            )  # fmt: skip
+            ended = await ledger.finals_since(connection, self.shard, since)
+            corrected = await self._reconciler.finals.correct(connection, ended)
+            events, drifted = await suspects(self._redis, connection, self.shard)
+        if drifted or lost or corrected:
+            await self._reconciler.strays.gather()
+        return [
+            await self._reconciler.event(event, fix=True, deep=True, owned=event in corrected | lost, strays=False)
+            for event in sorted(events | corrected | lost)
+        ]
+
+    async def _sound_s(self) -> float | None:
+        """When a guard last found this Redis open and agreeing, by PostgreSQL's clock."""
+        raw = await self._redis.get(keys.sound(self.shard))
+        return int(raw) / 1_000 if raw is not None and raw.isdigit() else None
 
     async def restore(self, bookings: Sequence[tuple[int, Record]], pair: fence.Pair | None = None) -> int:
         """Put back those bookings that Redis lacks, each with the seconds it has to live if it is final. `pair`: of a

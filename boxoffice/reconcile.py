@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from boxoffice import fence, keys, ledger
 from boxoffice.errors import CannotRun, GateClosed, NotFound
+from boxoffice.finals import Finals
 from boxoffice.moves import MOVED_TTL_S, Move, mark_applied, open_moves
 from boxoffice.record import unpack
 from boxoffice.scripts import Scripts
@@ -92,6 +93,7 @@ class Reconciler:
     ) -> None:
         self.shard = shard
         self.strays = Strays(shard, redis, scripts)
+        self.finals = Finals(shard, redis, scripts, settings)
         self._redis = redis
         self._pool = pool
         self._scripts = scripts

@@ -39,21 +39,23 @@ class Strays:
             found += count
         return self._say(found)
 
-    async def gather_some(self, pages: int) -> int:
-        """As `gather`, a part of the records: the next time goes on where this one ends."""
+    async def gather_some(self, pages: int, seen: list[str]) -> int:
+        """As `gather`, a part of the records: the next time goes on where this one ends. Adds whose they are to `seen`."""
         found = 0
         for _ in range(pages):
-            self._cursor, count = await self._page(self._cursor)
+            self._cursor, count = await self._page(self._cursor, seen)
             found += count
             if not self._cursor:
                 break
         return self._say(found)
 
-    async def _page(self, cursor: int) -> tuple[int, int]:
+    async def _page(self, cursor: int, seen: list[str] | None = None) -> tuple[int, int]:
         shard = self.shard
         cursor, records = await self._redis.scan(cursor, match=keys.booking(shard, "*"), count=PAGE, _type="STRING")
         if not records:
             return cursor, 0
+        if seen is not None:
+            seen += [record[-36:].decode() for record in records]
         names = [keys.pending(shard), keys.dead(shard), keys.deadlines(shard), *records]
         return cursor, int(await self._scripts.gather(self._redis, names, []))
 

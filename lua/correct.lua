@@ -12,7 +12,7 @@
 --
 -- Returns how many records were changed: one that is in another state by now is left alone
 --
--- For repairs, with the gate closed.
+-- For repairs. Whoever compares reads here first and PostgreSQL afterwards.
 --
 -- Flags: allow-oom
 

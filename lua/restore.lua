@@ -1,4 +1,5 @@
--- restore: put back the bookings that PostgreSQL has and Redis lacks. What Redis still has is left alone.
+-- restore: put back the bookings that PostgreSQL has and Redis lacks, and the payments of those that Redis still has.
+-- Whatever else Redis has is left alone.
 --
 -- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[2] deadlines   zset    booking id -> ms at which its hold ends
@@ -10,6 +11,9 @@
 -- ARGV[3...] bookings    per booking: event index | life in s, for one that is final | record
 --
 -- Returns how many records were put back
+--
+-- A payment is counted in the record before PostgreSQL hears of it: a record that counts fewer than PostgreSQL is older
+-- than the payment, and whatever was done to it since (expired, cancelled) was done without knowing.
 --
 -- Flags: allow-oom
 
@@ -31,23 +35,35 @@ for b = 1, #ARGV - 2 do
     if redis.call("SET", key, record, "NX", "EX", ttl_s) then
       restored = restored + 1
     end
-  elseif redis.call("EXISTS", key) == 0 then
-    local new = parse(record)
-    local sale, owners, tickets = KEYS[2 + 2 * event], KEYS[3 + 2 * event], 0
-    for tier, quantity in string.gmatch(new.items, "([^:,]+):(%d+)") do
-      redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
-      redis.call("HINCRBY", sale, "h:" .. tier, quantity)
-      tickets = tickets + quantity
+  else
+    local new, raw = parse(record), redis.call("GET", key)
+    local old = parse(raw)
+    local forgot = old and new.state == "P" and old.state ~= "C" and tonumber(old.attempts) < tonumber(new.attempts)
+    if not raw or forgot then
+      local sale, owners, tickets = KEYS[2 + 2 * event], KEYS[3 + 2 * event], 0
+      if not (forgot and (old.state == "H" or old.state == "P")) then
+        for tier, quantity in string.gmatch(new.items, "([^:,]+):(%d+)") do
+          redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
+          redis.call("HINCRBY", sale, "h:" .. tier, quantity)
+          tickets = tickets + quantity
+        end
+        redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
+      end
+      if forgot and string.find(old.flags, "e") then
+        new.flags, new.deadline_ms = new.flags .. "e", old.deadline_ms
+      end
+      redis.call("SET", key, pack(new))
+      if not redis.call("SET", idempotency, id, "NX") then
+        redis.call("PERSIST", idempotency)
+      end
+      if new.state == "P" then
+        redis.call("ZREM", deadlines, id)
+        redis.call("ZADD", pending, now, id)
+      else
+        redis.call("ZADD", deadlines, new.deadline_ms, id)
+      end
+      restored = restored + 1
     end
-    redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
-    redis.call("SET", key, record)
-    redis.call("SET", idempotency, id, "NX")
-    if new.state == "P" then
-      redis.call("ZADD", pending, now, id)
-    else
-      redis.call("ZADD", deadlines, new.deadline_ms, id)
-    end
-    restored = restored + 1
   end
 end
 return restored

@@ -199,7 +199,7 @@ async def test_mend_does_nothing_where_nothing_is_wrong(
     await office.settlements[0].drain()
     await aged(office)
 
-    assert await mender.mend() == (0, 0, 0, 0)
+    assert await mender.mend() == (0, 0, 0, 0, 0)
 
 
 async def test_mend_finds_bookings_that_nobody_would_claim(

@@ -351,6 +351,33 @@ MUTANTS = (
         "tests/boxoffice/test_hold_payments.py",
         "at_once_in_any_order",
     ),
+    Mutant(
+        "another run decides",
+        (("lua/lib/gate.lua", 'return "unchecked"', "return nil"),),
+        "tests/lua/test_gate.py tests/invariants/test_old_redis.py",
+        "nothing_is_decided or decided_by_nobody or not_expired or not_forgotten or promoted",
+    ),
+    Mutant(
+        "final records stay wrong",
+        (("boxoffice/finals.py", "        if not wrong:\n", "        if True:\n"),),
+        "tests/invariants/test_old_redis.py",
+        "mend_corrects or not_confirmed_again",
+    ),
+    Mutant(
+        "forgotten payments stay forgotten",
+        (("lua/restore.lua", "if not raw or forgot then", "if not raw then"),),
+        "tests/invariants/test_old_redis.py",
+        "not_forgotten",
+    ),
+    Mutant(
+        "an unchecked redis is believed by readers",
+        (
+            ("boxoffice/bookings.py", "record is None or shut or _newer(row, record)", "record is None"),
+            ("boxoffice/bookings.py", "if _fresh(record) and not shut:", "if _fresh(record):"),
+        ),
+        "tests/invariants/test_old_redis.py",
+        "decided_by_nobody",
+    ),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from boxoffice import keys
@@ -10,10 +12,11 @@ from boxoffice.gate import Gate, look
 from boxoffice.redis import run_id
 from boxoffice.scripts import load_scripts
 from tests.lua.test_states import VERBS, put
-from tests.support.desk import Desk
+from tests.support.desk import Desk, Form
 
-DECIDE = {"admit", "cancel", "claim", "confirm", "expire", "extend", "move", "pay", "revive", "settle"}
-"""The others repeat what PostgreSQL has decided (load, reconcile, restore) or look for what is lost (gather, wake)."""
+DECIDE = {"admit", "cancel", "claim", "confirm", "expire", "extend", "move", "pay", "read", "revive", "settle"}
+"""And one that is believed. The others repeat what PostgreSQL has decided (correct, load, reconcile, restore) or look for
+what is lost (gather, wake)."""
 
 GATES = {
     "closed": None,
@@ -29,12 +32,26 @@ def test_whatever_decides_has_the_gate_as_its_first_key() -> None:
     assert {script.name for script in load_scripts() if script.decides} == DECIDE
 
 
+async def read(desk: Desk, form: Form) -> Any:
+    return await desk.scripts.read(
+        desk.redis, [keys.gate(desk.shard), keys.booking(desk.shard, form.id), keys.booking(desk.shard, "no")], []
+    )
+
+
+async def test_what_may_be_believed_is_read(desk: Desk) -> None:
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=1)
+    await desk.book(form)
+    assert await read(desk, form) == [await desk.redis.get(keys.booking(desk.shard, form.id)), None]
+
+
 @pytest.mark.parametrize("gate", GATES)
 async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
     """Whatever the booking's state: no script writes, and each says why."""
     value, run = GATES[gate], await run_id(desk.redis)
     verbs = [(verb, work) for verb, work in VERBS if verb != "wake"]
     verbs.append(("confirm", lambda desk, form: desk.confirm(form)))
+    verbs.append(("read", read))
     assert {verb for verb, _ in verbs} == DECIDE
     await desk.open_sale(floor=5)
     form = desk.form(hold_ms=600_000, floor=1)

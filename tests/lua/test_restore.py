@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from boxoffice import keys
 from boxoffice.record import Record
+from tests.lua.test_holds import cancel, extend, pay
 from tests.support.desk import EVENT, Desk, Form
 
 
@@ -87,3 +88,62 @@ async def test_a_final_booking_comes_back_for_the_rest_of_its_life_without_stock
     assert await desk.pending() == []
     for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
         assert 50 < await desk.redis.ttl(key) <= 60
+
+
+async def paid(desk: Desk, hold: Form, attempts: int) -> Record:
+    """As PostgreSQL has the hold: its payment is under way."""
+    record = await desk.record(hold)
+    assert record is not None
+    record.state, record.payment_key, record.tries = "P", f"{attempts}" * 32, str(attempts)
+    return record
+
+
+async def test_a_forgotten_payment_comes_back(desk: Desk) -> None:
+    """To this Redis it is a hold that nobody tried to pay; extended though, and that stays."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    row = await paid(desk, form, 1)
+    await extend(desk, form)
+    extended = await desk.record(form)
+    assert extended is not None
+
+    assert await restore(desk, row) == 1
+
+    record = await desk.record(form)
+    assert record is not None
+    assert (record.state, record.payment_key, record.tries) == ("P", row.payment_key, "1e")
+    assert record.deadline_ms == extended.deadline_ms
+    assert await desk.counts("floor") == (3, 2, 0)
+    assert (await desk.pending(), await desk.members(keys.deadlines(desk.shard))) == ([form.id], [])
+    assert await restore(desk, row) == 0
+
+
+async def test_what_was_done_without_knowing_of_the_payment_is_undone(desk: Desk) -> None:
+    """The hold was cancelled here, and its money is under way: the tickets are taken once more."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    row = await paid(desk, form, 1)
+    await cancel(desk, form)
+    assert await desk.counts("floor") == (5, 0, 0)
+
+    assert await restore(desk, row) == 1
+
+    assert await desk.has(form, "P")
+    assert await desk.counts("floor") == (3, 2, 0)
+    assert await desk.owned(form) == 2
+    for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
+        assert await desk.redis.ttl(key) == -1
+
+
+async def test_a_payment_that_redis_knows_is_left_alone(desk: Desk) -> None:
+    """Paid anew since PostgreSQL was read, or declined: Redis is the newer one."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    row = await paid(desk, form, 1)
+    await pay(desk, form)
+    before = await desk.snapshot()
+    assert await restore(desk, row) == 0
+    assert await desk.snapshot() == before

@@ -315,9 +315,9 @@ def known_keys(shards: Sequence[int]) -> str:
         named = [
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
-            keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.gate(shard), keys.bell(shard),
-            keys.asked(shard), keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
-            f"{keys.arq_queue(shard)}:health-check",
+            keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
+            keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.rings(shard), keys.catalogue(shard),
+            keys.api_keys(shard), keys.arq_queue(shard), f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
         for name in named:
             pattern = re.escape(name)

@@ -1,0 +1,331 @@
+"""R1, R2: a Redis that starts again, with all it had, with an older copy of its file, or as a replica that lagged.
+
+None decides anything before a guard has compared it with PostgreSQL; what it forgot is put right first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from boxoffice import keys
+from boxoffice.errors import GateClosed, HoldEnded, PaymentInProgress
+from boxoffice.gate import look
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from ops.servers import Servers, temporary_data_dir
+from tests.conftest import CLIENT, SaleMaker, check_run, counters, eventually
+from tests.invariants.conftest import at_rest, working
+from tests.support.sale import book, record_of
+from tests.support.till import Till, card
+
+PutBack = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Who meets a server that nobody checks gives up soon."""
+    return settings.model_copy(update={"api": settings.api.model_copy(update={"retry_s": 0.2})})
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
+    event = await open_sale(GA=100)
+    await office.loader.load(0)
+    await office.catalogue.refresh()
+    return Till(office, event)
+
+
+@asynccontextmanager
+async def copied(servers: Servers, tmp_path: Path) -> AsyncIterator[PutBack]:
+    """A copy of Redis's file as it is now, and how to put it back under a server that starts again."""
+    folder = servers.home.path / "redis" / "appendonlydir"
+    shutil.copytree(folder, tmp_path / "copy")
+
+    async def put_back() -> None:
+        await asyncio.to_thread(servers.kill_redis)
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "copy", folder)
+        await asyncio.to_thread(servers.restart_redis)
+
+    yield put_back
+
+
+async def state_of(office: BoxOffice, booking: str) -> str:
+    record = await record_of(office, booking)
+    return record.state if record else "-"
+
+
+async def opens(office: BoxOffice) -> None:
+    async def opened() -> bool:
+        return (await look(office.redis, 0)).word == "open"
+
+    await eventually(opened)
+
+
+async def refuses_everything(till: Till, booking: str) -> None:
+    """Whatever a shop and the sweeper would do with what they take for a hold; but what PostgreSQL has confirmed can be
+    cancelled there."""
+    office = till.office
+    for deed in (
+        lambda: till.pay(booking),
+        lambda: office.holds.extend(CLIENT, booking, None),
+        lambda: office.holds.expire(0),
+        lambda: book(office, till.event, GA=1),
+    ):
+        with pytest.raises(GateClosed):
+            await deed()
+
+
+# ---------------------------------------------------------------------- an older copy of the file
+
+
+async def test_a_hold_that_was_paid_since_is_decided_by_nobody(till: Till, servers: Servers, tmp_path: Path) -> None:
+    """To the old file it is still a hold. No sequence shows that: nobody was admitted since."""
+    office, booking = till.office, await till.hold(GA=2)
+    async with copied(servers, tmp_path) as put_back:
+        await till.pay(booking)
+        await till.rest()
+        await put_back()
+    assert await state_of(office, booking) == "H", "that is what it remembers"
+
+    await refuses_everything(till, booking)
+    assert (await office.bookings.get(CLIENT, booking)).view.status == "confirmed"
+    assert await state_of(office, booking) == "H", "nothing was touched"
+
+    await check_run(office)
+    assert await state_of(office, booking) == "C"
+    assert (await counters(office, till.event, "GA")).sold == 2
+    with pytest.raises(HoldEnded):
+        await till.pay(booking)
+    assert await till.cancel(booking) == "cancelled", "as a confirmed booking is: with its money"
+    await till.at_rest(booking)
+
+
+async def test_cancelling_a_paid_booking_at_an_unchecked_redis_gives_its_money_back(
+    till: Till, servers: Servers, tmp_path: Path
+) -> None:
+    """PostgreSQL can say that, and does; Redis hears of it when it is checked."""
+    office, booking = till.office, await till.hold(GA=2)
+    async with copied(servers, tmp_path) as put_back:
+        await till.pay(booking)
+        await till.rest()
+        await put_back()
+
+    assert await till.cancel(booking) == "cancelled"
+    assert (await office.bookings.get(CLIENT, booking)).view.status == "cancelled"
+
+    await check_run(office)
+    assert await state_of(office, booking) == "X"
+    assert (await counters(office, till.event, "GA")).available == 100
+    await till.at_rest(booking)
+
+
+async def test_a_late_hold_that_was_paid_since_is_not_expired(till: Till, servers: Servers, tmp_path: Path) -> None:
+    """With a worker that sweeps ten times a second: the guard comes first, whoever is quicker."""
+    office, booking = till.office, await till.hold(GA=2, hold_s=1)
+    async with copied(servers, tmp_path) as put_back:
+        await till.pay(booking)
+        await till.rest()
+        await asyncio.sleep(1.1)  # its deadline passes
+        async with working(office):
+            await put_back()
+            await opens(office)
+            await at_rest(office)
+
+    assert await state_of(office, booking) == "C"
+    await till.at_rest(booking)
+
+
+async def test_a_payment_under_way_is_not_forgotten(till: Till, servers: Servers, tmp_path: Path) -> None:
+    """The customer is at his bank; the old file has a hold that anybody could cancel without letting the money go."""
+    office, booking = till.office, await till.hold(GA=2)
+    async with copied(servers, tmp_path) as put_back:
+        await till.pay(booking, "tok_3ds")
+        await till.drain()
+        await put_back()
+    assert await state_of(office, booking) == "H"
+
+    await refuses_everything(till, booking)
+    with pytest.raises(GateClosed):
+        await till.cancel(booking)
+    await check_run(office)
+
+    record = await record_of(office, booking)
+    assert record is not None and (record.state, record.attempts) == ("P", 1)
+    assert await office.redis.zscore(keys.deadlines(0), booking) is None
+    assert (await counters(office, till.event, "GA")).held == 2
+    with pytest.raises(PaymentInProgress):
+        await till.pay(booking, key="another")
+
+
+async def test_what_was_cancelled_since_is_not_confirmed_again(till: Till, servers: Servers, tmp_path: Path) -> None:
+    """A final record that differs from PostgreSQL is corrected, its stock and its customer's count with it."""
+    office, booking, other = till.office, await till.book(GA=2), await till.book(GA=3)
+    await till.rest()
+    async with copied(servers, tmp_path) as put_back:
+        assert await till.cancel(booking) == "cancelled"
+        await till.rest()
+        await put_back()
+    assert await state_of(office, booking) == "C"
+
+    await check_run(office)
+
+    assert (await state_of(office, booking), await state_of(office, other)) == ("X", "C")
+    counted = await counters(office, till.event, "GA")
+    assert (counted.available, counted.sold) == (97, 3)
+    await till.at_rest(booking, other)
+
+
+async def test_bookings_taken_since_come_back(till: Till, servers: Servers, tmp_path: Path) -> None:
+    """The highest sequence in PostgreSQL shows them: the shard is rebuilt before it opens."""
+    office = till.office
+    async with copied(servers, tmp_path) as put_back:
+        booked = [await till.book(GA=1, customer=f"c{n}") for n in range(5)]
+        await till.rest()
+        await put_back()
+    assert await state_of(office, booked[0]) == "-"
+    assert (await office.bookings.get(CLIENT, booked[0])).view.status == "confirmed"
+    with pytest.raises(GateClosed):
+        await book(office, till.event, GA=1)
+
+    await check_run(office)
+
+    assert {await state_of(office, booking) for booking in booked} == {"C"}
+    await till.at_rest(*booked)
+
+
+# ---------------------------------------------------------------------- a replica
+
+
+async def test_a_promoted_replica_decides_nothing_before_it_is_checked(till: Till, servers: Servers) -> None:
+    """It lagged: the payment of a hold never reached it. Its data names the run of its primary."""
+    booking = await till.hold(GA=2)
+    with temporary_data_dir() as folder, Servers(folder, debug=True, with_postgres=False) as others:
+        await _follow(others.redis_url, servers.redis_url, till.office.redis)
+        async with Redis.from_url(others.redis_url) as replica:
+            await replica.execute_command("REPLICAOF", "NO", "ONE")
+        await till.pay(booking)
+        await till.rest()
+        moved = till.office.settings.model_copy(update={"redis_url": others.redis_url})
+        async with open_box_office(moved) as office:
+            await office.catalogue.refresh()
+            there = Till(office, till.event)
+            assert await state_of(office, booking) == "H"
+            await refuses_everything(there, booking)
+
+            await check_run(office)
+
+            assert await state_of(office, booking) == "C"
+            await there.at_rest(booking)
+
+
+async def _follow(replica_url: str, primary_url: str, primary: Redis) -> None:
+    address = Redis.from_url(primary_url).connection_pool.connection_kwargs
+    async with Redis.from_url(replica_url) as replica:
+        await replica.config_set("masterauth", address["password"])
+        await replica.execute_command("REPLICAOF", address["host"], address["port"])
+
+        async def in_step() -> bool:
+            theirs, ours = await replica.info("replication"), await primary.info("replication")
+            return theirs["master_link_status"] == "up" and theirs["slave_repl_offset"] == ours["master_repl_offset"]
+
+        await eventually(in_step, timeout_s=20)
+        await replica.config_set("masterauth", "")
+
+
+# ---------------------------------------------------------------------- all it had
+
+
+@pytest.mark.parametrize("restarts", [3])
+async def test_a_restart_is_not_felt(
+    clean: None, settings: Settings, open_sale: SaleMaker, office: BoxOffice, servers: Servers, restarts: int
+) -> None:
+    """R1. Customers book all the while; each waits, and none is refused."""
+    event = await open_sale(GA=100_000)
+    patient = settings.model_copy(update={"api": settings.api.model_copy(update={"retry_s": 8.0})})
+    over, booked, waited = asyncio.Event(), list[str](), list[float]()
+    async with open_box_office(patient) as shop, working(office):
+        await shop.catalogue.refresh()
+
+        async def customer() -> None:
+            while not over.is_set():
+                started = asyncio.get_running_loop().time()
+                booked.append((await book(shop, event, GA=1)).booking_id)
+                waited.append(asyncio.get_running_loop().time() - started)
+                await asyncio.sleep(0.02)
+
+        customers = [asyncio.create_task(customer()) for _ in range(10)]
+        for _ in range(restarts):
+            before = len(booked)
+
+            async def some_more(before: int = before) -> bool:
+                return len(booked) > before + 50
+
+            await eventually(some_more, timeout_s=20)
+            await asyncio.to_thread(servers.kill_redis)
+            await asyncio.to_thread(servers.restart_redis)
+        await eventually(some_more, timeout_s=20)
+        over.set()
+        await asyncio.gather(*customers)
+        await at_rest(office)
+
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM bookings WHERE status = 'confirmed'") == len(
+        booked
+    )
+    print(f"longest wait {max(waited):.2f} s")
+
+
+async def test_an_unchecked_server_is_asked_about_at_once(till: Till) -> None:
+    """Not at the guard's next look, which is a minute away here."""
+    office = till.office
+    slow = office.settings.model_copy(
+        update={
+            "worker": office.settings.worker.model_copy(update={"guard_ms": 60_000}),
+            "api": office.settings.api.model_copy(update={"retry_s": 10.0}),
+        }
+    )
+    async with open_box_office(slow) as shop, open_box_office(slow, redis_retries=3) as back:
+        await shop.catalogue.refresh()
+        async with working(back):
+            # The worker has looked once, and waits.
+            await eventually(lambda: office.redis.exists(keys.sound(0)))
+            await office.redis.set(keys.gate(0), "first:of another run")
+            await asyncio.wait_for(book(shop, till.event, GA=1), 5)
+            await office.redis.set(keys.gate(0), "first:of another run")
+            hold = await asyncio.wait_for(Till(shop, till.event).hold(GA=1), 5)
+            await office.redis.set(keys.gate(0), "first:of another run")
+            await asyncio.wait_for(shop.holds.extend(CLIENT, hold, None), 5)
+            await office.redis.set(keys.gate(0), "first:of another run")
+            assert (await asyncio.wait_for(shop.bookings.get(CLIENT, hold), 5)).view.status == "held"
+            await office.redis.set(keys.gate(0), "first:of another run")
+            await asyncio.wait_for(shop.holds.pay(CLIENT, hold, card(), "0" * 32), 5)
+
+
+# ---------------------------------------------------------------------- with the gate open
+
+
+async def test_mend_corrects_a_final_record(till: Till) -> None:
+    """However it came about: PostgreSQL has it confirmed and captured, Redis calls it expired and sells its tickets."""
+    office, booking = till.office, await till.hold(GA=2)
+    await till.pay(booking)
+    await till.rest()
+    record = await record_of(office, booking)
+    assert record is not None
+    record.state = "E"
+    await office.redis.set(keys.booking(0, booking), record.pack(), ex=3_600)
+    tier = till.event.tiers[0].id
+    await office.redis.hincrby(keys.event(0, till.event.id), f"a:{tier}", 2)
+    await office.redis.hincrby(keys.event(0, till.event.id), f"c:{tier}", -2)
+
+    assert (await office.menders[0].mend()).corrected == 1
+
+    assert await state_of(office, booking) == "C"
+    await till.at_rest(booking)
+    assert (await office.menders[0].mend()).corrected == 0
