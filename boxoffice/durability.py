@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from boxoffice.errors import CannotRun
 from boxoffice.models import Base
@@ -145,6 +145,8 @@ async def _information(redis: Redis) -> dict[str, str]:
             raise
         except (RedisError, ValueError, AttributeError):
             continue
+        if str(info.get("loading", 0)) != "0":
+            raise BusyLoadingError("Its append-only file is off while Redis reads it.")
         if field in info:
             found[name] = {"0": "no", "1": "yes"}.get(str(info[field]), str(info[field]))
     return found

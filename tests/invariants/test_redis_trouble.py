@@ -6,6 +6,7 @@ The API says so and takes nothing; the worker goes on trying, and both resume by
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import BusyLoadingError, ResponseError
 
 from boxoffice import keys
 from boxoffice.admission import Admission
 from boxoffice.catalogue import EventView
+from boxoffice.durability import check_redis
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
@@ -282,3 +284,18 @@ async def test_a_redis_that_takes_no_writes_is_waited_for(
 
 async def _ready(api: httpx2.AsyncClient) -> bool:
     return (await api.get("/readyz")).status_code == 200
+
+
+async def test_a_loading_redis_is_not_called_weak(office: BoxOffice, event: EventView) -> None:
+    """Its append-only file is off while it reads: a worker that starts meanwhile waits, rather than refuse it."""
+    for n in range(50):
+        await office.redis.set(keys.booking(0, f"{n:036d}"), os.urandom(2_000))
+
+    async def reads_its_file() -> bool:
+        return bool((await office.redis.info("persistence"))["loading"])
+
+    async with loading(office):
+        await eventually(reads_its_file)
+        with pytest.raises(BusyLoadingError):
+            await check_redis(office.redis, office.settings.model_copy(update={"durability": "always"}))
+    await check_redis(office.redis, office.settings)
