@@ -17,7 +17,6 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from boxoffice.errors import CannotRun
 from boxoffice.models import Base
-from boxoffice.postgres import TRANSIENT
 from boxoffice.redis import AWAY
 from boxoffice.settings import Settings
 
@@ -77,9 +76,7 @@ async def check_postgresql(pool: asyncpg.Pool[Any], settings: Settings) -> None:
     try:
         row: dict[str, Any] = dict(await pool.fetchrow(_SETTINGS) or {})
         unlogged = await pool.fetchval(_UNLOGGED, list(Base.metadata.tables))
-    except TRANSIENT:
-        raise
-    except asyncpg.PostgresError:
+    except (asyncpg.SyntaxOrAccessError, asyncpg.FeatureNotSupportedError):
         row, unlogged = dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit")), None
     believed = settings.postgres_durability_stated
     for name, value in row.items():

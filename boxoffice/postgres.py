@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from asyncpg.protocol import protocol as asyncpg_protocol
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError as SQLInterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
@@ -105,8 +106,16 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, TRANSIENT)
 
 
-def _dsn(settings: Settings) -> str:
-    return make_url(settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+CONNECT_S: Final = 5.0
+"""Longest wait for a connection, unless the URL says `connect_timeout`."""
+
+
+def connect_arguments(settings: Settings, **server_settings: str) -> dict[str, Any]:
+    """How every process of ours connects: keyword arguments of asyncpg, also through SQLAlchemy.
+
+    Raises `ValueError` for a URL that cannot be understood.
+    """
+    return read_database_url(settings.database_url).arguments(timeout_s=CONNECT_S, **server_settings)
 
 
 _IDLE: Final = "idle_in_transaction_session_timeout"
@@ -120,12 +129,15 @@ def _transaction_ms(settings: Settings) -> str:
     return str(max(TRANSACTION_LEAST_MS, settings.worker.lease_ms))
 
 
+DRIVER: Final = "postgresql+asyncpg://"
+"""All that SQLAlchemy is told of where to connect: the rest would be read twice, in two ways."""
+
+
 def open_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
     """SQLAlchemy over asyncpg: catalogue, listings, operators."""
-    url = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True,
-        connect_args={"timeout": 5, "server_settings": {_IDLE: _idle_ms(settings)}},
+        DRIVER, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True,
+        connect_args=connect_arguments(settings, **{_IDLE: _idle_ms(settings)}),
     )  # fmt: skip
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -155,24 +167,25 @@ async def open_pool(settings: Settings, *, size: int | None = None, min_size: in
 
     async def open_with(**more: str) -> asyncpg.Pool[Any]:
         return await asyncpg.create_pool(
-            _dsn(settings),
             min_size=min_size,
             max_size=size or settings.worker.pool_max,
-            timeout=5,
             command_timeout=settings.worker.statement_timeout_ms / 1_000 + 5,
-            server_settings={
-                "application_name": "boxoffice",
-                "lock_timeout": str(settings.worker.lock_timeout_ms),
-                "statement_timeout": str(settings.worker.statement_timeout_ms),
-                _IDLE: _idle_ms(settings),
-                "enable_seqscan": "off",
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
-                "enable_bitmapscan": "off",
-                "enable_material": "off",
-                "jit": "off",
-                **more,
-            },
+            **connect_arguments(
+                settings,
+                **{
+                    "application_name": "boxoffice",
+                    "lock_timeout": str(settings.worker.lock_timeout_ms),
+                    "statement_timeout": str(settings.worker.statement_timeout_ms),
+                    _IDLE: _idle_ms(settings),
+                    "enable_seqscan": "off",
+                    "enable_hashjoin": "off",
+                    "enable_mergejoin": "off",
+                    "enable_bitmapscan": "off",
+                    "enable_material": "off",
+                    "jit": "off",
+                    **more,
+                },
+            ),
         )
 
     try:
@@ -184,12 +197,16 @@ async def open_pool(settings: Settings, *, size: int | None = None, min_size: in
 async def open_readers(settings: Settings, *, size: int = 2) -> asyncpg.Pool[Any]:
     """A pool for audits: PostgreSQL's own planner, and as much time as a whole sale takes to read."""
     return await asyncpg.create_pool(
-        _dsn(settings),
         min_size=1,
         max_size=size,
-        timeout=5,
-        server_settings={"application_name": "boxoffice audit", "jit": "off", "default_transaction_read_only": "on"},
+        setup=_read_only,
+        **connect_arguments(settings, application_name="boxoffice audit", jit="off"),
     )
+
+
+async def _read_only(connection: Any) -> None:
+    """Said when it begins, it would seem a standby's to `target_session_attrs=read-write`."""
+    await connection.execute("SET default_transaction_read_only = on")
 
 
 async def take_time(connection: Any) -> None:
@@ -206,7 +223,7 @@ def alembic_config(settings: Settings) -> Config:
 
     config = Config()
     config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
-    config.attributes["url"] = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
+    config.attributes["url"], config.attributes["connect_args"] = DRIVER, connect_arguments(settings)
     return config
 
 
@@ -223,5 +240,5 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             command.upgrade(config, revision)
         else:
             command.downgrade(config, revision.removeprefix("-"))
-    except AWAY as error:
+    except (*AWAY, SQLInterfaceError) as error:
         raise CannotRun("PostgreSQL does not answer; is DATABASE_URL right?") from error

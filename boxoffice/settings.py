@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
 
 __all__ = [
@@ -301,6 +302,12 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url_is_understood(cls, url: str) -> str:
+        read_database_url(url)
+        return url
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:

@@ -25,7 +25,9 @@ def run(connection: Connection) -> None:
 
 async def connect_and_run() -> None:
     """Open a connection of our own, whatever loop the caller runs."""
-    engine = create_async_engine(context.config.attributes["url"])
+    engine = create_async_engine(
+        context.config.attributes["url"], connect_args=context.config.attributes["connect_args"]
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)

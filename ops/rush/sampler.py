@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from boxoffice import keys
 from boxoffice.catalogue import EventView
+from boxoffice.database_url import read_database_url
 from ops.rush.away import STORE_AWAY
 
 __all__ = ["Sampler"]
@@ -104,7 +105,9 @@ class Sampler:
 
     async def _sold(self, event: EventView) -> dict[str, Any]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self._database_url, timeout=1, command_timeout=1)
+            self._connection = await asyncpg.connect(
+                read_database_url(self._database_url).dsn, timeout=1, command_timeout=1
+            )
         return {row["tier_id"]: row for row in await self._connection.fetch(_SOLD, event.id)}
 
 

@@ -1,0 +1,110 @@
+"""`DATABASE_URL` as every process reads it: libpq's connection URI (postgresql.org/docs/current/libpq-connect.html).
+
+Two libraries connect with it, and each knows a part of libpq's parameters under names of its own; a third of them no
+library of ours needs. One function makes of the URL what asyncpg takes, with or without SQLAlchemy in between.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+__all__ = ["DatabaseURL", "read_database_url"]
+
+_SCHEME: Final = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
+
+_AS_LIBPQ = """
+host port user password dbname passfile service servicefile sslmode sslcert sslkey sslrootcert sslcrl sslpassword
+sslnegotiation ssl_min_protocol_version ssl_max_protocol_version target_session_attrs krbsrvname gsslib
+"""
+_PASSED: Final = frozenset(_AS_LIBPQ.split())
+"""What asyncpg does as libpq does."""
+
+_SERVER: Final = frozenset({"application_name", "options", "search_path", "timezone"})
+"""What the server is told when the connection begins."""
+
+_UNUSED = """
+channel_binding client_encoding fallback_application_name gssdelegation gssencmode hostaddr keepalives keepalives_count
+keepalives_idle keepalives_interval load_balance_hosts min_protocol_version max_protocol_version replication require_auth
+requirepeer requiressl sslcertmode sslcompression sslsni tcp_user_timeout prepared_statement_cache_size
+prepared_statement_name_func
+"""
+_NEEDLESS: Final = frozenset(_UNUSED.split())
+"""What libpq or SQLAlchemy know and nothing here depends on."""
+
+_SSL: Final = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable", "off": "disable"}
+_MODES: Final = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+
+
+class DatabaseURL(NamedTuple):
+    """What asyncpg is told."""
+
+    dsn: str
+    server_settings: dict[str, str]
+    timeout_s: float | None
+    """How long connecting may take; None: as long as we usually allow."""
+
+    def arguments(self, *, timeout_s: float, **server_settings: str) -> dict[str, Any]:
+        """Keyword arguments of `asyncpg.connect`. What the URL says of the server's settings comes first."""
+        return {
+            "dsn": self.dsn,
+            "timeout": timeout_s if self.timeout_s is None else self.timeout_s or None,
+            "server_settings": server_settings | self.server_settings,
+        }
+
+
+def read_database_url(url: str) -> DatabaseURL:
+    """Raises `ValueError` with a sentence that names what cannot be understood, and repeats no value."""
+    try:
+        parts = urlsplit(url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError("DATABASE_URL is no URL such as postgresql://user:password@host:5432/database") from None
+    if not _SCHEME.fullmatch(parts.scheme):
+        raise ValueError("DATABASE_URL begins with postgresql://")
+    passed: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    timeout_s: float | None = None
+    for name, value in pairs:
+        match name.lower():
+            case "ssl" | "sslmode" as mode:
+                # sslmode is libpq's own: it wins over the other's word for it.
+                if mode == "sslmode" or "sslmode" not in dict(pairs):
+                    passed["sslmode"] = _mode(name, value)
+            case "connect_timeout" | "timeout":
+                timeout_s = _seconds(name, value)
+            case "database":
+                passed["dbname"] = value
+            case known if known in _PASSED:
+                passed[known] = value
+            case known if known in _SERVER:
+                settings[known] = value
+            case known if known in _NEEDLESS:
+                pass
+            case _:
+                raise ValueError(f"DATABASE_URL has a parameter that is none of libpq's: {_harmless(name)}")
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in passed.items())
+    dsn = urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
+    return DatabaseURL(dsn if parts.netloc or "//" in dsn else dsn.replace("postgresql:", "postgresql://", 1), settings,
+                       timeout_s)  # fmt: skip
+
+
+def _mode(name: str, value: str) -> str:
+    mode = _SSL.get(value.lower(), value.lower())
+    if mode not in _MODES:
+        raise ValueError(f"DATABASE_URL: {name} is one of {', '.join(sorted(_MODES))}")
+    return mode
+
+
+def _seconds(name: str, value: str) -> float:
+    """0: as long as it takes, as libpq has it."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", value):
+        raise ValueError(f"DATABASE_URL: {name} is a number of seconds")
+    return float(value)
+
+
+def _harmless(name: str) -> str:
+    """A name that was found where one should be, unless it may be something else: a part of a password."""
+    name = unquote(name)
+    return name if re.fullmatch(r"[A-Za-z_]{1,40}", name) else "(not shown)"
