@@ -170,7 +170,13 @@ def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:
 
 def _learnt(error: errors.BoxOfficeError) -> dict[str, Any]:
     """What of an error goes into the log: where it was, never what was sent."""
-    return {name: error.details[name] for name in ("errors", "reason", "booking_id") if name in error.details}
+    learnt: dict[str, Any] = {
+        name: error.details[name] for name in ("errors", "reason", "booking_id") if name in error.details
+    }
+    if isinstance(error, errors.StoreAway) and error.__cause__ is not None:
+        # By its name and number only: the sentence of a store may hold data.
+        learnt["cause"] = f"{type(error.__cause__).__name__} {getattr(error.__cause__, 'sqlstate', None) or ''}".strip()
+    return learnt
 
 
 def unreadable(status: int, code: str, header: str = "") -> Reply:

@@ -29,7 +29,7 @@ from boxoffice.errors import (
 )
 from boxoffice.gate import once_checked
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.postgres import TRANSIENT
+from boxoffice.postgres import TRANSIENT, renew_sessions
 from boxoffice.reading import Reading
 from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.redis import AWAY
@@ -235,6 +235,7 @@ class Holds:
             async with (await self._pool()).acquire() as connection:
                 await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
         except TRANSIENT as error:
+            await renew_sessions(self._pool, error)
             log.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
     async def _tell_deadline(self, record: Record) -> None:
@@ -244,6 +245,7 @@ class Holds:
             async with (await self._pool()).acquire() as connection:
                 await connection.execute(_TELL_DEADLINE, record.id, record.deadline_ms)
         except TRANSIENT as error:
+            await renew_sessions(self._pool, error)
             log.warning("holds.told_later", holds=1, error=type(error).__name__)
 
     async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:

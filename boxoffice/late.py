@@ -14,7 +14,7 @@ from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed, StoreAway
 from boxoffice.gateway.base import GatewayEvent, PaymentGateway, Unknown
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.postgres import TRANSIENT
+from boxoffice.postgres import TRANSIENT, renew_sessions
 from boxoffice.record import Charge, Payload, pack_payload, unpack
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
@@ -106,6 +106,7 @@ class Webhooks:
             crashpoint("webhook_heard")
             row = await pool.fetchrow(_KEEP, gateway, event.id, event.kind, payment_key)
         except TRANSIENT as error:
+            await renew_sessions(self._pool, error)
             raise StoreAway from error
         crashpoint("webhook_committed")
         assert row is not None, "it selects no table"

@@ -31,7 +31,7 @@ from boxoffice.gateway.base import (
 from boxoffice.gateway.books import WRITTEN_IN, written_in
 from boxoffice.late import LateMoney
 from boxoffice.patience import Patience
-from boxoffice.postgres import is_transient, sqlstate
+from boxoffice.postgres import is_transient, renew_sessions, sqlstate
 from boxoffice.record import Charge
 from boxoffice.refund_pump import RefundPump
 from boxoffice.refunds import Refunds
@@ -188,6 +188,7 @@ class MoneyPump:
                     self._given.clear()
                     if self._stopping:
                         return
+                    await renew_sessions(self._pool, error)
                     await asyncio.sleep(0.5)
                     continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.

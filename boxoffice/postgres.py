@@ -7,6 +7,8 @@ goes through SQLAlchemy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +36,7 @@ __all__ = [
     "open_engine",
     "open_pool",
     "open_readers",
+    "renew_sessions",
     "sqlstate",
     "take_time",
 ]
@@ -104,6 +107,22 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_transient, error.exceptions))
     return isinstance(error, TRANSIENT)
+
+
+_OF_THE_SESSION: Final = (
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.SyntaxOrAccessError,
+)
+
+
+async def renew_sessions(pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], error: BaseException) -> None:
+    """After an error of this kind a pool's next statements use new sessions: one may keep for ever what it was told when it
+    began, that it is read-only (a role's setting), or that its server is a standby."""
+    errors = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+    if any(isinstance(each, _OF_THE_SESSION) for each in errors):
+        with contextlib.suppress(*AWAY):
+            await (await pool()).expire_connections()
 
 
 CONNECT_S: Final = 5.0

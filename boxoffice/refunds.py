@@ -29,7 +29,7 @@ from boxoffice.errors import (
 )
 from boxoffice.moves import Note, apply_moves
 from boxoffice.owed import recount, try_again
-from boxoffice.postgres import AWAY, TRANSIENT, WentBack
+from boxoffice.postgres import AWAY, TRANSIENT, WentBack, renew_sessions
 from boxoffice.rows import Connection, lock_inventory
 from boxoffice.scripts import Scripts
 
@@ -282,6 +282,7 @@ class Refunds:
                     crashpoint("refund_written")
                 break
             except TRANSIENT as error:
+                await renew_sessions(self._pool, error)
                 if isinstance(error, AWAY) or round_ == _ROUNDS - 1:
                     raise StoreAway from error
         crashpoint("refund_committed")

@@ -248,6 +248,7 @@ class WorkerApp:
                 log.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
                 log.warning(f"{what}.failed", error=type(error).__name__)
+                await postgres.renew_sessions(self._office.pool, error)
             except Exception:
                 log.exception(f"{what}.failed")
             await self._pause(every_s)

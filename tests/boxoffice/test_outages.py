@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import asyncpg
+import httpx2
 import pytest
 from structlog.testing import capture_logs
 
 from boxoffice import keys
+from boxoffice.errors import StoreAway
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.outage import StoreRefuses, is_of_the_row
 from boxoffice.postgres import AWAY, TRANSIENT
 from boxoffice.settings import Settings
 from boxoffice.settlement import LAPSES_MAX
-from tests.conftest import SaleMaker, counters, eventually, settle_all
+from tests.conftest import CLIENT, SaleMaker, counters, eventually, settle_all
+from tests.invariants.conftest import working
 from tests.support.checks import check_at_rest
 from tests.support.sale import book, book_many, status_of
 
@@ -364,6 +368,99 @@ async def test_a_slow_answer_that_is_an_error_is_its_own(
     await office.redis.zadd(keys.pending(0), {booked[2]: 1})
     await settle_all(office)
     await at_rest(office, booked)
+
+
+@pytest.mark.parametrize("name", ["read-only for the role", "another password"])
+async def test_a_worker_settles_all_after_an_outage_of_many_leases(
+    offices: Office, office: BoxOffice, clerk: Settings, open_sale: SaleMaker, admin: asyncpg.Connection[Any], name: str
+) -> None:
+    """As it runs, with leases that end long before PostgreSQL takes anything again; and one that starts meanwhile."""
+    short = {"lease_ms": 200, "sweep_ms": 50, "guard_ms": 100}
+    quick = clerk.model_copy(update={"worker": clerk.worker.model_copy(update=short)})
+    event = await open_sale(GA=100)
+    trouble = TROUBLES[name]
+    async with (
+        open_box_office(quick, redis_retries=3) as before,
+        open_box_office(quick, redis_retries=3) as newcomer,
+        working(before),
+    ):
+        (first,) = await book_many(office, event, 1, GA=1)
+        await eventually(partial(_is_confirmed, office, first))
+        await put(admin, trouble)
+        try:
+            booked = await book_many(office, event, 12, GA=1)
+            async with working(newcomer):
+                # More lapses than a booking may have, were any counted.
+                await asyncio.sleep((LAPSES_MAX + 3) * 0.2)
+        finally:
+            await put(admin, trouble, undo=True)
+        for booking in booked:
+            await eventually(partial(_is_confirmed, office, booking), timeout_s=20)
+    assert await office.redis.zcard(keys.dead(0)) == 0
+    assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
+    await at_rest(office, [first, *booked])
+
+
+async def _is_confirmed(office: BoxOffice, booking: str) -> bool:
+    return await status_of(office, booking) == "confirmed"
+
+
+async def test_money_moves_again_though_nothing_is_pending(
+    offices: Office, office: BoxOffice, clerk: Settings, open_sale: SaleMaker, admin: asyncpg.Connection[Any]
+) -> None:
+    """All sessions of a worker began while its role was read-only, and no booking makes it look."""
+    event = await open_sale(GA=10)
+    (booking,) = await book_many(office, event, 1, GA=1)
+    await office.settlements[0].drain()
+    pool = await office.pool()
+    await pool.execute("UPDATE captures SET leased_until = now()")
+    trouble = TROUBLES["read-only for the role"]
+    quick = clerk.model_copy(update={"worker": clerk.worker.model_copy(update={"sweep_ms": 50})})
+    await put(admin, trouble)
+    async with open_box_office(quick, redis_retries=3) as newcomer, working(newcomer):
+        try:
+            await asyncio.sleep(1)
+        finally:
+            await put(admin, trouble, undo=True)
+
+        async def captured() -> bool:
+            return await pool.fetchval("SELECT status FROM payments WHERE booking_id = $1", booking) == "captured"
+
+        await eventually(captured, timeout_s=15)
+
+
+async def test_an_api_that_was_refused_recovers_in_new_sessions(
+    offices: Office, office: BoxOffice, open_sale: SaleMaker, admin: asyncpg.Connection[Any]
+) -> None:
+    """A session that began while its role was read-only stays so: it is not used again."""
+    event = await open_sale(GA=10)
+    booked = await book_many(office, event, 2, GA=1)
+    await settle_all(office)
+    api = await offices()
+    trouble = TROUBLES["read-only for the role"]
+    await put(admin, trouble)
+    try:
+        for booking in booked:
+            with pytest.raises(StoreAway) as refused:
+                await api.cancellations.cancel(CLIENT, booking)
+            assert isinstance(refused.value.__cause__, asyncpg.ReadOnlySQLTransactionError)
+    finally:
+        await put(admin, trouble, undo=True)
+    for booking in booked:
+        assert (await api.cancellations.cancel(CLIENT, booking)).status == "cancelled"
+
+
+async def test_the_log_says_why_a_store_is_away(api: httpx2.AsyncClient, admin: asyncpg.Connection[Any]) -> None:
+    """Shops hear that it is away, and nothing of why."""
+    await admin.execute("ALTER TABLE bookings RENAME COLUMN reference TO referred")
+    try:
+        with capture_logs() as lines:
+            answer = await api.get("/v1/bookings", params={"customer_id": "ada"})
+    finally:
+        await admin.execute("ALTER TABLE bookings RENAME COLUMN referred TO reference")
+    assert (answer.status_code, "42703" in answer.text) == (503, False)
+    (line,) = (line for line in lines if line["event"] == "request.refused")
+    assert line["cause"] == "UndefinedColumnError 42703"
 
 
 def test_every_error_of_postgresql_is_everybodys_or_the_rows() -> None:
