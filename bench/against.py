@@ -30,6 +30,7 @@ class Side:
     """A checkout with its stack running. `slice` asks it for load; `audit` ends it."""
 
     def __init__(self, checkout: Path) -> None:
+        self.name = "ours" if checkout == ROOT else "other"
         environ = {**os.environ, "PYTHONPATH": str(checkout)}
         # -P: the folder of the script holds modules named like the standard library's.
         self._process = subprocess.Popen(
@@ -42,9 +43,9 @@ class Side:
         """Load for so long; `rate` bookings a second, or 0 for as many as it takes."""
         return self._ask(f"{seconds} {rate}")
 
-    def audit(self) -> list[str]:
-        """End it. Returns the invariants that were broken."""
-        broken: list[str] = self._ask("")["broken"]
+    def audit(self) -> dict[str, list[str]]:
+        """End it. Returns the invariants that were broken, with some of the evidence."""
+        broken: dict[str, list[str]] = self._ask("")["broken"]
         self._process.wait(60)
         return broken
 
@@ -107,11 +108,11 @@ def main() -> None:
             figure = sides[at].slice(told.seconds, told.rate)
             figures[at].append(figure)
             cpu = ", ".join(f"{name} {us:.0f}" for name, us in figure["cpu_us"].items())
-            print(f"{'ours' if at == 0 else 'other':6} {figure['rate']:8,.0f}/s, CPU µs {cpu_us(figure):.0f} ({cpu})")
+            print(f"{sides[at].name:6} {figure['rate']:8,.0f}/s, CPU µs {cpu_us(figure):.0f} ({cpu})")
     _report(*figures)
-    broken = [name for side in sides for name in side.audit()]
+    broken = [f"{side.name}: {name} {'; '.join(seen)}" for side in sides for name, seen in side.audit().items()]
     if broken:
-        sys.exit(f"bench: broken: {', '.join(broken)}")
+        sys.exit("bench: broken:\n" + "\n".join(broken))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ async def _serve() -> None:
                 figure = await whole.end_to_end(stage, seconds, sale, "slice")
             print(json.dumps({"rate": figure.rate, "cpu_us": figure.cpu_us, "p99_ms": figure.p99_ms}), flush=True)
         findings = await stage.audit()
-        print(json.dumps({"broken": [finding.name for finding in findings if not finding.held]}), flush=True)
+        broken = {finding.name: finding.evidence[:3] for finding in findings if not finding.held}
+        print(json.dumps({"broken": broken}), flush=True)
 
 
 def main() -> None:
