@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from ops.rush.audit import Witness, audit
 from ops.rush.findings import Findings
 from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks
+from ops.rush.record_checks import LASTING
 from ops.rush.sampler import Sampler
 from tests.conftest import CLIENT, SaleMaker, settle_all
 
@@ -390,6 +392,15 @@ async def test_evidence_is_bounded_and_counted(sold: Sold) -> None:
 
     assert findings["I8"].broken == 50
     assert len(findings["I8"].evidence) == 10
+
+
+def test_every_key_that_says_no_ttl_may_last_and_no_other() -> None:
+    """arq's own job keys are looked at by their rings."""
+    for name in set(keys.__all__) - {"shard_tag", "arq_job"}:
+        function = getattr(keys, name)
+        arguments = inspect.signature(function).parameters
+        key = function(*(0 if argument == "shard" else "x1" for argument in arguments))
+        assert bool(LASTING.fullmatch(key)) is ("No TTL" in (function.__doc__ or "")), name
 
 
 def test_secrets_are_found_wherever_they_stand_and_numbers_by_themselves(tmp_path: Path) -> None:
