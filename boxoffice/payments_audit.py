@@ -154,6 +154,25 @@ class PaymentsAudit:
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The audit could not be finished ({type(error).__name__}).") from error
 
+    async def read_reversals(self) -> int:
+        """Write down refunds and disputes that the gateway knows of and we do not, because nobody heard its webhooks.
+        Nothing else is mended. Of how many payments. Raises `CannotRun`."""
+        mended, pool = 0, await self._pool()
+        try:
+            await self.check_gateway()
+            async for records in _chunks(self._gateway.records()):
+                rows = await self._ours([record.payment_key for record in records], 0)
+                for record in records:
+                    row = rows.get(record.payment_key)
+                    if row is None or not same_books(row["gateway"], self._gateway.books):
+                        continue
+                    told = row["reversed"] or record.reversals != Reversals()
+                    if told and await reversals_differ(pool, record, 0):
+                        mended += await mend_reversals(pool, record)
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"The gateway's books could not be read ({type(error).__name__}).") from error
+        return mended
+
     async def check_gateway(self) -> None:
         """Look whether this gateway is the one at which our payments were made, as far as can be known. Raises `CannotRun`."""
         if trouble := await self._gateway.trouble():

@@ -136,6 +136,7 @@ def commands() -> Iterator[ModuleType]:
 def main() -> None:
     """Run a command; whatever goes wrong is one sentence."""
     _keep_standard_streams()
+    _log_to_standard_error()
     try:
         for command in commands():
             command.register(app)
@@ -144,6 +145,14 @@ def main() -> None:
         _fail(str(error) or type(error).__name__)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error}")
+
+
+def _log_to_standard_error() -> None:
+    """What a command logs on its way must not stand among the data that it prints."""
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _keep_standard_streams() -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "Void",
     "WebhookMalformed",
     "WebhookRefused",
+    "first_key",
     "in_parallel",
     "within",
 ]
@@ -177,6 +178,11 @@ class Found(Struct, frozen=True, tag=True, gc=False):
     next_action: str | None = None
 
 
+def first_key(refund_key: str) -> str:
+    """The key of the refund that this is an attempt at."""
+    return refund_key.partition("-")[0]
+
+
 class RefundSeen(Struct, frozen=True, gc=False):
     """A refund as the gateway knows it, whoever asked for it."""
 
@@ -303,7 +309,8 @@ class PaymentGateway(Protocol):
         """Give captured money back, all or part of it, once for each refund key.
 
         `Refused`: nothing was given back under this key, and nothing will be. `Pending` and `Done` may still fail: then
-        `reversals` tells.
+        `reversals` tells. `<key>-1`, `<key>-2` are further attempts at `<key>`: while one of them has not failed, no other
+        gives anything back, and is answered as that one.
         """
 
     async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:

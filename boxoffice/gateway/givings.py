@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .base import DisputeSeen, Done, EventKind, Pending, Refund, RefundSeen, RefundStatus, Refused, Reversals
+from .base import DisputeSeen, Done, EventKind, Pending, Refund, RefundSeen, RefundStatus, Refused, Reversals, first_key
 from .scenario import ERROR, REPLAYED, State, read
 
 __all__ = ["TIMED", "at_the_gateway", "planned", "refund", "reversals", "ripen", "took_back"]
@@ -59,6 +59,8 @@ def refund(
     if word is None or word[0] != "C":
         return None, Refused("not_captured")
     state, entries = read(word), _entries(read(word))
+    alive = (name for name, each in entries.items() if _is_alive(each) and first_key(name) == first_key(refund_key))
+    refund_key = next(alive, refund_key)
     given = entries.get(refund_key)
     if given is not None and given.cents is not None:
         return None, _answer(refund_key, given) if given.cents == amount_cents else Refused("already_refunded")
@@ -109,14 +111,14 @@ def ripen(word: str, now_ms: int) -> str | None:
     return None
 
 
-def reversals(word: str) -> Reversals:
+def reversals(word: str, payment_key: str) -> Reversals:
     """Refunds and disputes as look-ups and audits see them."""
     refunds, disputes = [], []
     for name, entry in _entries(read(word)).items():
         if entry.cents is None or entry.letter == "t" or not entry.cents:
             continue
         if name[0] == "!":
-            disputes.append(DisputeSeen(f"simdp_{name[1:]}", entry.cents, "needs_response", "fraudulent", True))
+            disputes.append(DisputeSeen(f"simdp_{payment_key[:20]}", entry.cents, "needs_response", "fraudulent", True))
             continue
         key = None if name.startswith(_AT_GATEWAY) else name
         reason = _REASON.get(entry.letter)
@@ -133,6 +135,10 @@ def took_back(state: State) -> EventKind | None:
     if name[0] == "!":
         return "disputed"
     return "refund_failed" if entry.letter == "f" else "refunded"
+
+
+def _is_alive(entry: _Entry) -> bool:
+    return entry.cents is not None and entry.letter not in ("f", "t")
 
 
 def _answer(name: str, entry: _Entry) -> Refund:

@@ -23,12 +23,14 @@ from .base import (
     GatewayEvent,
     Lookup,
     NotFound,
+    Pending,
     Record,
     Refund,
     Reversals,
     Token,
     Unknown,
     Void,
+    first_key,
     in_parallel,
     within,
 )
@@ -123,7 +125,10 @@ class HttpGateway:
             seen = await self.reversals(payment_key, reference)
             if not isinstance(seen, Reversals):
                 return Unknown("not read")
-            return next((Done(each.reference) for each in seen.refunds if each.refund_key == refund_key), None)
+            for each in seen.refunds:
+                if each.status != "failed" and first_key(each.refund_key or "") == first_key(refund_key):
+                    return Pending(each.reference, each.code) if each.status == "pending" else Done(each.reference)
+            return None
 
         return await self._behind_replays(path, _refund, body, refund_key, done)
 

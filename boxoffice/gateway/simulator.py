@@ -182,7 +182,7 @@ class Simulator:
         async for key, booking, made_ms in self._ledger.first_lines():
             if states[key][0] != "T":
                 word = states[key]
-                seen = givings.reversals(word) if "=" in word else _NOTHING
+                seen = givings.reversals(word, key) if "=" in word else _NOTHING
                 yield Record(key, booking, made_ms, scenario.found(word, key, self._actions), seen)
 
     async def trouble(self) -> str:
@@ -314,7 +314,7 @@ class Simulator:
     def _reversals(self, key: str) -> Reversals | NotFound:
         self._ripen(key)
         word = self._ledger.states.get(key)
-        return givings.reversals(word) if word and word[0] != "T" else NotFound()
+        return givings.reversals(word, key) if word and word[0] != "T" else NotFound()
 
     def _ripen(self, key: str) -> None:
         while word := givings.ripen(self._ledger.states.get(key) or "", self._now_ms()):

@@ -271,6 +271,7 @@ class StripeGateway:
         amount = to_stripe(amount_cents, currency or (await self._read(reference)).currency.upper())
         if amount is None:
             return Refused("invalid_amount")
+        untouched = False
         for number in range(KEYS_MAX):
             try:
                 options: stripe.RequestOptions = {"idempotency_key": answers.numbered(f"{payment_key}:cap", number)}
@@ -280,8 +281,12 @@ class StripeGateway:
             except stripe.StripeError as error:
                 if not _may_be_done(error):
                     raise
+                # Read once: whatever old errors hide was done before, and only a fresh call does anything.
+                if untouched and answers.says_nothing(error):
+                    continue
                 intent = await self._read(reference)
                 if intent.status == "requires_capture" and answers.says_nothing(error):
+                    untouched = True
                     continue
                 if intent.status != "succeeded":
                     if isinstance(error, answers.REFUSALS):
@@ -296,6 +301,7 @@ class StripeGateway:
             if intent is None:
                 return NotFound()
             reference = intent.id
+        untouched = False
         for number in range(KEYS_MAX):
             try:
                 options: stripe.RequestOptions = {"idempotency_key": answers.numbered(f"{payment_key}:void", number)}
@@ -305,9 +311,12 @@ class StripeGateway:
                     return NotFound()
                 if not _may_be_done(error):
                     raise
+                if untouched and answers.says_nothing(error):
+                    continue
                 outcome = answers.voided_of(await self._read(reference))
                 if not (isinstance(outcome, Unknown) and answers.says_nothing(error)):
                     return outcome
+                untouched = True
         return Unknown("replayed error")
 
     async def _refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:

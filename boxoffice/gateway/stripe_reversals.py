@@ -15,7 +15,19 @@ import stripe
 from stripe import Dispute
 
 from . import stripe_answers as answers
-from .base import KEYS_MAX, DisputeSeen, Done, Pending, Refund, RefundSeen, RefundStatus, Refused, Reversals, Unknown
+from .base import (
+    KEYS_MAX,
+    DisputeSeen,
+    Done,
+    Pending,
+    Refund,
+    RefundSeen,
+    RefundStatus,
+    Refused,
+    Reversals,
+    Unknown,
+    first_key,
+)
 from .stripe_currencies import from_stripe
 
 __all__ = ["StripeReversals"]
@@ -36,12 +48,12 @@ class StripeReversals:
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount: int) -> Refund:
         """Refund a PaymentIntent once for this key, in Stripe's units.
 
-        Its list is read first: Stripe forgets idempotency keys after a day, and would then give the money back again. It
-        is read again behind every error that Stripe only repeats; when nothing is there, another key is used.
+        Its list is read first: Stripe forgets idempotency keys after a day, and would then give the money back again.
+        Whatever an error hides that is only repeated was done before that: when nothing is there, another key is used.
         """
+        if (made := await self._made(reference, refund_key)) is not None:
+            return _refunded(made) if made.amount == amount else Refused("already_refunded")
         for number in range(KEYS_MAX):
-            if (made := await self._made(reference, refund_key)) is not None:
-                return _refunded(made) if made.amount == amount else Refused("already_refunded")
             try:
                 return _refunded(await self._create(refund_key, payment_key, reference, amount, number))
             except stripe.StripeError as error:
@@ -74,10 +86,14 @@ class StripeReversals:
         return {intent: _reversals(*both) for intent, both in found.items()}
 
     async def _made(self, reference: str, refund_key: str) -> stripe.Refund | None:
-        """The refund under this key; of several, one that did not fail."""
-        listed = await self._all(self._stripe.refunds, {"payment_intent": reference, "limit": _PAGE})
-        ours = [refund for refund in listed if answers.noted(refund, "refund_key") == refund_key]
-        return min(ours, key=lambda refund: _STATUS.get(refund.status) == "failed", default=None)
+        """What came of this refund: an attempt at it that did not fail, whichever; or this very one, failed."""
+        params = {"payment_intent": reference, "limit": _PAGE}
+        listed: list[stripe.Refund] = await self._all(self._stripe.refunds, params)
+        for refund in listed:
+            key = answers.noted(refund, "refund_key")
+            if key and first_key(key) == first_key(refund_key) and _STATUS.get(refund.status) != "failed":
+                return refund
+        return next((refund for refund in listed if answers.noted(refund, "refund_key") == refund_key), None)
 
     async def _create(
         self, refund_key: str, payment_key: str, reference: str, amount: int, number: int

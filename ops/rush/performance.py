@@ -67,6 +67,8 @@ class Performance:
     """When each booking was committed (epoch), and how long after its admission."""
     tally: Tally | None = None
     """How the gateway's webhooks went."""
+    told_by_audit: int = 0
+    """Payments whose refunds or disputes no webhook told of: the gateway was killed before it could."""
     took_s: float = 0.0
     rested_s: float = 0.0
     failure: BaseException | None = None
@@ -137,6 +139,7 @@ class Performance:
         for visit in visits:
             visit.cancel()
         self.phase = "auditing"
+        self.told_by_audit = await office.payments_audit.read_reversals()
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.shape.seed}-"]

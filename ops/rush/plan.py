@@ -11,7 +11,17 @@ from typing import Final
 
 from boxoffice.catalogue import EventView, TierView
 
-__all__ = ["DECLINING", "GOOD_CARD", "HOLD_TROUBLE", "SLOW_TROUBLE", "Shape", "Visit", "capacities", "draw"]
+__all__ = [
+    "DECLINING",
+    "GOOD_CARD",
+    "HOLD_TROUBLE",
+    "REFUND_TROUBLE",
+    "SLOW_TROUBLE",
+    "Shape",
+    "Visit",
+    "capacities",
+    "draw",
+]
 
 GOOD_CARD: Final = "4242424242424242"
 DECLINING: Final = ("4000000000000002", "4000000000009995", "4000000000009987", "4000000000000069", "4000000000000119")
@@ -23,6 +33,9 @@ SLOW_TROUBLE: Final = (
     "4000000000010043",  # webhooks out of order
     "4000000000010050",  # one cent too much
     "4000000000010076",  # captured, the answer is lost
+    "4000000000010134",  # the capture meets an error that is repeated for its key
+    "4000000000010126",  # half of it is refunded in the gateway's dashboard
+    "4000000000000259",  # disputed
 )
 """Cards that any settlement has to live with."""
 
@@ -30,10 +43,18 @@ HOLD_TROUBLE: Final = (
     "4000000000003220",  # 3-D Secure, then succeeds
     "4000008400001629",  # 3-D Secure, then declines
     "4000000000010068",  # the capture is refused for good
-    "4000000000010084",  # the first refund meets a server error
-    "4000000000010092",  # refunds are refused
 )
-"""Cards that ask for what comes with holds: webhooks, actions, cancelling, refunds."""
+"""Cards that ask for what comes with holds: webhooks, actions, cancelling."""
+
+REFUND_TROUBLE: Final = (
+    "4000000000010084",  # the first refund meets an error that is repeated for its key
+    "4000000000010092",  # refunds are refused
+    "4000000000010100",  # the first attempt of a refund is refused
+    "4000000000010118",  # a refund is pending, then fails
+    "4000000000007726",  # a refund is pending, then succeeds
+    "4000000000005126",  # a refund succeeds, then fails
+)
+"""Cards of those who cancel, or have a part refunded."""
 
 MANNERS: Final = {
     "plain": 62.0,
@@ -54,6 +75,9 @@ HOLD_MANNERS: Final = {
     "refund": 3.0,
 }
 """What customers do, and how many in a hundred or so. `cancel` and `refund` follow a confirmed booking."""
+
+REFUND_TROUBLES: Final = 3.0
+"""So many times the share of other troublesome cards: few come to give something back."""
 
 DECLINES: Final = 0.12
 """Share of bookings whose card is declined."""
@@ -180,9 +204,11 @@ def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str
 
 
 def _card(shape: Shape, manner: str, chance: random.Random) -> str:
-    if manner in ("cancel", "refund", "watch"):
+    if manner == "watch":
         return GOOD_CARD
     luck = chance.random()
+    if manner in ("cancel", "refund"):
+        return chance.choice(REFUND_TROUBLE) if luck < REFUND_TROUBLES * shape.trouble else GOOD_CARD
     if luck < DECLINES:
         return chance.choice(DECLINING)
     if luck < DECLINES + shape.trouble:

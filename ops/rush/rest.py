@@ -9,6 +9,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import gate, keys
+from boxoffice.gateway.simulator import Simulator
 from boxoffice.office import BoxOffice
 from ops.rush.away import STORE_AWAY
 
@@ -26,7 +27,8 @@ _DUE: Final = """
 SELECT (SELECT count(*) FROM payments
         WHERE due_at IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1)) AS payments,
        (SELECT count(*) FROM captures) AS captures,
-       (SELECT count(*) FROM refunds WHERE status = 'due') AS refunds,
+       (SELECT count(*) FROM refunds WHERE status IN ('due', 'pending')) AS refunds,
+       (SELECT count(*) FROM looks) AS looks,
        (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL) AS moves,
        (SELECT count(*) FROM bookings b WHERE status = 'pending'
           AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = b.id AND d.parked_at IS NOT NULL)) AS bookings
@@ -63,6 +65,8 @@ async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
     row = await pool.fetchrow(_DUE)
     assert row is not None
     found += [f"{count} {what} undecided or due" for what, count in row.items() if count]
+    if isinstance(office.gateway, Simulator) and (to_come := await office.gateway.ripen()):
+        found.append(f"{to_come} payments to which something is still to happen at the gateway")
     return found
 
 

@@ -184,15 +184,99 @@ MUTANTS = (
     ),
     Mutant(
         "a refund under a new key each time",
-        (
-            (
-                "boxoffice/money.py",
-                "await self._gateway.refund(due.refund_key,",
-                "await self._gateway.refund(f'{due.refund_key}{due.tries}',",
-            ),
-        ),
+        (("boxoffice/refund_pump.py", "attempt_key(due.refund_key, due.attempt)", "f'{due.refund_key}{due.tries}'"),),
         "tests/invariants/test_money_crashes.py",
         "refund_due",
+    ),
+    Mutant(
+        "a second attempt under the key of the first",
+        (("boxoffice/owed.py", 'return f"{refund_key}-{attempt}" if attempt else refund_key', "return refund_key"),),
+        "tests/boxoffice/test_owed.py",
+        "refuses_once",
+    ),
+    Mutant(
+        "an answer is written down whichever attempt it is to",
+        (
+            (
+                "boxoffice/refund_pump.py",
+                "WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key",
+                "WHERE refund_key = $1 AND status = 'due' AND attempt >= $2 RETURNING payment_key",
+            ),
+        ),
+        "tests/boxoffice/test_owed.py",
+        "earlier_attempt",
+    ),
+    Mutant(
+        "a refusal is written down whichever attempt it is of",
+        (("boxoffice/reversals.py", '== ("due", refused.attempt):', '>= ("due", 0):'),),
+        "tests/boxoffice/test_owed.py",
+        "overtaken or earlier_attempt",
+    ),
+    Mutant(
+        "a refusal is believed before the gateway's list was read",
+        (
+            (
+                "boxoffice/refund_pump.py",
+                "await take_in(connection, due.payment_key, seen, Asked",
+                "await take_in(connection, due.payment_key, Reversals(), Asked",
+            ),
+        ),
+        "tests/boxoffice/test_reversals.py",
+        "nobody_told_of",
+    ),
+    Mutant(
+        "a refund of the dashboard does not pay what is owed",
+        (("boxoffice/reversals.py", 'if row.status == "owed" and row.before[0] == "owed":', "if False:"),),
+        "tests/boxoffice/test_reversals.py",
+        "pays_what_is_owed",
+    ),
+    Mutant(
+        "a refund that fails late stays succeeded",
+        (
+            (
+                "boxoffice/reversals.py",
+                'if attempt >= row.attempt and row.status in ("due", "pending", "succeeded"):',
+                'if attempt >= row.attempt and row.status in ("due", "pending"):',
+            ),
+        ),
+        "tests/boxoffice/test_reversals.py",
+        "days_later",
+    ),
+    Mutant(
+        "each try moves the time since when it is due",
+        (("boxoffice/money.py", "due_since = coalesce(due_since, updated_at)", "due_since = now()"),),
+        "tests/boxoffice/test_patience.py",
+        "from_the_beginning",
+    ),
+    Mutant(
+        "a repeated error is believed",
+        (
+            (
+                "boxoffice/gateway/stripe_answers.py",
+                "return isinstance(error, stripe.IdempotencyError) or replayed(error.headers)",
+                "return False",
+            ),
+        ),
+        "tests/boxoffice/gateway/test_stripe.py",
+        "repeated_error",
+    ),
+    Mutant(
+        "another key while the first request is at work",
+        (("boxoffice/gateway/stripe_answers.py", "    if error.http_status == 409:\n        return False\n", ""),),
+        "tests/boxoffice/gateway/test_stripe.py",
+        "still_at_work",
+    ),
+    Mutant(
+        "two attempts of one refund may both pay",
+        (
+            (
+                "boxoffice/gateway/stripe_reversals.py",
+                "if key and first_key(key) == first_key(refund_key) and",
+                "if key and key == refund_key and",
+            ),
+        ),
+        "tests/boxoffice/gateway/test_contract.py",
+        "another_attempt",
     ),
     Mutant(
         "late money that a sale has by now is let go",

@@ -17,7 +17,7 @@ from boxoffice.gateway.webhooks import event_of
 from boxoffice.office import BoxOffice
 from boxoffice.requests import parse_booking
 from ops.rush.audit import Witness, audit
-from ops.rush.findings import Findings
+from ops.rush.findings import TITLES, Findings
 from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks
 from ops.rush.record_checks import LASTING
@@ -80,7 +80,7 @@ async def test_a_sale_without_damage_passes(sold: Sold) -> None:
     findings = await sold.audit()
 
     assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
-    assert [finding.name for finding in findings] == [f"I{number}" for number in range(1, 11)]
+    assert [finding.name for finding in findings] == [*TITLES]
     assert findings["I6"].looked_at == [
         "3 payments at simulator: 40.00 USD captured, 0.00 USD refunded",
         "0 webhooks taken in",
@@ -199,6 +199,48 @@ async def a_refund_is_not_written(sold: Sold) -> None:
     await sold.office.gateway.refund(ids.digest("refund"), key, "", 100)
 
 
+async def refunded(sold: Sold) -> None:
+    """One booking's tickets, worth 20.00, came back, and so did the money."""
+    await sold.office.refunds.cancel(CLIENT, sold.confirmed)
+    sold.history.entries[0].status = "cancelled"
+    await sold.office.pump.work_outbox()
+
+
+async def it_fails(sold: Sold) -> None:
+    """The gateway's refund of 20.00 fails days later."""
+    ledger = sold.office.gateway._ledger  # type: ignore[attr-defined]
+    ((payment, word),) = [(payment, word) for payment, word in ledger.states.items() if "=2000" in word]
+    await ledger.begin(1)
+    ledger.put(payment, word.replace(":2000:2000:", ":2000:0:").replace("=2000", "=2000f"), "-", 1)
+    ledger.end()
+
+
+async def a_refund_failed_and_nobody_knows(sold: Sold) -> None:
+    await refunded(sold)
+    await it_fails(sold)
+
+
+async def somebody_refunded_in_the_dashboard(sold: Sold) -> None:
+    pool = await sold.office.pool()
+    key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1::uuid", sold.confirmed)
+    await sold.office.gateway.refund_at_gateway(key, 300)  # type: ignore[attr-defined]
+
+
+async def tickets_came_back_and_no_refund_says_so(sold: Sold) -> None:
+    await refunded(sold)
+    await sold.sql("DELETE FROM refunds")
+
+
+async def what_is_owed_was_forgotten(sold: Sold) -> None:
+    await refunded(sold)
+    await sold.sql("UPDATE refunds SET status = 'dropped'")
+
+
+async def a_refund_is_due_for_ever(sold: Sold) -> None:
+    await refunded(sold)
+    await sold.sql("UPDATE refunds SET status = 'due', due_since = now() - interval '2 hours'")
+
+
 async def an_amount_is_not_the_sum(sold: Sold) -> None:
     await sold.sql("UPDATE bookings SET amount_cents = amount_cents + 1 WHERE id = $1::uuid", sold.failed)
 
@@ -276,6 +318,12 @@ async def a_final_record_lives_for_ever(sold: Sold) -> None:
         ("I6", a_failed_booking_is_paid),
         ("I6", a_refund_is_not_written),
         ("I6", an_amount_is_not_the_sum),
+        ("I10", a_refund_is_not_written),
+        ("I10", a_refund_failed_and_nobody_knows),
+        ("I10", somebody_refunded_in_the_dashboard),
+        ("I10", tickets_came_back_and_no_refund_says_so),
+        ("I10", what_is_owed_was_forgotten),
+        ("I10", a_refund_is_due_for_ever),
         ("I7", tickets_came_back_to_a_customer_twice),
         ("I7", a_failed_booking_still_waits),
         ("I7", a_stock_move_was_not_applied),
@@ -296,6 +344,18 @@ async def test_a_planted_violation_is_reported(sold: Sold, name: str, plant: Pla
 
     assert name in findings.broken
     assert findings[name].evidence
+
+
+async def test_what_is_owed_and_known_breaks_nothing(sold: Sold) -> None:
+    """It is told: an operator's business, and no broken promise."""
+    await refunded(sold)
+    await it_fails(sold)
+    assert await sold.office.payments_audit.read_reversals() == 1
+
+    findings = await sold.audit()
+
+    assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
+    assert findings["I10"].looked_at == ["refunds: 1 owed (2000)"]
 
 
 async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sold) -> None:

@@ -11,7 +11,7 @@ from boxoffice.catalogue import EventView, TierView
 from ops.processes import Child
 from ops.rush.chaos import KINDS, Blow, Chaos, draw_blows
 from ops.rush.history import History, quantile
-from ops.rush.plan import DECLINING, Shape, capacities, draw
+from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Shape, capacities, draw
 
 PRICES = {"FRONT": 1_000, "FLOOR": 1_000, "STAND": 1_000, "GUEST": 0}
 TIERS = tuple(TierView(code.lower(), code, code, price, 100, True) for code, price in PRICES.items())
@@ -54,6 +54,17 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
     assert {b'"payment"' in visit.body for visit in free} == {True, False}
     assert {visit.payment_of("4242") for visit in free} == {b"{}"}
     assert any("guest" in dict(visit.items) and not visit.free for visit in visits)
+
+
+def test_whoever_gives_back_may_meet_trouble_too() -> None:
+    """Refused, pending and late-failing refunds, errors that are repeated, refunds of the dashboard, disputes."""
+    visits = list(draw(Shape(seconds=60, rate=200, trouble=0.2, holds=True), EVENTS))
+
+    giving_back = Counter(visit.card for visit in visits if visit.manner in ("cancel", "refund"))
+    assert set(giving_back) == {GOOD_CARD, *REFUND_TROUBLE}
+    assert 0.5 < 1 - giving_back[GOOD_CARD] / giving_back.total() < 0.7
+    others = {visit.card for visit in visits if visit.manner not in ("cancel", "refund")}
+    assert {"4000000000010134", "4000000000010126", "4000000000000259"} < others
 
 
 @pytest.mark.parametrize("seed", range(10))

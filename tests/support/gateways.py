@@ -22,6 +22,10 @@ from tests.support.asgi import served
 from tests.support.stripe_stand_in import StripeStandIn
 
 
+async def _nowhere(payment_key: str, amount_cents: int) -> None:
+    raise AssertionError("this world has no dashboard")
+
+
 @dataclass
 class World:
     """What a contract test may do."""
@@ -31,6 +35,8 @@ class World:
     """The token that makes a behaviour happen."""
     complete: Callable[[str], Awaitable[object]]
     """Go through 3-D Secure for a payment key, as a customer would."""
+    refund_there: Callable[[str, int], Awaitable[object]] = _nowhere
+    """Refund so much of a payment at the gateway itself, as in its dashboard."""
     webhooks: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     """Headers and raw bodies, as they arrived."""
     stand_in: StripeStandIn | None = None
@@ -61,7 +67,7 @@ def simulated_token(behaviour: str) -> str:
 async def simulator_world(settings: Settings) -> AsyncIterator[World]:
     """The simulator inside this process."""
     simulator = open_simulator(settings)
-    yield World(simulator, simulated_token, simulator.complete_action)
+    yield World(simulator, simulated_token, simulator.complete_action, simulator.refund_at_gateway)
     await simulator.close()
 
 
@@ -93,7 +99,10 @@ async def http_world(settings: Settings) -> AsyncIterator[World]:
             assert page.status_code == 200
             await customer.post(f"/actions/{payment_key}")
 
-        yield World(gateway, simulated_token, complete, webhooks)
+        async def refund_there(payment_key: str, amount_cents: int) -> None:
+            await customer.post(f"/v1/payments/{payment_key}/dashboard", json={"amount_cents": amount_cents})
+
+        yield World(gateway, simulated_token, complete, refund_there, webhooks)
         await gateway.close()
 
 
@@ -119,6 +128,9 @@ async def stripe_world(settings: Settings) -> AsyncIterator[World]:
         async def complete(payment_key: str) -> None:
             stand_in.complete(payment_key)
 
-        yield World(gateway, lambda behaviour: f"pm_{behaviour}", complete, webhooks, stand_in)
+        async def refund_there(payment_key: str, amount_cents: int) -> None:
+            stand_in.refund_in_dashboard(payment_key, amount_cents)
+
+        yield World(gateway, lambda behaviour: f"pm_{behaviour}", complete, refund_there, webhooks, stand_in)
         await gateway.close()
         await stand_in.close()

@@ -17,10 +17,14 @@ from boxoffice.gateway.base import (
     Done,
     Found,
     NotFound,
+    Pending,
+    RefundSeen,
     Refused,
     RequiresAction,
+    Reversals,
     Unknown,
 )
+from tests.conftest import eventually
 from tests.support.gateways import World
 
 
@@ -44,6 +48,17 @@ async def found(world: World, key: str, reference: str | None = None) -> Found:
     payment = await world.gateway.lookup(key, reference)
     assert isinstance(payment, Found), payment
     return payment
+
+
+async def reversed_(world: World, key: str, reference: str) -> tuple[RefundSeen, ...]:
+    """What went back of it."""
+    seen = await world.gateway.reversals(key, reference)
+    assert isinstance(seen, Reversals), seen
+    return seen.refunds
+
+
+async def _status(world: World, key: str, reference: str, status: str) -> bool:
+    return [seen.status for seen in await reversed_(world, key, reference)] == [status]
 
 
 async def settled(outcome: Authorization | asyncio.Future[Authorization]) -> Authorization:
@@ -274,6 +289,101 @@ async def test_a_refund_may_be_refused_for_good(world: World):
     for _ in range(2):
         assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Refused)
     assert (await found(world, key, reference)).refunded_cents == 0
+
+
+async def test_a_refund_that_was_refused_once_is_another_attempt(world: World):
+    """Under its own key it stays refused; under another it is made."""
+    key, reference = await captured(world, "refund_refused_once")
+    for _ in range(2):
+        assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Refused)
+    made = await world.gateway.refund("r1-1", key, reference, 2_000)
+    assert isinstance(made, Done)
+    for attempt in ("r1", "r1-1", "r1-2"):
+        assert await world.gateway.refund(attempt, key, reference, 2_000) == made, (
+            "no other attempt gives it back again"
+        )
+    assert (await found(world, key, reference)).refunded_cents == 2_000
+
+
+async def test_a_refund_may_be_pending(world: World):
+    """It is told as pending until it is done, and counts."""
+    key, reference = await captured(world, "refund_pending")
+    first = await world.gateway.refund("r1", key, reference, 2_000)
+    assert isinstance(first, Pending)
+    (seen,) = await reversed_(world, key, reference)
+    assert (seen.refund_key, seen.status, seen.amount_cents) == ("r1", "pending", 2_000)
+
+    await eventually(lambda: _status(world, key, reference, "succeeded"))
+
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Done)
+    assert (await found(world, key, reference)).refunded_cents == 2_000
+
+
+@pytest.mark.parametrize("behaviour", ["refund_pending_fails", "refund_fails_late"])
+async def test_a_refund_may_fail_later(world: World, behaviour: str):
+    """Its money is back where it was, its key is spent, and the reason is told."""
+    key, reference = await captured(world, behaviour)
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Pending | Done)
+
+    await eventually(lambda: _status(world, key, reference, "failed"))
+
+    (seen,) = await reversed_(world, key, reference)
+    assert seen.code
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Refused)
+    assert (await found(world, key, reference)).refunded_cents == 0
+    assert isinstance(await world.gateway.refund("r1-1", key, reference, 5_000), Pending | Done), "nothing is spent"
+
+
+async def test_a_refund_made_at_the_gateway_itself_is_seen(world: World):
+    """It has no key of ours, and no more is left than that."""
+    key, reference = await captured(world)
+    await world.gateway.refund("r1", key, reference, 1_000)
+    await world.refund_there(key, 1_500)
+
+    seen = await reversed_(world, key, reference)
+
+    assert sorted((each.refund_key, each.amount_cents, each.status) for each in seen if each.refund_key) == [
+        ("r1", 1_000, "succeeded")
+    ]
+    assert [each.amount_cents for each in seen if each.refund_key is None] == [1_500]
+    assert isinstance(await world.gateway.refund("r2", key, reference, 2_501), Refused)
+    assert isinstance(await world.gateway.refund("r3", key, reference, 2_500), Done)
+    assert isinstance(await world.gateway.refund("r4", key, reference, 1), Refused)
+    (record,) = [record async for record in world.gateway.records()]
+    assert record.payment.refunded_cents == record.reversals.given_back_cents == 5_000
+    assert len(record.reversals.refunds) == 3
+
+
+async def test_a_dispute_is_seen(world: World):
+    """With what it is about, and whether the money is gone."""
+    key, reference = await captured(world, "disputed")
+
+    async def disputed() -> bool:
+        seen = await world.gateway.reversals(key, reference)
+        return isinstance(seen, Reversals) and bool(seen.disputes)
+
+    await eventually(disputed)
+    (record,) = [record async for record in world.gateway.records()]
+    (dispute,) = record.reversals.disputes
+    assert (dispute.amount_cents, dispute.status, dispute.reason, dispute.withdrawn) == (
+        5_000, "needs_response", "fraudulent", True,
+    )  # fmt: skip
+    assert (await found(world, key, reference)).refunded_cents == 0
+
+
+async def test_nothing_went_back_of_what_never_was(world: World):
+    key, reference = await captured(world)
+    assert await world.gateway.reversals(key, reference) == Reversals()
+
+
+async def test_an_error_that_is_repeated_is_looked_behind(world: World):
+    """A capture that met a server error and did nothing is made under another key, once."""
+    key, reference = await authorized(world, "capture_error")
+    assert isinstance(await world.gateway.capture(key, reference, 5_000), Unknown)
+    assert (await found(world, key, reference)).captured_cents == 0
+    for _ in range(2):
+        assert await world.gateway.capture(key, reference, 5_000) == Done(reference)
+    assert (await found(world, key, reference)).captured_cents == 5_000
 
 
 async def test_captures_come_in_the_order_they_were_asked(world: World):

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
+from stripe import WebhookSignature
 
 from boxoffice.errors import CardDataRefused, Malformed
-from boxoffice.gateway.base import Authorized, Declined, Done, Found, NotFound, Token, Unknown
+from boxoffice.gateway.base import (
+    Authorized,
+    Declined,
+    Done,
+    Found,
+    NotFound,
+    Pending,
+    Refused,
+    Reversals,
+    Token,
+    Unknown,
+)
 from boxoffice.gateway.factory import open_gateway
 from boxoffice.settings import Settings
 from tests.support.gateways import World, with_gateway
-from tests.support.stripe_stand_in import StripeStandIn
+from tests.support.stripe_stand_in import ApiError, StripeStandIn
 
 pytestmark = pytest.mark.parametrize("world", ["stripe"], indirect=True)
 
@@ -151,3 +166,176 @@ async def test_an_address_that_is_not_stripe_declines_nobody(world: World, setti
     gateway = open_gateway(with_gateway(settings, kind="stripe", url=f"{world.stand_in.base_url}/wrong", api_key="sk"))
     assert isinstance(await gateway.authorize(world.request("ok")), Unknown)
     await gateway.close()
+
+
+# ------------------------------------------------------------------ errors that are repeated
+
+
+def broken(stand_in: StripeStandIn, key: str, path: str, body: str) -> None:
+    """Stripe met an error under this key, did nothing, and repeats the error for it."""
+    error = {"error": {"type": "api_error", "code": "server_error", "message": ""}}
+    stand_in.answers[key] = f"{path} {body}", 500, error
+
+
+async def held(world: World) -> tuple[str, str]:
+    """Payment key and reference of a payment whose money is set aside."""
+    request = world.request("ok")
+    outcome = await world.gateway.authorize(request)
+    assert isinstance(outcome, Authorized)
+    return request.payment_key, outcome.reference
+
+
+@pytest.mark.parametrize("spent", [1, 2, 7])
+async def test_a_repeated_error_is_no_answer_to_a_void(world: World, stand_in: StripeStandIn, spent: int):
+    """However many keys are spent on it: the next is as good as the first."""
+    key, reference = await held(world)
+    for number in range(spent):
+        name = f"{key}:void:{number}" if number else f"{key}:void"
+        broken(stand_in, name, f"/v1/payment_intents/{reference}/cancel", "")
+    assert await world.gateway.void(key, reference) == Done(reference)
+    assert stand_in.intents[reference]["status"] == "canceled"
+
+
+async def test_eight_keys_and_no_more(world: World, stand_in: StripeStandIn):
+    """Stripe forgets them after a day; until then nobody floods it."""
+    key, reference = await held(world)
+    for number in range(20):
+        name = f"{key}:void:{number}" if number else f"{key}:void"
+        broken(stand_in, name, f"/v1/payment_intents/{reference}/cancel", "")
+    stand_in.requests.clear()
+    assert isinstance(await world.gateway.void(key, reference), Unknown)
+    assert len(stand_in.requests) <= 8
+    assert stand_in.intents[reference]["status"] == "requires_capture"
+
+
+async def test_a_repeated_error_hides_a_capture_that_was_made(world: World, stand_in: StripeStandIn):
+    key, reference = await held(world)
+    assert await world.gateway.capture(key, reference, 5_000) == Done(reference)
+    said, _, _ = stand_in.answers[f"{key}:cap"]
+    stand_in.answers[f"{key}:cap"] = said, 500, {"error": {"type": "api_error", "message": ""}}
+    assert await world.gateway.capture(key, reference, 5_000) == Done(reference)
+    assert [name for name in stand_in.answers if ":cap" in name] == [f"{key}:cap"], "no second capture was tried"
+
+
+async def test_a_repeated_error_hides_a_refund_that_was_made(world: World, stand_in: StripeStandIn):
+    """It is found in the list: no other key is used."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    first = await world.gateway.refund("r1", key, reference, 2_000)
+    said, _, _ = stand_in.answers["r1"]
+    stand_in.answers["r1"] = said, 500, {"error": {"type": "api_error", "message": ""}}
+    assert await world.gateway.refund("r1", key, reference, 2_000) == first
+    assert len(stand_in.refunds) == 1
+
+
+async def test_a_fresh_server_error_may_have_made_the_refund(world: World, stand_in: StripeStandIn):
+    """A 500 that was followed by the refund all the same: it is read back at once."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    refund = stand_in.refund
+
+    def breaks(params: dict[str, str], where: str) -> dict[str, object]:
+        refund(params, where)
+        raise ApiError(500, "api_error", "server_error")
+
+    stand_in.endpoints["refund"] = breaks
+    outcome = await world.gateway.refund("r1", key, reference, 2_000)
+    assert isinstance(outcome, Done)
+    assert len(stand_in.refunds) == 1
+
+
+async def test_a_capture_that_met_a_fresh_error_is_read_back(world: World, stand_in: StripeStandIn):
+    key, reference = await held(world)
+    capture = stand_in.capture
+
+    def breaks(params: dict[str, str], where: str) -> dict[str, object]:
+        capture(params, where)
+        raise ApiError(500, "api_error", "server_error")
+
+    stand_in.endpoints["capture"] = breaks
+    assert await world.gateway.capture(key, reference, 5_000) == Done(reference)
+
+
+async def test_a_request_that_is_still_at_work_is_not_asked_under_another_key(world: World, stand_in: StripeStandIn):
+    """409: the first one may yet make it."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+
+    def busy(params: dict[str, str], where: str) -> dict[str, object]:
+        raise ApiError(409, "idempotency_error", "idempotency_key_in_use")
+
+    stand_in.endpoints["refund"] = busy
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Unknown)
+    assert [name for name in stand_in.answers if name.startswith("r1")] == ["r1"]
+
+
+async def test_an_authorisation_needs_proof_that_nothing_was_made(
+    world: World, stand_in: StripeStandIn, monkeypatch: pytest.MonkeyPatch
+):
+    """When more payments were made since than can be looked through, it stays unknown."""
+    monkeypatch.setattr("boxoffice.gateway.stripe._LISTED_MAX", 3)
+    request = world.request("error")
+    assert isinstance(await world.gateway.authorize(request), Unknown)
+    others = [world.request("ok") for _ in range(3)]
+    for other in others:
+        await world.gateway.authorize(other)
+    assert isinstance(await world.gateway.authorize(request), Unknown)
+    assert len(stand_in.intents) == 3
+    stand_in.intents.popitem()
+    assert isinstance(await world.gateway.authorize(request), Authorized)
+
+
+# ------------------------------------------------------------------ what went back
+
+
+@pytest.mark.parametrize("status", ["requires_action", "pending", "something_new"])
+async def test_whatever_is_not_done_is_pending(world: World, stand_in: StripeStandIn, status: str):
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    await world.gateway.refund("r1", key, reference, 2_000)
+    (refund,) = stand_in.refunds.values()
+    refund["status"] = status
+    outcome = await world.gateway.refund("r1", key, reference, 2_000)
+    assert isinstance(outcome, Pending)
+    refund["status"] = "canceled"
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Refused)
+
+
+async def test_a_dispute_that_is_won_gives_the_money_back(world: World, stand_in: StripeStandIn):
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    dispute = stand_in.dispute(key, 4_000)
+    stand_in.end_dispute(dispute, "won")
+    seen = await world.gateway.reversals(key, reference)
+    assert isinstance(seen, Reversals)
+    assert [(each.status, each.amount_cents, each.withdrawn) for each in seen.disputes] == [("won", 4_000, False)]
+
+
+async def test_whose_payment_it_is(world: World, stand_in: StripeStandIn):
+    """Of ours the key; of others' none; and nobody can say while Stripe does not answer."""
+    key, reference = await held(world)
+    stand_in.intents["pi_other"] = stand_in.intents[reference] | {"id": "pi_other", "metadata": {}}
+    assert await world.gateway.payment_key_of(reference) == key
+    assert await world.gateway.payment_key_of("pi_other") is None
+    assert await world.gateway.payment_key_of("pi_nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "means"),
+    [
+        ("refund.created", "refunded"), ("refund.updated", "refunded"), ("refund.failed", "refund_failed"),
+        ("charge.refunded", "refunded"), ("charge.refund.updated", "refunded"), ("charge.dispute.created", "disputed"),
+        ("charge.dispute.closed", "disputed"), ("charge.dispute.funds_withdrawn", "disputed"),
+        ("charge.dispute.funds_reinstated", "disputed"), ("charge.dispute.updated", "disputed"),
+    ],
+)  # fmt: skip
+async def test_every_event_about_money_that_went_back_is_understood(world: World, kind: str, means: str):
+    """With the payment it is about."""
+    body = json.dumps(
+        {"id": "evt_1", "type": kind,
+         "data": {"object": {"id": "x", "object": kind.split(".")[0], "payment_intent": "pi_1", "metadata": {}}}}
+    )  # fmt: skip
+    assert world.stand_in is not None
+    header = WebhookSignature.generate_signature_header(body, world.stand_in.secret)
+    event = world.gateway.verify_webhook({"stripe-signature": header}, body.encode(), time.time())
+    assert (event.kind, event.payment_key, event.reference) == (means, None, "pi_1")
