@@ -15,6 +15,7 @@ from api.answers import ClientGone
 from api.cors import EXPOSED, METHODS, Cors
 from api.dependencies import respond
 from api.front import Front
+from api.methods import Heads, allowed
 from api.readiness import Readiness
 from api.routes import actions, bookings, events, health, holds, webhooks
 from boxoffice import durability
@@ -65,6 +66,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
             expose_headers=EXPOSED,
         )
+    app.add_middleware(Heads)
     for router in (events.router, bookings.router, holds.router, webhooks.router, health.router, documentation.router):
         app.include_router(router)
     if settings.gateway.kind == "simulator":
@@ -92,11 +94,14 @@ def _malformed(request: Request, error: Exception) -> Response:
     return respond(problems.of_error(refusal, route=_route(request)))
 
 
-def _unserved(_request: Request, error: Exception) -> Response:
+def _unserved(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = {404: "There is nothing at this path.", 405: "Another method is needed here."}
     detail = said.get(error.status_code, "This cannot be served.")
-    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    found = dict(error.headers or {})
+    if error.status_code == 405:
+        found["Allow"] = allowed(request)
+    headers = [(name.lower().encode(), value.encode()) for name, value in found.items()]
     return respond(problems.of_status(error.status_code, detail, headers))
 
 

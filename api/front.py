@@ -8,6 +8,7 @@ from typing import Any, Final
 from api import answers
 from api.answers import Asked, Read, Receive
 from api.cors import EXPOSED
+from api.methods import as_get
 from api.reply import Header, Reply
 from boxoffice.office import BoxOffice
 
@@ -35,6 +36,8 @@ class Front:
         """One request, or one of the server's other events."""
         reply = None
         if scope["type"] == "http":
+            if scope["method"] == "HEAD":
+                scope, send = as_get(scope, send)
             path, method = scope["path"], scope["method"]
             try:
                 if method == "POST":

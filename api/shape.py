@@ -8,6 +8,7 @@ the parser as ever.
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 
 __all__ = ["Shape"]
@@ -35,6 +36,12 @@ _ANY: Final = rb"[ -~]*"
 _NAME: Final = re.compile(rb"[A-Za-z0-9-]+")
 
 _KNOWN_MAX: Final = 256
+
+SEEN_MAX: Final = 1_024
+"""Shapes that were seen once and are not yet worth compiling."""
+
+COMPILED_EACH_S: Final = 0.1
+"""Least seconds between two compilations: whoever writes each head anew may slow the process down by a fiftieth."""
 
 HEAD_MAX: Final = 2_048
 """Bytes of a head that is taken for a shape: compiling one takes 2 ms, during which the loop does nothing else."""
@@ -81,6 +88,8 @@ class Shape:
         whole = rb"\r\n".join(pattern) + rb"\r\n\r\n"
         shape = _known.get(whole)
         if shape is None:
+            if not _is_worth_it(whole):
+                return None
             if len(_known) >= _KNOWN_MAX:
                 _known.clear()
             shape = _known[whole] = cls(whole, values.get(b"authorization"), values.get(b"content-type"))
@@ -93,3 +102,24 @@ class Shape:
 
 _known: dict[bytes, Shape] = {}
 """Connections of one client have one shape."""
+
+_seen: set[int] = set()
+"""Hashes of patterns that came once."""
+
+_compiled_at = float("-inf")
+
+
+def _is_worth_it(pattern: bytes) -> bool:
+    """Whether this is compiled: it came before, and nothing was compiled a moment ago."""
+    global _compiled_at
+    key, now = hash(pattern), time.monotonic()
+    if key not in _seen:
+        if len(_seen) >= SEEN_MAX:
+            _seen.clear()
+        _seen.add(key)
+        return False
+    if now < _compiled_at + COMPILED_EACH_S:
+        return False
+    _seen.discard(key)
+    _compiled_at = now
+    return True

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from api import shape as shapes
 from api.shape import Shape
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are compiled when they first come."""
+    monkeypatch.setattr(shapes, "_is_worth_it", lambda pattern: True)
+
 
 LINE = b"POST /v1/bookings HTTP/1.1"
 
@@ -100,3 +108,18 @@ def test_any_other_head_goes_to_the_parser(lines: tuple[bytes, ...]) -> None:
 def test_an_unusual_request_is_no_shape_for_others(request_: bytes) -> None:
     """A request that is anything but a plain booking in one piece."""
     assert Shape.of(request_, LINE) is None
+
+
+def test_a_head_that_is_new_each_time_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes milliseconds in which nobody else is served: what came once is not worth them, and little is
+    compiled in a second."""
+    monkeypatch.undo()
+    monkeypatch.setattr(shapes, "_known", {})
+    monkeypatch.setattr(shapes, "_compiled_at", 0.0)
+
+    def new(number: int) -> bytes:
+        return request_of(*USUAL, b"X-New-%d: 1" % number)
+
+    assert [Shape.of(new(number), LINE) for number in range(2_000)] == [None] * 2_000
+    twice = [Shape.of(new(number), LINE) for number in range(1_990, 2_000)]
+    assert len([shape for shape in twice if shape is not None]) == 1
