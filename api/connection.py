@@ -36,6 +36,9 @@ TURN: Final = 16
 LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
 
+PASSED_EACH_S: Final = 67_108_864
+"""Bytes in a second, of all connections, that are read only to be thrown away. More wait in their clients' systems."""
+
 _logger: Final = logging.getLogger("uvicorn.error")
 
 
@@ -89,6 +92,12 @@ class Connection(asyncio.Protocol):
     stage = 0
     """What is arriving: 0 nothing, 1 a head, 2 a body."""
 
+    slowed = False
+    """What it sends is thrown away, and it sends much."""
+
+    passed_until: ClassVar[float] = 0.0
+    """Loop time at which what all connections have sent to be thrown away is within its limit."""
+
     stopping_s = float("inf")
     """Most that may be waited for it, once the process stops."""
 
@@ -121,7 +130,10 @@ class Connection(asyncio.Protocol):
         full = len(connections) >= self.patience.connections_max
         connections.add(self)
         if full:
-            self._refuse(problems.crowded())
+            # Not listened to for a while, as others are: that would be one more connection.
+            self.lingering = True
+            self.transport.write(problems.crowded().last())
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more. Nothing is kept that leads back here."""
@@ -139,9 +151,26 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Some of a request, or of several."""
         if self.lingering:
+            self._slow_down(len(data))
             return
         self.reader.feed(data)
         self._go_on()
+        if self.reader.passing:
+            self._slow_down(len(data))
+
+    def _slow_down(self, count: int) -> None:
+        """Of what is thrown away, only so much is read in a second."""
+        now = self.loop.time()
+        Connection.passed_until = max(now, Connection.passed_until) + count / PASSED_EACH_S
+        if not self.slowed and Connection.passed_until > now + 0.005 and not self.transport.is_closing():
+            self.slowed = True
+            self.flow.pause_reading()
+            self.loop.call_at(Connection.passed_until, self._speed_up)
+
+    def _speed_up(self) -> None:
+        self.slowed = False
+        if not self.transport.is_closing() and not self.busy and not self.flow.write_paused:
+            self.flow.read_on()
 
     def eof_received(self) -> bool:
         """The client has said all. It may still listen."""
@@ -182,7 +211,7 @@ class Connection(asyncio.Protocol):
         if self.busy or self.flow.write_paused:
             if self.reader.begun:
                 self.flow.pause_reading()
-        elif not self.transport.is_closing():
+        elif not self.slowed and not self.transport.is_closing():
             self.flow.read_on()
 
     def _take_next(self) -> bool:

@@ -37,7 +37,7 @@ class Wire(asyncio.Transport):
         self.received = bytearray()
         self.sent: deque[bytes] = deque()
         self.closing = self.ended = self.paused = self.half_closed = self.told = False
-        self.protocol = kind(config=config, server_state=state, app_state={})
+        self.protocol: Any = kind(config=config, server_state=state, app_state={})
         self.protocol.connection_made(self)
 
     def send(self, *pieces: bytes, end: bool = False) -> Wire:
@@ -66,7 +66,8 @@ class Wire(asyncio.Transport):
     def hang_up(self) -> None:
         """The network is gone."""
         self.close()
-        self.protocol.connection_lost(None)
+        protocol, self.protocol = self.protocol, None  # as a transport does
+        protocol.connection_lost(None)
 
     @property
     def over(self) -> bool:

@@ -1,0 +1,76 @@
+"""Clients that mean no good: python tests/support/hostile.py PORT KEY KIND SECONDS CLIENTS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+Kind = tuple[bytes, bytes, float]
+"""What a hostile client sends first, then again and again, and the pause between, in seconds."""
+
+
+def keyed(key: str) -> tuple[bytes, bytes]:
+    """A list with a key, and the beginning of a booking with one."""
+    who = b"Host: x\r\nAuthorization: Bearer %b\r\n" % key.encode()
+    return b"GET /v1/events?limit=100 HTTP/1.1\r\n%b\r\n" % who, b"POST /v1/bookings HTTP/1.1\r\n" + who
+
+
+def kinds(key: str) -> dict[str, Kind]:
+    """All of them."""
+    KEYED, POST = keyed(key)  # noqa: N806
+    return {
+        "silent": (b"", b"", 1),
+        "header lines": (b"GET / HTTP/1.1\r\n", b"X-A: " + b"b" * 60 + b"\r\n" + b"C: d\r\n" * 400, 0),
+        "one header": (b"GET / HTTP/1.1\r\nX: ", b"y" * 65_536, 0),
+        "one target": (b"GET /", b"y" * 65_536, 0),
+        "a slow head": (b"GET / HTTP/1.1\r\n", b"X: y\r\n", 0.05),
+        "a byte at a time": (b"", b"G", 0.05),
+        "half a body": (POST + b"Content-Length: 16000\r\n\r\n" + b" " * 15_000, b"", 1),
+        "a slow body": (POST + b"Content-Length: 16000\r\n\r\n", b" ", 0.05),
+        "an endless body": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"4000\r\n" + b" " * 0x4000 + b"\r\n", 0),
+        "a long body": (POST + b"Content-Length: 900000000000\r\n\r\n", b" " * 65_536, 0),
+        "long chunk lines": (POST + b"Transfer-Encoding: chunked\r\n\r\n1;a=", b"b" * 65_536, 0),
+        "small chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1;abcdefghijklmnop\r\n \r\n" * 2_000, 0),
+        "trailers": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: " + b"b" * 4_000 + b"\r\n", 0),
+        "unread answers": (b"", HEALTH * 1_000, 0),
+        "unread lists": (b"", KEYED * 500, 0),
+        "unread refusals": (b"", b"GET /v1/bookings/x HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000, 0),
+        "unread books": (b"", (POST + b"Content-Length: 2\r\n\r\n{}") * 500, 0),
+        "offers": (b"", HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n") * 500, 0),
+        "garbage": (b"\0" * 1_000, b"\0" * 65_536, 0),
+    }
+
+
+HOSTILE = tuple(kinds(""))
+
+
+async def misbehave(port: int, kind: Kind, seconds: float) -> None:
+    """One hostile client, until it is thrown out or its time is up. It reads nothing."""
+    first, again, pause_s = kind
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        try:
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, ("127.0.0.1", port))
+                await loop.sock_sendall(sock, first)
+                while loop.time() < end:
+                    if again:
+                        await loop.sock_sendall(sock, again)
+                    await asyncio.sleep(pause_s)
+        except (OSError, TimeoutError):
+            return
+
+
+async def main() -> None:
+    port, key, kind, seconds, clients = sys.argv[1:]
+    await asyncio.gather(*(misbehave(int(port), kinds(key)[kind], float(seconds)) for _ in range(int(clients))))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
