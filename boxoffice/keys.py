@@ -127,7 +127,7 @@ def api_keys(shard: int) -> str:
 
 
 def arq_queue(shard: int) -> str:
-    """ZSET of arq: job id to due ms."""
+    """ZSET of arq: job id to due ms. No TTL."""
     return f"{shard_tag(shard)}:arq:queue"
 
 
