@@ -73,6 +73,7 @@ class Readiness:
             await pool.fetchval("SELECT 1")
         else:
             await durability.check_postgresql(pool, self._office.settings)
+            await durability.check_shards(pool, self._office.settings)
         return ""
 
     async def _gateway(self, _durable: bool) -> str:

@@ -51,7 +51,7 @@ class ApiKeys:
         self._cache_s = cache_s
         self._clock = clock
         self._known: dict[str, ApiKeyView] = {}
-        self._version: bytes | None = None
+        self._version: tuple[bytes | None, bytes] | None = None
         self._freshness = Freshness(self._read, clock)
         self._verdicts: dict[str, tuple[str, float]] = {}
 
@@ -89,11 +89,15 @@ class ApiKeys:
 
     async def _read(self) -> None:
         name = keys.api_keys(KEYS_SHARD)
-        version = await self._redis.hget(name, VERSION)  # type: ignore[misc]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hget(name, VERSION)
+            pipe.get(keys.gate(KEYS_SHARD))
+            version, gate = await pipe.execute()
         if version is None:
             # Lost, not revoked. The keys we know stay good; of any other nobody can say.
             self._version = None
-        elif version != self._version:
+        elif (gate, version) != self._version:
+            # The version of a Redis that went back comes again, for other keys: under another run's gate.
             found: dict[bytes, bytes] = await self._redis.hgetall(name)  # type: ignore[misc]
-            self._version = found.pop(VERSION.encode(), version)
+            self._version = gate, found.pop(VERSION.encode(), version)
             self._known = {prefix.decode(): _decode(view) for prefix, view in found.items()}

@@ -160,11 +160,12 @@ class Bookings:
 
     async def _record(self, booking: str) -> tuple[Record | None, bool, bool]:
         """The record, whether Redis failed to answer, and whether its gate is shut."""
-        if ids.shard_of(booking) >= self._shards:
-            return None, False, False
         try:
+            if ids.shard_of(booking) >= self._shards:
+                # Nobody here serves it. Whoever made it may have accepted it all the same: then it is not for us to say.
+                return None, bool(await self._redis.exists(keys.booking(ids.shard_of(booking), booking))), False
             seen = await self._records.ask(booking)
-        except StoreAway:
+        except (StoreAway, RedisError, OSError):
             return None, True, False
         assert seen is not None, "one for each"
         try:

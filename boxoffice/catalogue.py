@@ -89,7 +89,7 @@ class Catalogue:
         self._shards = settings.shards
         self._events: dict[str, EventView] = {}
         self._tiers: dict[str, tuple[EventView, TierView]] = {}
-        self._by_shard: dict[int, tuple[bytes, list[EventView]]] = {}
+        self._by_shard: dict[int, tuple[tuple[bytes | None, bytes], list[EventView]]] = {}
         self._loaded = False
         self._freshness = Freshness(self._read, clock)
         self._asked: dict[str, EventView] = {}
@@ -194,16 +194,19 @@ class Catalogue:
     async def _read(self) -> None:
         names = [keys.catalogue(shard) for shard in range(self._shards)]
         async with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
+            for shard, name in enumerate(names):
                 pipe.hget(name, VERSION)
-            versions = await pipe.execute()
+                pipe.get(keys.gate(shard))
+            told = await pipe.execute()
         changed = False
-        for shard, version in enumerate(versions):
+        for shard, version in enumerate(told[::2]):
+            # The version of a Redis that went back comes again, for other events: under another run's gate.
+            gate = told[2 * shard + 1]
             # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
-            if version is None or (shard in self._by_shard and self._by_shard[shard][0] == version):
+            if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
                 continue
             found: dict[bytes, bytes] = await self._redis.hgetall(names[shard])  # type: ignore[misc]
-            newest = found.pop(VERSION.encode(), version)
+            newest = gate, found.pop(VERSION.encode(), version)
             self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
             changed = True
         self._loaded = len(self._by_shard) == self._shards

@@ -20,7 +20,7 @@ from boxoffice.models import Base
 from boxoffice.redis import AWAY
 from boxoffice.settings import Settings
 
-__all__ = ["check_postgresql", "check_redis", "stated", "tell_what_is_stated"]
+__all__ = ["check_postgresql", "check_redis", "check_shards", "stated", "tell_what_is_stated"]
 
 log = structlog.get_logger()
 
@@ -87,6 +87,17 @@ async def check_postgresql(pool: asyncpg.Pool[Any], settings: Settings) -> None:
     unread = [name for name, value in row.items() if value is None]
     if unread and not believed:
         raise CannotRun(_unread("PostgreSQL", unread, "postgres", believed, "always"))
+
+
+async def check_shards(pool: asyncpg.Pool[Any], settings: Settings) -> None:
+    """Raises `CannotRun` when there are events in shards that this process would not serve: nobody would settle their
+    bookings, nor find them."""
+    highest = await pool.fetchval("SELECT max(shard) FROM events")
+    if highest is not None and highest >= settings.shards:
+        raise CannotRun(
+            f"PostgreSQL has events in shard {highest}, and BOXOFFICE_SHARDS is {settings.shards}. Set it to {highest + 1} or "
+            "more, in every process: an event stays in its shard, so the number may only grow."
+        )
 
 
 def stated(settings: Settings) -> dict[str, str]:

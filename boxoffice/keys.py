@@ -74,9 +74,10 @@ def owners(shard: int, event_id: str) -> str:
     return f"{shard_tag(shard)}:own:{event_id}"
 
 
-def moved(shard: int, move_id: int | str) -> str:
-    """STRING. A stock move that was applied. TTL 7 days: PostgreSQL marks the move as applied within seconds."""
-    return f"{shard_tag(shard)}:moved:{move_id}"
+def moved(shard: int, move: str) -> str:
+    """STRING. A stock move that was applied, by its id and its nonce: what it gave back and refunded. TTL 7 days: PostgreSQL
+    marks the move as applied within seconds."""
+    return f"{shard_tag(shard)}:moved:{move}"
 
 
 def sequence(shard: int) -> str:

@@ -371,6 +371,8 @@ class StockMove(Base):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"))
+    nonce: Mapped[int] = mapped_column(BigInteger, server_default=text("(random() * 9007199254740991)::bigint"))
+    """After a restore the id comes again, and Redis remembers those of a week: the nonce does not."""
     booking_id: Mapped[UUID | None] = mapped_column(Uuid)
     sold_delta: Mapped[int] = mapped_column(server_default="0")
     total_delta: Mapped[int] = mapped_column(server_default="0")

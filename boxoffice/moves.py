@@ -28,7 +28,7 @@ MOVES_MAX: Final = 1_000
 """Moves read at once."""
 
 _OPEN = f"""
-SELECT m.id, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
+SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
        coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
        r.amount_cents, r.reason, r.fingerprint
 FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
@@ -70,6 +70,12 @@ class Move(NamedTuple):
     """Of the booking, when it is cancelled with this."""
     note: bytes
     """A `Note` as JSON; `1` for a move that is about no booking."""
+    nonce: int
+
+    @property
+    def name(self) -> str:
+        """What Redis remembers it by. The id alone may come again after a restore of PostgreSQL."""
+        return f"{self.id}-{self.nonce}"
 
     @property
     def payload(self) -> bytes:
@@ -92,7 +98,7 @@ async def open_moves(connection: Connection, *, event: str | None = None, shard:
         Move(
             row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
             row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
-            verdicts.get(str(row["booking_id"])), _note(row),
+            verdicts.get(str(row["booking_id"])), _note(row), row["nonce"],
         )
         for row in rows
     ]  # fmt: skip
@@ -132,7 +138,7 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
             reply = await scripts.move(
                 redis,
                 [
-                    keys.gate(shard), keys.moved(shard, move.id), keys.event(shard, move.event),
+                    keys.gate(shard), keys.moved(shard, move.name), keys.event(shard, move.event),
                     keys.owners(shard, move.event), keys.booking(shard, move.booking or ""), keys.told(shard),
                 ],
                 [

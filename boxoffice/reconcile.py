@@ -202,7 +202,7 @@ class Reconciler:
         for booking, scope, _ in verdicts:
             names += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
         for move in moves:
-            names += [keys.moved(shard, move.id), keys.booking(shard, move.booking or "")]
+            names += [keys.moved(shard, move.name), keys.booking(shard, move.booking or "")]
         facts: list[str | bytes] = [f"{row['tier_id']}|{row['total']}|{row['sold']}" for row in stock]
         facts += [verdict.fact for _, _, verdict in verdicts]
         facts += [move.fact for move in moves]

@@ -186,6 +186,7 @@ class WorkerApp:
                 await durability.check_redis(self._office.redis, self._office.settings)
                 await redis.run_id(self._office.redis)
                 await durability.check_postgresql(await self._office.pool(), self._office.settings)
+                await durability.check_shards(await self._office.pool(), self._office.settings)
                 # Whose books it keeps stands in every payment row; a gateway that is away says so later.
                 await within(BOOKS_S, self._office.gateway.trouble())
                 return

@@ -7,11 +7,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.readiness import Readiness
 from boxoffice import ids, keys
-from boxoffice.errors import StoreAway
-from boxoffice.office import BoxOffice
+from boxoffice.durability import check_shards
+from boxoffice.errors import CannotRun, NotFound, StoreAway
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
 from tests.api.conftest import Book, assert_problem
-from tests.conftest import OTHER_KEY, SaleMaker, settle_all
+from tests.conftest import CLIENT, OTHER_KEY, SaleMaker, settle_all
+from tests.support.sale import book
+from worker.app import WorkerApp
 
 
 @pytest.fixture(params=[1, 4], ids=["1 shard", "4 shards"])
@@ -195,3 +200,31 @@ async def test_a_malformed_query_is_refused(api: httpx2.AsyncClient, query: str,
     problem = assert_problem(await api.get(f"/v1/bookings?{query}"), 400, "malformed-request")
 
     assert problem["errors"][0]["parameter"] == parameter
+
+
+@pytest.mark.parametrize("shards", [4])
+async def test_fewer_shards_lose_nobodys_booking(
+    office: BoxOffice, open_sale: SaleMaker, settings: Settings, shards: int
+) -> None:
+    """An event stays in its shard. Whoever starts with fewer is told, and until then reads are answered."""
+    events = [await open_sale(GA=10) for _ in range(12)]
+    event = max(events, key=lambda event: event.shard)
+    assert event.shard >= 2
+    pending, settled = (await book(office, event, GA=1)).booking_id, (await book(office, event, GA=1)).booking_id
+    fewer = settings.model_copy(update={"shards": 2})
+    async with open_box_office(fewer) as small:
+        for booking in (pending, settled):
+            with pytest.raises(StoreAway):
+                await small.bookings.get(CLIENT, booking)
+        await settle_all(office)
+        await office.redis.delete(keys.booking(event.shard, settled))
+        for booking in (pending, settled):
+            assert (await small.bookings.get(CLIENT, booking)).view.status == "confirmed"
+        unknown = ids.booking_id(9, 1_790_000_000_000)
+        with pytest.raises(NotFound):
+            await small.bookings.get(CLIENT, unknown)
+
+        with pytest.raises(CannotRun, match=f"BOXOFFICE_SHARDS is 2. Set it to {event.shard + 1} or more"):
+            await WorkerApp(small).run()
+        assert "BOXOFFICE_SHARDS" in (await Readiness(small).reasons())["postgresql"]
+    await check_shards(await office.pool(), settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -15,7 +16,7 @@ from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.loading import Loaded
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, KEY, SaleMaker, counters
+from tests.conftest import CLIENT, KEY, SaleMaker, counters, eventually
 from tests.support.sales import book, tier_id
 
 
@@ -284,3 +285,32 @@ async def test_a_load_brings_what_is_missing_and_nothing_else(office: BoxOffice,
     assert (loaded.events, loaded.lost, loaded.api_keys) == ((event.id,), (), 2)
     assert (await counters(office, event, "GA")).held == 2
     await book(office, event, GA=2)
+
+
+async def test_a_version_that_comes_again_after_redis_went_back_is_another(
+    office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """Its counter went back with it and has reached the same number, with other events and keys behind it."""
+    event = await open_sale(GA=10)
+    await office.catalogue.refresh()
+    assert await office.catalogue.client_of_key(KEY) == CLIENT
+    other = msgspec.structs.replace(event, id="another00000", name="Another")
+    await office.redis.hdel(keys.catalogue(0), event.id)
+    await office.redis.hset(keys.catalogue(0), other.id, msgspec.json.encode(other))
+    await office.redis.hdel(keys.api_keys(0), KEY.partition(".")[0])
+    await office.redis.set(keys.gate(0), "first:of another run")
+
+    async def sees_it() -> bool:
+        await office.catalogue.refresh()
+        return [found.id for found in await office.catalogue.events()] == [other.id]
+
+    await eventually(sees_it)
+
+    async def refused() -> bool:
+        try:
+            await office.catalogue._api_keys.client_of("shop.another secret")
+        except Unauthorized:
+            return KEY.partition(".")[0] not in office.catalogue._api_keys._known
+        return False
+
+    await eventually(refused)

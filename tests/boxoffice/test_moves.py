@@ -9,6 +9,7 @@ from boxoffice.record import unpack
 from boxoffice.repair import Repair
 from tests.conftest import CLIENT, SaleMaker, counters, settle_all
 from tests.support.sales import book, tier_id
+from tests.support.till import Till
 
 
 def repair_of(office: BoxOffice) -> Repair:
@@ -115,3 +116,26 @@ async def test_a_shard_that_is_closed_is_said_and_filled(office: BoxOffice, open
     await office.redis.delete(keys.event(0, event.id))
     assert (await repair.reconcile()).unloaded == (event.id,)
     assert (await repair.reconcile(fix=True)).unloaded == ()
+
+
+async def test_ids_that_come_again_after_a_restore_are_other_moves(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """A sequence of PostgreSQL went back, and Redis remembers moves for a week: forty cancellations, forty tickets."""
+    event = await open_sale(GA=200)
+    till = Till(office, event)
+    pool = await office.pool()
+
+    async def forty_cancelled() -> None:
+        booked = [await till.book(GA=1, customer=f"c{n}") for n in range(40)]
+        await till.rest()
+        for booking in booked:
+            assert await till.cancel(booking) == "cancelled"
+        await till.rest()
+
+    await forty_cancelled()
+    await pool.execute("DELETE FROM stock_moves")
+    await pool.execute("SELECT setval(pg_get_serial_sequence('stock_moves', 'id'), 1, false)")
+
+    await forty_cancelled()
+
+    assert (await counters(office, event, "GA")).available == 200
+    assert await pool.fetchval("SELECT min(id) FROM stock_moves") == 1, "the ids came again"

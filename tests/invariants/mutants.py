@@ -436,6 +436,12 @@ MUTANTS = (
         "at_once_in_any_order",
     ),
     Mutant(
+        "moves named by an id that comes again",
+        (("boxoffice/moves.py", 'return f"{self.id}-{self.nonce}"', 'return f"{self.id}-0"'),),
+        "tests/boxoffice/test_moves.py",
+        "come_again",
+    ),
+    Mutant(
         "another run decides",
         (("lua/lib/gate.lua", 'return "unchecked"', "return nil"),),
         "tests/lua/test_gate.py tests/invariants/test_old_redis.py",

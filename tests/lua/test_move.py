@@ -18,8 +18,8 @@ async def move(
     """The script's reply. `of` is a booking that is cancelled with it, or whose tickets come back in part."""
     return await desk.scripts.move(
         desk.redis,
-        [keys.gate(desk.shard), keys.moved(desk.shard, move_id), keys.event(desk.shard, EVENT), keys.owners(desk.shard, EVENT),
-         keys.booking(desk.shard, of.id if of else ""), keys.told(desk.shard)],
+        [keys.gate(desk.shard), keys.moved(desk.shard, f"{move_id}-7"), keys.event(desk.shard, EVENT),
+         keys.owners(desk.shard, EVENT), keys.booking(desk.shard, of.id if of else ""), keys.told(desk.shard)],
         [tier, sold, total, owner, int(of is not None and cancels), '{"f":"cancelled"}', 60, "a note", "7:7"],
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ async def test_a_lower_capacity_takes_from_what_is_available(desk: Desk) -> None
     assert await move(desk, "floor", total=-2) == [b"moved", 3]
 
     assert await desk.counts("floor") == (3, 0, 0)
-    assert 50 < await desk.redis.ttl(keys.moved(desk.shard, 1)) <= 60
+    assert 50 < await desk.redis.ttl(keys.moved(desk.shard, "1-7")) <= 60
 
 
 async def test_a_cancelled_booking_gives_its_tickets_back(desk: Desk) -> None:

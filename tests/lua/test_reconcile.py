@@ -48,7 +48,7 @@ async def reconcile(
         names += [keys.booking(desk.shard, final.form.id), keys.idempotency(desk.shard, final.form.scope)]
         facts.append(f'{final.counted}|{final.state or final.counted}|{{"f":"decided"}}')
     for move in moves:
-        names += [keys.moved(desk.shard, move.id), keys.booking(desk.shard, move.of.id if move.of else "")]
+        names += [keys.moved(desk.shard, f"{move.id}-7"), keys.booking(desk.shard, move.of.id if move.of else "")]
         facts.append(
             f'{move.tier}|{move.sold}|{move.total}|{move.owner}|{int(move.of is not None and move.cancels)}|{{"f":"x"}}'
         )

@@ -24,7 +24,7 @@ async def move(desk: Desk, form: Form) -> Any:
         desk.redis,
         [
             keys.gate(shard),
-            keys.moved(shard, 1),
+            keys.moved(shard, "1-7"),
             keys.event(shard, form.event),
             keys.owners(shard, form.event),
             keys.booking(shard, form.id),

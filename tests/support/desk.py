@@ -309,7 +309,7 @@ def known_keys(shards: Sequence[int]) -> str:
     """A pattern that every key in Redis matches: functions of keys.py, or arq's own."""
     import re
 
-    marks = {"event": "[0-9a-z]{12}", "booking": "[0-9a-f-]{36}", "scope": "[0-9a-f]{32}", "move": r"\d+"}
+    marks = {"event": "[0-9a-z]{12}", "booking": "[0-9a-f-]{36}", "scope": "[0-9a-f]{32}", "move": r"\d+-\d+"}
     patterns = []
     for shard in shards:
         named = [
