@@ -169,10 +169,13 @@ class Rebuilder:
 
     async def check(self) -> list[EventReport]:
         """Compare a Redis that has just started with PostgreSQL, and mend what differs, for a caller that has the shard's
-        lock and opens the gate afterwards. Quick when nothing does. Returns the events that had to be mended."""
+        lock and opens the gate afterwards. Quick when nothing does. Returns the events that had to be mended.
+
+        Raises `WentBack`."""
         pool = await self._pool()
         lost = set((await self._loader.load(self.shard)).lost)
         async with pool.acquire() as connection:
+            await fence.check(connection, self._redis, self.shard)
             async for records in ledger.undecided(connection, self.shard):
                 await self.restore([(0, record) for record in records])
             since = await connection.fetchval(

@@ -45,6 +45,10 @@ _SHARD = """
 SELECT batch, settled_at < now() - $2 * interval '1 second' AS long_ago FROM shards WHERE shard = $1
 """
 
+_BEYOND = """
+SELECT setval(pg_get_serial_sequence('stock_moves', 'id'), greatest($1, nextval(pg_get_serial_sequence('stock_moves', 'id'))))
+"""
+
 _REFUNDS = "SELECT refund_key FROM refunds WHERE refund_key = ANY($1::text[])"
 
 
@@ -74,6 +78,8 @@ class _Lost(NamedTuple):
     """The other way round."""
     notes: dict[str, list[Note]]
     """Of cancellations and refunds."""
+    moves: list[int]
+    """Stock moves that Redis remembers."""
     events: set[str]
     """Named by any record, and not known to PostgreSQL."""
 
@@ -107,6 +113,8 @@ class Recovery:
         found = await self._look(known)
         if not forget:
             await self._see_that_it_is_ours(lost, found)
+        # The next moves must not bear the names of those that were lost: Redis would take them for repeated.
+        await pool.execute(_BEYOND, max(found.moves, default=0))
         done = Recovered(refunds=await self._refund_again(found))
         for start in range(0, len(found.bookings), CHUNK):
             some = [booking for _, booking in found.bookings[start : start + CHUNK]]
@@ -124,10 +132,11 @@ class Recovery:
     # ------------------------------------------------------------------ looking
 
     async def _look(self, known: set[str]) -> _Lost:
-        found = _Lost([], [], [], [], {}, set())
+        found = _Lost([], [], [], [], {}, [], set())
         prefix = keys.booking(self.shard, "")
         async for records, notes in self._pages():
-            for raw in notes:
+            for name, raw in notes.items():
+                found.moves.append(int(name.rpartition(":")[2]))
                 self._keep(raw, found.notes)
             heads = {name[len(prefix) :]: raw.split(b"|", 8) for name, raw in records.items() if raw.count(b"|") > 8}
             for booking, head in heads.items():
@@ -149,7 +158,7 @@ class Recovery:
         found.bookings.sort()
         return found
 
-    async def _pages(self) -> AsyncIterator[tuple[dict[str, bytes], list[bytes]]]:
+    async def _pages(self) -> AsyncIterator[tuple[dict[str, bytes], dict[str, bytes]]]:
         """Every record, and every note that a stock move left behind, a page at a time."""
         tag, cursor = keys.shard_tag(self.shard), 0
         records, notes = keys.booking(self.shard, ""), f"{tag}:moved:"
@@ -160,7 +169,7 @@ class Recovery:
             page = {name: raw for name, raw in zip(names, values, strict=True) if raw}
             yield (
                 {name: raw for name, raw in page.items() if name.startswith(records)},
-                [raw for name, raw in page.items() if name.startswith(notes)],
+                {name: raw for name, raw in page.items() if name.startswith(notes)},
             )
             if not cursor:
                 return

@@ -277,8 +277,7 @@ class Refunds:
                     if await fence.lost(connection, ids.shard_of(booking), told):
                         raise WentBack
                     refunded, shard = await work(connection, booking, *args)
-                    if not refunded.repeated:
-                        await fence.open_batch(connection, shard, ())
+                    pair = None if refunded.repeated else await fence.open_batch(connection, shard, ())
                     crashpoint("refund_written")
                 break
             except TRANSIENT as error:
@@ -286,8 +285,7 @@ class Refunds:
                 if isinstance(error, AWAY) or round_ == _ROUNDS - 1:
                     raise StoreAway from error
         crashpoint("refund_committed")
-        if not refunded.repeated:
-            await self._tell_redis(shard)
+        await self._tell_first(shard, pair)
         return refunded
 
     async def _told(self, booking: str) -> list[fence.Pair]:
@@ -437,6 +435,21 @@ class Refunds:
             sum(cents for _, cents in tried) if tried else found["amount_cents"], found["currency"],
             repeated=not tried, refund_status=found["status"],
         )  # fmt: skip
+
+    async def _tell_first(self, shard: int, pair: fence.Pair | None) -> None:
+        """Nobody is told of a commit before Redis is: were PostgreSQL to forget it, it would not be missed. While Redis is
+        away PostgreSQL alone speaks, as long as it still has the commit. Raises `StoreAway`: asked again, it is done once."""
+        try:
+            pool = await self._pool()
+            try:
+                await apply_moves(self._redis, pool, self._scripts, shard)
+            except RedisError as error:
+                log.warning("moves.later", shard=shard, error=type(error).__name__)
+            if pair and await fence.lost(pool, shard, [pair]):
+                raise WentBack
+        except (GateClosed, *TRANSIENT) as error:
+            log.warning("moves.later", shard=shard, error=type(error).__name__)
+            raise StoreAway from error
 
     async def _tell_redis(self, shard: int) -> None:
         """The tickets go back on sale now. If Redis is away or shut, a worker's sweep does it."""

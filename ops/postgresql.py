@@ -19,7 +19,7 @@ from ops.binaries import PostgresBinaries, find_postgres, reachable
 from ops.data_dir import DataDir, ServerLock, port_is_free
 from ops.processes import Account, Child, nothing
 
-__all__ = ["PostgresServer"]
+__all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "own", "says_ready"]
 
 NAME = "boxoffice"
 
@@ -79,23 +79,31 @@ class PostgresServer(Child):
 
     def start(self) -> None:
         """Start it, first making its data folder, and wait until it takes connections. A port, once chosen, stays."""
-        account = _account(self._environ)
-        folder = self._folder_for(account)
-        binaries = find_postgres(self._environ)
-        if account:
-            binaries = reachable(binaries, account, folder)
+        data, binaries, account = self.place()
         lock = ServerLock(self._home.path / "postgres.lock")
-        data = folder / f"postgres{binaries.major}"
         fd = lock.acquire(lambda: _end_leftover(data), self.check)
         try:
             if not data.exists():
                 self._create(data, binaries, account)
-            _own(data, account)
+            own(data, account)
             # We hold the lock, so no server is left: after a crash, the pid in this file may be a stranger's by now.
             (data / "postmaster.pid").unlink(missing_ok=True)
             self._run(data, binaries, account, fd)
         finally:
             lock.release()
+
+    def environment(self) -> dict[str, str]:
+        """Of every program of PostgreSQL."""
+        return _environment(self._environ)
+
+    def place(self) -> tuple[Path, PostgresBinaries, Account | None]:
+        """Its data folder, the programs that belong to it, and the account that runs them."""
+        account = _account(self._environ)
+        folder = self._folder_for(account)
+        binaries = find_postgres(self._environ)
+        if account:
+            binaries = reachable(binaries, account, folder)
+        return folder / f"postgres{binaries.major}", binaries, account
 
     def _run(self, data: Path, binaries: PostgresBinaries, account: Account | None, fd: int) -> None:
         def serve() -> None:
@@ -103,12 +111,12 @@ class PostgresServer(Child):
             options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
             self.spawn(
                 [binaries.bin_dir / "postgres", "-D", data, *options],
-                env=_environment(self._environ),
+                env=self.environment(),
                 account=account,
                 cwd="/",
                 pass_fds=[fd],
             )
-            self.wait_until(lambda: _says_ready(data, self.pid), START_TIMEOUT_S)
+            self.wait_until(lambda: says_ready(data, self.pid), START_TIMEOUT_S)
 
         first = self.port == 0
         self.port = self.port or self._home.port(self.name)
@@ -139,7 +147,7 @@ class PostgresServer(Child):
         draft = data.with_name(data.name + ".new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        _own(draft, account)
+        own(draft, account)
         options = ["-U", NAME, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--data-checksums"]
         if binaries.major >= 17:
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -151,19 +159,20 @@ class PostgresServer(Child):
             password.flush()
             if account:
                 os.chown(password.name, account.uid, account.gid)
-            self._tool([binaries.bin_dir / "initdb", "-D", draft, f"--pwfile={password.name}", *options], account)
-        self._tool(
+            self.tool([binaries.bin_dir / "initdb", "-D", draft, f"--pwfile={password.name}", *options], account)
+        self.tool(
             [binaries.bin_dir / "postgres", "--single", "-D", draft, "postgres"],
             account,
             f"CREATE DATABASE {NAME} OWNER {NAME}\n",
         )
         draft.rename(data)
 
-    def _tool(self, argv: Sequence[str | Path], account: Account | None, text: str = "") -> None:
+    def tool(self, argv: Sequence[str | Path], account: Account | None, text: str = "") -> None:
+        """Run one of PostgreSQL's programs. Raises `CannotRun` with what it complained of."""
         try:
             ran = subprocess.run(
                 argv,
-                env=_environment(self._environ),
+                env=self.environment(),
                 cwd="/",
                 input=text,
                 capture_output=True,
@@ -214,19 +223,20 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _own(data: Path, account: Account | None) -> None:
+def own(data: Path, account: Account | None) -> None:
+    """Give a folder to the account that runs PostgreSQL."""
     if account and data.stat().st_uid != account.uid:
         for path in (*data.rglob("*"), data):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def _says_ready(data: Path, pid: int) -> bool:
+def says_ready(data: Path, pid: int) -> bool:
     """What `pg_ctl -w` looks at."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except OSError:
         return False
-    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
 
 def _end_leftover(data: Path) -> None:

@@ -140,6 +140,33 @@ async def test_who_is_told_of_a_lost_commit_later_is_noticed_then(
     await till.at_rest(booking)
 
 
+@pytest.mark.parametrize("repair", ["reconcile", "rebuild", "adopted"])
+async def test_who_found_it_decided_tells_with_a_pair(till: Till, monkeypatch: pytest.MonkeyPatch, repair: str) -> None:
+    """Its worker died between the stores. Whoever tells Redis then must be missed, should PostgreSQL forget it."""
+    booking = await till.book(GA=1)
+    with monkeypatch.context() as patched:
+
+        async def die(*args: object) -> None:
+            raise Died
+
+        patched.setattr(Mirror, "tell", die)
+        with pytest.raises(Died):
+            await till.office.settlements[0].drain()
+    assert await told(till) == []
+
+    match repair:
+        case "reconcile":
+            await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+        case "rebuild":
+            await till.office.redis.delete(keys.booking(0, booking), keys.told(0))
+            await till.office.guards[0].rebuilder.rebuild()
+        case _:
+            await till.look_again(booking)
+
+    assert (await till.state(booking)) == "C confirmed"
+    assert [pair.number for pair in await told(till)] == [1 if repair != "adopted" else 2]
+
+
 async def test_a_stale_claim_that_misses_a_trimmed_pair_is_no_alarm(
     till: Till, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +272,48 @@ async def test_a_lost_cancellation_is_made_again_under_its_refund_key(till: Till
     assert await till.state(booking) == "X cancelled"
     await till.at_rest(booking)
     assert (await till.payment(booking)).refunded_cents == refunded > 0
+
+
+async def test_a_cancellation_after_the_loss_is_no_repetition_of_a_lost_one(
+    till: Till, past: Past, guard: Guard
+) -> None:
+    """The numbers of stock moves come again from a sequence that went back; Redis remembers the lost ones."""
+    first, second = await till.book(GA=2), await till.book(GA=3)
+    await till.rest()
+    await past.remember()
+    await till.cancel(first)
+    await till.rest()
+    await past.come_back()
+    assert await guard.tick() == "recovered"
+
+    await till.cancel(second)
+
+    assert await till.state(second) == "X cancelled"
+    await till.at_rest(first, second)
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_a_cancellation_that_redis_was_not_told_of_is_not_told_to_the_shop(
+    till: Till, past: Past, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes back between its commit and the mirror: nobody would miss it, so nobody may rely on it."""
+    booking = await till.book(GA=2)
+    await till.rest()
+    await past.remember()
+    with monkeypatch.context() as patched:
+
+        async def too_late(*args: object) -> int:
+            await past.come_back()
+            return 0
+
+        patched.setattr("boxoffice.refunds.apply_moves", too_late)
+        with pytest.raises(StoreAway):
+            await till.cancel(booking)
+    assert await guard.tick() == "fine"
+
+    assert await till.cancel(booking) == "cancelled"
+
+    await till.at_rest(booking)
 
 
 async def test_a_booking_confirmed_and_cancelled_in_what_was_lost_is_both(till: Till, past: Past, guard: Guard) -> None:

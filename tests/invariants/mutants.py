@@ -387,6 +387,75 @@ MUTANTS = (
         "does_not_end_the_keeper",
     ),
     Mutant(
+        "a PostgreSQL that forgot decides",
+        (("boxoffice/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),),
+        "tests/boxoffice/test_recovery.py",
+        "decides_nothing",
+    ),
+    Mutant(
+        "a repair believes a PostgreSQL that forgot",
+        (("boxoffice/reconcile.py", "if fenced:", "if False:"),),
+        "tests/boxoffice/test_recovery.py",
+        "decides_nothing",
+    ),
+    Mutant(
+        "money moves on a PostgreSQL that forgot",
+        (("boxoffice/money.py", "if not await self._refunds.check_fence(self._settings.shards):", "if False:"),),
+        "tests/boxoffice/test_recovery.py",
+        "decides_nothing",
+    ),
+    Mutant(
+        "a repair tells without a pair",
+        (("boxoffice/reconcile.py", "if verdicts or moves else None", "if False else None"),),
+        "tests/boxoffice/test_recovery.py",
+        "tells_with_a_pair",
+    ),
+    Mutant(
+        "a cancellation is told without a pair",
+        (("boxoffice/moves.py", "await last_batch(connection, shard) if moves else None", "None"),),
+        "tests/boxoffice/test_recovery.py",
+        "told_with_its_pair",
+    ),
+    Mutant(
+        "a shop is told of a cancellation that nobody would miss",
+        (("boxoffice/refunds.py", "if pair and await fence.lost(pool, shard, [pair]):", "if False:"),),
+        "tests/boxoffice/test_recovery.py",
+        "redis_was_not_told",
+    ),
+    Mutant(
+        "numbers without nonces",
+        (("boxoffice/fence.py", "AND b.number = told.number AND b.nonce = told.nonce", "AND b.number = told.number"),),
+        "tests/boxoffice/test_recovery.py",
+        "another_line_of_history",
+    ),
+    Mutant(
+        "bookings are written again without tickets",
+        (("boxoffice/rewrite.py", "all(left.get(tier, 0) >= n for tier, n in _net(row).items())", "True"),),
+        "tests/boxoffice/test_recovery.py",
+        "does_not_fit",
+    ),
+    Mutant(
+        "lost refunds get another key",
+        (("boxoffice/refunds.py", "        key = notes[0].refund_key\n", "        key = ids.short_id()\n"),),
+        "tests/boxoffice/test_recovery.py",
+        "lost_cancellation",
+    ),
+    Mutant(
+        "nobody notices that PostgreSQL forgot",
+        (
+            ("boxoffice/guard.py", "    if sight.lost:\n", "    if False:\n"),
+            ("boxoffice/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),
+            (
+                "boxoffice/fence.py",
+                "        if await lost(connection, shard, await told(redis, shard)):",
+                "        if False:",
+            ),
+            ("boxoffice/repair.py", "lost = await fence.lost(", "lost = 0 * await fence.lost("),
+        ),
+        "tests/invariants/test_standby.py",
+        "0.9",
+    ),
+    Mutant(
         "a duplicate is authorised",
         (
             (
