@@ -23,6 +23,7 @@ from boxoffice.loading import Loader, iso, read_events
 from boxoffice.models import ApiKey, Client, Event, Inventory, Tier
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
+from boxoffice.texts import fault_of
 
 __all__ = ["CatalogueStore", "NewTier"]
 
@@ -143,6 +144,8 @@ class CatalogueStore:
 
         Raises `NotFound`, or `Malformed` for an event that is put on sale and cannot be charged for.
         """
+        if "name" in changes:
+            self._check_text(changes["name"], "/name")
         async with self._engine.begin() as connection:
             if changes.get("status") == "active":
                 await self._check_chargeable(connection, Event.id == event_id)
@@ -156,6 +159,8 @@ class CatalogueStore:
 
         Raises `NotFound`, or `Malformed` for a price that cannot be charged.
         """
+        if "name" in changes:
+            self._check_text(changes["name"], "/name")
         async with self._engine.begin() as connection:
             statement = update(Tier).where(Tier.id == tier_id).values(**changes, updated_at=func.now())
             event_id = await connection.scalar(statement.returning(Tier.event_id))
@@ -218,8 +223,8 @@ class CatalogueStore:
         return min(range(self._shards), key=lambda shard: (events.get(shard, 0), shard))
 
     def _check_text(self, value: str, pointer: str) -> None:
-        if not value.strip() or len(value) > self._text_max or not value.isprintable():
-            raise Malformed(f"A printable text of 1 to {self._text_max} characters is needed.", pointer=pointer)
+        if fault := fault_of(value, self._text_max):
+            raise Malformed(f"The text at {pointer} {fault.what}.", pointer=pointer, code=fault.code)
 
     def _check_event(
         self, name: str, starts_at: datetime, currency: str, tiers: Sequence[NewTier], customer_max: int | None
@@ -237,6 +242,7 @@ class CatalogueStore:
             raise Malformed(f"An event has 1 to {TIERS_MAX} tiers.", pointer="/tiers")
         for at, tier in enumerate(tiers):
             self._check_text(tier.code, f"/tiers/{at}/code")
+            self._check_text(tier.name or tier.code, f"/tiers/{at}/name")
             if not (0 <= tier.price_cents <= COUNT_MAX and 0 <= tier.capacity <= COUNT_MAX):
                 raise Malformed("Prices and capacities are whole numbers from 0.", pointer=f"/tiers/{at}")
             self._check_price(tier.price_cents, currency, f"/tiers/{at}/price_cents")

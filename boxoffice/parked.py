@@ -21,6 +21,7 @@ from boxoffice.redis import AWAY
 from boxoffice.rows import Connection
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
+from boxoffice.texts import is_storable
 
 __all__ = ["Ended", "Parked", "Retried"]
 
@@ -339,7 +340,7 @@ def _head(raw: bytes) -> dict[str, str]:
 
 def _clean(text: str | None) -> str | None:
     """The text, unless there is something in it that PostgreSQL would not take."""
-    return text if text and text.isprintable() else None
+    return text if text and is_storable(text) else None
 
 
 def _lines(body: Body) -> list[tuple[str, int, int]]:
