@@ -43,7 +43,7 @@ FAILURES: Final = {
     "payment_amount_mismatch": "The gateway authorised another amount, which was let go.",
     "sold_out_at_commit": "The tickets were gone when the payment had been authorised, which was let go.",
     "capture_failed": "The payment could not be captured.",
-    "paid_too_late": "The payment arrived after the hold had ended and the tickets were gone; it was given back.",
+    "paid_too_late": "The payment arrived after the hold had ended and the tickets were gone; it goes back.",
     "idempotency_key_reused": "Its idempotency key had been used for another request; no money was asked for.",
     "cancelled": "The booking was cancelled.",
     "refunded": "All of its tickets were refunded.",

@@ -37,7 +37,8 @@ LIMIT 100
 """
 
 _MISCOUNTED: Final = """
-SELECT p.payment_key AS key, p.booking_id::text AS booking, p.refunded_cents, coalesce(sum(r.amount_cents), 0) AS refunds
+SELECT p.payment_key AS key, p.booking_id::text AS booking, p.refunded_cents,
+       coalesce(sum(r.amount_cents), 0)::bigint AS refunds
 FROM payments p JOIN refunds r ON r.payment_key = p.payment_key AND r.status IN ('due', 'pending', 'succeeded')
 GROUP BY p.payment_key HAVING p.refunded_cents <> coalesce(sum(r.amount_cents), 0)
 UNION ALL
@@ -56,9 +57,7 @@ LIMIT 100
 """
 """Tickets came back of a sale, and nothing says what became of the money."""
 
-_COUNT: Final = (
-    "SELECT status, count(*) AS refunds, sum(amount_cents) AS cents FROM refunds GROUP BY status ORDER BY status"
-)
+_COUNT: Final = "SELECT status, count(*) AS refunds, sum(amount_cents)::bigint AS cents FROM refunds GROUP BY status ORDER BY status"
 
 
 async def check_reversals(pool: Pool, records: list[Record], finding: Finding) -> None:

@@ -264,7 +264,7 @@ MUTANTS = (
         "another key while the first request is at work",
         (("boxoffice/gateway/stripe_answers.py", "    if error.http_status == 409:\n        return False\n", ""),),
         "tests/boxoffice/gateway/test_stripe.py",
-        "still_at_work",
+        "key_in_use",
     ),
     Mutant(
         "two attempts of one refund may both pay",

@@ -6,9 +6,11 @@ import json
 import time
 
 import pytest
+import stripe
 from stripe import WebhookSignature
 
 from boxoffice.errors import CardDataRefused, Malformed
+from boxoffice.gateway import stripe_answers
 from boxoffice.gateway.base import (
     Authorized,
     Declined,
@@ -339,3 +341,10 @@ async def test_every_event_about_money_that_went_back_is_understood(world: World
     header = WebhookSignature.generate_signature_header(body, world.stand_in.secret)
     event = world.gateway.verify_webhook({"stripe-signature": header}, body.encode(), time.time())
     assert (event.kind, event.payment_key, event.reference) == (means, None, "pi_1")
+
+
+@pytest.mark.parametrize(("status", "says_nothing"), [(400, True), (409, False)])
+async def test_a_key_in_use_says_that_something_is_at_work(world: World, status: int, says_nothing: bool):
+    """A key of another request says nothing of the payment; one whose request is still running says: wait."""
+    error = stripe.IdempotencyError("", http_status=status)  # type: ignore[no-untyped-call]
+    assert stripe_answers.says_nothing(error) is says_nothing
