@@ -57,7 +57,9 @@ LIMIT 100
 """
 """Tickets came back of a sale, and nothing says what became of the money."""
 
-_COUNT: Final = "SELECT status, count(*) AS refunds, sum(amount_cents)::bigint AS cents FROM refunds GROUP BY status ORDER BY status"
+_COUNT: Final = """
+SELECT status, count(*) AS refunds, sum(amount_cents)::bigint AS cents FROM refunds GROUP BY status ORDER BY status
+"""
 
 
 async def check_reversals(pool: Pool, records: list[Record], finding: Finding) -> None:
