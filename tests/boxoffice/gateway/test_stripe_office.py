@@ -1,0 +1,140 @@
+"""A box office on Stripe: what happens there without us reaches our books, by its own webhooks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxoffice.catalogue_store import NewTier
+from boxoffice.office import open_box_office
+from boxoffice.settings import GatewaySettings, Settings
+from ops.servers import Servers
+from tests.conftest import CLIENT, eventually
+from tests.support.gateways import World
+from tests.support.stripe_stand_in import StripeStandIn
+from tests.support.till import Till
+
+pytestmark = pytest.mark.parametrize("world", ["stripe"], indirect=True)
+
+
+@pytest.fixture
+def settings(servers: Servers, tmp_path: Path) -> Settings:
+    """On the test servers, and with a gateway that answers."""
+    return Settings(
+        redis_url=servers.redis_url,
+        database_url=servers.database_url,
+        data_dir=tmp_path,
+        log_level="error",
+        gateway=GatewaySettings(cutoff_s=0.2, timeout_s=5),
+    )
+
+
+@pytest.fixture
+async def till(clean: None, world: World, settings: Settings) -> AsyncIterator[Till]:
+    async with open_box_office(settings, redis_retries=3, gateway=world.gateway) as office:
+        await office.store.create_client("Shop", client_id=CLIENT)
+        tiers = [NewTier("GA", 1_000, 10)]
+        event = await office.store.create_event(CLIENT, "Opera", datetime.now(UTC) + timedelta(days=9), "USD", tiers)
+        await office.loader.load(0)
+        yield Till(office, event)
+        for settlement in office.settlements:
+            await settlement.stop()
+
+
+async def confirmed(till: Till, stand_in: StripeStandIn) -> tuple[str, str]:
+    """A confirmed and captured booking of three tickets, and its payment key."""
+    booking = await till.book("pm_ok", GA=3)
+    await till.rest()
+    assert await till.state(booking) == "C confirmed"
+    ((key,),) = await till.fetch("SELECT payment_key FROM payments")
+    return booking, key
+
+
+async def hear(till: Till, world: World, *kinds: str) -> None:
+    """Every webhook that Stripe sends of these kinds is taken in, twice; then the pump works."""
+
+    async def come() -> list[Any]:
+        events = [
+            world.gateway.verify_webhook(headers, body, time.time())
+            for headers, body in list(world.webhooks)
+            if any(f'"{kind}"'.encode() in body for kind in kinds)
+        ]
+        return events if len(events) >= len(kinds) else []
+
+    for event in 2 * await eventually(come):
+        await till.office.webhooks.receive("stripe", event)
+    world.webhooks.clear()
+    await till.pump()
+
+
+async def told(till: Till, booking: str) -> tuple[Any, ...]:
+    view = await till.office.bookings.decided(CLIENT, booking)
+    return view.refunded_cents, view.refund and view.refund.status, view.refund and view.refund.owed_cents
+
+
+async def test_a_refund_of_the_dashboard_and_what_is_left(till: Till, world: World) -> None:
+    stand_in = world.stand_in
+    assert stand_in is not None
+    booking, key = await confirmed(till, stand_in)
+    stand_in.refund_in_dashboard(key, 1_200)
+    await hear(till, world, "refund.created", "charge.refunded")
+    assert await told(till, booking) == (1_200, "succeeded", 0)
+
+    await till.cancel(booking)
+    await till.pump()
+
+    assert await told(till, booking) == (3_000, "succeeded", 0)
+    assert [refund["amount"] for refund in stand_in.refunds.values()] == [1_200, 1_800]
+
+
+async def test_charge_already_refunded_is_no_error(till: Till, world: World) -> None:
+    """Nobody told of the dashboard's refund. The booking is cancelled, and all of its money went back."""
+    stand_in = world.stand_in
+    assert stand_in is not None
+    booking, key = await confirmed(till, stand_in)
+    stand_in.refund_in_dashboard(key, 3_000)
+
+    await till.cancel(booking)
+    await till.pump()
+
+    assert await told(till, booking) == (3_000, "succeeded", 0)
+    assert await till.office.owed.find() == []
+
+
+async def test_a_refund_fails_days_later_and_is_paid_by_another_attempt(till: Till, world: World) -> None:
+    stand_in = world.stand_in
+    assert stand_in is not None
+    booking, _ = await confirmed(till, stand_in)
+    await till.cancel(booking)
+    await till.pump()
+    assert await told(till, booking) == (3_000, "succeeded", 0)
+    (refund,) = stand_in.refunds.values()
+    stand_in.end_refund(refund, "failed", "lost_or_stolen_card")
+    await hear(till, world, "refund.failed")
+    assert await told(till, booking) == (0, "owed", 3_000)
+
+    await till.cancel(booking)
+    await till.pump()
+
+    assert await told(till, booking) == (3_000, "succeeded", 0)
+    assert [each["status"] for each in stand_in.refunds.values()] == ["failed", "succeeded"]
+
+
+async def test_a_dispute(till: Till, world: World) -> None:
+    """From its beginning to its end."""
+    stand_in = world.stand_in
+    assert stand_in is not None
+    _, key = await confirmed(till, stand_in)
+    dispute = stand_in.dispute(key, 3_000)
+    await hear(till, world, "charge.dispute.created")
+    assert [tuple(row) for row in await till.fetch("SELECT status, withdrawn FROM disputes")] == [
+        ("needs_response", True)
+    ]
+    stand_in.end_dispute(dispute, "won")
+    await hear(till, world, "charge.dispute.closed")
+    assert [tuple(row) for row in await till.fetch("SELECT status, withdrawn FROM disputes")] == [("won", False)]
