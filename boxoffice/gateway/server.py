@@ -8,13 +8,13 @@ Secure pages also serve payments that were begun there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import msgspec
+import structlog
 import uvicorn
 from msgspec import Struct
 from starlette.applications import Starlette
@@ -39,6 +39,8 @@ _RIPEN_S: Final = 0.25
 """How often what is to happen by itself is seen to: pending refunds that end, disputes. Webhooks tell of it."""
 
 _encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
+
 _T = TypeVar("_T")
 
 
@@ -117,8 +119,12 @@ class _Server:
     async def _ripen(self) -> None:
         while True:
             await asyncio.sleep(_RIPEN_S)
-            with contextlib.suppress(OSError):
+            try:
                 await self._simulator.ripen()
+            except OSError:
+                continue
+            except Exception:
+                log.exception("ripening.failed")
 
     async def authorize(self, request: Request) -> Response:
         """POST an AuthorizeRequest."""
