@@ -22,8 +22,8 @@ CHUNK_LINE_MAX: Final = 128
 TRAILERS_MAX: Final = 4_096
 """Bytes of trailers. They are read, and dropped: a header in a trailer is none."""
 
-FRAMES_MAX: Final = 131_072
-"""Bytes that a body in chunks may spend on anything but its content."""
+FRAMES_MAX: Final = 2_048
+"""Bytes that a body in chunks may spend on anything but its content; four times as many when it is let by."""
 
 WEBHOOK_MAX: Final = 262_144
 """Bytes of a gateway's message. Stripe's carry the whole object; the largest have some ten thousand."""
@@ -37,8 +37,8 @@ _size: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*\r\n").f
 _size_begun: Final = re.compile(rb"[0-9A-Fa-f]{1,8}(?:;[\t -~]*)?\r?").fullmatch
 
 
-_FRAMING: Final = (b"content-length", b"transfer-encoding")
-"""What somebody who reads trailers would take for the end of another body."""
+_FRAMING: Final = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
+"""What somebody who takes trailers for headers would read another body from, or the end of the connection."""
 
 
 class Request(Struct, gc=False):
@@ -236,7 +236,7 @@ class Reader:
         line = bytes(buffer[:end])
         self._take(end)
         self._frames += end
-        if self._frames > (TRAILERS_MAX if trailing else PASSED_MAX if self._passing else FRAMES_MAX):
+        if self._frames > (TRAILERS_MAX if trailing else 4 * FRAMES_MAX if self._passing else FRAMES_MAX):
             raise Unreadable("framing", "Transfer-Encoding")
         if trailing:
             self._trailer(line)

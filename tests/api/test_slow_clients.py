@@ -153,8 +153,11 @@ async def p99_ms(serving: Serving, event: EventView, count: int, key: str) -> fl
     return statistics.quantiles(took, n=100)[98]
 
 
-async def compare(serving: Serving, event: EventView, kinds: Iterable[str], seconds: float, clients: int) -> None:
-    """The process has its size again afterwards, and the honest client is served as fast as ever beside them."""
+async def compare(
+    serving: Serving, event: EventView, kinds: Iterable[str], seconds: float, clients: int, floor_ms: float
+) -> None:
+    """The process has its size again afterwards, and the honest client is served as fast as ever beside them: within
+    twice its own time, or what a busy machine takes for a hundred new connections."""
     await p99_ms(serving, event, 100, "warm")
     size = serving.megabytes()
     slow: dict[str, tuple[float, float]] = {}
@@ -166,7 +169,7 @@ async def compare(serving: Serving, event: EventView, kinds: Iterable[str], seco
             await asyncio.sleep(0.4)
             beside = await p99_ms(serving, event, 100, f"{name}-{attempt}-beside".replace(" ", ""))
             await hostile
-            if beside <= max(2 * alone, 50):
+            if beside <= max(2 * alone, floor_ms):
                 break
         else:
             slow[name] = alone, beside
@@ -181,14 +184,14 @@ async def compare(serving: Serving, event: EventView, kinds: Iterable[str], seco
         pytest.fail(f"{size:.0f} MB before, {serving.megabytes():.0f} MB after, {serving.clients()} connections open")
 
 
-SHORT = ("silent", "one header", "trailers", "an endless body", "unread lists", "half a body")
+SHORT = ("silent", "one header", "small chunks", "an endless body", "unread books", "offers", "half a body")
 
 
 async def test_hostile_clients_cost_nobody_else(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
-        await compare(api, event, SHORT, 1.5, 100)
+        await compare(api, event, SHORT, 1.5, 100, 500)
         assert {"request.unreadable"} <= {line["event"] for line in api.events()}
         assert len(api.log.read_text()) < 20_000
 
@@ -199,7 +202,7 @@ async def test_hostile_clients_of_every_kind_cost_nobody_else(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
-        await compare(api, event, HOSTILE, 5.0, 100)
+        await compare(api, event, HOSTILE, 5.0, 100, 100)
         assert len(api.log.read_text()) < 100_000
 
 

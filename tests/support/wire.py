@@ -58,7 +58,7 @@ class Wire(asyncio.Transport):
     async def quiet(self) -> Wire:
         """Everything that was sent has been dealt with."""
         async with asyncio.timeout(30):
-            while not self.closing and (self.sent or self.protocol.busy):
+            while not self.closing and (self.sent or self.protocol.busy or self.protocol.paced):
                 await asyncio.sleep(0.002)
             await asyncio.sleep(0)
         return self
