@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from api import quiet
 from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
-from tests.conftest import KEY, SaleMaker, settle_all
+from tests.conftest import KEY, SaleMaker, eventually, settle_all
 from tests.support.wire import WAYS, Answer, Door, alike
 
 UPGRADES = {
@@ -314,3 +318,36 @@ async def test_all_ways_answer_alike(settings: Settings, office: BoxOffice, even
         told = [[alike(answer) for answer in await door.answers(stream)] for door in doors]
         for each in told:
             assert each == told[0], stream
+
+
+async def test_every_answer_has_a_date_and_no_server(door: Door, event: EventView) -> None:
+    """Whoever wrote it: a page with a wrong clock can correct it (RFC 9110, 6.6.1)."""
+    for sent in (booking(event, "k"), HEALTH, request_of("/nothing"), b"\0", request_of(f"/v1/events/{event.id}"),
+                 request_of("/v1/bookings", b"x" * 20_000)):  # fmt: skip
+        (answer,) = await door.answers(sent)
+        at = parsedate_to_datetime(answer.headers["date"])
+        assert abs((datetime.now(UTC) - at).total_seconds()) < 5
+        assert "server" not in answer.headers
+
+
+async def test_strangers_fill_no_log(
+    door: Door, event: EventView, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first refusal of a kind has a line at once, all others of ten seconds have one together, which counts them."""
+    monkeypatch.setattr(quiet, "EACH_S", 0.2)
+    monkeypatch.setattr(quiet, "_more", {})
+    monkeypatch.setattr(quiet, "_last", {})
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        quiet, "log", SimpleNamespace(info=lambda event, **fields: said.append({"event": event, **fields}))
+    )
+    stranger = booking(event, "k").replace(KEY.encode(), b"nobody.knows")
+    for _ in range(20):
+        assert statuses(await door.answers(stranger)) == [401]
+        assert statuses(await door.answers(b"\0")) == [400]
+
+    async def counted() -> bool:
+        return sum(line.get("requests", 1) for line in said) == 40
+
+    await eventually(counted)
+    assert len(said) < 20

@@ -33,6 +33,29 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a request before its body is there",
+        (("api/reader.py", "        return not self._left\n", "        return True\n"),),
+        "tests/api/test_wire.py",
+        "does_not_come",
+    ),
+    Mutant(
+        "bookings taken by their shape whatever their length",
+        (("api/lane.py", "len(body) != int(length)\n            or ", ""),),
+        "tests/api/test_fuzz.py",
+    ),
+    Mutant(
+        "two readings of a header",
+        (("api/head.py", "    if len(said) < len(headers):\n", "    if False:\n"),),
+        "tests/api/test_wire.py",
+        "otherwise_is_refused",
+    ),
+    Mutant(
+        "an extension without its seconds",
+        (("boxoffice/hold_requests.py", "    extra_s: int\n", "    extra_s: int = 600\n"),),
+        "tests/api/test_holds.py",
+        "lost_body",
+    ),
+    Mutant(
         "no state guard in settle",
         (("lua/settle.lua", 'elseif state ~= "P" or key ~= payment_key then', "elseif key ~= payment_key then"),),
         "tests/lua/test_settle.py",
