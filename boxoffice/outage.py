@@ -119,6 +119,9 @@ class Outage:
                 # A session may keep for ever what it was told at its start: that it is read-only, or another role's rights.
                 await pool.expire_connections()
             await self._try(pool)
+        except asyncpg.InterfaceError as error:
+            # What asyncpg says of a dead connection, and of how we call it: a bug of the canary's own must stop nobody.
+            log.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
         except AWAY as error:
             return self.begin(error)
         except Exception as error:

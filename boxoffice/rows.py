@@ -375,11 +375,14 @@ async def _upsert_payments(connection: Connection, cases: list[Case], gateway: s
     )
 
 
+_PARAMETER: Final = re.compile(r"\$\d+")
+
+
 async def touch(connection: Connection) -> None:
     """Run what `write` would not run for a new booking, for no row at all: that shows rights, tables and columns."""
     await lock_inventory(connection, ())
-    for statement, arguments in ((_KIN, 3), (_RECHECK, 2), (_UPDATE_BOOKINGS, 4), (_SELL, 2)):
-        await connection.execute(statement, *([],) * arguments)
+    for statement in (_KIN, _RECHECK, _UPDATE_BOOKINGS, _SELL):
+        await connection.execute(statement, *([],) * len(set(_PARAMETER.findall(statement))))
     await _insert_duplicates(connection, [])
     await _upsert_payments(connection, [], "", 0)
 

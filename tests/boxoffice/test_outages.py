@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from boxoffice import keys
+from boxoffice import keys, rows
 from boxoffice.errors import StoreAway
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice, open_box_office
@@ -461,6 +461,24 @@ async def test_the_log_says_why_a_store_is_away(api: httpx2.AsyncClient, admin: 
     assert (answer.status_code, "42703" in answer.text) == (503, False)
     (line,) = (line for line in lines if line["event"] == "request.refused")
     assert line["cause"] == "UndefinedColumnError 42703"
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InterfaceError("4 arguments"), ValueError("a bug"), asyncpg.CheckViolationError()]
+)
+async def test_a_canary_that_is_wrong_itself_stops_nobody(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A bug of its own, or a rule that somebody's database has and bookings meet."""
+
+    async def wrong(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rows, "touch", wrong)
+    event = await open_sale(GA=100)
+    booked = await book_many(office, event, 3, GA=1)
+    await settle_all(office)
+    await at_rest(office, booked)
 
 
 def test_every_error_of_postgresql_is_everybodys_or_the_rows() -> None:
