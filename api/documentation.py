@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import schemas
 from api.refusals import HEADERS
+from api.routes.events import is_on_sale
 from boxoffice.errors import NotFound, Unavailable
 
 __all__ = ["DESCRIPTION", "TIER_ID", "openapi", "router"]
@@ -77,7 +78,8 @@ async def openapi_json(request: Request) -> Response:
         on_sale = await request.app.state.office.catalogue.events()
     except Unavailable:
         on_sale = []
-    tier = next((tier.id for event in on_sale for tier in event.tiers if tier.active), TIER_ID)
+    tiers = (tier.id for event in on_sale if is_on_sale(event) for tier in event.tiers if tier.active)
+    tier = next(tiers, TIER_ID)
     written: tuple[str, bytes] | None = getattr(request.app.state, "openapi", None)
     if written is None or written[0] != tier:
         written = request.app.state.openapi = (tier, _written(request.app, tier))

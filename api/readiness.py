@@ -14,7 +14,7 @@ from boxoffice import durability, gate
 from boxoffice import redis as redis_client
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
-from boxoffice.postgres import TRANSIENT
+from boxoffice.postgres import TRANSIENT, check_schema
 
 __all__ = ["Readiness"]
 
@@ -72,6 +72,7 @@ class Readiness:
         if durable:
             await pool.fetchval("SELECT 1")
         else:
+            await check_schema(pool)
             await durability.check_postgresql(pool, self._office.settings)
             await durability.check_shards(pool, self._office.settings)
         return ""

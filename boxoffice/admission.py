@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice import ids, keys
 from boxoffice.blanks import Blank, text_of
@@ -391,6 +391,16 @@ class _Counter:
             pause_s = min(2 * pause_s, 0.25)
 
 
+_WORDS: Final[dict[type[RedisError], str]] = {
+    OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoPermissionError: "NOPERM",
+}  # fmt: skip
+
+
 def _code(error: RedisError) -> str:
-    """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data."""
+    """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data.
+
+    The client takes the words that it knows off the text, and names the error's class for them.
+    """
+    if word := _WORDS.get(type(error)):
+        return word
     return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""

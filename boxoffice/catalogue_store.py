@@ -30,6 +30,9 @@ __all__ = ["CatalogueStore", "NewTier"]
 COUNT_MAX = 2_147_483_647
 """PostgreSQL's integer: capacities and prices in minor units."""
 
+LAST_YEAR = 9000
+"""No event starts later: JavaScript and Python count no further, and time zones push a time some hours on."""
+
 TIERS_MAX = 100
 """Tiers of one event: every answer to a booking carries what is left of all of them."""
 
@@ -118,6 +121,8 @@ class CatalogueStore:
         self._check_event(name, starts_at, currency, tiers, customer_max)
         if cancel_until is not None and cancel_until.tzinfo is None:
             raise Malformed("The end of cancelling needs a time zone, such as 2030-05-22T14:00:00Z.")
+        if cancel_until is not None:
+            _check_year(cancel_until, "/cancel_until")
         if not 0 <= refund_percent <= 100:
             raise Malformed("A cancellation gives back 0 to 100 percent.")
         event_id = ids.short_id()
@@ -232,6 +237,7 @@ class CatalogueStore:
         self._check_text(name, "/name")
         if starts_at.tzinfo is None:
             raise Malformed("The start needs a time zone, such as 2030-05-22T14:00:00Z.", pointer="/starts_at")
+        _check_year(starts_at, "/starts_at")
         if not is_currency(currency):
             detail = "The currency is a code of ISO 4217, three capital letters, such as EUR."
             raise Malformed(detail, pointer="/currency", code="currency")
@@ -264,3 +270,8 @@ async def _insert_tiers(connection: AsyncConnection, event_id: str, tiers: Seque
         }
         await connection.execute(insert(Tier).values(values))
         await connection.execute(insert(Inventory).values(tier_id=tier_id, total=tier.capacity))
+
+
+def _check_year(moment: datetime, pointer: str) -> None:
+    if not 1970 < moment.year < LAST_YEAR:
+        raise Malformed(f"A time is in the years 1971 to {LAST_YEAR - 1}.", pointer=pointer, code="out_of_range")

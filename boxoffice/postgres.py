@@ -31,6 +31,7 @@ __all__ = [
     "TRANSIENT",
     "WentBack",
     "alembic_config",
+    "check_schema",
     "is_transient",
     "migrate",
     "open_engine",
@@ -95,6 +96,10 @@ TRANSIENT = (
     asyncpg.OperatorInterventionError,  # 57: timeouts among them
 )
 """The same transaction may succeed a moment later. Nothing in the batch is to blame."""
+
+
+LOCK_NOT_AVAILABLE: Final = "55P03"
+"""SQLSTATE of a `lock_timeout`."""
 
 
 def sqlstate(error: BaseException) -> str:
@@ -246,12 +251,29 @@ def alembic_config(settings: Settings) -> Config:
     return config
 
 
+async def check_schema(pool: asyncpg.Pool[Any]) -> None:
+    """See that the schema is not older than this program. A newer one is fine: migrations add, and never break what runs.
+
+    Raises `CannotRun`, which says what to do.
+    """
+    ours = sorted(
+        path.name[:4] for path in files("migrations").joinpath("versions").iterdir() if path.name[:4].isdigit()
+    )
+    there = None
+    if await pool.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+        there = await pool.fetchval("SELECT version_num FROM alembic_version")
+    if there is None or (there in ours and there != ours[-1]):
+        what = f"has the schema of an earlier version ({there})" if there else "has no tables yet"
+        raise CannotRun(f"The database {what}: run `boxoffice migrate`.")
+
+
 def migrate(settings: Settings, revision: str = "head") -> None:
     """Bring the database to a revision, up or down by name. Two at once wait for each other.
 
-    Raises `CannotRun` when PostgreSQL is away.
+    Raises `CannotRun` when PostgreSQL is away, or a table is in use for too long.
     """
     from alembic import command
+    from sqlalchemy.exc import DBAPIError
 
     config = alembic_config(settings)
     try:
@@ -261,3 +283,11 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             command.downgrade(config, revision.removeprefix("-"))
     except (*AWAY, SQLInterfaceError) as error:
         raise CannotRun("PostgreSQL does not answer; is DATABASE_URL right?") from error
+    except DBAPIError as error:
+        if sqlstate(error.orig or error) != LOCK_NOT_AVAILABLE:
+            raise
+        raise CannotRun(
+            "Somebody uses a table that is to be changed, and has for 5 seconds; nothing was changed. Wait for long "
+            "transactions (`SELECT pid, query FROM pg_stat_activity WHERE xact_start < now() - interval '5 s'`), and "
+            "migrate again."
+        ) from error

@@ -273,6 +273,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".boxoffice"), validation_alias=AliasChoices("BOXOFFICE_DATA_DIR", "DATA_DIR"))
     """Embedded servers and the simulated gateway's ledger live here."""
 
+    port: int = Field(8000, ge=1, le=65_535, validation_alias=AliasChoices("PORT"))
+    """Port of the API on this machine. The simulated gateway sends customers there for 3-D Secure, unless `gateway.url`
+    names another place."""
+
     shards: int = Field(1, ge=1, le=64)
     """Shards that new events are spread over, and that this process serves. One per Redis primary."""
 

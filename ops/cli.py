@@ -144,7 +144,9 @@ def main() -> None:
     except BoxOfficeError as error:
         _fail(str(error) or type(error).__name__)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error}")
+        from ops.complaints import sentence_of
+
+        _fail(sentence_of(error))
 
 
 def _log_to_standard_error() -> None:

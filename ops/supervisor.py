@@ -30,8 +30,7 @@ __all__ = ["Keeper", "up"]
 LOOK_S = 0.1
 """How often the supervisor looks whether everybody is alive."""
 
-GATEWAY_URL = "BOXOFFICE_GATEWAY__URL"
-"""Where the simulated bank's 3-D Secure page is: at the API itself, unless somebody says otherwise."""
+KIND = "BOXOFFICE_GATEWAY__KIND"
 
 DEMO_KEY = "demo.boxoffice"
 """The API key of the seeded shop. Made by `boxoffice seed --demo-key`, and only there."""
@@ -49,7 +48,7 @@ def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
                 data_dir,
                 redis_url=redis_url,
                 database_url=database_url,
-                environ={GATEWAY_URL: f"http://127.0.0.1:{port}", **environ},
+                environ={**environ, "PORT": str(port)},
                 check=watch.check,
                 hurry=lambda: watch.hurry,
             ) as stack:
@@ -66,7 +65,7 @@ def _open(stack: Stack, port: int) -> None:
     stack.spawn_api(port)
     stack.spawn_worker()
     stack.wait_ready()
-    invitation = _invitation(port) if stack.embedded else ""
+    invitation = _invitation(port, stack.environment().get(KIND, "simulator")) if stack.embedded else ""
     _say(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
 
 
@@ -153,15 +152,18 @@ class Keeper:
         self._delay_s = min(2 * self._delay_s, self.LONGEST_S)
 
 
-def _invitation(port: int) -> str:
-    """Lines to copy that book two tickets of the first event and look what became of them."""
+def _invitation(port: int, gateway: str) -> str:
+    """Lines to copy that book two tickets of the first event that has some, and look what became of them."""
     tier_id = _first_tier(port)
     if tier_id is None:
         return "\nNo event is on sale."
+    card = {"method": "card", "card_number": "4242424242424242", "card_name": "Ada Lovelace"}
+    if gateway == "stripe":
+        card = {"method": "card", "token": "pm_card_visa"}  # of Stripe's test mode; card numbers it does not take
     body = {
         "customer_id": "ada",
         "items": [{"tier_id": tier_id, "quantity": 2}],
-        "payment": {"method": "card", "card_number": "4242424242424242", "card_name": "Ada Lovelace"},
+        "payment": card,
     }
     authorization = f"Authorization: Bearer {DEMO_KEY}"
     url = f"http://127.0.0.1:{port}/v1/bookings"
@@ -177,12 +179,11 @@ def _invitation(port: int) -> str:
 
 
 def _first_tier(port: int) -> str | None:
-    """The first tier of the first event that is on sale."""
+    """The first tier with two tickets left, of the events that have not started."""
     try:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        connection.request("GET", "/v1/events", headers={"Authorization": f"Bearer {DEMO_KEY}"})
+        connection.request("GET", "/v1/events?on_sale=true&limit=100", headers={"Authorization": f"Bearer {DEMO_KEY}"})
         page: Any = json.loads(connection.getresponse().read())
-        events = page if isinstance(page, list) else next(value for value in page.values() if isinstance(value, list))
-        return next(str(tier["id"]) for event in events for tier in event["tiers"])
+        return next(str(tier["id"]) for event in page["data"] for tier in event["tiers"] if tier["available"] >= 2)
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return None

@@ -117,6 +117,9 @@ class WorkerApp:
     async def run(self) -> None:
         """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised, and when a task has ended."""
         await self._check_servers()
+        if self._stopping.is_set():
+            log.info("worker.stopped")
+            return
         settings = self._office.settings
         watcher = redis.open_redis(settings, timeout_s=settings.worker.guard_ms / 1_000 + GUARD_LATE_S)
         async with contextlib.aclosing(watcher):
@@ -185,6 +188,7 @@ class WorkerApp:
             try:
                 await durability.check_redis(self._office.redis, self._office.settings)
                 await redis.run_id(self._office.redis)
+                await postgres.check_schema(await self._office.pool())
                 await durability.check_postgresql(await self._office.pool(), self._office.settings)
                 await durability.check_shards(await self._office.pool(), self._office.settings)
                 # Whose books it keeps stands in every payment row; a gateway that is away says so later.

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from api.dependencies import Office
 from boxoffice.gateway import action_page
-from boxoffice.gateway.base import Found, Lookup
+from boxoffice.gateway.base import Found
 from boxoffice.gateway.simulator import Simulator
 from boxoffice.office import BoxOffice
 
@@ -21,22 +21,24 @@ _NO_STORE = {"Cache-Control": "no-store"}
 @router.get("/actions/{payment_key}")
 async def action(payment_key: str, office: Office) -> HTMLResponse:
     """Where `payment.next_action` leads."""
-    return _answer(await _simulator(office).lookup(payment_key, None))
+    payment = await _simulator(office).lookup(payment_key, None)
+    if not isinstance(payment, Found):
+        return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)
+    return HTMLResponse(action_page.render(payment, office.settings.gateway.return_url), headers=_NO_STORE)
 
 
 @router.post("/actions/{payment_key}")
 async def act(payment_key: str, office: Office) -> HTMLResponse:
-    """The customer has pressed the button. A worker sees it at its next look."""
-    return _answer(await _simulator(office).complete_action(payment_key))
+    """The customer has pressed the button, and goes back to the shop. A worker sees it at its next look."""
+    payment = await _simulator(office).complete_action(payment_key)
+    if not isinstance(payment, Found):
+        return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)
+    shop = office.settings.gateway.return_url
+    headers = _NO_STORE | {"Location": action_page.way_back(payment, shop)}
+    return HTMLResponse(action_page.render(payment, shop), 303, headers=headers)
 
 
 def _simulator(office: BoxOffice) -> Simulator:
     gateway = office.gateway
     assert isinstance(gateway, Simulator), "the routes are there only with the simulator"
     return gateway
-
-
-def _answer(payment: Lookup) -> HTMLResponse:
-    if isinstance(payment, Found):
-        return HTMLResponse(action_page.render(payment), headers=_NO_STORE)
-    return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -17,7 +18,7 @@ from boxoffice import render
 from boxoffice.catalogue import EventView
 from boxoffice.requests import bad_parameter
 
-__all__ = ["router"]
+__all__ = ["is_on_sale", "router"]
 
 router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
 
@@ -35,11 +36,14 @@ async def list_events(
     client: Client,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1)] = 20,
+    on_sale: Annotated[bool, Query(description="Leave out what has started: it can be booked no more.")] = False,
 ) -> Response:
     """Active events by start, each with what is left of its tiers."""
     if limit > office.settings.limits.page_max:
         raise bad_parameter(f"A page has up to {office.settings.limits.page_max} events.", "limit", "out_of_range")
     events = await office.catalogue.events()
+    if on_sale:
+        events = [event for event in events if is_on_sale(event)]
     if cursor is not None:
         after = _after(cursor)
         events = [event for event in events if (event.starts_ms, event.id) > after]
@@ -61,6 +65,11 @@ async def list_events(
 async def read_event(event_id: str, request: Request, office: Office) -> Response:
     """The event with its active tiers in display order, and what is left of each."""
     return respond(await answers.read_event(office, header(request, "authorization"), event_id))
+
+
+def is_on_sale(event: EventView) -> bool:
+    """Whether it may be booked now, by this host's clock. The rest is for Redis to say."""
+    return event.starts_ms > time.time() * 1_000 and any(tier.active for tier in event.tiers)
 
 
 def _cursor(event: EventView) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
@@ -14,9 +13,6 @@ from .ledger import Ledger
 from .simulator import Simulator
 
 __all__ = ["open_gateway", "open_simulator", "why_not_chargeable"]
-
-_GATEWAY_URL: Final = "http://127.0.0.1:8090"
-"""Where `boxoffice gateway` listens unless told otherwise."""
 
 
 def open_gateway(settings: Settings) -> PaymentGateway:
@@ -35,13 +31,15 @@ def open_simulator(
 ) -> Simulator:
     """The simulated gateway on the data directory's ledger, which a `boxoffice gateway` may share.
 
-    `actions` is where customers go for 3-D Secure, by default under `gateway.url`, or where a `boxoffice gateway` of this
-    machine listens.
+    `actions` is where customers go for 3-D Secure, by default under `gateway.url`, or at the API of this machine,
+    which serves the page of a simulator inside it.
     """
     gateway = settings.gateway
     return Simulator(
         Ledger(settings.data_dir / "gateway.ledger"),
-        actions=f"{(gateway.url or _GATEWAY_URL).rstrip('/')}/actions" if actions is None else actions,
+        actions=f"{(gateway.url or f'http://127.0.0.1:{settings.port}').rstrip('/')}/actions"
+        if actions is None
+        else actions,
         late_s=gateway.cutoff_s * 1.5,
         hang_s=gateway.timeout_s,
         patience_s=gateway.timeout_s,

@@ -184,14 +184,16 @@ class _Server:
         payment = await self._simulator.lookup(request.path_params["key"], None)
         if not isinstance(payment, Found):
             return HTMLResponse(action_page.UNKNOWN, 404)
-        return HTMLResponse(action_page.render(payment))
+        return HTMLResponse(action_page.render(payment, self._settings.gateway.return_url))
 
     async def act(self, request: Request) -> Response:
-        """The customer has pressed the button."""
+        """The customer has pressed the button, and goes back to the shop."""
         payment = await self._simulator.complete_action(request.path_params["key"])
         if not isinstance(payment, Found):
             return HTMLResponse(action_page.UNKNOWN, 404)
-        return HTMLResponse(action_page.render(payment))
+        shop = self._settings.gateway.return_url
+        back = {"Location": action_page.way_back(payment, shop)}
+        return HTMLResponse(action_page.render(payment, shop), 303, headers=back)
 
     async def healthz(self, request: Request) -> Response:
         """Alive."""

@@ -79,7 +79,8 @@ def audit(
 
     findings = asyncio.run(audit_alone(settings_for(data_dir), wait))
     if as_json:
-        _print_json({"findings": list(findings), "parked": findings.parked, "held": findings.held})
+        _print_json({"findings": list(findings), "parked": findings.parked,
+                     "undecided": sorted(findings.undecided), "held": findings.held})  # fmt: skip
     else:
         typer.echo("\n".join(tell_findings(findings)))
     if not findings.held:

@@ -23,6 +23,7 @@ from ops.rush.money_checks import check_money
 from ops.rush.record_checks import walk
 from ops.rush.sampler import Sampler
 from ops.rush.stock_checks import check_stock
+from ops.rush.undecided import undecided
 from ops.rush.webhook_checks import check_webhooks
 
 __all__ = ["Witness", "audit"]
@@ -33,6 +34,7 @@ class Witness:
     """What is known beyond the three books, after a rush."""
 
     history: History | None = None
+    """With it, its customers have gone, and nothing may be undecided."""
     sampler: Sampler | None = None
     secrets: list[str] = field(default_factory=list)
     """Texts that must not be written anywhere."""
@@ -58,6 +60,8 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
 
 async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> Findings:
     findings = Findings()
+    if told.history is None:
+        findings.undecided = await undecided(pool, office.settings.gateway.deadline_s)
     refused = set(told.history.refused_digests()) if told.history else set()
 
     async def bookings() -> None:

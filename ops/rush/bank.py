@@ -31,7 +31,7 @@ def press_the_button(bank: HttpClient) -> Act:
         path = f"/actions/{_payment_key(url)}"
         for _ in range(TRIES):
             try:
-                if (await bank.request("POST", path)).status == 200:
+                if (await bank.request("POST", path)).status == 303:
                     return
             except (NotSent, NoAnswer):
                 pass

@@ -16,7 +16,7 @@ CHUNK: Final = 5_000
 _UNDECIDED: Final = """
 SELECT b.id::text AS id, b.status, b.expires_at, d.parked_at IS NOT NULL AS parked
 FROM bookings b LEFT JOIN dead_letters d ON d.booking_id = b.id
-WHERE b.status = 'pending' OR (b.status = 'held' AND b.expires_at < now())
+WHERE (b.status = 'pending' OR (b.status = 'held' AND b.expires_at < now())) AND b.id <> ALL($1::uuid[])
 LIMIT 100
 """
 
@@ -67,7 +67,7 @@ WHERE client_id = $1 AND idempotency_key = ANY($2::text[])
 
 async def check_bookings(pool: Pool, findings: Findings) -> None:
     """What PostgreSQL says about bookings and keys, by itself."""
-    for row in await pool.fetch(_UNDECIDED):
+    for row in await pool.fetch(_UNDECIDED, list(findings.undecided)):
         if row["parked"]:
             if row["id"] not in findings.parked:
                 findings["I4"].blame(f"booking {row['id']}: parked in PostgreSQL, not in Redis")

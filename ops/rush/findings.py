@@ -55,6 +55,8 @@ class Findings:
         self._all = {name: Finding(name, title) for name, title in TITLES.items()}
         self.parked: list[str] = []
         """Bookings that wait for an operator: neither lost nor final."""
+        self.undecided: frozenset[str] = frozenset()
+        """Bookings whose customer or gateway has time left to answer: neither lost nor late."""
         self.duplicates = 0
         """Bookings admitted again after Redis forgot their key, written as such."""
 

@@ -83,8 +83,8 @@ async def walk(redis: Redis, pool: Pool, shards: int, refused: set[str], finding
     for shard in range(shards):
         sets = await _read_sets(redis, shard)
         findings.parked += sorted(sets.dead)
-        if sets.pending:
-            findings["I9"].blame(f"{len(sets.pending)} pending in shard {shard}, such as {_some(sets.pending)}")
+        if late := sets.pending - findings.undecided:
+            findings["I9"].blame(f"{len(late)} pending in shard {shard}, such as {_some(late)}")
         if rings := await rings_waiting(redis, shard):
             findings["I9"].blame(f"{len(rings)} rings wait in shard {shard}")
         prefix = keys.booking(shard, "")
@@ -189,7 +189,7 @@ def _check_place(record: Record, left_ms: int, sets: _Sets, found: Walk, finding
         findings["I4"].blame(f"booking {booking}: {WORDS[state]}, and nobody will ever look at it")
     if left_ms >= 0:
         findings["I4"].blame(f"booking {booking}: {WORDS[state]}, and its record ends in {left_ms} ms")
-    if state == "P" and booking not in sets.dead:
+    if state == "P" and booking not in sets.dead and booking not in findings.undecided:
         findings["I4"].blame(f"booking {booking}: still pending, admitted {sets.now_ms - record.admitted_ms} ms ago")
     if state == "H" and sets.deadlines.get(booking, sets.now_ms) < sets.now_ms:
         findings["I4"].blame(f"booking {booking}: still held, its deadline passed")

@@ -179,6 +179,9 @@ def tell_findings(findings: Findings) -> Iterator[str]:
             yield f"          ! {line}"
         if finding.broken > len(finding.evidence):
             yield f"          ! and {finding.broken - len(finding.evidence)} more"
+    if findings.undecided:
+        some = ", ".join(sorted(findings.undecided)[:10])
+        yield f"{len(findings.undecided)} undecided, with time left: {some}"
     if findings.parked:
         yield f"{len(findings.parked)} parked: {', '.join(findings.parked[:10])}"
     if findings.held:

@@ -12,6 +12,7 @@ from boxoffice import gate, keys
 from boxoffice.gateway.simulator import Simulator
 from boxoffice.office import BoxOffice
 from ops.rush.away import STORE_AWAY
+from ops.rush.undecided import undecided
 
 __all__ = ["rings_waiting", "wait_for_rest"]
 
@@ -25,12 +26,13 @@ STILL_S: Final = 0.5
 
 _DUE: Final = """
 SELECT (SELECT count(*) FROM payments
-        WHERE due_at IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1)) AS payments,
+        WHERE due_at IS NOT NULL AND NOT (due = 'void' AND status = 'unknown' AND tries > 1)
+          AND booking_id <> ALL($1::uuid[])) AS payments,
        (SELECT count(*) FROM captures) AS captures,
        (SELECT count(*) FROM refunds WHERE status IN ('due', 'pending')) AS refunds,
        (SELECT count(*) FROM looks) AS looks,
        (SELECT count(*) FROM stock_moves WHERE applied_at IS NULL) AS moves,
-       (SELECT count(*) FROM bookings b WHERE status = 'pending'
+       (SELECT count(*) FROM bookings b WHERE status = 'pending' AND id <> ALL($1::uuid[])
           AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = b.id AND d.parked_at IS NOT NULL)) AS bookings
 """
 """A payment that ended unknown is looked at again for a day; that is no unrest."""
@@ -39,7 +41,8 @@ SELECT (SELECT count(*) FROM payments
 async def wait_for_rest(office: BoxOffice, timeout_s: float, *, holds_too: bool) -> list[str]:
     """Wait until it is at rest. Empty; or what still goes on after the timeout.
 
-    `holds_too`: wait until no booking is held. Otherwise a hold that has time left is none of our business.
+    `holds_too`: wait until no booking is held or undecided. Otherwise a hold that has time left, and a payment that waits
+    for its customer or its gateway, are none of our business.
     """
     clock = asyncio.get_running_loop().time
     end, since = clock() + timeout_s, clock()
@@ -59,10 +62,11 @@ async def wait_for_rest(office: BoxOffice, timeout_s: float, *, holds_too: bool)
 
 async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
     found: list[str] = []
-    for shard in range(office.settings.shards):
-        found += await _waiting(office.redis, shard, holds_too)
     pool: asyncpg.Pool[Any] = await office.pool()
-    row = await pool.fetchrow(_DUE)
+    others = frozenset() if holds_too else await undecided(pool, office.settings.gateway.deadline_s)
+    for shard in range(office.settings.shards):
+        found += await _waiting(office.redis, shard, holds_too, others)
+    row = await pool.fetchrow(_DUE, list(others))
     assert row is not None
     found += [f"{count} {what} undecided or due" for what, count in row.items() if count]
     if isinstance(office.gateway, Simulator) and (to_come := await office.gateway.ripen()):
@@ -70,11 +74,11 @@ async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
     return found
 
 
-async def _waiting(redis: Redis, shard: int, holds_too: bool) -> list[str]:
+async def _waiting(redis: Redis, shard: int, holds_too: bool, others: frozenset[str]) -> list[str]:
     seconds, _ = await redis.time()
     latest = "+inf" if holds_too else str(seconds * 1_000)
     counts = {
-        "pending": await redis.zcard(keys.pending(shard)),
+        "pending": await _pending(redis, shard, others),
         "rings waiting": len(await rings_waiting(redis, shard)),
         "holds": await redis.zcount(keys.deadlines(shard), "-inf", latest),
     }
@@ -82,6 +86,12 @@ async def _waiting(redis: Redis, shard: int, holds_too: bool) -> list[str]:
     if (await gate.look(redis, shard)).word != "open":
         found.append(f"the gate of shard {shard} is closed")
     return found
+
+
+async def _pending(redis: Redis, shard: int, others: frozenset[str]) -> int:
+    if not others:
+        return int(await redis.zcard(keys.pending(shard)))
+    return sum(member.decode() not in others for member in await redis.zrange(keys.pending(shard), 0, -1))
 
 
 async def rings_waiting(redis: Redis, shard: int) -> list[str]:

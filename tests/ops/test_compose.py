@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 
 from boxoffice.settings import Settings
 from ops.cli import app
@@ -28,7 +28,8 @@ def names(model: type[BaseModel], prefix: str = "BOXOFFICE_") -> set[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found |= names(field.annotation, f"{prefix}{name.upper()}__")
         else:
-            found.add(prefix + name.upper())
+            alias = field.validation_alias
+            found.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else prefix + name.upper())
     return found
 
 
@@ -36,9 +37,16 @@ def flags(command: list[str]) -> dict[str, str]:
     return dict(zip(command[1::2], command[2::2], strict=True))
 
 
-def test_every_name_is_a_setting(services: dict[str, Any]) -> None:
+def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
+    """All of them, and nothing else: one that is not named here would be dropped silently."""
     for service in ("migrate", "api", "worker"):
-        assert set(services[service]["environment"]) <= names(Settings)
+        assert set(services[service]["environment"]) == names(Settings)
+
+
+def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None:
+    """A name without a value is taken from who starts it, and left out where it is not set."""
+    own = {name for name, value in services["api"]["environment"].items() if value is not None}
+    assert own == {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "PORT"}
 
 
 def test_api_and_worker_have_the_same_settings(services: dict[str, Any]) -> None:

@@ -16,13 +16,16 @@ from boxoffice.gateway.deliveries import Tally
 from boxoffice.gateway.webhooks import event_of
 from boxoffice.office import BoxOffice
 from boxoffice.requests import parse_booking
+from boxoffice.settings import Settings
+from ops.rush.alone import audit_alone
 from ops.rush.audit import Witness, audit
 from ops.rush.findings import TITLES, Findings
 from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks
 from ops.rush.record_checks import LASTING
+from ops.rush.report import tell_findings
 from ops.rush.sampler import Sampler
-from tests.conftest import CLIENT, SaleMaker, settle_all
+from tests.conftest import CLIENT, SaleMaker, eventually, settle_all
 
 GOOD, DECLINED = "4242424242424242", "4000000000000002"
 
@@ -473,3 +476,31 @@ def test_secrets_are_found_wherever_they_stand_and_numbers_by_themselves(tmp_pat
     check_leaks(tmp_path, ["rush-1-", "rush-2-"], None, findings)
 
     assert findings["I8"].broken == 4
+
+
+async def test_who_is_with_the_bank_is_undecided_not_broken(sold: Sold, settings: Settings) -> None:
+    """A customer in 3-D Secure has time; one that nobody ends in time is broken."""
+    await book(sold.office, sold.history, sold.tier, "3ds", "4000000000003220")
+    booking = sold.history.entries[-1].accepted
+    pool = await sold.office.pool()
+
+    async def asked() -> object:
+        await sold.office.settlements[sold.event.shard].drain()
+        await sold.office.pump.work_given()
+        return await pool.fetchval("SELECT 1 FROM payments WHERE status = 'requires_action'")
+
+    await eventually(asked)
+    async for job in sold.office.redis.scan_iter("arq:job:*"):
+        await sold.office.redis.delete(job)
+    for queue in (keys.arq_queue(sold.event.shard), keys.bell(sold.event.shard)):
+        await sold.office.redis.delete(queue)
+
+    findings = await audit_alone(settings, 2)
+    assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
+    assert findings.undecided == {booking}
+    assert f"1 undecided, with time left: {booking}" in "\n".join(tell_findings(findings))
+
+    await sold.sql("UPDATE payments SET created_at = now() - interval '1 hour' WHERE status = 'requires_action'")
+    late = await audit_alone(settings, 0.1)
+    assert {"I4", "I9"} <= set(late.broken)
+    assert not late.undecided

@@ -1,0 +1,164 @@
+"""What goes wrong with PostgreSQL is one sentence that says what to do: no statement, no value, no traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from boxoffice.admission import _code
+from boxoffice.catalogue_store import NewTier
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.postgres import alembic_config, check_schema, migrate
+from boxoffice.settings import Settings
+from ops.servers import Servers
+from tests.api.test_server import ROOT
+from tests.conftest import CLIENT
+
+
+def boxoffice(settings: Settings, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments], capture_output=True, timeout=60, check=False, cwd=ROOT,
+        env=os.environ | {
+            "REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url, "DATA_DIR": str(settings.data_dir),
+        } | environ,
+    )  # fmt: skip
+
+
+def sentence(ran: subprocess.CompletedProcess[bytes], code: int = 3) -> str:
+    said = ran.stderr.decode()
+    assert ran.returncode == code, said
+    assert said.startswith("boxoffice: ") and said.count("\n") == 1, said
+    assert not {"SELECT", "INSERT", "ALTER", "[SQL", "Traceback", "sqlalche.me"} & set(said.split("`")[0].split()), said
+    return said
+
+
+@pytest.fixture
+async def bare(servers: Servers, settings: Settings) -> Settings:
+    """A database in which nothing is."""
+    connection = await asyncpg.connect(servers.database_url)
+    await connection.execute("DROP DATABASE IF EXISTS bare")
+    await connection.execute("CREATE DATABASE bare")
+    await connection.close()
+    return settings.model_copy(update={"database_url": servers.database_url.rpartition("/")[0] + "/bare"})
+
+
+async def test_an_unmigrated_database_is_called_so(bare: Settings) -> None:
+    """By commands, by the worker, by `/readyz`; and an old one too, but not one that is newer than the program."""
+    from api.readiness import Readiness
+
+    assert "boxoffice migrate" in sentence(await asyncio.to_thread(boxoffice, bare, "clients", "list"))
+    assert "boxoffice migrate" in sentence(await asyncio.to_thread(last_line, bare))
+    async with open_box_office(bare, redis_retries=1) as office:
+        assert "no tables yet: run `boxoffice migrate`" in (await Readiness(office).reasons())["postgresql"]
+        await asyncio.to_thread(migrate, bare, "0005")
+        assert "earlier version (0005): run `boxoffice migrate`" in (await Readiness(office).reasons())["postgresql"]
+        await asyncio.to_thread(migrate, bare)
+        assert "postgresql" not in await Readiness(office).reasons()
+        pool = await office.pool()
+        await pool.execute("UPDATE alembic_version SET version_num = '9999'")
+        await check_schema(pool)
+
+
+def last_line(settings: Settings) -> subprocess.CompletedProcess[bytes]:
+    """A worker's, without its log."""
+    ran = boxoffice(settings, "worker")
+    ran.stderr = ran.stderr.splitlines(keepends=True)[-1]
+    return ran
+
+
+def test_files_of_migrations_are_in_the_order_of_their_chain(settings: Settings) -> None:
+    """`check_schema` goes by their names."""
+    from alembic.script import ScriptDirectory
+
+    chain = [one.revision for one in ScriptDirectory.from_config(alembic_config(settings)).walk_revisions()]
+    names = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("[0-9]*.py"))
+    assert names == chain[::-1]
+
+
+async def test_migrating_a_table_in_use_says_so(bare: Settings) -> None:
+    """After five seconds of waiting, without a word of SQL that is not for the operator to type."""
+    await asyncio.to_thread(migrate, bare, "0005")
+    connection = await asyncpg.connect(bare.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE bookings, refunds IN ACCESS SHARE MODE")
+            said = sentence(await asyncio.to_thread(boxoffice, bare, "migrate"))
+    finally:
+        await connection.close()
+    assert "Somebody uses a table" in said and "nothing was changed" in said
+    assert b"up to date" in (await asyncio.to_thread(boxoffice, bare, "migrate")).stdout
+
+
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"]
+)
+async def test_a_time_that_is_too_late_or_too_early_is_called_so(
+    office: BoxOffice, settings: Settings, time: str
+) -> None:
+    for starts_at, cancel in ((time, "2030-01-01T00:00:00Z"), ("2030-01-01T00:00:00Z", time)):
+        ran = await asyncio.to_thread(
+            boxoffice, settings, "events", "create", "--client", "shop00000000", "--name", "A", "--starts-at", starts_at,
+            "--cancel-until", cancel, "--tier", "GA:1:1",
+        )  # fmt: skip
+        assert "years 1971 to 8999" in sentence(ran)
+
+
+async def test_a_terminal_that_knows_ascii_only_is_no_trouble(office: BoxOffice, settings: Settings) -> None:
+    """Tables, sentences and JSON: what it lacks comes as an escape, or in UTF-8."""
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    event = await office.store.create_event(CLIENT, "Soirée: l’été", start, "USD", [NewTier("GÄ", 1, 1)])
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}
+    for command in (
+        ("events", "list"),
+        ("events", "show", event.id),
+        ("events", "list", "--json"),
+        ("clients", "list"),
+    ):
+        ran = await asyncio.to_thread(boxoffice, settings, *command, **ascii_only)
+        assert ran.returncode == 0, ran.stderr
+        assert b"Soir" in ran.stdout or command[0] == "clients"
+        assert b"Traceback" not in ran.stderr
+
+
+async def test_a_refusal_of_redis_is_told_by_its_code(office: BoxOffice, settings: Settings) -> None:
+    """The client takes the words that it knows off the text."""
+    from redis.exceptions import RedisError
+
+    redis = office.redis
+    await redis.set("x", "1")
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RedisError) as full:
+            await redis.set("x", "2")
+        with pytest.raises(RedisError) as wrong:
+            await redis.hget("x", "y")
+    finally:
+        await redis.config_set("maxmemory", 0)
+        await redis.delete("x")
+    assert (_code(full.value), _code(wrong.value)) == ("OOM", "WRONGTYPE")
+
+
+async def test_a_worker_stopped_while_it_waits_was_never_ready(
+    office: BoxOffice, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boxoffice import durability
+    from worker.app import WorkerApp
+
+    worker = WorkerApp(office)
+
+    async def away(*_: object) -> None:
+        worker.stop()
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(durability, "check_redis", away)
+    await asyncio.wait_for(worker.run(), 10)
+
+    said = "".join(capfd.readouterr())
+    assert "worker.waiting" in said and "worker.stopped" in said
+    assert "worker.ready" not in said
