@@ -211,7 +211,8 @@ class GatewaySettings(_Part):
     """Where the `http` simulator or a stand-in for Stripe listens. Empty: Stripe's own address."""
 
     api_key: str = Field("", repr=False)
-    """Secret key for Stripe."""
+    """Secret key for Stripe, or the token that a `boxoffice gateway` wants to be shown. Empty for the latter: the one in the
+    data directory."""
 
     webhook_secret: str = Field(SIMULATOR_SECRET, repr=False)
     """Shared secret that signs the gateway's webhooks. Stripe needs one of its own."""

@@ -9,6 +9,7 @@ from boxoffice.settings import Settings
 
 from . import stripe_currencies
 from .base import PaymentGateway
+from .kept_files import gateway_token
 from .ledger import Ledger
 from .simulator import Simulator
 
@@ -62,7 +63,7 @@ def _open(settings: Settings) -> PaymentGateway:
         case "http":
             from .http import HttpGateway
 
-            return HttpGateway(settings.gateway)
+            return HttpGateway(settings.gateway, gateway_token(settings))
         case "stripe":
             from .stripe import StripeGateway
 

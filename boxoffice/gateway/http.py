@@ -34,6 +34,7 @@ from .base import (
     in_parallel,
     within,
 )
+from .trouble import Trouble
 
 __all__ = ["HttpGateway"]
 
@@ -46,6 +47,9 @@ _capture: msgspec.json.Decoder[Capture] = msgspec.json.Decoder(Capture)
 _void: msgspec.json.Decoder[Void] = msgspec.json.Decoder(Void)
 _refund: msgspec.json.Decoder[Refund] = msgspec.json.Decoder(Refund)
 _lookup: msgspec.json.Decoder[Lookup] = msgspec.json.Decoder(Lookup)
+WRONG_TOKEN: Final = "wrong_gateway_token"  # noqa: S105
+"""Both processes need the same BOXOFFICE_GATEWAY__API_KEY, or the same data directory."""
+
 _told = msgspec.json.Decoder(str)
 _reversals: msgspec.json.Decoder[Reversals | NotFound | Unknown] = msgspec.json.Decoder(Reversals | NotFound | Unknown)
 _record = msgspec.json.Decoder(Record)
@@ -59,12 +63,14 @@ class HttpGateway:
     accepts_cards = True
     captures_apart = True
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, token: str) -> None:
         self._settings = settings
         self._books = "simulator"
+        self._trouble = Trouble()
         self._limit = asyncio.Semaphore(settings.concurrency)
         self._client = httpx2.AsyncClient(
             base_url=settings.url,
+            headers={"authorization": f"Bearer {token}"},
             timeout=settings.timeout_s,
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=settings.concurrency),
         )
@@ -156,11 +162,12 @@ class HttpGateway:
                 yield _record.decode(line)
 
     async def trouble(self) -> str:
-        """Nothing: it serves everybody. Says whose books it keeps."""
-        if self._books == "simulator":
-            told = await self._ask("GET", "/v1/books", _told)
-            self._books = told if isinstance(told, str) else self._books
-        return ""
+        """Whether our token is the one. Learns whose books it keeps."""
+        told = await self._ask("GET", "/v1/books", _told)
+        if isinstance(told, str):
+            self._books = told
+            self._trouble.clear()
+        return self._trouble.code
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -198,6 +205,9 @@ class HttpGateway:
             headers = {"idempotency-key": key} if key else None
             response = await self._client.request(method, path, content=body, headers=headers)
             if response.status_code not in (200, 404):
+                if response.status_code == 401:
+                    self._trouble.note(WRONG_TOKEN, of_all=True)
+                    return Unknown("status 401", WRONG_TOKEN)
                 return Unknown(
                     _REPLAYED if "idempotent-replayed" in response.headers else f"status {response.status_code}"
                 )

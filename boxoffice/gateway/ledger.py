@@ -22,6 +22,8 @@ from typing import Final
 
 from boxoffice.errors import CannotRun
 
+from .kept_files import made_once
+
 __all__ = ["Ledger"]
 
 _PIECE: Final = 1 << 20
@@ -39,7 +41,7 @@ class Ledger:
         line to `lines` in the same breath, as `put` does."""
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._identity = _identity(path.with_name(path.name + ".id"))
+        self._identity = made_once(path.with_name(path.name + ".id"), secrets.token_hex(4))
         self._position = 0
         self.lines: list[str] = []
         """What this turn will write."""
@@ -152,19 +154,3 @@ class Ledger:
             self.states.clear()
             self._position = 0
             raise
-
-
-def _identity(path: Path) -> str:
-    """Whoever comes first makes it, complete or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        draft.write_text(secrets.token_hex(4))
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text().strip()

@@ -8,10 +8,11 @@ Secure pages also serve payments that were begun there.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ from . import action_page, cards, scenario
 from .base import AuthorizeRequest, Found, NotFound, Unknown
 from .deliveries import Deliveries
 from .factory import open_simulator
+from .kept_files import gateway_token
 from .simulator import Simulator
 
 __all__ = ["Amount", "RefundBody", "create_app", "serve"]
@@ -42,6 +44,7 @@ _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 _T = TypeVar("_T")
+_Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Amount(Struct):
@@ -74,22 +77,23 @@ class _Server:
         self._settings = settings
         self._base_url = base_url
         self._webhook_url = webhook_url
+        self._authorization = f"Bearer {gateway_token(settings)}".encode()
         self._simulator: Simulator
         self._deliveries: Deliveries
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
-                Route("/v1/payments", self.authorize, methods=["POST"]),
-                Route("/v1/payments/{key}", self.lookup),
-                Route("/v1/payments/{key}/capture", self.capture, methods=["POST"]),
-                Route("/v1/payments/{key}/void", self.void, methods=["POST"]),
-                Route("/v1/payments/{key}/refunds", self.refund, methods=["POST"]),
-                Route("/v1/payments/{key}/reversals", self.reversals),
-                Route("/v1/payments/{key}/dashboard", self.dashboard, methods=["POST"]),
-                Route("/v1/records", self.records),
-                Route("/v1/books", self.books),
-                Route("/v1/deliveries", self.deliveries),
+                Route("/v1/payments", self._asked_by_ours(self.authorize), methods=["POST"]),
+                Route("/v1/payments/{key}", self._asked_by_ours(self.lookup)),
+                Route("/v1/payments/{key}/capture", self._asked_by_ours(self.capture), methods=["POST"]),
+                Route("/v1/payments/{key}/void", self._asked_by_ours(self.void), methods=["POST"]),
+                Route("/v1/payments/{key}/refunds", self._asked_by_ours(self.refund), methods=["POST"]),
+                Route("/v1/payments/{key}/reversals", self._asked_by_ours(self.reversals)),
+                Route("/v1/payments/{key}/dashboard", self._asked_by_ours(self.dashboard), methods=["POST"]),
+                Route("/v1/records", self._asked_by_ours(self.records)),
+                Route("/v1/books", self._asked_by_ours(self.books)),
+                Route("/v1/deliveries", self._asked_by_ours(self.deliveries)),
                 Route("/actions/{key}", self.action),
                 Route("/actions/{key}", self.act, methods=["POST"]),
                 Route("/healthz", self.healthz),
@@ -102,6 +106,17 @@ class _Server:
             },
             lifespan=self._lifespan,
         )
+
+    def _asked_by_ours(self, endpoint: _Endpoint) -> _Endpoint:
+        """Money moves for whoever knows the token, also on loopback: any page in a browser there could ask."""
+
+        async def asked(request: Request) -> Response:
+            shown = request.headers.get("authorization", "").encode("latin-1")
+            if not hmac.compare_digest(shown, self._authorization):
+                return Response("The gateway's token is needed.\n", 401, {"www-authenticate": "Bearer"}, "text/plain")
+            return await endpoint(request)
+
+        return asked
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -52,13 +52,14 @@ def in_their_place(gateway: object) -> Act | None:
     return act
 
 
-async def wait_for_deliveries(bank: HttpClient, timeout_s: float) -> tuple[Tally | None, list[str]]:
+async def wait_for_deliveries(bank: HttpClient, token: str, timeout_s: float) -> tuple[Tally | None, list[str]]:
     """Wait until no webhook is on its way or held back. How it went, and what did not come to rest."""
     clock = asyncio.get_running_loop().time
     end, tally = clock() + timeout_s, None
+    shown = b"Authorization: Bearer %b\r\n" % token.encode()
     while clock() < end:
         try:
-            tally = _tally.decode((await bank.request("GET", "/v1/deliveries")).body)
+            tally = _tally.decode((await bank.request("GET", "/v1/deliveries", shown)).body)
             if not tally.waiting:
                 return tally, []
         except (NotSent, NoAnswer):

@@ -12,6 +12,7 @@ from typing import Final
 import uvloop
 
 from boxoffice.gateway.deliveries import Tally
+from boxoffice.gateway.kept_files import gateway_token
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.rush.asking import Asking, is_final
@@ -153,7 +154,7 @@ class Performance:
             if bank is None:
                 return unrest
             told = self.tally.events if self.tally else -1
-            self.tally, late = await wait_for_deliveries(bank, self.rest_s)
+            self.tally, late = await wait_for_deliveries(bank, gateway_token(self.settings), self.rest_s)
             if unrest or late or (self.tally and self.tally.events == told):
                 await bank.close()
                 return unrest + late

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from boxoffice import ids
 from boxoffice.gateway.base import AuthorizeRequest, PaymentGateway
 from boxoffice.gateway.factory import open_gateway, open_simulator
+from boxoffice.gateway.kept_files import gateway_token
 from boxoffice.gateway.server import create_app
 from boxoffice.settings import Settings
 from tests.support.asgi import served
@@ -83,6 +84,11 @@ async def webhook_sink(world_webhooks: list[tuple[dict[str, str], bytes]]) -> As
         yield url
 
 
+def bearer(settings: Settings) -> dict[str, str]:
+    """What a `boxoffice gateway` on this data directory wants to be shown."""
+    return {"Authorization": f"Bearer {gateway_token(settings)}"}
+
+
 @asynccontextmanager
 async def http_world(settings: Settings) -> AsyncIterator[World]:
     """The simulator behind a port."""
@@ -100,7 +106,8 @@ async def http_world(settings: Settings) -> AsyncIterator[World]:
             await customer.post(f"/actions/{payment_key}")
 
         async def refund_there(payment_key: str, amount_cents: int) -> None:
-            await customer.post(f"/v1/payments/{payment_key}/dashboard", json={"amount_cents": amount_cents})
+            path = f"/v1/payments/{payment_key}/dashboard"
+            await customer.post(path, json={"amount_cents": amount_cents}, headers=bearer(settings))
 
         yield World(gateway, simulated_token, complete, refund_there, webhooks)
         await gateway.close()

@@ -17,10 +17,11 @@ import stripe
 
 from boxoffice.gateway.base import Authorized, CaptureRequest, Done, PaymentGateway, Unknown
 from boxoffice.gateway.factory import open_gateway, open_simulator
+from boxoffice.gateway.kept_files import gateway_token
 from boxoffice.gateway.server import create_app
 from boxoffice.settings import Settings
 from tests.support.asgi import served
-from tests.support.gateways import World, simulated_token, webhook_sink, with_gateway
+from tests.support.gateways import World, bearer, simulated_token, webhook_sink, with_gateway
 
 ROOT = Path(__file__).parents[3]
 
@@ -108,7 +109,7 @@ async def test_the_gateway_says_how_its_webhooks_go(settings: Settings):
     async with (
         webhook_sink(webhooks) as sink,
         served(lambda base: create_app(settings, base, sink)) as url,
-        httpx2.AsyncClient(base_url=url) as client,
+        httpx2.AsyncClient(base_url=url, headers=bearer(settings)) as client,
     ):
         gateway = open_gateway(with_gateway(settings, kind="http", url=url))
         world = World(gateway, simulated_token, lambda key: asyncio.sleep(0), webhooks)
@@ -135,13 +136,19 @@ async def test_the_gateway_says_how_its_webhooks_go(settings: Settings):
 )
 async def test_nonsense_is_refused(settings: Settings, method: str, path: str, content: bytes, status: int):
     """With a status that says whose fault it is."""
-    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+    async with (
+        served(lambda url: create_app(settings, url)) as url,
+        httpx2.AsyncClient(base_url=url, headers=bearer(settings)) as client,
+    ):
         assert (await client.request(method, path, content=content)).status_code == status
 
 
 async def test_a_key_that_would_break_the_ledger_is_refused(settings: Settings):
     """The ledger stays as it was."""
-    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+    async with (
+        served(lambda url: create_app(settings, url)) as url,
+        httpx2.AsyncClient(base_url=url, headers=bearer(settings)) as client,
+    ):
         body = {"booking_id": "b", "amount_cents": 1, "currency": "USD", "method": "card", "token": "tok_ok_4242"}
         assert (await client.post("/v1/payments", json=body | {"payment_key": "no good"})).status_code == 400
         assert (
@@ -181,3 +188,52 @@ async def test_half_an_audit_is_none(unreachable: PaymentGateway):
     """Records that cannot be read raise."""
     with pytest.raises((httpx2.ConnectError, stripe.APIConnectionError)):
         await anext(unreachable.records())
+
+
+PATHS = [
+    ("POST", "/v1/payments"), ("GET", "/v1/payments/key"), ("POST", "/v1/payments/key/capture"),
+    ("POST", "/v1/payments/key/void"), ("POST", "/v1/payments/key/refunds"), ("GET", "/v1/payments/key/reversals"),
+    ("POST", "/v1/payments/key/dashboard"), ("GET", "/v1/records"), ("GET", "/v1/books"), ("GET", "/v1/deliveries"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer wrong", "Basic eDp4", "Bearer \u00e9"])
+async def test_nobody_moves_money_without_the_token(settings: Settings, authorization: str | None):
+    """Also on loopback: a page in a browser on the same machine reaches it."""
+    headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+        for method, path in PATHS:
+            answer = await client.request(method, path, headers=headers, content=b"{}")
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await client.get("/healthz")).status_code == 200, "customers and probes need none"
+        assert (await client.get("/actions/nobody")).status_code == 404
+
+
+def test_every_route_of_the_gateway_wants_the_token(settings: Settings):
+    paths = {route.path for route in create_app(settings, "").routes}  # type: ignore[attr-defined]
+    assert {path.replace("{key}", "key") for path in paths if path.startswith("/v1")} == {path for _, path in PATHS}
+
+
+async def test_a_wrong_token_is_our_trouble_and_no_decline(settings: Settings):
+    async with served(lambda url: create_app(settings, url)) as url:
+        wrong = open_gateway(with_gateway(settings, kind="http", url=url, api_key="another"))
+        right = open_gateway(with_gateway(settings, kind="http", url=url))
+        request = World(right, simulated_token, lambda key: asyncio.sleep(0)).request("ok")
+        outcome = await wrong.authorize(request)
+        assert isinstance(outcome, Unknown)
+        assert outcome.misconfigured == await wrong.trouble() == "wrong_gateway_token"
+        assert isinstance(await right.authorize(request), Authorized)
+        assert await right.trouble() == ""
+        await wrong.close()
+        await right.close()
+
+
+def test_the_token_is_shared_by_a_data_directory_and_private(settings: Settings):
+    first = gateway_token(settings)
+    assert first == gateway_token(settings)
+    assert len(first) > 30
+    assert (settings.data_dir / "gateway.token").stat().st_mode & 0o077 == 0
+    assert gateway_token(with_gateway(settings, api_key="chosen")) == "chosen"
+    assert gateway_token(with_gateway(settings, kind="stripe", api_key="sk_test_1")) == first, (
+        "Stripe's key stays Stripe's"
+    )
