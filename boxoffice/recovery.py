@@ -136,7 +136,7 @@ class Recovery:
         prefix = keys.booking(self.shard, "")
         async for records, notes in self._pages():
             for name, raw in notes.items():
-                found.moves.append(int(name.rpartition(":")[2]))
+                found.moves.append(int(name.rpartition(":")[2].partition("-")[0]))
                 self._keep(raw, found.notes)
             heads = {name[len(prefix) :]: raw.split(b"|", 8) for name, raw in records.items() if raw.count(b"|") > 8}
             for booking, head in heads.items():
