@@ -50,6 +50,7 @@ async def test_a_booking_is_accepted(book: Book, open_sale: SaleMaker) -> None:
             "next_action": None,
         },
         "failure": None,
+        "refund": None,
         "availability": [
             {"tier_id": ga.id, "code": "GA", "available": 8}, {"tier_id": vip.id, "code": "VIP", "available": 5},
         ],
