@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
 from api import quiet
 from api.reply import NO_STORE, Header, Reply
@@ -214,8 +215,10 @@ def crowded() -> Reply:
 
 
 def unexpected(error: BaseException) -> Reply:
-    """A bug. The log has it all, the answer nothing."""
+    """A bug. The log has it all, the answer nothing. A store that refused what nobody foresaw is asked again later."""
     log.error("request.failed", exc_info=error)
+    if isinstance(error, RedisError):
+        return of_error(errors.StoreAway("Redis refused the request."))
     return of_status(500, "This is our mistake, and it is in our log.")
 
 

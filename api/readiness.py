@@ -10,11 +10,12 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from boxoffice import durability, gate
+from boxoffice import durability, gate, keys
 from boxoffice import redis as redis_client
-from boxoffice.errors import BoxOfficeError
+from boxoffice.errors import BoxOfficeError, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.postgres import TRANSIENT, check_schema
+from boxoffice.redis import AWAY
 
 __all__ = ["Readiness"]
 
@@ -25,6 +26,11 @@ TIMEOUT_S: Final = 2.0
 
 GATEWAY_S: Final = 15.0
 """How long it is remembered whether the gateway takes our key."""
+
+WRITABLE_S: Final = 0.5
+"""How long it is remembered that Redis took a write: each is an fsync, and probes are many."""
+
+PROBE_TTL_S: Final = 60
 
 DURABILITY_S: Final = 5.0
 """How long the stores' durability settings are remembered: they seldom change, and probes are many."""
@@ -39,6 +45,7 @@ class Readiness:
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
         self._durable_until = 0.0
+        self._writable_until = 0.0
         self._gateway_until, self._gateway_says = 0.0, ""
 
     async def reasons(self) -> dict[str, str]:
@@ -64,8 +71,22 @@ class Readiness:
             return "It is a replica, and takes no writes."
         if not durable:
             await durability.check_redis(office.redis, office.settings)
+        await self._try_to_write(shards)
         shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
         return " ".join(shut)
+
+    async def _try_to_write(self, shards: range) -> None:
+        """What an admission would meet: full memory, a disk that takes no more, missing replicas. Raises `StoreAway`."""
+        if time.monotonic() < self._writable_until:
+            return
+        try:
+            for shard in shards:
+                await self._office.redis.set(keys.probe(shard), "1", ex=PROBE_TTL_S)
+        except AWAY:
+            raise
+        except RedisError as error:
+            raise StoreAway(f"It takes no writes ({redis_client.refusal(error)}).") from error
+        self._writable_until = time.monotonic() + WRITABLE_S
 
     async def _postgresql(self, durable: bool) -> str:
         pool = await self._office.pool()

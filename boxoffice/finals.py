@@ -36,15 +36,17 @@ class Finals:
         self._scripts = scripts
         self._ttl_s = settings.worker.settled_ttl_s
 
-    async def correct(self, connection: ledger.Connection, booking_ids: Sequence[str]) -> set[str]:
-        """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL. Returns their events,
-        whose stock is to be reconciled."""
+    async def correct(
+        self, connection: ledger.Connection, booking_ids: Sequence[str], *, said: bool = True
+    ) -> set[str]:
+        """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, with a line in the log
+        unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
         events: set[str] = set()
         for start in range(0, len(booking_ids), CHUNK):
-            events |= await self._correct(connection, booking_ids[start : start + CHUNK])
+            events |= await self._correct(connection, booking_ids[start : start + CHUNK], said)
         return events
 
-    async def _correct(self, connection: ledger.Connection, booking_ids: Sequence[str]) -> set[str]:
+    async def _correct(self, connection: ledger.Connection, booking_ids: Sequence[str], said: bool) -> set[str]:
         # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
         over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}
@@ -66,5 +68,6 @@ class Finals:
             changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
             events.add(record.event)
         corrected = await self._scripts.correct(self._redis, names, [self._ttl_s, str(pair or ""), *changes])
-        log.warning("records.corrected", shard=self.shard, bookings=int(corrected))
+        if said:
+            log.warning("records.corrected", shard=self.shard, bookings=int(corrected))
         return events

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from boxoffice import keys
 from boxoffice.errors import CannotRun, RunUnchecked
 from boxoffice.redis import AWAY, run_of
-from boxoffice.scripts import Commands
+from boxoffice.scripts import Commands, Scripts
 
 __all__ = ["Gate", "GateSight", "ask", "look", "once_checked", "open_gate", "wait_until_asked"]
 
@@ -79,12 +79,9 @@ async def look(redis: Redis, shard: int) -> GateSight:
     return GateSight(Gate.parse(raw), run_of(info))
 
 
-async def open_gate(redis: Redis, shard: int, gate: Gate) -> None:
-    """Let the run that was looked at decide. A bell that nobody heard meanwhile is forgotten: the next one rings."""
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.set(keys.gate(shard), gate.pack())
-        pipe.delete(keys.bell(shard))
-        await pipe.execute()
+async def open_gate(redis: Redis, scripts: Scripts, shard: int, gate: Gate) -> None:
+    """Let the run that was looked at decide."""
+    await scripts.open(redis, [keys.gate(shard), keys.bell(shard)], [gate.pack()])
 
 
 async def ask(redis: Commands, shard: int) -> None:

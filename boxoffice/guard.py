@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from boxoffice import fence, ids, keys, ledger, postgres
 from boxoffice.errors import BoxOfficeError, DriftUnexplained
@@ -110,6 +111,7 @@ class Guard:
         self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
         self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings)
         self._redis = redis
+        self._scripts = scripts
         self._pool = pool
         self._loader = loader
         self._now_s = now_s
@@ -118,8 +120,8 @@ class Guard:
         self._sound_at = 0.0
 
     async def tick(self) -> str:
-        """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, or `away`
-        when one of the stores does not answer: then nothing is closed.
+        """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, `away` when one
+        of the stores does not answer: then nothing is closed; or `refused` when Redis takes no writes.
         """
         try:
             sight = await self._look()
@@ -132,6 +134,10 @@ class Guard:
         except (*AWAY, *postgres.TRANSIENT) as error:
             self._say("away", error=type(error).__name__)
             return "away"
+        except RedisError as error:
+            # Full, or without a disk to write to: it says so to whoever asks.
+            self._say("refused", error=type(error).__name__)
+            return "refused"
         except BoxOfficeError as error:
             self._say("failed", error=error.detail)
             return "failed"
@@ -224,7 +230,7 @@ class Guard:
             self.shard, generation, sight.admitted or 0, sight.server_run_id,
         )  # fmt: skip
         await self._redis.setnx(keys.sequence(self.shard), 0)
-        await open_gate(self._redis, self.shard, Gate(generation, sight.server_run_id))
+        await open_gate(self._redis, self._scripts, self.shard, Gate(generation, sight.server_run_id))
         log.info("shard.opened", shard=self.shard, generation=generation)
 
     async def _close(self, sight: Sight, alert: str) -> None:
@@ -280,7 +286,7 @@ class Guard:
             return await self._rebuild("went_back")
         reports = await self.rebuilder.check()
         await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
-        await open_gate(self._redis, self.shard, Gate(sight.generation, sight.server_run_id))
+        await open_gate(self._redis, self._scripts, self.shard, Gate(sight.generation, sight.server_run_id))
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
         return "restarted"
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from boxoffice import ids, keys
 from boxoffice.clock import timestamp
@@ -32,14 +33,16 @@ from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT, renew_sessions
 from boxoffice.reading import Reading
 from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
-from boxoffice.redis import AWAY
+from boxoffice.redis import AWAY, refusal
 from boxoffice.scripts import Scripts
+from boxoffice.seldom import Seldom
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 
 __all__ = ["Holds", "Paid", "fingerprint_of"]
 
 log = structlog.get_logger()
+_seldom = Seldom()
 
 EXPIRE_CHUNK: Final = 200
 """Holds ended by one script call."""
@@ -90,7 +93,7 @@ class Holds:
         """The record, and the same as Redis has it. Raises as `find`."""
         try:
             (seen,) = await self._reading.read(ids.shard_of(booking), [booking])
-        except AWAY as error:
+        except RedisError as error:
             raise StoreAway from error
         if seen.shut:
             raise GateClosed
@@ -256,6 +259,10 @@ class Holds:
             )
         except AWAY as error:
             raise StoreAway from error
+        except RedisError as error:
+            # Full, without a disk, without its replicas: it refused before the first write.
+            _seldom.error("hold.refused", shard=shard, script=name, reply=refusal(error))
+            raise StoreAway("Redis takes no writes now; nothing was done.") from error
         return reply[0].decode(), reply[1] if len(reply) > 1 else b""
 
 

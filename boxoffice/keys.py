@@ -21,6 +21,7 @@ __all__ = [
     "moved",
     "owners",
     "pending",
+    "probe",
     "rings",
     "sequence",
     "shard_tag",
@@ -110,6 +111,11 @@ def asked(shard: int) -> str:
 def bell(shard: int) -> str:
     """STRING. A ring is waiting for a worker. TTL some seconds, in case the worker that heard it died."""
     return f"{shard_tag(shard)}:bell"
+
+
+def probe(shard: int) -> str:
+    """STRING. Written by `/readyz`, to see that Redis takes writes. TTL 60 s."""
+    return f"{shard_tag(shard)}:probe"
 
 
 def rings(shard: int) -> str:

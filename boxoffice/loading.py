@@ -115,7 +115,8 @@ class Loader:
             }
             api_keys = await self.write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
         changed, lost = [], []
-        await self._redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
+        if not await self._redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
+            await self._redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
             for event, (word, *new_tiers) in zip(some, await self._load(some), strict=True):

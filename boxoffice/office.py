@@ -114,7 +114,7 @@ class BoxOffice:
     @cached_property
     def refunds(self) -> Refunds:
         """Gives money and tickets back."""
-        return Refunds(self.redis, self.pool, self.scripts)
+        return Refunds(self.redis, self.pool, self.scripts, self.settings)
 
     @cached_property
     def owed(self) -> OwedMoney:

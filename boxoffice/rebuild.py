@@ -240,7 +240,7 @@ class Rebuilder:
                 "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, alert = NULL",
                 self.shard, generation, sequence, run,
             )  # fmt: skip
-        await open_gate(self._redis, self.shard, Gate(generation, run))
+        await open_gate(self._redis, self._scripts, self.shard, Gate(generation, run))
         return generation
 
 

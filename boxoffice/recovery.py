@@ -96,7 +96,7 @@ class Recovery:
         self._pool = pool
         self._scripts = scripts
         self._settings = settings
-        self._refunds = Refunds(redis, pool, scripts)
+        self._refunds = Refunds(redis, pool, scripts, settings)
 
     async def recover(self, lost: Sequence[fence.Pair], *, forget: bool = False) -> Recovered:
         """Write again what PostgreSQL forgot with the `lost` commits; with `forget`, withdraw it.

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     TimeoutError,
@@ -22,7 +23,7 @@ from redis.exceptions import (
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
-__all__ = ["AWAY", "FastConnection", "open_redis", "run_id", "run_of", "takes_writes"]
+__all__ = ["AWAY", "FastConnection", "open_redis", "refusal", "run_id", "run_of", "takes_writes"]
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
@@ -87,6 +88,12 @@ def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None 
         retry_on_error=list(AWAY) if retries else [],
     )
     return Redis(connection_pool=pool)
+
+
+def refusal(error: RedisError) -> str:
+    """The first word of what Redis answered (OOM, MISCONF, NOREPLICAS): the rest may hold data. redis-py takes away the
+    first word of those that it knows."""
+    return "OOM" if isinstance(error, OutOfMemoryError) else str(error).split(" ", 1)[0]
 
 
 async def run_id(redis: Redis) -> str:

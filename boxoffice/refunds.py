@@ -27,11 +27,13 @@ from boxoffice.errors import (
     RefundTooLarge,
     StoreAway,
 )
+from boxoffice.finals import Finals
 from boxoffice.moves import Note, apply_moves
 from boxoffice.owed import recount, try_again
 from boxoffice.postgres import AWAY, TRANSIENT, WentBack, renew_sessions
 from boxoffice.rows import Connection, lock_inventory
 from boxoffice.scripts import Scripts
+from boxoffice.settings import Settings
 
 __all__ = ["Refunded", "Refunds"]
 
@@ -138,7 +140,10 @@ class _Item(NamedTuple):
 class Refunds:
     """Cancels and refunds what is confirmed."""
 
-    def __init__(self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts) -> None:
+    def __init__(
+        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts, settings: Settings
+    ) -> None:
+        self._settings = settings
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
@@ -194,7 +199,7 @@ class Refunds:
                 crashpoint("refusal_written")
         log.error("booking.capture_failed", booking_id=booking, code=code)
         crashpoint("refusal_committed")
-        await self._tell_redis(row["shard"])
+        await self._tell_redis(row["shard"], booking)
 
     async def captured_too_late(self, payment_key: str) -> None:
         """A payment that should have been voided was captured: give it all back.
@@ -285,7 +290,7 @@ class Refunds:
                 if isinstance(error, AWAY) or round_ == _ROUNDS - 1:
                     raise StoreAway from error
         crashpoint("refund_committed")
-        await self._tell_first(shard, pair)
+        await self._tell_first(shard, booking, pair)
         return refunded
 
     async def _told(self, booking: str) -> list[fence.Pair]:
@@ -436,13 +441,13 @@ class Refunds:
             repeated=not tried, refund_status=found["status"],
         )  # fmt: skip
 
-    async def _tell_first(self, shard: int, pair: fence.Pair | None) -> None:
+    async def _tell_first(self, shard: int, booking: str, pair: fence.Pair | None) -> None:
         """Nobody is told of a commit before Redis is: were PostgreSQL to forget it, it would not be missed. While Redis is
         away PostgreSQL alone speaks, as long as it still has the commit. Raises `StoreAway`: asked again, it is done once."""
         try:
             pool = await self._pool()
             try:
-                await apply_moves(self._redis, pool, self._scripts, shard)
+                await self._mirror(pool, shard, booking)
             except RedisError as error:
                 log.warning("moves.later", shard=shard, error=type(error).__name__)
             if pair and await fence.lost(pool, shard, [pair]):
@@ -451,9 +456,19 @@ class Refunds:
             log.warning("moves.later", shard=shard, error=type(error).__name__)
             raise StoreAway from error
 
-    async def _tell_redis(self, shard: int) -> None:
+    async def _mirror(self, pool: asyncpg.Pool[Any], shard: int, booking: str) -> None:
+        """The tickets go back on sale. When Redis cannot take them yet, whoever reads the booking next is told all the same
+        that it is cancelled."""
+        finals = Finals(shard, self._redis, self._scripts, self._settings)
+        try:
+            await apply_moves(self._redis, pool, self._scripts, shard)
+        finally:
+            async with pool.acquire() as connection:
+                await finals.correct(connection, [booking], said=False)
+
+    async def _tell_redis(self, shard: int, booking: str) -> None:
         """The tickets go back on sale now. If Redis is away or shut, a worker's sweep does it."""
         try:
-            await apply_moves(self._redis, await self._pool(), self._scripts, shard)
+            await self._mirror(await self._pool(), shard, booking)
         except (RedisError, GateClosed, *TRANSIENT) as error:
             log.warning("moves.later", shard=shard, error=type(error).__name__)

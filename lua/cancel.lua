@@ -23,6 +23,10 @@
 --         {"requested", record}       a payment is under way: the worker voids it first, and confirms if it is too late
 --         {"ended", record}           confirmed, failed, expired or cancelled before: nothing was done
 --         {"cancelled", record}       its tickets are on sale again
+--
+-- It runs when memory is full, too: it makes room.
+--
+-- Flags: allow-oom
 
 -- include: clock
 -- include: gate

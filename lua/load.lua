@@ -16,6 +16,8 @@
 --
 -- A tier is new when it has no counter at all: all that PostgreSQL has not sold is then available. One with some of its
 -- counters gone is drift, and reconcile's to mend. `total` changes by move, never here.
+--
+-- Flags: allow-oom
 
 local sale, catalogue = KEYS[1], KEYS[2]
 local event, view = ARGV[1], ARGV[2]

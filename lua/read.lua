@@ -7,7 +7,7 @@
 --         what became of them
 --         the records, nil for each that is not there
 --
--- Flags: allow-oom
+-- Flags: no-writes
 
 -- include: gate
 

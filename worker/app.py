@@ -33,6 +33,7 @@ from boxoffice.jobs import deserialize, serialize
 from boxoffice.log import configure
 from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.seldom import Seldom
 from boxoffice.settings import Settings
 from boxoffice.trim import trim
 from worker.jobs import functions
@@ -109,6 +110,7 @@ class WorkerApp:
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
         self._stopping = asyncio.Event()
+        self._seldom = Seldom()
 
     def stop(self) -> None:
         """Begin to end."""
@@ -250,9 +252,9 @@ class WorkerApp:
             try:
                 await work()
             except CannotRun as error:
-                log.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
+                self._seldom.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
-                log.warning(f"{what}.failed", error=type(error).__name__)
+                self._seldom.warning(f"{what}.failed", error=type(error).__name__)
                 await postgres.renew_sessions(self._office.pool, error)
             except Exception:
                 log.exception(f"{what}.failed")
@@ -293,7 +295,7 @@ class WorkerApp:
                     raise
                 log.warning("arq.restarted", shard=shard, error="CancelledError")
             except Exception as error:
-                log.warning("arq.restarted", shard=shard, error=type(error).__name__)
+                self._seldom.warning("arq.restarted", shard=shard, error=type(error).__name__)
             pause_s = (
                 ARQ_PAUSE_S if time.monotonic() - started > 10 * ARQ_PAUSE_S else min(2 * pause_s, ARQ_PAUSE_MAX_S)
             )

@@ -139,3 +139,22 @@ async def test_ids_that_come_again_after_a_restore_are_other_moves(office: BoxOf
 
     assert (await counters(office, event, "GA")).available == 200
     assert await pool.fetchval("SELECT min(id) FROM stock_moves") == 1, "the ids came again"
+
+
+async def test_a_read_after_a_cancellation_says_cancelled(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Although its tickets cannot go back on sale yet: the counters are not there. Nor does a repeat say otherwise."""
+    event = await open_sale(GA=10)
+    till = Till(office, event)
+    booking = await till.book(GA=2)
+    await till.rest()
+    counted = await office.redis.hgetall(keys.event(0, event.id))
+    await office.redis.delete(keys.event(0, event.id))
+
+    assert await till.cancel(booking) == "cancelled"
+    assert (await office.bookings.get(CLIENT, booking)).view.status == "cancelled"
+    assert await till.cancel(booking) == "cancelled"
+
+    await office.redis.hset(keys.event(0, event.id), mapping=counted)
+    await repair_of(office).apply_moves(0)
+    assert (await counters(office, event, "GA")).available == 10, "once"
+    await till.at_rest(booking)

@@ -534,6 +534,18 @@ MUTANTS = (
         "come_again",
     ),
     Mutant(
+        "a full redis keeps its holds",
+        (("lua/cancel.lua", "-- Flags: allow-oom", "--"),),
+        "tests/invariants/test_redis_trouble.py",
+        "lets_go_of_holds",
+    ),
+    Mutant(
+        "a cancellation that redis hears of later",
+        (("boxoffice/refunds.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
+        "tests/boxoffice/test_moves.py",
+        "read_after_a_cancellation",
+    ),
+    Mutant(
         "another run decides",
         (("lua/lib/gate.lua", 'return "unchecked"', "return nil"),),
         "tests/lua/test_gate.py tests/invariants/test_old_redis.py",

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from redis.exceptions import BusyLoadingError, ResponseError
+from structlog.testing import capture_logs
 
 from boxoffice import keys
 from boxoffice.admission import Admission
@@ -299,3 +300,61 @@ async def test_a_loading_redis_is_not_called_weak(office: BoxOffice, event: Even
         with pytest.raises(BusyLoadingError):
             await check_redis(office.redis, office.settings.model_copy(update={"durability": "always"}))
     await check_redis(office.redis, office.settings)
+
+
+async def test_a_full_redis_lets_go_of_holds_and_says_so(
+    office: BoxOffice, event: EventView, api: httpx2.AsyncClient
+) -> None:
+    """A5. Cancelling makes room, so it works; paying and extending are refused with 503; nobody is told 500, and nobody
+    that Redis is ready."""
+    made = []
+    for n in range(3):
+        body = {name: value for name, value in booking_of(event, customer_id=f"c{n}").items() if name != "payment"}
+        made.append((await api.post("/v1/bookings", json=body, headers={"Idempotency-Key": f"h{n}"})).json()["id"])
+    await eventually(lambda: _ready(api))
+    used = (await office.redis.info("memory"))["used_memory"]
+    await office.redis.config_set("maxmemory", used - 500_000)
+    try:
+        card = {"method": "card", "card_number": "4242424242424242", "card_name": "Ada"}
+        for path, sent in (("payment", card), ("extend", {"extra_s": 5})):
+            refused = await api.post(f"/v1/bookings/{made[0]}/{path}", json=sent, headers={"Idempotency-Key": "k"})
+            assert_problem(refused, 503, "store-away")
+            assert refused.headers["retry-after"] == "1"
+        assert (await api.get(f"/v1/bookings/{made[0]}")).json()["status"] == "held"
+        cancelled = await api.post(f"/v1/bookings/{made[0]}/cancel", headers={"Idempotency-Key": "c"})
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+        reasons = assert_problem(await _after_the_last_look(api), 503, "not-ready")["reasons"]
+        assert reasons["redis"] == "It takes no writes (OOM)."
+        with capture_logs() as lines:
+            async with working(office):
+                await asyncio.sleep(2.5)
+        for what in ("guarding", "sweeping", "arq"):
+            assert sum(line["event"].startswith(what) for line in lines) <= 2
+    finally:
+        await office.redis.config_set("maxmemory", 0)
+    await eventually(lambda: _ready(api))
+
+
+async def _after_the_last_look(api: httpx2.AsyncClient) -> httpx2.Response:
+    """The write that was tried is remembered for half a second."""
+
+    async def not_ready() -> httpx2.Response | None:
+        answer = await api.get("/readyz")
+        return answer if answer.status_code == 503 else None
+
+    found = await eventually(not_ready)
+    assert isinstance(found, httpx2.Response)
+    return found
+
+
+async def test_a_full_redis_is_opened(office: BoxOffice, event: EventView) -> None:
+    """Started again while it is full: were it not opened, nothing would ever leave it."""
+    await book(office, event, GA=1)
+    await office.redis.set(keys.gate(0), "first:of another run")
+    used = (await office.redis.info("memory"))["used_memory"]
+    await office.redis.config_set("maxmemory", used - 500_000)
+    try:
+        await check_run(office)
+        await settle_all(office)
+    finally:
+        await office.redis.config_set("maxmemory", 0)

@@ -16,7 +16,7 @@ from tests.support.desk import Desk, Form
 
 DECIDE = {"admit", "cancel", "claim", "confirm", "expire", "extend", "move", "pay", "read", "revive", "settle"}
 """And one that is believed. The others repeat what PostgreSQL has decided (correct, load, reconcile, restore) or look for
-what is lost (gather, wake)."""
+what is lost (gather, wake), or open it (open)."""
 
 GATES = {
     "closed": None,

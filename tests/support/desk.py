@@ -316,7 +316,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
-            keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.rings(shard), keys.catalogue(shard),
+            keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.probe(shard), keys.rings(shard), keys.catalogue(shard),
             keys.api_keys(shard), keys.arq_queue(shard), f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
         for name in named:
