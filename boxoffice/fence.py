@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from boxoffice import keys
 from boxoffice.postgres import WentBack
 
-__all__ = ["Pair", "check", "last_batch", "lost", "open_batch", "read", "told", "verified"]
+__all__ = ["Connection", "Pair", "check", "last_batch", "lost", "open_batch", "read", "tell", "told", "verified"]
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
@@ -66,6 +66,11 @@ def read(members: Iterable[bytes]) -> list[Pair]:
 async def told(redis: Redis, shard: int) -> list[Pair]:
     """What Redis was told of. Read it before PostgreSQL: what comes later is not missed."""
     return read(await redis.smembers(keys.told(shard)))  # type: ignore[misc]
+
+
+async def tell(redis: Redis, shard: int, pair: Pair) -> None:
+    """Let Redis miss this commit, should it be lost. Scripts that mirror do it in the same call."""
+    await redis.sadd(keys.told(shard), str(pair))  # type: ignore[misc]
 
 
 async def lost(connection: Reader, shard: int, pairs: Sequence[Pair]) -> list[Pair]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 from redis.asyncio import Redis
@@ -43,6 +43,8 @@ CHUNK: Final = 250
 
 REPAIR_LOCK: Final = 0x72657061
 """Advisory lock, with the shard as its second half: one process repairs a shard at a time."""
+
+Chunk = TypeVar("Chunk")
 
 Progress = Callable[[int], None]
 """Called with the bookings looked at so far."""
@@ -128,7 +130,7 @@ class Rebuilder:
         loaded = await self._loader.load(self.shard)
         undecided, final = await self._fill(progress) if fill else (0, 0)
         reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False, fenced=False)
-        generation = await self._open(run, told)
+        generation = await self._open(run, lost)
         return RebuildReport(
             self.shard, generation, len(loaded.events), undecided, final, tuple(reports), recovered
         )  # fmt: skip
@@ -158,14 +160,22 @@ class Rebuilder:
             async for records in ledger.undecided(connection, self.shard):
                 undecided += await self.restore([(0, record) for record in records])
                 report(len(records))
-            async for chunk in _ahead(ledger.finals(connection, self.shard, self._life_s)):
-                restored = await self.restore(chunk, await fence.last_batch(pool, self.shard))
+            async for chunk, pair in _ahead(self._finals(connection)):
+                restored = await self.restore(chunk, pair)
                 if restored < len(chunk):
                     there += [record.id for _, record in chunk]
                 final += restored
                 report(len(chunk))
             await self._reconciler.finals.correct(connection, there)
         return undecided, final
+
+    async def _finals(
+        self, connection: ledger.Connection
+    ) -> AsyncIterator[tuple[list[tuple[int, Record]], fence.Pair | None]]:
+        """Chunks of final bookings, each with the pair of a commit that has them: asked on the same connection, so of the
+        same server."""
+        async for chunk in ledger.finals(connection, self.shard, self._life_s):
+            yield chunk, await fence.last_batch(connection, self.shard)
 
     async def check(self) -> list[EventReport]:
         """Compare a Redis that has just started with PostgreSQL, and mend what differs, for a caller that has the shard's
@@ -218,8 +228,9 @@ class Rebuilder:
             forms.append(b"%d|%d|%s" % (events[record.event], life_s, record.pack()))
         return int(await self._scripts.restore(self._redis, names, forms))
 
-    async def _open(self, run: str, told: Sequence[fence.Pair]) -> str:
-        """A crash between any two steps leaves the gate closed, and the next rebuild does them again."""
+    async def _open(self, run: str, lost: Sequence[fence.Pair]) -> str:
+        """A crash between any two steps leaves the gate closed, and the next rebuild does them again. Only what was lost and
+        is made good is missed no more: should PostgreSQL go back again meanwhile, the other pairs tell."""
         generation = ids.short_id()
         pool = await self._pool()
         async with pool.acquire() as connection:
@@ -230,8 +241,8 @@ class Rebuilder:
             sequence = max(ours, highest, row["sequence"] if row else 0) + SEQUENCE_LEAP
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(keys.sequence(self.shard), sequence)
-                if told:
-                    pipe.srem(keys.told(self.shard), *map(str, told))
+                if lost:
+                    pipe.srem(keys.told(self.shard), *map(str, lost))
                 if last:
                     pipe.sadd(keys.told(self.shard), str(last))
                 await pipe.execute()
@@ -244,7 +255,7 @@ class Rebuilder:
         return generation
 
 
-async def _ahead(chunks: AsyncIterator[list[tuple[int, Record]]]) -> AsyncIterator[list[tuple[int, Record]]]:
+async def _ahead(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     """Read the next chunk while the caller works on this one."""
     reading = asyncio.ensure_future(anext(chunks, None))
     try:

@@ -45,10 +45,6 @@ _SHARD = """
 SELECT batch, settled_at < now() - $2 * interval '1 second' AS long_ago FROM shards WHERE shard = $1
 """
 
-_BEYOND = """
-SELECT setval(pg_get_serial_sequence('stock_moves', 'id'), greatest($1, nextval(pg_get_serial_sequence('stock_moves', 'id'))))
-"""
-
 _REFUNDS = "SELECT refund_key FROM refunds WHERE refund_key = ANY($1::text[])"
 
 
@@ -78,8 +74,6 @@ class _Lost(NamedTuple):
     """The other way round."""
     notes: dict[str, list[Note]]
     """Of cancellations and refunds."""
-    moves: list[int]
-    """Stock moves that Redis remembers."""
     events: set[str]
     """Named by any record, and not known to PostgreSQL."""
 
@@ -113,8 +107,6 @@ class Recovery:
         found = await self._look(known)
         if not forget:
             await self._see_that_it_is_ours(lost, found)
-        # The next moves must not bear the names of those that were lost: Redis would take them for repeated.
-        await pool.execute(_BEYOND, max(found.moves, default=0))
         done = Recovered(refunds=await self._refund_again(found))
         for start in range(0, len(found.bookings), CHUNK):
             some = [booking for _, booking in found.bookings[start : start + CHUNK]]
@@ -132,11 +124,20 @@ class Recovery:
     # ------------------------------------------------------------------ looking
 
     async def _look(self, known: set[str]) -> _Lost:
-        found = _Lost([], [], [], [], {}, [], set())
+        found = _Lost([], [], [], [], {}, set())
+        async with (await self._pool()).acquire() as connection:
+            await self._look_with(connection, found, known)
+            # Whoever has this commit has all that was found there, should PostgreSQL go back once more.
+            if pair := await fence.last_batch(connection, self.shard):
+                await fence.tell(self._redis, self.shard, pair)
+        found.bookings.extend(place for place in found.unpaid if place[1] in found.notes)
+        found.bookings.sort()
+        return found
+
+    async def _look_with(self, connection: fence.Connection, found: _Lost, known: set[str]) -> None:
         prefix = keys.booking(self.shard, "")
         async for records, notes in self._pages():
-            for name, raw in notes.items():
-                found.moves.append(int(name.rpartition(":")[2].partition("-")[0]))
+            for raw in notes:
                 self._keep(raw, found.notes)
             heads = {name[len(prefix) :]: raw.split(b"|", 8) for name, raw in records.items() if raw.count(b"|") > 8}
             for booking, head in heads.items():
@@ -149,16 +150,13 @@ class Recovery:
                 for booking, head in heads.items()
                 if head[0] in b"CFEX" or (head[0] == b"H" and head[7].decode() in known)
             }
-            rows = await (await self._pool()).fetch(
+            rows = await connection.fetch(
                 _OTHERWISE, list(ended), [WORDS.get(head[0].decode(), "") for head in ended.values()]
             )
             for row in rows:
                 self._sort(row["id"], row["status"], records[prefix + row["id"]], found)
-        found.bookings.extend(place for place in found.unpaid if place[1] in found.notes)
-        found.bookings.sort()
-        return found
 
-    async def _pages(self) -> AsyncIterator[tuple[dict[str, bytes], dict[str, bytes]]]:
+    async def _pages(self) -> AsyncIterator[tuple[dict[str, bytes], list[bytes]]]:
         """Every record, and every note that a stock move left behind, a page at a time."""
         tag, cursor = keys.shard_tag(self.shard), 0
         records, notes = keys.booking(self.shard, ""), f"{tag}:moved:"
@@ -169,7 +167,7 @@ class Recovery:
             page = {name: raw for name, raw in zip(names, values, strict=True) if raw}
             yield (
                 {name: raw for name, raw in page.items() if name.startswith(records)},
-                {name: raw for name, raw in page.items() if name.startswith(notes)},
+                [raw for name, raw in page.items() if name.startswith(notes)],
             )
             if not cursor:
                 return
@@ -241,6 +239,8 @@ class Recovery:
             rewritten = await rewrite(
                 connection, self.shard, records, notes, gateway=self._settings.gateway.kind, known=known, forget=forget
             )
+        if rewritten.pair:
+            await fence.tell(self._redis, self.shard, rewritten.pair)
         if rewritten.withdrawn:
             await self._correct(rewritten.withdrawn)
         return rewritten

@@ -259,7 +259,8 @@ class Refunds:
             await self._give_back(connection, booking, row, back, key or None)
             if notes[0].code:
                 await self._set_cancelled(connection, booking, notes[0].code)
-            await fence.open_batch(connection, row["shard"], ())
+            pair = await fence.open_batch(connection, row["shard"], ())
+        await fence.tell(self._redis, row["shard"], pair)
         return True
 
     async def cancel_again(self, booking: str) -> bool:
@@ -269,7 +270,8 @@ class Refunds:
             if row["status"] != "confirmed":
                 return False
             await self._cancel_now(connection, booking, row, items)
-            await fence.open_batch(connection, row["shard"], ())
+            pair = await fence.open_batch(connection, row["shard"], ())
+        await fence.tell(self._redis, row["shard"], pair)
         return True
 
     # ------------------------------------------------------------------ inside the transaction

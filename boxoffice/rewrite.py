@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from boxoffice import ids
-from boxoffice.fence import open_batch
+from boxoffice.fence import Pair, open_batch
 from boxoffice.moves import Note
 from boxoffice.record import Record
 from boxoffice.rows import Connection, known_by_key, lock_inventory, sell
@@ -75,6 +75,8 @@ class Rewritten(NamedTuple):
 
     confirmed: int
     ended: int
+    pair: Pair | None
+    """Of its batch; None when there was nothing to write."""
     withdrawn: list[str]
     """Redis has to hear of these."""
 
@@ -140,11 +142,10 @@ async def rewrite(
     for row in rows:
         sold.update(_net(row))
     await sell(connection, sold)
-    if rows:
-        await open_batch(connection, shard, ())
+    pair = await open_batch(connection, shard, ()) if rows else None
     told = [row for row in rows if row.status != WORDS[row.record.state]]
     confirmed = sum(row.status == "confirmed" for row in rows)
-    return Rewritten(confirmed, len(rows) - confirmed - len(told), [row.record.id for row in told])
+    return Rewritten(confirmed, len(rows) - confirmed - len(told), pair, [row.record.id for row in told])
 
 
 def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row:
