@@ -54,6 +54,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.SoldOut: Problem(409, "sold-out", "Not enough tickets are left"),
     errors.SaleClosed: Problem(409, "sale-closed", "Not on sale"),
     errors.CustomerLimit: Problem(409, "customer-limit", "The customer may not have so many tickets"),
+    errors.UnpaidLimit: Problem(429, "unpaid-limit", "Too many tickets are held and not paid for"),
     errors.PriceChanged: Problem(409, "price-changed", "A price has just changed"),
     errors.KeyReused: Problem(422, "idempotency-key-reused", "The idempotency key was used for another request"),
     errors.PaymentInProgress: Problem(409, "payment-in-progress", "A payment is under way"),

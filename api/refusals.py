@@ -39,12 +39,13 @@ _SAID: Final = {
     409: "The sale says no, or the booking is not in a state for this.",
     408: "The request did not arrive in time; nothing was done.",
     422: "The idempotency key was used with another request, or a card number stands where none may be.",
+    429: "Too much is held and not paid for. Ask again after `Retry-After` seconds.",
     431: "The head of the request is too large.",
     500: "Our mistake.",
     503: "Nobody can say now. Ask again after `Retry-After` seconds, with the same key.",
 }
 
-_HEADED: Final = {401: ("WWW-Authenticate",), 405: ("Allow",), 503: ("Retry-After",)}
+_HEADED: Final = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
 _TIER: Final = "5mzr2k9c1b7d"
 
@@ -55,6 +56,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "sold-out": {"shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1}]},
     "sale-closed": {"reason": "tier", "tier_id": _TIER},
     "customer-limit": {"held": 4, "limit": 4},
+    "unpaid-limit": {"whose": "customer", "held": 38, "limit": 40, "retry_after": 15},
     "payment-in-progress": {"retry_after": 2},
     "hold-ended": {"booking_status": "expired"},
     "too-many-attempts": {"attempts": 5},

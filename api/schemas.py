@@ -277,6 +277,7 @@ class Problem(_Told):
     refundable: int | None = None
     held: int | None = None
     limit: int | None = None
+    whose: Literal["customer", "client"] | None = None
     attempts: int | None = None
     booking_id: str | None = None
     booking_status: BookingStatus | None = None

@@ -180,7 +180,11 @@ class Admission:
             hold_ms = 0
         if free:
             charge = None
-        blank = Blank(client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms)
+        holds = self._settings.holds
+        blank = Blank(
+            client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
+            unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max),
+        )  # fmt: skip
         if len(self._blanks) >= BLANKS_MAX:
             self._blanks.clear()
         self._blanks[alike] = blank

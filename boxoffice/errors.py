@@ -10,6 +10,7 @@ BoxOfficeError
 │   ├── SoldOut
 │   ├── SaleClosed
 │   ├── CustomerLimit
+│   ├── UnpaidLimit
 │   ├── PriceChanged
 │   ├── KeyReused
 │   ├── PaymentInProgress
@@ -61,6 +62,7 @@ __all__ = [
     "TooManyAttempts",
     "Unauthorized",
     "Unavailable",
+    "UnpaidLimit",
 ]
 
 
@@ -116,6 +118,10 @@ class SaleClosed(Refused):
 
 class CustomerLimit(Refused):
     """The customer would hold more tickets than one customer may."""
+
+
+class UnpaidLimit(Refused):
+    """Too many tickets are held and not paid for."""
 
 
 class PriceChanged(Refused):

@@ -23,6 +23,7 @@ from boxoffice.errors import (
     SaleClosed,
     SoldOut,
     StoreAway,
+    UnpaidLimit,
 )
 from boxoffice.record import Charge, unpack
 
@@ -32,6 +33,9 @@ log = structlog.get_logger()
 
 SHORT_S: Final = 1.0
 """So long after a tier was short, orders for more than it had are asked about first, and sent if there is some again."""
+
+UNPAID_RETRY_S: Final = 15
+"""When whoever has held too much without paying may ask again: something may have been paid, cancelled or expired."""
 
 NOBODY: Final = "00000000-0000-7000-8000-000000000000"
 """The id of no booking."""
@@ -180,6 +184,9 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
             return _sale_closed(form.blank.event, details[0].decode())
         case "customer_limit":
             return CustomerLimit(held=int(details[0]), limit=int(details[1]))
+        case "unpaid_limit":
+            whose, held, limit = details[0].decode(), int(details[1]), int(details[2])
+            return UnpaidLimit(whose=whose, held=held, limit=limit, retry_after_s=UNPAID_RETRY_S)
         case "price_changed":
             return PriceChanged()
         case "busy":

@@ -47,6 +47,9 @@ _seldom = Seldom()
 EXPIRE_CHUNK: Final = 200
 """Holds ended by one script call."""
 
+BRIEF_S: Final = 30
+"""How long a hold that ended unpaid is remembered when its client has ended very many of them."""
+
 READ_AGAIN: Final = 20
 """Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
 
@@ -80,6 +83,11 @@ class Holds:
         self._pool = pool
         self._scripts = scripts
         self._settings = settings
+        self._unpaid_lives = (
+            settings.holds.ended_ttl_s,
+            settings.holds.ended_max,
+            min(BRIEF_S, settings.holds.ended_ttl_s),
+        )
 
     async def find(self, client: str, booking: str) -> Record | None:
         """The client's booking as Redis has it, or None when Redis has nothing that can be read.
@@ -202,7 +210,7 @@ class Holds:
             [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
              keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
              keys.deadlines(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [self._settings.worker.settled_ttl_s, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+            [self._settings.worker.settled_ttl_s, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), *self._unpaid_lives],
         )  # fmt: skip
         if outcome == "missing":
             raise NotFound("There is no such booking.")
@@ -221,7 +229,7 @@ class Holds:
             seen, expired, attempted = await self._scripts.expire(
                 self._redis,
                 [keys.gate(shard), keys.deadlines(shard)],
-                [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard)],
+                [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard), *self._unpaid_lives],
             )
             ended += int(expired)
             if attempted:

@@ -15,6 +15,7 @@ __all__ = [
     "catalogue",
     "dead",
     "deadlines",
+    "ended",
     "event",
     "gate",
     "idempotency",
@@ -27,6 +28,7 @@ __all__ = [
     "shard_tag",
     "sound",
     "told",
+    "unpaid",
 ]
 
 
@@ -73,6 +75,17 @@ def dead(shard: int) -> str:
 def owners(shard: int, event_id: str) -> str:
     """HASH. Digest of (client, customer) to tickets held or bought. No TTL: a limit lives as long as the purchase."""
     return f"{shard_tag(shard)}:own:{event_id}"
+
+
+def unpaid(shard: int, event_id: str) -> str:
+    """HASH. Tickets of holds that are not paid: `o:` and a customer's digest, or `c:` and a client. No TTL: kept by the
+    scripts that move the holds, recounted by reconcile."""
+    return f"{shard_tag(shard)}:unpaid:{event_id}"
+
+
+def ended(shard: int, client_id: str) -> str:
+    """INT. Holds of a client that ended lately and were never tried to be paid. TTL `holds.ended_ttl_s`."""
+    return f"{shard_tag(shard)}:ended:{client_id}"
 
 
 def moved(shard: int, move: str) -> str:

@@ -79,6 +79,21 @@ class HoldSettings(_Part):
     attempts_max: int = Field(5, ge=1, le=100)
     """Payments one hold may try. More is card testing."""
 
+    unpaid_customer_max: int = Field(40, ge=1)
+    """Tickets of one event that one customer may have held and not paid for. Beyond it new holds are refused; bookings
+    posted with their payment are not counted."""
+
+    unpaid_client_max: int = Field(50_000, ge=1)
+    """The same for all customers of one client. Lower it for clients that are not trusted to tell customers apart."""
+
+    ended_ttl_s: int = Field(900, ge=1)
+    """How long a hold that expired or was cancelled, and that no payment was tried for, stays in Redis with its
+    idempotency key: long enough for a shop's repeats. Then it is in no store, and reads as 404."""
+
+    ended_max: int = Field(50_000, ge=1)
+    """Such holds of one client within `ended_ttl_s`, at about 1 kB each. Beyond it each is kept for 30 s only: who holds
+    and cancels for its own sake fills no memory."""
+
 
 class ApiSettings(_Part):
     """The HTTP door."""

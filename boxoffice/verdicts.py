@@ -100,8 +100,14 @@ class Case:
 
     @property
     def just_sold(self) -> bool:
-        """Whether it was claimed pending and is sold, with nothing else to see to: confirm.lua tells Redis."""
-        return self.verdict == "C" and self.record.state == "P" and not (self.record.given_back or self.duplicate_of)
+        """Whether it was claimed pending and is sold, with nothing else to see to: confirm.lua tells Redis. A hold's
+        tickets are counted as unpaid until then."""
+        record = self.record
+        return (
+            self.verdict == "C"
+            and record.state == "P"
+            and not (record.deadline_ms or record.given_back or self.duplicate_of)
+        )
 
     @property
     def free(self) -> bool:

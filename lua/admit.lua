@@ -17,6 +17,8 @@
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount | items
+--                        where the hold ms of an H are followed by :tickets that one customer, and :tickets that one
+--                        client may have held and not paid for (none given: any number)
 --                        then per booking: kind index | the record behind its deadline, which is
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
@@ -35,6 +37,7 @@
 --           {"sold_out", tier, available, ...}         every tier that is short
 --           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", have, limit}
+--           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
 --           {"price_changed"}
 --           {"busy"}                                   too many bookings wait
 --           {"created", admitted_ms}                   by an earlier sending of this same booking
@@ -43,6 +46,7 @@
 -- include: clock
 -- include: gate
 -- include: ring
+-- include: unpaid
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
@@ -73,7 +77,7 @@ local function tier_of(sale, name)
 end
 local kind = {}
 for k = 1, kinds do
-  local event, letter, hold_ms, amount, items = match(ARGV[6 + events + k], "^(%d+)|([PHQ])|(%d+)|(%d+)|(.*)$")
+  local event, letter, hold_ms, amount, items = match(ARGV[6 + events + k], "^(%d+)|([PHQ])|([%d:]+)|(%d+)|(.*)$")
   local sale, lines, named = sales[tonumber(event)], {}, {}
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
@@ -81,10 +85,17 @@ for k = 1, kinds do
     lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity) }
     named[tier] = true
   end
-  kind[k] = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
+  local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
+  if letter == "H" then
+    local ms, customer_max, client_max = match(hold_ms, "^(%d+):?(%d*):?(%d*)$")
+    of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
+    sale.unpaid = sale.unpaid or {}
+  end
+  kind[k] = of
 end
 -- Per booking: its kind, its record behind the deadline, the fingerprint and owner in it, and once admitted its id.
 local kind_of, rest_of, fingerprint_of, owner_of, id_of, record_of, idempotency_keys = {}, {}, {}, {}, {}, {}, {}
+local client_by = {}
 local first_form, first_key = 6 + events + kinds, 6 + 2 * events
 for b = 1, count do
   local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
@@ -96,6 +107,11 @@ for b = 1, count do
     sale.owners[#sale.owners + 1] = owner
   end
   idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
+  if of.letter == "H" then
+    local client = "c:" .. client_of(rest)
+    client_by[b] = client
+    sale.unpaid["o:" .. owner], sale.unpaid[client] = 0, 0
+  end
 end
 for e = 1, events do
   local sale = sales[e]
@@ -109,6 +125,15 @@ for e = 1, events do
   end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
+  end
+  if sale.unpaid then
+    local whose = {}
+    for who in pairs(sale.unpaid) do
+      whose[#whose + 1] = who
+    end
+    for i, tickets in ipairs(redis.call("HMGET", unpaid_key(sale.owners_key), unpack(whose))) do
+      sale.unpaid[whose[i]] = tonumber(tickets or 0)
+    end
   end
 end
 local first_use = redis.call("MGET", unpack(idempotency_keys))
@@ -169,6 +194,16 @@ local function shortage(of)
   return of.short
 end
 
+-- What a hold's customer or client has held and not paid for already, when it may not have so many more.
+local function too_much_unpaid(b, of, unpaid)
+  local customer, client = unpaid["o:" .. owner_of[b]], unpaid[client_by[b]]
+  if of.customer_max and customer + of.tickets > of.customer_max then
+    return { "unpaid_limit", "customer", customer, of.customer_max }
+  elseif of.client_max and client + of.tickets > of.client_max then
+    return { "unpaid_limit", "client", client, of.client_max }
+  end
+end
+
 local function refusal(b)
   local of, record_key, fingerprint = kind_of[b], KEYS[first_key + 2 * b], fingerprint_of[b]
   local id = sub(record_key, -36)
@@ -201,6 +236,11 @@ local function refusal(b)
     return { "price_changed" }
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
+  elseif of.letter == "H" then
+    local much = too_much_unpaid(b, of, sale.unpaid)
+    if much then
+      return much
+    end
   end
   id_of[b] = id
 end
@@ -224,6 +264,11 @@ for b = 1, count do
     sale.owned[owner] = sale.owned[owner] + of.tickets
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
+    else
+      for _, who in ipairs({ "o:" .. owner, client_by[b] }) do
+        sale.unpaid[who] = sale.unpaid[who] + of.tickets
+      end
+      sale.holds = true
     end
     admitted[#admitted + 1] = b
     admitted_under[idempotency_keys[b]] = b
@@ -252,6 +297,15 @@ if #admitted > 0 then
         end
       end
       redis.call("HSET", sale.owners_key, unpack(owners))
+      if sale.holds then
+        local unpaid = {}
+        for who, tickets in pairs(sale.unpaid) do
+          if tickets > 0 then
+            unpaid[#unpaid + 1], unpaid[#unpaid + 2] = who, format("%d", tickets)
+          end
+        end
+        redis.call("HSET", unpaid_key(sale.owners_key), unpack(unpaid))
+      end
     end
   end
   local last = redis.call("INCRBY", sequence, #admitted) - #admitted

@@ -15,6 +15,9 @@
 -- ARGV[2] bell_ttl_ms
 -- ARGV[3] job            packed arq job
 -- ARGV[4] job_prefix     of the ring's job id
+-- ARGV[5] unpaid_ttl_s   life of a record and its key when no payment was tried
+-- ARGV[6] unpaid_max     such holds of one client within that time, beyond which they live
+-- ARGV[7] brief_ttl_s    only so long
 --
 -- Returns, the first that holds of
 --         {"closed"}
@@ -32,11 +35,14 @@
 -- include: gate
 -- include: ring
 -- include: record
+-- include: unpaid
+-- include: count_unpaid
 -- include: give_back
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, deadlines, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local ttl_s, bell_ttl_ms, job, job_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local unpaid_ttl_s, unpaid_max, brief_ttl_s = ARGV[5], ARGV[6], ARGV[7]
 
 local closed = shut(gate)
 if closed then
@@ -64,10 +70,10 @@ elseif record.state ~= "H" then
   return { "ended", raw }
 end
 
-give_back(sale, owners, record)
+local life_s = give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
 record.state = "X"
 raw = pack(record)
-redis.call("SET", record_key, raw, "EX", ttl_s)
-redis.call("EXPIRE", idempotency, ttl_s)
+redis.call("SET", record_key, raw, "EX", life_s)
+redis.call("EXPIRE", idempotency, life_s)
 redis.call("ZREM", deadlines, id)
 return { "cancelled", raw }

@@ -6,6 +6,9 @@
 -- ARGV[1] limit          holds, so that a sweep is many short calls
 -- ARGV[2] ttl_s          life of a final record and its idempotency key
 -- ARGV[3] prefix         of the shard's keys, its hash tag; records, sales and owners are found through the deadlines
+-- ARGV[4] unpaid_ttl_s   the same of a hold that no payment was tried for
+-- ARGV[5] unpaid_max     such holds of one client within that time, beyond which they live
+-- ARGV[6] brief_ttl_s    only so long
 --
 -- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server: this one may lack the
 --         payments of its holds
@@ -20,10 +23,13 @@
 -- include: clock
 -- include: gate
 -- include: record
+-- include: unpaid
+-- include: count_unpaid
 -- include: give_back
 
 local gate, deadlines = KEYS[1], KEYS[2]
 local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local unpaid_ttl_s, unpaid_max, brief_ttl_s = ARGV[4], ARGV[5], ARGV[6]
 
 local closed = shut(gate)
 if closed then
@@ -41,10 +47,11 @@ for _, id in ipairs(due) do
     redis.call("ZADD", deadlines, record.deadline_ms, id)
   else
     leave[#leave + 1] = id
-    give_back(prefix .. ":ev:" .. record.event, prefix .. ":own:" .. record.event, record)
+    local owners = prefix .. ":own:" .. record.event
+    local life_s = give_back(prefix .. ":ev:" .. record.event, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
     record.state = "E"
-    redis.call("SET", record_key, pack(record), "EX", ttl_s)
-    redis.call("EXPIRE", prefix .. ":idem:" .. record.scope, ttl_s)
+    redis.call("SET", record_key, pack(record), "EX", life_s)
+    redis.call("EXPIRE", prefix .. ":idem:" .. record.scope, life_s)
     expired = expired + 1
     if tonumber(record.attempts) > 0 then
       attempted[#attempted + 1] = id

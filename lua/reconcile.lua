@@ -37,12 +37,14 @@
 
 -- include: record
 -- include: tell
+-- include: unpaid
+-- include: count_unpaid
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
 local event, record_prefix = ARGV[6], ARGV[7]
 local tiers, finals, moves, pair = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
-local HEAD = "^(%u)|%d+|%d+|%d+|[%x=]*|%x+|%x+|([^|]*)|(%x*)|([^|]+)|[^|\n]*\n"
+local HEAD = "^(%u)|%d+|%d+|(%d+)|[%x=]*|%x+|%x+|([^|]*)|(%x*)|([^|]+)|[^|\n]*\n"
 
 if redis.call("EXISTS", sale) == 0 then
   return { "unloaded" }
@@ -60,6 +62,7 @@ end
 
 -- (a) What PostgreSQL has decided and Redis has not heard yet, by the guards of settle.lua and move.lua.
 local touched, given_back, rewritten, settled, moved, leave = {}, {}, {}, 0, 0, {}
+local no_longer_unpaid = {}
 local function give_back(owner, tickets)
   given_back[owner] = (given_back[owner] or 0) + tickets
 end
@@ -85,6 +88,9 @@ for n = 1, finals do
     end
     if counted ~= "C" then
       give_back(record.owner, tickets)
+    end
+    if record.deadline_ms ~= "0" then
+      no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets }
     end
     touched[key] = conclude(record, state, payload)
     rewritten[#rewritten + 1] = { key, KEYS[6 + 2 * n] }
@@ -130,8 +136,9 @@ for _, c in pairs(count) do
 end
 
 -- (c) Count every booking that holds stock, once, wherever it stands.
-local holding, unreadable, ended = {}, false, {}
-if deep or owned or not sound then
+local holding, unpaid, unreadable, ended = {}, {}, false, {}
+local counted = deep or owned or not sound
+if counted then
   local seen = {}
   for _, set in ipairs({ pending, dead, deadlines }) do
     local ids = redis.call("ZRANGE", set, 0, -1)
@@ -144,14 +151,19 @@ if deep or owned or not sound then
       for i, key in ipairs(record_keys) do
         if not seen[key] then
           seen[key] = true
-          local state, of, owner, items = string.match(touched[key] or records[i] or "", HEAD)
+          local raw = touched[key] or records[i] or ""
+          local state, deadline, of, owner, items = string.match(raw, HEAD)
           unreadable = unreadable or not state
           if of == event and (state == "P" or state == "H") then
+            local whose = { "o:" .. owner, "c:" .. client_of(raw) }
             for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
               if count[tier] then
                 count[tier].counted = count[tier].counted + quantity
               end
               holding[owner] = (holding[owner] or 0) + quantity
+              for _, who in ipairs(deadline ~= "0" and whose or {}) do
+                unpaid[who] = (unpaid[who] or 0) + quantity
+              end
             end
           elseif of == event then
             ended[#ended + 1] = string.sub(key, -36)
@@ -192,6 +204,16 @@ end
 for owner, tickets in pairs(given_back) do
   if redis.call("HINCRBY", owners, owner, string.format("%d", -tickets)) <= 0 then
     redis.call("HDEL", owners, owner)
+  end
+end
+if counted and not unreadable then
+  redis.call("DEL", unpaid_key(owners))
+  for who, tickets in pairs(unpaid) do
+    redis.call("HSET", unpaid_key(owners), who, string.format("%d", tickets))
+  end
+else
+  for _, ended_hold in ipairs(no_longer_unpaid) do
+    count_unpaid(owners, unpack(ended_hold))
   end
 end
 if owned then

@@ -20,6 +20,8 @@
 -- include: clock
 -- include: record
 -- include: tell
+-- include: unpaid
+-- include: count_unpaid
 
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
 local events, pair = tonumber(ARGV[1]), ARGV[2]
@@ -48,6 +50,9 @@ for b = 1, #ARGV - 2 do
           tickets = tickets + quantity
         end
         redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
+        if new.deadline_ms ~= "0" then
+          count_unpaid(owners, new.owner, client_of(new.tail), tickets)
+        end
       end
       if forgot and string.find(old.flags, "e") then
         new.flags, new.deadline_ms = new.flags .. "e", old.deadline_ms

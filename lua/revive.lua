@@ -28,6 +28,8 @@
 -- include: gate
 -- include: ring
 -- include: record
+-- include: unpaid
+-- include: count_unpaid
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -56,6 +58,7 @@ for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
   tickets = tickets + quantity
 end
 redis.call("HINCRBY", owners, record.owner, string.format("%d", tickets))
+count_unpaid(owners, record.owner, client_of(record.tail), tickets)
 record.state = "P"
 record.flags = string.gsub(record.flags, "r", "") .. "r"
 record.tail = string.match(record.tail, "^\n[^\n]*\n") .. payload

@@ -28,6 +28,8 @@
 -- Flags: allow-oom
 
 -- include: clock
+-- include: unpaid
+-- include: count_unpaid
 -- include: gate
 -- include: tell
 
@@ -43,7 +45,7 @@ if closed then
 end
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[4 + 2 * e], owners_key = KEYS[5 + 2 * e], sold = {}, back = {}, owners = {} }
+  sales[e] = { key = KEYS[4 + 2 * e], owners_key = KEYS[5 + 2 * e], sold = {}, back = {}, owners = {}, unpaid = {} }
 end
 local first_key, first_verdict = 4 + 2 * events, 3
 local record_keys = {}
@@ -120,6 +122,9 @@ for b = 1, count do
       if not sold then
         add(sale.owners, owner, -tickets)
       end
+      if deadline ~= "0" then
+        sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets }
+      end
       local n = #final
       final[n + 1] = record_key
       if verdict == "E" then
@@ -133,6 +138,9 @@ for b = 1, count do
   end
 end
 
+for e = 1, events do
+  redis.call("HLEN", unpaid_key(sales[e].owners_key))
+end
 if #final > 0 or #held > 0 then
   tell(told, pair)
 end
@@ -158,6 +166,9 @@ for e = 1, events do
     if redis.call("HINCRBY", sale.owners_key, owner, format("%d", delta)) <= 0 then
       redis.call("HDEL", sale.owners_key, owner)
     end
+  end
+  for _, counted in ipairs(sale.unpaid) do
+    count_unpaid(sale.owners_key, unpack(counted))
   end
 end
 -- The moment at which both end: a span would be turned into one for the append-only file, call by call.

@@ -66,6 +66,7 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
             "sold-out",
             "sale-closed",
             "customer-limit",
+            "unpaid-limit",
             "price-changed",
             "idempotency-key-reused",
             "card-data-not-accepted",

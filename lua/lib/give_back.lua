@@ -1,8 +1,13 @@
--- give_back: a held booking's tickets go on sale again, and its customer may hold as many others.
-local function give_back(sale, owners, record)
+-- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_unpaid.
+-- Returns the seconds for which its record and its idempotency key are kept. A hold that nobody tried to pay stands in no
+-- other store and is soon forgotten; the more so when its client has ended very many of them lately.
+local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
+  local client, tickets = client_of(record.tail), 0
+  local ended = string.match(owners, "^(.-):own:") .. ":ended:" .. client
   -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
   redis.call("HLEN", owners)
-  local tickets = 0
+  redis.call("HLEN", unpaid_key(owners))
+  assert(tonumber(redis.call("GET", ended) or 0), "the count of ended holds is no number")
   for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
     redis.call("HINCRBY", sale, "h:" .. tier, "-" .. quantity)
     redis.call("HINCRBY", sale, "a:" .. tier, quantity)
@@ -11,4 +16,13 @@ local function give_back(sale, owners, record)
   if redis.call("HINCRBY", owners, record.owner, string.format("%d", -tickets)) <= 0 then
     redis.call("HDEL", owners, record.owner)
   end
+  count_unpaid(owners, record.owner, client, -tickets)
+  if tonumber(record.attempts) > 0 then
+    return ttl_s
+  end
+  local count = redis.call("INCR", ended)
+  if count == 1 then
+    redis.call("EXPIRE", ended, unpaid_ttl_s)
+  end
+  return count > tonumber(unpaid_max) and brief_ttl_s or unpaid_ttl_s
 end

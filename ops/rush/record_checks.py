@@ -22,7 +22,8 @@ CHUNK: Final = 2_000
 """Keys looked at in one call, some 3 ms of Redis."""
 
 LASTING: Final = re.compile(
-    r"\{s\d\d\}:(ev:\w+|own:\w+|pend|deadlines|dead|seq|told|sound|gate|rings|catalogue|api_keys|arq:queue|arq:abort)"
+    r"\{s\d\d\}:"
+    r"(ev:\w+|own:\w+|unpaid:\w+|pend|deadlines|dead|seq|told|sound|gate|rings|catalogue|api_keys|arq:queue|arq:abort)"
 )
 """Keys that live without a TTL (see `boxoffice/keys.py`). All others must end by themselves."""
 

@@ -51,12 +51,18 @@ class OpenBookings:
     """Tickets per tier."""
     owned: dict[str, Counter[str]] = field(default_factory=dict)
     """Tickets per event and owner's digest."""
+    unpaid: dict[str, Counter[str]] = field(default_factory=dict)
+    """Tickets of holds per event and whoever may not have too many: `o:` and a customer's digest, `c:` and a client."""
 
     def add(self, record: Record) -> None:
         """One more booking that holds stock."""
         for line in record.body.lines:
             self.held[line.tier] += line.quantity
             self.owned.setdefault(record.event, Counter())[record.owner] += line.quantity
+            if record.deadline_ms:
+                unpaid = self.unpaid.setdefault(record.event, Counter())
+                unpaid[f"o:{record.owner}"] += line.quantity
+                unpaid[f"c:{record.body.client}"] += line.quantity
 
 
 async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: Findings) -> None:
@@ -113,6 +119,11 @@ async def _check_owners(
         found = redis.hscan_iter(keys.owners(shard, event), count=OWNERS)
         counted = {owner.decode(): int(tickets) async for owner, tickets in found if int(tickets)}
         customers += len(counted)
+        unpaid = {who.decode(): int(n) for who, n in (await redis.hgetall(keys.unpaid(shard, event))).items()}  # type: ignore[misc]
+        if unpaid != dict(opened.unpaid.get(event, {})):
+            findings["I7"].blame(
+                f"event {event}: unpaid {unpaid}, holds add up to {dict(opened.unpaid.get(event, {}))}"
+            )
         if counted == expected[event]:
             continue
         for owner in counted.keys() | expected[event].keys():

@@ -325,3 +325,16 @@ async def test_seconds_left_are_told_beside_the_time(
     assert 690 < (await post(hold, "payment", PAYMENT)).json()["expires_in_s"] < 700
     await settle_all(office)
     assert (await api.get(path)).json()["expires_in_s"] is None
+
+
+async def test_too_much_held_and_not_paid_for(book: Book, open_sale: SaleMaker) -> None:
+    """429 with whose limit it is, and when to ask again; a booking with its payment is served."""
+    event = await open_sale(GA=100)
+    for _ in range(4):
+        assert (await book(event, 10, payment=...)).status_code == 201
+    refused = await book(event, 1, payment=...)
+    problem = assert_problem(refused, 429, "unpaid-limit")
+    assert (problem["whose"], problem["held"], problem["limit"]) == ("customer", 40, 40)
+    assert refused.headers["retry-after"] == str(problem["retry_after"])
+    assert (await book(event, 10)).status_code == 202
+    assert (await book(event, 10, payment=..., customer_id="customer-2")).status_code == 201

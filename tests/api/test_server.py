@@ -289,7 +289,7 @@ async def test_its_log_is_json_without_secrets(serving: Serving, open_sale: Sale
     lines = [json.loads(line) for line in serving.log.read_text().splitlines()]
 
     refused = [line["type"] for line in lines if line["event"] == "request.refused"]
-    assert refused == ["sold-out", "card-data-not-accepted"]
+    assert sorted(refused) == ["card-data-not-accepted", "sold-out"]
     assert all({"at", "level", "event"} <= set(line) for line in lines)
     assert CARD not in serving.log.read_text()
     assert KEY not in serving.log.read_text()

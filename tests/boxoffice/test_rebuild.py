@@ -73,7 +73,7 @@ async def test_survivors_are_all_still_there(office: BoxOffice, open_sale: SaleM
     await book(office, event, GA=2)
     await settle_all(office)
     pending = await asyncio.gather(*(book(office, event, GA=1, customer=f"c{n % 50}") for n in range(5_000)))
-    held = await asyncio.gather(*(book(office, event, GA=2, token=None) for n in range(500)))
+    held = await asyncio.gather(*(book(office, event, GA=2, token=None, customer=f"h{n}") for n in range(500)))
     survivors = {admitted.booking_id for admitted in (*pending, *held)}
     await office.redis.delete(keys.event(0, event.id), keys.owners(0, event.id), keys.catalogue(0), keys.gate(0))
 

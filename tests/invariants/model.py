@@ -6,6 +6,7 @@ Here is what customers and workers do; what goes wrong, and who repairs it, is i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from boxoffice import keys
 from boxoffice.errors import GateClosed
 from boxoffice.record import Record, unpack
 from boxoffice.scripts import load_scripts
-from tests.support.desk import EVENT, Desk, Form, Verdict
+from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
 
 __all__ = ["LIMIT", "TIERS", "Model", "tickets_of"]
 
@@ -286,7 +287,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def redis_agrees_with_the_book(self) -> None:
         """Counters, customers' counts, and where every booking stands."""
-        sale, owners, pending, dead, deadlines, rings, jobs = self.run(self.look())
+        sale, owners, unpaid, pending, dead, deadlines, rings, jobs = self.run(self.look())
         if not sale or self.closed:
             return
         assert _ids(pending) == {id for id, state in self.state.items() if state == "P"} - self.parked - self.strays
@@ -302,12 +303,19 @@ class Model(RuleBasedStateMachine):
             assert counted == (total - held - sold, held, sold, total)
         owned = {form.owner: self.owned(form.owner) for form in self.forms.values()}
         assert {owner.decode(): int(count) for owner, count in owners.items()} == {o: n for o, n in owned.items() if n}
+        holds = [form for id, form in self.forms.items() if form.hold_ms and self.state[id] in "HP"]
+        counted_unpaid: Counter[str] = Counter()
+        for form in holds:
+            for who in (f"o:{form.owner}", f"c:{CLIENT}"):
+                counted_unpaid[who] += sum(tickets_of(form).values())
+        assert {who.decode(): int(count) for who, count in unpaid.items()} == dict(counted_unpaid)
 
     async def look(self) -> list[Any]:
         redis = self.desk.redis
         pipe = redis.pipeline(transaction=False)
         pipe.hgetall(keys.event(0, EVENT))
         pipe.hgetall(keys.owners(0, EVENT))
+        pipe.hgetall(keys.unpaid(0, EVENT))
         for key in (keys.pending(0), keys.dead(0), keys.deadlines(0)):
             pipe.zrange(key, 0, -1)
         pipe.get(keys.rings(0))

@@ -75,7 +75,13 @@ MUTANTS = (
     ),
     Mutant(
         "confirmed whatever the record was when it was claimed",
-        (("boxoffice/verdicts.py", 'self.verdict == "C" and self.record.state == "P" and', 'self.verdict == "C" and'),),
+        (
+            (
+                "boxoffice/verdicts.py",
+                '            and record.state == "P"\n            and not (record.deadline_ms',
+                "            and not (record.deadline_ms",
+            ),
+        ),
         "tests/boxoffice/test_verdicts.py",
         "record_alone",
     ),
@@ -571,6 +577,34 @@ MUTANTS = (
         ),
         "tests/invariants/test_old_redis.py",
         "decided_by_nobody",
+        "an expired hold stays counted as unpaid",
+        (("lua/lib/give_back.lua", "  count_unpaid(owners, record.owner, client, -tickets)\n", ""),),
+        "tests/lua/test_unpaid.py tests/boxoffice/test_unpaid.py",
+        "gives_back_once or lock_up",
+    ),
+    Mutant(
+        "a paid hold stays counted as unpaid",
+        (("lua/settle.lua", 'if deadline ~= "0" then', "if false then"),),
+        "tests/lua/test_unpaid.py tests/invariants/test_model.py",
+        "until_it_is_final or real_server",
+    ),
+    Mutant(
+        "unpaid tickets are compared outside the batch",
+        (("lua/admit.lua", "sale.unpaid[who] = sale.unpaid[who] + of.tickets", "sale.unpaid[who] = sale.unpaid[who]"),),
+        "tests/lua/test_unpaid.py",
+        "customer_has_a_limit",
+    ),
+    Mutant(
+        "what was never paid is remembered for a day",
+        (
+            (
+                "lua/lib/give_back.lua",
+                "  return count > tonumber(unpaid_max) and brief_ttl_s or unpaid_ttl_s",
+                "  return ttl_s",
+            ),
+        ),
+        "tests/boxoffice/test_unpaid.py",
+        "forgotten or memory",
     ),
 )
 

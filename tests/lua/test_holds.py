@@ -40,21 +40,25 @@ async def extend(desk: Desk, form: Form, extra_ms: int = 0) -> str:
     return told(reply)
 
 
-async def cancel(desk: Desk, form: Form) -> str:
+LIVES = (20, 2, 5)
+"""Seconds for which a hold that ended unpaid is remembered, how many of a client, and seconds for those beyond."""
+
+
+async def cancel(desk: Desk, form: Form, lives: tuple[int, int, int] = LIVES) -> str:
     shard = desk.shard
     reply = await desk.scripts.cancel(
         desk.redis,
         [keys.gate(shard), keys.booking(shard, form.id), keys.idempotency(shard, form.scope), keys.event(shard, form.event),
          keys.owners(shard, form.event), keys.pending(shard), keys.deadlines(shard), keys.bell(shard), keys.rings(shard),
          keys.arq_queue(shard)],
-        [60, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+        [60, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), *lives],
     )  # fmt: skip
     return told(reply)
 
 
 async def expire(desk: Desk, limit: int = 100) -> tuple[int, int, list[str]]:
     seen, expired, attempted = await desk.scripts.expire(
-        desk.redis, [keys.gate(desk.shard), keys.deadlines(desk.shard)], [limit, 60, keys.shard_tag(desk.shard)]
+        desk.redis, [keys.gate(desk.shard), keys.deadlines(desk.shard)], [limit, 60, keys.shard_tag(desk.shard), *LIVES]
     )
     return int(seen), int(expired), [booking.decode() for booking in attempted]
 
@@ -219,7 +223,7 @@ async def test_a_cancelled_hold_gives_back_once(desk: Desk) -> None:
     assert await desk.owned(form) == 0
     assert await desk.members(keys.deadlines(desk.shard)) == []
     for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
-        assert 50 < await desk.redis.ttl(key) <= 60
+        assert 15 < await desk.redis.ttl(key) <= 20
 
 
 async def test_a_payment_under_way_is_asked_to_be_let_go(desk: Desk) -> None:
@@ -278,7 +282,7 @@ async def test_what_is_past_its_deadline_ends_once(desk: Desk) -> None:
     assert await desk.counts("floor") == (5, 0, 0)
     assert await desk.owned(form) == 0
     for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
-        assert 50 < await desk.redis.ttl(key) <= 60
+        assert 15 < await desk.redis.ttl(key) <= 20
 
 
 async def test_those_that_were_tried_are_named(desk: Desk) -> None:

@@ -83,11 +83,15 @@ async def check_at_rest(
     records = await _records(office)
     held: Counter[str] = Counter()
     owned: Counter[tuple[str, str]] = Counter()
+    unpaid: Counter[tuple[str, str]] = Counter()
     for record in records.values():
         if record.state in "HP":
             for line in record.body.lines:
                 held[line.tier] += line.quantity
                 owned[record.event, record.owner] += line.quantity
+                if record.deadline_ms:
+                    unpaid[record.event, f"o:{record.owner}"] += line.quantity
+                    unpaid[record.event, f"c:{record.body.client}"] += line.quantity
     for item in items:
         row = bookings[str(item["booking_id"])]
         if row["status"] == "confirmed":
@@ -104,6 +108,11 @@ async def check_at_rest(
                 assert int(tickets) == owned.pop((event, owner.decode()), 0), (
                     f"I7: {owner!r} has {int(tickets)} tickets"
                 )
+        async for key in office.redis.scan_iter(match=keys.unpaid(shard, "*")):
+            event = key.decode().rpartition(":")[2]
+            for who, tickets in (await office.redis.hgetall(key)).items():
+                assert int(tickets) == unpaid.pop((event, who.decode()), 0), f"I7: {who!r} has {int(tickets)} unpaid"
+    assert not +unpaid, f"I7: held, and not counted as unpaid: {unpaid}"
     assert not +owned, f"I7: not counted for their customers: {owned}"
 
     # I4: whoever was told 202 can read one final state, the same in both stores.

@@ -41,6 +41,8 @@ class Form:
     packed: bytes
     hold_ms: int = 0
     owner: str = ""
+    unpaid_max: str = ""
+    """`:` and the tickets that the customer, `:` and those that the client may have held and not paid for."""
 
 
 @dataclass
@@ -132,8 +134,15 @@ class Desk:
         events = list(dict.fromkeys(form.event for form in forms))
         tiers = {event: ",".join(await self.tiers(event)) for event in events}
         kinds = [
-            b"%d|%s|%d|%d|%s"
-            % (events.index(form.event) + 1, form.letter.encode(), form.hold_ms, form.amount, form.items.encode())
+            b"%d|%s|%d%s|%d|%s"
+            % (
+                events.index(form.event) + 1,
+                form.letter.encode(),
+                form.hold_ms,
+                form.unpaid_max.encode(),
+                form.amount,
+                form.items.encode(),
+            )
             for form in forms
         ]
         known = list(dict.fromkeys(kinds))
@@ -275,6 +284,11 @@ class Desk:
         """Tickets counted against the form's customer."""
         return int(await self.redis.hget(keys.owners(self.shard, form.event), form.owner) or 0)  # type: ignore[misc]
 
+    async def unpaid(self, event: str = EVENT) -> dict[str, int]:
+        """Tickets held and not paid for: `o:` and a customer's digest, `c:` and a client."""
+        found = await self.redis.hgetall(keys.unpaid(self.shard, event))  # type: ignore[misc]
+        return {who.decode(): int(tickets) for who, tickets in found.items()}
+
     async def now_ms(self) -> int:
         """Redis's clock."""
         seconds, micros = await self.redis.time()
@@ -316,6 +330,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
+            keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.probe(shard), keys.rings(shard), keys.catalogue(shard),
             keys.api_keys(shard), keys.arq_queue(shard), f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
