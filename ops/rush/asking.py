@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from boxoffice import ids
 from boxoffice.states import FINAL as FINAL_LETTERS
-from boxoffice.states import LETTERS
+from boxoffice.states import LETTERS, WITHDRAWN
 from ops.rush.history import Entry, History
 from ops.rush.http_client import Answer, HttpClient, NoAnswer, NotSent
 from ops.rush.plan import GOOD_CARD, Visit
@@ -75,6 +75,7 @@ class Asking:
         try:
             booking = json.loads(answer.body)
             booking_id, entry.status = str(booking["id"]), str(booking["status"])
+            entry.confirmed |= entry.status == "confirmed"
         except (ValueError, KeyError, TypeError):
             self._history.complain(f"an acceptance that cannot be read: {answer.status}")
             return
@@ -124,7 +125,9 @@ class Asking:
             return None
         booking: dict[str, Any] = json.loads(answer.body)
         status = str(booking["status"])
-        if is_final(entry.status) and status != entry.status and not entry.may_change:
+        entry.confirmed |= status == "confirmed"
+        withdrawn = (booking.get("failure") or {}).get("code") == WITHDRAWN
+        if is_final(entry.status) and status != entry.status and not (entry.may_change or withdrawn):
             self._history.complain(f"{entry.accepted}: was {entry.status}, is {status}")
         entry.status = status
         return booking

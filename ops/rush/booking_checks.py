@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from boxoffice.states import WITHDRAWN
 from ops.rush.asking import is_final
 from ops.rush.findings import Findings
 from ops.rush.history import History
@@ -55,9 +56,9 @@ SELECT booking_id::text AS id, count(*) AS payments FROM payments WHERE status =
 GROUP BY booking_id HAVING count(*) > 1 LIMIT 100
 """
 
-_STATUSES: Final = (
-    "SELECT id::text AS id, status, duplicate_of::text AS original FROM bookings WHERE id = ANY($1::uuid[])"
-)
+_STATUSES: Final = """
+SELECT id::text AS id, status, failure_code, duplicate_of::text AS original FROM bookings WHERE id = ANY($1::uuid[])
+"""
 
 _BY_KEY: Final = """
 SELECT id::text AS id, idempotency_key AS key, status FROM bookings
@@ -102,11 +103,15 @@ async def check_history(pool: Pool, history: History, unpaid: dict[str, str], fi
         rows = {row["id"]: row for row in await pool.fetch(_STATUSES, chunk)}
         for booking in chunk:
             _check_accepted(booking, accepted[booking].status, rows.get(booking), unpaid, findings)
+            if accepted[booking].confirmed:
+                _check_confirmed(booking, accepted[booking].status, rows.get(booking), findings)
     refused = history.refused_digests()
     for chunk in _chunks(list(refused)):
         for row in await pool.fetch(_BY_KEY, history.client, chunk):
             findings["I5"].blame(f"booking {row['id']}: {row['status']}, though its customer was refused")
     outcomes = history.outcomes()
+    told = sum(entry.confirmed for entry in accepted.values())
+    findings["I11"].looked_at.append(f"{told} told confirmed by a reading")
     findings["I4"].looked_at.append(f"{len(accepted)} accepted, as their customers read them")
     findings["I5"].looked_at.append(
         f"{outcomes['ok']} keys accepted, {len(refused)} refused for certain, {outcomes['unknown']} unknown, "
@@ -126,6 +131,17 @@ def _check_accepted(booking: str, seen: str, row: Any, unpaid: dict[str, str], f
             findings["I4"].blame(f"booking {booking}: {unpaid[booking]} in Redis, its customer read {seen}")
     elif row["status"] != seen and row["original"] is None:
         findings["I4"].blame(f"booking {booking}: {row['status']} in PostgreSQL, its customer read {seen}")
+
+
+def _check_confirmed(booking: str, seen: str, row: Any, findings: Findings) -> None:
+    """Its customer has read so, at least once."""
+    if row is None:
+        findings["I11"].blame(f"booking {booking}: was told confirmed, and PostgreSQL does not know it")
+    elif row["original"] is None and row["status"] not in ("confirmed", "cancelled"):
+        if row["failure_code"] != WITHDRAWN:
+            findings["I11"].blame(f"booking {booking}: was told confirmed, and is {row['status']}")
+        elif seen != row["status"]:
+            findings["I11"].blame(f"booking {booking}: withdrawn, and its customer last read {seen}")
 
 
 def _chunks(things: list[str]) -> list[list[str]]:

@@ -22,6 +22,7 @@ TITLES: Final = {
     "I8": "Errors are problems, none is a 500; no card number or key is written anywhere",
     "I9": "At rest nothing is left over",
     "I10": "What is owed is known: each refund is paid, on its way, owed, or written off by a person",
+    "I11": "What was told confirmed is confirmed, was cancelled since, or was withdrawn and told so",
 }
 
 

@@ -27,6 +27,8 @@ class Entry:
     """Bookings that answers named. More than one different breaks the promise of the key."""
     status: str = ""
     """The last status that was seen."""
+    confirmed: bool = False
+    """Whether it was ever told that it is confirmed."""
     may_change: bool = False
     """A final status may still change: its customer cancelled or paid late."""
 

@@ -199,6 +199,10 @@ def _check_place(record: Record, left_ms: int, sets: _Sets, found: Walk, finding
 def _check_decision(record: Record, written: str | None, sets: _Sets, found: Walk, findings: Findings) -> None:
     """Redis mirrors what PostgreSQL decided, and here it does not. `written`: its status there, if it is known there."""
     status = WORDS[record.state]
+    if record.state == "C" and written != "cancelled":
+        findings["I11"].blame(
+            f"booking {record.id}: Redis tells that it is confirmed, PostgreSQL {written or 'nothing'}"
+        )
     if written is not None:
         if not (record.id in sets.dead and written in ("pending", "held")):
             findings["I4"].blame(f"booking {record.id}: {status} in Redis, {written} in PostgreSQL")

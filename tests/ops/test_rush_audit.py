@@ -63,6 +63,7 @@ async def book(office: BoxOffice, history: History, tier: str, key: str, card: s
     entry = history.open(key)
     entry.ids.append(admitted.booking_id)
     entry.status = "confirmed" if card == GOOD else "failed"
+    entry.confirmed = card == GOOD
 
 
 @pytest.fixture
@@ -138,6 +139,19 @@ async def an_accepted_booking_is_lost(sold: Sold) -> None:
 
 async def a_customer_reads_another_status(sold: Sold) -> None:
     sold.history.entries[0].status = "failed"
+
+
+async def a_confirmation_is_forgotten(sold: Sold) -> None:
+    await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.confirmed)
+
+
+async def who_was_confirmed_is_failed_without_a_word(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET status = 'failed' WHERE id = $1::uuid", sold.confirmed)
+
+
+async def who_was_withdrawn_was_not_told(sold: Sold) -> None:
+    statement = "UPDATE bookings SET status = 'failed', failure_code = 'withdrawn' WHERE id = $1::uuid"
+    await sold.sql(statement, sold.confirmed)
 
 
 async def a_customer_waits_for_ever(sold: Sold) -> None:
@@ -327,6 +341,9 @@ async def a_final_record_lives_for_ever(sold: Sold) -> None:
         ("I10", tickets_came_back_and_no_refund_says_so),
         ("I10", what_is_owed_was_forgotten),
         ("I10", a_refund_is_due_for_ever),
+        ("I11", a_confirmation_is_forgotten),
+        ("I11", who_was_confirmed_is_failed_without_a_word),
+        ("I11", who_was_withdrawn_was_not_told),
         ("I7", tickets_came_back_to_a_customer_twice),
         ("I7", a_failed_booking_still_waits),
         ("I7", a_stock_move_was_not_applied),
