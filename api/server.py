@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from api import memory
 from api.app import create_app
 from api.connection import Connection
 from api.front import Front
@@ -46,6 +47,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _heard)
     _spare_the_collector()
+    memory.map_large()
     Server(config, settings.api.drain_s).run()
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from api import memory
 from api.connection import Connection
 from api.listener import stop_listening
 
@@ -25,6 +26,9 @@ EACH: Final = 5
 OWN_FILES: Final = 128
 """Descriptors that are not clients': stores, logs, listeners, what libraries open for a moment."""
 
+MANY: Final = 32
+"""Connections that may have needed more memory than is worth keeping, when half of them are gone."""
+
 log = structlog.get_logger()
 
 
@@ -35,6 +39,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._drain_s = drain_s
         self._short = False
+        self._most = 0
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
@@ -48,6 +53,16 @@ class Server(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.look(now)
         self._look_for_descriptors()
+        self._look_for_memory()
+
+    def _look_for_memory(self) -> None:
+        """When many have left, what they needed is given back."""
+        count = len(self.server_state.connections)
+        if count > self._most:
+            self._most = count
+        elif self._most >= MANY and count <= self._most // 2:
+            self._most = count
+            memory.trim()
 
     def _look_for_descriptors(self) -> None:
         """libuv takes a connection for which there is no descriptor, closes it, and tells nobody. We do."""

@@ -193,7 +193,7 @@ async def test_hostile_clients_cost_nobody_else(
     async with serving(servers, settings, tmp_path / "log") as api:
         await compare(api, event, SHORT, 1.5, 100, 500)
         assert {"request.unreadable"} <= {line["event"] for line in api.events()}
-        assert len(api.log.read_text()) < 20_000
+        assert len([line for line in api.events() if not line.get("client")]) < 60
 
 
 @pytest.mark.soak
@@ -203,7 +203,7 @@ async def test_hostile_clients_of_every_kind_cost_nobody_else(
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
         await compare(api, event, HOSTILE, 5.0, 100, 100)
-        assert len(api.log.read_text()) < 100_000
+        assert len([line for line in api.events() if not line.get("client")]) < 400
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ async def test_an_answer_that_is_not_read_is_not_kept_for_ever(
     async with serving(servers, settings, tmp_path / "log") as api:
         client = await api.connect()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        client.writer.write(KEYED * 40_000)
+        client.writer.write(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
 
         async def is_gone() -> bool:
             return not [
