@@ -6,7 +6,8 @@ crash in between lets somebody apply it again, which move.lua notices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -19,7 +20,7 @@ from boxoffice.fence import last_batch
 from boxoffice.ledger import Connection, Verdict, final_verdicts
 from boxoffice.scripts import Scripts
 
-__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "mark_applied", "open_moves"]
+__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves"]
 
 MOVED_TTL_S: Final = 7 * 86_400
 """How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
@@ -30,7 +31,9 @@ MOVES_MAX: Final = 1_000
 _OPEN = f"""
 SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
        coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
-       r.amount_cents, r.reason, r.fingerprint
+       r.amount_cents, r.reason, r.fingerprint,
+       (SELECT string_agg(s.tier_id || ':' || -s.sold_delta, ',' ORDER BY s.tier_id) FROM stock_moves s
+        WHERE s.booking_id = m.booking_id AND s.refund_key IS NOT DISTINCT FROM m.refund_key) AS whole
 FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
 LEFT JOIN refunds r ON r.refund_key = m.refund_key
 WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
@@ -53,6 +56,21 @@ class Note(msgspec.Struct, array_like=True, frozen=True):
     """Why the booking is cancelled with it; empty when it is not."""
     asked: str = ""
     """Fingerprint of the request that asked for the refund; empty when none did."""
+    whole: str = ""
+    """`tier:tickets,...` of all that came back with it: Redis may have heard of some tiers only. Empty in earlier versions."""
+
+
+def came_back(notes: Iterable[Note]) -> dict[str, tuple[Note, Counter[str]]]:
+    """By refund key: one of its notes, and tier to tickets of everything that came back with it."""
+    found: dict[str, tuple[Note, Counter[str]]] = {}
+    for note in notes:
+        _, tickets = found.setdefault(note.refund_key, (note, Counter()))
+        if not note.whole:
+            tickets[note.tier] += note.quantity
+        for item in filter(None, note.whole.split(",")):
+            tier, _, quantity = item.partition(":")
+            tickets[tier] = int(quantity)
+    return found
 
 
 class Move(NamedTuple):
@@ -111,7 +129,7 @@ def _note(row: asyncpg.Record) -> bytes:
         Note(
             str(row["booking_id"]), row["tier_id"], -row["sold_delta"], row["refund_key"] or "", row["amount_cents"] or 0,
             row["reason"] or "", row["failure_code"] or "" if row["cancelled"] else "",
-            row["fingerprint"] or "",
+            row["fingerprint"] or "", row["whole"] or "",
         )
     )  # fmt: skip
 

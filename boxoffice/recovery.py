@@ -221,14 +221,14 @@ class Recovery:
         there = {row["refund_key"] for row in await (await self._pool()).fetch(_REFUNDS, refund_keys)}
         done = 0
         for booking in sorted(noted.keys() | set(found.cancelled)):
-            lost: dict[str, list[Note]] = {}
-            for note in noted.get(booking, ()):
-                if note.refund_key not in there and (note.refund_key or booking in found.cancelled):
-                    lost.setdefault(note.refund_key, []).append(note)
-            if booking in found.cancelled and not lost:
+            lost = [
+                note for note in noted.get(booking, ())
+                if note.refund_key not in there and (note.refund_key or booking in found.cancelled)
+            ]  # fmt: skip
+            if lost:
+                done += await self._refunds.again(booking, lost)
+            if booking in found.cancelled or any(note.code for note in lost):
                 done += await self._refunds.cancel_again(booking)
-            for notes in lost.values():
-                done += await self._refunds.again(booking, notes)
         return done
 
     async def _write_again(

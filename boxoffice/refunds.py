@@ -28,7 +28,7 @@ from boxoffice.errors import (
     StoreAway,
 )
 from boxoffice.finals import Finals
-from boxoffice.moves import Note, apply_moves
+from boxoffice.moves import Note, apply_moves, came_back
 from boxoffice.owed import recount, try_again
 from boxoffice.postgres import AWAY, TRANSIENT, WentBack, renew_sessions
 from boxoffice.rows import Connection, lock_inventory
@@ -89,6 +89,7 @@ VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'suc
 payment to name."""
 
 _ASKED_BEFORE: Final = "SELECT fingerprint FROM refunds WHERE refund_key = $1"
+_IS_THERE: Final = "SELECT true FROM refunds WHERE refund_key = $1"
 
 _CAPTURE_REFUSED: Final = """
 UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
@@ -237,31 +238,32 @@ class Refunds:
             return False
         return True
 
-    async def again(self, booking: str, notes: Sequence[Note]) -> bool:
-        """Give back once more what one refund gave back, under its key. False when the booking is not confirmed any more, or
-        the refund is there. For a caller that has closed the shard's gate, and recounts."""
-        key = notes[0].refund_key
+    async def again(self, booking: str, notes: Sequence[Note]) -> int:
+        """Give back once more what these refunds gave back, each under its key, in one transaction: one that ends the booking
+        leaves nothing for those that were before it. Returns how many there were; none of a booking that is not confirmed
+        any more. For a caller that has closed the shard's gate, and recounts."""
         async with (await self._pool()).acquire() as connection, connection.transaction():
             row, items = await self._lock(connection, booking)
-            if row["status"] != "confirmed" or await connection.fetchval(
-                "SELECT true FROM refunds WHERE refund_key = $1", key
-            ):
-                return False
-            left = {item.tier: item.quantity - item.refunded for item in items}
-            back: Counter[str] = Counter()
-            for note in notes:
-                back[note.tier] = min(left.get(note.tier, 0), back[note.tier] + note.quantity)
-            if key:
-                await self._pay_back(
-                    connection, booking, row["currency"], key, notes[0].amount_cents, notes[0].reason,
-                    notes[0].asked or None,
-                )  # fmt: skip
-            await self._give_back(connection, booking, row, back, key or None)
-            if notes[0].code:
-                await self._set_cancelled(connection, booking, notes[0].code)
+            if row["status"] != "confirmed":
+                return 0
+            left = Counter({item.tier: item.quantity - item.refunded for item in items})
+            done = 0
+            for key, (note, tickets) in came_back(notes).items():
+                if await connection.fetchval(_IS_THERE, key):
+                    continue
+                back = left & tickets
+                left -= back
+                if key:
+                    await self._pay_back(
+                        connection, booking, row["currency"], key, note.amount_cents, note.reason, note.asked or None
+                    )
+                await self._give_back(connection, booking, row, back, key or None)
+                done += 1
+            if not +left and (code := next((note.code for note in notes if note.code), "")):
+                await self._set_cancelled(connection, booking, code)
             pair = await fence.open_batch(connection, row["shard"], ())
         await fence.tell(self._redis, row["shard"], pair)
-        return True
+        return done
 
     async def cancel_again(self, booking: str) -> bool:
         """Cancel by the event's terms what Redis calls cancelled, and nobody remembers how. Raises as `again`."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.fence import Pair, open_batch
-from boxoffice.moves import Note
+from boxoffice.moves import Note, came_back
 from boxoffice.record import Record
 from boxoffice.rows import Connection, known_by_key, lock_inventory, sell
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
@@ -157,19 +157,21 @@ def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row
         failure, duplicate_of = "duplicate", failure.removeprefix("duplicate_of:")
     back: Counter[str] = Counter()
     refunds: dict[str, _Refund] = {}
-    for note in notes:
-        back[note.tier] += note.quantity
-        if note.refund_key:
-            refunds[note.refund_key] = _Refund(note.refund_key, note.amount_cents, note.reason, note.asked or None)
+    for key, (note, tickets) in came_back(notes).items():
+        back.update(tickets)
+        if key:
+            refunds[key] = _Refund(key, note.amount_cents, note.reason, note.asked or None)
     due = "void" if payment in _LET_GO else None
     if record.state in "CX" and payment in _SET_ASIDE:
         # Cancelled before its capture, it is captured all the same, and then refunded by its terms.
         payment, due = "authorized", "capture"
     if record.state == "X":
+        # What nobody remembers how it was given back was given back by the event's terms.
+        price = sum(max(0, line.quantity - back[line.tier]) * line.unit_price_cents for line in record.body.lines)
+        if due == "capture" and price:
+            key = ids.digest(record.id, "cancel")
+            refunds.setdefault(key, _Refund(key, price * refund_percent // 100, "cancelled", None))
         back = Counter({line.tier: line.quantity for line in record.body.lines})
-        if due == "capture" and not refunds:
-            key, amount = ids.digest(record.id, "cancel"), record.body.amount_cents * refund_percent // 100
-            refunds[key] = _Refund(key, amount, "cancelled", None)
     told = WORDS[record.state]
     return _Row(record, told, failure, payment, due, back, list(refunds.values()), duplicate_of)
 

@@ -361,6 +361,66 @@ async def test_lost_refunds_of_some_tickets_are_made_again(
     assert [tuple(row) for row in rows] == [(1_000, "succeeded"), (3_000, "succeeded")]
 
 
+@pytest.mark.parametrize("last", ["cancel", "refund"])
+async def test_a_booking_given_back_in_parts_is_so_again_in_any_order(
+    till: Till, past: Past, guard: Guard, last: str
+) -> None:
+    """What ends the booking leaves the others their tickets and their money, whichever Redis tells of first."""
+    bookings = [await till.book(GA=2) for _ in range(5)]
+    await till.rest()
+    await past.remember()
+    for booking in bookings:
+        await till.refund(booking, "part", GA=1)
+        await (till.cancel(booking) if last == "cancel" else till.refund(booking, "rest", GA=1))
+    await till.rest()
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    await till.at_rest(*bookings)
+    assert await till.left("GA") == (10, 0, 0)
+    for booking in bookings:
+        assert await till.state(booking) == "X cancelled"
+        assert (await till.payment(booking)).refunded_cents == 2_000
+
+
+@pytest.mark.parametrize("confirmed_before", [True, False])
+@pytest.mark.parametrize("how", ["cancel", "refund"])
+async def test_what_redis_heard_by_half_is_made_again_whole(
+    till: Till, past: Past, guard: Guard, monkeypatch: pytest.MonkeyPatch, how: str, confirmed_before: bool
+) -> None:
+    """PostgreSQL went back between the moves of two tiers: the note of one tells of both."""
+    if not confirmed_before:
+        await past.remember()
+    booking = await till.book(GA=3, VIP=2)
+    await till.rest()
+    if confirmed_before:
+        await past.remember()
+    moved = 0
+    move = till.office.scripts.move
+
+    async def went_back(*args: object) -> object:
+        nonlocal moved
+        moved += 1
+        if moved == 2:
+            await past.come_back()
+            raise ConnectionError
+        return await move(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(till.office.scripts, "move", went_back)
+        with pytest.raises((StoreAway, ConnectionError)):
+            await (till.cancel(booking) if how == "cancel" else till.refund(booking, "part", GA=2, VIP=1))
+
+    assert await guard.tick() == "recovered"
+
+    await till.at_rest(booking)
+    assert await till.state(booking) == ("X cancelled" if how == "cancel" else "C confirmed")
+    left = (await till.left("GA"))[2], (await till.left("VIP"))[2]
+    assert left == ((0, 0) if how == "cancel" else (1, 1))
+    assert (await till.payment(booking)).refunded_cents == (7_000 if how == "cancel" else 4_000)
+
+
 async def test_what_ended_otherwise_is_written_as_its_shop_was_told(till: Till, past: Past, guard: Guard) -> None:
     """Declined; a hold whose card was declined, still held, and one cancelled after it."""
     await past.remember()

@@ -606,6 +606,18 @@ MUTANTS = (
         "tests/boxoffice/test_unpaid.py",
         "forgotten or memory",
     ),
+    Mutant(
+        "one refund of a booking is enough",
+        (("boxoffice/refunds.py", "came_back(notes).items():", "reversed(list(came_back(notes).items())[:1]):"),),
+        "tests/boxoffice/test_recovery.py",
+        "in_parts",
+    ),
+    Mutant(
+        "what redis heard by half is all",
+        (("boxoffice/moves.py", 'row["whole"] or "",', '"",'),),
+        "tests/boxoffice/test_recovery.py",
+        "by_half",
+    ),
 )
 
 
