@@ -577,6 +577,8 @@ MUTANTS = (
         ),
         "tests/invariants/test_old_redis.py",
         "decided_by_nobody",
+    ),
+    Mutant(
         "an expired hold stays counted as unpaid",
         (("lua/lib/give_back.lua", "  count_unpaid(owners, record.owner, client, -tickets)\n", ""),),
         "tests/lua/test_unpaid.py tests/boxoffice/test_unpaid.py",
