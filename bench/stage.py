@@ -165,7 +165,7 @@ class Stage:
 
     async def connect(self, database: str = "boxoffice") -> asyncpg.Connection[Any]:
         """A connection of our own, with a planner that nobody has talked to."""
-        return await asyncpg.connect(database_url(self.stack, database))
+        return await asyncpg.connect(admin_url(self.stack, database))
 
     async def admitted(self) -> int:
         """Admissions so far."""
@@ -215,15 +215,15 @@ async def open_stage(load_wrk: str | None) -> AsyncIterator[Stage]:
         name: value for name, value in os.environ.items() if name not in ("BOXOFFICE_DATA_DIR", "DATA_DIR", "PORT")
     }
     with temporary_data_dir() as folder, Stack(folder, environ=environ) as stack:
-        connection = await asyncpg.connect(database_url(stack, "postgres"))
+        connection = await asyncpg.connect(admin_url(stack, "postgres"))
         # When a transaction was committed is not in its rows; the server notes it if it is asked to, 12 bytes each.
         await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
         await connection.close()
         stack.servers.restart_postgres()
         stack.run("migrate")
-        connection = await asyncpg.connect(database_url(stack, "postgres"))
+        connection = await asyncpg.connect(admin_url(stack, "postgres"))
         for database in DATABASES:
-            await connection.execute(f"CREATE DATABASE {database} TEMPLATE boxoffice")
+            await connection.execute(f"CREATE DATABASE {database} TEMPLATE boxoffice OWNER boxoffice")
         await connection.close()
         stack.spawn_api(free_port())
         stack.spawn_worker()
@@ -242,6 +242,11 @@ async def open_stage(load_wrk: str | None) -> AsyncIterator[Stage]:
 def database_url(stack: Stack, database: str) -> str:
     """Another database of the stack's server."""
     return make_url(stack.database_url).set(database=database).render_as_string(hide_password=False)
+
+
+def admin_url(stack: Stack, database: str) -> str:
+    """The same for the server's superuser."""
+    return make_url(stack.servers.admin_url).set(database=database).render_as_string(hide_password=False)
 
 
 def free_port() -> int:

@@ -23,6 +23,10 @@ __all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "own", "says_ready"]
 
 NAME = "boxoffice"
 
+ADMIN = "postgres"
+"""The superuser, for whoever makes standbys, crashes and databases. The application's own role is none: what it might be
+tricked into, it may not do."""
+
 START_TIMEOUT_S = 300.0
 """Recovery after a crash replays the log since the last checkpoint, at most some minutes of writes."""
 
@@ -74,8 +78,17 @@ class PostgresServer(Child):
         return f"postgresql://{NAME}:{self._password}@127.0.0.1:{self.port}/{NAME}"
 
     @property
+    def admin_url(self) -> str:
+        """The same database for the superuser. (A data directory of an earlier version has the application's role as such.)"""
+        return f"postgresql://{ADMIN}:{self._admin_password}@127.0.0.1:{self.port}/{NAME}"
+
+    @property
     def _password(self) -> str:
         return self._home.secret("postgres")
+
+    @property
+    def _admin_password(self) -> str:
+        return self._home.secret("postgres_admin")
 
     def start(self) -> None:
         """Start it, first making its data folder, and wait until it takes connections. A port, once chosen, stays."""
@@ -148,14 +161,14 @@ class PostgresServer(Child):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         own(draft, account)
-        options = ["-U", NAME, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--data-checksums"]
+        options = ["-U", ADMIN, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--data-checksums"]
         if binaries.major >= 17:
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if self._debug:
             # Tests and benchmarks throw the folder away; a crash while it is made is no loss to them.
             options.append("--no-sync")
         with tempfile.NamedTemporaryFile("w") as password:
-            password.write(f"{self._password}\n")
+            password.write(f"{self._admin_password}\n")
             password.flush()
             if account:
                 os.chown(password.name, account.uid, account.gid)
@@ -163,7 +176,8 @@ class PostgresServer(Child):
         self.tool(
             [binaries.bin_dir / "postgres", "--single", "-D", draft, "postgres"],
             account,
-            f"CREATE DATABASE {NAME} OWNER {NAME}\n",
+            # The password is hex digits of ours. One statement a line: the server reads no more at a time.
+            f"CREATE ROLE {NAME} LOGIN PASSWORD '{self._password}'\nCREATE DATABASE {NAME} OWNER {NAME}\n",
         )
         draft.rename(data)
 

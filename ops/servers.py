@@ -84,6 +84,11 @@ class Servers:
         return self.postgres.url
 
     @property
+    def admin_url(self) -> str:
+        """PostgreSQL for its superuser."""
+        return self.postgres.admin_url
+
+    @property
     def redis_pid(self) -> int:
         """The server's process."""
         return self.redis.pid

@@ -36,7 +36,7 @@ class Standby(Child):
         own(self._data, account)
         self._primary.tool(
             [binaries.bin_dir / "pg_basebackup", "-D", self._data, "-R", "-X", "stream", "-c", "fast", "--no-sync",
-             "-d", self._primary.url],
+             "-d", self._primary.admin_url],
             account,
         )  # fmt: skip
         settings = {**SETTINGS, "port": str(self._home.new_port(self.name)), "shared_buffers": "32MB"}

@@ -20,6 +20,7 @@ from boxoffice.outage import StoreRefuses, is_of_the_row
 from boxoffice.postgres import AWAY, TRANSIENT
 from boxoffice.settings import Settings
 from boxoffice.settlement import LAPSES_MAX
+from ops.servers import Servers
 from tests.conftest import CLIENT, SaleMaker, counters, eventually, settle_all
 from tests.invariants.conftest import working
 from tests.support.checks import check_at_rest
@@ -80,9 +81,9 @@ TROUBLES = {
 
 
 @pytest.fixture
-async def admin(settings: Settings) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def admin(servers: Servers) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A session that may do everything, and does it in spite of all."""
-    connection = await asyncpg.connect(settings.database_url)
+    connection = await asyncpg.connect(servers.admin_url)
     await connection.execute("SET default_transaction_read_only = off")
     yield connection
     await connection.close()

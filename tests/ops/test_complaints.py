@@ -41,9 +41,9 @@ def sentence(ran: subprocess.CompletedProcess[bytes], code: int = 3) -> str:
 @pytest.fixture
 async def bare(servers: Servers, settings: Settings) -> Settings:
     """A database in which nothing is."""
-    connection = await asyncpg.connect(servers.database_url)
+    connection = await asyncpg.connect(servers.admin_url)
     await connection.execute("DROP DATABASE IF EXISTS bare")
-    await connection.execute("CREATE DATABASE bare")
+    await connection.execute("CREATE DATABASE bare OWNER boxoffice")
     await connection.close()
     return settings.model_copy(update={"database_url": servers.database_url.rpartition("/")[0] + "/bare"})
 

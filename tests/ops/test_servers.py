@@ -57,6 +57,17 @@ def eventually(true: Callable[[], bool], timeout_s: float = 20) -> bool:
     return true()
 
 
+def test_the_applications_role_is_no_superuser(servers: Servers) -> None:
+    """Nor may it make roles or databases, read the server's files, or pass for a standby."""
+    powers = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+    assert sql(servers, f"SELECT {powers} FROM pg_roles WHERE rolname = current_user") == [(False,) * 5]
+    assert sql(servers, "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member"
+                        " WHERE r.rolname = current_user") == [(0,)]  # fmt: skip
+    for statement in ("SELECT pg_read_file('PG_VERSION')", "COPY pg_roles TO PROGRAM 'true'", "CREATE DATABASE other"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            sql(servers, statement)
+
+
 def test_redis_loses_nothing_and_evicts_nothing(servers: Servers) -> None:
     settings: Any = store(servers).config_get("*")
 
