@@ -119,11 +119,11 @@ class Loader:
             await self._redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
-            for event, (word, *new_tiers) in zip(some, await self._load(some), strict=True):
-                if word == b"loaded":
+            for event, (word, *_) in zip(some, await self._load(some), strict=True):
+                if word != b"unchanged":
                     changed.append(event.view.id)
-                    if new_tiers[0] and await self._was_sold(event):
-                        lost.append(event.view.id)
+                if word == b"lost":
+                    lost.append(event.view.id)
         return Loaded(tuple(changed), tuple(lost), api_keys)
 
     async def publish(self, event_id: str) -> EventView:
@@ -157,10 +157,6 @@ class Loader:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
         return len(new) + len(gone)
 
-    async def _was_sold(self, event: StoredEvent) -> bool:
-        owners = keys.owners(event.view.shard, event.view.id)
-        return any(sold for _, sold in event.counts) or bool(await self._redis.exists(owners))
-
     async def _load(self, events: list[StoredEvent]) -> list[Any]:
         """Run load.lua for each, in one pipeline; a server that does not know it gets it first."""
         script = self._scripts.load
@@ -168,8 +164,8 @@ class Loader:
         async with self._redis.pipeline(transaction=False) as pipe:
             for event in events:
                 view = event.view
-                sale, catalogue = keys.event(view.shard, view.id), keys.catalogue(view.shard)
-                pipe.evalsha(script.sha, 2, sale, catalogue, *_load_arguments(event))
+                names = keys.event(view.shard, view.id), keys.catalogue(view.shard), keys.owners(view.shard, view.id)
+                pipe.evalsha(script.sha, 3, *names, *_load_arguments(event))
             return await pipe.execute()
 
 

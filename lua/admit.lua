@@ -159,8 +159,10 @@ local function examine(of)
   end
   for _, line in ipairs(of.lines) do
     local tier = line.tier
-    if not (tier.available and tier.price) then
+    if not tier.price then
       return { "unknown_tier", tier.name }
+    elseif not (tier.available and tier.held) then
+      return { "unloaded" }
     elseif tier.inactive then
       return { "sale_closed", tier.name }
     elseif not line.quantity then

@@ -37,6 +37,15 @@ local closed = shut(gate)
 if closed then
   return { closed }
 end
+-- Whoever waits beyond every lease and every pause was admitted, released or claimed while the clock was ahead: due now.
+local horizon_ms = now_ms + lease_ms + 120000
+local last = redis.call("ZREVRANGE", pending, 0, 0, "WITHSCORES")
+if #last > 0 and tonumber(last[2]) > horizon_ms then
+  local ahead = redis.call("ZREVRANGEBYSCORE", pending, "+inf", horizon_ms, "WITHSCORES", "LIMIT", 0, limit)
+  for n = 1, #ahead, 2 do
+    redis.call("ZADD", pending, "XX", string.format("%.4f", now_ms + ahead[n + 1] % 1), ahead[n])
+  end
+end
 local found = redis.call("ZRANGEBYSCORE", pending, "-inf", now_ms + 0.99, "WITHSCORES", "LIMIT", 0, limit)
 if #found == 0 then
   redis.call("DEL", bell)

@@ -2,6 +2,7 @@
 --
 -- KEYS[1] sale        hash  the event's counters and static fields
 -- KEYS[2] catalogue   hash  event id -> the event as readers see it; version
+-- KEYS[3] owners      hash  digest of (client, customer) -> tickets held or bought
 --
 -- ARGV[1] event
 -- ARGV[2] view          JSON for the catalogue
@@ -11,24 +12,31 @@
 -- ARGV[6] customer_max  tickets; 0: any number
 -- ARGV[7...] tiers      tier|price|total|sold, the price with "-" in front when the tier is inactive
 --
--- Returns {"loaded", new_tiers}   the event, or this many of its tiers, were not there; or a static field has changed
+-- Returns {"lost", tiers}         counters of so many tiers are not there, or not all of them: reconcile the event now
+--         {"loaded", new_tiers}   the event, or this many of its tiers, were not there; or a static field has changed
 --         {"unchanged"}
 --
--- A tier is new when it has no counter at all: all that PostgreSQL has not sold is then available. One with some of its
--- counters gone is drift, and reconcile's to mend. `total` changes by move, never here.
+-- A tier is new when it has neither counters nor a price here, and nothing of it was sold: all of it is then available; unless
+-- the event is not here and customers have tickets of it. Otherwise its counters are lost, and what is held only reconcile can count: until it has, the tier
+-- has no `a`, so that nothing of it is sold. The same when some of its counters are gone. `total` changes by move, never here.
 --
 -- Flags: allow-oom
 
-local sale, catalogue = KEYS[1], KEYS[2]
+local sale, catalogue, owners = KEYS[1], KEYS[2], KEYS[3]
 local event, view = ARGV[1], ARGV[2]
 local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6] }
 
-local counters, new_tiers = {}, 0
+local gone = redis.call("EXISTS", owners) == 1 and redis.call("EXISTS", sale) == 0
+local counters, new_tiers, lost, hidden = {}, 0, 0, {}
 for i = 7, #ARGV do
   local tier, price, total, sold = string.match(ARGV[i], "^([^|]+)|(%-?%d+)|(%d+)|(%d+)$")
   static[#static + 1], static[#static + 2] = "p:" .. tier, price
-  local known = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier)
-  if not (known[1] or known[2] or known[3] or known[4]) then
+  local known = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier, "p:" .. tier)
+  local any, all = known[1] or known[2] or known[3] or known[4], known[1] and known[2] and known[3] and known[4]
+  if (any and not all) or (not any and (gone or known[5] or tonumber(sold) > 0)) then
+    lost = lost + 1
+    hidden[#hidden + 1] = "a:" .. tier
+  elseif not any then
     new_tiers = new_tiers + 1
     for field, value in pairs({ a = total - sold, h = 0, c = sold, t = total }) do
       counters[#counters + 1], counters[#counters + 2] = field .. ":" .. tier, string.format("%d", value)
@@ -40,7 +48,7 @@ local changed = new_tiers > 0 or redis.call("HGET", catalogue, event) ~= view
 for i = 1, #static, 2 do
   changed = changed or redis.call("HGET", sale, static[i]) ~= static[i + 1]
 end
-if not changed then
+if not changed and lost == 0 then
   return { "unchanged" }
 end
 
@@ -49,5 +57,11 @@ if new_tiers > 0 then
 end
 redis.call("HSET", sale, unpack(static))
 redis.call("HSET", catalogue, event, view)
-redis.call("HINCRBY", catalogue, "version", 1)
+if changed then
+  redis.call("HINCRBY", catalogue, "version", 1)
+end
+if lost > 0 then
+  redis.call("HDEL", sale, unpack(hidden))
+  return { "lost", lost }
+end
 return { "loaded", new_tiers }

@@ -552,6 +552,18 @@ MUTANTS = (
         "read_after_a_cancellation",
     ),
     Mutant(
+        "sold from counters that were lost",
+        (("lua/load.lua", 'redis.call("HDEL", sale, unpack(hidden))', ""),),
+        "tests/lua/test_load.py",
+        "counters_are_gone",
+    ),
+    Mutant(
+        "a booking of the future waits for it",
+        (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
+        "tests/lua/test_claim.py",
+        "clock_was_ahead",
+    ),
+    Mutant(
         "another run decides",
         (("lua/lib/gate.lua", 'return "unchecked"', "return nil"),),
         "tests/lua/test_gate.py tests/invariants/test_old_redis.py",

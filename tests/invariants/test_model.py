@@ -152,7 +152,8 @@ class Troubled(Model):
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
         view = [EVENT, "{}", "1", FAR, "USD", LIMIT, *tiers]
-        await self.desk.scripts.load(self.desk.redis, [keys.event(0, EVENT), keys.catalogue(0)], view)
+        names = [keys.event(0, EVENT), keys.catalogue(0), keys.owners(0, EVENT)]
+        await self.desk.scripts.load(self.desk.redis, names, view)
         self.drifted = True
         for id in sorted(self.written | self.decided.keys()):
             letter = self.decided.get(id, "P")

@@ -213,3 +213,18 @@ async def test_a_key_of_a_wrong_type_claims_nothing_by_halves(desk: Desk, key: s
         assert await desk.pending() == sorted(form.id for form in forms)
     for form in forms:
         assert await desk.has(form, "P")
+
+
+async def test_who_was_admitted_while_the_clock_was_ahead_is_due(desk: Desk) -> None:
+    """Redis's clock was ten minutes ahead for a while: nobody waits for it to be right again. A lapse is remembered."""
+    await desk.open_sale(floor=5)
+    admitted, leased, waiting = (desk.form(floor=1) for _ in range(3))
+    await desk.book(admitted, leased, waiting)
+    now = await desk.now_ms()
+    scores = {admitted.id: now + 600_000, leased.id: now + 615_000 + 1 / 16, waiting.id: now + 30_000}
+    await desk.redis.zadd(keys.pending(desk.shard), scores)
+
+    claimed = await desk.claim(lease_ms=15_000)
+
+    assert {(booking, lapses) for booking, lapses, _ in claimed} == {(admitted.id, 0), (leased.id, 1)}
+    assert await desk.redis.zscore(keys.pending(desk.shard), waiting.id) == now + 30_000
