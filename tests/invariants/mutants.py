@@ -465,7 +465,13 @@ MUTANTS = (
     ),
     Mutant(
         "lost refunds get another key",
-        (("boxoffice/refunds.py", "        key = notes[0].refund_key\n", "        key = ids.short_id()\n"),),
+        (
+            (
+                "boxoffice/refunds.py",
+                "for key, (note, tickets) in came_back(notes).items():\n",
+                "for key, (note, tickets) in came_back(notes).items():\n                key = ids.short_id()\n",
+            ),
+        ),
         "tests/boxoffice/test_recovery.py",
         "lost_cancellation",
     ),
