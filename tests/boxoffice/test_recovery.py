@@ -264,6 +264,8 @@ async def test_a_lost_cancellation_is_made_again_under_its_refund_key(till: Till
     await till.cancel(booking)
     await till.rest()
     refunded = (await till.payment(booking)).refunded_cents
+    written = "SELECT refund_key, amount_cents, status FROM refunds WHERE booking_id = $1"
+    before = [tuple(row) for row in await till.fetch(written, booking)]
     await past.come_back()
     assert await till.state(booking) == "X confirmed"
 
@@ -272,6 +274,7 @@ async def test_a_lost_cancellation_is_made_again_under_its_refund_key(till: Till
     assert await till.state(booking) == "X cancelled"
     await till.at_rest(booking)
     assert (await till.payment(booking)).refunded_cents == refunded > 0
+    assert [tuple(row) for row in await till.fetch(written, booking)] == before
 
 
 async def test_a_cancellation_after_the_loss_is_no_repetition_of_a_lost_one(
