@@ -47,6 +47,9 @@ _ONCE: Final = frozenset((
 _host: Final = re.compile(rb"(?:[0-9A-Za-z\-._~%!$&'()*;=]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _number: Final = re.compile(rb"0|[1-9][0-9]{0,14}").fullmatch
 
+_tabbed: Final = re.compile(rb"\r\n(transfer-encoding|content-length):[^\r]*\t", re.IGNORECASE).search
+"""Where a body ends is written with spaces: some trim a tab, and some take it for a part of the value."""
+
 # Not a line of text: a control character, or one half of a line's end. What has come so far may end with the first half.
 _bad: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)").search
 
@@ -95,6 +98,8 @@ def read_head(raw: bytes) -> Head:
     said = dict(headers)
     if len(said) < len(headers):
         _refuse_twice(headers)
+    if b"\t" in raw and (tabbed := _tabbed(raw)):
+        raise Unreadable("framing", _title(tabbed[1].lower()))
     old = minor == b"0"
     host = said.get(b"host")
     if host is None:

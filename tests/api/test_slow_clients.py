@@ -202,7 +202,7 @@ async def test_hostile_clients_of_every_kind_cost_nobody_else(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
-        await compare(api, event, HOSTILE, 5.0, 100, 100)
+        await compare(api, event, HOSTILE, 5.0, 100, 250)
         assert len([line for line in api.events() if not line.get("client")]) < 400
 
 

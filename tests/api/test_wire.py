@@ -259,6 +259,8 @@ AMBIGUOUS = {
         "duplicate", "Transfer-Encoding",
     ),
     "quoted coding": (lines_of(b"Host: a", b'Transfer-Encoding: "chunked"'), "framing", "Transfer-Encoding"),
+    "a tab": (lines_of(b"Host: a", b"Transfer-Encoding: chunked\t"), "framing", "Transfer-Encoding"),
+    "a tab before": (lines_of(b"Host: a", b"Content-Length:\t2"), "framing", "Content-Length"),
     "vertical tab": (lines_of(b"Host: a", b"Transfer-Encoding:\x0bchunked"), "header", ""),
     "old chunks": (
         lines_of(b"Host: a", b"Transfer-Encoding: chunked", first=b"POST /v1/bookings HTTP/1.0"),
@@ -269,7 +271,7 @@ AMBIGUOUS = {
     "asterisk": (lines_of(b"Host: a", first=b"OPTIONS * HTTP/1.1"), "request_line", ""),
     "lower": (lines_of(b"Host: a", first=b"post /v1/bookings HTTP/1.1"), "request_line", ""),
     "two spaces": (lines_of(b"Host: a", first=b"POST  /v1/bookings HTTP/1.1"), "request_line", ""),
-    "a tab": (lines_of(b"Host: a", first=b"POST\t/v1/bookings HTTP/1.1"), "request_line", ""),
+    "a tab in the first line": (lines_of(b"Host: a", first=b"POST\t/v1/bookings HTTP/1.1"), "request_line", ""),
     "a space at the end": (lines_of(b"Host: a", first=b"POST /v1/bookings HTTP/1.1 "), "request_line", ""),
     "one point two": (lines_of(b"Host: a", first=b"POST /v1/bookings HTTP/1.2"), "http_version", ""),
     "zero point nine": (lines_of(b"Host: a", first=b"POST /v1/bookings"), "http_version", ""),
