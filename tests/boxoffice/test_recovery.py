@@ -15,7 +15,7 @@ from boxoffice.mirror import Mirror
 from boxoffice.postgres import WentBack
 from boxoffice.rebuild import POSTGRES_WENT_BACK
 from boxoffice.repair import Repair
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, eventually
 from tests.support.past import Past
 from tests.support.till import Died, Till
 
@@ -605,3 +605,34 @@ async def test_more_may_be_lost_than_redis_remembers(till: Till, past: Past, gua
     await till.office.redis.delete(keys.booking(0, booking))
 
     assert await guard.tick() == POSTGRES_WENT_BACK
+
+
+async def test_what_the_gateway_told_in_what_was_lost_comes_in_by_the_audit(
+    till: Till, past: Past, guard: Guard
+) -> None:
+    """A refund that failed later, and one of the dashboard: no batch tells of them, and no gateway sends its message twice."""
+    fails, dashboard = await till.book("tok_refund_fails_late", GA=2), await till.book("tok_dashboard_refund", GA=2)
+    await till.rest()
+    await till.refund(fails, GA=1)
+    await till.pump()
+    await past.remember()
+
+    async def ripe() -> bool:
+        return await till.gateway.ripen() == 0
+
+    await eventually(ripe)
+    for booking in (fails, dashboard):
+        (row,) = await till.fetch("SELECT payment_key FROM payments WHERE booking_id = $1", booking)
+        await till.fetch("INSERT INTO looks (payment_key) VALUES ($1)", row[0])
+    await till.pump()
+    query = "SELECT booking_id::text, status, amount_cents FROM refunds ORDER BY 1, 2, 3"
+    told = await till.fetch(query)
+    assert {row["status"] for row in told} == {"owed", "succeeded"}
+    await past.come_back()
+    assert await till.fetch(query) != told
+
+    await guard.tick()
+    _ = [found async for found in till.office.payments_audit.run(fix=True, grace_s=0)]
+
+    assert await till.fetch(query) == told
+    await till.at_rest(fails, dashboard)
