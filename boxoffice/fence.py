@@ -27,14 +27,16 @@ Reader: TypeAlias = "Connection | asyncpg.Pool[Any]"
 """Whoever asks outside of a transaction may use any connection."""
 
 KEPT: Final = 20_000
-"""Batches below the highest verified one that are kept: a quarter of an hour at full rate. A worker that holds pairs of an
-older claim finds them missing, gives its bookings back, and claims again."""
+"""Batches below the highest verified one that are kept: a quarter of an hour at full rate. A pair from before them was
+verified in its time, or its loss was noticed and mended then: who still names it is an old claim, or a Redis that went
+back, which the sequence tells."""
 
 _chance = random.SystemRandom()
 
 _LOST = """
 SELECT told.number, told.nonce FROM unnest($2::bigint[], $3::bigint[]) AS told (number, nonce)
 WHERE NOT EXISTS (SELECT FROM batches b WHERE b.shard = $1 AND b.number = told.number AND b.nonce = told.nonce)
+  AND told.number >= coalesce((SELECT min(number) FROM batches WHERE shard = $1), 0)
 """
 
 _OPEN = f"""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from boxoffice import keys
+from boxoffice import fence, keys
 from boxoffice.errors import GateClosed, HoldEnded, PaymentInProgress, StoreAway
 from boxoffice.gate import look
 from boxoffice.office import BoxOffice, open_box_office
@@ -185,14 +185,26 @@ async def test_what_was_cancelled_since_is_not_confirmed_again(till: Till, serve
     await till.at_rest(booking, other)
 
 
-async def test_bookings_taken_since_come_back(till: Till, servers: Servers, tmp_path: Path) -> None:
-    """The highest sequence in PostgreSQL shows them: the shard is rebuilt before it opens."""
+@pytest.mark.parametrize("kept", [fence.KEPT, 0])
+async def test_bookings_taken_since_come_back(
+    till: Till, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """The highest sequence in PostgreSQL shows them: the shard is rebuilt before it opens. Also when the file is so old
+    that PostgreSQL no longer keeps the batches that it names."""
+    monkeypatch.setattr(fence, "KEPT", kept)
     office = till.office
+    await till.book(GA=1)
+    await till.rest()
     async with copied(servers, tmp_path) as put_back:
-        booked = [await till.book(GA=1, customer=f"c{n}") for n in range(5)]
-        await till.rest()
+        booked = []
+        for n in range(5):
+            booked.append(await till.book(GA=1, customer=f"c{n}"))
+            await till.rest()
+        assert await office.guards[0].tick() == "fine"
         await put_back()
     assert await state_of(office, booked[0]) == "-"
+    # It is Redis that went back, not PostgreSQL.
+    assert await fence.lost(await office.pool(), 0, await fence.told(office.redis, 0)) == []
     assert (await office.bookings.get(CLIENT, booked[0])).view.status == "confirmed"
     with pytest.raises(GateClosed):
         await book(office, till.event, GA=1)
