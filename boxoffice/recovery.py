@@ -47,6 +47,12 @@ SELECT batch, settled_at < now() - $2 * interval '1 second' AS long_ago FROM sha
 
 _REFUNDS = "SELECT refund_key FROM refunds WHERE refund_key = ANY($1::text[])"
 
+_LOOK_AT = """
+INSERT INTO looks (payment_key) SELECT DISTINCT payment_key FROM refunds
+WHERE booking_id = ANY($1::uuid[]) AND payment_key IS NOT NULL AND amount_cents > 0 ON CONFLICT DO NOTHING
+"""
+"""What came back within a week: that it failed since may have been told to a PostgreSQL that is no more."""
+
 
 class Recovered(NamedTuple):
     """What was done about what PostgreSQL had forgotten."""
@@ -117,6 +123,7 @@ class Recovery:
             )  # fmt: skip
         for start in range(0, len(found.decided), CHUNK):
             await self._correct(found.decided[start : start + CHUNK])
+        await pool.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))
         if forget:
             await self._forget_events(known)
         return done

@@ -639,3 +639,27 @@ async def test_what_the_gateway_told_in_what_was_lost_comes_in_by_the_audit(
 
     assert await till.fetch(query) == told
     await till.at_rest(fails, dashboard)
+
+
+async def test_a_refund_whose_failure_was_forgotten_is_looked_at(till: Till, past: Past, guard: Guard) -> None:
+    """Whatever came back of late is read at the gateway once more: its message of the failure is lost."""
+    booking = await till.book("tok_refund_fails_late", GA=2)
+    await till.rest()
+    await till.refund(booking, GA=1)
+    await till.pump()
+    await past.remember()
+    other = await till.book(GA=1)
+    await till.rest()
+
+    async def ripe() -> bool:
+        return await till.gateway.ripen() == 0
+
+    await eventually(ripe)
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    await till.pump()
+    (refund,) = await till.fetch("SELECT status, amount_cents FROM refunds")
+    assert tuple(refund) == ("owed", 1_000)
+    await till.at_rest(booking, other)

@@ -633,6 +633,18 @@ MUTANTS = (
         "in_parts",
     ),
     Mutant(
+        "a refund whose failure was forgotten is not looked at",
+        (
+            (
+                "boxoffice/recovery.py",
+                "        await pool.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/test_recovery.py",
+        "failure_was_forgotten",
+    ),
+    Mutant(
         "what redis heard by half is all",
         (("boxoffice/moves.py", 'row["whole"] or "",', '"",'),),
         "tests/boxoffice/test_recovery.py",

@@ -366,6 +366,16 @@ async def test_a_planted_violation_is_reported(sold: Sold, name: str, plant: Pla
     assert findings[name].evidence
 
 
+async def test_money_of_nobody_that_was_given_back_breaks_nothing(sold: Sold) -> None:
+    """What both stores have forgotten, and the payments audit has refunded."""
+    await the_gateway_took_money_of_nobody(sold)
+    await sold.office.gateway.refund(ids.digest("back"), ids.digest("stray"), "", 1_000)
+
+    findings = await sold.audit()
+
+    assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
+
+
 async def test_what_is_owed_and_known_breaks_nothing(sold: Sold) -> None:
     """It is told: an operator's business, and no broken promise."""
     await refunded(sold)
