@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +52,39 @@ class Standby(Child):
         """Receive nothing from now on."""
         self.kill(signal.SIGKILL)
 
-    def take_over(self) -> None:
-        """Be the primary, whose machine dies now. Commits that were not received are lost."""
-        data, _, _ = self._primary.place()
+    def take_over(self) -> int | None:
+        """Be the primary, whose machine dies now. Commits that were not received are lost.
+
+        Returns how many; None where PostgreSQL came without the program that reads its log.
+        """
+        data, binaries, _ = self._primary.place()
         self._primary.kill(signal.SIGKILL)
-        shutil.rmtree(data)
+        lost = self._lost(data, binaries.bin_dir)
+        gone = data.rename(data.with_name("gone"))
         (self._data / "standby.signal").unlink()
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._data.rename(data)
         self._primary.start()
+        shutil.rmtree(gone)
+        return lost
+
+    def _lost(self, data: Path, programs: Path) -> int | None:
+        """Commits in the primary's write-ahead log since the standby's last checkpoint, without those in its own."""
+        if not (programs / "pg_waldump").exists():
+            return None
+        state = self._read(programs / "pg_controldata", self._data)
+        start = next(line.split()[-1] for line in state if line.startswith("Latest checkpoint's REDO location:"))
+        commits = [
+            # It ends with an error, as it finds the end of the log by what it cannot read.
+            sum("desc: COMMIT" in line for line in self._read(
+                programs / "pg_waldump", "--rmgr=Transaction", f"--path={folder / 'pg_wal'}", f"--start={start}"
+            ))
+            for folder in (data, self._data)
+        ]  # fmt: skip
+        return commits[0] - commits[1]
+
+    def _read(self, *argv: str | Path) -> list[str]:
+        """What a program says."""
+        environment = self._primary.environment()
+        ran = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
+        return ran.stdout.splitlines()

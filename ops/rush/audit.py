@@ -42,6 +42,8 @@ class Witness:
     """What did not come to rest in time."""
     tally: Tally | None = None
     """How the gateway's webhooks went, when it sent any."""
+    commits_lost: int | None = 0
+    """How many commits PostgreSQL lost meanwhile: webhooks may be among them. None: some, nobody knows how many."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -73,7 +75,7 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> F
 
     async def money() -> None:
         await check_money(office.gateway, pool, findings)
-        await check_webhooks(pool, office.settings.data_dir, told.tally, findings)
+        await check_webhooks(pool, office.settings.data_dir, told.tally, findings, lost=told.commits_lost)
         await check_texts(pool, findings)
         # In a thread: who reads for seconds lets the other half's answers wait until they seem late.
         await asyncio.to_thread(check_leaks, office.settings.data_dir, told.secrets, told.history, findings)

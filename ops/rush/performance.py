@@ -68,6 +68,8 @@ class Performance:
     """When each booking was committed (epoch), and how long after its admission."""
     tally: Tally | None = None
     """How the gateway's webhooks went."""
+    commits_lost: int | None = 0
+    """By promotions of a standby that lagged; None when nobody can count them. Known once it is calm."""
     told_by_audit: int = 0
     """Payments whose refunds or disputes no webhook told of: the gateway was killed before it could."""
     took_s: float = 0.0
@@ -144,7 +146,7 @@ class Performance:
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.shape.seed}-"]
-        witness = Witness(history, sampler, secrets, unrest, parked_is_broken=True, tally=self.tally)
+        witness = Witness(history, sampler, secrets, unrest, self.tally, self.commits_lost, parked_is_broken=True)
         self.findings = await audit(office, witness)
 
     async def _come_to_rest(self, office: BoxOffice, bank: HttpClient | None) -> list[str]:

@@ -36,6 +36,10 @@ class Report:
     status that the customer read; from admission to the commit."""
     kills: dict[str, int] = field(default_factory=dict)
     pauses: dict[str, int] = field(default_factory=dict)
+    promotions: int = 0
+    """Of a standby of PostgreSQL that lagged."""
+    commits_lost: int | None = 0
+    """By these; None when nobody could count them."""
     recovery_s: dict[str, dict[str, float]] = field(default_factory=dict)
     """Per component, the longest of all its kills: until it ran again, until a booking sent after the kill was
     accepted, until one was committed."""
@@ -80,6 +84,8 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         },
         kills=_count(deeds, "kill"),
         pauses=_count(deeds, "pause"),
+        promotions=sum(deed.action == "promote" for deed in deeds),
+        commits_lost=performance.commits_lost,
         recovery_s=dict(_recoveries(performance, deeds)),
         slowest=[
             f"{booking}: accepted after {accepted_s:.2f} s, final {waited_s:.2f} s later"
@@ -88,11 +94,18 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         webhooks=_webhooks(performance.tally),
         rested_s=round(performance.rested_s, 1),
         surprises=surprises,
-        deeds=[{"at_s": round(deed.at_s, 2), "name": deed.name, "action": deed.action} for deed in deeds],
+        deeds=[_shown(deed) for deed in deeds],
         findings=[asdict(finding) for finding in findings],
         parked=findings.parked,
         verdict="held" if findings.held else "broken",
     )
+
+
+def _shown(deed: Deed) -> dict[str, Any]:
+    shown: dict[str, Any] = {"at_s": round(deed.at_s, 2), "name": deed.name, "action": deed.action}
+    if deed.action == "promote":
+        shown |= {"lag_s": round(deed.lag_s, 2), "lost": deed.lost}
+    return shown
 
 
 def _webhooks(tally: Tally | None) -> dict[str, int]:
@@ -125,10 +138,10 @@ def _recoveries(performance: Performance, deeds: list[Deed]) -> Iterator[tuple[s
         best = min(best, sold[at][1])
         soonest[at] = best
     commits = [at for at, _ in performance.committed]
-    for kind in KINDS:
+    for kind in (*KINDS, "standby"):
         worst: dict[str, float] = {}
         for deed in deeds:
-            if deed.kind != kind or deed.action != "kill":
+            if deed.kind != kind or deed.action == "pause":
                 continue
             at = bisect_left(sent, deed.clock_s)
             if at < len(soonest):
@@ -161,6 +174,9 @@ def tell(report: Report) -> Iterator[str]:
     yield f"  at rest after {report.rested_s:g} s"
     if report.kills or report.pauses:
         yield f"  kills   {_listed(report.kills)}; pauses {_listed(report.pauses)}"
+        if report.promotions:
+            lost = "some" if report.commits_lost is None else report.commits_lost
+            yield f"  promoted   {report.promotions} times a standby that lagged; PostgreSQL lost {lost} commits"
         for kind, worst in report.recovery_s.items():
             parts = ", ".join(
                 f"{what} again within {worst[what]:g} s" for what in ("running", "sold", "committed") if what in worst

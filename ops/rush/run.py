@@ -23,6 +23,7 @@ from ops.rush.show import Show
 from ops.servers import temporary_data_dir
 from ops.signals import Interrupted, StopWatch
 from ops.stack import Stack
+from ops.standby import Standby
 
 __all__ = ["Options", "rush"]
 
@@ -150,7 +151,7 @@ def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tupl
     shape = options.shape
     performance = Performance(scene.settings, scene.ports, shape, gateway_port=scene.gateway_port)
     blows = draw_blows(shape.seconds, shape.seed) if options.chaos else []
-    chaos = Chaos(scene.stack, blows, show.say) if scene.stack else None
+    chaos = Chaos(scene.stack, blows, show.say, _standby(scene.stack)) if scene.stack else None
     show.say(f"seed {shape.seed}, {shape.rate:g} bookings/s for {shape.seconds:g} s")
     thread = performance.start()
     try:
@@ -167,6 +168,10 @@ def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tupl
     if performance.history is None or not performance.history.sold_at:
         raise CannotRun("Nobody could book anything, so nothing was proven.")
     return report_of(performance, chaos.deeds if chaos else [], chaos.surprises if chaos else []), performance
+
+
+def _standby(stack: Stack) -> Standby:
+    return Standby(stack.servers.postgres, stack.servers.home)
 
 
 def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show: Show) -> None:
@@ -186,6 +191,7 @@ def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show:
             if chaos:
                 chaos.step()
         elif chaos is None or chaos.calm():
+            performance.commits_lost = chaos.commits_lost if chaos else 0
             performance.calm.set()
         show.update(performance, now - began)
         time.sleep(TICK_S)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys
+from boxoffice import fence, keys
 from boxoffice.catalogue import EventView
 from boxoffice.database_url import read_database_url
 from ops.rush.away import STORE_AWAY
@@ -41,6 +41,8 @@ class Sampler:
         self.counted = 0
         """Samples of Redis alone."""
         self.compared = 0
+        self.went_back = 0
+        """Comparisons that said nothing, because PostgreSQL lacked a commit that Redis was told of."""
         self.sums_broken: list[str] = []
         """Evidence against I1."""
         self.stores_broken: list[str] = []
@@ -86,8 +88,14 @@ class Sampler:
         them off already) may still be in c; when more of them set out meanwhile, the sample says nothing."""
         first = await self._sold(event)
         before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        told = await fence.told(self._redis, event.shard)
         then = await self._sold(event)
+        assert self._connection is not None
+        went_back = await fence.lost(self._connection, event.shard, told)
         after = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        if went_back:
+            self.went_back += 1
+            return
         if not before or not after or any(first[tier]["moves"] != row["moves"] for tier, row in then.items()):
             return
         self.compared += 1

@@ -41,6 +41,19 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
 
 
+@pytest.mark.timeout(240)
+def test_a_promoted_standby_that_lagged_breaks_no_promise(tmp_path: Path) -> None:
+    ran = rush(tmp_path, "--chaos", "--seconds", "10", "--rate", "60", "--seed", "3", "--json")
+
+    assert ran.returncode == 0, ran.stdout[-4_000:] + ran.stderr[-2_000:]
+    report = json.loads(ran.stdout)
+    assert report["verdict"] == "held"
+    assert report["promotions"] == 1
+    assert report["commits_lost"] > 0
+    assert [deed["lost"] for deed in report["deeds"] if deed["action"] == "promote"] == [report["commits_lost"]]
+    assert report["surprises"] == []
+
+
 def test_a_rush_on_a_stack_that_does_not_answer_could_not_run(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "ops.cli", "rush", "--data-dir", str(tmp_path), "--seconds", "1"],
@@ -62,4 +75,7 @@ def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int) -> Non
     ran = rush(tmp_path, "--chaos", "--seconds", "60", "--rate", "150", "--seed", str(seed), "--json")
 
     assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-2_000:]
-    assert sum(json.loads(ran.stdout)["kills"].values()) >= 20
+    report = json.loads(ran.stdout)
+    assert sum(report["kills"].values()) >= 20
+    assert report["promotions"] >= 1
+    assert report["commits_lost"] > 0

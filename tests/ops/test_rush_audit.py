@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boxoffice import ids, keys
+from boxoffice import fence, ids, keys
 from boxoffice.catalogue import EventView
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.gateway.deliveries import Tally
@@ -456,6 +456,42 @@ async def test_what_webhooks_tell_is_held_against_the_gateway(sold: Sold, plant:
     findings = await sold.audit(Witness(sold.history, tally=tally))
 
     assert findings.broken == ["I6"]
+
+
+@pytest.mark.parametrize(("lost", "broken"), [(0, ["I6"]), (1, []), (None, [])])
+async def test_as_many_webhooks_may_be_gone_as_commits_were_lost(
+    sold: Sold, lost: int | None, broken: list[str]
+) -> None:
+    tally = await heard(sold)
+    await an_answered_webhook_is_gone(sold)
+
+    findings = await sold.audit(Witness(sold.history, tally=tally, commits_lost=lost))
+
+    assert findings.broken == broken
+    assert "1 were lost with PostgreSQL's last commits" in findings["I6"].looked_at[-1]
+
+
+async def test_a_webhook_too_many_is_never_excused(sold: Sold) -> None:
+    tally = await heard(sold)
+    await a_webhook_of_nothing(sold)
+
+    assert (await sold.audit(Witness(sold.history, tally=tally, commits_lost=None))).broken == ["I6"]
+
+
+async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(sold: Sold) -> None:
+    """PostgreSQL went back: known, and nothing is decided by it. Without that, a difference is one."""
+    sampler = Sampler(sold.office.redis, sold.office.settings.database_url, [sold.event])
+    await sold.sql("UPDATE inventory SET sold = 0")
+    await fence.tell(sold.office.redis, sold.event.shard, fence.Pair(1_000_000, 1))
+
+    await sampler._compare(sold.event, 1.0)
+    assert (sampler.compared, sampler.went_back, sampler.stores_broken) == (0, 1, [])
+
+    await sold.office.redis.srem(keys.told(sold.event.shard), "1000000:1")
+    await sampler._compare(sold.event, 1.0)
+    assert (sampler.compared, sampler.went_back) == (1, 1)
+    assert sampler.stores_broken
+    sampler._hang_up()
 
 
 async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:

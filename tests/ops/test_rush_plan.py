@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ops.processes import Child
 from ops.rush.chaos import KINDS, Blow, Chaos, draw_blows
 from ops.rush.history import History, quantile
 from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Shape, capacities, draw
+from ops.rush.promotion import CLEAR_S, LAG_S
 
 PRICES = {"FRONT": 1_000, "FLOOR": 1_000, "STAND": 1_000, "GUEST": 0}
 TIERS = tuple(TierView(code.lower(), code, code, price, 100, True) for code, price in PRICES.items())
@@ -78,6 +80,30 @@ def test_a_minute_of_chaos_kills_at_least_twenty_spread_over_all_four(seed: int)
     assert max(blow.at_s for blow in blows) < 60
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_standby_is_promoted_once_or_twice_while_redis_is_well(seed: int) -> None:
+    blows = draw_blows(60, seed)
+
+    promotions = [blow for blow in blows if blow.action == "promote"]
+    assert len(promotions) in (1, 2)
+    assert all(LAG_S[0] <= blow.seconds <= LAG_S[1] for blow in promotions)
+    assert all(blow.at_s + 2 * CLEAR_S < 60 for blow in promotions), "the sale goes on afterwards"
+    for promotion in promotions:
+        for blow in blows:
+            if blow.kind in ("redis", "postgres") and blow is not promotion:
+                back_s = blow.at_s + (blow.seconds if blow.action == "pause" else 0)
+                assert back_s <= promotion.at_s or blow.at_s >= promotion.at_s + CLEAR_S
+
+
+def test_the_seed_decides_how_often_when_and_how_far_it_lags() -> None:
+    plans = [[blow for blow in draw_blows(60, seed) if blow.action == "promote"] for seed in range(40)]
+
+    assert {len(plan) for plan in plans} == {1, 2}
+    assert len({(blow.at_s, blow.seconds) for plan in plans for blow in plan}) == sum(map(len, plans))
+    assert not [blow for blow in draw_blows(6, 1) if blow.action == "promote"]
+    assert len([blow for blow in draw_blows(20, 1) if blow.action == "promote"]) == 1
+
+
 class Patient(Child):
     """A component that lives until it is killed."""
 
@@ -107,6 +133,83 @@ def test_chaos_starts_again_what_it_kills_and_wakes_what_it_paused(tmp_path: Pat
     finally:
         for patient in patients:
             patient.stop()
+
+
+class Understudy:
+    """Notes what a standby is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def fall_behind(self) -> None:
+        self.told.append("fall behind")
+
+    def take_over(self) -> int:
+        self.told.append("take over")
+        return 7
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+
+def test_no_store_is_hurt_while_a_standby_takes_over(tmp_path: Path) -> None:
+    redis, standby = Patient("redis", tmp_path / "redis.log"), Understudy()
+    redis.start()
+    blows = [Blow(0.0, "redis", "pause", 0.1), Blow(0.0, "postgres", "promote", 0.1), Blow(0.65, "redis", "kill")]
+    chaos = Chaos([redis], blows, lambda line: None, standby)
+    try:
+        chaos.step()
+        assert standby.told == [], "Redis sleeps: a loss of PostgreSQL has to wait"
+        end = time.monotonic() + 10
+        while not chaos.commits_lost and time.monotonic() < end:
+            chaos.step()
+        assert standby.told == ["start", "fall behind", "take over"]
+        while time.monotonic() < chaos.began + 1.2:
+            chaos.step()
+        assert [(deed.name, deed.action) for deed in chaos.deeds] == [("redis", "pause"), ("standby", "promote")]
+        assert chaos.commits_lost == 7
+    finally:
+        redis.stop()
+
+
+class Slow(Understudy):
+    """Takes its time."""
+
+    def start(self) -> None:
+        super().start()
+        time.sleep(0.5)
+
+
+def test_what_came_due_while_a_standby_was_made_is_dealt_over_the_time_that_is_left() -> None:
+    blows = [
+        Blow(0.0, "postgres", "promote", 0.1),
+        Blow(0.0, "api", "kill"),
+        Blow(0.2, "api", "kill"),
+        Blow(0.4, "api", "kill"),
+        Blow(5.0, "api", "kill"),
+    ]
+    chaos = Chaos([], blows, lambda line: None, Slow())
+
+    chaos.step()
+
+    left = [blow.at_s for blow in chaos.blows]
+    assert left == sorted(left)
+    assert 0.5 <= left[0] < left[1] < left[2] < 1.5
+    assert left[-1] == pytest.approx(5.0)
+
+
+def test_a_promotion_that_has_begun_is_ended_before_it_is_calm(tmp_path: Path) -> None:
+    standby = Understudy()
+    chaos = Chaos([], [Blow(0.0, "postgres", "promote", 0.2)], lambda line: None, standby)
+
+    chaos.step()
+    assert not chaos.calm()
+    while not chaos.calm():
+        pass
+    assert standby.told == ["start", "fall behind", "take over"]
 
 
 def test_a_component_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:

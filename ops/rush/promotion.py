@@ -1,0 +1,72 @@
+"""A PostgreSQL that goes back in time, in a rush: a standby that lags is promoted, and what it lacks is lost.
+
+Only while Redis is well: what PostgreSQL lacks is written again from there. Losing both is beyond the promise
+(docs/promises.md, "the honest limit").
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+__all__ = ["CLEAR_S", "LAG_S", "Promotion", "StandsBy", "draw_promotions"]
+
+LAG_S: Final = (0.15, 0.9)
+"""Least and most that a standby has not received when it is promoted."""
+
+CLEAR_S: Final = 6.0
+"""From the start of the standby on, so long neither store is killed or paused: a copy takes 2 s, the lag 1 s, and what
+was lost is written again within the next ticks of a guard."""
+
+LEAST_S: Final = 10.0
+"""A shorter rush has no promotion."""
+
+TWO_S: Final = 45.0
+"""A rush that lasts so long has one or two."""
+
+
+class StandsBy(Protocol):
+    """What `ops.standby.Standby` does."""
+
+    def start(self) -> None:
+        """Copy the primary, and follow it."""
+
+    def fall_behind(self) -> None:
+        """Receive nothing from now on."""
+
+    def take_over(self) -> int | None:
+        """Be the primary. Returns how many commits were lost; None where nobody can count them."""
+
+    def stop(self) -> None:
+        """End, if it runs."""
+
+
+@dataclass(slots=True)
+class Promotion:
+    """One that has begun: the standby receives nothing any more, and takes over when its lag is reached."""
+
+    standby: StandsBy
+    lag_s: float
+    due: float
+    """By `time.monotonic()`."""
+
+    @classmethod
+    def begin(cls, standby: StandsBy, lag_s: float) -> Promotion:
+        """Make a standby, and let it fall behind at once. Takes a second or two. Raises `CannotRun`."""
+        try:
+            standby.start()
+        except BaseException:
+            standby.stop()
+            raise
+        standby.fall_behind()
+        return cls(standby, lag_s, time.monotonic() + lag_s)
+
+
+def draw_promotions(seconds: float, chance: random.Random) -> list[tuple[float, float]]:
+    """When a standby is made, and how long it lags, in seconds: none, one or two, never two at once."""
+    count = 0 if seconds < LEAST_S else chance.choice((1, 2)) if seconds >= TWO_S else 1
+    # Within the middle part of its own share of the time.
+    share = seconds / max(count, 1)
+    return [((at + chance.uniform(0.25, 0.5)) * share, chance.uniform(*LAG_S)) for at in range(count)]
