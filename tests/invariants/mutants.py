@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "the gate ignored",
-        (("lua/admit.lua", 'if redis.call("EXISTS", gate) == 0 then', "if false then"),),
+        (("lua/admit.lua", "local closed = shut(gate)", "local closed = nil"),),
         "tests/lua/test_admit.py",
         "closed_gate",
     ),
