@@ -27,12 +27,16 @@ class Standby(Child):
         self._primary = primary
         self._home = home
         self._data = Path()
+        self._gone = Path()
+        """The data of a primary whose place was taken, until the next start."""
 
     def start(self) -> None:
-        """Copy the primary, which runs, and follow it from there."""
+        """Copy the primary, which runs, and follow it from there: when this returns, it streams."""
         primary, binaries, account = self._primary.place()
         self._data = primary.with_name("standby")
-        shutil.rmtree(self._data, ignore_errors=True)
+        self._gone = primary.with_name("gone")
+        for left in (self._data, self._gone):
+            shutil.rmtree(left, ignore_errors=True)
         self._data.mkdir(mode=0o700)
         own(self._data, account)
         self._primary.tool(
@@ -42,11 +46,18 @@ class Standby(Child):
         )  # fmt: skip
         settings = {**SETTINGS, "port": str(self._home.new_port(self.name)), "shared_buffers": "32MB"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        said = self.log.stat().st_size if self.log.exists() else 0
         self.spawn(
             [binaries.bin_dir / "postgres", "-D", self._data, *options],
             env=self._primary.environment(), account=account, cwd="/",
         )  # fmt: skip
-        self.wait_until(lambda: says_ready(self._data, self.pid), START_TIMEOUT_S)
+        self.wait_until(lambda: says_ready(self._data, self.pid) and self._streams(said), START_TIMEOUT_S)
+
+    def _streams(self, said: int) -> bool:
+        """Whether its log says so, after as many bytes."""
+        with self.log.open("rb") as log:
+            log.seek(said)
+            return b"started streaming WAL from primary" in log.read()
 
     def fall_behind(self) -> None:
         """Receive nothing from now on."""
@@ -60,12 +71,11 @@ class Standby(Child):
         data, binaries, _ = self._primary.place()
         self._primary.kill(signal.SIGKILL)
         lost = self._lost(data, binaries.bin_dir)
-        gone = data.rename(data.with_name("gone"))
+        data.rename(self._gone)
         (self._data / "standby.signal").unlink()
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._data.rename(data)
         self._primary.start()
-        shutil.rmtree(gone)
         return lost
 
     def _lost(self, data: Path, programs: Path) -> int | None:

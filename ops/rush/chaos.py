@@ -80,18 +80,28 @@ def draw_blows(seconds: float, seed: int) -> list[Blow]:
         *_spread("kill", max(4, round(seconds * KILLS_PER_S)), seconds, chance),
         *_spread("pause", max(1, round(seconds * PAUSES_PER_S)), seconds, chance),
     ]
-    for at_s, lag_s in draw_promotions(seconds, chance):
-        blows = [_put_off(blow, at_s) for blow in blows] + [Blow(at_s, "postgres", "promote", lag_s)]
-    return sorted(blows, key=lambda blow: blow.at_s)
+    promotions = [Blow(at_s, "postgres", "promote", lag_s) for at_s, lag_s in draw_promotions(seconds, chance)]
+    return sorted([*_spare(blows, [blow.at_s for blow in promotions]), *promotions], key=lambda blow: blow.at_s)
 
 
-def _put_off(blow: Blow, promotion_s: float) -> Blow:
-    """A store that would be hurt during a promotion, or be away when it begins, is hurt after it."""
-    early = PAUSE_S[blow.kind][1]
-    since = blow.at_s - promotion_s + early
-    if blow.kind not in STORES or not 0 <= since < CLEAR_S + early:
-        return blow
-    return replace(blow, at_s=promotion_s + CLEAR_S + since / 2)
+def _spare(blows: list[Blow], promotions: list[float]) -> list[Blow]:
+    """A store that would be hurt during a promotion, or be away when it begins, changes places with somebody else; or,
+    in a short rush, where nobody is left, is hurt after it."""
+
+    def near(at_s: float) -> bool:
+        return any(begins - PAUSE_S["postgres"][1] <= at_s < begins + CLEAR_S for begins in promotions)
+
+    clashing = [blow for blow in blows if blow.kind in STORES and near(blow.at_s)]
+    others = [blow for blow in blows if blow.kind not in STORES and not near(blow.at_s)]
+    for blow in clashing:
+        other = min(others, key=lambda one: abs(one.at_s - blow.at_s), default=None)
+        if other is None:
+            blows = [one for one in blows if one is not blow] + [replace(blow, at_s=blow.at_s + 2 * CLEAR_S)]
+            continue
+        others.remove(other)
+        blows = [one for one in blows if one is not blow and one is not other]
+        blows += [replace(blow, at_s=other.at_s), replace(other, at_s=blow.at_s)]
+    return blows
 
 
 def _spread(action: Literal["kill", "pause"], count: int, seconds: float, chance: random.Random) -> list[Blow]:
@@ -190,7 +200,7 @@ class Chaos:
         self._truce_until = time.monotonic() + CLEAR_S
 
     def _promote(self, now: float) -> None:
-        if (promotion := self._promotion) is None or now < promotion.due or "postgres" in self._dead:
+        if (promotion := self._promotion) is None or "postgres" in self._dead or not promotion.ripe(now):
             return
         self._promotion = None
         deed = Deed(now - self.began, time.time(), now, "standby", "promote", lag_s=promotion.lag_s)

@@ -16,6 +16,9 @@ __all__ = ["CLEAR_S", "LAG_S", "Promotion", "StandsBy", "draw_promotions"]
 LAG_S: Final = (0.15, 0.9)
 """Least and most that a standby has not received when it is promoted."""
 
+FOLLOW_S: Final = 0.3
+"""So long it streams first: then it has all but the lag."""
+
 CLEAR_S: Final = 6.0
 """From the start of the standby on, so long neither store is killed or paused: a copy takes 2 s, the lag 1 s, and what
 was lost is written again within the next ticks of a guard."""
@@ -45,23 +48,34 @@ class StandsBy(Protocol):
 
 @dataclass(slots=True)
 class Promotion:
-    """One that has begun: the standby receives nothing any more, and takes over when its lag is reached."""
+    """One that has begun: the standby follows for a moment, falls behind, and takes over when its lag is reached."""
 
     standby: StandsBy
     lag_s: float
-    due: float
-    """By `time.monotonic()`."""
+    next_s: float
+    """When the next step is due, by `time.monotonic()`."""
+    behind: bool = False
 
     @classmethod
     def begin(cls, standby: StandsBy, lag_s: float) -> Promotion:
-        """Make a standby, and let it fall behind at once. Takes a second or two. Raises `CannotRun`."""
+        """Make a standby. Takes some seconds. Raises `CannotRun`."""
         try:
             standby.start()
         except BaseException:
             standby.stop()
             raise
-        standby.fall_behind()
-        return cls(standby, lag_s, time.monotonic() + lag_s)
+        return cls(standby, lag_s, time.monotonic() + FOLLOW_S)
+
+    def ripe(self, now: float) -> bool:
+        """Go on, and say whether it is time to take over."""
+        if now < self.next_s:
+            return False
+        if not self.behind:
+            self.behind = True
+            self.standby.fall_behind()
+            self.next_s = time.monotonic() + self.lag_s
+            return False
+        return True
 
 
 def draw_promotions(seconds: float, chance: random.Random) -> list[tuple[float, float]]:

@@ -85,18 +85,19 @@ class Sampler:
 
     async def _compare(self, event: EventView, at_s: float) -> None:
         """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken
-        them off already) may still be in c; when more of them set out meanwhile, the sample says nothing."""
+        them off already) may still be in c; when more of them set out meanwhile, the sample says nothing. Nor does it while
+        PostgreSQL lacks a commit that Redis was told of: that is known, and nothing is decided by it."""
         first = await self._sold(event)
         before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         told = await fence.told(self._redis, event.shard)
         then = await self._sold(event)
-        assert self._connection is not None
-        went_back = await fence.lost(self._connection, event.shard, told)
         after = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
-        if went_back:
+        last = await self._sold(event)
+        assert self._connection is not None
+        if await fence.lost(self._connection, event.shard, told):
             self.went_back += 1
             return
-        if not before or not after or any(first[tier]["moves"] != row["moves"] for tier, row in then.items()):
+        if not before or not after or any(first[tier]["moves"] != row["moves"] for tier, row in last.items()):
             return
         self.compared += 1
         for tier, row in then.items():

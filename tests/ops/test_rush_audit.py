@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -491,6 +492,32 @@ async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(s
     await sampler._compare(sold.event, 1.0)
     assert (sampler.compared, sampler.went_back) == (1, 1)
     assert sampler.stores_broken
+    sampler._hang_up()
+
+
+class Meanwhile(Sampler):
+    """A booking is cancelled as soon as PostgreSQL was asked for the second time, and before Redis is."""
+
+    sold: Sold
+    asked = 0
+
+    async def _sold(self, event: EventView) -> dict[str, Any]:
+        found = await super()._sold(event)
+        self.asked += 1
+        if self.asked == 2:
+            await self.sold.office.cancellations.cancel(CLIENT, self.sold.confirmed)
+        return found
+
+
+async def test_a_cancellation_between_two_looks_is_no_difference(sold: Sold) -> None:
+    sampler = Meanwhile(sold.office.redis, sold.office.settings.database_url, [sold.event])
+    sampler.sold = sold
+
+    await sampler._compare(sold.event, 1.0)
+    assert (sampler.compared, sampler.stores_broken) == (0, [])
+
+    await sampler._compare(sold.event, 2.0)
+    assert (sampler.compared, sampler.stores_broken) == (1, [])
     sampler._hang_up()
 
 
