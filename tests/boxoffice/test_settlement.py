@@ -707,7 +707,7 @@ async def test_a_paused_settlement_does_not_spin(
     event = await open_sale(GA=100)
     await book_many(office, event, 3, GA=1)
     settlement = office.settlements[0]
-    settlement._pause_s = 1.0
+    settlement._outage._pause_s = 1.0
 
     async def away() -> Any:
         raise ConnectionRefusedError
