@@ -6,6 +6,8 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --no-input -qq
+# Tests that run at once, each on servers of its own: most of them wait.
+TESTS_AT_ONCE ?= 3
 # Another Python: make run PYTHON=python3.13
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3)
@@ -23,7 +25,7 @@ run: $(VENV)/.runtime  ## Start everything on this machine: API, worker, Redis, 
 
 .PHONY: test
 test: check  ## Everything that must be true before a commit: check, then all tests
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist worksteal --tb=native
 
 .PHONY: check
 check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua
