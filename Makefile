@@ -11,10 +11,10 @@ TESTS_AT_ONCE ?= 3
 # Another Python: make run PYTHON=python3.13
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3)
-# The last two lines of it: what the libraries in lua/lib define, for those who include them.
+# What the libraries in lua/lib define, for those who include them.
+LUA_LIB := $(shell sed -n 's/^local function \([a-z_]*\).*/\1/p; s/^local \([a-z_]*\) =.*/\1/p' lua/lib/*.lua)
 LUACHECK := luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length \
-	--read-globals now now_ms ring give_back parse pack \
-	--ignore 211/now 211/ring 211/give_back 211/parse 211/pack --
+	--read-globals $(LUA_LIB) --ignore $(LUA_LIB:%=211/%) --
 
 # Compiled once, not at every start of every process.
 unexport PYTHONDONTWRITEBYTECODE
