@@ -12,8 +12,8 @@ TESTS_AT_ONCE ?= 3
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3)
 # What the libraries in lua/lib define, for those who include them.
-LUA_LIB := $(shell sed -n 's/^local function \([a-z_]*\).*/\1/p; s/^local \([a-z_]*\) =.*/\1/p' lua/lib/*.lua)
-LUACHECK := luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length \
+LUA_LIB = $(shell sed -n 's/^local function \([a-z_]*\).*/\1/p; s/^local \([a-z_]*\) =.*/\1/p' lua/lib/*.lua)
+LUACHECK = luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpack bit struct --no-max-line-length \
 	--read-globals $(LUA_LIB) --ignore $(LUA_LIB:%=211/%) --
 
 # Compiled once, not at every start of every process.
