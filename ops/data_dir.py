@@ -42,7 +42,7 @@ class DataDir:
             self.path.mkdir(parents=True)
             # Others may pass through, for the account PostgreSQL runs as; they cannot look around.
             self.path.chmod(0o711)
-        lock = (self.path / "lock").open("a+")
+        lock = _open_lock(self.path / "lock")
         # Whoever asks "is a stack running?" holds the lock for an instant (see `owner`).
         if not _lock(lock.fileno(), 0.3):
             lock.seek(0)
@@ -113,7 +113,7 @@ class ServerLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+")
+        self._file = _open_lock(path)
         self._path = path
 
     def acquire(self, end_leftover: Callable[[], None], check: Callable[[], None]) -> int:
@@ -132,6 +132,14 @@ class ServerLock:
     def release(self) -> None:
         """Let go of our end. The server keeps its own."""
         self._file.close()
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """A file to lock that is ours alone: whoever may open it may hold it, and keep us from starting."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "a+")
+    # One that an older version made.
+    os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def _lock(fd: int, wait_s: float, *, shared: bool = False) -> bool:

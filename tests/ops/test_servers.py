@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from boxoffice.errors import CannotRun
+from ops.data_dir import DataDir
 from ops.servers import Servers, temporary_data_dir, temporary_servers
 
 
@@ -150,6 +151,20 @@ def test_a_second_instance_is_refused(servers: Servers) -> None:
         Servers(servers.home.path).start()
 
     assert store(servers).ping()
+
+
+def test_nobody_else_can_hold_our_locks(servers: Servers, data_dir: Path) -> None:
+    """A file that others may read is one that they may lock: nothing of ours would start any more."""
+    locks = [path for path in servers.home.path.rglob("*lock") if path.is_file()]
+    assert servers.home.path / "lock" in locks
+    assert {path.stat().st_mode & 0o077 for path in locks} == {0}
+
+    (data_dir / "lock").touch(mode=0o644)
+    (data_dir / "lock").chmod(0o644)
+    home = DataDir(data_dir)
+    home.open()
+    home.close()
+    assert (data_dir / "lock").stat().st_mode & 0o077 == 0
 
 
 def test_a_run_later_finds_the_same_urls_and_data(data_dir: Path) -> None:
