@@ -30,7 +30,7 @@ from boxoffice.errors import (
     StoreAway,
 )
 from boxoffice.forms import NOBODY, Admitted, Answer, Form, Order, answers_of, asked_views
-from boxoffice.gate import ask
+from boxoffice.gate import Lacking, ask
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Line
 from boxoffice.redis import AWAY
@@ -235,6 +235,7 @@ class _Counter:
         self._settings = settings
         self._queue: list[Form] = []
         self._short: dict[str, tuple[int, float]] = {}
+        self._lacks = partial(Lacking(redis).met, shard)
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._wait_until = 0.0
@@ -317,7 +318,7 @@ class _Counter:
             views = asked_views(forms)
             reply = await self._send(forms, views)
             self._pace_s = self._pace(reply[4], reply[5])
-            answers = answers_of(forms, views, reply, self._short)
+            answers = answers_of(forms, views, reply, self._short, self._lacks)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from boxoffice import keys
 from boxoffice.errors import GateClosed, StoreAway, Unauthorized
 from boxoffice.freshness import CHECK_S, Freshness
+from boxoffice.gate import ask_to_load
 from boxoffice.redis import AWAY
 
 __all__ = ["KEYS_SHARD", "VERSION", "ApiKeyView", "ApiKeys", "secret_digest"]
@@ -96,6 +97,8 @@ class ApiKeys:
         if version is None:
             # Lost, not revoked. The keys we know stay good; of any other nobody can say.
             self._version = None
+            if gate is not None:
+                await ask_to_load(self._redis, KEYS_SHARD)
         elif (gate, version) != self._version:
             # The version of a Redis that went back comes again, for other keys: under another run's gate.
             found: dict[bytes, bytes] = await self._redis.hgetall(name)  # type: ignore[misc]

@@ -18,6 +18,7 @@ from boxoffice import keys
 from boxoffice.api_keys import VERSION, ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.freshness import CHECK_S, STALE_S, Freshness
+from boxoffice.gate import Lacking
 from boxoffice.redis import AWAY
 from boxoffice.settings import Settings
 from boxoffice.together import Together
@@ -93,6 +94,7 @@ class Catalogue:
         self._loaded = False
         self._freshness = Freshness(self._read, clock)
         self._asked: dict[str, EventView] = {}
+        self._lacking = Lacking(redis)
         self._left = Together(self._read_left, most=200)
         self._api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
 
@@ -162,6 +164,7 @@ class Catalogue:
         left = await self._left.ask(event.id)
         counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
         if None in counts:
+            self._lacking.met(event.shard)
             raise GateClosed
         return [max(0, int(count)) for count in counts if count is not None]
 
@@ -203,6 +206,8 @@ class Catalogue:
             # The version of a Redis that went back comes again, for other events: under another run's gate.
             gate = told[2 * shard + 1]
             # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
+            if version is None and gate is not None:
+                self._lacking.met(shard)
             if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
                 continue
             found: dict[bytes, bytes] = await self._redis.hgetall(names[shard])  # type: ignore[misc]

@@ -100,12 +100,16 @@ def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
 
 
 def answers_of(
-    forms: list[Form], asked: dict[str, EventView], reply: Any, short: dict[str, tuple[int, float]]
+    forms: list[Form],
+    asked: dict[str, EventView],
+    reply: Any,
+    short: dict[str, tuple[int, float]],
+    lacking: Callable[[], None],
 ) -> list[Admitted | BoxOfficeError | None]:
     """What each form is told, from its part of the script's reply; None for a question whose booking is to be sent.
     `asked` are the views of `asked_views` with which the script was called.
 
-    Tiers that are short are noted in `short`.
+    Tiers that are short are noted in `short`; `lacking` is called when an event has lost its counters.
     """
     _, now, results, left, *_ = reply
     now_ms = int(now)
@@ -140,6 +144,8 @@ def answers_of(
         if outcome == b"sold_out":
             for tier, count in zip(details[::2], details[1::2], strict=True):
                 short[tier.decode()] = int(count), until
+        elif outcome in (b"unloaded", b"unknown_tier"):
+            lacking()
     return answers
 
 

@@ -19,7 +19,17 @@ from boxoffice.errors import CannotRun, RunUnchecked
 from boxoffice.redis import AWAY, run_of
 from boxoffice.scripts import Commands, Scripts
 
-__all__ = ["Gate", "GateSight", "ask", "look", "once_checked", "open_gate", "wait_until_asked"]
+__all__ = [
+    "Gate",
+    "GateSight",
+    "Lacking",
+    "ask",
+    "ask_to_load",
+    "look",
+    "once_checked",
+    "open_gate",
+    "wait_until_asked",
+]
 
 ASKED_TTL_S: Final = 10
 """How long a question stays for a guard to hear."""
@@ -27,6 +37,9 @@ ASKED_TTL_S: Final = 10
 PAUSE_S: Final = 0.02
 PAUSE_MAX_S: Final = 0.25
 """How long whoever meets an unchecked server waits before he tries again, first and at most."""
+
+ASK_EVERY_S: Final = 1.0
+"""How often one process asks for a load of a shard, however many miss something there."""
 
 RECONNECT_S: Final = 0.02
 """How often a server that is away is tried by whoever waits to be asked."""
@@ -86,7 +99,35 @@ async def open_gate(redis: Redis, scripts: Scripts, shard: int, gate: Gate) -> N
 
 async def ask(redis: Commands, shard: int) -> None:
     """Ask whoever guards the shard to look at its server now. If that fails, he looks within a second."""
-    name = keys.asked(shard)
+    await _ask(redis, keys.asked(shard))
+
+
+async def ask_to_load(redis: Commands, shard: int) -> None:
+    """Ask whoever loads the shard's events to do it now: something is not there. If that fails, he loads in his time."""
+    await _ask(redis, keys.lacking(shard))
+
+
+class Lacking:
+    """Asks for loads on behalf of all who meet an event without its counters. One per process is enough."""
+
+    def __init__(self, redis: Commands) -> None:
+        self._redis = redis
+        self._ask_at: dict[int, float] = {}
+        self._asks: set[asyncio.Task[None]] = set()
+
+    def met(self, shard: int) -> None:
+        """Somebody has met one. Does not wait."""
+        now_s = time.monotonic()
+        if now_s < self._ask_at.get(shard, now_s):
+            return
+        self._ask_at[shard] = now_s + ASK_EVERY_S
+        task = asyncio.create_task(ask_to_load(self._redis, shard))
+        self._asks.add(task)
+        task.add_done_callback(self._asks.discard)
+
+
+async def _ask(redis: Commands, name: str) -> None:
+    """However many ask, it is one question."""
     try:
         await redis.execute_command("LPUSH", name, "1")
         await redis.execute_command("LTRIM", name, 0, 0)
@@ -110,26 +151,25 @@ async def once_checked(redis: Commands, shard: int, call: Callable[[], Awaitable
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
-async def wait_until_asked(redis: Redis, shard: int, seconds: float) -> None:
-    """Wait until somebody asks for a look at the shard, its server has gone and come back, or the time is up.
+async def wait_until_asked(redis: Redis, name: str, seconds: float) -> bool:
+    """Wait until somebody asks under this key, the server has gone and come back, or the time is up: then False.
 
     `redis` is a client of its own, which tries nothing again: a server that goes away ends the wait on its connection,
     and is tried until it answers.
     """
     try:
-        await redis.execute_command("BLPOP", keys.asked(shard), seconds)  # type: ignore[no-untyped-call]
-        return
+        return await redis.execute_command("BLPOP", name, seconds) is not None  # type: ignore[no-untyped-call]
     except AWAY:
         pass
     except RedisError:
         await asyncio.sleep(seconds)  # full, or without the right to it: look as often as ever
-        return
+        return False
     while True:
         await asyncio.sleep(RECONNECT_S)
         try:
             await redis.ping()
-            return
+            return True
         except AWAY:
             continue
         except RedisError:
-            return
+            return True

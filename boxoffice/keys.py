@@ -19,6 +19,7 @@ __all__ = [
     "event",
     "gate",
     "idempotency",
+    "lacking",
     "moved",
     "owners",
     "pending",
@@ -119,6 +120,12 @@ def gate(shard: int) -> str:
 def asked(shard: int) -> str:
     """LIST. Somebody met an unchecked server and asks the shard's guards to look now. TTL 10 s: they look anyway."""
     return f"{shard_tag(shard)}:asked"
+
+
+def lacking(shard: int) -> str:
+    """LIST. Somebody met an event without its counters and asks the shard's workers to load now. TTL 10 s: they load
+    anyway, every 30 s."""
+    return f"{shard_tag(shard)}:lacking"
 
 
 def bell(shard: int) -> str:

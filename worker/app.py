@@ -56,7 +56,10 @@ TASK_ENDED = 3
 """Exit code of a worker one of whose tasks has ended."""
 
 LOAD_S = 30.0
-"""How often a worker looks for events that PostgreSQL has and Redis lacks."""
+"""How often a worker looks for events that PostgreSQL has and Redis lacks, unless somebody misses one."""
+
+LOAD_AGAIN_S = 0.5
+"""How soon it looks again for whoever misses one; doubles while it finds nothing to load."""
 
 BOOKS_S = 3.0
 """How long a worker that starts waits for the gateway's name."""
@@ -111,6 +114,7 @@ class WorkerApp:
         self._office = office
         self._stopping = asyncio.Event()
         self._seldom = Seldom()
+        self._load_again_s: dict[int, float] = {}
 
     def stop(self) -> None:
         """Begin to end."""
@@ -141,7 +145,7 @@ class WorkerApp:
         for shard in range(office.settings.shards):
             start("hearing", self._hear(shard))
             keep("guarding", partial(self._guard, shard, watcher), 0)
-            keep("loading", office.guards[shard].load, LOAD_S)
+            keep("loading", partial(self._load, shard, watcher), 0)
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
             keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
@@ -241,7 +245,27 @@ class WorkerApp:
         try:
             await self._office.guards[shard].tick()
         finally:
-            await wait_until_asked(watcher, shard, self._office.settings.worker.guard_ms / 1_000)
+            await wait_until_asked(watcher, keys.asked(shard), self._office.settings.worker.guard_ms / 1_000)
+
+    async def _load(self, shard: int, watcher: Redis) -> None:
+        """Load what Redis lacks; then wait a while, or until somebody meets an event without its counters."""
+        loaded = 0
+        try:
+            loaded = await self._office.guards[shard].load()
+        finally:
+            await self._until_load(shard, watcher, bool(loaded))
+
+    async def _until_load(self, shard: int, watcher: Redis, helped: bool) -> None:
+        """Whoever asks for something that no load brings back is heard ever more seldom."""
+        again_s = LOAD_AGAIN_S if helped else min(2 * self._load_again_s.get(shard, LOAD_AGAIN_S / 2), LOAD_S)
+        self._load_again_s[shard] = again_s
+        end = time.monotonic() + LOAD_S
+        await self._pause(again_s)
+        step_s = self._office.settings.worker.guard_ms / 1_000
+        while (left_s := end - time.monotonic()) > 0 and not self._stopping.is_set():
+            if await wait_until_asked(watcher, keys.lacking(shard), min(step_s, left_s)):
+                return
+        del self._load_again_s[shard]
 
     async def _supervise(
         self, what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0

@@ -564,6 +564,20 @@ MUTANTS = (
         "counters_are_gone",
     ),
     Mutant(
+        "nobody is asked for what redis lost",
+        (
+            ("boxoffice/forms.py", "            lacking()\n", "            pass\n"),
+            ("boxoffice/catalogue.py", "                self._lacking.met(shard)\n", "                pass\n"),
+            (
+                "boxoffice/api_keys.py",
+                "                await ask_to_load(self._redis, KEYS_SHARD)\n",
+                "                pass\n",
+            ),
+        ),
+        "tests/invariants/test_redis_trouble.py",
+        "misses_it",
+    ),
+    Mutant(
         "a booking of the future waits for it",
         (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
         "tests/lua/test_claim.py",

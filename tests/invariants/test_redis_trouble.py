@@ -22,11 +22,12 @@ from boxoffice import keys
 from boxoffice.admission import Admission
 from boxoffice.catalogue import EventView
 from boxoffice.durability import check_redis
+from boxoffice.errors import GateClosed
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
 from tests.api.conftest import assert_problem, booking_of
-from tests.conftest import SaleMaker, check_run, counters, eventually, settle_all
+from tests.conftest import CLIENT, KEY, SaleMaker, check_run, counters, eventually, settle_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.sale import book, record_of
@@ -358,3 +359,35 @@ async def test_a_full_redis_is_opened(office: BoxOffice, event: EventView) -> No
         await settle_all(office)
     finally:
         await office.redis.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("what", ["event", "catalogue", "api_keys"])
+async def test_what_redis_lost_is_loaded_as_soon_as_somebody_misses_it(
+    office: BoxOffice, open_sale: SaleMaker, settings: Settings, what: str
+) -> None:
+    """Not at the next look, in half a minute: whoever meets the gap asks for it, and finds it filled a moment later. A
+    second gap is filled as fast."""
+    event = await open_sale(GA=10)
+    await office.loader.load(0)
+    await book(office, event, GA=3)
+    async with working(office):
+        await settle_all(office)
+        for already in (3, 4):
+            lost = {"event": keys.event(0, event.id), "catalogue": keys.catalogue(0), "api_keys": keys.api_keys(0)}[
+                what
+            ]
+            await office.redis.delete(lost)
+
+            async with open_box_office(settings) as stranger:
+
+                async def sold(stranger: BoxOffice = stranger) -> bool:
+                    try:
+                        assert await stranger.catalogue.client_of_key(KEY) == CLIENT
+                        await book(stranger, event, GA=1)
+                    except GateClosed:
+                        return False
+                    return True
+
+                await eventually(sold, timeout_s=8)
+            await settle_all(office)
+            assert (await counters(office, event, "GA")).sold == already + 1
