@@ -26,7 +26,6 @@ from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from ops.data_dir import PORTS, port_is_free
 from ops.processes import Child
 from ops.rush.audit import Witness, audit
 from ops.rush.findings import Findings
@@ -144,7 +143,7 @@ class Stage:
             environ = self.stack.environment()
             if database:
                 environ["BOXOFFICE_DATABASE_URL"] = database_url(self.stack, database)
-            helper = Helper(module, free_port(), self.folder / "logs" / f"{module}.log", environ)
+            helper = Helper(module, self.stack.spare_port(), self.folder / "logs" / f"{module}.log", environ)
             helper.start()
             self._helpers[module] = helper
         return self._helpers[module]
@@ -225,7 +224,7 @@ async def open_stage(load_wrk: str | None) -> AsyncIterator[Stage]:
         for database in DATABASES:
             await connection.execute(f"CREATE DATABASE {database} TEMPLATE boxoffice OWNER boxoffice")
         await connection.close()
-        stack.spawn_api(free_port())
+        stack.spawn_api(stack.spare_port())
         stack.spawn_worker()
         stack.wait_ready()
         settings = Settings(redis_url=stack.redis_url, database_url=stack.database_url, data_dir=folder)
@@ -247,11 +246,3 @@ def database_url(stack: Stack, database: str) -> str:
 def admin_url(stack: Stack, database: str) -> str:
     """The same for the server's superuser."""
     return make_url(stack.servers.admin_url).set(database=database).render_as_string(hide_password=False)
-
-
-def free_port() -> int:
-    """A port from the top of our range: the servers of a stack draw theirs from all of it."""
-    for port in range(PORTS.stop + os.getpid() % 500, 32_000):
-        if port_is_free(port):
-            return port
-    raise CannotRun("No free port found.")

@@ -6,22 +6,17 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from boxoffice.errors import CannotRun
+from ops.ports import Ports
 from ops.processes import POLL_S
 
-__all__ = ["DataDir", "ServerLock", "port_is_free", "write_private"]
-
-PORTS = range(15_000, 30_000)
-"""Below the range that systems give to outgoing connections: from inside it, a client knocking at a dead server's port
-could be given that very port, connect to itself, and keep the server from coming back."""
+__all__ = ["DataDir", "ServerLock", "write_private"]
 
 
 class DataDir:
@@ -30,6 +25,7 @@ class DataDir:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._lock: IO[str] | None = None
+        self._ports = Ports()
 
     @property
     def logs(self) -> Path:
@@ -60,7 +56,8 @@ class DataDir:
         self._lock = lock
 
     def close(self) -> None:
-        """Let others have it."""
+        """Let others have it, and its ports."""
+        self._ports.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -84,19 +81,27 @@ class DataDir:
         return str(kept[name])
 
     def port(self, name: str) -> int:
-        """The server's port of last time when it is still free, so that URLs stay the same; otherwise a new one."""
+        """The server's port of last time when it is still free, so that URLs stay the same; otherwise a new one. Ours until
+        `close`, whoever listens there meanwhile."""
         port = self._read("ports.json").get(name)
-        return port if isinstance(port, int) and port_is_free(port) else self.new_port(name)
+        return port if isinstance(port, int) and self._ports.take(port) else self.new_port(name)
 
     def new_port(self, name: str) -> int:
-        """A port that nobody uses now, and that is remembered."""
+        """One that is remembered, in place of the one before. Ours until `close`."""
         kept = self._read("ports.json")
-        free = (port for port in random.sample(PORTS, 500) if port not in kept.values() and port_is_free(port))
-        port = next(free, None)
-        if port is None:
-            raise CannotRun(f"No free port found between {PORTS.start} and {PORTS.stop}.")
+        before, port = kept.get(name), self._ports.draw(avoid=kept.values())
+        if isinstance(before, int):
+            self._ports.leave(before)
         write_private(self.path / "ports.json", json.dumps({**kept, name: port}))
         return port
+
+    def take_port(self, port: int) -> bool:
+        """Make this one ours until `close`, if it can be."""
+        return self._ports.take(port)
+
+    def spare_port(self) -> int:
+        """One that nobody remembers. Ours until `close`."""
+        return self._ports.draw()
 
     def _read(self, name: str) -> dict[str, object]:
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
@@ -153,18 +158,6 @@ def _lock(fd: int, wait_s: float, *, shared: bool = False) -> bool:
             time.sleep(POLL_S)
         else:
             return True
-
-
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there now."""
-    with socket.socket() as probe:
-        # As servers do: a port whose last connections are still fading is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def write_private(path: Path, text: str) -> None:

@@ -16,7 +16,8 @@ from typing import TypedDict
 
 from boxoffice.errors import CannotRun
 from ops.binaries import PostgresBinaries, find_postgres, reachable
-from ops.data_dir import DataDir, ServerLock, port_is_free
+from ops.data_dir import DataDir, ServerLock
+from ops.ports import port_is_free
 from ops.processes import Account, Child, nothing
 
 __all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "own", "says_ready"]

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from boxoffice.errors import CannotRun
-from ops.data_dir import port_is_free
+from ops.ports import port_is_free
 from ops.processes import POLL_S, Child, nothing
 from ops.running import ENV_OF_A_STACK, RunningStack, settings_in
 from ops.servers import Servers
@@ -160,9 +160,14 @@ class Stack:
         if command.ending != "exit 0":
             raise CannotRun(f"{name} failed ({command.ending}): {command.last_line()} See {command.log}.")
 
+    def spare_port(self) -> int:
+        """One for an API, a gateway or a helper. No other boxoffice of this machine is given it before this stack has
+        stopped, whoever listens there meanwhile."""
+        return self.servers.home.spare_port()
+
     def spawn_api(self, port: int, *, env: Mapping[str, str] | None = None) -> Program:
         """Start one more API process on 127.0.0.1:`port`. Raises CannotRun when the port is taken."""
-        refuse_busy_port(port)
+        self._claim(port)
         self.port = self.port or port
         arguments = ("api", "--host", "127.0.0.1", "--port", str(port))
         return self._spawn(self._apis, "api", arguments, {"PORT": str(port), **(env or {})})
@@ -173,8 +178,13 @@ class Stack:
 
     def spawn_gateway(self, port: int, webhooks: str) -> Program:
         """Start the simulated gateway on 127.0.0.1:`port`; its webhooks go to this URL."""
-        refuse_busy_port(port)
+        self._claim(port)
         return self._spawn(self._gateways, "gateway", ("gateway", "--port", str(port), "--webhooks", webhooks), {})
+
+    def _claim(self, port: int) -> None:
+        """Refuse a busy port; of one that somebody named, see to it that no other boxoffice draws it."""
+        refuse_busy_port(port)
+        self.servers.home.take_port(port)
 
     def _spawn(
         self, group: dict[str, Program], kind: str, arguments: tuple[str, ...], env: Mapping[str, str]

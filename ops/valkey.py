@@ -12,7 +12,8 @@ from pathlib import Path
 from boxoffice.errors import CannotRun
 from ops.aof import damage, mend_tail
 from ops.binaries import find_redis
-from ops.data_dir import DataDir, ServerLock, port_is_free, write_private
+from ops.data_dir import DataDir, ServerLock, write_private
+from ops.ports import port_is_free
 from ops.processes import Child, complain, nothing
 
 __all__ = ["RedisServer"]

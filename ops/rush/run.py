@@ -12,7 +12,6 @@ from typing import Final
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
-from ops.data_dir import PORTS, port_is_free
 from ops.options import settings_for
 from ops.running import find_stack, wished_urls
 from ops.rush.chaos import Chaos, draw_blows
@@ -128,7 +127,8 @@ def _private(
     extra = PRIVATE | (IMPATIENT if options.chaos else {})
     with Stack(folder, debug=True, environ=ours | extra, check=check, hurry=lambda: watch.hurry) as stack:
         stack.run("migrate")
-        *ports, gateway_port = _free_ports(PRIVATE_APIS + 1, options.ports)
+        ports = [*options.ports, *(stack.spare_port() for _ in range(PRIVATE_APIS))][:PRIVATE_APIS]
+        gateway_port = stack.spare_port()
         stack.spawn_gateway(gateway_port, f"http://127.0.0.1:{ports[0]}/v1/webhooks/simulator")
         pages = {"BOXOFFICE_GATEWAY__URL": f"http://127.0.0.1:{gateway_port}"}
         for port in ports:
@@ -139,12 +139,6 @@ def _private(
             stack.wait_ready(port)
         settings = Settings(redis_url=stack.redis_url, database_url=stack.database_url, data_dir=folder)
         yield _Scene(settings, ports, stack, gateway_port)
-
-
-def _free_ports(count: int, wanted: tuple[int, ...]) -> list[int]:
-    # From the top: the servers of the stack draw theirs at random from the whole range.
-    free = (port for port in (*wanted, *range(PORTS.stop + os.getpid() % 500, 32_000)) if port_is_free(port))
-    return [next(free) for _ in range(count)]
 
 
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from ops.servers import Servers
 from tests.api.bad_bodies import BODIES
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker, eventually
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.parametrize("settings", ["lane", "fast", "plain"], indirect=True)
 
@@ -42,8 +42,7 @@ class Serving:
 
 @pytest.fixture
 def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: Path) -> Iterator[Serving]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     log = tmp_path / "api.log"
     environment = os.environ | {
         "REDIS_URL": servers.redis_url,

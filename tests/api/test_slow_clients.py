@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from ops.servers import Servers
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.hostile import HEALTH, HOSTILE, keyed
+from tests.support.ports import free_port
 from tests.support.wire import WAYS, Door
 
 ROOT = Path(__file__).parents[2]
@@ -98,8 +98,7 @@ class Client:
 async def serving(
     servers: Servers, settings: Settings, log: Path, files: int = 0, **patience: str
 ) -> AsyncIterator[Serving]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "REDIS_URL": servers.redis_url,
         "DATABASE_URL": servers.database_url,

@@ -25,8 +25,8 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops import postgresql
 from ops.binaries import find_redis
-from ops.data_dir import PORTS, port_is_free
 from ops.servers import temporary_servers
+from tests.support.ports import free_port
 
 MEMORY_ONLY = ["appendonly no", "appendfsync everysec"]
 DURABLE = ["appendonly yes", "appendfsync always", "maxmemory-policy noeviction"]
@@ -36,7 +36,7 @@ RENAMED = 'rename-command CONFIG ""'
 @contextlib.contextmanager
 def valkey(folder: Path, *lines: str) -> Iterator[str]:
     """A server with this configuration; its URL."""
-    port = next(port for port in range(PORTS.stop - os.getpid() % 3_000, PORTS.start, -1) if port_is_free(port))
+    port = free_port()
     configuration = folder / "server.conf"
     configuration.write_text("\n".join(["bind 127.0.0.1", f"port {port}", f'dir "{folder}"', 'save ""', *lines]) + "\n")
     server = subprocess.Popen([find_redis(os.environ), configuration], stdout=subprocess.DEVNULL)

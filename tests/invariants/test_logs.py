@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from ops.running import find_stack
 from tests.conftest import CLIENT, KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
+from tests.support.ports import free_port
 from tests.support.sale import book, book_many, record_of, status_of
 from worker.app import TASK_ENDED, WorkerApp
 
@@ -370,9 +370,3 @@ async def test_up_outlives_it_and_starts_again_who_dies(
     finally:
         up.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(up.wait, 30) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ops.data_dir import port_is_free
 from ops.running import RunningStack, find_stack
+from tests.support.ports import free_port
 
 FULL_S = 5
 """How long customers come while the disk is full, and how long it is full after that."""
@@ -46,7 +46,7 @@ def eventually(true: Callable[[], bool], timeout_s: float = 60) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_stack_on_a_full_disk_comes_back_with_all_that_was_accepted(disk: Path) -> None:
-    port = next(port for port in range(18_500, 18_600) if port_is_free(port))
+    port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.endswith(("REDIS_URL", "DATABASE_URL"))}
     with (disk / "up.out").open("wb") as out:
         up = subprocess.Popen(

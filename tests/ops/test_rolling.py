@@ -14,7 +14,6 @@ import pytest
 from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
-from ops.data_dir import port_is_free
 from ops.rush.http_client import Answer, HttpClient, NoAnswer, NotSent
 from ops.servers import Servers
 from ops.stack import Stack
@@ -99,9 +98,8 @@ async def serves(port: int) -> bool:
 async def test_no_request_fails_in_a_rolling_restart(office: BoxOffice, open_sale: SaleMaker, stack: Stack) -> None:
     """No reset, no 5xx, no half answer; and every booking ends, for the worker is replaced as well."""
     event = await open_sale(GA=100_000)
-    free = (port for port in range(31_000, 32_000) if port_is_free(port))
     drain = {"BOXOFFICE_API__DRAIN_S": str(DRAIN_S)}
-    apis = {port: stack.spawn_api(port, env=drain) for port in (next(free), next(free))}
+    apis = {port: stack.spawn_api(port, env=drain) for port in (stack.spare_port(), stack.spare_port())}
     worker = stack.spawn_worker()
     closing = asyncio.Event()
     customers = [Customer(list(apis), event, seed) for seed in range(CUSTOMERS)]

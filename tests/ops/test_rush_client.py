@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ops.data_dir import port_is_free
 from ops.rush.http_client import HttpClient, NoAnswer, NotSent
+from tests.support.ports import free_port
 
 
 class Server:
@@ -81,4 +81,4 @@ async def test_a_request_to_nobody_was_surely_not_sent(unused_port: int) -> None
 
 @pytest.fixture
 def unused_port() -> int:
-    return next(port for port in range(31_000, 32_000) if port_is_free(port))
+    return free_port()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from boxoffice.gateway.server import create_app
 from boxoffice.settings import Settings
 from tests.support.asgi import served
 from tests.support.gateways import World, bearer, simulated_token, webhook_sink, with_gateway
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,12 +33,6 @@ from boxoffice.settings import Settings
 
 serve(Settings(data_dir=Path(sys.argv[1])), "127.0.0.1", int(sys.argv[2]))
 """
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager

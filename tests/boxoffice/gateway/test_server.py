@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from boxoffice.settings import Settings
 from tests.conftest import eventually
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,8 +23,7 @@ async def test_a_body_is_not_lost_to_an_offer_of_another_protocol(
     settings: Settings, tmp_path: Path, apart: bool
 ) -> None:
     """It is read as a body, also in a segment of its own, and never as the next request."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     code = "from boxoffice.gateway.server import serve; from boxoffice.settings import load_settings;"
     command = [sys.executable, "-c", f"{code} serve(load_settings(), '127.0.0.1', {port})"]
     environment = os.environ | {
