@@ -16,7 +16,7 @@ from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.loading import Loaded
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, KEY, SaleMaker, counters, eventually
+from tests.conftest import CLIENT, KEY, OTHER_KEY, SaleMaker, counters, eventually
 from tests.support.sales import book, tier_id
 
 
@@ -201,19 +201,87 @@ async def test_unknown_keys_cannot_flood_redis(office: BoxOffice, clock: Clock) 
     assert await reads(office.redis) - before <= 7
 
 
-async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock: Clock) -> None:
-    """And a new one works at once: replacing a key leaves the client what it was."""
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "while others ask"])
+async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock: Clock, others: bool) -> None:
+    """To the second, whether or not anybody else asks meanwhile. A new one works at once: replacing a key leaves the client
+    what it was."""
     keyring = ApiKeys(office.redis, 30, clock=clock)
     old = await office.store.create_api_key(CLIENT)
     assert await keyring.client_of(old) == CLIENT
     new = await office.store.create_api_key(CLIENT)
     await office.store.revoke_api_key(old.partition(".")[0])
+    if others:
+        assert await keyring.client_of(new) == CLIENT
 
+    clock.now += 29.999
+    assert await keyring.client_of(old) == keyring.known_client(old) == CLIENT, "remembered"
+    clock.now += 0.001
+    assert keyring.known_client(old) is None
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            await keyring.client_of(old)
+        assert keyring.known_client(old) is None
     assert await keyring.client_of(new) == CLIENT
-    assert await keyring.client_of(old) == CLIENT, "remembered"
-    clock.now += 31
+
+
+async def test_a_key_that_is_used_all_the_time_is_refused_once_it_is_revoked(office: BoxOffice, clock: Clock) -> None:
+    """Using it makes nobody remember it for longer."""
+    keyring = ApiKeys(office.redis, 30, clock=clock)
+    assert await keyring.client_of(KEY) == CLIENT
+    await office.store.revoke_api_key(KEY.partition(".")[0])
+    for _ in range(29):
+        clock.now += 1
+        assert await keyring.client_of(KEY) == CLIENT
+    clock.now += 1
     with pytest.raises(Unauthorized):
-        await keyring.client_of(old)
+        await keyring.client_of(KEY)
+
+
+@pytest.mark.parametrize("redis", ["empty", "was not told"])
+async def test_a_load_brings_no_revoked_key_back(office: BoxOffice, redis: str) -> None:
+    """Into a Redis that lost everything, and into one that was away when the key was revoked."""
+    (good, bad), prefix = (KEY, OTHER_KEY), OTHER_KEY.partition(".")[0]
+    if redis == "empty":
+        await office.store.revoke_api_key(prefix)
+        await office.redis.flushall()
+    else:
+        await (await office.pool()).execute("UPDATE api_keys SET revoked_at = now() WHERE prefix = $1", prefix)
+        assert await ApiKeys(office.redis, 30).client_of(bad)
+
+    await office.loader.load(0)
+
+    keyring = ApiKeys(office.redis, 30)
+    assert await keyring.client_of(good) == CLIENT
+    with pytest.raises(Unauthorized):
+        await keyring.client_of(bad)
+
+
+async def test_a_revoked_key_is_one_key(office: BoxOffice) -> None:
+    """The shop's other keys, and the other shop's, stay good; a key may be accepted again, for another shop, too."""
+    second = await office.store.create_api_key(CLIENT)
+    await office.store.revoke_api_key(second.partition(".")[0])
+    rows = await office.store.api_keys()
+    assert {row["prefix"] for row in rows if row["revoked_at"]} == {second.partition(".")[0]}
+    keyring = ApiKeys(office.redis, 30)
+    assert [await keyring.client_of(key) for key in (KEY, OTHER_KEY)] == [CLIENT, "other0000000"]
+    await office.store.add_api_key("other0000000", second)
+    assert await ApiKeys(office.redis, 30).client_of(second) == "other0000000"
+    assert {row["prefix"] for row in await office.store.api_keys(CLIENT)} == {"shop"}
+    assert [row["client"] for row in await office.store.api_keys("other0000000")] == ["other0000000"] * 2
+
+
+async def test_a_change_is_of_one_event_or_tier(office: BoxOffice, open_sale: SaleMaker) -> None:
+    one, other = await open_sale(GA=10, VIP=5), await open_sale(GA=10, VIP=5)
+
+    changed = await office.store.change_tier(one.tiers[0].id, name="Standing", price_cents=5)
+    assert [(tier.name, tier.price_cents) for tier in changed.tiers] == [("Standing", 5), ("VIP", 2_000)]
+    changed = await office.store.change_event(one.id, name="Opera", status="inactive")
+
+    assert (changed.name, changed.status) == ("Opera", "inactive")
+    assert await office.store.event(other.id) == other
+    await office.catalogue.refresh()
+    assert await office.catalogue.event(other.id) == other
+    assert {event.id: event.name for event in await office.store.events()} == {one.id: "Opera", other.id: "Concert"}
 
 
 async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:

@@ -176,3 +176,11 @@ async def test_a_price_or_a_sale_that_the_gateway_cannot_charge(office: BoxOffic
     with pytest.raises(Malformed, match="LYD"):
         await stripe.change_event(other.id, status="active")
     await office.store.change_event(other.id, status="active")
+
+
+async def test_what_cannot_be_charged_keeps_no_other_event_off_sale(office: BoxOffice, settings: Settings) -> None:
+    """Of two events, and of two tiers, each answers for its own price."""
+    stripe = store_with(office, settings, "stripe")
+    one, _ = await create(stripe, "USD", 1_000), await create(office.store, "LYD", 1_000)
+    assert (await stripe.change_event(one.id, status="active")).status == "active"
+    assert (await stripe.change_tier(one.tiers[0].id, price_cents=2_000)).tiers[0].price_cents == 2_000

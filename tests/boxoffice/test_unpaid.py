@@ -9,6 +9,7 @@ import pytest
 from boxoffice import ids, keys
 from boxoffice.errors import NotFound, UnpaidLimit
 from boxoffice.holds import BRIEF_S
+from boxoffice.requests import BookingRequest
 from boxoffice.settings import Settings
 from tests.conftest import CLIENT, SaleMaker
 from tests.support.checks import check_at_rest
@@ -86,6 +87,29 @@ async def test_a_decline_and_a_payment_that_waits_leave_it_counted(stadium: Till
 async def test_another_event_has_its_own_limit(till: Till, stadium: Till) -> None:
     await hold(stadium, 6)
     assert await till.book(None, customer="ada", GA=4)
+
+
+async def test_another_shop_has_its_own_limits(stadium: Till) -> None:
+    """And its customers have, whatever they are called: this shop's limit, and that of its customer, are reached."""
+    await hold(stadium, 6)
+    await hold(stadium, 4, "bea")
+    with pytest.raises(UnpaidLimit):
+        await hold(stadium, 1)
+    other = "other0000000"
+
+    async def theirs(customer: str, tickets: int) -> None:
+        lawn = stadium.event.tiers[0].id
+        request = BookingRequest(customer, ((lawn, tickets),), None, None, None)
+        await stadium.office.admission.book(other, request, ids.digest(f"{customer} {tickets}"))
+
+    await theirs("ada", 6)
+    with pytest.raises(UnpaidLimit) as refused:
+        await theirs("ada", 1)
+    assert (refused.value.details["whose"], refused.value.details["held"]) == ("customer", 6)
+    await theirs("bea", 4)
+    with pytest.raises(UnpaidLimit) as refused:
+        await theirs("cid", 1)
+    assert (refused.value.details["whose"], refused.value.details["held"]) == ("client", 10)
 
 
 @pytest.mark.parametrize("repair", ["reconcile", "rebuild"])
