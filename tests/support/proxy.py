@@ -28,6 +28,8 @@ class Proxy:
         self.refuse = False
         self.swallowed = 0
         """Answers that were lost so far."""
+        self.waiting = 0
+        """Answers that are being delayed."""
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> asyncio.Server:
@@ -80,7 +82,9 @@ class Proxy:
     ) -> None:
         while data := await upstream.read(65_536):
             if self.delay_s:
+                self.waiting += 1
                 await asyncio.sleep(self.delay_s)
+                self.waiting -= 1
             if silent.is_set():
                 self.swallowed += 1
                 if self.then == "reset":
