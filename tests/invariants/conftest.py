@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,8 +68,10 @@ Fork = Callable[..., Mortal]
 
 
 @pytest.fixture
-def fork(nursery: Nursery, settings: Settings) -> Fork:
-    """Starts a process that dies: `fork("work", crash_at="committed")`; see `tests/support/mortals.py`."""
+def fork(nursery: Nursery, settings: Settings) -> Iterator[Fork]:
+    """Starts a process that dies: `fork("work", crash_at="committed")`; see `tests/support/mortals.py`. What lives on is
+    killed with the test: it would work on the stores of the next one."""
+    forked: list[Mortal] = []
     env = {
         "BOXOFFICE_REDIS_URL": settings.redis_url,
         "BOXOFFICE_DATABASE_URL": settings.database_url,
@@ -79,9 +82,13 @@ def fork(nursery: Nursery, settings: Settings) -> Fork:
     }
 
     def fork(deed: str, *args: Any, crash_at: str) -> Mortal:
-        return nursery.fork(deed, env, settings.data_dir / f"{deed}.log", *args, crash_at=crash_at)
+        mortal = nursery.fork(deed, env, settings.data_dir / f"{deed}.log", *args, crash_at=crash_at)
+        forked.append(mortal)
+        return mortal
 
-    return fork
+    yield fork
+    for mortal in forked:
+        mortal.send(signal.SIGKILL)
 
 
 @asynccontextmanager

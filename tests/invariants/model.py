@@ -78,7 +78,7 @@ class Model(RuleBasedStateMachine):
     @initialize(targets=(bookings, leased))
     def open_sale(self) -> Any:
         """Two are in already, and a worker has them, so that trouble finds somebody."""
-        self.run(self.desk.redis.flushall())
+        self.run(self.desk.redis.flushdb())
         self.run(self.desk.open_gate())
         self.run(self.desk.open_sale(limit=LIMIT, **TIERS))
         first = [self.form(key="1", customer="ann", floor=2), self.form(key="2", customer="bob", box=1, floor=1)]
