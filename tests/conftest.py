@@ -135,12 +135,33 @@ async def settle_all(office: BoxOffice, *, timeout_s: float = 20) -> None:
             await asyncio.sleep(0.01)
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], *, timeout_s: float = 10) -> Any:
-    """Poll until the check gives something true, or fail."""
-    async with asyncio.timeout(timeout_s):
-        while not (found := await check()):
-            await asyncio.sleep(0.01)
-        return found
+STALLS_MAX = 12
+"""Times that `eventually` waits anew because there was progress."""
+
+
+async def eventually(
+    check: Callable[[], Awaitable[Any]],
+    *,
+    timeout_s: float = 10,
+    progress: Callable[[], Awaitable[Any]] | None = None,
+) -> Any:
+    """Poll until the check gives something true, or fail with `TimeoutError`.
+
+    With `progress`, the deadline is one of progress: time starts anew, up to `STALLS_MAX` times, when that gives another
+    value than before. So a busy machine fails no test whose processes get on.
+    """
+    before = await progress() if progress else None
+    for _ in range(STALLS_MAX + 1):
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (found := await check()):
+                    await asyncio.sleep(0.01)
+                return found
+        except TimeoutError:
+            if progress is None or (now := await progress()) == before:
+                raise
+            before = now
+    raise TimeoutError("There was progress, and no end.")
 
 
 async def check_run(office: BoxOffice) -> None:

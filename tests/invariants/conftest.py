@@ -110,8 +110,11 @@ async def ends(program: Program | Mortal, *, timeout_s: float = 20) -> str:
     async def ended() -> bool:
         return not program.alive
 
+    async def worked() -> int:
+        return program.log.stat().st_size
+
     try:
-        await eventually(ended, timeout_s=timeout_s)
+        await eventually(ended, timeout_s=timeout_s, progress=worked)
     except TimeoutError:
         raise AssertionError(f"{program.name} is still running: {program.last_line()}") from None
     return program.ending
@@ -128,16 +131,18 @@ async def at_rest(office: BoxOffice, *, heard: bool = False, timeout_s: float = 
     of an arq job leaves it to others when arq's own mark expires, over a minute later. Nothing waits for that.)"""
     pool = await office.pool()
 
+    async def to_do() -> list[int]:
+        pending = [await office.redis.zcard(keys.pending(shard)) for shard in range(office.settings.shards)]
+        rings = [
+            await office.redis.zcard(keys.arq_queue(shard)) for shard in range(office.settings.shards if heard else 0)
+        ]
+        return [*pending, *rings, await pool.fetchval(_OPEN)]
+
     async def idle() -> bool:
-        for shard in range(office.settings.shards):
-            if await office.redis.zcard(keys.pending(shard)):
-                return False
-            if heard and await office.redis.zcard(keys.arq_queue(shard)):
-                return False
-        return not await pool.fetchval(_OPEN)
+        return not any(await to_do())
 
     try:
-        await eventually(idle, timeout_s=timeout_s)
+        await eventually(idle, timeout_s=timeout_s, progress=to_do)
     except TimeoutError:
         pending = [
             await office.redis.zrange(keys.pending(s), 0, 5, withscores=True) for s in range(office.settings.shards)
