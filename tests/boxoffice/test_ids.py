@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -67,3 +68,31 @@ def test_digests_keep_their_parts_apart() -> None:
     assert ids.digest("ab", "c") != ids.digest("a", "bc")
     assert ids.scope("c", "e", "k") == ids.scope("c", "e", "k") != ids.attempt_key("c", "e", "k2")
     assert len(ids.owner_digest("c", "u")) == 16
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (ids.scope, ("shop", "event", "key")),
+        (ids.attempt_key, ("shop", "booking", "key")),
+        (ids.fingerprint, ("customer", "GA:2", "card", "4242")),
+        (ids.payment_fingerprint, ("card", "4242")),
+        (ids.owner_digest, ("shop", "customer")),
+        (ids.refund_fingerprint, ({"GA": 1, "VIP": 2}, "rain")),
+    ],
+)
+def test_every_part_of_a_key_counts(make: Callable[..., str], parts: tuple[object, ...]) -> None:
+    """The same parts make the same key; another part, whichever, makes another."""
+    assert make(*parts) == make(*parts)
+    for at in range(len(parts)):
+        assert make(*parts[:at], "another" if at or make is not ids.refund_fingerprint else {}, *parts[at + 1 :]) != (
+            make(*parts)
+        )
+
+
+def test_a_refund_is_known_by_its_tickets_and_its_reason() -> None:
+    """Which tiers, how many of each, in any order; all that is left is another request than the same tickets named."""
+    asked = ids.refund_fingerprint({"GA": 1, "VIP": 2}, "rain")
+    assert ids.refund_fingerprint({"VIP": 2, "GA": 1}, "rain") == asked
+    others = [{"GA": 2, "VIP": 1}, {"GA": 1}, {"GA": 1, "VIP": 1}, {"GA": 1, "BOX": 2}, {}, None]
+    assert len({ids.refund_fingerprint(other, "rain") for other in others} | {asked}) == 7
