@@ -34,6 +34,7 @@ from boxoffice.postgres import TRANSIENT, renew_sessions
 from boxoffice.reading import Reading
 from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.redis import AWAY, refusal
+from boxoffice.rewind import rewind
 from boxoffice.scripts import Scripts
 from boxoffice.seldom import Seldom
 from boxoffice.settings import Settings
@@ -49,6 +50,9 @@ EXPIRE_CHUNK: Final = 200
 
 BRIEF_S: Final = 30
 """How long a hold that ended unpaid is remembered when its client has ended very many of them."""
+
+STEP_MS: Final = 1_000
+"""A clock that went back by less has done no harm that anybody notices."""
 
 READ_AGAIN: Final = 20
 """Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
@@ -190,7 +194,7 @@ class Holds:
         match outcome:
             case "extended":
                 if record.attempts:
-                    await self._tell_deadline(record)
+                    await self._tell_deadline(record.id, record.deadline_ms)
                 return record
             case "extended_before":
                 raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
@@ -226,7 +230,7 @@ class Holds:
         """
         ended = 0
         while True:
-            seen, expired, attempted = await self._scripts.expire(
+            seen, expired, attempted, back_ms = await self._scripts.expire(
                 self._redis,
                 [keys.gate(shard), keys.deadlines(shard)],
                 [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard), *self._unpaid_lives],
@@ -238,7 +242,14 @@ class Holds:
                 break
         if ended:
             log.info("holds.expired", shard=shard, holds=ended)
+        if int(back_ms) > STEP_MS:
+            await self._rewind(shard, int(back_ms))
         return ended
+
+    async def _rewind(self, shard: int, back_ms: int) -> None:
+        lease_ms = self._settings.worker.lease_ms
+        for booking, deadline_ms in await rewind(self._redis, self._scripts, shard, lease_ms, back_ms):
+            await self._tell_deadline(booking, deadline_ms)
 
     async def tell_postgres(self, bookings: list[str], letter: str) -> None:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
@@ -249,12 +260,12 @@ class Holds:
             await renew_sessions(self._pool, error)
             log.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
-    async def _tell_deadline(self, record: Record) -> None:
+    async def _tell_deadline(self, booking: str, deadline_ms: int) -> None:
         """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
         the next attempt's settlement does it."""
         try:
             async with (await self._pool()).acquire() as connection:
-                await connection.execute(_TELL_DEADLINE, record.id, record.deadline_ms)
+                await connection.execute(_TELL_DEADLINE, booking, deadline_ms)
         except TRANSIENT as error:
             await renew_sessions(self._pool, error)
             log.warning("holds.told_later", holds=1, error=type(error).__name__)

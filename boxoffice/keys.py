@@ -13,6 +13,7 @@ __all__ = [
     "bell",
     "booking",
     "catalogue",
+    "clock",
     "dead",
     "deadlines",
     "ended",
@@ -109,6 +110,12 @@ def sound(shard: int) -> str:
     """STRING. PostgreSQL's time (epoch ms) when a guard last saw this Redis open and agreeing: so old is a file that was
     put back. Written every five seconds. No TTL."""
     return f"{shard_tag(shard)}:sound"
+
+
+def clock(shard: int) -> str:
+    """STRING. The latest time (epoch ms) that a sweep or the admission of a hold has seen: a clock that went back shows. No
+    TTL."""
+    return f"{shard_tag(shard)}:clock"
 
 
 def gate(shard: int) -> str:

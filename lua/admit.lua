@@ -45,6 +45,7 @@
 
 -- include: clock
 -- include: gate
+-- include: latest
 -- include: ring
 -- include: unpaid
 
@@ -330,6 +331,7 @@ if #admitted > 0 then
   redis.call("MSET", unpack(strings))
   if #holds > 0 then
     redis.call("ZADD", deadlines, unpack(holds))
+    latest((string.gsub(deadlines, "deadlines$", "clock")))
   end
   if #due > 0 then
     redis.call("ZADD", pending, unpack(due))

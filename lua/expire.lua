@@ -12,9 +12,9 @@
 --
 -- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server: this one may lack the
 --         payments of its holds
---         {seen, expired, attempted} where seen is how many deadlines were looked at (limit: there may be more), expired
+--         {seen, expired, attempted, back_ms} where seen is how many deadlines were looked at (limit: there may be more), expired
 -- how many holds ended, and attempted has the ids of those that a payment was tried for: PostgreSQL knows them as held
--- and has to be told.
+-- and has to be told; back_ms is by how much the clock went back, so that something may be dated in the future.
 --
 -- A hold is decided by Redis alone, on Redis's clock. No key's TTL ever returns stock.
 --
@@ -22,6 +22,7 @@
 
 -- include: clock
 -- include: gate
+-- include: latest
 -- include: record
 -- include: unpaid
 -- include: count_unpaid
@@ -61,4 +62,4 @@ end
 if #leave > 0 then
   redis.call("ZREM", deadlines, unpack(leave))
 end
-return { #due, expired, attempted }
+return { #due, expired, attempted, latest(prefix .. ":clock") }

@@ -578,6 +578,18 @@ MUTANTS = (
         "misses_it",
     ),
     Mutant(
+        "a hold of the future keeps its deadline",
+        (("lua/rewind.lua", "if undecided and ahead_ms > 0 then", "if false then"),),
+        "tests/boxoffice/test_clock.py",
+        "lasts_its_length",
+    ),
+    Mutant(
+        "a clock that went back is not noticed",
+        (("boxoffice/holds.py", "if int(back_ms) > STEP_MS:", "if False:"),),
+        "tests/boxoffice/test_clock.py",
+        "is_due",
+    ),
+    Mutant(
         "a booking of the future waits for it",
         (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
         "tests/lua/test_claim.py",

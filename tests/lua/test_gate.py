@@ -11,10 +11,24 @@ from boxoffice.errors import GateClosed, RunUnchecked
 from boxoffice.gate import Gate, look
 from boxoffice.redis import run_id
 from boxoffice.scripts import load_scripts
+from tests.lua.test_rewind import rewind
 from tests.lua.test_states import VERBS, put
 from tests.support.desk import Desk, Form
 
-DECIDE = {"admit", "cancel", "claim", "confirm", "expire", "extend", "move", "pay", "read", "revive", "settle"}
+DECIDE = {
+    "admit",
+    "cancel",
+    "claim",
+    "confirm",
+    "expire",
+    "extend",
+    "move",
+    "pay",
+    "read",
+    "revive",
+    "rewind",
+    "settle",
+}
 """And one that is believed. The others repeat what PostgreSQL has decided (correct, load, reconcile, restore) or look for
 what is lost (gather, wake), or open it (open)."""
 
@@ -52,6 +66,7 @@ async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
     verbs = [(verb, work) for verb, work in VERBS if verb != "wake"]
     verbs.append(("confirm", lambda desk, form: desk.confirm(form)))
     verbs.append(("read", read))
+    verbs.append(("rewind", rewind))
     assert {verb for verb, _ in verbs} == DECIDE
     await desk.open_sale(floor=5)
     form = desk.form(hold_ms=600_000, floor=1)

@@ -57,7 +57,7 @@ async def cancel(desk: Desk, form: Form, lives: tuple[int, int, int] = LIVES) ->
 
 
 async def expire(desk: Desk, limit: int = 100) -> tuple[int, int, list[str]]:
-    seen, expired, attempted = await desk.scripts.expire(
+    seen, expired, attempted, _ = await desk.scripts.expire(
         desk.redis, [keys.gate(desk.shard), keys.deadlines(desk.shard)], [limit, 60, keys.shard_tag(desk.shard), *LIVES]
     )
     return int(seen), int(expired), [booking.decode() for booking in attempted]
