@@ -50,6 +50,11 @@ soak: $(VENV)/.dev  ## Long tests, then sales with components killed and paused,
 mutants: $(VENV)/.dev  ## Take one rule away at a time; the tests must notice each
 	@$(RUN) -m tests.invariants.mutants
 
+.PHONY: mutate
+mutate: $(VENV)/.dev  ## Put a random sample of small mistakes in; print what no test notices (N=200 SEED=1 MINUTES=40 FILES="a.py b.lua")
+	@$(RUN) -m tests.mutation --n $(or $(N),200) --seed $(or $(SEED),1) --minutes $(or $(MINUTES),40) \
+		--at-once $(or $(AT_ONCE),2) $(if $(MAP),--map) $(if $(KIND),--kind "$(KIND)") $(if $(JSON),--json $(JSON)) $(FILES)
+
 .PHONY: help
 help:  ## This list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-14s %s\n", $$1, $$2 }'

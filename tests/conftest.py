@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import httpx2
@@ -25,6 +25,7 @@ from boxoffice.postgres import migrate
 from boxoffice.redis import run_of
 from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_servers
+from tests.support.warm import WarmServers
 
 CLIENT = "shop00000000"
 KEY = "shop.secret-of-the-shop"
@@ -35,6 +36,9 @@ GENERATION = "first"
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Valkey and PostgreSQL, migrated."""
+    if warm := WarmServers.named():
+        yield cast(Servers, warm)
+        return
     with temporary_servers() as servers:
         migrate(Settings(redis_url=servers.redis_url, database_url=servers.database_url))
         yield servers

@@ -1,0 +1,105 @@
+"""Which room a file belongs to, and which tests look after a file that no test in this process runs."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+__all__ = ["ROOMS", "ROOT", "also_tests", "files_of", "name_of", "room_of", "slow_tests"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ROOMS: dict[str, str] = {
+    "repair": "fence gate guard loading mend owed parked dossier payments_audit rebuild reconcile record recovery repair"
+    " rewrite strays survey trim dead_letters reversal_audit durability",
+    "admission": "admission blanks forms hold_requests requests freshness together kept",
+    "settlement": "finals ledger mirror moves patience outage rows settlement verdicts",
+    "bookings": "bookings cancellations holds hold_payments reading late",
+    "money": "money refund_pump refunds reversals",
+    "wire": "render texts",
+    "sales": "catalogue catalogue_store",
+    "access": "api_keys",
+    "gateway": "gateway/*",
+    "telemetry": "log sink seldom card_data crashpoint",
+    "stores": "clock currencies database_url errors ids jobs keys models office postgres redis scripts settings states",
+}
+"""Modules of boxoffice/, as they will live together. The other rooms are api, worker, lua, and sql for statements."""
+
+_NEVER = ("*/__init__.py", "boxoffice/crashpoint.py")
+
+_SLOW: dict[str, str] = {
+    "api/server.py": "tests/api/test_server.py",
+    "api/connection.py": "tests/api/test_server.py tests/api/test_wire.py tests/api/test_slow_clients.py",
+    "api/lane.py": "tests/api/test_wire.py tests/api/test_server.py",
+    "api/head.py": "tests/api/test_head.py tests/api/test_wire.py",
+    "api/reader.py": "tests/api/test_wire.py tests/api/test_server.py",
+    "api/reply.py": "tests/api/test_wire.py",
+    "api/listener.py": "tests/api/test_listener.py",
+    "api/front.py": "tests/api/test_wire.py",
+    "api/quiet.py": "tests/api/test_server.py",
+    "worker/*": "tests/invariants/test_crashes.py tests/story",
+    "boxoffice/gateway/server.py": "tests/boxoffice/gateway/test_server.py",
+    "boxoffice/guard.py": "tests/boxoffice/test_guard.py",
+    "boxoffice/fence.py": "tests/invariants/test_fence.py",
+    "lua/*": "tests/invariants/test_model.py",
+}
+
+
+_ALSO: dict[str, str] = {
+    "boxoffice/cancellations.py": "tests/boxoffice/test_holds.py tests/boxoffice/test_refunds.py tests/api/test_holds.py",
+    "boxoffice/dossier.py": "tests/boxoffice/test_parked.py tests/ops/test_repair_commands.py",
+    "boxoffice/bookings.py": "tests/api/test_booking.py tests/api/test_reading.py",
+    "boxoffice/settings.py": "tests/boxoffice/test_misconfigured.py",
+    "boxoffice/finals.py": "tests/boxoffice/test_settlement.py tests/boxoffice/test_trim.py",
+    "boxoffice/rewrite.py": "tests/boxoffice/test_rebuild.py",
+    "boxoffice/gateway/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py tests/boxoffice/gateway/test_server.py",
+    "boxoffice/gateway/givings.py": "tests/boxoffice/gateway/test_ledger.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/messages.py": "tests/boxoffice/gateway/test_http.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/stripe*.py": "tests/boxoffice/gateway/test_stripe.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/stripe_reversals.py": "tests/boxoffice/test_reversals.py",
+    "boxoffice/gateway/s[ic]*.py": "tests/boxoffice/gateway/test_contract.py tests/boxoffice/gateway/test_ledger.py",
+    "api/routes/bookings.py": "tests/api/test_booking.py tests/api/test_lists.py tests/api/test_bad_requests.py",
+    "api/answers.py": "tests/api/test_booking.py tests/api/test_bad_requests.py",
+    "api/cors.py": "tests/api/test_booking.py tests/api/test_problems.py",
+    "api/readiness.py": "tests/api/test_health.py",
+    "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",
+    "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",
+    "lua/correct.lua": "tests/boxoffice/test_rebuild.py",
+}
+"""Tests that neither bear the name of a file nor import it."""
+
+
+def also_tests(path: str) -> list[str]:
+    """Files of tests that look after a file under another name."""
+    return [test for pattern, tests in _ALSO.items() if fnmatch(path, pattern) for test in tests.split()]
+
+
+def name_of(path: str) -> str:
+    """`boxoffice/gateway/cards.py` is `gateway/cards`, `api/lane.py` is `lane`."""
+    return re.sub(r"^(boxoffice|api|worker|lua)/|\.(py|lua)$", "", path)
+
+
+def room_of(path: str, *, sql: bool = False) -> str:
+    """The room of a file, from the root of the repository."""
+    if sql:
+        return "sql"
+    folder = path.partition("/")[0]
+    if folder != "boxoffice":
+        return folder
+    for room, names in ROOMS.items():
+        if any(fnmatch(name_of(path), name) for name in names.split()):
+            return room
+    return "other"
+
+
+def files_of(root: Path = ROOT) -> list[str]:
+    """Everything that may be mutated."""
+    found = [*root.glob("boxoffice/**/*.py"), *root.glob("api/**/*.py"), *root.glob("worker/**/*.py")]
+    names = sorted(str(path.relative_to(root)) for path in [*found, *root.glob("lua/**/*.lua")])
+    return [name for name in names if not any(fnmatch(name, never) for never in _NEVER)]
+
+
+def slow_tests(path: str) -> list[str]:
+    """Files of tests that start processes, for code that runs in those."""
+    return [test for pattern, tests in _SLOW.items() if fnmatch(path, pattern) for test in tests.split()]
