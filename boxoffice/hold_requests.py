@@ -12,6 +12,7 @@ from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.record import Charge
 from boxoffice.requests import (
+    ID_MAX,
     ItemForm,
     PaymentForm,
     charge_of,
@@ -98,7 +99,7 @@ def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
         if not 1 <= item.quantity <= settings.limits.quantity_max:
             detail = f"A quantity is a whole number from 1 to {settings.limits.quantity_max}."
             raise Malformed(detail, pointer=f"/items/{at}/quantity", code="out_of_range")
-        check_text(item.tier_id, f"/items/{at}/tier_id", settings.limits.text_max)
+        check_text(item.tier_id, f"/items/{at}/tier_id", ID_MAX)
         if item.tier_id in items:
             raise Malformed("A tier is named twice.", pointer=f"/items/{at}/tier_id", code="duplicate_tier")
         items[item.tier_id] = item.quantity

@@ -26,6 +26,7 @@ from boxoffice.settings import Settings
 from boxoffice.texts import fault_of
 
 __all__ = [
+    "ID_MAX",
     "BookingRequest",
     "bad_parameter",
     "check_content_encoding",
