@@ -72,6 +72,43 @@ def test_other_texts_are_let_be(text: str) -> None:
     assert mask_card_numbers(text) == text
 
 
+NETWORKS = {
+    # first and last prefix: how many digits
+    "4": (13, 16, 19), "51 55": (16,), "2221 2720": (16,), "34": (15,), "37": (15,), "300 305": (14, 16, 19),
+    "309": (14, 16, 19), "36": (14, 16, 19), "38 39": (14, 16, 19), "6011": range(16, 20), "644 649": range(16, 20),
+    "65": range(16, 20), "3528 3589": range(16, 20), "62": range(16, 20), "2200 2204": range(16, 20), "5018": range(13, 20),
+    "5020": range(13, 20), "5038": range(13, 20), "5893": range(13, 20), "6304": range(13, 20), "6759": range(13, 20),
+    "6761 6763": range(13, 20), "5019": (16,), "508": (16,), "60": (16,), "81 82": (16,), "506 507": (16, 18, 19),
+    "509": (16,), "636": range(16, 20), "2205": (16,), "9792": (16,), "9704": (16, 19), "8600": (16,), "9860": (16,),
+}  # fmt: skip
+NOBODYS = ("0", "1", "2199", "2206", "2220", "2721", "306", "308", "310", "33", "3527", "3590", "500", "5017", "5021", "5037",
+           "5039", "56", "5892", "5894", "61", "6303", "6305", "635", "637", "643", "66", "6758", "6760", "6764", "7", "80",
+           "83", "8599", "8601", "9703", "9705", "9791", "9793", "9859", "9861")  # fmt: skip
+
+
+def number_of(prefix: str, length: int) -> str:
+    """So many digits with this prefix, the last the check digit."""
+    digits = (prefix + "0713" * 5)[: length - 1]
+    doubled = [int(digit) * (2 - at % 2) for at, digit in enumerate(reversed(digits))]
+    return f"{digits}{-sum(number // 10 + number % 10 for number in doubled) % 10}"
+
+
+@pytest.mark.parametrize("length", range(12, 21))
+def test_a_number_is_a_card_by_prefix_and_length(length: int) -> None:
+    """The first and the last prefix of each network, those beside them, and every length from one too short to one too
+    long: alone, in a sentence, and without its check digit."""
+    for network, lengths in NETWORKS.items():
+        for prefix in network.split():
+            number, expected = number_of(prefix, length), length in lengths
+            assert is_card_number(number) == has_card_number(number) == expected, number
+            assert has_card_number(f"paid with {number}.") == expected
+            assert ("[card" in mask_card_numbers(f"paid with {number}.")) == expected
+            wrong = number[:-1] + str((int(number[-1]) + 1) % 10)
+            assert not has_card_number(wrong)
+    for prefix in NOBODYS:
+        assert not has_card_number(number_of(prefix, length)), prefix
+
+
 def test_epoch_times_are_no_card_numbers() -> None:
     """In milliseconds, microseconds and nanoseconds, until 2033."""
     for second in range(1_700_000_000, 1_999_000_000, 250_013):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.loading import Loaded
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, KEY, OTHER_KEY, SaleMaker, counters, eventually
+from tests.conftest import CLIENT, KEY, OTHER_KEY, SaleMaker, counters, eventually, settle_all
 from tests.support.sales import book, tier_id
 
 
@@ -326,6 +327,63 @@ async def test_an_event_that_cannot_be_is_refused(office: BoxOffice, change: dic
     with pytest.raises(Malformed) as refusal:
         await office.store.create_event(**event | change)  # type: ignore[arg-type]
     assert refusal.value.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "pointer"),
+    [
+        ({"name": "n" * 200}, {"name": "n" * 201}, "/name"),
+        ({"tiers": [NewTier("c" * 200, 1, 1)]}, {"tiers": [NewTier("c" * 201, 1, 1)]}, "/tiers/0/code"),
+        ({"tiers": [NewTier("A", 1, 1, "n" * 200)]}, {"tiers": [NewTier("A", 1, 1, "n" * 201)]}, "/tiers/0/name"),
+        (
+            {"tiers": [NewTier(f"T{n}", 1, 1) for n in range(100)]},
+            {"tiers": [NewTier(f"T{n}", 1, 1) for n in range(101)]}, "/tiers",
+        ),
+        ({"tiers": [NewTier("A", 2**31 - 1, 1)]}, {"tiers": [NewTier("A", 2**31, 1)]}, "/tiers/0"),
+        ({"tiers": [NewTier("A", 1, 2**31 - 1)]}, {"tiers": [NewTier("A", 1, 2**31)]}, "/tiers/0"),
+        ({"tiers": [NewTier("A", 0, 0)]}, {"tiers": [NewTier("A", 0, -1)]}, "/tiers/0"),
+        ({"tiers": [NewTier("A", 0, 1)]}, {"tiers": [NewTier("A", -1, 1)]}, "/tiers/0"),
+        ({"customer_max": 1}, {"customer_max": 0}, "/customer_max"),
+        ({"customer_max": 2**31 - 1}, {"customer_max": 2**31}, "/customer_max"),
+        ({"refund_percent": 0}, {"refund_percent": -1}, ""),
+        ({"refund_percent": 100}, {"refund_percent": 101}, ""),
+        (
+            {"starts_at": datetime(8999, 12, 31, tzinfo=UTC)}, {"starts_at": datetime(9000, 1, 1, tzinfo=UTC)},
+            "/starts_at",
+        ),
+        (
+            {"starts_at": datetime(1971, 1, 1, tzinfo=UTC)}, {"starts_at": datetime(1970, 12, 31, tzinfo=UTC)},
+            "/starts_at",
+        ),
+        (
+            {"cancel_until": datetime(8999, 12, 31, tzinfo=UTC)}, {"cancel_until": datetime(9000, 1, 1, tzinfo=UTC)},
+            "/cancel_until",
+        ),
+    ],
+)  # fmt: skip
+async def test_an_event_at_a_bound_is_there_and_one_beyond_is_refused(
+    office: BoxOffice, good: dict[str, Any], bad: dict[str, Any], pointer: str
+) -> None:
+    event: dict[str, Any] = {
+        "client_id": CLIENT, "name": "E", "starts_at": datetime.now(UTC), "currency": "USD", "tiers": [NewTier("A", 1, 1)],
+    }  # fmt: skip
+    with pytest.raises(Malformed) as refusal:
+        await office.store.create_event(**event | bad)
+    assert (refusal.value.pointer or "") == pointer
+    made = await office.store.create_event(**event | good)
+    assert await office.store.event(made.id) == made
+    assert [tier.capacity for tier in made.tiers] == [tier.capacity for tier in (event | good)["tiers"]]
+    assert await office.catalogue.availability(made) == [tier.capacity for tier in made.tiers]
+
+
+@pytest.mark.parametrize(("percent", "cents"), [(0, 0), (1, 29), (50, 1_499), (99, 2_969), (100, 2_999)])
+async def test_a_cancellation_gives_back_the_events_percent(office: BoxOffice, percent: int, cents: int) -> None:
+    """Of what the booking costs, rounded down: 29.99."""
+    start = datetime.now(UTC) + timedelta(days=9)
+    event = await office.store.create_event(CLIENT, "E", start, "USD", [NewTier("A", 2_999, 5)], refund_percent=percent)
+    booking = (await book(office, event, A=1)).booking_id
+    await settle_all(office)
+    assert (await office.cancellations.cancel(CLIENT, booking)).refunded_cents == cents
 
 
 async def test_only_a_client_has_events_and_keys(office: BoxOffice) -> None:

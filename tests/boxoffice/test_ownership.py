@@ -367,6 +367,67 @@ async def test_a_repair_takes_in_the_stock_moves_of_its_event_or_shard_alone(str
     await check_at_rest(office, street.bookings.values())
 
 
+async def test_a_repair_tells_each_how_its_own_payment_went(street: Street) -> None:
+    """PostgreSQL has settled all of them, and Redis has heard of none."""
+    await street.book()
+    redis, bookings = street.office.redis, street.bookings.values()
+    raws = {booking: await redis.get(keys.booking(ids.shard_of(booking), booking)) for booking in bookings}
+    sales = [(keys.event(event.shard, event.id)) for event in street.events.values()]
+    dumps = {name: await redis.dump(name) for name in sales}
+    await street.settle()
+    for name, dumped in dumps.items():
+        await redis.restore(name, 0, dumped, replace=True)
+    for booking, raw in raws.items():
+        await redis.set(keys.booking(ids.shard_of(booking), booking), raw)
+        await redis.zadd(keys.pending(ids.shard_of(booking)), {booking: 1})
+
+    reports = [report for guard in street.office.guards for report in await guard.reconciler.every_event(fix=True)]
+
+    assert sum(report.settled for report in reports) == len(raws)
+    for booking in bookings:
+        record = await street.till.record(booking)
+        rows = await street.till.fetch("SELECT reference FROM payments WHERE booking_id = $1", booking)
+        assert record and record.state == "C" and record.payload.outcome
+        assert [row["reference"] for row in rows] == [record.payload.outcome.reference]
+
+
+@pytest.mark.parametrize("state", ["H", "P"])
+async def test_what_was_cancelled_unsold_comes_back_though_its_neighbours_were_sold(street: Street, state: str) -> None:
+    """Redis forgot the cancellation. The neighbours' tickets came back as stock moves; its own were only held."""
+    await declined(street)
+    await street.pay("tok_ok", names=OTHERS, key="second")
+    await street.settle()
+    for name in OTHERS:
+        await street.office.refunds.cancel(street.client(name), street.bookings[name])
+    if state == "P":
+        await street.pay("tok_ok", names=["mine"], key="second")
+    redis, event, tier = street.office.redis, street.events["mine"], street.events["mine"].tiers[0].id
+    sale, owners = keys.event(1, event.id), keys.owners(1, event.id)
+    forgotten = {name: await redis.dump(name) for name in (sale, owners, keys.unpaid(1, event.id))}
+    raw = await redis.get(keys.booking(1, street.mine))
+    record = await street.till.record(street.mine)
+    assert record is not None
+    outcome, _ = await street.office.holds.cancel(record)
+    assert outcome == ("cancelled" if state == "H" else "requested")
+    await street.till.drain()
+    assert (await street.words())["mine"] == "X cancelled"
+    for name, dumped in forgotten.items():
+        await redis.restore(name, 0, dumped, replace=True)
+    await redis.set(keys.booking(1, street.mine), raw)
+    place = keys.deadlines(1) if state == "H" else keys.pending(1)
+    await redis.zadd(place, {street.mine: 4e12 if state == "H" else 1})
+
+    if state == "P":
+        await street.till.drain()
+    else:
+        report = await street.office.guards[1].reconciler.event(event.id, fix=True)
+        assert (report.word, report.settled) == ("same", 1)
+
+    assert await counters(street.office, event, "GA") == Counters(20, 0, 0, 20)
+    assert await redis.hget(sale, f"c:{tier}") == b"0"  # type: ignore[misc]
+    assert (await street.words())["mine"] == "X cancelled"
+
+
 @pytest.mark.parametrize("come", [declined, confirmed, in_two_payments, voids_due, refunds_due])
 async def test_a_rebuild_brings_back_each_as_it_was(street: Street, come: Act) -> None:
     """And each customer's count, from its own bookings for that event; the other shard is left alone."""
@@ -385,7 +446,17 @@ async def test_a_rebuild_brings_back_each_as_it_was(street: Street, come: Act) -
             for name in ("mine", "other")
         ]
 
+    async def views() -> list[Any]:
+        return [
+            (await office.bookings.get(street.client(name), booking)).view for name, booking in street.bookings.items()
+        ]
+
+    async def keys_of() -> list[str]:
+        records = [await street.till.record(booking) for booking in street.bookings.values()]
+        return [record.payment_key for record in records if record]
+
     words, before, far = await street.words(), await counts(), await all_of(0)
+    seen, paid_under = await views(), await keys_of()
     for name in await all_of(1):
         await redis.delete(name)
     await office.loader.load(1)
@@ -393,6 +464,10 @@ async def test_a_rebuild_brings_back_each_as_it_was(street: Street, come: Act) -
     await office.guards[1].rebuilder.rebuild()
 
     assert await street.words() == words
+    assert await keys_of() == paid_under
+    for view, was in zip(await views(), seen, strict=True):
+        assert (view.items, view.amount_cents, view.refunded_cents) == (was.items, was.amount_cents, was.refunded_cents)
+        assert view.payment and was.payment and view.payment.reference == was.payment.reference
     zero = {b"0"}
     assert [{name: n for name, n in some.items() if n not in zero} for some in await counts()] == [
         {name: n for name, n in some.items() if n not in zero} for some in before

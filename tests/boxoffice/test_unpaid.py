@@ -172,3 +172,15 @@ async def test_holding_and_cancelling_fills_no_memory(stadium: Till) -> None:
     for key in await redis.keys("*"):
         if b":bk:" in key or b":idem:" in key:
             assert 0 < await redis.ttl(key) <= 600
+
+
+async def test_what_another_shop_has_ended_shortens_no_memory(stadium: Till) -> None:
+    """To the hold: three of a shop are remembered for ten minutes, the fourth for half a minute."""
+    lives = []
+    for client in (CLIENT, "other0000000"):
+        for n in range(4):
+            request = BookingRequest("ada", ((stadium.event.tiers[0].id, 1),), None, None, None)
+            booking = (await stadium.office.admission.book(client, request, ids.digest(f"{n}"))).booking_id
+            await stadium.office.cancellations.cancel(client, booking)
+            lives.append(await stadium.office.redis.ttl(keys.booking(0, booking)) > BRIEF_S)
+    assert lives == [True, True, True, False] * 2
