@@ -145,8 +145,9 @@ class Settlement:
         under_way: set[asyncio.Task[None]] = set()
         try:
             while not self._stopping and self._closed_until <= time.monotonic() < end:
-                while self._slow >= SLOW_MAX and self._late:
+                if self._slow >= SLOW_MAX and self._late:
                     await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
+                    continue
                 claimed_at = time.monotonic()
                 now_ms, cases = await self._claim()
                 if not cases and not under_way:

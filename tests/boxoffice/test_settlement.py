@@ -22,7 +22,7 @@ from boxoffice.record import Line, Record
 from boxoffice.settings import Settings
 from tests.conftest import SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
-from tests.support.sale import book, book_many, record_of, status_of, tier_of
+from tests.support.sale import book, book_many, first_sale, record_of, status_of, tier_of
 
 
 def with_worker(settings: Settings, **changes: object) -> Settings:
@@ -474,19 +474,6 @@ async def test_an_unknown_payment_is_asked_again_until_it_is_known(
 
         assert await status_of(office, admitted.booking_id) == "confirmed"
         await check_at_rest(office, [admitted.booking_id])
-
-
-async def first_sale(office: BoxOffice) -> EventView:
-    """Ten tickets, in an office that a test opened itself."""
-    from datetime import UTC, datetime, timedelta
-
-    from boxoffice.catalogue_store import NewTier
-    from tests.conftest import CLIENT
-
-    await office.store.create_client("Shop", client_id=CLIENT)
-    return await office.store.create_event(
-        CLIENT, "Concert", datetime.now(UTC) + timedelta(days=30), "USD", [NewTier("GA", 1_000, 10)]
-    )
 
 
 async def test_while_a_payment_is_unknown_postgresql_already_knows_the_booking(

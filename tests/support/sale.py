@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from boxoffice import ids, keys
 from boxoffice.catalogue import EventView
+from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import BoxOfficeError
 from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from boxoffice.record import Charge, Record, unpack
 
-__all__ = ["CLIENT", "Order", "book", "book_many", "charge", "order", "record_of", "status_of", "tier_of"]
+__all__ = ["CLIENT", "Order", "book", "book_many", "charge", "first_sale", "order", "record_of", "status_of", "tier_of"]
 
 CLIENT = "shop00000000"
+
+
+async def first_sale(office: BoxOffice) -> EventView:
+    """A shop and ten tickets, in an office that a test opened itself."""
+    await office.store.create_client("Shop", client_id=CLIENT)
+    return await office.store.create_event(
+        CLIENT, "Concert", datetime.now(UTC) + timedelta(days=30), "USD", [NewTier("GA", 1_000, 10)]
+    )
 
 
 @dataclass
