@@ -228,6 +228,8 @@ class StripeStandIn:
         amount = int(params["amount"])
         if intent["status"] != "succeeded":
             raise ApiError(400, "invalid_request_error", "payment_intent_unexpected_state")
+        if amount < 1:
+            raise ApiError(400, "invalid_request_error", "parameter_invalid_integer", param="amount")
         if amount > intent["amount_received"] - intent["charge"]["amount_refunded"]:
             raise ApiError(400, "invalid_request_error", "charge_already_refunded")
         behaviour = self._behaviour(intent)

@@ -155,6 +155,7 @@ async def test_a_long_ledger_is_read_in_pieces(settings, ledger_path):
     await world.gateway.close()
 
 
+@pytest.mark.parametrize("timeout_s", [0.6])
 async def test_a_stopped_process_does_not_stop_the_others(settings, ledger_path):
     """Whoever holds the ledger for ever makes the others say that they do not know, and nothing worse."""
     world = world_of(settings)

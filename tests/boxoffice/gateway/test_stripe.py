@@ -66,6 +66,9 @@ async def test_operations_have_keys_of_their_own(world: World, stand_in: StripeS
     assert list(stand_in.answers) == [f"{key}:auth", f"{key}:cap", "refund1", f"{key}:void"]
     metadata = stand_in.intents[outcome.reference]["metadata"]
     assert metadata == {"payment_key": key, "booking_id": request.booking_id}
+    (refund,) = stand_in.refunds.values()
+    assert refund["metadata"] == {"payment_key": key, "refund_key": "refund1"}
+    assert refund["payment_intent"] == outcome.reference
 
 
 async def test_a_forgotten_key_does_not_refund_twice(world: World, stand_in: StripeStandIn):
