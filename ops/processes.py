@@ -105,6 +105,8 @@ class Child(ABC):
         self.hurry_signal = signal.SIGKILL
         self.check = check
         self.paused = False
+        self.output: Callable[[], IO[bytes]] | None = None
+        """Where what it says goes instead, from its next start on; to see what it does when its log takes nothing."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -129,7 +131,7 @@ class Child(ABC):
         if self.alive:
             raise CannotRun(f"{self.name} is already running.")
         self.cap_log()
-        with self._open_log() as out:
+        with (self.output or self._open_log)() as out:
             try:
                 self._process = subprocess.Popen(
                     [str(word) for word in argv],

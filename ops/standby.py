@@ -8,12 +8,15 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from boxoffice.errors import CannotRun
 from ops.data_dir import DataDir
 from ops.postgresql import SETTINGS, START_TIMEOUT_S, PostgresServer, own, says_ready
-from ops.processes import Child, nothing
+from ops.processes import POLL_S, Child, nothing
 
 __all__ = ["Standby"]
 
@@ -29,9 +32,56 @@ class Standby(Child):
         self._data = Path()
         self._gone = Path()
         """The data of a primary whose place was taken, until the next start."""
+        self._copying: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._give_up = 0.0
+        self._said = 0
+        """Bytes of its log when it was started."""
 
     def start(self) -> None:
         """Copy the primary, which runs, and follow it from there: when this returns, it streams."""
+        self.prepare()
+        while not self.streams():
+            self.check()
+            time.sleep(POLL_S)
+
+    def prepare(self) -> None:
+        """Begin to copy the primary, in a thread: that takes seconds, in which others want to be looked after."""
+        if self.alive or self._copying is not None:
+            raise CannotRun("The standby is already there, or being made.")
+        self._failure, self._give_up = None, time.monotonic() + START_TIMEOUT_S
+        self._copying = threading.Thread(target=self._copy, name="standby", daemon=True)
+        self._copying.start()
+
+    def streams(self) -> bool:
+        """Go on with what `prepare` began, and say whether it follows the primary by now. Raises `CannotRun`."""
+        if time.monotonic() > self._give_up:
+            raise CannotRun(f"{self.name} was not ready after {START_TIMEOUT_S:g} seconds. See {self.log}.")
+        if self._copying is not None:
+            if self._copying.is_alive():
+                return False
+            self._copying = None
+            if self._failure is not None:
+                raise CannotRun(f"The primary could not be copied: {self._failure}") from self._failure
+            self._follow()
+        if not self.alive:
+            raise CannotRun(f"{self.name} stopped while starting ({self.ending}): {self.last_line()} See {self.log}.")
+        return says_ready(self._data, self.pid) and self._says_so()
+
+    def stop(self, timeout_s: float = 10.0, hurry: Callable[[], bool] = bool) -> None:
+        """End it, and the copying that may still go on."""
+        if self._copying is not None:
+            self._copying.join(timeout_s)
+            self._copying = None
+        super().stop(timeout_s, hurry)
+
+    def _copy(self) -> None:
+        try:
+            self._copy_primary()
+        except BaseException as error:
+            self._failure = error
+
+    def _copy_primary(self) -> None:
         primary, binaries, account = self._primary.place()
         self._data = primary.with_name("standby")
         self._gone = primary.with_name("gone")
@@ -44,19 +94,21 @@ class Standby(Child):
              "-d", self._primary.admin_url],
             account,
         )  # fmt: skip
+
+    def _follow(self) -> None:
+        _, binaries, account = self._primary.place()
         settings = {**SETTINGS, "port": str(self._home.new_port(self.name)), "shared_buffers": "32MB"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        said = self.log.stat().st_size if self.log.exists() else 0
+        self._said = self.log.stat().st_size if self.log.exists() else 0
         self.spawn(
             [binaries.bin_dir / "postgres", "-D", self._data, *options],
             env=self._primary.environment(), account=account, cwd="/",
         )  # fmt: skip
-        self.wait_until(lambda: says_ready(self._data, self.pid) and self._streams(said), START_TIMEOUT_S)
 
-    def _streams(self, said: int) -> bool:
-        """Whether its log says so, after as many bytes."""
+    def _says_so(self) -> bool:
+        """Whether it streams, as its log tells since it was started."""
         with self.log.open("rb") as log:
-            log.seek(said)
+            log.seek(self._said)
             return b"started streaming WAL from primary" in log.read()
 
     def fall_behind(self) -> None:

@@ -56,6 +56,11 @@ class RedisServer(Child):
         return f"redis://default:{self._password}@127.0.0.1:{self.port}/0"
 
     @property
+    def files(self) -> Path:
+        """The folder with its append-only file, in pieces, and the list of them."""
+        return self._folder / "appendonlydir"
+
+    @property
     def _password(self) -> str:
         return self._home.secret("redis")
 

@@ -26,7 +26,7 @@ def rush(
         float | None, typer.Option(min=1, max=100_000, help="Arrivals a second: 300, with --chaos 150.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a rush: who comes when, who is killed when.")] = None,
-    chaos: Annotated[bool, typer.Option("--chaos", help="Kill and pause API, worker, Redis, PostgreSQL.")] = False,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Hurt API, workers, stores and logs meanwhile.")] = False,
     burst: Annotated[bool, typer.Option("--burst", help="Most customers come at the beginning.")] = False,
     customers: Annotated[int, typer.Option(min=1, help="Different customers.")] = 5_000,
     trouble: Annotated[float, typer.Option(min=0, max=0.8, help="Share of troublesome cards.")] = 0.05,

@@ -120,7 +120,7 @@ class Asking:
         self._history.reads += 1
         if answer.status != 200:
             self.check_problem(answer, f"GET {entry.accepted}")
-            if answer.status == 404:
+            if answer.status == 404 and entry.accepted not in self._history.forgotten:
                 self._history.complain(f"{entry.accepted}: accepted, and then 404")
             return None
         booking: dict[str, Any] = json.loads(answer.body)

@@ -99,10 +99,14 @@ async def check_history(pool: Pool, history: History, unpaid: dict[str, str], fi
         if len(entry.ids) > 1:
             findings["I5"].blame(f"key of {entry.ids[0]} was answered with {len(entry.ids)} bookings: {entry.ids}")
     accepted = history.accepted()
+    lost: set[str] = set()
     for chunk in _chunks(list(accepted)):
         rows = {row["id"]: row for row in await pool.fetch(_STATUSES, chunk)}
         for booking in chunk:
-            _check_accepted(booking, accepted[booking].status, rows.get(booking), unpaid, findings)
+            if rows.get(booking) is None and booking not in unpaid and booking in history.forgotten:
+                lost.add(booking)
+            else:
+                _check_accepted(booking, accepted[booking].status, rows.get(booking), unpaid, findings)
             if accepted[booking].confirmed:
                 _check_confirmed(booking, accepted[booking].status, rows.get(booking), findings)
     refused = history.refused_digests()
@@ -112,7 +116,8 @@ async def check_history(pool: Pool, history: History, unpaid: dict[str, str], fi
     outcomes = history.outcomes()
     told = sum(entry.confirmed for entry in accepted.values())
     findings["I11"].looked_at.append(f"{told} told confirmed by a reading")
-    findings["I4"].looked_at.append(f"{len(accepted)} accepted, as their customers read them")
+    told_lost = f", {len(lost)} of them unpaid holds that an older Redis lacked" if lost else ""
+    findings["I4"].looked_at.append(f"{len(accepted)} accepted, as their customers read them{told_lost}")
     findings["I5"].looked_at.append(
         f"{outcomes['ok']} keys accepted, {len(refused)} refused for certain, {outcomes['unknown']} unknown, "
         f"{history.retries + history.replays} repeats"

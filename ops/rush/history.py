@@ -67,6 +67,8 @@ class History:
         self.sold_at: list[tuple[float, float]] = []
         """When a request was sent and when it was accepted."""
         self.reads = 0
+        self.forgotten: frozenset[str] = frozenset()
+        """Holds that nobody had tried to pay when a Redis that lacks them was put back: beyond the promise."""
 
     def open(self, key: str) -> Entry:
         """A key is about to be used."""

@@ -83,6 +83,11 @@ class Performance:
         thread.start()
         return thread
 
+    def forget(self, holds: set[str]) -> None:
+        """These will be lost with a Redis that goes back in time."""
+        if self.history is not None:
+            self.history.forgotten |= holds
+
     def give_up(self) -> None:
         """Let the customers go home."""
         self._stop = True

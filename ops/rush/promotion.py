@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["CLEAR_S", "LAG_S", "Promotion", "StandsBy", "draw_promotions"]
+__all__ = ["CLEAR_S", "LAG_S", "LEAST_S", "TWO_S", "Promotion", "StandsBy", "draw_promotions"]
 
 LAG_S: Final = (0.15, 0.9)
 """Least and most that a standby has not received when it is promoted."""
@@ -24,17 +24,20 @@ CLEAR_S: Final = 6.0
 was lost is written again within the next ticks of a guard."""
 
 LEAST_S: Final = 10.0
-"""A shorter rush has no promotion."""
+"""In a shorter rush, no store goes back in time."""
 
 TWO_S: Final = 45.0
-"""A rush that lasts so long has one or two."""
+"""A rush that lasts so long has one promotion or two."""
 
 
 class StandsBy(Protocol):
     """What `ops.standby.Standby` does."""
 
-    def start(self) -> None:
-        """Copy the primary, and follow it."""
+    def prepare(self) -> None:
+        """Begin to copy the primary, and return at once."""
+
+    def streams(self) -> bool:
+        """Go on with it, and say whether it follows the primary by now. Raises `CannotRun`."""
 
     def fall_behind(self) -> None:
         """Receive nothing from now on."""
@@ -48,26 +51,28 @@ class StandsBy(Protocol):
 
 @dataclass(slots=True)
 class Promotion:
-    """One that has begun: the standby follows for a moment, falls behind, and takes over when its lag is reached."""
+    """One that has begun: the standby is made, follows for a moment, falls behind, and takes over when its lag is
+    reached."""
 
     standby: StandsBy
     lag_s: float
-    next_s: float
+    next_s: float = 0.0
     """When the next step is due, by `time.monotonic()`."""
+    follows: bool = False
     behind: bool = False
 
     @classmethod
     def begin(cls, standby: StandsBy, lag_s: float) -> Promotion:
-        """Make a standby. Takes some seconds. Raises `CannotRun`."""
-        try:
-            standby.start()
-        except BaseException:
-            standby.stop()
-            raise
-        return cls(standby, lag_s, time.monotonic() + FOLLOW_S)
+        """Begin to make a standby, which takes some seconds. Raises `CannotRun`."""
+        standby.prepare()
+        return cls(standby, lag_s)
 
     def ripe(self, now: float) -> bool:
-        """Go on, and say whether it is time to take over."""
+        """Go on, and say whether it is time to take over. Raises `CannotRun` when the standby cannot be made."""
+        if not self.follows:
+            self.follows = self.standby.streams()
+            self.next_s = time.monotonic() + FOLLOW_S
+            return False
         if now < self.next_s:
             return False
         if not self.behind:

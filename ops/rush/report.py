@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from boxoffice.gateway.deliveries import Tally
-from ops.rush.chaos import KINDS, Deed
+from ops.rush.bad_logs import WAYS
+from ops.rush.blows import KINDS
+from ops.rush.chaos import Deed
 from ops.rush.findings import Findings
 from ops.rush.history import quantile
 from ops.rush.performance import Performance
@@ -40,6 +42,14 @@ class Report:
     """Of a standby of PostgreSQL that lagged."""
     commits_lost: int | None = 0
     """By these; None when nobody could count them."""
+    put_back: int = 0
+    """How often Redis went back to an older copy of its file."""
+    holds_lost: int = 0
+    """By these: holds that nobody had tried to pay."""
+    read_only: int = 0
+    """How often PostgreSQL refused to write for some seconds."""
+    bad_logs: dict[str, int] = field(default_factory=dict)
+    """How often, by the way in which logs took nothing."""
     recovery_s: dict[str, dict[str, float]] = field(default_factory=dict)
     """Per component, the longest of all its kills: until it ran again, until a booking sent after the kill was
     accepted, until one was committed."""
@@ -86,6 +96,10 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         pauses=_count(deeds, "pause"),
         promotions=sum(deed.action == "promote" for deed in deeds),
         commits_lost=performance.commits_lost,
+        put_back=sum(deed.action == "put back" for deed in deeds),
+        holds_lost=sum(deed.lost or 0 for deed in deeds if deed.action == "put back"),
+        read_only=sum(deed.action == "read-only" for deed in deeds),
+        bad_logs={way: count for way in WAYS if (count := sum(deed.action == way for deed in deeds))},
         recovery_s=dict(_recoveries(performance, deeds)),
         slowest=[
             f"{booking}: accepted after {accepted_s:.2f} s, final {waited_s:.2f} s later"
@@ -105,6 +119,10 @@ def _shown(deed: Deed) -> dict[str, Any]:
     shown: dict[str, Any] = {"at_s": round(deed.at_s, 2), "name": deed.name, "action": deed.action}
     if deed.action == "promote":
         shown |= {"lag_s": round(deed.lag_s, 2), "lost": deed.lost}
+    elif deed.action == "put back":
+        shown |= {"age_s": round(deed.lag_s, 2), "lost": deed.lost}
+    elif deed.lag_s:
+        shown["seconds"] = round(deed.lag_s, 2)
     return shown
 
 
@@ -138,10 +156,10 @@ def _recoveries(performance: Performance, deeds: list[Deed]) -> Iterator[tuple[s
         best = min(best, sold[at][1])
         soonest[at] = best
     commits = [at for at, _ in performance.committed]
-    for kind in (*KINDS, "standby"):
+    for kind in (*KINDS, "standby", "copy"):
         worst: dict[str, float] = {}
         for deed in deeds:
-            if deed.kind != kind or deed.action == "pause":
+            if deed.kind != kind or deed.action in ("pause", "read-only"):
                 continue
             at = bisect_left(sent, deed.clock_s)
             if at < len(soonest):
@@ -177,12 +195,22 @@ def tell(report: Report) -> Iterator[str]:
         if report.promotions:
             lost = "some" if report.commits_lost is None else report.commits_lost
             yield f"  promoted   {report.promotions} times a standby that lagged; PostgreSQL lost {lost} commits"
+        yield from _setbacks(report)
         for kind, worst in report.recovery_s.items():
             parts = ", ".join(
                 f"{what} again within {worst[what]:g} s" for what in ("running", "sold", "committed") if what in worst
             )
             yield f"  {kind:8} {parts}"
     yield from (f"  {surprise}" for surprise in report.surprises)
+
+
+def _setbacks(report: Report) -> Iterator[str]:
+    if report.put_back:
+        yield f"  put back   {report.put_back} times an older Redis; {report.holds_lost} unpaid holds were lost with the newer"
+    if report.read_only:
+        yield f"  read-only  {report.read_only} times PostgreSQL refused to write"
+    if report.bad_logs:
+        yield f"  logs       took nothing: {_listed(report.bad_logs)}"
 
 
 def tell_findings(findings: Findings) -> Iterator[str]:

@@ -14,9 +14,12 @@ from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from ops.options import settings_for
 from ops.running import find_stack, wished_urls
-from ops.rush.chaos import Chaos, draw_blows
+from ops.rush.blows import draw_blows
+from ops.rush.chaos import Chaos
+from ops.rush.old_copy import OldCopy
 from ops.rush.performance import Performance
 from ops.rush.plan import Shape
+from ops.rush.read_only import ReadOnly
 from ops.rush.report import Report, report_of
 from ops.rush.show import Show
 from ops.servers import temporary_data_dir
@@ -144,13 +147,14 @@ def _private(
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
     shape = options.shape
     performance = Performance(scene.settings, scene.ports, shape, gateway_port=scene.gateway_port)
-    blows = draw_blows(shape.seconds, shape.seed) if options.chaos else []
-    chaos = Chaos(scene.stack, blows, show.say, _standby(scene.stack)) if scene.stack else None
+    chaos = _chaos(scene, scene.stack, performance, options, show) if scene.stack else None
     show.say(f"seed {shape.seed}, {shape.rate:g} bookings/s for {shape.seconds:g} s")
     thread = performance.start()
     try:
         _tend(performance, chaos, watch, show)
     finally:
+        if chaos:
+            chaos.make_amends()
         performance.give_up()
         thread.join(10)
     if performance.failure is not None:
@@ -164,8 +168,17 @@ def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tupl
     return report_of(performance, chaos.deeds if chaos else [], chaos.surprises if chaos else []), performance
 
 
-def _standby(stack: Stack) -> Standby:
-    return Standby(stack.servers.postgres, stack.servers.home)
+def _chaos(scene: _Scene, stack: Stack, performance: Performance, options: Options, show: Show) -> Chaos:
+    """The supervisor of a private stack, with what it deals if it is asked to."""
+    servers = stack.servers
+    return Chaos(
+        stack,
+        draw_blows(options.shape.seconds, options.shape.seed) if options.chaos else [],
+        show.say,
+        Standby(servers.postgres, servers.home),
+        OldCopy(servers.redis, scene.settings, performance.forget),
+        ReadOnly(servers.postgres),
+    )
 
 
 def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show: Show) -> None:

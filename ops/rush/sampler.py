@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import fence, keys
+from boxoffice import fence, gate, keys
 from boxoffice.catalogue import EventView
 from boxoffice.database_url import read_database_url
 from ops.rush.away import STORE_AWAY
@@ -43,6 +43,8 @@ class Sampler:
         self.compared = 0
         self.went_back = 0
         """Comparisons that said nothing, because PostgreSQL lacked a commit that Redis was told of."""
+        self.unchecked = 0
+        """Comparisons that said nothing, because no guard had looked at Redis since it started: it may have gone back."""
         self.sums_broken: list[str] = []
         """Evidence against I1."""
         self.stores_broken: list[str] = []
@@ -86,7 +88,8 @@ class Sampler:
     async def _compare(self, event: EventView, at_s: float) -> None:
         """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken
         them off already) may still be in c; when more of them set out meanwhile, the sample says nothing. Nor does it while
-        PostgreSQL lacks a commit that Redis was told of: that is known, and nothing is decided by it."""
+        PostgreSQL lacks a commit that Redis was told of, or Redis is unchecked: that is known, and nothing is decided by it."""
+        run = await self._checked(event)
         first = await self._sold(event)
         before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         told = await fence.told(self._redis, event.shard)
@@ -97,6 +100,9 @@ class Sampler:
         if await fence.lost(self._connection, event.shard, told):
             self.went_back += 1
             return
+        if not run or run != await self._checked(event):
+            self.unchecked += 1
+            return
         if not before or not after or any(first[tier]["moves"] != row["moves"] for tier, row in last.items()):
             return
         self.compared += 1
@@ -106,6 +112,11 @@ class Sampler:
             high = int(after[f"c:{tier}".encode()]) + int(after[f"h:{tier}".encode()])
             if not low - leaving <= sold <= high:
                 _note(self.stores_broken, f"after {at_s:.2f} s: tier {tier} c={low} sold={sold} c+h={high}")
+
+    async def _checked(self, event: EventView) -> str:
+        """The run of the server, if a guard has let it decide."""
+        sight = await gate.look(self._redis, event.shard)
+        return sight.run if sight.word == "open" else ""
 
     def _hang_up(self) -> None:
         if self._connection is not None:

@@ -18,6 +18,6 @@ LATE_S: Final = 60.0
 """So long after its deadline a payment may still be looked up and let go."""
 
 
-async def undecided(pool: asyncpg.Pool[Any], deadline_s: float) -> frozenset[str]:
+async def undecided(pool: asyncpg.Pool[Any] | asyncpg.Connection[Any], deadline_s: float) -> frozenset[str]:
     """Their ids. One that has waited for longer than its hold, or `gateway.deadline_s`, lasts is none of them."""
     return frozenset(row["id"] for row in await pool.fetch(_UNDECIDED, deadline_s, LATE_S))

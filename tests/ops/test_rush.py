@@ -42,6 +42,21 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+def test_an_old_redis_that_is_put_back_breaks_no_promise(tmp_path: Path) -> None:
+    """Nor does a PostgreSQL that refused to write before."""
+    ran = rush(tmp_path, "--chaos", "--seconds", "12", "--rate", "60", "--seed", "11", "--json")
+
+    assert ran.returncode == 0, ran.stdout[-4_000:] + ran.stderr[-2_000:]
+    report = json.loads(ran.stdout)
+    assert report["verdict"] == "held"
+    assert (report["put_back"], report["read_only"]) == (1, 1)
+    (deed,) = (deed for deed in report["deeds"] if deed["action"] == "put back")
+    assert deed["age_s"] > 0.5
+    assert deed["lost"] == report["holds_lost"]
+    assert report["surprises"] == []
+
+
+@pytest.mark.timeout(240)
 def test_a_promoted_standby_that_lagged_breaks_no_promise(tmp_path: Path) -> None:
     ran = rush(tmp_path, "--chaos", "--seconds", "10", "--rate", "60", "--seed", "3", "--json")
 

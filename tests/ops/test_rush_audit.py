@@ -495,6 +495,59 @@ async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(s
     sampler._hang_up()
 
 
+async def test_stores_are_not_compared_while_redis_is_unchecked(sold: Sold) -> None:
+    """It may have gone back, and decides nothing. Once a guard has opened its gate, a difference is one."""
+    office = sold.office
+    sampler = Sampler(office.redis, office.settings.database_url, [sold.event])
+    await sold.sql("UPDATE inventory SET sold = 0")
+    gate = await office.redis.get(keys.gate(sold.event.shard))
+    await office.redis.set(keys.gate(sold.event.shard), "first:of another run")
+
+    await sampler._compare(sold.event, 1.0)
+    assert (sampler.compared, sampler.unchecked, sampler.stores_broken) == (0, 1, [])
+
+    assert gate is not None
+    await office.redis.set(keys.gate(sold.event.shard), gate)
+    await sampler._compare(sold.event, 1.0)
+    assert (sampler.compared, sampler.unchecked) == (1, 1)
+    assert sampler.stores_broken
+    sampler._hang_up()
+
+
+def remember(sold: Sold, booking: str, status: str) -> None:
+    """A customer does."""
+    entry = sold.history.open(f"key of {booking}")
+    entry.ids.append(booking)
+    entry.status = status
+
+
+async def test_an_unpaid_hold_that_an_older_redis_lacked_is_excused_and_counted(sold: Sold) -> None:
+    lost = "01a22900-0000-7000-8000-000000000001"
+    remember(sold, lost, "held")
+    assert (await sold.audit()).broken == ["I4"], "nobody has said so"
+
+    sold.history.forgotten = frozenset({lost})
+    findings = await sold.audit()
+
+    assert findings.held
+    assert "1 of them unpaid holds that an older Redis lacked" in "; ".join(findings["I4"].looked_at)
+
+
+async def test_what_is_excused_as_lost_is_judged_when_it_is_there(sold: Sold) -> None:
+    """A booking that somebody knows, or that was told confirmed, is no hold that is lost."""
+    booking = sold.confirmed
+    sold.history.forgotten = frozenset({booking})
+    entry = sold.history.accepted()[booking]
+    entry.status = "held"
+    assert (await sold.audit()).broken == ["I4"]
+
+    entry.status = "confirmed"
+    assert (await sold.audit()).held
+    await sold.sql("DELETE FROM bookings WHERE id = $1", booking)
+    await sold.office.redis.delete(keys.booking(sold.event.shard, booking))
+    assert "I11" in (await sold.audit()).broken
+
+
 class Meanwhile(Sampler):
     """A booking is cancelled as soon as PostgreSQL was asked for the second time, and before Redis is."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from boxoffice.catalogue import EventView, TierView
+from boxoffice.errors import CannotRun
 from ops.processes import Child
-from ops.rush.chaos import KINDS, Blow, Chaos, draw_blows
+from ops.rush.blows import AGE_S, KINDS, PUT_BACK_S, READ_ONLY_S, STORES, Blow, draw_blows
+from ops.rush.chaos import Chaos
 from ops.rush.history import History, quantile
 from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Shape, capacities, draw
 from ops.rush.promotion import CLEAR_S, LAG_S
@@ -90,7 +94,7 @@ def test_a_standby_is_promoted_once_or_twice_while_redis_is_well(seed: int) -> N
     assert all(blow.at_s + 2 * CLEAR_S < 60 for blow in promotions), "the sale goes on afterwards"
     for promotion in promotions:
         for blow in blows:
-            if blow.kind in ("redis", "postgres") and blow is not promotion:
+            if blow.kind in STORES and blow is not promotion:
                 back_s = blow.at_s + (blow.seconds if blow.action == "pause" else 0)
                 assert back_s <= promotion.at_s or blow.at_s >= promotion.at_s + CLEAR_S
 
@@ -101,7 +105,38 @@ def test_the_seed_decides_how_often_when_and_how_far_it_lags() -> None:
     assert {len(plan) for plan in plans} == {1, 2}
     assert len({(blow.at_s, blow.seconds) for plan in plans for blow in plan}) == sum(map(len, plans))
     assert not [blow for blow in draw_blows(6, 1) if blow.action == "promote"]
-    assert len([blow for blow in draw_blows(20, 1) if blow.action == "promote"]) == 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_old_redis_is_put_back_once_while_nobody_else_hurts_a_store(seed: int) -> None:
+    blows = draw_blows(60, seed)
+
+    (old,) = (blow for blow in blows if blow.action == "put back")
+    assert AGE_S[0] <= old.seconds <= AGE_S[1]
+    assert old.at_s + PUT_BACK_S < 62, "the sale goes on afterwards"
+    for blow in blows:
+        if blow.kind in STORES and blow is not old:
+            back_s = blow.at_s + (blow.seconds if blow.action in ("pause", "read-only") else 0)
+            back_s += CLEAR_S if blow.action == "promote" else 0
+            assert back_s <= old.at_s or blow.at_s >= old.at_s + PUT_BACK_S
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_postgresql_is_read_only_once_and_logs_take_nothing_in_either_way(seed: int) -> None:
+    blows = draw_blows(60, seed)
+
+    (read_only,) = (blow for blow in blows if blow.action == "read-only")
+    assert READ_ONLY_S[0] <= read_only.seconds <= READ_ONLY_S[1]
+    logs = [blow for blow in blows if blow.action == "bad logs"]
+    assert {blow.which for blow in logs} == {0, 1}
+    assert max(blow.at_s for blow in (read_only, *logs)) < 60 * 0.85
+
+
+def test_the_seed_decides_which_store_goes_back_in_a_short_rush() -> None:
+    plans = [{blow.action for blow in draw_blows(15, seed)} - {"kill", "pause", "read-only"} for seed in range(40)]
+
+    assert {tuple(sorted(plan)) for plan in plans} == {("bad logs", "promote"), ("bad logs", "put back")}
+    assert {blow.action for blow in draw_blows(9, 1)} == {"kill", "pause"}
 
 
 class Patient(Child):
@@ -109,6 +144,13 @@ class Patient(Child):
 
     def start(self) -> None:
         self.spawn(["sleep", "60"])
+
+
+def step_until(chaos: Chaos, true: Callable[[], bool], timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end
+        chaos.step()
 
 
 def test_chaos_starts_again_what_it_kills_and_wakes_what_it_paused(tmp_path: Path) -> None:
@@ -140,9 +182,13 @@ class Understudy:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.ready = True
 
-    def start(self) -> None:
-        self.told.append("start")
+    def prepare(self) -> None:
+        self.told.append("prepare")
+
+    def streams(self) -> bool:
+        return self.ready
 
     def fall_behind(self) -> None:
         self.told.append("fall behind")
@@ -166,7 +212,7 @@ def test_no_store_is_hurt_while_a_standby_takes_over(tmp_path: Path) -> None:
         end = time.monotonic() + 10
         while not chaos.commits_lost and time.monotonic() < end:
             chaos.step()
-        assert standby.told == ["start", "fall behind", "take over"]
+        assert standby.told == ["prepare", "fall behind", "take over"]
         while time.monotonic() < chaos.began + 1.2:
             chaos.step()
         assert [(deed.name, deed.action) for deed in chaos.deeds] == [("redis", "pause"), ("standby", "promote")]
@@ -175,29 +221,53 @@ def test_no_store_is_hurt_while_a_standby_takes_over(tmp_path: Path) -> None:
         redis.stop()
 
 
+def test_who_dies_while_a_standby_is_made_is_looked_after(tmp_path: Path) -> None:
+    """Making one takes seconds, and holds nobody up."""
+    api, standby = Patient("api", tmp_path / "api.log"), Understudy()
+    api.start()
+    first, standby.ready = api.pid, False
+    chaos = Chaos([api], [Blow(0.0, "postgres", "promote", 0.1), Blow(0.1, "api", "kill")], lambda line: None, standby)
+    try:
+        step_until(chaos, lambda: api.alive and api.pid != first)
+        assert standby.told == ["prepare"]
+        standby.ready = True
+        step_until(chaos, lambda: chaos.commits_lost == 7)
+        assert standby.told == ["prepare", "fall behind", "take over"]
+    finally:
+        api.stop()
+
+
+def test_a_standby_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
+    class Failing(Understudy):
+        def streams(self) -> bool:
+            raise CannotRun("no room")
+
+    standby = Failing()
+    chaos = Chaos([], [Blow(0.0, "postgres", "promote", 0.1)], lambda line: None, standby)
+
+    step_until(chaos, lambda: bool(chaos.surprises))
+
+    assert standby.told == ["prepare", "stop"]
+    assert chaos.calm()
+
+
 class Slow(Understudy):
     """Takes its time."""
 
-    def start(self) -> None:
-        super().start()
+    def take_over(self) -> int:
         time.sleep(0.5)
+        return super().take_over()
 
 
-def test_what_came_due_while_a_standby_was_made_is_dealt_over_the_time_that_is_left() -> None:
-    blows = [
-        Blow(0.0, "postgres", "promote", 0.1),
-        Blow(0.0, "api", "kill"),
-        Blow(0.2, "api", "kill"),
-        Blow(0.4, "api", "kill"),
-        Blow(5.0, "api", "kill"),
-    ]
+def test_what_came_due_while_a_standby_took_over_is_dealt_over_the_time_that_is_left() -> None:
+    blows = [Blow(0.0, "postgres", "promote", 0.0), *(Blow(at_s, "redis", "kill") for at_s in (3.5, 3.7, 5.0))]
     chaos = Chaos([], blows, lambda line: None, Slow())
 
-    chaos.step()
+    step_until(chaos, lambda: chaos.commits_lost == 7)
 
     left = [blow.at_s for blow in chaos.blows]
     assert left == sorted(left)
-    assert 0.5 <= left[0] < left[1] < left[2] < 1.5
+    assert 3.6 < left[0] < left[1] < 5.0
     assert left[-1] == pytest.approx(5.0)
 
 
@@ -209,7 +279,192 @@ def test_a_promotion_that_has_begun_is_ended_before_it_is_calm(tmp_path: Path) -
     assert not chaos.calm()
     while not chaos.calm():
         pass
-    assert standby.told == ["start", "fall behind", "take over"]
+    assert standby.told == ["prepare", "fall behind", "take over"]
+
+
+class Past:
+    """Notes what a copy is told; nothing is quiet until it says so."""
+
+    def __init__(self, apis: list[Patient]) -> None:
+        self.told: list[str] = []
+        self.silent = False
+        self._apis = apis
+
+    def take(self) -> None:
+        assert not any(api.paused for api in self._apis), "it is of a server that is asked"
+        self.told.append("take")
+
+    def quiet(self) -> bool:
+        assert all(api.paused for api in self._apis)
+        return self.silent
+
+    def put_back(self, resume: Callable[[], None]) -> int:
+        self.told.append("put back")
+        resume()
+        assert not any(api.paused for api in self._apis), "they knock while there is nobody"
+        return 3
+
+
+@pytest.fixture
+def apis(tmp_path: Path) -> Iterator[list[Patient]]:
+    apis = [Patient(name, tmp_path / f"{name}.log") for name in ("api", "api-2")]
+    for api in apis:
+        api.start()
+    yield apis
+    for api in apis:
+        api.stop()
+
+
+def test_nobody_sells_before_an_old_redis_is_put_back(apis: list[Patient]) -> None:
+    """Until all that was accepted is in PostgreSQL; nor does one that is killed come back to sell meanwhile."""
+    past, first = Past(apis), apis[0].pid
+    blows = [Blow(0.0, "redis", "put back", 0.3), Blow(0.4, "api", "kill"), Blow(0.4, "redis", "kill")]
+    chaos = Chaos(apis, blows, lambda line: None, old=past)
+
+    step_until(chaos, lambda: all(api.paused for api in apis))
+    assert time.monotonic() >= chaos.began + 0.3, "it grows old first"
+    while time.monotonic() < chaos.began + 1.0:
+        chaos.step()
+    assert past.told == ["take"]
+    assert (apis[0].pid, len(chaos.blows)) == (first, 2)
+
+    past.silent = True
+    step_until(chaos, lambda: past.told == ["take", "put back"])
+    (deed,) = chaos.deeds
+    assert (deed.name, deed.action, deed.lost) == ("copy", "put back", 3)
+    assert deed.lag_s >= 1.0
+    assert chaos.surprises == []
+
+
+def test_a_copy_that_has_no_moment_is_given_up_and_told_of(
+    apis: list[Patient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.rush.old_copy.PATIENCE_S", 0.2)
+    past = Past(apis)
+    chaos = Chaos(apis, [Blow(0.0, "redis", "put back", 0.1)], lambda line: None, old=past)
+    chaos.step()
+
+    step_until(chaos, chaos.calm)
+
+    assert past.told == ["take"]
+    assert not any(api.paused for api in apis)
+    assert len(chaos.surprises) == 1
+    assert chaos.deeds == []
+
+
+class Refusing:
+    """Notes what PostgreSQL is told; it hears of the end at the second time."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self) -> bool:
+        self.told.append("begin")
+        return True
+
+    def end(self) -> bool:
+        self.told.append("end")
+        return self.told.count("end") == 2
+
+
+def test_postgresql_is_read_only_until_it_is_not() -> None:
+    refusing = Refusing()
+    blows = [Blow(0.0, "postgres", "read-only", 0.3), Blow(0.1, "postgres", "promote", 0.1)]
+    standby = Understudy()
+    chaos = Chaos([], blows, lambda line: None, standby, read_only=refusing)
+
+    chaos.step()
+    assert refusing.told == ["begin"]
+    while time.monotonic() < chaos.began + 0.25:
+        chaos.step()
+    assert (refusing.told, standby.told) == (["begin"], []), "a standby would be read-only for ever"
+    step_until(chaos, lambda: refusing.told == ["begin", "end", "end"])
+    (deed,) = chaos.deeds
+    assert deed.back_s is not None
+    assert deed.back_s >= 0.3
+    step_until(chaos, lambda: standby.told == ["prepare", "fall behind", "take over"])
+    assert refusing.told == ["begin", "end", "end"]
+
+
+def test_what_a_rush_has_once_comes_before_its_audit() -> None:
+    """Under load, or after something else that took long, it may have had no moment before."""
+    standby, refusing = Understudy(), Refusing()
+    blows = [
+        Blow(50.0, "postgres", "promote", 0.0),
+        Blow(51.0, "postgres", "read-only", 0.1),
+        Blow(52.0, "api", "kill"),
+    ]
+    chaos = Chaos([], blows, lambda line: None, standby, read_only=refusing)
+
+    step_until(chaos, chaos.calm)
+
+    assert standby.told == ["prepare", "fall behind", "take over"]
+    assert refusing.told == ["begin", "end", "end"]
+
+
+@pytest.mark.parametrize("how", ["at its end", "when it is broken off"])
+def test_no_postgresql_stays_read_only_after_a_rush(how: str) -> None:
+    refusing = Refusing()
+    chaos = Chaos([], [Blow(0.0, "postgres", "read-only", 60.0)], lambda line: None, read_only=refusing)
+    chaos.step()
+
+    if how == "at its end":
+        assert not chaos.calm()
+        assert chaos.calm()
+        assert refusing.told == ["begin", "end", "end"]
+    else:
+        chaos.make_amends()
+        assert refusing.told == ["begin", "end"]
+
+
+class Talker(Patient):
+    """Says something, and how it went, in a file beside its log."""
+
+    def start(self) -> None:
+        self.spawn([sys.executable, "-c", TALK, str(self.log.with_suffix(".went"))])
+
+    def went(self) -> str:
+        path = self.log.with_suffix(".went")
+        return path.read_text() if path.exists() else ""
+
+
+TALK = """
+import os, sys, time
+try:
+    os.write(1, b"something")
+    went = "fine"
+except OSError as error:
+    went = type(error).__name__ + str(error.errno)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(went)
+os.replace(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "said"), [(0, "full disk", "OSError28"), (1, "dead reader", "BrokenPipeError32")]
+)
+def test_logs_take_nothing_from_who_starts_then_and_everything_from_who_starts_later(
+    tmp_path: Path, way: int, name: str, said: str
+) -> None:
+    talkers = [Talker(name, tmp_path / f"{name}.log") for name in ("api", "worker", "worker-2", "redis")]
+    chaos = Chaos(talkers, [Blow(0.0, "logs", "bad logs", 1.0, way), Blow(1.2, "worker", "kill")], lambda line: None)
+    try:
+        for talker in talkers:
+            talker.start()
+        for talker in talkers:
+            talker.wait_until(lambda talker=talker: talker.went() == "fine", 30)
+        chaos.begin()
+        step_until(chaos, lambda: {talker.went() for talker in talkers[:3]} == {said})
+        assert talkers[3].went() == "fine"
+        assert [(deed.name, deed.action) for deed in chaos.deeds] == [("logs", name)]
+        step_until(chaos, lambda: talkers[1].went() == "fine")
+        assert talkers[2].went() == said, "until it is started again"
+        assert chaos.surprises == []
+    finally:
+        for talker in talkers:
+            talker.stop()
 
 
 def test_a_component_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:
