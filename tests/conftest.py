@@ -17,7 +17,7 @@ import redis as sync_redis
 
 from boxoffice import keys
 from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
+from boxoffice.catalogue_store import CatalogueStore, NewTier
 from boxoffice.gate import Gate, look
 from boxoffice.models import Base
 from boxoffice.office import BoxOffice, open_box_office
@@ -31,6 +31,14 @@ CLIENT = "shop00000000"
 KEY = "shop.secret-of-the-shop"
 OTHER_KEY = "other.secret-of-the-other"
 GENERATION = "first"
+
+SHARD = 1
+"""The shard of the event under test: the last one of two, see `shards` and `open_sale`."""
+
+
+def pytest_configure() -> None:
+    """Commands, APIs and workers that a test starts in processes of their own have two shards as well."""
+    os.environ["BOXOFFICE_SHARDS"] = str(SHARD + 1)
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +54,9 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def shards() -> int:
-    """Shards of the office; tests that should hold for many are parametrised over this."""
-    return 1
+    """Shards of the office: two, so that a line which means shard 0 whatever it is asked fails. Tests that should hold for
+    other numbers are parametrised over this."""
+    return SHARD + 1
 
 
 @pytest.fixture
@@ -63,9 +72,27 @@ def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
     )
 
 
+EMPTIEST_SHARD = CatalogueStore._emptiest_shard
+"""Where the product puts a new event."""
+
+
 @pytest.fixture
-async def clean(servers: Servers, shards: int) -> None:
-    """Nothing in either store, and every gate open."""
+def in_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Every new event goes into the last shard, or into another one: `in_shard(0)`."""
+
+    def in_shard(wanted: int) -> None:
+        async def choose(store: CatalogueStore, _: object) -> int:
+            return wanted % store._shards
+
+        monkeypatch.setattr(CatalogueStore, "_emptiest_shard", choose)
+
+    in_shard(-1)
+    return in_shard
+
+
+@pytest.fixture
+async def clean(servers: Servers, shards: int, in_shard: object) -> None:
+    """Nothing in either store, every gate open, and new events go into the last shard."""
     # Not TRUNCATE: new files for fifteen tables and their indexes take longer than most tests.
     empty = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
     connection = await asyncpg.connect(servers.database_url)
@@ -95,12 +122,19 @@ SaleMaker = Callable[..., Awaitable[EventView]]
 
 
 @pytest.fixture
-def open_sale(office: BoxOffice) -> SaleMaker:
-    """Puts an event on sale: `await open_sale(GA=100, VIP=5)`. Prices are 1000, 2000, … in the order given."""
+def open_sale(office: BoxOffice, in_shard: Callable[[int], None]) -> SaleMaker:
+    """Puts an event on sale in the last shard: `await open_sale(GA=100, VIP=5)`, or in another: `open_sale(shard=0, GA=1)`.
 
-    async def open_sale(*, starts_in: timedelta = timedelta(days=30), **capacities: int) -> EventView:
+    Prices are 1000, 2000, … in the order given.
+    """
+
+    async def open_sale(*, starts_in: timedelta = timedelta(days=30), shard: int = -1, **capacities: int) -> EventView:
         tiers = [NewTier(code, 1_000 * at, capacity) for at, (code, capacity) in enumerate(capacities.items(), 1)]
-        return await office.store.create_event(CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers)
+        in_shard(shard)
+        event = await office.store.create_event(CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers)
+        in_shard(-1)
+        assert event.shard == shard % office.settings.shards
+        return event
 
     return open_sale
 
@@ -166,6 +200,12 @@ async def eventually(
                 raise
             before = now
     raise TimeoutError("There was progress, and no end.")
+
+
+async def load_all(office: BoxOffice) -> None:
+    """Load every shard, as a worker does."""
+    for shard in range(office.settings.shards):
+        await office.loader.load(shard)
 
 
 async def check_run(office: BoxOffice) -> None:

@@ -14,6 +14,7 @@ import pytest
 from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from tests.conftest import load_all
 from tests.support.contract import Contract
 
 SHOP_FRONT = "https://shop.example"
@@ -27,10 +28,9 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-async def office(office: BoxOffice, settings: Settings) -> BoxOffice:
+async def office(office: BoxOffice) -> BoxOffice:
     """Loaded in every shard, as workers do."""
-    for shard in range(settings.shards):
-        await office.loader.load(shard)
+    await load_all(office)
     return office
 
 

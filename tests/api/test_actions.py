@@ -8,6 +8,7 @@ from boxoffice.gateway import action_page
 from boxoffice.gateway.base import Found
 from boxoffice.gateway.factory import open_simulator
 from boxoffice.settings import Settings
+from tests.conftest import SHARD
 from tests.support.gateways import with_gateway
 
 
@@ -16,11 +17,11 @@ async def test_a_customer_confirms_at_the_simulated_bank(office, open_sale, api,
     event = await open_sale(GA=5)
     card = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4000000000003220"}
     posted = await book(event, payment=card)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
 
     booking = None
     for _ in range(200):
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
         booking = (await api.get(f"/v1/bookings/{posted.json()['id']}")).json()
         if booking["payment"]["next_action"]:
             break

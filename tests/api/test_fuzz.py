@@ -124,12 +124,12 @@ class Fuzz:
         over, booked = wire.over, await self.bookings() - before
         wire.hang_up()
         # The next run may use the same idempotency keys.
-        if used := await self.redis.keys("{s00}:idem:*"):
+        if used := await self.redis.keys("{s01}:idem:*"):
             await self.redis.delete(*used)
         return [self.shown(door.way, answer) for answer in answers], over, booked
 
     async def bookings(self) -> int:
-        return int(await self.redis.zcard("{s00}:pend"))
+        return int(await self.redis.zcard("{s01}:pend"))
 
     def of_way(self, way: str, data: bytes) -> bytes:
         event, tier = self.names[way]

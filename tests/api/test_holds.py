@@ -12,7 +12,7 @@ from boxoffice import ids, keys
 from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from tests.api.conftest import Book, assert_problem, booking_of
-from tests.conftest import OTHER_KEY, SaleMaker, settle_all
+from tests.conftest import OTHER_KEY, SHARD, SaleMaker, settle_all
 
 PAYMENT = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"}
 
@@ -81,7 +81,7 @@ async def test_a_payment_in_progress_says_when_to_ask_again(hold: str, post: Pos
 async def test_a_hold_that_left_redis_has_ended(hold: str, post: Post, office: BoxOffice) -> None:
     await post(hold, "payment", PAYMENT)
     await settle_all(office)
-    await office.redis.delete(keys.booking(0, hold))
+    await office.redis.delete(keys.booking(SHARD, hold))
     assert_problem(await post(hold, "payment", PAYMENT, key="late"), 409, "hold-ended")
 
 
@@ -190,7 +190,7 @@ async def test_a_payment_needs_a_key(hold: str, post: Post) -> None:
 @pytest.mark.parametrize("verb", ["payment", "extend", "cancel", "refunds"])
 async def test_another_shops_booking_is_not_there(hold: str, api: httpx2.AsyncClient, post: Post, verb: str) -> None:
     body = {"payment": PAYMENT, "extend": {"extra_s": 60}, "refunds": ALL}.get(verb)
-    for booking in ("nonsense", ids.booking_id(0, 1)):
+    for booking in ("nonsense", ids.booking_id(SHARD, 1)):
         assert_problem(await post(booking, verb, body), 404, "not-found")
     api.headers["authorization"] = f"Bearer {OTHER_KEY}"
     assert_problem(await post(hold, verb, body), 404, "not-found")

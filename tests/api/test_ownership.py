@@ -17,7 +17,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.record import unpack
 from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
-from tests.conftest import CLIENT, KEY, OTHER_KEY, SaleMaker, settle_all
+from tests.conftest import CLIENT, KEY, OTHER_KEY, SHARD, SaleMaker, settle_all
 from tests.support.wire import WAYS, Door, Wire
 
 OTHER = "other0000000"
@@ -187,8 +187,8 @@ async def test_the_word_bearer_is_in_any_case(door: Door, event: EventView, writ
     authorization = f"Authorization: {written.replace('{}', KEY)}".encode()
     for method, path, body in (
         ("POST", "/v1/bookings", booking_of(event)), ("GET", f"/v1/events/{event.id}", None), ("GET", "/v1/events", None),
-        ("GET", f"/v1/bookings/{ids.booking_id(0, 1)}", None), ("GET", "/v1/bookings", None),
-        ("POST", of(ids.booking_id(0, 1), "cancel"), None),
+        ("GET", f"/v1/bookings/{ids.booking_id(SHARD, 1)}", None), ("GET", "/v1/bookings", None),
+        ("POST", of(ids.booking_id(SHARD, 1), "cancel"), None),
     ):  # fmt: skip
         request = request_of(method, path, KEY, body, f"{written} {path}"[:200].replace("\t", " "))
         request = request.replace(f"Authorization: Bearer {KEY}".encode(), authorization)

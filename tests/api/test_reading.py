@@ -69,7 +69,7 @@ async def test_404_needs_the_word_of_both_stores(
     api: httpx2.AsyncClient, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A booking that Redis lacks may yet be PostgreSQL's, and the other way round."""
-    path = f"/v1/bookings/{ids.booking_id(0, 1_763_840_000_000)}"
+    path = f"/v1/bookings/{ids.booking_id(office.settings.shards - 1, 1_763_840_000_000)}"
     assert_problem(await api.get(path), 404, "not-found")
 
     async def away(*_: Any) -> Any:

@@ -360,4 +360,4 @@ async def test_a_connection_may_be_used_in_any_way(serving: Serving, open_sale: 
     writer.close()
 
     assert len(set(booked)) == len(booked) == 17
-    assert await office.redis.zcard("{s00}:pend") == 17
+    assert await office.redis.zcard("{s01}:pend") == 17

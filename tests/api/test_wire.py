@@ -60,7 +60,7 @@ def booking(event: EventView, key: str, more: bytes = b"", **changes: Any) -> by
 
 
 async def pending(office: BoxOffice) -> int:
-    return int(await office.redis.zcard("{s00}:pend"))
+    return int(await office.redis.zcard("{s01}:pend"))
 
 
 def statuses(answers: list[Answer]) -> list[int]:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from boxoffice.office import BoxOffice
+from tests.conftest import load_all
 from tests.support.till import Till
 
 
 @pytest.fixture
 async def till(office: BoxOffice, open_sale: Callable[..., Awaitable[Any]]) -> AsyncIterator[Till]:
-    await office.loader.load(0)
+    await load_all(office)
     till = Till(office, await open_sale(GA=10, VIP=4))
     yield till
     for settlement in office.settlements:

@@ -17,7 +17,7 @@ from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.forms import Admitted, Form
 from boxoffice.kept import Kept
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, SaleMaker, eventually
+from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.sale import book, order
 
 
@@ -43,7 +43,7 @@ async def test_one_that_cannot_be_told_does_not_keep_its_neighbours_waiting(
     told = await admit_three(office, open_sale, broken)
 
     assert [isinstance(answer, Admitted) for answer in told] == [True, True]
-    assert await office.redis.zcard("{s00}:pend") == 3
+    assert await office.redis.zcard("{s01}:pend") == 3
 
 
 async def test_one_whose_answer_cannot_be_read_does_not_fail_its_neighbours(
@@ -153,13 +153,13 @@ async def test_a_question_that_finds_tickets_becomes_a_booking(
     event = await open_sale(GA=1)
     await office.catalogue.event(event.id)
     assert isinstance(await ask(office, event, 1, customer="ann", GA=2), SoldOut)
-    await office.redis.hincrby(f"{{s00}}:ev:{event.id}", f"a:{event.tiers[0].id}", 1)
+    await office.redis.hincrby(f"{{s01}}:ev:{event.id}", f"a:{event.tiers[0].id}", 1)
 
     admitted = await ask(office, event, 2, customer="bob", GA=2)
 
     assert isinstance(admitted, Admitted) and not admitted.replayed
     assert sent == ["P", "Q", "P"]
-    assert await office.redis.zrange("{s00}:pend", 0, -1) == [admitted.booking_id.encode()]
+    assert await office.redis.zrange("{s01}:pend", 0, -1) == [admitted.booking_id.encode()]
 
 
 async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
@@ -184,7 +184,7 @@ async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
     office: BoxOffice, behind: int, share: float
 ) -> None:
     """Up to a limit."""
-    counter = office.admission._counters[0]
+    counter = office.admission._counters[SHARD]
     counter._pace(0, 0)
     assert counter._pace(behind, behind + 1) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
 
@@ -193,7 +193,7 @@ async def test_admission_gives_way_to_nobody_where_nobody_settles(
     office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backlog that no worker works off is what the pending set is for. One claim, and it gives way again."""
-    counter = office.admission._counters[0]
+    counter = office.admission._counters[SHARD]
     assert counter._pace(1_000, 1_000) == 0, "nothing was seen yet"
     assert counter._pace(1_000, 1_001) > 0
     monkeypatch.setattr(admission, "PACE_FOR_S", 0.0)
@@ -219,7 +219,7 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
 
     monkeypatch.setattr(admission._Counter, "_send", told)
     monkeypatch.setattr(admission, "SMALL_CALL", 1)
-    office.admission._counters[0]._pace(0, 0)
+    office.admission._counters[SHARD]._pace(0, 0)
     await book(office, event, GA=1)
     asked = []
     for number in range(1, 6):
@@ -259,7 +259,7 @@ async def test_bookings_that_nobody_could_take_are_forgotten(office: BoxOffice, 
         raise OSError("planted")
 
     event = await open_sale(GA=10)
-    counter = office.admission._counters[0]
+    counter = office.admission._counters[SHARD]
     counter._admit = away  # type: ignore[assignment]
     counter._settings = office.settings.model_copy(
         update={"api": office.settings.api.model_copy(update={"retry_s": 0.0})}

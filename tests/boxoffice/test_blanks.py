@@ -11,6 +11,7 @@ from boxoffice.blanks import Blank, text_of
 from boxoffice.catalogue import EventView, TierView
 from boxoffice.clock import timestamp
 from boxoffice.record import Charge, Line, unpack
+from tests.conftest import SHARD
 
 CODES = ('A"%s%%', "€ {} %(x)s")
 """Codes that a shop may give its tiers."""
@@ -51,7 +52,7 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
     form = blank.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
     letter, hold, amount, items = blank.kind.split("|")
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
-    record = unpack(ids.booking_id(0, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
+    record = unpack(ids.booking_id(SHARD, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
     shown = blank.shown(
         record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
     )

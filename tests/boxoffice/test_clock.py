@@ -6,6 +6,7 @@ import pytest
 
 from boxoffice import keys
 from boxoffice.errors import HoldEnded
+from tests.conftest import SHARD
 from tests.support.clocks import shift
 from tests.support.till import Till
 
@@ -23,18 +24,18 @@ async def lasts_ms(till: Till, booking: str) -> int:
     record = await till.record(booking)
     assert record is not None
     if record.state == "H":
-        assert await till.office.redis.zscore(keys.deadlines(0), booking) == record.deadline_ms
+        assert await till.office.redis.zscore(keys.deadlines(SHARD), booking) == record.deadline_ms
     return record.deadline_ms - await now_ms(till)
 
 
 async def due_in_ms(till: Till, booking: str) -> float:
-    score = await till.office.redis.zscore(keys.pending(0), booking)
+    score = await till.office.redis.zscore(keys.pending(SHARD), booking)
     assert score is not None
     return float(score) - await now_ms(till)
 
 
 async def sweep(till: Till) -> None:
-    await till.office.holds.expire(0)
+    await till.office.holds.expire(SHARD)
 
 
 async def test_a_hold_of_the_future_lasts_its_length_and_no_longer(till: Till) -> None:
@@ -61,7 +62,7 @@ async def test_what_was_posted_or_claimed_in_the_future_is_due(till: Till) -> No
     """A lease that another worker has now stays his; a lapse is remembered."""
     shift(till.office.scripts, 30_000)
     posted, leased = await till.book(GA=1), await till.book(GA=1)
-    pending = keys.pending(0)
+    pending = keys.pending(SHARD)
     lease_ms = till.office.settings.worker.lease_ms
     await till.office.redis.zadd(pending, {leased: await now_ms(till) + 30_000 + lease_ms + 1 / 16})
     await sweep(till)
@@ -142,6 +143,6 @@ async def test_it_is_put_right_once(till: Till) -> None:
         booking = await till.hold(GA=1)
         shift(till.office.scripts, 0)
         await sweep(till)
-        told = int(await till.office.redis.get(keys.clock(0)))
+        told = int(await till.office.redis.get(keys.clock(SHARD)))
         assert abs(told - await now_ms(till)) < 5_000
         assert await lasts_ms(till, booking) <= HOLD_MS

@@ -26,6 +26,7 @@ from boxoffice.settings import Settings
 from ops import postgresql
 from ops.binaries import find_redis
 from ops.servers import temporary_servers
+from tests.conftest import load_all
 from tests.support.ports import free_port
 
 MEMORY_ONLY = ["appendonly no", "appendfsync everysec"]
@@ -251,7 +252,7 @@ async def test_what_is_stated_is_shown_when_ready(stated_office: BoxOffice, sett
 
     app = create_app(stated_office.settings, office=stated_office)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://boxoffice.test") as client:
-        await stated_office.loader.load(0)
+        await load_all(stated_office)
         answer = await client.get("/readyz")
         assert answer.json() == {"status": "ready", "stated": {"redis": "always"}}
     with capture_logs() as said:

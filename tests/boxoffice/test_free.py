@@ -16,14 +16,14 @@ from boxoffice.errors import HoldEnded, KeyReused, Malformed, SoldOut
 from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
 from boxoffice.requests import BookingRequest
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, SHARD, load_all
 from tests.support.till import Till, card
 
 
 @pytest.fixture
 async def fair(office: BoxOffice) -> AsyncIterator[Till]:
     """Ten FREE tickets, and four BOX at 20.00. Its gateway complains about every call for nothing."""
-    await office.loader.load(0)
+    await load_all(office)
     tiers = [NewTier("FREE", 0, 10), NewTier("BOX", 2_000, 4)]
     event = await office.store.create_event(CLIENT, "Fair", datetime.now(UTC) + timedelta(days=30), "USD", tiers)
     till = Till(office, event)
@@ -65,7 +65,7 @@ async def test_it_is_confirmed_at_once_with_or_without_a_card(fair: Till, token:
     assert await fair.left("FREE") == (8, 0, 2)
     view = (await fair.office.bookings.get(CLIENT, admitted.booking_id)).view
     assert (view.status, view.payment, view.expires_at) == ("confirmed", None, None)
-    await fair.office.redis.delete(keys.booking(0, admitted.booking_id))
+    await fair.office.redis.delete(keys.booking(SHARD, admitted.booking_id))
     assert (await fair.office.bookings.get(CLIENT, admitted.booking_id)).view == view
 
 
@@ -82,7 +82,8 @@ async def test_its_key_makes_one_booking(fair: Till) -> None:
         await book(fair, "tok_ok", FREE=1)
 
     await fair.office.redis.delete(
-        keys.booking(0, again.booking_id), keys.idempotency(0, ids.scope(CLIENT, fair.event.id, ids.digest("k")))
+        keys.booking(SHARD, again.booking_id),
+        keys.idempotency(SHARD, ids.scope(CLIENT, fair.event.id, ids.digest("k"))),
     )
     second = await book(fair, FREE=1)
     assert second.booking_id != again.booking_id
@@ -137,7 +138,7 @@ async def test_a_hold_ends_like_any_other(fair: Till) -> None:
     """Expired, cancelled, or cancelled while it was being confirmed: its tickets come back once."""
     expired, cancelled, late = [(await book(fair, key=key, hold_s=60, FREE=1)).booking_id for key in "abc"]
     await fair.time_is_up(expired)
-    assert await fair.office.holds.expire(0) == 1
+    assert await fair.office.holds.expire(SHARD) == 1
     with pytest.raises(HoldEnded):
         await confirm(fair, expired)
     assert await fair.cancel(cancelled) == "cancelled"
@@ -195,12 +196,12 @@ async def test_the_last_one_is_had_once(fair: Till) -> None:
 async def test_parked_and_ended_nothing_is_left_to_let_go(fair: Till) -> None:
     """An operator ends a free booking that could not be stored: no payment of nothing is looked for."""
     booking = (await book(fair, FREE=1)).booking_id
-    raw = await fair.office.redis.get(keys.booking(0, booking))
+    raw = await fair.office.redis.get(keys.booking(SHARD, booking))
     record = await fair.record(booking)
     assert record is not None
     async with (await fair.office.pool()).acquire() as connection:
         await count_failure(connection, booking, raw, "test", attempts_max=0)
-    await fair.office.settlements[0]._mirror.park(booking, record.payment_key)
+    await fair.office.settlements[SHARD]._mirror.park(booking, record.payment_key)
     ended = await fair.office.parked.fail(booking)
     assert ended.payment == "none was tried"
     assert await fair.state(booking) == "F failed"

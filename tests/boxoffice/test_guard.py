@@ -16,7 +16,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK, shard_lock
 from boxoffice.redis import run_id
 from ops.servers import Servers
-from tests.conftest import GENERATION, SaleMaker, counters, eventually, settle_all
+from tests.conftest import GENERATION, SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.sales import book
 
 BEFORE = Gate(GENERATION, "the run before").pack()
@@ -29,7 +29,7 @@ FINE = Sight(
 
 def guard_of(office: BoxOffice, **options: Any) -> Guard:
     """A worker's."""
-    return Guard(0, office.redis, office.pool, office.scripts, office.loader, office.settings, **options)
+    return Guard(SHARD, office.redis, office.pool, office.scripts, office.loader, office.settings, **options)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def guard(office: BoxOffice) -> Guard:
 
 async def row(office: BoxOffice) -> Any:
     """What PostgreSQL remembers of the shard."""
-    return await (await office.pool()).fetchrow("SELECT * FROM shards WHERE shard = 0")
+    return await (await office.pool()).fetchrow("SELECT * FROM shards WHERE shard = 1")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_the_first_start_opens_the_gate(office: BoxOffice, open_sale: Sale
     assert await guard_of(office).tick() == "first_start"
 
     await book(office, event, GA=1)
-    gate = Gate.parse(await office.redis.get(keys.gate(0)))
+    gate = Gate.parse(await office.redis.get(keys.gate(SHARD)))
     assert gate == Gate((await row(office))["generation"], await run_id(office.redis))
     assert await guard_of(office).tick() == "fine"
 
@@ -97,7 +97,7 @@ async def test_each_store_remembers_how_far_the_other_came(
 
     remembered = await row(office)
     assert (remembered["sequence"], remembered["batch"]) == (3, 1)
-    (pair,) = await office.redis.smembers(keys.told(0))
+    (pair,) = await office.redis.smembers(keys.told(SHARD))
     assert pair.startswith(b"1:")
 
 
@@ -137,7 +137,7 @@ async def test_a_redis_that_went_back_in_time_is_noticed(office: BoxOffice, open
     assert await guard.tick() == "rebuilt"
 
     assert (await counters(office, event, "GA")).available == 5
-    assert await office.redis.exists(keys.booking(0, lost.booking_id))
+    assert await office.redis.exists(keys.booking(SHARD, lost.booking_id))
     assert (await row(office))["alert"] is None
     assert await guard.tick() == "fine"
 
@@ -149,17 +149,17 @@ async def test_the_last_second_is_noticed_after_a_restart(
     event = await open_sale(GA=10)
     await book(office, event, GA=4)
     await settle_all(office)
-    await office.redis.set(keys.sequence(0), 0)
-    await office.redis.set(keys.gate(0), BEFORE)
+    await office.redis.set(keys.sequence(SHARD), 0)
+    await office.redis.set(keys.gate(SHARD), BEFORE)
 
     assert await guard.tick() == "rebuilt"
-    assert (await look(office.redis, 0)).word == "open"
+    assert (await look(office.redis, SHARD)).word == "open"
 
 
 async def test_a_restart_reconciles(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
     event = await open_sale(GA=10)
-    await office.redis.hincrby(keys.event(0, event.id), f"a:{event.tiers[0].id}", 5)
-    await office.redis.set(keys.gate(0), BEFORE)
+    await office.redis.hincrby(keys.event(SHARD, event.id), f"a:{event.tiers[0].id}", 5)
+    await office.redis.set(keys.gate(SHARD), BEFORE)
 
     assert await guard.tick() == "restarted"
 
@@ -173,10 +173,10 @@ async def test_another_generation_is_closed_until_nobody_settles_under_ours(
     """Perhaps it is we who look at the wrong Redis."""
     event = await open_sale(GA=10)
     await book(office, event, GA=1)
-    await office.redis.set(keys.gate(0), Gate("another", await run_id(office.redis)).pack())
+    await office.redis.set(keys.gate(SHARD), Gate("another", await run_id(office.redis)).pack())
 
     assert await guard.tick() == "other_generation"
-    assert not await office.redis.exists(keys.gate(0))
+    assert not await office.redis.exists(keys.gate(SHARD))
     assert (await row(office))["alert"] == "other_generation"
     assert await guard.tick() == "waiting"
     await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '11 seconds'")
@@ -198,7 +198,7 @@ async def test_a_postgresql_that_went_back_is_closed_and_told(
     await pool.execute("DELETE FROM captures; DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings")
     await pool.execute("DELETE FROM batches; UPDATE inventory SET sold = 0; UPDATE shards SET batch = 0")
     await pool.execute("UPDATE shards SET settled_at = now() - interval '3 days'")
-    async for key in office.redis.scan_iter(match=keys.booking(0, "*")):
+    async for key in office.redis.scan_iter(match=keys.booking(SHARD, "*")):
         await office.redis.delete(key)
 
     assert await guard.tick() == POSTGRES_WENT_BACK
@@ -218,7 +218,7 @@ async def test_a_postgresql_that_went_back_is_closed_and_told(
 async def test_a_shard_that_stays_closed_is_said_once_a_minute(office: BoxOffice, open_sale: SaleMaker) -> None:
     """And at once when somebody opened it by hand. The looking goes on every second."""
     await open_sale(GA=10)
-    await office.redis.sadd(keys.told(0), "50:1")
+    await office.redis.sadd(keys.told(SHARD), "50:1")
     await (await office.pool()).execute("DELETE FROM shards")
     clock = [1_000.0]
     guard = guard_of(office, now_s=lambda: clock[0])
@@ -229,10 +229,10 @@ async def test_a_shard_that_stays_closed_is_said_once_a_minute(office: BoxOffice
         said.append(sum(line["event"] == "shard.closed" for line in lines))
         clock[0] += seconds
         if len(said) == 5:
-            await office.redis.set(keys.gate(0), "opened by hand")
+            await office.redis.set(keys.gate(SHARD), "opened by hand")
 
     assert said == [1, 0, 0, 0, 1, 1]
-    assert not await office.redis.exists(keys.gate(0))
+    assert not await office.redis.exists(keys.gate(SHARD))
 
 
 async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
@@ -243,7 +243,7 @@ async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sa
     await (await office.pool()).execute("DELETE FROM shards; DELETE FROM batches")
 
     assert await guard.tick() == POSTGRES_WENT_BACK
-    assert not await office.redis.exists(keys.gate(0))
+    assert not await office.redis.exists(keys.gate(SHARD))
     assert await guard.tick() == POSTGRES_WENT_BACK
 
 
@@ -266,9 +266,9 @@ async def test_nothing_is_closed_while_postgresql_is_away(
 
 
 async def test_one_process_acts(office: BoxOffice, guard: Guard) -> None:
-    await office.redis.delete(keys.gate(0))
+    await office.redis.delete(keys.gate(SHARD))
     await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
-    async with shard_lock(await office.pool(), 0):
+    async with shard_lock(await office.pool(), SHARD):
         assert await guard.tick() == "busy"
     judgements = await asyncio.gather(*(guard_of(office).tick() for _ in range(4)))
     assert judgements.count("rebuilt") == 1
@@ -288,7 +288,7 @@ async def test_no_false_alarm_under_load(office: BoxOffice, open_sale: SaleMaker
 
     async def worker() -> None:
         while not over.is_set():
-            await office.settlements[0].drain()
+            await office.settlements[SHARD].drain()
 
     async def watch(guard: Guard) -> None:
         for _ in range(looks):
@@ -308,7 +308,7 @@ async def test_an_event_whose_counters_were_lost_is_loaded_and_counted(
 ) -> None:
     event = await open_sale(GA=10)
     await book(office, event, GA=3)
-    await office.redis.delete(keys.event(0, event.id))
+    await office.redis.delete(keys.event(SHARD, event.id))
 
     assert await guard.load() == 1
 

@@ -11,7 +11,7 @@ from boxoffice import ids, keys
 from boxoffice.errors import HoldEnded, KeyReused, PaymentInProgress, StoreAway, TooManyAttempts
 from boxoffice.record import Charge
 from boxoffice.render import BookingView
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, SHARD
 from tests.support.till import Till, card
 
 
@@ -32,14 +32,14 @@ async def declined_twice(till: Till) -> str:
 async def test_an_earlier_attempt_tells_how_it_went(till: Till) -> None:
     """It is called a replay, counts as no attempt, asks nobody, and leaves the booking as it is."""
     booking = await declined_twice(till)
-    before = await till.office.redis.get(keys.booking(0, booking))
+    before = await till.office.redis.get(keys.booking(SHARD, booking))
 
     view, replayed = await ask(till, booking, "first", "tok_insufficient_funds")
 
     assert (view.status, replayed) == ("held", True)
     assert view.payment is not None
     assert (view.payment.status, view.payment.failure_code) == ("declined", "insufficient_funds")
-    assert await till.office.redis.get(keys.booking(0, booking)) == before
+    assert await till.office.redis.get(keys.booking(SHARD, booking)) == before
     assert len(await till.at_gateway(booking)) == 2
     with pytest.raises(KeyReused):
         await ask(till, booking, "first", "tok_ok")
@@ -60,14 +60,14 @@ async def test_it_is_remembered_whatever_became_of_the_booking(till: Till, end: 
             await till.cancel(booking)
         case "expired":
             await till.time_is_up(booking)
-            await till.office.holds.expire(0)
+            await till.office.holds.expire(SHARD)
         case "rebuilt":
             await till.office.redis.flushall()
-            await till.office.guards[0].rebuilder.rebuild()
+            await till.office.guards[SHARD].rebuilder.rebuild()
     if status == "confirmed":
         await till.rest()
     if end == "forgotten":
-        await till.office.redis.delete(keys.booking(0, booking))
+        await till.office.redis.delete(keys.booking(SHARD, booking))
 
     for key, token in (("first", "tok_insufficient_funds"), ("second", "tok_card_declined")):
         view, replayed = await ask(till, booking, key, token)
@@ -134,7 +134,7 @@ async def test_two_keys_at_once_in_any_order(till: Till) -> None:
 async def test_a_hold_that_redis_lacks_is_no_refusal(till: Till) -> None:
     """PostgreSQL has it as held, a worker will put it back: ask again."""
     booking = await declined_twice(till)
-    await till.office.redis.delete(keys.booking(0, booking))
+    await till.office.redis.delete(keys.booking(SHARD, booking))
     with pytest.raises(StoreAway):
         await ask(till, booking, "third")
 
@@ -153,7 +153,7 @@ async def test_a_token_without_digits_is_the_card(till: Till) -> None:
             await pay(CLIENT, booking, other, ids.digest("first"))
         await till.rest()
     assert await till.cancel(booking) == "cancelled"
-    await till.office.redis.delete(keys.booking(0, booking))
+    await till.office.redis.delete(keys.booking(SHARD, booking))
     assert (await pay(CLIENT, booking, one, ids.digest("first")))[1]
     with pytest.raises(KeyReused):
         await pay(CLIENT, booking, other, ids.digest("first"))

@@ -21,7 +21,7 @@ from boxoffice.errors import (
 from boxoffice.gateway.base import Declined, Unknown
 from boxoffice.holds import EXPIRE_CHUNK
 from boxoffice.verdicts import Terms
-from tests.conftest import CLIENT, SaleMaker, eventually
+from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.checks import check_at_rest
 from tests.support.till import Died, Till, card
 
@@ -51,7 +51,9 @@ async def test_a_paid_hold_is_confirmed_and_captured(till: Till) -> None:
 
     record, replayed = await till.pay(booking)
     assert (record.state, record.attempts, replayed) == ("P", 1, False)
-    assert await till.office.redis.zscore(keys.deadlines(0), booking) is None, "time does not end what is being paid"
+    assert await till.office.redis.zscore(keys.deadlines(SHARD), booking) is None, (
+        "time does not end what is being paid"
+    )
 
     await till.at_rest(booking)
     assert await till.state(booking) == "C confirmed"
@@ -69,7 +71,7 @@ async def test_a_decline_in_time_leaves_it_held(till: Till) -> None:
     await till.rest()
     assert await till.state(booking) == "H held"
     assert await till.left("VIP") == (0, 4, 0)
-    assert await till.office.redis.zscore(keys.deadlines(0), booking), "its time runs on"
+    assert await till.office.redis.zscore(keys.deadlines(SHARD), booking), "its time runs on"
 
     await till.pay(booking)
     await till.at_rest(booking)
@@ -155,7 +157,7 @@ async def test_somebody_elses_hold_is_not_there(till: Till) -> None:
         holds.pay("other0000000", booking, card(), ids.digest("k")),
         holds.extend("other0000000", booking, None),
         till.office.cancellations.cancel("other0000000", booking),
-        till.office.cancellations.cancel(CLIENT, ids.booking_id(0, 1)),
+        till.office.cancellations.cancel(CLIENT, ids.booking_id(SHARD, 1)),
         till.office.cancellations.cancel(CLIENT, "nonsense"),
     ):
         with pytest.raises(NotFound):
@@ -165,11 +167,11 @@ async def test_somebody_elses_hold_is_not_there(till: Till) -> None:
 async def test_a_closed_gate_is_no_refusal(till: Till) -> None:
     """While counters are being repaired nobody is told that a hold ended."""
     booking = await till.hold(GA=1)
-    gate = await till.office.redis.getdel(keys.gate(0))
+    gate = await till.office.redis.getdel(keys.gate(SHARD))
     for attempt in (till.pay(booking), till.office.holds.extend(CLIENT, booking, None), till.cancel(booking)):
         with pytest.raises(GateClosed):
             await attempt
-    await till.office.redis.set(keys.gate(0), gate)
+    await till.office.redis.set(keys.gate(SHARD), gate)
     assert await till.cancel(booking) == "cancelled"
 
 
@@ -181,7 +183,7 @@ async def test_a_hold_is_extended_once(till: Till) -> None:
     booking = await till.hold(GA=1, hold_s=60)
     record = await till.office.holds.extend(CLIENT, booking, 3_600)
     assert record.deadline_ms - record.admitted_ms == 120_000
-    assert await till.office.redis.zscore(keys.deadlines(0), booking) == record.deadline_ms
+    assert await till.office.redis.zscore(keys.deadlines(SHARD), booking) == record.deadline_ms
     with pytest.raises(AlreadyExtended):
         await till.office.holds.extend(CLIENT, booking, 1)
 
@@ -200,7 +202,7 @@ async def test_an_extended_hold_that_is_declined_keeps_its_new_deadline(till: Ti
     await till.pay(booking, "tok_card_declined")
     await till.rest()
 
-    assert await till.office.redis.zscore(keys.deadlines(0), booking) == extended.deadline_ms
+    assert await till.office.redis.zscore(keys.deadlines(SHARD), booking) == extended.deadline_ms
     (row,) = await till.fetch("SELECT expires_at FROM bookings WHERE id = $1", booking)
     assert round(row["expires_at"].timestamp() * 1_000) == extended.deadline_ms
 
@@ -213,12 +215,12 @@ async def test_an_unpaid_hold_expires_once(till: Till) -> None:
     booking = await till.hold(VIP=3)
     await till.time_is_up(booking)
 
-    ended = await asyncio.gather(*(till.office.holds.expire(0) for _ in range(5)))
+    ended = await asyncio.gather(*(till.office.holds.expire(SHARD) for _ in range(5)))
 
     assert sum(ended) == 1
     assert await till.left("VIP") == (4, 0, 0)
     assert await till.state(booking) == "E -"
-    assert await till.office.redis.ttl(keys.booking(0, booking)) > 0
+    assert await till.office.redis.ttl(keys.booking(SHARD, booking)) > 0
     with pytest.raises(HoldEnded):
         await till.pay(booking)
     with pytest.raises(NotCancellable):
@@ -243,10 +245,10 @@ async def test_many_holds_expire_in_bounded_steps(till: Till, open_sale: SaleMak
     for booking in bookings:
         await till.time_is_up(booking)
 
-    assert await till.office.holds.expire(0) == many
+    assert await till.office.holds.expire(SHARD) == many
 
     assert await stadium.left("LAWN") == (many, 0, 0)
-    assert await till.office.redis.zcard(keys.deadlines(0)) == 0
+    assert await till.office.redis.zcard(keys.deadlines(SHARD)) == 0
 
 
 async def test_postgresql_hears_of_a_hold_that_was_tried_and_expired(till: Till) -> None:
@@ -255,7 +257,7 @@ async def test_postgresql_hears_of_a_hold_that_was_tried_and_expired(till: Till)
     await till.rest()
     await till.time_is_up(booking)
 
-    await till.office.holds.expire(0)
+    await till.office.holds.expire(SHARD)
 
     assert await till.state(booking) == "E expired"
     await till.at_rest(booking)
@@ -292,7 +294,7 @@ async def test_expiry_lets_a_waiting_payment_go_first(till: Till) -> None:
     await till.drain()
     assert await till.payments(booking) == ["requires_action/-"]
     await till.time_is_up(booking)
-    assert await till.office.holds.expire(0) == 0, "the sweeper leaves it to the worker"
+    assert await till.office.holds.expire(SHARD) == 0, "the sweeper leaves it to the worker"
     assert await till.left("VIP") == (0, 4, 0)
 
     await till.look_again(booking)
@@ -390,7 +392,7 @@ async def test_cancelling_what_may_have_been_asked_for_lets_it_go(
 ) -> None:
     """A worker asked for the money and never wrote it down. Its successor finds the cancellation, and voids."""
     booking = await till.book(GA=1)
-    settlement = till.office.settlements[0]
+    settlement = till.office.settlements[SHARD]
 
     async def away(*_: object) -> None:
         raise ConnectionRefusedError if end == "given back" else Died
@@ -518,7 +520,7 @@ async def test_an_old_worker_changes_nothing_after_a_second_payment(
     await till.customer_acts(booking)
 
     frozen, go_on = asyncio.Event(), asyncio.Event()
-    old = till.office.settlements[0]
+    old = till.office.settlements[SHARD]
     transact = old._transact
 
     async def freeze(*args: object) -> object:
@@ -540,7 +542,7 @@ async def test_an_old_worker_changes_nothing_after_a_second_payment(
     pool = await till.office.pool()
     await pool.execute("UPDATE payments SET status = 'declined' WHERE payment_key = $1", first)
     record.state = "H"
-    await till.office.redis.set(keys.booking(0, booking), record.pack())
+    await till.office.redis.set(keys.booking(SHARD, booking), record.pack())
     await pool.execute("UPDATE bookings SET status = 'held' WHERE id = $1", booking)
     await till.pay(booking, "tok_3ds", key="second")
     second = await till.record(booking)
@@ -570,7 +572,7 @@ async def test_a_declined_second_card_and_an_old_worker(till: Till, monkeypatch:
     """An old worker that believes in nothing but its own look-up writes no second row and moves no stock."""
     booking = await till.hold(GA=1)
     await till.pay(booking, "tok_card_declined", key="first")
-    old = till.office.settlements[0]
+    old = till.office.settlements[SHARD]
     _, cases = await old._claim()
     case = cases[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from boxoffice import keys
 from boxoffice.gateway.base import CaptureRequest, NotFound, Unknown
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, SHARD
 from tests.support.till import Till
 
 
@@ -158,12 +158,12 @@ async def test_several_pumps_revive_once(till: Till, monkeypatch: pytest.MonkeyP
 async def test_reviving_waits_for_the_gate(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the counters are being repaired nobody can say whether there are tickets: the money is kept a moment."""
     booking = await ended_unknown(till, monkeypatch, VIP=2)
-    gate = await till.office.redis.getdel(keys.gate(0))
+    gate = await till.office.redis.getdel(keys.gate(SHARD))
 
     await till.office.pump.work_outbox()
 
     assert (await till.payment(booking)).status == "authorized"
-    await till.office.redis.set(keys.gate(0), gate)
+    await till.office.redis.set(keys.gate(SHARD), gate)
     await till.at_rest(booking)
     assert await till.state(booking) == "C confirmed"
 
@@ -191,7 +191,7 @@ async def test_a_revived_booking_survives_a_reconcile(till: Till, monkeypatch: p
     """PostgreSQL still says expired; reconcile does not take its tickets away again."""
     booking = await ended_unknown(till, monkeypatch, VIP=2)
     await till.office.pump.work_outbox()
-    await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+    await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
     assert await till.left("VIP") == (2, 2, 0)
     await till.at_rest(booking)
     assert await till.state(booking) == "C confirmed"

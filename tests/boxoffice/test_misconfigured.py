@@ -15,7 +15,7 @@ from boxoffice.gateway.trouble import Trouble
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import GatewaySettings, Settings
 from ops.servers import Servers
-from tests.conftest import CLIENT, KEY, SaleMaker, eventually
+from tests.conftest import CLIENT, KEY, SaleMaker, eventually, load_all
 from tests.support.gateways import World, stripe_world
 from tests.support.stripe_stand_in import ApiError, StripeStandIn
 from tests.support.till import Till
@@ -51,7 +51,7 @@ async def office(clean: None, settings: Settings, world: World) -> AsyncIterator
 
 @pytest.fixture
 async def till(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Till]:
-    await office.loader.load(0)
+    await load_all(office)
     yield Till(office, await open_sale(GA=10))
     for settlement in office.settlements:
         await settlement.stop()

@@ -10,6 +10,7 @@ import pytest
 
 from boxoffice import money
 from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
+from tests.conftest import SHARD
 from tests.support.till import Till
 
 
@@ -42,9 +43,9 @@ async def test_a_worker_that_dies_while_settling(till: Till, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr("boxoffice.settlement.crashpoint", dying_at(where))
         # A process that died halves no batch and counts no failure.
-        patch.setattr(till.office.settlements[0], "_fail_alone", nobody)
+        patch.setattr(till.office.settlements[SHARD], "_fail_alone", nobody)
         with contextlib.suppress(Died):
-            await till.office.settlements[0].drain()
+            await till.office.settlements[SHARD].drain()
     till.office.pump._given.clear()
 
     await till.claimable(booking)
@@ -98,7 +99,7 @@ async def test_a_worker_that_dies_while_letting_go(till: Till, monkeypatch: pyte
         await till.claimable(booking)
         with contextlib.suppress(Died):
             await till.drain()
-    await till.office.redis.zadd("{s00}:pend", {booking: 1}, xx=True)
+    await till.office.redis.zadd("{s01}:pend", {booking: 1}, xx=True)
     await till.at_rest(booking)
     assert await till.left("VIP") == (4, 0, 0)
     assert (await till.payment(booking)).status == "voided"

@@ -23,7 +23,7 @@ from boxoffice.gateway.base import (
 from boxoffice.owed import attempt_key
 from boxoffice.requests import BookingRequest
 from boxoffice.reversals import take_in
-from tests.conftest import CLIENT, SaleMaker
+from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.till import Till, card
 
 OTHER = "other0000000"
@@ -296,7 +296,9 @@ async def test_strays_are_paid_back_each_for_itself(till: Till, monkeypatch: pyt
     asked = Asked(till, monkeypatch)
     payments = [ids.digest(name) for name in ("one", "two")]
     for payment in payments:
-        request = AuthorizeRequest(payment, ids.booking_id(0, 1_000), 500, "USD", "card", "tok_refund_fails_late_5126")
+        request = AuthorizeRequest(
+            payment, ids.booking_id(SHARD, 1_000), 500, "USD", "card", "tok_refund_fails_late_5126"
+        )
         await till.gateway.authorize(request)
         await till.gateway.capture(payment, "", 500)
 

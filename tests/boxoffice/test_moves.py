@@ -7,7 +7,7 @@ from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
 from boxoffice.record import unpack
 from boxoffice.repair import Repair
-from tests.conftest import CLIENT, SaleMaker, counters, settle_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
 from tests.support.sales import book, tier_id
 from tests.support.till import Till
 
@@ -36,13 +36,13 @@ async def test_a_cancelled_booking_goes_back_on_sale_once(office: BoxOffice, ope
     booking = await cancelled(office, event)
     repair = repair_of(office)
 
-    assert await repair.apply_moves(0) == 1
-    assert await repair.apply_moves(0) == 0
+    assert await repair.apply_moves(SHARD) == 1
+    assert await repair.apply_moves(SHARD) == 0
 
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.sold) == (10, 0)
-    assert await office.redis.hlen(keys.owners(0, event.id)) == 0
-    record = unpack(booking, await office.redis.get(keys.booking(0, booking)))
+    assert await office.redis.hlen(keys.owners(SHARD, event.id)) == 0
+    record = unpack(booking, await office.redis.get(keys.booking(SHARD, booking)))
     assert (record.state, record.payload.failure) == ("X", "by_shop")
 
 
@@ -51,11 +51,11 @@ async def test_a_move_whose_mark_was_lost_is_not_applied_again(office: BoxOffice
     event = await open_sale(GA=10)
     await cancelled(office, event)
     repair = repair_of(office)
-    await repair.apply_moves(0)
+    await repair.apply_moves(SHARD)
     pool = await office.pool()
     await pool.execute("UPDATE stock_moves SET applied_at = NULL")
 
-    assert await repair.apply_moves(0) == 1
+    assert await repair.apply_moves(SHARD) == 1
 
     assert (await counters(office, event, "GA")).available == 10
     assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
@@ -81,17 +81,17 @@ async def test_a_rebuild_counts_a_move_once(office: BoxOffice, open_sale: SaleMa
     await office.redis.flushall()
     repair = repair_of(office)
 
-    await repair.rebuilder(0).rebuild()
+    await repair.rebuilder(SHARD).rebuild()
 
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.sold) == (10, 0)
-    assert unpack(booking, await office.redis.get(keys.booking(0, booking))).state == "X"
+    assert unpack(booking, await office.redis.get(keys.booking(SHARD, booking))).state == "X"
 
 
 async def test_a_capacity_that_was_lowered_in_redis_only_comes_back(office: BoxOffice, open_sale: SaleMaker) -> None:
     """Lowering takes from Redis first; it crashed before PostgreSQL heard of it."""
     event = await open_sale(GA=10)
-    sale = keys.event(0, event.id)
+    sale = keys.event(SHARD, event.id)
     await office.redis.hincrby(sale, f"a:{tier_id(event, 'GA')}", -4)
     await office.redis.hincrby(sale, f"t:{tier_id(event, 'GA')}", -4)
 
@@ -108,12 +108,12 @@ async def test_a_shard_that_is_closed_is_said_and_filled(office: BoxOffice, open
     repair = repair_of(office)
 
     looked = await repair.reconcile()
-    assert (looked.word, looked.closed) == ("drift", (0,))
+    assert (looked.word, looked.closed) == ("drift", (0, 1))
     fixed = await repair.reconcile(fix=True)
-    assert (fixed.word, fixed.rebuilt) == ("fixed", (0,))
+    assert (fixed.word, fixed.rebuilt) == ("fixed", (0, 1))
 
     assert (await counters(office, event, "GA")).sold == 2
-    await office.redis.delete(keys.event(0, event.id))
+    await office.redis.delete(keys.event(SHARD, event.id))
     assert (await repair.reconcile()).unloaded == (event.id,)
     assert (await repair.reconcile(fix=True)).unloaded == ()
 
@@ -147,14 +147,14 @@ async def test_a_read_after_a_cancellation_says_cancelled(office: BoxOffice, ope
     till = Till(office, event)
     booking = await till.book(GA=2)
     await till.rest()
-    counted = await office.redis.hgetall(keys.event(0, event.id))
-    await office.redis.delete(keys.event(0, event.id))
+    counted = await office.redis.hgetall(keys.event(SHARD, event.id))
+    await office.redis.delete(keys.event(SHARD, event.id))
 
     assert await till.cancel(booking) == "cancelled"
     assert (await office.bookings.get(CLIENT, booking)).view.status == "cancelled"
     assert await till.cancel(booking) == "cancelled"
 
-    await office.redis.hset(keys.event(0, event.id), mapping=counted)
-    await repair_of(office).apply_moves(0)
+    await office.redis.hset(keys.event(SHARD, event.id), mapping=counted)
+    await repair_of(office).apply_moves(SHARD)
     assert (await counters(office, event, "GA")).available == 10, "once"
     await till.at_rest(booking)

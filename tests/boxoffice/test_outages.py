@@ -21,7 +21,7 @@ from boxoffice.postgres import AWAY, TRANSIENT
 from boxoffice.settings import Settings
 from boxoffice.settlement import LAPSES_MAX
 from ops.servers import Servers
-from tests.conftest import CLIENT, SaleMaker, counters, eventually, settle_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, settle_all
 from tests.invariants.conftest import working
 from tests.support.checks import check_at_rest
 from tests.support.sale import book, book_many, status_of
@@ -154,9 +154,9 @@ async def insist(office: BoxOffice, rounds: int = 8) -> None:
             settlement._closed_until = 0.0
             async with asyncio.timeout(20):
                 await settlement.drain()
-        for booking, score in await office.redis.zrange(keys.pending(0), 0, -1, withscores=True):
+        for booking, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True):
             assert score % 1 == 0, "no lease lapses on account of it"
-            await office.redis.zadd(keys.pending(0), {booking: 1}, xx=True)
+            await office.redis.zadd(keys.pending(SHARD), {booking: 1}, xx=True)
 
 
 @pytest.mark.parametrize("name", TROUBLES)
@@ -175,9 +175,9 @@ async def test_what_hits_everybody_is_held_against_nobody(
     try:
         await insist(before)
         await insist(await offices())
-        assert await office.redis.zcard(keys.dead(0)) == 0
+        assert await office.redis.zcard(keys.dead(SHARD)) == 0
         assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
-        assert await office.redis.zcard(keys.pending(0)) == 9
+        assert await office.redis.zcard(keys.pending(SHARD)) == 9
     finally:
         await put(admin, trouble, undo=True)
     bad = (await book(office, event, customer="a\0b", GA=2)).booking_id
@@ -185,10 +185,10 @@ async def test_what_hits_everybody_is_held_against_nobody(
     async def settled() -> bool:
         await insist(before, 1)
         await before.pump.work_given()
-        return await office.redis.zcard(keys.pending(0)) == 0
+        return await office.redis.zcard(keys.pending(SHARD)) == 0
 
     await eventually(settled, timeout_s=30)
-    assert await office.redis.zrange(keys.dead(0), 0, -1) == [bad.encode()]
+    assert await office.redis.zrange(keys.dead(SHARD), 0, -1) == [bad.encode()]
     assert {await status_of(office, booking) for booking in (first, *booked)} == {"confirmed"}
     await office.parked.fail(bad)
     await at_rest(office, [first, *booked])
@@ -225,7 +225,7 @@ async def test_an_outage_is_two_lines(
         await insist(clerk, 2)
         await settle_all(clerk)
 
-    told = [line for line in lines if line["event"].startswith("settlement.")]
+    told = [line for line in lines if line["event"].startswith("settlement.") and line["shard"] == SHARD]
     assert [line["event"] for line in told] == ["settlement.paused", "settlement.resumed"]
     assert told[0]["error"] == "InsufficientPrivilegeError 42501"
 
@@ -236,14 +236,14 @@ async def test_while_it_lasts_nothing_is_claimed(
     """So no lease can lapse, whoever is killed meanwhile."""
     event = await open_sale(GA=10)
     await book_many(office, event, 2, GA=1)
-    due = await office.redis.zrange(keys.pending(0), 0, -1, withscores=True)
+    due = await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True)
     trouble = TROUBLES["may not sell"]
     await put(admin, trouble)
     try:
         newcomer = await offices()
-        await newcomer.settlements[0].drain()
-        assert newcomer.settlements[0]._closed_until > 0
-        assert await office.redis.zrange(keys.pending(0), 0, -1, withscores=True) == due
+        await newcomer.settlements[SHARD].drain()
+        assert newcomer.settlements[SHARD]._closed_until > 0
+        assert await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True) == due
     finally:
         await put(admin, trouble, undo=True)
 
@@ -259,10 +259,10 @@ async def test_leases_that_lapsed_in_an_outage_park_nobody(
     await put(admin, trouble)
     await insist(clerk, 3)
     await put(admin, trouble, undo=True)
-    await office.redis.zadd(keys.pending(0), {booking: 1 + LAPSES_MAX / 16})
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1 + LAPSES_MAX / 16})
 
     async def confirmed() -> bool:
-        await clerk.settlements[0].drain()
+        await clerk.settlements[SHARD].drain()
         return await status_of(office, booking) == "confirmed"
 
     await eventually(confirmed)
@@ -275,9 +275,9 @@ async def test_what_killed_its_workers_while_all_was_well_is_parked(
 ) -> None:
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=1)
-    await office.redis.zadd(keys.pending(0), {booking: 1 + LAPSES_MAX / 16})
-    await (await offices()).settlements[0].drain()
-    assert await office.redis.zrange(keys.dead(0), 0, -1) == [booking.encode()]
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1 + LAPSES_MAX / 16})
+    await (await offices()).settlements[SHARD].drain()
+    assert await office.redis.zrange(keys.dead(SHARD), 0, -1) == [booking.encode()]
 
 
 @pytest.mark.parametrize("count", [1, 12])
@@ -309,7 +309,7 @@ async def test_a_gateway_that_fails_for_everybody_parks_nobody(
             # Somebody has to be answered in between: alone, it might be the gateway again.
             booked += await book_many(office, event, 1, GA=1)
             await insist(office, 1)
-        assert await office.redis.zrange(keys.dead(0), 0, -1) == [booked[0].encode()]
+        assert await office.redis.zrange(keys.dead(SHARD), 0, -1) == [booked[0].encode()]
         booked = booked[1:]
     await settle_all(office)
     assert {await status_of(office, booking) for booking in booked} == {"confirmed"}
@@ -329,7 +329,7 @@ async def test_who_fails_for_a_reason_that_is_no_rows_is_tried_later_and_never_p
         await insist(office, 12)
         assert {await status_of(office, booking) for booking in good} == {"confirmed"}
         assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
-        assert await office.redis.zcard(keys.dead(0)) == 0
+        assert await office.redis.zcard(keys.dead(SHARD)) == 0
         assert (await counters(office, event, "GA")).held == 1
     finally:
         await put(admin, trouble, undo=True)
@@ -361,12 +361,12 @@ async def test_a_slow_answer_that_is_an_error_is_its_own(
 
     with monkeypatch.context() as patch:
         patch.setattr(office.gateway, "authorize_batch", late)
-        await office.settlements[0].drain()
-        await asyncio.wait(office.settlements[0]._late, timeout=10)
+        await office.settlements[SHARD].drain()
+        await asyncio.wait(office.settlements[SHARD]._late, timeout=10)
     assert [await status_of(office, booking) for booking in booked].count("confirmed") == 5
-    score = await office.redis.zscore(keys.pending(0), booked[2])
+    score = await office.redis.zscore(keys.pending(SHARD), booked[2])
     assert score is not None and score % 1 == 0
-    await office.redis.zadd(keys.pending(0), {booked[2]: 1})
+    await office.redis.zadd(keys.pending(SHARD), {booked[2]: 1})
     await settle_all(office)
     await at_rest(office, booked)
 
@@ -397,7 +397,7 @@ async def test_a_worker_settles_all_after_an_outage_of_many_leases(
             await put(admin, trouble, undo=True)
         for booking in booked:
             await eventually(partial(_is_confirmed, office, booking), timeout_s=20)
-    assert await office.redis.zcard(keys.dead(0)) == 0
+    assert await office.redis.zcard(keys.dead(SHARD)) == 0
     assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
     await at_rest(office, [first, *booked])
 
@@ -412,7 +412,7 @@ async def test_money_moves_again_though_nothing_is_pending(
     """All sessions of a worker began while its role was read-only, and no booking makes it look."""
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=1)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     pool = await office.pool()
     await pool.execute("UPDATE captures SET leased_until = now()")
     trouble = TROUBLES["read-only for the role"]

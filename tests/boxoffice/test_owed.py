@@ -12,7 +12,7 @@ import pytest
 from boxoffice.errors import CannotRun, NotCancellable, NotFound, NothingOwed
 from boxoffice.gateway.base import Done, Pending, RefundSeen, Refused, Reversals, Unknown
 from boxoffice.reversals import Asked, take_in
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, load_all
 from tests.support.till import Till
 
 
@@ -101,8 +101,8 @@ async def cancel_again(till: Till, booking: str) -> None:
 
 async def cancel_when_redis_has_forgotten(till: Till, booking: str) -> None:
     await till.office.redis.flushdb()
-    await till.office.redis.set("{s00}:gate", "first")
-    await till.office.loader.load(0)
+    await till.office.redis.set("{s01}:gate", "first")
+    await load_all(till.office)
     assert await till.cancel(booking) == "cancelled"
 
 

@@ -16,24 +16,17 @@ from boxoffice.gateway.base import GatewayEvent, Unknown
 from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice
 from boxoffice.requests import BookingRequest
-from tests.conftest import CLIENT, Counters, SaleMaker, counters, eventually
+from tests.conftest import CLIENT, SHARD, Counters, SaleMaker, counters, eventually, load_all
 from tests.support.checks import check_at_rest
 from tests.support.neighbours import KEY, OTHER, OTHERS, Street
 from tests.support.till import card
 
 
 @pytest.fixture
-def shards() -> int:
-    return 2
-
-
-@pytest.fixture
 async def street(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Street]:
     """Nobody has booked yet. The event of `mine` and the other one are in the second shard."""
-    far, mine, _, other = [await open_sale(GA=20, VIP=4) for _ in range(4)]
-    assert (far.shard, mine.shard, other.shard) == (0, 1, 1)
-    for shard in range(2):
-        await office.loader.load(shard)
+    far, mine, other = [await open_sale(shard=shard, GA=20, VIP=4) for shard in (0, SHARD, SHARD)]
+    await load_all(office)
     yield Street(office, {"mine": mine, "other": other, "far": far})
     for settlement in office.settlements:
         await settlement.stop()
@@ -362,7 +355,7 @@ async def test_a_repair_takes_in_the_stock_moves_of_its_event_or_shard_alone(str
     assert await apply_moves(redis, await office.pool(), office.scripts, 1) == 1
     assert [await of_event(name) for name in street.events] == [[False] * 3, [False], [True]]
     assert await counters(office, street.events["far"], "GA") == Counters(18, 0, 2, 20)
-    assert await apply_moves(redis, await office.pool(), office.scripts, 0) == 1
+    assert await apply_moves(redis, await office.pool(), office.scripts, SHARD) == 1
     await street.till.pump()
     await check_at_rest(office, street.bookings.values())
 

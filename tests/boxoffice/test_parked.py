@@ -8,7 +8,7 @@ from boxoffice import ids, keys
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Unknown
 from boxoffice.requests import BookingRequest
-from tests.conftest import CLIENT, eventually
+from tests.conftest import CLIENT, SHARD, eventually
 from tests.support.till import Till, card
 
 
@@ -29,7 +29,7 @@ async def parked(till: Till, booking: str) -> None:
     async def there() -> bool:
         await till.claimable(booking)
         await till.drain()
-        return await till.office.redis.zscore(keys.dead(0), booking) is not None
+        return await till.office.redis.zscore(keys.dead(SHARD), booking) is not None
 
     await eventually(there)
 
@@ -37,7 +37,7 @@ async def parked(till: Till, booking: str) -> None:
 async def damaged(till: Till, raw: bytes) -> str:
     """A parked booking of two GA tickets whose record nobody can read."""
     booking = await till.book(GA=2)
-    await till.office.redis.set(keys.booking(0, booking), raw)
+    await till.office.redis.set(keys.booking(SHARD, booking), raw)
     await parked(till, booking)
     return booking
 
@@ -52,7 +52,7 @@ async def test_a_parked_booking_is_listed_with_its_reason(till: Till) -> None:
     assert letter.record is not None and letter.record.items == f"{till.event.tiers[0].id}:2"
     assert await till.left("GA") == (8, 2, 0), "it keeps its tickets"
     with pytest.raises(NotFound):
-        await till.office.parked.one(ids.booking_id(0, 1))
+        await till.office.parked.one(ids.booking_id(SHARD, 1))
     with pytest.raises(NotFound):
         await till.office.parked.one("nonsense")
 
@@ -107,7 +107,7 @@ async def test_failing_what_nobody_can_read(till: Till, what: str) -> None:
     assert ended.stock == ("record" if what == "body" else "recount"), "the scripts read the head only"
     assert ended.written == (what in ("body", "items"))
     assert await till.left("GA") == (8, 0, 2)
-    assert await till.office.redis.zcard(keys.dead(0)) == 0
+    assert await till.office.redis.zcard(keys.dead(SHARD)) == 0
     if ended.written:
         (row,) = await till.fetch("SELECT status, failure_code FROM bookings WHERE id = $1", booking)
         assert tuple(row) == ("failed", "poison")
@@ -168,12 +168,12 @@ async def test_a_retry_starts_anew(till: Till) -> None:
     assert record is not None
     mended = record.pack().replace(b"bad\\u0000text", b"good text")
     assert mended != record.pack()
-    await till.office.redis.set(keys.booking(0, booking), mended)
+    await till.office.redis.set(keys.booking(SHARD, booking), mended)
 
     await till.office.parked.retry(booking)
 
     assert await till.office.parked.all() == []
-    assert await till.office.redis.zcard(keys.dead(0)) == 0
+    assert await till.office.redis.zcard(keys.dead(SHARD)) == 0
     await till.at_rest(booking)
     assert await till.state(booking) == "C confirmed"
 
@@ -216,12 +216,12 @@ async def test_all_are_tried_again_or_those_of_an_event_or_a_reason(till: Till) 
     await parked.retry_all(chosen, told.append)
 
     assert told == [1]
-    assert await till.office.redis.zrange(keys.dead(0), 0, -1) == [bad.encode()]
+    assert await till.office.redis.zrange(keys.dead(SHARD), 0, -1) == [bad.encode()]
     assert await parked.retried(chosen) == (0, 1, 0)
     await till.drain()
     assert await parked.retried(chosen) == (0, 0, 1)
     await parked.retry_all(await parked.all())
-    assert await till.office.redis.zcard(keys.dead(0)) == 0
+    assert await till.office.redis.zcard(keys.dead(SHARD)) == 0
     assert await till.left("GA") == (6, 4, 0), "they keep their tickets"
 
 
@@ -234,7 +234,7 @@ async def test_what_only_redis_has_set_aside_is_listed(till: Till) -> None:
         (letter,) = await till.office.parked.all()
         assert letter.booking == booking and letter.record is not None
     await till.office.parked.retry(booking)
-    assert await till.office.redis.zscore(keys.pending(0), booking) is not None
+    assert await till.office.redis.zscore(keys.pending(SHARD), booking) is not None
     await parked(till, booking)
     await till.office.parked.fail(booking)
     assert await till.left("GA") == (10, 0, 0)

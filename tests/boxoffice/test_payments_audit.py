@@ -10,6 +10,7 @@ from boxoffice import ids, keys
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import AuthorizeRequest, CaptureRequest
 from boxoffice.payments_audit import DIFFERENCES
+from tests.conftest import SHARD
 from tests.support.till import Till
 
 
@@ -28,7 +29,7 @@ async def mended(till: Till, what: str) -> None:
 
 async def stray(till: Till, *, captured: bool) -> str:
     """Money at the gateway for a booking that nobody here knows."""
-    key, booking = ids.digest("stray"), ids.booking_id(0, 1_000)
+    key, booking = ids.digest("stray"), ids.booking_id(SHARD, 1_000)
     await till.gateway.authorize(AuthorizeRequest(key, booking, 500, "USD", "card", "tok_ok_4242"))
     if captured:
         await till.gateway.capture_batch([CaptureRequest(key, "", 500)])
@@ -218,14 +219,14 @@ async def test_the_money_of_a_parked_booking_stays_set_aside(till: Till) -> None
         record = await till.record(booking)
         assert record is not None
         await till.gateway.authorize(AuthorizeRequest(record.payment_key, booking, 1_000, "USD", "card", "tok_ok_4242"))
-    raws = [await till.office.redis.get(keys.booking(0, booking)) for booking in booked]
-    await till.office.redis.set(keys.booking(0, booked[0]), raws[0].replace(b"\n", b"\n{broken", 1))
-    await till.office.redis.set(keys.booking(0, booked[1]), b"garbage")
+    raws = [await till.office.redis.get(keys.booking(SHARD, booking)) for booking in booked]
+    await till.office.redis.set(keys.booking(SHARD, booked[0]), raws[0].replace(b"\n", b"\n{broken", 1))
+    await till.office.redis.set(keys.booking(SHARD, booked[1]), b"garbage")
     await till.drain()
-    assert await till.office.redis.zcard(keys.dead(0)) == 2
+    assert await till.office.redis.zcard(keys.dead(SHARD)) == 2
     assert await audit(till, fix=True) == []
     for booking, raw in zip(booked, raws, strict=True):
-        await till.office.redis.set(keys.booking(0, booking), raw)
+        await till.office.redis.set(keys.booking(SHARD, booking), raw)
     await till.office.parked.retry_all(await till.office.parked.all())
     await till.rest()
     assert {(await till.payment(booking)).status for booking in booked} == {"captured"}
@@ -246,5 +247,5 @@ async def test_everything_that_is_known_of_a_booking(till: Till) -> None:
     assert dossier["postgres"]["booking"][0]["status"] == "confirmed"
     assert [found["captured_cents"] for found in dossier["gateway"].values()] == [1_000]
     assert "tok_" not in str(dossier)
-    await till.office.redis.delete(keys.booking(0, booking))
+    await till.office.redis.delete(keys.booking(SHARD, booking))
     assert (await till.office.dossiers.of(booking))["redis"] is None

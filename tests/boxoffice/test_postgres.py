@@ -14,7 +14,7 @@ from boxoffice import postgres, rows, settlement
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.postgres import open_engine, open_pool, take_time
 from boxoffice.settings import Settings
-from tests.conftest import SaleMaker, eventually, settle_all
+from tests.conftest import SHARD, SaleMaker, eventually, settle_all
 from tests.support.checks import check_at_rest
 from tests.support.sale import book_many, status_of, tier_of
 
@@ -50,7 +50,7 @@ async def test_who_freezes_with_rows_locked_lets_go_of_them(
         connection._con._transport.write(b"P" + (16).to_bytes(4, "big") + b"\0SELECT 1\0\0\0")
 
     async def settled() -> bool:
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
         return await status_of(office, booked[0]) == "confirmed"
 
     await eventually(settled, timeout_s=20)
@@ -77,10 +77,10 @@ async def test_a_frozen_workers_own_booking_counts_no_failure(
 
     monkeypatch.setattr(settlement, "crashpoint", freeze)
     async with open_box_office(short, redis_retries=3) as sleeper:
-        await sleeper.settlements[0].drain()
+        await sleeper.settlements[SHARD].drain()
         assert frozen
         assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
-        sleeper.settlements[0]._closed_until = 0.0
+        sleeper.settlements[SHARD]._closed_until = 0.0
         await settle_all(sleeper)
 
     await check_at_rest(office, [booking])

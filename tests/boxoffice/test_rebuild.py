@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from boxoffice import ids, keys
+from boxoffice.api_keys import KEYS_SHARD
 from boxoffice.errors import CannotRun, DriftUnexplained, GateClosed
 from boxoffice.gate import Gate
 from boxoffice.mend import Mender
@@ -15,13 +16,13 @@ from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
 from boxoffice.record import unpack
 from boxoffice.redis import run_id
-from tests.conftest import KEY, SaleMaker, counters, settle_all
+from tests.conftest import KEY, SHARD, SaleMaker, counters, settle_all
 from tests.support.sales import CLIENT, book
 
 
 @pytest.fixture
 def rebuilder(office: BoxOffice) -> Rebuilder:
-    return Rebuilder(0, office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Rebuilder(SHARD, office.redis, office.pool, office.scripts, office.loader, office.settings)
 
 
 async def record_of(redis: Redis, booking: str) -> tuple[str, str]:
@@ -40,8 +41,8 @@ async def test_an_empty_redis_sells_again(office: BoxOffice, open_sale: SaleMake
     waiting = await book(office, event, GA=4, token="tok_3ds_3220")
     for settlement in office.settlements:
         await settlement.drain()
-    owners = await office.redis.hgetall(keys.owners(0, event.id))
-    before = unpack(sold.booking_id, await office.redis.get(keys.booking(0, sold.booking_id)))
+    owners = await office.redis.hgetall(keys.owners(SHARD, event.id))
+    before = unpack(sold.booking_id, await office.redis.get(keys.booking(SHARD, sold.booking_id)))
     assert (await record_of(office.redis, waiting.booking_id))[0] == "P"
     await office.redis.flushall()
 
@@ -51,20 +52,23 @@ async def test_an_empty_redis_sells_again(office: BoxOffice, open_sale: SaleMake
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.held, counted.sold) == (94, 4, 2)
     assert (await record_of(office.redis, waiting.booking_id))[0] == "P"
-    assert await office.redis.zrange(keys.pending(0), 0, -1) == [waiting.booking_id.encode()]
-    assert await office.redis.hgetall(keys.owners(0, event.id)) == owners
+    assert await office.redis.zrange(keys.pending(SHARD), 0, -1) == [waiting.booking_id.encode()]
+    assert await office.redis.hgetall(keys.owners(SHARD, event.id)) == owners
     assert (await record_of(office.redis, declined.booking_id))[0] == "F"
-    after = unpack(sold.booking_id, await office.redis.get(keys.booking(0, sold.booking_id)))
+    after = unpack(sold.booking_id, await office.redis.get(keys.booking(SHARD, sold.booking_id)))
     assert after.payload.outcome is not None and after.payload.outcome.status == "captured", (
         "known since it was settled"
     )
     after.payload = before.payload
     assert after == before, "as it was, word for word"
-    assert await office.redis.ttl(keys.booking(0, sold.booking_id)) > 86_000
+    assert await office.redis.ttl(keys.booking(SHARD, sold.booking_id)) > 86_000
     again = await book(office, event, GA=2, VIP=1, key="first")
     assert (again.booking_id, again.replayed) == (sold.booking_id, True)
+    await office.loader.load(KEYS_SHARD)
     assert await office.catalogue.client_of_key(KEY) == CLIENT
-    assert await office.redis.get(keys.gate(0)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
+    assert (
+        await office.redis.get(keys.gate(SHARD)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
+    )
 
 
 async def test_survivors_are_all_still_there(office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder) -> None:
@@ -75,11 +79,15 @@ async def test_survivors_are_all_still_there(office: BoxOffice, open_sale: SaleM
     pending = await asyncio.gather(*(book(office, event, GA=1, customer=f"c{n % 50}") for n in range(5_000)))
     held = await asyncio.gather(*(book(office, event, GA=2, token=None, customer=f"h{n}") for n in range(500)))
     survivors = {admitted.booking_id for admitted in (*pending, *held)}
-    await office.redis.delete(keys.event(0, event.id), keys.owners(0, event.id), keys.catalogue(0), keys.gate(0))
+    await office.redis.delete(
+        keys.event(SHARD, event.id), keys.owners(SHARD, event.id), keys.catalogue(SHARD), keys.gate(SHARD)
+    )
 
     report = await rebuilder.rebuild()
 
-    waiting = await office.redis.zrange(keys.pending(0), 0, -1) + await office.redis.zrange(keys.deadlines(0), 0, -1)
+    waiting = await office.redis.zrange(keys.pending(SHARD), 0, -1) + await office.redis.zrange(
+        keys.deadlines(SHARD), 0, -1
+    )
     assert {booking.decode() for booking in waiting} == survivors
     counted = await counters(office, event, "GA")
     assert (counted.held, counted.sold) == (6_000, 2)
@@ -96,13 +104,13 @@ async def test_survivors_that_stand_in_no_set_stay_accepted(
     event = await open_sale(GA=100)
     pending = await book(office, event, GA=2)
     held = await book(office, event, GA=3, token=None)
-    await office.redis.delete(keys.pending(0), keys.deadlines(0), keys.event(0, event.id), keys.gate(0))
+    await office.redis.delete(keys.pending(SHARD), keys.deadlines(SHARD), keys.event(SHARD, event.id), keys.gate(SHARD))
 
     await rebuilder.rebuild()
 
     assert (await counters(office, event, "GA")).held == 5
-    deadline = unpack(held.booking_id, await office.redis.get(keys.booking(0, held.booking_id))).deadline_ms
-    assert await office.redis.zscore(keys.deadlines(0), held.booking_id) == deadline
+    deadline = unpack(held.booking_id, await office.redis.get(keys.booking(SHARD, held.booking_id))).deadline_ms
+    assert await office.redis.zscore(keys.deadlines(SHARD), held.booking_id) == deadline
     await settle_all(office)
     assert (await record_of(office.redis, pending.booking_id))[0] == "C"
 
@@ -139,7 +147,7 @@ async def test_the_sequence_leaps_beyond_what_was_lost(
 
     await rebuilder.rebuild()
 
-    assert int(await office.redis.get(keys.sequence(0))) == 1_000_001
+    assert int(await office.redis.get(keys.sequence(SHARD))) == 1_000_001
 
 
 async def test_it_refuses_when_postgresql_went_back(
@@ -147,16 +155,18 @@ async def test_it_refuses_when_postgresql_went_back(
 ) -> None:
     """Of a shard that it does not know: only an operator may say that what PostgreSQL has is all there is."""
     await open_sale(GA=10)
-    await office.redis.sadd(keys.told(0), "50:1")
+    await office.redis.sadd(keys.told(SHARD), "50:1")
     await (await office.pool()).execute("DELETE FROM shards")
     with pytest.raises(DriftUnexplained):
         await rebuilder.rebuild()
-    assert not await office.redis.exists(keys.gate(0))
+    assert not await office.redis.exists(keys.gate(SHARD))
 
     report = await rebuilder.rebuild(accept_postgres=True)
 
-    assert await office.redis.get(keys.gate(0)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
-    assert not await office.redis.exists(keys.told(0)), "nothing is missed any more"
+    assert (
+        await office.redis.get(keys.gate(SHARD)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
+    )
+    assert not await office.redis.exists(keys.told(SHARD)), "nothing is missed any more"
     assert await (await office.pool()).fetchval("SELECT alert FROM shards") is None
 
 
@@ -168,7 +178,7 @@ async def test_an_alert_keeps_it_refusing(office: BoxOffice, rebuilder: Rebuilde
 
 
 async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) -> None:
-    async with shard_lock(await office.pool(), 0) as alone:
+    async with shard_lock(await office.pool(), SHARD) as alone:
         assert alone
         with pytest.raises(CannotRun):
             await rebuilder.rebuild()
@@ -180,7 +190,7 @@ async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) ->
 
 @pytest.fixture
 def mender(office: BoxOffice, rebuilder: Rebuilder) -> Mender:
-    return Mender(0, office.redis, office.pool, rebuilder._reconciler, rebuilder, office.settings)
+    return Mender(SHARD, office.redis, office.pool, rebuilder._reconciler, rebuilder, office.settings)
 
 
 async def aged(office: BoxOffice) -> None:
@@ -196,7 +206,7 @@ async def test_mend_does_nothing_where_nothing_is_wrong(
     await settle_all(office)
     await book(office, event, GA=1, token=None)
     await book(office, event, GA=1, token="tok_3ds_3220")
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     await aged(office)
 
     assert await mender.mend() == (0, 0, 0, 0, 0)
@@ -210,7 +220,7 @@ async def test_mend_finds_bookings_that_nobody_would_claim(
     monkeypatch.setattr("boxoffice.strays.PAGE", 5)
     monkeypatch.setattr("boxoffice.mend.STRAY_PAGES", 1)
     await asyncio.gather(*(book(office, event, GA=1, customer=f"c{n}") for n in range(20)))
-    await office.redis.delete(keys.pending(0))
+    await office.redis.delete(keys.pending(SHARD))
 
     found = [(await mender.mend()).gathered for _ in range(20)]
 
@@ -225,16 +235,16 @@ async def test_mend_brings_back_a_pending_booking_that_redis_lost(
 ) -> None:
     event = await open_sale(GA=10)
     lost = await book(office, event, GA=3, token="tok_3ds_3220")
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     sale = {f"a:{event.tiers[0].id}": 10, f"h:{event.tiers[0].id}": 0}
-    await office.redis.hset(keys.event(0, event.id), mapping=sale)
-    await office.redis.delete(keys.booking(0, lost.booking_id), keys.pending(0))
+    await office.redis.hset(keys.event(SHARD, event.id), mapping=sale)
+    await office.redis.delete(keys.booking(SHARD, lost.booking_id), keys.pending(SHARD))
     assert (await mender.mend()).restored == 0, "somebody may be at it"
     await aged(office)
 
     assert (await mender.mend()).restored == 1
 
-    assert await office.redis.zrange(keys.pending(0), 0, -1) == [lost.booking_id.encode()]
+    assert await office.redis.zrange(keys.pending(SHARD), 0, -1) == [lost.booking_id.encode()]
     assert (await counters(office, event, "GA")).held == 3
 
 
@@ -257,12 +267,15 @@ async def test_mend_settles_what_waits_in_redis_although_it_is_decided(
 ) -> None:
     event = await open_sale(GA=10)
     old = await book(office, event, GA=2)
-    sale, pending = await office.redis.hgetall(keys.event(0, event.id)), await office.redis.dump(keys.pending(0))
-    raw = await office.redis.get(keys.booking(0, old.booking_id))
+    sale, pending = (
+        await office.redis.hgetall(keys.event(SHARD, event.id)),
+        await office.redis.dump(keys.pending(SHARD)),
+    )
+    raw = await office.redis.get(keys.booking(SHARD, old.booking_id))
     await settle_all(office)
-    await office.redis.hset(keys.event(0, event.id), mapping=sale)
-    await office.redis.restore(keys.pending(0), 0, pending, replace=True)
-    await office.redis.set(keys.booking(0, old.booking_id), raw)
+    await office.redis.hset(keys.event(SHARD, event.id), mapping=sale)
+    await office.redis.restore(keys.pending(SHARD), 0, pending, replace=True)
+    await office.redis.set(keys.booking(SHARD, old.booking_id), raw)
     assert (await mender.mend()).settled == 0, "the workers have it in hand"
     monkeypatch.setattr(mender, "_age_ms", -60_000)
 

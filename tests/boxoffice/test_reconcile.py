@@ -13,7 +13,7 @@ from boxoffice.catalogue import EventView
 from boxoffice.errors import CannotRun, GateClosed, NotFound, SoldOut
 from boxoffice.office import BoxOffice
 from boxoffice.reconcile import Counts, Reconciler
-from tests.conftest import CLIENT, SaleMaker, counters, settle_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
 from tests.support.sales import book, tier_id
 
 
@@ -193,7 +193,9 @@ async def test_an_event_that_redis_lost_is_not_called_sold_out(office: BoxOffice
 
 async def test_an_unknown_event_is_not_found(office: BoxOffice) -> None:
     with pytest.raises(NotFound):
-        await Reconciler(0, office.redis, office.pool, office.scripts, office.settings).event("nothing00000", fix=False)
+        await Reconciler(SHARD, office.redis, office.pool, office.scripts, office.settings).event(
+            "nothing00000", fix=False
+        )
 
 
 async def test_a_repair_that_was_killed_leaves_the_sale_open(office: BoxOffice, open_sale: SaleMaker) -> None:

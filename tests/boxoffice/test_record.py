@@ -21,6 +21,7 @@ from boxoffice.record import (
     payment_key_of,
     unpack,
 )
+from tests.conftest import SHARD
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 lines = st.lists(
@@ -78,7 +79,7 @@ def test_a_new_record_is_the_rest_behind_its_deadline(body: Body, payload: Paylo
 def test_what_is_no_record_is_a_value_error(raw: bytes) -> None:
     """Such a booking is parked, so everything that can be wrong is one kind of error."""
     with pytest.raises(ValueError):
-        unpack(ids.booking_id(0, 1), raw)
+        unpack(ids.booking_id(SHARD, 1), raw)
 
 
 def test_the_payment_key_is_read_even_when_the_rest_is_not() -> None:
@@ -128,7 +129,7 @@ def test_a_settled_record_takes_little_memory() -> None:
     assert charge is not None
     outcome = Outcome("authorized", charge.method, charge.last4, reference_of(scope))
     settled = Record(
-        ids.booking_id(0, 1), "C", 9_999_999, 1_700_000_000_000, 0, scope, scope,
+        ids.booking_id(SHARD, 1), "C", 9_999_999, 1_700_000_000_000, 0, scope, scope,
         ids.fingerprint("c1000000000", pack_items(lines), "card", "4242"), "concert00000",
         ids.owner_digest("shop00000000", "c1000000000"), pack_items(lines), "1",
         body_of(lines, "shop00000000", "c1000000000"), Payload(None, outcome, key=key_after("C", key)),

@@ -15,7 +15,7 @@ from boxoffice.mirror import Mirror
 from boxoffice.postgres import WentBack
 from boxoffice.rebuild import POSTGRES_WENT_BACK
 from boxoffice.repair import Repair
-from tests.conftest import CLIENT, eventually
+from tests.conftest import CLIENT, SHARD, eventually
 from tests.support.past import Past
 from tests.support.till import Died, Till
 
@@ -28,8 +28,8 @@ def past(till: Till) -> Past:
 @pytest.fixture
 async def guard(till: Till) -> Guard:
     """One that has seen this run of the server."""
-    await till.office.guards[0].tick()
-    return till.office.guards[0]
+    await till.office.guards[SHARD].tick()
+    return till.office.guards[SHARD]
 
 
 def repair_of(till: Till) -> Repair:
@@ -44,7 +44,7 @@ async def shown(till: Till, booking: str) -> tuple[str, str | None]:
 
 
 async def told(till: Till) -> list[fence.Pair]:
-    return sorted(await fence.told(till.office.redis, 0))
+    return sorted(await fence.told(till.office.redis, SHARD))
 
 
 # ------------------------------------------------------------------ the fence
@@ -59,7 +59,7 @@ async def test_each_commit_is_told_with_its_pair_and_the_highest_stands_for_all(
     await till.cancel(booking)
 
     pairs = await told(till)
-    rows = await till.fetch("SELECT number, nonce FROM batches WHERE shard = 0 ORDER BY number")
+    rows = await till.fetch("SELECT number, nonce FROM batches WHERE shard = 1 ORDER BY number")
     assert [tuple(row) for row in rows] == pairs
     assert [pair.number for pair in pairs] == [1, 2, 3]
 
@@ -87,9 +87,9 @@ async def test_a_postgresql_that_lacks_a_commit_decides_nothing(till: Till, past
     with pytest.raises(CannotRun):
         _ = [found async for found in till.office.payments_audit.run(fix=True, grace_s=0)]
     with pytest.raises(WentBack):
-        await till.office.menders[0].mend()
+        await till.office.menders[SHARD].mend()
     with pytest.raises(WentBack):
-        await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+        await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
     with pytest.raises(WentBack):
         await till.office.pump.work_outbox()
     with pytest.raises(DriftUnexplained):
@@ -105,7 +105,7 @@ async def test_another_line_of_history_is_noticed_whatever_it_counts_to(till: Ti
     (pair,) = await told(till)
     await past.come_back()
     async with (await till.office.pool()).acquire() as connection, connection.transaction():
-        again = await fence.open_batch(connection, 0, ())
+        again = await fence.open_batch(connection, SHARD, ())
     assert again.number == pair.number
 
     assert await guard.tick() == "recovered"
@@ -119,7 +119,7 @@ async def test_who_is_told_of_a_lost_commit_later_is_noticed_then(
     """A worker committed, PostgreSQL went back, and the worker tells Redis: nobody could have noticed before."""
     await past.remember()
     booking = await till.book(GA=1)
-    settlement = till.office.settlements[0]
+    settlement = till.office.settlements[SHARD]
     tell, kept = Mirror.tell, []
 
     async def later(mirror: Mirror, *args: object) -> None:
@@ -151,15 +151,15 @@ async def test_who_found_it_decided_tells_with_a_pair(till: Till, monkeypatch: p
 
         patched.setattr(Mirror, "tell", die)
         with pytest.raises(Died):
-            await till.office.settlements[0].drain()
+            await till.office.settlements[SHARD].drain()
     assert await told(till) == []
 
     match repair:
         case "reconcile":
-            await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+            await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
         case "rebuild":
-            await till.office.redis.delete(keys.booking(0, booking), keys.told(0))
-            await till.office.guards[0].rebuilder.rebuild()
+            await till.office.redis.delete(keys.booking(SHARD, booking), keys.told(SHARD))
+            await till.office.guards[SHARD].rebuilder.rebuild()
         case _:
             await till.look_again(booking)
 
@@ -175,22 +175,22 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     await till.book(GA=1)
     await till.rest()
     await till.book(GA=1)
-    _, old = await till.office.settlements[0]._claim()
+    _, old = await till.office.settlements[SHARD]._claim()
     assert [pair.number for pair in old[0].told] == [1]
     await till.book(GA=1)
     await till.drain()
     assert await guard.tick() == "fine"
     assert [row[0] for row in await till.fetch("SELECT number FROM batches")] == [2]
 
-    await till.office.settlements[0]._settle_claim(old, 0)
+    await till.office.settlements[SHARD]._settle_claim(old, 0)
     assert await till.state(old[0].record.id) == "C confirmed"
 
     pool = await till.office.pool()
-    assert await fence.lost(pool, 0, old[0].told) == []
+    assert await fence.lost(pool, SHARD, old[0].told) == []
     other = [fence.Pair(number, 1) for number in (2, 99)]
-    assert await fence.lost(pool, 0, [*old[0].told, *other]) == other
+    assert await fence.lost(pool, SHARD, [*old[0].told, *other]) == other
     await pool.execute("DELETE FROM batches")
-    assert await fence.lost(pool, 0, old[0].told) == old[0].told
+    assert await fence.lost(pool, SHARD, old[0].told) == old[0].told
 
 
 # ------------------------------------------------------------------ what was lost
@@ -233,9 +233,9 @@ async def test_no_ticket_of_a_lost_booking_is_sold_again(till: Till, past: Past,
         case "guard":
             await guard.tick()
         case "reconcile":
-            assert (await repair_of(till).reconcile(fix=True)).rebuilt == (0,)
+            assert (await repair_of(till).reconcile(fix=True)).rebuilt == (SHARD,)
         case _:
-            await repair_of(till).rebuilder(0).rebuild()
+            await repair_of(till).rebuilder(SHARD).rebuild()
 
     assert await till.left("VIP") == (0, 0, 4)
     await till.at_rest(*lost)
@@ -452,7 +452,7 @@ async def test_what_ended_otherwise_is_written_as_its_shop_was_told(till: Till, 
 async def test_money_that_was_being_let_go_is_let_go(till: Till, past: Past, guard: Guard) -> None:
     """It failed for want of tickets, and its authorisation was not voided yet when PostgreSQL went back."""
     await past.remember()
-    await till.office.redis.hincrby(keys.event(0, till.event.id), f"a:{till.event.tiers[1].id}", 4)  # type: ignore[misc]
+    await till.office.redis.hincrby(keys.event(SHARD, till.event.id), f"a:{till.event.tiers[1].id}", 4)  # type: ignore[misc]
     bookings = [await till.book(VIP=4), await till.book(VIP=4, customer="bob")]
     await till.rest_bookings()
     await till.office.pump.work_given()
@@ -558,7 +558,7 @@ async def test_what_is_to_be_forgotten_is_withdrawn(till: Till, past: Past, guar
 
     findings = await repair_of(till).reconcile(fix=True, accept_postgres=True)
 
-    assert findings.rebuilt == (0,)
+    assert findings.rebuilt == (0, SHARD)
     assert await shown(till, lost) == ("failed", "withdrawn")
     assert await shown(till, cancelled) == ("cancelled", "cancelled")
     with pytest.raises(NotCancellable):
@@ -605,7 +605,7 @@ async def test_more_may_be_lost_than_redis_remembers(till: Till, past: Past, gua
     await till.rest()
     await past.come_back()
     await (await till.office.pool()).execute("UPDATE shards SET settled_at = now() - interval '2 days'")
-    await till.office.redis.delete(keys.booking(0, booking))
+    await till.office.redis.delete(keys.booking(SHARD, booking))
 
     assert await guard.tick() == POSTGRES_WENT_BACK
 

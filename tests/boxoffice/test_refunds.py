@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError
 from boxoffice import ids, keys
 from boxoffice.errors import KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
 from boxoffice.moves import apply_moves
-from tests.conftest import CLIENT, SaleMaker
+from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.till import Died, Till
 
 
@@ -118,7 +118,7 @@ async def test_without_terms_until_it_starts(till: Till) -> None:
 async def test_a_booking_that_left_redis_is_cancelled_as_well(till: Till) -> None:
     """A day later: its record is gone, its tickets come back all the same."""
     booking = await confirmed(till, VIP=2)
-    await till.office.redis.delete(keys.booking(0, booking))
+    await till.office.redis.delete(keys.booking(SHARD, booking))
 
     assert await till.cancel(booking) == "cancelled"
 
@@ -133,7 +133,7 @@ async def test_what_failed_cannot_be_cancelled(till: Till) -> None:
         with pytest.raises(NotCancellable) as caught:
             await till.cancel(booking)
         assert caught.value.details["booking_status"] == "failed"
-        await till.office.redis.delete(keys.booking(0, booking))
+        await till.office.redis.delete(keys.booking(SHARD, booking))
 
 
 async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
@@ -154,7 +154,7 @@ async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
             await till.cancel(hold)
     assert await till.left("GA") == (7, 1, 2)
 
-    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, 0)
+    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, SHARD)
 
     assert await till.left("GA") == (9, 1, 0)
     assert await till.state(booking) == "X cancelled"
@@ -163,7 +163,7 @@ async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
 async def test_the_customer_may_buy_as_many_again(till: Till) -> None:
     """A cancelled ticket does not count in the customer's limit."""
     booking = await confirmed(till, GA=2)
-    owners = keys.owners(0, till.event.id)
+    owners = keys.owners(SHARD, till.event.id)
     assert await till.office.redis.hvals(owners) == [b"2"]
     await till.cancel(booking)
     assert await till.office.redis.hvals(owners) == []
@@ -363,7 +363,7 @@ async def test_cancel_settle_and_reconcile_at_once(till: Till) -> None:
 
     async def reconcile() -> None:
         for _ in range(10):
-            await till.office.guards[0].reconciler.event(till.event.id, fix=True)
+            await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
             await asyncio.sleep(0.001)
 
     async def settle() -> None:
@@ -386,7 +386,7 @@ async def test_cancel_settle_and_reconcile_at_once(till: Till) -> None:
 async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> None:
     """A worker died between the commit and telling Redis; an operator refunds at once. The tickets come back once."""
     booking = await till.book(GA=3)
-    settlement = till.office.settlements[0]
+    settlement = till.office.settlements[SHARD]
     tell = settlement._mirror.tell
 
     async def die(cases: Any, pair: Any) -> None:

@@ -20,7 +20,7 @@ from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.record import Line, Record
 from boxoffice.settings import Settings
-from tests.conftest import SaleMaker, counters, eventually, settle_all
+from tests.conftest import SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.sale import book, book_many, first_sale, record_of, status_of, tier_of
 
@@ -215,14 +215,14 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
     """Both have the same payment key. PostgreSQL knows the payment of the first: it is found in spite of the second."""
     event = await open_sale(GA=10)
     first = await book(office, event, key="k", card="3ds", GA=2)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     assert await status_of(office, first.booking_id) == "pending"
     await forget(office, event, first)
     second = await book(office, event, key="k", card="3ds", GA=2)
     neighbour = await book(office, event, customer="neighbour", GA=1)
-    await office.redis.zadd(keys.pending(0), {first.booking_id: 1})
+    await office.redis.zadd(keys.pending(SHARD), {first.booking_id: 1})
 
-    assert await office.settlements[0].drain()
+    assert await office.settlements[SHARD].drain()
 
     assert await status_of(office, second.booking_id) == "failed duplicate"
     assert await status_of(office, neighbour.booking_id) == "confirmed"
@@ -232,7 +232,7 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
 
 def each_alone(office: BoxOffice) -> None:
     """From here on a claim brings one booking."""
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
     settlement._settings = with_worker(settlement._settings, batch_max=1)
 
 
@@ -243,7 +243,7 @@ async def test_what_may_have_killed_its_workers_has_no_neighbour(
     """Batches overlap, but not with one whose lease has lapsed: were it to kill this worker too, they would lapse with it,
     and in the end be parked with it."""
     event = await open_sale(GA=10)
-    settlement, under_way, most = office.settlements[0], 0, 0
+    settlement, under_way, most = office.settlements[SHARD], 0, 0
     settle = settlement._settle_claim
 
     async def watched(cases: Any, now_ms: int) -> None:
@@ -258,7 +258,7 @@ async def test_what_may_have_killed_its_workers_has_no_neighbour(
     each_alone(office)
     for _ in range(4):
         booking = (await book(office, event, GA=1)).booking_id
-        await office.redis.zadd(keys.pending(0), {booking: 1 + lapses / 16})
+        await office.redis.zadd(keys.pending(SHARD), {booking: 1 + lapses / 16})
 
     assert await settlement.drain()
 
@@ -271,7 +271,7 @@ async def test_a_batch_that_hangs_keeps_no_other_waiting(
 ) -> None:
     """Nothing is due while it hangs, then something is: a lane is free for it."""
     event = await open_sale(GA=10)
-    settlement, hung = office.settlements[0], asyncio.Event()
+    settlement, hung = office.settlements[SHARD], asyncio.Event()
     settle = settlement._settle_claim
     first = (await book(office, event, GA=1)).booking_id
 
@@ -296,7 +296,7 @@ async def test_a_batch_that_hangs_keeps_no_other_waiting(
 
 async def _claimed(office: BoxOffice) -> bool:
     """Whether all that waits is leased to somebody."""
-    return not await office.redis.zcount(keys.pending(0), "-inf", 1_000 * time.time())
+    return not await office.redis.zcount(keys.pending(SHARD), "-inf", 1_000 * time.time())
 
 
 async def test_a_batch_that_fails_after_another_is_told_too(
@@ -304,7 +304,7 @@ async def test_a_batch_that_fails_after_another_is_told_too(
 ) -> None:
     """The first failure ends the drain; whatever else was under way ends by itself, and is not forgotten."""
     event = await open_sale(GA=10)
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
     for _ in range(2):
         await book(office, event, GA=1)
     failures = iter([0.0, 0.02])
@@ -328,11 +328,11 @@ async def test_what_is_settled_and_due_again_moves_no_stock(office: BoxOffice, o
     event = await open_sale(GA=10)
     sold, other = await book(office, event, GA=2), await book(office, event, GA=1)
     await settle_all(office)
-    await office.redis.zadd(keys.pending(0), {sold.booking_id: 1, other.booking_id: 1})
+    await office.redis.zadd(keys.pending(SHARD), {sold.booking_id: 1, other.booking_id: 1})
 
-    assert await office.settlements[0].drain()
+    assert await office.settlements[SHARD].drain()
 
-    assert not await office.redis.zcard(keys.pending(0))
+    assert not await office.redis.zcard(keys.pending(SHARD))
     counts = await counters(office, event, "GA")
     assert (counts.available, counts.held, counts.sold) == (7, 0, 3)
 
@@ -348,15 +348,15 @@ async def test_a_duplicate_in_the_batch_of_one_that_redis_has_not_heard_of_does_
         raise ConnectionRefusedError
 
     with monkeypatch.context() as dying:
-        dying.setattr(office.settlements[0]._mirror, "tell", die)
+        dying.setattr(office.settlements[SHARD]._mirror, "tell", die)
         with pytest.raises(ConnectionRefusedError):
-            await office.settlements[0].drain()
-    office.settlements[0]._closed_until = 0.0
+            await office.settlements[SHARD].drain()
+    office.settlements[SHARD]._closed_until = 0.0
     await forget(office, event, first)
     second = await book(office, event, key="k", GA=2)
-    await office.redis.zadd(keys.pending(0), {first.booking_id: 1})
+    await office.redis.zadd(keys.pending(SHARD), {first.booking_id: 1})
 
-    assert await office.settlements[0].drain()
+    assert await office.settlements[SHARD].drain()
     await office.pump.work_given()
 
     assert await status_of(office, first.booking_id) == "confirmed"
@@ -380,12 +380,12 @@ async def test_a_key_used_for_another_amount_after_redis_forgot_it_takes_no_othe
     booked = [settled.booking_id, late.booking_id]
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=1)
-        _, mine = await office.settlements[0]._claim()
+        _, mine = await office.settlements[SHARD]._claim()
         await forget(office, event, one)
         two = await book(office, event, key=f"k{n}", GA=3)
-        _, theirs = await second.settlements[0]._claim()
+        _, theirs = await second.settlements[SHARD]._claim()
         await asyncio.gather(
-            office.settlements[0]._settle_claim(mine, 0), second.settlements[0]._settle_claim(theirs, 0)
+            office.settlements[SHARD]._settle_claim(mine, 0), second.settlements[SHARD]._settle_claim(theirs, 0)
         )
         booked += [one.booking_id, two.booking_id]
     await settle_all(office)
@@ -466,7 +466,7 @@ async def test_an_unknown_payment_is_asked_again_until_it_is_known(
     async with open_box_office(short, redis_retries=3) as office:
         event = await first_sale(office)
         admitted = await book(office, event, card=card, GA=2)
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
         assert (await counters(office, event, "GA")).available == 8
 
         await settle_all(office)
@@ -483,7 +483,7 @@ async def test_while_a_payment_is_unknown_postgresql_already_knows_the_booking(
     event = await open_sale(GA=10)
     admitted = await book(office, event, card="error", GA=2)
 
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
 
     row = await (await office.pool()).fetchrow("SELECT payment_key, status, token FROM payments")
     record = await record_of(office, admitted.booking_id)
@@ -507,15 +507,15 @@ async def test_one_slow_card_does_not_delay_the_others(clean: None, settings: Se
         slow = await book(office, event, card="timeout", GA=1)
         fast = await book_many(office, event, 5, GA=1)
 
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
 
         assert {await status_of(office, booking) for booking in fast} == {"confirmed"}
         assert await status_of(office, slow.booking_id) is None
-        ((_, due),) = await office.redis.zrange(keys.pending(0), 0, -1, withscores=True)
+        ((_, due),) = await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True)
         lease_then = due
 
         async def renewed() -> bool:
-            score = await office.redis.zscore(keys.pending(0), slow.booking_id)
+            score = await office.redis.zscore(keys.pending(SHARD), slow.booking_id)
             return score is not None and score > lease_then
 
         await eventually(renewed)
@@ -532,13 +532,13 @@ async def test_stopping_gives_a_slow_card_back_at_once(clean: None, settings: Se
     async with open_box_office(short, redis_retries=3) as office:
         event = await first_sale(office)
         slow = await book(office, event, card="timeout", GA=1)
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
 
         async with asyncio.timeout(5):
-            await office.settlements[0].stop()
+            await office.settlements[SHARD].stop()
 
         seconds, micros = await office.redis.time()
-        due = await office.redis.zscore(keys.pending(0), slow.booking_id)
+        due = await office.redis.zscore(keys.pending(SHARD), slow.booking_id)
         assert due is not None and due <= seconds * 1_000 + micros / 1_000 + 1
         assert due % 1 == 0
 
@@ -556,7 +556,7 @@ async def test_a_payment_unknown_for_too_long_fails_and_is_voided(
         return [Unknown("timeout") for _ in requests]
 
     monkeypatch.setattr(office.gateway, "authorize_batch", lost)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     assert await status_of(office, admitted.booking_id) == "pending"
     await (await office.pool()).execute("UPDATE payments SET created_at = now() - interval '1 hour'")
 
@@ -619,8 +619,8 @@ async def test_a_released_batch_keeps_its_cards(
         raise asyncpg.SerializationError("planted")
 
     monkeypatch.setattr(rows, "sell", sell)
-    _, cases = await office.settlements[0]._claim()
-    await office.settlements[0]._settle_claim(cases, 0)
+    _, cases = await office.settlements[SHARD]._claim()
+    await office.settlements[SHARD]._settle_claim(cases, 0)
 
     after = await record_of(office, booking)
     assert after is not None and after.payload.outcome is not None, "somebody may have asked for the money"
@@ -636,7 +636,7 @@ async def test_an_outage_of_postgresql_parks_nothing_and_counts_no_attempt(
     """Leases are given back, claiming pauses, and everything is settled once it is back."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 30, GA=1)
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
 
     async def away() -> Any:
         raise ConnectionRefusedError
@@ -650,11 +650,13 @@ async def test_an_outage_of_postgresql_parks_nothing_and_counts_no_attempt(
         async def due() -> bool:
             seconds, micros = await office.redis.time()
             now = seconds * 1_000 + micros / 1_000
-            return bool(await office.redis.zcount(keys.pending(0), 0, now) == 30)
+            return bool(await office.redis.zcount(keys.pending(SHARD), 0, now) == 30)
 
-        assert all(score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(0), 0, -1, withscores=True))
+        assert all(
+            score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True)
+        )
         await eventually(due)
-    assert await office.redis.zcard(keys.dead(0)) == 0
+    assert await office.redis.zcard(keys.dead(SHARD)) == 0
     await check_conservation(office)
 
     monkeypatch.undo()
@@ -677,10 +679,10 @@ async def test_an_outage_in_the_middle_of_a_commit_is_no_lapse(
         raise ConnectionResetError
 
     monkeypatch.setattr(rows, "sell", sell)
-    _, cases = await office.settlements[0]._claim()
-    await office.settlements[0]._settle_claim(cases, 0)
+    _, cases = await office.settlements[SHARD]._claim()
+    await office.settlements[SHARD]._settle_claim(cases, 0)
 
-    assert all(score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(0), 0, -1, withscores=True))
+    assert all(score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))
     assert [but_for_the_answer(await record_of(office, booking)) for booking in booked] == before
     monkeypatch.undo()
     await settle_all(office)
@@ -693,7 +695,7 @@ async def test_a_paused_settlement_does_not_spin(
     """While PostgreSQL is away, the process has time for everything else."""
     event = await open_sale(GA=100)
     await book_many(office, event, 3, GA=1)
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
     settlement._outage._pause_s = 1.0
 
     async def away() -> Any:
@@ -714,7 +716,7 @@ async def test_a_settlement_that_was_told_to_stop_stops_after_its_batch(
     """A SIGTERM under load is obeyed at once, not when the drain would have ended."""
     event = await open_sale(GA=1_000)
     booked = await book_many(office, event, 300, GA=1)
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
 
     async def stop_soon() -> None:
         await asyncio.sleep(0.01)
@@ -766,7 +768,7 @@ POISONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", [*POISONS, "no payment key", "no record"])
 async def test_poison_in_a_batch_fails_alone(office: BoxOffice, open_sale: SaleMaker, kind: str) -> None:
     """249 of 250 are confirmed in the same pass. The offender is tried again alone, then parked with its tickets."""
-    office.settlements[0]._settings = with_worker(office.settings, attempts_max=3)
+    office.settlements[SHARD]._settings = with_worker(office.settings, attempts_max=3)
     event = await open_sale(GA=1_000)
     booked = await book_many(office, event, 250, GA=2)
     bad = booked[random.Random(7).randrange(250)]
@@ -774,21 +776,21 @@ async def test_poison_in_a_batch_fails_alone(office: BoxOffice, open_sale: SaleM
         record = await record_of(office, bad)
         assert record is not None
         record.payment_key = ""
-        await office.redis.set(keys.booking(0, bad), record.pack())
+        await office.redis.set(keys.booking(SHARD, bad), record.pack())
     elif kind == "no record":
-        await office.redis.delete(keys.booking(0, bad))
+        await office.redis.delete(keys.booking(SHARD, bad))
     elif kind == "a lone surrogate":
-        raw = await office.redis.get(keys.booking(0, bad))
-        await office.redis.set(keys.booking(0, bad), raw.replace(b"]]\n", b'],"\\ud800"]\n', 1))
+        raw = await office.redis.get(keys.booking(SHARD, bad))
+        await office.redis.set(keys.booking(SHARD, bad), raw.replace(b"]]\n", b'],"\\ud800"]\n', 1))
     else:
         await poison(office, bad, **POISONS[kind])
 
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
 
     pool = await office.pool()
     assert await pool.fetchval("SELECT count(*) FROM bookings WHERE status = 'confirmed'") == 249
     await settle_all(office)
-    assert await office.redis.zrange(keys.dead(0), 0, -1) == [bad.encode()]
+    assert await office.redis.zrange(keys.dead(SHARD), 0, -1) == [bad.encode()]
     row = await pool.fetchrow("SELECT booking_id::text AS id, parked_at, attempts, error FROM dead_letters")
     assert row is not None and row["id"] == bad and row["parked_at"] is not None
     assert (await counters(office, event, "GA")).held == 2
@@ -805,7 +807,7 @@ async def test_an_offender_is_tried_alone_and_settles_once_the_reason_is_gone(
     before = await record_of(office, bad.booking_id)
     await break_inserts(office, "22000")
 
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
 
     assert {await status_of(office, booking) for booking in good} == {"confirmed"}
     assert await status_of(office, bad.booking_id) is None
@@ -828,18 +830,18 @@ async def test_parking_needs_as_many_failures_as_are_allowed(
     pool = await office.pool()
     delays = []
     for attempt in range(1, office.settings.worker.attempts_max + 1):
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
         assert await pool.fetchval("SELECT attempts FROM dead_letters") == attempt
-        due = await office.redis.zscore(keys.pending(0), bad.booking_id)
+        due = await office.redis.zscore(keys.pending(SHARD), bad.booking_id)
         seconds, micros = await office.redis.time()
         if due is not None:
             delays.append(due - seconds * 1_000 - micros / 1_000)
-            await office.redis.zadd(keys.pending(0), {bad.booking_id: 1})
+            await office.redis.zadd(keys.pending(SHARD), {bad.booking_id: 1})
 
     assert len(delays) == office.settings.worker.attempts_max - 1
     assert delays == sorted(delays)
-    assert await office.redis.zrange(keys.dead(0), 0, -1) == [bad.booking_id.encode()]
-    assert await office.settlements[0].drain()
+    assert await office.redis.zrange(keys.dead(SHARD), 0, -1) == [bad.booking_id.encode()]
+    assert await office.settlements[SHARD].drain()
     assert (await counters(office, event, "GA")).held == 2
 
 
@@ -849,8 +851,8 @@ async def test_an_unreadable_booking_does_not_stop_the_others_while_postgresql_i
     """It cannot be parked then. Nobody's lease is left to lapse on its account."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 5, GA=1)
-    await office.redis.set(keys.booking(0, booked[0]), b"garbage")
-    settlement = office.settlements[0]
+    await office.redis.set(keys.booking(SHARD, booked[0]), b"garbage")
+    settlement = office.settlements[SHARD]
 
     async def away() -> Any:
         raise ConnectionRefusedError
@@ -858,11 +860,11 @@ async def test_an_unreadable_booking_does_not_stop_the_others_while_postgresql_i
     monkeypatch.setattr(settlement, "_pool", away)
     await settlement.drain()
 
-    scores = dict(await office.redis.zrange(keys.pending(0), 0, -1, withscores=True))
+    scores = dict(await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))
     assert all(scores[booking.encode()] % 1 == 0 for booking in booked[1:])
     monkeypatch.undo()
     settlement._closed_until = 0.0
-    await office.redis.zadd(keys.pending(0), {booking: 1 for booking in booked})
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
     await settle_all(office)
     assert [await status_of(office, booking) for booking in booked] == [None, *(4 * ["confirmed"])]
 
@@ -876,12 +878,12 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
     """Another has settled its batch meanwhile. The late one finds that out under the lock."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
-    _, mine = await office.settlements[0]._claim()
-    await office.redis.zadd(keys.pending(0), {booking: 1 for booking in booked})
+    _, mine = await office.settlements[SHARD]._claim()
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
 
     await settle_all(second)
     inventory = await (await office.pool()).fetch("SELECT sold, version FROM inventory")
-    await office.settlements[0]._settle_claim(mine, 0)
+    await office.settlements[SHARD]._settle_claim(mine, 0)
     await office.pump.work_given()
 
     assert await (await office.pool()).fetch("SELECT sold, version FROM inventory") == inventory
@@ -896,16 +898,16 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
     """PostgreSQL did not know its batch when it looked. Another worker writes a part of it before it does."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
-    mine = office.settlements[0]
+    mine = office.settlements[SHARD]
     _, claimed = await mine._claim()
-    await office.redis.zadd(keys.pending(0), {booking: 1 for booking in booked[::2]})
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked[::2]})
     real, raced = rows.lock_inventory, []
 
     async def overtaken(connection: Any, tiers: Any) -> dict[str, int]:
         if not raced:
             raced.append(True)
             monkeypatch.setattr(rows, "lock_inventory", real)
-            await second.settlements[0].drain()
+            await second.settlements[SHARD].drain()
             await second.pump.work_given()
         return await real(connection, tiers)
 
@@ -958,13 +960,13 @@ async def test_two_workers_on_the_very_same_bookings_settle_each_once(
     event = await open_sale(GA=1_000, VIP=5)
     for _ in range(5):
         booked = await book_many(office, event, 40, GA=1)
-        _, mine = await office.settlements[0]._claim()
-        await office.redis.zadd(keys.pending(0), {booking: 1 for booking in booked})
+        _, mine = await office.settlements[SHARD]._claim()
+        await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
         theirs = []
         while len(theirs) < 40:
-            theirs += (await second.settlements[0]._claim())[1]
+            theirs += (await second.settlements[SHARD]._claim())[1]
         await asyncio.gather(
-            office.settlements[0]._settle_claim(mine, 0), second.settlements[0]._settle_claim(theirs, 0)
+            office.settlements[SHARD]._settle_claim(mine, 0), second.settlements[SHARD]._settle_claim(theirs, 0)
         )
         await asyncio.gather(office.pump.work_given(), second.pump.work_given())
         await settle_all(office)
@@ -979,8 +981,8 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
     """It had decided to sell, its transaction failed, and meanwhile another worker found the tier sold out."""
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=2)
-    _, mine = await office.settlements[0]._claim()
-    await office.redis.zadd(keys.pending(0), {booking: 1})
+    _, mine = await office.settlements[SHARD]._claim()
+    await office.redis.zadd(keys.pending(SHARD), {booking: 1})
     real = rows.sell
     first = True
 
@@ -993,7 +995,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
 
     monkeypatch.setattr(rows, "sell", sell)
     monkeypatch.setattr(asyncio, "sleep", _let_other_win(office, second, event, asyncio.sleep))
-    await office.settlements[0]._settle_claim(mine, 0)
+    await office.settlements[SHARD]._settle_claim(mine, 0)
     monkeypatch.undo()
     await office.pump.work_given()
     await work_money(office)
@@ -1013,7 +1015,7 @@ def _let_other_win(office: BoxOffice, second: BoxOffice, event: EventView, real:
             done = True
             pool = await second.pool()
             await pool.execute("UPDATE inventory SET total = 0")
-            await second.settlements[0].drain()
+            await second.settlements[SHARD].drain()
             await pool.execute("UPDATE inventory SET total = 10")
 
     return sleep
@@ -1048,7 +1050,7 @@ async def test_batches_that_share_forty_tiers_never_deadlock(
 
 async def batch_after_batch(office: BoxOffice) -> None:
     """One of many lanes that claim and settle."""
-    settlement = office.settlements[0]
+    settlement = office.settlements[SHARD]
     while True:
         now_ms, cases = await settlement._claim()
         if not cases:
@@ -1065,7 +1067,7 @@ async def test_captures_that_nobody_finished_are_finished_by_the_outbox(
     """The worker that committed died before it captured: the payment row is due, and its lease ends."""
     event = await open_sale(GA=10)
     admitted = await book(office, event, GA=2)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     office.pump._given.clear()
     assert await office.pump.work_outbox() == 0, "still leased to the worker that committed it"
 
@@ -1078,7 +1080,7 @@ async def test_a_capture_told_twice_takes_the_money_once(office: BoxOffice, open
     """Also when its answer was lost the first time."""
     event = await open_sale(GA=10)
     admitted = await book(office, event, card="capture_timeout", GA=2)
-    await office.settlements[0].drain()
+    await office.settlements[SHARD].drain()
     await office.pump.work_given()
     record = await record_of(office, admitted.booking_id)
     assert record is not None
@@ -1110,7 +1112,7 @@ async def test_the_money_pump_outlives_an_unexpected_error(
     pumping = asyncio.create_task(office.pump.run())
     try:
         booked = await book_many(office, event, 1, GA=1)
-        await office.settlements[0].drain()
+        await office.settlements[SHARD].drain()
         pool = await office.pool()
 
         async def met_the_error() -> bool:

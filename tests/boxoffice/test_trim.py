@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from boxoffice import ids, trim
-from tests.conftest import eventually
+from tests.conftest import SHARD, eventually
 from tests.invariants.conftest import working
 from tests.support.till import Till
 
@@ -56,7 +56,7 @@ async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
     assert await left(pool) == (0, 0, 0)
     assert await pool.fetchval("SELECT count(*) FROM bookings") == 2
     assert await till.left("GA") == (9, 0, 1)
-    assert all(report.word == "same" for report in await till.office.guards[0].reconciler.every_event(fix=False))
+    assert all(report.word == "same" for report in await till.office.guards[SHARD].reconciler.every_event(fix=False))
 
 
 async def test_what_somebody_may_still_need_stays(till: Till) -> None:
@@ -66,7 +66,7 @@ async def test_what_somebody_may_still_need_stays(till: Till) -> None:
     await pool.execute("UPDATE dead_letters SET booking_id = $1, parked_at = now()", booking)
     await pool.execute(
         "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', 'x', 1)",
-        ids.booking_id(0, 1_000),
+        ids.booking_id(SHARD, 1_000),
     )
     await pool.execute(
         "INSERT INTO stock_moves (event_id, tier_id, total_delta, created_at) VALUES ($1, $2, 0, now() - interval '1 year')",

@@ -11,7 +11,7 @@ from boxoffice.errors import NotFound, UnpaidLimit
 from boxoffice.holds import BRIEF_S
 from boxoffice.requests import BookingRequest
 from boxoffice.settings import Settings
-from tests.conftest import CLIENT, SaleMaker
+from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.checks import check_at_rest
 from tests.support.till import Till
 
@@ -47,7 +47,7 @@ async def test_a_customer_cannot_lock_up_a_sale(stadium: Till) -> None:
     await stadium.rest()
     assert await stadium.cancel(held[1]) == "cancelled"
     await stadium.time_is_up(held[2])
-    await stadium.office.holds.expire(0)
+    await stadium.office.holds.expire(SHARD)
     assert await hold(stadium, 6)
     await stadium.at_rest(*held)
 
@@ -119,12 +119,12 @@ async def test_repairs_count_anew(stadium: Till, repair: str) -> None:
     await stadium.pay(other, "tok_card_declined")
     await stadium.rest()
     office, event = stadium.office, stadium.event.id
-    await office.redis.hset(keys.unpaid(0, event), mapping={f"c:{CLIENT}": 99, "o:nobody": 5})  # type: ignore[misc]
+    await office.redis.hset(keys.unpaid(SHARD, event), mapping={f"c:{CLIENT}": 99, "o:nobody": 5})  # type: ignore[misc]
     if repair == "rebuild":
-        await office.redis.delete(keys.unpaid(0, event), keys.booking(0, other))
-        await office.guards[0].rebuilder.rebuild()
+        await office.redis.delete(keys.unpaid(SHARD, event), keys.booking(SHARD, other))
+        await office.guards[SHARD].rebuilder.rebuild()
     else:
-        await office.guards[0].reconciler.every_event(fix=True, deep=True)
+        await office.guards[SHARD].reconciler.every_event(fix=True, deep=True)
     await check_at_rest(office, [one])
     with pytest.raises(UnpaidLimit):
         await hold(stadium, 3)
@@ -142,10 +142,10 @@ async def test_what_was_never_paid_is_soon_forgotten(stadium: Till) -> None:
     redis = stadium.office.redis
     record = await stadium.record(never)
     assert record is not None
-    for name in (keys.booking(0, never), keys.idempotency(0, record.scope)):
+    for name in (keys.booking(SHARD, never), keys.idempotency(SHARD, record.scope)):
         assert 590 < await redis.ttl(name) <= 600
         await redis.delete(name)
-    assert await redis.ttl(keys.booking(0, tried)) > 80_000
+    assert await redis.ttl(keys.booking(SHARD, tried)) > 80_000
     for _ in range(2):
         with pytest.raises(NotFound):
             await stadium.office.bookings.get(CLIENT, never)
@@ -164,7 +164,7 @@ async def test_holding_and_cancelling_fills_no_memory(stadium: Till) -> None:
     for _ in range(60):
         booking = await hold(stadium, 1)
         await stadium.cancel(booking)
-        lives.append(await redis.ttl(keys.booking(0, booking)))
+        lives.append(await redis.ttl(keys.booking(SHARD, booking)))
     assert [life_s > BRIEF_S for life_s in lives].count(True) == 3
     assert 0 < max(lives[3:]) <= BRIEF_S
     cycle = ((await redis.info("memory"))["used_memory"] - before) / 60
@@ -182,5 +182,5 @@ async def test_what_another_shop_has_ended_shortens_no_memory(stadium: Till) -> 
             request = BookingRequest("ada", ((stadium.event.tiers[0].id, 1),), None, None, None)
             booking = (await stadium.office.admission.book(client, request, ids.digest(f"{n}"))).booking_id
             await stadium.office.cancellations.cancel(client, booking)
-            lives.append(await stadium.office.redis.ttl(keys.booking(0, booking)) > BRIEF_S)
+            lives.append(await stadium.office.redis.ttl(keys.booking(SHARD, booking)) > BRIEF_S)
     assert lives == [True, True, True, False] * 2

@@ -12,6 +12,7 @@ from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, U
 from boxoffice.record import Attempt, Body, Charge, Line, Outcome, Payload, Record, pack_items
 from boxoffice.states import LETTERS, MISCONFIGURED
 from boxoffice.verdicts import Case, Known, PaymentRow, Terms, decide
+from tests.conftest import SHARD
 
 NOW = 1_700_000_000_000
 TERMS = Terms(NOW, 600_000)
@@ -26,7 +27,7 @@ def case(sequence: int = 1, *, outcome: Any = OK, known: Known | None = None, de
     scope = ids.digest(str(sequence))
     body = Body("c", "u", amount, "USD", lines)
     charge = Charge("card", "tok_ok_4242", "Ann", "4242")
-    record = Record(ids.booking_id(0, 1), "P", sequence, NOW - age_ms, deadline_ms, scope, scope, "f", "e", "0" * 16,
+    record = Record(ids.booking_id(SHARD, 1), "P", sequence, NOW - age_ms, deadline_ms, scope, scope, "f", "e", "0" * 16,
                     pack_items(lines), "1", body, Payload(charge, key="k"))  # fmt: skip
     return Case(record, b"", 0, known, outcome)
 
@@ -125,7 +126,7 @@ def test_a_payment_undecided_for_too_long_is_given_up_and_voided(answer: Any) ->
 def test_who_used_the_key_first_is_the_booking() -> None:
     """The other is a duplicate: it pays nothing, owes nothing, and sells nothing."""
     one = case(outcome=None)
-    one.known = Known(ids.booking_id(0, 2), "confirmed", None, fingerprint=one.record.fingerprint)
+    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
 
     assert decide([one], {"floor": 9}, TERMS) == {}
     assert (one.status, one.failure, one.verdict, one.due, one.payment_status) == ("failed", "duplicate", "F", None, "")
@@ -133,7 +134,7 @@ def test_who_used_the_key_first_is_the_booking() -> None:
 
 def test_who_used_the_key_for_another_request_is_told_so() -> None:
     """It is no repeat of the first, so the first is no answer to it. It pays nothing either."""
-    one = case(outcome=None, known=Known(ids.booking_id(0, 2), "confirmed", None, fingerprint="another"))
+    one = case(outcome=None, known=Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint="another"))
 
     assert decide([one], {"floor": 9}, TERMS) == {}
     assert (one.status, one.failure, one.verdict, one.due) == ("failed", "idempotency_key_reused", "F", None)
@@ -167,7 +168,7 @@ def test_deciding_again_forgets_what_was_decided_before() -> None:
 def test_deciding_again_as_a_duplicate_owes_nothing() -> None:
     one = case()
     decide([one], {"floor": 9}, TERMS)
-    one.known = Known(ids.booking_id(0, 2), "confirmed", None, fingerprint=one.record.fingerprint)
+    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
 
     decide([one], {"floor": 9}, TERMS)
 
@@ -377,7 +378,7 @@ def test_what_postgresql_has_decided(status: str, payment: str | None, tries: st
     row = PaymentRow(payment, "r", None, None, 1) if payment else None
     one.known = Known(one.record.id, status, None, payment=row)
     assert one.decided == decided
-    one.known = Known(ids.booking_id(0, 2), status, None, payment=row)
+    one.known = Known(ids.booking_id(SHARD, 2), status, None, payment=row)
     assert not one.decided, "another booking used its key first"
 
 
@@ -407,7 +408,8 @@ def test_deciding_again_leaves_nothing_of_the_round_before() -> None:
     )
     one.outcome = RequiresAction("https://bank", "r2")
     decide([one], {"floor": 9}, TERMS)
-    one.outcome, one.known = None, Known(ids.booking_id(0, 2), "confirmed", None, fingerprint=one.record.fingerprint)
+    one.outcome = None
+    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
     decide([one], {"floor": 9}, TERMS)
     assert (one.payment_status, one.reference, one.next_action, one.delay_ms) == ("", None, None, 0)
 

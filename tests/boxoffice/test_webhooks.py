@@ -12,7 +12,7 @@ from boxoffice import keys
 from boxoffice.gateway import webhooks
 from boxoffice.gateway.base import EventKind, GatewayEvent
 from boxoffice.office import BoxOffice
-from tests.conftest import eventually
+from tests.conftest import SHARD, eventually
 from tests.support.till import Till
 
 SECRET = "whsec_simulator"
@@ -179,9 +179,9 @@ async def test_redis_may_be_away(till: Till, office: BoxOffice, monkeypatch: pyt
 async def test_a_message_rings(till: Till, api: httpx2.AsyncClient) -> None:
     booking = await till.book("tok_3ds", GA=1)
     await till.drain()
-    await till.office.redis.delete(keys.bell(0))
-    rings = int(await till.office.redis.get(keys.rings(0)))
+    await till.office.redis.delete(keys.bell(SHARD))
+    rings = int(await till.office.redis.get(keys.rings(SHARD)))
 
     await told(api, till, booking, "authorized")
 
-    assert int(await till.office.redis.get(keys.rings(0))) == rings + 1
+    assert int(await till.office.redis.get(keys.rings(SHARD))) == rings + 1

@@ -27,6 +27,7 @@ from boxoffice import keys
 from boxoffice.errors import GateClosed
 from boxoffice.record import Record, unpack
 from boxoffice.scripts import load_scripts
+from tests.conftest import SHARD
 from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
 
 __all__ = ["LIMIT", "TIERS", "Model", "tickets_of"]
@@ -50,7 +51,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.desk = Desk(type(self).connect(), load_scripts(real_server=self.real), 0)
+        self.desk = Desk(type(self).connect(), load_scripts(real_server=self.real), SHARD)
         self.state: dict[str, str] = {}
         self.claimed: dict[str, bytes] = {}
         """Records as they were claimed last."""
@@ -191,7 +192,7 @@ class Model(RuleBasedStateMachine):
     @rule(id=bookings)
     def lease_ends(self, id: str) -> None:
         """Its worker died, or hangs and may yet wake up."""
-        pending = keys.pending(0)
+        pending = keys.pending(SHARD)
         score = self.run(self.desk.redis.zscore(pending, id))
         if score is not None and id not in self.due:
             self.run(self.desk.redis.zadd(pending, {id: 1_000 + score % 1}))
@@ -231,7 +232,7 @@ class Model(RuleBasedStateMachine):
         raw = self.claimed[id]
         if self.shut(self.desk.confirm(self.forms[id], expected=[raw], ttl_s=3_600)):
             return
-        same = raw == self.run(self.desk.redis.get(keys.booking(0, id)))
+        same = raw == self.run(self.desk.redis.get(keys.booking(SHARD, id)))
         assert self.run(self.desk.confirm(self.forms[id], expected=[raw], ttl_s=3_600)) == same
         if same:
             assert id not in self.gone and self.state[id] == "P"
@@ -273,14 +274,14 @@ class Model(RuleBasedStateMachine):
         """A final record's life ends. Nothing else may change with it; its key may be used anew."""
         if self.state[id] in "CFEX" and id not in self.gone:
             form = self.forms[id]
-            self.run(self.desk.redis.delete(keys.booking(0, id), keys.idempotency(0, form.scope)))
+            self.run(self.desk.redis.delete(keys.booking(SHARD, id), keys.idempotency(SHARD, form.scope)))
             self.first_use.pop(form.scope, None)
             self.gone.add(id)
 
     @rule()
     def worker_hears_nothing(self) -> None:
         """The bell expires with the worker that heard it."""
-        self.run(self.desk.redis.delete(keys.bell(0)))
+        self.run(self.desk.redis.delete(keys.bell(SHARD)))
 
     # ------------------------------------------------------------------ always
 
@@ -313,13 +314,13 @@ class Model(RuleBasedStateMachine):
     async def look(self) -> list[Any]:
         redis = self.desk.redis
         pipe = redis.pipeline(transaction=False)
-        pipe.hgetall(keys.event(0, EVENT))
-        pipe.hgetall(keys.owners(0, EVENT))
-        pipe.hgetall(keys.unpaid(0, EVENT))
-        for key in (keys.pending(0), keys.dead(0), keys.deadlines(0)):
+        pipe.hgetall(keys.event(SHARD, EVENT))
+        pipe.hgetall(keys.owners(SHARD, EVENT))
+        pipe.hgetall(keys.unpaid(SHARD, EVENT))
+        for key in (keys.pending(SHARD), keys.dead(SHARD), keys.deadlines(SHARD)):
             pipe.zrange(key, 0, -1)
-        pipe.get(keys.rings(0))
-        pipe.zcard(keys.arq_queue(0))
+        pipe.get(keys.rings(SHARD))
+        pipe.zcard(keys.arq_queue(SHARD))
         return list(await pipe.execute())
 
 

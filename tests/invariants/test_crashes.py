@@ -19,7 +19,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
 from ops.stack import Program
-from tests.conftest import SaleMaker, counters, eventually
+from tests.conftest import SHARD, SaleMaker, counters, eventually
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.proxy import proxied
@@ -162,7 +162,7 @@ async def test_what_arq_loses_the_sweep_finishes(office: BoxOffice, open_sale: S
     """W14. A job without its key, a queue that is gone, a score that arq never runs, a bell with no job behind it."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 10, GA=1)
-    queue = keys.arq_queue(0)
+    queue = keys.arq_queue(SHARD)
     (job,) = await office.redis.zrange(queue, 0, -1)
     match loss:
         case "job":
@@ -172,8 +172,8 @@ async def test_what_arq_loses_the_sweep_finishes(office: BoxOffice, open_sale: S
         case "score":
             await office.redis.zadd(queue, {job: 0})
         case "bell only":
-            await office.redis.delete(queue, keys.arq_job(job.decode()), keys.bell(0))
-            await office.redis.set(keys.bell(0), "1")
+            await office.redis.delete(queue, keys.arq_job(job.decode()), keys.bell(SHARD))
+            await office.redis.set(keys.bell(SHARD), "1")
 
     async with working(office):
         await eventually(lambda: _nothing_pending(office), timeout_s=5)
@@ -184,7 +184,7 @@ async def test_what_arq_loses_the_sweep_finishes(office: BoxOffice, open_sale: S
 
 
 async def _nothing_pending(office: BoxOffice) -> bool:
-    return not await office.redis.zcard(keys.pending(0)) and not await (await office.pool()).fetchval(
+    return not await office.redis.zcard(keys.pending(SHARD)) and not await (await office.pool()).fetchval(
         "SELECT count(*) FROM payments WHERE due IS NOT NULL"
     )
 
@@ -241,7 +241,7 @@ async def test_redis_killed_under_load_loses_no_accepted_booking(
 
 async def _admissions_wait(office: BoxOffice) -> bool:
     """Whether a call is on its way. With Redis dead, it is met by nobody."""
-    return bool(office.admission._counters[0]._calls)
+    return bool(office.admission._counters[SHARD]._calls)
 
 
 async def _grew(accepted: set[str], size: int) -> bool:
@@ -274,11 +274,11 @@ async def test_postgresql_restarted_under_load_parks_nothing(
 
 async def _paused(office: BoxOffice) -> bool:
     """Whether the worker has met the outage, more than once."""
-    return office.settlements[0]._outage._pause_s > 0.1
+    return office.settlements[SHARD]._outage._pause_s > 0.1
 
 
 async def _nothing_pending_yet(office: BoxOffice) -> bool:
-    return not await office.redis.zcard(keys.pending(0))
+    return not await office.redis.zcard(keys.pending(SHARD))
 
 
 # ---------------------------------------------------------------------- answers that get lost
@@ -314,7 +314,7 @@ async def test_a_black_hole_before_postgresql_holds_nobody_up_for_ever(
             booked = await book_many(office, event, 30, GA=1)
             await cut.pool()
             proxy.when, proxy.then = b"COMMIT", "black-hole"
-            stuck = asyncio.create_task(cut.settlements[0].drain())
+            stuck = asyncio.create_task(cut.settlements[SHARD].drain())
             await eventually(lambda: _swallowed(proxy), timeout_s=10)
             async with working(office):
                 await at_rest(office)
@@ -365,7 +365,7 @@ async def test_a_customer_who_goes_away_leaves_a_whole_booking_or_none(office: B
     await office.admission.close()
 
     counted = await counters(office, event, "GA")
-    waiting = await office.redis.zcard(keys.pending(0))
+    waiting = await office.redis.zcard(keys.pending(SHARD))
     assert counted.held == 1 + 2 * (waiting - 1)
     async with working(office):
         await at_rest(office)
@@ -378,8 +378,8 @@ async def test_a_bad_member_of_a_shared_call_does_not_fail_its_neighbours(
     """When a call errors, its members are sent again one by one."""
     good, bad = await open_sale(GA=100), await open_sale(GA=100)
     await office.catalogue.event(good.id)
-    await office.redis.delete(keys.owners(0, bad.id))
-    await office.redis.lpush(keys.owners(0, bad.id), "planted")  # type: ignore[misc]
+    await office.redis.delete(keys.owners(SHARD, bad.id))
+    await office.redis.lpush(keys.owners(SHARD, bad.id), "planted")  # type: ignore[misc]
 
     answers = await asyncio.gather(
         *(book(office, event, customer=f"c{n}", GA=1) for n in range(10) for event in (good, bad)),

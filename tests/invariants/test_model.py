@@ -17,6 +17,7 @@ from boxoffice.gate import Gate
 from boxoffice.record import Payload
 from boxoffice.strays import Strays
 from ops.servers import Servers
+from tests.conftest import SHARD
 from tests.invariants.model import LIMIT, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
@@ -58,14 +59,14 @@ class Troubled(Model):
     def drift(self, tier: str, letter: str, by: int) -> None:
         if not self.drifted:
             self.drifted = True
-            self.run(self.desk.redis.hincrby(keys.event(0, EVENT), f"{letter}:{tier}", by))  # type: ignore[arg-type]
+            self.run(self.desk.redis.hincrby(keys.event(SHARD, EVENT), f"{letter}:{tier}", by))  # type: ignore[arg-type]
 
     @SELLING
     @rule(id=Model.bookings)
     def vanish(self, id: str) -> None:
         """From its set, while its record is still there."""
         if self.state[id] in "HP" and id not in self.parked:
-            self.run(self.desk.redis.zrem(keys.pending(0) if self.state[id] == "P" else keys.deadlines(0), id))
+            self.run(self.desk.redis.zrem(keys.pending(SHARD) if self.state[id] == "P" else keys.deadlines(SHARD), id))
             self.due.discard(id)
             self.strays.add(id)
 
@@ -99,8 +100,8 @@ class Troubled(Model):
         await redis.flushdb()
         for key, value in dump.items():
             await redis.restore(key, 0, value)
-        if await redis.exists(keys.gate(0)):
-            await redis.set(keys.gate(0), Gate("first", "the run before").pack())
+        if await redis.exists(keys.gate(SHARD)):
+            await redis.set(keys.gate(SHARD), Gate("first", "the run before").pack())
 
     # ------------------------------------------------------------------ repair
 
@@ -112,7 +113,7 @@ class Troubled(Model):
         self.run(self.settle_the_counters(owned=False))
 
     async def gather(self) -> None:
-        assert await Strays(0, self.desk.redis, self.desk.scripts).gather() == len(self.strays)
+        assert await Strays(SHARD, self.desk.redis, self.desk.scripts).gather() == len(self.strays)
         self.due |= {id for id in self.strays if self.state[id] == "P"}
         self.strays.clear()
 
@@ -152,7 +153,7 @@ class Troubled(Model):
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
         view = [EVENT, "{}", "1", FAR, "USD", LIMIT, *tiers]
-        names = [keys.event(0, EVENT), keys.catalogue(0), keys.owners(0, EVENT)]
+        names = [keys.event(SHARD, EVENT), keys.catalogue(SHARD), keys.owners(SHARD, EVENT)]
         await self.desk.scripts.load(self.desk.redis, names, view)
         self.drifted = True
         for id in sorted(self.written | self.decided.keys()):

@@ -21,7 +21,7 @@ from boxoffice.errors import PaymentInProgress
 from boxoffice.gateway import webhooks
 from boxoffice.gateway.base import GatewayEvent, Unknown
 from boxoffice.settings import Settings
-from tests.conftest import KEY, SaleMaker, eventually
+from tests.conftest import KEY, SaleMaker, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest
 from tests.support.mortals import Mortal
@@ -41,7 +41,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def till(office: Any, open_sale: SaleMaker) -> AsyncIterator[Till]:
     """At a concert with ten GA tickets at 10.00 and four VIP at 20.00."""
-    await office.loader.load(0)
+    await load_all(office)
     till = Till(office, await open_sale(GA=10, VIP=4))
     yield till
     for settlement in office.settlements:

@@ -20,7 +20,7 @@ from boxoffice.gate import look
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_data_dir
-from tests.conftest import CLIENT, SaleMaker, check_run, counters, eventually
+from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.sale import book, record_of
 from tests.support.till import Till, card
@@ -37,7 +37,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
     event = await open_sale(GA=100)
-    await office.loader.load(0)
+    await load_all(office)
     await office.catalogue.refresh()
     return Till(office, event)
 
@@ -64,7 +64,7 @@ async def state_of(office: BoxOffice, booking: str) -> str:
 
 async def opens(office: BoxOffice) -> None:
     async def opened() -> bool:
-        return (await look(office.redis, 0)).word == "open"
+        return (await look(office.redis, SHARD)).word == "open"
 
     await eventually(opened)
 
@@ -76,7 +76,7 @@ async def refuses_everything(till: Till, booking: str) -> None:
     for deed in (
         lambda: till.pay(booking),
         lambda: office.holds.extend(CLIENT, booking, None),
-        lambda: office.holds.expire(0),
+        lambda: office.holds.expire(SHARD),
         lambda: book(office, till.event, GA=1),
     ):
         with pytest.raises(GateClosed):
@@ -161,7 +161,7 @@ async def test_a_payment_under_way_is_not_forgotten(till: Till, servers: Servers
 
     record = await record_of(office, booking)
     assert record is not None and (record.state, record.attempts) == ("P", 1)
-    assert await office.redis.zscore(keys.deadlines(0), booking) is None
+    assert await office.redis.zscore(keys.deadlines(SHARD), booking) is None
     assert (await counters(office, till.event, "GA")).held == 2
     with pytest.raises(PaymentInProgress):
         await till.pay(booking, key="another")
@@ -200,11 +200,11 @@ async def test_bookings_taken_since_come_back(
         for n in range(5):
             booked.append(await till.book(GA=1, customer=f"c{n}"))
             await till.rest()
-        assert await office.guards[0].tick() == "fine"
+        assert await office.guards[SHARD].tick() == "fine"
         await put_back()
     assert await state_of(office, booked[0]) == "-"
     # It is Redis that went back, not PostgreSQL.
-    assert await fence.lost(await office.pool(), 0, await fence.told(office.redis, 0)) == []
+    assert await fence.lost(await office.pool(), SHARD, await fence.told(office.redis, SHARD)) == []
     assert (await office.bookings.get(CLIENT, booked[0])).view.status == "confirmed"
     with pytest.raises(GateClosed):
         await book(office, till.event, GA=1)
@@ -309,16 +309,16 @@ async def test_an_unchecked_server_is_asked_about_at_once(till: Till) -> None:
         await shop.catalogue.refresh()
         async with working(back):
             # The worker has looked once, and waits.
-            await eventually(lambda: office.redis.exists(keys.sound(0)))
-            await office.redis.set(keys.gate(0), "first:of another run")
+            await eventually(lambda: office.redis.exists(keys.sound(SHARD)))
+            await office.redis.set(keys.gate(SHARD), "first:of another run")
             await asyncio.wait_for(book(shop, till.event, GA=1), 5)
-            await office.redis.set(keys.gate(0), "first:of another run")
+            await office.redis.set(keys.gate(SHARD), "first:of another run")
             hold = await asyncio.wait_for(Till(shop, till.event).hold(GA=1), 5)
-            await office.redis.set(keys.gate(0), "first:of another run")
+            await office.redis.set(keys.gate(SHARD), "first:of another run")
             await asyncio.wait_for(shop.holds.extend(CLIENT, hold, None), 5)
-            await office.redis.set(keys.gate(0), "first:of another run")
+            await office.redis.set(keys.gate(SHARD), "first:of another run")
             assert (await asyncio.wait_for(shop.bookings.get(CLIENT, hold), 5)).view.status == "held"
-            await office.redis.set(keys.gate(0), "first:of another run")
+            await office.redis.set(keys.gate(SHARD), "first:of another run")
             await asyncio.wait_for(shop.holds.pay(CLIENT, hold, card(), "0" * 32), 5)
 
 
@@ -333,13 +333,13 @@ async def test_mend_corrects_a_final_record(till: Till) -> None:
     record = await record_of(office, booking)
     assert record is not None
     record.state = "E"
-    await office.redis.set(keys.booking(0, booking), record.pack(), ex=3_600)
+    await office.redis.set(keys.booking(SHARD, booking), record.pack(), ex=3_600)
     tier = till.event.tiers[0].id
-    await office.redis.hincrby(keys.event(0, till.event.id), f"a:{tier}", 2)
-    await office.redis.hincrby(keys.event(0, till.event.id), f"c:{tier}", -2)
+    await office.redis.hincrby(keys.event(SHARD, till.event.id), f"a:{tier}", 2)
+    await office.redis.hincrby(keys.event(SHARD, till.event.id), f"c:{tier}", -2)
 
-    assert (await office.menders[0].mend()).corrected == 1
+    assert (await office.menders[SHARD].mend()).corrected == 1
 
     assert await state_of(office, booking) == "C"
     await till.at_rest(booking)
-    assert (await office.menders[0].mend()).corrected == 0
+    assert (await office.menders[SHARD].mend()).corrected == 0

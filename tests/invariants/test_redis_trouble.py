@@ -27,7 +27,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
 from tests.api.conftest import assert_problem, booking_of
-from tests.conftest import CLIENT, KEY, SaleMaker, check_run, counters, eventually, settle_all
+from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, check_run, counters, eventually, load_all, settle_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.sale import book, record_of
@@ -50,7 +50,7 @@ def settings(settings: Settings) -> Settings:
 async def event(office: BoxOffice, open_sale: SaleMaker) -> EventView:
     """On sale, and known to the API."""
     event = await open_sale(GA=10_000)
-    await office.loader.load(0)
+    await load_all(office)
     return event
 
 
@@ -120,7 +120,7 @@ async def test_half_a_script_at_the_end_of_the_file_is_dropped(
 
     assert await record_of(office, second.booking_id) is None
     assert (await counters(office, event, "GA")).held == 2
-    assert await office.redis.zcard(keys.pending(0)) == 1
+    assert await office.redis.zcard(keys.pending(SHARD)) == 1
     async with working(office):
         await at_rest(office)
     await check_at_rest(office, [first.booking_id])
@@ -131,7 +131,7 @@ async def test_what_a_torn_file_lacks_is_noticed(office: BoxOffice, event: Event
     that admissions are missing, and nobody is told sold out, or anything else, by those counters."""
     await check_run(office)
     kept = await book(office, event, GA=2)
-    await office.guards[0].tick()
+    await office.guards[SHARD].tick()
     await asyncio.to_thread(servers.kill_redis)
     (file,) = (servers.home.path / "redis" / "appendonlydir").glob("*.incr.aof")
     before = len(file.read_bytes())
@@ -139,7 +139,7 @@ async def test_what_a_torn_file_lacks_is_noticed(office: BoxOffice, event: Event
     await check_run(office)
     lost = [(await book(office, event, customer=f"c{n}", GA=1)).booking_id for n in range(8)]
     await settle_all(office)
-    await office.guards[0].tick()
+    await office.guards[SHARD].tick()
     assert await (await office.pool()).fetchval("SELECT sequence FROM shards") == 9
     await asyncio.to_thread(servers.kill_redis)
     whole = file.read_bytes()
@@ -147,8 +147,8 @@ async def test_what_a_torn_file_lacks_is_noticed(office: BoxOffice, event: Event
     servers.restart_redis()
 
     assert file.read_bytes().rstrip(b"\0") == file.read_bytes()
-    assert int(await office.redis.get(keys.sequence(0)) or 0) < 9
-    assert await office.guards[0].tick() == "rebuilt"
+    assert int(await office.redis.get(keys.sequence(SHARD)) or 0) < 9
+    assert await office.guards[SHARD].tick() == "rebuilt"
     async with working(office):
         await at_rest(office)
     await check_at_rest(office, [kept.booking_id, *lost])
@@ -202,7 +202,7 @@ async def test_full_memory_refuses_newcomers_and_serves_those_who_are_in(
             assert_problem(refused, 503, "store-away")
             assert refused.headers["retry-after"] == "1"
         assert (await counters(office, event, "GA")).held == waiting
-        assert await office.redis.zcard(keys.pending(0)) == waiting
+        assert await office.redis.zcard(keys.pending(SHARD)) == waiting
 
         async with working(office):
             await eventually(lambda: _all_confirmed(office, booked), timeout_s=20)
@@ -291,7 +291,7 @@ async def _ready(api: httpx2.AsyncClient) -> bool:
 async def test_a_loading_redis_is_not_called_weak(office: BoxOffice, event: EventView) -> None:
     """Its append-only file is off while it reads: a worker that starts meanwhile waits, rather than refuse it."""
     for n in range(50):
-        await office.redis.set(keys.booking(0, f"{n:036d}"), os.urandom(2_000))
+        await office.redis.set(keys.booking(SHARD, f"{n:036d}"), os.urandom(2_000))
 
     async def reads_its_file() -> bool:
         return bool((await office.redis.info("persistence"))["loading"])
@@ -351,7 +351,7 @@ async def _after_the_last_look(api: httpx2.AsyncClient) -> httpx2.Response:
 async def test_a_full_redis_is_opened(office: BoxOffice, event: EventView) -> None:
     """Started again while it is full: were it not opened, nothing would ever leave it."""
     await book(office, event, GA=1)
-    await office.redis.set(keys.gate(0), "first:of another run")
+    await office.redis.set(keys.gate(SHARD), "first:of another run")
     used = (await office.redis.info("memory"))["used_memory"]
     await office.redis.config_set("maxmemory", used - 500_000)
     try:
@@ -368,14 +368,16 @@ async def test_what_redis_lost_is_loaded_as_soon_as_somebody_misses_it(
     """Not at the next look, in half a minute: whoever meets the gap asks for it, and finds it filled a moment later. A
     second gap is filled as fast."""
     event = await open_sale(GA=10)
-    await office.loader.load(0)
+    await load_all(office)
     await book(office, event, GA=3)
     async with working(office):
         await settle_all(office)
         for already in (3, 4):
-            lost = {"event": keys.event(0, event.id), "catalogue": keys.catalogue(0), "api_keys": keys.api_keys(0)}[
-                what
-            ]
+            lost = {
+                "event": keys.event(SHARD, event.id),
+                "catalogue": keys.catalogue(SHARD),
+                "api_keys": keys.api_keys(SHARD),
+            }[what]
             await office.redis.delete(lost)
 
             async with open_box_office(settings) as stranger:

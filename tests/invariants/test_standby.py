@@ -27,7 +27,7 @@ from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_servers
 from ops.stack import Stack
 from ops.standby import Standby
-from tests.conftest import CLIENT, KEY, eventually
+from tests.conftest import CLIENT, KEY, SHARD, eventually
 from tests.invariants.conftest import LEASE_MS, at_rest
 from tests.support.checks import check_at_rest
 from tests.support.sale import book
@@ -55,7 +55,7 @@ async def shop(own_servers: Servers, tmp_path: Path) -> AsyncIterator[Shop]:
     async with open_box_office(settings, redis_retries=3) as office:
         await office.store.create_client("Shop", client_id=CLIENT)
         await office.store.add_api_key(CLIENT, KEY)
-        await office.guards[0].tick()
+        await office.guards[SHARD].tick()
         starts_at = datetime.now(UTC) + timedelta(days=30)
         event = await office.store.create_event(CLIENT, "Concert", starts_at, "USD", [NewTier("GA", 1_000, CAPACITY)])
         yield Shop(office, event)
@@ -185,7 +185,7 @@ async def reconciled(office: BoxOffice) -> None:
 
 
 async def fine(office: BoxOffice) -> bool:
-    return await office.guards[0].tick() == "fine" and bool(await office.redis.exists(keys.gate(0)))
+    return await office.guards[SHARD].tick() == "fine" and bool(await office.redis.exists(keys.gate(SHARD)))
 
 
 async def check(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from ops.cli import app, commands
+from tests.conftest import SHARD, load_all
 from tests.support.till import Till
 
 runner = CliRunner()
@@ -39,7 +40,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 async def till(office: BoxOffice, open_sale: Any) -> Till:
-    await office.loader.load(0)
+    await load_all(office)
     return Till(office, await open_sale(GA=10))
 
 
@@ -54,7 +55,7 @@ async def run(*arguments: str) -> tuple[int, str]:
 async def test_parked_bookings(till: Till) -> None:
     assert await run("dead", "list") == (0, "No booking is parked.\n")
     booking = await till.book(GA=2)
-    await till.office.redis.set(keys.booking(0, booking), b"nonsense")
+    await till.office.redis.set(keys.booking(SHARD, booking), b"nonsense")
     await till.drain()
 
     code, said = await run("dead", "list")
@@ -72,21 +73,21 @@ async def test_all_parked_bookings_are_tried_again(till: Till) -> None:
     """First a look, then the deed: exit code 1 tells that there is something to do, or that it did not end."""
     assert await run("dead", "retry", "--all") == (0, "No booking is parked.\n")
     booked = [await till.book(GA=1) for _ in range(3)]
-    raws = [await till.office.redis.get(keys.booking(0, booking)) for booking in booked]
+    raws = [await till.office.redis.get(keys.booking(SHARD, booking)) for booking in booked]
     for booking in booked:
-        await till.office.redis.set(keys.booking(0, booking), b"nonsense")
+        await till.office.redis.set(keys.booking(SHARD, booking), b"nonsense")
     await till.drain()
 
     code, said = await run("dead", "retry", "--reason", "unreadable", "--dry-run")
     assert (code, said.count("unreadable"), "3 would be" in said) == (1, 3, True)
     assert (await run("dead", "retry", "--event", "elsewhere000", "--dry-run"))[0] == 0
-    assert await till.office.redis.zcard(keys.dead(0)) == 3
+    assert await till.office.redis.zcard(keys.dead(SHARD)) == 3
     assert (await run("dead", "retry"))[0] == 2
     assert (await run("dead", "retry", booked[0], "--all"))[0] == 2
     code, said = await run("dead", "retry", "--all", "--wait", "0.3")
     assert (code, said) == (1, "0 have ended, 3 are waiting, 0 are parked again.\n")
     for booking, raw in zip(booked, raws, strict=True):
-        await till.office.redis.set(keys.booking(0, booking), raw)
+        await till.office.redis.set(keys.booking(SHARD, booking), raw)
     await till.rest()
     assert [await till.state(booking) for booking in booked] == 3 * ["C confirmed"]
 
@@ -108,7 +109,7 @@ async def test_the_audits_exit_code(till: Till, settings: Settings) -> None:
     await till.rest()
     assert await run("payments", "audit", "--grace", "0") == (0, "The gateway's books and ours agree.\n")
     await till.gateway.authorize(
-        AuthorizeRequest(ids.digest("stray"), ids.booking_id(0, 1), 500, "USD", "card", "tok_ok_4242")
+        AuthorizeRequest(ids.digest("stray"), ids.booking_id(SHARD, 1), 500, "USD", "card", "tok_ok_4242")
     )
     code, said = await run("payments", "audit", "--grace", "0")
     assert (code, "authorized_without_booking" in said) == (1, True)

@@ -11,7 +11,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from ops.rush.old_copy import OldCopy
 from ops.servers import Servers
-from tests.conftest import SaleMaker, check_run, counters
+from tests.conftest import SaleMaker, check_run, counters, load_all
 from tests.support.sale import record_of
 from tests.support.till import Till
 
@@ -19,7 +19,7 @@ from tests.support.till import Till
 @pytest.fixture
 async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
     event = await open_sale(GA=100)
-    await office.loader.load(0)
+    await load_all(office)
     await office.catalogue.refresh()
     return Till(office, event)
 

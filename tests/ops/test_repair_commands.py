@@ -12,7 +12,7 @@ import pytest
 
 from boxoffice import keys
 from boxoffice.office import BoxOffice
-from tests.conftest import SaleMaker
+from tests.conftest import SHARD, SaleMaker
 
 
 class Terminal:
@@ -96,7 +96,7 @@ async def test_reconcile_tells_by_its_exit_code(terminal: Terminal, office: BoxO
     """0 no drift, 1 found, 2 fixed, 3 could not run."""
     event = await open_sale(GA=100)
     assert terminal.run("reconcile").returncode == 0
-    await office.redis.hincrby(keys.event(0, event.id), f"a:{event.tiers[0].id}", -7)
+    await office.redis.hincrby(keys.event(SHARD, event.id), f"a:{event.tiers[0].id}", -7)
 
     looked = terminal.run("reconcile", "--event", event.id)
     assert looked.returncode == 1
@@ -119,7 +119,7 @@ async def test_rebuild_by_hand(terminal: Terminal, office: BoxOffice, open_sale:
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("Shard 0 is open, generation ")
-    await office.redis.sadd(keys.told(0), "50:1")
+    await office.redis.sadd(keys.told(SHARD), "50:1")
     await (await office.pool()).execute("DELETE FROM shards")
     refused = terminal.run("rebuild")
     assert refused.returncode == 3

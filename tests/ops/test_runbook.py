@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxoffice.office import BoxOffice
-from tests.conftest import CLIENT, SaleMaker
+from tests.conftest import CLIENT, SHARD, SaleMaker, load_all
 from tests.invariants.conftest import at_rest, working
 from tests.ops.test_repair_commands import Terminal
 from tests.support.past import Past
@@ -31,9 +31,9 @@ def blocks() -> list[list[list[str]]]:
 async def test_the_restore_of_the_runbook(office: BoxOffice, open_sale: SaleMaker, given_up: bool) -> None:
     """Written again, or given up: either way shops can read what became of their bookings, and the books agree."""
     write_again, give_up, afterwards = blocks()
-    await office.loader.load(0)
+    await load_all(office)
     till = Till(office, await open_sale(GA=20))
-    await office.guards[0].tick()
+    await office.guards[SHARD].tick()
     kept = await till.book(GA=1)
     await till.rest()
     backup = Past(office)

@@ -26,7 +26,7 @@ from ops.rush.leak_checks import check_leaks
 from ops.rush.record_checks import LASTING
 from ops.rush.report import tell_findings
 from ops.rush.sampler import Sampler
-from tests.conftest import CLIENT, SaleMaker, eventually, settle_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, eventually, settle_all
 
 GOOD, DECLINED = "4242424242424242", "4000000000000002"
 
@@ -297,11 +297,11 @@ async def a_booking_is_pending(sold: Sold) -> None:
 
 
 async def a_ring_was_not_heard(sold: Sold) -> None:
-    await sold.office.redis.zadd(keys.arq_queue(sold.event.shard), {"{s00}:ring:9": 1})
+    await sold.office.redis.zadd(keys.arq_queue(sold.event.shard), {"{s01}:ring:9": 1})
 
 
 async def a_key_lives_for_ever(sold: Sold) -> None:
-    await sold.office.redis.set("{s00}:forgotten", 1)
+    await sold.office.redis.set("{s01}:forgotten", 1)
 
 
 async def a_final_record_lives_for_ever(sold: Sold) -> None:
@@ -401,7 +401,7 @@ async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sol
     await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", -2)
     await sold.office.redis.hincrby(sold.sale, f"h:{sold.tier}", 2)
     await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
-    await sold.office.redis.hincrby(keys.owners(0, sold.event.id), ids.owner_digest(CLIENT, "c-key-2"), 2)
+    await sold.office.redis.hincrby(keys.owners(SHARD, sold.event.id), ids.owner_digest(CLIENT, "c-key-2"), 2)
     await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.failed)
     await sold.sql("DELETE FROM booking_items WHERE booking_id = $1::uuid", sold.failed)
     await sold.sql("DELETE FROM payments WHERE booking_id = $1::uuid", sold.failed)

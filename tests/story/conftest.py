@@ -12,7 +12,7 @@ import pytest
 from boxoffice import keys
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
-from tests.conftest import eventually, settle_all
+from tests.conftest import SHARD, eventually, load_all, settle_all
 
 
 @pytest.fixture
@@ -75,14 +75,14 @@ class Shop:
 
     async def kept(self, booking: dict[str, Any]) -> dict[str, Any]:
         """As PostgreSQL has it: what the shop reads once the booking is some seconds old."""
-        await self.office.redis.delete(keys.booking(0, booking["id"]))
+        await self.office.redis.delete(keys.booking(SHARD, booking["id"]))
         return await self.read(booking)
 
     async def until(self, booking: dict[str, Any], status: str) -> dict[str, Any]:
         """Poll until the booking has this status."""
 
         async def there() -> dict[str, Any] | None:
-            await self.office.holds.expire(0)
+            await self.office.holds.expire(SHARD)
             found = await self.settled(booking)
             return found if found["status"] == status else None
 
@@ -102,6 +102,6 @@ def payment(card: str) -> dict[str, str]:
 @pytest.fixture
 async def shop(api: httpx2.AsyncClient, office: BoxOffice, open_sale: Callable[..., Awaitable[Any]]) -> Shop:
     """A shop, and a concert with ten GA tickets at 10.00 and two VIP at 20.00."""
-    await office.loader.load(0)
+    await load_all(office)
     await open_sale(GA=10, VIP=2)
     return Shop(api, office)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxoffice.gateway.simulator import Simulator
+from tests.conftest import SHARD
 from tests.story.conftest import Shop
 
 GOOD, DECLINES, ASKS = "4242424242424242", "4000000000000002", "4000000000003220"
@@ -70,7 +71,7 @@ async def test_a_customer_cancels_and_is_paid_back(shop: Shop) -> None:
 async def test_the_bank_asks_the_customer_first(shop: Shop) -> None:
     """3-D Secure: the booking stays pending and says where to send the customer; then it is confirmed."""
     booking = (await shop.book({"GA": 1}, card=ASKS)).json()
-    asked = await shop.read((await shop.office.settlements[0].drain(), booking)[1])
+    asked = await shop.read((await shop.office.settlements[SHARD].drain(), booking)[1])
     assert (asked["status"], asked["payment"]["status"]) == ("pending", "requires_action")
     assert asked["payment"]["next_action"]
 

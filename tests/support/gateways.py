@@ -19,6 +19,7 @@ from boxoffice.gateway.factory import open_gateway, open_simulator
 from boxoffice.gateway.kept_files import gateway_token
 from boxoffice.gateway.server import create_app
 from boxoffice.settings import Settings
+from tests.conftest import SHARD
 from tests.support.asgi import served
 from tests.support.stripe_stand_in import StripeStandIn
 
@@ -47,7 +48,7 @@ class World:
         """A payment that meets this behaviour."""
         return AuthorizeRequest(
             payment_key=payment_key or ids.digest(ids.short_id()),
-            booking_id=ids.booking_id(0, self.now_ms()),
+            booking_id=ids.booking_id(SHARD, self.now_ms()),
             amount_cents=amount_cents,
             currency="USD",
             method="card",

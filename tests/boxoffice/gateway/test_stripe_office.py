@@ -14,7 +14,7 @@ from boxoffice.catalogue_store import NewTier
 from boxoffice.office import open_box_office
 from boxoffice.settings import GatewaySettings, Settings
 from ops.servers import Servers
-from tests.conftest import CLIENT, eventually
+from tests.conftest import CLIENT, eventually, load_all
 from tests.support.gateways import World
 from tests.support.stripe_stand_in import StripeStandIn
 from tests.support.till import Till
@@ -40,7 +40,7 @@ async def till(clean: None, world: World, settings: Settings) -> AsyncIterator[T
         await office.store.create_client("Shop", client_id=CLIENT)
         tiers = [NewTier("GA", 1_000, 10)]
         event = await office.store.create_event(CLIENT, "Opera", datetime.now(UTC) + timedelta(days=9), "USD", tiers)
-        await office.loader.load(0)
+        await load_all(office)
         yield Till(office, event)
         for settlement in office.settlements:
             await settlement.stop()
