@@ -6,18 +6,19 @@ it must then fail. Exit code 1 when a mutant survives.
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MUTANTS", "Mutant"]
+from tests.support.tree import ROOT, copy_tree
 
-ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("api", "boxoffice", "lua", "migrations", "ops", "tests", "worker", "bench", "pyproject.toml", "README.md")
+__all__ = ["MUTANTS", "ROOT", "Mutant"]
 
 
 @dataclass(frozen=True)
@@ -676,67 +677,200 @@ MUTANTS = (
         "tests/boxoffice/test_recovery.py",
         "by_half",
     ),
+    Mutant(
+        "a durability that nobody can read is believed",
+        (("boxoffice/durability.py", "    if unread and _RANK.get(believed, 0) < _RANK[level]:\n", "    if False:\n"),),
+        "tests/boxoffice/test_durability.py",
+        "hidden_configuration",
+    ),
+    Mutant(
+        "any statement of durability is enough",
+        (("boxoffice/durability.py", "_RANK.get(believed, 0) < _RANK[level]", "not believed"),),
+        "tests/boxoffice/test_durability.py",
+        "hidden_configuration",
+    ),
+    Mutant(
+        "a statement outweighs what was read",
+        (
+            (
+                "boxoffice/durability.py",
+                "if name in source and source[name] not in good:",
+                "if name in source and source[name] not in good and not believed:",
+            ),
+        ),
+        "tests/boxoffice/test_durability.py",
+        "changes_while_it_runs",
+    ),
+    Mutant(
+        "what INFO shows is not looked at",
+        (("boxoffice/durability.py", "    for source in (told, info):\n", "    for source in (told,):\n"),),
+        "tests/boxoffice/test_durability.py",
+        "memory_only",
+    ),
+    Mutant(
+        "a PostgreSQL that hides its settings is believed",
+        (("boxoffice/durability.py", "    if unread and not believed:\n", "    if False:\n"),),
+        "tests/boxoffice/test_durability.py",
+        "postgresql_does_not_tell",
+    ),
+    Mutant(
+        "amounts in hundredths, whatever the currency",
+        (("boxoffice/currencies.py", "divmod(abs(amount), 10**digits)", "divmod(abs(amount), 100)"),),
+        "tests/boxoffice/test_currencies.py",
+        "amount_for_people",
+    ),
+    Mutant(
+        "Stripe counts as ISO 4217 does",
+        (("boxoffice/gateway/stripe_currencies.py", "digits = _digits(currency) - exponent(currency)", "digits = 0"),),
+        "tests/boxoffice/test_currencies.py",
+        "how_stripe_counts",
+    ),
+    Mutant(
+        "an event whose currency the gateway cannot charge",
+        (
+            (
+                "boxoffice/gateway/factory.py",
+                'return stripe_currencies.why_not(amount_cents, currency) if settings.gateway.kind == "stripe" else ""',
+                'return ""',
+            ),
+        ),
+        "tests/boxoffice/test_currencies.py",
+        "event_that_the_gateway_cannot_charge",
+    ),
+    Mutant(
+        "an event in a currency that does not exist",
+        (("boxoffice/catalogue_store.py", "if not is_currency(currency):", "if False:"),),
+        "tests/boxoffice/test_currencies.py",
+        "currency_that_exists",
+    ),
+    Mutant(
+        "our wrong settings are the card's decline",
+        (("boxoffice/gateway/stripe_answers.py", '    return code or "invalid_request"\n', '    return ""\n'),),
+        "tests/boxoffice/test_misconfigured.py",
+        "wrong_with_us_waits",
+    ),
+    Mutant(
+        "commands ask the gateway of their shell",
+        (("ops/running.py", "for name, value in stack.settings.items():", "for name, value in ():"),),
+        "tests/ops/test_stack.py",
+        "adopt_the_settings",
+    ),
+    Mutant(
+        "half of the running stack's gateway is adopted",
+        (
+            (
+                "ops/running.py",
+                "other_gateway = any(environ.get(name) for name in _GATEWAY)",
+                "other_gateway = False",
+            ),
+        ),
+        "tests/ops/test_stack.py",
+        "no_half_of_another",
+    ),
+    Mutant(
+        "an audit at another ledger finds nothing there",
+        (
+            (
+                "boxoffice/payments_audit.py",
+                "if found and not any(same_books(name, books) for name in found):",
+                "if False:",
+            ),
+        ),
+        "tests/boxoffice/test_books.py",
+        "another_ledger",
+    ),
+    Mutant(
+        "rows of another gateway count as unknown to ours",
+        (
+            (
+                "boxoffice/payments_audit.py",
+                """                if not same_books(row["gateway"], self._gateway.books):
+                    self.others""",
+                """                if False:
+                    self.others""",
+            ),
+        ),
+        "tests/boxoffice/test_books.py",
+        "listed_apart",
+    ),
+    Mutant(
+        "what is due at another gateway is asked of ours",
+        (
+            (
+                "boxoffice/gateway/books.py",
+                '"(gateway = ANY({0}::text[]) OR starts_with(gateway, {1}))"',
+                '"(gateway = ANY({0}::text[]) OR starts_with(gateway, {1}) OR true)"',
+            ),
+        ),
+        "tests/boxoffice/test_books.py",
+        "due_at_another_gateway",
+    ),
 )
 
 
-def tree(folder: Path) -> Path:
-    """A copy that may be broken."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            shutil.copy(source, folder / name)
-    return folder
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
-def sound() -> bool:
-    """Whether the same tests pass while nothing is broken."""
-    files = sorted({file for mutant in MUTANTS for file in mutant.tests.split()})
-    words = " or ".join(mutant.only or Path(mutant.tests.split()[0]).stem for mutant in MUTANTS)
+def pytest_in(folder: Path, *arguments: str) -> tuple[int, list[str], str]:
+    """Its exit code, what failed, and all that it printed."""
+    done = subprocess.run([*PYTEST, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.partition(" ")[2].split(" - ")[0] for line in lines]
+    return done.returncode, failed, done.stdout
+
+
+def sound(file: str, mutants: Sequence[Mutant]) -> str:
+    """What fails in a file of tests while nothing is broken. Once may be chance on a busy machine; twice is none."""
+    words = " or ".join(f"({mutant.only})" for mutant in mutants) if all(mutant.only for mutant in mutants) else ""
     with tempfile.TemporaryDirectory(prefix="boxoffice-mutant-") as temporary:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files, "-k", words]
-        done = subprocess.run(command, cwd=tree(Path(temporary)), capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stdout[-3_000:])
-    return done.returncode == 0
+        folder = copy_tree(Path(temporary))
+        _, failed, _ = pytest_in(folder, file, *(["-k", words] if words else []))
+        if not failed:
+            return ""
+        code, _, said = pytest_in(folder, *failed)
+    return said[-3_000:] if code else ""
 
 
 def noticed(mutant: Mutant) -> tuple[bool, str]:
     """Whether a test failed on it, and pytest's last line."""
     with tempfile.TemporaryDirectory(prefix="boxoffice-mutant-") as temporary:
-        folder = tree(Path(temporary))
+        folder = copy_tree(Path(temporary))
         for name, before, after in mutant.changes:
             text = (folder / name).read_text()
             if text.count(before) < 1:
                 return False, f"{name} no longer says what this mutant changes"
             (folder / name).write_text(text.replace(before, after))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
-        done = subprocess.run(
-            [*command, *(["-k", mutant.only] if mutant.only else [])],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    failed = [line.removeprefix("FAILED ").split(" - ")[0].rpartition("::")[2] for line in lines if "FAILED" in line]
+        only = ["-k", mutant.only] if mutant.only else []
+        code, failed, said = pytest_in(folder, "-x", *mutant.tests.split(), *only)
     # 1: tests failed. Anything else (no test of that name, a crash of pytest) proves nothing.
-    return done.returncode == 1 and bool(failed), (failed or lines or done.stdout.splitlines()[-1:] or ["?"])[0]
+    by = failed[0].rpartition("::")[2] if failed else (said.splitlines()[-1:] or ["?"])[0]
+    return code == 1 and bool(failed) and "::" in failed[0], by
+
+
+def timed(mutant: Mutant) -> tuple[Mutant, bool, str, float]:
+    """The same, and how long it took."""
+    start = time.monotonic()
+    caught, by = noticed(mutant)
+    return mutant, caught, by, time.monotonic() - start
 
 
 def main() -> int:
-    """Run them all and print a table."""
-    if not sound():
-        print("These tests fail while nothing is broken: mend that first.")
-        return 1
+    """Run them all, several at once, and print a table. `MUTANTS_AT_ONCE` says how many; each has a copy of its own."""
     chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant.name for word in sys.argv[1:])]
-    survived = 0
+    by_file: dict[str, list[Mutant]] = {}
     for mutant in chosen:
-        start = time.monotonic()
-        caught, by = noticed(mutant)
-        survived += not caught
-        print(
-            f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name:<48} {by}  {time.monotonic() - start:.0f} s",
-            flush=True,
-        )
+        for file in mutant.tests.split():
+            by_file.setdefault(file, []).append(mutant)
+    with ThreadPoolExecutor(int(os.environ.get("MUTANTS_AT_ONCE", "2"))) as pool:
+        unsound = [said for said in pool.map(sound, by_file, by_file.values()) if said]
+        if unsound:
+            print(*unsound, "These tests fail while nothing is broken: mend that first.", sep="\n")
+            return 1
+        survived = 0
+        for done in as_completed([pool.submit(timed, mutant) for mutant in chosen]):
+            mutant, caught, by, seconds = done.result()
+            survived += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.name:<48} {by}  {seconds:.0f} s", flush=True)
     print(f"{len(chosen) - survived} of {len(chosen)} mutants were caught.")
     return 1 if survived else 0
 

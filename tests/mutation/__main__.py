@@ -151,10 +151,10 @@ async def run(options: argparse.Namespace) -> bool:
                 verdict = await try_it(bench, tests, waiting.pop(0))
                 verdicts.append(verdict)
                 print(verdict.line(), flush=True)
+                if options.json:
+                    _write(options.json, verdicts)
 
         await asyncio.gather(*(work(bench) for bench in benches))
-    if options.json:
-        _write(options.json, verdicts)
     return report(verdicts, len(mutants))
 
 

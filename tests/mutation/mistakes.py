@@ -128,35 +128,45 @@ def swap_arms(node: cst.IfExp) -> Iterator[cst.IfExp]:
 
 
 class Siblings:
-    """`event_id` → `tier_id`: another variable or attribute of the same kind that the same function also names."""
+    """`event_id` → `tier_id`: another variable or attribute of the same kind that the same function also names.
 
-    def __init__(self, function: cst.CSTNode) -> None:
+    It sees the nodes of a function one by one, and knows what they may become when it has seen them all.
+    """
+
+    def __init__(self) -> None:
         self._names: set[str] = set()
         self._attributes: set[str] = set()
-        typed: dict[str, list[str]] = {}
-        for name in m.findall(function, m.Name()):
-            self._names.add(name.value)
-        for found in m.findall(function, m.Attribute()):
-            self._attributes.add(found.attr.value)
-        for param in m.findall(function, m.Param(annotation=m.Annotation())):
-            typed.setdefault(cst.Module([]).code_for_node(param.annotation.annotation), []).append(param.name.value)
-        self._typed = [tuple(names) for names in typed.values() if len(names) > 1]
+        self._typed: dict[str, list[str]] = {}
+        self._places: list[cst.Arg | cst.Comparison | cst.DictElement] = []
+
+    def see(self, node: cst.CSTNode, *, inner: bool) -> None:
+        """`inner`: in this function, and not in one within it."""
+        if isinstance(node, cst.Name):
+            self._names.add(node.value)
+        elif isinstance(node, cst.Attribute):
+            self._attributes.add(node.attr.value)
+        elif isinstance(node, cst.Param) and node.annotation and inner:
+            annotation = cst.Module([]).code_for_node(node.annotation.annotation)
+            self._typed.setdefault(annotation, []).append(node.name.value)
+        elif isinstance(node, cst.Arg | cst.Comparison | cst.DictElement) and inner:
+            self._places.append(node)
 
     def _of(self, name: str, among: set[str]) -> Iterator[str]:
-        for kin in (*self._typed, *_KIN):
+        for kin in (*self._typed.values(), *_KIN):
             if name in kin:
                 yield from sorted({other for other in kin if other != name and other in among})
 
-    def __call__(self, node: cst.Arg | cst.Comparison | cst.DictElement) -> Iterator[cst.CSTNode]:
-        """At an argument, at the left of a comparison, or as a value of a dictionary."""
-        field = "left" if isinstance(node, cst.Comparison) else "value"
-        value = getattr(node, field)
-        if isinstance(value, cst.Name):
-            for other in self._of(value.value, self._names):
-                yield node.with_changes(**{field: cst.Name(other)})
-        elif isinstance(value, cst.Attribute):
-            for other in self._of(value.attr.value, self._attributes):
-                yield node.with_changes(**{field: value.with_changes(attr=cst.Name(other))})
+    def found(self) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
+        """Nodes, and what they may become: at an argument, left of a comparison, or as a value of a dictionary."""
+        for node in self._places:
+            field = "left" if isinstance(node, cst.Comparison) else "value"
+            value = getattr(node, field)
+            if isinstance(value, cst.Name):
+                for other in self._of(value.value, self._names):
+                    yield node, node.with_changes(**{field: cst.Name(other)})
+            elif isinstance(value, cst.Attribute):
+                for other in self._of(value.attr.value, self._attributes):
+                    yield node, node.with_changes(**{field: value.with_changes(attr=cst.Name(other))})
 
 
 _UNLIKELY = ("operator_string", "operator_assignment", "operator_lambda", "operator_dict_arguments")
@@ -181,8 +191,42 @@ _OURS: tuple[tuple[type, Callable[[Any], Iterator[cst.CSTNode]]], ...] = (
 )
 
 
+_METHODS = {
+    name
+    for pair in (*mutators.supported_symmetric_str_methods_swap, *mutators.supported_unsymmetrical_str_methods_swap)
+    for name in pair
+}
+
+
+def _on_methods(operator: Any) -> Any:
+    """mutmut's, which builds a dozen matchers for each call, asked of calls of such methods only."""
+
+    def quick(node: cst.Call) -> Iterator[cst.CSTNode]:
+        if isinstance(node.func, cst.Attribute) and node.func.attr.value in _METHODS:
+            yield from operator(node)
+
+    quick.__name__ = operator.__name__
+    return quick
+
+
+def _theirs() -> Iterator[tuple[type, Any]]:
+    for kind, operator in mutators.mutation_operators:
+        if operator.__name__.endswith("string_methods_swap"):
+            yield kind, _on_methods(operator)
+        elif operator.__name__ == "operator_swap_op":
+            for each in (
+                cst.BinaryOperation,
+                cst.UnaryOperation,
+                cst.BooleanOperation,
+                cst.ComparisonTarget,
+                cst.AugAssign,
+            ):
+                yield each, operator
+        elif operator.__name__ not in _UNLIKELY:
+            yield kind, operator
+
+
 def operators() -> list[Operator]:
     """Ours, and those of mutmut that imitate a mistake."""
-    theirs = [(kind, operator) for kind, operator in mutators.mutation_operators if operator.__name__ not in _UNLIKELY]
     ours = [(kind, operator, operator.__name__.replace("_", " ")) for kind, operator in _OURS]
-    return [*ours, *((kind, operator, f"mutmut {operator.__name__[9:]}") for kind, operator in theirs)]
+    return [*ours, *((kind, operator, f"mutmut {operator.__name__[9:]}") for kind, operator in _theirs())]

@@ -35,9 +35,9 @@ class _Visitor(cst.CSTVisitor):
             return m.matches(node.targets[0].target, m.Name("__all__") | m.Name("__slots__"))
         if isinstance(node, cst.Call):
             func = node.func
-            named = isinstance(func, cst.Attribute) and func.attr.value in _LOG_METHODS
-            logs = named and m.matches(func.value, m.OneOf(*(m.Name(word) for word in _LOG_WORDS)))
-            return logs or m.matches(func, m.OneOf(m.Name("crashpoint"), m.Name("cast"), m.Name("TypeVar")))
+            if isinstance(func, cst.Attribute) and func.attr.value in _LOG_METHODS:
+                return isinstance(func.value, cst.Name) and func.value.value in _LOG_WORDS
+            return isinstance(func, cst.Name) and func.value in ("crashpoint", "cast", "TypeVar")
         return False
 
     def _is_log(self, node: cst.CSTNode) -> bool:
@@ -50,17 +50,17 @@ class _Visitor(cst.CSTVisitor):
         if self._skip(node) or self._is_log(node):
             return False
         if isinstance(node, cst.FunctionDef):
-            self._siblings.append(Siblings(node))
+            self._siblings.append(Siblings())
+        for function in self._siblings:
+            function.see(node, inner=function is self._siblings[-1])
         for kind, operator, name in self._operators:
             if isinstance(node, kind):
                 self.found += [(name, node, mutated) for mutated in operator(node)]
-        if self._siblings and isinstance(node, cst.Arg | cst.Comparison | cst.DictElement):
-            self.found += [("sibling", node, mutated) for mutated in self._siblings[-1](node)]
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
         if isinstance(original_node, cst.FunctionDef) and not self._skip(original_node):
-            self._siblings.pop()
+            self.found += [("sibling", node, mutated) for node, mutated in self._siblings.pop().found()]
 
 
 class Drafts:

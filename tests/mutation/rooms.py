@@ -11,7 +11,7 @@ __all__ = ["ROOMS", "ROOT", "also_tests", "files_of", "name_of", "room_of", "slo
 ROOT = Path(__file__).resolve().parents[2]
 
 ROOMS: dict[str, str] = {
-    "repair": "fence gate guard loading mend owed parked dossier payments_audit rebuild reconcile record recovery repair"
+    "repair": "fence gate guard loading mend owed parked dossier payments_audit rebuild reconcile record recovery repair rewind"
     " rewrite strays survey trim dead_letters reversal_audit durability",
     "admission": "admission blanks forms hold_requests requests freshness together kept",
     "settlement": "finals ledger mirror moves patience outage rows settlement verdicts",
