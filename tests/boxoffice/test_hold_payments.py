@@ -41,8 +41,9 @@ async def test_an_earlier_attempt_tells_how_it_went(till: Till) -> None:
     assert (view.payment.status, view.payment.failure_code) == ("declined", "insufficient_funds")
     assert await till.office.redis.get(keys.booking(SHARD, booking)) == before
     assert len(await till.at_gateway(booking)) == 2
-    with pytest.raises(KeyReused):
+    with pytest.raises(KeyReused) as reused:
         await ask(till, booking, "first", "tok_ok")
+    assert reused.value.details == {"booking_id": booking}
     await till.at_rest()
 
 
@@ -72,14 +73,16 @@ async def test_it_is_remembered_whatever_became_of_the_booking(till: Till, end: 
     for key, token in (("first", "tok_insufficient_funds"), ("second", "tok_card_declined")):
         view, replayed = await ask(till, booking, key, token)
         assert (view.status, replayed, view.payment and view.payment.status) == (status, True, "declined")
-        with pytest.raises(KeyReused):
+        with pytest.raises(KeyReused) as reused:
             await ask(till, booking, key, "tok_ok" if key == "first" else "tok_lost_card")
+        assert reused.value.details == {"booking_id": booking}
     if status == "confirmed":
         view, replayed = await ask(till, booking, "third")
         assert (view.status, replayed) == (status, True)
         assert view.payment and view.payment.status in ("authorized", "captured")
-        with pytest.raises(KeyReused):
+        with pytest.raises(KeyReused) as reused:
             await ask(till, booking, "third", "tok_card_declined")
+        assert reused.value.details == {"booking_id": booking}
     if end in ("confirmed", "cancelled", "expired", "forgotten"):
         with pytest.raises(HoldEnded):
             await ask(till, booking, "fourth")
@@ -149,11 +152,13 @@ async def test_a_token_without_digits_is_the_card(till: Till) -> None:
         await pay(CLIENT, booking, other, ids.digest("second"))
     for _ in range(2):
         assert (await pay(CLIENT, booking, one, ids.digest("first")))[1]
-        with pytest.raises(KeyReused):
+        with pytest.raises(KeyReused) as reused:
             await pay(CLIENT, booking, other, ids.digest("first"))
+        assert reused.value.details == {"booking_id": booking}
         await till.rest()
     assert await till.cancel(booking) == "cancelled"
     await till.office.redis.delete(keys.booking(SHARD, booking))
     assert (await pay(CLIENT, booking, one, ids.digest("first")))[1]
-    with pytest.raises(KeyReused):
+    with pytest.raises(KeyReused) as reused:
         await pay(CLIENT, booking, other, ids.digest("first"))
+    assert reused.value.details == {"booking_id": booking}

@@ -102,8 +102,9 @@ async def test_the_same_key_with_another_card_is_refused(till: Till) -> None:
     booking = await till.hold(GA=1)
     await till.pay(booking, "tok_card_declined", key="first")
     for _ in range(2):
-        with pytest.raises(KeyReused):
+        with pytest.raises(KeyReused) as reused:
             await till.pay(booking, "tok_ok", key="first")
+        assert reused.value.details == {"booking_id": booking}
         await till.rest()
 
 
