@@ -41,7 +41,7 @@ NO_SETTINGS: Final = frozenset({
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LimitSettings(_Part):
@@ -271,8 +271,9 @@ class Settings(BaseSettings):
     """All settings of one process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BOXOFFICE_", env_nested_delimiter="__", frozen=True, extra="ignore", populate_by_name=True
-    )
+        env_prefix="BOXOFFICE_", env_nested_delimiter="__", frozen=True, extra="ignore", populate_by_name=True,
+        allow_inf_nan=False,
+    )  # fmt: skip
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", validation_alias=AliasChoices("BOXOFFICE_REDIS_URL", "REDIS_URL"), repr=False

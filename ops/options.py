@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from ops.running import adopt_stack, external_urls
 if TYPE_CHECKING:
     from boxoffice.settings import Settings
 
-__all__ = ["DEFAULT_DATA_DIR", "DataDirOption", "settings_for"]
+__all__ = ["DEFAULT_DATA_DIR", "DataDirOption", "finite", "settings_for"]
 
 DEFAULT_DATA_DIR = Path(".boxoffice")
 
@@ -39,3 +40,10 @@ def settings_for(data_dir: Path) -> Settings:
             f"No box office runs on {data_dir}: start one with `boxoffice up`, or set REDIS_URL and DATABASE_URL."
         )
     return load_settings()
+
+
+def finite(value: float | None) -> float | None:
+    """The number that an option was given. Raises BadParameter for `nan` and `inf`, which are within every bound."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("This is no number that can be counted to.")
+    return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.commands._office import JsonOption, in_office, print_json, progress_bar
-from ops.options import DEFAULT_DATA_DIR, DataDirOption
+from ops.options import DEFAULT_DATA_DIR, DataDirOption, finite
 
 if TYPE_CHECKING:
     from boxoffice.dead_letters import DeadLetter
@@ -82,7 +82,9 @@ def retry(
     event: EventOption = "",
     reason: ReasonOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which.")] = False,
-    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for what becomes of them.")] = 0,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, callback=finite, help="Seconds to wait for what becomes of them.")
+    ] = 0,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Let workers try one again now, or all of them, as often as at first.

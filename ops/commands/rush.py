@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops.options import DEFAULT_DATA_DIR, DataDirOption
+from ops.options import DEFAULT_DATA_DIR, DataDirOption, finite
 
 __all__ = ["register"]
 
@@ -21,15 +21,18 @@ def register(app: typer.Typer) -> None:
 
 
 def rush(
-    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long customers arrive.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=86_400, callback=finite, help="How long customers arrive.")
+    ] = 20.0,
     rate: Annotated[
-        float | None, typer.Option(min=1, max=100_000, help="Arrivals a second: 300, with --chaos 150.")
+        float | None,
+        typer.Option(min=1, max=100_000, callback=finite, help="Arrivals a second: 300, with --chaos 150."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a rush: who comes when, who is killed when.")] = None,
     chaos: Annotated[bool, typer.Option("--chaos", help="Hurt API, workers, stores and logs meanwhile.")] = False,
     burst: Annotated[bool, typer.Option("--burst", help="Most customers come at the beginning.")] = False,
     customers: Annotated[int, typer.Option(min=1, help="Different customers.")] = 5_000,
-    trouble: Annotated[float, typer.Option(min=0, max=0.8, help="Share of troublesome cards.")] = 0.05,
+    trouble: Annotated[float, typer.Option(min=0, max=0.8, callback=finite, help="Share of troublesome cards.")] = 0.05,
     port: Annotated[list[int] | None, typer.Option(help="Ports of the APIs; once for each.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Start a stack of its own even if one runs.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the private stack's data in ./rush-<pid>.")] = False,
@@ -62,7 +65,7 @@ def rush(
 
 
 def audit(
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for rest.")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0, callback=finite, help="Seconds to wait for rest.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:

@@ -4,12 +4,13 @@ shop's for another event, its second one for the same event, one of another shar
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from boxoffice import ids, keys, money
+from boxoffice import ids, keys, ledger, money, survey
 from boxoffice.bookings import BookingFilter
 from boxoffice.errors import NotFound, StoreAway
 from boxoffice.gateway.base import GatewayEvent, Unknown
@@ -466,6 +467,58 @@ async def test_a_rebuild_brings_back_each_as_it_was(street: Street, come: Act) -
         {name: n for name, n in some.items() if n not in zero} for some in before
     ]
     assert await all_of(0) == far
+    records = [name async for name in redis.scan_iter(match=keys.booking(1, "*"))]
+    assert {name[-36:].decode() for name in records} <= {booking for booking in street.bookings.values()} - {
+        street.bookings["of another shard"]
+    }
+    assert not await redis.exists(keys.event(1, street.events["far"].id))
+
+
+async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
+    """What PostgreSQL tells a repair of a shard, of an event, of some bookings: all of it, each once, and nothing else."""
+    office, far = street.office, street.bookings
+    await declined(street)
+    near = sorted(booking for booking in far.values() if ids.shard_of(booking) == 1)
+    (other,) = (booking for booking in far.values() if ids.shard_of(booking) == 0)
+    ago = datetime.now(UTC) - timedelta(hours=1)
+    async with (await office.pool()).acquire() as connection:
+        for shard, expected in ((1, near), (0, [other])):
+            undecided = [
+                record.id for page in [page async for page in ledger.undecided(connection, shard)] for record in page
+            ]
+            assert undecided == expected
+            assert await ledger.highest_sequence(connection, shard) == len(expected)
+            assert await ledger.finals_since(connection, shard, ago) == []
+    await street.pay("tok_ok", key="second")
+    await street.settle()
+    async with (await office.pool()).acquire() as connection:
+        for shard, expected in ((1, near), (0, [other])):
+            finals = [
+                record.id
+                for page in [page async for page in ledger.finals(connection, shard, 60)]
+                for _, record in page
+            ]
+            assert finals == expected
+            assert sorted(await ledger.finals_since(connection, shard, ago)) == expected
+            assert await survey.suspects(office.redis, connection, shard) == (set(), False)
+        owner = {client: ids.owner_digest(client, "ada") for client in (CLIENT, OTHER)}
+        bought = [await ledger.bought(connection, event.id) for event in street.events.values()]
+        assert bought == [{owner[CLIENT]: 4, owner[OTHER]: 2}, {owner[CLIENT]: 2}, {owner[CLIENT]: 2}]
+        assert await ledger.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
+        assert await ledger.final_statuses(connection, [street.mine]) == {street.mine: "confirmed"}
+        # Their tickets came back a moment ago; of the bookings themselves nobody has written anything for long.
+        for name, booking in far.items():
+            await office.refunds.cancel(street.client(name), booking)
+        await connection.execute("UPDATE bookings SET updated_at = now() - interval '1 day'")
+        for shard, expected in ((1, near), (0, [other])):
+            assert sorted(await ledger.finals_since(connection, shard, ago)) == expected
+        await connection.execute(
+            "UPDATE stock_moves SET applied_at = NULL WHERE event_id = $1", street.events["other"].id
+        )
+        await connection.execute("UPDATE inventory SET total = total + 1 WHERE tier_id = $1",
+                                 street.events["far"].tiers[0].id)  # fmt: skip
+        assert await survey.suspects(office.redis, connection, 1) == ({street.events["other"].id}, False)
+        assert await survey.suspects(office.redis, connection, 0) == ({street.events["far"].id}, True)
 
 
 # ------------------------------------------------------------------ under one key
