@@ -4,6 +4,7 @@ shop's for another event, its second one for the same event, one of another shar
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -607,6 +608,9 @@ async def test_what_is_read_is_ones_own(street: Street) -> None:
                 wanted = BookingFilter(None, event.id, None, None, ids.digest(KEY))
                 page = await office.bookings.list(client, wanted, None, 10)
                 assert [found.id for found in page.views] == [booking], name
+                for other in ({"customer_id": "bob"}, {"reference": "x"}, {"status": "failed"}):
+                    page = await office.bookings.list(client, replace(wanted, **other), None, 10)
+                    assert page.views == [], other
         theirs = [street.bookings["of another shop"]]
         ours = sorted((booking for booking in street.bookings.values() if booking not in theirs), reverse=True)
         for wanted, some in (

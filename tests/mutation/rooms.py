@@ -47,6 +47,9 @@ _SLOW: dict[str, str] = {
 
 
 _ALSO: dict[str, str] = {
+    "boxoffice/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",
+    "api/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
+    "boxoffice/*requests.py": "tests/api/test_limits.py",
     "boxoffice/cancellations.py": "tests/boxoffice/test_holds.py tests/boxoffice/test_refunds.py tests/api/test_holds.py",
     "boxoffice/dossier.py": "tests/boxoffice/test_parked.py tests/ops/test_repair_commands.py",
     "boxoffice/bookings.py": "tests/api/test_booking.py tests/api/test_reading.py",
