@@ -188,7 +188,7 @@ class Reconciler:
         stock: Sequence[asyncpg.Record],
         verdicts: list[tuple[str, str, ledger.Verdict]],
         moves: list[Move],
-        owners: Sequence[str] = (),
+        owners: Sequence[str] | None = None,
         *,
         pair: fence.Pair | None = None,
         fix: bool,
@@ -207,12 +207,12 @@ class Reconciler:
         facts += [verdict.fact for _, _, verdict in verdicts]
         facts += [move.fact for move in moves]
         facts += [move.note for move in moves]
-        facts += [",".join(owners[start : start + CHUNK]) for start in range(0, len(owners), CHUNK)]
+        facts += [",".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
         return await self._scripts.reconcile(
             self._redis,
             names,
             [
-                int(fix), int(deep), int(bool(owners)), self._ttl_s, MOVED_TTL_S, event, keys.booking(shard, ""),
+                int(fix), int(deep), int(owners is not None), self._ttl_s, MOVED_TTL_S, event, keys.booking(shard, ""),
                 len(stock), len(verdicts), len(moves), str(pair or ""), *facts,
             ],
         )  # fmt: skip
@@ -220,11 +220,12 @@ class Reconciler:
     async def _count_customers(
         self, connection: ledger.Connection, event: str, stock: Sequence[asyncpg.Record]
     ) -> None:
-        """Each call sets some customers' counts to what they hold and bought. Who is new meanwhile is in no call."""
+        """Each call sets some customers' counts to what they hold and bought, and gives one to whoever holds tickets and has
+        none. Who is new meanwhile is in no call."""
         counted = await self._redis.hkeys(keys.owners(self.shard, event))  # type: ignore[misc]
         bought = dict.fromkeys(map(bytes.decode, counted), 0) | await ledger.bought(connection, event)
         owners = [f"{owner}:{tickets}" for owner, tickets in bought.items()]
-        for start in range(0, len(owners), OWNERS_MAX):
+        for start in range(0, max(1, len(owners)), OWNERS_MAX):
             await self._run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
 
     async def _backlog(self) -> int:

@@ -11,7 +11,8 @@
 --
 -- ARGV[1] fix            1: write; 0: only look
 -- ARGV[2] deep           1: count every booking that holds stock; 0: only when the counters do not add up
--- ARGV[3] owned          1: count what the customers among the facts have, too; others are left alone
+-- ARGV[3] owned          1: count what the customers among the facts have, too, and what those hold who have no count at
+--                        all; others are left alone
 -- ARGV[4] ttl_s          life of a final record and its idempotency key
 -- ARGV[5] moved_ttl_s    how long a stock move is remembered
 -- ARGV[6] event
@@ -226,6 +227,10 @@ if owned then
         redis.call("HDEL", owners, owner)
       end
     end
+  end
+  -- Who has bought something is among the facts of one call or another.
+  for owner, tickets in pairs(holding) do
+    redis.call("HSETNX", owners, owner, string.format("%d", tickets))
   end
 end
 for _, change in ipairs(rewritten) do

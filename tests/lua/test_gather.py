@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from boxoffice import keys
 from tests.support.desk import Desk, Form, Verdict
 
@@ -42,10 +44,11 @@ async def test_a_booking_that_stands_in_a_set_stays_there(desk: Desk) -> None:
     assert await desk.snapshot() == before
 
 
-async def test_one_that_cannot_be_read_is_claimed_and_then_parked(desk: Desk) -> None:
+@pytest.mark.parametrize("raw", ["P|nonsense", "H|nonsense"])
+async def test_one_that_cannot_be_read_is_claimed_and_then_parked(desk: Desk, raw: str) -> None:
     await desk.open_sale(floor=9)
     form = desk.form(floor=1)
-    await desk.redis.set(keys.booking(desk.shard, form.id), "P|nonsense")
+    await desk.redis.set(keys.booking(desk.shard, form.id), raw)
 
     assert await gather(desk, form) == 1
     assert [id for id, _, _ in await desk.claim()] == [form.id]

@@ -127,3 +127,58 @@ async def test_what_settles_before_the_counters_are_back_makes_no_sale_of_half_o
     assert await desk.book(desk.form(floor=1)) == [[b"unloaded"]]
     await reconcile(desk, {"floor": (50, 0)}, deep=True)
     assert await desk.counts("floor") == (50, 0, 0)
+
+
+@pytest.mark.parametrize("field", "ahct")
+async def test_one_counter_that_is_left_is_no_new_tier(desk: Desk, field: str) -> None:
+    """Without a price, even: what it once counted nobody knows, and a tier that begins anew sells all of it again."""
+    await load(desk, "floor|100|50|0", "balcony|200|5|0")
+    fields = [f"{letter}:floor" for letter in "ahctp" if letter != field]
+    await desk.redis.hdel(keys.event(desk.shard, EVENT), *fields)  # type: ignore[misc]
+
+    assert await load(desk, "floor|100|50|0", "balcony|200|5|0") == [b"lost", 1]
+
+    assert await desk.redis.hget(keys.event(desk.shard, EVENT), "a:floor") is None  # type: ignore[misc]
+    assert await desk.counts("balcony") == (5, 0, 0), "only one tier is damaged"
+    await reconcile(desk, {"floor": (50, 0), "balcony": (5, 0)}, deep=True)
+    assert await desk.counts("floor") == (50, 0, 0)
+
+
+async def test_a_single_ticket_that_was_sold_is_enough(desk: Desk) -> None:
+    """To lose a tier by; and each is told. The third is new indeed."""
+    await desk.redis.hset(keys.event(desk.shard, EVENT), mapping={"on": "1"})  # type: ignore[misc]
+    tiers = "floor|100|50|1", "balcony|200|5|1", "box|300|2|0"
+
+    assert await load(desk, *tiers) == [b"lost", 2]
+
+    sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
+    assert (sale.get(b"a:floor"), sale.get(b"a:balcony"), sale.get(b"a:box")) == (None, None, b"2")
+    assert await version(desk) == 1
+    assert await load(desk, *tiers) == [b"lost", 2]
+    assert await version(desk) == 1, "nothing changed for readers"
+    await reconcile(desk, {"floor": (50, 1), "balcony": (5, 1), "box": (2, 0)}, deep=True)
+
+
+async def test_what_readers_see_changes_with_any_of_it(desk: Desk) -> None:
+    await load(desk, "floor|100|50|0")
+    assert await load(desk, "floor|100|50|0", view='{"name":"other"}') == [b"loaded", 0]
+    assert (await version(desk), await desk.redis.hget(keys.catalogue(desk.shard), EVENT)) == (2, b'{"name":"other"}')  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("on", "0"), ("starts", "17"), ("cur", "EUR"), ("lim", "7"), ("p:floor", "-9")]
+)
+async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: str, value: str) -> None:
+    await load(desk, "floor|100|50|0")
+    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "p:floor": "100"} | {field: value}
+
+    reply = await desk.scripts.load(
+        desk.redis,
+        [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
+        [EVENT, "{}", static["on"], static["starts"], static["cur"], static["lim"], f"floor|{static['p:floor']}|50|0"],
+    )
+
+    assert reply == [b"loaded", 0]
+    sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
+    assert {name: sale[name.encode()].decode() for name in static} == static
+    assert await desk.counts("floor") == (50, 0, 0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from boxoffice import keys
 from boxoffice.ids import owner_digest
-from tests.support.desk import CLIENT, EVENT, Desk, Form
+from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
 
 ANN = owner_digest(CLIENT, "ann")
 
@@ -129,3 +131,97 @@ async def test_a_booking_cancelled_before_redis_heard_that_it_was_sold_ends_canc
     record = await desk.record(form)
     assert record is not None and record.state == "X"
     assert (await desk.record(earlier)).state == "C"  # type: ignore[union-attr]
+
+
+async def test_all_that_is_available_can_be_taken_and_below_nothing_tickets_still_come_back(desk: Desk) -> None:
+    """Too many were let in: what is given back makes it less, and a move of nothing changes nothing."""
+    await desk.open_sale(floor=5)
+    await desk.book(desk.form(floor=2))
+    assert await move(desk, "floor", total=-3) == [b"moved", 0]
+    assert await move(desk, "floor", total=-1, move_id=2) == [b"short", 0]
+    form = await sold_beyond(desk)
+
+    assert await move(desk, "floor", sold=-1, of=form, cancels=False, move_id=3) == [b"moved", -3]
+    assert await move(desk, "floor", move_id=4) == [b"moved", -3]
+    assert await move(desk, "floor", total=4, move_id=5) == [b"moved", 1]
+
+    sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
+    assert [int(sale[f"{letter}:floor".encode()]) for letter in "ahct"] == [1, 2, 3, 6]
+
+
+async def sold_beyond(desk: Desk) -> Form:
+    """Four tickets more were sold than there are."""
+    form = desk.form(floor=4, customer="bob")
+    await desk.redis.hincrby(keys.event(desk.shard, EVENT), "a:floor", 4)  # type: ignore[misc]
+    await desk.book(form)
+    await desk.settle_confirmed(form)
+    await desk.redis.hincrby(keys.event(desk.shard, EVENT), "a:floor", -4)  # type: ignore[misc]
+    return form
+
+
+async def test_it_is_told_with_its_pair_and_remembered_with_its_note(desk: Desk) -> None:
+    """Should PostgreSQL lose it, it can be missed, and made again."""
+    await desk.open_sale(floor=5)
+    await desk.redis.delete(keys.told(desk.shard))
+    await move(desk, "floor", total=1)
+    assert await desk.redis.get(keys.moved(desk.shard, "1-7")) == b"a note"
+    assert await desk.redis.smembers(keys.told(desk.shard)) == {b"7:7"}  # type: ignore[misc]
+
+
+async def test_a_customer_who_gave_all_back_has_no_count_and_nobody_is_nobody(desk: Desk) -> None:
+    await desk.open_sale(floor=5)
+    form, other = await sold(desk, floor=2), desk.form(floor=1, customer="bob", key="bob's")
+    await desk.book(other)
+    await desk.settle_confirmed(other)
+
+    await move(desk, "floor", sold=-2, owner=ANN, of=form)
+    await move(desk, "floor", sold=-1, of=other, move_id=2)
+
+    assert await desk.redis.hgetall(keys.owners(desk.shard, EVENT)) == {other.owner.encode(): b"1"}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+@pytest.mark.parametrize("state", ["P", "C"])
+async def test_a_record_keeps_the_life_it_had(desk: Desk, state: str, cancels: bool) -> None:
+    """A final one ends when it would have; one that is undecided lives until it is final."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2)
+    await desk.book(form)
+    if state == "C":
+        await desk.settle(Verdict(form, "C"), ttl_s=40)
+
+    await move(desk, "floor", sold=-1, of=form, cancels=cancels)
+
+    life = await desk.redis.ttl(keys.booking(desk.shard, form.id))
+    assert (30 < life <= 40) if state == "C" else life == -1
+    if state == "P":
+        await desk.redis.hset(keys.event(desk.shard, EVENT), mapping={"a:floor": 3, "c:floor": 0})  # type: ignore[misc]
+
+
+async def test_tickets_of_several_tiers_come_back_before_redis_heard_that_they_were_sold(desk: Desk) -> None:
+    """Each move finds it pending; one mark is enough, and it ends cancelled once it is settled."""
+    await desk.open_sale(floor=5, balcony=5)
+    await sold(desk, floor=2, balcony=2)
+    form = desk.form(floor=1, balcony=1, customer="bob", key="bob's")
+    await desk.book(form)
+    for number, tier in enumerate(("floor", "balcony"), 1):
+        assert (await move(desk, tier, sold=-1, of=form, move_id=number))[0] == b"moved"
+        record = await desk.record(form)
+        assert record is not None and (record.state, record.tries.count("b")) == ("P", 1)
+
+    await desk.settle_confirmed(form)
+
+    assert await desk.has(form, "X")
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((3, 0, 2), (3, 0, 2))
+
+
+@pytest.mark.parametrize("state", "FEX")
+async def test_a_booking_that_ended_otherwise_is_not_called_cancelled(desk: Desk, state: str) -> None:
+    await desk.open_sale(floor=5)
+    await sold(desk, floor=2)
+    form = desk.form(floor=1, customer="bob", key="bob's")
+    await desk.book(form)
+    await desk.settle(Verdict(form, state))
+    raw = await desk.redis.get(keys.booking(desk.shard, form.id))
+    await move(desk, "floor", sold=-1, of=form)
+    assert await desk.redis.get(keys.booking(desk.shard, form.id)) == raw

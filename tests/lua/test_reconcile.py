@@ -53,12 +53,12 @@ async def reconcile(
             f'{move.tier}|{move.sold}|{move.total}|{move.owner}|{int(move.of is not None and move.cancels)}|{{"f":"x"}}'
         )
     facts += [f"note {move.id}" for move in moves]
-    if bought:
+    if bought is not None:
         facts.append(",".join(f"{owner}:{tickets}" for owner, tickets in bought.items()))
     return await desk.scripts.reconcile(
         desk.redis,
         names,
-        [int(fix), int(deep), int(bought is not None), 60, 60, EVENT, keys.booking(desk.shard, ""), len(stock),
+        [int(fix), int(deep), int(bought is not None), 60, 600, EVENT, keys.booking(desk.shard, ""), len(stock),
          len(finals), len(moves), "7:7" if finals or moves else "", *facts],
     )  # fmt: skip
 
@@ -249,3 +249,228 @@ async def test_ids_that_hold_nothing_any_more_leave_the_sets(desk: Desk) -> None
     await reconcile(desk, SOUND)
 
     assert forms[4].id not in await desk.pending()
+
+
+# ------------------------------------------------------------------ which tier, which customer, which booking
+
+
+@pytest.mark.parametrize("tier", ["floor", "balcony"])
+@pytest.mark.parametrize("letter", "ahct")
+async def test_one_lost_field_of_one_tier_is_counted_and_the_others_stay(desk: Desk, tier: str, letter: str) -> None:
+    """Also one that was nought: what is found is what every other booking says, not a tier that begins anew."""
+    forms = await a_lively_sale(desk)
+    await desk.settle(Verdict(forms[1], "F"))
+    counts = {"floor": (36, 9, 5), "balcony": (5, 0, 0)}
+    await desk.redis.hdel(keys.event(desk.shard, EVENT), f"{letter}:{tier}")  # type: ignore[misc]
+
+    assert (await reconcile(desk, SOUND))[0] == b"fixed"
+
+    assert {name: await desk.counts(name) for name in counts} == counts
+    assert (await reconcile(desk, SOUND, deep=True))[0] == b"same"
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [{"a_balcony": -1}, {"h_balcony": 1}, {"a_floor": 1, "c_floor": -1}, {"a_balcony": 1, "c_balcony": -1},
+     {"a_floor": -40, "h_floor": 40}, {"a_floor": 12, "h_floor": -12}],
+)  # fmt: skip
+async def test_drift_of_any_tier_is_found_without_counting_every_booking(desk: Desk, drift: dict[str, int]) -> None:
+    """Counters that do not add up, or not to what PostgreSQL sold, or that are below nothing."""
+    await a_lively_sale(desk)
+    await shift(desk, **drift)
+
+    assert (await reconcile(desk, SOUND))[0] == b"fixed"
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((35, 10, 5), (4, 1, 0))
+
+
+async def test_oversold_tickets_of_all_tiers_are_summed(desk: Desk) -> None:
+    await a_lively_sale(desk)
+    assert (await reconcile(desk, {"floor": (12, 5), "balcony": (0, 0)}, fix=False))[3] == 3 + 1
+
+
+@pytest.mark.parametrize(("letter", "owned"), [("C", 16), ("F", 12), ("E", 12), ("X", 12)])
+async def test_customers_get_back_what_was_not_sold(desk: Desk, letter: str, owned: int) -> None:
+    """Two bookings of one customer, of two tiers: all their tickets, once."""
+    forms = await a_lively_sale(desk)
+    confirmed = letter == "C"
+    stock = {"floor": (50, 8), "balcony": (5, 1)} if confirmed else SOUND
+
+    reply = await reconcile(desk, stock, Final(forms[0], letter), Final(forms[1], letter))
+
+    assert reply[:2] == [b"same", 2]
+    assert await desk.owned(forms[0]) == owned
+    assert await desk.counts("balcony") == ((4, 0, 1) if confirmed else (5, 0, 0))
+
+
+async def test_a_customer_without_tickets_has_no_count(desk: Desk) -> None:
+    """Given back by a verdict, by a move, or both."""
+    await desk.open_sale(floor=50, balcony=5)
+    refused, gone = desk.form(floor=2, customer="bob"), desk.form(floor=1, balcony=1, customer="cat")
+    await desk.book(refused, gone)
+    await desk.settle(Verdict(gone, "C"))
+    moves = (
+        Move(1, "floor", sold=-1, owner=gone.owner, of=gone),
+        Move(2, "balcony", sold=-1, owner=gone.owner, of=gone),
+    )
+
+    await reconcile(desk, {"floor": (50, 0), "balcony": (5, 0)}, Final(refused, "F"), moves=moves)
+
+    assert await desk.redis.hgetall(keys.owners(desk.shard, EVENT)) == {}  # type: ignore[misc]
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((50, 0, 0), (5, 0, 0))
+
+
+async def test_a_move_without_a_customer_is_nobodys(desk: Desk) -> None:
+    forms = await a_lively_sale(desk)
+    await reconcile(desk, {"floor": (50, 3), "balcony": (5, 0)}, moves=(Move(1, "floor", sold=-2),))
+    assert await desk.redis.hgetall(keys.owners(desk.shard, EVENT)) == {forms[0].owner.encode(): b"16"}  # type: ignore[misc]
+
+
+async def test_a_hold_that_ended_in_postgresql_ends_here(desk: Desk) -> None:
+    """And leaves the deadlines; nobody holds its tickets unpaid any more."""
+    forms = await a_lively_sale(desk)
+
+    assert (await reconcile(desk, SOUND, Final(forms[2], "E")))[:2] == [b"same", 1]
+
+    assert await desk.counts("floor") == (38, 7, 5)
+    assert await desk.has(forms[2], "E")
+    assert await desk.members(keys.deadlines(desk.shard)) == []
+    assert await desk.unpaid() == {}
+
+
+async def test_a_revived_booking_that_is_decided_otherwise_is_mirrored(desk: Desk) -> None:
+    """Only "expired" was its first verdict."""
+    forms = await a_lively_sale(desk)
+    record = await desk.record(forms[0])
+    assert isinstance(record, Record)
+    record.tries += "r"
+    await desk.redis.set(keys.booking(desk.shard, forms[0].id), record.pack())
+
+    assert (await reconcile(desk, {"floor": (50, 7), "balcony": (5, 0)}, Final(forms[0], "C")))[:2] == [b"same", 1]
+
+    assert await desk.has(forms[0], "C")
+
+
+async def test_what_is_decided_leaves_every_set(desk: Desk) -> None:
+    """Parked; without a record; and whatever else has no tickets any more. Those of the other event stay."""
+    forms = await a_lively_sale(desk)
+    await desk.redis.delete(keys.booking(desk.shard, forms[0].id))
+    others = set(await desk.pending()) - {forms[0].id, forms[1].id}
+    for name in (keys.pending(desk.shard), keys.dead(desk.shard), keys.deadlines(desk.shard)):
+        await desk.redis.zadd(name, {forms[4].id: 1})
+
+    reply = await reconcile(desk, SOUND, Final(forms[0], "F"), Final(forms[3], "F"), deep=True)
+    assert reply[:2] == [b"same", 1], "what is not there cannot be judged"
+
+    assert set(await desk.pending()) == {forms[1].id, *others} != {forms[1].id}
+    assert await desk.members(keys.dead(desk.shard)) == []
+    assert await desk.members(keys.deadlines(desk.shard)) == [forms[2].id]
+    assert (await reconcile(desk, SOUND, deep=True))[0] == b"fixed", "its two tickets, once it is gone"
+
+
+async def test_a_tier_that_is_not_asked_for_is_left_alone(desk: Desk) -> None:
+    forms = await a_lively_sale(desk)
+    assert (await reconcile(desk, {"floor": (50, 5)}, Final(forms[1], "F")))[:2] == [b"same", 1]
+    assert await desk.counts("balcony") == (4, 1, 0)
+    await shift(desk, a_balcony=1, h_balcony=-1)
+
+
+async def test_a_booking_in_two_sets_is_counted_once(desk: Desk) -> None:
+    forms = await a_lively_sale(desk)
+    for name in (keys.pending(desk.shard), keys.dead(desk.shard), keys.deadlines(desk.shard)):
+        await desk.redis.zadd(name, {forms[3].id: 1})
+    assert (await reconcile(desk, SOUND, deep=True))[0] == b"same"
+
+
+async def test_every_booking_is_counted_however_many_there_are(desk: Desk) -> None:
+    await desk.open_sale(floor=2_000)
+    forms = [desk.form(floor=1, customer=f"c{n}", hold_ms=60_000) for n in range(502)]
+    await desk.book(*forms)
+    await shift(desk, a_floor=7)
+
+    assert (await reconcile(desk, {"floor": (2_000, 0)}))[0] == b"fixed"
+
+    assert await desk.counts("floor") == (1_498, 502, 0)
+
+
+# ------------------------------------------------------------------ what is written beside the counters
+
+
+async def test_whoever_is_told_is_told_with_a_pair(desk: Desk) -> None:
+    """Not by a look."""
+    forms = await a_lively_sale(desk)
+    await desk.redis.delete(keys.told(desk.shard))
+    await reconcile(desk, SOUND, Final(forms[0], "F"), fix=False)
+    assert not await desk.redis.exists(keys.told(desk.shard))
+    await reconcile(desk, SOUND, Final(forms[0], "F"))
+    assert await desk.redis.smembers(keys.told(desk.shard)) == {b"7:7"}  # type: ignore[misc]
+
+
+async def test_each_move_is_remembered_by_its_own_note(desk: Desk) -> None:
+    """For as long as moves are, beside verdicts and other moves."""
+    forms = await a_lively_sale(desk)
+    moves = (Move(1, "floor", sold=-5, owner=forms[4].owner, of=forms[4]), Move(2, "balcony", total=3))
+
+    await reconcile(desk, {"floor": (50, 0), "balcony": (8, 0)}, Final(forms[0], "F"), moves=moves)
+
+    for number in (1, 2):
+        assert await desk.redis.get(keys.moved(desk.shard, f"{number}-7")) == b"note %d" % number
+        assert 590 < await desk.redis.ttl(keys.moved(desk.shard, f"{number}-7")) <= 600
+    assert await desk.owned(forms[0]) == 16 - 5 - 2
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_move_speaks_of_the_record_as_the_verdict_left_it(desk: Desk, cancels: bool) -> None:
+    """Confirmed and then refunded, both unheard of; and refunded once more: one mark is enough."""
+    forms = await a_lively_sale(desk)
+    move = Move(1, "floor", sold=-1, owner=forms[0].owner, of=forms[0], cancels=cancels)
+    stock = {"floor": (50, 6), "balcony": (5, 0)}
+
+    await reconcile(desk, stock, Final(forms[0], "C"), moves=(move,))
+
+    record = await desk.record(forms[0])
+    assert record is not None and record.state == ("X" if cancels else "C")
+    assert 50 < await desk.redis.ttl(keys.booking(desk.shard, forms[0].id)) <= 60
+    if not cancels:
+        await reconcile(desk, {"floor": (50, 5), "balcony": (5, 0)}, moves=(move._replace(id=2),))
+        record = await desk.record(forms[0])
+        assert record is not None and record.tries.count("g") == 1
+
+
+async def test_a_move_of_a_booking_that_is_not_confirmed_leaves_its_record(desk: Desk) -> None:
+    """What it became is told by its verdict, not by its tickets."""
+    forms = await a_lively_sale(desk)
+    raw = await desk.redis.get(keys.booking(desk.shard, forms[0].id))
+    await reconcile(desk, {"floor": (50, 3), "balcony": (5, 0)}, moves=(Move(1, "floor", sold=-2, of=forms[0]),))
+    assert await desk.redis.get(keys.booking(desk.shard, forms[0].id)) == raw
+
+
+async def test_unpaid_tickets_stay_counted_while_one_record_cannot_be_read(desk: Desk) -> None:
+    """Only a hold that ended is taken off."""
+    forms = await a_lively_sale(desk)
+    other = desk.form(floor=2, hold_ms=60_000, customer="bob")
+    await desk.book(other)
+    raw = await desk.redis.get(keys.booking(desk.shard, forms[2].id))
+    await desk.redis.set(keys.booking(desk.shard, forms[2].id), "?")
+
+    await reconcile(desk, SOUND, Final(other, "E"), deep=True)
+
+    assert set((await desk.unpaid()).values()) == {3}
+    await desk.redis.set(keys.booking(desk.shard, forms[2].id), raw)
+
+
+async def test_a_customer_who_holds_and_has_no_count_gets_one(desk: Desk) -> None:
+    """The counts were lost and PostgreSQL has nothing of him: his limit stands all the same. Whoever has a count keeps it,
+    unless he is asked for."""
+    forms = await a_lively_sale(desk)
+    bob, cat = desk.form(floor=2, balcony=1, customer="bob"), desk.form(floor=1, customer="cat")
+    await desk.book(bob, cat)
+    await desk.redis.delete(keys.owners(desk.shard, EVENT))
+    await desk.redis.hset(keys.owners(desk.shard, EVENT), mapping={cat.owner: 7})  # type: ignore[misc]
+
+    await reconcile(desk, SOUND, bought={forms[0].owner: 5})
+
+    assert [await desk.owned(form) for form in (forms[0], bob, cat)] == [16, 3, 7]
+    await desk.redis.delete(keys.owners(desk.shard, EVENT))
+    await reconcile(desk, SOUND, bought={})
+    assert [await desk.owned(form) for form in (forms[0], bob, cat)] == [11, 3, 1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from boxoffice import keys
 from boxoffice.record import Record
 from tests.lua.test_holds import cancel, extend, pay
-from tests.support.desk import EVENT, Desk, Form
+from tests.support.desk import CLIENT, EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 
 async def taken_away(desk: Desk, form: Form) -> Record:
@@ -23,13 +25,20 @@ async def taken_away(desk: Desk, form: Form) -> Record:
     return record
 
 
-async def restore(desk: Desk, record: Record, life_s: int = 0) -> int:
-    """How many records were put back."""
+async def restore(desk: Desk, *records: Record, life_s: int = 0) -> int:
+    """How many records were put back, in one call."""
+    events = sorted({record.event for record in records})
+    sale_keys = [key for event in events for key in (keys.event(desk.shard, event), keys.owners(desk.shard, event))]
+    booking_keys = [
+        key
+        for record in records
+        for key in (keys.booking(desk.shard, record.id), keys.idempotency(desk.shard, record.scope))
+    ]
     reply = await desk.scripts.restore(
         desk.redis,
-        [keys.pending(desk.shard), keys.deadlines(desk.shard), keys.told(desk.shard), keys.event(desk.shard, EVENT),
-         keys.owners(desk.shard, EVENT), keys.booking(desk.shard, record.id), keys.idempotency(desk.shard, record.scope)],
-        [1, "7:7" if life_s else "", b"1|%d|%s" % (life_s, record.pack())],
+        [keys.pending(desk.shard), keys.deadlines(desk.shard), keys.told(desk.shard), *sale_keys, *booking_keys],
+        [len(events), "7:7" if life_s else "",
+         *(b"%d|%d|%s" % (events.index(record.event) + 1, life_s, record.pack()) for record in records)],
     )  # fmt: skip
     return int(reply)
 
@@ -147,3 +156,101 @@ async def test_a_payment_that_redis_knows_is_left_alone(desk: Desk) -> None:
     before = await desk.snapshot()
     assert await restore(desk, row) == 0
     assert await desk.snapshot() == before
+
+
+async def test_each_comes_back_to_its_own_event(desk: Desk) -> None:
+    """Two events in one call, and several tiers: stock and customers of each."""
+    await desk.open_sale(floor=9, balcony=9)
+    await desk.open_sale(OTHER_EVENT, stalls=9)
+    forms = [desk.form(OTHER_EVENT, stalls=3), desk.form(floor=2, balcony=1), desk.form(floor=1, hold_ms=60_000)]
+    await desk.book(*forms)
+    records = [await desk.record(form) for form in forms]
+    counts = {"floor": EVENT, "balcony": EVENT, "stalls": OTHER_EVENT}
+    owned = [await desk.owned(form) for form in forms]
+    unpaid, before = await desk.unpaid(), {tier: await desk.counts(tier, event) for tier, event in counts.items()}
+    await desk.redis.flushall()
+    await desk.open_gate()
+    await desk.open_sale(floor=9, balcony=9)
+    await desk.open_sale(OTHER_EVENT, stalls=9)
+
+    assert await restore(desk, *filter(None, records)) == 3
+
+    assert {tier: await desk.counts(tier, event) for tier, event in counts.items()} == before
+    assert [await desk.owned(form) for form in forms] == owned == [3, 4, 4]
+    assert (await desk.unpaid(), await desk.unpaid(OTHER_EVENT)) == (unpaid, {})
+    assert set(await desk.pending()) == {forms[0].id, forms[1].id}
+
+
+async def test_a_final_one_is_told_and_its_key_is_the_first_booking_that_used_it(desk: Desk) -> None:
+    """With the pair of a commit that has it. A record or a key that is there stays as it is, with the life it has."""
+    await desk.open_sale(floor=5)
+    form, other = desk.form(floor=2), desk.form(floor=1)
+    record = await taken_away(desk, form)
+    record.state = "C"
+    name, key = keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)
+    await desk.redis.set(key, other.id, ex=30)
+    assert await restore(desk, record, life_s=60) == 1
+    assert await desk.redis.get(key) == other.id.encode()
+    assert await desk.redis.ttl(key) <= 30
+    assert await desk.redis.smembers(keys.told(desk.shard)) == {b"7:7"}  # type: ignore[misc]
+
+    await desk.redis.delete(key)
+    await desk.redis.set(name, "newer", ex=30)
+    assert await restore(desk, record, life_s=60) == 0
+    assert (await desk.redis.get(name), await desk.redis.get(key)) == (b"newer", form.id.encode())
+    assert await desk.redis.ttl(name) <= 30 < await desk.redis.ttl(key) <= 60
+
+
+@pytest.mark.parametrize("what", ["held", "confirmed", "unreadable"])
+async def test_what_redis_has_is_not_older_for_counting_fewer_attempts(desk: Desk, what: str) -> None:
+    """A hold that PostgreSQL calls held; one that is sold; one that nobody can read, whose worker will park it."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    row = await paid(desk, form, 2)
+    if what == "held":
+        row.state = "H"
+    elif what == "confirmed":
+        await pay(desk, form)
+        await desk.settle(Verdict(form, "C", payment_key="a" * 32))
+    else:
+        await desk.redis.set(keys.booking(desk.shard, form.id), "H|nonsense")
+    before = await desk.snapshot()
+
+    assert await restore(desk, row) == 0
+
+    assert await desk.snapshot() == before
+
+
+@pytest.mark.parametrize("state", "PEXF")
+async def test_a_newer_payment_takes_the_tickets_unless_they_are_held(desk: Desk, state: str) -> None:
+    """This Redis knows the first payment: under way, it holds them; ended, they are taken once more, for the customer and
+    as unpaid."""
+    await desk.open_sale(floor=5, balcony=5)
+    form = desk.form(floor=2, balcony=1, hold_ms=60_000)
+    await desk.book(form)
+    row = await paid(desk, form, 2)
+    await pay(desk, form)
+    if state != "P":
+        await desk.settle(Verdict(form, state, payment_key="a" * 32))
+        assert (await desk.owned(form), await desk.unpaid()) == (0, {})
+
+    assert await restore(desk, row) == 1
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((3, 2, 0), (4, 1, 0))
+    assert await desk.owned(form) == 3
+    assert await desk.unpaid() == {f"o:{form.owner}": 3, f"c:{CLIENT}": 3}
+    record = await desk.record(form)
+    assert record is not None and (record.state, record.payment_key, record.tries) == ("P", row.payment_key, "2")
+    assert await desk.pending() == [form.id]
+
+
+async def test_a_key_that_another_booking_has_stays_with_it(desk: Desk) -> None:
+    """It lives on, however short its life was."""
+    await desk.open_sale(floor=5)
+    form, other = desk.form(floor=2), desk.form(floor=1)
+    record = await taken_away(desk, form)
+    await desk.redis.set(keys.idempotency(desk.shard, form.scope), other.id, ex=30)
+    assert await restore(desk, record) == 1
+    assert await desk.redis.get(keys.idempotency(desk.shard, form.scope)) == other.id.encode()
+    assert await desk.redis.ttl(keys.idempotency(desk.shard, form.scope)) == -1

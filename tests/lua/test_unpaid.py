@@ -136,7 +136,7 @@ async def test_what_is_restored_is_counted(desk: Desk) -> None:
     record = await desk.record(form)
     assert record is not None
     await desk.redis.delete(keys.booking(desk.shard, form.id), keys.unpaid(desk.shard, form.event))
-    assert await restore(desk, record, 0) == 1
+    assert await restore(desk, record) == 1
     await counted(desk, form, 2)
     await desk.redis.hset(keys.event(desk.shard, form.event), mapping={"a:floor": 3, "h:floor": 2})
 
