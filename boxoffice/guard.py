@@ -105,11 +105,12 @@ class Guard:
         loader: Loader,
         settings: Settings,
         *,
+        books: Callable[[], str] | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shard = shard
         self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
-        self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings)
+        self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings, books=books)
         self._redis = redis
         self._scripts = scripts
         self._pool = pool

@@ -143,7 +143,9 @@ class BoxOffice:
     def guards(self) -> list[Guard]:
         """One for each shard; with it its reconciler and its rebuilder."""
         return [
-            Guard(shard, self.redis, self.pool, self.scripts, self.loader, self.settings)
+            Guard(
+                shard, self.redis, self.pool, self.scripts, self.loader, self.settings, books=lambda: self.gateway.books
+            )
             for shard in range(self.settings.shards)
         ]
 

@@ -76,7 +76,8 @@ async def shard_lock(pool: asyncpg.Pool[Any], shard: int) -> AsyncIterator[bool]
 
 
 class Rebuilder:
-    """Rebuilds one shard."""
+    """Rebuilds one shard. `books`: whose books our gateway keeps, for the payments of bookings that PostgreSQL forgot; what
+    the settings tell of it without."""
 
     def __init__(
         self,
@@ -86,6 +87,8 @@ class Rebuilder:
         scripts: Scripts,
         loader: Loader,
         settings: Settings,
+        *,
+        books: Callable[[], str] | None = None,
     ) -> None:
         self.shard = shard
         self._redis = redis
@@ -95,7 +98,7 @@ class Rebuilder:
         self._life_s = settings.worker.settled_ttl_s
         self._commit_s = settings.worker.lease_ms / 1_000 + COMMIT_S
         self._reconciler = Reconciler(shard, redis, pool, scripts, settings)
-        self._recovery = Recovery(shard, redis, pool, scripts, settings)
+        self._recovery = Recovery(shard, redis, pool, scripts, settings, books)
 
     async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
         """Close the gate, fill Redis, open the gate under a new generation.

@@ -89,13 +89,14 @@ class Recovery:
 
     def __init__(
         self, shard: int, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts,
-        settings: Settings,
+        settings: Settings, books: Callable[[], str] | None,
     ) -> None:  # fmt: skip
         self.shard = shard
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
         self._settings = settings
+        self._books = books or (lambda: settings.gateway.kind)
         self._refunds = Refunds(redis, pool, scripts, settings)
 
     async def recover(self, lost: Sequence[fence.Pair], *, forget: bool = False) -> Recovered:
@@ -244,7 +245,7 @@ class Recovery:
         records = await self._records(bookings)
         async with (await self._pool()).acquire() as connection, connection.transaction():
             rewritten = await rewrite(
-                connection, self.shard, records, notes, gateway=self._settings.gateway.kind, known=known, forget=forget
+                connection, self.shard, records, notes, gateway=self._books(), known=known, forget=forget
             )
         if rewritten.pair:
             await fence.tell(self._redis, self.shard, rewritten.pair)

@@ -59,12 +59,15 @@ class Repair:
         scripts: Scripts,
         loader: Loader,
         settings: Settings,
+        *,
+        books: Callable[[], str] | None = None,
     ) -> None:
         self._redis = redis
         self._pool = pool
         self._scripts = scripts
         self._loader = loader
         self._settings = settings
+        self._books = books
 
     def reconciler(self, shard: int) -> Reconciler:
         """Compares counters."""
@@ -72,11 +75,11 @@ class Repair:
 
     def rebuilder(self, shard: int) -> Rebuilder:
         """Fills an empty Redis."""
-        return Rebuilder(shard, self._redis, self._pool, self._scripts, self._loader, self._settings)
+        return Rebuilder(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
 
     def guard(self, shard: int) -> Guard:
         """Notices who went back in time."""
-        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings)
+        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
 
     def mender(self, shard: int) -> Mender:
         """Mends booking by booking."""

@@ -171,7 +171,9 @@ def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row
         if due == "capture" and price:
             key = ids.digest(record.id, "cancel")
             refunds.setdefault(key, _Refund(key, price * refund_percent // 100, "cancelled", None))
-        back = Counter({line.tier: line.quantity for line in record.body.lines})
+        if due == "capture" or not record.body.amount_cents:
+            # It was sold. A hold that was never paid gave back no ticket of a sale.
+            back = Counter({line.tier: line.quantity for line in record.body.lines})
     told = WORDS[record.state]
     return _Row(record, told, failure, payment, due, back, list(refunds.values()), duplicate_of)
 

@@ -96,7 +96,9 @@ def rebuild(
 def _repair(office: BoxOffice) -> Repair:
     from boxoffice.repair import Repair
 
-    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Repair(
+        office.redis, office.pool, office.scripts, office.loader, office.settings, books=lambda: office.gateway.books
+    )
 
 
 def _as_json(findings: Findings) -> dict[str, Any]:
