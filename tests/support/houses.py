@@ -61,7 +61,7 @@ class House(Till):
 
     async def places(self) -> dict[str, tuple[Any, ...]]:
         """Where each booking stands: its score in deadlines, whether in pending or dead, what its idempotency key says, and
-        how long both live (-1: until it is final)."""
+        how long both live (-1: until it is final; True: a day)."""
         found = {}
         for kind, booking in self.booked.items():
             record = await self.record(booking)
@@ -75,7 +75,7 @@ class House(Till):
                 pipe.ttl(key)
                 pipe.ttl(keys.booking(self.shard, booking))
                 deadline, pending, dead, named, key_s, record_s = await pipe.execute()
-            lives = [ttl if ttl < 0 else ttl // 3_600 for ttl in (key_s, record_s)]
+            lives = [ttl if ttl < 0 else 80_000 < ttl <= 86_400 for ttl in (key_s, record_s)]
             found[kind] = deadline, pending is not None, dead is not None, named.decode() == booking, *lives
         return found
 
