@@ -1,0 +1,239 @@
+"""Every function that takes, finds out or passes on a shard, and the tests that fail when it is another one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["PLACES", "functions"]
+
+FOLDERS = ("api", "boxoffice", "ops", "worker")
+
+
+def functions(root: Path) -> dict[str, list[str]]:
+    """By file, the functions and methods that name a shard, in the order in which they are written."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(file for folder in FOLDERS for file in (root / folder).rglob("*.py")):
+        if names := list(_functions(ast.parse(file.read_text()), "")):
+            found[str(file.relative_to(root))] = names
+    return found
+
+
+def _functions(tree: ast.AST, prefix: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(map(_names_a_shard, ast.walk(node))):
+            yield prefix + node.name
+
+
+def _names_a_shard(node: ast.AST) -> bool:
+    name = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "arg", None)
+    return isinstance(node, ast.Name | ast.Attribute | ast.arg) and "shard" in str(name)
+
+
+PLACES: dict[str, tuple[str, str]] = {
+    "api/readiness.py": (
+        "Readiness._redis Readiness._try_to_write Readiness._postgresql",
+        "closes_readiness tests/api/test_health.py",
+    ),
+    "boxoffice/admission.py": (
+        "Admission.__init__ Admission.submit Admission._question Admission._form _Counter.__init__ _Counter._send",
+        "is_booked refuses_while_it_is_closed",
+    ),
+    "boxoffice/bookings.py": (
+        "Bookings.__init__ Bookings._record Bookings._read_records Bookings._by_key",
+        "is_found is_listed_by_its_key",
+    ),
+    "boxoffice/catalogue.py": (
+        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue._read",
+        "is_shown_by_a_new_process",
+    ),
+    "boxoffice/catalogue_store.py": (
+        "CatalogueStore.__init__ CatalogueStore.create_event CatalogueStore._emptiest_shard",
+        "tests/boxoffice/test_catalogue.py::test_events_are_spread_over_the_shards",
+    ),
+    "boxoffice/dead_letters.py": (
+        "read_parked",
+        "is_failed_by_an_operator",
+    ),
+    "boxoffice/dossier.py": (
+        "Dossiers._in_redis",
+        "is_told_in_a_dossier",
+    ),
+    "boxoffice/durability.py": (
+        "check_shards",
+        "tests/api/test_reading.py::test_fewer_shards_lose_nobodys_booking",
+    ),
+    "boxoffice/fence.py": (
+        "told tell lost check open_batch last_batch verified",
+        "went_back settles",
+    ),
+    "boxoffice/finals.py": (
+        "Finals.__init__ Finals._correct",
+        "is_reconciled",
+    ),
+    "boxoffice/gate.py": (
+        "look open_gate ask ask_to_load Lacking.met once_checked",
+        "refuses_while_it_is_closed opened",
+    ),
+    "boxoffice/guard.py": (
+        "Guard.__init__ Guard.load Guard._look Guard._remember Guard._act Guard._start Guard._close Guard._recover "
+        "Guard._rebuild Guard._after_restart Guard._say",
+        "is_guarded went_back is_loaded tests/boxoffice/test_guard.py",
+    ),
+    "boxoffice/holds.py": (
+        "Holds._read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds._run",
+        "is_found is_paid is_extended is_cancelled expires",
+    ),
+    "boxoffice/ids.py": (
+        "_Maker.make booking_id",
+        "tests/boxoffice/test_ids.py::test_a_booking_id_is_a_uuid_that_tells_shard_and_time",
+    ),
+    "boxoffice/jobs.py": (
+        "pack_ring job_prefix",
+        "tests/boxoffice/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
+    ),
+    "boxoffice/keys.py": (
+        "shard_tag event booking idempotency pending deadlines dead owners unpaid ended moved sequence told sound "
+        "clock gate asked lacking bell probe rings catalogue api_keys arq_queue",
+        "tests/test_docs.py tests/lua/conftest.py",
+    ),
+    "boxoffice/late.py": (
+        "LateMoney._revive Webhooks._wake",
+        "comes_in_late rings",
+    ),
+    "boxoffice/ledger.py": (
+        "undecided finals finals_since highest_sequence",
+        "is_rebuilt is_guarded is_mended",
+    ),
+    "boxoffice/loading.py": (
+        "read_events Loader.load Loader.publish Loader._load",
+        "is_loaded is_rebuilt",
+    ),
+    "boxoffice/mend.py": (
+        "Mender.__init__ Mender.mend Mender._unheard Mender._expire",
+        "is_mended mended",
+    ),
+    "boxoffice/mirror.py": (
+        "Mirror.__init__ Mirror.tell Mirror.park Mirror._confirm Mirror._settle Mirror._move",
+        "settles is_failed_by_an_operator",
+    ),
+    "boxoffice/money.py": (
+        "MoneyPump.work_outbox",
+        "went_back",
+    ),
+    "boxoffice/moves.py": (
+        "open_moves apply_moves",
+        "moves",
+    ),
+    "boxoffice/office.py": (
+        "BoxOffice.settlements BoxOffice.guards BoxOffice.payments_audit BoxOffice.menders",
+        "settles is_guarded is_mended",
+    ),
+    "boxoffice/outage.py": (
+        "Outage.__init__ Outage.begin Outage.settled Outage.over Outage._try _canary",
+        "tests/boxoffice/test_outages.py::test_an_outage_is_two_lines",
+    ),
+    "boxoffice/parked.py": (
+        "Parked.all Parked.retry_all Parked.retried Parked.fail Parked._give_back",
+        "is_retried is_failed_by_an_operator",
+    ),
+    "boxoffice/payments_audit.py": (
+        "PaymentsAudit.__init__ PaymentsAudit.run PaymentsAudit._under_way",
+        "is_known_to_the_audit went_back",
+    ),
+    "boxoffice/reading.py": (
+        "Reading.read",
+        "is_found",
+    ),
+    "boxoffice/rebuild.py": (
+        "shard_lock Rebuilder.__init__ Rebuilder.rebuild Rebuilder.rebuild_locked Rebuilder._see_that_nobody_waits "
+        "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder._sound_s Rebuilder._restore Rebuilder._open",
+        "is_rebuilt is_guarded",
+    ),
+    "boxoffice/reconcile.py": (
+        "Reconciler.__init__ Reconciler.every_event Reconciler.event Reconciler._locked Reconciler._run "
+        "Reconciler._count_customers Reconciler._backlog Reconciler._look",
+        "is_reconciled is_gathered counted",
+    ),
+    "boxoffice/recovery.py": (
+        "Recovery.__init__ Recovery.recover Recovery._look Recovery._look_with Recovery._pages "
+        "Recovery._see_that_it_is_ours Recovery._write_again Recovery._forget_events Recovery._records "
+        "Recovery._correct",
+        "went_back tests/boxoffice/test_recovery.py",
+    ),
+    "boxoffice/refunds.py": (
+        "Refunds.check_fence Refunds._run Refunds._told Refunds._tell_first Refunds._mirror Refunds._tell_redis",
+        "is_cancelled is_refunded went_back",
+    ),
+    "boxoffice/repair.py": (
+        "Repair.reconciler Repair.rebuilder Repair.guard Repair.mender Repair.apply_moves Repair.reconcile "
+        "Repair._shards_of Repair._shard",
+        "is_repaired_by_its_event tests/boxoffice/test_moves.py::test_a_shard_that_is_closed_is_said_and_filled",
+    ),
+    "boxoffice/rewind.py": (
+        "rewind _waiting",
+        "tests/boxoffice/test_clock.py",
+    ),
+    "boxoffice/rewrite.py": (
+        "rewrite",
+        "tests/boxoffice/test_recovery.py",
+    ),
+    "boxoffice/settlement.py": (
+        "Settlement.__init__ Settlement._batches Settlement._claim Settlement._release Settlement._late_ended "
+        "Settlement._settle_late Settlement._extend_leases Settlement._settle Settlement._transact _report",
+        "settles heard is_failed_by_an_operator",
+    ),
+    "boxoffice/strays.py": (
+        "Strays.__init__ Strays._page Strays._say",
+        "is_gathered",
+    ),
+    "boxoffice/survey.py": (
+        "suspects _waiting _counters",
+        "is_guarded tests/boxoffice/test_guard.py",
+    ),
+    "ops/commands/reconcile.py": (
+        "rebuild _tell",
+        "tests/ops/test_repair_commands.py",
+    ),
+    "ops/rush/audit.py": (
+        "_audit",
+        "tests/ops/test_rush_audit.py",
+    ),
+    "ops/rush/old_copy.py": (
+        "OldCopy._look OldCopy._unpaid",
+        "tests/ops/test_old_copy.py",
+    ),
+    "ops/rush/record_checks.py": (
+        "walk _read_sets _scan _check_records _check_keys",
+        "tests/ops/test_rush_audit.py",
+    ),
+    "ops/rush/rest.py": (
+        "_going_on _waiting _pending rings_waiting",
+        "tests/ops/test_rush_audit.py",
+    ),
+    "ops/rush/sale.py": (
+        "open_sale",
+        "tests/ops/test_rush.py",
+    ),
+    "ops/rush/sampler.py": (
+        "Sampler._count Sampler._compare Sampler._checked",
+        "tests/ops/test_rush_audit.py",
+    ),
+    "ops/rush/stock_checks.py": (
+        "check_stock _check_owners",
+        "tests/ops/test_rush_audit.py",
+    ),
+    "worker/app.py": (
+        "WorkerApp._work WorkerApp._check_servers WorkerApp._sweep WorkerApp._count_drift WorkerApp._guard "
+        "WorkerApp._load WorkerApp._until_load WorkerApp._hear",
+        "heard opened loaded swept mended counted",
+    ),
+    "worker/jobs.py": (
+        "ring",
+        "heard",
+    ),
+}
+"""File: its functions, and the tests: steps of `tests/boxoffice/test_shards.py` by their name, and others by their path."""
