@@ -189,6 +189,9 @@ async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
     again = await ask(office, event, 1, customer="ann", GA=1)
 
     assert isinstance(again, Admitted) and again.replayed and again.booking_id == first.booking_id
+    for answer in (first, again):
+        shown = msgspec.json.decode(answer.shown or b"")
+        assert (shown["id"], shown["event_id"], shown["customer_id"]) == (first.booking_id, event.id, "ann")
     reused = await ask(office, event, 1, customer="bob", GA=1)
     assert isinstance(reused, KeyReused) and reused.details == {"booking_id": first.booking_id}
     assert sent == ["P", "P", "Q", "Q"]

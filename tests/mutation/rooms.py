@@ -56,6 +56,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/settings.py": "tests/boxoffice/test_misconfigured.py",
     "boxoffice/finals.py": "tests/boxoffice/test_settlement.py tests/boxoffice/test_trim.py",
     "boxoffice/rewrite.py": "tests/boxoffice/test_rebuild.py",
+    "boxoffice/rewind.py": "tests/boxoffice/test_clock.py tests/lua/test_rewind.py",
     "boxoffice/gateway/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py tests/boxoffice/gateway/test_server.py",
     "boxoffice/gateway/givings.py": "tests/boxoffice/gateway/test_ledger.py tests/boxoffice/gateway/test_contract.py",
     "boxoffice/gateway/messages.py": "tests/boxoffice/gateway/test_http.py tests/boxoffice/gateway/test_contract.py",

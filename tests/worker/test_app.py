@@ -1,0 +1,467 @@
+"""What a worker does at once, for which shards, how often, and what it does when a part of it fails. No server is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisAway
+from structlog.testing import capture_logs
+
+from boxoffice import keys
+from boxoffice.errors import CannotRun, GateClosed
+from boxoffice.settings import Settings
+from worker import app as worker_app
+from worker.app import WorkerApp
+
+SHARDS = 3
+
+
+class Calls(list[tuple[Any, ...]]):
+    """What was called, in order. `recorder("name")` is a coroutine function that notes its arguments."""
+
+    def recorder(self, name: str, answer: Any = None, error: Exception | None = None) -> Callable[..., Any]:
+        async def record(*arguments: Any, **named: Any) -> Any:
+            self.append((name, *arguments, *named.values()))
+            if error is not None:
+                raise error
+            return answer
+
+        return record
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def office(calls: Calls, tmp_path: Path) -> Any:
+    """A box office whose parts only note what they are asked for."""
+
+    def part(name: str, shard: int, *methods: str) -> SimpleNamespace:
+        return SimpleNamespace(**{method: partial(calls.recorder(f"{name}.{method}"), shard) for method in methods})
+
+    guards = [part("guard", shard, "tick", "load") for shard in range(SHARDS)]
+    pump_ends = asyncio.Event()
+    return SimpleNamespace(
+        settings=Settings(data_dir=tmp_path, shards=SHARDS),
+        redis="the redis",
+        scripts="the scripts",
+        pool=calls.recorder("pool", "the pool"),
+        holds=SimpleNamespace(expire=calls.recorder("holds.expire")),
+        settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
+        menders=[part("mender", shard, "mend") for shard in range(SHARDS)],
+        guards=guards,
+        gateway=SimpleNamespace(trouble=calls.recorder("gateway.trouble", "")),
+        pump=SimpleNamespace(
+            run=pump_ends.wait, stop=pump_ends.set, tell_of_others=calls.recorder("pump.tell_of_others")
+        ),
+    )
+
+
+@pytest.fixture
+def app(office: Any) -> WorkerApp:
+    return WorkerApp(office)
+
+
+@pytest.fixture
+def pauses(app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it waited each time, which takes no time."""
+    waited: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waited.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(app, "_pause", pause)
+    return waited
+
+
+async def test_everything_is_done_for_every_shard(
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as often as the settings say."""
+    kept: dict[str, list[tuple[Any, float, float]]] = {}
+    heard: list[int] = []
+
+    async def supervise(what: str, work: Any, every_s: float, after_s: float = 0) -> None:
+        kept.setdefault(what, []).append((work, every_s, after_s))
+        await asyncio.Event().wait()
+
+    async def hear(shard: int) -> None:
+        heard.append(shard)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "_supervise", supervise)
+    monkeypatch.setattr(app, "_hear", hear)
+    running = asyncio.create_task(app._work("watcher"))
+    while "trimming" not in kept:
+        await asyncio.sleep(0)
+    app.stop()
+    async with asyncio.timeout(5):
+        await running
+
+    worker = office.settings.worker
+    assert heard == [0, 1, 2]
+    times = {what: {(every_s, after_s) for _, every_s, after_s in works} for what, works in kept.items()}
+    assert times == {
+        "guarding": {(0, 0)},
+        "loading": {(0, 0)},
+        "sweeping": {(worker.sweep_ms / 1_000, 0)},
+        "mending": {(2 * worker.lease_ms / 1_000, 0)},
+        "reconciling": {(worker.reconcile_s, worker_app.COUNT_AFTER_S)},
+        "watching": {(worker_app.WATCH_S, 0)},
+        "trimming": {(worker_app.TRIM_S, worker_app.TRIM_S)},
+    }
+    for what in ("guarding", "loading", "sweeping", "reconciling"):
+        assert [work.args[0] for work, _, _ in kept[what]] == [0, 1, 2], what
+    for what in ("guarding", "loading"):
+        assert {work.args[1] for work, _, _ in kept[what]} == {"watcher"}
+    for work, _, _ in kept["mending"]:
+        await work()
+    assert [call for call in calls if call[0] == "mender.mend"] == [("mender.mend", shard) for shard in range(SHARDS)]
+    assert [call for call in calls if call[0] == "settlement.stop"] == [
+        ("settlement.stop", shard) for shard in range(SHARDS)
+    ]
+
+
+async def test_a_task_that_ends_ends_the_worker(app: WorkerApp, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives back first what it has, and ends the other loops."""
+    cancelled: list[int] = []
+
+    async def hear(shard: int) -> None:
+        if shard == 1:
+            raise MemoryError("planted")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(shard)
+            raise
+
+    async def supervise(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "_hear", hear)
+    monkeypatch.setattr(app, "_supervise", supervise)
+    with capture_logs() as said, pytest.raises(CannotRun, match="'hearing' has ended"):
+        await app._work("watcher")
+
+    (line,) = [line for line in said if line["event"] == "worker.task_ended"]
+    assert (line["task"], line["cancelled"], repr(line["exc_info"])) == ("hearing", False, "MemoryError('planted')")
+    assert sorted(cancelled) == [0, 2]
+    assert [call[0] for call in calls].count("settlement.stop") == SHARDS
+
+
+async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+
+    async def wait(_tasks: Any, timeout: float | None = None) -> None:
+        waits.append(timeout)
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "wait", wait)
+    pump = asyncio.create_task(hangs())
+    with pytest.raises(TimeoutError):
+        await app._wind_up([pump])
+    assert waits == [10]
+    pump.cancel()
+    await asyncio.gather(pump, return_exceptions=True)
+    await app._wind_up([pump])
+
+    async def broken() -> None:
+        raise ValueError("planted")
+
+    pump = asyncio.create_task(broken())
+    await asyncio.gather(pump, return_exceptions=True)
+    with pytest.raises(ValueError, match="planted"):
+        await app._wind_up([pump])
+
+
+@pytest.mark.parametrize("shard", [0, 2])
+async def test_a_sweep_is_of_one_shard(
+    app: WorkerApp, calls: Calls, monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    """Late holds, then what is pending, then stock."""
+    monkeypatch.setattr(worker_app, "apply_moves", calls.recorder("apply_moves"))
+    await app._sweep(shard)
+    assert calls == [
+        ("holds.expire", shard),
+        ("settlement.drain", shard),
+        ("pool",),
+        ("apply_moves", "the redis", "the pool", "the scripts", shard),
+    ]
+
+
+async def test_a_sweep_of_a_closed_shard_does_nothing_more(app: WorkerApp, office: Any, calls: Calls) -> None:
+    office.holds.expire = calls.recorder("holds.expire", error=GateClosed())
+    await app._sweep(1)
+    assert calls == [("holds.expire", 1)]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("planted")])
+async def test_a_guard_looks_then_waits_for_its_own_shard(
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """Also when the look failed: not at once again."""
+    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
+    office.guards[2].tick = calls.recorder("tick", error=error)
+    if error is None:
+        await app._guard(2, "watcher")
+    else:
+        with pytest.raises(ValueError, match="planted"):
+            await app._guard(2, "watcher")
+    assert calls == [("tick",), ("wait", "watcher", keys.asked(2), office.settings.worker.guard_ms / 1_000)]
+
+
+async def test_who_misses_what_cannot_be_loaded_is_heard_ever_more_seldom(
+    app: WorkerApp, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shard for itself; from the beginning again once something was loaded."""
+    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
+    office.guards[1].load = calls.recorder("load", 0)
+    for _ in range(8):
+        await app._load(1, "watcher")
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert calls[:2] == [("load",), ("wait", "watcher", keys.lacking(1), office.settings.worker.guard_ms / 1_000)]
+    await app._load(0, "watcher")
+    office.guards[1].load = calls.recorder("load", 3)
+    await app._load(1, "watcher")
+    office.guards[1].load = calls.recorder("load", 0)
+    await app._load(1, "watcher")
+    assert pauses[8:] == [0.5, 0.5, 1]
+
+
+async def test_when_nobody_misses_anything_it_begins_again(
+    app: WorkerApp, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
+    for _ in range(3):
+        await app._until_load(0, "watcher", False)  # type: ignore[arg-type]
+    now = iter([0.0, 29.0, 30.0])
+    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
+    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    await app._until_load(0, "watcher", False)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert app._load_again_s == {}
+    assert calls[-1][3] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CannotRun("its reason"), {"event": "work.failed", "error": "CannotRun", "reason": "its reason", "log_level": "error"}),
+        (RedisAway(), {"event": "work.failed", "error": "ConnectionError", "log_level": "warning"}),
+        (GateClosed(), {"event": "work.failed", "error": "GateClosed", "log_level": "warning"}),
+        (ValueError("ours"), {"event": "work.failed", "exc_info": True, "log_level": "error"}),
+    ],
+)  # fmt: skip
+async def test_a_loop_outlives_what_its_work_raises(
+    app: WorkerApp, pauses: list[float], monkeypatch: pytest.MonkeyPatch, error: Exception, line: dict[str, Any]
+) -> None:
+    renewed: list[Exception] = []
+
+    async def renew(_pool: Any, error: Exception) -> None:
+        renewed.append(error)
+
+    monkeypatch.setattr(worker_app.postgres, "renew_sessions", renew)
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            app.stop()
+        if rounds == 1:
+            raise error
+
+    with capture_logs() as said:
+        await app._supervise("work", work, 7, 5)
+    assert (rounds, pauses) == (3, [5, 7, 7, 7])
+    assert [{name: entry[name] for name in line} for entry in said] == [line]
+    assert renewed == ([error] if isinstance(error, RedisAway | GateClosed) else [])
+
+
+async def test_arq_is_started_again_ever_more_slowly(
+    app: WorkerApp, office: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fast again after it has lived a while. It hears its own shard, and takes one job at a time."""
+    made: list[dict[str, Any]] = []
+    now = 0.0
+
+    class Arq:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        async def async_run(self) -> None:
+            nonlocal now
+            now += 3.0 if len(made) == 6 else 0.0
+            if len(made) == 7:
+                app.stop()
+            raise RedisAway
+
+    office.redis = SimpleNamespace(connection_pool=None)
+    monkeypatch.setattr(worker_app, "Worker", Arq)
+    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
+    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
+    await app._hear(2)
+    monkeypatch.undo()
+
+    assert pauses == [0.4, 0.8, 1.6, 2.0, 2.0, 0.2, 0.4]
+    assert {options["queue_name"] for options in made} == {keys.arq_queue(2)}
+    assert {options["redis_pool"]["default_queue_name"] for options in made} == {keys.arq_queue(2)}
+    assert made[0]["ctx"] == {"office": office}
+    options = {"max_jobs": 1, "handle_signals": False, "keep_result": 0, "poll_delay": 0.02, "queue_read_limit": 8}
+    assert made[0] | options == made[0]
+    for serializer in ("job_serializer", "job_deserializer"):
+        assert made[0][serializer] is made[0]["redis_pool"][serializer]
+
+
+async def test_who_stops_a_worker_stops_arq(app: WorkerApp, office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = asyncio.Event()
+    started = asyncio.Event()
+
+    class Arq:
+        def __init__(self, **_: Any) -> None: ...
+
+        async def async_run(self) -> None:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    office.redis = SimpleNamespace(connection_pool=None)
+    monkeypatch.setattr(worker_app, "Worker", Arq)
+    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
+    hearing = asyncio.create_task(app._hear(0))
+    await started.wait()
+    hearing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hearing
+    assert ended.is_set()
+
+
+async def test_drift_is_counted_and_left_alone(app: WorkerApp, office: Any, calls: Calls) -> None:
+    reports = [SimpleNamespace(word="well", event="concert"), SimpleNamespace(word="drift", event="theatre")]
+    office.guards[2].reconciler = SimpleNamespace(every_event=calls.recorder("every_event", reports))
+    with capture_logs() as said:
+        await app._count_drift(2)
+    assert calls == [("every_event", False)]
+    assert said == [{"event": "drift.found", "shard": 2, "event_id": "theatre", "log_level": "error"}]
+
+
+@pytest.mark.parametrize("trimmed", [{}, {"stock_moves": 3}])
+async def test_trimming(
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, trimmed: dict[str, int]
+) -> None:
+    monkeypatch.setattr(worker_app, "trim", calls.recorder("trim", trimmed))
+    with capture_logs() as said:
+        await app._trim()
+    assert calls == [("pool",), ("trim", "the pool", office.settings.worker.retention_days)]
+    assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
+
+
+@pytest.mark.parametrize("weak", ["check_redis", "check_postgresql", ""])
+async def test_a_watch_asks_the_gateway_and_both_stores(
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, weak: str
+) -> None:
+    for name in ("check_redis", "check_postgresql"):
+        error = CannotRun("appendonly no") if name == weak else None
+        monkeypatch.setattr(worker_app.durability, name, calls.recorder(name, error=error))
+    with capture_logs() as said:
+        await app._watch()
+    done = [call for call in calls if call[0] != "pool"]
+    both = [("check_redis", "the redis", office.settings), ("check_postgresql", "the pool", office.settings)]
+    assert done == [
+        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.tell_of_others",)
+    ]  # fmt: skip
+    assert [(line["event"], line["reason"]) for line in said] == (
+        [("durability.weak", "appendonly no")] if weak else []
+    )
+
+
+async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
+    app: WorkerApp, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: calls.append(("stated",)))
+    monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis", error=RedisAway()))
+    monkeypatch.setattr(worker_app.redis, "run_id", calls.recorder("run_id"))
+    monkeypatch.setattr(worker_app.postgres, "check_schema", calls.recorder("schema"))
+    monkeypatch.setattr(worker_app.durability, "check_postgresql", calls.recorder("postgresql"))
+    monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards"))
+    checking = asyncio.create_task(app._check_servers())
+    while len(pauses) < 3:
+        await asyncio.sleep(0)
+    assert set(pauses) == {0.5}
+    monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis"))
+    await checking
+    done = [call[0] for call in calls if call[0] not in ("pool", "stated")]
+    assert done[-6:] == ["redis", "run_id", "schema", "postgresql", "shards", "gateway.trouble"]
+    assert calls[0] == ("stated",)
+
+    monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards", error=CannotRun("of shards")))
+    with pytest.raises(CannotRun, match="of shards"):
+        await app._check_servers()
+    app.stop()
+    await app._check_servers()
+
+
+@pytest.mark.parametrize("error", [None, CannotRun("planted")])
+async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
+    office: Any, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """Should something hang while it is closed, the process ends all the same, with a code of its own."""
+    opened: list[dict[str, Any]] = []
+    later: list[tuple[Any, ...]] = []
+
+    @contextlib.asynccontextmanager
+    async def open_box_office(settings: Settings, **options: Any) -> AsyncIterator[Any]:
+        opened.append(options | {"settings": settings})
+        yield office
+
+    async def run(app: WorkerApp) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await app._stopping.wait()
+        if error is not None:
+            raise error
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(worker_app, "open_box_office", open_box_office)
+    monkeypatch.setattr(WorkerApp, "run", run)
+    monkeypatch.setattr(worker_app, "gc", SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None))
+    monkeypatch.setattr(type(loop), "call_later", lambda _, *arguments: later.append(arguments), raising=False)
+    try:
+        with pytest.raises(CannotRun) if error else contextlib.nullcontext():
+            await worker_app._main(office.settings)
+    finally:
+        monkeypatch.undo()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            assert loop.remove_signal_handler(signum)
+
+    assert opened == [{"settings": office.settings, "redis_retries": worker_app.REDIS_RETRIES}]
+    assert later == ([(worker_app.END_S, os._exit, worker_app.TASK_ENDED)] if error else [])
+
+
+async def test_a_worker_that_is_stopped_before_it_is_ready_does_no_work(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(_watcher: Any) -> None:
+        raise AssertionError("it works")
+
+    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: None)
+    monkeypatch.setattr(app, "_work", work)
+    app.stop()
+    with capture_logs() as said:
+        await app.run()
+    assert [line["event"] for line in said] == ["worker.stopped"]
