@@ -53,8 +53,25 @@ def _entry(mutant: Mutant) -> Known | None:
     return next((entry for entry in known() if entry.is_of(mutant)), None)
 
 
+_passed: set[str] = set()
+"""Tests that were seen to pass on sound code."""
+
+
+async def _believed(bench: Bench, mutant: Mutant, by: str) -> bool:
+    """Whether a test fails once more on the mutant, and passes without it."""
+    if (await bench.run([by], timeout_s=TIMEOUT_S)).passed:
+        return False
+    if by not in _passed:
+        with bench.mutated(mutant.path, mutant.source):
+            if not (await bench.run([by], timeout_s=TIMEOUT_S)).passed:
+                print(f"  {by} fails on sound code", flush=True)
+                return False
+        _passed.add(by)
+    return True
+
+
 async def try_it(bench: Bench, tests: CoverageMap, mutant: Mutant) -> Verdict:
-    """One mutant. What a test notices must fail twice: one that fails by chance is left out."""
+    """One mutant. Tests that fail by chance, or without the mutant, are left out and the others tried."""
     entry = _entry(mutant)
     if entry and entry.what == EQUIVALENT:
         return Verdict(mutant, EQUIVALENT, known=entry)
@@ -71,7 +88,7 @@ async def try_it(bench: Bench, tests: CoverageMap, mutant: Mutant) -> Verdict:
             if ran.code is None:
                 verdict.word, verdict.by = TIMEOUT, by
                 break
-            if not by or not (await bench.run([by], timeout_s=TIMEOUT_S)).passed:
+            if not by or await _believed(bench, mutant, by):
                 verdict.word, verdict.by = NOTICED, by or "cannot even be collected"
                 break
             left = [test for test in left if test not in (by, by.partition("::")[0])]
