@@ -602,6 +602,7 @@ async def test_what_is_read_is_ones_own(street: Street) -> None:
             assert (view.id, view.event_id, view.refunded_cents) == (booking, event.id, 1_000 * (name == "mine"))
             assert [(item.tier_id, item.quantity) for item in view.items] == [(event.tiers[0].id, 2)]
             assert bool(view.refund) == (name == "mine")
+            assert (await office.bookings.attempt(booking, await street.key_of("mine")) is None) == (name != "mine")
             with pytest.raises(NotFound):
                 await office.bookings.get(CLIENT if client == OTHER else OTHER, booking)
             if name != "under another key":

@@ -429,3 +429,32 @@ def test_what_costs_nothing_is_sold_as_long_as_there_are_tickets(
     one.known = Known(one.record.id, "pending", None, payment=row) if row else None
     assert decide([one], {"floor": left}, TERMS) == ({"floor": 2} if status == "confirmed" else {})
     assert (one.status, one.due, one.reference) == (status, due, "r" if row else None)
+
+
+@pytest.mark.parametrize("after_ms", [-1, 0, 1])
+@pytest.mark.parametrize("asked", [False, True], ids=["never written", "written"])
+def test_an_unknown_payment_is_waited_for_to_the_millisecond(asked: bool, after_ms: int) -> None:
+    """Ten minutes from the admission, or from the payment's row where there is one."""
+    age_ms = TERMS.deadline_ms + after_ms
+    one = case(outcome=Unknown("timeout"), age_ms=0 if asked else age_ms)
+    if asked:
+        one.known = Known(one.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, age_ms))
+    decide([one], {"floor": 9}, TERMS)
+    assert (one.status, one.due) == (("pending", None) if after_ms < 0 else ("failed", "void"))
+
+
+@pytest.mark.parametrize("after_ms", [-1, 0, 1])
+def test_a_hold_whose_payment_is_undecided_is_let_go_at_its_deadline(after_ms: int) -> None:
+    """Not before, and then at once: its row is written, so somebody may have been asked."""
+    one = case(outcome=Unknown("timeout"), deadline_ms=NOW - after_ms)
+    one.known = Known(one.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, 5))
+    assert one.overdue(TERMS) == (after_ms >= 0)
+    decide([one], {"floor": 9}, TERMS)
+    assert (one.status, one.due) == (("pending", None) if after_ms < 0 else ("expired", "void"))
+
+
+@pytest.mark.parametrize(("left", "status"), [(1, "failed"), (2, "confirmed"), (3, "confirmed")])
+def test_the_last_tickets_are_sold(left: int, status: str) -> None:
+    one = case()
+    decide([one], {"floor": left}, TERMS)
+    assert one.status == status

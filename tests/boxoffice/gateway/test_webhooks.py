@@ -120,6 +120,13 @@ async def test_a_signed_webhook_is_believed(world: World):
     assert (event.id, event.kind, event.payment_key) == ("evt_1", "authorized", "key")
 
 
+@pytest.mark.parametrize("now_s", [1_300, 1_000, 700])
+async def test_a_signature_is_good_for_five_minutes(world: World, now_s: float):
+    """To the second, by either clock."""
+    text = body(world)
+    assert world.gateway.verify_webhook(signed(world, text, 1_000), text, now_s).id == "evt_1"
+
+
 @pytest.mark.parametrize("now_s", [1_301, 699])
 async def test_an_old_signature_is_refused(world: World, now_s: float):
     """Also one from the future."""
