@@ -63,6 +63,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.AlreadyExtended: Problem(409, "already-extended", "The hold was extended before"),
     errors.NotCancellable: Problem(409, "not-cancellable", "The booking cannot be cancelled"),
     errors.NothingOwed: Problem(409, "nothing-owed", "No refund was refused"),
+    errors.RefundOwed: Problem(409, "refund-owed", "An earlier refund of these tickets is owed"),
     errors.RefundTooLarge: Problem(409, "refund-too-large", "More than was captured"),
     errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.RunUnchecked: Problem(503, "gate-closed", "The sale's counters are being loaded"),

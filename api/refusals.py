@@ -62,6 +62,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "too-many-attempts": {"attempts": 5},
     "already-extended": {"expires_at": "2030-05-22T14:20:00.000Z"},
     "not-cancellable": {"booking_status": "expired"},
+    "refund-owed": {"tier_id": _TIER, "owed_cents": 4900},
     "refund-too-large": {"tier_id": _TIER, "requested": 2, "refundable": 1},
     "gate-closed": {"retry_after": 1},
     "store-away": {"retry_after": 1},

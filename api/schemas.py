@@ -275,6 +275,7 @@ class Problem(_Told):
     tier_id: str | None = None
     requested: int | None = None
     refundable: int | None = None
+    owed_cents: int | None = None
     held: int | None = None
     limit: int | None = None
     whose: Literal["customer", "client"] | None = None

@@ -19,6 +19,7 @@ BoxOfficeError
 │   ├── AlreadyExtended
 │   ├── NotCancellable
 │   ├── NothingOwed
+│   ├── RefundOwed
 │   └── RefundTooLarge
 ├── Unavailable             nobody can say now; ask again
 │   ├── GateClosed
@@ -53,6 +54,7 @@ __all__ = [
     "NothingOwed",
     "PaymentInProgress",
     "PriceChanged",
+    "RefundOwed",
     "RefundTooLarge",
     "Refused",
     "RunUnchecked",
@@ -154,6 +156,10 @@ class NotCancellable(Refused):
 
 class RefundTooLarge(Refused):
     """The refund exceeds what was captured and not yet refunded."""
+
+
+class RefundOwed(Refused):
+    """The gateway refused an earlier refund of these tickets: that comes first."""
 
 
 class NothingOwed(Refused):

@@ -24,6 +24,7 @@ from boxoffice.errors import (
     NotCancellable,
     NotFound,
     NothingOwed,
+    RefundOwed,
     RefundTooLarge,
     StoreAway,
 )
@@ -59,6 +60,12 @@ _SPOKEN_FOR: Final = """
 SELECT coalesce(sum(amount_cents), 0)::bigint FROM refunds WHERE payment_key = $1 AND status IN ('owed', 'written_off')
 """
 """What is owed, or was written off, is nobody else's to have again."""
+
+_OWED: Final = """
+SELECT amount_cents, ARRAY(SELECT m.tier_id FROM stock_moves m WHERE m.refund_key = r.refund_key) AS tiers
+FROM refunds r WHERE booking_id = $1::uuid AND status = 'owed'
+"""
+"""With the tiers whose tickets came back. Moves are trimmed after a month: then none."""
 
 _REFUSED_ONCE: Final = """
 SELECT refund_key FROM refunds
@@ -162,9 +169,10 @@ class Refunds:
     ) -> Refunded:
         """Refund a confirmed booking at full price, whole or some items (tier to quantity); their tickets go back on
         sale. Refunding everything cancels the booking. Of one that has ended, and under a key whose refund was refused,
-        money that is owed is tried again.
+        money that is owed is tried again; also when all is refunded. Tickets of a tier of which a refund is owed are not
+        refunded by name: whoever asks once more means those.
 
-        Raises `NotFound`, `KeyReused`, `Malformed`, `NotCancellable`, `RefundTooLarge`, `StoreAway`.
+        Raises `NotFound`, `KeyReused`, `Malformed`, `NotCancellable`, `RefundOwed`, `RefundTooLarge`, `StoreAway`.
         """
         return await self._run(booking, self._refund, client, key_digest, items, reason)
 
@@ -353,6 +361,10 @@ class Refunds:
                 raise Malformed("The booking has no such tier.", pointer="/items", code="unknown_tier")
             if quantity > left[tier]:
                 raise RefundTooLarge(tier_id=tier, requested=quantity, refundable=left[tier])
+        if wanted is None:
+            await try_again(connection, booking)
+        else:
+            _check_not_owed(wanted, await connection.fetch(_OWED, booking))
         amount = sum(back.get(item.tier, 0) * item.unit_price_cents for item in items)
         refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason, asked)
         await self._give_back(connection, booking, row, back, refund.refund_key)
@@ -476,3 +488,11 @@ class Refunds:
             await self._mirror(await self._pool(), shard, booking)
         except (RedisError, GateClosed, *TRANSIENT) as error:
             log.warning("moves.later", shard=shard, error=type(error).__name__)
+
+
+def _check_not_owed(wanted: Mapping[str, int], owed: Sequence[Any]) -> None:
+    """Raises `RefundOwed` when some of these tiers were to be refunded before. Nobody knows of which tiers an old one was."""
+    for tier in sorted(wanted):
+        cents = sum(refund["amount_cents"] for refund in owed if tier in (refund["tiers"] or [tier]))
+        if cents:
+            raise RefundOwed(tier_id=tier, owed_cents=cents)

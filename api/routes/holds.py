@@ -164,6 +164,7 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
             "not-found",
             "not-cancellable",
             "nothing-owed",
+            "refund-owed",
             "refund-too-large",
             "idempotency-key-reused",
             "card-data-not-accepted",
@@ -178,7 +179,8 @@ async def refund(booking_id: str, request: Request, office: Office, client: Clie
     sale again. For the shop's operators. All that is left is `"items": "all"`, and cancels the booking.
 
     A refund that the gateway refuses is owed: the booking's `refund` tells of it. `"items": "owed"`, a repeat under the
-    same key, and any refund or cancellation of a cancelled booking try it again; however often, it is paid once.
+    same key, `"items": "all"`, and any refund or cancellation of a cancelled booking try it again; however often, it is
+    paid once. Until it is paid, or written off, no more tickets of its tiers are refunded by name.
     """
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)

@@ -268,6 +268,24 @@ async def test_refunding_some_tickets(
     assert (await post(booking, "refunds", ALL, key="rest")).json()["booking_status"] == "cancelled"
 
 
+async def test_a_second_refund_of_a_tier_waits_for_the_first(
+    book: Book, event: EventView, post: Post, office: BoxOffice
+) -> None:
+    """While the first is owed, a new key refunds no other ticket."""
+    card = PAYMENT | {"card_number": "4000000000010100"}
+    booking = (await book(event, 2, payment=card)).json()["id"]
+    await settle_all(office)
+    one = {"items": [{"tier_id": event.tiers[0].id, "quantity": 1}]}
+    assert (await post(booking, "refunds", one, key="k1")).status_code == 201
+    await office.pump.work_outbox()
+
+    refused = await post(booking, "refunds", one, key="k2")
+
+    assert_problem(refused, 409, "refund-owed")
+    assert (refused.json()["tier_id"], refused.json()["owed_cents"]) == (event.tiers[0].id, 1_000)
+    assert (await post(booking, "refunds", one, key="k1")).json()["status"] == "due"
+
+
 async def test_what_is_owed_is_told_and_tried_again(
     book: Book, event: EventView, post: Post, office: BoxOffice, api: httpx2.AsyncClient
 ) -> None:

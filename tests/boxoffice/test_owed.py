@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from boxoffice.errors import CannotRun, NotCancellable, NotFound, NothingOwed
+from boxoffice.errors import CannotRun, NotCancellable, NotFound, NothingOwed, RefundOwed
 from boxoffice.gateway.base import Done, Pending, RefundSeen, Refused, Reversals, Unknown
 from boxoffice.reversals import Asked, take_in
 from tests.conftest import CLIENT, load_all
@@ -218,6 +218,49 @@ async def test_a_part_that_is_owed(till: Till, monkeypatch: pytest.MonkeyPatch) 
     await till.cancel(booking)
     await till.at_rest(booking)
     assert await told(till, booking) == (3_000, "succeeded", 0, 0, None)
+
+
+async def test_what_is_owed_comes_before_more_of_its_tier(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop whose refund failed and that asks once more, under a new key, means that ticket. Once it is on its way, the
+    same request means another one."""
+    booking = await confirmed(till, GA=3, VIP=1)
+    await till.refund(booking, "one", GA=1)
+    await till.pump()
+    await works(till, monkeypatch)
+    before = await till.fetch("SELECT * FROM booking_items ORDER BY tier_id")
+    for _ in range(2):
+        with pytest.raises(RefundOwed) as refused:
+            await till.refund(booking, "two", GA=1)
+        assert refused.value.details == {"tier_id": till.event.tiers[0].id, "owed_cents": 1_000}
+    assert await till.fetch("SELECT * FROM booking_items ORDER BY tier_id") == before
+    assert await rows(till) == [("owed", 1)]
+
+    assert (await till.refund(booking, "vip", VIP=1)).amount_cents == 2_000, "another tier is another matter"
+    await till.office.refunds.retry(CLIENT, booking)
+    assert (await till.refund(booking, "two", GA=1)).repeated is False
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 4_000
+    assert await till.left("GA") == (9, 0, 1)
+
+
+async def test_of_an_old_refund_nobody_knows_the_tiers(till: Till) -> None:
+    """Its stock moves have been trimmed: it comes before any ticket."""
+    booking = await confirmed(till, GA=2, VIP=1)
+    await till.refund(booking, "one", GA=1)
+    await till.pump()
+    await (await till.office.pool()).execute("DELETE FROM stock_moves")
+    with pytest.raises(RefundOwed):
+        await till.refund(booking, "vip", VIP=1)
+
+
+async def test_refunding_the_rest_tries_a_part_that_is_owed_again(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = await confirmed(till, GA=3)
+    await till.refund(booking, "one", GA=1)
+    await till.pump()
+    await works(till, monkeypatch)
+    assert (await till.refund(booking, "rest")).amount_cents == 2_000
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 3_000
 
 
 async def test_cancelling_the_rest_tries_a_part_that_is_owed_again(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:

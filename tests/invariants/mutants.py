@@ -591,6 +591,12 @@ MUTANTS = (
         "is_due",
     ),
     Mutant(
+        "more tickets refunded while some are owed",
+        (("boxoffice/refunds.py", "            raise RefundOwed(tier_id=tier, owed_cents=cents)", "            pass"),),
+        "tests/boxoffice/test_owed.py",
+        "comes_before",
+    ),
+    Mutant(
         "a booking of the future waits for it",
         (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
         "tests/lua/test_claim.py",
