@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from boxoffice import fence, ids, keys, ledger, postgres
 from boxoffice.errors import BoxOfficeError, DriftUnexplained
 from boxoffice.gate import Gate, open_gate
+from boxoffice.lineage import BOTH_CHANGED, server_of
 from boxoffice.loading import Loader
 from boxoffice.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
 from boxoffice.reconcile import Reconciler
@@ -47,6 +48,11 @@ SOUND_S: Final = 5.0
 """So often Redis is told that it was seen open and agreeing: the age of a file that was put back is known so well."""
 
 
+NOTE_AFTER_S: Final = 2.0
+"""So long a promoted PostgreSQL has to be found in order before its name is written down: a worker may still be telling Redis
+of a commit that was lost."""
+
+
 class Sight(NamedTuple):
     """What both stores say of a shard."""
 
@@ -68,15 +74,38 @@ class Sight(NamedTuple):
     server_run_id: str
     postgres_ms: int = 0
     """PostgreSQL's clock, before Redis was looked at."""
+    server: str = ""
+    """Which server PostgreSQL is, and on which line of history; empty when it does not tell."""
+    server_before: str = ""
+    """The same when a guard last found all in order; empty before the first time."""
+
+    run_before: str = ""
+    """The run for which PostgreSQL remembers the gate to have been opened."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether PostgreSQL is another than the one that was written down."""
+        return bool(self.server and self.server_before) and self.server != self.server_before
+
+    @property
+    def redis_is_whole(self) -> bool:
+        """Whether Redis is the run that was compared last, and has all that PostgreSQL remembers of it."""
+        run = self.run_id if self.gate is not None else self.run_before
+        return run == self.server_run_id and (self.admitted or 0) >= self.sequence
 
 
 def judge(sight: Sight) -> str:
     """What is the matter, gravest first.
 
-    `postgres_went_back`: it lacks a commit that Redis was told of;
+    `both_changed`: PostgreSQL was promoted or restored, and Redis is another run or went back, since both were last found in
+    order; `postgres_went_back`: it lacks a commit that Redis was told of;
     `alert`: an operator has to decide; `first_start`; `closed`: fill Redis again; `waiting`: it
     is closed, and somebody may still settle elsewhere; `other_generation`; `went_back`: Redis did; `restarted`; `fine`.
     """
+    if sight.alert == BOTH_CHANGED:
+        return "alert"
+    if sight.promoted and not sight.redis_is_whole:
+        return BOTH_CHANGED
     if sight.lost:
         return POSTGRES_WENT_BACK
     if sight.alert == POSTGRES_WENT_BACK:
@@ -119,6 +148,7 @@ class Guard:
         self._said = ""
         self._remind_at = 0.0
         self._sound_at = 0.0
+        self._promoted = "", 0.0
 
     async def tick(self) -> str:
         """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, `away` when one
@@ -159,8 +189,9 @@ class Guard:
         told = await fence.told(self._redis, self.shard)
         pool = await self._pool()
         lost = await fence.lost(pool, self.shard, told)
+        server = await server_of(pool)
         row = await pool.fetchrow(
-            "SELECT generation, sequence, alert, (1000 * extract(epoch FROM now()))::bigint AS now_ms, "
+            "SELECT generation, sequence, alert, server, run_id, (1000 * extract(epoch FROM now()))::bigint AS now_ms, "
             "extract(epoch FROM now() - settled_at)::float AS quiet_s "
             "FROM shards WHERE shard = $1",
             self.shard,
@@ -184,6 +215,9 @@ class Guard:
             int(admitted) if admitted is not None else None,
             run_of(info),
             row["now_ms"] if row else 0,
+            server,
+            row["server"] if row else "",
+            row["run_id"] if row else "",
         )
 
     async def _remember(self, sight: Sight) -> None:
@@ -194,10 +228,21 @@ class Guard:
                 "UPDATE shards SET sequence = greatest(sequence, $2) WHERE shard = $1 AND generation = $3",
                 self.shard, sight.admitted, sight.generation,
             )  # fmt: skip
+        if sight.server and sight.server != sight.server_before and self._is_settled(sight):
+            await pool.execute("UPDATE shards SET server = $2 WHERE shard = $1", self.shard, sight.server)
         await fence.verified(pool, self._redis, self.shard, sight.told)
         if (now_s := self._now_s()) >= self._sound_at:
             self._sound_at = now_s + SOUND_S
             await self._redis.set(keys.sound(self.shard), sight.postgres_ms)
+
+    def _is_settled(self, sight: Sight) -> bool:
+        """Whether this server has been found in order for a while; one that follows nobody is at once."""
+        if not sight.promoted:
+            return True
+        if self._promoted[0] != sight.server:
+            self._promoted = sight.server, self._now_s()
+            log.warning("postgres.promoted", shard=self.shard, before=sight.server_before, now=sight.server)
+        return self._now_s() >= self._promoted[1] + NOTE_AFTER_S
 
     async def _act(self) -> str:
         pool = await self._pool()
@@ -211,6 +256,8 @@ class Guard:
                     await self._start(sight)
                 case "postgres_went_back":
                     return await self._recover(sight)
+                case "both_changed":
+                    await self._close(sight, BOTH_CHANGED)
                 case "alert":
                     await self._redis.delete(keys.gate(self.shard))
                 case "other_generation":

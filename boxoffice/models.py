@@ -39,6 +39,7 @@ __all__ = [
     "DeadLetter",
     "Dispute",
     "Event",
+    "Installation",
     "Inventory",
     "Look",
     "Payment",
@@ -420,6 +421,8 @@ class Shard(Base):
     run_id: Mapped[str] = mapped_column(server_default="")
     alert: Mapped[str | None]
     """Why the shard stays closed until an operator decides."""
+    server: Mapped[str] = mapped_column(server_default="")
+    """Which server and line of history PostgreSQL was on when a guard last looked (`boxoffice/lineage.py`)."""
     batch: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """Number of the shard's last batch. Whoever takes the next holds this row's lock until its commit."""
 
@@ -432,3 +435,13 @@ class Batch(Base):
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     nonce: Mapped[int] = mapped_column(BigInteger)
     """Random: another line of history comes to the same number, and never to the same nonce."""
+
+
+class Installation(Base):
+    """The name of this installation, the only row: payments bear it at the gateway."""
+
+    __tablename__ = "installations"
+    __table_args__ = (CheckConstraint("one", name="one"),)
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -12,6 +13,7 @@ import asyncpg
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from boxoffice import postgres
 from boxoffice.admission import Admission
 from boxoffice.bookings import Bookings
 from boxoffice.cancellations import Cancellations
@@ -23,6 +25,7 @@ from boxoffice.gateway.factory import open_gateway
 from boxoffice.guard import Guard
 from boxoffice.hold_payments import HoldPayments
 from boxoffice.holds import Holds
+from boxoffice.installation import installation
 from boxoffice.kept import Kept
 from boxoffice.late import LateMoney, Webhooks
 from boxoffice.loading import Loader
@@ -64,7 +67,16 @@ class BoxOffice:
             async with self._opening:
                 if self._pool is None:
                     self._pool = await open_pool(self.settings)
+                    await self._sign()
         return self._pool
+
+    async def _sign(self) -> None:
+        """Whatever authorises has looked into PostgreSQL first."""
+        assert self._pool is not None
+        if self.gateway.signs:
+            # Without the table, or without the right to it, nobody starts: see `postgres.check_schema`.
+            with contextlib.suppress(*postgres.TRANSIENT, asyncpg.PostgresError):
+                self.gateway.sign_as(await installation(self._pool))
 
     @cached_property
     def catalogue(self) -> Catalogue:

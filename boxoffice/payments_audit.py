@@ -20,6 +20,7 @@ from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import Done, Found, PaymentGateway, Pending, Record, Reversals
 from boxoffice.gateway.books import same_books
+from boxoffice.installation import installation
 from boxoffice.owed import attempt_key
 from boxoffice.postgres import TRANSIENT, WentBack
 from boxoffice.record import payment_key_of, unpack
@@ -118,14 +119,18 @@ class PaymentsAudit:
         self._refunds = refunds
         self.others: dict[str, int] = {}
         """Payments that moved money in other books, by these: the last run did not compare them."""
+        self.strangers = 0
+        """Payments of other installations that use the same account."""
+        self._ours_is = ""
 
     async def run(self, *, fix: bool, grace_s: int = GRACE_S) -> AsyncIterator[Difference]:
         """Every difference. Raises `CannotRun` when a store or the gateway does not answer, for half an audit is none, and
         when the gateway is not the one at which our payments were made."""
         seen: set[bytes] = set()
-        self.others = {}
+        self.others, self.strangers = {}, 0
         try:
             await self.check_gateway()
+            self._ours_is = await installation(await self._pool())
             async with (await self._pool()).acquire() as connection:
                 await fence.check(connection, self._redis, *range(self._shards))
                 began = await connection.fetchval("SELECT now()")
@@ -137,6 +142,9 @@ class PaymentsAudit:
                 for record in records:
                     row = rows.get(record.payment_key)
                     if row is not None and not same_books(row["gateway"], self._gateway.books):
+                        continue
+                    if row is None and record.installation not in (None, self._ours_is):
+                        self.strangers += 1
                         continue
                     async for found in self._compare(record, rows.get(record.payment_key), fix, grace_s):
                         yield found
@@ -228,6 +236,7 @@ class PaymentsAudit:
             # Whoever settled it meanwhile told PostgreSQL first, and Redis then.
             row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)
         if row is None:
+            fix = fix and self._is_ours(record)
             if payment.captured_cents > payment.refunded_cents:
                 mended = await self._refund_unknown(record) if fix else None
                 yield _difference("captured_without_booking", record, None, mended)
@@ -251,6 +260,11 @@ class PaymentsAudit:
             if told and await reversals_differ(await self._pool(), record, grace_s):
                 mended = await mend_reversals(await self._pool(), record) if fix else None
                 yield _difference("refunded_differs", record, row, mended)
+
+    def _is_ours(self, record: Record) -> bool:
+        """Whether this installation made it, as far as it bears a name. What bears none, in an account that others may use,
+        a person has to look at."""
+        return not self._gateway.signs or record.installation == self._ours_is
 
     async def _under_way(self, record: Record, grace_s: int) -> bool:
         """Whether its booking is about to be written: just made, or still pending in Redis, be it parked."""

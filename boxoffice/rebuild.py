@@ -251,7 +251,7 @@ class Rebuilder:
                 await pipe.execute()
             await connection.execute(
                 "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4) "
-                "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, alert = NULL",
+                "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, server = '', alert = NULL",
                 self.shard, generation, sequence, run,
             )  # fmt: skip
         await open_gate(self._redis, self._scripts, self.shard, Gate(generation, run))

@@ -227,6 +227,8 @@ class Record(Struct, frozen=True, tag=True, gc=False):
     made_ms: int
     payment: Found
     reversals: Reversals = Reversals()
+    installation: str | None = None
+    """Whose name it bears; None where nobody signs, or of before anybody did."""
 
 
 class GatewayEvent(Struct, frozen=True):
@@ -271,6 +273,13 @@ class PaymentGateway(Protocol):
     @property
     def captures_apart(self) -> bool:
         """Whether authorising and capturing are two steps. A gateway without this is refused at start."""
+
+    @property
+    def signs(self) -> bool:
+        """Whether payments bear the name of their installation, because its account may serve others, too."""
+
+    def sign_as(self, installation: str) -> None:
+        """Let payments that are made from now on bear this name."""
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """The token for a test card. Nothing else of the number is kept.

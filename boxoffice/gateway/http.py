@@ -62,6 +62,7 @@ class HttpGateway:
     name = "http"
     accepts_cards = True
     captures_apart = True
+    signs = False
 
     def __init__(self, settings: GatewaySettings, token: str) -> None:
         self._settings = settings
@@ -79,6 +80,9 @@ class HttpGateway:
     def books(self) -> str:
         """Of the simulator behind the address, once it has said so."""
         return self._books
+
+    def sign_as(self, installation: str) -> None:
+        """Its ledger is ours alone."""
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """The token for a test card."""

@@ -53,6 +53,7 @@ class Simulator:
     name = "simulator"
     accepts_cards = True
     captures_apart = True
+    signs = False
 
     def __init__(
         self,
@@ -83,6 +84,9 @@ class Simulator:
     def books(self) -> str:
         """Its ledger's."""
         return f"simulator/{self._ledger.identity}"
+
+    def sign_as(self, installation: str) -> None:
+        """Its ledger is ours alone."""
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """The token for a test card."""

@@ -75,12 +75,14 @@ class StripeGateway:
     name = "stripe"
     accepts_cards = False
     captures_apart = True
+    signs = True
 
     def __init__(self, settings: GatewaySettings, return_url: str) -> None:
         self._settings = settings
         self._return_url = return_url
         self._trouble = Trouble()
         self._account = ""
+        self._installation = ""
         self._limit = asyncio.Semaphore(settings.concurrency)
         self._transport = Transport(settings.timeout_s, settings.concurrency)
         self._stripe = stripe.StripeClient(
@@ -96,6 +98,10 @@ class StripeGateway:
         """Of the mode that the key is for, and of the account once Stripe has named it."""
         mode = "live" if _is_live(self._settings.api_key) else "test"
         return f"stripe/{mode}/{self._account}" if self._account else f"stripe/{mode}"
+
+    def sign_as(self, installation: str) -> None:
+        """In the metadata of PaymentIntents."""
+        self._installation = installation
 
     def tokenize(self, card_number: str, card_name: str) -> Token:
         """Never: card numbers go from the customer's browser to Stripe."""
@@ -166,7 +172,8 @@ class StripeGateway:
             if payment_key := answers.noted(intent, "payment_key"):
                 booking_id, reversals = answers.noted(intent, "booking_id"), gone_back.get(intent.id, Reversals())
                 found = msgspec.structs.replace(answers.found_of(intent), refunded_cents=reversals.given_back_cents)
-                yield Record(payment_key, booking_id, intent.created * 1_000, found, reversals)
+                whose = answers.noted(intent, "installation")
+                yield Record(payment_key, booking_id, intent.created * 1_000, found, reversals, whose)
 
     async def trouble(self) -> str:
         """Whether Stripe takes our key, and whether its account may charge.
@@ -234,6 +241,8 @@ class StripeGateway:
 
     async def _create(self, request: AuthorizeRequest, amount: int, number: int) -> PaymentIntent:
         metadata = {"payment_key": request.payment_key, "booking_id": request.booking_id}
+        if self._installation:
+            metadata["installation"] = self._installation
         return await self._stripe.payment_intents.create_async(
             {
                 "amount": amount,

@@ -41,6 +41,7 @@ __all__ = [
     "captured_of",
     "code_of",
     "declined_of",
+    "did_nothing",
     "event_of",
     "found_of",
     "id_of",
@@ -239,6 +240,12 @@ def says_nothing(error: stripe.StripeError) -> bool:
     if error.http_status == 409:
         return False
     return isinstance(error, stripe.IdempotencyError) or replayed(error.headers)
+
+
+def did_nothing(error: stripe.StripeError) -> bool:
+    """Whether an error that is repeated is a refusal, so that nothing came of its request. Of a server error, and of a key
+    that was used for something else, nobody can say."""
+    return isinstance(error, REFUSALS) and not isinstance(error, stripe.IdempotencyError)
 
 
 def numbered(key: str, number: int) -> str:

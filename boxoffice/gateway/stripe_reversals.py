@@ -49,7 +49,9 @@ class StripeReversals:
         """Refund a PaymentIntent once for this key, in Stripe's units.
 
         Its list is read first: Stripe forgets idempotency keys after a day, and would then give the money back again.
-        Whatever an error hides that is only repeated was done before that: when nothing is there, another key is used.
+        A refusal that is only repeated did nothing: another key is used. A server error that is repeated may have made a
+        refund that is not in the list yet: no other key is used, or it might be paid twice. Stripe repeats an error for a
+        day; then the same key asks anew, and what the error hid has long been in the list.
         """
         if (made := await self._made(reference, refund_key)) is not None:
             return _refunded(made) if made.amount == amount else Refused("already_refunded")
@@ -60,7 +62,9 @@ class StripeReversals:
                 if error.code == "resource_missing":
                     raise
                 if answers.says_nothing(error):
-                    continue
+                    if answers.did_nothing(error):
+                        continue
+                    return Unknown("replayed error")
                 if isinstance(error, answers.REFUSALS):
                     return Refused(answers.code_of(error))
                 if answers.is_server_error(error) and (made := await self._made(reference, refund_key)) is not None:

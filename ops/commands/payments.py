@@ -52,6 +52,8 @@ def audit(
             typer.echo(
                 f"Not compared: {count} payments in the books of {books}. Here it is {office.gateway.books}.", err=True
             )
+        if strangers := office.payments_audit.strangers:
+            typer.echo(f"Not looked at: {strangers} payments of other installations that use this account.", err=True)
         return found
 
     found = in_office(data_dir, work)

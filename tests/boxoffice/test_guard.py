@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from boxoffice import keys
+from boxoffice import keys, lineage
 from boxoffice.errors import DriftUnexplained, GateClosed
 from boxoffice.gate import Gate, look
 from boxoffice.guard import Guard, Sight, judge
+from boxoffice.lineage import BOTH_CHANGED
 from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK, shard_lock
 from boxoffice.redis import run_id
@@ -64,6 +66,18 @@ async def row(office: BoxOffice) -> Any:
         ({"lost": True, "gate": None, "admitted": 3}, POSTGRES_WENT_BACK),
         ({"known": False, "gate": None}, "first_start"),
         ({"known": False, "lost": True}, POSTGRES_WENT_BACK),
+        ({"server": "1/2", "server_before": "1/1"}, "fine"),
+        ({"server": "1/2", "server_before": "1/1", "lost": True}, POSTGRES_WENT_BACK),
+        ({"server": "1/2", "server_before": "1/1", "server_run_id": "other"}, BOTH_CHANGED),
+        ({"server": "1/2", "server_before": "1/1", "server_run_id": "other", "lost": True}, BOTH_CHANGED),
+        ({"server": "1/2", "server_before": "1/1", "admitted": 99}, BOTH_CHANGED),
+        ({"server": "1/2", "server_before": "1/1", "gate": None, "admitted": None}, BOTH_CHANGED),
+        ({"server": "1/2", "server_before": "1/1", "gate": None, "run_before": "run"}, "waiting"),
+        ({"server": "1/2", "server_before": "1/1", "gate": None, "run_before": "old"}, BOTH_CHANGED),
+        ({"server": "1/1", "server_before": "1/1", "server_run_id": "other"}, "restarted"),
+        ({"server": "1/1", "server_before": "", "server_run_id": "other"}, "restarted"),
+        ({"server": "", "server_before": "1/1", "server_run_id": "other"}, "restarted"),
+        ({"alert": BOTH_CHANGED, "gate": None, "quiet_s": 99.0}, "alert"),
     ],
 )
 def test_what_is_judged(change: dict[str, Any], judgement: str) -> None:
@@ -315,3 +329,77 @@ async def test_an_event_whose_counters_were_lost_is_loaded_and_counted(
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.held, counted.sold) == (7, 3, 0)
     assert await guard.load() == 0
+
+
+# ------------------------------------------------------------------ both stores at once
+
+
+async def promoted(office: BoxOffice) -> None:
+    """PostgreSQL finds another server's name in its rows: it was a standby."""
+    await (await office.pool()).execute("UPDATE shards SET server = '7/00000001'")
+
+
+async def test_a_promoted_standby_that_lacks_nothing_is_not_felt(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Redis missed it in nothing: the sale goes on, and the new name is written down once no worker can be telling of a
+    commit that was lost."""
+    event = await open_sale(GA=10)
+    clock = [1_000.0]
+    guard = guard_of(office, now_s=lambda: clock[0])
+    assert await guard.tick() == "fine"
+    before = (await row(office))["server"]
+    assert re.fullmatch(r"\d+/[0-9A-F]{8}", before)
+    await promoted(office)
+    with capture_logs() as said:
+        for _ in range(3):
+            assert await guard.tick() == "fine"
+            assert (await row(office))["server"] != before
+            clock[0] += 0.7
+        assert await guard.tick() == "fine"
+    assert [line["event"] for line in said] == ["postgres.promoted"]
+    await book(office, event, GA=1)
+    assert (await row(office))["server"] == before
+    await office.redis.set(keys.gate(0), BEFORE)
+    assert await guard.tick() == "restarted", "a restart later is an ordinary one"
+
+
+@pytest.mark.parametrize("how", ["another run", "behind", "empty"])
+async def test_when_both_changed_at_once_an_operator_decides(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard, how: str
+) -> None:
+    """What both have forgotten neither misses. Nothing is sold until somebody has looked into the gateway's books."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=1)
+    await settle_all(office)
+    await guard.tick()
+    await promoted(office)
+    if how == "another run":
+        await office.redis.set(keys.gate(0), BEFORE)
+    elif how == "behind":
+        await office.redis.set(keys.sequence(0), 0)
+    else:
+        await office.redis.flushall()
+    with capture_logs() as said:
+        assert await guard.tick() == BOTH_CHANGED
+        for _ in range(2):
+            assert await guard.tick() == "alert"
+    assert [(line["event"], line["reason"]) for line in said if line["event"] == "shard.closed"] == [
+        ("shard.closed", BOTH_CHANGED)
+    ]
+    assert (await row(office))["alert"] == BOTH_CHANGED
+    with pytest.raises(GateClosed):
+        await book(office, event, GA=1)
+
+    await guard.rebuilder.rebuild()
+
+    assert await guard.tick() == "fine"
+    assert ((await row(office))["alert"], (await counters(office, event, "GA")).sold) == (None, 1)
+    await book(office, event, GA=1)
+
+
+async def test_a_postgresql_that_does_not_say_who_it_is_is_looked_after_as_before(
+    office: BoxOffice, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage, "_SERVER", "SELECT no_such_function()")
+    await promoted(office)
+    await office.redis.set(keys.gate(0), BEFORE)
+    assert await guard.tick() == "restarted"

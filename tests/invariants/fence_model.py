@@ -2,7 +2,8 @@
 
 Bookings are admitted, claimed, decided, mirrored and cancelled; workers die; a standby follows and is promoted; the guard
 verifies or closes; an operator reconciles; what was lost is written again. Each rule of the design is a field of `Rules`:
-switched off, it has to give a counterexample. Leases are not modelled: two workers may have the same booking at any time.
+switched off, it has to give a counterexample. Redis may go back, too, to a copy of itself: alone it is checked and filled,
+together with PostgreSQL it has to be told. Leases are not modelled: two workers may have the same booking at any time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Rules(NamedTuple):
     recovery_tells_its_pairs: bool = True
     shops_hear_after_redis: bool = True
     """Of a cancellation."""
+    servers_are_noted: bool = True
+    """PostgreSQL's rows bear the name of the server that wrote them."""
 
 
 class World(NamedTuple):
@@ -40,6 +43,8 @@ class World(NamedTuple):
     losses: int = 1
     repairs: int = 1
     cancellations: int = 1
+    copies: int = 0
+    """How often Redis goes back to a copy of itself."""
 
 
 class Postgres(NamedTuple):
@@ -47,6 +52,8 @@ class Postgres(NamedTuple):
     """Per booking: - unknown, C, F, X."""
     nonces: tuple[int, ...]
     """Of each batch; its place is its number."""
+    noted: int = 0
+    """The server that a guard has found in order."""
 
     @property
     def last(self) -> Pair | None:
@@ -73,6 +80,15 @@ class State(NamedTuple):
     left: tuple[int, int, int]
     """Losses, repairs and cancellations to come."""
     fresh: int
+    server: int = 0
+    """Which PostgreSQL it is."""
+    copy: tuple[int, str, frozenset[Pair]] | None = None
+    """Of Redis."""
+    copies: int = 0
+    whole: bool = True
+    """Redis is the run that was compared last."""
+    alarm: bool = False
+    """Nothing happens any more until an operator has decided."""
 
 
 def put(text: str, at: int, letter: str) -> str:
@@ -84,6 +100,7 @@ def _start(world: World) -> State:
     return State(
         world.capacity, "-" * world.bookings, frozenset(), True, empty, empty, (None,) * world.workers, None, None,
         frozenset(), frozenset(), (world.losses, world.repairs, world.cancellations), 0,
+        copies=world.copies,
     )  # fmt: skip
 
 
@@ -117,6 +134,8 @@ class Model:
 
     def steps(self, s: State) -> Iterator[tuple[str, State]]:
         """Everything that may happen next."""
+        if s.alarm:
+            return
         yield from self.sales(s)
         for w, work in enumerate(s.work):
             for what, after in self.worker(s, work):
@@ -154,7 +173,7 @@ class Model:
             yield f"decides {b} {verdict}", s._replace(pg=pg, fresh=s.fresh + 1, work=(decided,))
 
     def commit(self, s: State, rows: str) -> tuple[Postgres, Pair]:
-        pg = Postgres(rows, (*s.pg.nonces, s.fresh))
+        pg = Postgres(rows, (*s.pg.nonces, s.fresh), s.pg.noted)
         return pg, (len(pg.nonces), s.fresh)
 
     def shop(self, s: State) -> Iterator[tuple[str, State]]:
@@ -187,10 +206,27 @@ class Model:
             yield "the standby catches up", s._replace(standby=s.pg)
             if losses:
                 left = (losses - 1, repairs, cancellations)
-                yield "the standby is promoted", s._replace(pg=s.standby, left=left)
+                yield "the standby is promoted", s._replace(pg=s.standby, left=left, server=s.server + 1)
+        if s.copies:
+            now = (s.available, s.records, s.told)
+            if s.open and s.copy != now:
+                yield "Redis is copied", s._replace(copy=now)
+            if s.copy:
+                available, records, told = s.copy
+                yield (
+                    "the copy is put back",
+                    s._replace(available=available, records=records, told=told, copies=s.copies - 1, copy=None,
+                               open=False, recovering=None, whole=False),
+                )  # fmt: skip
 
     def repairs(self, s: State) -> Iterator[tuple[str, State]]:
         lacking = self.lacks(s.pg, s.told)
+        promoted = self.rules.servers_are_noted and s.pg.noted != s.server
+        if promoted and not s.whole:
+            yield "both have changed", s._replace(alarm=True)
+            return
+        if self.world.copies and promoted and s.open and not lacking and not self.is_telling(s):
+            yield "the guard notes the server", s._replace(pg=s.pg._replace(noted=s.server))
         if s.open and lacking:
             yield "the guard closes the gate", s._replace(open=False)
         elif s.open and len(s.told) > 1:
@@ -205,13 +241,21 @@ class Model:
             after = self.reconciled(s)
             last = frozenset([s.pg.last]) if s.pg.last else frozenset()
             told = (after.told - s.recovering) | last
-            yield "the gate opens", after._replace(told=told, open=True, recovering=None)
+            yield "the gate opens", after._replace(told=told, open=True, recovering=None, whole=True)
+
+    def is_telling(self, s: State) -> bool:
+        """Whether a worker may still tell Redis of a commit that was lost: the guard waits for that."""
+        pairs = [work[3] for work in s.work if work and work[0] == "decided"]
+        return any(self.lacks(s.pg, lost) for lost in pairs) or (
+            s.api is not None and self.lacks(s.pg, frozenset([s.api[1]]))
+        )
 
     def reconciled(self, s: State) -> State:
         """What PostgreSQL calls final is applied, and the counters set to what it says."""
         records, confirmed, told = s.records, s.confirmed, s.told
         for b, row in enumerate(s.pg.rows):
-            if (records[b], row) in (("P", "C"), ("P", "F"), ("P", "X"), ("C", "X"), ("C", "F")):
+            forgotten = not s.whole and records[b] == "-" and row != "-"
+            if forgotten or (records[b], row) in (("P", "C"), ("P", "F"), ("P", "X"), ("C", "X"), ("C", "F")):
                 records = put(records, b, row)
                 confirmed = confirmed | {b} if row == "C" else confirmed
                 if self.rules.repairs_tell_with_a_pair and s.pg.last:
@@ -236,13 +280,15 @@ class Model:
 
     def wrong(self, s: State) -> str:
         """What must never be."""
+        if s.alarm or not s.whole:
+            return ""  # nobody reads from a Redis that is not checked
         if sum("X" not in (s.pg.rows[b], s.records[b]) for b in s.confirmed) > self.world.capacity:
             return "more are told confirmed than there are"
         if any(s.pg.rows[b] == "F" or s.records[b] == "F" for b in s.confirmed):
             return "told confirmed, then failed"
         calm = s.work == (None,) * self.world.workers and s.api is None
         if calm and s.open and not self.lacks(s.pg, s.told):
-            if any(s.pg.rows[b] == "-" and s.records[b] != "P" for b in s.confirmed):
+            if any(s.pg.rows[b] == "-" and (s.records[b] != "P" or self.world.copies) for b in s.confirmed):
                 return "a booking is lost, and nobody notices"
             if any(s.pg.rows[b] != "X" for b in s.cancelled):
                 return "a cancellation is lost, and nobody notices"

@@ -597,6 +597,35 @@ MUTANTS = (
         "comes_before",
     ),
     Mutant(
+        "a refund under another key behind a server error",
+        (("boxoffice/gateway/stripe_reversals.py", "if answers.did_nothing(error):", "if True:"),),
+        "tests/boxoffice/gateway/test_stripe.py",
+        "may_yet_appear or something_else_pays",
+    ),
+    Mutant(
+        "both stores may change at once",
+        (("boxoffice/guard.py", "if sight.promoted and not sight.redis_is_whole:", "if False:"),),
+        "tests/boxoffice/test_guard.py",
+        "both_changed",
+    ),
+    Mutant(
+        "strays of other installations are let go",
+        (
+            (
+                "boxoffice/payments_audit.py",
+                "if row is None and record.installation not in (None, self._ours_is):",
+                "if False:",
+            ),
+            (
+                "boxoffice/payments_audit.py",
+                "return not self._gateway.signs or record.installation == self._ours_is",
+                "return True",
+            ),
+        ),
+        "tests/boxoffice/gateway/test_stripe_office.py",
+        "other_installations or bears_no_name",
+    ),
+    Mutant(
         "a booking of the future waits for it",
         (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
         "tests/lua/test_claim.py",

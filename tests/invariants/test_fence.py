@@ -9,6 +9,9 @@ from tests.invariants.fence_model import Rules, World, explore
 SMALL = World(workers=1, losses=2)
 """One ticket, two bookings, a cancellation, a reconcile, and two losses: some seconds."""
 
+BOTH = World(workers=1, repairs=0, cancellations=0, copies=1)
+"""A loss of PostgreSQL's, and a copy of Redis put back, whenever."""
+
 
 def test_the_fence_holds() -> None:
     states, wrong = explore(SMALL)
@@ -17,9 +20,18 @@ def test_the_fence_holds() -> None:
     assert states > 10_000
 
 
+def test_what_both_forget_is_told() -> None:
+    states, wrong = explore(BOTH)
+
+    assert not wrong
+    assert states > 1_000
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("world", [World(), World(losses=2), World(workers=1, bookings=3, capacity=2)])
+@pytest.mark.parametrize(
+    "world", [World(), World(losses=2), World(workers=1, bookings=3, capacity=2), BOTH._replace(losses=2)]
+)
 def test_the_fence_holds_in_larger_worlds(world: World) -> None:
     assert not explore(world)[1]
 
@@ -27,6 +39,6 @@ def test_the_fence_holds_in_larger_worlds(world: World) -> None:
 @pytest.mark.parametrize("rule", Rules._fields)
 def test_no_rule_of_it_can_be_spared(rule: str) -> None:
     """Without it, something goes wrong somewhere."""
-    _, wrong = explore(SMALL, Rules()._replace(**{rule: False}))
+    _, wrong = explore(BOTH if rule == "servers_are_noted" else SMALL, Rules()._replace(**{rule: False}))
 
     assert wrong

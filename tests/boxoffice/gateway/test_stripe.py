@@ -233,6 +233,55 @@ async def test_a_repeated_error_hides_a_refund_that_was_made(world: World, stand
     assert len(stand_in.refunds) == 1
 
 
+async def test_a_refund_behind_a_repeated_error_may_yet_appear(world: World, stand_in: StripeStandIn):
+    """While Stripe repeats a server error, nobody asks under another key: the refund may only be late in the list, and
+    would be paid twice. When it appears it is the one; when Stripe has forgotten the key, after a day, it asks anew."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    first = await world.gateway.refund("r1", key, reference, 2_000)
+    said, _, _ = stand_in.answers["r1"]
+    late = dict(stand_in.refunds)
+    error = {"error": {"type": "api_error", "message": ""}}
+    for code in ("r1", "r2"):
+        stand_in.answers[code] = said.replace("r1", code), 500, error
+    stand_in.refunds.clear()
+
+    for _ in range(3):
+        assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Unknown)
+    assert [name for name in stand_in.answers if name.startswith("r1")] == ["r1"], "no other key was used"
+
+    stand_in.refunds.update(late)
+    assert await world.gateway.refund("r1", key, reference, 2_000) == first
+    assert len(stand_in.refunds) == 1
+
+    assert isinstance(await world.gateway.refund("r2", key, reference, 2_000), Unknown)
+    del stand_in.answers["r2"]
+    assert isinstance(await world.gateway.refund("r2", key, reference, 2_000), Done)
+    assert len(stand_in.refunds) == 2
+
+
+async def test_a_key_that_was_used_for_something_else_pays_nothing(world: World, stand_in: StripeStandIn):
+    """An earlier version may have asked with other words: what came of that nobody can say for a day."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    stand_in.answers["r1"] = "/v1/refunds another request", 200, {}
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Unknown)
+    assert not stand_in.refunds
+
+
+async def test_a_refusal_that_is_repeated_did_nothing(world: World, stand_in: StripeStandIn):
+    """So the next key is safe."""
+    key, reference = await held(world)
+    await world.gateway.capture(key, reference, 5_000)
+    await world.gateway.refund("r1", key, reference, 2_000)
+    said, _, _ = stand_in.answers["r1"]
+    refusal = {"error": {"type": "invalid_request_error", "code": "charge_disputed", "message": ""}}
+    stand_in.answers["r1"] = said, 400, refusal
+    stand_in.refunds.clear()
+    assert isinstance(await world.gateway.refund("r1", key, reference, 2_000), Done)
+    assert len(stand_in.refunds) == 1
+
+
 async def test_a_fresh_server_error_may_have_made_the_refund(world: World, stand_in: StripeStandIn):
     """A 500 that was followed by the refund all the same: it is read back at once."""
     key, reference = await held(world)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from boxoffice.catalogue_store import NewTier
+from boxoffice.installation import installation
 from boxoffice.office import open_box_office
 from boxoffice.settings import GatewaySettings, Settings
 from ops.servers import Servers
@@ -138,3 +139,63 @@ async def test_a_dispute(till: Till, world: World) -> None:
     stand_in.end_dispute(dispute, "won")
     await hear(till, world, "charge.dispute.closed")
     assert [tuple(row) for row in await till.fetch("SELECT status, withdrawn FROM disputes")] == [("won", False)]
+
+
+# ------------------------------------------------------------------ an account that others use, too
+
+
+async def audited(till: Till) -> list[tuple[str, bool | None]]:
+    return [(found.what, found.mended) async for found in till.office.payments_audit.run(fix=True, grace_s=0)]
+
+
+async def forgotten(till: Till, stand_in: StripeStandIn) -> None:
+    """Two payments, captured and authorised, that no row of ours knows, as long as they bear our name."""
+    for token in ("pm_ok", "pm_ok"):
+        await till.book(token, GA=1)
+    await till.rest()
+    second = list(stand_in.intents.values())[1]
+    second.update(status="requires_capture", amount_received=0)
+    for table in ("captures", "refunds", "payments", "booking_items", "bookings"):
+        await (await till.office.pool()).execute(f"DELETE FROM {table}")
+    await till.office.redis.flushall()
+
+
+async def test_payments_bear_the_name_of_their_installation(till: Till, world: World) -> None:
+    """The same for ever, for whoever opens this database."""
+    stand_in = world.stand_in
+    assert stand_in is not None
+    await confirmed(till, stand_in)
+    name = await installation(await till.office.pool())
+    assert [intent["metadata"]["installation"] for intent in stand_in.intents.values()] == [name]
+    assert await installation(await till.office.pool()) == name
+
+
+async def test_strays_of_our_own_are_let_go(till: Till, world: World) -> None:
+    assert world.stand_in is not None
+    await forgotten(till, world.stand_in)
+    assert sorted(await audited(till)) == [("authorized_without_booking", True), ("captured_without_booking", True)]
+    assert till.office.payments_audit.strangers == 0
+
+
+async def test_strays_of_other_installations_are_not_touched(till: Till, world: World) -> None:
+    """Another box office sells on the same account; to us its payments look as if nobody had made them."""
+    assert world.stand_in is not None
+    await forgotten(till, world.stand_in)
+    for intent in world.stand_in.intents.values():
+        intent["metadata"]["installation"] = "somebody else"
+    assert await audited(till) == []
+    assert till.office.payments_audit.strangers == 2
+    assert not world.stand_in.refunds
+    assert sorted(intent["status"] for intent in world.stand_in.intents.values()) == ["requires_capture", "succeeded"]
+
+
+async def test_a_stray_that_bears_no_name_is_told_and_left(till: Till, world: World) -> None:
+    """Of before names were written: a person decides."""
+    assert world.stand_in is not None
+    await forgotten(till, world.stand_in)
+    for intent in world.stand_in.intents.values():
+        del intent["metadata"]["installation"]
+    assert sorted(await audited(till), key=str) == [
+        ("authorized_without_booking", None), ("captured_without_booking", None),
+    ]  # fmt: skip
+    assert not world.stand_in.refunds

@@ -1,0 +1,20 @@
+"""The name of this installation: payments bear it at the gateway, whose account may serve several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+__all__ = ["installation"]
+
+
+async def installation(pool: asyncpg.Pool[Any]) -> str:
+    """The name that this database has had from its beginning. Raises PostgreSQL's errors."""
+    name = await pool.fetchval("SELECT id FROM installations")
+    if name is None:
+        await pool.execute(
+            "INSERT INTO installations (id) VALUES (replace(gen_random_uuid()::text, '-', '')) ON CONFLICT DO NOTHING"
+        )
+        name = await pool.fetchval("SELECT id FROM installations")
+    return str(name)
