@@ -80,8 +80,9 @@ def owners(shard: int, event_id: str) -> str:
 
 
 def unpaid(shard: int, event_id: str) -> str:
-    """HASH. Tickets of holds that are not paid: `o:` and a customer's digest, or `c:` and a client. No TTL: kept by the
-    scripts that move the holds, recounted by reconcile."""
+    """HASH. Tickets set aside and not paid for: `o:` and a customer's digest, or `c:` and a client; of those, `wo:`, `wc:` and
+    `w` in all, of bookings posted with a payment that waits for its bank. No TTL: kept by the scripts that move bookings,
+    recounted by reconcile."""
     return f"{shard_tag(shard)}:unpaid:{event_id}"
 
 

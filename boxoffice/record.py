@@ -176,6 +176,12 @@ class Record(msgspec.Struct):
         """Whether some of its tickets were given back. PostgreSQL knows how many."""
         return "g" in self.tries
 
+    @property
+    def at_bank(self) -> bool:
+        """Whether its customer had to go through 3-D Secure when it was last looked at."""
+        outcome = self.payload.outcome
+        return outcome is not None and outcome.status == "requires_action"
+
     def pack(self) -> bytes:
         """The record as Redis keeps it."""
         place = f"{self.state}|{self.sequence}|{self.admitted_ms}|{self.deadline_ms}|"

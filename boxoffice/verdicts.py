@@ -101,12 +101,12 @@ class Case:
     @property
     def just_sold(self) -> bool:
         """Whether it was claimed pending and is sold, with nothing else to see to: confirm.lua tells Redis. A hold's
-        tickets are counted as unpaid until then."""
+        tickets are counted as unpaid until then, and so are those of whoever was at the bank."""
         record = self.record
         return (
             self.verdict == "C"
             and record.state == "P"
-            and not (record.deadline_ms or record.given_back or self.duplicate_of)
+            and not (record.deadline_ms or record.given_back or self.duplicate_of or record.at_bank)
         )
 
     @property

@@ -17,8 +17,8 @@
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount | items
---                        where the hold ms of an H are followed by :tickets that one customer, and :tickets that one
---                        client may have held and not paid for (none given: any number)
+--                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
+--                        :tickets that one client may have and not paid for (none given: any number)
 --                        then per booking: kind index | the record behind its deadline, which is
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
@@ -87,16 +87,21 @@ for k = 1, kinds do
     named[tier] = true
   end
   local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
-  if letter == "H" then
+  if letter ~= "Q" then
     local ms, customer_max, client_max = match(hold_ms, "^(%d+):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
-    sale.unpaid = sale.unpaid or {}
+    -- Who pays at once is looked up only while somebody is at the bank.
+    if letter == "P" and of.customer_max and sale.waits == nil then
+      sale.waits = redis.call("HEXISTS", unpaid_key(sale.owners_key), "w") == 1
+    end
+    of.limited = letter == "H" or (of.customer_max and sale.waits)
+    sale.unpaid = sale.unpaid or (of.limited and {})
   end
   kind[k] = of
 end
 -- Per booking: its kind, its record behind the deadline, the fingerprint and owner in it, and once admitted its id.
 local kind_of, rest_of, fingerprint_of, owner_of, id_of, record_of, idempotency_keys = {}, {}, {}, {}, {}, {}, {}
-local client_by = {}
+local customer_by, client_by = {}, {}
 local first_form, first_key = 6 + events + kinds, 6 + 2 * events
 for b = 1, count do
   local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
@@ -108,10 +113,11 @@ for b = 1, count do
     sale.owners[#sale.owners + 1] = owner
   end
   idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
-  if of.letter == "H" then
-    local client = "c:" .. client_of(rest)
-    client_by[b] = client
-    sale.unpaid["o:" .. owner], sale.unpaid[client] = 0, 0
+  if of.limited then
+    local at = of.letter == "H" and "" or "w"
+    local customer, client = at .. "o:" .. owner, at .. "c:" .. client_of(rest)
+    customer_by[b], client_by[b] = customer, client
+    sale.unpaid[customer], sale.unpaid[client] = 0, 0
   end
 end
 for e = 1, events do
@@ -197,12 +203,13 @@ local function shortage(of)
   return of.short
 end
 
--- What a hold's customer or client has held and not paid for already, when it may not have so many more.
+-- What a hold's customer or client has and has not paid for already, when it may not have so many more. Whoever pays at once
+-- is refused for tickets at the bank alone, and not for the first of them.
 local function too_much_unpaid(b, of, unpaid)
-  local customer, client = unpaid["o:" .. owner_of[b]], unpaid[client_by[b]]
-  if of.customer_max and customer + of.tickets > of.customer_max then
+  local customer, client, hold = unpaid[customer_by[b]], unpaid[client_by[b]], of.letter == "H"
+  if of.customer_max and (hold or customer > 0) and customer + of.tickets > of.customer_max then
     return { "unpaid_limit", "customer", customer, of.customer_max }
-  elseif of.client_max and client + of.tickets > of.client_max then
+  elseif of.client_max and (hold or client > 0) and client + of.tickets > of.client_max then
     return { "unpaid_limit", "client", client, of.client_max }
   end
 end
@@ -239,7 +246,7 @@ local function refusal(b)
     return { "price_changed" }
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
-  elseif of.letter == "H" then
+  elseif of.limited then
     local much = too_much_unpaid(b, of, sale.unpaid)
     if much then
       return much
@@ -268,7 +275,7 @@ for b = 1, count do
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
     else
-      for _, who in ipairs({ "o:" .. owner, client_by[b] }) do
+      for _, who in ipairs({ customer_by[b], client_by[b] }) do
         sale.unpaid[who] = sale.unpaid[who] + of.tickets
       end
       sale.holds = true

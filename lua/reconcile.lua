@@ -39,6 +39,7 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: is_unpaid
 -- include: count_unpaid
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -90,8 +91,8 @@ for n = 1, finals do
     if counted ~= "C" then
       give_back(record.owner, tickets)
     end
-    if record.deadline_ms ~= "0" then
-      no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets }
+    if is_unpaid(record.deadline_ms, record.tail) then
+      no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets, record.deadline_ms }
     end
     touched[key] = conclude(record, state, payload)
     rewritten[#rewritten + 1] = { key, KEYS[6 + 2 * n] }
@@ -156,13 +157,16 @@ if counted then
           local state, deadline, of, owner, items = string.match(raw, HEAD)
           unreadable = unreadable or not state
           if of == event and (state == "P" or state == "H") then
-            local whose = { "o:" .. owner, "c:" .. client_of(raw) }
+            local whose = is_unpaid(deadline, raw) and { "o:" .. owner, "c:" .. client_of(raw) } or {}
+            if #whose > 0 and deadline == "0" then
+              whose[3], whose[4], whose[5] = "wo:" .. owner, "wc:" .. client_of(raw), "w"
+            end
             for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
               if count[tier] then
                 count[tier].counted = count[tier].counted + quantity
               end
               holding[owner] = (holding[owner] or 0) + quantity
-              for _, who in ipairs(deadline ~= "0" and whose or {}) do
+              for _, who in ipairs(whose) do
                 unpaid[who] = (unpaid[who] or 0) + quantity
               end
             end

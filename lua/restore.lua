@@ -21,6 +21,7 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: is_unpaid
 -- include: count_unpaid
 
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
@@ -50,8 +51,8 @@ for b = 1, #ARGV - 2 do
           tickets = tickets + quantity
         end
         redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
-        if new.deadline_ms ~= "0" then
-          count_unpaid(owners, new.owner, client_of(new.tail), tickets)
+        if is_unpaid(new.deadline_ms, new.tail) then
+          count_unpaid(owners, new.owner, client_of(new.tail), tickets, new.deadline_ms)
         end
       end
       if forgot and string.find(old.flags, "e") then

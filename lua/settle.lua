@@ -29,6 +29,7 @@
 
 -- include: clock
 -- include: unpaid
+-- include: is_unpaid
 -- include: count_unpaid
 -- include: gate
 -- include: tell
@@ -91,6 +92,14 @@ for b = 1, count do
   elseif verdict == "R" then
     outcomes[b] = "R"
     if payload ~= "" then
+      local was, is = is_unpaid(deadline, sub(raw, payload_at)), is_unpaid(deadline, payload)
+      if was ~= is then
+        local sale, tickets = sales[tonumber(event)], 0
+        for _, quantity in gmatch(items, "([^:,]+):(%d+)") do
+          tickets = tickets + quantity
+        end
+        sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), is and tickets or -tickets, deadline }
+      end
       undecided[#undecided + 1] = record_key
       undecided[#undecided + 1] = sub(raw, 1, payload_at - 1) .. payload
     end
@@ -122,8 +131,8 @@ for b = 1, count do
       if not sold then
         add(sale.owners, owner, -tickets)
       end
-      if deadline ~= "0" then
-        sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets }
+      if is_unpaid(deadline, sub(raw, payload_at)) then
+        sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets, deadline }
       end
       local n = #final
       final[n + 1] = record_key

@@ -14,7 +14,7 @@ from ops.processes import Child
 from ops.rush.bad_logs import bad_log
 from ops.rush.blows import RARE, STORES, Blow
 from ops.rush.old_copy import GoesBack, Setback
-from ops.rush.promotion import CLEAR_S, Promotion, StandsBy
+from ops.rush.promotion import CALM_S, Promotion, StandsBy
 from ops.rush.read_only import Refuses
 
 __all__ = ["Chaos", "Deed"]
@@ -229,7 +229,7 @@ class Chaos:
 
     def _went_back(self, deed: Deed) -> None:
         deed.back_s = time.monotonic() - deed.clock_s
-        self._truce_until = time.monotonic() + CLEAR_S / 2
+        self._truce_until = time.monotonic() + CALM_S
         self._make_up_for(deed.at_s)
 
     def _stop_selling(self) -> None:

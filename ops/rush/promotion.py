@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["CLEAR_S", "LAG_S", "LEAST_S", "TWO_S", "Promotion", "StandsBy", "draw_promotions"]
+__all__ = ["CALM_S", "CLEAR_S", "LAG_S", "LEAST_S", "TWO_S", "Promotion", "StandsBy", "draw_promotions"]
 
 LAG_S: Final = (0.15, 0.9)
 """Least and most that a standby has not received when it is promoted."""
@@ -22,6 +22,10 @@ FOLLOW_S: Final = 0.3
 CLEAR_S: Final = 6.0
 """From the start of the standby on, so long neither store is killed or paused: a copy takes 2 s, the lag 1 s, and what
 was lost is written again within the next ticks of a guard."""
+
+CALM_S: Final = 6.0
+"""After a store went back, so long neither is hurt, whatever was planned: what was lost is written again, and a guard has
+seen both in order and written down which server PostgreSQL is. Sooner, an operator would have to decide."""
 
 LEAST_S: Final = 10.0
 """In a shorter rush, no store goes back in time."""

@@ -52,17 +52,20 @@ class OpenBookings:
     owned: dict[str, Counter[str]] = field(default_factory=dict)
     """Tickets per event and owner's digest."""
     unpaid: dict[str, Counter[str]] = field(default_factory=dict)
-    """Tickets of holds per event and whoever may not have too many: `o:` and a customer's digest, `c:` and a client."""
+    """Tickets not paid for, per event and as the scripts count them: see `keys.unpaid`."""
 
     def add(self, record: Record) -> None:
         """One more booking that holds stock."""
         for line in record.body.lines:
             self.held[line.tier] += line.quantity
             self.owned.setdefault(record.event, Counter())[record.owner] += line.quantity
-            if record.deadline_ms:
+            if record.deadline_ms or record.at_bank:
                 unpaid = self.unpaid.setdefault(record.event, Counter())
                 unpaid[f"o:{record.owner}"] += line.quantity
                 unpaid[f"c:{record.body.client}"] += line.quantity
+                if not record.deadline_ms:
+                    for who in ("w", f"wo:{record.owner}", f"wc:{record.body.client}"):
+                        unpaid[who] += line.quantity
 
 
 async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: Findings) -> None:

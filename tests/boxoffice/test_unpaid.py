@@ -84,6 +84,20 @@ async def test_a_decline_and_a_payment_that_waits_leave_it_counted(stadium: Till
     await stadium.at_rest(other)
 
 
+async def test_a_booking_that_waits_for_the_bank_is_counted(stadium: Till) -> None:
+    """A card that asks for 3-D Secure locks up tickets as a hold does; it is counted until it is paid, and confirmed once."""
+    waits = await stadium.book("tok_3ds", LAWN=5)
+    await stadium.drain()
+    for token in ("tok_ok", "tok_3ds", None):
+        with pytest.raises(UnpaidLimit):
+            await stadium.book(token, LAWN=2)
+    await stadium.customer_acts(waits)
+    await stadium.look_again(waits)
+    assert await stadium.state(waits) == "C confirmed"
+    await stadium.book(LAWN=5)
+    await stadium.at_rest(waits)
+
+
 async def test_another_event_has_its_own_limit(till: Till, stadium: Till) -> None:
     await hold(stadium, 6)
     assert await till.book(None, customer="ada", GA=4)

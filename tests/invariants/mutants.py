@@ -626,6 +626,18 @@ MUTANTS = (
         "other_installations or bears_no_name",
     ),
     Mutant(
+        "who is at the bank is counted by nobody",
+        (("lua/lib/is_unpaid.lua", """ or string.find(record, '"s":"requires_action"', 1, true) ~= nil""", ""),),
+        "tests/lua/test_unpaid.py",
+        "at_the_bank",
+    ),
+    Mutant(
+        "confirmed past the count of who was at the bank",
+        (("boxoffice/verdicts.py", " or record.at_bank)", ")"),),
+        "tests/boxoffice/test_unpaid.py",
+        "waits_for_the_bank",
+    ),
+    Mutant(
         "a booking of the future waits for it",
         (("lua/claim.lua", "> horizon_ms then", "> 2 * horizon_ms then"),),
         "tests/lua/test_claim.py",
@@ -666,7 +678,7 @@ MUTANTS = (
     ),
     Mutant(
         "a paid hold stays counted as unpaid",
-        (("lua/settle.lua", 'if deadline ~= "0" then', "if false then"),),
+        (("lua/settle.lua", "if is_unpaid(deadline, sub(raw, payload_at)) then", "if false then"),),
         "tests/lua/test_unpaid.py tests/invariants/test_model.py",
         "until_it_is_final or real_server",
     ),

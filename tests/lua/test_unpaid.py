@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from boxoffice import keys
+from boxoffice.record import Outcome, Payload, pack_payload
 from tests.lua.test_holds import (
     KEY,
     cancel,
@@ -98,6 +99,91 @@ async def test_it_counts_until_it_is_final(desk: Desk, letter: str) -> None:
     await counted(desk, form, 0)
     if letter == "B":
         await desk.redis.hset(keys.event(desk.shard, form.event), mapping={"a:floor": 5, "c:floor": 0})
+
+
+AT_BANK = pack_payload(Payload(None, Outcome(status="requires_action", next_action="https://bank")))
+UNKNOWN = pack_payload(Payload(None, Outcome(status="unknown")))
+
+
+def everywhere(form: Form, tickets: int) -> dict[str, int]:
+    """How those of a booking whose customer is at the bank are counted."""
+    return dict.fromkeys((f"o:{form.owner}", f"c:{CLIENT}", f"wo:{form.owner}", f"wc:{CLIENT}", "w"), tickets)
+
+
+async def waiting(desk: Desk, customer: str = "ann", most: str = "", **tiers: int) -> Form:
+    """Posted with its payment; its customer is at the bank."""
+    form = desk.form(customer=customer, **tiers)  # type: ignore[arg-type]
+    form.unpaid_max = most
+    assert await desk.book(form) == [b"created"]
+    assert await desk.settle(Verdict(form, "R", payload=AT_BANK)) == ["R"]
+    return form
+
+
+@pytest.mark.parametrize("letter", ["C", "F", "X"])
+async def test_a_booking_whose_customer_is_at_the_bank_is_counted(desk: Desk, letter: str) -> None:
+    """Its tickets are locked up as a hold's are; however often it is looked at, once; until it is final."""
+    await desk.open_sale(floor=9)
+    form = await waiting(desk, floor=2)
+    at_bank = everywhere(form, 2)
+    assert await desk.unpaid() == at_bank
+    await desk.settle(Verdict(form, "R", payload=AT_BANK))
+    await desk.settle(Verdict(form, "R", payload=b""), Verdict(form, "D"))
+    assert await desk.unpaid() == at_bank
+    for _ in range(2):
+        await desk.settle(Verdict(form, letter))
+        assert await desk.unpaid() == {}
+
+
+async def test_it_is_counted_no_more_when_the_bank_has_let_it_go(desk: Desk) -> None:
+    await desk.open_sale(floor=9)
+    form = await waiting(desk, floor=2)
+    await desk.settle(Verdict(form, "R", payload=UNKNOWN))
+    assert await desk.unpaid() == {}
+    await desk.settle(Verdict(form, "F"))
+    assert await desk.unpaid() == {}
+
+
+async def test_who_is_at_the_bank_has_a_limit(desk: Desk) -> None:
+    """Holds are limited with those tickets. Whoever pays at once is limited by them alone, and has the first whatever they
+    are: nothing changes for the others while somebody is at the bank."""
+    await desk.open_sale(floor=90)
+    assert await desk.book(*(_paid(desk, ":3:5", floor=3) for _ in range(3))) == [b"created"] * 3
+    first = await waiting(desk, most=":3:5", floor=2)
+    assert await desk.book(_paid(desk, ":3:5", floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
+    assert await desk.book(hold(desk, most=":3:5", floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
+    assert await desk.book(hold(desk, "bob", ":3:5", floor=3)) == [b"created"]
+    assert await desk.book(_paid(desk, ":3:5", floor=1), _paid(desk, ":3:5", "bob", floor=3)) == [
+        b"created",
+        b"created",
+    ]
+    assert await desk.book(_paid(desk, ":3:4", "bob", floor=3)) == [[b"unpaid_limit", b"client", 2, 4]]
+    assert await desk.book(_paid(desk, ":3:99", "cat", floor=7), _paid(desk, "", floor=9)) == [b"created", b"created"]
+    await desk.settle(Verdict(first, "C"))
+    assert await desk.book(_paid(desk, ":3:5", floor=3)) == [b"created"]
+
+
+def _paid(desk: Desk, most: str, customer: str = "ann", **tiers: int) -> Form:
+    form = desk.form(customer=customer, **tiers)  # type: ignore[arg-type]
+    form.unpaid_max = most
+    return form
+
+
+async def test_repairs_count_who_is_at_the_bank(desk: Desk) -> None:
+    """Recounted, concluded, and put back."""
+    await desk.open_sale(floor=9)
+    form, other = await waiting(desk, floor=2), await waiting(desk, "bob", floor=1)
+    alone = everywhere(form, 2)
+    counted = everywhere(other, 1) | alone | {name: 3 for name in (f"c:{CLIENT}", f"wc:{CLIENT}", "w")}
+    await desk.redis.hset(keys.unpaid(desk.shard, form.event), mapping={"w": 9, "o:nobody": 3})
+    await reconcile(desk, {"floor": (9, 0)}, deep=True)
+    assert await desk.unpaid() == counted
+    record = await desk.record(other)
+    assert record is not None
+    await reconcile(desk, {"floor": (9, 0)}, Final(other, "F"), deep=False)
+    assert await desk.unpaid() == alone
+    await desk.redis.delete(keys.booking(desk.shard, other.id), keys.idempotency(desk.shard, other.scope))
+    assert await restore(desk, record, 0) == 1
+    assert await desk.unpaid() == counted
 
 
 async def test_a_decline_leaves_it_counted(desk: Desk) -> None:

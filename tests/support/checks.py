@@ -89,7 +89,10 @@ async def check_at_rest(
             for line in record.body.lines:
                 held[line.tier] += line.quantity
                 owned[record.event, record.owner] += line.quantity
-                if record.deadline_ms:
+                if record.at_bank and not record.deadline_ms:
+                    for who in ("w", f"wo:{record.owner}", f"wc:{record.body.client}"):
+                        unpaid[record.event, who] += line.quantity
+                if record.deadline_ms or record.at_bank:
                     unpaid[record.event, f"o:{record.owner}"] += line.quantity
                     unpaid[record.event, f"c:{record.body.client}"] += line.quantity
     for item in items:
