@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from boxoffice import ids, keys
 from boxoffice.errors import HoldEnded, KeyReused, PaymentInProgress, StoreAway, TooManyAttempts
@@ -162,3 +163,23 @@ async def test_a_token_without_digits_is_the_card(till: Till) -> None:
     with pytest.raises(KeyReused) as reused:
         await pay(CLIENT, booking, other, ids.digest("first"))
     assert reused.value.details == {"booking_id": booking}
+
+
+@pytest.mark.parametrize("told", ["outcome", "charge"])
+async def test_a_record_that_forgot_what_was_asked_tells_by_its_card(till: Till, told: str) -> None:
+    """A repair may lack the fingerprint of the latest attempt: method and last four are as good."""
+    booking = await till.hold(GA=1)
+    await ask(till, booking, "first")
+    if told == "outcome":
+        await till.rest()
+    record = await till.record(booking)
+    assert record is not None
+    assert (record.payload.charge is None) == (told == "outcome")
+    record.payload = replace(record.payload, asked="")
+    await till.office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack(), keepttl=True)
+
+    with pytest.raises(KeyReused):
+        await till.pay(booking, "tok_card_declined", key="first")
+    assert (await till.pay(booking, key="first"))[1]
+    await till.rest()
+    assert len(await till.at_gateway(booking)) == 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from boxoffice import ids, keys
+from boxoffice import ids, keys, payments_audit
 from boxoffice.errors import CannotRun
-from boxoffice.gateway.base import AuthorizeRequest, CaptureRequest
+from boxoffice.gateway.base import AuthorizeRequest, CaptureRequest, Found, Record
 from boxoffice.payments_audit import DIFFERENCES
 from tests.conftest import SHARD
 from tests.support.till import Till
@@ -249,3 +250,140 @@ async def test_everything_that_is_known_of_a_booking(till: Till) -> None:
     assert "tok_" not in str(dossier)
     await till.office.redis.delete(keys.booking(SHARD, booking))
     assert (await till.office.dossiers.of(booking))["redis"] is None
+
+
+# ------------------------------------------------------------------ what is a difference
+
+
+def told(status: Any, captured: int = 0, refunded: int = 0) -> Record:
+    """A payment of 10.00 as the gateway lists it."""
+    return Record("k", "b", 1, Found(status, "r", 1_000, "USD", captured, refunded))
+
+
+def ours(status: str, booking: str, **changes: object) -> dict[str, object]:
+    """Our row of it: nothing due, settled long ago."""
+    row = {"status": status, "booking_status": booking, "due": None, "overdue": True, "settled": True, "leased": False}
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "what"),
+    [
+        (told("authorized"), ours("authorized", "confirmed"), "confirmed_not_captured"),
+        (told("authorized"), ours("authorized", "cancelled"), "confirmed_not_captured"),
+        (told("authorized"), ours("captured", "confirmed"), "confirmed_not_captured"),
+        (told("authorized"), ours("failed", "cancelled"), "authorized_not_confirmed"),
+        (told("authorized"), ours("voided", "confirmed"), "authorized_not_confirmed"),
+        (told("authorized"), ours("unknown", "failed"), "authorized_not_confirmed"),
+        (told("authorized"), ours("authorized", "failed"), "authorized_not_confirmed"),
+        (told("authorized"), ours("declined", "held"), "authorized_not_confirmed"),
+        (told("authorized"), ours("unknown", "pending"), None),
+        (told("authorized"), ours("requires_action", "held"), None),
+        (told("captured", 1_000), ours("captured", "confirmed"), None),
+        (told("captured", 1_000), ours("captured", "failed"), None),
+        (told("captured", 1_000), ours("authorized", "confirmed"), "capture_not_marked"),
+        (told("captured", 1_000), ours("authorized", "cancelled"), "capture_not_marked"),
+        (told("captured", 1_000), ours("authorized", "failed"), "captured_not_confirmed"),
+        (told("captured", 1_000), ours("voided", "confirmed"), "captured_not_confirmed"),
+        (told("captured", 1_000), ours("unknown", "expired"), "captured_not_confirmed"),
+        (told("captured", 1_000), ours("unknown", "pending"), None),
+        (told("voided"), ours("authorized", "confirmed"), None),
+        (told("declined"), ours("authorized", "confirmed"), None),
+        (told("authorized"), ours("authorized", "confirmed", settled=False), None),
+        (told("authorized"), ours("authorized", "confirmed", leased=True), None),
+        (told("authorized"), ours("authorized", "confirmed", due="capture", overdue=False), None),
+        (told("authorized"), ours("authorized", "confirmed", due="capture"), "confirmed_not_captured"),
+        (told("captured", 1_000), ours("failed", "failed", due="void", overdue=False), None),
+        (told("captured", 1_000), ours("failed", "failed", due="void"), "captured_not_confirmed"),
+    ],
+)
+def test_the_difference_that_money_makes(record: Record, row: dict[str, object], what: str | None) -> None:
+    """What workers will do by themselves, and what is undecided, is none."""
+    assert payments_audit._money_differs(record, row) == what
+
+
+@pytest.mark.parametrize("change", [{"status": "voided"}, {"captured_cents": 1}, {"refunded_cents": 1}])
+async def test_what_the_gateway_tells_otherwise_by_now_is_left_alone(
+    till: Till, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Between its list and a second look something has happened: somebody is at work."""
+    booking = await till.book(GA=1)
+    await till.rest()
+    await (await till.office.pool()).execute("UPDATE payments SET status = 'failed'")
+    await (await till.office.pool()).execute("UPDATE bookings SET status = 'failed' WHERE id = $1", booking)
+    lookup = till.gateway.lookup
+
+    async def later(*args: Any) -> Any:
+        return replace(await lookup(*args), **change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.gateway, "lookup", later)
+        assert await audit(till, fix=True) == []
+    assert await audit(till) == [("captured_not_confirmed", None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ("amount_cents = 999", True),
+        ("currency = 'EUR'", True),
+        ("reference = 'elsewhere'", False),
+    ],
+)
+async def test_amounts_and_currencies_are_compared(till: Till, change: str, differs: bool) -> None:
+    await till.book(GA=1)
+    await till.rest()
+    await (await till.office.pool()).execute(f"UPDATE payments SET {change}")
+    assert (("amount_differs", None) in await audit(till)) == differs
+
+
+async def test_what_was_taken_in_part_differs(till: Till) -> None:
+    """The gateway has what we set aside, and took less of it than our row says."""
+    booking = await till.book(GA=2)
+    await till.drain()
+    till.office.pump._given.clear()
+    record = await till.record(booking)
+    assert record is not None
+    await till.gateway.capture(record.payment_key, "", 1_500)
+    pool = await till.office.pool()
+    await pool.execute("DELETE FROM captures")
+    await pool.execute("UPDATE payments SET status = 'captured', due = NULL")
+    assert await audit(till) == [("amount_differs", None)]
+
+
+@pytest.mark.parametrize("listed", ["now", "a while ago"])
+async def test_what_a_worker_is_about_to_capture_is_left_to_it(till: Till, listed: str) -> None:
+    """As long as the list that names it is leased."""
+    await till.book(GA=1)
+    await till.drain()
+    till.office.pump._given.clear()
+    pool = await till.office.pool()
+    await pool.execute("UPDATE payments SET due = NULL")
+    if listed != "now":
+        await pool.execute("UPDATE captures SET leased_until = now() - interval '1 second'")
+    assert await audit(till) == ([] if listed == "now" else [("confirmed_not_captured", None)])
+
+
+async def test_a_stray_that_went_back_in_part_gives_back_the_rest(till: Till) -> None:
+    """And one that went back whole is no difference."""
+    key = await stray(till, captured=True)
+    await till.gateway.refund_at_gateway(key, 200)
+    assert await audit(till, fix=True) == [("captured_without_booking", True)]
+    found = await till.gateway.lookup(key, None)
+    assert (found.captured_cents, found.refunded_cents) == (500, 500)  # type: ignore[union-attr]
+    assert await audit(till) == []
+
+
+@pytest.mark.parametrize("state", ["P", "C", "other payment"])
+async def test_a_stray_of_a_booking_that_redis_knows(till: Till, state: str) -> None:
+    """Only what is pending under this very payment is about to be written."""
+    booking = await till.hold(GA=1)
+    await till.pay(booking)
+    record = await till.record(booking)
+    assert record is not None
+    key = ids.digest("other") if state == "other payment" else record.payment_key
+    await till.gateway.authorize(AuthorizeRequest(key, booking, 1_000, "USD", "card", "tok_ok_4242"))
+    if state == "C":
+        record.state = "C"
+        await till.office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack())
+    assert await audit(till) == ([] if state == "P" else [("authorized_without_booking", None)])

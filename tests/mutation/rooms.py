@@ -51,6 +51,18 @@ _ALSO: dict[str, str] = {
     "api/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
     "boxoffice/*requests.py": "tests/api/test_limits.py",
     "boxoffice/cancellations.py": "tests/boxoffice/test_holds.py tests/boxoffice/test_refunds.py tests/api/test_holds.py",
+    "boxoffice/ids.py": "tests/boxoffice/test_ids.py tests/boxoffice/test_money_keys.py",
+    "boxoffice/money.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_late.py",
+    "boxoffice/late.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_webhooks.py",
+    "boxoffice/refunds.py": "tests/boxoffice/test_amounts.py tests/boxoffice/test_money_keys.py"
+    " tests/boxoffice/test_owed_apart.py",
+    "boxoffice/refund_pump.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_owed.py",
+    "boxoffice/owed.py": "tests/boxoffice/test_owed_apart.py tests/boxoffice/test_money_keys.py",
+    "boxoffice/reversals.py": "tests/boxoffice/test_owed_apart.py tests/boxoffice/test_money_pump.py"
+    " tests/boxoffice/test_owed.py",
+    "boxoffice/reversal_audit.py": "tests/boxoffice/test_reversals.py tests/boxoffice/test_owed_apart.py",
+    "boxoffice/rows.py": "tests/boxoffice/test_amounts.py tests/boxoffice/test_money_keys.py"
+    " tests/boxoffice/test_settlement.py",
     "boxoffice/dossier.py": "tests/boxoffice/test_parked.py tests/ops/test_repair_commands.py",
     "boxoffice/bookings.py": "tests/api/test_booking.py tests/api/test_reading.py",
     "boxoffice/settings.py": "tests/boxoffice/test_misconfigured.py tests/test_docs.py",
