@@ -50,16 +50,18 @@ GIVEN_MAX: Final = 20_000
 """Captures that may wait in this process; beyond it they are left to the outbox."""
 
 _CLAIM = f"""
+WITH free AS MATERIALIZED (
+  SELECT payment_key FROM payments
+  WHERE due IS NOT NULL AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
+    AND {WRITTEN_IN.format("$3", "$4")}
+  ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 UPDATE payments p SET leased_until = now() + $1 * interval '1 millisecond', tries = p.tries + 1
-FROM (SELECT payment_key FROM payments
-      WHERE due IS NOT NULL AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
-        AND {WRITTEN_IN.format("$3", "$4")}
-      ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS free
-WHERE p.payment_key = free.payment_key
+FROM free WHERE p.payment_key = free.payment_key
 RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
           p.created_at < now() - interval '24 hours' AS old, p.booking_id::text AS booking,
           p.method, p.token, p.card_name, p.last4, p.currency
 """
+"""Materialized: a subquery may be run once for each row that it is joined to, and then locks more than its limit."""
 
 _OF_OTHERS = f"""
 SELECT gateway, count(*) AS payments FROM payments

@@ -25,24 +25,26 @@ __all__ = ["RefundPump"]
 log = structlog.get_logger()
 
 _CLAIM: Final = f"""
+WITH free AS MATERIALIZED (
+  SELECT f.refund_key, p.reference
+  FROM refunds f JOIN payments p ON p.payment_key = f.payment_key
+  WHERE f.status = 'due' AND f.due_at <= now() AND (f.leased_until IS NULL OR f.leased_until < now())
+    AND p.status = 'captured' AND {WRITTEN_IN.format("$3", "$4")}
+  ORDER BY f.due_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED)
 UPDATE refunds r SET leased_until = now() + $1 * interval '1 millisecond', tries = r.tries + 1
-FROM (SELECT f.refund_key, p.reference
-      FROM refunds f JOIN payments p ON p.payment_key = f.payment_key
-      WHERE f.status = 'due' AND f.due_at <= now() AND (f.leased_until IS NULL OR f.leased_until < now())
-        AND p.status = 'captured' AND {WRITTEN_IN.format("$3", "$4")}
-      ORDER BY f.due_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED) AS free
-WHERE r.refund_key = free.refund_key
+FROM free WHERE r.refund_key = free.refund_key
 RETURNING r.refund_key, r.payment_key, free.reference, r.amount_cents, r.attempt, r.tries
 """
 """A refund waits until its payment is captured: only then is there anything to give back."""
 
 _CLAIM_LOOKS: Final = f"""
+WITH free AS MATERIALIZED (
+  SELECT k.payment_key, p.reference FROM looks k JOIN payments p ON p.payment_key = k.payment_key
+  WHERE k.due_at <= now() AND (k.leased_until IS NULL OR k.leased_until < now())
+    AND {WRITTEN_IN.format("$3", "$4")}
+  ORDER BY k.due_at LIMIT $2 FOR UPDATE OF k SKIP LOCKED)
 UPDATE looks l SET leased_until = now() + $1 * interval '1 millisecond', tries = l.tries + 1
-FROM (SELECT k.payment_key, p.reference FROM looks k JOIN payments p ON p.payment_key = k.payment_key
-      WHERE k.due_at <= now() AND (k.leased_until IS NULL OR k.leased_until < now())
-        AND {WRITTEN_IN.format("$3", "$4")}
-      ORDER BY k.due_at LIMIT $2 FOR UPDATE OF k SKIP LOCKED) AS free
-WHERE l.payment_key = free.payment_key
+FROM free WHERE l.payment_key = free.payment_key
 RETURNING l.payment_key, free.reference, l.tries, l.leased_until
 """
 
