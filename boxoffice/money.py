@@ -101,11 +101,6 @@ FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
 """
 
 _LATER = """
-UPDATE refunds SET due_at = now() + $2 * interval '1 millisecond', leased_until = NULL, updated_at = now()
-WHERE refund_key = $1
-"""
-
-_LATER = """
 UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', due_since = coalesce(due_since, updated_at),
        leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND due IS NOT NULL

@@ -87,6 +87,24 @@ async def captures_due(street: Street) -> None:
     await (await street.office.pool()).execute(money._UNLIST, 100)
 
 
+async def captures_listed(street: Street) -> None:
+    """Confirmed in two batches by two workers; that of `mine` is about to capture, the other one is gone."""
+    await street.book(names=["mine"])
+    await street.till.drain()
+    given = list(street.office.pump._given)
+    await street.book(names=OTHERS)
+    await street.till.drain()
+    street.office.pump._given.clear()
+    street.office.pump._given.extend(given)
+
+
+async def refusals_due(street: Street) -> None:
+    """Cancelled, because their captures were refused for good; the money is still to be let go."""
+    await captures_due(street)
+    for name in street.bookings:
+        await street.office.refunds.capture_refused(await street.key_of(name), "expired")
+
+
 async def voids_due(street: Street) -> None:
     """Holds that ended while nobody knew of their payments, which the gateway has authorised all the same."""
     gateway = street.till.gateway
@@ -180,6 +198,36 @@ async def pump(street: Street) -> None:
     await street.office.pump.work_outbox()
     rows = await street.till.fetch("SELECT status, due FROM payments WHERE booking_id = $1", street.mine)
     assert [tuple(row) for row in rows if row["status"] != "declined"] == [("captured", None)]
+
+
+async def capture_what_was_listed(street: Street) -> None:
+    await street.office.pump.work_given()
+    assert await street.till.payments(street.mine) == ["captured/-"]
+
+
+async def let_go(street: Street) -> None:
+    await street.office.pump.work_outbox()
+    assert await street.till.payments(street.mine) == ["voided/-"]
+
+
+async def overtaken(street: Street) -> None:
+    """Revived; while the pump looks once more, a worker sells it. Its money is a sale's by then, its neighbours' is not."""
+    await revive(street)
+    await (await street.office.pool()).execute(
+        "UPDATE payments SET due_at = now(), leased_until = NULL WHERE booking_id = $1", street.mine
+    )
+    gateway, lookup = street.till.gateway, street.till.gateway.lookup
+
+    async def slowly(payment_key: str, reference: str | None) -> Any:
+        found = await lookup(payment_key, reference)
+        await street.till.drain()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gateway, "lookup", slowly)
+        await street.office.pump.work_outbox()
+    assert (await street.words())["mine"] == "C confirmed"
+    assert (await street.till.payment(street.mine)).status == "authorized"
 
 
 async def revive(street: Street) -> None:
@@ -314,7 +362,9 @@ ACTS = [
     *((confirmed, act) for act in (cancel, refund_one, refund_all, refund_at_gateway, audit, webhook, reconcile)),
     *((in_two_payments, act) for act in (cancel, refund_one, refund_at_gateway)),
     *((captures_due, act) for act in (pump, refuse_capture, look_later)),
-    *((voids_due, act) for act in (revive, void, look_later, captured_too_late, webhook)),
+    *((voids_due, act) for act in (revive, overtaken, void, look_later, captured_too_late, webhook)),
+    (captures_listed, capture_what_was_listed),
+    (refusals_due, let_go),
     *((refunds_due, act) for act in (refund_is_made, refund_is_refused, look_later)),
     *((owed, act) for act in (retry_owed, shop_retries, cancel, write_off, write_off_booking)),
     *((parked, act) for act in (fail_parked, retry_parked)),
