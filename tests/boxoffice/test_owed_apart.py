@@ -239,3 +239,16 @@ async def test_refunds_of_nothing_are_no_difference(till: Till) -> None:
     await till.pump()
     assert sorted(row[0] for row in await till.fetch("SELECT amount_cents FROM refunds")) == [0, 1_000]
     assert [found async for found in till.office.payments_audit.run(fix=False, grace_s=0)] == []
+
+
+@pytest.mark.parametrize(("there", "left"), [(500, 2_000), (1_000, 2_000), (1_001, 1_999), (2_500, 500), (3_000, 0)])
+async def test_what_is_due_is_no_more_than_what_is_left(till: Till, there: int, left: int) -> None:
+    """Of 30.00 somebody refunded so much at the gateway itself, while 20.00 of ours were on their way."""
+    booking = await till.book(GA=3)
+    await till.rest()
+    await till.refund(booking, "one", GA=2)
+    payment = (await payment_of(till, booking))["payment_key"]
+    await read(till, payment, RefundSeen(None, "re_1", there, "succeeded"))
+    (row,) = await till.fetch("SELECT status, amount_cents, attempt FROM refunds WHERE origin = 'shop'")
+    assert tuple(row) == ("due" if left else "succeeded", left, 0)
+    assert (await payment_of(till, booking))["refunded_cents"] == there + left
