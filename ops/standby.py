@@ -5,13 +5,17 @@ For tests and rushes: what it had not received when it fell behind is lost, as w
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import asyncpg
 
 from boxoffice.errors import CannotRun
 from ops.data_dir import DataDir
@@ -19,6 +23,11 @@ from ops.postgresql import SETTINGS, START_TIMEOUT_S, PostgresServer, own, says_
 from ops.processes import POLL_S, Child, nothing
 
 __all__ = ["Standby"]
+
+COUNT = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+
+TIMEOUT_S = 2.0
+"""Longest wait for the primary's word."""
 
 
 class Standby(Child):
@@ -35,6 +44,8 @@ class Standby(Child):
         self._copying: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._give_up = 0.0
+        self._transactions: int | None = None
+        """That the primary had begun when it fell behind."""
         self._said = 0
         """Bytes of its log when it was started."""
 
@@ -114,6 +125,28 @@ class Standby(Child):
     def fall_behind(self) -> None:
         """Receive nothing from now on."""
         self.kill(signal.SIGKILL)
+        self._transactions = self._count()
+
+    def lacks(self) -> bool:
+        """Whether the primary has begun to write something since. True where it does not say."""
+        count = self._count()
+        return self._transactions is None or count is None or count > self._transactions
+
+    def _count(self) -> int | None:
+        """Of the primary's transactions that write, how many there were."""
+        try:
+            # In a thread, for whoever calls us from a loop.
+            with ThreadPoolExecutor(1) as apart:
+                return apart.submit(asyncio.run, self._ask(COUNT)).result()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return None
+
+    async def _ask(self, query: str) -> int:
+        connection = await asyncpg.connect(self._primary.admin_url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+        try:
+            return int(await connection.fetchval(query))
+        finally:
+            connection.terminate()
 
     def take_over(self) -> int | None:
         """Be the primary, whose machine dies now. Commits that were not received are lost.

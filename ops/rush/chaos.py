@@ -196,7 +196,7 @@ class Chaos:
             self._surprise(f"a standby did not start: {error}")
             return
         self._promotion = None
-        deed = self._deed("standby", "promote", lag_s=promotion.lag_s)
+        deed = self._deed("standby", "promote", lag_s=time.monotonic() - promotion.behind_s)
         deed.lost = promotion.standby.take_over()
         self._went_back(deed)
         lost = "some" if deed.lost is None else deed.lost

@@ -31,8 +31,8 @@ __all__ = ["PATIENCE_S", "GoesBack", "OldCopy", "Setback"]
 
 LOOK_S: Final = 0.15
 
-PATIENCE_S: Final = 20.0
-"""So long nothing is sold at most, until the copy is given up."""
+PATIENCE_S: Final = 60.0
+"""So long nothing is sold at most, until the copy is given up: workers may have to start first, on a busy machine."""
 
 TIMEOUT_S: Final = 2.0
 

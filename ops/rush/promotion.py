@@ -19,6 +19,12 @@ LAG_S: Final = (0.15, 0.9)
 FOLLOW_S: Final = 0.3
 """So long it streams first: then it has all but the lag."""
 
+COMMITS_S: Final = 10.0
+"""So much longer it may lag until it lacks something: a sale that stands still commits nothing."""
+
+LOOK_S: Final = 0.2
+"""How often it is asked whether it does."""
+
 CLEAR_S: Final = 6.0
 """From the start of the standby on, so long neither store is killed or paused: a copy takes 2 s, the lag 1 s, and what
 was lost is written again within the next ticks of a guard."""
@@ -46,6 +52,9 @@ class StandsBy(Protocol):
     def fall_behind(self) -> None:
         """Receive nothing from now on."""
 
+    def lacks(self) -> bool:
+        """Whether something was written since, as far as anybody can say."""
+
     def take_over(self) -> int | None:
         """Be the primary. Returns how many commits were lost; None where nobody can count them."""
 
@@ -56,14 +65,15 @@ class StandsBy(Protocol):
 @dataclass(slots=True)
 class Promotion:
     """One that has begun: the standby is made, follows for a moment, falls behind, and takes over when its lag is
-    reached."""
+    reached and it lacks something."""
 
     standby: StandsBy
     lag_s: float
     next_s: float = 0.0
     """When the next step is due, by `time.monotonic()`."""
     follows: bool = False
-    behind: bool = False
+    behind_s: float = 0.0
+    """Since when it receives nothing; 0: it still does."""
 
     @classmethod
     def begin(cls, standby: StandsBy, lag_s: float) -> Promotion:
@@ -79,12 +89,13 @@ class Promotion:
             return False
         if now < self.next_s:
             return False
-        if not self.behind:
-            self.behind = True
+        if not self.behind_s:
             self.standby.fall_behind()
-            self.next_s = time.monotonic() + self.lag_s
+            self.behind_s = time.monotonic()
+            self.next_s = self.behind_s + self.lag_s
             return False
-        return True
+        self.next_s = now + LOOK_S
+        return now > self.behind_s + self.lag_s + COMMITS_S or self.standby.lacks()
 
 
 def draw_promotions(seconds: float, chance: random.Random) -> list[tuple[float, float]]:

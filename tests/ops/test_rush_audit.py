@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ops.rush.record_checks import LASTING
 from ops.rush.report import tell_findings
 from ops.rush.sampler import Sampler
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually, settle_all
+from tests.support.till import Till
 
 GOOD, DECLINED = "4242424242424242", "4000000000000002"
 
@@ -546,6 +548,19 @@ async def test_what_is_excused_as_lost_is_judged_when_it_is_there(sold: Sold) ->
     await sold.sql("DELETE FROM bookings WHERE id = $1", booking)
     await sold.office.redis.delete(keys.booking(sold.event.shard, booking))
     assert "I11" in (await sold.audit()).broken
+
+
+async def test_a_hold_that_redis_has_is_not_excused_as_lost(sold: Sold) -> None:
+    """It was cancelled, and its customer last read that it is held."""
+    till = Till(sold.office, sold.event, count(100))
+    hold = await till.hold(GA=1)
+    await till.cancel(hold)
+    remember(sold, hold, "held")
+    sold.history.forgotten = frozenset({hold})
+    assert (await sold.audit()).broken == ["I4"]
+
+    sold.history.accepted()[hold].status = "cancelled"
+    assert (await sold.audit()).held
 
 
 class Meanwhile(Sampler):

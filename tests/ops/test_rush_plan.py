@@ -183,6 +183,7 @@ class Understudy:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.ready = True
+        self.written = True
 
     def prepare(self) -> None:
         self.told.append("prepare")
@@ -192,6 +193,9 @@ class Understudy:
 
     def fall_behind(self) -> None:
         self.told.append("fall behind")
+
+    def lacks(self) -> bool:
+        return self.written
 
     def take_over(self) -> int:
         self.told.append("take over")
@@ -235,6 +239,25 @@ def test_who_dies_while_a_standby_is_made_is_looked_after(tmp_path: Path) -> Non
         assert standby.told == ["prepare", "fall behind", "take over"]
     finally:
         api.stop()
+
+
+def test_a_standby_that_lacks_nothing_lags_on_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promoted, it would prove nothing. When nobody writes at all it is promoted in the end."""
+    standby = Understudy()
+    standby.written = False
+    chaos = Chaos([], [Blow(0.0, "postgres", "promote", 0.1)], lambda line: None, standby)
+
+    while time.monotonic() < chaos.began + 1.0:
+        chaos.step()
+    assert standby.told == ["prepare", "fall behind"]
+    standby.written = True
+    step_until(chaos, lambda: chaos.commits_lost == 7)
+    assert chaos.deeds[0].lag_s > 0.5
+
+    monkeypatch.setattr("ops.rush.promotion.COMMITS_S", 0.5)
+    standby.written = False
+    chaos = Chaos([], [Blow(0.0, "postgres", "promote", 0.1)], lambda line: None, standby)
+    step_until(chaos, lambda: chaos.commits_lost == 7)
 
 
 def test_a_standby_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:

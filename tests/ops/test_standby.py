@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 
 from ops.servers import temporary_servers
@@ -39,8 +41,10 @@ async def test_it_takes_over_without_what_it_had_not_received_twice_in_a_row() -
             standby.start()
             kept = await commit(servers.admin_url, 40)
             await eventually(lambda: caught_up(servers.admin_url))
-            standby.fall_behind()
+            await asyncio.to_thread(standby.fall_behind)
+            assert not await asyncio.to_thread(standby.lacks)
             assert await commit(servers.admin_url, 70) == kept + 70
+            assert await asyncio.to_thread(standby.lacks)
 
             lost = standby.take_over()
 
