@@ -39,6 +39,7 @@ GATES = {
     "a gate from before there were runs": "first",
     "this run, and more": "first:{run}0",
     "a part of this run": "first:{part}",
+    "a pattern that any run fits": "first:%x+",
 }
 
 

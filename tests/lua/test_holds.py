@@ -9,7 +9,7 @@ import pytest
 from boxoffice import ids, keys
 from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Charge, Payload, pack_payload
-from tests.support.desk import Desk, Form, Verdict
+from tests.support.desk import CLIENT, Desk, Form, Verdict
 
 KEY, OTHER_KEY = "a" * 32, "b" * 32
 CHARGE = Charge("card", "tok_ok_4242", "Ann", "4242")
@@ -396,3 +396,76 @@ async def test_sold_and_cancelled_before_redis_heard_of_it(desk: Desk) -> None:
     assert await desk.counts("floor") == (3, 0, 2)
     assert await desk.has(form, "X")
     assert await desk.owned(form) == 2, "the stock move takes them off the customer's count"
+
+
+# ------------------------------------------------------------------ whose, how many, when
+
+
+@pytest.mark.parametrize("state", ["F", "X", "H", "C"])
+async def test_late_money_revives_nothing_but_an_expired_hold(desk: Desk, state: str) -> None:
+    """Whatever else became of it under this payment."""
+    form = await expired_with_payment(desk)
+    record = await desk.record(form)
+    assert record is not None
+    record.state = state
+    await desk.redis.set(keys.booking(desk.shard, form.id), record.pack())
+    assert await untouched(desk, revive(desk, form)) == "gone"
+
+
+async def test_late_money_takes_the_last_tickets_of_all_tiers(desk: Desk) -> None:
+    """Exactly as many as are left; all of them are its customer's again, and a worker is rung for at once."""
+    await desk.open_sale(floor=2, balcony=1)
+    form = desk.form(hold_ms=LONG_MS, floor=2, balcony=1)
+    await desk.book(form)
+    await pay(desk, form)
+    await desk.claim()
+    assert await desk.settle(Verdict(form, "E", payment_key=KEY)) == ["E"]
+    await desk.redis.delete(keys.bell(desk.shard), keys.arq_queue(desk.shard))
+
+    assert await revive(desk, form) == "revived"
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((0, 2, 0), (0, 1, 0))
+    assert await desk.owned(form) == 3
+    assert await desk.redis.exists(keys.bell(desk.shard)) == 1
+    assert await desk.redis.zcard(keys.arq_queue(desk.shard)) == 1
+    assert [booking for booking, _, _ in await desk.claim()] == [form.id]
+
+
+@pytest.mark.parametrize("left_ms", [2_000, 30_000, 120_000])
+async def test_an_entry_before_its_deadline_ends_nothing(desk: Desk, left_ms: int) -> None:
+    """However soon the deadline comes: the record is the truth, and the entry is put right."""
+    form = await held(desk, hold_ms=left_ms, floor=2)
+    record = await desk.record(form)
+    assert record is not None
+    await desk.redis.zadd(keys.deadlines(desk.shard), {form.id: 1})
+    assert await expire(desk) == (1, 0, [])
+    assert await desk.has(form, "H")
+    assert await desk.redis.zscore(keys.deadlines(desk.shard), form.id) == record.deadline_ms
+
+
+async def test_asking_twice_to_cancel_is_noted_once_and_rings(desk: Desk) -> None:
+    form = await held(desk, floor=2)
+    await pay(desk, form)
+    for _ in range(2):
+        await desk.redis.delete(keys.bell(desk.shard), keys.arq_queue(desk.shard))
+        assert await cancel(desk, form) == "requested"
+        record = await desk.record(form)
+        assert record is not None and record.tries.count("x") == 1
+        assert await desk.redis.exists(keys.bell(desk.shard)) == 1
+        assert await desk.redis.zcard(keys.arq_queue(desk.shard)) == 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire"])
+async def test_who_gave_all_back_has_no_count(desk: Desk, how: str) -> None:
+    """And the others keep theirs. Holds that ended are counted from the first one on: later ones make it no longer."""
+    form = await held(desk, floor=2)
+    other = desk.form(hold_ms=LONG_MS, floor=1, customer="bob")
+    await desk.book(other)
+    await desk.redis.set(keys.ended(desk.shard, CLIENT), 1, ex=3)
+    if how == "cancel":
+        await cancel(desk, form)
+    else:
+        await ended(desk, form)
+        await expire(desk)
+    assert await desk.redis.hgetall(keys.owners(desk.shard, form.event)) == {other.owner.encode(): b"1"}  # type: ignore[misc]
+    assert await desk.redis.ttl(keys.ended(desk.shard, CLIENT)) <= 3

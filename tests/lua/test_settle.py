@@ -292,3 +292,55 @@ async def test_a_key_of_a_wrong_type_moves_no_stock_by_halves(desk: Desk, key: s
         await desk.settle(Verdict(form, letter))
 
     assert await desk.snapshot() == before
+
+
+# ------------------------------------------------------------------ what is told, and of whom
+
+
+@pytest.mark.parametrize(("letter", "told"), [("C", True), ("F", True), ("H", True), ("R", False), ("D", False)])
+async def test_a_commit_is_told_with_whatever_it_decided(desk: Desk, letter: str, told: bool) -> None:
+    """Also of a hold that it gave back; not of what it left undecided."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=1)
+    await desk.book(form)
+    record = await desk.record(form)
+    assert record is not None
+    record.deadline_ms = await desk.now_ms() + 60_000
+    await desk.redis.set(keys.booking(desk.shard, form.id), record.pack())
+    await desk.redis.delete(keys.told(desk.shard))
+    assert await desk.settle(Verdict(form, letter), pair="8:9") == [letter]
+    assert await desk.redis.smembers(keys.told(desk.shard)) == ({b"8:9"} if told else set())  # type: ignore[misc]
+
+
+async def test_bookings_of_one_tier_and_of_one_customer_are_summed(desk: Desk) -> None:
+    """Sold and given back in one call; several tiers, two events. What was posted with its payment is not unpaid."""
+    await desk.open_sale(floor=20, balcony=20)
+    await desk.open_sale("theatre00000", floor=20)
+    sold = [desk.form(floor=2, balcony=1), desk.form(floor=3)]
+    back = [desk.form(floor=1, balcony=2), desk.form(floor=4)]
+    elsewhere = [desk.form("theatre00000", floor=5), desk.form("theatre00000", floor=1)]
+    hold = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(*sold, *back, *elsewhere, hold)
+    unpaid = await desk.unpaid()
+
+    await desk.settle(
+        *(Verdict(form, "C") for form in (sold[0], elsewhere[0], sold[1])),
+        *(Verdict(form, "F") for form in (back[0], elsewhere[1], back[1])),
+    )
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((13, 2, 5), (19, 0, 1))
+    assert await desk.counts("floor", "theatre00000") == (15, 0, 5)
+    assert (await desk.owned(hold), await desk.owned(elsewhere[0])) == (2 + 1 + 3 + 2, 5)
+    assert await desk.unpaid() == unpaid
+
+
+async def test_what_somebody_settled_leaves_the_sets_it_still_stood_in(desk: Desk) -> None:
+    """A worker died between two writes of ours, or a set came back: nobody claims it for ever."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=1)
+    await desk.book(form)
+    await desk.settle(Verdict(form, "C"))
+    await desk.redis.zadd(keys.pending(desk.shard), {form.id: 1})
+    await desk.redis.zadd(keys.dead(desk.shard), {form.id: 1})
+    assert await desk.settle(Verdict(form, "C")) == ["stale"]
+    assert (await desk.pending(), await desk.members(keys.dead(desk.shard))) == ([], [])

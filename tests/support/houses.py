@@ -155,11 +155,7 @@ async def open_houses(office: BoxOffice, open_sale: Callable[..., Awaitable[Any]
     """A fixture's body: four concerts, two in each shard."""
     for shard in range(SHARDS):
         await office.loader.load(shard)
-    found: list[House] = []
-    while len(found) < 2 * SHARDS:
-        event = await open_sale(GA=20, VIP=4)
-        if sum(house.shard == event.shard for house in found) < 2:
-            found.append(House(office, event))
+    found = [House(office, await open_sale(shard=shard, GA=20, VIP=4)) for shard in range(SHARDS) for _ in range(2)]
     yield Houses(office, sorted(found, key=lambda house: (house.shard, house.event.id)))
     for settlement in office.settlements:
         await settlement.stop()
