@@ -358,7 +358,7 @@ async def test_a_promoted_standby_that_lacks_nothing_is_not_felt(office: BoxOffi
     assert [line["event"] for line in said] == ["postgres.promoted"]
     await book(office, event, GA=1)
     assert (await row(office))["server"] == before
-    await office.redis.set(keys.gate(0), BEFORE)
+    await office.redis.set(keys.gate(SHARD), BEFORE)
     assert await guard.tick() == "restarted", "a restart later is an ordinary one"
 
 
@@ -373,9 +373,9 @@ async def test_when_both_changed_at_once_an_operator_decides(
     await guard.tick()
     await promoted(office)
     if how == "another run":
-        await office.redis.set(keys.gate(0), BEFORE)
+        await office.redis.set(keys.gate(SHARD), BEFORE)
     elif how == "behind":
-        await office.redis.set(keys.sequence(0), 0)
+        await office.redis.set(keys.sequence(SHARD), 0)
     else:
         await office.redis.flushall()
     with capture_logs() as said:
@@ -401,5 +401,5 @@ async def test_a_postgresql_that_does_not_say_who_it_is_is_looked_after_as_befor
 ) -> None:
     monkeypatch.setattr(lineage, "_SERVER", "SELECT no_such_function()")
     await promoted(office)
-    await office.redis.set(keys.gate(0), BEFORE)
+    await office.redis.set(keys.gate(SHARD), BEFORE)
     assert await guard.tick() == "restarted"

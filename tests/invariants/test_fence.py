@@ -30,7 +30,15 @@ def test_what_both_forget_is_told() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(
-    "world", [World(), World(losses=2), World(workers=1, bookings=3, capacity=2), BOTH._replace(losses=2)]
+    "world",
+    [
+        World(),
+        World(losses=2),
+        World(workers=1, bookings=3, capacity=2),
+        BOTH._replace(losses=2),
+        BOTH._replace(repairs=1),
+        BOTH._replace(cancellations=1),
+    ],
 )
 def test_the_fence_holds_in_larger_worlds(world: World) -> None:
     assert not explore(world)[1]

@@ -57,6 +57,30 @@ async def copied(servers: Servers, tmp_path: Path) -> AsyncIterator[PutBack]:
     yield put_back
 
 
+@asynccontextmanager
+async def dumped(servers: Servers, office: BoxOffice, *, as_base: bool) -> AsyncIterator[PutBack]:
+    """A snapshot (RDB) of Redis as it is now, and how to put it back: in place of the append-only file, or beside none."""
+    folder = servers.home.path / "redis"
+    await office.redis.execute_command("SAVE")  # type: ignore[no-untyped-call]
+    snapshot = (folder / "dump.rdb").read_bytes()
+    (folder / "dump.rdb").unlink()
+
+    async def put_back() -> None:
+        await asyncio.to_thread(servers.kill_redis)
+        shutil.rmtree(folder / "appendonlydir")
+        if as_base:
+            (folder / "appendonlydir").mkdir()
+            (folder / "appendonlydir" / "appendonly.aof.1.base.rdb").write_bytes(snapshot)
+            manifest = "file appendonly.aof.1.base.rdb seq 1 type b\n"
+            (folder / "appendonlydir" / "appendonly.aof.manifest").write_text(manifest)
+        else:
+            (folder / "dump.rdb").write_bytes(snapshot)
+        await asyncio.to_thread(servers.restart_redis)
+
+    yield put_back
+    (folder / "dump.rdb").unlink(missing_ok=True)
+
+
 async def state_of(office: BoxOffice, booking: str) -> str:
     record = await record_of(office, booking)
     return record.state if record else "-"
@@ -106,6 +130,34 @@ async def test_a_hold_that_was_paid_since_is_decided_by_nobody(till: Till, serve
         await till.pay(booking)
     assert await till.cancel(booking) == "cancelled", "as a confirmed booking is: with its money"
     await till.at_rest(booking)
+
+
+@pytest.mark.parametrize("as_base", [True, False])
+async def test_a_snapshot_put_back_is_an_older_copy_or_nothing(till: Till, servers: Servers, as_base: bool) -> None:
+    """As the base of the append-only file it is what it was; put beside, the server does not read it and is empty. Neither
+    decides anything before a worker has filled it from PostgreSQL."""
+    office, held, later = till.office, await till.hold(GA=2), await till.hold(GA=1)
+    async with dumped(servers, office, as_base=as_base) as put_back:
+        await till.pay(held)
+        since = await till.book(GA=3)
+        await till.rest()
+        await put_back()
+        assert await state_of(office, held) == ("H" if as_base else "-")
+        with pytest.raises(GateClosed):
+            await book(office, till.event, GA=1)
+
+        async with working(office):
+            await opens(office)
+            await book(office, till.event, GA=1)
+            await at_rest(office)
+
+        assert [await state_of(office, booking) for booking in (held, since)] == ["C", "C"]
+        assert await state_of(office, later) == ("H" if as_base else "-"), (
+            "a hold that nobody paid is in no other store"
+        )
+        counted = await counters(office, till.event, "GA")
+        assert (counted.available, counted.held, counted.sold) == ((93, 1, 6) if as_base else (94, 0, 6))
+        await till.at_rest(held, since)
 
 
 async def test_cancelling_a_paid_booking_at_an_unchecked_redis_gives_its_money_back_once(
