@@ -19,14 +19,12 @@ from ops.binaries import PostgresBinaries, find_postgres, reachable
 from ops.data_dir import DataDir, ServerLock
 from ops.ports import port_is_free
 from ops.processes import Account, Child, nothing
+from ops.roles import ADMIN, NAME, create, separate
 
 __all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "own", "says_ready"]
 
-NAME = "boxoffice"
-
-ADMIN = "postgres"
-"""The superuser, for whoever makes standbys, crashes and databases. The application's own role is none: what it might be
-tricked into, it may not do."""
+SEPARATED = "boxoffice-roles"
+"""Is in the data folder when the application's role is no superuser."""
 
 START_TIMEOUT_S = 300.0
 """Recovery after a crash replays the log since the last checkpoint, at most some minutes of writes."""
@@ -80,7 +78,7 @@ class PostgresServer(Child):
 
     @property
     def admin_url(self) -> str:
-        """The same database for the superuser. (A data directory of an earlier version has the application's role as such.)"""
+        """The same database for the superuser."""
         return f"postgresql://{ADMIN}:{self._admin_password}@127.0.0.1:{self.port}/{NAME}"
 
     @property
@@ -102,6 +100,7 @@ class PostgresServer(Child):
             own(data, account)
             # We hold the lock, so no server is left: after a crash, the pid in this file may be a stranger's by now.
             (data / "postmaster.pid").unlink(missing_ok=True)
+            self._separate_roles(data, binaries, account)
             self._run(data, binaries, account, fd)
         finally:
             lock.release()
@@ -177,10 +176,17 @@ class PostgresServer(Child):
         self.tool(
             [binaries.bin_dir / "postgres", "--single", "-D", draft, "postgres"],
             account,
-            # The password is hex digits of ours. One statement a line: the server reads no more at a time.
-            f"CREATE ROLE {NAME} LOGIN PASSWORD '{self._password}'\nCREATE DATABASE {NAME} OWNER {NAME}\n",
+            create(self._password),
         )
+        _mark(draft, account)
         draft.rename(data)
+
+    def _separate_roles(self, data: Path, binaries: PostgresBinaries, account: Account | None) -> None:
+        """Once, in a data folder of an earlier version."""
+        if not (data / SEPARATED).exists():
+            command = [binaries.bin_dir / "postgres", "--single", "-D", data, NAME]
+            self.tool(command, account, separate(self._password, self._admin_password))
+            _mark(data, account)
 
     def tool(self, argv: Sequence[str | Path], account: Account | None, text: str = "") -> None:
         """Run one of PostgreSQL's programs. Raises `CannotRun` with what it complained of."""
@@ -243,6 +249,13 @@ def own(data: Path, account: Account | None) -> None:
     if account and data.stat().st_uid != account.uid:
         for path in (*data.rglob("*"), data):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _mark(data: Path, account: Account | None) -> None:
+    mark = data / SEPARATED
+    mark.touch()
+    if account:
+        os.chown(mark, account.uid, account.gid)
 
 
 def says_ready(data: Path, pid: int) -> bool:

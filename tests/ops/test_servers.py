@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import redis
 
 from boxoffice.errors import CannotRun
 from ops.data_dir import DataDir
+from ops.postgresql import PostgresServer, own
 from ops.servers import Servers, temporary_data_dir, temporary_servers
 
 
@@ -37,8 +39,12 @@ def data_dir() -> Iterator[Path]:
 
 
 def sql(servers: Servers, statement: str) -> list[Any]:
+    return sql_of(servers.database_url, statement)
+
+
+def sql_of(url: str, statement: str) -> list[Any]:
     async def ask() -> list[Any]:
-        connection = await asyncpg.connect(servers.database_url)
+        connection = await asyncpg.connect(url)
         try:
             return [tuple(row) for row in await connection.fetch(statement)]
         finally:
@@ -67,6 +73,55 @@ def test_the_applications_role_is_no_superuser(servers: Servers) -> None:
     for statement in ("SELECT pg_read_file('PG_VERSION')", "COPY pg_roles TO PROGRAM 'true'", "CREATE DATABASE other"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             sql(servers, statement)
+
+
+OF_ALL_KINDS = """
+CREATE TYPE mood AS ENUM ('well');
+CREATE DOMAIN text_of_ours AS text;
+CREATE TYPE pair AS (a int, b int);
+CREATE TABLE things (id int GENERATED ALWAYS AS IDENTITY, old serial, mood mood);
+CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+CREATE SEQUENCE numbers;
+CREATE VIEW seen AS SELECT * FROM things;
+CREATE MATERIALIZED VIEW kept AS SELECT * FROM things;
+CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE PROCEDURE nothing() LANGUAGE sql AS '';
+"""
+
+
+def test_a_data_directory_of_an_earlier_version_gets_the_two_roles(data_dir: Path) -> None:
+    """The application may do to what it owns what it could before, and nothing else. Once it is done, nothing is done."""
+    home = DataDir(data_dir)
+    server = PostgresServer(home, os.environ, debug=True)
+    data, binaries, account = server.place()
+    data.mkdir()
+    own(data, account)
+    with tempfile.NamedTemporaryFile("w") as password:
+        password.write(home.secret("postgres"))
+        password.flush()
+        os.chmod(password.name, 0o644)
+        made = ["-U", "boxoffice", "--auth=scram-sha-256", f"--pwfile={password.name}", "--no-sync"]
+        server.tool([binaries.bin_dir / "initdb", "-D", data, *made], account)
+    single = [binaries.bin_dir / "postgres", "--single", "-D", data]
+    server.tool([*single, "postgres"], account, "CREATE DATABASE boxoffice OWNER boxoffice\n")
+    server.tool([*single, "boxoffice"], account, OF_ALL_KINDS.replace(";\n", "\n").strip() + "\n")
+
+    for _ in range(2):
+        with Servers(data_dir) as servers:
+            assert sql(servers, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
+            assert sql(servers, "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1") == [
+                ("boxoffice",), ("postgres",)
+            ]  # fmt: skip
+            for kind, owner, schema in (("class", "rel", "rel"), ("type", "typ", "typ"), ("proc", "pro", "pro")):
+                found = sql(servers, f"SELECT DISTINCT {owner}owner::regrole::text FROM pg_{kind}"
+                                     f" WHERE {schema}namespace = 'public'::regnamespace")  # fmt: skip
+                assert found == [("boxoffice",)], kind
+            sql(servers, "ALTER TABLE things ADD COLUMN IF NOT EXISTS more int")
+            sql(servers, "CREATE TABLE IF NOT EXISTS others (id int)")
+            sql(servers, "DROP VIEW IF EXISTS seen")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                sql(servers, "CREATE DATABASE other")
+            assert sql_of(servers.admin_url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(True,)]
 
 
 def test_redis_loses_nothing_and_evicts_nothing(servers: Servers) -> None:
