@@ -28,6 +28,7 @@ from ops.running import ENV_OF_A_STACK, find_stack
 __all__ = ["app", "commands", "main"]
 
 COULD_NOT_RUN = 3
+WRONG_USAGE = 2
 
 PortOption = Annotated[int, typer.Option("--port", envvar="PORT", min=1, max=65535, help="Port of the API.")]
 
@@ -137,6 +138,7 @@ def main() -> None:
     """Run a command; whatever goes wrong is one sentence."""
     _keep_standard_streams()
     _log_to_standard_error()
+    _read_arguments()
     try:
         for command in commands():
             command.register(app)
@@ -147,6 +149,19 @@ def main() -> None:
         from ops.complaints import sentence_of
 
         _fail(sentence_of(error))
+
+
+def _read_arguments() -> None:
+    """As UTF-8, which terminals write, whatever the locale says that they do. Python keeps what its character set lacks
+    as bytes. A path stays what the system knows it by."""
+    for at, argument in enumerate(sys.argv):
+        if argument.isascii() or argument.startswith("--data-dir=") or sys.argv[at - 1] == "--data-dir":
+            continue
+        try:
+            sys.argv[at] = os.fsencode(argument).decode()
+        except UnicodeError:
+            typer.echo(f"boxoffice: Argument {at} is not text in UTF-8: set the terminal to it.", err=True)
+            sys.exit(WRONG_USAGE)
 
 
 def _log_to_standard_error() -> None:

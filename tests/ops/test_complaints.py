@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -124,6 +126,24 @@ async def test_a_terminal_that_knows_ascii_only_is_no_trouble(office: BoxOffice,
         assert ran.returncode == 0, ran.stderr
         assert b"Soir" in ran.stdout or command[0] == "clients"
         assert b"Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("language", ["C", "de_DE.ISO-8859-1"])
+async def test_what_is_typed_is_text_whatever_the_locale(
+    office: BoxOffice, settings: Settings, tmp_path: Path, language: str
+) -> None:
+    """Terminals write UTF-8; what is no UTF-8 is named by its place."""
+    locale = {"LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    name = "Café „Zur Krone“"
+    folder = tmp_path / "é"
+    folder.mkdir()
+    made = await asyncio.to_thread(
+        boxoffice, settings, "clients", "create", name, "--json", f"--data-dir={folder}", **locale
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["name"] == name
+    wrong = await asyncio.to_thread(boxoffice, settings, "clients", "create", os.fsdecode(b"Caf\xe9"), **locale)
+    assert sentence(wrong, 2) == "boxoffice: Argument 3 is not text in UTF-8: set the terminal to it.\n"
 
 
 async def test_a_refusal_of_redis_is_told_by_its_code(office: BoxOffice, settings: Settings) -> None:
