@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -32,6 +33,11 @@ __all__ = [
 
 SIMULATOR_SECRET: Final = "whsec_simulator"  # noqa: S105
 """Everybody knows it: whoever signs with it could tell us that money moved."""
+
+NOBODYS_PAGE: Final = "https://example.com/paid"
+"""Where the simulator sends customers unless it is told: no shop is there."""
+
+_url: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#]+[^\s]*").fullmatch
 
 NO_SETTINGS: Final = frozenset({
     "BOXOFFICE_CRASHPOINT", "BOXOFFICE_DEBUG", "BOXOFFICE_ENV", "BOXOFFICE_POSTGRES_ACCOUNT", "BOXOFFICE_POSTGRES_BIN",
@@ -235,8 +241,8 @@ class GatewaySettings(_Part):
     webhook_secret_before: str = Field("", repr=False)
     """The secret before that one, believed as well while it is being changed. Empty: none."""
 
-    return_url: str = "https://example.com/paid"
-    """Where a gateway sends the customer after 3-D Secure: a page of the shop."""
+    return_url: str = NOBODYS_PAGE
+    """Where a gateway sends the customer after 3-D Secure: a page of the shop. Stripe needs a real one."""
 
     webhook_age_s: int = Field(300, ge=1)
     """Oldest webhook signature that is believed."""
@@ -263,6 +269,11 @@ class GatewaySettings(_Part):
         if self.webhook_secret.strip() in ("", SIMULATOR_SECRET) or self.webhook_secret_before == SIMULATOR_SECRET:
             wrong.append(
                 "gateway.kind=stripe needs BOXOFFICE_GATEWAY__WEBHOOK_SECRET: the default one is the simulator's"
+            )
+        if self.return_url == NOBODYS_PAGE or not _url(self.return_url):
+            wrong.append(
+                "gateway.kind=stripe needs BOXOFFICE_GATEWAY__RETURN_URL: the whole URL of the shop's page to which "
+                "customers come back after 3-D Secure"
             )
         return wrong
 

@@ -108,6 +108,7 @@ STRIPE = {
     "BOXOFFICE_GATEWAY__KIND": "stripe",
     "BOXOFFICE_GATEWAY__API_KEY": "sk_test_1",
     "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_of_the_endpoint",
+    "BOXOFFICE_GATEWAY__RETURN_URL": "https://shop.example/paid",
 }
 
 
@@ -119,6 +120,9 @@ STRIPE = {
         ({"BOXOFFICE_GATEWAY__API_KEY": "sk_test_1 "}, "no secret key"),
         ({"BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_simulator"}, "BOXOFFICE_GATEWAY__WEBHOOK_SECRET"),
         ({"BOXOFFICE_GATEWAY__WEBHOOK_SECRET": ""}, "BOXOFFICE_GATEWAY__WEBHOOK_SECRET"),
+        ({"BOXOFFICE_GATEWAY__RETURN_URL": "https://example.com/paid"}, "BOXOFFICE_GATEWAY__RETURN_URL"),
+        ({"BOXOFFICE_GATEWAY__RETURN_URL": "shop.example/paid"}, "BOXOFFICE_GATEWAY__RETURN_URL"),
+        ({"BOXOFFICE_GATEWAY__RETURN_URL": ""}, "BOXOFFICE_GATEWAY__RETURN_URL"),
         ({"BOXOFFICE_GATEWAY__API_KEY": "", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_simulator"}, "__API_KEY"),
     ],
 )

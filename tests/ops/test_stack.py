@@ -235,6 +235,7 @@ STRIPE = {
     "BOXOFFICE_GATEWAY__KIND": "stripe",
     "BOXOFFICE_GATEWAY__API_KEY": "sk_test_1",
     "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_1",
+    "BOXOFFICE_GATEWAY__RETURN_URL": "https://shop.example/paid",
 }
 
 
