@@ -1,4 +1,4 @@
-"""Programs of others that try our API: clients generated from its description, and a linter of HTTP.
+"""Programs of others that try our API: clients generated from its description, a linter of HTTP, and proxies.
 
 They have packages of their own, which fit into no environment of ours, so the tests install them by name, once, into
 `.tools`, which git ignores. Where that cannot be done (no network, no npm) the tests are skipped, and say so.
