@@ -69,13 +69,12 @@ class Front:
         origin = next((value for name, value in headers if name == b"origin"), None)
         if origin is None:
             return []
+        said: list[Header] = [(b"vary", b"Origin"), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
         if b"*" in self._origins:
-            allowed: list[Header] = [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
+            said.append((b"access-control-allow-origin", b"*"))
         elif origin in self._origins:
-            allowed = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
-        else:
-            return [(b"vary", b"Origin")]
-        return [*allowed, (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
+            said.append((b"access-control-allow-origin", origin))
+        return said
 
 
 async def send_reply(send: Send, reply: Reply, more: list[Header]) -> None:
