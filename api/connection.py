@@ -26,25 +26,16 @@ from api import problems
 from api.head import Head, Unreadable
 from api.reader import Reader, Request, TooLong
 from api.reply import Reply, stamp
+from api.turns import ORDINARY_S, Turns
 from boxoffice.settings import ApiSettings, LimitSettings
 
 __all__ = ["Connection"]
 
 TURN: Final = 4
-"""Requests of one connection that are answered before others have their turn."""
-
-BURST: Final = 32
-"""Requests sent before the answers to those before them that are answered at once, of all connections."""
-
-PIPELINED_EACH_S: Final = 400
-"""Requests in a second, of all connections, that were sent before the answers to those before them. No client library
-does it, and a hundred clients that did nothing else would leave no time for others."""
+"""Requests of one connection that are read in one of its turns."""
 
 LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
-
-PASSED_EACH_S: Final = 67_108_864
-"""Bytes in a second, of all connections, that are read only to be thrown away. More wait in their clients' systems."""
 
 _logger: Final = logging.getLogger("uvicorn.error")
 
@@ -100,16 +91,15 @@ class Connection(asyncio.Protocol):
     """What is arriving: 0 nothing, 1 a head, 2 a body."""
 
     slowed = False
-    """What it sends is thrown away, and it sends much."""
+    """What it sends is thrown away, and others' is first."""
 
     paced = False
     """It sends requests faster than it may."""
 
-    paced_until: ClassVar[float] = 0.0
-    """Loop time at which the requests of all that do so are within their limit."""
+    queued = False
+    """It has something to read, and waits for its turn."""
 
-    passed_until: ClassVar[float] = 0.0
-    """Loop time at which what all connections have sent to be thrown away is within its limit."""
+    turns: ClassVar[Turns] = Turns()
 
     stopping_s = float("inf")
     """Most that may be waited for it, once the process stops."""
@@ -160,29 +150,28 @@ class Connection(asyncio.Protocol):
             cycle.message_event.set()
         self.flow.resume_writing()
         self.lingering = True
+        self.queued = False
 
     def data_received(self, data: bytes) -> None:
         """Some of a request, or of several."""
         if self.lingering:
-            self._slow_down(len(data))
+            self._throw_away(len(data))
             return
         self.reader.feed(data)
         self._go_on()
         if self.reader.passing:
-            self._slow_down(len(data))
+            self._throw_away(len(data))
 
-    def _slow_down(self, count: int) -> None:
-        """Of what is thrown away, only so much is read in a second."""
-        now = self.loop.time()
-        Connection.passed_until = max(now, Connection.passed_until) + count / PASSED_EACH_S
-        if not self.slowed and Connection.passed_until > now + 0.005 and not self.transport.is_closing():
+    def _throw_away(self, count: int) -> None:
+        """These bytes; the next when it is time."""
+        if not self.slowed and not self.transport.is_closing():
             self.slowed = True
             self.flow.pause_reading()
-            self.loop.call_at(Connection.passed_until, self._speed_up)
+            self.loop.call_at(self.turns.throw_away(self.loop.time(), count), self._read_on_passing)
 
-    def _speed_up(self) -> None:
+    def _read_on_passing(self) -> None:
         self.slowed = False
-        if not (self.transport.is_closing() or self.busy or self.paced or self.flow.write_paused):
+        if not (self.transport.is_closing() or self.busy or self.paced or self.queued or self.flow.write_paused):
             self.flow.read_on()
 
     def eof_received(self) -> bool:
@@ -210,21 +199,37 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take the requests that are here, each once the one before it was answered."""
-        if self._going:
+        if self._going or self.queued:
             return
         if self.paced:
             self.flow.pause_reading()
-            return
+        elif self.turns.is_over(self.loop):
+            self._queue()
+        else:
+            self._read()
+
+    def _queue(self) -> None:
+        self.queued = True
+        self.flow.pause_reading()
+        self.turns.wait(self)
+
+    def has_turn(self) -> None:
+        """It is our turn, if we are still there."""
+        if self.queued:
+            self.queued = False
+            self._read()
+
+    def _read(self) -> None:
         self._going = True
         try:
             for _ in range(TURN):
                 if not self._take_next():
                     break
             else:
-                self.loop.call_soon(self._go_on)
+                self._queue()
         finally:
             self._going = False
-        if self.busy or self.flow.write_paused or self.paced:
+        if self.busy or self.flow.write_paused or self.paced or self.queued:
             if self.reader.begun:
                 self.flow.pause_reading()
         elif not self.slowed and not self.transport.is_closing():
@@ -254,11 +259,11 @@ class Connection(asyncio.Protocol):
 
     def _pace(self) -> None:
         """One more request that came together with its next."""
-        now, each = self.loop.time(), 1 / PIPELINED_EACH_S
-        Connection.paced_until = max(now - BURST * each, Connection.paced_until) + each
-        if Connection.paced_until > now:
+        now = self.loop.time()
+        due = self.turns.pace(now)
+        if due > now:
             self.paced = True
-            self.loop.call_at(Connection.paced_until, self._next_is_due)
+            self.loop.call_at(due, self._next_is_due)
 
     def _next_is_due(self) -> None:
         self.paced = False
@@ -316,6 +321,7 @@ class Connection(asyncio.Protocol):
         cycle.body += request.body
         cycle.more_body = False
         cycle.message_event.set()
+        self.turns.spend(ORDINARY_S)
         task: asyncio.Task[None] = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -359,14 +365,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.transport.write_eof()
-            self.flow.read_on()
+            self._throw_away(0)
 
     # Deadlines, and the end
 
     def look(self, now: float) -> None:
         """Once in a while: end what has taken too long."""
         waited = now - self.since
-        if self._is_stuck(now) or self.busy:
+        if self._is_stuck(now) or self.busy or self.queued:
             return
         if self.lingering:
             if waited > LINGER_S:

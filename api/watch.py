@@ -29,6 +29,9 @@ OWN_FILES: Final = 128
 MANY: Final = 32
 """Connections that may have needed more memory than is worth keeping, when half of them are gone."""
 
+LATER: Final = 6
+"""Looks after which that is done once more."""
+
 log = structlog.get_logger()
 
 
@@ -40,6 +43,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
         self._short = False
         self._most = 0
+        self._trim_in = -1
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
@@ -56,12 +60,16 @@ class Server(uvicorn.Server):
         self._look_for_memory()
 
     def _look_for_memory(self) -> None:
-        """When many have left, what they needed is given back."""
+        """When many have left, what they needed is given back; and again for those who left a little later."""
         count = len(self.server_state.connections)
+        self._trim_in -= 1
         if count > self._most:
             self._most = count
         elif self._most >= MANY and count <= self._most // 2:
             self._most = count
+            self._trim_in = LATER
+            memory.trim()
+        elif self._trim_in == 0:
             memory.trim()
 
     def _look_for_descriptors(self) -> None:

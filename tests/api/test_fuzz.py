@@ -56,6 +56,15 @@ def requests_of(body: bytes) -> list[bytes]:
         post(b"/v1/bookings", body, more=b"Origin: https://shop.example\r\n"), get % (b"/v1/events/" + EVENT, b""),
         get % (b"/v1/bookings/nobody", b""), get % (b"/healthz", b"Connection: close\r\n"), get % (b"/v1/events?limit=0", b""),
         get % (b"/nothing", b"Content-Length: 3\r\n") + b"abc", post(b"/v1/bookings/x/cancel", b""),
+        post(b"/v1/bookings", body, more=b"Origin: https://evil.example\r\n"), b"HEAD /healthz HTTP/1.1\r\n" + HEAD + b"\r\n",
+        get % (b"/v1/events/" + EVENT, b"Origin: null\r\n"), b"OPTIONS /v1/bookings HTTP/1.1\r\n" + HEAD + b"\r\n",
+        b"OPTIONS /v1/bookings HTTP/1.1\r\nOrigin: null\r\nAccess-Control-Request-Method: POST\r\n" + HEAD + b"\r\n",
+        post(b"/v1/bookings", b"\xef\xbb\xbf" + body), post(b"/v1/bookings", body.decode().encode("utf-16")),
+        post(b"/v1/bookings", body.replace(b"Ada", b"\xff")), post(b"/v1/bookings?x=1", body), post(b"/v1/bookings/", body),
+        post(b"/v1/%62ookings", body), post(b"//v1/bookings", body), get % (b"/v1/bookings/../events", b""),
+        b"\r\n" + book, chunked.replace(b"\r\n\r\n", b"\r\nTrailer: Authorization\r\n\r\n", 1),
+        chunked[:-2] + b"Authorization: Bearer other.secret-of-the-other\r\n\r\n", book.replace(b"1.1", b"1.0"),
+        get.replace(b"1.1", b"1.0") % (b"/v1/events/" + EVENT, b"Connection: keep-alive\r\n"),
     ]  # fmt: skip
 
 
@@ -120,7 +129,7 @@ class Fuzz:
         before = await self.bookings()
         stream = self.of_way(door.way, stream)
         pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b]
-        answers = (await wire.send(*pieces, end=end).quiet()).answers()[warm:]
+        answers = (await wire.send(*pieces, end=end).quiet()).answers(heads=True)[warm:]
         over, booked = wire.over, await self.bookings() - before
         wire.hang_up()
         # The next run may use the same idempotency keys.

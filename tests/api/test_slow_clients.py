@@ -31,6 +31,7 @@ from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.hostile import HEALTH, HOSTILE, keyed
 from tests.support.ports import free_port
+from tests.support.unread import unread
 from tests.support.wire import WAYS, Door
 
 ROOT = Path(__file__).parents[2]
@@ -130,21 +131,46 @@ async def serving(
 KEYED, POST = keyed(KEY)
 
 
-async def misbehave(serving: Serving, kind: str, seconds: float, clients: int = 1) -> None:
-    """Hostile clients in a process of their own."""
-    command = [sys.executable, str(ROOT / "tests/support/hostile.py"), str(serving.port), KEY, kind]
-    process = await asyncio.create_subprocess_exec(*command, str(seconds), str(clients))
-    assert await process.wait() == 0
+class Hostile:
+    """A hundred hostile clients in a process of their own, which gives way to every other."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def begin(self, kind: str) -> None:
+        """Returns when each of them is connected, and has sent something."""
+        await self._tell(kind)
+
+    async def end(self) -> None:
+        """Returns when they have hung up."""
+        await self._tell("")
+
+    async def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        assert await asyncio.wait_for(self._process.stdout.readline(), 30) == b"done\n"
 
 
-async def p99_ms(serving: Serving, event: EventView, count: int, key: str) -> float:
-    """An honest client's: books and reads."""
+@asynccontextmanager
+async def hostile(serving: Serving, clients: int = 100) -> AsyncIterator[Hostile]:
+    command = [sys.executable, str(ROOT / "tests/support/hostile.py"), str(serving.port), KEY, str(clients)]
+    pipe = subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    try:
+        yield Hostile(process)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def p99_ms(serving: Serving, event: EventView, count: int) -> float:
+    """An honest client's, who books."""
     client = await serving.connect()
     took = []
-    for number in range(count):
+    for _ in range(count):
         body = json.dumps(booking_of(event)).encode()
-        head = b"Content-Type: application/json\r\nIdempotency-Key: %b-%d\r\nContent-Length: %d\r\n\r\n"
-        request = POST + head % (key.encode(), number, len(body)) + body
+        head = b"Content-Type: application/json\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n"
+        request = POST + head % (os.urandom(16).hex().encode(), len(body)) + body
         began = time.perf_counter()
         assert await client.ask(request) == 202
         took.append(1_000 * (time.perf_counter() - began))
@@ -152,45 +178,59 @@ async def p99_ms(serving: Serving, event: EventView, count: int, key: str) -> fl
     return statistics.quantiles(took, n=100)[98]
 
 
-async def compare(
-    serving: Serving, event: EventView, kinds: Iterable[str], seconds: float, clients: int, floor_ms: float
-) -> None:
-    """The process has its size again afterwards, and the honest client is served as fast as ever beside them: within
-    twice its own time, or what a busy machine takes for a hundred new connections."""
-    await p99_ms(serving, event, 100, "warm")
+QUANTUM_MS = 10
+"""Three slices of Linux's scheduler (3 ms each) and a bit. The hostile process and the kernel's part of what it sends take
+turns on the cores with ours, and each turn adds to any wait; that is not what our process does to its clients."""
+
+
+def slow(alone: list[float], beside: list[float]) -> str | None:
+    """How much slower the honest client is beside them, when it is."""
+    before, after = statistics.median(alone), statistics.median(beside)
+    if after <= max(2 * before, before + QUANTUM_MS):
+        return None
+    return f"p99 {before:.1f} ms without them, {after:.1f} ms beside them ({len(alone)} times each)"
+
+
+async def costs(serving: Serving, event: EventView, kinds: Iterable[str], slices: int, count: int) -> dict[str, str]:
+    """Kinds that cost somebody else, and what. The honest client's p99 is taken without and with them in turn, so that
+    whatever else the machine does falls on both, `slices` times, and up to five times as often while the medians say no; the
+    process has its size again when they are gone."""
+    await p99_ms(serving, event, 200)
     size = serving.megabytes()
-    slow: dict[str, tuple[float, float]] = {}
-    for name in kinds:
-        # On a machine where others work too: the best of three.
-        for attempt in range(3):
-            alone = await p99_ms(serving, event, 100, f"{name}-{attempt}-alone".replace(" ", ""))
-            hostile = asyncio.create_task(misbehave(serving, name, seconds, clients))
-            await asyncio.sleep(0.4)
-            beside = await p99_ms(serving, event, 100, f"{name}-{attempt}-beside".replace(" ", ""))
-            await hostile
-            if beside <= max(2 * alone, floor_ms):
-                break
-        else:
-            slow[name] = alone, beside
-    assert not slow
+    found: dict[str, str] = {}
 
     async def is_as_small() -> bool:
         return serving.megabytes() < 1.2 * size and not serving.clients()
 
-    try:
-        await eventually(is_as_small, timeout_s=10)
-    except TimeoutError:
-        pytest.fail(f"{size:.0f} MB before, {serving.megabytes():.0f} MB after, {serving.clients()} connections open")
+    async with hostile(serving) as them:
+        for kind in kinds:
+            alone, beside = [], []
+            for turn in range(5 * slices):
+                if turn >= slices and slow(alone, beside) is None:
+                    break
+                alone.append(await p99_ms(serving, event, count))
+                await them.begin(kind)
+                beside.append(await p99_ms(serving, event, count))
+                await them.end()
+            if said := slow(alone, beside):
+                found[kind] = said
+            try:
+                await eventually(is_as_small, timeout_s=10)
+            except TimeoutError:
+                left = f"{size:.0f} MB before, {serving.megabytes():.0f} MB after, {serving.clients()} connections open"
+                found[kind] = f"{found.get(kind, '')} {left}".strip()
+    return found
 
 
-SHORT = ("silent", "one header", "small chunks", "an endless body", "unread books", "offers", "half a body")
+SHORT = ("one header", "small chunks", "unread books", "offers", "half a body")
 
 
+@pytest.mark.timeout(400)
 async def test_hostile_clients_cost_nobody_else(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
-        await compare(api, event, SHORT, 1.5, 100, 500)
+        assert await costs(api, event, SHORT, slices=3, count=60) == {}
         assert {"request.unreadable"} <= {line["event"] for line in api.events()}
         assert len([line for line in api.events() if not line.get("client")]) < 60
 
@@ -201,7 +241,7 @@ async def test_hostile_clients_of_every_kind_cost_nobody_else(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
     async with serving(servers, settings, tmp_path / "log") as api:
-        await compare(api, event, HOSTILE, 5.0, 100, 250)
+        assert await costs(api, event, HOSTILE, slices=5, count=150) == {}
         assert len([line for line in api.events() if not line.get("client")]) < 400
 
 
@@ -241,9 +281,14 @@ async def test_a_head_that_never_ends_is_cut_off(
             client.writer.write(fill)
             told = await client.rest()
             assert told.startswith(b"HTTP/1.1 431 ") and b"/problems/head-too-large" in told
-        dribbling = asyncio.create_task(misbehave(api, "a slow head", 20))
+        dribbling = await api.connect()
+        dribbling.writer.write(b"GET / HTTP/1.1\r\n")
         began = time.monotonic()
-        await dribbling
+        told = asyncio.create_task(dribbling.rest())
+        while not told.done():
+            dribbling.writer.write(b"X: y\r\n")
+            await asyncio.wait([told], timeout=0.05)
+        assert (await told).startswith(b"HTTP/1.1 408 ")
         assert time.monotonic() - began < 6
 
 
@@ -328,7 +373,16 @@ async def test_a_process_that_stops_does_not_wait_for_the_unfinished(
         ):
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.write(begun)
-        await asyncio.sleep(0.3)
+
+        async def all_are_begun() -> bool:
+            """Read as far as it will be: of the last, only a part."""
+            return (
+                unread(clients[4].writer) != 0
+                and api.clients() == 5
+                and not any(unread(client.writer) for client in clients[:4])
+            )
+
+        await eventually(all_are_begun)
         began = time.monotonic()
         api.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(api.wait, 20) == 0

@@ -1,15 +1,23 @@
-"""Clients that mean no good: python tests/support/hostile.py PORT KEY KIND SECONDS CLIENTS."""
+"""Clients that mean no good, in a process of their own: python tests/support/hostile.py PORT KEY CLIENTS.
+
+It is told on standard input: a kind's name begins that many of them, an empty line ends them. It says so, each time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
 import sys
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 Kind = tuple[bytes, bytes, float]
 """What a hostile client sends first, then again and again, and the pause between, in seconds."""
+
+AGAIN_S = 1.0
+"""Whoever is thrown out comes again after this."""
 
 
 def keyed(key: str) -> tuple[bytes, bytes]:
@@ -32,6 +40,7 @@ def kinds(key: str) -> dict[str, Kind]:
         "a slow body": (POST + b"Content-Length: 16000\r\n\r\n", b" ", 0.05),
         "an endless body": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"4000\r\n" + b" " * 0x4000 + b"\r\n", 0),
         "a long body": (POST + b"Content-Length: 900000000000\r\n\r\n", b" " * 65_536, 0),
+        "a body let by": (POST + b"Content-Length: 67000000\r\n\r\n", b" " * 65_536, 0),
         "long chunk lines": (POST + b"Transfer-Encoding: chunked\r\n\r\n1;a=", b"b" * 65_536, 0),
         "small chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1;abcdefghijklmnop\r\n \r\n" * 2_000, 0),
         "trailers": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: " + b"b" * 4_000 + b"\r\n", 0),
@@ -47,30 +56,50 @@ def kinds(key: str) -> dict[str, Kind]:
 HOSTILE = tuple(kinds(""))
 
 
-async def misbehave(port: int, kind: Kind, seconds: float) -> None:
-    """One hostile client, until it is thrown out or its time is up. It reads nothing."""
+async def misbehave(port: int, kind: Kind, there: asyncio.Event) -> None:
+    """One hostile client. It reads nothing, and comes again when it is thrown out."""
+    while True:
+        try:
+            await _visit(port, kind, there)
+        except OSError:
+            there.set()
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _visit(port: int, kind: Kind, there: asyncio.Event) -> None:
     first, again, pause_s = kind
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
     with socket.socket() as sock:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        try:
-            async with asyncio.timeout(seconds):
-                await loop.sock_connect(sock, ("127.0.0.1", port))
-                await loop.sock_sendall(sock, first)
-                while loop.time() < end:
-                    if again:
-                        await loop.sock_sendall(sock, again)
-                    await asyncio.sleep(pause_s)
-        except (OSError, TimeoutError):
-            return
+        # Gone at once when it ends, and not an hour in the system's list of those that were.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        await loop.sock_sendall(sock, first)
+        there.set()
+        while True:
+            if again:
+                await loop.sock_sendall(sock, again)
+            await asyncio.sleep(pause_s)
 
 
 async def main() -> None:
-    port, key, kind, seconds, clients = sys.argv[1:]
-    await asyncio.gather(*(misbehave(int(port), kinds(key)[kind], float(seconds)) for _ in range(int(clients))))
+    port, key, clients = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    every = kinds(key)
+    busy: list[asyncio.Task[None]] = []
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        if name := line.strip():
+            events = [asyncio.Event() for _ in range(clients)]
+            busy = [asyncio.create_task(misbehave(port, every[name], event)) for event in events]
+            await asyncio.gather(*(event.wait() for event in events))
+        else:
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":
+    # What they cost is their affair: the time of this machine belongs to those whom the test is about.
+    os.nice(19)
     asyncio.run(main())

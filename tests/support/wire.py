@@ -58,10 +58,17 @@ class Wire(asyncio.Transport):
     async def quiet(self) -> Wire:
         """Everything that was sent has been dealt with."""
         async with asyncio.timeout(30):
-            while not self.closing and (self.sent or self.protocol.busy or self.protocol.paced):
+            while not self.closing and (
+                self._is_coming or self.protocol.busy or self.protocol.paced or self.protocol.queued
+            ):
                 await asyncio.sleep(0.002)
             await asyncio.sleep(0)
         return self
+
+    @property
+    def _is_coming(self) -> bool:
+        """Whether something that the client sent, or its end, has not arrived."""
+        return bool(self.sent) or (self.ended and not self.told)
 
     def hang_up(self) -> None:
         """The network is gone."""
@@ -74,8 +81,8 @@ class Wire(asyncio.Transport):
         """Whether the server has said its last word."""
         return self.closing or self.half_closed
 
-    def answers(self) -> list[Answer]:
-        """What the client has read, without 100s."""
+    def answers(self, heads: bool = False) -> list[Answer]:
+        """What the client has read, without 100s. With `heads`, some may be answers to HEAD, which have no body."""
         found, rest = [], bytes(self.received)
         while rest:
             head, _, rest = rest.partition(b"\r\n\r\n")
@@ -84,6 +91,8 @@ class Wire(asyncio.Transport):
                 continue
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             length = int(headers["content-length"])
+            if heads and (not rest or rest.startswith(b"HTTP/1.1 ")):
+                length = 0
             assert len(rest) >= length, "an answer is whole"
             found.append(Answer(int(status.split()[1]), headers, rest[:length]))
             rest = rest[length:]

@@ -14,6 +14,7 @@ import pytest
 from boxoffice.settings import Settings
 from tests.conftest import eventually
 from tests.support.ports import free_port
+from tests.support.unread import unread
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,9 +45,14 @@ async def test_a_body_is_not_lost_to_an_offer_of_another_protocol(
                 return None
 
             reader, writer = await eventually(connect, timeout_s=30)
+
+            async def is_read(writer: asyncio.StreamWriter = writer) -> bool:
+                return not unread(writer)
+
             writer.write(head if apart else head + inner)
             if apart:
-                await asyncio.sleep(0.1)  # two segments, and the server has seen the first
+                # Two segments, and the server has seen the first.
+                await eventually(is_read)
                 writer.write(inner)
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             told = await asyncio.wait_for(reader.read(), 20)

@@ -1,0 +1,92 @@
+"""Whose turn it is: how much of the loop, which serves everybody, connections take that nobody vouches for.
+
+A hundred clients that come at once, or send all they can, may each cost little, and together make everybody wait. So in
+one turn of the loop, reading requests takes a bounded time, and whoever comes later has the next turn; requests that were
+sent before the answers to those before them, and bytes that are thrown away, have a rate for all connections together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final, Protocol
+
+__all__ = ["ORDINARY_S", "Turns"]
+
+TURN_S: Final = 0.002
+"""Seconds of one turn of the loop in which requests are read. A booking is admitted in about five times that."""
+
+ORDINARY_S: Final = 0.0005
+"""Seconds that a request takes which goes the ordinary way, most of them after it was read."""
+
+BURST: Final = 16
+"""Requests sent before the answers to those before them that are answered at once, of all connections."""
+
+PIPELINED_EACH_S: Final = 200
+"""Requests in a second, of all connections, that were sent before the answers to those before them. No client library
+does it, and a hundred clients that did nothing else would leave no time for others."""
+
+PASSED_EACH_S: Final = 67_108_864
+"""Bytes in a second, of all connections, that are read only to be thrown away. More wait in their clients' systems."""
+
+PASS_S: Final = 0.0005
+"""Seconds from one such read to the next, in any case."""
+
+
+class Waiting(Protocol):
+    """Somebody who has something to read."""
+
+    def has_turn(self) -> None:
+        """Read it now."""
+
+
+class Turns:
+    """Of one process. Times are the loop's but for the length of a turn, during which the loop's clock stands still."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end_s = self._paced_until = self._passed_until = 0.0
+
+    def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this turn's time for reading is used up. The first who asks begins it."""
+        if self._loop is loop:
+            return time.monotonic() >= self._end_s
+        self._loop = loop
+        self._end_s = time.monotonic() + TURN_S
+        self._waiting.clear()
+        loop.call_soon(self._next)
+        return False
+
+    def spend(self, seconds: float) -> None:
+        """Something was begun that will take so long."""
+        self._end_s -= seconds
+
+    def wait(self, who: Waiting) -> None:
+        """Have them called in one of the next turns; nobody who comes later is before them."""
+        self._waiting.append(who)
+
+    def _next(self) -> None:
+        loop = self._loop
+        if loop is None or not self._waiting:
+            self._loop = None
+            return
+        self._end_s = time.monotonic() + TURN_S
+        loop.call_soon(self._next)
+        # At least one, or nobody would ever be.
+        while True:
+            self._waiting.popleft().has_turn()
+            if not self._waiting or time.monotonic() >= self._end_s:
+                return
+
+    def pace(self, now: float) -> float:
+        """One more request that came together with its next. Returns when that is due."""
+        each = 1 / PIPELINED_EACH_S
+        self._paced_until = max(now - BURST * each, self._paced_until) + each
+        return self._paced_until
+
+    def throw_away(self, now: float, count: int) -> float:
+        """So many bytes were read to be thrown away. Returns when whoever sent them may be read again."""
+        self._passed_until = max(now, self._passed_until) + PASS_S + count / PASSED_EACH_S
+        return self._passed_until
