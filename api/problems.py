@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import structlog
 from redis.exceptions import RedisError
 
 from api import quiet
 from api.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.base import WebhookMalformed, WebhookRefused
+from boxoffice.seldom import seldom
 
 __all__ = [
     "HTTP_PROBLEMS",
@@ -28,7 +28,8 @@ __all__ = [
     "unreadable",
 ]
 
-log = structlog.get_logger()
+OF_A_CLIENT: Final = 50
+"""Lines about refusals of one kind, route and client in ten seconds; all further ones share one."""
 
 
 class Problem(NamedTuple):
@@ -125,16 +126,15 @@ class _Told:
 
     def say(self) -> None:
         """Its line in the log. A sold-out rush refuses ten thousand a second."""
-        if not self._fields.get("client") and self._problem.status < 500:
-            # Nobody we know: whoever can reach us could fill a disk.
-            kind = self._problem.slug, str(self._fields.get("route"))
-            quiet.say("request.refused", kind, type=self._problem.slug, status=self._problem.status, **self._fields)
-            return
+        slug, client = self._problem.slug, str(self._fields.get("client") or "")
+        # Nobody we know: whoever can reach us could fill a disk. A shop can too, but some of each kind it needs to see.
+        kind = (slug, str(self._fields.get("route")), client)
+        lines = OF_A_CLIENT if client or self._problem.status >= 500 else 1
         level = "warning" if self._problem.status == 503 else "info"
-        many = {"requests": self.requests} if self.requests > 1 else {}
-        getattr(log, level)(
-            "request.refused", type=self._problem.slug, status=self._problem.status, **self._fields, **many
-        )
+        quiet.say(
+            "request.refused", kind, lines=lines, level=level, requests=self.requests, type=slug,
+            status=self._problem.status, **self._fields,
+        )  # fmt: skip
 
 
 _told: Final[dict[tuple[int, str | None], _Told]] = {}
@@ -218,7 +218,7 @@ def crowded() -> Reply:
 
 def unexpected(error: BaseException) -> Reply:
     """A bug. The log has it all, the answer nothing. A store that refused what nobody foresaw is asked again later."""
-    log.error("request.failed", exc_info=error)
+    seldom.exception("request.failed", error)
     if isinstance(error, RedisError):
         return of_error(errors.StoreAway("Redis refused the request."))
     return of_status(500, "This is our mistake, and it is in our log.")

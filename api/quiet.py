@@ -1,4 +1,4 @@
-"""Lines of the log that anybody on the network can cause: the first of a kind at once, then one for many."""
+"""Lines of the log that whoever asks us can cause: the first of a kind at once, then one for many."""
 
 from __future__ import annotations
 
@@ -7,45 +7,72 @@ from typing import Any, Final
 
 import structlog
 
-__all__ = ["EACH_S", "say"]
+__all__ = ["EACH_S", "forget", "say"]
 
 EACH_S: Final = 10.0
-"""Seconds in which one kind has one line."""
+"""Seconds in which one kind has its lines."""
 
-KINDS_MAX: Final = 256
-"""Kinds are made of our own words, so they are few; should they not be, all others share a line."""
+KINDS_MAX: Final = 4_096
+"""Kinds are made of our own words and of clients' ids, so they are few; should they not be, all others of an event share
+one."""
 
 log = structlog.get_logger()
 
-_more: Final[dict[tuple[str, ...], int]] = {}
-"""Kinds that had their line, and how many came since."""
+
+class _Kind:
+    """Lines that it may still have, and what came since."""
+
+    __slots__ = ("fields", "left", "level", "more")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.more = 0
+        self.level = "info"
+        self.fields: dict[str, Any] = {}
 
 
-def say(event: str, kind: tuple[str, ...], **fields: Any) -> None:
-    """Log this, unless the kind was logged a moment ago: then count it. Counts are logged, as `requests`, with the fields
-    of the last one."""
+_kinds: Final[dict[tuple[str, ...], _Kind]] = {}
+
+
+def say(
+    event: str, kind: tuple[str, ...], *, lines: int = 1, level: str = "info", requests: int = 1, **fields: Any
+) -> None:
+    """Log this, unless its kind had its `lines` a moment ago: then count it. Counts are logged, as `requests`, with the
+    fields of the last one."""
     key = (event, *kind)
-    if key not in _more and len(_more) >= KINDS_MAX:
+    known = _kinds.get(key)
+    if known is None and len(_kinds) >= KINDS_MAX:
         key = (event,)
-    if key in _more:
-        _more[key] += 1
-        _last[key] = fields
-        return
-    log.info(event, **fields)
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    _more[key] = 0
-    loop.call_later(EACH_S, _again, loop, event, key)
+        known = _kinds.get(key)
+    if known is None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _log(level, event, fields, requests)
+            return
+        known = _kinds[key] = _Kind(lines)
+        loop.call_later(EACH_S, _again, loop, event, key, lines)
+    if known.left > 0:
+        known.left -= 1
+        _log(level, event, fields, requests)
+    else:
+        known.more += requests
+        known.level, known.fields = level, fields
 
 
-_last: Final[dict[tuple[str, ...], dict[str, Any]]] = {}
+def forget() -> None:
+    """Every kind is new again."""
+    _kinds.clear()
 
 
-def _again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...]) -> None:
-    many, fields = _more.pop(key, 0), _last.pop(key, {})
-    if many:
-        log.info(event, **fields, requests=many)
-        _more[key] = 0
-        loop.call_later(EACH_S, _again, loop, event, key)
+def _again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...], lines: int) -> None:
+    known = _kinds.pop(key, None)
+    if known is not None and (known.more or known.left < lines):
+        if known.more:
+            getattr(log, known.level)(event, **known.fields, requests=known.more)
+        _kinds[key] = _Kind(lines - 1 if known.more else lines)
+        loop.call_later(EACH_S, _again, loop, event, key, lines)
+
+
+def _log(level: str, event: str, fields: dict[str, Any], requests: int) -> None:
+    getattr(log, level)(event, **fields, **({"requests": requests} if requests > 1 else {}))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from boxoffice import durability, gate, keys
@@ -16,10 +15,10 @@ from boxoffice.errors import BoxOfficeError, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.postgres import TRANSIENT, check_schema
 from boxoffice.redis import AWAY
+from boxoffice.seldom import seldom
 
 __all__ = ["Readiness"]
 
-log = structlog.get_logger()
 
 TIMEOUT_S: Final = 2.0
 """A store that takes longer is not ready."""
@@ -125,5 +124,5 @@ async def _reason(check: Callable[[bool], Awaitable[str]], durable: bool) -> str
     except (RedisError, *TRANSIENT) as error:
         return f"It does not answer ({type(error).__name__})."
     except Exception as error:
-        log.exception("readiness.failed")
+        seldom.exception("readiness.failed", error)
         return f"It could not be asked ({type(error).__name__})."

@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-import structlog
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice import ids, keys
@@ -35,11 +34,11 @@ from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.record import Line
 from boxoffice.redis import AWAY
 from boxoffice.scripts import Commands, Scripts
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 
 __all__ = ["Admission"]
 
-log = structlog.get_logger()
 
 PACE_FROM: Final = 500
 """Bookings that may be due and claimed by nobody before admission gives way to settlement: a full batch."""
@@ -304,7 +303,8 @@ class _Counter:
         self._calls.discard(task)
         if task.cancelled() or task.exception() is not None:
             # Nobody waits for ever: whoever was told already is not told again.
-            log.error("admission.failed", bookings=len(forms), exc_info=None if task.cancelled() else task.exception())
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            seldom.exception("admission.failed", error or asyncio.CancelledError(), bookings=len(forms))
             for form in forms:
                 with suppress(Exception):
                     form.answer(StoreAway())
@@ -327,13 +327,13 @@ class _Counter:
                 for form in forms:
                     await self._call([form])
                 return
-            log.error(
+            seldom.error(
                 "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
                 reply=_code(error),
             )  # fmt: skip
             answers = [StoreAway("Redis refused the booking; nothing was taken.")] * len(forms)
-        except Exception:
-            log.exception("admission.failed")
+        except Exception as error:
+            seldom.exception("admission.failed", error)
             answers = [StoreAway()] * len(forms)
         for form, answer in zip(forms, answers, strict=True):
             try:
@@ -342,9 +342,9 @@ class _Counter:
                     self.put(form.whole())
                 else:
                     form.answer(answer)
-            except Exception:
+            except Exception as error:
                 # Whoever cannot be told asks again; the others wait behind it.
-                log.exception("admission.untold", booking_id=form.id)
+                seldom.exception("admission.untold", error, booking_id=form.id)
 
     def _pace(self, behind: int, admissions: int) -> float:
         """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
@@ -390,7 +390,7 @@ class _Counter:
                 await ask(self._redis, self._shard)
             except AWAY as error:
                 if time.monotonic() + pause_s > deadline:
-                    log.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
+                    seldom.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
                     raise StoreAway from error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.25)

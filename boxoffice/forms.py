@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-import structlog
 
 from boxoffice import render
 from boxoffice.blanks import Blank
@@ -26,10 +25,10 @@ from boxoffice.errors import (
     UnpaidLimit,
 )
 from boxoffice.record import Charge, unpack
+from boxoffice.seldom import seldom
 
 __all__ = ["NOBODY", "Admitted", "Answer", "Form", "Order", "answers_of", "asked_views"]
 
-log = structlog.get_logger()
 
 SHORT_S: Final = 1.0
 """So long after a tier was short, orders for more than it had are asked about first, and sent if there is some again."""
@@ -136,8 +135,8 @@ def answers_of(
                 add(None)
             else:
                 add(_answer(form, result, counts, refusals, now_ms))
-        except Exception:
-            log.exception("admission.failed")
+        except Exception as error:
+            seldom.exception("admission.failed", error)
             add(StoreAway())
     until = time.monotonic() + SHORT_S
     for _, _, outcome, *details in refusals:
@@ -200,7 +199,7 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
         case "unloaded" | "unknown_tier":
             return GateClosed("The sale's counters are not loaded.")
         case _:
-            log.error("admission.unexpected", outcome=outcome, booking_id=form.id, now_ms=now_ms)
+            seldom.error("admission.unexpected", outcome=outcome, booking_id=form.id, now_ms=now_ms)
             return StoreAway()
 
 

@@ -36,14 +36,13 @@ from boxoffice.record import Attempt, Charge, Outcome, Payload, Record, pack_pay
 from boxoffice.redis import AWAY, refusal
 from boxoffice.rewind import rewind
 from boxoffice.scripts import Scripts
-from boxoffice.seldom import Seldom
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 
 __all__ = ["Holds", "Paid", "fingerprint_of"]
 
 log = structlog.get_logger()
-_seldom = Seldom()
 
 EXPIRE_CHUNK: Final = 200
 """Holds ended by one script call."""
@@ -258,7 +257,7 @@ class Holds:
                 await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
         except TRANSIENT as error:
             await renew_sessions(self._pool, error)
-            log.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
+            seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
     async def _tell_deadline(self, booking: str, deadline_ms: int) -> None:
         """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
@@ -268,7 +267,7 @@ class Holds:
                 await connection.execute(_TELL_DEADLINE, booking, deadline_ms)
         except TRANSIENT as error:
             await renew_sessions(self._pool, error)
-            log.warning("holds.told_later", holds=1, error=type(error).__name__)
+            seldom.warning("holds.told_later", holds=1, error=type(error).__name__)
 
     async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
         script = getattr(self._scripts, name)
@@ -280,7 +279,7 @@ class Holds:
             raise StoreAway from error
         except RedisError as error:
             # Full, without a disk, without its replicas: it refused before the first write.
-            _seldom.error("hold.refused", shard=shard, script=name, reply=refusal(error))
+            seldom.error("hold.refused", shard=shard, script=name, reply=refusal(error))
             raise StoreAway("Redis takes no writes now; nothing was done.") from error
         return reply[0].decode(), reply[1] if len(reply) > 1 else b""
 

@@ -17,6 +17,7 @@ from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.postgres import TRANSIENT, renew_sessions
 from boxoffice.record import Charge, Payload, pack_payload, unpack
 from boxoffice.scripts import Scripts
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 
 __all__ = ["LateMoney", "Webhooks"]
@@ -63,7 +64,7 @@ class LateMoney:
             return await self._revive(booking, payment_key, charge)
         except (RedisError, OSError, GateClosed) as error:
             # Away, full, a replica or not checked: other money that is due must not wait for it.
-            log.warning("booking.revived_later", booking_id=booking, error=type(error).__name__)
+            seldom.warning("booking.revived_later", booking_id=booking, error=type(error).__name__)
             return True
 
     async def _revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
@@ -134,4 +135,4 @@ class Webhooks:
                 [booking, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
             )
         except (RedisError, OSError) as error:
-            log.warning("webhook.unheard", booking_id=booking, error=type(error).__name__)
+            seldom.warning("webhook.unheard", booking_id=booking, error=type(error).__name__)

@@ -35,6 +35,7 @@ from boxoffice.postgres import is_transient, renew_sessions, sqlstate
 from boxoffice.record import Charge
 from boxoffice.refund_pump import RefundPump
 from boxoffice.refunds import Refunds
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case
 
@@ -189,7 +190,7 @@ class MoneyPump:
                     await asyncio.sleep(0.5)
                     continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.
-                log.exception("money.failed")
+                seldom.exception("money.failed", error)
                 self._given.clear()
                 await asyncio.sleep(0.5)
 

@@ -18,6 +18,7 @@ from boxoffice import ids, rows
 from boxoffice.gateway.base import Authorized
 from boxoffice.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items
+from boxoffice.seldom import seldom
 from boxoffice.verdicts import Case, Terms, decide
 
 __all__ = ["Outage", "StoreRefuses", "is_of_the_row"]
@@ -121,12 +122,12 @@ class Outage:
             await self._try(pool)
         except asyncpg.InterfaceError as error:
             # What asyncpg says of a dead connection, and of how we call it: a bug of the canary's own must stop nobody.
-            log.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
+            seldom.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
         except AWAY as error:
             return self.begin(error)
         except Exception as error:
             if not isinstance(error, TRANSIENT):
-                log.warning("canary.refused", shard=self._shard, error=type(error).__name__, code=sqlstate(error))
+                seldom.warning("canary.refused", shard=self._shard, error=type(error).__name__, code=sqlstate(error))
         self._takes_writes = True
         return 0.0
 

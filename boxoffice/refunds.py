@@ -34,6 +34,7 @@ from boxoffice.owed import recount, try_again
 from boxoffice.postgres import AWAY, TRANSIENT, WentBack, renew_sessions
 from boxoffice.rows import Connection, lock_inventory
 from boxoffice.scripts import Scripts
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 
 __all__ = ["Refunded", "Refunds"]
@@ -465,11 +466,11 @@ class Refunds:
             try:
                 await self._mirror(pool, shard, booking)
             except RedisError as error:
-                log.warning("moves.later", shard=shard, error=type(error).__name__)
+                seldom.warning("moves.later", shard=shard, error=type(error).__name__)
             if pair and await fence.lost(pool, shard, [pair]):
                 raise WentBack
         except (GateClosed, *TRANSIENT) as error:
-            log.warning("moves.later", shard=shard, error=type(error).__name__)
+            seldom.warning("moves.later", shard=shard, error=type(error).__name__)
             raise StoreAway from error
 
     async def _mirror(self, pool: asyncpg.Pool[Any], shard: int, booking: str) -> None:
@@ -487,7 +488,7 @@ class Refunds:
         try:
             await self._mirror(await self._pool(), shard, booking)
         except (RedisError, GateClosed, *TRANSIENT) as error:
-            log.warning("moves.later", shard=shard, error=type(error).__name__)
+            seldom.warning("moves.later", shard=shard, error=type(error).__name__)
 
 
 def _check_not_owed(wanted: Mapping[str, int], owed: Sequence[Any]) -> None:

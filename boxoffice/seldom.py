@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-__all__ = ["EVERY_S", "Seldom"]
+__all__ = ["EVERY_S", "Seldom", "seldom"]
 
 log = structlog.get_logger()
 
@@ -17,6 +17,10 @@ EVERY_S: Final = 10.0
 
 LINES_MAX: Final = 1_000
 """Different lines remembered; beyond it all are forgotten, and said anew."""
+
+
+_DIFFER: Final = frozenset({"booking_id", "bookings", "holds", "now_ms"})
+"""Fields that differ from one time to the next. A line that comes for each booking is the same line."""
 
 
 class Seldom:
@@ -35,8 +39,16 @@ class Seldom:
         """As structlog's."""
         self._say("error", event, fields)
 
+    def exception(self, event: str, error: BaseException, **fields: Any) -> None:
+        """As an error, with its traceback. The same is what was raised as the same kind in the same place."""
+        self._say("error", event, {**fields, "exc_info": error})
+
+    def forget(self) -> None:
+        """Everything is new again."""
+        self._lines.clear()
+
     def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        line = (level, event, *sorted((name, str(value)) for name, value in fields.items()))
+        line = (level, event, *sorted((name, _told(value)) for name, value in fields.items() if name not in _DIFFER))
         now_s = self._now_s()
         said_at, unsaid = self._lines.get(line, (float("-inf"), 0))
         if now_s < said_at + self._every_s:
@@ -46,3 +58,17 @@ class Seldom:
             self._lines.clear()
         self._lines[line] = now_s, 0
         getattr(log, level)(event, **fields, **({"times": unsaid + 1} if unsaid else {}))
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, BaseException):
+        return str(value)
+    trace = value.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return type(value).__name__ + place
+
+
+seldom: Final = Seldom()
+"""This process's."""

@@ -46,6 +46,7 @@ from boxoffice.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.record import payment_key_of, unpack
 from boxoffice.scripts import Scripts
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from boxoffice.verdicts import Case, Terms, decide
 
@@ -175,7 +176,7 @@ class Settlement:
             for error in await asyncio.gather(*under_way, return_exceptions=True):
                 if isinstance(error, Exception):
                     # Nothing is lost: their leases lapse.
-                    log.error("batch.failed", shard=self.shard, exc_info=error)
+                    seldom.exception("batch.failed", error, shard=self.shard)
 
     async def _linger(self, claimed_at: float) -> None:
         rest_s = self._settings.worker.linger_ms / 1_000 - (time.monotonic() - claimed_at)
@@ -253,7 +254,7 @@ class Settlement:
         try:
             await self._mirror.tell(cases)
         except GateClosed:
-            log.warning("leases.kept", shard=self.shard, bookings=len(cases))  # they lapse
+            seldom.warning("leases.kept", shard=self.shard, bookings=len(cases))  # they lapse
 
     async def _authorise_apart(
         self, cases: list[Case], terms: Terms, failed: list[tuple[Case, Exception]], since: float
@@ -371,7 +372,7 @@ class Settlement:
         self._late.discard(task)
         if not task.cancelled() and (error := task.exception()):
             # Nothing is lost: their leases lapse.
-            log.error("batch.failed", shard=self.shard, exc_info=error)
+            seldom.exception("batch.failed", error, shard=self.shard)
 
     async def _settle_slow(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
         half_lease_s = self._settings.worker.lease_ms / 2_000
@@ -420,7 +421,7 @@ class Settlement:
             await self._give_back(cases, error)
         except RedisError as error:
             # Their leases lapse. Those who still wait for an answer keep theirs.
-            log.error("batch.failed", shard=self.shard, exc_info=error)
+            seldom.exception("batch.failed", error, shard=self.shard)
 
     async def _extend_leases(self, cases: list[Case]) -> None:
         """Leases of this worker now end later; nobody else's are touched by it for long (they are renewed too)."""
@@ -447,7 +448,7 @@ class Settlement:
             raise
         except Exception as error:
             if isinstance(error, TRANSIENT):
-                log.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(cases))
+                seldom.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(cases))
                 await self._release(cases, 0.1)
             elif len(cases) == 1:
                 await self._fail_alone(cases[0], error, asking=False, since=time.monotonic())

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import redis as sync_redis
 
+from api import quiet
 from boxoffice import keys
 from boxoffice.catalogue import EventView
 from boxoffice.catalogue_store import CatalogueStore, NewTier
@@ -23,6 +24,7 @@ from boxoffice.models import Base
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.postgres import migrate
 from boxoffice.redis import run_of
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_servers
 from tests.support.warm import WarmServers
@@ -50,6 +52,13 @@ def servers() -> Iterator[Servers]:
     with temporary_servers() as servers:
         migrate(Settings(redis_url=servers.redis_url, database_url=servers.database_url))
         yield servers
+
+
+@pytest.fixture(autouse=True)
+def _says_anew() -> None:
+    """What was said in another test is said again."""
+    seldom.forget()
+    quiet.forget()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from boxoffice.jobs import deserialize, serialize
 from boxoffice.log import configure
 from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.seldom import Seldom
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from boxoffice.trim import trim
 from worker.jobs import functions
@@ -113,7 +113,6 @@ class WorkerApp:
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
         self._stopping = asyncio.Event()
-        self._seldom = Seldom()
         self._load_again_s: dict[int, float] = {}
 
     def stop(self) -> None:
@@ -203,7 +202,7 @@ class WorkerApp:
             except CannotRun:
                 raise
             except (RedisError, *postgres.AWAY) as error:
-                log.warning("worker.waiting", error=type(error).__name__)
+                seldom.warning("worker.waiting", error=type(error).__name__)
                 await self._pause(0.5)
 
     async def _watch(self) -> None:
@@ -276,12 +275,12 @@ class WorkerApp:
             try:
                 await work()
             except CannotRun as error:
-                self._seldom.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
+                seldom.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
-                self._seldom.warning(f"{what}.failed", error=type(error).__name__)
+                seldom.warning(f"{what}.failed", error=type(error).__name__)
                 await postgres.renew_sessions(self._office.pool, error)
-            except Exception:
-                log.exception(f"{what}.failed")
+            except Exception as error:
+                seldom.exception(f"{what}.failed", error)
             await self._pause(every_s)
 
     async def _hear(self, shard: int) -> None:
@@ -317,9 +316,9 @@ class WorkerApp:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
                     raise
-                log.warning("arq.restarted", shard=shard, error="CancelledError")
+                seldom.warning("arq.restarted", shard=shard, error="CancelledError")
             except Exception as error:
-                self._seldom.warning("arq.restarted", shard=shard, error=type(error).__name__)
+                seldom.warning("arq.restarted", shard=shard, error=type(error).__name__)
             pause_s = (
                 ARQ_PAUSE_S if time.monotonic() - started > 10 * ARQ_PAUSE_S else min(2 * pause_s, ARQ_PAUSE_MAX_S)
             )

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
-import structlog
 import uvicorn
 from msgspec import Struct
 from starlette.applications import Starlette
@@ -24,6 +23,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from boxoffice.errors import Malformed
+from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 
 from . import action_page, cards, scenario
@@ -41,7 +41,6 @@ _RIPEN_S: Final = 0.25
 """How often what is to happen by itself is seen to: pending refunds that end, disputes. Webhooks tell of it."""
 
 _encode = msgspec.json.Encoder().encode
-log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -138,8 +137,8 @@ class _Server:
                 await self._simulator.ripen()
             except OSError:
                 continue
-            except Exception:
-                log.exception("ripening.failed")
+            except Exception as error:
+                seldom.exception("ripening.failed", error)
 
     async def authorize(self, request: Request) -> Response:
         """POST an AuthorizeRequest."""
