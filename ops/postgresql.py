@@ -184,7 +184,7 @@ class PostgresServer(Child):
     def _separate_roles(self, data: Path, binaries: PostgresBinaries, account: Account | None) -> None:
         """Once, in a data folder of an earlier version."""
         if not (data / SEPARATED).exists():
-            command = [binaries.bin_dir / "postgres", "--single", "-D", data, NAME]
+            command: list[str | Path] = [binaries.bin_dir / "postgres", "--single", "-D", data, NAME]
             self.tool(command, account, separate(self._password, self._admin_password))
             _mark(data, account)
 

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -25,6 +24,7 @@ from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
 from tests.api.test_server import ROOT, Serving, connect
 from tests.conftest import KEY, SaleMaker, eventually
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.parametrize("settings", ["lane"], indirect=True)]
 
@@ -175,8 +175,7 @@ async def through(
     """A proxy that has found the API to be ready."""
     _, writer = await connect(serving)
     writer.close()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     made: Callable[[Place], list[str | Path]] = request.param
     place = Place(tmp_path, port, serving.port, pem, tmp_path)
     if made is envoy:
