@@ -79,8 +79,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "refuses_while_it_is_closed opened",
     ),
     "boxoffice/guard.py": (
-        "Guard.__init__ Guard.load Guard._look Guard._remember Guard._act Guard._start Guard._close Guard._recover "
-        "Guard._rebuild Guard._after_restart Guard._say",
+        "Guard.__init__ Guard.load Guard._look Guard._remember Guard._is_settled Guard._act Guard._start "
+        "Guard._close Guard._recover Guard._rebuild Guard._after_restart Guard._say",
         "is_guarded went_back is_loaded tests/boxoffice/test_guard.py",
     ),
     "boxoffice/holds.py": (
