@@ -572,6 +572,24 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
         assert await survey.suspects(office.redis, connection, 0) == ({street.events["far"].id}, True)
 
 
+async def test_an_audit_compares_each_payment_with_its_own_refunds_and_mends_that_one(street: Street) -> None:
+    """One of them was refunded in part; of `mine` we have forgotten that it was captured."""
+    await confirmed(street)
+    await street.till.refund(street.bookings["under another key"], "part", GA=1)
+    await street.till.pump()
+    audit = street.office.payments_audit
+    assert [each async for each in audit.run(fix=False, grace_s=0)] == []
+    await (await street.office.pool()).execute(
+        "UPDATE payments SET status = 'authorized' WHERE booking_id = $1", street.mine
+    )
+    before = await street.traces()
+
+    found = [each async for each in audit.run(fix=True, grace_s=0)]
+
+    assert [(each.booking, each.mended) for each in found] == [(street.mine, True)]
+    assert await street.traces() == before
+
+
 # ------------------------------------------------------------------ under one key
 
 
