@@ -113,7 +113,7 @@ async def test_a_declined_card_returns_its_tickets_once(office: BoxOffice, open_
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_bookings_of_many_events_settle_in_every_shard(office: BoxOffice, open_sale: SaleMaker) -> None:
     """Whatever the number of shards."""
-    events = [await open_sale(GA=50, VIP=5) for _ in range(4)]
+    events = [await open_sale(shard=n, GA=50, VIP=5) for n in range(4)]
     booked = [
         await book_many(office, event, 12, GA=2, card=card)
         for event, card in zip(events, ["ok", "ok", "lost_card", "ok"], strict=True)
