@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROOMS: dict[str, str] = {
     "repair": "fence gate guard loading mend owed parked dossier payments_audit rebuild reconcile record recovery repair rewind"
+    " installation lineage"
     " rewrite strays survey trim dead_letters reversal_audit durability",
     "admission": "admission blanks forms hold_requests requests freshness together kept",
     "settlement": "finals ledger mirror moves patience outage rows settlement verdicts",
@@ -85,6 +86,7 @@ _ALSO: dict[str, str] = {
     "api/routes/bookings.py": "tests/api/test_booking.py tests/api/test_lists.py tests/api/test_bad_requests.py",
     "api/answers.py": "tests/api/test_booking.py tests/api/test_bad_requests.py",
     "api/app.py": "tests/api/test_server.py",
+    "api/turns.py": "tests/api/test_wire.py tests/api/test_server.py",
     "api/cors.py": "tests/api/test_booking.py tests/api/test_problems.py",
     "api/readiness.py": "tests/api/test_health.py",
     "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",

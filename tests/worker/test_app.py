@@ -263,7 +263,7 @@ async def test_when_nobody_misses_anything_it_begins_again(
         (CannotRun("its reason"), {"event": "work.failed", "error": "CannotRun", "reason": "its reason", "log_level": "error"}),
         (RedisAway(), {"event": "work.failed", "error": "ConnectionError", "log_level": "warning"}),
         (GateClosed(), {"event": "work.failed", "error": "GateClosed", "log_level": "warning"}),
-        (ValueError("ours"), {"event": "work.failed", "exc_info": True, "log_level": "error"}),
+        (ValueError("ours"), {"event": "work.failed", "log_level": "error"}),
     ],
 )  # fmt: skip
 async def test_a_loop_outlives_what_its_work_raises(
