@@ -71,7 +71,8 @@ WHERE due_at <= now() AND due IS NOT NULL AND NOT {WRITTEN_IN.format("$1", "$2")
 
 _UNLIST = """
 WITH lapsed AS (
-  DELETE FROM captures WHERE id IN (SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED)
+  DELETE FROM captures
+  WHERE id = ANY(ARRAY(SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED))
   RETURNING payment_keys)
 UPDATE payments SET due_at = now()
 WHERE payment_key = ANY(ARRAY(SELECT unnest(payment_keys) FROM lapsed)) AND due = 'capture' AND due_at IS NULL

@@ -28,9 +28,9 @@ DELETE FROM stock_moves WHERE id = ANY(ARRAY(
   ORDER BY m.applied_at LIMIT $2 FOR UPDATE OF m SKIP LOCKED))
 """,
     "webhook_events": f"""
-DELETE FROM webhook_events w USING (
+WITH old AS MATERIALIZED (
   SELECT gateway, id FROM webhook_events WHERE received_at < {_OLD} ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
-) AS old WHERE w.gateway = old.gateway AND w.id = old.id
+) DELETE FROM webhook_events w USING old WHERE w.gateway = old.gateway AND w.id = old.id
 """,
     "dead_letters": f"""
 DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(

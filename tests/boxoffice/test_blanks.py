@@ -57,7 +57,7 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
         record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
     )
 
-    assert (letter, hold) == (("P", "0") if charge else ("H", f"{hold_ms}:40:50000"))
+    assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000")
     assert int(amount) == record.body.amount_cents
     assert items == record.items and blank.question == f"Q|0|0|{items}"
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)

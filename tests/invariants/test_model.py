@@ -160,7 +160,7 @@ class Troubled(Model):
             letter = self.decided.get(id, "P")
             if self.state[id] == "-":
                 row = msgspec.structs.replace(self.rows[id], state=letter, payload=Payload())
-                assert await restore(self.desk, row, 0 if letter == "P" else 3_600) == 1
+                assert await restore(self.desk, row, life_s=0 if letter == "P" else 3_600) == 1
                 self.state[id] = letter
                 self.gone.discard(id)
                 self.due |= {id} if letter == "P" else set()

@@ -182,7 +182,7 @@ async def test_repairs_count_who_is_at_the_bank(desk: Desk) -> None:
     await reconcile(desk, {"floor": (9, 0)}, Final(other, "F"), deep=False)
     assert await desk.unpaid() == alone
     await desk.redis.delete(keys.booking(desk.shard, other.id), keys.idempotency(desk.shard, other.scope))
-    assert await restore(desk, record, 0) == 1
+    assert await restore(desk, record) == 1
     assert await desk.unpaid() == counted
 
 
