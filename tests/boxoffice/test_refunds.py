@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from boxoffice import ids, keys
-from boxoffice.errors import KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
+from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
 from boxoffice.moves import apply_moves
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.till import Died, Till
@@ -158,6 +158,26 @@ async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
 
     assert await till.left("GA") == (9, 1, 0)
     assert await till.state(booking) == "X cancelled"
+
+
+async def test_while_the_gate_is_shut_a_confirmed_booking_is_cancelled(till: Till) -> None:
+    """Its shop hears of it when the gate opens, and asks again until then; the money goes back meanwhile."""
+    booking, hold = await confirmed(till, GA=2), await till.hold(GA=1)
+    gate = await till.office.redis.getdel(keys.gate(SHARD))
+
+    with pytest.raises(StoreAway):
+        await till.cancel(booking)
+    with pytest.raises(GateClosed):
+        await till.cancel(hold)
+
+    assert await till.state(booking) == "X cancelled"
+    await till.pump_once()
+    assert (await till.payment(booking)).refunded_cents == 2_000
+    await till.office.redis.set(keys.gate(SHARD), gate)
+    assert await till.cancel(booking) == "cancelled"
+    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, SHARD)
+    assert await till.left("GA") == (9, 1, 0)
+    assert (await till.payment(booking)).refunded_cents == 2_000
 
 
 async def test_the_customer_may_buy_as_many_again(till: Till) -> None:
