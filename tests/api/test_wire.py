@@ -337,8 +337,6 @@ async def test_strangers_fill_no_log(
 ) -> None:
     """The first refusal of a kind has a line at once, all others of ten seconds have one together, which counts them."""
     monkeypatch.setattr(quiet, "EACH_S", 0.2)
-    monkeypatch.setattr(quiet, "_more", {})
-    monkeypatch.setattr(quiet, "_last", {})
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(
         quiet, "log", SimpleNamespace(info=lambda event, **fields: said.append({"event": event, **fields}))
