@@ -26,6 +26,9 @@ POLL_S = 0.01
 LOG_MAX_BYTES = 16 * 1024 * 1024
 """A log longer than this is put aside as `<name>.log.1`, in place of the one that was put aside before."""
 
+LINE_MAX_BYTES = 1024 * 1024
+"""How far back from its end a copy is searched for a whole line."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -155,7 +158,8 @@ class Child(ABC):
         """Put its log aside when it has become too long, while it runs.
 
         Its process goes on writing to the same file, by O_APPEND at its new end. What it writes between copy and cut is
-        lost, as with logrotate's `copytruncate`. On a full disk nothing is cut: there the log does not grow either.
+        lost, as with logrotate's `copytruncate`, a line of which the copy got the beginning as well. On a full disk nothing
+        is cut: there the log does not grow either.
         """
         aside = self.log.with_name(self.log.name + ".1")
         draft = self.log.with_name(self.log.name + ".new")
@@ -167,6 +171,8 @@ class Child(ABC):
             try:
                 draft.touch(mode=0o600)
                 shutil.copyfile(self.log, draft)
+                if self.alive:
+                    _end_with_a_whole_line(draft)
                 draft.replace(aside)
                 os.truncate(self.log, 0)
             finally:
@@ -279,6 +285,16 @@ class Child(ABC):
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _end_with_a_whole_line(copy: Path) -> None:
+    """Cut off the beginning of a line that was being written meanwhile. Who reads a file sees the pages of a `write` that
+    are filled so far."""
+    with copy.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = file.seek(max(0, size - LINE_MAX_BYTES))
+        if end := file.read().rfind(b"\n") + 1:
+            file.truncate(start + end)
 
 
 def _signal(pid: int, signum: int) -> None:
