@@ -27,6 +27,7 @@ from boxoffice.redis import run_of
 from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
 from ops.servers import Servers, temporary_servers
+from tests.support.environment import kept_environment
 from tests.support.warm import WarmServers
 
 CLIENT = "shop00000000"
@@ -52,6 +53,14 @@ def servers() -> Iterator[Servers]:
     with temporary_servers() as servers:
         migrate(Settings(redis_url=servers.redis_url, database_url=servers.database_url))
         yield servers
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """What a test writes into the environment ends with it. Commands that run in this process write there which data
+    directory they work on, and programs that another test starts would work on that."""
+    with kept_environment():
+        yield
 
 
 @pytest.fixture(autouse=True)

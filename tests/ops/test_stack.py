@@ -21,6 +21,7 @@ from ops.running import RunningStack, adopt_stack, find_stack, wished_urls
 from ops.servers import temporary_data_dir
 from ops.stack import Stack
 from ops.supervisor import Keeper, up
+from tests.support.environment import kept_environment
 
 
 class Patient(Child):
@@ -76,6 +77,18 @@ def test_commands_use_the_running_stack_unless_the_environment_names_another(tmp
         "BOXOFFICE_REDIS_URL": "redis://elsewhere/0",
         "BOXOFFICE_DATA_DIR": str(tmp_path),
     }
+
+
+def test_what_a_command_adopts_ends_with_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write into the environment of their process. Run in the tests' own, they would point every program that a
+    later test starts to the data directory of an earlier one."""
+    monkeypatch.setenv("BOXOFFICE_PLAYED", "before")
+    before = dict(os.environ)
+    with kept_environment():
+        adopt_stack(tmp_path)
+        del os.environ["BOXOFFICE_PLAYED"]
+        assert os.environ["BOXOFFICE_DATA_DIR"] == str(tmp_path)
+    assert dict(os.environ) == before
 
 
 def test_processes_of_a_stack_get_its_servers_and_nothing_of_make(tmp_path: Path) -> None:
