@@ -317,7 +317,8 @@ class PaymentGateway(Protocol):
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
         """Give captured money back, all or part of it, once for each refund key.
 
-        `Refused`: nothing was given back under this key, and nothing will be. `Pending` and `Done` may still fail: then
+        `Refused`: nothing was given back under this key, and nothing will be. `Unknown`: it may have been, or may yet be;
+        asked again, as long as the gateway takes to know, it is given back once. `Pending` and `Done` may still fail: then
         `reversals` tells. `<key>-1`, `<key>-2` are further attempts at `<key>`: while one of them has not failed, no other
         gives anything back, and is answered as that one.
         """

@@ -44,6 +44,16 @@ class World:
     stand_in: StripeStandIn | None = None
     """Stripe's, to look behind the curtain."""
 
+    @property
+    def hides_refunds(self) -> bool:
+        """Whether a refund may have been made behind a server error, and be listed only later."""
+        return self.stand_in is not None
+
+    def forget(self) -> None:
+        """A day later: what the gateway answered under idempotency keys it has forgotten."""
+        if self.stand_in is not None:
+            self.stand_in.answers.clear()
+
     def request(self, behaviour: str, amount_cents: int = 5_000, *, payment_key: str | None = None) -> AuthorizeRequest:
         """A payment that meets this behaviour."""
         return AuthorizeRequest(

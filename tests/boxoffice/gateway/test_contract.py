@@ -276,11 +276,18 @@ async def test_the_answer_to_a_capture_may_be_lost(world: World):
 
 
 async def test_a_refund_may_meet_a_server_error(world: World):
-    """Asked again, it gives back once."""
+    """Asked again, it gives back once: at once, or, where the error may hide a refund that nobody sees yet, when the gateway
+    has forgotten the error."""
     key, reference = await captured(world, "refund_error")
     assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Unknown)
     assert (await found(world, key, reference)).refunded_cents == 0
-    assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Done)
+    if world.hides_refunds:
+        for _ in range(2):
+            assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Unknown)
+        assert (await found(world, key, reference)).refunded_cents == 0
+        world.forget()
+    for _ in range(2):
+        assert isinstance(await world.gateway.refund("r1", key, reference, 5_000), Done)
     assert (await found(world, key, reference)).refunded_cents == 5_000
 
 
