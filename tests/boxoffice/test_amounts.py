@@ -247,10 +247,11 @@ async def test_what_went_back_already_is_not_given_back_again(till: Till) -> Non
     assert (await till.payment(booking)).refunded_cents == 3_000
 
 
-@pytest.mark.parametrize("end", ["owed", "written off"])
-async def test_what_is_owed_is_nobody_elses_to_have_again(till: Till, end: str) -> None:
-    """Of two tickets one's refund was refused. The other is given back; together never more than was paid."""
-    booking = await till.book("tok_refund_refused", GA=2)
+@pytest.mark.parametrize(("end", "tier"), [("owed", "VIP"), ("written off", "VIP"), ("written off", "GA")])
+async def test_what_is_owed_is_nobody_elses_to_have_again(till: Till, end: str, tier: str) -> None:
+    """One ticket's refund was refused. Another is given back, of its own tier once nothing is owed; together never more than
+    was paid."""
+    booking = await till.book("tok_refund_refused", GA=2, VIP=1)
     await till.rest()
     await till.refund(booking, "one", GA=1)
     await till.pump()
@@ -258,13 +259,13 @@ async def test_what_is_owed_is_nobody_elses_to_have_again(till: Till, end: str) 
         await till.office.owed.write_off(booking, "ada", "paid at the counter")
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
     pool = await till.office.pool()
-    await pool.execute("UPDATE booking_items SET unit_price_cents = 1900")
+    await pool.execute("UPDATE booking_items SET unit_price_cents = 3900")
 
-    second = await till.refund(booking, "two", GA=1)
+    second = await till.refund(booking, "two", **{tier: 1})
 
-    assert second.amount_cents == 1_000
+    assert second.amount_cents == 3_000
     (row,) = await till.fetch("SELECT refunded_cents FROM payments WHERE payment_key = $1", payment[0])
-    assert row[0] == 1_000
+    assert row[0] == 3_000
 
 
 async def test_a_sale_is_never_refunded_as_money_that_came_too_late(till: Till) -> None:
