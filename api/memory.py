@@ -7,6 +7,7 @@ them was freed, and keeps the heap (mallopt(3), M_MMAP_THRESHOLD).
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Any, Final
 
 __all__ = ["map_large", "trim"]
@@ -29,5 +30,7 @@ def map_large() -> None:
 
 
 def trim() -> None:
-    """Give back what is free. Takes some milliseconds."""
+    """Give back what is free, and what only cycles of garbage still hold: the collector, which was told to come seldom,
+    might leave it there for long. Takes some milliseconds."""
+    gc.collect()
     _call("malloc_trim", 0)
