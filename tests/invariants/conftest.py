@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from boxoffice import keys
-from boxoffice.office import BoxOffice
+from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.servers import Servers
 from ops.stack import Program, Stack
@@ -91,17 +92,25 @@ def fork(nursery: Nursery, settings: Settings) -> Iterator[Fork]:
         mortal.send(signal.SIGKILL)
 
 
+_STOPPED: WeakSet[BoxOffice] = WeakSet()
+"""Offices whose worker has ended: their settlements and their pump have stopped for good."""
+
+
 @asynccontextmanager
 async def working(office: BoxOffice) -> AsyncIterator[WorkerApp]:
-    """A worker in this process."""
-    app = WorkerApp(office)
-    running = asyncio.create_task(app.run())
-    try:
-        yield app
-    finally:
-        app.stop()
-        async with asyncio.timeout(15):
-            await running
+    """A worker in this process: of this office, or once its worker has ended of another one on the same stores."""
+    async with AsyncExitStack() as stack:
+        if office in _STOPPED:
+            office = await stack.enter_async_context(open_box_office(office.settings, redis_retries=3))
+        app = WorkerApp(office)
+        running = asyncio.create_task(app.run())
+        try:
+            yield app
+        finally:
+            _STOPPED.add(office)
+            app.stop()
+            async with asyncio.timeout(15):
+                await running
 
 
 async def ends(program: Program | Mortal, *, timeout_s: float = 20) -> str:
