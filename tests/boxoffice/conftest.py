@@ -9,6 +9,7 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from tests.conftest import load_all
+from tests.support.houses import Houses, open_houses
 from tests.support.till import Till
 
 
@@ -19,3 +20,10 @@ async def till(office: BoxOffice, open_sale: Callable[..., Awaitable[Any]]) -> A
     yield till
     for settlement in office.settlements:
         await settlement.stop()
+
+
+@pytest.fixture
+async def houses(office: BoxOffice, open_sale: Callable[..., Awaitable[Any]]) -> AsyncIterator[Houses]:
+    """Two concerts in each of two shards, with nothing booked."""
+    async for houses in open_houses(office, open_sale):
+        yield houses

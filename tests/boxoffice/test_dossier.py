@@ -11,14 +11,9 @@ from boxoffice import ids, keys
 from boxoffice.errors import NotFound
 from boxoffice.office import BoxOffice
 from tests.conftest import SaleMaker
-from tests.support.houses import SHARDS, House, Houses, open_houses
+from tests.support.houses import House, Houses, open_houses
 
 SHARD = 1
-
-
-@pytest.fixture
-def shards() -> int:
-    return SHARDS
 
 
 @pytest.fixture

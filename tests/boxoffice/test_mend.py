@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -11,25 +10,13 @@ from redis.asyncio import Redis
 from boxoffice import ids, keys
 from boxoffice.gate import Gate
 from boxoffice.mend import Mender, _admitted_ms
-from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
-from tests.conftest import SaleMaker, eventually
+from tests.conftest import eventually
 from tests.invariants.conftest import working
-from tests.support.houses import SHARDS, House, Houses, open_houses, unheard
+from tests.support.houses import SHARDS, House, Houses, unheard
 from tests.support.till import Died
 
 SHARD = 1
-
-
-@pytest.fixture
-def shards() -> int:
-    return SHARDS
-
-
-@pytest.fixture
-async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Houses]:
-    async for houses in open_houses(office, open_sale):
-        yield houses
 
 
 @pytest.fixture

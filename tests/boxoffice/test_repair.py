@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,30 +9,17 @@ import pytest
 from boxoffice import keys
 from boxoffice.errors import DriftUnexplained, GateClosed, NotFound
 from boxoffice.gate import Gate, look
-from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK
 from boxoffice.redis import run_id
 from boxoffice.repair import Repair
-from tests.conftest import SaleMaker
-from tests.support.houses import SHARDS, House, Houses, open_houses, unheard
+from tests.support.houses import SHARDS, House, Houses, unheard
 from tests.support.till import Died
-
-
-@pytest.fixture
-def shards() -> int:
-    return SHARDS
 
 
 @pytest.fixture
 def shard() -> int:
     """The one that is repaired: not the first, which a slip of the pen would take."""
     return 1
-
-
-@pytest.fixture
-async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Houses]:
-    async for houses in open_houses(office, open_sale):
-        yield houses
 
 
 @pytest.fixture

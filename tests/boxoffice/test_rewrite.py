@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +13,8 @@ from boxoffice.guard import Guard
 from boxoffice.moves import Note, came_back
 from boxoffice.office import BoxOffice
 from boxoffice.rebuild import POSTGRES_WENT_BACK
-from tests.conftest import CLIENT, SaleMaker
-from tests.support.houses import SHARDS, House, Houses, open_houses
+from tests.conftest import CLIENT
+from tests.support.houses import House, Houses
 from tests.support.past import Past
 from tests.support.till import Till
 
@@ -32,17 +31,6 @@ ROWS = {
     "inventory": "SELECT tier_id, total, sold FROM inventory JOIN tiers b ON b.id = tier_id WHERE {} ORDER BY 1",
 }
 """As far as Redis can know them. When a row was last touched, and what the pump is to do, are its own."""
-
-
-@pytest.fixture
-def shards() -> int:
-    return SHARDS
-
-
-@pytest.fixture
-async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Houses]:
-    async for houses in open_houses(office, open_sale):
-        yield houses
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ SHARD = 1
 
 
 @pytest.fixture
-def shards() -> int:
-    return SHARDS
-
-
-@pytest.fixture
 async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Houses]:
     """At each: sold, pending, parked and held tickets; of one customer several."""
     async for houses in open_houses(office, open_sale):
