@@ -141,6 +141,8 @@ class Reader:
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) + 4
         if end < 4 or end > self._head_max:
             if len(buffer) > self._head_max:
+                # What is wrong with its beginning is said first, in however many pieces it came.
+                check_begun(buffer[: self._head_max], self._known, self._scanned)
                 raise Unreadable("too_large", status=431)
             if buffer:
                 self._known = check_begun(buffer, self._known, self._scanned)

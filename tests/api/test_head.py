@@ -180,3 +180,18 @@ def test_time_is_linear() -> None:
         for byte in data:
             reader.feed(bytes([byte]))
             assert reader.next() is None
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"x" * 2_000, "request_line"), (b"GET / HTTP/1.1\r\na: " + b"x" * 2_000, "too_large")],
+)
+@pytest.mark.parametrize("cut", [1, 30, 900, 1_500, 2_000])
+def test_what_is_wrong_is_the_same_in_however_many_pieces_it_comes(data: bytes, code: str, cut: int) -> None:
+    """Bytes that begin no request are told so, and not that there are too many of them."""
+    reader = Reader(1_000, 1_000)
+    with pytest.raises(Unreadable) as wrong:
+        for piece in (data[:cut], data[cut:]):
+            reader.feed(piece)
+            assert reader.next() is None
+    assert wrong.value.code == code
