@@ -303,7 +303,7 @@ class _Counter:
         self._calls.discard(task)
         if task.cancelled() or task.exception() is not None:
             # Nobody waits for ever: whoever was told already is not told again.
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            error = None if task.cancelled() else task.exception()
             seldom.exception("admission.failed", error or asyncio.CancelledError(), bookings=len(forms))
             for form in forms:
                 with suppress(Exception):

@@ -20,7 +20,6 @@ _SERVER: Final = """
 SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) FROM pg_control_system()
 """
 
-
 _UNTOLD: Final = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.UndefinedFunctionError,
@@ -31,8 +30,7 @@ _UNTOLD: Final = (
 
 async def server_of(pool: asyncpg.Pool[Any]) -> str:
     """System identifier and timeline; empty where PostgreSQL does not tell them (an offering without these functions, or
-    without the right to them, or a standby). Raises PostgreSQL's other
-    errors."""
+    without the right to them, or a standby). Raises PostgreSQL's other errors."""
     try:
         return str(await pool.fetchval(_SERVER))
     except _UNTOLD:
