@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import builtins
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from boxoffice.render import BookingView, ItemView, PaymentView, RefundState
 from boxoffice.requests import bad_parameter
 from boxoffice.scripts import Scripts
 from boxoffice.settings import Settings
-from boxoffice.states import BOOKING_STATES, KEY_REUSED
+from boxoffice.states import KEY_REUSED
 from boxoffice.together import Together
 
 __all__ = ["BookingFilter", "Bookings", "Found", "Page"]
@@ -78,6 +77,17 @@ class _Row(NamedTuple):
     duplicate_of: UUID | None
     """The booking that answers for this one. None of one that used its key for another request."""
     view: BookingView
+
+
+class _Query(NamedTuple):
+    """What PostgreSQL is asked for one page of a list."""
+
+    page: str
+    values: list[str]
+    last: str
+    """Asks for the last booking among which the page is looked for, when there are so many. Empty: there are few."""
+    bounds: list[str]
+    """Its values."""
 
 
 class Bookings:
@@ -206,50 +216,31 @@ class Bookings:
         """
         if wanted.key_digest and wanted.event_id:
             return await self._by_key(client, wanted)
-        conditions, values = ["client_id = $1", "duplicate_of IS NULL"], [client]
-        for column, value in (
-            ("customer_id", wanted.customer_id),
-            ("event_id", wanted.event_id),
-            ("reference", wanted.reference),
-            ("idempotency_key", wanted.key_digest),
-        ):
-            if value is not None:
-                values.append(value)
-                conditions.append(f"{column} = ${len(values)}")
-        if cursor is not None:
-            values.append(_after(cursor))
-            conditions.append(f"id < ${len(values)}::uuid")
-        page, last = _PAGE, ""
-        if wanted.status == "confirmed" and wanted.customer_id is wanted.reference is wanted.key_digest is None:
-            lead = "event_id" if wanted.event_id is not None else "client_id"
-            conditions = [re.sub(rf"^{lead} = (.*)", rf"{lead} BETWEEN \1 AND \1", each) for each in conditions]
-            page = _CONFIRMED_PAGE.replace("LEAD", lead)
-            last = _LOOKED_AT.format(" AND ".join(conditions), LOOKED_AT - 1).replace("LEAD", lead)
-        elif wanted.status is not None:
-            # One of our own words, written out: a plan made for any status cannot use an index of some.
-            assert wanted.status in BOOKING_STATES
-            conditions.append(f"status = '{wanted.status}'")
-        query = page.format(" AND ".join(conditions), limit + 1, looked_at=LOOKED_AT)
-        rows, behind = await self._fetch_page(query, last, limit, values)
+        columns = {
+            "client_id": client, "customer_id": wanted.customer_id, "event_id": wanted.event_id,
+            "reference": wanted.reference, "status": wanted.status, "idempotency_key": wanted.key_digest,
+        }  # fmt: skip
+        chosen = {column: value for column, value in columns.items() if value is not None}
+        query = (_by_lead if wanted.key_digest is None else _by_key)(
+            chosen, None if cursor is None else _after(cursor), limit
+        )
+        rows, behind = await self._fetch_page(query, limit)
         views = await asyncio.gather(*(self._as_read(row, wanted) for row in rows))
         return Page([view for view in views if view is not None], _cursor(behind) if behind else None)
 
-    async def _fetch_page(
-        self, page: str, last: str, limit: int, values: Sequence[Any]
-    ) -> tuple[builtins.list[_Row], str | None]:
-        """A page, and the booking behind which the next one begins. Planned for these very values: a shop that sells rarely
-        and one that sells all need different indexes."""
-        planned = f"SET LOCAL plan_cache_mode = force_custom_plan; {IN_ORDER if last else ''}"
+    async def _fetch_page(self, query: _Query, limit: int) -> tuple[builtins.list[_Row], str | None]:
+        """A page, and the booking behind which the next one begins."""
         try:
             async with (
                 (await self._pool()).acquire() as connection,
                 connection.transaction(readonly=True, isolation="repeatable_read"),
             ):
-                await connection.execute(planned)
-                rows = [_of_row(row) for row in await connection.fetch(page, *values)]
+                if query.last:
+                    await connection.execute(IN_ORDER)
+                rows = [_of_row(row) for row in await connection.fetch(query.page, *query.values)]
                 if len(rows) > limit:
                     return rows[:limit], rows[limit - 1].view.id
-                return rows, await connection.fetchval(last, *values) if last else None
+                return rows, await connection.fetchval(query.last, *query.bounds) if query.last else None
         except TRANSIENT as error:
             raise StoreAway from error
 
@@ -356,29 +347,77 @@ CROSS JOIN LATERAL (
 
 
 _PAGE = f"""
-{_SELECT.replace("FROM bookings b", "FROM (SELECT * FROM bookings WHERE {} ORDER BY id DESC LIMIT {:d}) b")}
+{_SELECT.replace("FROM bookings b", "FROM ({}) b")}
 ORDER BY b.id DESC
 """
 """The page first, and only of what is on it items and payments."""
 
 LOOKED_AT: Final = 5_000
-"""Bookings among which one page of the confirmed is looked for. They take some milliseconds."""
+"""Bookings among which one page is looked for. They take some milliseconds."""
 
-_CONFIRMED_PAGE: Final = _PAGE.replace(
-    "(SELECT * FROM bookings WHERE {} ORDER BY id DESC",
-    "(SELECT * FROM (SELECT * FROM bookings WHERE {} ORDER BY LEAD DESC, id DESC LIMIT {looked_at:d}) latest"
-    " WHERE status = 'confirmed' ORDER BY LEAD DESC, id DESC",
+_LEADS: Final = (
+    (("client_id", "reference"), "reference IS NOT NULL"),
+    (("customer_id", "client_id"), "true"),
+    (("event_id", "client_id"), "true"),
+    (("client_id", "status"), "status <> 'confirmed'"),
+    (("client_id",), "true"),
 )
-"""What is confirmed has no index of its own, for which every sale would have to pay. It is looked for among the next
-bookings, so that a page of a shop nearly all of whose bookings failed has an end too: a short page. `LEAD` is the column
-with which the index begins that has them in this order. It is the same in all of them; were PostgreSQL told so, it would
-take the primary key instead, and read everybody's."""
+"""What the indexes begin with that have bookings by id behind it, and the condition of those that have only some. What is
+confirmed has none of its own, for which every sale would have to pay."""
 
-IN_ORDER: Final = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+IN_ORDER: Final = "".join(
+    f"SET LOCAL {what} = off; " for what in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_incremental_sort")
+)  # fmt: skip
 """PostgreSQL takes bookings by id for scattered over the table, and would rather read all of it."""
 
-_LOOKED_AT: Final = "SELECT b.id::text FROM bookings b WHERE {} ORDER BY b.LEAD DESC, b.id DESC OFFSET {:d} LIMIT 1"
-"""The last of them, when there are so many."""
+
+def _by_lead(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query:
+    """A page is looked for among the next `LOOKED_AT` bookings that one index has in order. So it reads no more, whatever
+    the filter, and may be a short one.
+
+    Where in the index to begin and to end is told by comparing rows. Were PostgreSQL told that the first columns are the
+    same in all of them, it would take the primary key instead, and read everybody's.
+    """
+    lead, some = next(
+        (lead, some) for lead, some in _LEADS
+        if chosen.keys() >= set(lead) and ("status" not in lead or chosen["status"] != "confirmed")
+    )  # fmt: skip
+    bounds = [chosen[column] for column in lead]
+    names, marks = ", ".join(lead), ", ".join(f"${at}" for at in range(1, len(lead) + 1))
+    # One bound each way: of two, PostgreSQL may begin at the farther one.
+    within = f"{some} AND ROW({names}) >= ROW({marks}) AND "
+    if after is None:
+        within += f"ROW({names}) <= ROW({marks})"
+    else:
+        bounds.append(after)
+        within += f"ROW({names}, id) < ROW({marks}, ${len(bounds)}::uuid)"
+    order = "ORDER BY " + ", ".join(f"{column} DESC" for column in (*lead, "id"))
+    others, values = _others(chosen, lead, bounds)
+    page = f"SELECT * FROM bookings WHERE {within} {order} LIMIT {LOOKED_AT}"
+    page = f"SELECT * FROM ({page}) latest WHERE {others} {order} LIMIT {limit + 1}"
+    last = f"SELECT id::text AS last FROM bookings WHERE {within} {order} OFFSET {LOOKED_AT - 1} LIMIT 1"
+    return _Query(_PAGE.format(page), values, last, bounds)
+
+
+def _by_key(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query:
+    """A client's bookings under one idempotency key: at most one of each event. `OFFSET 0` has them looked up first."""
+    bounds = [chosen["idempotency_key"], chosen["client_id"]]
+    within = "idempotency_key = $1 AND client_id = $2 AND duplicate_of IS NULL"
+    if after is not None:
+        bounds.append(after)
+        within += f" AND id < ${len(bounds)}::uuid"
+    others, values = _others(chosen, ("idempotency_key", "client_id"), bounds)
+    page = f"SELECT * FROM (SELECT * FROM bookings WHERE {within} OFFSET 0) few WHERE {others}"
+    page += f" ORDER BY id DESC LIMIT {limit + 1}"
+    return _Query(_PAGE.format(page), values, "", [])
+
+
+def _others(chosen: Mapping[str, str], lead: Sequence[str], bounds: Sequence[str]) -> tuple[str, list[str]]:
+    """The conditions of the other columns, and the values of all."""
+    rest = {column: value for column, value in chosen.items() if column not in lead}
+    conditions = [f"{column} = ${at}" for at, column in enumerate(rest, len(bounds) + 1)]
+    return " AND ".join(["duplicate_of IS NULL", *conditions]), [*bounds, *rest.values()]
+
 
 _ATTEMPT = """
 SELECT method, last4, token, status AS payment_status, reference AS payment_reference, failure_code AS payment_failure,

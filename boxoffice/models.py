@@ -170,7 +170,8 @@ class Booking(Base):
             postgresql_where=text("duplicate_of IS NULL"),
         ),
         Index("ix_bookings_client_id_id", "client_id", "id"),
-        Index("ix_bookings_event_id_id", "event_id", "id"),
+        # Those that lists read (`bookings._LEADS`).
+        Index("ix_bookings_event_id_client_id_id", "event_id", "client_id", "id"),
         Index(
             # What is confirmed is most of all: it costs a sale nothing.
             "ix_bookings_client_id_status_id",
@@ -179,9 +180,13 @@ class Booking(Base):
             "id",
             postgresql_where=text("status <> 'confirmed'"),
         ),
-        Index("ix_bookings_customer_id_client_id", "customer_id", "client_id"),
+        Index("ix_bookings_customer_id_client_id_id", "customer_id", "client_id", "id"),
         Index(
-            "ix_bookings_client_id_reference", "client_id", "reference", postgresql_where=text("reference IS NOT NULL")
+            "ix_bookings_client_id_reference_id",
+            "client_id",
+            "reference",
+            "id",
+            postgresql_where=text("reference IS NOT NULL"),
         ),
         Index("ix_bookings_undecided", "updated_at", postgresql_where=text("status IN ('pending', 'held')")),
     )
