@@ -122,11 +122,12 @@ async def take_in(
 
 
 def _ours(seen: RefundSeen, rows: dict[str, _Row], met: set[str]) -> bool:
-    """Take over what became of an attempt of ours. False when we asked for no such refund, or for one like it only once:
-    a gateway that made it twice gave back twice, and that has to be told as it is."""
+    """Take over what became of an attempt of ours, also at what somebody else had begun at the gateway itself and failed
+    there. False when we asked for no such refund, or for one like it only once: a gateway that made it twice gave back
+    twice, and that has to be told as it is."""
     base, _, number = (seen.refund_key or "").partition("-")
     row = rows.get(base)
-    if row is None or row.origin != "shop" or not (number == "" or number.isdecimal()):
+    if row is None or not (number == "" or number.isdecimal()):
         return False
     attempt = int(number or 0)
     if seen.status == "failed":
@@ -149,6 +150,8 @@ def _known(seen: RefundSeen, rows: dict[str, _Row], payment_key: str) -> bool:
     if row is None:
         # One that failed before anybody here knew of it has changed nothing.
         return seen.status == "failed"
+    if row.attempt:
+        return True  # it failed, and stays in the gateway's list; what the row tells of since is an attempt of ours
     if seen.status == "failed":
         if row.status in ("pending", "succeeded"):
             row.refuse(row.attempt, seen.code or "refund_failed")

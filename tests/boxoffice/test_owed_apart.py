@@ -189,6 +189,32 @@ async def test_a_refund_of_the_dashboard_that_failed_stays_owed(till: Till, stat
     assert list((await statuses(till)).values()) == [status]
 
 
+@pytest.mark.parametrize(
+    ("second", "row"),
+    [
+        ("pending", ("pending", 1, "re_2", 500)),
+        ("succeeded", ("succeeded", 1, "re_2", 500)),
+        ("failed", ("owed", 2, "re_2", 500)),
+    ],
+)
+async def test_a_second_attempt_at_a_refund_of_the_dashboard_is_ours(
+    till: Till, second: Any, row: tuple[Any, ...]
+) -> None:
+    """The first failed, is in the gateway's list for ever, and is told of no more."""
+    booking = await till.book(GA=2)
+    await till.rest()
+    payment = (await payment_of(till, booking))["payment_key"]
+    await read(till, payment, RefundSeen(None, "re_1", 500, "succeeded"))
+    first = RefundSeen(None, "re_1", 500, "failed", "lost_card")
+    await read(till, payment, first)
+    (owed,) = await till.office.owed.retry(booking)
+    for status in ("pending", second, second):
+        await read(till, payment, first, RefundSeen(f"{owed.refund_key}-1", "re_2", 500, status, "closed"))
+    found = await till.fetch("SELECT status, attempt, reference, amount_cents::int FROM refunds")
+    assert [tuple(each) for each in found] == [row]
+    assert (await payment_of(till, booking))["refunded_cents"] == (0 if second == "failed" else 500)
+
+
 async def test_what_is_read_of_one_refund_leaves_another_as_it_is(till: Till) -> None:
     """A refund that is due later stays due later, with its tries: only what has changed is written."""
     booking = await till.book(GA=4)

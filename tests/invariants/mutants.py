@@ -261,6 +261,24 @@ MUTANTS = (
         "pays_what_is_owed",
     ),
     Mutant(
+        "a refund of the dashboard that failed fails once more when another attempt has paid it",
+        (("boxoffice/reversals.py", "    if row.attempt:\n", "    if False:\n"),),
+        "tests/boxoffice/test_reversals.py",
+        "dashboard_that_fails_later",
+    ),
+    Mutant(
+        "another attempt at a refund of the dashboard is somebody else's refund",
+        (
+            (
+                "boxoffice/reversals.py",
+                '    if row is None or not (number == ""',
+                '    if row is None or row.origin != "shop" or not (number == ""',
+            ),
+        ),
+        "tests/boxoffice/test_owed_apart.py",
+        "second_attempt_at_a_refund_of_the_dashboard",
+    ),
+    Mutant(
         "a refund that fails late stays succeeded",
         (
             (
