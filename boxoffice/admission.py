@@ -182,7 +182,7 @@ class Admission:
         holds = self._settings.holds
         blank = Blank(
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
-            unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max),
+            unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
         )  # fmt: skip
         if len(self._blanks) >= BLANKS_MAX:
             self._blanks.clear()

@@ -46,10 +46,11 @@ class Blank:
 
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
-        hold_ms: int, unpaid_max: tuple[int, int] = (0, 0),
+        hold_ms: int, unpaid_max: tuple[int, int, int] = (0, 0, 0),
     ) -> None:  # fmt: skip
         """`hold_ms` is 0 for a booking that is settled at once; without a charge it costs nothing then. `unpaid_max`
-        are tickets that the customer, and the client, may have set aside and not paid for."""
+        are tickets that the customer, and the client, may have set aside and not paid for, and those that the client
+        gives up before it may have fewer."""
         self.event = event
         self.lines = lines
         self.items = pack_items(lines)
@@ -64,7 +65,7 @@ class Blank:
             items=self.items, body=body, payload=payload,
         )  # fmt: skip
         state = "H" if hold_ms else "P"
-        lasts = f"{hold_ms}:{unpaid_max[0]}:{unpaid_max[1]}" if hold_ms or charge else "0"
+        lasts = ":".join(map(str, (hold_ms, *unpaid_max))) if hold_ms or charge else "0"
         self.kind = f"{state}|{lasts}|{self.amount}|{self.items}"
         self.question = f"Q|0|0|{self.items}"
         self._form = _with_gaps(

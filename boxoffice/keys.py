@@ -81,8 +81,9 @@ def owners(shard: int, event_id: str) -> str:
 
 def unpaid(shard: int, event_id: str) -> str:
     """HASH. Tickets set aside and not paid for: `o:` and a customer's digest, or `c:` and a client; of those, `wo:`, `wc:` and
-    `w` in all, of bookings posted with a payment that waits for its bank. No TTL: kept by the scripts that move bookings,
-    recounted by reconcile."""
+    `w` in all, of bookings posted with a payment that waits for its bank. `g:`, a client, `:` and a tier: tickets that the
+    client gave up, less ten for each that it paid for, `:` and the ms at which that began. No TTL: kept by the scripts that
+    move bookings, all but `g:` recounted by reconcile."""
     return f"{shard_tag(shard)}:unpaid:{event_id}"
 
 

@@ -92,6 +92,11 @@ class HoldSettings(_Part):
     unpaid_client_max: int = Field(50_000, ge=1)
     """The same for all customers of one client. Lower it for clients that are not trusted to tell customers apart."""
 
+    given_up_max: int = Field(40, ge=1)
+    """Tickets of a tier that a client may give up (held and let go unpaid, less ten for each that it paid for; forgotten after
+    a day) before it has to leave some to others. Once they are as many as are left, too, it may have only so many unpaid, or
+    a tenth of what is left when that is more, but no more than half."""
+
     ended_ttl_s: int = Field(900, ge=1)
     """How long a hold that expired or was cancelled, and that no payment was tried for, stays in Redis with its
     idempotency key: long enough for a shop's repeats. Then it is in no store, and reads as 404."""

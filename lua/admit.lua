@@ -18,7 +18,8 @@
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount | items
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
---                        :tickets that one client may have and not paid for (none given: any number)
+--                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
+--                        a client gives up before it has to leave more to others
 --                        then per booking: kind index | the record behind its deadline, which is
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
@@ -48,6 +49,8 @@
 -- include: latest
 -- include: ring
 -- include: unpaid
+-- include: given_up
+-- include: most_unpaid
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
@@ -64,7 +67,8 @@ end
 local KEYS, ARGV, match, gmatch, sub, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.format
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {} }
+  sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {},
+    given_up = {} }
 end
 local function tier_of(sale, name)
   local tier = sale.tier[name]
@@ -88,8 +92,9 @@ for k = 1, kinds do
   end
   local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
   if letter ~= "Q" then
-    local ms, customer_max, client_max = match(hold_ms, "^(%d+):?(%d*):?(%d*)$")
+    local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
+    of.given_up_max = tonumber(given_up_max)
     -- Who pays at once is looked up only while somebody is at the bank.
     if letter == "P" and of.customer_max and sale.waits == nil then
       sale.waits = redis.call("HEXISTS", unpaid_key(sale.owners_key), "w") == 1
@@ -115,9 +120,12 @@ for b = 1, count do
   idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
   if of.limited then
     local at = of.letter == "H" and "" or "w"
-    local customer, client = at .. "o:" .. owner, at .. "c:" .. client_of(rest)
-    customer_by[b], client_by[b] = customer, client
-    sale.unpaid[customer], sale.unpaid[client] = 0, 0
+    local client = client_of(rest)
+    customer_by[b], client_by[b] = at .. "o:" .. owner, at .. "c:" .. client
+    sale.unpaid[customer_by[b]], sale.unpaid[client_by[b]] = 0, 0
+    for _, line in ipairs(of.given_up_max and of.lines or {}) do
+      sale.given_up["g:" .. client .. ":" .. line.tier.name] = 0
+    end
   end
 end
 for e = 1, events do
@@ -138,8 +146,15 @@ for e = 1, events do
     for who in pairs(sale.unpaid) do
       whose[#whose + 1] = who
     end
+    for field in pairs(sale.given_up) do
+      whose[#whose + 1] = field
+    end
     for i, tickets in ipairs(redis.call("HMGET", unpaid_key(sale.owners_key), unpack(whose))) do
-      sale.unpaid[whose[i]] = tonumber(tickets or 0)
+      if sale.given_up[whose[i]] then
+        sale.given_up[whose[i]] = given_up(tickets, now_ms)
+      else
+        sale.unpaid[whose[i]] = tonumber(tickets or 0)
+      end
     end
   end
 end
@@ -207,10 +222,14 @@ end
 -- is refused for tickets at the bank alone, and not for the first of them.
 local function too_much_unpaid(b, of, unpaid)
   local customer, client, hold = unpaid[customer_by[b]], unpaid[client_by[b]], of.letter == "H"
+  local client_max = of.client_max
+  if of.given_up_max then
+    client_max = most_unpaid(client_max, of.given_up_max, of.sale.given_up, match(client_by[b], ":(.*)"), of.lines)
+  end
   if of.customer_max and (hold or customer > 0) and customer + of.tickets > of.customer_max then
     return { "unpaid_limit", "customer", customer, of.customer_max }
-  elseif of.client_max and (hold or client > 0) and client + of.tickets > of.client_max then
-    return { "unpaid_limit", "client", client, of.client_max }
+  elseif client_max and (hold or client > 0) and client + of.tickets > client_max then
+    return { "unpaid_limit", "client", client, client_max }
   end
 end
 

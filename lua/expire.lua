@@ -26,6 +26,8 @@
 -- include: record
 -- include: unpaid
 -- include: count_unpaid
+-- include: given_up
+-- include: count_given_up
 -- include: give_back
 
 local gate, deadlines = KEYS[1], KEYS[2]

@@ -28,6 +28,7 @@
 -- include: gate
 -- include: record
 -- include: tell
+-- include: unpaid
 
 local gate, moved, sale, owners, record_key, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -48,6 +49,10 @@ local left = available + total_delta - sold_delta
 if left < 0 and left < available then
   return { "short", available }
 end
+-- Whoever pays for a hold has given up ten tickets less (count_given_up), until it is refunded: paying and cancelling is no
+-- way to hold for nothing.
+local balance_of = record and record.deadline_ms ~= "0" and "g:" .. client_of(record.tail) .. ":" .. tier
+local balance = balance_of and redis.call("HGET", unpaid_key(owners), balance_of)
 
 tell(told, pair)
 redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", total_delta - sold_delta))
@@ -56,6 +61,11 @@ redis.call("HINCRBY", sale, "t:" .. tier, string.format("%d", total_delta))
 redis.call("SET", moved, note, "EX", moved_ttl_s)
 if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
   redis.call("HDEL", owners, owner)
+end
+if balance then
+  redis.call("HSET", unpaid_key(owners), balance_of, (string.gsub(balance, "^%-?%d+", function(tickets)
+    return string.format("%d", tickets - 10 * sold_delta)
+  end)))
 end
 if record and not cancelled then
   -- Some of its tickets came back: how much was refunded is for PostgreSQL to tell.

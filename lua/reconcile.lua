@@ -212,9 +212,17 @@ for owner, tickets in pairs(given_back) do
   end
 end
 if counted and not unreadable then
+  if redis.call("TYPE", unpaid_key(owners)).ok == "hash" then
+    for _, who in ipairs(redis.call("HKEYS", unpaid_key(owners))) do
+      -- What clients gave up is not counted by what there is.
+      if string.sub(who, 1, 2) == "g:" then
+        unpaid[who] = redis.call("HGET", unpaid_key(owners), who)
+      end
+    end
+  end
   redis.call("DEL", unpaid_key(owners))
   for who, tickets in pairs(unpaid) do
-    redis.call("HSET", unpaid_key(owners), who, string.format("%d", tickets))
+    redis.call("HSET", unpaid_key(owners), who, tickets)
   end
 else
   for _, ended_hold in ipairs(no_longer_unpaid) do

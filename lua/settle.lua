@@ -31,6 +31,8 @@
 -- include: unpaid
 -- include: is_unpaid
 -- include: count_unpaid
+-- include: given_up
+-- include: count_given_up
 -- include: gate
 -- include: tell
 
@@ -46,7 +48,8 @@ if closed then
 end
 local sales = {}
 for e = 1, events do
-  sales[e] = { key = KEYS[4 + 2 * e], owners_key = KEYS[5 + 2 * e], sold = {}, back = {}, owners = {}, unpaid = {} }
+  sales[e] = { key = KEYS[4 + 2 * e], owners_key = KEYS[5 + 2 * e], sold = {}, back = {}, owners = {}, unpaid = {},
+    ended = {} }
 end
 local first_key, first_verdict = 4 + 2 * events, 3
 local record_keys = {}
@@ -133,6 +136,7 @@ for b = 1, count do
       end
       if is_unpaid(deadline, sub(raw, payload_at)) then
         sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets, deadline }
+        sale.ended[#sale.ended + 1] = { client_of(raw), items, sold }
       end
       local n = #final
       final[n + 1] = record_key
@@ -178,6 +182,9 @@ for e = 1, events do
   end
   for _, counted in ipairs(sale.unpaid) do
     count_unpaid(sale.owners_key, unpack(counted))
+  end
+  for _, ended in ipairs(sale.ended) do
+    count_given_up(sale.owners_key, unpack(ended))
   end
 end
 -- The moment at which both end: a span would be turned into one for the append-only file, call by call.

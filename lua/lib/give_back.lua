@@ -1,4 +1,4 @@
--- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_unpaid.
+-- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_unpaid, count_given_up.
 -- Returns the seconds for which its record and its idempotency key are kept. A hold that nobody tried to pay stands in no
 -- other store and is soon forgotten; the more so when its client has ended very many of them lately.
 local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
@@ -17,6 +17,7 @@ local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, 
     redis.call("HDEL", owners, record.owner)
   end
   count_unpaid(owners, record.owner, client, -tickets)
+  count_given_up(owners, client, record.items, false)
   if tonumber(record.attempts) > 0 then
     return ttl_s
   end

@@ -40,7 +40,7 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
     """Whatever stands in a gap, and whatever in the texts around it."""
     hold_ms = 0 if charge else hold_ms
     blank = Blank("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
-                  unpaid_max=(40, 50_000))  # fmt: skip
+                  unpaid_max=(40, 50_000, 30))  # fmt: skip
     key = ids.digest("key")
     scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
     referred = () if reference is None else (text_of(reference),)
@@ -57,7 +57,7 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
         record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
     )
 
-    assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000")
+    assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
     assert int(amount) == record.body.amount_cents
     assert items == record.items and blank.question == f"Q|0|0|{items}"
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)

@@ -28,7 +28,7 @@ from boxoffice.errors import GateClosed
 from boxoffice.record import Record, unpack
 from boxoffice.scripts import load_scripts
 from tests.conftest import SHARD
-from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
+from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict, counts_of_unpaid
 
 __all__ = ["LIMIT", "TIERS", "Model", "tickets_of"]
 
@@ -309,7 +309,7 @@ class Model(RuleBasedStateMachine):
         for form in holds:
             for who in (f"o:{form.owner}", f"c:{CLIENT}"):
                 counted_unpaid[who] += sum(tickets_of(form).values())
-        assert {who.decode(): int(count) for who, count in unpaid.items()} == dict(counted_unpaid)
+        assert counts_of_unpaid(unpaid) == dict(counted_unpaid)
 
     async def look(self) -> list[Any]:
         redis = self.desk.redis

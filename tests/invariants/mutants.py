@@ -719,6 +719,48 @@ MUTANTS = (
         "forgotten or memory",
     ),
     Mutant(
+        "whoever gives up a sale may have it again",
+        (("lua/admit.lua", "  if of.given_up_max then\n", "  if false then\n"),),
+        "tests/boxoffice/test_given_up.py",
+        "locked_up_once",
+    ),
+    Mutant(
+        "a given-up hold is not counted",
+        (("lua/lib/give_back.lua", "  count_given_up(owners, client, record.items, false)\n", ""),),
+        "tests/boxoffice/test_given_up.py",
+        "locked_up_once",
+    ),
+    Mutant(
+        "a payment of a hold that ends is not counted",
+        (("lua/settle.lua", "  sale.ended[#sale.ended + 1] = { client_of(raw), items, sold }\n", ""),),
+        "tests/boxoffice/test_given_up.py",
+        "never_limited or at_bank",
+    ),
+    Mutant(
+        "a hold that is paid for and refunded stays paid for",
+        (("lua/move.lua", "tickets - 10 * sold_delta", "tickets"),),
+        "tests/boxoffice/test_given_up.py",
+        "refunded",
+    ),
+    Mutant(
+        "a repair forgets what was given up",
+        (("lua/reconcile.lua", 'if string.sub(who, 1, 2) == "g:" then', "if false then"),),
+        "tests/boxoffice/test_given_up.py",
+        "repairs",
+    ),
+    Mutant(
+        "what was given up is never forgotten",
+        (("lua/lib/given_up.lua", " or age_ms >= 86400000 then", " then"),),
+        "tests/lua/test_given_up.py",
+        "forgotten",
+    ),
+    Mutant(
+        "a credit without bounds",
+        (("lua/lib/count_given_up.lua", "math.max(-100, tickets + weight * quantity)", "tickets + weight * quantity"),),
+        "tests/lua/test_given_up.py",
+        "old_credit",
+    ),
+    Mutant(
         "one refund of a booking is enough",
         (("boxoffice/refunds.py", "came_back(notes).items():", "reversed(list(came_back(notes).items())[:1]):"),),
         "tests/boxoffice/test_recovery.py",

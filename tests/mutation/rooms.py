@@ -91,6 +91,8 @@ _ALSO: dict[str, str] = {
     "api/readiness.py": "tests/api/test_health.py",
     "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",
     "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",
+    "lua/lib/*given_up.lua": "tests/lua/test_given_up.py",
+    "lua/lib/most_unpaid.lua": "tests/lua/test_given_up.py",
     "lua/correct.lua": "tests/boxoffice/test_rebuild.py",
 }
 """Tests that neither bear the name of a file nor import it."""

@@ -94,6 +94,13 @@ async def test_a_sale_without_damage_passes(sold: Sold) -> None:
     ]
 
 
+async def test_what_a_client_gave_up_is_no_count_of_what_is_held(sold: Sold) -> None:
+    """Nor is it what it paid for."""
+    balances = {f"g:{CLIENT}:{sold.tier}": "88:1700000000000", "g:other0000000:x": "-100:1700000000000"}
+    await sold.office.redis.hset(keys.unpaid(sold.event.shard, sold.event.id), mapping=balances)  # type: ignore[misc]
+    assert {finding.name: finding.evidence for finding in await sold.audit() if not finding.held} == {}
+
+
 Plant = Callable[[Sold], Awaitable[object]]
 
 

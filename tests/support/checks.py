@@ -10,7 +10,7 @@ from boxoffice import ids, keys
 from boxoffice.office import BoxOffice
 from boxoffice.record import Record, unpack
 from boxoffice.states import FINAL, LETTERS
-from tests.support.desk import known_keys
+from tests.support.desk import counts_of_unpaid, known_keys
 
 __all__ = ["check_at_rest", "check_conservation"]
 
@@ -113,8 +113,8 @@ async def check_at_rest(
                 )
         async for key in office.redis.scan_iter(match=keys.unpaid(shard, "*")):
             event = key.decode().rpartition(":")[2]
-            for who, tickets in (await office.redis.hgetall(key)).items():
-                assert int(tickets) == unpaid.pop((event, who.decode()), 0), f"I7: {who!r} has {int(tickets)} unpaid"
+            for who, tickets in counts_of_unpaid(await office.redis.hgetall(key)).items():
+                assert tickets == unpaid.pop((event, who), 0), f"I7: {who!r} has {tickets} unpaid"
     assert not +unpaid, f"I7: held, and not counted as unpaid: {unpaid}"
     assert not +owned, f"I7: not counted for their customers: {owned}"
 

@@ -18,13 +18,18 @@ from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, confi
 from boxoffice.redis import run_id
 from boxoffice.scripts import Scripts
 
-__all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict"]
+__all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
 
 CLIENT = "shop00000000"
 EVENT = "concert00000"
 OTHER_EVENT = "theatre00000"
 FAR = 4_000_000_000_000
 """An event's start in ms, far ahead."""
+
+
+def counts_of_unpaid(found: dict[bytes, bytes]) -> dict[str, int]:
+    """Those fields of `unpaid` that count tickets of today: whatever adds up to what is held."""
+    return {who.decode(): int(tickets) for who, tickets in found.items() if not who.startswith(b"g:")}
 
 
 @dataclass
@@ -42,7 +47,8 @@ class Form:
     hold_ms: int = 0
     owner: str = ""
     unpaid_max: str = ""
-    """`:` and the tickets that the customer, `:` and those that the client may have held and not paid for."""
+    """`:` and the tickets that the customer, `:` and those that the client may have held and not paid for; `:` and those
+    that a client gives up before it may have fewer."""
 
 
 @dataclass
@@ -287,7 +293,12 @@ class Desk:
     async def unpaid(self, event: str = EVENT) -> dict[str, int]:
         """Tickets held and not paid for: `o:` and a customer's digest, `c:` and a client."""
         found = await self.redis.hgetall(keys.unpaid(self.shard, event))  # type: ignore[misc]
-        return {who.decode(): int(tickets) for who, tickets in found.items()}
+        return counts_of_unpaid(found)
+
+    async def given_up(self, tier: str = "floor", event: str = EVENT) -> int:
+        """Tickets of a tier that the client gave up, less ten for each that it paid for."""
+        found = await self.redis.hget(keys.unpaid(self.shard, event), f"g:{CLIENT}:{tier}")  # type: ignore[misc]
+        return int(found.split(b":")[0]) if found else 0
 
     async def now_ms(self) -> int:
         """Redis's clock."""
