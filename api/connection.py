@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
             "scheme": "http",
             "method": head.method.decode("ascii"),
             "root_path": "",
-            "path": unquote(path) if "%" in path else path,
+            "path": _decoded(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
             "headers": head.headers,
@@ -410,3 +410,9 @@ class Connection(asyncio.Protocol):
         self.since = self.loop.time()
         if not self.busy and not self.reader.begun and not self.transport.get_write_buffer_size():
             self.transport.close()
+
+
+def _decoded(path: str) -> str:
+    """As routes are matched. A slash that is written `%2F` is a part of a name, and ends none (RFC 3986, 2.2): a proxy that
+    lets some paths by sees it so."""
+    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))

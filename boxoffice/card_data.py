@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from boxoffice.gateway.cards import passes_luhn
 
@@ -72,6 +72,12 @@ digit 1 would make every tenth number of 15 digits suspect, and which pays for f
 
 _ALONE: Final = re.compile(r"[^0-9]*([0-9]+)[^0-9]*")
 _GROUP: Final = re.compile(r"[0-9]+")
+_ESCAPE: Final = re.compile(
+    r"%(?:25)*([0-9A-Fa-f]{2})|\\+(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|[nrt])|&#([0-9]{1,6});|&#x([0-9A-Fa-f]{1,5});"
+    r"|&[A-Za-z]{2,8};|<[A-Za-z /]{1,5}>"
+)
+"""A character as URLs, JSON, Python and HTML write it, `%20`; a line's end or another sign by its name. Groups are code
+points, hexadecimal but for the fourth."""
 _UUID: Final = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Fa-f])")
 _LETTER: Final = r"[^0-9A-Za-z]?[A-Za-z][^0-9A-Za-z]?"
 _BY_LETTERS: Final = re.compile(
@@ -133,40 +139,74 @@ def mask_card_numbers(text: str) -> str:
 def _may_have(text: str) -> bool:
     """Nearly every text has fewer digits than a card number, or is a UUID."""
     if not text.isascii():
-        return sum(map(str.isdigit, unicodedata.normalize("NFKC", text))) >= LEAST
+        plain = unicodedata.normalize("NFKC", text)
+        return sum(map(str.isnumeric, plain)) >= LEAST and sum(_digit(each) is not None for each in plain) >= LEAST
     if len(text) < LEAST or len(text) - len(text.encode().translate(None, b"0123456789")) < LEAST:
         return False
     return not (len(text) == 36 and text[8] == "-" and _UUID.fullmatch(text))
 
 
+_Place: TypeAlias = tuple[int, int]
+"""Where a character begins and ends in the text that was given."""
+
+
 def _found(text: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and last four digits of every card number, from left to right."""
-    plain, places = (text, range(len(text))) if text.isascii() else _plain(text)
+    places = [(at, at + 1) for at in range(len(text))]
+    spans = list(_spans(*((text, places) if text.isascii() else _plain(text, places))))
+    if _ESCAPE.search(text):
+        spans += _spans(*_plain(*_unescaped(text, places)))
+    last = 0
+    for start, end, digits in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if start >= last:
+            last = end
+            yield start, end, digits[-4:]
+
+
+def _spans(plain: str, places: Sequence[_Place]) -> Iterator[tuple[int, int, str]]:
+    """Where the card numbers of a plain text stand in the text that it was made of, and their digits."""
     if "-" in plain:
         plain = _UUID.sub(lambda uuid: "-" * len(uuid[0]), plain)
-    spans = [*_in_groups(plain), *(found.span(1) for found in _BY_LETTERS.finditer(plain))]
-    last = 0
-    for start, end in sorted(spans):
+    for start, end in (*_in_groups(plain), *(found.span(1) for found in _BY_LETTERS.finditer(plain))):
         digits = "".join(_GROUP.findall(plain[start:end]))
-        if start >= last and is_card_number(digits):
-            last = end
-            yield places[start], places[end - 1] + 1, digits[-4:]
+        if is_card_number(digits):
+            yield places[start][0], places[end - 1][1], digits
 
 
-def _plain(text: str) -> tuple[str, list[int]]:
+def _unescaped(text: str, places: Sequence[_Place]) -> tuple[str, list[_Place]]:
+    """The text with one character in place of each escape, and where each of its characters stood."""
+    pieces, kept, at = [], [], 0
+    for found in _ESCAPE.finditer(text):
+        code = next((int(each, 16) for each in found.group(1, 2, 3, 5) if each), int(found[4] or 0))
+        pieces += [text[at : found.start()], chr(code) if 0x20 <= code < 0x110000 else "~"]
+        kept += [*places[at : found.start()], found.span()]
+        at = found.end()
+    return "".join([*pieces, text[at:]]), [*kept, *places[at:]]
+
+
+def _plain(text: str, places: Sequence[_Place]) -> tuple[str, list[_Place]]:
     """ASCII digits for those of any script, one letter for all others, nothing for what nobody sees; and where each stood."""
-    kept, places = [], []
-    for place, character in enumerate(text):
+    plain, kept = [], []
+    for place, character in zip(places, text, strict=True):
         for each in unicodedata.normalize("NFKC", character):
             category = unicodedata.category(each)
             if category in ("Cf", "Mn", "Me") or each in _BLANK:
                 continue
-            if category == "Nd":
-                kept.append(str(unicodedata.decimal(each)))
+            if (digit := _digit(each)) is not None:
+                plain.append(str(digit))
             else:
-                kept.append(each if each.isascii() else "x" if category[0] == "L" else "~")
-            places.append(place)
-    return "".join(kept), places
+                plain.append(each if each.isascii() else "x" if category[0] == "L" else "~")
+            kept.append(place)
+    return "".join(plain), kept
+
+
+def _digit(character: str) -> int | None:
+    """What it counts for, in whatever script or ring it is written: as a digit, or as a numeral below ten."""
+    number = unicodedata.numeric(character, -1)
+    return int(number) if number in _DIGITS else None
+
+
+_DIGITS: Final = frozenset(range(10))
 
 
 def _in_groups(plain: str) -> Iterator[tuple[int, int]]:

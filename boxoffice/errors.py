@@ -93,8 +93,10 @@ class Malformed(BadRequest):
 class CardDataRefused(BadRequest):
     """A card number stands where none may be."""
 
-    def __init__(self, *, pointer: str) -> None:
-        super().__init__(errors=[{"pointer": pointer, "code": "card_data"}])
+    def __init__(self, *, pointer: str = "", parameter: str = "") -> None:
+        """Where it stands: in the body, or in a parameter of the query."""
+        where = {"parameter": parameter} if parameter else {"pointer": pointer}
+        super().__init__(errors=[{**where, "code": "card_data"}])
         self.pointer = pointer
 
 

@@ -345,9 +345,14 @@ def bad_parameter(detail: str, parameter: str, code: str) -> Malformed:
     return error
 
 
+_SHOPS: Final = frozenset({"customer_id", "event_id", "reference"})
+
+
 def check_parameter(value: str, parameter: str, most: int = KEY_MAX) -> None:
-    """A text in the query. Raises `Malformed`."""
+    """A text in the query. Raises `Malformed`, or `CardDataRefused` where a shop's own texts stand."""
     if not 1 <= len(value) <= most:
         raise bad_parameter(f"This parameter has 1 to {most} characters.", parameter, "length")
     if _CONTROL.search(value):
         raise bad_parameter("This parameter has a control character in it.", parameter, "control_character")
+    if parameter in _SHOPS and has_card_number(value):
+        raise CardDataRefused(parameter=parameter)

@@ -63,6 +63,11 @@ async def test_card_numbers_go_nowhere_but_into_their_field(
             problem = assert_problem(answer, 422, "card-data-not-accepted")
             assert problem["errors"] == [{"pointer": pointer, "code": "card_data"}], text
             assert text not in answer.text
+        for parameter in ("customer_id", "event_id", "reference"):
+            answer = await api.get("/v1/bookings", params={parameter: text})
+            problem = assert_problem(answer, 422, "card-data-not-accepted")
+            assert problem["errors"] == [{"parameter": parameter, "code": "card_data"}], text
+    assert (await api.get("/v1/bookings", params={"event_id": "e", "idempotency_key": CARD})).status_code == 200
     # Of an idempotency key only a digest is kept: an honest one is never refused.
     assert_problem(await send(api, GOOD, {"Idempotency-Key": CARD}), 404, "not-found")
     said = "".join(capfd.readouterr())

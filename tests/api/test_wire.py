@@ -284,6 +284,20 @@ AMBIGUOUS = {
     "bare return": (lines_of(b"Host: a", b"X: a\rY: b"), "header", ""),
     "bare feed": (lines_of(b"Host: a", b"X: a\nContent-Length: 2"), "header", ""),
     "folded": (lines_of(b"Host: a", b"X: a", b"\tContent-Length: 2"), "header", ""),
+    "folded length": (lines_of(b"Host: a", b"Content-Length:", b" 2"), "header", ""),
+    "ends swapped": (lines_of(b"Host: a").replace(b"\r\nHost", b"\n\rHost"), "request_line", ""),
+    "two returns": (lines_of(b"Host: a").replace(b"\r\nHost", b"\r\r\nHost"), "request_line", ""),
+    "an empty coding": (lines_of(b"Host: a", b"Transfer-Encoding:", b"Content-Length: 2"), "framing", "Transfer-Encoding"),
+    "a coding in a list": (lines_of(b"Host: a", b"Transfer-Encoding: ,chunked"), "framing", "Transfer-Encoding"),
+    "a coding's parameter": (lines_of(b"Host: a", b"Transfer-Encoding: chunked;q=1"), "framing", "Transfer-Encoding"),
+    "a hard blank": (lines_of(b"Host: a", b"Transfer-Encoding: \xa0chunked"), "framing", "Transfer-Encoding"),
+    "minus nothing": (lines_of(b"Host: a", b"Content-Length: -0"), "framing", "Content-Length"),
+    "grouped digits": (lines_of(b"Host: a", b"Content-Length: 1_0"), "framing", "Content-Length"),
+    "authority": (lines_of(b"Host: a", first=b"POST a:80 HTTP/1.1"), "request_line", ""),
+    "nul in the target": (lines_of(b"Host: a", first=b"POST /v1/bookings\0 HTTP/1.1"), "request_line", ""),
+    "two expectations": (
+        lines_of(b"Host: a", b"Expect: 100-continue", b"expect: 100-continue", b"Content-Length: 2"), "duplicate", "Expect"
+    ),
 }  # fmt: skip
 
 
@@ -301,6 +315,43 @@ async def test_what_somebody_else_might_read_otherwise_is_refused(door: Door, ev
         assert wire.over
     wire = await door.connect().send(booking(event, "k") + whole).quiet()
     assert statuses(wire.answers()) == [202, 400]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/v1%2fbookings", "/v1%2Fbookings", "%2Fv1/bookings", "/v1/x/%2e%2e/bookings", "/v1/x/../bookings", "/v1//bookings",
+     "/v1/bookings;x=1", "/v1;x/bookings", "/v1/./bookings", "/v1/bookings%00", "/v1\\bookings",
+     "/v1/bookings%20", "//a/v1/bookings"],
+)  # fmt: skip
+async def test_a_path_means_what_a_proxy_takes_it_for(
+    door: Door, event: EventView, office: BoxOffice, target: str
+) -> None:
+    """Nothing is a slash, or goes up, but what is written so: nobody books by a path that a proxy let by as another."""
+    before = await pending(office)
+    (answer,) = await door.answers(booking(event, "k").replace(b"/v1/bookings", target.encode(), 1))
+    assert answer.status == (404 if target.startswith("/") else 400)
+    assert await pending(office) == before
+
+
+SIZES = [b"+%x", b"-%x", b"0x%x", b"0_%x", b" %x", b"%x ", b"%x\t", b"%x;", b"%x ;a=b", b'%x;a="b', b'%x;a="\\""', b"%x;a=b\n",
+         b"0" * 20 + b"%x", b"1%08x", b"%x;a=\x00", b"%x,%x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_size_of_a_chunk_is_digits(door: Door, event: EventView, office: BoxOffice, size: bytes) -> None:
+    """In one piece or byte by byte: what somebody else might read as another size is refused, and nothing behind it is a
+    request."""
+    before, body = await pending(office), json.dumps(booking_of(event)).encode()
+    head = request_of("/v1/bookings", None, b"Transfer-Encoding: chunked\r\n", key="k", method="POST")
+    head = head.replace(b"\r\n\r\n", b"\r\nContent-Type: application/json\r\n\r\n")
+    whole = head + size.replace(b"%x", b"%x" % len(body)).replace(b"%08x", b"%08x" % len(body)) + b"\r\n" + body
+    whole += b"\r\n0\r\n\r\n" + HEALTH
+    for pieces in ([whole], [bytes([byte]) for byte in whole]):
+        wire = await door.connect().send(*pieces).quiet()
+        (answer,) = wire.answers()
+        assert json.loads(answer.body)["errors"] == [{"header": "Transfer-Encoding", "code": "framing"}]
+        assert wire.over
+    assert await pending(office) == before
 
 
 async def test_all_ways_answer_alike(settings: Settings, office: BoxOffice, event: EventView) -> None:

@@ -46,7 +46,12 @@ def test_numbers_of_every_network(number: str) -> None:
         "".join(chr(0x0966 + int(digit)) for digit in CARD),
         "".join(chr(0xFF10 + int(digit)) for digit in CARD),
         "".join(chr(0x1D7CE + int(digit)) for digit in CARD),
-        "⁴²" * 8, "④②" * 8, "㊷" * 8,
+        "⁴²" * 8, "④②" * 8, "㊷" * 8, "❹❷" * 8, "➃➁" * 8, "➍➋" * 8, "⓸⓶" * 8, "⒋⒉" * 8, "⑷⑵" * 8,
+        "四二" * 8, "4\ufe0f\u20e3" + CARD[1:],
+        *(separator.join(FOURS) for separator in ("\u202f", "\u3000", "\u2028", "·", "٬", "、", "，", "%20", "%2D", "%2520",
+                                                  "&nbsp;", "&#32;", "<br/>", r"\xa0", r"\u2009", r"\n", r"\\n", "%C2%A0")),
+        "%34%32" * 8, "&#52;&#50;" * 8, r"\u0034\u0032" * 8, f"100%{CARD}", f"to=%20{CARD}%21", f"%B{CARD}^LOVELACE/ADA^3012",
+        f";{CARD}=3012101?", f"{CARD}=301210100", "3782%20822463%2010005", "3056%20930902%205904",
         " ".join("".join(chr(0x0660 + int(digit)) for digit in group) for group in FOURS),
     ],
 )  # fmt: skip
@@ -64,7 +69,11 @@ def test_a_card_number_is_found(text: str) -> None:
         "12345678-1234-4234-8234-123456789012", "00000000-0000-4000-8000-000000000000", "ORD-2026-0000-0000-0018",
         "820982911946154508", "1748503543012", "1748503543020", "1748503543000000", "1748503543123456789",
         "175928847299117063", "20261122200000", "2026-11-22 20:00:00.000", "1234567890123452", "9999999999999995",
-        "0000000000000000", "0000-0000-0000-0000", "7992739871300000", "order-1748503543012-7",
+        "%20" * 20, "%3D%3D2026%2D11%2D22%2020%3A00%3A00", "DE89370400440532013000", "9783161484100",
+        "01HZX3K5QWERTY12345678ABCD",
+        "192.168.100.200 192.168.100.201", "1Z999AA10123456784", r"\x00\x01\x02\x03\x04\x05\x06\x07",
+        "二〇二六年十一月二十二日",
+        "&#1234;&#5678;&#9012;&#3456;", "0000000000000000", "0000-0000-0000-0000", "7992739871300000", "order-1748503543012-7",
     ],
 )  # fmt: skip
 def test_other_texts_are_let_be(text: str) -> None:
@@ -136,3 +145,6 @@ def test_only_the_last_four_digits_are_left() -> None:
     assert mask_card_numbers(f"declined: {CARD}, 4000 0000 0000 0002") == "declined: [card 4242], [card 0002]"
     assert mask_card_numbers("4242-4242-4242-4242") == "[card 4242]"
     assert mask_card_numbers(f"é{CARD}é") == "é[card 4242]é"
+    assert mask_card_numbers("a " + "%34%32" * 8 + " b") == "a [card 4242] b"
+    assert mask_card_numbers(f"x %20{'%20'.join(FOURS)}%20 y") == "x %20[card 4242]%20 y"
+    assert mask_card_numbers(r"'4242\xa04242\xa04242\xa04242'") == "'[card 4242]'"
