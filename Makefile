@@ -41,7 +41,7 @@ bench: $(VENV)/.dev  ## Measure everything on a private stack and audit it, in 1
 
 .PHONY: soak
 soak: $(VENV)/.dev  ## Long tests, then sales with components killed and paused, each audited (SEEDS="1 2 3" SOAK_S=60)
-	@$(RUN) -m pytest -m soak tests/api tests/boxoffice tests/ops/test_full_disk.py
+	@$(RUN) -m pytest -m soak tests/api tests/boxoffice tests/ops/stack/test_full_disk.py
 	@for seed in $(or $(SEEDS),1 2 3); do \
 		$(RUN) -m ops.cli rush --chaos --seconds $(or $(SOAK_S),60) --seed $$seed || exit $$?; \
 	done
@@ -81,7 +81,7 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.home
 # The first that was built with optimisation, or else the first that can make a virtual environment.
 $(VENV)/.home:
 	@for python in $(PYTHONS); do \
-		case $$($$python -I ops/interpreter.py 2>/dev/null) in \
+		case $$($$python -I ops/stack/interpreter.py 2>/dev/null) in \
 		optimised) best=$$python; break;; \
 		plain) plain=$${plain:-$$python};; \
 		bare) bare=$${bare:-$$python};; \

@@ -12,12 +12,18 @@ from typing import Any, Final, Self
 from msgspec import Struct
 
 from api import problems
-from api.reply import JSON, NO_STORE, Header, Reply
-from boxoffice import render
+from api.transport.reply import JSON, NO_STORE, Header, Reply
+from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
-from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
-from boxoffice.requests import ID_MAX, check_content_encoding, check_content_type, parse_booking, parse_idempotency_key
+from boxoffice.wire import render
+from boxoffice.wire.requests import (
+    ID_MAX,
+    check_content_encoding,
+    check_content_type,
+    parse_booking,
+    parse_idempotency_key,
+)
 
 __all__ = ["Asked", "Read", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
 

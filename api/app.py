@@ -18,11 +18,11 @@ from api.front import Front
 from api.methods import Heads, allowed
 from api.readiness import Readiness
 from api.routes import actions, bookings, events, health, holds, webhooks
-from boxoffice import durability
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.requests import bad_parameter
 from boxoffice.settings import Settings
+from boxoffice.stores import durability
+from boxoffice.wire.requests import bad_parameter
 
 __all__ = ["create_app"]
 

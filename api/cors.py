@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api import problems
 from api.dependencies import respond
-from api.reply import Reply
+from api.transport.reply import Reply
 
 __all__ = ["EXPOSED", "METHODS", "Cors"]
 

@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from api import answers
-from api.reply import Reply
+from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
 
 __all__ = ["BEARER", "Client", "Office", "header", "respond"]

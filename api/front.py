@@ -9,7 +9,7 @@ from api import answers
 from api.answers import Asked, Read, Receive
 from api.cors import EXPOSED
 from api.methods import as_get
-from api.reply import Header, Reply
+from api.transport.reply import Header, Reply
 from boxoffice.office import BoxOffice
 
 __all__ = ["Front", "send_reply"]

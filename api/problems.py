@@ -10,10 +10,10 @@ import msgspec
 from redis.exceptions import RedisError
 
 from api import quiet
-from api.reply import NO_STORE, Header, Reply
+from api.transport.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.base import WebhookMalformed, WebhookRefused
-from boxoffice.seldom import seldom
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = [
     "HTTP_PROBLEMS",

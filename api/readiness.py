@@ -9,13 +9,13 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from boxoffice import durability, gate, keys
-from boxoffice import redis as redis_client
 from boxoffice.errors import BoxOfficeError, StoreAway
 from boxoffice.office import BoxOffice
-from boxoffice.postgres import TRANSIENT, check_schema
-from boxoffice.redis import AWAY
-from boxoffice.seldom import seldom
+from boxoffice.stores import durability, gate, keys
+from boxoffice.stores import redis as redis_client
+from boxoffice.stores.postgres import TRANSIENT, check_schema
+from boxoffice.stores.redis import AWAY
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Readiness"]
 

@@ -1,4 +1,4 @@
-"""Bodies as the documentation shows them. Requests are read by `boxoffice.requests`, answers written by `render`.
+"""Bodies as the documentation shows them. Requests are read by `boxoffice.wire.requests`, answers written by `render`.
 
 In a request, a member that may be left out may also be null; its schema names no default, for generated clients take
 one that has a default for one that has to be there. In an answer every member is there, null when there is nothing to
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boxoffice.render import FAILURES
+from boxoffice.wire.render import FAILURES
 
 __all__ = [
     "Accepted",

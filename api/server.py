@@ -8,14 +8,14 @@ from typing import Any
 
 import uvicorn
 
-from api import memory
 from api.app import create_app
-from api.connection import Connection
 from api.front import Front
-from api.lane import lane
-from api.watch import Server, room_for
-from boxoffice import log
+from api.transport import memory
+from api.transport.connection import Connection
+from api.transport.lane import lane
+from api.transport.watch import Server, room_for
 from boxoffice.settings import Settings
+from boxoffice.telemetry import log
 
 __all__ = ["serve"]
 

@@ -24,9 +24,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from api import server
-from boxoffice import ids, postgres
-from boxoffice.models import ApiKey, Booking, BookingItem, Event, Inventory, Payment, Tier
+from boxoffice import ids
 from boxoffice.settings import Settings, load_settings
+from boxoffice.stores import postgres
+from boxoffice.stores.models import ApiKey, Booking, BookingItem, Event, Inventory, Payment, Tier
 
 __all__ = ["create_app"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ops.processes import children_of
+from ops.stack.processes import children_of
 
 __all__ = ["Meter", "busy_share", "cpu_s", "tree_cpu_s"]
 

@@ -14,9 +14,10 @@ from typing import Any, Final
 import hiredis
 
 from bench.stage import Sale, Stage
-from boxoffice import ids, keys
-from boxoffice.gateway.scenario import State, reference_of
-from boxoffice.record import Body, Line, Outcome, Payload, Record, pack_items
+from boxoffice import ids
+from boxoffice.gateway.simulator.scenario import State, reference_of
+from boxoffice.stores import keys
+from boxoffice.stores.record import Body, Line, Outcome, Payload, Record, pack_items
 
 __all__ = ["forge"]
 

@@ -18,7 +18,7 @@ import msgspec
 from bench.histogram import Histogram
 from bench.load import LoadReport, LoadSpec
 from boxoffice.errors import CannotRun
-from ops.processes import die_with_parent
+from ops.stack.processes import die_with_parent
 
 __all__ = ["Load", "LoadClient", "find_wrk"]
 

@@ -11,8 +11,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from ops.binaries import find_postgres, find_redis
-from ops.interpreter import is_optimised
+from ops.stack.binaries import find_postgres, find_redis
+from ops.stack.interpreter import is_optimised
 
 __all__ = ["describe_machine", "fdatasync_us"]
 

@@ -16,18 +16,20 @@ from bench.cpu import Meter, tree_cpu_s
 from bench.figures import Figure
 from bench.histogram import Histogram
 from bench.stage import Sale, Stage, database_url
-from boxoffice import ids, keys, rows
-from boxoffice.admission import Admission
+from boxoffice import ids
+from boxoffice.admission.admission import Admission
+from boxoffice.admission.forms import Admitted
+from boxoffice.books import rows
 from boxoffice.errors import BoxOfficeError, CannotRun
-from boxoffice.forms import Admitted
-from boxoffice.gate import Gate
 from boxoffice.gateway.base import Authorized
-from boxoffice.loading import Loader
-from boxoffice.postgres import open_pool
-from boxoffice.record import Body, Charge, Line, Payload, Record, pack_items
-from boxoffice.redis import open_redis, run_id
-from boxoffice.requests import BookingRequest
-from boxoffice.verdicts import Case, Terms, decide
+from boxoffice.sales.loading import Loader
+from boxoffice.settlement.deciding import Case, Terms, decide
+from boxoffice.stores import keys
+from boxoffice.stores.gate import Gate
+from boxoffice.stores.postgres import open_pool
+from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
+from boxoffice.stores.redis import open_redis, run_id
+from boxoffice.wire.requests import BookingRequest
 
 __all__ = ["commit_alone", "script_alone"]
 

@@ -20,18 +20,18 @@ from sqlalchemy.engine import make_url
 from bench.cpu import Meter
 from bench.generators import LoadClient
 from bench.load import NUMBER
-from boxoffice import keys
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
-from ops.processes import Child
+from boxoffice.stores import keys
 from ops.rush.audit import Witness, audit
 from ops.rush.findings import Findings
 from ops.rush.rest import wait_for_rest
-from ops.servers import temporary_data_dir
-from ops.stack import Stack
+from ops.stack.processes import Child
+from ops.stack.servers import temporary_data_dir
+from ops.stack.stack import Stack
 
 __all__ = ["Sale", "Stage", "open_stage"]
 

@@ -14,9 +14,10 @@ from bench.figures import Figure, Memory
 from bench.generators import Load
 from bench.histogram import Histogram
 from bench.stage import Sale, Stage
-from boxoffice import ids, keys
+from boxoffice import ids
 from boxoffice.errors import CannotRun
-from boxoffice.models import ApiKey
+from boxoffice.stores import keys
+from boxoffice.stores.models import ApiKey
 
 __all__ = [
     "admission",

@@ -13,33 +13,33 @@ import asyncpg
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from boxoffice import postgres
-from boxoffice.admission import Admission
-from boxoffice.bookings import Bookings
-from boxoffice.cancellations import Cancellations
-from boxoffice.catalogue import Catalogue
-from boxoffice.catalogue_store import CatalogueStore
-from boxoffice.dossier import Dossiers
+from boxoffice.admission.admission import Admission
+from boxoffice.bookings.cancellations import Cancellations
+from boxoffice.bookings.hold_payments import HoldPayments
+from boxoffice.bookings.holds import Holds
+from boxoffice.bookings.reading import Bookings
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.gateway.factory import open_gateway
-from boxoffice.guard import Guard
-from boxoffice.hold_payments import HoldPayments
-from boxoffice.holds import Holds
-from boxoffice.installation import installation
-from boxoffice.kept import Kept
-from boxoffice.late import LateMoney, Webhooks
-from boxoffice.loading import Loader
-from boxoffice.mend import Mender
-from boxoffice.money import MoneyPump
-from boxoffice.owed import OwedMoney
-from boxoffice.parked import Parked
-from boxoffice.payments_audit import PaymentsAudit
-from boxoffice.postgres import open_engine, open_pool
-from boxoffice.redis import open_redis
-from boxoffice.refunds import Refunds
-from boxoffice.scripts import Scripts, load_scripts
+from boxoffice.money.late import LateMoney, Webhooks
+from boxoffice.money.owed import OwedMoney
+from boxoffice.money.pump import MoneyPump
+from boxoffice.money.refunds import Refunds
+from boxoffice.repair.dossier import Dossiers
+from boxoffice.repair.guard import Guard
+from boxoffice.repair.mend import Mender
+from boxoffice.repair.parked import Parked
+from boxoffice.repair.payments_audit import PaymentsAudit
+from boxoffice.sales.catalogue import Catalogue
+from boxoffice.sales.loading import Loader
+from boxoffice.sales.store import CatalogueStore
 from boxoffice.settings import Settings
-from boxoffice.settlement import Settlement
+from boxoffice.settlement.draining import Settlement
+from boxoffice.stores import postgres
+from boxoffice.stores.installation import installation
+from boxoffice.stores.pinned import Kept
+from boxoffice.stores.postgres import open_engine, open_pool
+from boxoffice.stores.redis import open_redis
+from boxoffice.stores.scripts import Scripts, load_scripts
 
 __all__ = ["BoxOffice", "open_box_office"]
 

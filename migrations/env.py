@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from boxoffice.models import Base
+from boxoffice.stores.models import Base
 
 MIGRATION_LOCK = 0x626F786F  # "boxo": every migration run of every host takes this advisory lock
 LOCK_TIMEOUT_MS = 5_000

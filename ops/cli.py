@@ -23,7 +23,7 @@ import typer
 
 from boxoffice.errors import BoxOfficeError
 from ops.options import DEFAULT_DATA_DIR, DataDirOption, settings_for
-from ops.running import ENV_OF_A_STACK, find_stack
+from ops.stack.running import ENV_OF_A_STACK, find_stack
 
 __all__ = ["app", "commands", "main"]
 
@@ -47,7 +47,7 @@ def up(data_dir: DataDirOption = DEFAULT_DATA_DIR, port: PortOption = 8000) -> N
 
     Starts a private Redis and PostgreSQL unless REDIS_URL and DATABASE_URL name others.
     """
-    from ops import supervisor
+    from ops.stack import supervisor
 
     supervisor.up(data_dir, port)
 
@@ -78,7 +78,7 @@ def worker(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
 def migrate(data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     """Bring PostgreSQL's schema up to date."""
     settings = settings_for(data_dir)
-    from boxoffice.postgres import migrate as bring_up_to_date
+    from boxoffice.stores.postgres import migrate as bring_up_to_date
 
     bring_up_to_date(settings)
     typer.echo("The schema is up to date.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boxoffice.errors import CannotRun
-from ops.running import adopt_stack, external_urls
+from ops.stack.running import adopt_stack, external_urls
 
 if TYPE_CHECKING:
     from boxoffice.settings import Settings

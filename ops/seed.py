@@ -9,13 +9,13 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import CatalogueStore, NewTier
-from boxoffice.models import Event
-from boxoffice.postgres import open_engine
-from boxoffice.redis import open_redis
-from boxoffice.scripts import load_scripts
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
+from boxoffice.stores.models import Event
+from boxoffice.stores.postgres import open_engine
+from boxoffice.stores.redis import open_redis
+from boxoffice.stores.scripts import load_scripts
 
 __all__ = ["DEMO_CLIENT", "DEMO_KEY", "SeedReport", "seed"]
 

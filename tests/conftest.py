@@ -16,17 +16,17 @@ import pytest
 import redis as sync_redis
 
 from api import quiet
-from boxoffice import keys
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import CatalogueStore, NewTier
-from boxoffice.gate import Gate, look
-from boxoffice.models import Base
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.postgres import migrate
-from boxoffice.redis import run_of
-from boxoffice.seldom import seldom
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
-from ops.servers import Servers, temporary_servers
+from boxoffice.stores import keys
+from boxoffice.stores.gate import Gate, look
+from boxoffice.stores.models import Base
+from boxoffice.stores.postgres import migrate
+from boxoffice.stores.redis import run_of
+from boxoffice.telemetry.seldom import seldom
+from ops.stack.servers import Servers, temporary_servers
 from tests.support.environment import kept_environment
 from tests.support.warm import WarmServers
 

@@ -16,10 +16,11 @@ import typer
 from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
-from boxoffice import keys, models, states
-from boxoffice.gateway.cards import CARDS
-from boxoffice.render import FAILURES
+from boxoffice import states
+from boxoffice.gateway.simulator.cards import CARDS
 from boxoffice.settings import Settings
+from boxoffice.stores import keys, models
+from boxoffice.wire.render import FAILURES
 from ops import cli
 
 ROOT = Path(__file__).parents[1]
@@ -228,7 +229,7 @@ def test_every_log_event_is_listed_and_no_other() -> None:
         r"\(\s*\"([a-z_]+\.[a-z_]+)\""
     )
     named = {event for _, text in sources() for event in said.findall(text)}
-    named |= set(re.findall(r"_said\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/log.py")))
+    named |= set(re.findall(r"_said\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/telemetry/log.py")))
     named |= {f"{what}.failed" for what in re.findall(r"keep\(\"(\w+)\"", read("worker/app.py"))}
     section = read("docs/operations.md").partition("## Log events")[2].partition("\n## ")[0]
     listed = {event for row in re.findall(r"^\| (`.*?) \|", section, re.M) for event in re.findall(r"`([\w.]+)`", row)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from boxoffice.scripts import Script, load_scripts
-from ops.servers import Servers
+from boxoffice.stores.scripts import Script, load_scripts
+from ops.stack.servers import Servers
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {script.name: script for script in load_scripts()}

@@ -25,17 +25,17 @@ from arq.worker import Worker
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from boxoffice import durability, keys, postgres, redis
+from boxoffice.books.moves import apply_moves
+from boxoffice.books.trim import trim
 from boxoffice.errors import BoxOfficeError, CannotRun, GateClosed
-from boxoffice.gate import wait_until_asked
 from boxoffice.gateway.base import within
-from boxoffice.jobs import deserialize, serialize
-from boxoffice.log import configure
-from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.seldom import seldom
 from boxoffice.settings import Settings
-from boxoffice.trim import trim
+from boxoffice.stores import durability, keys, postgres, redis
+from boxoffice.stores.gate import wait_until_asked
+from boxoffice.stores.jobs import deserialize, serialize
+from boxoffice.telemetry.log import configure
+from boxoffice.telemetry.seldom import seldom
 from worker.jobs import functions
 
 __all__ = ["WorkerApp", "run_worker"]

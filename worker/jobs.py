@@ -7,8 +7,8 @@ from typing import Any
 from arq import Retry
 from arq.worker import Function, func
 
-from boxoffice.jobs import RING
 from boxoffice.office import BoxOffice
+from boxoffice.stores.jobs import RING
 
 __all__ = ["functions"]
 

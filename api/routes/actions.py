@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from api.dependencies import Office
-from boxoffice.gateway import action_page
 from boxoffice.gateway.base import Found
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator import action_page
+from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
 
 __all__ = ["router"]

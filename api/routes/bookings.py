@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request, Response
 from api import answers, schemas
 from api.dependencies import BEARER, Client, Office, header, respond
 from api.refusals import problem_responses, with_headers
-from api.reply import JSON, NO_STORE, Reply
-from boxoffice import render
-from boxoffice.bookings import BookingFilter
+from api.transport.reply import JSON, NO_STORE, Reply
+from boxoffice.bookings.reading import BookingFilter
 from boxoffice.errors import CardDataRefused, Malformed
-from boxoffice.requests import bad_parameter, check_parameter, parse_idempotency_key
 from boxoffice.states import BOOKING_STATES
+from boxoffice.wire import render
+from boxoffice.wire.requests import bad_parameter, check_parameter, parse_idempotency_key
 
 __all__ = ["router"]
 

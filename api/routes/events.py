@@ -13,10 +13,10 @@ from fastapi import APIRouter, Query, Request, Response
 from api import answers, schemas
 from api.dependencies import BEARER, Client, Office, header, respond
 from api.refusals import problem_responses, with_headers
-from api.reply import JSON, Reply
-from boxoffice import render
-from boxoffice.catalogue import EventView
-from boxoffice.requests import bad_parameter
+from api.transport.reply import JSON, Reply
+from boxoffice.sales.catalogue import EventView
+from boxoffice.wire import render
+from boxoffice.wire.requests import bad_parameter
 
 __all__ = ["is_on_sale", "router"]
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 from api import problems, schemas
 from api.dependencies import respond
 from api.refusals import problem_responses, with_headers
-from api.reply import JSON, NO_STORE, Reply
-from boxoffice import durability
+from api.transport.reply import JSON, NO_STORE, Reply
+from boxoffice.stores import durability
 
 __all__ = ["router"]
 

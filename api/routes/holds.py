@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request, Response
 from api import answers, schemas
 from api.dependencies import BEARER, Client, Office, header, respond
 from api.refusals import problem_responses, with_headers
-from api.reply import JSON, NO_STORE, Header, Reply
-from boxoffice import hold_requests, ids, render
+from api.transport.reply import JSON, NO_STORE, Header, Reply
+from boxoffice import ids
 from boxoffice.errors import NotCancellable, NotFound
 from boxoffice.office import BoxOffice
-from boxoffice.requests import check_content_encoding, check_content_type, parse_idempotency_key
+from boxoffice.wire import hold_requests, render
+from boxoffice.wire.requests import check_content_encoding, check_content_type, parse_idempotency_key
 
 __all__ = ["router"]
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers, schemas
 from api.dependencies import Office, respond
-from api.reader import WEBHOOK_MAX
 from api.refusals import problem_responses, with_headers
-from api.reply import JSON, NO_STORE, Reply
+from api.transport.reader import WEBHOOK_MAX
+from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.errors import NotFound
 
 __all__ = ["router"]

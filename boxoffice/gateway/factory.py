@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from boxoffice.errors import CannotRun
+from boxoffice.gateway.base import PaymentGateway
+from boxoffice.gateway.simulator.kept_files import gateway_token
+from boxoffice.gateway.simulator.ledger import Ledger
+from boxoffice.gateway.simulator.simulator import Simulator
+from boxoffice.gateway.stripe import currencies
 from boxoffice.settings import Settings
-
-from . import stripe_currencies
-from .base import PaymentGateway
-from .kept_files import gateway_token
-from .ledger import Ledger
-from .simulator import Simulator
 
 __all__ = ["open_gateway", "open_simulator", "why_not_chargeable"]
 
@@ -52,7 +51,7 @@ def open_simulator(
 
 def why_not_chargeable(settings: Settings, amount_cents: int, currency: str) -> str:
     """Why the configured gateway cannot charge this amount, as far as it is known beforehand; empty when it can."""
-    return stripe_currencies.why_not(amount_cents, currency) if settings.gateway.kind == "stripe" else ""
+    return currencies.why_not(amount_cents, currency) if settings.gateway.kind == "stripe" else ""
 
 
 def _open(settings: Settings) -> PaymentGateway:
@@ -61,11 +60,11 @@ def _open(settings: Settings) -> PaymentGateway:
         case "simulator":
             return open_simulator(settings)
         case "http":
-            from .http import HttpGateway
+            from boxoffice.gateway.simulator.remote import HttpGateway
 
             return HttpGateway(settings.gateway, gateway_token(settings))
         case "stripe":
-            from .stripe import StripeGateway
+            from boxoffice.gateway.stripe.stripe import StripeGateway
 
             if not settings.gateway.api_key:
                 raise CannotRun("gateway.kind=stripe needs BOXOFFICE_GATEWAY__API_KEY.")

@@ -13,9 +13,9 @@ from ops.commands._office import JsonOption, in_office, print_json, progress_bar
 from ops.options import DEFAULT_DATA_DIR, DataDirOption, finite
 
 if TYPE_CHECKING:
-    from boxoffice.dead_letters import DeadLetter
+    from boxoffice.books.dead_letters import DeadLetter
     from boxoffice.office import BoxOffice
-    from boxoffice.parked import Ended, Parked, Retried
+    from boxoffice.repair.parked import Ended, Parked, Retried
 
 __all__ = ["register"]
 

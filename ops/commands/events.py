@@ -12,8 +12,8 @@ from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
-    from boxoffice.catalogue import EventView
     from boxoffice.office import BoxOffice
+    from boxoffice.sales.catalogue import EventView
 
 __all__ = ["register"]
 
@@ -68,7 +68,7 @@ def create(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Create an event and open its sale at once."""
-    from boxoffice.catalogue_store import NewTier
+    from boxoffice.sales.store import NewTier
 
     tiers = [NewTier(*_tier(text)) for text in tier]
     start = _time(starts_at)

@@ -31,9 +31,9 @@ def gateway(
     """
     import os
 
-    from boxoffice import log
-    from boxoffice.gateway.server import serve
     from boxoffice.settings import load_settings
+    from boxoffice.telemetry import log
+    from ops.bank.server import serve
 
     os.environ["BOXOFFICE_DATA_DIR"] = str(data_dir)
     settings = load_settings()

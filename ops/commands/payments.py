@@ -12,9 +12,9 @@ from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
+    from boxoffice.money.owed import OwedRefund
     from boxoffice.office import BoxOffice
-    from boxoffice.owed import OwedRefund
-    from boxoffice.payments_audit import Difference
+    from boxoffice.repair.payments_audit import Difference
 
 __all__ = ["register"]
 
@@ -125,7 +125,7 @@ def _list(refunds: list[OwedRefund], as_json: bool, nothing: str) -> None:
 
 
 def _tell(found: list[Difference]) -> None:
-    from boxoffice.payments_audit import DIFFERENCES
+    from boxoffice.repair.payments_audit import DIFFERENCES
 
     said = {None: "", True: "  mended", False: "  NOT mended"}
     for what, meaning in DIFFERENCES.items():

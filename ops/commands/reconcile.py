@@ -12,9 +12,9 @@ from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
-    from boxoffice.rebuild import RebuildReport
-    from boxoffice.reconcile import EventReport
-    from boxoffice.repair import Findings, Repair
+    from boxoffice.repair.rebuild import RebuildReport
+    from boxoffice.repair.reconcile import EventReport
+    from boxoffice.repair.tools import Findings, Repair
 
 __all__ = ["register"]
 
@@ -94,7 +94,7 @@ def rebuild(
 
 
 def _repair(office: BoxOffice) -> Repair:
-    from boxoffice.repair import Repair
+    from boxoffice.repair.tools import Repair
 
     return Repair(
         office.redis, office.pool, office.scripts, office.loader, office.settings, books=lambda: office.gateway.books

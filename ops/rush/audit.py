@@ -12,9 +12,9 @@ from typing import Any
 
 import asyncpg
 
-from boxoffice.gateway.deliveries import Tally
+from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.office import BoxOffice
-from boxoffice.postgres import open_readers
+from boxoffice.stores.postgres import open_readers
 from ops.rush.booking_checks import check_bookings, check_history
 from ops.rush.findings import Findings
 from ops.rush.history import History

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 from redis.exceptions import RedisError
 
-from boxoffice.postgres import TRANSIENT
+from boxoffice.stores.postgres import TRANSIENT
 
 __all__ = ["STORE_AWAY"]
 

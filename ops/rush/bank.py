@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from boxoffice.gateway.deliveries import Tally
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator.deliveries import Tally
+from boxoffice.gateway.simulator.simulator import Simulator
 from ops.rush.http_client import HttpClient, NoAnswer, NotSent
 
 __all__ = ["Act", "in_their_place", "press_the_button", "wait_for_deliveries"]

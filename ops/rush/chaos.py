@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from boxoffice.errors import CannotRun
-from ops.processes import Child
 from ops.rush.bad_logs import bad_log
 from ops.rush.blows import RARE, STORES, Blow
 from ops.rush.old_copy import GoesBack, Setback
 from ops.rush.promotion import CALM_S, Promotion, StandsBy
 from ops.rush.read_only import Refuses
+from ops.stack.processes import Child
 
 __all__ = ["Chaos", "Deed"]
 

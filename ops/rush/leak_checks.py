@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from boxoffice.card_data import has_card_number
-from boxoffice.gateway.cards import CARDS
+from boxoffice.gateway.simulator.cards import CARDS
+from boxoffice.telemetry.redaction import has_card_number
 from ops.rush.findings import Finding, Findings
 from ops.rush.history import History
 from ops.rush.stock_checks import Pool

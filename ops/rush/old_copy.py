@@ -19,13 +19,13 @@ from typing import Final, Protocol
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import keys
 from boxoffice.database_url import read_database_url
-from boxoffice.record import unpack
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from boxoffice.stores.record import unpack
 from ops.rush.away import STORE_AWAY
 from ops.rush.undecided import undecided
-from ops.valkey import RedisServer
+from ops.stack.valkey import RedisServer
 
 __all__ = ["PATIENCE_S", "GoesBack", "OldCopy", "Setback"]
 

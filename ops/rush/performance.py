@@ -11,8 +11,8 @@ from typing import Final
 
 import uvloop
 
-from boxoffice.gateway.deliveries import Tally
-from boxoffice.gateway.kept_files import gateway_token
+from boxoffice.gateway.simulator.deliveries import Tally
+from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from ops.rush.asking import Asking, is_final

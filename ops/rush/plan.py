@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from boxoffice.catalogue import EventView, TierView
+from boxoffice.sales.catalogue import EventView, TierView
 
 __all__ = [
     "DECLINING",

@@ -41,7 +41,7 @@ TWO_S: Final = 45.0
 
 
 class StandsBy(Protocol):
-    """What `ops.standby.Standby` does."""
+    """What `ops.stack.standby.Standby` does."""
 
     def prepare(self) -> None:
         """Begin to copy the primary, and return at once."""

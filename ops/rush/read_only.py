@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-from ops.postgresql import PostgresServer
+from ops.stack.postgresql import PostgresServer
 
 __all__ = ["ReadOnly", "Refuses"]
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from boxoffice import keys
-from boxoffice.record import Record, unpack
 from boxoffice.states import FINAL, KEY_REUSED, WORDS
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record, unpack
 from ops.rush.findings import Findings
 from ops.rush.rest import rings_waiting
 from ops.rush.stock_checks import OpenBookings, Pool
@@ -25,7 +25,7 @@ LASTING: Final = re.compile(
     r"\{s\d\d\}:"
     r"(ev:\w+|own:\w+|unpaid:\w+|pend|deadlines|dead|seq|told|sound|clock|gate|rings|catalogue|api_keys|arq:queue|arq:abort)"
 )
-"""Keys that live without a TTL (see `boxoffice/keys.py`). All others must end by themselves."""
+"""Keys that live without a TTL (see `boxoffice/stores/keys.py`). All others must end by themselves."""
 
 OURS: Final = re.compile(r"(arq:[\w-]+:)?\{s\d\d\}:")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from boxoffice.gateway.deliveries import Tally
+from boxoffice.gateway.simulator.deliveries import Tally
 from ops.rush.bad_logs import WAYS
 from ops.rush.blows import KINDS
 from ops.rush.chaos import Deed

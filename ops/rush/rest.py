@@ -8,9 +8,9 @@ from typing import Any, Final
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import gate, keys
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
+from boxoffice.stores import gate, keys
 from ops.rush.away import STORE_AWAY
 from ops.rush.undecided import undecided
 

@@ -13,7 +13,6 @@ from typing import Final
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from ops.options import settings_for
-from ops.running import find_stack, wished_urls
 from ops.rush.blows import draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.old_copy import OldCopy
@@ -22,10 +21,11 @@ from ops.rush.plan import Shape
 from ops.rush.read_only import ReadOnly
 from ops.rush.report import Report, report_of
 from ops.rush.show import Show
-from ops.servers import temporary_data_dir
-from ops.signals import Interrupted, StopWatch
-from ops.stack import Stack
-from ops.standby import Standby
+from ops.stack.running import find_stack, wished_urls
+from ops.stack.servers import temporary_data_dir
+from ops.stack.signals import Interrupted, StopWatch
+from ops.stack.stack import Stack
+from ops.stack.standby import Standby
 
 __all__ = ["Options", "rush"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
 from ops.rush.plan import Shape, capacities
 
 __all__ = ["Sale", "open_sale"]

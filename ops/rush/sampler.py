@@ -8,9 +8,9 @@ from typing import Any, Final
 import asyncpg
 from redis.asyncio import Redis
 
-from boxoffice import fence, gate, keys
-from boxoffice.catalogue import EventView
 from boxoffice.database_url import read_database_url
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import fence, gate, keys
 from ops.rush.away import STORE_AWAY
 
 __all__ = ["Sampler"]

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from boxoffice import keys
-from boxoffice.record import Record
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record
 from ops.rush.findings import Findings
 
 __all__ = ["OpenBookings", "Pool", "check_stock"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from boxoffice.gateway.base import GatewayEvent
-from boxoffice.gateway.deliveries import Tally
-from boxoffice.gateway.webhooks import event_of
+from boxoffice.gateway.simulator.deliveries import Tally
+from boxoffice.gateway.simulator.signing import event_of
 from ops.rush.findings import Finding, Findings
 from ops.rush.stock_checks import Pool
 

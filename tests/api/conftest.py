@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from tests.conftest import load_all
 from tests.support.contract import Contract

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from boxoffice.gateway import action_page
 from boxoffice.gateway.base import Found
 from boxoffice.gateway.factory import open_simulator
+from boxoffice.gateway.simulator import action_page
 from boxoffice.settings import Settings
 from tests.conftest import SHARD
 from tests.support.gateways import with_gateway

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from api.problems import OF_A_CLIENT
-from boxoffice.catalogue_store import NewTier
 from boxoffice.errors import Malformed
 from boxoffice.office import BoxOffice
+from boxoffice.sales.store import NewTier
 from tests.api.bad_bodies import BODIES, CARD, GOOD, MARK, body_with, item, payment
 from tests.api.conftest import assert_problem, booking_of
 from tests.conftest import KEY, SaleMaker

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from api import documentation, problems, schemas
 from api.app import create_app
 from api.front import Front
-from boxoffice import hold_requests, render, requests
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, PAYMENT_STATUSES
+from boxoffice.wire import hold_requests, render, requests
 from tests.api.conftest import Book
 from tests.conftest import SaleMaker, eventually, settle_all
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
 from tests.api.conftest import SHOP_FRONT, Book, assert_problem
 from tests.conftest import SaleMaker, eventually
 

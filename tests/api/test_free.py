@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
 from tests.api.conftest import Book, assert_problem, booking_of
-from tests.api.test_server import Serving, answer_of, connect, request_of, serving
+from tests.api.transport.test_server import Serving, answer_of, connect, request_of, serving
 from tests.conftest import CLIENT, settle_all
 
 __all__ = ["serving"]

@@ -8,10 +8,10 @@ import signal
 import httpx2
 import pytest
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
-from ops.servers import Servers
+from boxoffice.stores import keys
+from ops.stack.servers import Servers
 from tests.api.conftest import assert_problem
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
+from boxoffice import ids
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import keys
 from tests.api.conftest import Book, assert_problem, booking_of
 from tests.conftest import OTHER_KEY, SHARD, SaleMaker, settle_all
 

@@ -10,12 +10,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from api import shape
 from api.app import create_app
-from api.reader import WEBHOOK_MAX
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import COUNT_MAX, NewTier
+from api.transport import shape
+from api.transport.reader import WEBHOOK_MAX
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import COUNT_MAX, NewTier
 from boxoffice.settings import Settings
 from tests.api.conftest import Book, assert_problem, booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker, counters, settle_all

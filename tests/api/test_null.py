@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from api import schemas
-from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from tests.api.conftest import booking_of
-from tests.api.test_server import Serving, answer_of, connect, request_of, serving
+from tests.api.transport.test_server import Serving, answer_of, connect, request_of, serving
 from tests.conftest import SaleMaker
 
 __all__ = ["serving"]

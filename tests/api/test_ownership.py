@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from api import shape
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
-from boxoffice.models import Base
+from api.transport import shape
+from boxoffice import ids
 from boxoffice.office import BoxOffice
-from boxoffice.record import unpack
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from boxoffice.stores.models import Base
+from boxoffice.stores.record import unpack
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, OTHER_KEY, SHARD, SaleMaker, settle_all
 from tests.support.wire import WAYS, Door, Wire

@@ -13,7 +13,7 @@ from api import problems
 from boxoffice import errors
 from boxoffice.gateway.base import WebhookRefused
 from boxoffice.office import BoxOffice
-from boxoffice.render import FAILURES
+from boxoffice.wire.render import FAILURES
 from tests.api.conftest import Book, assert_problem
 from tests.conftest import SaleMaker
 

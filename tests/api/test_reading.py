@@ -9,11 +9,12 @@ import httpx2
 import pytest
 
 from api.readiness import Readiness
-from boxoffice import ids, keys
-from boxoffice.durability import check_shards
+from boxoffice import ids
 from boxoffice.errors import CannotRun, NotFound, StoreAway
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from boxoffice.stores.durability import check_shards
 from tests.api.conftest import Book, assert_problem
 from tests.conftest import CLIENT, OTHER_KEY, SaleMaker, settle_all
 from tests.support.sale import book

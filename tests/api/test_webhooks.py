@@ -12,7 +12,7 @@ import pytest
 from stripe import WebhookSignature
 
 from api.app import create_app
-from boxoffice.gateway import webhooks
+from boxoffice.gateway.simulator import signing
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from tests.api.conftest import assert_problem
@@ -51,7 +51,7 @@ async def deliver(
         text = body.decode("latin-1") if not _utf8(body) else body.decode()
         headers = {"stripe-signature": WebhookSignature.generate_signature_header(text, secret)}
     else:
-        headers = webhooks.sign(secret, event_id, body, time.time())
+        headers = signing.sign(secret, event_id, body, time.time())
     return await api.post(f"/v1/webhooks/{kind}", content=body, headers=headers)
 
 

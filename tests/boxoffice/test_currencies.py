@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from boxoffice.catalogue_store import CatalogueStore, NewTier
 from boxoffice.currencies import exponent, is_currency, shown
 from boxoffice.errors import Malformed
-from boxoffice.gateway.stripe_currencies import CURRENCIES, from_stripe, to_stripe, why_not
+from boxoffice.gateway.stripe.currencies import CURRENCIES, from_stripe, to_stripe, why_not
 from boxoffice.office import BoxOffice
+from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
 from tests.conftest import CLIENT
 from tests.support.gateways import with_gateway

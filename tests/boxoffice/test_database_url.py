@@ -11,8 +11,8 @@ from sqlalchemy.exc import InterfaceError
 
 from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
-from boxoffice.postgres import AWAY, migrate, open_engine, open_pool, open_readers
 from boxoffice.settings import Settings, load_settings
+from boxoffice.stores.postgres import AWAY, migrate, open_engine, open_pool, open_readers
 
 WORKS = [
     "",

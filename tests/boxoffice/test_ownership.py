@@ -11,13 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from boxoffice import ids, keys, ledger, money, survey
-from boxoffice.bookings import BookingFilter
+from boxoffice import ids
+from boxoffice.bookings.reading import BookingFilter
+from boxoffice.books import queries
+from boxoffice.books.moves import apply_moves
 from boxoffice.errors import NotFound, StoreAway
 from boxoffice.gateway.base import GatewayEvent, Unknown
-from boxoffice.moves import apply_moves
+from boxoffice.money import pump as money
 from boxoffice.office import BoxOffice
-from boxoffice.requests import BookingRequest
+from boxoffice.repair import survey
+from boxoffice.stores import keys
+from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, Counters, SaleMaker, counters, eventually, load_all
 from tests.support.checks import check_at_rest
 from tests.support.neighbours import KEY, OTHER, OTHERS, Street
@@ -535,34 +539,34 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
     async with (await office.pool()).acquire() as connection:
         for shard, expected in ((1, near), (0, [other])):
             undecided = [
-                record.id for page in [page async for page in ledger.undecided(connection, shard)] for record in page
+                record.id for page in [page async for page in queries.undecided(connection, shard)] for record in page
             ]
             assert undecided == expected
-            assert await ledger.highest_sequence(connection, shard) == len(expected)
-            assert await ledger.finals_since(connection, shard, ago) == []
+            assert await queries.highest_sequence(connection, shard) == len(expected)
+            assert await queries.finals_since(connection, shard, ago) == []
     await street.pay("tok_ok", key="second")
     await street.settle()
     async with (await office.pool()).acquire() as connection:
         for shard, expected in ((1, near), (0, [other])):
             finals = [
                 record.id
-                for page in [page async for page in ledger.finals(connection, shard, 60)]
+                for page in [page async for page in queries.finals(connection, shard, 60)]
                 for _, record in page
             ]
             assert finals == expected
-            assert sorted(await ledger.finals_since(connection, shard, ago)) == expected
+            assert sorted(await queries.finals_since(connection, shard, ago)) == expected
             assert await survey.suspects(office.redis, connection, shard) == (set(), False)
         owner = {client: ids.owner_digest(client, "ada") for client in (CLIENT, OTHER)}
-        bought = [await ledger.bought(connection, event.id) for event in street.events.values()]
+        bought = [await queries.bought(connection, event.id) for event in street.events.values()]
         assert bought == [{owner[CLIENT]: 4, owner[OTHER]: 2}, {owner[CLIENT]: 2}, {owner[CLIENT]: 2}]
-        assert await ledger.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
-        assert await ledger.final_statuses(connection, [street.mine]) == {street.mine: "confirmed"}
+        assert await queries.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
+        assert await queries.final_statuses(connection, [street.mine]) == {street.mine: "confirmed"}
         # Their tickets came back a moment ago; of the bookings themselves nobody has written anything for long.
         for name, booking in far.items():
             await office.refunds.cancel(street.client(name), booking)
         await connection.execute("UPDATE bookings SET updated_at = now() - interval '1 day'")
         for shard, expected in ((1, near), (0, [other])):
-            assert sorted(await ledger.finals_since(connection, shard, ago)) == expected
+            assert sorted(await queries.finals_since(connection, shard, ago)) == expected
         await connection.execute(
             "UPDATE stock_moves SET applied_at = NULL WHERE event_id = $1", street.events["other"].id
         )

@@ -13,18 +13,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.readiness import Readiness
-from boxoffice import fence, ids, keys
-from boxoffice.bookings import BookingFilter
-from boxoffice.catalogue import Catalogue
-from boxoffice.dead_letters import read_parked
+from boxoffice import ids
+from boxoffice.bookings.reading import BookingFilter
+from boxoffice.books.dead_letters import read_parked
+from boxoffice.books.moves import apply_moves
 from boxoffice.errors import CannotRun, GateClosed
-from boxoffice.fence import WentBack
-from boxoffice.gate import look
 from boxoffice.gateway.base import AuthorizeRequest, GatewayEvent
-from boxoffice.moves import apply_moves
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.repair import Repair
+from boxoffice.repair.tools import Repair
+from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
+from boxoffice.stores import fence, keys
+from boxoffice.stores.fence import WentBack
+from boxoffice.stores.gate import look
 from tests.conftest import CLIENT, SaleMaker, eventually, load_all
 from tests.invariants.conftest import working
 from tests.support.shard_places import PLACES, functions

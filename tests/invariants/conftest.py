@@ -12,11 +12,11 @@ from weakref import WeakSet
 
 import pytest
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from ops.servers import Servers
-from ops.stack import Program, Stack
+from boxoffice.stores import keys
+from ops.stack.servers import Servers
+from ops.stack.stack import Program, Stack
 from tests.conftest import eventually
 from tests.support.mortals import Mortal, Nursery
 from worker.app import WorkerApp

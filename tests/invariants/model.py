@@ -23,10 +23,10 @@ from hypothesis.stateful import (
 )
 from redis.asyncio import Redis
 
-from boxoffice import keys
 from boxoffice.errors import GateClosed
-from boxoffice.record import Record, unpack
-from boxoffice.scripts import load_scripts
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record, unpack
+from boxoffice.stores.scripts import load_scripts
 from tests.conftest import SHARD
 from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict, counts_of_unpaid
 

@@ -35,24 +35,24 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "a request before its body is there",
-        (("api/reader.py", "        return not self._left\n", "        return True\n"),),
-        "tests/api/test_wire.py",
+        (("api/transport/reader.py", "        return not self._left\n", "        return True\n"),),
+        "tests/api/transport/test_wire.py",
         "does_not_come",
     ),
     Mutant(
         "bookings taken by their shape whatever their length",
-        (("api/lane.py", "len(body) != int(length)\n            or ", ""),),
-        "tests/api/test_fuzz.py",
+        (("api/transport/lane.py", "len(body) != int(length)\n            or ", ""),),
+        "tests/api/transport/test_fuzz.py",
     ),
     Mutant(
         "two readings of a header",
-        (("api/head.py", "    if len(said) < len(headers):\n", "    if False:\n"),),
-        "tests/api/test_wire.py",
+        (("api/transport/head.py", "    if len(said) < len(headers):\n", "    if False:\n"),),
+        "tests/api/transport/test_wire.py",
         "otherwise_is_refused",
     ),
     Mutant(
         "an extension without its seconds",
-        (("boxoffice/hold_requests.py", "    extra_s: int\n", "    extra_s: int = 600\n"),),
+        (("boxoffice/wire/hold_requests.py", "    extra_s: int\n", "    extra_s: int = 600\n"),),
         "tests/api/test_holds.py",
         "lost_body",
     ),
@@ -78,36 +78,36 @@ MUTANTS = (
         "confirmed whatever the record was when it was claimed",
         (
             (
-                "boxoffice/verdicts.py",
+                "boxoffice/settlement/deciding.py",
                 '            and record.state == "P"\n            and not (record.deadline_ms',
                 "            and not (record.deadline_ms",
             ),
         ),
-        "tests/boxoffice/test_verdicts.py",
+        "tests/boxoffice/settlement/test_deciding.py",
         "record_alone",
     ),
     Mutant(
         "neighbours for what may have killed its workers",
-        (("boxoffice/settlement.py", "lapsed = any(case.lapses for case in cases)", "lapsed = False"),),
-        "tests/boxoffice/test_settlement.py",
+        (("boxoffice/settlement/draining.py", "lapsed = any(case.lapses for case in cases)", "lapsed = False"),),
+        "tests/boxoffice/settlement/test_draining.py",
         "neighbour",
     ),
     Mutant(
         "unordered row locks",
-        (("boxoffice/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
-        "tests/boxoffice/test_settlement.py",
+        (("boxoffice/books/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
+        "tests/boxoffice/settlement/test_draining.py",
         "never_deadlock",
     ),
     Mutant(
         "stock returned before the commit",
         (
             (
-                "boxoffice/settlement.py",
+                "boxoffice/settlement/draining.py",
                 "        sold = decide(cases, left, terms)\n",
                 "        sold = decide(cases, left, terms)\n        await self._mirror.tell(cases)\n",
             ),
         ),
-        "tests/boxoffice/test_settlement.py",
+        "tests/boxoffice/settlement/test_draining.py",
         "middle_of_a_commit",
     ),
     Mutant(
@@ -133,7 +133,7 @@ MUTANTS = (
         (
             ("lua/claim.lua", 'redis.call("DEL", bell)\n  return {}', "return {}"),
             (
-                "boxoffice/settlement.py",
+                "boxoffice/settlement/draining.py",
                 "        if not reply:\n",
                 "        if not reply:\n            await self._redis.delete(keys.bell(self.shard))\n",
             ),
@@ -150,12 +150,12 @@ MUTANTS = (
     Mutant(
         "a recount without holds",
         (("lua/reconcile.lua", "ipairs({ pending, dead, deadlines })", "ipairs({ pending, dead })"),),
-        "tests/lua/test_reconcile.py tests/boxoffice/test_reconcile.py",
+        "tests/lua/test_reconcile.py tests/boxoffice/repair/test_reconcile.py",
     ),
     Mutant(
         "strays stay where they are",
         (("lua/gather.lua", 'if (state == "P" or state == "H") and', "if false and"),),
-        "tests/lua/test_gather.py tests/boxoffice/test_rebuild.py",
+        "tests/lua/test_gather.py tests/boxoffice/repair/test_rebuild.py",
         "put_back or in_no_set",
     ),
     Mutant(
@@ -174,133 +174,145 @@ MUTANTS = (
         "captured whatever amount was set aside",
         (
             (
-                "boxoffice/verdicts.py",
+                "boxoffice/settlement/deciding.py",
                 "if (amount_cents, currency.upper()) != ",
                 "if False and (amount_cents, currency) != ",
             ),
         ),
-        "tests/boxoffice/test_verdicts.py",
+        "tests/boxoffice/settlement/test_deciding.py",
         "another_amount",
     ),
     Mutant(
         "what an earlier round decided is still due",
-        (("boxoffice/verdicts.py", "case.next_action = case.due = None", "case.next_action = None"),),
-        "tests/boxoffice/test_settlement.py",
+        (("boxoffice/settlement/deciding.py", "case.next_action = case.due = None", "case.next_action = None"),),
+        "tests/boxoffice/settlement/test_draining.py",
         "lost_the_race",
     ),
     Mutant(
         "a released booking loses its card",
         (
             (
-                "boxoffice/settlement.py",
+                "boxoffice/settlement/draining.py",
                 "(1 + random.random()))\n            case.payload = case.unfinished()\n",
                 "(1 + random.random()))\n",
             ),
         ),
-        "tests/boxoffice/test_settlement.py",
+        "tests/boxoffice/settlement/test_draining.py",
         "keeps_its_cards",
     ),
     Mutant(
         "a released booking forgets that its payment was asked for",
-        (("boxoffice/verdicts.py", "or not (self.asked or self.lapses):", "or True:"),),
-        "tests/boxoffice/test_holds.py",
+        (("boxoffice/settlement/deciding.py", "or not (self.asked or self.lapses):", "or True:"),),
+        "tests/boxoffice/bookings/test_holds.py",
         "may_have_been_asked",
     ),
     Mutant(
         "nobody looks again under the lock",
-        (("boxoffice/settlement.py", "        await rows.recheck(connection, cases)\n", ""),),
-        "tests/boxoffice/test_holds.py",
+        (("boxoffice/settlement/draining.py", "        await rows.recheck(connection, cases)\n", ""),),
+        "tests/boxoffice/bookings/test_holds.py",
         "an_old_worker_changes_nothing",
     ),
     Mutant(
         "a refund under a new key each time",
-        (("boxoffice/refund_pump.py", "attempt_key(due.refund_key, due.attempt)", "f'{due.refund_key}{due.tries}'"),),
+        (
+            (
+                "boxoffice/money/refund_pump.py",
+                "attempt_key(due.refund_key, due.attempt)",
+                "f'{due.refund_key}{due.tries}'",
+            ),
+        ),
         "tests/invariants/test_money_crashes.py",
         "refund_due",
     ),
     Mutant(
         "a second attempt under the key of the first",
-        (("boxoffice/owed.py", 'return f"{refund_key}-{attempt}" if attempt else refund_key', "return refund_key"),),
-        "tests/boxoffice/test_owed.py",
+        (
+            (
+                "boxoffice/money/owed.py",
+                'return f"{refund_key}-{attempt}" if attempt else refund_key',
+                "return refund_key",
+            ),
+        ),
+        "tests/boxoffice/money/test_owed.py",
         "refuses_once",
     ),
     Mutant(
         "an answer is written down whichever attempt it is to",
         (
             (
-                "boxoffice/refund_pump.py",
+                "boxoffice/money/refund_pump.py",
                 "WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key",
                 "WHERE refund_key = $1 AND status = 'due' AND attempt >= $2 RETURNING payment_key",
             ),
         ),
-        "tests/boxoffice/test_owed.py",
+        "tests/boxoffice/money/test_owed.py",
         "earlier_attempt",
     ),
     Mutant(
         "a refusal is written down whichever attempt it is of",
-        (("boxoffice/reversals.py", '== ("due", refused.attempt):', '>= ("due", 0):'),),
-        "tests/boxoffice/test_owed.py",
+        (("boxoffice/money/reversals.py", '== ("due", refused.attempt):', '>= ("due", 0):'),),
+        "tests/boxoffice/money/test_owed.py",
         "overtaken or earlier_attempt",
     ),
     Mutant(
         "a refusal is believed before the gateway's list was read",
         (
             (
-                "boxoffice/refund_pump.py",
+                "boxoffice/money/refund_pump.py",
                 "await take_in(connection, due.payment_key, seen, Asked",
                 "await take_in(connection, due.payment_key, Reversals(), Asked",
             ),
         ),
-        "tests/boxoffice/test_reversals.py",
+        "tests/boxoffice/money/test_reversals.py",
         "nobody_told_of",
     ),
     Mutant(
         "a refund of the dashboard does not pay what is owed",
-        (("boxoffice/reversals.py", 'if row.status == "owed" and row.before[0] == "owed":', "if False:"),),
-        "tests/boxoffice/test_reversals.py",
+        (("boxoffice/money/reversals.py", 'if row.status == "owed" and row.before[0] == "owed":', "if False:"),),
+        "tests/boxoffice/money/test_reversals.py",
         "pays_what_is_owed",
     ),
     Mutant(
         "a refund of the dashboard that failed fails once more when another attempt has paid it",
-        (("boxoffice/reversals.py", "    if row.attempt:\n", "    if False:\n"),),
-        "tests/boxoffice/test_reversals.py",
+        (("boxoffice/money/reversals.py", "    if row.attempt:\n", "    if False:\n"),),
+        "tests/boxoffice/money/test_reversals.py",
         "dashboard_that_fails_later",
     ),
     Mutant(
         "another attempt at a refund of the dashboard is somebody else's refund",
         (
             (
-                "boxoffice/reversals.py",
+                "boxoffice/money/reversals.py",
                 '    if row is None or not (number == ""',
                 '    if row is None or row.origin != "shop" or not (number == ""',
             ),
         ),
-        "tests/boxoffice/test_owed_apart.py",
+        "tests/boxoffice/money/test_owed_apart.py",
         "second_attempt_at_a_refund_of_the_dashboard",
     ),
     Mutant(
         "a refund that fails late stays succeeded",
         (
             (
-                "boxoffice/reversals.py",
+                "boxoffice/money/reversals.py",
                 'if attempt >= row.attempt and row.status in ("due", "pending", "succeeded"):',
                 'if attempt >= row.attempt and row.status in ("due", "pending"):',
             ),
         ),
-        "tests/boxoffice/test_reversals.py",
+        "tests/boxoffice/money/test_reversals.py",
         "days_later",
     ),
     Mutant(
         "each try moves the time since when it is due",
-        (("boxoffice/money.py", "due_since = coalesce(due_since, updated_at)", "due_since = now()"),),
-        "tests/boxoffice/test_patience.py",
+        (("boxoffice/money/pump.py", "due_since = coalesce(due_since, updated_at)", "due_since = now()"),),
+        "tests/boxoffice/money/test_patience.py",
         "from_the_beginning",
     ),
     Mutant(
         "a repeated error is believed",
         (
             (
-                "boxoffice/gateway/stripe_answers.py",
+                "boxoffice/gateway/stripe/answers.py",
                 "return isinstance(error, stripe.IdempotencyError) or replayed(error.headers)",
                 "return False",
             ),
@@ -310,7 +322,7 @@ MUTANTS = (
     ),
     Mutant(
         "another key while the first request is at work",
-        (("boxoffice/gateway/stripe_answers.py", "    if error.http_status == 409:\n        return False\n", ""),),
+        (("boxoffice/gateway/stripe/answers.py", "    if error.http_status == 409:\n        return False\n", ""),),
         "tests/boxoffice/gateway/test_stripe.py",
         "key_in_use",
     ),
@@ -318,7 +330,7 @@ MUTANTS = (
         "two attempts of one refund may both pay",
         (
             (
-                "boxoffice/gateway/stripe_reversals.py",
+                "boxoffice/gateway/stripe/reversals.py",
                 "if key and first_key(key) == first_key(refund_key) and",
                 "if key and key == refund_key and",
             ),
@@ -328,92 +340,104 @@ MUTANTS = (
     ),
     Mutant(
         "late money that a sale has by now is let go",
-        (("boxoffice/money.py", "if not await self._is_to_be_voided(due.payment_key):", "if False:"),),
-        "tests/boxoffice/test_late.py",
+        (("boxoffice/money/pump.py", "if not await self._is_to_be_voided(due.payment_key):", "if False:"),),
+        "tests/boxoffice/money/test_late.py",
         "overtakes",
     ),
     Mutant(
         "what a class of errors says of a row is believed",
-        (("boxoffice/outage.py", "            if self._settled_at <= since:", "            if False:"),),
-        "tests/boxoffice/test_outages.py",
+        (("boxoffice/settlement/outage.py", "            if self._settled_at <= since:", "            if False:"),),
+        "tests/boxoffice/settlement/test_outages.py",
         "nothing_meets or 22000",
     ),
     Mutant(
         "an error that is on no list is the booking's",
-        (("boxoffice/outage.py", "return sqlstate(error)[:2] in _ROW_CLASSES", "return True"),),
-        "tests/boxoffice/test_outages.py",
+        (("boxoffice/settlement/outage.py", "return sqlstate(error)[:2] in _ROW_CLASSES", "return True"),),
+        "tests/boxoffice/settlement/test_outages.py",
         "reason_that_is_no_rows",
     ),
     Mutant(
         "claimed while PostgreSQL refuses",
-        (("boxoffice/outage.py", "            return self.begin(error)", "            self.begin(error)"),),
-        "tests/boxoffice/test_outages.py",
+        (("boxoffice/settlement/outage.py", "            return self.begin(error)", "            self.begin(error)"),),
+        "tests/boxoffice/settlement/test_outages.py",
         "nothing_is_claimed",
     ),
     Mutant(
         "tried again in the same sessions",
-        (("boxoffice/outage.py", "                await pool.expire_connections()", "                pass"),),
-        "tests/boxoffice/test_outages.py",
+        (
+            (
+                "boxoffice/settlement/outage.py",
+                "                await pool.expire_connections()",
+                "                pass",
+            ),
+        ),
+        "tests/boxoffice/settlement/test_outages.py",
         "read-only",
     ),
     Mutant(
         "leases that lapsed in an outage count",
-        (("boxoffice/settlement.py", "and not self._outage.within(", "and not (lambda _: False)("),),
-        "tests/boxoffice/test_outages.py",
+        (("boxoffice/settlement/draining.py", "and not self._outage.within(", "and not (lambda _: False)("),),
+        "tests/boxoffice/settlement/test_outages.py",
         "lapsed_in_an_outage",
     ),
     Mutant(
         "a gateway that fails for everybody is each booking's fault",
-        (("boxoffice/outage.py", "            if not self.answered_after(since):", "            if False:"),),
-        "tests/boxoffice/test_outages.py",
+        (
+            (
+                "boxoffice/settlement/outage.py",
+                "            if not self.answered_after(since):",
+                "            if False:",
+            ),
+        ),
+        "tests/boxoffice/settlement/test_outages.py",
         "gateway_that_fails",
     ),
     Mutant(
         "the audit believes what it read a moment ago",
         (
             (
-                "boxoffice/payments_audit.py",
+                "boxoffice/repair/payments_audit.py",
                 "            row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)\n",
                 "",
             ),
         ),
-        "tests/boxoffice/test_payments_audit.py",
+        "tests/boxoffice/repair/test_payments_audit.py",
         "meanwhile",
     ),
     Mutant(
         "the audit asks the gateway once",
-        (("boxoffice/payments_audit.py", "if what and not await self._is_on_its_way(record):", "if what:"),),
-        "tests/boxoffice/test_payments_audit.py",
+        (("boxoffice/repair/payments_audit.py", "if what and not await self._is_on_its_way(record):", "if what:"),),
+        "tests/boxoffice/repair/test_payments_audit.py",
         "meanwhile",
     ),
     Mutant(
         "a log that raises",
         (
             (
-                "boxoffice/sink.py",
+                "boxoffice/telemetry/sink.py",
                 "return written, errno.errorcode.get(error.errno or 0, type(error).__name__)",
                 "raise",
             ),
         ),
-        "tests/boxoffice/test_sink.py tests/invariants/test_logs.py",
+        "tests/boxoffice/telemetry/test_sink.py tests/invariants/test_logs.py",
         "full_disk or dead_reader",
     ),
     Mutant(
         "a value without a text is an error of the log",
         (
             (
-                "boxoffice/log.py",
+                "boxoffice/telemetry/log.py",
                 "        except Exception as error:\n            said =",
                 "        except ZeroDivisionError as error:\n            said =",
             ),
         ),
-        "tests/boxoffice/test_log.py",
+        "tests/boxoffice/telemetry/test_log.py",
         "cannot_be_told",
     ),
     Mutant(
         "a log that waits for whoever reads it",
-        (("boxoffice/sink.py", "        if not poll.poll(wait_ms):\n            return 0\n", ""),),
-        "tests/boxoffice/test_sink.py",
+        (("boxoffice/telemetry/sink.py", "        if not poll.poll(wait_ms):\n            return 0\n", ""),),
+        "tests/boxoffice/telemetry/test_sink.py",
         "reading_holds_nobody_up",
     ),
     Mutant(
@@ -426,85 +450,91 @@ MUTANTS = (
         "a supervisor that ends with a full disk",
         (
             (
-                "ops/supervisor.py",
+                "ops/stack/supervisor.py",
                 "        except Exception as error:\n            with",
                 "        except CannotRun as error:\n            with",
             ),
         ),
-        "tests/ops/test_stack.py",
+        "tests/ops/stack/test_stack.py",
         "does_not_end_the_keeper",
     ),
     Mutant(
         "a PostgreSQL that forgot decides",
-        (("boxoffice/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/stores/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "decides_nothing",
     ),
     Mutant(
         "a repair believes a PostgreSQL that forgot",
-        (("boxoffice/reconcile.py", "if fenced:", "if False:"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/repair/reconcile.py", "if fenced:", "if False:"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "decides_nothing",
     ),
     Mutant(
         "money moves on a PostgreSQL that forgot",
-        (("boxoffice/money.py", "if not await self._refunds.check_fence(self._settings.shards):", "if False:"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/money/pump.py", "if not await self._refunds.check_fence(self._settings.shards):", "if False:"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "decides_nothing",
     ),
     Mutant(
         "a repair tells without a pair",
-        (("boxoffice/reconcile.py", "if verdicts or moves else None", "if False else None"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/repair/reconcile.py", "if verdicts or moves else None", "if False else None"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "tells_with_a_pair",
     ),
     Mutant(
         "a cancellation is told without a pair",
-        (("boxoffice/moves.py", "await last_batch(connection, shard) if moves else None", "None"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/books/moves.py", "await last_batch(connection, shard) if moves else None", "None"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "told_with_its_pair",
     ),
     Mutant(
         "a shop is told of a cancellation that nobody would miss",
-        (("boxoffice/refunds.py", "if pair and await fence.lost(pool, shard, [pair]):", "if False:"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/money/refunds.py", "if pair and await fence.lost(pool, shard, [pair]):", "if False:"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "redis_was_not_told",
     ),
     Mutant(
         "numbers without nonces",
-        (("boxoffice/fence.py", "AND b.number = told.number AND b.nonce = told.nonce", "AND b.number = told.number"),),
-        "tests/boxoffice/test_recovery.py",
+        (
+            (
+                "boxoffice/stores/fence.py",
+                "AND b.number = told.number AND b.nonce = told.nonce",
+                "AND b.number = told.number",
+            ),
+        ),
+        "tests/boxoffice/repair/test_recovery.py",
         "another_line_of_history",
     ),
     Mutant(
         "bookings are written again without tickets",
-        (("boxoffice/rewrite.py", "all(left.get(tier, 0) >= n for tier, n in _net(row).items())", "True"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/books/rewrite.py", "all(left.get(tier, 0) >= n for tier, n in _net(row).items())", "True"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "does_not_fit",
     ),
     Mutant(
         "lost refunds get another key",
         (
             (
-                "boxoffice/refunds.py",
+                "boxoffice/money/refunds.py",
                 "for key, (note, tickets) in came_back(notes).items():\n",
                 "for key, (note, tickets) in came_back(notes).items():\n                key = ids.short_id()\n",
             ),
         ),
-        "tests/boxoffice/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py",
         "lost_cancellation",
     ),
     Mutant(
         "nobody notices that PostgreSQL forgot",
         (
-            ("boxoffice/guard.py", "    if sight.lost:\n", "    if False:\n"),
-            ("boxoffice/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),
+            ("boxoffice/repair/guard.py", "    if sight.lost:\n", "    if False:\n"),
+            ("boxoffice/stores/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),
             (
-                "boxoffice/fence.py",
+                "boxoffice/stores/fence.py",
                 "        if await lost(connection, shard, await told(redis, shard)):",
                 "        if False:",
             ),
-            ("boxoffice/repair.py", "lost = await fence.lost(", "lost = 0 * await fence.lost("),
+            ("boxoffice/repair/tools.py", "lost = await fence.lost(", "lost = 0 * await fence.lost("),
         ),
         "tests/invariants/test_standby.py",
         "0.9",
@@ -513,12 +543,12 @@ MUTANTS = (
         "a duplicate is authorised",
         (
             (
-                "boxoffice/verdicts.py",
+                "boxoffice/settlement/deciding.py",
                 "        if case.duplicate_of:\n            _end",
                 "        if False:\n            _end",
             ),
         ),
-        "tests/boxoffice/test_verdicts.py",
+        "tests/boxoffice/settlement/test_deciding.py",
         "who_used_the_key_first",
     ),
     Mutant(
@@ -530,38 +560,38 @@ MUTANTS = (
                 "return digest(str(sum(count for _, count in lines)), reason)[:16]",
             ),
         ),
-        "tests/boxoffice/test_refunds.py",
+        "tests/boxoffice/money/test_refunds.py",
         "what_it_was_used_for",
     ),
     Mutant(
         "a free booking is sent to the gateway",
         (
-            ("boxoffice/settlement.py", "            if case.free:\n                continue\n", ""),
+            ("boxoffice/settlement/draining.py", "            if case.free:\n                continue\n", ""),
             (
-                "boxoffice/verdicts.py",
+                "boxoffice/settlement/deciding.py",
                 "    if not record.body.amount_cents:\n        _weigh_free",
                 "    if False:\n        _weigh_free",
             ),
         ),
-        "tests/boxoffice/test_free.py",
+        "tests/boxoffice/bookings/test_free.py",
         "with_or_without_a_card",
     ),
     Mutant(
         "only the latest payment of a hold is a repeat",
-        (("boxoffice/holds.py", "for attempt in held.payload.earlier:", "for attempt in ():"),),
-        "tests/boxoffice/test_hold_payments.py",
+        (("boxoffice/bookings/holds.py", "for attempt in held.payload.earlier:", "for attempt in ():"),),
+        "tests/boxoffice/bookings/test_hold_payments.py",
         "tells_how_it_went",
     ),
     Mutant(
         "a hold is paid whatever was tried meanwhile",
         (("lua/pay.lua", "elseif raw ~= seen then", "elseif false then"),),
-        "tests/boxoffice/test_hold_payments.py",
+        "tests/boxoffice/bookings/test_hold_payments.py",
         "at_once_in_any_order",
     ),
     Mutant(
         "moves named by an id that comes again",
-        (("boxoffice/moves.py", 'return f"{self.id}-{self.nonce}"', 'return f"{self.id}-0"'),),
-        "tests/boxoffice/test_moves.py",
+        (("boxoffice/books/moves.py", 'return f"{self.id}-{self.nonce}"', 'return f"{self.id}-0"'),),
+        "tests/boxoffice/books/test_moves.py",
         "come_again",
     ),
     Mutant(
@@ -572,8 +602,8 @@ MUTANTS = (
     ),
     Mutant(
         "a cancellation that redis hears of later",
-        (("boxoffice/refunds.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
-        "tests/boxoffice/test_moves.py",
+        (("boxoffice/money/refunds.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
+        "tests/boxoffice/books/test_moves.py",
         "read_after_a_cancellation",
     ),
     Mutant(
@@ -585,10 +615,10 @@ MUTANTS = (
     Mutant(
         "nobody is asked for what redis lost",
         (
-            ("boxoffice/forms.py", "            lacking()\n", "            pass\n"),
-            ("boxoffice/catalogue.py", "                self._lacking.met(shard)\n", "                pass\n"),
+            ("boxoffice/admission/forms.py", "            lacking()\n", "            pass\n"),
+            ("boxoffice/sales/catalogue.py", "                self._lacking.met(shard)\n", "                pass\n"),
             (
-                "boxoffice/api_keys.py",
+                "boxoffice/access/api_keys.py",
                 "                await ask_to_load(self._redis, KEYS_SHARD)\n",
                 "                pass\n",
             ),
@@ -599,43 +629,49 @@ MUTANTS = (
     Mutant(
         "a hold of the future keeps its deadline",
         (("lua/rewind.lua", "if undecided and ahead_ms > 0 then", "if false then"),),
-        "tests/boxoffice/test_clock.py",
+        "tests/boxoffice/repair/test_rewinding.py",
         "lasts_its_length",
     ),
     Mutant(
         "a clock that went back is not noticed",
-        (("boxoffice/holds.py", "if int(back_ms) > STEP_MS:", "if False:"),),
-        "tests/boxoffice/test_clock.py",
+        (("boxoffice/bookings/holds.py", "if int(back_ms) > STEP_MS:", "if False:"),),
+        "tests/boxoffice/repair/test_rewinding.py",
         "is_due",
     ),
     Mutant(
         "more tickets refunded while some are owed",
-        (("boxoffice/refunds.py", "            raise RefundOwed(tier_id=tier, owed_cents=cents)", "            pass"),),
-        "tests/boxoffice/test_owed.py",
+        (
+            (
+                "boxoffice/money/refunds.py",
+                "            raise RefundOwed(tier_id=tier, owed_cents=cents)",
+                "            pass",
+            ),
+        ),
+        "tests/boxoffice/money/test_owed.py",
         "comes_before",
     ),
     Mutant(
         "a refund under another key behind a server error",
-        (("boxoffice/gateway/stripe_reversals.py", "if answers.did_nothing(error):", "if True:"),),
+        (("boxoffice/gateway/stripe/reversals.py", "if answers.did_nothing(error):", "if True:"),),
         "tests/boxoffice/gateway/test_stripe.py",
         "may_yet_appear or something_else_pays",
     ),
     Mutant(
         "both stores may change at once",
-        (("boxoffice/guard.py", "if sight.promoted and not sight.redis_is_whole:", "if False:"),),
-        "tests/boxoffice/test_guard.py",
+        (("boxoffice/repair/guard.py", "if sight.promoted and not sight.redis_is_whole:", "if False:"),),
+        "tests/boxoffice/repair/test_guard.py",
         "both_changed",
     ),
     Mutant(
         "strays of other installations are let go",
         (
             (
-                "boxoffice/payments_audit.py",
+                "boxoffice/repair/payments_audit.py",
                 "if row is None and record.installation not in (None, self._ours_is):",
                 "if False:",
             ),
             (
-                "boxoffice/payments_audit.py",
+                "boxoffice/repair/payments_audit.py",
                 "return not self._gateway.signs or record.installation == self._ours_is",
                 "return True",
             ),
@@ -651,8 +687,8 @@ MUTANTS = (
     ),
     Mutant(
         "confirmed past the count of who was at the bank",
-        (("boxoffice/verdicts.py", " or record.at_bank)", ")"),),
-        "tests/boxoffice/test_unpaid.py",
+        (("boxoffice/settlement/deciding.py", " or record.at_bank)", ")"),),
+        "tests/boxoffice/admission/test_unpaid.py",
         "waits_for_the_bank",
     ),
     Mutant(
@@ -669,7 +705,7 @@ MUTANTS = (
     ),
     Mutant(
         "final records stay wrong",
-        (("boxoffice/finals.py", "        if not wrong:\n", "        if True:\n"),),
+        (("boxoffice/books/finals.py", "        if not wrong:\n", "        if True:\n"),),
         "tests/invariants/test_old_redis.py",
         "mend_corrects or not_confirmed_again",
     ),
@@ -682,8 +718,8 @@ MUTANTS = (
     Mutant(
         "an unchecked redis is believed by readers",
         (
-            ("boxoffice/bookings.py", "record is None or shut or _newer(row, record)", "record is None"),
-            ("boxoffice/bookings.py", "if _fresh(record) and not shut:", "if _fresh(record):"),
+            ("boxoffice/bookings/reading.py", "record is None or shut or _newer(row, record)", "record is None"),
+            ("boxoffice/bookings/reading.py", "if _fresh(record) and not shut:", "if _fresh(record):"),
         ),
         "tests/invariants/test_old_redis.py",
         "decided_by_nobody",
@@ -691,7 +727,7 @@ MUTANTS = (
     Mutant(
         "an expired hold stays counted as unpaid",
         (("lua/lib/give_back.lua", "  count_unpaid(owners, record.owner, client, -tickets)\n", ""),),
-        "tests/lua/test_unpaid.py tests/boxoffice/test_unpaid.py",
+        "tests/lua/test_unpaid.py tests/boxoffice/admission/test_unpaid.py",
         "gives_back_once or lock_up",
     ),
     Mutant(
@@ -715,37 +751,37 @@ MUTANTS = (
                 "  return ttl_s",
             ),
         ),
-        "tests/boxoffice/test_unpaid.py",
+        "tests/boxoffice/admission/test_unpaid.py",
         "forgotten or memory",
     ),
     Mutant(
         "whoever gives up a sale may have it again",
         (("lua/admit.lua", "  if of.given_up_max then\n", "  if false then\n"),),
-        "tests/boxoffice/test_given_up.py",
+        "tests/boxoffice/admission/test_given_up.py",
         "locked_up_once",
     ),
     Mutant(
         "a given-up hold is not counted",
         (("lua/lib/give_back.lua", "  count_given_up(owners, client, record.items, false)\n", ""),),
-        "tests/boxoffice/test_given_up.py",
+        "tests/boxoffice/admission/test_given_up.py",
         "locked_up_once",
     ),
     Mutant(
         "a payment of a hold that ends is not counted",
         (("lua/settle.lua", "  sale.ended[#sale.ended + 1] = { client_of(raw), items, sold }\n", ""),),
-        "tests/boxoffice/test_given_up.py",
+        "tests/boxoffice/admission/test_given_up.py",
         "never_limited or at_bank",
     ),
     Mutant(
         "a hold that is paid for and refunded stays paid for",
         (("lua/move.lua", "tickets - 10 * sold_delta", "tickets"),),
-        "tests/boxoffice/test_given_up.py",
+        "tests/boxoffice/admission/test_given_up.py",
         "refunded",
     ),
     Mutant(
         "a repair forgets what was given up",
         (("lua/reconcile.lua", 'if string.sub(who, 1, 2) == "g:" then', "if false then"),),
-        "tests/boxoffice/test_given_up.py",
+        "tests/boxoffice/admission/test_given_up.py",
         "repairs",
     ),
     Mutant(
@@ -762,62 +798,68 @@ MUTANTS = (
     ),
     Mutant(
         "one refund of a booking is enough",
-        (("boxoffice/refunds.py", "came_back(notes).items():", "reversed(list(came_back(notes).items())[:1]):"),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/money/refunds.py", "came_back(notes).items():", "reversed(list(came_back(notes).items())[:1]):"),),
+        "tests/boxoffice/repair/test_recovery.py",
         "in_parts or some_tickets",
     ),
     Mutant(
         "a refund whose failure was forgotten is not looked at",
         (
             (
-                "boxoffice/recovery.py",
+                "boxoffice/repair/recovery.py",
                 "        await pool.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))\n",
                 "",
             ),
         ),
-        "tests/boxoffice/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py",
         "failure_was_forgotten",
     ),
     Mutant(
         "what redis heard by half is all",
-        (("boxoffice/moves.py", 'row["whole"] or "",', '"",'),),
-        "tests/boxoffice/test_recovery.py",
+        (("boxoffice/books/moves.py", 'row["whole"] or "",', '"",'),),
+        "tests/boxoffice/repair/test_recovery.py",
         "by_half",
     ),
     Mutant(
         "a durability that nobody can read is believed",
-        (("boxoffice/durability.py", "    if unread and _RANK.get(believed, 0) < _RANK[level]:\n", "    if False:\n"),),
-        "tests/boxoffice/test_durability.py",
+        (
+            (
+                "boxoffice/stores/durability.py",
+                "    if unread and _RANK.get(believed, 0) < _RANK[level]:\n",
+                "    if False:\n",
+            ),
+        ),
+        "tests/boxoffice/stores/test_durability.py",
         "hidden_configuration",
     ),
     Mutant(
         "any statement of durability is enough",
-        (("boxoffice/durability.py", "_RANK.get(believed, 0) < _RANK[level]", "not believed"),),
-        "tests/boxoffice/test_durability.py",
+        (("boxoffice/stores/durability.py", "_RANK.get(believed, 0) < _RANK[level]", "not believed"),),
+        "tests/boxoffice/stores/test_durability.py",
         "hidden_configuration",
     ),
     Mutant(
         "a statement outweighs what was read",
         (
             (
-                "boxoffice/durability.py",
+                "boxoffice/stores/durability.py",
                 "if name in source and source[name] not in good:",
                 "if name in source and source[name] not in good and not believed:",
             ),
         ),
-        "tests/boxoffice/test_durability.py",
+        "tests/boxoffice/stores/test_durability.py",
         "changes_while_it_runs",
     ),
     Mutant(
         "what INFO shows is not looked at",
-        (("boxoffice/durability.py", "    for source in (told, info):\n", "    for source in (told,):\n"),),
-        "tests/boxoffice/test_durability.py",
+        (("boxoffice/stores/durability.py", "    for source in (told, info):\n", "    for source in (told,):\n"),),
+        "tests/boxoffice/stores/test_durability.py",
         "memory_only",
     ),
     Mutant(
         "a PostgreSQL that hides its settings is believed",
-        (("boxoffice/durability.py", "    if unread and not believed:\n", "    if False:\n"),),
-        "tests/boxoffice/test_durability.py",
+        (("boxoffice/stores/durability.py", "    if unread and not believed:\n", "    if False:\n"),),
+        "tests/boxoffice/stores/test_durability.py",
         "postgresql_does_not_tell",
     ),
     Mutant(
@@ -828,7 +870,7 @@ MUTANTS = (
     ),
     Mutant(
         "Stripe counts as ISO 4217 does",
-        (("boxoffice/gateway/stripe_currencies.py", "digits = _digits(currency) - exponent(currency)", "digits = 0"),),
+        (("boxoffice/gateway/stripe/currencies.py", "digits = _digits(currency) - exponent(currency)", "digits = 0"),),
         "tests/boxoffice/test_currencies.py",
         "how_stripe_counts",
     ),
@@ -846,70 +888,70 @@ MUTANTS = (
     ),
     Mutant(
         "an event in a currency that does not exist",
-        (("boxoffice/catalogue_store.py", "if not is_currency(currency):", "if False:"),),
+        (("boxoffice/sales/store.py", "if not is_currency(currency):", "if False:"),),
         "tests/boxoffice/test_currencies.py",
         "currency_that_exists",
     ),
     Mutant(
         "our wrong settings are the card's decline",
-        (("boxoffice/gateway/stripe_answers.py", '    return code or "invalid_request"\n', '    return ""\n'),),
-        "tests/boxoffice/test_misconfigured.py",
+        (("boxoffice/gateway/stripe/answers.py", '    return code or "invalid_request"\n', '    return ""\n'),),
+        "tests/boxoffice/money/test_misconfigured.py",
         "wrong_with_us_waits",
     ),
     Mutant(
         "commands ask the gateway of their shell",
-        (("ops/running.py", "for name, value in stack.settings.items():", "for name, value in ():"),),
-        "tests/ops/test_stack.py",
+        (("ops/stack/running.py", "for name, value in stack.settings.items():", "for name, value in ():"),),
+        "tests/ops/stack/test_stack.py",
         "adopt_the_settings",
     ),
     Mutant(
         "half of the running stack's gateway is adopted",
         (
             (
-                "ops/running.py",
+                "ops/stack/running.py",
                 "other_gateway = any(environ.get(name) for name in _GATEWAY)",
                 "other_gateway = False",
             ),
         ),
-        "tests/ops/test_stack.py",
+        "tests/ops/stack/test_stack.py",
         "no_half_of_another",
     ),
     Mutant(
         "an audit at another ledger finds nothing there",
         (
             (
-                "boxoffice/payments_audit.py",
+                "boxoffice/repair/payments_audit.py",
                 "if found and not any(same_books(name, books) for name in found):",
                 "if False:",
             ),
         ),
-        "tests/boxoffice/test_books.py",
+        "tests/boxoffice/money/test_accounts.py",
         "another_ledger",
     ),
     Mutant(
         "rows of another gateway count as unknown to ours",
         (
             (
-                "boxoffice/payments_audit.py",
+                "boxoffice/repair/payments_audit.py",
                 """                if not same_books(row["gateway"], self._gateway.books):
                     self.others""",
                 """                if False:
                     self.others""",
             ),
         ),
-        "tests/boxoffice/test_books.py",
+        "tests/boxoffice/money/test_accounts.py",
         "listed_apart",
     ),
     Mutant(
         "what is due at another gateway is asked of ours",
         (
             (
-                "boxoffice/gateway/books.py",
+                "boxoffice/gateway/accounts.py",
                 '"(gateway = ANY({0}::text[]) OR starts_with(gateway, {1}))"',
                 '"(gateway = ANY({0}::text[]) OR starts_with(gateway, {1}) OR true)"',
             ),
         ),
-        "tests/boxoffice/test_books.py",
+        "tests/boxoffice/money/test_accounts.py",
         "due_at_another_gateway",
     ),
 )

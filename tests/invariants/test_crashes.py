@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.catalogue import EventView
+from boxoffice.admission.forms import Admitted
 from boxoffice.errors import StoreAway
-from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from ops.servers import Servers
-from ops.stack import Program
+from boxoffice.stores import keys
+from ops.stack.servers import Servers
+from ops.stack.stack import Program
 from tests.conftest import SHARD, SaleMaker, counters, eventually
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation

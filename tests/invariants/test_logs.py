@@ -26,13 +26,14 @@ import pytest
 from arq.worker import Worker
 from structlog.testing import capture_logs
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
+from boxoffice import ids
 from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from ops.processes import die_with_parent
-from ops.running import find_stack
+from boxoffice.stores import keys
+from ops.stack.processes import die_with_parent
+from ops.stack.running import find_stack
 from tests.conftest import CLIENT, KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
@@ -264,7 +265,7 @@ async def test_a_worker_one_of_whose_tasks_ends_ends(
 async def test_its_process_ends_with_a_code_and_a_line(office: BoxOffice, environ: dict[str, str]) -> None:
     """As the supervisor sees it."""
     code = "async def end(self): raise RuntimeError('a bug')\n"
-    code += "from boxoffice.money import MoneyPump; MoneyPump.run = end\n"
+    code += "from boxoffice.money.pump import MoneyPump; MoneyPump.run = end\n"
     code += "import sys; sys.argv = ['boxoffice', 'worker']; from ops.cli import main; main()"
     done = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60

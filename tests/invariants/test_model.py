@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, consumes, initialize, precondition, rule
 from redis.asyncio import Redis
 
-from boxoffice import keys
-from boxoffice.gate import Gate
-from boxoffice.record import Payload
-from boxoffice.strays import Strays
-from ops.servers import Servers
+from boxoffice.repair.strays import Strays
+from boxoffice.stores import keys
+from boxoffice.stores.gate import Gate
+from boxoffice.stores.record import Payload
+from ops.stack.servers import Servers
 from tests.conftest import SHARD
 from tests.invariants.model import LIMIT, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile

@@ -18,8 +18,8 @@ import httpx2
 import pytest
 
 from boxoffice.errors import PaymentInProgress
-from boxoffice.gateway import webhooks
 from boxoffice.gateway.base import GatewayEvent, Unknown
+from boxoffice.gateway.simulator import signing
 from boxoffice.settings import Settings
 from tests.conftest import KEY, SaleMaker, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
@@ -197,8 +197,8 @@ async def a_webhook(scene: Scene) -> None:
     payment_key = await scene.waiting_for_its_customer()
     await scene.till.customer_acts(scene.booking)
     event = GatewayEvent("evt_1", "authorized", payment_key, None)
-    body = webhooks.event_body(event)
-    headers = webhooks.sign(scene.till.office.settings.gateway.webhook_secret, event.id, body, time.time())
+    body = signing.event_body(event)
+    headers = signing.sign(scene.till.office.settings.gateway.webhook_secret, event.id, body, time.time())
     await scene.api_dies("/v1/webhooks/simulator", headers, body)
     assert [row["id"] for row in await scene.till.fetch("SELECT id FROM webhook_events")] == ["evt_1"]
     # Kept and not rung for, it is looked at within five seconds. Nobody here waits for so long.

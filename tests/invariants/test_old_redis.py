@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from boxoffice import fence, keys
 from boxoffice.errors import GateClosed, HoldEnded, PaymentInProgress, StoreAway
-from boxoffice.gate import look
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from ops.servers import Servers, temporary_data_dir
+from boxoffice.stores import fence, keys
+from boxoffice.stores.gate import look
+from ops.stack.servers import Servers, temporary_data_dir
 from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.sale import book, record_of

@@ -18,14 +18,14 @@ import pytest
 from redis.exceptions import BusyLoadingError, ResponseError
 from structlog.testing import capture_logs
 
-from boxoffice import keys
-from boxoffice.admission import Admission
-from boxoffice.catalogue import EventView
-from boxoffice.durability import check_redis
+from boxoffice.admission.admission import Admission
 from boxoffice.errors import GateClosed
 from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from ops.servers import Servers
+from boxoffice.stores import keys
+from boxoffice.stores.durability import check_redis
+from ops.stack.servers import Servers
 from tests.api.conftest import assert_problem, booking_of
 from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, check_run, counters, eventually, load_all, settle_all
 from tests.invariants.conftest import at_rest, working

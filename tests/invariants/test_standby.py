@@ -16,17 +16,18 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
+from boxoffice import ids
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.postgres import TRANSIENT, migrate
-from boxoffice.repair import Repair
+from boxoffice.repair.tools import Repair
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
-from ops.servers import Servers, temporary_servers
-from ops.stack import Stack
-from ops.standby import Standby
+from boxoffice.stores import keys
+from boxoffice.stores.postgres import TRANSIENT, migrate
+from ops.stack.servers import Servers, temporary_servers
+from ops.stack.stack import Stack
+from ops.stack.standby import Standby
 from tests.conftest import CLIENT, KEY, SHARD, eventually
 from tests.invariants.conftest import LEASE_MS, at_rest
 from tests.support.checks import check_at_rest

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from boxoffice import keys
-from boxoffice.scripts import load_scripts
+from boxoffice.stores import keys
+from boxoffice.stores.scripts import load_scripts
 from tests.support.desk import Desk, known_keys
 from tests.support.fake_info import fake_redis
 

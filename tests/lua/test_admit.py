@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from boxoffice import keys
 from boxoffice.errors import GateClosed
-from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.scripts import load_scripts
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.scripts import load_scripts
 from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form
 
 

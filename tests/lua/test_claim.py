@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
-from boxoffice import keys
-from boxoffice.jobs import job_prefix
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import job_prefix
 from tests.support.desk import Desk, Form
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from boxoffice import keys
-from boxoffice.record import Outcome, Payload, confirmed, pack_payload
+from boxoffice.stores import keys
+from boxoffice.stores.record import Outcome, Payload, confirmed, pack_payload
 from tests.lua.test_settle import claimed
 from tests.support.desk import OTHER_EVENT, Desk, Form, Verdict
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.scripts import Scripts
+from boxoffice.stores import keys
+from boxoffice.stores.scripts import Scripts
 from tests.lua.test_holds import KEY, OTHER_KEY, declined, expire, extend, held, pay, revive
 from tests.lua.test_move import move
 from tests.support.desk import EVENT, Desk, Form, Verdict

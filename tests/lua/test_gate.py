@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
 from boxoffice.errors import GateClosed, RunUnchecked
-from boxoffice.gate import Gate, look
-from boxoffice.redis import run_id
-from boxoffice.scripts import load_scripts
+from boxoffice.stores import keys
+from boxoffice.stores.gate import Gate, look
+from boxoffice.stores.redis import run_id
+from boxoffice.stores.scripts import load_scripts
 from tests.lua.test_rewind import rewind
 from tests.lua.test_states import VERBS, put
 from tests.support.desk import Desk, Form

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boxoffice import keys
+from boxoffice.stores import keys
 from tests.support.desk import Desk, Form, Verdict
 
 

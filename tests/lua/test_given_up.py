@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
+from boxoffice.stores import keys
 from tests.lua.test_holds import KEY, cancel, declined, ended, expire, expired_with_payment, held, pay, revive
 from tests.lua.test_move import move
 from tests.lua.test_reconcile import reconcile

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from boxoffice import ids, keys
-from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.record import Charge, Payload, pack_payload
+from boxoffice import ids
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.record import Charge, Payload, pack_payload
 from tests.support.desk import CLIENT, Desk, Form, Verdict
 
 KEY, OTHER_KEY = "a" * 32, "b" * 32

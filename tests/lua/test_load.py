@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
+from boxoffice.stores import keys
 from tests.lua.test_reconcile import reconcile
 from tests.support.desk import EVENT, FAR, Desk
 

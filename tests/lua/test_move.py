@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
 from boxoffice.ids import owner_digest
+from boxoffice.stores import keys
 from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
 
 ANN = owner_digest(CLIENT, "ann")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.record import Record
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record
 from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 

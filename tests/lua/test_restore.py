@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.record import Record
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record
 from tests.lua.test_holds import cancel, extend, pay
 from tests.support.desk import CLIENT, EVENT, OTHER_EVENT, Desk, Form, Verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from boxoffice import keys
+from boxoffice.stores import keys
 from tests.lua.test_holds import KEY, LONG_MS, expire, held, pay
 from tests.support.clocks import shift
 from tests.support.desk import Desk, Form

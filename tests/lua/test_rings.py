@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.jobs import job_prefix, pack_ring
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import job_prefix, pack_ring
 from tests.lua.test_holds import cancel, declined, ended, expire, held, pay, revive, wake
 from tests.support.desk import Desk, Form
 

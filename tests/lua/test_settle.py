@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from boxoffice import keys
+from boxoffice.stores import keys
 from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from boxoffice import keys
-from boxoffice.moves import MOVED_TTL_S
+from boxoffice.books.moves import MOVED_TTL_S
 from boxoffice.states import TRANSITIONS, WORDS
+from boxoffice.stores import keys
 from tests.lua.test_holds import KEY, OTHER_KEY, cancel, expire, extend, pay, revive, wake
 from tests.support.desk import Desk, Form, Verdict
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.record import Outcome, Payload, pack_payload
+from boxoffice.stores import keys
+from boxoffice.stores.record import Outcome, Payload, pack_payload
 from tests.lua.test_holds import (
     KEY,
     cancel,

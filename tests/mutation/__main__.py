@@ -2,8 +2,8 @@
 
     make mutate                             # 200 mutants over everything, SEED=1, at most MINUTES=40
     make mutate SEED=7 N=60 MINUTES=15
-    make mutate FILES="boxoffice/refunds.py lua/pay.lua" N=20
-    make mutate FILES=boxoffice/refunds.py KIND=sibling
+    make mutate FILES="boxoffice/money/refunds.py lua/pay.lua" N=20
+    make mutate FILES=boxoffice/money/refunds.py KIND=sibling
     make mutate MAP=1                       # see first which test runs which line (20 minutes, then only what changed)
 
 Without a map the tests of a mutant are those that bear the name of its file, or import it.

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import redis
 
-from boxoffice.postgres import migrate
 from boxoffice.settings import Settings
-from ops.servers import Servers, temporary_data_dir
+from boxoffice.stores.postgres import migrate
+from ops.stack.servers import Servers, temporary_data_dir
 from tests.support.tree import copy_tree
 from tests.support.warm import WarmServers
 

@@ -26,7 +26,7 @@ _UNMAPPED = (
     "tests/ops/*", "tests/outside/*", "tests/bench/*", "tests/mutation/*", "tests/story/*", "tests/invariants/test_crashes.py",
     "tests/invariants/test_money_crashes.py", "tests/invariants/test_old_redis.py", "tests/invariants/test_redis_trouble.py",
     "tests/invariants/test_standby.py", "tests/invariants/test_logs.py", "tests/invariants/test_mutants.py",
-    "tests/api/test_slow_clients.py", "tests/test_*.py",
+    "tests/api/transport/test_slow_clients.py", "tests/test_*.py",
 )  # fmt: skip
 """Tests that start processes or take long; `tests/test_*.py` hold texts together rather than behaviour."""
 _NEAR_MAX = 6

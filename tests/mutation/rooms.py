@@ -30,19 +30,19 @@ ROOMS: dict[str, str] = {
 _NEVER = ("*/__init__.py", "boxoffice/crashpoint.py")
 
 _SLOW: dict[str, str] = {
-    "api/server.py": "tests/api/test_server.py",
-    "api/connection.py": "tests/api/test_server.py tests/api/test_wire.py tests/api/test_slow_clients.py",
-    "api/lane.py": "tests/api/test_wire.py tests/api/test_server.py",
-    "api/head.py": "tests/api/test_head.py tests/api/test_wire.py",
-    "api/reader.py": "tests/api/test_wire.py tests/api/test_server.py",
-    "api/reply.py": "tests/api/test_wire.py",
-    "api/listener.py": "tests/api/test_listener.py",
-    "api/front.py": "tests/api/test_wire.py",
-    "api/quiet.py": "tests/api/test_server.py",
+    "api/server.py": "tests/api/transport/test_server.py",
+    "api/transport/connection.py": "tests/api/transport/test_server.py tests/api/transport/test_wire.py tests/api/transport/test_slow_clients.py",
+    "api/transport/lane.py": "tests/api/transport/test_wire.py tests/api/transport/test_server.py",
+    "api/transport/head.py": "tests/api/transport/test_head.py tests/api/transport/test_wire.py",
+    "api/transport/reader.py": "tests/api/transport/test_wire.py tests/api/transport/test_server.py",
+    "api/transport/reply.py": "tests/api/transport/test_wire.py",
+    "api/transport/listener.py": "tests/api/transport/test_listener.py",
+    "api/front.py": "tests/api/transport/test_wire.py",
+    "api/quiet.py": "tests/api/transport/test_server.py",
     "worker/*": "tests/invariants/test_crashes.py tests/story",
-    "boxoffice/gateway/server.py": "tests/boxoffice/gateway/test_server.py",
-    "boxoffice/guard.py": "tests/boxoffice/test_guard.py",
-    "boxoffice/fence.py": "tests/invariants/test_fence.py",
+    "ops/bank/server.py": "tests/ops/bank/test_server.py",
+    "boxoffice/repair/guard.py": "tests/boxoffice/repair/test_guard.py",
+    "boxoffice/stores/fence.py": "tests/invariants/test_fence.py",
     "lua/*": "tests/invariants/test_model.py",
 }
 
@@ -51,49 +51,49 @@ _ALSO: dict[str, str] = {
     "boxoffice/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",
     "api/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
     "boxoffice/*requests.py": "tests/api/test_limits.py",
-    "boxoffice/cancellations.py": "tests/boxoffice/test_holds.py tests/boxoffice/test_refunds.py tests/api/test_holds.py",
-    "boxoffice/ids.py": "tests/boxoffice/test_ids.py tests/boxoffice/test_money_keys.py",
-    "boxoffice/money.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_late.py",
-    "boxoffice/late.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_webhooks.py",
-    "boxoffice/refunds.py": "tests/boxoffice/test_amounts.py tests/boxoffice/test_money_keys.py"
-    " tests/boxoffice/test_owed_apart.py",
-    "boxoffice/refund_pump.py": "tests/boxoffice/test_money_pump.py tests/boxoffice/test_owed.py",
-    "boxoffice/owed.py": "tests/boxoffice/test_owed_apart.py tests/boxoffice/test_money_keys.py",
-    "boxoffice/reversals.py": "tests/boxoffice/test_owed_apart.py tests/boxoffice/test_money_pump.py"
-    " tests/boxoffice/test_owed.py",
-    "boxoffice/reversal_audit.py": "tests/boxoffice/test_reversals.py tests/boxoffice/test_owed_apart.py",
-    "boxoffice/rows.py": "tests/boxoffice/test_amounts.py tests/boxoffice/test_money_keys.py"
-    " tests/boxoffice/test_settlement.py",
-    "boxoffice/dossier.py": "tests/boxoffice/test_parked.py tests/ops/test_repair_commands.py",
-    "boxoffice/bookings.py": "tests/api/test_booking.py tests/api/test_reading.py",
-    "boxoffice/settings.py": "tests/boxoffice/test_misconfigured.py tests/test_docs.py",
+    "boxoffice/bookings/cancellations.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py tests/api/test_holds.py",
+    "boxoffice/ids.py": "tests/boxoffice/test_ids.py tests/boxoffice/money/test_money_keys.py",
+    "boxoffice/money/pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py",
+    "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
+    "boxoffice/money/refunds.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
+    " tests/boxoffice/money/test_owed_apart.py",
+    "boxoffice/money/refund_pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_owed.py",
+    "boxoffice/money/owed.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_money_keys.py",
+    "boxoffice/money/reversals.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_pump.py"
+    " tests/boxoffice/money/test_owed.py",
+    "boxoffice/repair/reversal_audit.py": "tests/boxoffice/money/test_reversals.py tests/boxoffice/money/test_owed_apart.py",
+    "boxoffice/books/rows.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
+    " tests/boxoffice/settlement/test_draining.py",
+    "boxoffice/repair/dossier.py": "tests/boxoffice/repair/test_parked.py tests/ops/test_repair_commands.py",
+    "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py",
+    "boxoffice/settings.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/states.py": "tests/test_docs.py",
-    "boxoffice/keys.py": "tests/test_docs.py",
+    "boxoffice/stores/keys.py": "tests/test_docs.py",
     "boxoffice/errors.py": "tests/test_docs.py",
     "api/schemas.py": "tests/api/test_documentation.py",
     "api/routes/*.py": "tests/api/test_documentation.py",
     "worker/app.py": "tests/worker/test_app.py",
-    "boxoffice/finals.py": "tests/boxoffice/test_settlement.py tests/boxoffice/test_trim.py",
-    "boxoffice/rewrite.py": "tests/boxoffice/test_rebuild.py",
-    "boxoffice/rewind.py": "tests/boxoffice/test_clock.py tests/lua/test_rewind.py",
-    "boxoffice/gateway/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py tests/boxoffice/gateway/test_server.py",
-    "boxoffice/gateway/givings.py": "tests/boxoffice/gateway/test_ledger.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/books/finals.py": "tests/boxoffice/settlement/test_draining.py tests/boxoffice/books/test_trim.py",
+    "boxoffice/books/rewrite.py": "tests/boxoffice/repair/test_rebuild.py",
+    "boxoffice/stores/rewind.py": "tests/boxoffice/repair/test_rewinding.py tests/lua/test_rewind.py",
+    "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py tests/ops/bank/test_server.py",
+    "boxoffice/gateway/simulator/givings.py": "tests/boxoffice/gateway/test_ledger.py tests/boxoffice/gateway/test_contract.py",
     "boxoffice/gateway/factory.py": "tests/boxoffice/test_currencies.py",
     "boxoffice/gateway/messages.py": "tests/boxoffice/gateway/test_http.py tests/boxoffice/gateway/test_contract.py",
     "boxoffice/gateway/stripe*.py": "tests/boxoffice/gateway/test_stripe.py tests/boxoffice/gateway/test_contract.py",
-    "boxoffice/gateway/stripe_reversals.py": "tests/boxoffice/test_reversals.py",
+    "boxoffice/gateway/stripe/reversals.py": "tests/boxoffice/money/test_reversals.py",
     "boxoffice/gateway/s[ic]*.py": "tests/boxoffice/gateway/test_contract.py tests/boxoffice/gateway/test_ledger.py",
     "api/routes/bookings.py": "tests/api/test_booking.py tests/api/test_lists.py tests/api/test_bad_requests.py",
     "api/answers.py": "tests/api/test_booking.py tests/api/test_bad_requests.py",
-    "api/app.py": "tests/api/test_server.py",
-    "api/turns.py": "tests/api/test_wire.py tests/api/test_server.py",
+    "api/app.py": "tests/api/transport/test_server.py",
+    "api/transport/turns.py": "tests/api/transport/test_wire.py tests/api/transport/test_server.py",
     "api/cors.py": "tests/api/test_booking.py tests/api/test_problems.py",
     "api/readiness.py": "tests/api/test_health.py",
     "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",
     "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",
     "lua/lib/*given_up.lua": "tests/lua/test_given_up.py",
     "lua/lib/most_unpaid.lua": "tests/lua/test_given_up.py",
-    "lua/correct.lua": "tests/boxoffice/test_rebuild.py",
+    "lua/correct.lua": "tests/boxoffice/repair/test_rebuild.py",
 }
 """Tests that neither bear the name of a file nor import it."""
 
@@ -104,7 +104,7 @@ def also_tests(path: str) -> list[str]:
 
 
 def name_of(path: str) -> str:
-    """`boxoffice/gateway/cards.py` is `gateway/cards`, `api/lane.py` is `lane`."""
+    """`boxoffice/gateway/simulator/cards.py` is `gateway/cards`, `api/transport/lane.py` is `lane`."""
     return re.sub(r"^(boxoffice|api|worker|lua)/|\.(py|lua)$", "", path)
 
 

@@ -92,7 +92,7 @@ def test_every_file_has_a_room_and_tests() -> None:
         assert near_files(path) or slow_tests(path), f"no test is known for {path}"
         for test in [*also_tests(path), *slow_tests(path)]:
             assert (ROOT / test).exists(), test
-    assert "tests/boxoffice/test_refunds.py" in mapped_files()
+    assert "tests/boxoffice/money/test_refunds.py" in mapped_files()
 
 
 def test_a_sample_has_some_of_every_room() -> None:

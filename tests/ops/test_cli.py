@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import Stack
+from ops.stack.stack import Stack
 
 
 def boxoffice(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

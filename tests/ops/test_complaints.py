@@ -13,13 +13,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from boxoffice.admission import _code
-from boxoffice.catalogue_store import NewTier
+from boxoffice.admission.admission import _code
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.postgres import alembic_config, check_schema, migrate
+from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
-from ops.servers import Servers
-from tests.api.test_server import ROOT
+from boxoffice.stores.postgres import alembic_config, check_schema, migrate
+from ops.stack.servers import Servers
+from tests.api.transport.test_server import ROOT
 from tests.conftest import CLIENT
 
 
@@ -167,7 +167,7 @@ async def test_a_refusal_of_redis_is_told_by_its_code(office: BoxOffice, setting
 async def test_a_worker_stopped_while_it_waits_was_never_ready(
     office: BoxOffice, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from boxoffice import durability
+    from boxoffice.stores import durability
     from worker.app import WorkerApp
 
     worker = WorkerApp(office)

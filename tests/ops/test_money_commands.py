@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from boxoffice import ids, keys
+from boxoffice import ids
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
 from ops.cli import app, commands
 from tests.conftest import SHARD, load_all
 from tests.support.till import Till

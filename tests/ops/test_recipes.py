@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from boxoffice.catalogue_store import NewTier
 from boxoffice.office import BoxOffice
+from boxoffice.sales.store import NewTier
 from ops.seed import DEMO_CLIENT, DEMO_KEY
-from ops.supervisor import _invitation
+from ops.stack.supervisor import _invitation
 from tests.api.conftest import office, settings
-from tests.api.test_server import ROOT, Serving, connect, serving
+from tests.api.transport.test_server import ROOT, Serving, connect, serving
 from tests.conftest import settle_all
 
 __all__ = ["office", "serving", "settings"]

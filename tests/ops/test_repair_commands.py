@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
 from tests.conftest import SHARD, SaleMaker
 
 

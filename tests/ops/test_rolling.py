@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from boxoffice.catalogue import EventView
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from ops.rush.http_client import Answer, HttpClient, NoAnswer, NotSent
-from ops.servers import Servers
-from ops.stack import Stack
+from ops.stack.servers import Servers
+from ops.stack.stack import Stack
 from tests.conftest import KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, ends
 from tests.support.checks import check_at_rest

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from boxoffice.api_keys import ApiKeys
+from boxoffice.access.api_keys import ApiKeys
 from boxoffice.errors import Unauthorized
 from boxoffice.office import BoxOffice
 from ops.seed import DEMO_CLIENT, DEMO_KEY, seed

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import office, settings
-from tests.api.test_server import Serving, serving
+from tests.api.transport.test_server import Serving, serving
 
 __all__ = ["Serving", "office", "serving", "settings"]
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from boxoffice.office import BoxOffice
-from tests.api.test_server import Serving, connect
+from tests.api.transport.test_server import Serving, connect
 from tests.conftest import KEY, SaleMaker, settle_all
 
 pytestmark = [

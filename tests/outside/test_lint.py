@@ -12,7 +12,7 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from tests.api.conftest import booking_of
-from tests.api.test_server import Serving, connect
+from tests.api.transport.test_server import Serving, connect
 from tests.conftest import KEY, SaleMaker, settle_all
 from tests.outside.test_generated_clients import run
 

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import pytest
 
-from boxoffice.gateway.webhooks import sign
+from boxoffice.gateway.simulator.signing import sign
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
-from tests.api.test_server import ROOT, Serving, connect
+from tests.api.transport.test_server import ROOT, Serving, connect
 from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.ports import free_port
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
 from tests.conftest import SHARD, eventually, load_all, settle_all
 
 

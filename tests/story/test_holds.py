@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator.simulator import Simulator
 from tests.conftest import SHARD
 from tests.story.conftest import Shop
 

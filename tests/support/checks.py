@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from boxoffice import ids, keys
+from boxoffice import ids
 from boxoffice.office import BoxOffice
-from boxoffice.record import Record, unpack
 from boxoffice.states import FINAL, LETTERS
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record, unpack
 from tests.support.desk import counts_of_unpaid, known_keys
 
 __all__ = ["check_at_rest", "check_conservation"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from boxoffice.scripts import Scripts
+from boxoffice.stores.scripts import Scripts
 
 __all__ = ["shift"]
 

@@ -10,13 +10,25 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from boxoffice import ids, keys
-from boxoffice.forms import NOBODY
-from boxoffice.gate import Gate
-from boxoffice.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.record import Body, Charge, Line, Outcome, Payload, Record, confirmed, pack_items, pack_rest, unpack
-from boxoffice.redis import run_id
-from boxoffice.scripts import Scripts
+from boxoffice import ids
+from boxoffice.admission.forms import NOBODY
+from boxoffice.stores import keys
+from boxoffice.stores.gate import Gate
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.record import (
+    Body,
+    Charge,
+    Line,
+    Outcome,
+    Payload,
+    Record,
+    confirmed,
+    pack_items,
+    pack_rest,
+    unpack,
+)
+from boxoffice.stores.redis import run_id
+from boxoffice.stores.scripts import Scripts
 
 __all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
 

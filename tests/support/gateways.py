@@ -16,9 +16,9 @@ from starlette.routing import Route
 from boxoffice import ids
 from boxoffice.gateway.base import AuthorizeRequest, PaymentGateway
 from boxoffice.gateway.factory import open_gateway, open_simulator
-from boxoffice.gateway.kept_files import gateway_token
-from boxoffice.gateway.server import create_app
+from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.settings import Settings
+from ops.bank.server import create_app
 from tests.conftest import SHARD
 from tests.support.asgi import served
 from tests.support.stripe_stand_in import StripeStandIn

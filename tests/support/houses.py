@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from boxoffice import keys
-from boxoffice.mirror import Mirror
 from boxoffice.office import BoxOffice
+from boxoffice.settlement.mirror import Mirror
+from boxoffice.stores import keys
 from tests.support.till import Died, Till
 
 __all__ = ["SHARDS", "House", "Houses", "open_houses"]

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ops.processes import die_with_parent
+from ops.stack.processes import die_with_parent
 
 __all__ = ["Mortal", "Nursery"]
 
@@ -32,7 +32,7 @@ NOWHERE = "nowhere"
 
 
 class Mortal:
-    """One of them. Looks like an `ops.processes.Child` to whoever waits for its end."""
+    """One of them. Looks like an `ops.stack.processes.Child` to whoever waits for its end."""
 
     def __init__(self, nursery: Nursery, pid: int, name: str, log: Path) -> None:
         self.pid = pid

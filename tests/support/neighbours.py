@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
+from boxoffice import ids
 from boxoffice.office import BoxOffice
-from boxoffice.requests import BookingRequest
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import keys
+from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, settle_all
 from tests.support.till import Till, card
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from boxoffice.models import Base
 from boxoffice.office import BoxOffice
+from boxoffice.stores.models import Base
 
 __all__ = ["Past"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ops.ports import Ports
+from ops.stack.ports import Ports
 
 __all__ = ["free_port"]
 

@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
-from boxoffice.catalogue_store import NewTier
+from boxoffice import ids
+from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError
-from boxoffice.forms import Admitted
 from boxoffice.office import BoxOffice
-from boxoffice.record import Charge, Record, unpack
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
+from boxoffice.stores import keys
+from boxoffice.stores.record import Charge, Record, unpack
 
 __all__ = ["CLIENT", "Order", "book", "book_many", "charge", "first_sale", "order", "record_of", "status_of", "tier_of"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from boxoffice import ids
-from boxoffice.catalogue import EventView
-from boxoffice.forms import Admitted
+from boxoffice.admission.forms import Admitted
 from boxoffice.office import BoxOffice
-from boxoffice.record import Charge
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores.record import Charge
 
 __all__ = ["CLIENT", "Ask", "book", "tier_id"]
 

@@ -38,52 +38,52 @@ PLACES: dict[str, tuple[str, str]] = {
         "Readiness._redis Readiness._try_to_write Readiness._postgresql",
         "closes_readiness tests/api/test_health.py",
     ),
-    "boxoffice/admission.py": (
+    "boxoffice/admission/admission.py": (
         "Admission.__init__ Admission.submit Admission._question Admission._form _Counter.__init__ _Counter._send",
         "is_booked refuses_while_it_is_closed",
     ),
-    "boxoffice/bookings.py": (
+    "boxoffice/bookings/reading.py": (
         "Bookings.__init__ Bookings._record Bookings._read_records Bookings._by_key",
         "is_found is_listed_by_its_key",
     ),
-    "boxoffice/catalogue.py": (
+    "boxoffice/sales/catalogue.py": (
         "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue._read",
         "is_shown_by_a_new_process",
     ),
-    "boxoffice/catalogue_store.py": (
+    "boxoffice/sales/store.py": (
         "CatalogueStore.__init__ CatalogueStore.create_event CatalogueStore._emptiest_shard",
-        "tests/boxoffice/test_catalogue.py::test_events_are_spread_over_the_shards",
+        "tests/boxoffice/sales/test_catalogue.py::test_events_are_spread_over_the_shards",
     ),
-    "boxoffice/dead_letters.py": (
+    "boxoffice/books/dead_letters.py": (
         "read_parked",
         "is_failed_by_an_operator",
     ),
-    "boxoffice/dossier.py": (
+    "boxoffice/repair/dossier.py": (
         "Dossiers._in_redis",
         "is_told_in_a_dossier",
     ),
-    "boxoffice/durability.py": (
+    "boxoffice/stores/durability.py": (
         "check_shards",
         "tests/api/test_reading.py::test_fewer_shards_lose_nobodys_booking",
     ),
-    "boxoffice/fence.py": (
+    "boxoffice/stores/fence.py": (
         "told tell lost check open_batch last_batch verified",
         "went_back settles",
     ),
-    "boxoffice/finals.py": (
+    "boxoffice/books/finals.py": (
         "Finals.__init__ Finals._correct",
         "is_reconciled",
     ),
-    "boxoffice/gate.py": (
+    "boxoffice/stores/gate.py": (
         "look open_gate ask ask_to_load Lacking.met once_checked",
         "refuses_while_it_is_closed opened",
     ),
-    "boxoffice/guard.py": (
+    "boxoffice/repair/guard.py": (
         "Guard.__init__ Guard.load Guard._look Guard._remember Guard._is_settled Guard._act Guard._start "
         "Guard._close Guard._recover Guard._rebuild Guard._after_restart Guard._say",
-        "is_guarded went_back is_loaded tests/boxoffice/test_guard.py",
+        "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py",
     ),
-    "boxoffice/holds.py": (
+    "boxoffice/bookings/holds.py": (
         "Holds._read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds._run",
         "is_found is_paid is_extended is_cancelled expires",
     ),
@@ -91,40 +91,40 @@ PLACES: dict[str, tuple[str, str]] = {
         "_Maker.make booking_id",
         "tests/boxoffice/test_ids.py::test_a_booking_id_is_a_uuid_that_tells_shard_and_time",
     ),
-    "boxoffice/jobs.py": (
+    "boxoffice/stores/jobs.py": (
         "pack_ring job_prefix",
-        "tests/boxoffice/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
+        "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
-    "boxoffice/keys.py": (
+    "boxoffice/stores/keys.py": (
         "shard_tag event booking idempotency pending deadlines dead owners unpaid ended moved sequence told sound "
         "clock gate asked lacking bell probe rings catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),
-    "boxoffice/late.py": (
+    "boxoffice/money/late.py": (
         "LateMoney._revive Webhooks._wake",
         "comes_in_late rings",
     ),
-    "boxoffice/ledger.py": (
+    "boxoffice/books/queries.py": (
         "undecided finals finals_since highest_sequence",
         "is_rebuilt is_guarded is_mended",
     ),
-    "boxoffice/loading.py": (
+    "boxoffice/sales/loading.py": (
         "read_events Loader.load Loader.publish Loader._load",
         "is_loaded is_rebuilt",
     ),
-    "boxoffice/mend.py": (
+    "boxoffice/repair/mend.py": (
         "Mender.__init__ Mender.mend Mender._unheard Mender._expire",
         "is_mended mended",
     ),
-    "boxoffice/mirror.py": (
+    "boxoffice/settlement/mirror.py": (
         "Mirror.__init__ Mirror.tell Mirror.park Mirror._confirm Mirror._settle Mirror._move",
         "settles is_failed_by_an_operator",
     ),
-    "boxoffice/money.py": (
+    "boxoffice/money/pump.py": (
         "MoneyPump.work_outbox",
         "went_back",
     ),
-    "boxoffice/moves.py": (
+    "boxoffice/books/moves.py": (
         "open_moves apply_moves",
         "moves",
     ),
@@ -132,67 +132,67 @@ PLACES: dict[str, tuple[str, str]] = {
         "BoxOffice.settlements BoxOffice.guards BoxOffice.payments_audit BoxOffice.menders",
         "settles is_guarded is_mended",
     ),
-    "boxoffice/outage.py": (
+    "boxoffice/settlement/outage.py": (
         "Outage.__init__ Outage.begin Outage.settled Outage.over Outage._try _canary",
-        "tests/boxoffice/test_outages.py::test_an_outage_is_two_lines",
+        "tests/boxoffice/settlement/test_outages.py::test_an_outage_is_two_lines",
     ),
-    "boxoffice/parked.py": (
+    "boxoffice/repair/parked.py": (
         "Parked.all Parked.retry_all Parked.retried Parked.fail Parked._give_back",
         "is_retried is_failed_by_an_operator",
     ),
-    "boxoffice/payments_audit.py": (
+    "boxoffice/repair/payments_audit.py": (
         "PaymentsAudit.__init__ PaymentsAudit.run PaymentsAudit._under_way",
         "is_known_to_the_audit went_back",
     ),
-    "boxoffice/reading.py": (
+    "boxoffice/bookings/records.py": (
         "Reading.read",
         "is_found",
     ),
-    "boxoffice/rebuild.py": (
+    "boxoffice/repair/rebuild.py": (
         "shard_lock Rebuilder.__init__ Rebuilder.rebuild Rebuilder.rebuild_locked Rebuilder._see_that_nobody_waits "
         "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder._sound_s Rebuilder._restore Rebuilder._open",
         "is_rebuilt is_guarded",
     ),
-    "boxoffice/reconcile.py": (
+    "boxoffice/repair/reconcile.py": (
         "Reconciler.__init__ Reconciler.every_event Reconciler.event Reconciler._locked Reconciler._run "
         "Reconciler._count_customers Reconciler._backlog Reconciler._look",
         "is_reconciled is_gathered counted",
     ),
-    "boxoffice/recovery.py": (
+    "boxoffice/repair/recovery.py": (
         "Recovery.__init__ Recovery.recover Recovery._look Recovery._look_with Recovery._pages "
         "Recovery._see_that_it_is_ours Recovery._write_again Recovery._forget_events Recovery._records "
         "Recovery._correct",
-        "went_back tests/boxoffice/test_recovery.py",
+        "went_back tests/boxoffice/repair/test_recovery.py",
     ),
-    "boxoffice/refunds.py": (
+    "boxoffice/money/refunds.py": (
         "Refunds.check_fence Refunds._run Refunds._told Refunds._tell_first Refunds._mirror Refunds._tell_redis",
         "is_cancelled is_refunded went_back",
     ),
-    "boxoffice/repair.py": (
+    "boxoffice/repair/tools.py": (
         "Repair.reconciler Repair.rebuilder Repair.guard Repair.mender Repair.apply_moves Repair.reconcile "
         "Repair._shards_of Repair._shard",
-        "is_repaired_by_its_event tests/boxoffice/test_moves.py::test_a_shard_that_is_closed_is_said_and_filled",
+        "is_repaired_by_its_event tests/boxoffice/books/test_moves.py::test_a_shard_that_is_closed_is_said_and_filled",
     ),
-    "boxoffice/rewind.py": (
+    "boxoffice/stores/rewind.py": (
         "rewind _waiting",
-        "tests/boxoffice/test_clock.py",
+        "tests/boxoffice/repair/test_rewinding.py",
     ),
-    "boxoffice/rewrite.py": (
+    "boxoffice/books/rewrite.py": (
         "rewrite",
-        "tests/boxoffice/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py",
     ),
-    "boxoffice/settlement.py": (
+    "boxoffice/settlement/draining.py": (
         "Settlement.__init__ Settlement._batches Settlement._claim Settlement._release Settlement._late_ended "
         "Settlement._settle_late Settlement._extend_leases Settlement._settle Settlement._transact _report",
         "settles heard is_failed_by_an_operator",
     ),
-    "boxoffice/strays.py": (
+    "boxoffice/repair/strays.py": (
         "Strays.__init__ Strays._page Strays._say",
         "is_gathered",
     ),
-    "boxoffice/survey.py": (
+    "boxoffice/repair/survey.py": (
         "suspects _waiting _counters",
-        "is_guarded tests/boxoffice/test_guard.py",
+        "is_guarded tests/boxoffice/repair/test_guard.py",
     ),
     "ops/commands/reconcile.py": (
         "rebuild _tell",
@@ -200,31 +200,31 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "ops/rush/audit.py": (
         "_audit",
-        "tests/ops/test_rush_audit.py",
+        "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/old_copy.py": (
         "OldCopy._look OldCopy._unpaid",
-        "tests/ops/test_old_copy.py",
+        "tests/ops/rush/test_old_copy.py",
     ),
     "ops/rush/record_checks.py": (
         "walk _read_sets _scan _check_records _check_keys",
-        "tests/ops/test_rush_audit.py",
+        "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/rest.py": (
         "_going_on _waiting _pending rings_waiting",
-        "tests/ops/test_rush_audit.py",
+        "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/sale.py": (
         "open_sale",
-        "tests/ops/test_rush.py",
+        "tests/ops/rush/test_run.py",
     ),
     "ops/rush/sampler.py": (
         "Sampler._count Sampler._compare Sampler._checked",
-        "tests/ops/test_rush_audit.py",
+        "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/stock_checks.py": (
         "check_stock _check_owners",
-        "tests/ops/test_rush_audit.py",
+        "tests/ops/rush/test_audit.py",
     ),
     "worker/app.py": (
         "WorkerApp._work WorkerApp._check_servers WorkerApp._sweep WorkerApp._count_drift WorkerApp._guard "

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from stripe import WebhookSignature
 
-from boxoffice.gateway.cards import DECLINES
+from boxoffice.gateway.simulator.cards import DECLINES
 
 Json = dict[str, Any]
 

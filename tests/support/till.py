@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from boxoffice import ids, keys
-from boxoffice.catalogue import EventView
+from boxoffice import ids
 from boxoffice.gateway.base import Found
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
-from boxoffice.record import Charge, Record, unpack
-from boxoffice.requests import BookingRequest
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import keys
+from boxoffice.stores.record import Charge, Record, unpack
+from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, counters, eventually, settle_all
 from tests.support.checks import check_at_rest
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from boxoffice import keys
 from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
 from tests.support.till import Till
 
 __all__ = ["Twins"]

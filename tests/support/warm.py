@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from ops.servers import Servers
+from ops.stack.servers import Servers
 
 __all__ = ["WarmServers"]
 

@@ -11,9 +11,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from api.app import create_app
-from api.connection import Connection
 from api.front import Front
-from api.lane import lane
+from api.transport.connection import Connection
+from api.transport.lane import lane
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 

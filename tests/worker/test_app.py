@@ -16,9 +16,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisAway
 from structlog.testing import capture_logs
 
-from boxoffice import keys
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
 from worker import app as worker_app
 from worker.app import WorkerApp
 

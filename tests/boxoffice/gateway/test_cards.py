@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from boxoffice.errors import Malformed
-from boxoffice.gateway import cards
 from boxoffice.gateway.base import Token
+from boxoffice.gateway.simulator import cards
 
 
 def test_every_test_card_passes_the_luhn_check():

@@ -10,7 +10,7 @@ import pytest
 
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.factory import open_gateway
-from boxoffice.gateway.simulator import Simulator
+from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.settings import Settings
 from tests.support.gateways import with_gateway
 

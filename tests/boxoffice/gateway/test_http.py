@@ -16,9 +16,9 @@ import stripe
 
 from boxoffice.gateway.base import Authorized, CaptureRequest, Done, PaymentGateway, Unknown
 from boxoffice.gateway.factory import open_gateway, open_simulator
-from boxoffice.gateway.kept_files import gateway_token
-from boxoffice.gateway.server import create_app
+from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.settings import Settings
+from ops.bank.server import create_app
 from tests.support.asgi import served
 from tests.support.gateways import World, bearer, simulated_token, webhook_sink, with_gateway
 from tests.support.ports import free_port

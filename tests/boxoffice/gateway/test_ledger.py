@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from boxoffice.errors import CannotRun
-from boxoffice.gateway import cards, scenario
 from boxoffice.gateway.base import Authorized, CaptureRequest, Declined, Done, Unknown
 from boxoffice.gateway.factory import open_simulator
-from boxoffice.gateway.ledger import Ledger
+from boxoffice.gateway.simulator import cards, scenario
+from boxoffice.gateway.simulator.ledger import Ledger
 from boxoffice.settings import Settings
 from tests.support.gateways import World, simulated_token
 

@@ -10,7 +10,6 @@ import stripe
 from stripe import WebhookSignature
 
 from boxoffice.errors import CardDataRefused, Malformed
-from boxoffice.gateway import stripe_answers
 from boxoffice.gateway.base import (
     Authorized,
     Declined,
@@ -24,6 +23,7 @@ from boxoffice.gateway.base import (
     Unknown,
 )
 from boxoffice.gateway.factory import open_gateway
+from boxoffice.gateway.stripe import answers
 from boxoffice.settings import Settings
 from tests.support.gateways import World, with_gateway
 from tests.support.stripe_stand_in import ApiError, StripeStandIn
@@ -327,7 +327,7 @@ async def test_an_authorisation_needs_proof_that_nothing_was_made(
     world: World, stand_in: StripeStandIn, monkeypatch: pytest.MonkeyPatch
 ):
     """When more payments were made since than can be looked through, it stays unknown."""
-    monkeypatch.setattr("boxoffice.gateway.stripe._LISTED_MAX", 3)
+    monkeypatch.setattr("boxoffice.gateway.stripe.stripe._LISTED_MAX", 3)
     request = world.request("error")
     assert isinstance(await world.gateway.authorize(request), Unknown)
     others = [world.request("ok") for _ in range(3)]
@@ -399,4 +399,4 @@ async def test_every_event_about_money_that_went_back_is_understood(world: World
 async def test_a_key_in_use_says_that_something_is_at_work(world: World, status: int, says_nothing: bool):
     """A key of another request says nothing of the payment; one whose request is still running says: wait."""
     error = stripe.IdempotencyError("", http_status=status)  # type: ignore[no-untyped-call]
-    assert stripe_answers.says_nothing(error) is says_nothing
+    assert answers.says_nothing(error) is says_nothing

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import stripe
 
-from boxoffice.gateway import stripe_answers as answers
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     Authorized,
@@ -18,6 +17,7 @@ from boxoffice.gateway.base import (
     RequiresAction,
     Unknown,
 )
+from boxoffice.gateway.stripe import answers as answers
 
 BANK = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank"}}
 

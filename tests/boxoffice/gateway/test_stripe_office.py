@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from boxoffice.catalogue_store import NewTier
-from boxoffice.installation import installation
 from boxoffice.office import open_box_office
+from boxoffice.sales.store import NewTier
 from boxoffice.settings import GatewaySettings, Settings
-from ops.servers import Servers
+from boxoffice.stores.installation import installation
+from ops.stack.servers import Servers
 from tests.conftest import CLIENT, eventually, load_all
 from tests.support.gateways import World
 from tests.support.stripe_stand_in import StripeStandIn

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 from stripe import WebhookSignature
 
-from boxoffice.gateway import webhooks
 from boxoffice.gateway.base import Authorized, GatewayEvent, RequiresAction, WebhookRefused
+from boxoffice.gateway.simulator import signing
 from tests.support.gateways import World
 
 SECRET = "whsec_simulator"
@@ -23,7 +23,7 @@ def signed(world: World, body: bytes, now_s: float) -> dict[str, str]:
     """The headers this gateway would send with a body."""
     if world.gateway.name == "stripe":
         return {"stripe-signature": WebhookSignature.generate_signature_header(body.decode(), SECRET, int(now_s))}
-    return webhooks.sign(SECRET, "evt_1", body, now_s)
+    return signing.sign(SECRET, "evt_1", body, now_s)
 
 
 def body(world: World, payment_key: str = "key") -> bytes:
@@ -33,7 +33,7 @@ def body(world: World, payment_key: str = "key") -> bytes:
         return json.dumps(
             {"id": "evt_1", "type": "payment_intent.amount_capturable_updated", "data": {"object": about}}
         ).encode()
-    return webhooks.event_body(GatewayEvent("evt_1", "authorized", payment_key, "sim_1"))
+    return signing.event_body(GatewayEvent("evt_1", "authorized", payment_key, "sim_1"))
 
 
 async def told(world: World, enough: Callable[[list[GatewayEvent]], bool]) -> list[GatewayEvent]:

@@ -1,0 +1,418 @@
+"""One connection: whole requests, one after another, each answered before the next is read.
+
+`Reader` cuts what arrives into requests, uvicorn's `RequestResponseCycle` runs the application. While a request is being
+worked on, or the client does not read its answers, nothing more is read. Every wait for the client has a deadline, which
+the server looks after (`look`).
+
+A process that is told to stop fails nobody's request: a connection that is closed while its client is just sending the
+next request resets that request, and the client cannot know whether it was carried out. So an idle connection stays open
+for a while: its next request is answered with `Connection: close`, and then it is the client who knows first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, ClassVar, Final
+from urllib.parse import unquote
+
+import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
+
+from api import problems
+from api.transport.head import Head, Unreadable
+from api.transport.reader import Reader, Request, TooLong
+from api.transport.reply import Reply, stamp
+from api.transport.turns import ORDINARY_S, Turns
+from boxoffice.settings import ApiSettings, LimitSettings
+
+__all__ = ["Connection"]
+
+TURN: Final = 4
+"""Requests of one connection that are read in one of its turns."""
+
+LINGER_S: Final = 2.0
+"""How long a client that was refused is still listened to: closed at once, it might not get to read why."""
+
+_logger: Final = logging.getLogger("uvicorn.error")
+
+
+class _Flow(FlowControl):
+    """Whether we read and write. The cycle asks for more to be read; the connection knows better."""
+
+    def resume_reading(self) -> None:
+        """Nothing."""
+
+    def read_on(self) -> None:
+        """Read again."""
+        super().resume_reading()
+
+
+class _Cycle(RequestResponseCycle):
+    async def send_500_response(self) -> None:
+        """In our own words."""
+        reply = problems.of_status(500, "This is our mistake, and it is in our log.", [(b"connection", b"close")])
+        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+class Connection(asyncio.Protocol):
+    """Serves one client, who may be anybody."""
+
+    limits: ClassVar[LimitSettings] = LimitSettings()
+    patience: ClassVar[ApiSettings] = ApiSettings()
+
+    draining = False
+    """The next answer is the last one, and says so."""
+
+    ended = False
+    """The client has sent all it will."""
+
+    lingering = False
+    """It was refused, and whatever it still sends is not read."""
+
+    since = 0.0
+    """Loop time at which it began to be idle, or to send the request that is arriving, or to be closed."""
+
+    stuck_since = 0.0
+    """Loop time from which on it has not read its answers; 0 when it does."""
+
+    stuck_size = 0
+    """Bytes of answers that it had not read when we looked last."""
+
+    asked = False
+    """It has sent something."""
+
+    stage = 0
+    """What is arriving: 0 nothing, 1 a head, 2 a body."""
+
+    slowed = False
+    """What it sends is thrown away, and others' is first."""
+
+    paced = False
+    """It sends requests faster than it may."""
+
+    queued = False
+    """It has something to read, and waits for its turn."""
+
+    turns: ClassVar[Turns] = Turns()
+
+    stopping_s = float("inf")
+    """Most that may be waited for it, once the process stops."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.app: Any = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.app_state = app_state
+        self.server_state = server_state
+        self.tasks: set[asyncio.Task[None]] = server_state.tasks
+        self.reader = Reader(self.limits.head_max_bytes, self.limits.body_max_bytes)
+        self.cycle: Any = None
+        self._going = False
+        self.transport: Any = None
+        self.flow: _Flow = None  # type: ignore[assignment]
+
+    # What the loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody is there."""
+        connections: set[Any] = self.server_state.connections
+        self.transport = transport
+        self.flow = _Flow(self.transport)
+        self.since = self.loop.time()
+        full = len(connections) >= self.patience.connections_max
+        connections.add(self)
+        if full:
+            # Not listened to for a while, as others are: that would be one more connection.
+            self.lingering = True
+            self.transport.write(problems.crowded().last())
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there any more. Nothing is kept that leads back here."""
+        connections: set[Any] = self.server_state.connections
+        connections.discard(self)
+        cycle = self.cycle
+        self.cycle = None
+        self.reader.drop()
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.flow.resume_writing()
+        self.lingering = True
+        self.queued = False
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, or of several."""
+        if self.lingering:
+            self._throw_away(len(data))
+            return
+        self.reader.feed(data)
+        self._go_on()
+        if self.reader.passing:
+            self._throw_away(len(data))
+
+    def _throw_away(self, count: int) -> None:
+        """These bytes; the next when it is time."""
+        if not self.slowed and not self.transport.is_closing():
+            self.slowed = True
+            self.flow.pause_reading()
+            self.loop.call_at(self.turns.throw_away(self.loop.time(), count), self._read_on_passing)
+
+    def _read_on_passing(self) -> None:
+        self.slowed = False
+        if not (self.transport.is_closing() or self.busy or self.paced or self.queued or self.flow.write_paused):
+            self.flow.read_on()
+
+    def eof_received(self) -> bool:
+        """The client has said all. It may still listen."""
+        self.ended = True
+        self._go_on()
+        return not self.lingering and not self.transport.is_closing()
+
+    def pause_writing(self) -> None:
+        """Answers are not read: no more questions."""
+        self.flow.pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """They are read again."""
+        self.flow.resume_writing()
+        self._go_on()
+
+    # One request after another
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being worked on."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _go_on(self) -> None:
+        """Take the requests that are here, each once the one before it was answered."""
+        if self._going or self.queued:
+            return
+        if self.paced:
+            self.flow.pause_reading()
+        elif self.turns.is_over(self.loop):
+            self._queue()
+        else:
+            self._read()
+
+    def _queue(self) -> None:
+        self.queued = True
+        self.flow.pause_reading()
+        self.turns.wait(self)
+
+    def has_turn(self) -> None:
+        """It is our turn, if we are still there."""
+        if self.queued:
+            self.queued = False
+            self._read()
+
+    def _read(self) -> None:
+        self._going = True
+        try:
+            for _ in range(TURN):
+                if not self._take_next():
+                    break
+            else:
+                self._queue()
+        finally:
+            self._going = False
+        if self.busy or self.flow.write_paused or self.paced or self.queued:
+            if self.reader.begun:
+                self.flow.pause_reading()
+        elif not self.slowed and not self.transport.is_closing():
+            self.flow.read_on()
+
+    def _take_next(self) -> bool:
+        """Whether there was one, and there may be another."""
+        if self.busy or self.paced or self.flow.write_paused or self.lingering or self.transport.is_closing():
+            return False
+        try:
+            request = self.reader.next()
+        except TooLong as error:
+            self._refuse_body(error)
+            return True
+        except Unreadable as error:
+            self._refuse(problems.unreadable(error.status, error.code, error.header))
+            return False
+        if request is not None:
+            self.asked = True
+            self.stage = 0
+            if self.reader.begun:
+                self._pace()
+            self.take(request)
+            return True
+        self._wait()
+        return False
+
+    def _pace(self) -> None:
+        """One more request that came together with its next."""
+        now = self.loop.time()
+        due = self.turns.pace(now)
+        if due > now:
+            self.paced = True
+            self.loop.call_at(due, self._next_is_due)
+
+    def _next_is_due(self) -> None:
+        self.paced = False
+        self._go_on()
+
+    def _wait(self) -> None:
+        """For the rest of a request, or for another; not at all when no more can come."""
+        reader = self.reader
+        stage = 0 if not reader.begun else 1 if reader.head is None else 2
+        if self.ended:
+            if stage and not (stage == 2 and reader.passing):
+                self._refuse(problems.unreadable(400, "incomplete"))
+            else:
+                self.transport.close()
+        elif stage != self.stage:
+            self.asked = True
+            self.stage = stage
+            self.since = self.loop.time()
+            if reader.head is not None and reader.waits:
+                self._tell_to_send(reader.head)
+
+    def take(self, request: Request) -> None:
+        """Have the application answer it."""
+        head = request.head
+        raw_path, _, query = head.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": head.version,
+            "server": get_local_addr(self.transport),
+            "client": get_remote_addr(self.transport),
+            "scheme": "http",
+            "method": head.method.decode("ascii"),
+            "root_path": "",
+            "path": _decoded(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": head.headers,
+            "state": self.app_state.copy(),
+        }
+        cycle = self.cycle = _Cycle(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self.transport,
+            flow=self.flow,
+            logger=_logger,
+            access_logger=_logger,
+            access_log=False,
+            default_headers=[(b"date", stamp())],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=head.stays and not self.draining,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += request.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self.turns.spend(ORDINARY_S)
+        task: asyncio.Task[None] = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_response_complete(self) -> None:
+        """Answered: on with the next request, or wait for it, though not for ever."""
+        self.server_state.total_requests += 1
+        self.since = self.loop.time()
+        if self.reader.begun or self.ended or self.flow.read_paused:
+            self._go_on()
+
+    def _tell_to_send(self, head: Head) -> None:
+        """Once: the client waits for it."""
+        head.expects = False
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # Refusals by the connection itself
+
+    def _refuse_body(self, error: TooLong) -> None:
+        """Say that the body is too long, and let the rest of it by: a connection closed now might take the answer with
+        it."""
+        head = error.head
+        if head.expects:
+            self._tell_to_send(head)
+        self.asked = True
+        self.stage = 2
+        self.since = self.loop.time()
+        reply = problems.body_too_large(error.most)
+        if head.stays and not self.draining:
+            self.transport.write(reply.whole())
+        else:
+            self._refuse(reply)
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer, and listen to no more."""
+        self.lingering = True
+        self.reader.drop()
+        self.since = self.loop.time()
+        self.transport.write(reply.last())
+        if self.ended or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._throw_away(0)
+
+    # Deadlines, and the end
+
+    def look(self, now: float) -> None:
+        """Once in a while: end what has taken too long."""
+        waited = now - self.since
+        if self._is_stuck(now) or self.busy or self.queued:
+            return
+        if self.lingering:
+            if waited > LINGER_S:
+                self.transport.abort()
+        elif self.reader.begun:
+            most = self.patience.head_s if self.reader.head is None else self.patience.body_s
+            if waited > min(most, self.stopping_s):
+                self._refuse(problems.unreadable(408, "timeout"))
+        elif waited > (self.patience.keep_alive_s if self.asked else self.patience.head_s):
+            self.transport.close()
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether its answers are not read. For too long: hang up, and lose them."""
+        size, before = self.transport.get_write_buffer_size(), self.stuck_size
+        self.stuck_size = size
+        if not size and not self.transport.is_closing():
+            self.stuck_since = 0.0
+            return False
+        if not self.stuck_since or size < before:
+            self.stuck_since = now
+        elif now - self.stuck_since > min(self.patience.flush_s, self.stopping_s):
+            self.transport.abort()
+        return True
+
+    def drain(self) -> None:
+        """Close after the answer at hand; when there is none, after the next one."""
+        self.draining = True
+        if self.busy:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close now, if nobody is in the middle of asking or being answered; otherwise after the answer, and soon."""
+        self.drain()
+        self.stopping_s = self.patience.drain_s
+        self.since = self.loop.time()
+        if not self.busy and not self.reader.begun and not self.transport.get_write_buffer_size():
+            self.transport.close()
+
+
+def _decoded(path: str) -> str:
+    """As routes are matched. A slash that is written `%2F` is a part of a name, and ends none (RFC 3986, 2.2): a proxy that
+    lets some paths by sees it so."""
+    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))

@@ -1,0 +1,218 @@
+"""A short cut for the hot routes below ASGI: no scope, no receive and send, and for a booking no task.
+
+A booking is handed to the admission with its request as the one to answer; reading a booking or an event is one task
+around the function that the ordinary way calls. Every answer is one write. All else goes the ordinary way, and so do
+pages of another origin. `api.transport.lane` switches it off, and the same tests run either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+from api import answers, problems
+from api.answers import Asked, Read
+from api.front import BOOKINGS, Front
+from api.transport.connection import Connection
+from api.transport.reader import Request
+from api.transport.reply import Reply
+from api.transport.shape import Shape
+from boxoffice.admission.forms import Admitted
+from boxoffice.errors import BoxOfficeError, PriceChanged
+from boxoffice.wire.requests import parse_booking, parse_idempotency_key
+
+__all__ = ["lane"]
+
+PATH: Final = BOOKINGS.encode()
+
+FIRST_LINE: Final = b"POST %b HTTP/1.1" % PATH
+
+LESSONS: Final = 6
+"""So often a connection's head is taken for a shape. A client that writes each in another way is left to the parser."""
+
+_READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
+"""Paths of the hot reads, as nearly everybody writes them."""
+
+_READS: Final[dict[bytes, Read]] = {b"bookings": answers.read_booking, b"events": answers.read_event}
+
+
+def lane(front: Front) -> type[Connection]:
+    """Connections with the short cut to this front's office, which is there once the application has started."""
+
+    class Lane(_Lane):
+        """Bound to one front."""
+
+    Lane.front = front
+    return Lane
+
+
+class _Nobody:
+    """Stands where uvicorn wakes a request that waits for its body."""
+
+    def set(self) -> None:
+        """Nothing: nobody waits."""
+
+
+_NOBODY: Final = _Nobody()
+
+
+class _Request:
+    """A request on its way through the lane: what the connection is busy with."""
+
+    __slots__ = ("asked", "body", "client", "disconnected", "keep_alive", "message_event", "protocol",
+                 "response_complete")  # fmt: skip
+
+    def __init__(self, protocol: _Lane, asked: Asked, body: bytes, keep_alive: bool) -> None:
+        self.protocol = protocol
+        self.asked = asked
+        self.body = body
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _NOBODY
+        self.client = ""
+
+    def answer(self, reply: Reply) -> None:
+        """Write status line, headers and body in one go, and let the connection's next request come."""
+        if self.response_complete:
+            return
+        self.response_complete = True
+        protocol = self.protocol
+        transport = protocol.transport
+        if self.disconnected or transport.is_closing():
+            return
+        if self.keep_alive:
+            transport.write(reply.whole())
+        else:
+            transport.write(reply.last())
+            transport.close()
+        protocol.on_response_complete()
+
+    def told(self, result: Admitted | BoxOfficeError) -> None:
+        """The admission has answered, from the loop."""
+        try:
+            if isinstance(result, Admitted):
+                if result.shown is not None:
+                    self.answer(answers.accepted(result))
+                else:
+                    self.protocol.book_slowly(self)
+            elif isinstance(result, PriceChanged):
+                self.protocol.book_slowly(self)
+            else:
+                self.answer(problems.of_error(result, route="book", client=self.client))
+        except Exception as error:
+            self.answer(problems.unexpected(error))
+
+
+class _Lane(Connection):
+    front: Front
+
+    shape: Shape | None = None
+    """How bookings are written on this connection."""
+
+    whole: bytes = b""
+    """What has just arrived, when nothing of a request had before it."""
+
+    lessons = LESSONS + 1
+    """The first booking teaches nothing: a connection may have no other."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take a booking that is written as the one before it was; have anything else read."""
+        shape = self.shape
+        if shape is not None:
+            found = shape.match(data)
+            if found is not None and self._book_at_once(shape, found["key"], data[found.end() :], found["length"]):
+                return
+        self.whole = b"" if self.busy or self.reader.begun else data
+        super().data_received(data)
+        self.whole = b""
+
+    def _book_at_once(self, shape: Shape, key: bytes, body: bytes, length: bytes) -> bool:
+        """Whether this is a whole booking that comes when nothing else is under way, and needs no waiting."""
+        cycle: Any = self.cycle
+        if (
+            len(body) != int(length)
+            or len(body) > self.limits.body_max_bytes
+            or type(cycle) is not _Request
+            or not cycle.response_complete
+            or self.draining
+            or self.lingering
+            or self.reader.begun
+            or self.transport.is_closing()
+        ):
+            return False
+        request = self.cycle = _Request(self, Asked(shape.authorization, shape.content_type, [key], None), body, True)
+        self._book(request)
+        return True
+
+    def take(self, request: Request) -> None:
+        """Through the lane, or the ordinary way."""
+        head = request.head
+        wanted = None
+        if head.method == b"POST":
+            fits = head.target == PATH
+        else:
+            wanted = _READ.fullmatch(head.target) if head.method == b"GET" else None
+            fits = wanted is not None
+        if not fits or b"origin" in head.said:
+            super().take(request)
+            return
+        distinct = len(head.said) == len(head.headers)
+        asked = Asked.of_distinct(head.said) if distinct else Asked.of(head.headers)
+        cycle = self.cycle = _Request(self, asked, request.body, head.stays and not self.draining)
+        if wanted is not None:
+            read = _READS[wanted[1]]
+            self._answer_later(cycle, read(self.front.office, asked.authorization, wanted[2].decode()))
+        elif self._book(cycle):
+            self._learn(self.whole)
+
+    def _learn(self, whole: bytes) -> None:
+        """Take a booking of somebody we know for the shape of the next."""
+        if self.lessons:
+            self.lessons -= 1
+            if self.lessons < LESSONS:
+                self.shape = Shape.of(whole, FIRST_LINE)
+
+    def _book(self, request: _Request) -> bool:
+        """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
+        office, asked = self.front.office, request.asked
+        key = answers.api_key_of(asked.authorization)
+        client = office.catalogue.known_client(key) if key is not None else None
+        if client is None:
+            self.book_slowly(request)
+            return False
+        try:
+            asked.check_body()
+            key_digest = parse_idempotency_key(asked.idempotency_keys)
+            order = parse_booking(request.body, office.settings, office.gateway)
+            if not office.admission.ready_for(order):
+                self.book_slowly(request)
+                return False
+            request.client = client
+            office.admission.submit(client, order, key_digest, request.told)
+            return request.keep_alive
+        except BoxOfficeError as error:
+            request.answer(problems.of_error(error, route="book", client=client))
+        except Exception as error:
+            request.answer(problems.unexpected(error))
+        return False
+
+    def book_slowly(self, request: _Request) -> None:
+        """A booking that has to wait before it is admitted: an API key not yet known, a tier not in the map."""
+
+        async def receive() -> Mapping[str, Any]:
+            return {"type": "http.request", "body": request.body, "more_body": False}
+
+        self._answer_later(request, answers.book(self.front.office, request.asked, receive))
+
+    def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
+        """By the function that the ordinary way calls, in a task."""
+
+        async def answer() -> None:
+            request.answer(await reply)
+
+        task: asyncio.Task[None] = self.loop.create_task(answer())
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)

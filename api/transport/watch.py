@@ -1,0 +1,127 @@
+"""uvicorn's server, with an eye on its connections, and stopping in the order that fails nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from api.transport import memory
+from api.transport.connection import Connection
+from api.transport.listener import stop_listening
+
+__all__ = ["Server", "room_for"]
+
+LOOK_S: Final = 0.05
+"""How often a server that is stopping looks who is still connected."""
+
+EACH: Final = 5
+"""Every so many ticks of uvicorn's (0.1 s) the connections are looked at."""
+
+OWN_FILES: Final = 128
+"""Descriptors that are not clients': stores, logs, listeners, what libraries open for a moment."""
+
+MANY: Final = 32
+"""Connections that may have needed more memory than is worth keeping, when half of them are gone."""
+
+LATER: Final = 6
+"""Looks after which that is done once more."""
+
+log = structlog.get_logger()
+
+
+class Server(uvicorn.Server):
+    """Looks after deadlines; when told to stop: no new connections, last answers, hang up."""
+
+    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+        self._short = False
+        self._most = 0
+        self._trim_in = -1
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % EACH == 0:
+            self._look()
+        return await super().on_tick(counter)
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.look(now)
+        self._look_for_descriptors()
+        self._look_for_memory()
+
+    def _look_for_memory(self) -> None:
+        """When many have left, what they needed is given back; and again for those who left a little later."""
+        count = len(self.server_state.connections)
+        self._trim_in -= 1
+        if count > self._most:
+            self._most = count
+        elif self._most >= MANY and count <= self._most // 2:
+            self._most = count
+            self._trim_in = LATER
+            memory.trim()
+        elif self._trim_in == 0:
+            memory.trim()
+
+    def _look_for_descriptors(self) -> None:
+        """libuv takes a connection for which there is no descriptor, closes it, and tells nobody. We do."""
+        try:
+            os.close(os.dup(2))
+        except OSError as error:
+            if not self._short:
+                log.error(
+                    "api.no_descriptors", error=type(error).__name__, connections=len(self.server_state.connections)
+                )
+            self._short = True
+        else:
+            self._short = False
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for every connection's last request, though not for long, and then stop as uvicorn does."""
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            await stop_listening(server, self._protocol)
+        end = loop.time() + self._drain_s
+        while self.server_state.connections and not self.force_exit and loop.time() < end:
+            # Again each time: a connection that was accepted last may not have been there the first time.
+            for connection in self.server_state.connections:
+                if isinstance(connection, Connection):
+                    connection.drain()
+            self._look()
+            await asyncio.sleep(LOOK_S)
+        looking = loop.create_task(self._look_on())
+        await super().shutdown(sockets)
+        looking.cancel()
+
+    async def _look_on(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(LOOK_S)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: Connection = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made.draining = True
+        return made
+
+
+def room_for(connections: int) -> int:
+    """How many connections there are descriptors for, up to those wanted. Asks the system for as many as it gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            log.warning("api.few_descriptors", connections_max=soft - OWN_FILES, wanted=connections)
+            return max(1, soft - OWN_FILES)
+    return connections

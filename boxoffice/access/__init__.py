@@ -1,0 +1,1 @@
+"""Who may call: clients and their API keys."""

@@ -1,0 +1,1 @@
+"""One booking after its admission: read, held, paid, extended, cancelled."""

@@ -1,0 +1,312 @@
+"""Holds: tickets set aside until they are paid, cancelled, or their time is up. Redis alone decides these.
+
+What happens once a payment is under way is settlement's to say; once a booking is confirmed, `refunds.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import ids
+from boxoffice.bookings.records import Reading
+from boxoffice.clock import timestamp
+from boxoffice.errors import (
+    AlreadyExtended,
+    Busy,
+    GateClosed,
+    HoldEnded,
+    KeyReused,
+    Malformed,
+    NotFound,
+    PaymentInProgress,
+    StoreAway,
+    TooManyAttempts,
+)
+from boxoffice.settings import Settings
+from boxoffice.states import WORDS
+from boxoffice.stores import keys
+from boxoffice.stores.gate import once_checked
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.postgres import TRANSIENT, renew_sessions
+from boxoffice.stores.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
+from boxoffice.stores.redis import AWAY, refusal
+from boxoffice.stores.rewind import rewind
+from boxoffice.stores.scripts import Scripts
+from boxoffice.telemetry.seldom import seldom
+
+__all__ = ["Holds", "Paid", "fingerprint_of"]
+
+log = structlog.get_logger()
+
+EXPIRE_CHUNK: Final = 200
+"""Holds ended by one script call."""
+
+BRIEF_S: Final = 30
+"""How long a hold that ended unpaid is remembered when its client has ended very many of them."""
+
+STEP_MS: Final = 1_000
+"""A clock that went back by less has done no harm that anybody notices."""
+
+READ_AGAIN: Final = 20
+"""Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
+
+_TELL_POSTGRES = """
+UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
+"""
+
+_TELL_DEADLINE = """
+UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
+"""
+
+
+class Paid(NamedTuple):
+    """A booking after its payment was asked for."""
+
+    record: Record
+    replayed: bool
+    """Whether this attempt was made before."""
+    earlier: Outcome | None = None
+    """How it went, when it is not the booking's latest."""
+
+
+class Holds:
+    """What a shop may do with a hold, and what time does."""
+
+    def __init__(
+        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts, settings: Settings
+    ) -> None:
+        self._redis = redis
+        self._reading = Reading(redis, scripts, settings)
+        self._pool = pool
+        self._scripts = scripts
+        self._settings = settings
+        self._unpaid_lives = (
+            settings.holds.ended_ttl_s,
+            settings.holds.ended_max,
+            min(BRIEF_S, settings.holds.ended_ttl_s),
+        )
+
+    async def find(self, client: str, booking: str) -> Record | None:
+        """The client's booking as Redis has it, or None when Redis has nothing that can be read.
+
+        Raises `NotFound` for another client's, `StoreAway` when Redis does not answer, `GateClosed` when it may not be
+        believed.
+        """
+        return (await self._read(client, booking))[0]
+
+    async def _read(self, client: str, booking: str) -> tuple[Record | None, bytes]:
+        """The record, and the same as Redis has it. Raises as `find`."""
+        try:
+            (seen,) = await self._reading.read(ids.shard_of(booking), [booking])
+        except RedisError as error:
+            raise StoreAway from error
+        if seen.shut:
+            raise GateClosed
+        raw = seen.raw or b""
+        try:
+            record = unpack(booking, raw)
+        except ValueError:
+            return None, raw
+        if record.body.client != client:
+            raise NotFound("There is no such booking.")
+        return record, raw
+
+    async def pay(self, client: str, booking: str, charge: Charge | None, key_digest: str) -> Paid:
+        """Put a payment of a hold on its way. One that costs nothing needs no charge, and ignores one.
+
+        Raises `NotFound`, `Malformed` (no charge), `PaymentInProgress`, `HoldEnded` (Redis may
+        have forgotten an attempt), `TooManyAttempts`, `KeyReused` (the key came with another card before), `Busy`,
+        `GateClosed`, `StoreAway`.
+        """
+        payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
+        for _ in range(READ_AGAIN):
+            held, seen = await self._read(client, booking)
+            if held is None:
+                raise NotFound("There is no such booking.")
+            if charge is None and held.body.amount_cents:
+                raise Malformed("A payment needs its method.", pointer="/method", code="missing")
+            for attempt in held.payload.earlier:
+                if attempt.payment_key == payment_key:
+                    _check_same(booking, attempt.asked, asked)
+                    return Paid(held, True, attempt.outcome)
+            outcome, record = await self._try_to_pay(held, seen, payment_key, charge, asked)
+            match outcome:
+                case "paid":
+                    return Paid(record, False)
+                case "replayed":
+                    _check_same(booking, record.payload.asked or _asked_before(record), asked)
+                    return Paid(record, True)
+                case "changed":
+                    continue
+                case "in_progress":
+                    raise PaymentInProgress(retry_after_s=2)
+                case "too_many":
+                    raise TooManyAttempts(attempts=record.attempts)
+                case "busy":
+                    raise Busy(retry_after_s=2)
+                case _:
+                    raise _refusal(outcome, record)
+        raise PaymentInProgress(retry_after_s=2)
+
+    async def _try_to_pay(
+        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str
+    ) -> tuple[str, Record]:
+        """pay.lua, which pays nothing but the record that was seen: an attempt made meanwhile may be this very one."""
+        booking, shard, said = held.id, ids.shard_of(held.id), held.payload
+        earlier = said.earlier
+        if held.payment_key:
+            earlier += (
+                Attempt(held.payment_key, said.asked or _asked_before(held), said.outcome or Outcome("failed")),
+            )
+        payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
+        outcome, raw = await self._run(
+            "pay", shard,
+            [keys.gate(shard), keys.booking(shard, booking), keys.pending(shard), keys.deadlines(shard),
+             keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
+            [payment_key, pack_payload(payload), self._settings.holds.attempts_max, self._settings.limits.pending_max,
+             BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen],
+        )  # fmt: skip
+        return outcome, unpack(booking, raw) if raw else held
+
+    async def extend(self, client: str, booking: str, extra_s: int | None) -> Record:
+        """Let a hold last longer, once, by at most its first length.
+
+        Raises `NotFound`, `PaymentInProgress`, `HoldEnded`, `AlreadyExtended`, `GateClosed`, `StoreAway`.
+        """
+        held = await self.find(client, booking)
+        if held is None:
+            raise NotFound("There is no such booking.")
+        shard = ids.shard_of(booking)
+        outcome, raw = await self._run(
+            "extend",
+            shard,
+            [keys.gate(shard), keys.booking(shard, booking), keys.deadlines(shard)],
+            [1_000 * (extra_s or 0)],
+        )
+        record = unpack(booking, raw) if raw else held
+        match outcome:
+            case "extended":
+                if record.attempts:
+                    await self._tell_deadline(record.id, record.deadline_ms)
+                return record
+            case "extended_before":
+                raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
+            case "in_progress":
+                raise PaymentInProgress(retry_after_s=2)
+            case _:
+                raise _refusal(outcome, record)
+
+    async def cancel(self, record: Record) -> tuple[str, Record]:
+        """Give a hold back, or ask for a payment under way to be let go.
+
+        Returns `cancelled`, `requested` or `ended` with the booking as it is now. Raises `GateClosed`, `StoreAway`.
+        """
+        booking, shard = record.id, ids.shard_of(record.id)
+        outcome, raw = await self._run(
+            "cancel", shard,
+            [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
+             keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
+             keys.deadlines(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
+            [self._settings.worker.settled_ttl_s, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), *self._unpaid_lives],
+        )  # fmt: skip
+        if outcome == "missing":
+            raise NotFound("There is no such booking.")
+        now = unpack(booking, raw)
+        if outcome == "cancelled" and now.attempts:
+            await self.tell_postgres([booking], "X")
+        return outcome, now
+
+    async def expire(self, shard: int) -> int:
+        """End what is past its deadline, in bounded steps. Returns how many holds ended.
+
+        Raises Redis's errors, and `GateClosed`: a Redis that nobody has checked may lack a hold's payment.
+        """
+        ended = 0
+        while True:
+            seen, expired, attempted, back_ms = await self._scripts.expire(
+                self._redis,
+                [keys.gate(shard), keys.deadlines(shard)],
+                [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard), *self._unpaid_lives],
+            )
+            ended += int(expired)
+            if attempted:
+                await self.tell_postgres([booking.decode() for booking in attempted], "E")
+            if int(seen) < EXPIRE_CHUNK:
+                break
+        if ended:
+            log.info("holds.expired", shard=shard, holds=ended)
+        if int(back_ms) > STEP_MS:
+            await self._rewind(shard, int(back_ms))
+        return ended
+
+    async def _rewind(self, shard: int, back_ms: int) -> None:
+        lease_ms = self._settings.worker.lease_ms
+        for booking, deadline_ms in await rewind(self._redis, self._scripts, shard, lease_ms, back_ms):
+            await self._tell_deadline(booking, deadline_ms)
+
+    async def tell_postgres(self, bookings: list[str], letter: str) -> None:
+        """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
+        try:
+            async with (await self._pool()).acquire() as connection:
+                await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
+        except TRANSIENT as error:
+            await renew_sessions(self._pool, error)
+            seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
+
+    async def _tell_deadline(self, booking: str, deadline_ms: int) -> None:
+        """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
+        the next attempt's settlement does it."""
+        try:
+            async with (await self._pool()).acquire() as connection:
+                await connection.execute(_TELL_DEADLINE, booking, deadline_ms)
+        except TRANSIENT as error:
+            await renew_sessions(self._pool, error)
+            seldom.warning("holds.told_later", holds=1, error=type(error).__name__)
+
+    async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
+        script = getattr(self._scripts, name)
+        try:
+            reply = await once_checked(
+                self._redis, shard, partial(script, self._redis, script_keys, args), self._settings.api.retry_s
+            )
+        except AWAY as error:
+            raise StoreAway from error
+        except RedisError as error:
+            # Full, without a disk, without its replicas: it refused before the first write.
+            seldom.error("hold.refused", shard=shard, script=name, reply=refusal(error))
+            raise StoreAway("Redis takes no writes now; nothing was done.") from error
+        return reply[0].decode(), reply[1] if len(reply) > 1 else b""
+
+
+def fingerprint_of(charge: Charge | None) -> str:
+    """Of a hold's payment: method, and the card's last four, or the token where the gateway tells no digits."""
+    return (
+        ids.payment_fingerprint(charge.method, charge.last4 or charge.token)
+        if charge
+        else ids.payment_fingerprint("", "")
+    )
+
+
+def _asked_before(record: Record) -> str:
+    """The fingerprint of the latest attempt, as far as its record tells: a repaired one lacks it. "" for nobody knows."""
+    said = record.payload.charge or record.payload.outcome
+    return ids.payment_fingerprint(said.method, said.last4) if said and said.last4 else ""
+
+
+def _check_same(booking: str, before: str, now: str) -> None:
+    if before and before != now:
+        raise KeyReused(booking_id=booking)
+
+
+def _refusal(outcome: str, record: Record) -> Exception:
+    if outcome == "missing":
+        return NotFound("There is no such booking.")
+    status = "expired" if record.state == "H" else WORDS[record.state]
+    return HoldEnded(f"The booking is {status}.", booking_status=status)

@@ -1,0 +1,42 @@
+"""Reading bookings' records, and whether what they say may be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from boxoffice.errors import GateClosed
+from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from boxoffice.stores.gate import once_checked
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["Reading", "Seen"]
+
+
+class Seen(NamedTuple):
+    """A record as Redis has it; `shut`: under a gate that is shut, so PostgreSQL may know better."""
+
+    raw: bytes | None
+    shut: bool = False
+
+
+class Reading:
+    """Reads records. A server that has just started is waited for as long as an admission waits."""
+
+    def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._patience_s = settings.api.retry_s
+
+    async def read(self, shard: int, bookings: Sequence[str]) -> list[Seen]:
+        """One for each booking of the shard. Raises Redis's errors."""
+        names = [keys.booking(shard, booking) for booking in bookings]
+        read = partial(self._scripts.read, self._redis, [keys.gate(shard), *names], [])
+        try:
+            return [Seen(raw) for raw in await once_checked(self._redis, shard, read, self._patience_s)]
+        except GateClosed:
+            return [Seen(raw, shut=True) for raw in await self._redis.mget(names)]

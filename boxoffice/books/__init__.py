@@ -1,0 +1,1 @@
+"""What PostgreSQL says of bookings, payments and stock: statements, and their mirror in Redis. No gateway."""

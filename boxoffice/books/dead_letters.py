@@ -1,0 +1,88 @@
+"""Bookings that failed alone, and those parked because they failed alone too often. They keep their stock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import msgspec
+from redis.asyncio import Redis
+
+from boxoffice import ids
+from boxoffice.books.rows import Connection
+from boxoffice.stores import keys
+from boxoffice.stores.record import Record, unpack
+
+__all__ = ["DeadLetter", "count_failure", "read_parked"]
+
+CHUNK: Final = 500
+"""Records read at once."""
+
+_LIST = """
+SELECT booking_id::text AS booking, record, error, attempts, coalesce(parked_at, updated_at) AS parked_at
+FROM dead_letters WHERE parked_at IS NOT NULL OR booking_id = ANY($1::uuid[])
+"""
+
+_COUNT = """
+INSERT INTO dead_letters AS d (booking_id, record, error, attempts, parked_at)
+VALUES ($1::uuid, $2, $3, 1, CASE WHEN $4 <= 1 THEN now() END)
+ON CONFLICT (booking_id) DO UPDATE
+SET attempts = d.attempts + 1, error = excluded.error, record = excluded.record, updated_at = now(),
+    parked_at = CASE WHEN d.attempts + 1 >= $4 THEN coalesce(d.parked_at, now()) END
+RETURNING attempts
+"""
+
+
+class DeadLetter(NamedTuple):
+    """A parked booking."""
+
+    booking: str
+    error: str
+    attempts: int
+    parked_at: str
+    record: Record | None
+    """None when it cannot be read."""
+    raw: bytes
+
+
+async def count_failure(connection: Connection, booking: str, record: bytes, error: str, *, attempts_max: int) -> int:
+    """Write down that a booking failed alone, once more. Parked from `attempts_max` on (0: at once).
+
+    Returns the attempts so far.
+    """
+    return int(await connection.fetchval(_COUNT, booking, record, error, attempts_max))
+
+
+async def read_parked(redis: Redis, pool: asyncpg.Pool[Any], shards: int) -> list[DeadLetter]:
+    """All that are parked, in the order in which they were: those that PostgreSQL says, and those that Redis has set aside
+    and PostgreSQL does not know of."""
+    aside: dict[str, float] = {}
+    for shard in range(shards):
+        for booking, at_ms in await redis.zrange(keys.dead(shard), 0, -1, withscores=True):
+            aside[booking.decode()] = at_ms
+    rows = {row["booking"]: row for row in await pool.fetch(_LIST, list(aside))}
+    bookings, found = list({**rows, **aside}), []
+    for start in range(0, len(bookings), CHUNK):
+        chunk = bookings[start : start + CHUNK]
+        raws = await redis.mget([keys.booking(ids.shard_of(booking), booking) for booking in chunk])
+        found += [_letter(*each, rows, aside) for each in zip(chunk, raws, strict=True)]
+    return sorted(found, key=lambda letter: (letter.parked_at, letter.booking))
+
+
+def _letter(booking: str, raw: bytes | None, rows: Mapping[str, Any], aside: Mapping[str, float]) -> DeadLetter:
+    row = rows.get(booking)
+    if row is None:
+        at = datetime.fromtimestamp(aside[booking] / 1_000, UTC).isoformat(timespec="seconds")
+        return DeadLetter(booking, "PostgreSQL has forgotten why", 0, at, _readable(booking, raw or b""), raw or b"")
+    raw = raw or row["record"]
+    at = row["parked_at"].isoformat(timespec="seconds")
+    return DeadLetter(booking, row["error"], row["attempts"], at, _readable(booking, raw), raw)
+
+
+def _readable(booking: str, raw: bytes) -> Record | None:
+    try:
+        return unpack(booking, raw)
+    except (ValueError, msgspec.MsgspecError):
+        return None

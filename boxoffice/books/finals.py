@@ -1,0 +1,74 @@
+"""Final records in Redis that differ from PostgreSQL: what an older Redis tells, or ended before it was checked.
+
+PostgreSQL decides; a record that says otherwise is corrected, and its event's stock counted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+
+from boxoffice.books import queries
+from boxoffice.settings import Settings
+from boxoffice.states import FINAL, LETTERS
+from boxoffice.stores import fence, keys
+from boxoffice.stores.record import unpack
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["Finals"]
+
+log = structlog.get_logger()
+
+CHUNK: Final = 1_000
+"""Records compared at once: half a megabyte."""
+
+_FINAL: Final = frozenset(letter.encode() for letter in FINAL)
+
+
+class Finals:
+    """Corrects one shard's final records."""
+
+    def __init__(self, shard: int, redis: Redis, scripts: Scripts, settings: Settings) -> None:
+        self.shard = shard
+        self._redis = redis
+        self._scripts = scripts
+        self._ttl_s = settings.worker.settled_ttl_s
+
+    async def correct(
+        self, connection: queries.Connection, booking_ids: Sequence[str], *, said: bool = True
+    ) -> set[str]:
+        """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, with a line in the log
+        unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
+        events: set[str] = set()
+        for start in range(0, len(booking_ids), CHUNK):
+            events |= await self._correct(connection, booking_ids[start : start + CHUNK], said)
+        return events
+
+    async def _correct(self, connection: queries.Connection, booking_ids: Sequence[str], said: bool) -> set[str]:
+        # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
+        raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
+        over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}
+        ends = await queries.final_statuses(connection, list(over)) if over else {}
+        wrong = [booking for booking, status in ends.items() if LETTERS[status].encode() != over[booking][:1]]
+        if not wrong:
+            return set()
+        verdicts = await queries.final_verdicts(connection, wrong)
+        pair = await fence.last_batch(connection, self.shard)
+        names = [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), keys.told(self.shard)]
+        changes: list[bytes] = []
+        events: set[str] = set()
+        for booking, verdict in verdicts.items():
+            try:
+                record = unpack(booking, over[booking])
+            except ValueError:
+                continue
+            names += [keys.booking(self.shard, booking), keys.idempotency(self.shard, record.scope)]
+            changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
+            events.add(record.event)
+        corrected = await self._scripts.correct(self._redis, names, [self._ttl_s, str(pair or ""), *changes])
+        if said:
+            log.warning("records.corrected", shard=self.shard, bookings=int(corrected))
+        return events

@@ -1,0 +1,171 @@
+"""Stock that moved in PostgreSQL outside a settlement (a cancelled booking, another capacity), mirrored in Redis once.
+
+The row in `stock_moves` is written by the transaction that moved the stock. Whoever applies it marks it afterwards; a
+crash in between lets somebody apply it again, which move.lua notices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import msgspec
+from redis.asyncio import Redis
+
+from boxoffice.books.queries import Connection, Verdict, final_verdicts
+from boxoffice.crashpoint import crashpoint
+from boxoffice.stores import keys
+from boxoffice.stores.fence import last_batch
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves"]
+
+MOVED_TTL_S: Final = 7 * 86_400
+"""How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
+
+MOVES_MAX: Final = 1_000
+"""Moves read at once."""
+
+_OPEN = f"""
+SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
+       coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
+       r.amount_cents, r.reason, r.fingerprint,
+       (SELECT string_agg(s.tier_id || ':' || -s.sold_delta, ',' ORDER BY s.tier_id) FROM stock_moves s
+        WHERE s.booking_id = m.booking_id AND s.refund_key IS NOT DISTINCT FROM m.refund_key) AS whole
+FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
+LEFT JOIN refunds r ON r.refund_key = m.refund_key
+WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
+ORDER BY m.id LIMIT {MOVES_MAX}
+"""
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True):
+    """What Redis remembers of a booking's move: enough to give back the same tickets and the same money once more."""
+
+    booking: str
+    tier: str
+    quantity: int
+    refund_key: str
+    """Empty when no money came back with it."""
+    amount_cents: int
+    """Of the whole refund, which may have given back tickets of several tiers."""
+    reason: str
+    code: str
+    """Why the booking is cancelled with it; empty when it is not."""
+    asked: str = ""
+    """Fingerprint of the request that asked for the refund; empty when none did."""
+    whole: str = ""
+    """`tier:tickets,...` of all that came back with it: Redis may have heard of some tiers only. Empty in earlier versions."""
+
+
+def came_back(notes: Iterable[Note]) -> dict[str, tuple[Note, Counter[str]]]:
+    """By refund key: one of its notes, and tier to tickets of everything that came back with it."""
+    found: dict[str, tuple[Note, Counter[str]]] = {}
+    for note in notes:
+        _, tickets = found.setdefault(note.refund_key, (note, Counter()))
+        if not note.whole:
+            tickets[note.tier] += note.quantity
+        for item in filter(None, note.whole.split(",")):
+            tier, _, quantity = item.partition(":")
+            tickets[tier] = int(quantity)
+    return found
+
+
+class Move(NamedTuple):
+    """One movement of one tier's stock."""
+
+    id: int
+    event: str
+    shard: int
+    tier: str
+    sold_delta: int
+    total_delta: int
+    owner: str
+    booking: str | None
+    verdict: Verdict | None
+    """Of the booking, when it is cancelled with this."""
+    note: bytes
+    """A `Note` as JSON; `1` for a move that is about no booking."""
+    nonce: int
+
+    @property
+    def name(self) -> str:
+        """What Redis remembers it by. The id alone may come again after a restore of PostgreSQL."""
+        return f"{self.id}-{self.nonce}"
+
+    @property
+    def payload(self) -> bytes:
+        """The last line of the cancelled booking's record."""
+        return self.verdict.payload if self.verdict else b"{}"
+
+    @property
+    def fact(self) -> bytes:
+        """As reconcile.lua takes it."""
+        head = f"{self.tier}|{self.sold_delta}|{self.total_delta}|{self.owner}|{int(self.verdict is not None)}|"
+        return head.encode() + self.payload
+
+
+async def open_moves(connection: Connection, *, event: str | None = None, shard: int | None = None) -> list[Move]:
+    """Moves that nobody has marked as applied, oldest first."""
+    rows = await connection.fetch(_OPEN, event, shard)
+    cancelled = [str(row["booking_id"]) for row in rows if row["cancelled"]]
+    verdicts = await final_verdicts(connection, cancelled) if cancelled else {}
+    return [
+        Move(
+            row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
+            row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
+            verdicts.get(str(row["booking_id"])), _note(row), row["nonce"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _note(row: asyncpg.Record) -> bytes:
+    if row["booking_id"] is None:
+        return b"1"
+    return msgspec.json.encode(
+        Note(
+            str(row["booking_id"]), row["tier_id"], -row["sold_delta"], row["refund_key"] or "", row["amount_cents"] or 0,
+            row["reason"] or "", row["failure_code"] or "" if row["cancelled"] else "",
+            row["fingerprint"] or "", row["whole"] or "",
+        )
+    )  # fmt: skip
+
+
+async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
+    """Remember that Redis has these."""
+    if moves:
+        await connection.execute(
+            "UPDATE stock_moves SET applied_at = now() WHERE id = ANY($1::bigint[])", [move.id for move in moves]
+        )
+
+
+async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, shard: int) -> int:
+    """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`.
+
+    A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
+    applies it.
+    """
+    async with pool.acquire() as connection:
+        moves = await open_moves(connection, shard=shard)
+        pair = await last_batch(connection, shard) if moves else None
+        applied = []
+        for move in moves:
+            reply = await scripts.move(
+                redis,
+                [
+                    keys.gate(shard), keys.moved(shard, move.name), keys.event(shard, move.event),
+                    keys.owners(shard, move.event), keys.booking(shard, move.booking or ""), keys.told(shard),
+                ],
+                [
+                    move.tier, move.sold_delta, move.total_delta, move.owner, int(move.verdict is not None),
+                    move.payload, MOVED_TTL_S, move.note, str(pair or ""),
+                ],
+            )  # fmt: skip
+            if reply[0] in (b"moved", b"repeated"):
+                applied.append(move)
+            crashpoint("moved")
+        await mark_applied(connection, applied)
+    return len(applied)

@@ -1,0 +1,1 @@
+"""The simulated bank: its books, what it answers, its webhooks, its page."""

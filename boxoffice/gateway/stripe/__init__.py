@@ -1,0 +1,1 @@
+"""Stripe, through its own package. Imported only when it is configured."""

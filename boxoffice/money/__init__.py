@@ -1,0 +1,1 @@
+"""What is due at the gateway after a commit, and money that comes or goes back outside a settlement."""

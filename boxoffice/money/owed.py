@@ -1,0 +1,148 @@
+"""Money that is owed: refunds that the gateway refused. Tried again by a shop or an operator, or written off by a person.
+
+An attempt that was refused is over: the next one has another key at the gateway. So trying again, however often and by
+whomever, never pays twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+
+from boxoffice.books.rows import Connection
+from boxoffice.crashpoint import crashpoint
+from boxoffice.errors import CannotRun, NotFound
+from boxoffice.states import GIVEN_BACK
+
+__all__ = ["OwedMoney", "OwedRefund", "attempt_key", "recount", "try_again"]
+
+log = structlog.get_logger()
+
+_OPEN: Final = """
+SELECT refund_key, booking_id::text AS booking, payment_key, amount_cents, currency, failure_code,
+       to_char(owed_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since, attempt AS attempts, origin
+FROM refunds WHERE status = 'owed' AND ($1::text IS NULL OR booking_id::text = $1 OR refund_key = $1)
+ORDER BY owed_since, refund_key
+"""
+
+_LOCK_PAYMENTS: Final = """
+SELECT p.payment_key, p.amount_cents FROM payments p
+WHERE EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.booking_id = $1::uuid AND r.status = 'owed')
+ORDER BY p.payment_key FOR UPDATE
+"""
+"""Of every transaction about refunds the payment's row is locked first: whoever counts them counts alone."""
+
+_TRY_AGAIN: Final = """
+UPDATE refunds SET status = 'due', due_at = now(), due_since = now(), leased_until = NULL, tries = 0, reference = NULL,
+       updated_at = now()
+WHERE booking_id = $1::uuid AND status = 'owed' AND ($2::text IS NULL OR refund_key = $2)
+RETURNING refund_key, amount_cents
+"""
+
+_RECOUNT: Final = f"""
+UPDATE payments p SET refunded_cents = least(back.cents, p.amount_cents), updated_at = now(),
+       due_since = CASE WHEN p.due IS NOT NULL THEN coalesce(p.due_since, p.updated_at) END
+FROM (SELECT coalesce(sum(amount_cents), 0)::bigint AS cents FROM refunds
+      WHERE payment_key = $1 AND status IN {GIVEN_BACK}) AS back
+WHERE p.payment_key = $1 AND p.refunded_cents <> back.cents
+"""
+
+_WRITE_OFF: Final = """
+UPDATE refunds SET status = 'written_off', written_off_at = now(), written_off_by = $2, written_off_reason = $3,
+       updated_at = now()
+WHERE status = 'owed' AND (booking_id::text = $1 OR refund_key = $1)
+RETURNING refund_key, booking_id::text AS booking, amount_cents, currency
+"""
+
+
+class OwedRefund(NamedTuple):
+    """One refund that the gateway refused."""
+
+    refund_key: str
+    booking: str
+    payment_key: str
+    amount_cents: int
+    currency: str
+    failure_code: str
+    since: str
+    """ISO 8601, in UTC."""
+    attempts: int
+    """How often it was refused."""
+    origin: str
+
+
+class OwedMoney:
+    """What operators do with money that is owed."""
+
+    def __init__(self, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]]) -> None:
+        self._pool = pool
+
+    async def find(self, which: str | None = None) -> list[OwedRefund]:
+        """All that is owed, oldest first; or of one booking, or one refund. Raises PostgreSQL's errors."""
+        return [OwedRefund(*row) for row in await (await self._pool()).fetch(_OPEN, which)]
+
+    async def retry(self, which: str | None) -> list[OwedRefund]:
+        """Let a worker ask the gateway again: for one booking's, one refund, or (None) all. Returns what was owed.
+
+        Raises `NotFound` when nothing of it is owed.
+        """
+        owed = await self.find(which)
+        if which is not None and not owed:
+            raise NotFound("Nothing of that is owed.")
+        tried = []
+        for refund in owed:
+            async with (await self._pool()).acquire() as connection, connection.transaction():
+                if await try_again(connection, refund.booking, refund.refund_key):
+                    tried.append(refund)
+        return tried
+
+    async def write_off(self, which: str, by: str, reason: str) -> list[OwedRefund]:
+        """End it without the gateway: it was paid by other means, or never will be. Who says so, and why, is kept.
+
+        Raises `NotFound` when nothing of it is owed, `CannotRun` without a name or a reason.
+        """
+        by, reason = by.strip(), reason.strip()
+        if not by or not reason:
+            raise CannotRun("Whoever writes money off says who they are, and why.")
+        owed = {refund.refund_key: refund for refund in await self.find(which)}
+        rows = await (await self._pool()).fetch(_WRITE_OFF, which, by, reason)
+        if not rows:
+            raise NotFound("Nothing of that is owed. What is on its way at the gateway cannot be written off.")
+        for row in rows:
+            log.warning("refund.written_off", refund_key=row["refund_key"], booking_id=row["booking"],
+                        amount_cents=row["amount_cents"])  # fmt: skip
+        return [owed[row["refund_key"]] for row in rows if row["refund_key"] in owed]
+
+
+def attempt_key(refund_key: str, attempt: int) -> str:
+    """What the gateway knows an attempt by. The first has the refund's own key."""
+    return f"{refund_key}-{attempt}" if attempt else refund_key
+
+
+async def try_again(connection: Connection, booking: str, refund_key: str | None = None) -> list[tuple[str, int]]:
+    """Make due what is owed of a booking, or one of its refunds. Key and cents of each.
+
+    In the caller's transaction; its locks come before those of refunds, so that two who try again do it once.
+    """
+    payments = await connection.fetch(_LOCK_PAYMENTS, booking)
+    if not payments:
+        return []
+    tried = [
+        (row["refund_key"], row["amount_cents"]) for row in await connection.fetch(_TRY_AGAIN, booking, refund_key)
+    ]
+    for payment in payments:
+        await recount(connection, payment["payment_key"])
+    crashpoint("retry_written")
+    if tried:
+        log.info(
+            "refund.retried", booking_id=booking, refunds=len(tried), amount_cents=sum(cents for _, cents in tried)
+        )
+    return tried
+
+
+async def recount(connection: Connection, payment_key: str) -> None:
+    """Add up what was given back of a payment, or is under way, from its refunds. Its row is locked by the caller."""
+    await connection.execute(_RECOUNT, payment_key)

@@ -1,0 +1,347 @@
+"""The sequence guard: notices a Redis, or a PostgreSQL, that went back in time, and mends what may be mended.
+
+Each remembers how far the other had come: PostgreSQL the admissions (a lower bound, written about once a second), Redis
+every commit that it was told of (`fence.py`). What is read first can only be older, so there is no false alarm: Redis's
+memory of PostgreSQL, then PostgreSQL, then Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice import ids
+from boxoffice.books import queries
+from boxoffice.errors import BoxOfficeError, DriftUnexplained
+from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
+from boxoffice.repair.reconcile import Reconciler
+from boxoffice.sales.loading import Loader
+from boxoffice.settings import Settings
+from boxoffice.stores import fence, keys, postgres
+from boxoffice.stores.gate import Gate, open_gate
+from boxoffice.stores.lineage import BOTH_CHANGED, server_of
+from boxoffice.stores.redis import AWAY, run_of
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["Guard", "Sight", "judge"]
+
+log = structlog.get_logger()
+
+OTHER_GENERATION: Final = "other_generation"
+"""The alert while somebody settles under PostgreSQL's generation and this Redis has another: it is the wrong one."""
+
+QUIET_S: Final = 10.0
+"""So long must nobody have settled under PostgreSQL's generation before a Redis that knows another takes over."""
+
+QUIET_EMPTY_S: Final = 2.0
+"""As `QUIET_S`, for a Redis that knows nothing: it holds no booking that a rebuild could mix up."""
+
+REMIND_S: Final = 60.0
+"""So often a shard that waits for an operator is called closed again."""
+
+
+SOUND_S: Final = 5.0
+"""So often Redis is told that it was seen open and agreeing: the age of a file that was put back is known so well."""
+
+
+NOTE_AFTER_S: Final = 2.0
+"""So long a promoted PostgreSQL has to be found in order before its name is written down: a worker may still be telling Redis
+of a commit that was lost."""
+
+
+class Sight(NamedTuple):
+    """What both stores say of a shard."""
+
+    told: tuple[fence.Pair, ...]
+    """Commits that Redis was told of; read before the rest."""
+    lost: bool
+    """PostgreSQL lacks one of them."""
+    known: bool
+    """PostgreSQL has a row for the shard."""
+    generation: str
+    sequence: int
+    quiet_s: float
+    run_id: str
+    """The run of the server for which the gate was opened."""
+    alert: str | None
+    gate: str | None
+    """The generation for which it was opened."""
+    admitted: int | None
+    server_run_id: str
+    postgres_ms: int = 0
+    """PostgreSQL's clock, before Redis was looked at."""
+    server: str = ""
+    """Which server PostgreSQL is, and on which line of history; empty when it does not tell."""
+    server_before: str = ""
+    """The same when a guard last found all in order; empty before the first time."""
+
+    run_before: str = ""
+    """The run for which PostgreSQL remembers the gate to have been opened."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether PostgreSQL is another than the one that was written down."""
+        return bool(self.server and self.server_before) and self.server != self.server_before
+
+    @property
+    def redis_is_whole(self) -> bool:
+        """Whether Redis is the run that was compared last, and has all that PostgreSQL remembers of it."""
+        run = self.run_id if self.gate is not None else self.run_before
+        return run == self.server_run_id and (self.admitted or 0) >= self.sequence
+
+
+def judge(sight: Sight) -> str:
+    """What is the matter, gravest first.
+
+    `both_changed`: PostgreSQL was promoted or restored, and Redis is another run or went back, since both were last found in
+    order; `postgres_went_back`: it lacks a commit that Redis was told of;
+    `alert`: an operator has to decide; `first_start`; `closed`: fill Redis again; `waiting`: it
+    is closed, and somebody may still settle elsewhere; `other_generation`; `went_back`: Redis did; `restarted`; `fine`.
+    """
+    if sight.alert == BOTH_CHANGED:
+        return "alert"
+    if sight.promoted and not sight.redis_is_whole:
+        return BOTH_CHANGED
+    if sight.lost:
+        return POSTGRES_WENT_BACK
+    if sight.alert == POSTGRES_WENT_BACK:
+        return "alert"
+    if not sight.known:
+        return "first_start"
+    if sight.gate is None:
+        quiet = QUIET_EMPTY_S if sight.admitted is None else QUIET_S
+        return "closed" if sight.quiet_s >= quiet else "waiting"
+    if sight.gate != sight.generation:
+        return OTHER_GENERATION
+    if (sight.admitted or 0) < sight.sequence:
+        return "went_back"
+    return "fine" if sight.run_id == sight.server_run_id else "restarted"
+
+
+class Guard:
+    """Guards one shard. Every worker has one; they agree through PostgreSQL's advisory lock who acts."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        loader: Loader,
+        settings: Settings,
+        *,
+        books: Callable[[], str] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.shard = shard
+        self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
+        self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings, books=books)
+        self._redis = redis
+        self._scripts = scripts
+        self._pool = pool
+        self._loader = loader
+        self._now_s = now_s
+        self._said = ""
+        self._remind_at = 0.0
+        self._sound_at = 0.0
+        self._promoted = "", 0.0
+
+    async def tick(self) -> str:
+        """Look once, and act when it is our turn. Returns the judgement, `busy` while another process acts, `away` when one
+        of the stores does not answer: then nothing is closed; or `refused` when Redis takes no writes.
+        """
+        try:
+            sight = await self._look()
+            if (judgement := judge(sight)) == "fine":
+                await self._remember(sight)
+            elif judgement not in ("waiting", "alert") or sight.gate is not None:
+                judgement = await self._act()
+            self._say(judgement)
+            return judgement
+        except (*AWAY, *postgres.TRANSIENT) as error:
+            self._say("away", error=type(error).__name__)
+            return "away"
+        except RedisError as error:
+            # Full, or without a disk to write to: it says so to whoever asks.
+            self._say("refused", error=type(error).__name__)
+            return "refused"
+        except BoxOfficeError as error:
+            self._say("failed", error=error.detail)
+            return "failed"
+
+    async def load(self) -> int:
+        """Load what PostgreSQL has and Redis lacks. An event that lost its counters is reconciled at once.
+
+        Returns how many events were new or had changed.
+        """
+        loaded = await self._loader.load(self.shard)
+        if loaded.lost:
+            await self.reconciler.strays.gather()
+        for event in loaded.lost:
+            await self.reconciler.event(event, fix=True, deep=True, owned=True, strays=False)
+        return len(loaded.events)
+
+    async def _look(self) -> Sight:
+        told = await fence.told(self._redis, self.shard)
+        pool = await self._pool()
+        lost = await fence.lost(pool, self.shard, told)
+        server = await server_of(pool)
+        row = await pool.fetchrow(
+            "SELECT generation, sequence, alert, server, run_id, (1000 * extract(epoch FROM now()))::bigint AS now_ms, "
+            "extract(epoch FROM now() - settled_at)::float AS quiet_s "
+            "FROM shards WHERE shard = $1",
+            self.shard,
+        )
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.gate(self.shard))
+            pipe.get(keys.sequence(self.shard))
+            pipe.info("server")
+            raw, admitted, info = await pipe.execute()
+        gate = Gate.parse(raw)
+        return Sight(
+            tuple(told),
+            bool(lost),
+            row is not None,
+            row["generation"] if row else "",
+            row["sequence"] if row else 0,
+            row["quiet_s"] if row else 0.0,
+            gate.run if gate else "",
+            row["alert"] if row else None,
+            gate.generation if gate else None,
+            int(admitted) if admitted is not None else None,
+            run_of(info),
+            row["now_ms"] if row else 0,
+            server,
+            row["server"] if row else "",
+            row["run_id"] if row else "",
+        )
+
+    async def _remember(self, sight: Sight) -> None:
+        """How far Redis has come; and that PostgreSQL has what Redis was told of."""
+        pool = await self._pool()
+        if (sight.admitted or 0) > sight.sequence:
+            await pool.execute(
+                "UPDATE shards SET sequence = greatest(sequence, $2) WHERE shard = $1 AND generation = $3",
+                self.shard, sight.admitted, sight.generation,
+            )  # fmt: skip
+        if sight.server and sight.server != sight.server_before and self._is_settled(sight):
+            await pool.execute("UPDATE shards SET server = $2 WHERE shard = $1", self.shard, sight.server)
+        await fence.verified(pool, self._redis, self.shard, sight.told)
+        if (now_s := self._now_s()) >= self._sound_at:
+            self._sound_at = now_s + SOUND_S
+            await self._redis.set(keys.sound(self.shard), sight.postgres_ms)
+
+    def _is_settled(self, sight: Sight) -> bool:
+        """Whether this server has been found in order for a while; one that follows nobody is at once."""
+        if not sight.promoted:
+            return True
+        if self._promoted[0] != sight.server:
+            self._promoted = sight.server, self._now_s()
+            log.warning("postgres.promoted", shard=self.shard, before=sight.server_before, now=sight.server)
+        return self._now_s() >= self._promoted[1] + NOTE_AFTER_S
+
+    async def _act(self) -> str:
+        pool = await self._pool()
+        async with shard_lock(pool, self.shard) as alone:
+            if not alone:
+                return "busy"
+            # Whoever had the lock may have opened the gate since we looked.
+            sight = await self._look()
+            match judgement := judge(sight):
+                case "first_start":
+                    await self._start(sight)
+                case "postgres_went_back":
+                    return await self._recover(sight)
+                case "both_changed":
+                    await self._close(sight, BOTH_CHANGED)
+                case "alert":
+                    await self._redis.delete(keys.gate(self.shard))
+                case "other_generation":
+                    await self._close(sight, OTHER_GENERATION)
+                case "closed" | "went_back":
+                    return await self._rebuild(judgement)
+                case "restarted":
+                    return await self._after_restart(sight)
+            return judgement
+
+    async def _start(self, sight: Sight) -> None:
+        """The shard's first start with this PostgreSQL. A gate that is open stays so."""
+        await self._loader.load(self.shard)
+        generation = sight.gate or ids.short_id()
+        pool = await self._pool()
+        await pool.execute(
+            "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4)",
+            self.shard, generation, sight.admitted or 0, sight.server_run_id,
+        )  # fmt: skip
+        await self._redis.setnx(keys.sequence(self.shard), 0)
+        await open_gate(self._redis, self._scripts, self.shard, Gate(generation, sight.server_run_id))
+        log.info("shard.opened", shard=self.shard, generation=generation)
+
+    async def _close(self, sight: Sight, alert: str) -> None:
+        """For an operator to open. Done again at every look, as somebody may have opened it; said when it is new."""
+        await self._redis.delete(keys.gate(self.shard))
+        pool = await self._pool()
+        await pool.execute(
+            "INSERT INTO shards (shard, generation, alert) VALUES ($1, $2, $3) "
+            "ON CONFLICT (shard) DO UPDATE SET alert = $3",
+            self.shard, ids.short_id(), alert,
+        )  # fmt: skip
+        now_s = self._now_s()
+        if sight.gate is not None or sight.alert != alert or now_s >= self._remind_at:
+            self._remind_at = now_s + REMIND_S
+            log.error("shard.closed", shard=self.shard, reason=alert)
+
+    async def _recover(self, sight: Sight) -> str:
+        """Write again what PostgreSQL forgot. Where that is not safe, an operator has to decide."""
+        if sight.alert == POSTGRES_WENT_BACK:
+            await self._close(sight, POSTGRES_WENT_BACK)
+            return POSTGRES_WENT_BACK
+        told = sight
+        if sight.gate is not None:
+            self._remind_at = self._now_s() + REMIND_S
+            log.error("shard.closed", shard=self.shard, reason=POSTGRES_WENT_BACK)
+            told = sight._replace(gate=None, alert=POSTGRES_WENT_BACK)
+        redis_is_whole = sight.run_id == sight.server_run_id and (sight.admitted or 0) >= sight.sequence
+        try:
+            report = await self.rebuilder.rebuild_locked(fill=not redis_is_whole)
+        except DriftUnexplained as error:
+            log.error("shard.lost", shard=self.shard, error=error.detail)
+            await self._close(told, POSTGRES_WENT_BACK)
+            return POSTGRES_WENT_BACK
+        log.error("shard.recovered", shard=self.shard, generation=report.generation, **report.recovered._asdict())
+        return "recovered"
+
+    async def _rebuild(self, reason: str) -> str:
+        log.warning("shard.closed", shard=self.shard, reason=reason)
+        report = await self.rebuilder.rebuild_locked()
+        log.warning(
+            "shard.rebuilt", shard=self.shard, generation=report.generation, undecided=report.undecided,
+            final=report.final, drift=sum(event.word == "fixed" for event in report.reports),
+        )  # fmt: skip
+        return "rebuilt"
+
+    async def _after_restart(self, sight: Sight) -> str:
+        """Another run of the server: it may lack the last second, or be an hour old, which the sequences cannot show. Nothing
+        is decided on it before this is done."""
+        pool = await self._pool()
+        async with pool.acquire() as connection:
+            highest = await queries.highest_sequence(connection, self.shard)
+        if (sight.admitted or 0) < highest:
+            return await self._rebuild("went_back")
+        reports = await self.rebuilder.check()
+        await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
+        await open_gate(self._redis, self._scripts, self.shard, Gate(sight.generation, sight.server_run_id))
+        log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
+        return "restarted"
+
+    def _say(self, judgement: str, **details: Any) -> None:
+        """One line when something changes, not one a second."""
+        if judgement != self._said and judgement not in ("fine", "restarted", "rebuilt", "recovered", "first_start"):
+            log.warning("guard.judged", shard=self.shard, judgement=judgement, **details)
+        self._said = judgement

@@ -1,0 +1,115 @@
+"""Booking by booking: what one store has decided and the other has not heard of, long after it should have.
+
+The workers do all this as they go; mend finds what a lost record, a lost member or a restored server left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice.books import queries
+from boxoffice.repair.rebuild import Rebuilder
+from boxoffice.repair.reconcile import Reconciler
+from boxoffice.settings import Settings
+from boxoffice.stores import fence, keys
+from boxoffice.stores.gate import look
+from boxoffice.stores.record import unpack
+
+__all__ = ["Mended", "Mender"]
+
+LIMIT: Final = 2_000
+"""Bookings looked at in one pass, oldest first."""
+
+STRAY_PAGES: Final = 20
+"""Thousands of keys looked through for strays in one pass. With two keys a booking and a pass every two leases, a
+million bookings take an hour, and a few thousand one pass."""
+
+
+class Mended(NamedTuple):
+    """What one pass did."""
+
+    settled: int
+    restored: int
+    expired: int
+    gathered: int
+    corrected: int = 0
+    """Events of which Redis had called a booking something else than PostgreSQL."""
+
+
+class Mender:
+    """Mends one shard."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        reconciler: Reconciler,
+        rebuilder: Rebuilder,
+        settings: Settings,
+    ) -> None:
+        self.shard = shard
+        self._redis = redis
+        self._pool = pool
+        self._reconciler = reconciler
+        self._rebuilder = rebuilder
+        self._age_ms = 2 * settings.worker.lease_ms
+        self._finals = reconciler.finals
+
+    async def mend(self) -> Mended:
+        """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`."""
+        if (await look(self._redis, self.shard)).word != "open":
+            return Mended(0, 0, 0, 0, 0)
+        seen: list[str] = []
+        gathered = await self._reconciler.strays.gather_some(STRAY_PAGES, seen)
+        seconds, _ = await self._redis.time()
+        before_ms = 1_000 * int(seconds) - self._age_ms
+        pool = await self._pool()
+        async with pool.acquire() as connection:
+            await fence.check(connection, self._redis, self.shard)
+            events = set(await self._unheard(connection, before_ms))
+            corrected = await self._finals.correct(connection, seen[:LIMIT])
+            restored, expired = 0, 0
+            async for records in queries.undecided(connection, self.shard, self._age_ms):
+                late = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
+                restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
+                expired += await self._expire(connection, sorted(late))
+        settled = 0
+        if events | corrected:
+            gathered += await self._reconciler.strays.gather()
+        for event in sorted(events | corrected):
+            report = await self._reconciler.event(event, fix=True, owned=event in corrected, strays=False)
+            settled += report.settled
+        return Mended(settled, restored, expired, gathered, len(corrected))
+
+    async def _unheard(self, connection: queries.Connection, before_ms: int) -> list[str]:
+        """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""
+        waiting: list[bytes] = []
+        for name in (keys.pending(self.shard), keys.dead(self.shard)):
+            waiting += await self._redis.zrange(name, 0, LIMIT - 1)
+        old = [booking for booking in map(bytes.decode, waiting) if _admitted_ms(booking) < before_ms]
+        return await queries.events_of_final(connection, old) if old else []
+
+    async def _expire(self, connection: queries.Connection, late: list[str]) -> int:
+        """Tell PostgreSQL of holds that ended in Redis. One that is still held there is the sweeper's."""
+        if not late:
+            return 0
+        ended: list[str] = []
+        cancelled: list[str] = []
+        raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in late])
+        for booking, raw in zip(late, raws, strict=True):
+            state = unpack(booking, raw).state if raw else "E"
+            if state in "EX":
+                (cancelled if state == "X" else ended).append(booking)
+        return await queries.end_holds(connection, ended, "expired") + await queries.end_holds(
+            connection, cancelled, "cancelled"
+        )
+
+
+def _admitted_ms(booking: str) -> int:
+    """When the booking's id was made, by the clock of the host that made it. Close enough for something this old."""
+    return int(booking[:8] + booking[9:13], 16)

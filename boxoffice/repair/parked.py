@@ -1,0 +1,361 @@
+"""Parked bookings (dead letters): they could not be settled, keep their stock, and wait for an operator's word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice import ids
+from boxoffice.books.dead_letters import DeadLetter, read_parked
+from boxoffice.books.rows import Connection
+from boxoffice.errors import CannotRun, NotFound
+from boxoffice.gateway.accounts import same_books
+from boxoffice.gateway.base import Done, Found, PaymentGateway
+from boxoffice.repair.reconcile import Reconciler
+from boxoffice.settings import Settings
+from boxoffice.stores import fence, keys
+from boxoffice.stores.postgres import TRANSIENT
+from boxoffice.stores.record import SAME, Body, Payload, Record, pack_payload
+from boxoffice.stores.redis import AWAY
+from boxoffice.stores.scripts import Scripts
+from boxoffice.texts import is_storable
+
+__all__ = ["Ended", "Parked", "Retried"]
+
+INT4_MAX: Final = 2**31 - 1
+INT8_MAX: Final = 2**63 - 1
+
+CHUNK: Final = 500
+"""Bookings given back to the workers at once."""
+
+_RETRY = """
+UPDATE dead_letters SET attempts = 0, parked_at = NULL, updated_at = now() WHERE booking_id = ANY($1::uuid[])
+"""
+
+_STATUSES = """
+SELECT booking_id::text AS booking FROM dead_letters WHERE parked_at IS NOT NULL AND booking_id = ANY($1::uuid[])
+"""
+
+_INSERT_BOOKING = """
+INSERT INTO bookings (id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,
+                      fingerprint, failure_code, sequence, expires_at, created_at)
+VALUES ($1::uuid, $2, $3, $4, $5, 'failed', $6, $7, $8, $9, 'poison', $10, to_timestamp(nullif($11::bigint, 0) / 1000.0),
+        to_timestamp($12::bigint / 1000.0))
+ON CONFLICT (id) DO UPDATE SET status = 'failed', failure_code = 'poison', updated_at = now()
+WHERE bookings.status IN ('pending', 'held')
+"""
+
+_INSERT_ITEMS = """
+INSERT INTO booking_items (booking_id, tier_id, quantity, unit_price_cents, line_total_cents)
+SELECT $1::uuid, tier, quantity, price, quantity::bigint * price
+FROM unnest($2::text[], $3::int[], $4::int[]) AS new (tier, quantity, price) JOIN tiers ON tiers.id = tier
+ON CONFLICT DO NOTHING
+"""
+
+_PAYMENT = """
+INSERT INTO payments (payment_key, booking_id, gateway, method, last4, amount_cents, currency, status, reference,
+                      failure_code, due, due_at)
+VALUES ($1, $2::uuid, $3, 'card', $4, $5, $6, $7, $8, 'poison', $9, CASE WHEN $9::text IS NULL THEN NULL ELSE now() END)
+ON CONFLICT (payment_key) DO UPDATE
+SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_at = excluded.due_at, due_since = NULL,
+    updated_at = now()
+WHERE payments.status IN ('unknown', 'requires_action')
+"""
+
+
+class Ended(NamedTuple):
+    """What became of a parked booking that was failed."""
+
+    booking: str
+    payment: str
+    """What the gateway knew of it, and did."""
+    written: bool
+    """False when not even its event could be read: PostgreSQL has no row of it."""
+    stock: str
+    """How its tickets came back: by its `record`, or by a `recount` of its event."""
+
+
+class Retried(NamedTuple):
+    """What became of bookings that were given back to the workers."""
+
+    ended: int
+    """Settled, one way or the other; or held, waiting for another payment."""
+    waiting: int
+    """Not yet, or for their customer or the gateway."""
+    parked: int
+    """Parked again."""
+
+
+class _Facts(NamedTuple):
+    """What can be written of a booking, whatever its record holds."""
+
+    client: str
+    event: str
+    customer: str
+    reference: str | None
+    amount_cents: int
+    currency: str
+    key: str
+    fingerprint: str
+    sequence: int
+    deadline_ms: int
+    admitted_ms: int
+    lines: Sequence[tuple[str, int, int]]
+
+
+class Parked:
+    """Lists parked bookings, and does with one what the operator says."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        gateway: PaymentGateway,
+        reconcilers: Sequence[Reconciler],
+        settings: Settings,
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+        self._gateway = gateway
+        self._reconcilers = reconcilers
+        self._settings = settings
+
+    async def all(self, *, event: str = "", reason: str = "") -> list[DeadLetter]:
+        """Those that are parked, in the order in which they were: of one event, or whose error has this in it, if asked so.
+
+        A retry that was cut short, or a PostgreSQL that was restored, may know nothing of one that Redis has set aside:
+        it is listed too. Raises `CannotRun`.
+        """
+        try:
+            found = await read_parked(self._redis, await self._pool(), self._settings.shards)
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
+        return [
+            letter for letter in found
+            if reason.lower() in letter.error.lower() and event in ("", letter.record and letter.record.event)
+        ]  # fmt: skip
+
+    async def one(self, booking_id: str) -> DeadLetter:
+        """A parked booking. Raises `NotFound`, `CannotRun`."""
+        booking = ids.canonical_booking_id(booking_id)
+        found = [letter for letter in await self.all() if letter.booking == booking] if booking else []
+        if not found:
+            raise NotFound(f"No booking {booking_id} is parked.")
+        return found[0]
+
+    async def retry(self, booking_id: str) -> None:
+        """Let a worker try it again now, with all its attempts. Raises `NotFound`, `CannotRun`."""
+        await self.retry_all([await self.one(booking_id)])
+
+    async def retry_all(self, letters: Sequence[DeadLetter], progress: Callable[[int], None] = lambda _: None) -> None:
+        """Let workers try these again now, with all their attempts. `progress` is told how many have been given back.
+
+        Raises `CannotRun`; those that have been given back stay so, and all may be asked for again.
+        """
+        try:
+            for start in range(0, len(letters), CHUNK):
+                chunk = [letter.booking for letter in letters[start : start + CHUNK]]
+                await (await self._pool()).execute(_RETRY, chunk)
+                # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
+                # second.
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    for booking in chunk:
+                        shard = ids.shard_of(booking)
+                        # With a lapse: whoever failed on it may have asked for its money.
+                        pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
+                        pipe.zrem(keys.dead(shard), booking)
+                    await pipe.execute()
+                progress(start + len(chunk))
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
+
+    async def retried(self, letters: Sequence[DeadLetter]) -> Retried:
+        """What has become of bookings that were given back to the workers, so far. Raises `CannotRun`."""
+        bookings = [letter.booking for letter in letters]
+        counted = dict.fromkeys(Retried._fields, 0)
+        try:
+            parked = {row["booking"] for row in await (await self._pool()).fetch(_STATUSES, bookings)}
+            for start in range(0, len(bookings), CHUNK):
+                chunk = bookings[start : start + CHUNK]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for booking in chunk:
+                        pipe.zscore(keys.pending(ids.shard_of(booking)), booking)
+                    waiting = await pipe.execute()
+                for booking, score in zip(chunk, waiting, strict=True):
+                    word = "parked" if booking in parked else "ended" if score is None else "waiting"
+                    counted[word] += 1
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
+        return Retried(**counted)
+
+    async def fail(self, booking_id: str) -> Ended:
+        """End it: let its payment go, write FAILED without whatever could not be written, put its tickets on sale again,
+        once. May be repeated when it was cut short.
+
+        Raises `NotFound`, `CannotRun`.
+        """
+        letter = await self.one(booking_id)
+        pool = await self._pool()
+        shard = ids.shard_of(letter.booking)
+        told = await fence.told(self._redis, shard)
+        decided = await pool.fetchrow(
+            "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
+            letter.booking,
+        )
+        if decided and decided["failure_code"] != "poison":
+            raise CannotRun(f"PostgreSQL has it as {decided['status']}: `boxoffice dead retry` tells Redis so.")
+        payment_key = letter.record.payment_key if letter.record else _head(letter.raw).get("payment_key", "")
+        if letter.record and not letter.record.body.amount_cents:
+            payment_key = ""  # it costs nothing, and no gateway has heard of it
+        books = await pool.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
+        if books and not same_books(books, self._gateway.books):
+            raise CannotRun(
+                f"Its payment stands in the books of {books}; the gateway here keeps {self._gateway.books}."
+            )
+        status, reference, payment = await self._let_go(payment_key)
+        async with pool.acquire() as connection:
+            facts = await self._facts(connection, letter)
+            pair = None
+            if facts:
+                async with connection.transaction():
+                    await self._write(connection, letter, facts, payment_key, status, reference)
+                    pair = await fence.open_batch(connection, shard, told)
+        stock = await self._give_back(letter, facts, pair)
+        await pool.execute("UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking)
+        return Ended(letter.booking, payment, facts is not None, stock)
+
+    async def _let_go(self, payment_key: str) -> tuple[str, str | None, str]:
+        """Status of its payment row, the gateway's reference, and what to tell."""
+        if not payment_key:
+            return "", None, "none was tried"
+        found = await self._gateway.lookup(payment_key, None)
+        reference = found.reference if isinstance(found, Found) else None
+        knew = found.status if isinstance(found, Found) else type(found).__name__.lower()
+        if isinstance(await self._gateway.void(payment_key, reference), Done):
+            return "voided", reference, f"{knew}, let go"
+        return "unknown", reference, f"{knew}; a worker goes on letting it go"
+
+    async def _write(
+        self, connection: Connection, letter: DeadLetter, facts: _Facts, payment_key: str, status: str,
+        reference: str | None,
+    ) -> None:  # fmt: skip
+        key = facts.key
+        taken = await connection.fetchval(
+            "SELECT true FROM bookings WHERE client_id = $1 AND event_id = $2 AND idempotency_key = $3"
+            " AND duplicate_of IS NULL AND id <> $4::uuid",
+            facts.client, facts.event, key, letter.booking,
+        )  # fmt: skip
+        if taken:
+            key = ids.digest(letter.booking, key)
+        await connection.execute(
+            _INSERT_BOOKING, letter.booking, facts.client, facts.event, facts.customer, facts.reference,
+            facts.amount_cents, facts.currency, key, facts.fingerprint, facts.sequence, facts.deadline_ms,
+            facts.admitted_ms,
+        )  # fmt: skip
+        if facts.lines:
+            await connection.execute(_INSERT_ITEMS, letter.booking, *map(list, zip(*facts.lines, strict=True)))
+        if payment_key:
+            await connection.execute(
+                _PAYMENT, payment_key, letter.booking, self._gateway.books, _last4(letter.record), facts.amount_cents,
+                facts.currency, status, reference, "void" if status == "unknown" else None,
+            )  # fmt: skip
+
+    async def _give_back(self, letter: DeadLetter, facts: _Facts | None, pair: fence.Pair | None) -> str:
+        booking, shard, record, head = letter.booking, ids.shard_of(letter.booking), letter.record, _head(letter.raw)
+        scope = record.scope if record else head.get("scope", "-")
+        event = record.event if record else head.get("event", "-")
+        payment_key = record.payment_key if record else head.get("payment_key", "")
+        verdict = b"1|F|%s|0|%s" % (payment_key.encode(), pack_payload(Payload(None, None, "poison")))
+        await self._scripts.settle(
+            self._redis,
+            [keys.gate(shard), keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.told(shard),
+             keys.event(shard, event),
+             keys.owners(shard, event), keys.booking(shard, booking), keys.idempotency(shard, scope)],
+            [self._settings.worker.settled_ttl_s, str(pair or ""), 1, verdict],
+        )  # fmt: skip
+        if (await self._redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
+            return "record"
+        # Nobody can read what it held: without it, a recount of what the others hold gives back the rest.
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(keys.pending(shard), booking)
+            pipe.zrem(keys.dead(shard), booking)
+            pipe.delete(keys.booking(shard, booking))
+            pipe.delete(keys.idempotency(shard, scope))
+            await pipe.execute()
+        reconciler = self._reconcilers[shard]
+        if facts:
+            await reconciler.event(facts.event, fix=True, deep=True, owned=True)
+        else:
+            await reconciler.every_event(fix=True, deep=True, owned=True)
+        return "recount"
+
+    async def _facts(self, connection: Connection, letter: DeadLetter) -> _Facts | None:
+        """What can be written of it; None when not even its event is known."""
+        record = letter.record
+        head = _head(letter.raw)
+        event = await connection.fetchrow(
+            "SELECT id, client_id, currency FROM events WHERE id = $1",
+            record.event if record else head.get("event", ""),
+        )
+        if event is None:
+            return None
+        body = record.body if record else None
+        key = record.payload.key if record else ""
+        client = await connection.fetchval("SELECT id FROM clients WHERE id = $1", _clean(body.client) if body else "")
+        return _Facts(
+            client or event["client_id"],
+            event["id"],
+            _clean(body.customer) or "" if body else "",
+            _clean(body.reference) if body else None,
+            body.amount_cents if body and 0 <= body.amount_cents <= INT8_MAX else 0,
+            event["currency"],
+            key if _HEX.fullmatch(key) else ids.digest(letter.booking),
+            record.fingerprint if record and _HEX.fullmatch(record.fingerprint) else "",
+            record.sequence if record and 0 <= record.sequence <= INT8_MAX else 0,
+            record.deadline_ms if record and 0 <= record.deadline_ms < 10**14 else 0,
+            record.admitted_ms if record and 0 < record.admitted_ms < 10**14 else _made_ms(letter.booking),
+            _lines(body) if body else (),
+        )
+
+
+_HEX: Final = re.compile("[0-9a-f]{16,64}")
+_HEAD: Final = re.compile(
+    rb"^[A-Z]\|[^|\n]*\|[^|\n]*\|[^|\n]*\|([0-9a-f]*|=)\|([0-9a-f]{32})\|[^|\n]*\|([0-9a-z]{1,64})\|"
+)
+
+
+def _head(raw: bytes) -> dict[str, str]:
+    """What of a damaged record's head still makes sense."""
+    found = _HEAD.match(raw)
+    if found is None:
+        return {}
+    payment_key, scope = found[1].decode(), found[2].decode()
+    return {"payment_key": scope if payment_key == SAME else payment_key, "scope": scope, "event": found[3].decode()}
+
+
+def _clean(text: str | None) -> str | None:
+    """The text, unless there is something in it that PostgreSQL would not take."""
+    return text if text and is_storable(text) else None
+
+
+def _lines(body: Body) -> list[tuple[str, int, int]]:
+    return [
+        (line.tier, line.quantity, line.unit_price_cents)
+        for line in body.lines
+        if _clean(line.tier) and 0 < line.quantity <= INT4_MAX and 0 <= line.unit_price_cents <= INT4_MAX
+    ]
+
+
+def _last4(record: Record | None) -> str | None:
+    charge = record.payload.charge if record else None
+    return _clean(charge.last4) if charge else None
+
+
+def _made_ms(booking: str) -> int:
+    return int(booking[:8] + booking[9:13], 16)

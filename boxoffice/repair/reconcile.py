@@ -1,0 +1,255 @@
+"""Redis against PostgreSQL, tier by tier, exact while sales go on: find drift, say it, mend it.
+
+Under the lock of the event's inventory rows nothing of it is sold or cancelled: what PostgreSQL calls final stays so, and
+one script may compare, and recount what is held. Admissions never wait; settling waits for some milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice.books import queries
+from boxoffice.books.finals import Finals
+from boxoffice.books.moves import MOVED_TTL_S, Move, mark_applied, open_moves
+from boxoffice.errors import CannotRun, GateClosed, NotFound
+from boxoffice.repair.strays import Strays
+from boxoffice.settings import Settings
+from boxoffice.stores import fence, keys
+from boxoffice.stores.record import unpack
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["EventReport", "Reconciler", "TierDrift"]
+
+DEEP_MAX: Final = 20_000
+"""Bookings in a shard up to which even a look counts every one of them: about a millisecond per thousand."""
+
+LOCK_TRIES: Final = 10
+"""A settling batch holds the rows for some milliseconds; who waits longer than this many lock timeouts gives up."""
+
+OWNERS_MAX: Final = 20_000
+"""Customers counted by one script call: some 50 ms in which Redis runs nothing else."""
+
+CHUNK: Final = 1_000
+"""Records read, and customers written, at once."""
+
+_LOCK = """
+SELECT i.tier_id, i.total, i.sold, t.code, t.display_order
+FROM inventory i JOIN tiers t ON t.id = i.tier_id
+WHERE t.event_id = $1 ORDER BY i.tier_id FOR UPDATE OF i
+"""
+
+
+class Counts(NamedTuple):
+    """One tier's counters."""
+
+    available: int
+    held: int
+    sold: int
+    total: int
+
+
+class TierDrift(NamedTuple):
+    """One tier as Redis had it, once it had heard what PostgreSQL decided, and as it should be."""
+
+    tier: str
+    code: str
+    found: Counts
+    expected: Counts
+
+    @property
+    def drift(self) -> Counts:
+        """Found less expected."""
+        return Counts(*(found - expected for found, expected in zip(self.found, self.expected, strict=True)))
+
+
+class EventReport(NamedTuple):
+    """What was found of one event. `word` is same, drift or fixed."""
+
+    event: str
+    word: str
+    settled: int
+    """Bookings of which Redis had not heard that PostgreSQL had decided them."""
+    moved: int
+    oversold: int
+    """Tickets sold and held beyond the total: so far below zero is what is available, until PostgreSQL has refused the
+    surplus."""
+    tiers: tuple[TierDrift, ...]
+
+
+class Reconciler:
+    """Compares and mends the events of one shard."""
+
+    def __init__(
+        self,
+        shard: int,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        settings: Settings,
+    ) -> None:
+        self.shard = shard
+        self.strays = Strays(shard, redis, scripts)
+        self.finals = Finals(shard, redis, scripts, settings)
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+        self._ttl_s = settings.worker.settled_ttl_s
+
+    async def every_event(
+        self, *, fix: bool, deep: bool | None = None, owned: bool = False, strays: bool = True, fenced: bool = True
+    ) -> list[EventReport]:
+        """Reconcile each event of the shard. Raises as `event`."""
+        if fix and strays:
+            await self.strays.gather()
+        pool = await self._pool()
+        rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", self.shard)
+        return [
+            await self.event(row["id"], fix=fix, deep=deep, owned=owned, strays=False, fenced=fenced) for row in rows
+        ]
+
+    async def event(
+        self,
+        event: str,
+        *,
+        fix: bool,
+        deep: bool | None = None,
+        owned: bool = False,
+        strays: bool = True,
+        fenced: bool = True,
+    ) -> EventReport:
+        """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too. `strays` are looked for
+        before anything is mended: a recount would give their tickets to somebody else. Not `fenced`: the caller knows what
+        PostgreSQL lacks.
+
+        Raises `GateClosed` when the event has no counters in Redis, `NotFound`, `CannotRun` when its inventory stays
+        locked, and `WentBack`.
+        """
+        if fix and strays:
+            await self.strays.gather()
+        pool = await self._pool()
+        # Most records are read before the lock is held; under it, only those that came since.
+        seen: dict[str, tuple[str, str]] = {}
+        await self._look(seen)
+        for _ in range(LOCK_TRIES):
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    if fenced:
+                        await fence.check(connection, self._redis, self.shard)
+                    return await self._locked(connection, event, seen, fix, deep, owned)
+            except asyncpg.LockNotAvailableError:
+                await asyncio.sleep(0.05)
+        raise CannotRun(f"The inventory of event {event} stays locked by somebody else.")
+
+    async def _locked(
+        self,
+        connection: queries.Connection,
+        event: str,
+        seen: dict[str, tuple[str, str]],
+        fix: bool,
+        deep: bool | None,
+        owned: bool,
+    ) -> EventReport:
+        stock = await connection.fetch(_LOCK, event)
+        if not stock:
+            raise NotFound("There is no such event, or it has no tiers.")
+        moves = await open_moves(connection, event=event)
+        # Who is admitted from now on cannot be final: we hold the lock.
+        waiting = await self._look(seen)
+        decided = await queries.final_verdicts(
+            connection, [booking for booking in waiting if seen[booking][0] == event]
+        )
+        verdicts = [(booking, seen[booking][1], verdict) for booking, verdict in decided.items()]
+        pair = await fence.last_batch(connection, self.shard) if verdicts or moves else None
+        if deep is None:
+            deep = fix or await self._backlog() <= DEEP_MAX
+        reply = await self._run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)
+        if reply[0] == b"unloaded":
+            raise GateClosed("The event's counters are not in Redis.")
+        word, settled, moved, oversold, counts = reply
+        if fix and (owned or word == b"fixed"):
+            # Real drift: the customers' counts may be as wrong, and we still hold the lock.
+            await self._count_customers(connection, event, stock)
+        if fix:
+            await mark_applied(connection, moves)
+        codes = {row["tier_id"]: row["code"] for row in stock}
+        tiers = [
+            TierDrift(tier.decode(), codes[tier.decode()], Counts(*numbers[:4]), Counts(*numbers[4:]))
+            for tier, *numbers in counts
+        ]
+        order = {row["tier_id"]: (row["display_order"], row["code"]) for row in stock}
+        tiers.sort(key=lambda tier: order[tier.tier])
+        return EventReport(event, word.decode(), settled, moved, oversold, tuple(tiers))
+
+    async def _run(
+        self,
+        event: str,
+        stock: Sequence[asyncpg.Record],
+        verdicts: list[tuple[str, str, queries.Verdict]],
+        moves: list[Move],
+        owners: Sequence[str] | None = None,
+        *,
+        pair: fence.Pair | None = None,
+        fix: bool,
+        deep: bool,
+    ) -> Any:
+        shard = self.shard
+        names = [
+            keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
+            keys.owners(shard, event), keys.told(shard),
+        ]  # fmt: skip
+        for booking, scope, _ in verdicts:
+            names += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
+        for move in moves:
+            names += [keys.moved(shard, move.name), keys.booking(shard, move.booking or "")]
+        facts: list[str | bytes] = [f"{row['tier_id']}|{row['total']}|{row['sold']}" for row in stock]
+        facts += [verdict.fact for _, _, verdict in verdicts]
+        facts += [move.fact for move in moves]
+        facts += [move.note for move in moves]
+        facts += [",".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
+        return await self._scripts.reconcile(
+            self._redis,
+            names,
+            [
+                int(fix), int(deep), int(owners is not None), self._ttl_s, MOVED_TTL_S, event, keys.booking(shard, ""),
+                len(stock), len(verdicts), len(moves), str(pair or ""), *facts,
+            ],
+        )  # fmt: skip
+
+    async def _count_customers(
+        self, connection: queries.Connection, event: str, stock: Sequence[asyncpg.Record]
+    ) -> None:
+        """Each call sets some customers' counts to what they hold and bought, and gives one to whoever holds tickets and has
+        none. Who is new meanwhile is in no call."""
+        counted = await self._redis.hkeys(keys.owners(self.shard, event))  # type: ignore[misc]
+        bought = dict.fromkeys(map(bytes.decode, counted), 0) | await queries.bought(connection, event)
+        owners = [f"{owner}:{tickets}" for owner, tickets in bought.items()]
+        for start in range(0, max(1, len(owners)), OWNERS_MAX):
+            await self._run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
+
+    async def _backlog(self) -> int:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in (keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard)):
+                pipe.zcard(name)
+            return sum(await pipe.execute())
+
+    async def _look(self, seen: dict[str, tuple[str, str]]) -> list[str]:
+        """Bookings that Redis counts as holding stock; event and idempotency scope of each are noted in `seen`."""
+        found: set[str] = set()
+        for name in (keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard)):
+            found.update(member.decode() for member in await self._redis.zrange(name, 0, -1))
+        new = sorted(found - seen.keys())
+        for start in range(0, len(new), CHUNK):
+            some = new[start : start + CHUNK]
+            records = await self._redis.mget([keys.booking(self.shard, booking) for booking in some])
+            for booking, raw in zip(some, records, strict=True):
+                try:
+                    record = unpack(booking, raw or b"")
+                    seen[booking] = record.event, record.scope
+                except ValueError:
+                    seen[booking] = "", ""  # parked, or about to be
+        return sorted(found)

@@ -1,0 +1,140 @@
+"""The repair side of the box office: one set of tools for each shard, and reconciling as operators ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+from redis.asyncio import Redis
+
+from boxoffice.books.moves import apply_moves
+from boxoffice.errors import DriftUnexplained, GateClosed, NotFound
+from boxoffice.repair.guard import Guard
+from boxoffice.repair.mend import Mender
+from boxoffice.repair.rebuild import Rebuilder
+from boxoffice.repair.reconcile import EventReport, Reconciler
+from boxoffice.sales.loading import Loader
+from boxoffice.settings import Settings
+from boxoffice.stores import fence
+from boxoffice.stores.gate import look
+from boxoffice.stores.scripts import Scripts
+
+__all__ = ["Findings", "Repair"]
+
+
+class Findings(NamedTuple):
+    """What reconciling found. `closed` and `rebuilt` are shards, `unloaded` are events without counters in Redis."""
+
+    reports: tuple[EventReport, ...]
+    closed: tuple[int, ...] = ()
+    rebuilt: tuple[int, ...] = ()
+    unloaded: tuple[str, ...] = ()
+
+    def and_also(self, other: Findings) -> Findings:
+        """These and those of another shard."""
+        return Findings(
+            self.reports + other.reports,
+            self.closed + other.closed,
+            self.rebuilt + other.rebuilt,
+            self.unloaded + other.unloaded,
+        )
+
+    @property
+    def word(self) -> str:
+        """`same`, `drift` or `fixed`: the worst of all events."""
+        words = {report.word for report in self.reports}
+        if self.closed or self.unloaded or "drift" in words:
+            return "drift"
+        return "fixed" if self.rebuilt or "fixed" in words else "same"
+
+
+class Repair:
+    """Makes the tools that repair a shard, and uses them."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        scripts: Scripts,
+        loader: Loader,
+        settings: Settings,
+        *,
+        books: Callable[[], str] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._scripts = scripts
+        self._loader = loader
+        self._settings = settings
+        self._books = books
+
+    def reconciler(self, shard: int) -> Reconciler:
+        """Compares counters."""
+        return Reconciler(shard, self._redis, self._pool, self._scripts, self._settings)
+
+    def rebuilder(self, shard: int) -> Rebuilder:
+        """Fills an empty Redis."""
+        return Rebuilder(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
+
+    def guard(self, shard: int) -> Guard:
+        """Notices who went back in time."""
+        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
+
+    def mender(self, shard: int) -> Mender:
+        """Mends booking by booking."""
+        return Mender(shard, self._redis, self._pool, self.reconciler(shard), self.rebuilder(shard), self._settings)
+
+    async def apply_moves(self, shard: int) -> int:
+        """Mirror the shard's open stock moves in Redis. Returns how many."""
+        return await apply_moves(self._redis, await self._pool(), self._scripts, shard)
+
+    async def reconcile(
+        self, *, event: str | None = None, fix: bool = False, accept_postgres: bool = False
+    ) -> Findings:
+        """Compare one event, or every shard; with `fix`, mend what drifted, load what is missing, rebuild what is empty,
+        and write again what PostgreSQL forgot.
+
+        Raises `NotFound`, `CannotRun`, and `DriftUnexplained` when PostgreSQL went back in time and an operator has to
+        decide: with `accept_postgres`, what it forgot is withdrawn.
+        """
+        found = Findings(())
+        for shard in await self._shards_of(event):
+            found = found.and_also(await self._shard(shard, event, fix, accept_postgres))
+        return found
+
+    async def _shards_of(self, event: str | None) -> list[int]:
+        if event is None:
+            return list(range(self._settings.shards))
+        pool = await self._pool()
+        shard = await pool.fetchval("SELECT shard FROM events WHERE id = $1", event)
+        if shard is None:
+            raise NotFound("There is no such event.")
+        return [shard]
+
+    async def _shard(self, shard: int, event: str | None, fix: bool, accept_postgres: bool) -> Findings:
+        rebuilder, reconciler = self.rebuilder(shard), self.reconciler(shard)
+        if fix and accept_postgres:
+            return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
+        lost = await fence.lost(await self._pool(), shard, await fence.told(self._redis, shard))
+        if lost and not fix:
+            raise DriftUnexplained(
+                f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
+                "A worker writes them again, or this command with --fix."
+            )
+        if lost or (await look(self._redis, shard)).word != "open":
+            if not fix:
+                return Findings((), closed=(shard,))
+            return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))
+        if fix:
+            await self._loader.load(shard)
+            await reconciler.strays.gather()
+        pool = await self._pool()
+        rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", shard)
+        reports, unloaded = [], []
+        for id_ in [event] if event else [row["id"] for row in rows]:
+            try:
+                reports.append(await reconciler.event(id_, fix=fix, deep=True, strays=False))
+            except GateClosed:
+                unloaded.append(id_)
+        return Findings(tuple(reports), unloaded=tuple(unloaded))

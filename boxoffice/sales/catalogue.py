@@ -1,0 +1,221 @@
+"""What is on sale, as the hot path reads it: a map in this process, kept from Redis, never from PostgreSQL.
+
+Look-ups are plain dict reads. The map is compared with Redis at most once a second, and read again when the catalogue's
+version has changed; an id that it lacks may ask sooner, a few times and then once a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from boxoffice.access.api_keys import VERSION, ApiKeys
+from boxoffice.errors import GateClosed, NotFound, StoreAway
+from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from boxoffice.stores.freshness import CHECK_S, STALE_S, Freshness
+from boxoffice.stores.gate import Lacking
+from boxoffice.stores.lookups import Together
+from boxoffice.stores.redis import AWAY
+
+__all__ = ["Catalogue", "EventView", "TierView"]
+
+
+class TierView(msgspec.Struct, frozen=True):
+    """A tier as readers see it, without what is left of it."""
+
+    id: str
+    code: str
+    name: str
+    price_cents: int
+    capacity: int
+    active: bool
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """An event as readers see it. `tiers` are in display order, the inactive ones among them."""
+
+    id: str
+    name: str
+    starts_at: str
+    starts_ms: int
+    status: str
+    currency: str
+    shard: int
+    customer_max: int
+    """Tickets that one customer may have; 0 for any number."""
+    tiers: tuple[TierView, ...]
+
+    @property
+    def tier_ids(self) -> str:
+        """Ids of all tiers in display order, comma-separated, as admit.lua takes them."""
+        return ",".join([tier.id for tier in self.tiers])
+
+    def describe(self, availability: Sequence[int | None]) -> dict[str, Any]:
+        """The event as the API answers it: its active tiers, each with what is left."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "starts_at": self.starts_at,
+            "status": self.status,
+            "currency": self.currency,
+            "tiers": [
+                {
+                    "id": tier.id,
+                    "code": tier.code,
+                    "name": tier.name,
+                    "price_cents": tier.price_cents,
+                    "capacity": tier.capacity,
+                    "available": available,
+                }
+                for tier, available in zip(self.tiers, availability, strict=True)
+                if tier.active
+            ],
+        }
+
+
+_event = msgspec.json.Decoder(EventView)
+
+
+class Catalogue:
+    """Events, tiers and API keys, read from Redis."""
+
+    def __init__(self, redis: Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._shards = settings.shards
+        self._events: dict[str, EventView] = {}
+        self._tiers: dict[str, tuple[EventView, TierView]] = {}
+        self._by_shard: dict[int, tuple[tuple[bytes | None, bytes], list[EventView]]] = {}
+        self._loaded = False
+        self._freshness = Freshness(self._read, clock)
+        self._asked: dict[str, EventView] = {}
+        self._lacking = Lacking(redis)
+        self._left = Together(self._read_left, most=200)
+        self._api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
+
+    async def client_of_key(self, api_key: str) -> str:
+        """The client that a presented API key belongs to. Raises as `ApiKeys.client_of`."""
+        return await self._api_keys.client_of(api_key)
+
+    def find_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
+        """The tier and its event, if the map has them and is fresh. Otherwise await `event_of_tier`."""
+        age = self._freshness.age
+        if age > CHECK_S:
+            if age > STALE_S:
+                return None
+            self._freshness.ask()
+        return self._tiers.get(tier_id)
+
+    def known_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
+        """The tier and its event as last seen, however long ago: admit.lua compares price and state once more."""
+        return self._tiers.get(tier_id)
+
+    def find_event(self, event_id: str) -> EventView | None:
+        """The event, if the map has it and is fresh. Otherwise await `event`."""
+        age = self._freshness.age
+        if age > CHECK_S:
+            if age > STALE_S:
+                return None
+            self._freshness.ask()
+        return self._events.get(event_id)
+
+    def known_client(self, api_key: str) -> str | None:
+        """The client of an API key that was good a moment ago, without waiting."""
+        return self._api_keys.known_client(api_key)
+
+    async def event_of_tier(self, tier_id: str) -> tuple[EventView, TierView]:
+        """The tier and its event.
+
+        Raises `NotFound`; `GateClosed` while Redis has no catalogue; `StoreAway` when Redis was never reached.
+        """
+        if self._freshness.age > CHECK_S or tier_id not in self._tiers:
+            await self.refresh()
+        try:
+            return self._tiers[tier_id]
+        except KeyError:
+            raise self._missing() from None
+
+    async def event(self, event_id: str) -> EventView:
+        """The event, active or not. Raises as `event_of_tier`."""
+        if self._freshness.age > CHECK_S or event_id not in self._events:
+            await self.refresh()
+        try:
+            return self._events[event_id]
+        except KeyError:
+            raise self._missing() from None
+
+    async def events(self) -> list[EventView]:
+        """Active events by (starts_at, id). Raises `GateClosed` or `StoreAway` as `event_of_tier`."""
+        if self._freshness.age > CHECK_S:
+            await self.refresh()
+        if not self._loaded:
+            raise GateClosed
+        active = [event for event in self._events.values() if event.status == "active"]
+        return sorted(active, key=lambda event: (event.starts_ms, event.id))
+
+    async def availability(self, event: EventView) -> list[int]:
+        """What is left of each tier, in display order. Raises `GateClosed` when the counters are not loaded."""
+        self._asked[event.id] = event
+        left = await self._left.ask(event.id)
+        counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
+        if None in counts:
+            self._lacking.met(event.shard)
+            raise GateClosed
+        return [max(0, int(count)) for count in counts if count is not None]
+
+    async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
+        """What is left, for everybody who asked in one turn of the loop."""
+        known = [self._asked[name] for name in events]
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for event in known:
+                    pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
+                found = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise StoreAway from error
+        return {
+            event.id: dict(zip((tier.id for tier in event.tiers), left, strict=True))
+            for event, left in zip(known, found, strict=True)
+        }
+
+    def _missing(self) -> Exception:
+        return NotFound() if self._loaded else GateClosed()
+
+    async def refresh(self) -> None:
+        """Compare the map with Redis now, unless that was done too often. Raises `StoreAway` when there is no map."""
+        try:
+            await self._freshness.refresh()
+        except AWAY as error:
+            if not self._loaded:
+                raise StoreAway from error
+
+    async def _read(self) -> None:
+        names = [keys.catalogue(shard) for shard in range(self._shards)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for shard, name in enumerate(names):
+                pipe.hget(name, VERSION)
+                pipe.get(keys.gate(shard))
+            told = await pipe.execute()
+        changed = False
+        for shard, version in enumerate(told[::2]):
+            # The version of a Redis that went back comes again, for other events: under another run's gate.
+            gate = told[2 * shard + 1]
+            # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
+            if version is None and gate is not None:
+                self._lacking.met(shard)
+            if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
+                continue
+            found: dict[bytes, bytes] = await self._redis.hgetall(names[shard])  # type: ignore[misc]
+            newest = gate, found.pop(VERSION.encode(), version)
+            self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
+            changed = True
+        self._loaded = len(self._by_shard) == self._shards
+        if changed:
+            every = [event for _, events in self._by_shard.values() for event in events]
+            self._events = {event.id: event for event in every}
+            self._tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}

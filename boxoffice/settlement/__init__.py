@@ -1,0 +1,1 @@
+"""Draining what was admitted: claim, authorise, decide, commit in one transaction, tell Redis."""

@@ -1,0 +1,1 @@
+"""What shops send and what they see: bodies read strictly, views rendered. No headers, no framework."""

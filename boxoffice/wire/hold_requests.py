@@ -1,0 +1,138 @@
+"""What a shop may ask for once a booking is there: to pay it, to extend it, to refund it. As strict as `requests.py`."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from boxoffice.errors import CardDataRefused, Malformed
+from boxoffice.gateway.base import PaymentGateway
+from boxoffice.settings import Settings
+from boxoffice.stores.record import Charge
+from boxoffice.wire.requests import (
+    ID_MAX,
+    ItemForm,
+    PaymentForm,
+    charge_of,
+    check_text,
+    not_json,
+    refuse_twice,
+    told,
+    without_mark,
+)
+
+__all__ = ["RefundRequest", "parse_extension", "parse_nothing", "parse_payment", "parse_refund"]
+
+DEFAULT_REASON: Final = "requested"
+
+_B = TypeVar("_B", bound=Struct)
+
+
+class RefundRequest(NamedTuple):
+    """Tickets to refund, None for all that are left, and why. `owed`: no tickets, but the money that is owed."""
+
+    items: dict[str, int] | None
+    reason: str
+    owed: bool = False
+
+
+class _Extension(Struct, forbid_unknown_fields=True):
+    extra_s: int
+
+
+class _Refund(Struct, forbid_unknown_fields=True):
+    items: list[ItemForm] | Literal["all", "owed"]
+    reason: str | None = None
+
+
+class _Nothing(Struct, forbid_unknown_fields=True):
+    pass
+
+
+def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Charge | None:
+    """Read how a hold is to be paid: what stands under `payment` in a booking. None for no body, or an empty object,
+    which do for a booking that costs nothing.
+
+    Raises `Malformed`, or `CardDataRefused` for a card number where none may be.
+    """
+    if raw.translate(None, b" \t\r\n") in (b"", b"{}"):
+        return None
+    try:
+        return charge_of(_read(raw, PaymentForm), settings.limits.text_max, gateway)
+    except (Malformed, CardDataRefused) as error:
+        _point_at_body(error)
+        raise
+
+
+def parse_extension(raw: bytes, settings: Settings) -> int:
+    """Seconds that a hold shall last longer. They have to be said: a body that was lost must not mean the most.
+
+    Raises `Malformed`.
+    """
+    extra_s = _read(raw or b"{}", _Extension).extra_s
+    if not 1 <= extra_s <= settings.holds.ttl_s:
+        detail = f"An extension is 1 to {settings.holds.ttl_s} seconds."
+        raise Malformed(detail, pointer="/extra_s", code="out_of_range")
+    return extra_s
+
+
+def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
+    """Read what is to be refunded: items, the word `all` for everything that is left, or the word `owed` for what the
+    gateway refused to give back before. One of them has to be said: a
+    body that was lost must not mean everything.
+
+    Raises `Malformed`.
+    """
+    body = _read(raw or b"{}", _Refund)
+    reason = DEFAULT_REASON if body.reason is None else body.reason
+    check_text(reason, "/reason", settings.limits.text_max)
+    if isinstance(body.items, str):
+        return RefundRequest(None, reason, owed=body.items == "owed")
+    if not 1 <= len(body.items) <= settings.limits.items_max:
+        code = "too_many" if body.items else "empty"
+        raise Malformed(f"A refund has 1 to {settings.limits.items_max} items.", pointer="/items", code=code)
+    items: dict[str, int] = {}
+    for at, item in enumerate(body.items):
+        if not 1 <= item.quantity <= settings.limits.quantity_max:
+            detail = f"A quantity is a whole number from 1 to {settings.limits.quantity_max}."
+            raise Malformed(detail, pointer=f"/items/{at}/quantity", code="out_of_range")
+        check_text(item.tier_id, f"/items/{at}/tier_id", ID_MAX)
+        if item.tier_id in items:
+            raise Malformed("A tier is named twice.", pointer=f"/items/{at}/tier_id", code="duplicate_tier")
+        items[item.tier_id] = item.quantity
+    return RefundRequest(items, reason)
+
+
+def parse_nothing(raw: bytes) -> None:
+    """A request that takes no body: none, or `{}`. What is said there and not heard might be a part (`items`), and the
+    whole would be done.
+
+    Raises `Malformed`.
+    """
+    if raw:
+        _read(raw, _Nothing)
+
+
+def _read(raw: bytes, kind: type[_B]) -> _B:
+    try:
+        body = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise told(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if bare := without_mark(raw):
+            return _read(bare, kind)
+        raise not_json(raw, error) from None
+    try:
+        json.loads(raw, object_pairs_hook=refuse_twice)
+    except (ValueError, RecursionError):
+        raise Malformed("A member is named twice.", code="duplicate_member") from None
+    return body
+
+
+def _point_at_body(error: Malformed | CardDataRefused) -> None:
+    """The payment is the whole body here: `/payment/token` is `/token`."""
+    error.pointer = error.pointer.removeprefix("/payment")
+    error.details["errors"][0]["pointer"] = error.pointer

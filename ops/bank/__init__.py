@@ -1,0 +1,1 @@
+"""The simulated bank as a process of its own: `boxoffice gateway`."""

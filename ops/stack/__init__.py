@@ -1,0 +1,1 @@
+"""Embedded servers and the processes of a stack: found, started, supervised, stopped."""

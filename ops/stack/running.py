@@ -1,0 +1,128 @@
+"""How one command finds the stack that another runs on the same data directory: `stack.json`, while it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ops.stack.data_dir import DataDir, write_private
+
+__all__ = ["ENV_OF_A_STACK", "RunningStack", "adopt_stack", "external_urls", "find_stack", "settings_in", "wished_urls"]
+
+ENV_OF_A_STACK: Final = "BOXOFFICE_ENV"
+"""Digests of the URLs that `boxoffice env` printed of a stack with servers of its own. Such a URL in an environment is what
+a shell remembers of that stack, not somebody's wish for other servers."""
+
+_OWN: Final = {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "BOXOFFICE_DEBUG", ENV_OF_A_STACK,
+               "BOXOFFICE_CRASHPOINT", "BOXOFFICE_LOG_LEVEL"}  # fmt: skip
+"""Names that are a process's own, or found otherwise."""
+
+_GATEWAY: Final = ("BOXOFFICE_GATEWAY__KIND", "BOXOFFICE_GATEWAY__URL", "BOXOFFICE_GATEWAY__API_KEY")
+"""Which gateway, together: whoever names one of them means another gateway."""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What is known about a stack that runs now. Holds passwords: the file is ours alone."""
+
+    pid: int
+    """The supervisor."""
+
+    port: int
+    """Of the first API process; 0 when there is none."""
+
+    redis_url: str
+    database_url: str
+
+    pids: dict[str, int]
+    """Component (`redis`, `postgres`, `api`, `worker`, `api-2`, …) to process."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    """The settings it was started with, by their names in the environment: its gateway and its shards among them."""
+
+    @property
+    def url(self) -> str:
+        """Where its API listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def write(self, home: DataDir) -> None:
+        """Let others find it."""
+        write_private(_path(home.path), json.dumps(asdict(self), indent=2) + "\n")
+
+    @staticmethod
+    def remove(home: DataDir) -> None:
+        """Let nobody look for it any more."""
+        _path(home.path).unlink(missing_ok=True)
+
+    def mark(self) -> str:
+        """The value of `ENV_OF_A_STACK` for the servers that are its own."""
+        urls = {"redis": self.redis_url, "postgres": self.database_url}
+        return " ".join(_digest(url) for name, url in urls.items() if name in self.pids)
+
+
+def find_stack(data_dir: Path) -> RunningStack | None:
+    """The stack that runs on this data directory. A file left by a crash is none: nobody holds its lock."""
+    home = DataDir(data_dir)
+    try:
+        stack = RunningStack(**json.loads(_path(home.path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return stack if home.owner() == stack.pid else None
+
+
+def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that an environment names, but for those that each process has its own of."""
+    return {name: value for name, value in environ.items() if name.startswith("BOXOFFICE_") and name not in _OWN}
+
+
+def external_urls(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Redis and PostgreSQL as the environment names them; empty where it does not."""
+    return (
+        environ.get("BOXOFFICE_REDIS_URL") or environ.get("REDIS_URL") or "",
+        environ.get("BOXOFFICE_DATABASE_URL") or environ.get("DATABASE_URL") or "",
+    )
+
+
+def wished_urls(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The same without what a shell remembers of `eval "$(boxoffice env)"`."""
+    remembered = environ.get(ENV_OF_A_STACK, "").split()
+    redis_url, database_url = external_urls(environ)
+    return (
+        "" if _digest(redis_url) in remembered else redis_url,
+        "" if _digest(database_url) in remembered else database_url,
+    )
+
+
+def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) -> RunningStack | None:
+    """Name the running stack's servers and settings in the environment, where it does not name any itself.
+
+    Its settings, the gateway above all, belong to its servers: whoever names other servers gets none of them.
+    """
+    stack = find_stack(data_dir)
+    environ["BOXOFFICE_DATA_DIR"] = str(data_dir.absolute())
+    if stack is None:
+        return None
+    redis_url, database_url = wished_urls(environ)
+    if not redis_url:
+        environ["BOXOFFICE_REDIS_URL"] = stack.redis_url
+    if not database_url:
+        environ["BOXOFFICE_DATABASE_URL"] = stack.database_url
+    if external_urls(environ) == (stack.redis_url, stack.database_url):
+        other_gateway = any(environ.get(name) for name in _GATEWAY)
+        for name, value in stack.settings.items():
+            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")):
+                environ.setdefault(name, value)
+    return stack
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16] if url else "-"
+
+
+def _path(data_dir: Path) -> Path:
+    return data_dir.absolute() / "stack.json"

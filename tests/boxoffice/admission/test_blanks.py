@@ -1,0 +1,82 @@
+"""A blank writes what the record and the view would say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from boxoffice import ids
+from boxoffice.admission.blanks import Blank, text_of
+from boxoffice.clock import timestamp
+from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.stores.record import Charge, Line, unpack
+from boxoffice.wire import render
+from tests.conftest import SHARD
+
+CODES = ('A"%s%%', "€ {} %(x)s")
+"""Codes that a shop may give its tiers."""
+
+EVENT = EventView(
+    "concert00000", "Concert", "2030-01-01T00:00:00.000Z", 1_893_456_000_000, "active", "USD", 0, 0,
+    tuple(TierView(f"tier0000000{n}", code, code, 1_000 * n, 10, True) for n, code in enumerate(CODES, 1)),
+)  # fmt: skip
+
+texts = st.text(st.characters(exclude_categories=("C", "Zs", "Zl", "Zp")), min_size=1, max_size=40)
+lines = st.sampled_from(
+    [
+        (Line("tier00000001", 1, 1_000),),
+        (Line("tier00000002", 3, 2_000),),
+        (Line("tier00000001", 2, 1_000), Line("tier00000002", 10, 2_000)),
+    ]
+)
+charges = st.none() | st.builds(Charge, st.just("card"), texts, st.none() | texts, st.none() | st.just("4242"))
+
+
+@settings(max_examples=300)
+@given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000))
+def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
+    lines: tuple[Line, ...], charge: Charge | None, customer: str, reference: str | None, hold_ms: int
+) -> None:
+    """Whatever stands in a gap, and whatever in the texts around it."""
+    hold_ms = 0 if charge else hold_ms
+    blank = Blank("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
+                  unpaid_max=(40, 50_000, 30))  # fmt: skip
+    key = ids.digest("key")
+    scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
+    referred = () if reference is None else (text_of(reference),)
+    last4 = (text_of(charge.last4),) if charge and charge.last4 else ()
+    card: tuple[str, ...] = ()
+    if charge:
+        card = (text_of(charge.token), *((text_of(charge.card_name),) if charge.card_name else ()), *last4)
+
+    form = blank.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
+    letter, hold, amount, items = blank.kind.split("|")
+    deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
+    record = unpack(ids.booking_id(SHARD, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
+    shown = blank.shown(
+        record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
+    )
+
+    assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
+    assert int(amount) == record.body.amount_cents
+    assert items == record.items and blank.question == f"Q|0|0|{items}"
+    assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)
+    assert record.payment_key == (scope if charge else "")
+    assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
+    assert record.body.lines == lines and record.payload.key == key
+    assert shown == render.booking(render.of_record(record, EVENT, record.admitted_ms))
+
+
+@pytest.mark.parametrize("fill", ["%s", "%", "%%d", '"', "\\", "\ud7ff", "é"])
+def test_no_text_is_taken_for_a_gap(fill: str) -> None:
+    """Not that of a customer, of a reference, or of a card."""
+    charge = Charge("card", fill, fill, "4242")
+    line = (Line("tier00000001", 1, 1_000),)
+    blank = Blank("shop00000000", EVENT, line, charge=charge, referred=True, hold_ms=0)
+    text = text_of(fill)
+
+    form = blank.form("a" * 32, "f" * 16, "0" * 16, text, (text,), (text, text, '"4242"'), "b" * 32)
+    record = unpack("", f"P|1|1|0|{form}".encode())
+
+    assert (record.body.customer, record.body.reference, record.payload.charge) == (fill, fill, charge)

@@ -1,0 +1,161 @@
+"""Stock that moved outside a settlement reaches Redis once."""
+
+from __future__ import annotations
+
+from boxoffice import ids
+from boxoffice.office import BoxOffice
+from boxoffice.repair.tools import Repair
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import keys
+from boxoffice.stores.record import unpack
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
+from tests.support.sales import book, tier_id
+from tests.support.till import Till
+
+
+def repair_of(office: BoxOffice) -> Repair:
+    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+
+
+async def cancelled(office: BoxOffice, event: EventView) -> str:
+    """A booking of two that was confirmed, then cancelled in PostgreSQL."""
+    booking = (await book(office, event, GA=2)).booking_id
+    await settle_all(office)
+    async with (await office.pool()).acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE inventory SET sold = sold - 2")
+        await connection.execute("UPDATE booking_items SET refunded = 2")
+        await connection.execute("UPDATE bookings SET status = 'cancelled', failure_code = 'by_shop'")
+        await connection.execute(
+            "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner) VALUES ($1, $2, $3, -2, $4)",
+            event.id, tier_id(event, "GA"), booking, ids.owner_digest(CLIENT, "ann"),
+        )  # fmt: skip
+    return booking
+
+
+async def test_a_cancelled_booking_goes_back_on_sale_once(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    booking = await cancelled(office, event)
+    repair = repair_of(office)
+
+    assert await repair.apply_moves(SHARD) == 1
+    assert await repair.apply_moves(SHARD) == 0
+
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.sold) == (10, 0)
+    assert await office.redis.hlen(keys.owners(SHARD, event.id)) == 0
+    record = unpack(booking, await office.redis.get(keys.booking(SHARD, booking)))
+    assert (record.state, record.payload.failure) == ("X", "by_shop")
+
+
+async def test_a_move_whose_mark_was_lost_is_not_applied_again(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Redis took it, then its worker died before it told PostgreSQL."""
+    event = await open_sale(GA=10)
+    await cancelled(office, event)
+    repair = repair_of(office)
+    await repair.apply_moves(SHARD)
+    pool = await office.pool()
+    await pool.execute("UPDATE stock_moves SET applied_at = NULL")
+
+    assert await repair.apply_moves(SHARD) == 1
+
+    assert (await counters(office, event, "GA")).available == 10
+    assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def test_reconcile_applies_open_moves(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """An open move is no drift."""
+    event = await open_sale(GA=10)
+    await cancelled(office, event)
+    repair = repair_of(office)
+
+    assert (await repair.reconcile()).word == "same"
+    found = await repair.reconcile(fix=True)
+
+    assert (found.word, found.reports[0].moved) == ("same", 1)
+    assert (await counters(office, event, "GA")).available == 10
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def test_a_rebuild_counts_a_move_once(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    booking = await cancelled(office, event)
+    await office.redis.flushall()
+    repair = repair_of(office)
+
+    await repair.rebuilder(SHARD).rebuild()
+
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.sold) == (10, 0)
+    assert unpack(booking, await office.redis.get(keys.booking(SHARD, booking))).state == "X"
+
+
+async def test_a_capacity_that_was_lowered_in_redis_only_comes_back(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Lowering takes from Redis first; it crashed before PostgreSQL heard of it."""
+    event = await open_sale(GA=10)
+    sale = keys.event(SHARD, event.id)
+    await office.redis.hincrby(sale, f"a:{tier_id(event, 'GA')}", -4)
+    await office.redis.hincrby(sale, f"t:{tier_id(event, 'GA')}", -4)
+
+    assert (await repair_of(office).reconcile(fix=True)).word == "fixed"
+
+    assert (await counters(office, event, "GA")).available == 10
+
+
+async def test_a_shard_that_is_closed_is_said_and_filled(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    await office.redis.flushall()
+    repair = repair_of(office)
+
+    looked = await repair.reconcile()
+    assert (looked.word, looked.closed) == ("drift", (0, 1))
+    fixed = await repair.reconcile(fix=True)
+    assert (fixed.word, fixed.rebuilt) == ("fixed", (0, 1))
+
+    assert (await counters(office, event, "GA")).sold == 2
+    await office.redis.delete(keys.event(SHARD, event.id))
+    assert (await repair.reconcile()).unloaded == (event.id,)
+    assert (await repair.reconcile(fix=True)).unloaded == ()
+
+
+async def test_ids_that_come_again_after_a_restore_are_other_moves(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """A sequence of PostgreSQL went back, and Redis remembers moves for a week: forty cancellations, forty tickets."""
+    event = await open_sale(GA=200)
+    till = Till(office, event)
+    pool = await office.pool()
+
+    async def forty_cancelled() -> None:
+        booked = [await till.book(GA=1, customer=f"c{n}") for n in range(40)]
+        await till.rest()
+        for booking in booked:
+            assert await till.cancel(booking) == "cancelled"
+        await till.rest()
+
+    await forty_cancelled()
+    await pool.execute("DELETE FROM stock_moves")
+    await pool.execute("SELECT setval(pg_get_serial_sequence('stock_moves', 'id'), 1, false)")
+
+    await forty_cancelled()
+
+    assert (await counters(office, event, "GA")).available == 200
+    assert await pool.fetchval("SELECT min(id) FROM stock_moves") == 1, "the ids came again"
+
+
+async def test_a_read_after_a_cancellation_says_cancelled(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Although its tickets cannot go back on sale yet: the counters are not there. Nor does a repeat say otherwise."""
+    event = await open_sale(GA=10)
+    till = Till(office, event)
+    booking = await till.book(GA=2)
+    await till.rest()
+    counted = await office.redis.hgetall(keys.event(SHARD, event.id))
+    await office.redis.delete(keys.event(SHARD, event.id))
+
+    assert await till.cancel(booking) == "cancelled"
+    assert (await office.bookings.get(CLIENT, booking)).view.status == "cancelled"
+    assert await till.cancel(booking) == "cancelled"
+
+    await office.redis.hset(keys.event(SHARD, event.id), mapping=counted)
+    await repair_of(office).apply_moves(SHARD)
+    assert (await counters(office, event, "GA")).available == 10, "once"
+    await till.at_rest(booking)

@@ -1,0 +1,118 @@
+"""Notes leave PostgreSQL after a while, some at a time; what anybody may still need stays."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from boxoffice import ids
+from boxoffice.books import trim
+from tests.conftest import SHARD, eventually
+from tests.invariants.conftest import working
+from tests.support.till import Till
+
+DAYS = 30
+
+
+async def age(pool: asyncpg.Pool[Any], days: float) -> None:
+    """All notes are older by so much."""
+    for table, column in (
+        ("stock_moves", "applied_at"), ("webhook_events", "received_at"), ("dead_letters", "updated_at"),
+    ):  # fmt: skip
+        await pool.execute(f"UPDATE {table} SET {column} = {column} - $1 * interval '1 day'", days)
+
+
+async def left(pool: asyncpg.Pool[Any]) -> tuple[int, int, int]:
+    """Stock moves, webhooks, dead letters."""
+    tables = ("stock_moves", "webhook_events", "dead_letters")
+    return tuple([await pool.fetchval(f"SELECT count(*) FROM {table}") for table in tables])  # type: ignore[return-value]
+
+
+async def notes(till: Till) -> str:
+    """A booking that was cancelled, a webhook, and a failure that is over. Returns the booking."""
+    booking = await till.book(GA=2)
+    await till.rest()
+    await till.cancel(booking)
+    await till.rest()
+    pool = await till.office.pool()
+    await pool.execute("INSERT INTO webhook_events (gateway, id, kind) VALUES ('simulator', 'e1', 'captured')")
+    other = await till.book(GA=1)
+    await till.rest()
+    await pool.execute("INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', 'x', 2)", other)
+    return booking
+
+
+async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
+    await notes(till)
+    pool = await till.office.pool()
+    assert await trim.trim(pool, DAYS) == {}
+    await age(pool, DAYS + 0.1)
+
+    assert await trim.trim(pool, DAYS) == {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
+
+    assert await left(pool) == (0, 0, 0)
+    assert await pool.fetchval("SELECT count(*) FROM bookings") == 2
+    assert await till.left("GA") == (9, 0, 1)
+    assert all(report.word == "same" for report in await till.office.guards[SHARD].reconciler.every_event(fix=False))
+
+
+async def test_what_somebody_may_still_need_stays(till: Till) -> None:
+    """A move that Redis has not made, a parked booking and its moves, a failure of a booking that has not ended."""
+    booking = await notes(till)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE dead_letters SET booking_id = $1, parked_at = now()", booking)
+    await pool.execute(
+        "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', 'x', 1)",
+        ids.booking_id(SHARD, 1_000),
+    )
+    await pool.execute(
+        "INSERT INTO stock_moves (event_id, tier_id, total_delta, created_at) VALUES ($1, $2, 0, now() - interval '1 year')",
+        till.event.id, till.event.tiers[0].id,
+    )  # fmt: skip
+    await age(pool, 400)
+    assert await trim.trim(pool, DAYS) == {"webhook_events": 1}
+    assert await left(pool) == (2, 0, 2)
+
+
+async def test_it_goes_step_by_step_and_two_share_the_work(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trim, "STEP", 10)
+    monkeypatch.setattr(trim, "STEPS", 3)
+    pool = await till.office.pool()
+    await pool.execute(
+        "INSERT INTO webhook_events (gateway, id, kind, received_at) "
+        "SELECT 'simulator', 'e' || n, 'captured', now() - interval '1 year' FROM generate_series(1, 100) n"
+    )
+    assert await trim.trim(pool, DAYS) == {"webhook_events": 30}
+    both = await asyncio.gather(trim.trim(pool, DAYS), trim.trim(pool, DAYS))
+    assert sum(each["webhook_events"] for each in both) == 60
+    assert await left(pool) == (0, 10, 0)
+
+
+@pytest.mark.parametrize("table", trim._TRIM)
+async def test_it_reads_only_what_it_deletes(till: Till, table: str) -> None:
+    """By an index, however large the table is; failures are few."""
+    pool = await till.office.pool()
+    statement = trim._TRIM[table].replace("$1", "30").replace("$2", "1000")
+    plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {statement}"))
+    index = {"stock_moves": "ix_stock_moves_applied_at", "webhook_events": "ix_webhook_events_received_at"}.get(table)
+    assert index is None or f"Index Scan using {index}" in plan or f"Index Only Scan using {index}" in plan, plan
+
+
+async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.app.TRIM_S", 0.05)
+    await notes(till)
+    pool = await till.office.pool()
+    await age(pool, 400)
+    with capture_logs() as lines:
+        async with working(till.office):
+
+            async def gone() -> bool:
+                return await left(pool) == (0, 0, 0)
+
+            await eventually(gone)
+    (line,) = (line for line in lines if line["event"] == "tables.trimmed")
+    assert (line["stock_moves"], line["webhook_events"], line["dead_letters"]) == (1, 1, 1)

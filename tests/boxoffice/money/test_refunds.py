@@ -1,0 +1,426 @@
+"""Cancelling and refunding what is confirmed: tickets and money come back once, after PostgreSQL has said so."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from boxoffice import ids
+from boxoffice.books.moves import apply_moves
+from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
+from boxoffice.stores import keys
+from tests.conftest import CLIENT, SHARD, SaleMaker
+from tests.support.till import Died, Till
+
+
+async def confirmed(till: Till, token: str = "tok_ok", **tiers: int) -> str:
+    """A confirmed and captured booking."""
+    booking = await till.book(token, **tiers)
+    await till.rest()
+    assert await till.state(booking) == "C confirmed"
+    return booking
+
+
+async def terms(till: Till, *, until: datetime | None = None, percent: int = 100) -> None:
+    """The event's terms of cancellation."""
+    await (await till.office.pool()).execute("UPDATE events SET cancel_until = $1, refund_percent = $2", until, percent)
+
+
+# ------------------------------------------------------------------ cancelling
+
+
+async def test_a_cancelled_booking_gives_back_tickets_and_money(till: Till) -> None:
+    booking = await confirmed(till, GA=2, VIP=1)
+
+    view = await till.office.cancellations.cancel(CLIENT, booking)
+
+    assert (view.status, view.refunded_cents, view.failure and view.failure.code) == ("cancelled", 4_000, "cancelled")
+    assert await till.state(booking) == "X cancelled"
+    assert await till.left("GA") == (10, 0, 0)
+    assert await till.left("VIP") == (4, 0, 0)
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 4_000
+    (move,) = await till.fetch("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL")
+    assert move[0] == 0
+
+
+async def test_ten_at_once_make_one_refund(till: Till) -> None:
+    booking = await confirmed(till, VIP=2)
+
+    answers = await asyncio.gather(*(till.cancel(booking) for _ in range(10)))
+
+    assert answers == ["cancelled"] * 10
+    await till.at_rest(booking)
+    (row,) = await till.fetch("SELECT count(*), sum(amount_cents)::int FROM refunds")
+    assert tuple(row) == (1, 4_000)
+    assert await till.left("VIP") == (4, 0, 0)
+
+
+async def test_cancelling_before_the_capture(till: Till) -> None:
+    """The refund waits until there is something to give back."""
+    booking = await till.book(GA=1)
+    await till.drain()
+    till.office.pump._given.clear()
+    assert await till.payments(booking) == ["authorized/capture"]
+
+    assert await till.cancel(booking) == "cancelled"
+
+    await till.at_rest(booking)
+    payment = await till.payment(booking)
+    assert (payment.captured_cents, payment.refunded_cents) == (1_000, 1_000)
+
+
+async def test_the_events_terms_say_how_much_comes_back(till: Till) -> None:
+    await terms(till, percent=35)
+    booking = await confirmed(till, GA=3)
+
+    await till.cancel(booking)
+    await till.pump()
+
+    assert (await till.payment(booking)).refunded_cents == 1_050
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_no_money_comes_back_at_nought_percent(till: Till) -> None:
+    await terms(till, percent=0)
+    booking = await confirmed(till, GA=3)
+
+    assert [await till.cancel(booking) for _ in range(2)] == ["cancelled"] * 2
+    await till.pump()
+
+    assert (await till.payment(booking)).refunded_cents == 0
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_the_events_terms_say_until_when(till: Till) -> None:
+    await terms(till, until=datetime.now(UTC) - timedelta(seconds=1))
+    booking = await confirmed(till, GA=3)
+
+    with pytest.raises(NotCancellable):
+        await till.cancel(booking)
+
+    assert await till.state(booking) == "C confirmed"
+    refunded = await till.refund(booking)
+    assert (refunded.status, refunded.amount_cents) == ("cancelled", 3_000), "an operator still may"
+    assert await till.cancel(booking) == "cancelled", "it is"
+
+
+async def test_without_terms_until_it_starts(till: Till) -> None:
+    booking = await confirmed(till, GA=1)
+    await (await till.office.pool()).execute("UPDATE events SET starts_at = now() - interval '1 second'")
+    with pytest.raises(NotCancellable):
+        await till.cancel(booking)
+
+
+async def test_a_booking_that_left_redis_is_cancelled_as_well(till: Till) -> None:
+    """A day later: its record is gone, its tickets come back all the same."""
+    booking = await confirmed(till, VIP=2)
+    await till.office.redis.delete(keys.booking(SHARD, booking))
+
+    assert await till.cancel(booking) == "cancelled"
+
+    assert await till.left("VIP") == (4, 0, 0)
+    await till.at_rest(booking)
+
+
+async def test_what_failed_cannot_be_cancelled(till: Till) -> None:
+    booking = await till.book("tok_card_declined", GA=1)
+    await till.rest()
+    for _ in range(2):
+        with pytest.raises(NotCancellable) as caught:
+            await till.cancel(booking)
+        assert caught.value.details["booking_status"] == "failed"
+        await till.office.redis.delete(keys.booking(SHARD, booking))
+
+
+async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL decides; the tickets go on sale when Redis is back. A hold has to wait: only Redis knows it."""
+    booking, hold = await confirmed(till, GA=2), await till.hold(GA=1)
+
+    async def away(*_: object, **__: object) -> Any:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.office.redis, "get", away)
+        patch.setattr(till.office.redis, "mget", away)
+        patch.setattr(till.office.redis, "execute_command", away)
+        assert await till.cancel(booking) == "cancelled"
+        with pytest.raises(StoreAway):
+            await till.cancel(hold)
+    assert await till.left("GA") == (7, 1, 2)
+
+    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, SHARD)
+
+    assert await till.left("GA") == (9, 1, 0)
+    assert await till.state(booking) == "X cancelled"
+
+
+async def test_while_the_gate_is_shut_a_confirmed_booking_is_cancelled(till: Till) -> None:
+    """Its shop hears of it when the gate opens, and asks again until then; the money goes back meanwhile."""
+    booking, hold = await confirmed(till, GA=2), await till.hold(GA=1)
+    gate = await till.office.redis.getdel(keys.gate(SHARD))
+
+    with pytest.raises(StoreAway):
+        await till.cancel(booking)
+    with pytest.raises(GateClosed):
+        await till.cancel(hold)
+
+    assert await till.state(booking) == "X cancelled"
+    await till.pump_once()
+    assert (await till.payment(booking)).refunded_cents == 2_000
+    await till.office.redis.set(keys.gate(SHARD), gate)
+    assert await till.cancel(booking) == "cancelled"
+    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, SHARD)
+    assert await till.left("GA") == (9, 1, 0)
+    assert (await till.payment(booking)).refunded_cents == 2_000
+
+
+async def test_the_customer_may_buy_as_many_again(till: Till) -> None:
+    """A cancelled ticket does not count in the customer's limit."""
+    booking = await confirmed(till, GA=2)
+    owners = keys.owners(SHARD, till.event.id)
+    assert await till.office.redis.hvals(owners) == [b"2"]
+    await till.cancel(booking)
+    assert await till.office.redis.hvals(owners) == []
+
+
+# ------------------------------------------------------------------ refunds
+
+
+async def test_some_tickets_are_refunded(till: Till) -> None:
+    """They go on sale again; the others stay valid, and are refunded later."""
+    booking = await confirmed(till, GA=3, VIP=1)
+
+    first = await till.refund(booking, "one", GA=1)
+    assert (first.status, first.amount_cents, first.refund_status) == ("confirmed", 1_000, "due")
+    assert await till.left("GA") == (8, 0, 2)
+    assert await till.state(booking) == "C confirmed"
+    rest = await till.refund(booking, "rest")
+    assert (rest.status, rest.amount_cents) == ("cancelled", 4_000)
+
+    await till.at_rest(booking)
+    assert await till.state(booking) == "X cancelled"
+    assert (await till.payment(booking)).refunded_cents == 5_000
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_a_refund_is_made_once_for_its_key(till: Till) -> None:
+    """However often it is sent, also at once; with other items it is refused."""
+    booking = await confirmed(till, GA=3)
+
+    answers = await asyncio.gather(*(till.refund(booking, "one", GA=1) for _ in range(5)))
+
+    assert [answer.repeated for answer in answers].count(False) == 1
+    assert {(answer.refund_key, answer.amount_cents) for answer in answers} == {(answers[0].refund_key, 1_000)}
+    with pytest.raises(KeyReused):
+        await till.refund(booking, "one", GA=2)
+    await till.pump()
+    again = await till.refund(booking, "one", GA=1)
+    assert (again.repeated, again.refund_status) == (True, "succeeded")
+    assert (await till.payment(booking)).refunded_cents == 1_000
+    assert await till.left("GA") == (8, 0, 2)
+
+
+async def test_a_refund_key_belongs_to_what_it_was_used_for(till: Till) -> None:
+    """Other tickets of the same price, another reason, all instead of some: refused. The order of items is not told."""
+    await (await till.office.pool()).execute("UPDATE tiers SET price_cents = 1000 WHERE event_id = $1", till.event.id)
+    await till.office.store.change_event(till.event.id, name="One price")
+    same = Till(till.office, await till.office.store.event(till.event.id), till.numbers)
+    await till.office.catalogue.refresh()
+    booking = await confirmed(same, GA=2, VIP=2)
+    ga, vip = (next(tier.id for tier in same.event.tiers if tier.code == code) for code in ("GA", "VIP"))
+
+    def ask(items: dict[str, int] | None, reason: str = "rain") -> Any:
+        return till.office.refunds.refund(CLIENT, booking, ids.digest("one"), items, reason)
+
+    assert not (await ask({ga: 1, vip: 1})).repeated
+    for items, reason in (({ga: 2}, "rain"), ({vip: 2}, "rain"), ({ga: 1, vip: 1}, "snow"), ({ga: 1}, "rain"), (None, "rain"),
+                          ({"nonsense": 2}, "rain")):  # fmt: skip
+        with pytest.raises(KeyReused):
+            await ask(items, reason)
+    assert (await ask({vip: 1, ga: 1})).repeated
+    assert (await same.left("GA"), await same.left("VIP")) == ((9, 0, 1), (3, 0, 1))
+
+    assert not (await till.office.refunds.refund(CLIENT, booking, ids.digest("two"), None, "rain")).repeated
+    with pytest.raises(KeyReused):
+        await till.office.refunds.refund(CLIENT, booking, ids.digest("two"), {ga: 1, vip: 1}, "rain")
+    await same.at_rest(booking)
+
+
+async def test_no_more_than_was_bought(till: Till) -> None:
+    booking = await confirmed(till, GA=2)
+    await till.refund(booking, "one", GA=1)
+    with pytest.raises(RefundTooLarge):
+        await till.refund(booking, "two", GA=2)
+    with pytest.raises(Malformed):
+        await till.office.refunds.refund(CLIENT, booking, ids.digest("x"), {"nonsense": 1}, "test")
+    with pytest.raises(NotFound):
+        await till.office.refunds.refund("other0000000", booking, ids.digest("x"), None, "test")
+    assert await till.left("GA") == (9, 0, 1)
+
+
+async def test_cancelling_after_a_partial_refund_returns_the_rest(till: Till) -> None:
+    booking = await confirmed(till, GA=3)
+    await till.refund(booking, "one", GA=1)
+
+    await till.cancel(booking)
+
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 3_000
+
+
+async def test_free_tickets_come_back_once_too(till: Till, open_sale: SaleMaker) -> None:
+    """No money moves, and the key is remembered all the same."""
+    await (await till.office.pool()).execute("UPDATE tiers SET price_cents = 0")
+    await till.office.store.change_event(till.event.id, name="Free concert")
+    free = Till(till.office, await till.office.store.event(till.event.id), till.numbers)
+    await free.office.catalogue.event(free.event.id)
+    booking = await confirmed(free, GA=3)
+
+    for _ in range(3):
+        refunded = await free.refund(booking, "one", GA=1)
+        assert refunded.amount_cents == 0
+    with pytest.raises(KeyReused):
+        await free.refund(booking, "one", GA=2)
+
+    assert await free.left("GA") == (8, 0, 2)
+
+
+async def test_a_refund_that_meets_trouble_is_tried_again(till: Till) -> None:
+    booking = await confirmed(till, "tok_refund_error", GA=1)
+    await till.cancel(booking)
+    await till.sooner()
+    await till.office.pump.work_outbox()
+    (row,) = await till.fetch("SELECT status, tries FROM refunds")
+    assert tuple(row) == ("due", 1)
+
+    await till.at_rest(booking)
+
+    assert (await till.payment(booking)).refunded_cents == 1_000
+
+
+async def test_a_refund_that_is_refused_for_good_is_told(till: Till) -> None:
+    """The tickets are back; the row says that the money is not."""
+    booking = await confirmed(till, "tok_refund_refused", GA=1)
+    await till.cancel(booking)
+    await till.pump()
+
+    (row,) = await till.fetch("SELECT status, failure_code FROM refunds")
+    assert tuple(row) == ("owed", "refund_failed")
+    assert (await till.office.bookings.decided(CLIENT, booking)).refunded_cents == 0
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_two_pumps_refund_once(till: Till) -> None:
+    """A pump that was frozen repeats what another has done, with the same key."""
+    booking = await confirmed(till, GA=1)
+    await till.cancel(booking)
+    for _ in range(3):
+        (due,) = await till.fetch("SELECT * FROM refunds")
+        await till.gateway.refund(due["refund_key"], due["payment_key"], "", due["amount_cents"])
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 1_000
+
+
+# ------------------------------------------------------------------ a capture that is refused
+
+
+async def test_a_capture_refused_for_good_cancels_the_booking(till: Till) -> None:
+    """Its tickets are on sale again, and the booking says why."""
+    booking = await till.book("tok_capture_refused", GA=2)
+    await till.at_rest(booking)
+
+    assert await till.state(booking) == "X cancelled"
+    view = await till.office.bookings.decided(CLIENT, booking)
+    assert view.failure and view.failure.code == "capture_failed"
+    assert await till.left("GA") == (10, 0, 0)
+    assert (await till.payment(booking)).captured_cents == 0
+    assert await till.cancel(booking) == "cancelled"
+
+
+async def test_a_capture_refused_after_the_booking_was_cancelled(till: Till) -> None:
+    """There is nothing to refund then, and the tickets do not come back twice."""
+    booking = await till.book("tok_capture_refused", GA=2)
+    await till.drain()
+    till.office.pump._given.clear()
+    await till.cancel(booking)
+
+    await till.at_rest(booking)
+
+    (row,) = await till.fetch("SELECT status, failure_code FROM refunds")
+    assert tuple(row) == ("dropped", "never_captured")
+    assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_a_refused_capture_is_told_once(till: Till) -> None:
+    """Two workers that hear the same refusal do it once."""
+    booking = await till.book("tok_capture_refused", GA=2)
+    await till.drain()
+    till.office.pump._given.clear()
+    record = await till.record(booking)
+    assert record is not None
+    refused = till.office.refunds.capture_refused
+
+    await asyncio.gather(*(refused(record.payment_key, "authorization_expired") for _ in range(5)))
+
+    (row,) = await till.fetch("SELECT count(*) FROM stock_moves")
+    assert row[0] == 1
+    await till.at_rest(booking)
+    assert await till.left("GA") == (10, 0, 0)
+
+
+# ------------------------------------------------------------------ races
+
+
+async def test_cancel_settle_and_reconcile_at_once(till: Till) -> None:
+    """Bookings are settled, cancelled and reconciled in the same moments; no ticket is lost, none sold twice."""
+    bookings = [await till.book(GA=1) for _ in range(5)] + [await till.hold(VIP=1) for _ in range(2)]
+
+    async def reconcile() -> None:
+        for _ in range(10):
+            await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
+            await asyncio.sleep(0.001)
+
+    async def settle() -> None:
+        for _ in range(5):
+            await till.drain()
+            await asyncio.sleep(0.005)
+
+    results = await asyncio.gather(
+        *(till.cancel(booking) for booking in bookings), *(till.cancel(booking) for booking in bookings),
+        settle(), reconcile(), return_exceptions=True,
+    )  # fmt: skip
+
+    assert [result for result in results if isinstance(result, BaseException)] == []
+    await till.at_rest(*bookings)
+    assert {await till.state(booking) for booking in bookings} <= {"X cancelled", "X -"}
+    assert await till.left("GA") == (10, 0, 0)
+    assert await till.left("VIP") == (4, 0, 0)
+
+
+async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> None:
+    """A worker died between the commit and telling Redis; an operator refunds at once. The tickets come back once."""
+    booking = await till.book(GA=3)
+    settlement = till.office.settlements[SHARD]
+    tell = settlement._mirror.tell
+
+    async def die(cases: Any, pair: Any) -> None:
+        raise Died
+
+    settlement._mirror.tell = die  # type: ignore[method-assign]
+    with pytest.raises(Died):
+        await settlement.drain()
+    settlement._mirror.tell = tell  # type: ignore[method-assign]
+    assert await till.state(booking) == "P confirmed"
+
+    await till.refund(booking)
+    await till.claimable(booking)
+    await till.at_rest()
+
+    assert await till.left("GA") == (10, 0, 0)

@@ -1,0 +1,93 @@
+"""What an operator is told of one booking: of that one, from whichever shard, and from every store that answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from boxoffice import ids
+from boxoffice.errors import NotFound
+from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
+from tests.conftest import SaleMaker
+from tests.support.houses import House, Houses, open_houses
+
+SHARD = 1
+
+
+@pytest.fixture
+async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[Houses]:
+    async for houses in open_houses(office, open_sale):
+        await houses.fill()
+        yield houses
+
+
+async def dossier(house: House, kind: str) -> dict[str, Any]:
+    return await house.office.dossiers.of(house.booked[kind])
+
+
+async def test_it_tells_of_one_booking_only(houses: Houses) -> None:
+    """Its rows, its place in Redis, its payment at the gateway; others of the same event have as many."""
+    house = houses.of(SHARD)[1]
+    pool = await house.office.pool()
+    for kind in ("part", "sold"):
+        await pool.execute(
+            "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', $2, 1)",
+            house.booked[kind], kind,
+        )  # fmt: skip
+
+    found = await dossier(house, "part")
+
+    assert found["booking_id"] == house.booked["part"]
+    rows = found["postgres"]
+    (booking,), (payment,), (refund,), (letter,) = (
+        rows[name] for name in ("booking", "payments", "refunds", "dead_letter")
+    )
+    assert (str(booking["id"]), booking["status"], booking["customer_id"]) == (house.booked["part"], "confirmed", "bob")
+    assert sorted((row["quantity"], row["unit_price_cents"], row["refunded"]) for row in rows["items"]) == [
+        (2, 1_000, 1), (2, 2_000, 1),
+    ]  # fmt: skip
+    assert (payment["amount_cents"], refund["amount_cents"], letter["error"]) == (6_000, 3_000, "part")
+    assert [row["sold_delta"] for row in rows["stock_moves"]] == [-1, -1]
+    assert list(found["gateway"]) == [payment["payment_key"]]
+    assert found["gateway"][payment["payment_key"]]["answer"] == "Found"
+    redis = found["redis"]
+    record = await house.record(house.booked["part"])
+    assert record is not None
+    assert (redis["state"], redis["customer"], redis["event"]) == ("confirmed", "bob", house.event.id)
+    assert (redis["items"], redis["amount_cents"]) == (record.items, 6_000)
+    assert 80_000 < redis["ttl_s"] <= 86_400
+    assert not {"claimable_at", "deadline", "parked_at"} & set(redis)
+
+
+async def test_it_tells_where_a_booking_stands_in_redis(houses: Houses) -> None:
+    """Held until its deadline, claimable, parked: in the sets of its shard."""
+    house = houses.of(SHARD)[0]
+    held, waiting = await dossier(house, "held"), await dossier(house, "waiting")
+    assert (held["redis"]["state"], held["redis"]["ttl_s"]) == ("held", -1)
+    assert held["redis"]["deadline"] == held["redis"]["expires_at"] is not None
+    assert held["postgres"] is None and held["gateway"] == {}, "no payment was tried"
+    assert (waiting["redis"]["state"], "claimable_at" in waiting["redis"]) == ("pending", True)
+    assert "next_action" not in str(waiting["redis"]) and "tok_" not in str(waiting["redis"])
+    await house.office.redis.zadd(keys.dead(SHARD), {house.booked["waiting"]: 1_000})
+    assert (await dossier(house, "waiting"))["redis"]["parked_at"].startswith("1970-01-01T00:00:01")
+
+
+async def test_a_booking_that_one_store_lacks_is_told_by_the_other(houses: Houses) -> None:
+    """Or that one cannot read; and one that neither has is not found."""
+    house = houses.of(SHARD)[0]
+    redis, booking = house.office.redis, house.booked["sold"]
+    await redis.delete(keys.booking(SHARD, booking))
+    found = await dossier(house, "sold")
+    assert (found["redis"], found["postgres"]["booking"][0]["status"]) == (None, "confirmed")
+    assert len(found["gateway"]) == 1, "asked by the row"
+    await redis.set(keys.booking(SHARD, booking), "nonsense")
+    assert (await dossier(house, "sold"))["redis"] == {"state": "unreadable", "bytes": 8}
+    await redis.delete(keys.booking(SHARD, booking))
+    await redis.zadd(keys.pending(SHARD), {booking: 1_000})
+    assert (await dossier(house, "sold"))["redis"]["state"] == "missing"
+    for name in (ids.booking_id(SHARD, 1), "nonsense"):
+        with pytest.raises(NotFound):
+            await house.office.dossiers.of(name)

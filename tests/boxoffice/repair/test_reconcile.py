@@ -1,0 +1,228 @@
+"""Reconciling is exact while sales go on, and a look changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import asyncpg
+import pytest
+
+from boxoffice.errors import CannotRun, GateClosed, NotFound, SoldOut
+from boxoffice.office import BoxOffice
+from boxoffice.repair.reconcile import Counts, Reconciler
+from boxoffice.sales.catalogue import EventView
+from boxoffice.stores import keys
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
+from tests.support.sales import book, tier_id
+
+
+@pytest.fixture(params=[1, 4])
+def shards(request: pytest.FixtureRequest) -> int:
+    """Everything here holds for one shard and for four."""
+    return int(request.param)
+
+
+def reconciler_of(office: BoxOffice, event: EventView) -> Reconciler:
+    return Reconciler(event.shard, office.redis, office.pool, office.scripts, office.settings)
+
+
+async def shift(office: BoxOffice, event: EventView, code: str, letter: str, by: int) -> None:
+    """Drift, from nowhere."""
+    await office.redis.hincrby(keys.event(event.shard, event.id), f"{letter}:{tier_id(event, code)}", by)
+
+
+async def test_a_sound_event_is_left_alone(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(VIP=5, GA=100)
+    await book(office, event, GA=2, VIP=1)
+    await settle_all(office)
+    await book(office, event, GA=3, token=None)
+    await book(office, event, GA=4)
+
+    report = await reconciler_of(office, event).event(event.id, fix=True)
+
+    assert (report.word, report.settled, report.moved, report.oversold) == ("same", 0, 0, 0)
+    assert [tier.code for tier in report.tiers] == ["VIP", "GA"], "in display order"
+    assert report.tiers[1].found == report.tiers[1].expected == Counts(available=91, held=7, sold=2, total=100)
+    assert report.tiers[1].drift == Counts(0, 0, 0, 0)
+
+
+async def test_drift_is_reported_then_fixed(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=100)
+    await book(office, event, GA=2)
+    await shift(office, event, "GA", "a", -50)
+    reconciler = reconciler_of(office, event)
+
+    looked = await reconciler.event(event.id, fix=False)
+    assert (looked.word, looked.tiers[0].drift.available) == ("drift", -50)
+    assert (await reconciler.event(event.id, fix=False)).word == "drift", "a look mends nothing"
+    assert (await reconciler.event(event.id, fix=True)).word == "fixed"
+
+    assert (await counters(office, event, "GA")).available == 98
+    assert (await reconciler.event(event.id, fix=True)).word == "same"
+
+
+async def test_a_settlement_that_redis_never_heard_of_is_mirrored(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """The worker died between its commit and settle.lua. Failed ones go back on sale, sold ones stay sold."""
+    event = await open_sale(GA=100)
+    good = await book(office, event, GA=2)
+    bad = await book(office, event, GA=3, token="tok_card_declined_0002")
+    before = await office.redis.dump(keys.pending(event.shard))
+    record_keys = [keys.booking(event.shard, admitted.booking_id) for admitted in (good, bad)]
+    records = await office.redis.mget(record_keys)
+    sale = await office.redis.hgetall(keys.event(event.shard, event.id))
+    await settle_all(office)
+    await office.redis.restore(keys.pending(event.shard), 0, before, replace=True)
+    await office.redis.mset(dict(zip(record_keys, records, strict=True)))
+    await office.redis.hset(keys.event(event.shard, event.id), mapping=sale)
+
+    report = await reconciler_of(office, event).event(event.id, fix=True)
+
+    assert (report.word, report.settled) == ("same", 2)
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.held, counted.sold) == (98, 0, 2)
+    assert await office.redis.zcard(keys.pending(event.shard)) == 0
+
+
+async def test_drift_under_traffic_ends_exact(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Counters are thrown off by 500 again and again while customers book, pay and are declined: in the end as many
+    are sold as there were, and not one more."""
+    event = await open_sale(GA=3_000)
+    reconciler = reconciler_of(office, event)
+    dice = random.Random(4)
+    over = asyncio.Event()
+    accepted: list[str] = []
+
+    async def customer() -> None:
+        while not over.is_set():
+            token = dice.choice(["tok_ok_4242"] * 9 + ["tok_card_declined_0002"])
+            try:
+                accepted.append((await book(office, event, token=token, GA=dice.randint(1, 4))).booking_id)
+            except SoldOut:
+                await asyncio.sleep(0.01)
+
+    async def worker() -> None:
+        while not over.is_set():
+            for settlement in office.settlements:
+                await settlement.drain()
+            await asyncio.sleep(0.005)
+
+    tasks = [asyncio.create_task(customer()) for _ in range(20)] + [asyncio.create_task(worker())]
+    for _ in range(30):
+        looked = await reconciler.event(event.id, fix=False)
+        assert looked.word == "same", f"no drift is seen where none is: {looked}"
+        await shift(office, event, "GA", dice.choice("ahc"), dice.choice([-500, 500]))
+        assert (await reconciler.event(event.id, fix=True)).word == "fixed"
+        await asyncio.sleep(0.02)
+    over.set()
+    await asyncio.gather(*tasks)
+    await settle_all(office)
+    assert (await reconciler.event(event.id, fix=False)).word == "same"
+
+    pool = await office.pool()
+    sold = await pool.fetchval("SELECT sold FROM inventory")
+    assert sold == await pool.fetchval(
+        "SELECT coalesce(sum(quantity), 0) FROM booking_items JOIN bookings ON id = booking_id WHERE status = 'confirmed'"
+    )
+    assert await pool.fetchval("SELECT count(*) FROM bookings") == len(accepted), "every accepted booking was settled"
+    counted = await counters(office, event, "GA")
+    assert (counted.held, counted.sold, counted.available) == (0, sold, 3_000 - sold)
+
+
+async def test_a_surplus_is_repaired_in_one_run(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Redis let in more than there are. What PostgreSQL refuses of it, or what expires, is not on sale again."""
+    event = await open_sale(GA=10)
+    await shift(office, event, "GA", "a", 4)
+    booked = [(await book(office, event, GA=2)).booking_id for _ in range(6)]
+    held = (await book(office, event, GA=2, token=None)).booking_id
+    reconciler = reconciler_of(office, event)
+
+    report = await reconciler.event(event.id, fix=True)
+
+    assert (report.word, report.oversold, report.tiers[0].expected.available) == ("fixed", 4, -4)
+    assert await office.catalogue.availability(event) == [0], "shops see that none is left"
+    with pytest.raises(SoldOut):
+        await book(office, event, GA=1)
+    await settle_all(office)
+    assert (await reconciler.event(event.id, fix=False)).word == "same"
+    await office.cancellations.cancel(CLIENT, held)
+    assert (await reconciler.event(event.id, fix=False)).word == "same"
+    assert [(await office.bookings.get(CLIENT, booking)).view.status for booking in booked].count("confirmed") == 5
+    assert (await counters(office, event, "GA")).available == 0
+
+
+async def test_customers_are_counted_anew_on_real_drift(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=100)
+    await book(office, event, GA=2, customer="ann")
+    await settle_all(office)
+    await book(office, event, GA=3, customer="ann")
+    owners = keys.owners(event.shard, event.id)
+    right = await office.redis.hgetall(owners)
+    assert list(right.values()) == [b"5"]
+    await office.redis.hset(owners, next(iter(right)), 77)
+    await shift(office, event, "GA", "a", 1)
+
+    await reconciler_of(office, event).event(event.id, fix=True)
+
+    assert await office.redis.hgetall(owners) == right
+
+
+async def test_bookings_that_stand_in_no_set_keep_their_tickets(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Without them a recount finds drift, and would sell what they were promised. First they are put back."""
+    event = await open_sale(GA=100)
+    await book(office, event, GA=2)
+    await book(office, event, GA=3, token=None)
+    await office.redis.delete(keys.pending(event.shard), keys.deadlines(event.shard))
+    reconciler = reconciler_of(office, event)
+    assert (await reconciler.event(event.id, fix=False)).word == "drift"
+
+    assert (await reconciler.event(event.id, fix=True)).word == "same"
+
+    await settle_all(office)
+    counted = await counters(office, event, "GA")
+    assert (counted.held, counted.sold) == (3, 2)
+
+
+async def test_an_event_that_redis_lost_is_not_called_sold_out(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=100)
+    await office.redis.delete(keys.event(event.shard, event.id))
+
+    with pytest.raises(GateClosed):
+        await reconciler_of(office, event).event(event.id, fix=True)
+
+
+async def test_an_unknown_event_is_not_found(office: BoxOffice) -> None:
+    with pytest.raises(NotFound):
+        await Reconciler(SHARD, office.redis, office.pool, office.scripts, office.settings).event(
+            "nothing00000", fix=False
+        )
+
+
+async def test_a_repair_that_was_killed_leaves_the_sale_open(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Its lock goes with its connection; whoever runs next finds nothing half done."""
+    event = await open_sale(GA=100)
+    await shift(office, event, "GA", "a", 5)
+    victim = await asyncpg.connect(office.settings.database_url)
+    transaction = victim.transaction()
+    await transaction.start()
+    await victim.execute("SELECT 1 FROM inventory FOR UPDATE")
+    await book(office, event, GA=2)
+    victim.terminate()
+
+    assert (await reconciler_of(office, event).event(event.id, fix=True)).word == "fixed"
+    assert (await counters(office, event, "GA")).available == 98
+
+
+async def test_an_inventory_that_stays_locked_is_said(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await open_sale(GA=100)
+    monkeypatch.setattr("boxoffice.repair.reconcile.LOCK_TRIES", 1)
+    other = await asyncpg.connect(office.settings.database_url)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM inventory FOR UPDATE")
+            with pytest.raises(CannotRun):
+                await reconciler_of(office, event).event(event.id, fix=True)
+    finally:
+        await other.close()

@@ -1,0 +1,142 @@
+"""A card that takes its time: its booking stays leased to the worker that asked, and holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from arq import Retry
+
+from boxoffice import ids
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from boxoffice.stores import keys
+from tests.conftest import eventually, settle_all
+from tests.support.sale import book, book_many, first_sale, record_of, status_of
+from worker.jobs import ring
+
+LEASE_MS = 300
+
+
+@pytest.fixture
+async def office(clean: None, settings: Settings) -> AsyncIterator[BoxOffice]:
+    """With short leases, and a gateway that answers a slow card in half a minute."""
+    slow = settings.model_copy(
+        update={
+            "worker": settings.worker.model_copy(update={"lease_ms": LEASE_MS, "drain_s": 0.3}),
+            "gateway": settings.gateway.model_copy(update={"cutoff_s": 0.05, "timeout_s": 30.0}),
+        }
+    )
+    async with open_box_office(slow, redis_retries=3) as office:
+        yield office
+        for settlement in office.settlements:
+            await settlement.stop()
+
+
+async def waiting_for_its_card(office: BoxOffice) -> str:
+    """A booking whose card has not answered."""
+    event = await first_sale(office)
+    booking = (await book(office, event, card="timeout", GA=1)).booking_id
+    assert await office.settlements[event.shard].drain()
+    assert await status_of(office, booking) is None
+    return booking
+
+
+async def lease(office: BoxOffice, booking: str) -> float | None:
+    """The score of the booking among those that wait: a lease has a fraction of a sixteenth."""
+    return await office.redis.zscore(keys.pending(ids.shard_of(booking)), booking)  # type: ignore[no-any-return]
+
+
+async def test_its_lease_is_renewed_as_long_as_it_waits(office: BoxOffice) -> None:
+    """Nobody else claims it, or its customer would be asked twice; should its worker die, that is a lapse."""
+    booking = await waiting_for_its_card(office)
+    first = await lease(office, booking)
+    assert first is not None
+
+    async def renewed_twice() -> bool:
+        score = await lease(office, booking)
+        assert score is not None and score % 1 == 1 / 16, "a lease, and no retry"
+        return score > first + LEASE_MS
+
+    await eventually(renewed_twice)
+    assert await status_of(office, booking) is None, "its card has not answered"
+    assert (await record_of(office, booking)).state == "P"
+
+
+async def test_a_renewal_brings_nothing_back_and_shortens_nothing(office: BoxOffice) -> None:
+    """Another worker may have settled one of them meanwhile, or put it off for longer."""
+    event = await first_sale(office)
+    gone, later = [(await book(office, event, card="timeout", GA=1)).booking_id for _ in range(2)]
+    still = (await book(office, event, card="timeout", GA=1)).booking_id
+    assert await office.settlements[event.shard].drain()
+    await office.redis.zrem(keys.pending(event.shard), gone)
+    await office.redis.zadd(keys.pending(event.shard), {later: 9e15})
+    first = await lease(office, still)
+    assert first is not None
+
+    async def renewed() -> bool:
+        score = await lease(office, still)
+        return score is not None and score > first
+
+    await eventually(renewed)
+    assert await lease(office, gone) is None
+    assert await lease(office, later) == 9e15
+
+
+async def test_with_very_many_of_them_nothing_more_is_claimed(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that answers nobody does not fill a worker's memory; the rest is for whoever has room. The drain ends in
+    its time all the same, and so does the worker."""
+    monkeypatch.setattr("boxoffice.settlement.draining.SLOW_MAX", 3)
+    event = await first_sale(office)
+    settlement = office.settlements[event.shard]
+    await book_many(office, event, 3, card="timeout", GA=1)
+    assert not await settlement.drain()
+    (other,) = await book_many(office, event, 1, GA=1)
+
+    assert not await settlement.drain()
+
+    score = await lease(office, other)
+    assert score is not None and score % 1 == 0, "nobody has claimed it"
+    async with asyncio.timeout(5):
+        await settlement.stop()
+
+
+async def test_once_they_have_answered_there_is_room_again(
+    clean: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxoffice.settlement.draining.SLOW_MAX", 3)
+    brisk = settings.model_copy(
+        update={"gateway": settings.gateway.model_copy(update={"cutoff_s": 0.05, "timeout_s": 0.2})}
+    )
+    async with open_box_office(brisk, redis_retries=3) as office:
+        event = await first_sale(office)
+        slow = await book_many(office, event, 3, card="timeout", GA=1)
+        await office.settlements[event.shard].drain()
+        (other,) = await book_many(office, event, 1, GA=1)
+
+        async def confirmed() -> bool:
+            await office.settlements[event.shard].drain()
+            return await status_of(office, other) == "confirmed"
+
+        await eventually(confirmed)
+        await settle_all(office)
+        assert {await status_of(office, booking) for booking in slow} == {"confirmed"}
+
+
+async def test_a_drain_that_has_no_time_left_says_so_and_is_rung_for_again(clean: None, settings: Settings) -> None:
+    """arq ends jobs after a minute and forgets them: a drain leaves before, and asks to come back."""
+    hurried = settings.model_copy(update={"worker": settings.worker.model_copy(update={"drain_s": 1e-9})})
+    async with open_box_office(hurried, redis_retries=3) as office:
+        event = await first_sale(office)
+        bookings = await book_many(office, event, 3, GA=1)
+
+        assert not await office.settlements[event.shard].drain()
+        with pytest.raises(Retry):
+            await ring({"office": office}, event.shard)
+
+    async with open_box_office(settings, redis_retries=3) as office:
+        await ring({"office": office}, event.shard)
+        assert {await status_of(office, booking) for booking in bookings} == {"confirmed"}

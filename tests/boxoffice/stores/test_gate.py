@@ -1,0 +1,140 @@
+"""Asking for a look at a server that has just started, and waiting for it: each shard by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from boxoffice.errors import RunUnchecked
+from boxoffice.office import BoxOffice
+from boxoffice.stores import gate, keys
+from boxoffice.stores.gate import Gate, ask, ask_to_load, look, once_checked, open_gate, wait_until_asked
+from boxoffice.stores.redis import run_id
+from tests.support.houses import SHARDS
+
+SHARD = 1
+
+
+@pytest.fixture
+def shards() -> int:
+    return SHARDS
+
+
+@pytest.fixture
+async def watcher(office: BoxOffice) -> AsyncIterator[Redis]:
+    """A client of its own, as a guard has."""
+    client = Redis.from_url(office.settings.redis_url)
+    yield client
+    await client.aclose()
+
+
+async def test_a_gate_is_opened_and_looked_at_in_its_own_shard(office: BoxOffice) -> None:
+    """For the run that was looked at, and with a bell that nobody has heard taken away."""
+    redis, run = office.redis, await run_id(office.redis)
+    for shard in range(SHARDS):
+        await redis.delete(keys.gate(shard))
+        await redis.set(keys.bell(shard), 1)
+
+    await open_gate(redis, office.scripts, SHARD, Gate("mine", run))
+
+    assert ((await look(redis, SHARD)).gate, (await look(redis, SHARD)).word) == (Gate("mine", run), "open")
+    assert (await look(redis, 0)).word == "closed"
+    assert [await redis.exists(keys.bell(shard)) for shard in range(SHARDS)] == [1, 0]
+    await redis.set(keys.gate(SHARD), Gate("mine", "before").pack())
+    assert (await look(redis, SHARD)).word == "unchecked"
+
+
+async def test_a_question_is_heard_by_whoever_guards_the_shard(office: BoxOffice, watcher: Redis) -> None:
+    """Once, however often it is asked; and it is not kept for long."""
+    for _ in range(3):
+        await ask(office.redis, SHARD)
+    assert await office.redis.llen(keys.asked(SHARD)) == 1  # type: ignore[misc]
+    assert 0 < await office.redis.ttl(keys.asked(SHARD)) <= gate.ASKED_TTL_S
+
+    assert await wait_until_asked(watcher, keys.asked(SHARD), 30)
+    assert await office.redis.exists(keys.asked(SHARD)) == 0
+    await ask(office.redis, 0)
+    assert not await wait_until_asked(watcher, keys.asked(SHARD), 0.05)
+    assert await office.redis.llen(keys.asked(0)) == 1, "that is for another guard"  # type: ignore[misc]
+
+
+async def test_who_lacks_an_event_asks_another_than_who_meets_a_new_server(office: BoxOffice) -> None:
+    await ask_to_load(office.redis, SHARD)
+    lengths = [await office.redis.llen(name(shard)) for name in (keys.lacking, keys.asked) for shard in range(SHARDS)]  # type: ignore[misc]
+    assert lengths == [0, 1, 0, 0]
+
+
+async def test_a_server_that_refuses_the_question_is_looked_at_as_often_as_ever(
+    monkeypatch: pytest.MonkeyPatch, office: BoxOffice
+) -> None:
+    """Whoever asks is not told; whoever waits for questions waits his time, and does not spin."""
+    await office.redis.set(keys.asked(SHARD), "no list")
+    await ask(office.redis, SHARD)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(gate.asyncio, "sleep", sleep)
+    assert not await wait_until_asked(office.redis, keys.asked(SHARD), 3)
+    assert waited == [3]
+
+
+class Server:
+    """One that is unchecked for so many calls, and a clock that only waiting moves."""
+
+    def __init__(self, unchecked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.unchecked, self.now, self.pauses = 0, unchecked, 0.0, list[float]()
+        monkeypatch.setattr(gate.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(gate.asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+    async def call(self) -> str:
+        self.calls += 1
+        if self.calls <= self.unchecked:
+            raise RunUnchecked
+        return "answer"
+
+
+class Asked:
+    """Whoever is asked."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Any, ...]] = []
+
+    async def execute_command(self, *args: Any) -> Any:
+        self.commands.append(args)
+
+
+async def test_whoever_meets_an_unchecked_server_asks_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time, with pauses that grow to a quarter of a second."""
+    server, asked = Server(7, monkeypatch), Asked()
+    assert await once_checked(asked, SHARD, server.call, 10) == "answer"
+    assert server.pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
+    assert [command[:2] for command in asked.commands if command[0] == "LPUSH"] == [("LPUSH", keys.asked(SHARD))] * 7
+
+
+async def test_nobody_asks_who_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, asked = Server(0, monkeypatch), Asked()
+    assert await once_checked(asked, SHARD, server.call, 0) == "answer"
+    assert (server.pauses, asked.commands) == ([], [])
+
+
+async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what else the call raises is raised at once."""
+    server = Server(1_000, monkeypatch)
+    with pytest.raises(RunUnchecked):
+        await once_checked(Asked(), SHARD, server.call, 1)
+    assert 0.75 <= server.now <= 1
+
+    async def breaks() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await once_checked(Asked(), SHARD, breaks, 1)

@@ -1,0 +1,89 @@
+"""Connections that stay with one caller: none is used again while an answer that nobody read may be on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+
+from boxoffice.settings import Settings
+from boxoffice.stores.pinned import Kept
+from boxoffice.stores.redis import open_redis
+from tests.support.proxy import Proxy, proxied
+
+HALF = 2
+"""Connections kept: half of a pool of four."""
+
+
+@pytest.fixture
+async def proxy_and_redis(settings: Settings) -> AsyncIterator[tuple[Proxy, Redis]]:
+    async with proxied(settings.redis_url) as (proxy, url):
+        redis = open_redis(settings.model_copy(update={"redis_url": url, "redis_pool_max": 2 * HALF}), timeout_s=0.3)
+        yield proxy, redis
+        await redis.aclose()
+
+
+@pytest.fixture
+def proxy(proxy_and_redis: tuple[Proxy, Redis]) -> Proxy:
+    return proxy_and_redis[0]
+
+
+@pytest.fixture
+def redis(proxy_and_redis: tuple[Proxy, Redis]) -> Redis:
+    return proxy_and_redis[1]
+
+
+async def test_a_call_that_was_cancelled_leaves_its_answer_to_nobody(redis: Redis, proxy: Proxy) -> None:
+    """The answer of the first would else be read by the second: a booking told what became of another."""
+    kept = Kept(redis)
+    assert await kept.execute_command("ECHO", "warm") == b"warm"
+    proxy.delay_s = 0.05
+    calling = asyncio.create_task(kept.execute_command("ECHO", "of nobody"))
+    while not proxy.waiting:
+        await asyncio.sleep(0.001)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    proxy.delay_s = 0
+
+    for n in range(3 * HALF):
+        assert await kept.execute_command("ECHO", f"{n}") == b"%d" % n
+
+
+async def test_a_call_that_timed_out_leaves_its_answer_to_nobody(redis: Redis, proxy: Proxy) -> None:
+    kept = Kept(redis)
+    proxy.delay_s = 0.5
+    with pytest.raises(TimeoutError):
+        await kept.execute_command("ECHO", "late")
+    proxy.delay_s = 0
+
+    for n in range(3 * HALF):
+        assert await kept.execute_command("ECHO", f"{n}") == b"%d" % n
+
+
+async def test_calls_that_fail_use_up_no_connection(redis: Redis, proxy: Proxy) -> None:
+    """Neither those that Redis refuses, nor those that break: else the pool is empty after a few."""
+    kept = Kept(redis)
+    for _ in range(6 * HALF):
+        with pytest.raises(ResponseError):
+            await kept.execute_command("NOSUCH")
+    for _ in range(6 * HALF):
+        proxy.when = b"doomed"
+        with pytest.raises(ConnectionError):
+            await kept.execute_command("ECHO", "doomed")
+
+    answers = await asyncio.gather(*(kept.execute_command("ECHO", f"{n}") for n in range(2 * HALF)))
+    assert answers == [b"%d" % n for n in range(2 * HALF)]
+
+
+async def test_a_refused_call_keeps_its_connection(redis: Redis) -> None:
+    """An error that Redis sends is a whole answer: connecting anew for each would be slow just when many are refused."""
+    kept = Kept(redis)
+    first = await kept.execute_command("CLIENT", "ID")
+    with pytest.raises(ResponseError):
+        await kept.execute_command("NOSUCH")
+
+    assert await kept.execute_command("CLIENT", "ID") == first

@@ -1,0 +1,135 @@
+"""Connections to PostgreSQL: who freezes in the middle of a transaction does not stop the others for long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from asyncpg.protocol import protocol
+
+from boxoffice.books import rows
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
+from boxoffice.settlement import draining
+from boxoffice.stores import postgres
+from boxoffice.stores.postgres import open_engine, open_pool, take_time
+from tests.conftest import SHARD, SaleMaker, eventually, settle_all
+from tests.support.checks import check_at_rest
+from tests.support.sale import book_many, status_of, tier_of
+
+
+@pytest.fixture
+def short(settings: Settings) -> Settings:
+    """Leases so short that the least limits apply."""
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update={"lease_ms": 300})})
+
+
+@pytest.fixture
+async def pool(clean: None, short: Settings) -> AsyncIterator[asyncpg.Pool[Any]]:
+    """A worker's connections, and nothing else of it."""
+    pool = await open_pool(short, size=1)
+    yield pool
+    pool.terminate()
+
+
+@pytest.mark.parametrize("where", ["between two statements", "between two messages"])
+async def test_who_freezes_with_rows_locked_lets_go_of_them(
+    office: BoxOffice, open_sale: SaleMaker, pool: asyncpg.Pool[Any], where: str
+) -> None:
+    """The server ends its connection when the limit is over. The others' batches wait no longer, and when it wakes up
+    its transaction is gone and its connection replaced."""
+    event = await open_sale(GA=10)
+    booked = await book_many(office, event, 3, GA=1)
+    connection = await pool.acquire()
+    transaction = connection.transaction()
+    await transaction.start()
+    await rows.lock_inventory(connection, [tier_of(event, "GA")])
+    if where == "between two messages":
+        # A statement to be parsed, and nothing about running it: the server does not call that idle.
+        connection._con._transport.write(b"P" + (16).to_bytes(4, "big") + b"\0SELECT 1\0\0\0")
+
+    async def settled() -> bool:
+        await office.settlements[SHARD].drain()
+        return await status_of(office, booked[0]) == "confirmed"
+
+    await eventually(settled, timeout_s=20)
+    with pytest.raises(postgres.AWAY):
+        await transaction.commit()
+    await pool.release(connection)
+    assert await pool.fetchval("SELECT sold FROM inventory") == 3
+    await settle_all(office)
+    await check_at_rest(office, booked)
+
+
+async def test_a_frozen_workers_own_booking_counts_no_failure(
+    office: BoxOffice, open_sale: SaleMaker, short: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes up inside its transaction, which the server has ended. That is no fault of the booking."""
+    event = await open_sale(GA=10)
+    (booking,) = await book_many(office, event, 1, GA=1)
+    frozen = []
+
+    def freeze(name: str) -> None:
+        if name == "written" and not frozen:
+            frozen.append(name)
+            time.sleep(1.3)
+
+    monkeypatch.setattr(draining, "crashpoint", freeze)
+    async with open_box_office(short, redis_retries=3) as sleeper:
+        await sleeper.settlements[SHARD].drain()
+        assert frozen
+        assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
+        sleeper.settlements[SHARD]._closed_until = 0.0
+        await settle_all(sleeper)
+
+    await check_at_rest(office, [booking])
+    assert await status_of(office, booking) == "confirmed"
+
+
+async def test_a_repair_may_take_longer(pool: asyncpg.Pool[Any]) -> None:
+    """It reads every booking of an event in one transaction. The next transaction is limited as before."""
+    limit = "SELECT setting::int FROM pg_settings WHERE name = 'transaction_timeout'"
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await take_time(connection)
+            assert await connection.fetchval(limit) == 0
+            assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
+        assert await connection.fetchval(limit) == postgres.TRANSACTION_LEAST_MS
+    assert await pool.fetchval(limit) == postgres.TRANSACTION_LEAST_MS, "also after the pool has reset the connection"
+
+
+async def test_the_engines_connections_have_the_limits_too(clean: None, short: Settings) -> None:
+    engine = open_engine(short)
+    async with engine.connect() as connection:
+        shown = [
+            (await connection.exec_driver_sql(f"SELECT current_setting('{name}')")).scalar()
+            for name in ("transaction_timeout", "idle_in_transaction_session_timeout")
+        ]
+    await engine.dispose()
+    assert shown == ["3s", "1s"]
+
+
+async def test_an_older_server_knows_no_transaction_timeout(
+    clean: None, short: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses a connection that asks for one. Then there is none."""
+    monkeypatch.setattr(postgres, "TRANSACTION_TIMEOUT", "unknown_timeout")
+    pool = await open_pool(short)
+    assert await pool.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')") == "1s"
+    await pool.close()
+
+
+async def test_arrays_are_encoded_without_asking_what_a_container_is(
+    pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg still looks up, each time, what we replaced: an asyncpg that does not is slow again without a word."""
+    assert protocol.IterableABC == (list, tuple)
+    assert await pool.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
+
+    monkeypatch.setattr(protocol, "IterableABC", dict)
+
+    with pytest.raises(Exception, match="container expected"):
+        await pool.fetchval("SELECT $1::text[]", ["a", None])

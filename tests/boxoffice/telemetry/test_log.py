@@ -1,0 +1,170 @@
+"""Log lines are JSON, of one shape, and keep secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from boxoffice.settings import Settings
+from boxoffice.telemetry import log
+from boxoffice.telemetry.sink import Sink
+
+CARD = "4242424242424242"
+
+
+class Written(io.BytesIO):
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
+    stream = Written()
+    log.configure(Settings(log_level="info"), stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_every_line_has_a_time_a_level_and_an_event(written: Written) -> None:
+    structlog.get_logger().info("batch.settled", bookings=5)
+    logging.getLogger("uvicorn.error").warning("port %d", 80)
+
+    ours, theirs = written.lines()
+
+    assert ours == {"at": ours["at"], "level": "info", "event": "batch.settled", "bookings": 5}
+    assert ours["at"].endswith("Z")
+    assert theirs == {"at": theirs["at"], "level": "warning", "event": "port 80", "logger": "uvicorn.error"}
+
+
+def test_lines_below_the_level_are_dropped(written: Written) -> None:
+    structlog.get_logger().debug("hidden")
+    logging.getLogger("x").debug("hidden")
+
+    assert written.lines() == []
+
+
+def test_secrets_are_hidden(written: Written) -> None:
+    """By the name of their field, and card numbers wherever they are."""
+    logger = structlog.get_logger()
+    logger.info("x", authorization="Bearer abc", token="tok_ok", card_number=CARD)
+    logger.info(f"paid with {CARD}", said=f"no {CARD}!", many=[CARD], bound=1)
+    logging.getLogger("x").error("no %s", CARD)
+    try:
+        raise ValueError(CARD)
+    except ValueError:
+        logger.exception("failed")
+        logging.getLogger("x").exception("failed")
+
+    text = written.getvalue().decode()
+
+    assert "abc" not in text and "tok_ok" not in text
+    assert CARD not in text
+    assert text.count("[card 4242]") >= 6
+    assert "ValueError" in text and "Traceback" in written.lines()[-1]["exception"]
+
+
+def test_what_is_said_again_is_said_of_now(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line like the one before has its own time; and 1 is not True."""
+    logger = structlog.get_logger()
+    monkeypatch.setattr(log.time, "time_ns", iter(range(0, 10**10, 10**9)).__next__)
+    for value in (1, True, 1.0, "1", 1):
+        logger.info("request.refused", type="sold-out", value=value)
+
+    lines = written.lines()
+
+    assert [line["at"][17:] for line in lines] == ["00.000Z", "01.000Z", "02.000Z", "03.000Z", "04.000Z"]
+    assert [repr(line["value"]) for line in lines] == ["1", "True", "1.0", "'1'", "1"]
+
+
+def test_bound_fields_are_kept(written: Written) -> None:
+    structlog.get_logger().bind(shard=3).warning("x", bookings=1)
+
+    assert written.lines()[0] | {"shard": 3, "bookings": 1} == written.lines()[0]
+
+
+def test_whatever_is_logged_becomes_a_line(written: Written) -> None:
+    """A lone surrogate, an object, a newline."""
+    structlog.get_logger().info("x", text="\ud800", thing=object(), newline="a\nb", nothing=None)
+
+    (line,) = written.lines()
+
+    assert line["newline"].count("b") == 1
+    assert line["nothing"] is None
+
+
+class Untellable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ("x", {"thing": Untellable()}),
+        ("x", {"number": 2**70}),
+        ("x", {"things": [Untellable()]}),
+        ("x \ud800", {"number": -(2**70)}),
+        (Untellable(), {}),
+        ("x", {"\ud800": 1}),
+        ("x", {"exc_info": Untellable()}),
+    ],
+)
+def test_what_cannot_be_told_is_a_line_without_it(written: Written, event: Any, fields: dict[str, Any]) -> None:
+    """Logging is called where errors are handled: it never raises one of its own."""
+    structlog.get_logger().error(event, **fields)
+
+    (line,) = written.lines()
+
+    assert line["level"] == "error"
+
+
+def test_a_librarys_line_that_cannot_be_made_is_a_line(written: Written, capfd: pytest.CaptureFixture[str]) -> None:
+    """Arguments that do not fit, an argument without a text, a message that is none."""
+    logger = logging.getLogger("arq.worker")
+    logger.error("%d jobs", "many")
+    logger.error("%s", Untellable())
+    logger.error(Untellable())
+    try:
+        raise ValueError(Untellable())
+    except ValueError:
+        logger.exception("failed")
+
+    assert [line["level"] for line in written.lines()] == ["error"] * 4
+    assert written.lines()[0]["event"] == "%d jobs"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["boxoffice", "arq.worker", "uvicorn.error", "asyncio"])
+def test_a_log_that_cannot_be_written_is_counted_and_told(name: str, written: Written) -> None:
+    """Ours and those of arq and uvicorn: the lost lines are counted together."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        log.configure(Settings(log_level="info"), full)
+        structlog.get_logger().error("lost")
+        logging.getLogger(name).error("lost too")
+        (printer,) = {handler._printer for handler in logging.root.handlers if isinstance(handler, log._Handler)}
+        printer._sink._write = Sink(written, log._lost)._write
+        logging.getLogger(name).error("heard")
+
+    told, heard = written.lines()
+    assert (told["event"], told["lines"], told["error"], heard["event"]) == ("log.lost", 2, "ENOSPC", "heard")
+    assert told["since"].endswith("Z")
+
+
+def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    log.configure(Settings(log_level="info"))
+    structlog.get_logger().error("x")
+    logging.getLogger("x").error("x")
