@@ -20,10 +20,11 @@ from boxoffice import ids
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.forms import Admitted
 from boxoffice.books import rows
+from boxoffice.books.cases import Case, Terms
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.gateway.base import Authorized
 from boxoffice.sales.loading import Loader
-from boxoffice.settlement.deciding import Case, Terms, decide
+from boxoffice.settlement.deciding import decide
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.postgres import open_pool

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -172,7 +173,25 @@ def commands_table() -> str:
     return table(("command", "what it does", "options"), *rows)
 
 
+def rooms() -> list[str]:
+    """The layers of the box office, from the top, as the contract in pyproject.toml has them."""
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each.get("containers") == ["boxoffice"])
+    return [layer for layer in layers if (ROOT / "boxoffice" / layer).is_dir()]
+
+
+def rooms_table() -> str:
+    rows = []
+    for room in rooms():
+        said = ast.get_docstring(ast.parse(read(f"boxoffice/{room}/__init__.py")))
+        found = sorted(path.stem for path in (ROOT / "boxoffice" / room).glob("*.py") if path.stem != "__init__")
+        parts = sorted(f"{path.parent.name}/" for path in (ROOT / "boxoffice" / room).glob("*/__init__.py"))
+        rows.append((f"`{room}`", sentence(said), ", ".join(f"`{name}`" for name in [*found, *parts])))
+    return table(("room", "what lives there", "modules"), *rows)
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
+    "rooms": ("docs/architecture.md", rooms_table),
     "settings": ("docs/operations.md", settings_table),
     "commands": ("docs/operations.md", commands_table),
     "keys": ("docs/architecture.md", keys_table),
@@ -242,12 +261,13 @@ def test_every_variable_of_the_environment_is_documented() -> None:
     assert not [name for name in named if f"`{name}`" not in operations]
 
 
-def test_every_module_of_the_box_office_has_its_place() -> None:
-    section = read("docs/architecture.md").partition("## Layout")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\|.*\| (.*) \|$", section.partition("### Inside the box office")[2], re.M)
-    listed = re.findall(r"`(\w+)`", " ".join(rows))
-    modules = {path.stem for path in (ROOT / "boxoffice").glob("*.py")} | {"gateway"}
-    assert sorted(listed) == sorted(modules - {"__init__"})
+def test_every_module_stands_in_a_room_or_is_a_word() -> None:
+    section = read("docs/architecture.md").partition("### Inside the box office")[2].partition("\n## ")[0]
+    words = {path.stem for path in (ROOT / "boxoffice").glob("*.py")} - {"__init__", "office"}
+    (listed,) = re.findall(r"^Below all rooms are the words: (.*?)\.$", section, re.M | re.S)
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(words)
+    folders = {path.parent.name for path in (ROOT / "boxoffice").glob("*/__init__.py")}
+    assert folders == set(rooms())
 
 
 def glossary() -> dict[str, str]:

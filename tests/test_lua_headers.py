@@ -77,7 +77,9 @@ def test_every_word_it_returns_is_in_its_header(name: str) -> None:
 @pytest.mark.parametrize("name", ["admit"])
 def test_every_outcome_of_an_admission_is_handled_in_python(name: str) -> None:
     """An unknown word would be told the shop as a fault of ours."""
-    python = "".join((ROOT / "boxoffice" / name).read_text() for name in ("admission.py", "forms.py"))
+    python = "".join(
+        (ROOT / "boxoffice" / name).read_text() for name in ("admission/admission.py", "admission/forms.py")
+    )
     told = set(WORD.findall(header(name)[header(name).find("-- Returns") :]))
     unhandled = {word for word in told - {"open"} if f'"{word}"' not in python and f'b"{word}"' not in python}
     # A request with a bad quantity never comes this far; it is told as a fault of ours, with an error in the log.

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import structlog
 
+from boxoffice.books.cases import Case
 from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import (
@@ -34,7 +35,6 @@ from boxoffice.money.patience import Patience
 from boxoffice.money.refund_pump import RefundPump
 from boxoffice.money.refunds import Refunds
 from boxoffice.settings import Settings
-from boxoffice.settlement.deciding import Case
 from boxoffice.stores.postgres import is_transient, renew_sessions, sqlstate
 from boxoffice.stores.record import Charge
 from boxoffice.telemetry.seldom import seldom

@@ -1,1 +1,1 @@
-"""What disagrees between the stores and the gateway: noticed, counted, mended. Called by operators and by the workers' rounds."""
+"""What disagrees between the stores and the gateway: noticed, counted, mended. Operators and the workers' rounds call it."""

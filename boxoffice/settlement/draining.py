@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from boxoffice.bookings.holds import Holds
 from boxoffice.books import rows
+from boxoffice.books.cases import Case, Terms
 from boxoffice.books.dead_letters import count_failure
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed
@@ -40,7 +41,7 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.money.pump import MoneyPump
 from boxoffice.settings import Settings
-from boxoffice.settlement.deciding import Case, Terms, decide
+from boxoffice.settlement.deciding import decide
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.stores import keys

@@ -8,9 +8,9 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from boxoffice.bookings.holds import Holds
+from boxoffice.books.cases import Case
 from boxoffice.crashpoint import crashpoint
 from boxoffice.settings import Settings
-from boxoffice.settlement.deciding import Case
 from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.gate import once_checked

@@ -16,8 +16,9 @@ import structlog
 
 from boxoffice import ids
 from boxoffice.books import rows
+from boxoffice.books.cases import Case, Terms
 from boxoffice.gateway.base import Authorized
-from boxoffice.settlement.deciding import Case, Terms, decide
+from boxoffice.settlement.deciding import decide
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
 from boxoffice.telemetry.seldom import seldom

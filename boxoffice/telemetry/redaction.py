@@ -12,9 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from boxoffice.gateway.simulator.cards import passes_luhn
-
-__all__ = ["has_card_number", "is_card_number", "mask_card_numbers"]
+__all__ = ["has_card_number", "is_card_number", "mask_card_numbers", "passes_luhn"]
 
 LEAST: Final = 13
 """Digits of the shortest card number."""
@@ -107,6 +105,16 @@ def _by_prefix() -> dict[str, frozenset[int]]:
 
 _LENGTHS: Final = _by_prefix()
 _NO_LENGTHS: Final[frozenset[int]] = frozenset()
+
+
+_DOUBLED: Final = bytes.maketrans(b"0123456789", bytes(sum(divmod(2 * digit, 10)) for digit in range(10)))
+_SINGLE: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    number = digits.encode()
+    return (sum(number[-1::-2].translate(_SINGLE)) + sum(number[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 def is_card_number(digits: str) -> bool:

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from boxoffice.errors import Malformed
 from boxoffice.gateway.base import Token
+from boxoffice.telemetry.redaction import passes_luhn
 
-__all__ = ["BEHAVIOURS", "CARDS", "DECLINES", "Card", "behaviour_of", "check_token", "passes_luhn", "tokenize"]
+__all__ = ["BEHAVIOURS", "CARDS", "DECLINES", "Card", "behaviour_of", "check_token", "tokenize"]
 
 
 class Card(NamedTuple):
@@ -110,13 +111,3 @@ def behaviour_of(token: str) -> str | None:
     """What a token makes happen; None when it is no token of ours."""
     match = _TOKEN.fullmatch(token)
     return match[1] if match and match[1] in BEHAVIOURS else None
-
-
-_SUMS: Final = bytes.maketrans(b"0123456789", bytes(sum(divmod(2 * digit, 10)) for digit in range(10)))
-_DIGITS: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
-
-
-def passes_luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    number = digits.encode()
-    return (sum(number[-1::-2].translate(_DIGITS)) + sum(number[-2::-2].translate(_SUMS))) % 10 == 0

@@ -208,7 +208,7 @@ def slow(alone: list[float], beside: list[float], quantum_ms: float) -> str | No
 
 
 REST_S = 4
-"""Longer than from the end of many connections to the second time that the server gives memory back (`api.transport.watch.LATER`)."""
+"""Longer than from the end of many connections to the second time that memory is given back (`api.transport.watch.LATER`)."""
 
 
 async def size_of(serving: Serving, event: EventView) -> float:

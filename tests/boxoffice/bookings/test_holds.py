@@ -10,6 +10,7 @@ import pytest
 from boxoffice import ids
 from boxoffice.bookings.holds import EXPIRE_CHUNK
 from boxoffice.books import rows
+from boxoffice.books.cases import Terms
 from boxoffice.errors import (
     AlreadyExtended,
     GateClosed,
@@ -21,7 +22,6 @@ from boxoffice.errors import (
     TooManyAttempts,
 )
 from boxoffice.gateway.base import Declined, Unknown
-from boxoffice.settlement.deciding import Terms
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.checks import check_at_rest

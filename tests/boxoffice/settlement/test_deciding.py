@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
+from boxoffice.books.cases import Case, Known, PaymentRow, Terms
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.settlement.deciding import Case, Known, PaymentRow, Terms, decide
+from boxoffice.settlement.deciding import decide
 from boxoffice.states import LETTERS, MISCONFIGURED
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload, Record, pack_items
 from tests.conftest import SHARD
