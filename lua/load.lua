@@ -17,8 +17,10 @@
 --         {"unchanged"}
 --
 -- A tier is new when it has neither counters nor a price here, and nothing of it was sold: all of it is then available; unless
--- the event is not here and customers have tickets of it. Otherwise its counters are lost, and what is held only reconcile can count: until it has, the tier
--- has no `a`, so that nothing of it is sold. The same when some of its counters are gone. `total` changes by move, never here.
+-- the event was here before: customers have tickets of it, or the catalogue has it. Otherwise its counters are lost, and what
+-- is held only reconcile can count: until it has, the tier has no `a`, so that nothing of it is sold. The same when some of
+-- its counters are gone, or what is there was counted from nothing after they were: settlements and moves write all four,
+-- and from zero they count below it. `total` changes by move, never here.
 --
 -- Flags: allow-oom
 
@@ -26,14 +28,19 @@ local sale, catalogue, owners = KEYS[1], KEYS[2], KEYS[3]
 local event, view = ARGV[1], ARGV[2]
 local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6] }
 
-local gone = redis.call("EXISTS", owners) == 1 and redis.call("EXISTS", sale) == 0
+local gone = redis.call("EXISTS", sale) == 0
+  and (redis.call("EXISTS", owners) == 1 or redis.call("HEXISTS", catalogue, event) == 1)
+local function is_whole(known)
+  local a, h, c, t = tonumber(known[1]), tonumber(known[2]), tonumber(known[3]), tonumber(known[4])
+  return a and h and c and t and h >= 0 and c >= 0 and a + h + c == t
+end
 local counters, new_tiers, lost, hidden = {}, 0, 0, {}
 for i = 7, #ARGV do
   local tier, price, total, sold = string.match(ARGV[i], "^([^|]+)|(%-?%d+)|(%d+)|(%d+)$")
   static[#static + 1], static[#static + 2] = "p:" .. tier, price
   local known = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier, "p:" .. tier)
-  local any, all = known[1] or known[2] or known[3] or known[4], known[1] and known[2] and known[3] and known[4]
-  if (any and not all) or (not any and (gone or known[5] or tonumber(sold) > 0)) then
+  local any = known[1] or known[2] or known[3] or known[4]
+  if (any and not is_whole(known)) or (not any and (gone or known[5] or tonumber(sold) > 0)) then
     lost = lost + 1
     hidden[#hidden + 1] = "a:" .. tier
   elseif not any then

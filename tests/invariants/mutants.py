@@ -613,6 +613,18 @@ MUTANTS = (
         "counters_are_gone",
     ),
     Mutant(
+        "sold from counters that began at zero",
+        (("lua/load.lua", " and h >= 0 and c >= 0 and a + h + c == t", ""),),
+        "tests/lua/test_load.py",
+        "counted_from_nothing or do_not_add_up",
+    ),
+    Mutant(
+        "an event that readers know is new when its customers are gone, too",
+        (("lua/load.lua", ' or redis.call("HEXISTS", catalogue, event) == 1', ""),),
+        "tests/lua/test_load.py",
+        "readers_know",
+    ),
+    Mutant(
         "nobody is asked for what redis lost",
         (
             ("boxoffice/admission/forms.py", "            lacking()\n", "            pass\n"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from boxoffice.stores import keys
+from tests.lua.test_move import move
 from tests.lua.test_reconcile import reconcile
 from tests.support.desk import EVENT, FAR, Desk
 
@@ -142,6 +143,74 @@ async def test_one_counter_that_is_left_is_no_new_tier(desk: Desk, field: str) -
     assert await desk.counts("balcony") == (5, 0, 0), "only one tier is damaged"
     await reconcile(desk, {"floor": (50, 0), "balcony": (5, 0)}, deep=True)
     assert await desk.counts("floor") == (50, 0, 0)
+
+
+async def test_what_was_counted_from_nothing_is_no_tier(desk: Desk) -> None:
+    """One booking fails, one is sold, a third comes back: then all four counters are there again, and tell nothing."""
+    await load(desk, "floor|100|50|0")
+    desk.prices["floor"] = 100
+    forms = [desk.form(floor=tickets) for tickets in (2, 3, 4)]
+    for form in forms:
+        await desk.book(form)
+    await desk.claim()
+    await desk.settle_confirmed(forms[2])
+    await desk.redis.delete(keys.event(desk.shard, EVENT))
+    await desk.settle_failed(forms[0])
+    await desk.settle_confirmed(forms[1])
+    assert (await move(desk, "floor", sold=-4, of=forms[2]))[0] == b"moved"
+    sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
+    assert [int(sale[f"{letter}:floor".encode()]) for letter in "ahct"] == [6, -5, -1, 0]
+
+    assert await load(desk, "floor|100|50|3") == [b"lost", 1]
+
+    assert await desk.book(desk.form(floor=1)) == [[b"unloaded"]]
+    await reconcile(desk, {"floor": (50, 3)}, deep=True)
+    assert await desk.counts("floor") == (47, 0, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"a:floor": "46"},
+        {"t:floor": "51"},
+        {"a:floor": "52", "h:floor": "-2"},
+        {"a:floor": "50", "c:floor": "-2"},
+        {"h:floor": "many"},
+    ],
+)
+async def test_counters_that_do_not_add_up_are_lost(desk: Desk, wrong: dict[str, str]) -> None:
+    """No script of ours leaves them so, but what has lost one of them and goes on counting does."""
+    await load(desk, "floor|100|50|0", "balcony|200|5|0")
+    desk.prices["floor"] = 100
+    await desk.book(desk.form(floor=2))
+    await desk.redis.hset(keys.event(desk.shard, EVENT), mapping=wrong)  # type: ignore[misc]
+
+    assert await load(desk, "floor|100|50|0", "balcony|200|5|0") == [b"lost", 1]
+
+    await reconcile(desk, {"floor": (50, 0), "balcony": (5, 0)}, deep=True)
+    assert await desk.counts("floor") == (48, 2, 0)
+    assert await load(desk, "floor|100|50|0", "balcony|200|5|0") == [b"unchanged"]
+
+
+async def test_more_held_than_there_is_is_not_lost(desk: Desk) -> None:
+    """A repair found too many held: below zero is what is available then, and it adds up."""
+    await load(desk, "floor|100|50|0")
+    await desk.redis.hset(keys.event(desk.shard, EVENT), mapping={"a:floor": "-1", "h:floor": "51"})  # type: ignore[misc]
+    assert await load(desk, "floor|100|50|0") == [b"unchanged"]
+    await reconcile(desk, {"floor": (50, 0)}, deep=True)
+
+
+async def test_an_event_that_readers_know_was_here(desk: Desk) -> None:
+    """Its counters and its customers' counts are gone together: what is held is still counted, and not sold again."""
+    await load(desk, "floor|100|50|0")
+    desk.prices["floor"] = 100
+    await desk.book(desk.form(floor=2))
+    await desk.redis.delete(keys.event(desk.shard, EVENT), keys.owners(desk.shard, EVENT))
+
+    assert await load(desk, "floor|100|50|0") == [b"lost", 1]
+
+    await reconcile(desk, {"floor": (50, 0)}, deep=True)
+    assert await desk.counts("floor") == (48, 2, 0)
 
 
 async def test_a_single_ticket_that_was_sold_is_enough(desk: Desk) -> None:
