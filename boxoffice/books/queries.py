@@ -63,10 +63,11 @@ WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
 _COLUMNS = """
 b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.reference, b.status, b.amount_cents, b.currency,
 b.idempotency_key, b.fingerprint, b.duplicate_of, b.failure_code, b.sequence,
-(1000 * extract(epoch FROM b.created_at))::bigint AS admitted_ms,
+(1000 * extract(epoch FROM least(b.created_at, now())))::bigint AS admitted_ms,
 coalesce((1000 * extract(epoch FROM b.expires_at))::bigint, 0) AS deadline_ms,
 extract(epoch FROM now() - b.updated_at)::int AS age_s
 """
+"""Nobody was admitted later than now: of a time when Redis's clock was ahead, `created_at` tells what it said then."""
 
 _UNDECIDED = f"""
 SELECT {_COLUMNS} FROM bookings b JOIN events e ON e.id = b.event_id

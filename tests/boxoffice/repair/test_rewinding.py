@@ -107,6 +107,26 @@ async def test_a_payment_tried_in_the_future_comes_back_to_a_hold_of_its_length(
     await till.at_rest(waiting)
 
 
+async def test_a_hold_of_the_future_that_is_put_back_can_be_extended(till: Till) -> None:
+    """PostgreSQL has heard when it was admitted by the clock that was ahead; by its first length, that would be nothing."""
+    shift(till.office.scripts, STEP_MS)
+    declined = await till.hold(GA=1)
+    await till.pay(declined, "tok_card_declined")
+    await till.rest()
+    shift(till.office.scripts, 0)
+    await sweep(till)
+    await till.office.redis.flushall()
+
+    await till.office.guards[SHARD].rebuilder.rebuild()
+
+    record = await till.record(declined)
+    assert record is not None and record.admitted_ms <= await now_ms(till)
+    await till.office.holds.extend("shop00000000", declined, None)
+    assert 2 * HOLD_MS - 60_000 < await lasts_ms(till, declined) <= 2 * HOLD_MS
+    await till.cancel(declined)
+    await till.at_rest(declined)
+
+
 async def test_a_clock_that_falls_behind_keeps_nobodys_tickets_longer(till: Till) -> None:
     """Holds made before last their length once more at most; those made meanwhile end early when the clock is put right:
     their customers are told, and nothing is charged."""
