@@ -25,13 +25,21 @@ _SERVER: Final = frozenset({"application_name", "options", "search_path", "timez
 """What the server is told when the connection begins."""
 
 _UNUSED = """
-channel_binding client_encoding fallback_application_name gssdelegation gssencmode hostaddr keepalives keepalives_count
+channel_binding client_encoding fallback_application_name gssdelegation gssencmode keepalives keepalives_count
 keepalives_idle keepalives_interval load_balance_hosts min_protocol_version max_protocol_version replication require_auth
-requirepeer requiressl sslcertmode sslcompression sslsni tcp_user_timeout prepared_statement_cache_size
+requirepeer requiressl sslcertmode sslcompression sslkeylogfile sslsni tcp_user_timeout prepared_statement_cache_size
 prepared_statement_name_func
 """
 _NEEDLESS: Final = frozenset(_UNUSED.split())
 """What libpq or SQLAlchemy know and nothing here depends on."""
+
+_UNABLE: Final = frozenset(
+    {"oauth_client_id", "oauth_client_secret", "oauth_issuer", "oauth_scope", "scram_client_key", "scram_server_key"}
+)
+"""Ways to say who we are that asyncpg does not have."""
+
+_HOSTS: Final = re.compile(r"(?:.*@)?(?:(?:\[[^\[\]@]+\]|[^\[\]@:,]*)(?::[0-9]{0,5})?(?:,|\Z))*", re.DOTALL)
+"""Who, and where: any number of hosts, each with a port or without."""
 
 _SSL: Final = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable", "off": "disable"}
 _MODES: Final = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
@@ -56,6 +64,9 @@ class DatabaseURL(NamedTuple):
 
 def read_database_url(url: str) -> DatabaseURL:
     """Raises `ValueError` with a sentence that names what cannot be understood, and repeats no value."""
+    url = url.strip()
+    if "#" in url or "%00" in url:
+        raise ValueError("DATABASE_URL has a # in it, which is written %23, or a %00")
     try:
         parts = urlsplit(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -63,9 +74,12 @@ def read_database_url(url: str) -> DatabaseURL:
         raise ValueError("DATABASE_URL is no URL such as postgresql://user:password@host:5432/database") from None
     if not _SCHEME.fullmatch(parts.scheme):
         raise ValueError("DATABASE_URL begins with postgresql://")
+    if not _HOSTS.fullmatch(parts.netloc):
+        raise ValueError("DATABASE_URL: behind a host stands :port, a number, and hosts are parted by commas")
     passed: dict[str, str] = {}
     settings: dict[str, str] = {}
     timeout_s: float | None = None
+    address = ""
     for name, value in pairs:
         match name.lower():
             case "ssl" | "sslmode" as mode:
@@ -76,14 +90,22 @@ def read_database_url(url: str) -> DatabaseURL:
                 timeout_s = _seconds(name, value)
             case "database":
                 passed["dbname"] = value
+            case "hostaddr":
+                address = value
+            case "port" if not re.fullmatch(r"[0-9]{0,5}(?:,[0-9]{0,5})*", value):
+                raise ValueError("DATABASE_URL: port is a number, or one for each host")
             case known if known in _PASSED:
                 passed[known] = value
             case known if known in _SERVER:
                 settings[known] = value
             case known if known in _NEEDLESS:
                 pass
+            case known if known in _UNABLE:
+                raise ValueError(f"DATABASE_URL has a parameter that cannot be used here: {known}")
             case _:
                 raise ValueError(f"DATABASE_URL has a parameter that is none of libpq's: {_harmless(name)}")
+    if address and "host" not in passed and not parts.netloc.rpartition("@")[2]:
+        passed["host"] = address
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in passed.items())
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
     return DatabaseURL(dsn if parts.netloc or "//" in dsn else dsn.replace("postgresql:", "postgresql://", 1), settings,

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
+from boxoffice.redis_url import check_redis_url
 
 __all__ = [
     "ApiSettings",
@@ -339,6 +340,12 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_is_understood(cls, url: str) -> str:
+        check_redis_url(url)
+        return url
 
     @field_validator("database_url")
     @classmethod

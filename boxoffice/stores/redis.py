@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import hiredis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -30,7 +31,7 @@ AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 sent again. `OSError` is among them because redis-py does not count a refused connection as its own error."""
 
 
-class FastConnection(Connection):
+class _Fast(AbstractConnection):
     """redis-py 5.3 packs commands in Python even when hiredis is installed; a batch of admissions is many strings."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -70,24 +71,40 @@ class FastConnection(Connection):
             raise
 
 
+class FastConnection(_Fast, Connection):
+    """Over TCP."""
+
+
+class FastTLSConnection(_Fast, SSLConnection):
+    """Over TLS: `rediss://`."""
+
+
+class FastSocketConnection(_Fast, UnixDomainSocketConnection):
+    """Over a socket of this machine: `unix://`."""
+
+
+_FAST: Final = {SSLConnection: FastTLSConnection, UnixDomainSocketConnection: FastSocketConnection}
+
+
 def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None = None) -> Redis:
     """A client with a bounded pool: a caller waits for a connection rather than opening one more.
 
     `retries` re-sends a command up to so many times, for workers, whose scripts may all be sent twice. The API retries
     by itself, with a deadline.
     """
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        connection_class=FastConnection,
-        max_connections=settings.redis_pool_max,
-        timeout=timeout_s or settings.redis_timeout_s,
-        socket_timeout=timeout_s or settings.redis_timeout_s,
-        socket_connect_timeout=timeout_s or settings.redis_timeout_s,
-        health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
-        retry_on_error=list(AWAY) if retries else [],
-    )
-    return Redis(connection_pool=pool)
+    arguments: dict[str, Any] = {
+        "max_connections": settings.redis_pool_max,
+        "timeout": timeout_s or settings.redis_timeout_s,
+        "socket_timeout": timeout_s or settings.redis_timeout_s,
+        "socket_connect_timeout": timeout_s or settings.redis_timeout_s,
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+        "retry_on_error": list(AWAY) if retries else [],
+        **parse_url(settings.redis_url),
+    }
+    # Of what the URL says, which kind of connection it is; ours are as fast and as safe for each.
+    kind = _FAST.get(arguments.pop("connection_class", Connection), FastConnection)
+    return Redis(connection_pool=BlockingConnectionPool(connection_class=kind, **arguments))
 
 
 def refusal(error: RedisError) -> str:

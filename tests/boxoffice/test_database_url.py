@@ -47,6 +47,11 @@ REFUSED = [
     ("?statement_timeout=1", "none of libpq's: statement_timeout"),
     ("?p%40ss=hunter2", "none of libpq's: (not shown)"),
     ("?nonsense", "is no URL"),
+    ("?oauth_issuer=x", "cannot be used here: oauth_issuer"),
+    ("?scram_client_key=hunter2", "cannot be used here: scram_client_key"),
+    ("?port=soon", "port is a number"),
+    ("#hunter2", "which is written %23"),
+    ("?application_name=a%00hunter2", "or a %00"),
 ]
 
 
@@ -119,6 +124,37 @@ def test_what_is_not_understood_is_named_at_start(
         load_settings()
     assert said in str(refused.value)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:hunter2#x@h/d", "postgresql://u:hunter2?x@h/d", "postgresql://h:hunter2/d", "postgresql://h:999999/d",
+     "postgresql://u:hunter2@[::1/d", "postgresql://u:p@a:1;b:2/d"],
+)  # fmt: skip
+def test_what_would_be_read_as_another_server_is_refused(url: str) -> None:
+    """A sign of a password that is not escaped ends it; nothing of it is repeated."""
+    with pytest.raises(ValueError, match="DATABASE_URL") as refused:
+        read_database_url(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn"),
+    [
+        ("postgresql://u:@h/d", "postgresql://u:@h/d"),
+        ("postgresql://u:p%40%2F%23@h:5432/d%20b", "postgresql://u:p%40%2F%23@h:5432/d%20b"),
+        ("postgresql://u:a@b@h/d", "postgresql://u:a@b@h/d"),
+        ("postgresql://u:p@[::1]:5432,[fe80::1%25eth0]/d", "postgresql://u:p@[::1]:5432,[fe80::1%25eth0]/d"),
+        ("postgresql://a:1,b,c:3/d", "postgresql://a:1,b,c:3/d"),
+        ("postgresql://u@%2Frun%2Fpg:5433/d", "postgresql://u@%2Frun%2Fpg:5433/d"),
+        ("postgresql://u@/d?hostaddr=192.0.2.1", "postgresql://u@/d?host=192.0.2.1"),
+        ("postgresql://u@h/d?hostaddr=192.0.2.1", "postgresql://u@h/d"),
+        ("postgresql:///d?host=a,b&port=1,2", "postgresql:///d?host=a%2Cb&port=1%2C2"),
+        (" postgres://u@h/d\n", "postgresql://u@h/d"),
+    ],
+)  # fmt: skip
+def test_what_asyncpg_is_told(url: str, dsn: str) -> None:
+    assert read_database_url(url).dsn == dsn
 
 
 @pytest.mark.parametrize("url", ["mysql://u@h/d", "host=h dbname=d", "", "http://h", "postgresql"])
