@@ -270,6 +270,34 @@ def test_every_module_stands_in_a_room_or_is_a_word() -> None:
     assert folders == set(rooms())
 
 
+def defined_in(path: str) -> set[str]:
+    """Functions and classes of a file, methods as `Class.method`."""
+    text = read(path)
+    if path.endswith(".lua"):
+        return set(re.findall(r"^local function (\w+)", text, re.M))
+    found: set[str] = set()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if hasattr(each, "name")}
+    return found
+
+
+def test_every_stop_of_the_tour_is_a_function_that_is_there() -> None:
+    """Each stop begins with a file and a function; whatever else is named behind a file stands in it."""
+    tour = read("docs/tour.md")
+    stops = re.findall(r"^## (\d+)\. .*\n\n\[`(.+?)`\]\(\.\./.+?\) · `([\w.]+)`$", tour, re.M)
+    assert [int(number) for number, *_ in stops] == list(range(1, 11))
+    named = re.findall(r"\[`(.+?)`\]\(\.\./(.+?)\)(?:\s·\s`([\w.]+)`)?", tour)
+    assert len(named) > 15
+    for label, path, function in named:
+        assert label == path
+        assert not function or function in defined_in(path), f"{path} has no {function}"
+    there = set().union(*(defined_in(path) for _, path, _ in named if path.endswith((".py", ".lua"))))
+    assert {each for each in re.findall(r"`(_?[A-Z]\w+\._?[a-z]\w+)`", tour) if each not in there} == set()
+
+
 def glossary() -> dict[str, str]:
     return dict(re.findall(r"^\| \*\*(.+?)\*\* \| .*? \| (.*?) \|", read("docs/glossary.md"), re.M))
 
