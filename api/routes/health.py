@@ -28,8 +28,10 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="Ready", responses={**_WELL, **problem_responses("not-ready")})
 async def readyz(request: Request) -> Response:
-    """200 when both stores answer, keep what they acknowledge, and the sale is loaded; else 503 with `reasons`. `stated`
-    names what is believed because a setting says so."""
+    """200 when both stores answer, keep what they acknowledge, and the sale is loaded; else 503 with `reasons`, as while this
+    process stops. `stated` names what is believed because a setting says so."""
+    if request.scope.get("state", {}).get("stopping"):
+        return respond(problems.not_ready({"process": "It is stopping."}))
     reasons = await request.app.state.readiness.reasons()
     if reasons:
         return respond(problems.not_ready(reasons))

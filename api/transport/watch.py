@@ -88,6 +88,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for every connection's last request, though not for long, and then stop as uvicorn does."""
         loop = asyncio.get_running_loop()
+        # Every request sees it in its scope: `/readyz` says so to whoever is still connected.
+        self.lifespan.state["stopping"] = True
         for server in self.servers:
             await stop_listening(server, self._protocol)
         end = loop.time() + self._drain_s

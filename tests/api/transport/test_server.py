@@ -127,6 +127,9 @@ async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> No
     looking_reader, looking_writer = await connect(serving)
     looking_writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await answer_of(looking_reader))[0] == 200
+    probing_reader, probing_writer = await connect(serving)
+    probing_writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await answer_of(probing_reader))[0] == 200
     await stops_listening(serving)
 
     writer.write(request_of(json.dumps(booking_of(event)).encode(), "last"))
@@ -136,9 +139,12 @@ async def test_it_serves_and_stops(serving: Serving, open_sale: SaleMaker) -> No
     looking_writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     status, headers, _ = await answer_of(looking_reader)
     assert (status, headers["connection"]) == (200, "close")
+    probing_writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, problem = await answer_of(probing_reader)
+    assert (status, problem["reasons"], headers["connection"]) == (503, {"process": "It is stopping."}, "close")
     assert await asyncio.to_thread(serving.process.wait, 20) == 0
-    looking_writer.close()
-    writer.close()
+    for each in (looking_writer, probing_writer, writer):
+        each.close()
 
 
 async def test_reads_are_answered_in_turn(serving: Serving, open_sale: SaleMaker) -> None:
