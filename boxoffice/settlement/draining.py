@@ -500,7 +500,7 @@ class Settlement:
         listed = await rows.write(connection, cases, self._gateway.books, self._settings.worker.lease_ms)
         await rows.sell(connection, sold)
         # Also when every case was found decided: whoever is told hears of a commit that has all of them.
-        return listed, await open_batch(connection, self.shard, cases[0].told)
+        return listed, await open_batch(connection, self.shard, cases[0].told, settles=True)
 
     async def _fail_alone(self, case: Case, error: Exception, *, asking: bool, since: float) -> None:
         """Only a booking that failed alone, and by its own fault, counts an attempt; after some it is parked. One of which

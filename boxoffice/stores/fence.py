@@ -41,8 +41,8 @@ WHERE NOT EXISTS (SELECT FROM batches b WHERE b.shard = $1 AND b.number = told.n
 
 _OPEN = f"""
 WITH lost AS ({_LOST}),
-next AS (UPDATE shards SET batch = batch + 1, settled_at = now() WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)
-         RETURNING batch)
+next AS (UPDATE shards SET batch = batch + 1, settled_at = CASE WHEN $5 THEN now() ELSE settled_at END
+         WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost) RETURNING batch)
 INSERT INTO batches (shard, number, nonce) SELECT $1, batch, $4 FROM next RETURNING number
 """
 
@@ -89,14 +89,17 @@ async def check(connection: Connection, redis: Redis, *shards: int) -> None:
             raise WentBack
 
 
-async def open_batch(connection: Connection, shard: int, pairs: Sequence[Pair]) -> Pair:
+async def open_batch(connection: Connection, shard: int, pairs: Sequence[Pair], *, settles: bool = False) -> Pair:
     """Take the shard's next batch: the last statement of a transaction that moves stock or money.
+
+    `settles`: what it decides was claimed in Redis, so somebody works there under the shard's generation. Others say nothing
+    of that: PostgreSQL cancels and refunds also while no Redis is open.
 
     Raises `WentBack` when PostgreSQL lacks one of the pairs, or has never heard of the shard.
     """
     nonce = _chance.getrandbits(63)
     numbers, nonces = [pair.number for pair in pairs], [pair.nonce for pair in pairs]
-    number = await connection.fetchval(_OPEN, shard, numbers, nonces, nonce)
+    number = await connection.fetchval(_OPEN, shard, numbers, nonces, nonce, settles)
     if number is None:
         raise WentBack
     return Pair(number, nonce)

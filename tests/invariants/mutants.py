@@ -613,6 +613,24 @@ MUTANTS = (
         "counters_are_gone",
     ),
     Mutant(
+        "whoever cancels keeps an empty redis shut",
+        (
+            (
+                "boxoffice/stores/fence.py",
+                "CASE WHEN $5 THEN now() ELSE settled_at END",
+                "CASE WHEN $5 OR true THEN now() END",
+            ),
+        ),
+        "tests/boxoffice/repair/test_guard.py",
+        "gives_back_meanwhile",
+    ),
+    Mutant(
+        "an empty redis takes over while somebody settles elsewhere",
+        (("boxoffice/settlement/draining.py", "cases[0].told, settles=True)", "cases[0].told)"),),
+        "tests/boxoffice/repair/test_guard.py",
+        "empty_redis_is_filled",
+    ),
+    Mutant(
         "sold from counters that began at zero",
         (("lua/load.lua", " and h >= 0 and c >= 0 and a + h + c == t", ""),),
         "tests/lua/test_load.py",

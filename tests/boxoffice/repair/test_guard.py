@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from boxoffice.errors import DriftUnexplained, GateClosed
+from boxoffice.errors import DriftUnexplained, GateClosed, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.repair.guard import Guard, Sight, judge
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, shard_lock
@@ -18,7 +18,7 @@ from boxoffice.stores.gate import Gate, look
 from boxoffice.stores.lineage import BOTH_CHANGED
 from boxoffice.stores.redis import run_id
 from ops.stack.servers import Servers
-from tests.conftest import GENERATION, SHARD, SaleMaker, counters, eventually, settle_all
+from tests.conftest import CLIENT, GENERATION, SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.sales import book
 
 BEFORE = Gate(GENERATION, "the run before").pack()
@@ -117,6 +117,7 @@ async def test_each_store_remembers_how_far_the_other_came(
 
 async def test_an_empty_redis_is_filled_and_opened_again(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:
     """Without a person, once nobody can be settling elsewhere."""
+    await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
     event = await open_sale(GA=10)
     await book(office, event, GA=2)
     await settle_all(office)
@@ -132,6 +133,26 @@ async def test_an_empty_redis_is_filled_and_opened_again(office: BoxOffice, open
     assert (await counters(office, event, "GA")).sold == 2
     await book(office, event, GA=1)
     assert await guard.tick() == "fine"
+
+
+async def test_whoever_gives_back_meanwhile_keeps_nobody_waiting(
+    office: BoxOffice, open_sale: SaleMaker, guard: Guard
+) -> None:
+    """PostgreSQL cancels while Redis is empty. That tells of no other Redis, however many do it."""
+    event = await open_sale(GA=10)
+    bookings = [(await book(office, event, GA=1, customer=name)).booking_id for name in ("ada", "bob")]
+    await settle_all(office)
+    await office.pump.work_given()
+    await guard.tick()
+    await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '3 seconds'")
+    await office.redis.flushall()
+    for booking in bookings:
+        with pytest.raises(StoreAway):
+            await office.cancellations.cancel(CLIENT, booking)
+
+    assert await guard.tick() == "rebuilt"
+
+    assert (await counters(office, event, "GA")).available == 10
 
 
 async def test_a_redis_that_went_back_in_time_is_noticed(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:

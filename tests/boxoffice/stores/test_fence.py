@@ -58,12 +58,13 @@ async def test_a_pair_is_lost_unless_its_own_shard_has_both_of_it(office: BoxOff
 
 
 async def test_a_batch_is_the_next_of_its_shard(office: BoxOffice) -> None:
-    """The other's number and the moment at which it settled stay."""
+    """The other's number and the moment at which it settled stay; its own moves when something was settled."""
     await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
     other, before = await row(office, 0), await row(office, SHARD)
     async with (await office.pool()).acquire() as connection:
         pairs = [await fence.open_batch(connection, SHARD, ()) for _ in range(3)]
-        assert await fence.open_batch(connection, SHARD, pairs) > pairs[-1]
+        assert await row(office, SHARD) == (3, before[1])
+        assert await fence.open_batch(connection, SHARD, pairs, settles=True) > pairs[-1]
 
     assert [pair.number for pair in pairs] == [1, 2, 3]
     assert len({pair.nonce for pair in pairs}) == 3
