@@ -1,7 +1,8 @@
 """The command `boxoffice`: parse, one call, print.
 
 Exit codes: 0 done; 1 a difference was found; 2 wrong usage, or a difference was found and mended; 3 the command could
-not do its work, with one sentence on standard error (and the traceback with `BOXOFFICE_DEBUG=1`).
+not do its work, with one sentence on standard error (and the traceback with `BOXOFFICE_DEBUG=1`); 141 nobody reads what
+it prints.
 
 Everything heavy is imported inside a command, so that the others start at once. More commands live in `ops/commands/`,
 one module each with a `register(app)`.
@@ -17,18 +18,22 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from boxoffice.errors import BoxOfficeError
 from ops.options import DEFAULT_DATA_DIR, DataDirOption, settings_for
 from ops.stack.running import ENV_OF_A_STACK, find_stack
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["app", "commands", "main"]
 
 COULD_NOT_RUN = 3
 WRONG_USAGE = 2
+NOBODY_READS = 141
+"""As a shell tells it of a program that SIGPIPE has ended."""
 
 PortOption = Annotated[int, typer.Option("--port", envvar="PORT", min=1, max=65535, help="Port of the API.")]
 
@@ -143,8 +148,9 @@ def main() -> None:
         for command in commands():
             command.register(app)
         app()
-    except BoxOfficeError as error:
-        _fail(str(error) or type(error).__name__)
+    except SystemExit as end:
+        # Click and rich say 1, which means a difference here.
+        raise SystemExit(NOBODY_READS if end.code == 1 and _Output.unread else end.code) from None
     except Exception as error:
         from ops.complaints import sentence_of
 
@@ -180,9 +186,26 @@ def _keep_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        encoding, at_once = sys.stdout.encoding, sys.stdout.write_through
+        output = io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(output, encoding, line_buffering=at_once or sys.stdout.line_buffering)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Output(io.FileIO):
+    """Standard output that remembers when whoever read it is gone: `boxoffice reconcile | head`."""
+
+    unread: ClassVar[bool] = False
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            _Output.unread = True
+            raise
 
 
 def _fail(sentence: str) -> None:

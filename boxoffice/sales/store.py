@@ -250,7 +250,9 @@ class CatalogueStore:
             self._check_text(tier.code, f"/tiers/{at}/code")
             self._check_text(tier.name or tier.code, f"/tiers/{at}/name")
             if not (0 <= tier.price_cents <= COUNT_MAX and 0 <= tier.capacity <= COUNT_MAX):
-                raise Malformed("Prices and capacities are whole numbers from 0.", pointer=f"/tiers/{at}")
+                raise Malformed(
+                    f"Prices and capacities are whole numbers from 0 to {COUNT_MAX}.", pointer=f"/tiers/{at}"
+                )
             self._check_price(tier.price_cents, currency, f"/tiers/{at}/price_cents")
         if len({tier.code for tier in tiers}) < len(tiers):
             raise Malformed("Two tiers have the same code.", pointer="/tiers")

@@ -112,7 +112,7 @@ def _time(text: str) -> datetime:
 
 
 def _tier(text: str) -> tuple[str, int, int]:
-    code, *numbers = text.rsplit(":", 2)
+    code, *numbers = text.split(":")
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         raise typer.BadParameter(f"{text!r} is not CODE:PRICE_CENTS:CAPACITY, such as GA:1000:500.")
     return code, int(numbers[0]), int(numbers[1])

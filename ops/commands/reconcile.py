@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from boxoffice.errors import CannotRun
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
@@ -71,6 +72,8 @@ def rebuild(
 
     async def work(office: BoxOffice) -> list[RebuildReport]:
         reports = []
+        if shard is not None and shard >= office.settings.shards:
+            raise CannotRun(f"There is no such shard: BOXOFFICE_SHARDS says {office.settings.shards}, counted from 0.")
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             for number in range(office.settings.shards) if shard is None else [shard]:
                 task = bar.add_task(f"shard {number}: bookings", total=None)

@@ -182,3 +182,36 @@ async def test_a_worker_stopped_while_it_waits_was_never_ready(
     said = "".join(capfd.readouterr())
     assert "worker.waiting" in said and "worker.stopped" in said
     assert "worker.ready" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "environ", "said"),
+    [
+        (["reconcile"], {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (["clients", "list"], {"DATABASE_URL": "postgresql://x@nobody.invalid/x"}, "PostgreSQL does not answer"),
+        (["dead", "list"], {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (["payments", "audit"], {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "PostgreSQL does not answer"),
+        (["rebuild"], {"REDIS_URL": "redis://127.0.0.1:1/0"}, "Redis does not answer"),
+        (["rebuild"], {"REDIS_URL": "redis://nobody.invalid/0"}, "Redis does not answer"),
+    ],
+)
+async def test_a_store_that_does_not_answer_is_named(
+    office: BoxOffice, command: list[str], environ: dict[str, str], said: str
+) -> None:
+    """With the setting that says where it is."""
+    told = sentence(boxoffice(office.settings, *command, **environ))
+    assert said in told
+    assert ("REDIS_URL" if "REDIS_URL" in environ else "DATABASE_URL") in told
+
+
+async def test_a_store_that_refuses_us_is_named(office: BoxOffice) -> None:
+    settings = office.settings
+    secret = settings.redis_url.split("@")[0].rpartition(":")[2]
+    wrong = settings.redis_url.replace(secret, "hunter2")
+    told = sentence(boxoffice(settings, "rebuild", REDIS_URL=wrong))
+    assert "Redis refuses the user or the password: look at REDIS_URL." in told
+    secret = settings.database_url.split("@")[0].rpartition(":")[2]
+    for command in (["reconcile"], ["dead", "list"], ["payments", "audit"]):
+        told = sentence(boxoffice(settings, *command, DATABASE_URL=settings.database_url.replace(secret, "hunter2")))
+        assert "PostgreSQL refuses the user or the password: look at DATABASE_URL." in told
+        assert "hunter2" not in told

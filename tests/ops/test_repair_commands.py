@@ -26,10 +26,10 @@ class Terminal:
             DATA_DIR=str(office.settings.data_dir),
         )
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "ops.cli", *arguments],
-            env=self._environ, capture_output=True, text=True, check=False, timeout=60,
+            env=self._environ, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
         )  # fmt: skip
 
     def json(self, *arguments: str) -> Any:
@@ -68,6 +68,12 @@ async def test_an_event_is_created_listed_shown_and_closed(terminal: Terminal, o
         (["--starts-at", "soon", "--tier", "A:1:1"], 2, "is no time"),
         (["--starts-at", "2035-05-22T14:00:00", "--tier", "A:1:1", "--client", "shop00000000"], 3, "needs a time zone"),
         (["--starts-at", "2035-05-22T14:00:00Z", "--tier", "A:1"], 2, "CODE:PRICE_CENTS:CAPACITY"),
+        (["--starts-at", "2035-05-22T14:00:00Z", "--tier", "A:1:2:3", "--client", "x"], 2, "CODE:PRICE_CENTS:CAPACITY"),
+        (
+            ["--starts-at", "2035-05-22T14:00:00Z", "--tier", "A:1:2147483648", "--client", "shop00000000"],
+            3,
+            "to 2147483647",
+        ),
         (["--starts-at", "2035-05-22T14:00:00Z", "--tier", "A:1:1", "--client", "nobody"], 3, "no such client"),
         (["--starts-at", "2035-05-22T14:00:00Z", "--tier", "A:1:1"], 3, "--client"),
     ],
@@ -111,9 +117,24 @@ async def test_reconcile_tells_by_its_exit_code(terminal: Terminal, office: BoxO
     assert terminal.run("reconcile", "--event", "nothing").returncode == 3
 
 
+async def test_who_stops_reading_is_told_of_no_difference(terminal: Terminal, office: BoxOffice) -> None:
+    """`boxoffice … | head`: 1 means that a difference was found, and here nothing was looked for."""
+    for command in (["reconcile"], ["--help"], ["clients", "list", "--json"], ["audit"]):
+        read, write = os.pipe()
+        os.close(read)
+        ran = terminal.run(*command, stdout=write)
+        os.close(write)
+        assert (ran.returncode, ran.stderr) == (141, ""), command
+
+
 async def test_rebuild_by_hand(terminal: Terminal, office: BoxOffice, open_sale: SaleMaker) -> None:
     await open_sale(GA=100)
     await office.redis.flushall()
+    for number in (office.settings.shards, 99):
+        nowhere = terminal.run("rebuild", "--shard", str(number))
+        assert (nowhere.returncode, nowhere.stdout) == (3, "")
+        assert "There is no such shard" in nowhere.stderr
+    assert not await office.redis.keys("*"), "nothing was opened that nobody serves"
 
     ran = terminal.run("rebuild")
 
