@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import libcst as cst
 import libcst.matchers as m
 
+from tests.mutation.alike import alike
 from tests.mutation.mistakes import Siblings, operators
 from tests.mutation.mutant import Mutant
 
@@ -30,6 +31,8 @@ class _Visitor(cst.CSTVisitor):
         if isinstance(node, cst.Annotation | cst.Import | cst.ImportFrom | cst.FormattedString):
             return True
         if isinstance(node, cst.FunctionDef) and node.name.value in ("__repr__", "__str__"):
+            return True
+        if isinstance(node, cst.If) and m.matches(node.test, m.Name("TYPE_CHECKING")):
             return True
         if isinstance(node, cst.Assign):
             return m.matches(node.targets[0].target, m.Name("__all__") | m.Name("__slots__"))
@@ -74,14 +77,14 @@ class Drafts:
         self.found = visitor.found
 
     def mutant(self, at: int) -> Mutant | None:
-        """One of them; None when it is no program, or the same."""
+        """One of them; None when it is no program, or makes no difference (`alike.py`)."""
         kind, old, new = self.found[at]
         try:
             code = self._module.deep_replace(old, new).code
             compile(code, self.path, "exec")
         except (SyntaxError, cst.CSTValidationError):
             return None
-        return None if code == self.source else Mutant(self.path, kind, self.source, code)
+        return None if alike(self.source, code) else Mutant(self.path, kind, self.source, code)
 
 
 def python_mutants(path: str, source: str) -> Iterator[Mutant]:

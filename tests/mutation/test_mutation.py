@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutation.alike import alike
 from tests.mutation.coverage_map import mapped_files, near_files
 from tests.mutation.mutant import Known, Mutant, known, place_at, places_of
 from tests.mutation.python_mutants import python_mutants
@@ -84,6 +85,34 @@ def test_mistakes_in_scripts(kind: str, before: str, after: str) -> None:
 def test_texts_annotations_and_log_lines_are_left_alone() -> None:
     source = 'def f(a: int | None = None) -> "x":\n    """Doc."""\n    log.info("told", n=a + 1)\n'
     assert [mutant.diff for mutant in python_mutants("boxoffice/x.py", source)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "mutated", "same"),
+    [
+        ("f(zip(a, b, strict=True))", "f(zip(a, b))", True),
+        ("f(zip(a, b, strict=True))", "f(zip(b, a, strict=True))", False),
+        ("N = 1_000", "N = 1001", True),
+        ("N = 999", "N = 1_000", False),
+        ("N = n * 1_000", "N = n", False),
+        ('raise RuntimeError("why")', "raise RuntimeError(None)", True),
+        ('raise RuntimeError("why")', 'raise TypeError("why")', False),
+        ('raise SoldOut("why")', "raise SoldOut(None)", False),
+        ('assert a, "why"', "assert a", True),
+        ('assert a, "why"', 'assert b, "why"', False),
+        ("@dataclass(frozen=True, slots=True)\nclass A: pass", "@dataclass(frozen=True)\nclass A: pass", True),
+        ("@dataclass(frozen=True, slots=True)\nclass A: pass", "@dataclass(slots=True)\nclass A: pass", False),
+        ("class A(Struct, gc=False): pass", "class A(Struct): pass", True),
+        ("gc.freeze()", "pass", True),
+    ],
+)
+def test_what_makes_no_difference_is_not_drawn(source: str, mutated: str, same: bool) -> None:
+    assert alike(source, mutated) is same
+
+
+@pytest.mark.parametrize("source", ["if TYPE_CHECKING:\n    import a\n", "N = 0x626F786F\n"])
+def test_where_nothing_matters_no_mistake_is_made(source: str) -> None:
+    assert list(python_mutants("boxoffice/x.py", source)) == []
 
 
 def test_every_file_has_a_room_and_tests() -> None:

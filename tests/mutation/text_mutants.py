@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tests.mutation.alike import BIG
 from tests.mutation.mutant import Mutant
 
 __all__ = ["lua_mutants", "sql_mutants"]
@@ -54,7 +55,7 @@ def _operators(tokens: list[Token]) -> Iterator[Edit]:
             binary = before is not None and (before.kind in ("word", "number", "slot", "string") or before.text in ")]")
             if token.text not in "+-" or binary:
                 yield "operator", token.start, token.end, _SWAPS[token.text]
-        if token.kind == "number":
+        if token.kind == "number" and float(token.text) < BIG:
             yield "number", token.start, token.end, str(int(float(token.text)) + 1)
 
 
