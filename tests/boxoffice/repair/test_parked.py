@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from boxoffice import ids
+from boxoffice.books.dead_letters import DeadLetter
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Unknown
+from boxoffice.repair import parked as parked_module
 from boxoffice.stores import keys
+from boxoffice.stores.postgres import WentBack
+from boxoffice.stores.record import Body, Line, Payload, Record
 from boxoffice.wire.requests import BookingRequest
-from tests.conftest import CLIENT, SHARD, eventually
+from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.till import Till, card
 
 
@@ -239,3 +248,312 @@ async def test_what_only_redis_has_set_aside_is_listed(till: Till) -> None:
     await parked(till, booking)
     await till.office.parked.fail(booking)
     assert await till.left("GA") == (10, 0, 0)
+
+
+# ------------------------------------------------------------------ what a failed one leaves behind
+
+
+@pytest.mark.parametrize("hold", [False, True])
+async def test_everything_that_makes_sense_is_written_of_a_failed_one(till: Till, hold: bool) -> None:
+    """Its row, its items and its payment, each value where it belongs; the other parked booking stays as it is."""
+    other = await poison(till, customer="bob", reference="bad\0text")
+    tiers = [tier.id for tier in till.event.tiers]
+    request = BookingRequest(
+        "ada", ((tiers[0], 2), (tiers[1], 1)), "bad\0text", None if hold else card(), 900 if hold else None
+    )
+    key = ids.digest("the key")
+    booking = (await till.office.admission.book(CLIENT, request, key)).booking_id
+    if hold:
+        await till.pay(booking)
+    await parked(till, booking)
+    record = await till.record(booking)
+    assert record is not None
+    at_gateway = await till.payment(booking)
+
+    await till.office.parked.fail(booking)
+
+    rows = await till.fetch(
+        "SELECT id::text, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,"
+        " fingerprint, failure_code, sequence, round(1000 * extract(epoch FROM expires_at))::bigint AS expires,"
+        " round(1000 * extract(epoch FROM created_at))::bigint AS created FROM bookings"
+    )
+    assert [tuple(row) for row in rows] == [
+        (booking, CLIENT, till.event.id, "ada", None, "failed", 4_000, "USD", key, record.fingerprint, "poison",
+         record.sequence, record.deadline_ms if hold else None, record.admitted_ms),
+    ]  # fmt: skip
+    items = await till.fetch(
+        "SELECT tier_id, quantity, unit_price_cents, line_total_cents FROM booking_items WHERE booking_id = $1 ORDER BY 4",
+        booking,
+    )
+    assert sorted(map(tuple, items)) == sorted([(tiers[0], 2, 1_000, 2_000), (tiers[1], 1, 2_000, 2_000)])
+    payments = await till.fetch(
+        "SELECT payment_key, booking_id::text, gateway, method, last4, amount_cents, currency, status, reference,"
+        " failure_code, due, due_at FROM payments"
+    )
+    assert [tuple(row) for row in payments] == [
+        (record.payment_key, booking, till.gateway.books, "card", "4242", 4_000, "USD", "voided", at_gateway.reference,
+         "poison", None, None),
+    ]  # fmt: skip
+    letters = await till.fetch("SELECT booking_id::text, parked_at IS NULL FROM dead_letters")
+    assert {tuple(row) for row in letters} == {(booking, True), (other, False)}
+    assert await till.state(other) == "P -"
+
+
+@pytest.mark.parametrize("change", ["", "client_id = 'other0000000'", "event_id = $3", "duplicate_of = $4::uuid"])
+async def test_a_key_that_another_booking_has_is_replaced(till: Till, open_sale: SaleMaker, change: str) -> None:
+    """Of the same client at the same event, and not itself a duplicate: two rows may not have it. Else it is kept."""
+    booking, other, first = await poison(till, reference="bad\0text"), await till.book(GA=1), await till.book(GA=1)
+    await till.rest()
+    event = await open_sale(GA=1)
+    key = ids.digest("poison ada bad\0text")
+    await (await till.office.pool()).execute(
+        "UPDATE bookings SET idempotency_key = $2" + (f", {change}" if change else ", client_id = client_id")
+        + " WHERE id = $1::uuid AND $3::text > '' AND $4::uuid IS NOT NULL", other, key, event.id, first,
+    )  # fmt: skip
+
+    await till.office.parked.fail(booking)
+
+    (row,) = await till.fetch("SELECT idempotency_key FROM bookings WHERE id = $1", booking)
+    assert row[0] == (key if change else ids.digest(booking, key))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ended"),
+    [("pending", None, True), ("held", None, True), ("failed", "poison", True), ("failed", "card_declined", False),
+     ("expired", None, False), ("cancelled", None, False), ("confirmed", None, False)],
+)  # fmt: skip
+async def test_what_postgresql_has_decided_otherwise_is_not_failed(
+    till: Till, status: str, code: str | None, ended: bool
+) -> None:
+    """Its row is left as it is, and so is its payment; an undecided one becomes failed (poison)."""
+    booking = await poison(till, reference="bad\0text")
+    await (await till.office.pool()).execute(
+        "INSERT INTO bookings (id, client_id, event_id, customer_id, status, amount_cents, currency, idempotency_key,"
+        " fingerprint, failure_code, sequence, created_at)"
+        " VALUES ($1::uuid, $2, $3, 'ada', $4, 2000, 'USD', 'key', 'print', $5, 1, now())",
+        booking, CLIENT, till.event.id, status, code,
+    )  # fmt: skip
+    if ended:
+        await till.office.parked.fail(booking)
+    else:
+        with pytest.raises(CannotRun, match=status):
+            await till.office.parked.fail(booking)
+    (row,) = await till.fetch("SELECT status, failure_code FROM bookings WHERE id = $1", booking)
+    assert tuple(row) == (("failed", "poison") if ended else (status, code))
+    assert (await till.payment(booking)).status == ("voided" if ended else "authorized")
+    assert await till.left("GA") == ((10, 0, 0) if ended else (8, 2, 0))
+
+
+@pytest.mark.parametrize("raw", ["garbage", "items"])
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_a_recount_gives_the_customer_his_share_back(
+    till: Till, open_sale: SaleMaker, raw: str, shard: int
+) -> None:
+    """Whoever held what nobody can read may book as much again: in its shard, and of its event."""
+    there = Till(till.office, await open_sale(shard=shard, GA=10), till.numbers)
+    await there.book(GA=1)
+    await there.rest()
+    booking = await there.book(GA=2)
+    record = await there.record(booking)
+    assert record is not None
+    lines = record.pack().split(b"\n")
+    lines[0] = b"|".join(lines[0].split(b"|")[:9]) + b"||1"
+    await till.office.redis.set(keys.booking(shard, booking), b"garbage" if raw == "garbage" else b"\n".join(lines))
+    await till.office.redis.zadd(keys.dead(shard), {booking: 1})
+    await till.office.redis.zrem(keys.pending(shard), booking)
+
+    ended = await till.office.parked.fail(booking)
+
+    assert (ended.stock, ended.written) == ("recount", raw == "items")
+    assert await there.left("GA") == (9, 0, 1)
+    owners = await till.office.redis.hgetall(keys.owners(shard, there.event.id))
+    assert owners == {record.owner.encode(): b"1"}
+    assert not await till.office.redis.exists(keys.booking(shard, booking), keys.dead(shard), keys.pending(shard))
+    assert await till.office.redis.exists(keys.idempotency(shard, record.scope)) == (raw == "garbage")
+
+
+async def test_a_free_one_is_ended_without_the_gateway(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has heard of no payment, and PostgreSQL keeps none."""
+    booking = await poison(till, reference="bad\0text")
+    record = await till.record(booking)
+    assert record is not None
+    raw = record.pack().replace(b"[1000]", b"[0]")
+    await till.office.redis.set(keys.booking(SHARD, booking), raw)
+
+    async def asked(*_: object) -> None:
+        raise AssertionError("nobody has to ask the gateway")
+
+    monkeypatch.setattr(till.gateway, "void", asked)
+    monkeypatch.setattr(till.gateway, "lookup", asked)
+    ended = await till.office.parked.fail(booking)
+    assert ended == (booking, "none was tried", True, "record")
+    assert await till.payments(booking) == []
+    assert [tuple(row) for row in await till.fetch("SELECT status, amount_cents FROM bookings")] == [("failed", 0)]
+
+
+def letter(shard: int, number: int) -> DeadLetter:
+    return DeadLetter(ids.booking_id(shard, number), "", 5, "", None, b"")
+
+
+async def test_what_became_of_many_is_counted_shard_by_shard(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few are looked at in one go. Parked is what PostgreSQL has parked, among those that were asked about."""
+    monkeypatch.setattr(parked_module, "CHUNK", 2)
+    letters = [letter(number % 2, number) for number in range(7)]
+    pool, redis = await till.office.pool(), till.office.redis
+    for each in [letters[0], letters[3], letters[6], letter(1, 100)]:
+        await pool.execute(
+            "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at) VALUES ($1, '', '', 5, $2)",
+            each.booking, None if each is letters[6] else datetime.now(UTC),
+        )  # fmt: skip
+    for each in (letters[3], letters[4], letters[5], letter(0, 101)):
+        await redis.zadd(keys.pending(ids.shard_of(each.booking)), {each.booking: 1})
+    # Waiting in the shard of another: not this booking.
+    await redis.zadd(keys.pending(0), {letters[1].booking: 1})
+
+    assert await till.office.parked.retried(letters) == (3, 2, 2)
+    assert await till.office.parked.retried([]) == (0, 0, 0)
+
+
+async def test_many_are_given_back_each_to_its_shard(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all their attempts, as claimed and lapsed once: whoever failed on one may have asked for its money."""
+    monkeypatch.setattr(parked_module, "CHUNK", 2)
+    letters, left = [letter(number % 2, number) for number in range(5)], letter(1, 100)
+    pool, redis = await till.office.pool(), till.office.redis
+    for each in [*letters, left]:
+        await pool.execute(
+            "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at) VALUES ($1, '', '', 5, now())",
+            each.booking,
+        )  # fmt: skip
+        await redis.zadd(keys.dead(ids.shard_of(each.booking)), {each.booking: 7})
+    told: list[int] = []
+
+    await till.office.parked.retry_all(letters, told.append)
+
+    assert told == [2, 4, 5]
+    for shard in (0, 1):
+        mine = sorted(each.booking.encode() for each in letters if ids.shard_of(each.booking) == shard)
+        assert sorted(await redis.zrange(keys.pending(shard), 0, -1, withscores=True)) == [(b, 1.0625) for b in mine]
+    assert await redis.zcard(keys.dead(0)) == 0
+    assert await redis.zrange(keys.dead(1), 0, -1) == [left.booking.encode()]
+    rows = await pool.fetch("SELECT booking_id::text, attempts, parked_at IS NULL FROM dead_letters")
+    assert {tuple(row) for row in rows} == {
+        *((each.booking, 0, True) for each in letters), (left.booking, 5, False),
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------ what of a record makes sense
+
+LINE = Line("ga0000000000", 1, 5)
+RECORD = Record(
+    ids.booking_id(SHARD, 1), "P", 7, 1_000, 2_000, "pay", "scope", "ab" * 16, "", "owner", "", "1",
+    Body(CLIENT, "ada", 5, "USD", (LINE,), "order 1"), Payload(card(), key="cd" * 16),
+)  # fmt: skip
+
+
+def body(**changes: object) -> dict[str, object]:
+    return {"body": replace(RECORD.body, **changes)}
+
+
+FACTS: list[tuple[dict[str, Any], str, object]] = [
+    ({}, "client", CLIENT),
+    (body(client="other0000000"), "client", "other0000000"),
+    (body(client="nobody000000"), "client", CLIENT),
+    (body(client="a\0b"), "client", CLIENT),
+    ({}, "customer", "ada"),
+    (body(customer="a\0b"), "customer", ""),
+    ({}, "reference", "order 1"),
+    (body(reference=None), "reference", None),
+    (body(reference="a\0b"), "reference", None),
+    ({}, "amount_cents", 5),
+    (body(amount_cents=0), "amount_cents", 0),
+    (body(amount_cents=-1), "amount_cents", 0),
+    (body(amount_cents=2**63 - 1), "amount_cents", 2**63 - 1),
+    (body(amount_cents=2**63), "amount_cents", 0),
+    (body(currency="EUR"), "currency", "USD"),
+    ({}, "key", "cd" * 16),
+    ({"payload": Payload(key="nonsense")}, "key", ids.digest(RECORD.id)),
+    ({"payload": Payload(key="a" * 15)}, "key", ids.digest(RECORD.id)),
+    ({"payload": Payload(key="a" * 16)}, "key", "a" * 16),
+    ({"payload": Payload(key="a" * 64)}, "key", "a" * 64),
+    ({"payload": Payload(key="a" * 65)}, "key", ids.digest(RECORD.id)),
+    ({}, "fingerprint", "ab" * 16),
+    ({"fingerprint": "xyz"}, "fingerprint", ""),
+    ({}, "sequence", 7),
+    ({"sequence": 0}, "sequence", 0),
+    ({"sequence": -1}, "sequence", 0),
+    ({"sequence": 2**63 - 1}, "sequence", 2**63 - 1),
+    ({"sequence": 2**63}, "sequence", 0),
+    ({}, "deadline_ms", 2_000),
+    ({"deadline_ms": -1}, "deadline_ms", 0),
+    ({"deadline_ms": 10**14 - 1}, "deadline_ms", 10**14 - 1),
+    ({"deadline_ms": 10**14}, "deadline_ms", 0),
+    ({}, "admitted_ms", 1_000),
+    ({"admitted_ms": 1}, "admitted_ms", 1),
+    ({"admitted_ms": 0}, "admitted_ms", int(RECORD.id.replace("-", "")[:12], 16)),
+    ({"admitted_ms": 10**14 - 1}, "admitted_ms", 10**14 - 1),
+    ({"admitted_ms": 10**14}, "admitted_ms", int(RECORD.id.replace("-", "")[:12], 16)),
+    ({}, "lines", [tuple(msgspec.structs.astuple(LINE))]),
+]
+
+
+async def test_what_can_be_written_of_a_record(till: Till) -> None:
+    """Whatever PostgreSQL takes, to the edge; else what stands for nothing."""
+    async with (await till.office.pool()).acquire() as connection:
+        for changes, field, value in FACTS:
+            record = replace(RECORD, event=till.event.id, **changes)
+            facts = await till.office.parked._facts(connection, DeadLetter(record.id, "", 5, "", record, b""))
+            assert facts is not None
+            assert (getattr(facts, field), facts.event) == (value, till.event.id), changes
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (LINE, True),
+        (replace(LINE, tier="a\0b"), False),
+        (replace(LINE, tier=""), False),
+        (replace(LINE, quantity=0), False),
+        (replace(LINE, quantity=2**31 - 1), True),
+        (replace(LINE, quantity=2**31), False),
+        (replace(LINE, unit_price_cents=0), True),
+        (replace(LINE, unit_price_cents=-1), False),
+        (replace(LINE, unit_price_cents=2**31 - 1), True),
+        (replace(LINE, unit_price_cents=2**31), False),
+    ],
+)
+def test_lines_that_postgresql_takes(line: Line, kept: bool) -> None:
+    found = parked_module._lines(replace(RECORD.body, lines=(line, LINE)))
+    assert found == [msgspec.structs.astuple(each) for each in ([line, LINE] if kept else [LINE])]
+
+
+HEAD = {"payment_key": "0f", "scope": "ab" * 16, "event": "event0000001"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b"P|1|2|3|0f|%s|finger|event0000001|rest\nof it", HEAD),
+        (b"P|x|y|z|0f|%s|finger|event0000001|", HEAD),
+        (b"P|1|2|3|=|%s|finger|event0000001|", HEAD | {"payment_key": "ab" * 16}),
+        (b"P|1|2|3||%s|finger|event0000001|", HEAD | {"payment_key": ""}),
+        (b"p|1|2|3|0f|%s|finger|event0000001|", {}),
+        (b"P|1|2|3|0f|%s|finger|event0000001", {}),
+        (b"P|1|2|3|0f|%s|finger||", {}),
+        (b"P|1|2|3|0g|%s|finger|event0000001|", {}),
+        (b"P|1|2|3|0f|%s0|finger|event0000001|", {}),
+        (b"P|1|\n|3|0f|%s|finger|event0000001|", {}),
+        (b"x P|1|2|3|0f|%s|finger|event0000001|", {}),
+    ],
+)
+def test_what_of_a_damaged_head_still_makes_sense(raw: bytes, found: dict[str, str]) -> None:
+    assert parked_module._head(raw.replace(b"%s", b"ab" * 16)) == found
+
+
+async def test_one_that_postgresql_went_back_behind_is_not_failed(till: Till) -> None:
+    """It may lack the very commit that decided this booking."""
+    booking = await poison(till, reference="bad\0text")
+    await till.office.redis.sadd(keys.told(SHARD), "50:1")
+    with pytest.raises(WentBack):
+        await till.office.parked.fail(booking)
+    assert await till.state(booking) == "P -"
+    assert await till.left("GA") == (8, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,9 +10,18 @@ from msgspec.structs import replace
 
 from boxoffice import ids
 from boxoffice.errors import CannotRun
-from boxoffice.gateway.base import AuthorizeRequest, CaptureRequest, Found, Record
+from boxoffice.gateway.base import (
+    AuthorizeRequest,
+    CaptureRequest,
+    DisputeSeen,
+    Found,
+    Record,
+    RefundSeen,
+    Reversals,
+)
 from boxoffice.repair import payments_audit
-from boxoffice.repair.payments_audit import DIFFERENCES
+from boxoffice.repair.payments_audit import DIFFERENCES, Difference
+from boxoffice.repair.reversal_audit import open_ends, reversals_differ
 from boxoffice.stores import keys
 from tests.conftest import SHARD
 from tests.support.till import Till
@@ -389,3 +399,365 @@ async def test_a_stray_of_a_booking_that_redis_knows(till: Till, state: str) -> 
         record.state = "C"
         await till.office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack())
     assert await audit(till) == ([] if state == "P" else [("authorized_without_booking", None)])
+
+
+# ------------------------------------------------------------------ what is told of a difference
+
+
+def in_books(status: str, **changes: Any) -> dict[str, Any]:
+    """A row as `_OURS` reads it."""
+    row = {"status": status, "booking": "ours", "booking_status": "confirmed", "amount_cents": 1_000, "currency": "USD",
+           "refunded_cents": 0}  # fmt: skip
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "booking", "theirs", "ours"),
+    [
+        (told("authorized"), None, "b", "authorized 10.00 USD", "nothing"),
+        (told("captured", 900), None, "b", "captured 10.00 USD, captured 9.00 USD, refunded 0.00 USD", "nothing"),
+        (told("captured", 900, 300), in_books("voided"), "ours",
+         "captured 10.00 USD, captured 9.00 USD, refunded 3.00 USD", "voided 10.00 USD, booking confirmed"),
+        (told("authorized"), in_books("failed", amount_cents=7, refunded_cents=5, booking_status="held"), "ours",
+         "authorized 10.00 USD", "failed 0.07 USD, booking held, refunded 0.05 USD"),
+    ],
+)  # fmt: skip
+def test_what_is_told_of_a_difference(
+    record: Record, row: dict[str, Any] | None, booking: str, theirs: str, ours: str
+) -> None:
+    found = payments_audit._difference("amount_differs", record, row, True)
+    assert found == Difference("amount_differs", "k", booking, theirs, ours, True, False)
+
+
+async def pair_of_sales(till: Till) -> tuple[str, str]:
+    """Two that were sold and captured, with a refund each: of the first 10.00 and 5.00, of the second 20.00."""
+    first, second = await till.book(GA=3), await till.book(GA=4)
+    await till.rest()
+    await till.refund(first, "one", GA=1)
+    await till.refund(second, "two", GA=2)
+    await till.pump()
+    (key,) = await till.fetch("SELECT payment_key FROM payments WHERE booking_id = $1", first)
+    await till.gateway.refund_at_gateway(key[0], 500)
+    await till.office.payments_audit.read_reversals()
+    return first, second
+
+
+async def test_our_row_is_read_with_what_it_gave_back(till: Till) -> None:
+    """Each payment's own refunds, those that are under way or done; and how long ago anything about it changed."""
+    first, second = await pair_of_sales(till)
+    pool, audited = await till.office.pool(), till.office.payments_audit
+    rows = await till.fetch("SELECT payment_key, booking_id::text AS booking, reference FROM payments")
+    keys_of = {row["booking"]: row["payment_key"] for row in rows}
+    found = await audited._ours(list(keys_of.values()), 0)
+    assert {row["booking"]: row["refunded_cents"] for row in found.values()} == {first: 1_500, second: 2_000}
+    assert [key for key in await audited._ours([keys_of[second]], 0)] == [keys_of[second]]
+    for status, cents in (("owed", 1_500), ("pending", 3_500), ("due", 1_500), ("succeeded", 3_500)):
+        await pool.execute(
+            "UPDATE refunds SET status = $1, owed_since = now(), failure_code = 'x' WHERE booking_id = $2::uuid",
+            status,
+            second,
+        )
+        found = await audited._ours(list(keys_of.values()), 0)
+        assert found[keys_of[second]]["refunded_cents"] == cents - 1_500
+        assert found[keys_of[first]]["refunded_cents"] == 1_500
+        assert found[keys_of[second]]["reversed"] is True
+    row = dict(found[keys_of[second]])
+    assert {name: row[name] for name in ("status", "due", "amount_cents", "currency", "booking_status", "gateway")} == {
+        "status": "captured", "due": None, "amount_cents": 4_000, "currency": "USD", "booking_status": "confirmed",
+        "gateway": till.gateway.books,
+    }  # fmt: skip
+    await pool.execute("UPDATE refunds SET amount_cents = 0")
+    assert [row["reversed"] for row in (await audited._ours(list(keys_of.values()), 0)).values()] == [False, False]
+
+
+AGO, NOW, NEVER = "now() - interval '100 seconds'", "now()", "NULL"
+
+
+@pytest.mark.parametrize(
+    ("updated", "since", "booking", "leased", "told"),
+    [
+        (AGO, NEVER, AGO, NEVER, (True, True, False)),
+        (NOW, NEVER, AGO, NEVER, (False, False, False)),
+        (AGO, NEVER, NOW, NEVER, (True, False, False)),
+        (NOW, AGO, AGO, NEVER, (True, True, False)),
+        (AGO, NOW, AGO, NEVER, (False, False, False)),
+        (AGO, NEVER, AGO, "now() + interval '1 minute'", (True, True, True)),
+        (AGO, NEVER, AGO, AGO, (True, True, False)),
+    ],
+)
+async def test_how_long_ago_anything_changed(
+    till: Till, updated: str, since: str, booking: str, leased: str, told: tuple[bool, ...]
+) -> None:
+    """Overdue, settled, leased: with a grace of a minute, and of two."""
+    await till.book(GA=1)
+    await till.rest()
+    pool = await till.office.pool()
+    await pool.execute(f"UPDATE payments SET updated_at = {updated}, due_since = {since}, leased_until = {leased}")
+    await pool.execute(f"UPDATE bookings SET updated_at = {booking}")
+    key = await pool.fetchval("SELECT payment_key FROM payments")
+    for grace_s, expected in ((60, told), (120, (False, False, told[2]))):
+        row = (await till.office.payments_audit._ours([key], grace_s))[key]
+        assert (row["overdue"], row["settled"], row["leased"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("", 1),
+        ("status = 'authorized'", 1),
+        ("status = 'voided'", 0),
+        ("status = 'unknown'", 0),
+        ("created_at = now()", 0),
+        ("created_at = now() - interval '50 seconds'", 0),
+        ("created_at = now() - interval '70 seconds'", 1),
+        ("gateway = 'stripe/live/acct_1'", 0),
+    ],
+)
+async def test_money_that_the_gateway_never_saw(till: Till, change: str, found: int) -> None:
+    """But for what was made after it began to list its payments, a grace before; and what moved in other books."""
+    booking = await till.book(GA=1)
+    await till.rest()
+    pool = await till.office.pool()
+    await pool.execute(
+        "INSERT INTO payments (payment_key, booking_id, gateway, method, amount_cents, currency, status, created_at)"
+        " VALUES ('unheard', $1, 'simulator', 'card', 123, 'USD', 'captured', now() - interval '1 day')", booking,
+    )  # fmt: skip
+    if change:
+        await pool.execute(f"UPDATE payments SET {change} WHERE payment_key = 'unheard'")
+    told = [each async for each in till.office.payments_audit.run(fix=True, grace_s=60)]
+    assert told == found * [Difference("unknown_to_gateway", "unheard", booking, "nothing", "1.23 USD", None, False)]
+    assert till.office.payments_audit.others == ({"stripe/live/acct_1": 1} if "stripe" in change else {})
+    again = [each async for each in till.office.payments_audit.run(fix=True, grace_s=60)]
+    assert again == told
+    assert till.office.payments_audit.others == ({"stripe/live/acct_1": 1} if "stripe" in change else {})
+
+
+@pytest.mark.parametrize(("made_s", "under_way"), [(-1, False), (1, True), (-100, False)])
+async def test_what_was_just_made_is_about_to_be_written(
+    till: Till, monkeypatch: pytest.MonkeyPatch, made_s: int, under_way: bool
+) -> None:
+    """Within the grace; and where nobody says for which booking, nothing else tells."""
+    monkeypatch.setattr(payments_audit.time, "time", lambda: 5_000.0)
+    record = Record("k", None, 1_000 * (5_000 - 60 + made_s), told("authorized").payment)
+    assert await till.office.payments_audit._under_way(record, 60) is under_way
+    other = replace(record, booking_id="no booking of ours")
+    assert await till.office.payments_audit._under_way(other, 60) is under_way
+
+
+@pytest.mark.parametrize("fix", [True, False])
+async def test_what_is_due_again_is_due_since_then(till: Till, fix: bool) -> None:
+    """The row says what, since when, and what the gateway calls the payment; the other payment's stays as it is."""
+    booking, other = await till.book(GA=1), await till.book(GA=1)
+    await till.rest()
+    pool = await till.office.pool()
+    lost = "status = 'captured', reference = NULL, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL"
+    await pool.execute(f"UPDATE payments SET {lost}")
+    await pool.execute("UPDATE payments SET status = 'authorized' WHERE booking_id = $1", booking)
+    at_gateway = await till.payment(booking)
+    assert await audit(till, fix=fix) == [("capture_not_marked", True if fix else None)]
+    query = "SELECT status, reference, due, due_at IS NULL AS at, due_since, leased_until FROM payments WHERE booking_id = $1"
+    (row,), (left,) = await till.fetch(query, booking), await till.fetch(query, other)
+    expected = ("authorized", at_gateway.reference, "capture", False, None, None)
+    assert tuple(row) == (expected if fix else ("authorized", None, None, True, None, None))
+    assert tuple(left) == ("captured", None, None, True, None, None)
+
+
+# ------------------------------------------------------------------ refunds and disputes at the gateway
+
+
+def refund(status: Any = "succeeded", cents: int = 400, reference: str = "re_1") -> RefundSeen:
+    return RefundSeen(None, reference, cents, status)
+
+
+def dispute(status: str = "needs_response", cents: int = 700) -> DisputeSeen:
+    return DisputeSeen("du_1", cents, status, "fraudulent", True)
+
+
+OUR_REFUND = ("succeeded", 400, "re_1")
+
+
+REVERSALS: list[tuple[Any, Any, Any, Any, bool]] = [
+    ([], [], [], [], False),
+    ([refund()], [], [OUR_REFUND], [], False),
+    ([refund()], [], [], [], True),
+    ([], [], [OUR_REFUND], [], True),
+    ([refund("failed")], [], [], [], False),
+    ([refund("pending")], [], [OUR_REFUND], [], True),
+    ([refund("pending")], [], [("pending", 400, "re_1")], [], False),
+    ([refund(cents=401)], [], [OUR_REFUND], [], True),
+    ([refund(reference="re_2")], [], [OUR_REFUND], [], True),
+    ([refund(), refund(reference="re_2")], [], [OUR_REFUND], [], True),
+    ([refund()], [], [("due", 400, "re_1")], [], True),
+    ([], [], [("owed", 400, "re_1")], [], False),
+    ([], [], [("succeeded", 0, "re_1")], [], False),
+    ([], [dispute()], [], [], True),
+    ([], [dispute()], [], [dispute()], False),
+    ([], [dispute("lost")], [], [dispute()], True),
+    ([], [dispute(cents=1)], [], [dispute()], True),
+    ([], [], [], [dispute()], False),
+    ([refund()], [dispute()], [OUR_REFUND], [], True),
+    ([refund()], [dispute()], [], [dispute()], True),
+]
+"""Refunds and disputes at the gateway; refunds and disputes in our rows; whether they differ."""
+
+
+async def test_whether_reversals_differ(till: Till) -> None:
+    """Of this payment, with another one beside it whose refunds and disputes are its own."""
+    first, second = await pair_of_sales(till)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE refunds SET updated_at = now() WHERE booking_id = $1::uuid", second)
+    rows = dict(map(tuple, await till.fetch("SELECT booking_id::text, payment_key FROM payments")))
+    mine, others = rows[first], rows[second]
+    dispute_row = (
+        "INSERT INTO disputes (gateway, reference, payment_key, amount_cents, status, reason)"
+        " VALUES ('simulator', $1, $2, $3, $4, 'fraudulent')"
+    )
+    await pool.execute(dispute_row, "du_2", others, 5, "won")
+    for refunds, disputes, ours, our_disputes, differ in REVERSALS:
+        await pool.execute("DELETE FROM refunds WHERE payment_key = $1", mine)
+        await pool.execute("DELETE FROM disputes WHERE payment_key = $1", mine)
+        for status, cents, reference in ours:
+            await pool.execute(
+                "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason,"
+                " reference, owed_since, updated_at, due_since, failure_code)"
+                " SELECT 'mine', $1::uuid, $2, $3, 'USD', $4, 'x', $5, now(), long_ago, long_ago, 'x'"
+                " FROM (SELECT now() - interval '100 seconds' AS long_ago) AS past",
+                first, mine, cents, status, reference,
+            )  # fmt: skip
+        for each in our_disputes:
+            await pool.execute(dispute_row, "du_1", mine, each.amount_cents, each.status)
+        record = Record(mine, first, 1, told("captured", 1_000).payment, Reversals(tuple(refunds), tuple(disputes)))
+        case = f"{refunds} {disputes} against {ours} {our_disputes}"
+        assert await reversals_differ(pool, record, 60) is differ, case
+        assert await reversals_differ(pool, record, 120) is (differ and not any(cents for _, cents, _ in ours)), case
+
+
+@pytest.mark.parametrize(
+    ("status", "updated", "since", "moving"),
+    [("succeeded", NOW, AGO, True), ("succeeded", AGO, NOW, False), ("due", AGO, NOW, True), ("due", NOW, AGO, False),
+     ("owed", NOW, AGO, True), ("pending", AGO, AGO, False)],
+)  # fmt: skip
+async def test_what_changed_just_now_may_be_half_told(
+    till: Till, status: str, updated: str, since: str, moving: bool
+) -> None:
+    """By the time that counts: of what is due since when it is, of the rest since it was written. Then it is no
+    difference yet."""
+    first, _ = await pair_of_sales(till)
+    pool = await till.office.pool()
+    key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1", first)
+    await pool.execute(
+        f"UPDATE refunds SET status = '{status}', updated_at = {updated}, due_since = {since},"
+        " owed_since = now(), failure_code = 'x'"
+    )
+    record = Record(key, first, 1, told("captured", 1_000).payment, Reversals((refund(cents=1),)))
+    assert await reversals_differ(pool, record, 60) is not moving
+
+
+async def test_money_that_is_not_where_it_should_be_in_the_end(till: Till) -> None:
+    """Every open end in the words in which a person reads it; what is over, and what came due meanwhile, is none."""
+    first, second = await pair_of_sales(till)
+    pool = await till.office.pool()
+    keys_of = dict(map(tuple, await till.fetch("SELECT booking_id::text, payment_key FROM payments")))
+    await pool.execute("DELETE FROM refunds")
+    long_ago = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
+    for key, status, code, attempt, tries in (
+        ("overdue", "due", None, 0, 9), ("pending", "pending", None, 0, 1), ("slow", "pending", "bank_slow", 0, 1),
+        ("owed", "owed", "account_closed", 3, 0), ("done", "succeeded", None, 0, 1),
+    ):  # fmt: skip
+        await pool.execute(
+            "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason,"
+            " failure_code, attempt, tries, due_since, updated_at, owed_since)"
+            " VALUES ($1, $2::uuid, $3, 1, 'USD', $4, 'x', $5, $6, $7, $8, $8, $8)",
+            key, first, keys_of[first], status, code, attempt, tries, long_ago,
+        )  # fmt: skip
+    for number, status in enumerate(
+        ("needs_response", "won", "lost", "warning_closed", "prevented", "charge_refunded")
+    ):
+        await pool.execute(
+            "INSERT INTO disputes (gateway, reference, payment_key, amount_cents, status, reason, withdrawn)"
+            " VALUES ('simulator', $1, $2, 700, $3, 'fraudulent', $4)",
+            f"du_{number}", keys_of[second], status, True,
+        )  # fmt: skip
+
+    async def ends(grace_s: int = 60, began: datetime | None = None) -> list[tuple[Any, ...]]:
+        found = await open_ends(pool, grace_s, began or datetime.now(UTC) + timedelta(hours=1))
+        assert {(each.payment_key, each.booking) for each in found if each.what == "disputed"} <= {
+            (keys_of[second], second)
+        }
+        return [(each.what, each.at_gateway, each.ours, each.known) for each in found]
+
+    overdue = ("refund_overdue", "no answer", "1 USD due since 2026-01-02 03:04:05+00, asked 9 times", False)
+    known = [
+        ("disputed", "needs_response (fraudulent)", "700 disputed, withdrawn", True),
+        ("refund_owed", "account_closed, refused 3 times", "1 USD owed since 2026-01-02 03:04:05+00", True),
+    ]
+    pending = [
+        ("refund_pending", code, "1 USD since 2026-01-02 03:04:05+00", True) for code in ("bank_slow", "pending")
+    ]
+    assert sorted(await ends()) == sorted([*known, overdue, *pending])
+    assert [end[0] for end in await ends()] == [
+        "disputed", "refund_overdue", "refund_owed", "refund_pending", "refund_pending",
+    ]  # fmt: skip
+    assert overdue not in await ends(began=long_ago), "it came due when the audit had begun"
+    assert overdue in await ends(began=long_ago + timedelta(seconds=1))
+    assert overdue not in await ends(grace_s=10**9)
+    await pool.execute("UPDATE payments SET status = 'authorized' WHERE booking_id = $1", first)
+    assert overdue not in await ends(), "it waits for its capture"
+    await pool.execute("UPDATE disputes SET withdrawn = false")
+    assert ("disputed", "needs_response (fraudulent)", "700 disputed", True) in await ends()
+
+
+@pytest.mark.parametrize("books", ["ours", "other"])
+async def test_reversals_alone_are_read_of_our_payments(till: Till, books: str) -> None:
+    """How many payments had any that we lacked; strays, and payments in other books, are left alone."""
+    booked = [await till.book(GA=1) for _ in range(3)]
+    await stray(till, captured=True)
+    await till.rest()
+    pool = await till.office.pool()
+    for booking in booked[:2]:
+        key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1", booking)
+        await till.gateway.refund_at_gateway(key, 100)
+    await till.gateway.refund_at_gateway(ids.digest("stray"), 100)
+    if books == "other":
+        await pool.execute("UPDATE payments SET gateway = 'stripe/live/acct_1' WHERE booking_id = $1", booked[0])
+    read = till.office.payments_audit.read_reversals
+    assert await read() == (2 if books == "ours" else 1)
+    rows = await till.fetch("SELECT booking_id::text, amount_cents FROM refunds")
+    assert {tuple(row) for row in rows} == {(each, 100) for each in booked[0 if books == "ours" else 1 : 2]}
+    assert await read() == 0
+
+
+async def test_how_many_payments_stand_in_which_books_is_told(till: Till) -> None:
+    """When none of those that moved money stands in ours; one that does is enough."""
+    booked = [await till.book(GA=1) for _ in range(3)]
+    await till.rest()
+    pool = await till.office.pool()
+    for booking, books in zip(booked, ("stripe/live/acct_1", "simulator/other", "stripe/live/acct_1"), strict=True):
+        await pool.execute("UPDATE payments SET gateway = $2 WHERE booking_id = $1", booking, books)
+    check = till.office.payments_audit.check_gateway
+    with pytest.raises(CannotRun) as refused:
+        await check()
+    assert "(1 in simulator/other, 2 in stripe/live/acct_1)" in refused.value.detail
+    assert f"keeps {till.gateway.books}" in refused.value.detail
+    await pool.execute("UPDATE payments SET gateway = $2 WHERE booking_id = $1", booked[0], till.gateway.books)
+    await check()
+    await pool.execute("UPDATE payments SET status = 'failed' WHERE booking_id = $1", booked[0])
+    with pytest.raises(CannotRun, match="All payments"):
+        await check()
+    await pool.execute("UPDATE payments SET status = 'failed'")
+    await check()
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_an_alert_of_any_shard_keeps_the_audit_from_mending(till: Till, shard: int) -> None:
+    await (await till.office.pool()).execute("UPDATE shards SET alert = 'both_changed' WHERE shard = $1", shard)
+    assert await audit(till) == []
+    with pytest.raises(CannotRun, match=rf"Shard {shard} is closed \(both_changed\)"):
+        await audit(till, fix=True)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_a_commit_that_is_missing_in_any_shard_ends_the_audit(till: Till, shard: int) -> None:
+    await till.office.redis.sadd(keys.told(shard), "50:1")
+    with pytest.raises(CannotRun, match="PostgreSQL went back in time"):
+        await audit(till)
