@@ -557,3 +557,39 @@ async def test_one_that_postgresql_went_back_behind_is_not_failed(till: Till) ->
         await till.office.parked.fail(booking)
     assert await till.state(booking) == "P -"
     assert await till.left("GA") == (8, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("booking_status", "payment_status", "writes", "pays"),
+    [
+        ("pending", "unknown", True, True),
+        ("held", "requires_action", True, True),
+        ("confirmed", "captured", False, False),
+        ("expired", "authorized", False, False),
+        ("cancelled", "voided", False, False),
+        ("failed", "failed", False, False),
+    ],
+)
+async def test_what_was_decided_meanwhile_is_not_overwritten(
+    till: Till, booking_status: str, payment_status: str, writes: bool, pays: bool
+) -> None:
+    """Neither the booking's row nor its payment's; what is undecided becomes what the gateway said."""
+    booking = await till.book(GA=1)
+    await till.rest()
+    pool, parked = await till.office.pool(), till.office.parked
+    record = await till.record(booking)
+    assert record is not None
+    await pool.execute("UPDATE bookings SET status = $1", booking_status)
+    await pool.execute(
+        "UPDATE payments SET status = $1, due = 'capture', due_at = now(), due_since = now()", payment_status
+    )
+    dead = DeadLetter(booking, "", 5, "", record, b"")
+    async with pool.acquire() as connection:
+        facts = await parked._facts(connection, dead)
+        assert facts is not None
+        await parked._write(connection, dead, facts, record.payment_key, "voided", "ref")
+    (row,) = await till.fetch("SELECT status, failure_code FROM bookings")
+    assert tuple(row) == (("failed", "poison") if writes else (booking_status, None))
+    (row,) = await till.fetch("SELECT status, failure_code, due, due_at IS NULL, due_since IS NULL FROM payments")
+    kept = (payment_status, None, "capture", False, False)
+    assert tuple(row) == (("voided", "poison", None, True, True) if pays else kept)

@@ -466,6 +466,8 @@ async def test_our_row_is_read_with_what_it_gave_back(till: Till) -> None:
         "status": "captured", "due": None, "amount_cents": 4_000, "currency": "USD", "booking_status": "confirmed",
         "gateway": till.gateway.books,
     }  # fmt: skip
+    await pool.execute("UPDATE refunds SET amount_cents = 1")
+    assert [row["reversed"] for row in (await audited._ours(list(keys_of.values()), 0)).values()] == [True, True]
     await pool.execute("UPDATE refunds SET amount_cents = 0")
     assert [row["reversed"] for row in (await audited._ours(list(keys_of.values()), 0)).values()] == [False, False]
 
@@ -647,9 +649,9 @@ async def test_what_changed_just_now_may_be_half_told(
     key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1", first)
     await pool.execute(
         f"UPDATE refunds SET status = '{status}', updated_at = {updated}, due_since = {since},"
-        " owed_since = now(), failure_code = 'x'"
+        " owed_since = now(), failure_code = 'x', amount_cents = 1"
     )
-    record = Record(key, first, 1, told("captured", 1_000).payment, Reversals((refund(cents=1),)))
+    record = Record(key, first, 1, told("captured", 1_000).payment, Reversals((refund(cents=2),)))
     assert await reversals_differ(pool, record, 60) is not moving
 
 
@@ -729,15 +731,18 @@ async def test_reversals_alone_are_read_of_our_payments(till: Till, books: str) 
 
 async def test_how_many_payments_stand_in_which_books_is_told(till: Till) -> None:
     """When none of those that moved money stands in ours; one that does is enough."""
-    booked = [await till.book(GA=1) for _ in range(3)]
+    booked = [await till.book(GA=1) for _ in range(7)]
     await till.rest()
     pool = await till.office.pool()
-    for booking, books in zip(booked, ("stripe/live/acct_1", "simulator/other", "stripe/live/acct_1"), strict=True):
+    others = [f"stripe/live/acct_{n}" for n in range(5)]
+    for booking, books in zip(booked, ["simulator/other", *others, others[0]], strict=True):
         await pool.execute("UPDATE payments SET gateway = $2 WHERE booking_id = $1", booking, books)
     check = till.office.payments_audit.check_gateway
     with pytest.raises(CannotRun) as refused:
         await check()
-    assert "(1 in simulator/other, 2 in stripe/live/acct_1)" in refused.value.detail
+    assert (
+        "(1 in simulator/other, 2 in stripe/live/acct_0, 1 in stripe/live/acct_1, 1 in stripe" in refused.value.detail
+    )
     assert f"keeps {till.gateway.books}" in refused.value.detail
     await pool.execute("UPDATE payments SET gateway = $2 WHERE booking_id = $1", booked[0], till.gateway.books)
     await check()

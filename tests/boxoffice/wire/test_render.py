@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import pytest
+
+from boxoffice.money.refunds import Refunded
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
 from boxoffice.wire import render
@@ -82,3 +86,91 @@ def test_a_booking_carries_what_is_left() -> None:
 
 def test_a_page_of_none() -> None:
     assert json.loads(render.page([], None)) == {"data": [], "next_cursor": None}
+
+
+def test_every_value_of_a_booking_stands_where_it_belongs() -> None:
+    outcome = Outcome("declined", "card", "0002", "ch_1", "insufficient_funds", "https://bank")
+    view = render.of_record(record("H", Payload(None, outcome), 1_763_840_600_999), EVENT, 1_763_840_000_000)
+    assert json.loads(render.booking(view)) == {
+        "id": "id",
+        "status": "held",
+        "event_id": EVENT.id,
+        "customer_id": "Zoë",
+        "reference": 'order "7"',
+        "items": [
+            {"tier_id": TIERS[0].id, "code": TIERS[0].code, "quantity": 2, "unit_price_cents": 1_000,
+             "line_total_cents": 2_000},
+            {"tier_id": TIERS[2].id, "code": TIERS[2].code, "quantity": 1, "unit_price_cents": 3_000,
+             "line_total_cents": 3_000},
+        ],
+        "amount_cents": 5_000,
+        "currency": "USD",
+        "refunded_cents": 0,
+        "refund": None,
+        "created_at": "2025-11-22T19:33:20.007Z",
+        "expires_at": "2025-11-22T19:43:20.999Z",
+        "expires_in_s": 600,
+        "payment": {"status": "declined", "method": "card", "last4": "0002", "reference": "ch_1",
+                    "failure_code": "insufficient_funds", "next_action": "https://bank"},
+        "failure": None,
+    }  # fmt: skip
+
+
+def test_a_tier_that_left_the_event_has_no_code() -> None:
+    event = EventView(EVENT.id, "Other", "", 1, "active", "USD", 0, 0, TIERS[:1])
+    view = render.of_record(record("H", Payload()), event)
+    assert [item.code for item in view.items] == [TIERS[0].code, ""]
+    assert view.payment is None
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "status", "now_ms", "left"),
+    [
+        (0, "held", 1, None),
+        (10_000, "held", 1_000, 9),
+        (10_000, "pending", 1_000, 9),
+        (10_000, "held", 1_001, 8),
+        (10_000, "held", 10_000, 0),
+        (10_000, "held", 99_000, 0),
+        *((10_000, status, 1_000, None) for status in ("confirmed", "failed", "expired", "cancelled")),
+    ],
+)
+def test_whole_seconds_until_a_hold_ends(deadline_ms: int, status: str, now_ms: int, left: int | None) -> None:
+    assert render.seconds_left(deadline_ms, status, now_ms) == left
+
+
+def test_a_hold_ends_by_this_hosts_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render.time, "time_ns", lambda: 4_000_999_999)
+    assert render.seconds_left(10_000, "held") == 6
+
+
+@pytest.mark.parametrize("refund_key", ["key", None])
+def test_every_value_of_a_refund_stands_where_it_belongs(refund_key: str | None) -> None:
+    refunded = Refunded("booking", "cancelled", refund_key, 1_500, "EUR", repeated=True, refund_status="pending")
+    assert json.loads(render.refund(refunded)) == {
+        "id": refund_key, "booking_id": "booking", "booking_status": "cancelled", "amount_cents": 1_500,
+        "currency": "EUR", "status": "pending",
+    }  # fmt: skip
+
+
+def test_counts_are_remembered_no_longer_than_they_are_told() -> None:
+    """The same object is told to many; another one, though equal in length, is told anew."""
+    first: Any = [1, 2, 3]
+    assert render.left(EVENT, first) is render.left(EVENT, first)
+    assert [tier["available"] for tier in json.loads(render.left(EVENT, [4, 5, 6]))] == [4, 6]
+    assert [tier["available"] for tier in json.loads(render.left(EVENT, first))] == [1, 3]
+
+
+def test_texts_of_very_many_events_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but speed depends on them; memory does."""
+    full: dict[str, Any] = dict.fromkeys(map(str, range(10_000)))
+    monkeypatch.setattr(render, "_texts", full)
+    render.event(EVENT, [1, 2, 3])
+    assert len(full) == 10_001
+    other = EventView("event0000009", "Other", "", 1, "active", "USD", 0, 0, TIERS)
+    render.event(other, [1, 2, 3])
+    assert list(full) == [other.id]
+
+
+def test_a_page_of_some() -> None:
+    assert json.loads(render.page([b"1", b"2"], "next")) == {"data": [1, 2], "next_cursor": "next"}
