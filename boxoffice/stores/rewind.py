@@ -46,8 +46,10 @@ async def rewind(redis: Redis, scripts: Scripts, shard: int, lease_ms: int, back
 
 
 async def _waiting(redis: Redis, shard: int) -> AsyncIterator[list[str]]:
-    """Ids in any of the sets; each at least once, however their scores change meanwhile."""
-    for name in (keys.deadlines(shard), keys.pending(shard), keys.dead(shard)):
+    """Ids in any of the sets; each at least once, however their scores change meanwhile, and though a hold that is paid, or
+    whose payment is declined, goes from one set to another: the way back is looked along, too."""
+    holds, pending, dead = keys.deadlines(shard), keys.pending(shard), keys.dead(shard)
+    for name in (holds, pending, dead, pending, holds):
         cursor = 0
         while True:
             cursor, found = await redis.zscan(name, cursor, count=CHUNK)

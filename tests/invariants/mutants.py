@@ -613,6 +613,12 @@ MUTANTS = (
         "counters_are_gone",
     ),
     Mutant(
+        "a hold that comes back while the clock is put right is missed",
+        (("boxoffice/stores/rewind.py", "in (holds, pending, dead, pending, holds):", "in (holds, pending, dead):"),),
+        "tests/boxoffice/repair/test_rewinding.py",
+        "is_not_missed",
+    ),
+    Mutant(
         "whoever cancels keeps an empty redis shut",
         (
             (

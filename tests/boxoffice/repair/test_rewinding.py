@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from boxoffice.errors import HoldEnded
@@ -105,6 +107,42 @@ async def test_a_payment_tried_in_the_future_comes_back_to_a_hold_of_its_length(
     await till.look_again(waiting)
     assert await till.state(waiting) == "C confirmed"
     await till.at_rest(waiting)
+
+
+@pytest.mark.parametrize("before", ["pending", "dead"])
+async def test_a_payment_that_is_declined_while_others_are_looked_at_is_not_missed(
+    till: Till, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The hold is back among those that were looked at first. A parked one goes back to the workers meanwhile."""
+    shift(till.office.scripts, STEP_MS)
+    booking = await till.hold(GA=1)
+    await till.pay(booking, "tok_3ds_fail")
+    await till.drain()
+    if before == "dead":
+        record = await till.record(booking)
+        assert record is not None
+        await till.office.settlements[SHARD]._park(booking, record.pack(), record.payment_key, "a test")
+    await sweep(till)
+    shift(till.office.scripts, 0)
+    zscan, seen = till.office.redis.zscan, []
+
+    async def declined_first(name: str, *args: Any, **options: Any) -> Any:
+        if name == (keys.pending(SHARD) if before == "pending" else keys.dead(SHARD)) and not seen:
+            seen.append(name)
+            if before == "dead":
+                await till.office.parked.retry(booking)
+            await till.customer_acts(booking)
+            await till.look_again(booking)
+            assert await till.state(booking) == "H held"
+        return await zscan(name, *args, **options)
+
+    monkeypatch.setattr(till.office.redis, "zscan", declined_first)
+    await sweep(till)
+
+    assert seen
+    assert HOLD_MS - 60_000 < await lasts_ms(till, booking) <= HOLD_MS
+    await till.cancel(booking)
+    await till.at_rest(booking)
 
 
 async def test_a_hold_of_the_future_that_is_put_back_can_be_extended(till: Till) -> None:
