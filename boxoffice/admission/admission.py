@@ -231,7 +231,10 @@ class _Counter:
 
     def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
-        self._admit = scripts.admit
+        self._admit = scripts.admit.ordered(
+            "gate pending deadlines sequence bell rings queue keys",
+            "pending_max bell_ttl_ms job job_prefix events kinds forms",
+        )
         self._settings = settings
         self._queue: list[Form] = []
         self._short: dict[str, tuple[int, float]] = {}

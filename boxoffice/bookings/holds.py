@@ -33,12 +33,12 @@ from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 from boxoffice.stores import keys
 from boxoffice.stores.gate import once_checked
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.postgres import TRANSIENT, renew_sessions
 from boxoffice.stores.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.stores.redis import AWAY, refusal
 from boxoffice.stores.rewind import rewind
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.scripts import Scripts, Slot
+from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Holds", "Paid", "fingerprint_of"]
@@ -85,13 +85,14 @@ class Holds:
         self._redis = redis
         self._reading = Reading(redis, scripts, settings)
         self._pool = pool
+        self._shards = Shards(redis, scripts)
         self._scripts = scripts
         self._settings = settings
-        self._unpaid_lives = (
-            settings.holds.ended_ttl_s,
-            settings.holds.ended_max,
-            min(BRIEF_S, settings.holds.ended_ttl_s),
-        )
+        self._unpaid_lives = {
+            "unpaid_ttl_s": settings.holds.ended_ttl_s,
+            "unpaid_max": settings.holds.ended_max,
+            "brief_ttl_s": min(BRIEF_S, settings.holds.ended_ttl_s),
+        }
 
     async def find(self, client: str, booking: str) -> Record | None:
         """The client's booking as Redis has it, or None when Redis has nothing that can be read.
@@ -167,11 +168,8 @@ class Holds:
             )
         payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
         outcome, raw = await self._run(
-            "pay", shard,
-            [keys.gate(shard), keys.booking(shard, booking), keys.pending(shard), keys.deadlines(shard),
-             keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(payload), self._settings.holds.attempts_max, self._settings.limits.pending_max,
-             BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen],
+            "pay", shard, record=keys.booking(shard, booking), payment_key=payment_key, payload=pack_payload(payload),
+            attempts_max=self._settings.holds.attempts_max, pending_max=self._settings.limits.pending_max, seen=seen,
         )  # fmt: skip
         return outcome, unpack(booking, raw) if raw else held
 
@@ -185,10 +183,7 @@ class Holds:
             raise NotFound("There is no such booking.")
         shard = ids.shard_of(booking)
         outcome, raw = await self._run(
-            "extend",
-            shard,
-            [keys.gate(shard), keys.booking(shard, booking), keys.deadlines(shard)],
-            [1_000 * (extra_s or 0)],
+            "extend", shard, record=keys.booking(shard, booking), extra_ms=1_000 * (extra_s or 0)
         )
         record = unpack(booking, raw) if raw else held
         match outcome:
@@ -210,11 +205,9 @@ class Holds:
         """
         booking, shard = record.id, ids.shard_of(record.id)
         outcome, raw = await self._run(
-            "cancel", shard,
-            [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
-             keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
-             keys.deadlines(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [self._settings.worker.settled_ttl_s, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), *self._unpaid_lives],
+            "cancel", shard, record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
+            sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event),
+            ttl_s=self._settings.worker.settled_ttl_s, **self._unpaid_lives,
         )  # fmt: skip
         if outcome == "missing":
             raise NotFound("There is no such booking.")
@@ -230,10 +223,8 @@ class Holds:
         """
         ended = 0
         while True:
-            seen, expired, attempted, back_ms = await self._scripts.expire(
-                self._redis,
-                [keys.gate(shard), keys.deadlines(shard)],
-                [EXPIRE_CHUNK, self._settings.worker.settled_ttl_s, keys.shard_tag(shard), *self._unpaid_lives],
+            seen, expired, attempted, back_ms = await self._shards[shard].run(
+                "expire", limit=EXPIRE_CHUNK, ttl_s=self._settings.worker.settled_ttl_s, **self._unpaid_lives
             )
             ended += int(expired)
             if attempted:
@@ -270,12 +261,10 @@ class Holds:
             await renew_sessions(self._pool, error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)
 
-    async def _run(self, name: str, shard: int, script_keys: list[str], args: list[Any]) -> tuple[str, bytes]:
-        script = getattr(self._scripts, name)
+    async def _run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:
+        run = partial(self._shards[shard].run, name, **slots)
         try:
-            reply = await once_checked(
-                self._redis, shard, partial(script, self._redis, script_keys, args), self._settings.api.retry_s
-            )
+            reply = await once_checked(self._redis, shard, run, self._settings.api.retry_s)
         except AWAY as error:
             raise StoreAway from error
         except RedisError as error:

@@ -13,6 +13,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import once_checked
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Reading", "Seen"]
 
@@ -29,13 +30,13 @@ class Reading:
 
     def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
-        self._scripts = scripts
+        self._shards = Shards(redis, scripts)
         self._patience_s = settings.api.retry_s
 
     async def read(self, shard: int, bookings: Sequence[str]) -> list[Seen]:
         """One for each booking of the shard. Raises Redis's errors."""
         names = [keys.booking(shard, booking) for booking in bookings]
-        read = partial(self._scripts.read, self._redis, [keys.gate(shard), *names], [])
+        read = partial(self._shards[shard].run, "read", records=names)
         try:
             return [Seen(raw) for raw in await once_checked(self._redis, shard, read, self._patience_s)]
         except GateClosed:

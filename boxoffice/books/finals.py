@@ -17,6 +17,7 @@ from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import fence, keys
 from boxoffice.stores.record import unpack
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Finals"]
 
@@ -34,7 +35,7 @@ class Finals:
     def __init__(self, shard: int, redis: Redis, scripts: Scripts, settings: Settings) -> None:
         self.shard = shard
         self._redis = redis
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def correct(
@@ -57,7 +58,7 @@ class Finals:
             return set()
         verdicts = await queries.final_verdicts(connection, wrong)
         pair = await fence.last_batch(connection, self.shard)
-        names = [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), keys.told(self.shard)]
+        names: list[str] = []
         changes: list[bytes] = []
         events: set[str] = set()
         for booking, verdict in verdicts.items():
@@ -68,7 +69,9 @@ class Finals:
             names += [keys.booking(self.shard, booking), keys.idempotency(self.shard, record.scope)]
             changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
             events.add(record.event)
-        corrected = await self._scripts.correct(self._redis, names, [self._ttl_s, str(pair or ""), *changes])
+        corrected = await self._here.run(
+            "correct", keys=names, ttl_s=self._ttl_s, pair=str(pair or ""), changes=changes
+        )
         if said:
             log.warning("records.corrected", shard=self.shard, bookings=int(corrected))
         return events

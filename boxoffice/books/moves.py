@@ -19,6 +19,7 @@ from boxoffice.crashpoint import crashpoint
 from boxoffice.stores import keys
 from boxoffice.stores.fence import last_batch
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves"]
 
@@ -148,21 +149,18 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
     A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
     applies it.
     """
+    here = Shard(redis, scripts, shard)
     async with pool.acquire() as connection:
         moves = await open_moves(connection, shard=shard)
         pair = await last_batch(connection, shard) if moves else None
         applied = []
         for move in moves:
-            reply = await scripts.move(
-                redis,
-                [
-                    keys.gate(shard), keys.moved(shard, move.name), keys.event(shard, move.event),
-                    keys.owners(shard, move.event), keys.booking(shard, move.booking or ""), keys.told(shard),
-                ],
-                [
-                    move.tier, move.sold_delta, move.total_delta, move.owner, int(move.verdict is not None),
-                    move.payload, MOVED_TTL_S, move.note, str(pair or ""),
-                ],
+            reply = await here.run(
+                "move", moved=keys.moved(shard, move.name), sale=keys.event(shard, move.event),
+                owners=keys.owners(shard, move.event), record=keys.booking(shard, move.booking or ""), tier=move.tier,
+                sold_delta=move.sold_delta, total_delta=move.total_delta, owner=move.owner,
+                cancelled=int(move.verdict is not None), payload=move.payload, moved_ttl_s=MOVED_TTL_S, note=move.note,
+                pair=str(pair or ""),
             )  # fmt: skip
             if reply[0] in (b"moved", b"repeated"):
                 applied.append(move)

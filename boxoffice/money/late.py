@@ -15,10 +15,10 @@ from boxoffice.errors import GateClosed, StoreAway
 from boxoffice.gateway.base import GatewayEvent, PaymentGateway, Unknown
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.postgres import TRANSIENT, renew_sessions
 from boxoffice.stores.record import Charge, Payload, pack_payload, unpack
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["LateMoney", "Webhooks"]
@@ -56,7 +56,7 @@ class LateMoney:
 
     def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
-        self._scripts = scripts
+        self._shards = Shards(redis, scripts)
         self._settings = settings
 
     async def revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
@@ -75,13 +75,10 @@ class LateMoney:
             return False
         record = unpack(booking, raw)
         said = record.payload
-        outcome = await self._scripts.revive(
-            self._redis,
-            [keys.gate(shard), keys.booking(shard, booking), keys.idempotency(shard, record.scope),
-             keys.event(shard, record.event), keys.owners(shard, record.event), keys.pending(shard),
-             keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-            [payment_key, pack_payload(Payload(charge, None, None, said.key, said.asked, said.earlier)),
-             BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
+        outcome = await self._shards[shard].run(
+            "revive", record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
+            sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event), payment_key=payment_key,
+            payload=pack_payload(Payload(charge, None, None, said.key, said.asked, said.earlier)),
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
         return outcome in (b"pending", b"revived")
@@ -93,7 +90,7 @@ class Webhooks:
     def __init__(self, redis: Redis, pool: Any, scripts: Scripts, gateway: PaymentGateway) -> None:
         self._redis = redis
         self._pool = pool
-        self._scripts = scripts
+        self._shards = Shards(redis, scripts)
         self._gateway = gateway
 
     async def receive(self, gateway: str, event: GatewayEvent) -> bool:
@@ -130,10 +127,6 @@ class Webhooks:
     async def _wake(self, booking: str) -> None:
         shard = ids.shard_of(booking)
         try:
-            await self._scripts.wake(
-                self._redis,
-                [keys.pending(shard), keys.bell(shard), keys.rings(shard), keys.arq_queue(shard)],
-                [booking, BELL_TTL_MS, pack_ring(shard), job_prefix(shard)],
-            )
+            await self._shards[shard].run("wake", booking_id=booking)
         except (RedisError, OSError) as error:
             seldom.warning("webhook.unheard", booking_id=booking, error=type(error).__name__)

@@ -22,6 +22,7 @@ from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import SAME, Body, Payload, Record, pack_payload
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 from boxoffice.texts import is_storable
 
 __all__ = ["Ended", "Parked", "Retried"]
@@ -121,7 +122,7 @@ class Parked:
     ) -> None:
         self._redis = redis
         self._pool = pool
-        self._scripts = scripts
+        self._shards = Shards(redis, scripts)
         self._gateway = gateway
         self._reconcilers = reconcilers
         self._settings = settings
@@ -272,12 +273,11 @@ class Parked:
         event = record.event if record else head.get("event", "-")
         payment_key = record.payment_key if record else head.get("payment_key", "")
         verdict = b"1|F|%s|0|%s" % (payment_key.encode(), pack_payload(Payload(None, None, "poison")))
-        await self._scripts.settle(
-            self._redis,
-            [keys.gate(shard), keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.told(shard),
-             keys.event(shard, event),
-             keys.owners(shard, event), keys.booking(shard, booking), keys.idempotency(shard, scope)],
-            [self._settings.worker.settled_ttl_s, str(pair or ""), 1, verdict],
+        own = [keys.event(shard, event), keys.owners(shard, event)]
+        own += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
+        await self._shards[shard].run(
+            "settle", keys=own, ttl_s=self._settings.worker.settled_ttl_s, pair=str(pair or ""), events=1,
+            verdicts=[verdict],
         )  # fmt: skip
         if (await self._redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
             return "record"

@@ -27,6 +27,7 @@ from boxoffice.stores.gate import Gate, open_gate
 from boxoffice.stores.record import Record
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["POSTGRES_WENT_BACK", "RebuildReport", "Rebuilder", "shard_lock"]
 
@@ -95,6 +96,7 @@ class Rebuilder:
         self.shard = shard
         self._redis = redis
         self._pool = pool
+        self._here = Shard(redis, scripts, shard)
         self._scripts = scripts
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
@@ -224,14 +226,16 @@ class Rebuilder:
     async def _restore(self, bookings: Sequence[tuple[int, Record]], pair: fence.Pair | None) -> int:
         shard = self.shard
         events = {event: n for n, event in enumerate(sorted({record.event for _, record in bookings}), 1)}
-        names = [keys.pending(shard), keys.deadlines(shard), keys.told(shard)]
+        names: list[str] = []
         for event in events:
             names += [keys.event(shard, event), keys.owners(shard, event)]
-        forms: list[bytes | int | str] = [len(events), str(pair or "")]
+        forms: list[bytes] = []
         for life_s, record in bookings:
             names += [keys.booking(shard, record.id), keys.idempotency(shard, record.scope)]
             forms.append(b"%d|%d|%s" % (events[record.event], life_s, record.pack()))
-        return int(await self._scripts.restore(self._redis, names, forms))
+        return int(
+            await self._here.run("restore", keys=names, events=len(events), pair=str(pair or ""), bookings=forms)
+        )
 
     async def _open(self, run: str, lost: Sequence[fence.Pair]) -> str:
         """A crash between any two steps leaves the gate closed, and the next rebuild does them again. Only what was lost and

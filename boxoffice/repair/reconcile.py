@@ -22,6 +22,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
 from boxoffice.stores.record import unpack
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["EventReport", "Reconciler", "TierDrift"]
 
@@ -97,7 +98,7 @@ class Reconciler:
         self.finals = Finals(shard, redis, scripts, settings)
         self._redis = redis
         self._pool = pool
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def every_event(
@@ -198,10 +199,7 @@ class Reconciler:
         deep: bool,
     ) -> Any:
         shard = self.shard
-        names = [
-            keys.pending(shard), keys.dead(shard), keys.deadlines(shard), keys.event(shard, event),
-            keys.owners(shard, event), keys.told(shard),
-        ]  # fmt: skip
+        names: list[str] = []
         for booking, scope, _ in verdicts:
             names += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
         for move in moves:
@@ -211,13 +209,10 @@ class Reconciler:
         facts += [move.fact for move in moves]
         facts += [move.note for move in moves]
         facts += [",".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
-        return await self._scripts.reconcile(
-            self._redis,
-            names,
-            [
-                int(fix), int(deep), int(owners is not None), self._ttl_s, MOVED_TTL_S, event, keys.booking(shard, ""),
-                len(stock), len(verdicts), len(moves), str(pair or ""), *facts,
-            ],
+        return await self._here.run(
+            "reconcile", sale=keys.event(shard, event), owners=keys.owners(shard, event), keys=names, fix=int(fix),
+            deep=int(deep), owned=int(owners is not None), ttl_s=self._ttl_s, moved_ttl_s=MOVED_TTL_S, event=event,
+            tiers=len(stock), finals=len(verdicts), moves=len(moves), pair=str(pair or ""), facts=facts,
         )  # fmt: skip
 
     async def _count_customers(

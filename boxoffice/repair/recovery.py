@@ -27,6 +27,7 @@ from boxoffice.states import WORDS
 from boxoffice.stores import fence, keys
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Recovered", "Recovery"]
 
@@ -94,7 +95,7 @@ class Recovery:
         self.shard = shard
         self._redis = redis
         self._pool = pool
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._settings = settings
         self._books = books or (lambda: settings.gateway.kind)
         self._refunds = Refunds(redis, pool, scripts, settings)
@@ -276,11 +277,11 @@ class Recovery:
         async with (await self._pool()).acquire() as connection:
             verdicts = await final_verdicts(connection, bookings)
             pair = await fence.last_batch(connection, self.shard)
-        names = [keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard), keys.told(self.shard)]
-        changes = []
+        names: list[str] = []
+        changes: list[bytes] = []
         for record in records:
             if (verdict := verdicts.get(record.id)) is not None and verdict.state != record.state:
                 names += [keys.booking(self.shard, record.id), keys.idempotency(self.shard, record.scope)]
                 changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
         ttl_s = self._settings.worker.settled_ttl_s
-        return int(await self._scripts.correct(self._redis, names, [ttl_s, str(pair or ""), *changes]))
+        return int(await self._here.run("correct", keys=names, ttl_s=ttl_s, pair=str(pair or ""), changes=changes))

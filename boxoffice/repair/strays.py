@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from boxoffice.stores import keys
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Strays"]
 
@@ -28,7 +29,7 @@ class Strays:
     def __init__(self, shard: int, redis: Redis, scripts: Scripts) -> None:
         self.shard = shard
         self._redis = redis
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._cursor = 0
 
     async def gather(self) -> int:
@@ -56,8 +57,7 @@ class Strays:
             return cursor, 0
         if seen is not None:
             seen += [record[-36:].decode() for record in records]
-        names = [keys.pending(shard), keys.dead(shard), keys.deadlines(shard), *records]
-        return cursor, int(await self._scripts.gather(self._redis, names, []))
+        return cursor, int(await self._here.run("gather", records=records))
 
     def _say(self, found: int) -> int:
         if found:

@@ -18,7 +18,8 @@ from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores import keys
 from boxoffice.stores.models import ApiKey, Event, Inventory, Tier
 from boxoffice.stores.redis import AWAY
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.scripts import Scripts, Slot
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Loaded", "Loader", "StoredEvent", "iso", "read_events"]
 
@@ -97,6 +98,7 @@ class Loader:
     def __init__(self, engine: AsyncEngine, redis: Redis, scripts: Scripts) -> None:
         self._engine = engine
         self._redis = redis
+        self._shards = Shards(redis, scripts)
         self._scripts = scripts
 
     async def load(self, shard: int) -> Loaded:
@@ -159,17 +161,19 @@ class Loader:
 
     async def _load(self, events: list[StoredEvent]) -> list[Any]:
         """Run load.lua for each, in one pipeline; a server that does not know it gets it first."""
-        script = self._scripts.load
-        await self._redis.script_load(script.text)
+        await self._redis.script_load(self._scripts.load.text)
         async with self._redis.pipeline(transaction=False) as pipe:
             for event in events:
                 view = event.view
-                names = keys.event(view.shard, view.id), keys.catalogue(view.shard), keys.owners(view.shard, view.id)
-                pipe.evalsha(script.sha, 3, *names, *_load_arguments(event))
+                call = self._shards[view.shard].call(
+                    "load", sale=keys.event(view.shard, view.id), catalogue=keys.catalogue(view.shard),
+                    owners=keys.owners(view.shard, view.id), **_load_arguments(event),
+                )  # fmt: skip
+                pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return await pipe.execute()
 
 
-def _load_arguments(event: StoredEvent) -> list[str]:
+def _load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
     view = event.view
     tiers = [
         f"{tier.id}|{'' if tier.active else '-'}{tier.price_cents}|{total}|{sold}"
@@ -177,4 +181,7 @@ def _load_arguments(event: StoredEvent) -> list[str]:
     ]
     json = msgspec.json.encode(view).decode()
     on = "1" if view.status == "active" else "0"
-    return [view.id, json, on, str(view.starts_ms), view.currency, str(view.customer_max), *tiers]
+    return {
+        "event": view.id, "view": json, "on": on, "starts_ms": view.starts_ms, "currency": view.currency,
+        "customer_max": view.customer_max, "tiers": tiers,
+    }  # fmt: skip

@@ -46,10 +46,10 @@ from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair, open_batch, read
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.stores.record import payment_key_of, unpack
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Settlement"]
@@ -96,7 +96,7 @@ class Settlement:
         self.shard = shard
         self._redis = redis
         self._pool = pool
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._gateway = gateway
         self._pump = pump
         self._mirror = Mirror(shard, redis, scripts, holds, settings)
@@ -188,13 +188,7 @@ class Settlement:
     async def _claim(self) -> tuple[int, list[Case]]:
         worker = self._settings.worker
         try:
-            reply = await self._scripts.claim(
-                self._redis,
-                [keys.gate(self.shard), keys.pending(self.shard), keys.bell(self.shard), keys.rings(self.shard),
-                 keys.arq_queue(self.shard), keys.told(self.shard)],
-                [worker.batch_max, worker.lease_ms, keys.booking(self.shard, ""), 1, BELL_TTL_MS,
-                 pack_ring(self.shard), job_prefix(self.shard)],
-            )  # fmt: skip
+            reply = await self._here.run("claim", limit=worker.batch_max, lease_ms=worker.lease_ms, ring_on=1)
         except GateClosed:
             return 0, []  # a repair is on its way, and rings when it opens
         if not reply:

@@ -16,6 +16,7 @@ from boxoffice.stores.fence import Pair
 from boxoffice.stores.gate import once_checked
 from boxoffice.stores.record import confirmed, pack_payload
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Mirror"]
 
@@ -33,7 +34,7 @@ class Mirror:
     def __init__(self, shard: int, redis: Redis, scripts: Scripts, holds: Holds, settings: Settings) -> None:
         self._shard = shard
         self._redis = redis
-        self._scripts = scripts
+        self._here = Shard(redis, scripts, shard)
         self._holds = holds
         self._ttl_s = settings.worker.settled_ttl_s
 
@@ -75,12 +76,10 @@ class Mirror:
                 tickets[line.tier] = tickets.get(line.tier, 0) + line.quantity
             booking_keys += (record_prefix + record.id, idempotency_prefix + record.scope)
             records += (case.raw, confirmed(case.raw, case.payload))
-        done = await self._scripts.confirm(
-            self._redis,
-            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard), keys.told(self._shard),
-             *(keys.event(self._shard, event) for event in sold), *booking_keys],
-            [self._ttl_s, pair, len(sold),
-             *(",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()), *records],
+        counts = [",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()]
+        done = await self._here.run(
+            "confirm", keys=[*(keys.event(self._shard, event) for event in sold), *booking_keys],
+            ttl_s=self._ttl_s, pair=pair, events=len(sold), more=[*counts, *records],
         )  # fmt: skip
         if not done:
             await self._settle(cases, pair)
@@ -114,9 +113,7 @@ class Mirror:
 
     async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes], pair: str) -> Any:
         """settle.lua. Two keys for each event and for each booking."""
-        return await self._scripts.settle(
-            self._redis,
-            [keys.gate(self._shard), keys.pending(self._shard), keys.dead(self._shard), keys.deadlines(self._shard),
-             keys.told(self._shard), *sale_keys, *booking_keys],
-            [self._ttl_s, pair, len(sale_keys) // 2, *verdicts],
+        return await self._here.run(
+            "settle", keys=[*sale_keys, *booking_keys], ttl_s=self._ttl_s, pair=pair, events=len(sale_keys) // 2,
+            verdicts=verdicts,
         )  # fmt: skip

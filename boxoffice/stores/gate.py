@@ -94,7 +94,7 @@ async def look(redis: Redis, shard: int) -> GateSight:
 
 async def open_gate(redis: Redis, scripts: Scripts, shard: int, gate: Gate) -> None:
     """Let the run that was looked at decide."""
-    await scripts.open(redis, [keys.gate(shard), keys.bell(shard)], [gate.pack()])
+    await scripts.open.ordered("opened bell", "value")(redis, [keys.gate(shard), keys.bell(shard)], [gate.pack()])
 
 
 async def ask(redis: Commands, shard: int) -> None:

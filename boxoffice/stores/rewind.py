@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from boxoffice.stores import keys
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Rewound", "rewind"]
 
@@ -32,15 +33,14 @@ async def rewind(redis: Redis, scripts: Scripts, shard: int, lease_ms: int, back
 
     Raises Redis's errors and `GateClosed`; then it is noticed again.
     """
-    names = [keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.clock(shard)]
+    here = Shard(redis, scripts, shard)
     rewound, told = 0, Rewound()
     async for some in _waiting(redis, shard):
-        count, *moved = await scripts.rewind(
-            redis, [*names, *(keys.booking(shard, id_) for id_ in some)], [lease_ms, 0]
-        )
+        records = [keys.booking(shard, id_) for id_ in some]
+        count, *moved = await here.run("rewind", records=records, lease_ms=lease_ms, done=0)
         rewound += int(count)
         told += [(id_.decode(), int(deadline_ms)) for id_, deadline_ms in zip(moved[::2], moved[1::2], strict=True)]
-    await scripts.rewind(redis, names, [lease_ms, 1])
+    await here.run("rewind", records=(), lease_ms=lease_ms, done=1)
     log.warning("clock.went_back", shard=shard, back_ms=back_ms, bookings=rewound)
     return told
 

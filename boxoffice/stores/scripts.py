@@ -1,6 +1,7 @@
 """Loads `lua/*.lua` and calls them. Knows no script in particular.
 
 A script's header is its signature: `-- KEYS[1] gate`, `-- ARGV[1] limit`, and a last slot `[n...]` that takes the rest.
+`Script.call` lines up what is given by name; `Script.ordered` checks an order once, for who calls a script all the time.
 `-- include: name` is replaced by `lua/lib/name.lua`; `-- Flags: allow-oom` becomes the `#!lua` line of a real server.
 A script whose first key is the gate decides: while that is shut it answers `closed` or `unchecked`, and the call raises.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -18,7 +20,10 @@ from redis.exceptions import NoScriptError
 
 from boxoffice.errors import GateClosed, RunUnchecked
 
-__all__ = ["Commands", "Script", "Scripts", "load_scripts"]
+__all__ = ["Call", "Commands", "Script", "Scripts", "Slot", "load_scripts"]
+
+Slot = str | bytes | int
+"""What stands in one slot."""
 
 _SLOT = re.compile(r"^-- (KEYS|ARGV)\[(\d+)(\.\.\.)?\] (\w+)", re.M)
 _INCLUDE = re.compile(r"^-- include: (\w+)$", re.M)
@@ -54,6 +59,34 @@ class Script:
         """What the server calls the script."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+    @cached_property
+    def slots(self) -> frozenset[str]:
+        """The names of all slots. No name is both a key and an argument."""
+        return frozenset(self.keys) | frozenset(self.args)
+
+    def call(self, values: Mapping[str, Slot | Sequence[Slot]], *, given: Mapping[str, Any]) -> Call:
+        """A call with these values, each by the name of its slot; `values` may have more than the script takes.
+
+        Raises `TypeError` when a slot has no value, or when one that was `given` is no slot.
+        """
+        if not self.slots.issuperset(given):
+            raise TypeError(f"{self.name}.lua has no slot {', '.join(sorted(given.keys() - self.slots))}")
+        try:
+            return Call(
+                self, _row(self.keys, self.more_keys, values), _row(self.args, self.more_args, values)
+            )  # fmt: skip
+        except KeyError as missing:
+            raise TypeError(f"{self.name}.lua needs {missing}") from None
+
+    def ordered(self, keys: str, args: str) -> Script:
+        """This script, to be called with keys and arguments in this order of slots, separated by blanks.
+
+        Raises `TypeError` when the header has another.
+        """
+        if (tuple(keys.split()), tuple(args.split())) != (self.keys, self.args):
+            raise TypeError(f"{self.name}.lua has other slots: {' '.join((*self.keys, *self.args))}")
+        return self
+
     async def __call__(
         self, redis: Commands, keys: list[str] | tuple[str, ...], args: list[Any] | tuple[Any, ...]
     ) -> Any:
@@ -67,6 +100,26 @@ class Script:
         except NoScriptError:
             reply = await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
         return _decided(reply) if self.decides else reply
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with its keys and arguments in the order of the header's slots."""
+
+    script: Script
+    keys: list[Any]
+    args: list[Any]
+
+    async def send(self, redis: Commands) -> Any:
+        """Make it. Raises as `Script`."""
+        return await self.script(redis, self.keys, self.args)
+
+
+def _row(names: tuple[str, ...], more: bool, values: Mapping[str, Slot | Sequence[Slot]]) -> list[Any]:
+    if not more:
+        return [values[name] for name in names]
+    rest: Any = values[names[-1]]
+    return [*[values[name] for name in names[:-1]], *rest]
 
 
 def _decided(reply: Any) -> Any:

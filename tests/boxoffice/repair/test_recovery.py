@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from boxoffice.sales.store import NewTier
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.stores import fence, keys
 from boxoffice.stores.postgres import WentBack
+from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, SHARD, eventually
 from tests.support.past import Past
 from tests.support.till import Died, Till
@@ -404,18 +406,18 @@ async def test_what_redis_heard_by_half_is_made_again_whole(
     if confirmed_before:
         await past.remember()
     moved = 0
-    move = till.office.scripts.move
+    run = Shard.run
 
-    async def went_back(*args: object) -> object:
+    async def went_back(shard: Shard, script: str, /, **slots: Any) -> object:
         nonlocal moved
-        moved += 1
-        if moved == 2:
+        moved += script == "move"
+        if script == "move" and moved == 2:
             await past.come_back()
             raise ConnectionError
-        return await move(*args)  # type: ignore[arg-type]
+        return await run(shard, script, **slots)
 
     with monkeypatch.context() as patched:
-        patched.setattr(till.office.scripts, "move", went_back)
+        patched.setattr(Shard, "run", went_back)
         with pytest.raises((StoreAway, ConnectionError)):
             await (till.cancel(booking) if how == "cancel" else till.refund(booking, "part", GA=2, VIP=1))
 

@@ -285,11 +285,11 @@ async def test_a_load_counts_the_events_that_lost_their_counters(full: Houses, s
 
 
 async def test_a_load_counts_nobody_whose_counters_are_there(full: Houses, shard: int) -> None:
-    """One event has lost a field of one tier; the other one's drift is reconcile's."""
+    """One event has lost a field of one tier; the other one's drift, which adds up to its total, is reconcile's."""
     damaged, drifted = full.of(shard)
     before = await told(damaged)
     await full.office.redis.hdel(keys.event(shard, damaged.event.id), f"h:{damaged.event.tiers[0].id}")  # type: ignore[misc]
-    await shift(drifted, "GA", a=3)
+    await shift(drifted, "GA", a=3, h=-3)
     await full.office.store.change_event(drifted.event.id, name="Another name")
     seen = await drifted.counted()
 
@@ -378,7 +378,7 @@ async def disturb(houses: Houses, monkeypatch: pytest.MonkeyPatch) -> None:
             await houses.office.settlements[shard].drain()
     for house in houses.houses:
         await move_unheard(house, house.booked["sold"], monkeypatch)
-        await shift(house, "GA", a=5)
+        await shift(house, "GA", a=5, h=-5)
         await houses.office.redis.hset(keys.owners(house.shard, house.event.id), mapping={"feedfeedfeedfeed": 3})  # type: ignore[misc]
 
 
