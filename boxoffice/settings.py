@@ -8,6 +8,7 @@ Names are `BOXOFFICE_` + the path in upper case with `__` between levels: `BOXOF
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
@@ -307,7 +308,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".boxoffice"), validation_alias=AliasChoices("BOXOFFICE_DATA_DIR", "DATA_DIR"))
     """Embedded servers and the simulated gateway's ledger live here."""
 
-    port: int = Field(8000, ge=1, le=65_535, validation_alias=AliasChoices("PORT"))
+    port: int = Field(8000, ge=1, le=65_535, validation_alias=AliasChoices("PORT", "BOXOFFICE_PORT"))
     """Port of the API on this machine. The simulated gateway sends customers there for 3-D Secure, unless `gateway.url`
     names another place."""
 
@@ -373,10 +374,26 @@ def load_settings() -> Settings:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         wrong += [f"Setting {_path(one['loc'])}: {one['msg']}" for one in found if one["type"] != "extra_forbidden"]
+        wrong = wrong or [f"{_path(one['loc'])} is no setting" for one in found]
+        settings = None
+    except SettingsError:
+        wrong += [f"{name} is no JSON, such as {example}" for name, example in _no_json(os.environ)]
         settings = None
     if wrong or settings is None:
         raise CannotRun("; ".join(wrong) or "The settings cannot be read.")
     return settings
+
+
+def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The settings of several values that cannot be read, each with what one looks like."""
+    parts = {f"BOXOFFICE_{name}": '{"name": 1}' for name in ("LIMITS", "HOLDS", "API", "WORKER", "GATEWAY")}
+    for name, example in {**parts, "BOXOFFICE_API__CORS_ORIGINS": '["https://shop.example"]'}.items():
+        for key in environ:
+            if key.upper() == name:
+                try:
+                    json.loads(environ[key])
+                except ValueError:
+                    yield key, example
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:

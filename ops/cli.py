@@ -32,10 +32,13 @@ __all__ = ["app", "commands", "main"]
 
 COULD_NOT_RUN = 3
 WRONG_USAGE = 2
+INTERRUPTED = 130
 NOBODY_READS = 141
-"""As a shell tells it of a program that SIGPIPE has ended."""
+"""As a shell tells it of a program that SIGINT, or SIGPIPE, has ended."""
 
-PortOption = Annotated[int, typer.Option("--port", envvar="PORT", min=1, max=65535, help="Port of the API.")]
+PortOption = Annotated[
+    int, typer.Option("--port", envvar=["PORT", "BOXOFFICE_PORT"], min=1, max=65535, help="Port of the API.")
+]
 
 app = typer.Typer(
     name="boxoffice",
@@ -151,6 +154,8 @@ def main() -> None:
     except SystemExit as end:
         # Click and rich say 1, which means a difference here.
         raise SystemExit(NOBODY_READS if end.code == 1 and _Output.unread else end.code) from None
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from ops.complaints import sentence_of
 

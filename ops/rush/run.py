@@ -58,6 +58,8 @@ IMPATIENT: Final = {
 PRIVATE_APIS: Final = 2
 PRIVATE_WORKERS: Final = 2
 
+_OUR_PLACE: Final = ("BOXOFFICE_DATA_DIR", "DATA_DIR", "BOXOFFICE_PORT", "PORT")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -119,7 +121,7 @@ def _private(
     folder: Path, options: Options, watch: StopWatch, show: Show, environ: Mapping[str, str]
 ) -> Iterator[_Scene]:
     show.say("starting a private stack")
-    ours = {name: value for name, value in environ.items() if name not in ("BOXOFFICE_DATA_DIR", "DATA_DIR", "PORT")}
+    ours = {name: value for name, value in environ.items() if name not in _OUR_PLACE}
     end = time.monotonic() + options.shape.seconds + AFTERWARDS_S + 60
 
     def check() -> None:

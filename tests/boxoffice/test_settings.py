@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from boxoffice.settings import Settings
+from boxoffice.errors import CannotRun
+from boxoffice.settings import Settings, load_settings
 
 
 def numbers() -> Iterator[tuple[str, str, list[Any]]]:
@@ -47,3 +48,36 @@ def test_a_number_is_finite_and_within_its_bounds(part: str, name: str, bounds: 
             with pytest.raises(ValidationError):
                 with_number(part, name, limit if open_ else limit + sign)
             assert open_ or with_number(part, name, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BOXOFFICE_API__CORS_ORIGINS", "https://hunter2.example", 'BOXOFFICE_API__CORS_ORIGINS is no JSON, such as ["https'),
+        ("BOXOFFICE_API__CORS_ORIGINS", '"hunter2"', "Setting api.cors_origins"),
+        ("BOXOFFICE_API", '{"hunter2', 'BOXOFFICE_API is no JSON, such as {"name": 1}'),
+        ("boxoffice_gateway", "hunter2", "boxoffice_gateway is no JSON"),
+        ("BOXOFFICE_API", '{"heads": 1}', "api.heads is no setting"),
+        ("BOXOFFICE_API_LANE", "false", "did you mean BOXOFFICE_API__LANE?"),
+        ("BOXOFFICE__API__LANE", "hunter2", "BOXOFFICE__API__LANE is no setting"),
+        ("BOXOFFICE_LIMIT__TEXT_MAX", "5", "did you mean BOXOFFICE_LIMITS__TEXT_MAX?"),
+        ("PORT", "hunter2", "Setting PORT"), ("BOXOFFICE_PORT", "hunter2", "Setting PORT"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CannotRun) as refused:
+        load_settings()
+    assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_port_has_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short one is what `boxoffice up` tells its children."""
+    monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.setenv("BOXOFFICE_PORT", "8005")
+    assert load_settings().port == 8005
+    monkeypatch.setenv("PORT", "8006")
+    assert load_settings().port == 8006
