@@ -83,7 +83,7 @@ PAYMENT_STATUSES: Final = (
 )
 """`unknown` is undecided, never a failure; `failed` is a payment that ended without money for any reason but a decline."""
 
-PAYMENT_DUES: Final = ("capture", "void", "lookup")
+PAYMENT_DUES: Final = ("capture", "void")
 """What a payment row still owes the gateway."""
 
 WITHDRAWN: Final = "withdrawn"

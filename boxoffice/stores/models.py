@@ -234,7 +234,7 @@ class BookingItem(Base):
 
 
 class Payment(Base):
-    """One attempt to pay a booking, and what is still due at the gateway: the outbox of captures, voids and look-ups."""
+    """One attempt to pay a booking, and what is still due at the gateway: the outbox of captures and voids."""
 
     __tablename__ = "payments"
     __table_args__ = (
