@@ -313,7 +313,7 @@ class Settings(BaseSettings):
     names another place."""
 
     shards: int = Field(1, ge=1, le=64)
-    """Shards that new events are spread over, and that this process serves. One per Redis primary."""
+    """Shards that new events are spread over, and that this process serves. Today one Redis has them all."""
 
     durability: Literal["always", "everysec", "none"] = "always"
     """The weakest level at which this process may call itself ready. Below `always`, a 202 can be lost to a crash."""
