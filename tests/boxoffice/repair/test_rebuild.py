@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import datetime
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,9 +14,10 @@ from boxoffice import ids
 from boxoffice.access.api_keys import KEYS_SHARD
 from boxoffice.errors import CannotRun, DriftUnexplained, GateClosed
 from boxoffice.office import BoxOffice
+from boxoffice.repair import rebuild as rebuild_module
 from boxoffice.repair.mend import Mender
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
-from boxoffice.stores import keys
+from boxoffice.stores import fence, keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import unpack
 from boxoffice.stores.redis import run_id
@@ -282,3 +286,150 @@ async def test_mend_settles_what_waits_in_redis_although_it_is_decided(
 
     assert (await mender.mend()).settled == 1
     assert (await counters(office, event, "GA")).sold == 2
+
+
+# ------------------------------------------------------------------ from when on, and how far
+
+
+@pytest.mark.parametrize(("raw", "found"), [(None, None), (b"1500", 1.5), (b"0", 0.0), (b"", None), (b"soon", None)])
+async def test_when_redis_was_last_seen_to_agree(
+    office: BoxOffice, rebuilder: Rebuilder, raw: bytes | None, found: float | None
+) -> None:
+    """In its own shard, in seconds."""
+    await office.redis.set(keys.sound(0), 9_000)
+    if raw is not None:
+        await office.redis.set(keys.sound(SHARD), raw)
+    assert await rebuilder._sound_s() == found
+
+
+@pytest.mark.parametrize("sound_s", [None, 1_800_000_000])
+async def test_what_ended_since_redis_was_last_sound_is_compared(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, monkeypatch: pytest.MonkeyPatch, sound_s: int | None
+) -> None:
+    """And what may have been decided a lease and five seconds before, in a transaction that ended later; without a word,
+    as long as records live."""
+    await open_sale(GA=1)
+    asked: list[tuple[int, float]] = []
+    real = rebuild_module.queries.finals_since
+
+    async def seen(connection: Any, shard: int, since: datetime) -> list[str]:
+        asked.append((shard, since.timestamp()))
+        return await real(connection, shard, since)
+
+    monkeypatch.setattr(rebuild_module.queries, "finals_since", seen)
+    if sound_s is not None:
+        await office.redis.set(keys.sound(SHARD), 1_000 * sound_s)
+    now_s = time.time()
+    await rebuilder.check()
+    worker = office.settings.worker
+    before_s = worker.lease_ms / 1_000 + 5
+    ((shard, since_s),) = asked
+    assert shard == SHARD
+    if sound_s is None:
+        assert since_s == pytest.approx(now_s - worker.settled_ttl_s - before_s, abs=10)
+    else:
+        assert since_s == sound_s - before_s
+
+
+@pytest.mark.parametrize("highest", ["redis", "bookings", "shards"])
+async def test_the_sequence_leaps_beyond_whoever_came_farthest(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, highest: str
+) -> None:
+    """What is remembered of the other shard is its own; nothing of it changes."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=1)
+    await settle_all(office)
+    pool, far = await office.pool(), 5_000_000
+    await pool.execute("UPDATE shards SET sequence = 7, alert = 'x', server = 'old'")
+    await pool.execute("UPDATE shards SET sequence = 9000000 WHERE shard = 0")
+    if highest == "redis":
+        await office.redis.set(keys.sequence(SHARD), far)
+    elif highest == "bookings":
+        await pool.execute("UPDATE bookings SET sequence = $1", far)
+    else:
+        await pool.execute("UPDATE shards SET sequence = $1 WHERE shard = $2", far, SHARD)
+    before = dict(await pool.fetchrow("SELECT * FROM shards WHERE shard = 0"))
+
+    generation = await rebuilder._open("the run", [])
+
+    assert int(await office.redis.get(keys.sequence(SHARD))) == far + 1_000_000
+    row = await pool.fetchrow("SELECT generation, sequence, run_id, server, alert FROM shards WHERE shard = $1", SHARD)
+    assert tuple(row) == (generation, far + 1_000_000, "the run", "", None)
+    assert await office.redis.get(keys.gate(SHARD)) == Gate(generation, "the run").pack().encode()
+    assert dict(await pool.fetchrow("SELECT * FROM shards WHERE shard = 0")) == before
+
+
+async def test_what_was_made_good_is_missed_no_more(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder
+) -> None:
+    """Only that: other pairs stay, and the last commit that is there is added."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=1)
+    await settle_all(office)
+    (last,) = await office.redis.smembers(keys.told(SHARD))
+    await office.redis.delete(keys.told(SHARD))
+    await office.redis.sadd(keys.told(SHARD), "50:1", "51:2", "52:3")
+    await rebuilder._open("run", [fence.Pair(50, 1), fence.Pair(52, 3)])
+    assert await office.redis.smembers(keys.told(SHARD)) == {b"51:2", last}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 250])
+async def test_records_are_put_back_each_to_its_event(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """However many go in one call: with the life that they have, their tickets, and their customers' counts."""
+    monkeypatch.setattr(rebuild_module, "CHUNK", chunk)
+    events = [await open_sale(GA=10), await open_sale(GA=20)]
+    booked = [
+        await book(office, event, GA=n, token=None, customer=f"c{n}")
+        for n, event in zip((1, 2, 3), [*events, events[0]], strict=True)
+    ]
+    raws = [await office.redis.get(keys.booking(SHARD, each.booking_id)) for each in booked]
+    records = [unpack(each.booking_id, raw) for each, raw in zip(booked, raws, strict=True)]
+    before = [await counters(office, event, "GA") for event in events]
+    owners = [await office.redis.hgetall(keys.owners(SHARD, event.id)) for event in events]
+    for record in records:
+        sale, (line,) = keys.event(SHARD, record.event), record.body.lines
+        await office.redis.hincrby(sale, f"a:{line.tier}", line.quantity)
+        await office.redis.hincrby(sale, f"h:{line.tier}", -line.quantity)
+        await office.redis.delete(keys.booking(SHARD, record.id), keys.idempotency(SHARD, record.scope))
+        await office.redis.delete(keys.owners(SHARD, record.event), keys.unpaid(SHARD, record.event))
+    await office.redis.delete(keys.deadlines(SHARD))
+
+    assert await rebuilder.restore([(0, record) for record in records]) == 3
+
+    assert [await office.redis.get(keys.booking(SHARD, each.booking_id)) for each in booked] == raws
+    assert [await counters(office, event, "GA") for event in events] == before
+    assert [await office.redis.hgetall(keys.owners(SHARD, event.id)) for event in events] == owners
+    assert await rebuilder.restore([(0, record) for record in records]) == 0
+    assert await rebuilder.restore([]) == 0
+
+
+@pytest.mark.parametrize("what", ["nothing", "counters", "event", "record"])
+async def test_strays_are_looked_for_when_something_is_counted_anew(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Before that: else their tickets were given to somebody else. Where all agrees nobody looks, for that takes long."""
+    event, other = await open_sale(GA=10), await open_sale(GA=10)
+    sold = await book(office, event, GA=1)
+    await settle_all(office)
+    gathered: list[bool] = []
+    real = rebuilder._reconciler.strays.gather
+
+    async def gather() -> int:
+        gathered.append(True)
+        return await real()
+
+    monkeypatch.setattr(rebuilder._reconciler.strays, "gather", gather)
+    if what == "counters":
+        await office.redis.hincrby(keys.event(SHARD, event.id), f"a:{event.tiers[0].id}", 1)
+    elif what == "event":
+        await office.redis.delete(keys.event(SHARD, event.id))
+    elif what == "record":
+        raw = await office.redis.get(keys.booking(SHARD, sold.booking_id))
+        await office.redis.set(keys.booking(SHARD, sold.booking_id), b"F" + raw[1:])
+    reports = await rebuilder.check()
+    assert (len(reports), len(gathered)) == ((0, 0) if what == "nothing" else (1, 1))
+    assert all(report.event == event.id for report in reports)
+    assert (await counters(office, event, "GA")).available == 9
+    assert (await counters(office, other, "GA")).available == 10

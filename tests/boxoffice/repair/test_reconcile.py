@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -226,3 +228,111 @@ async def test_an_inventory_that_stays_locked_is_said(
                 await reconciler_of(office, event).event(event.id, fix=True)
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_look_puts_nothing_back_and_counts_nobody_anew(
+    office: BoxOffice, open_sale: SaleMaker, whole: bool
+) -> None:
+    """Neither strays nor customers, of one event or of all; a mending that is told to leave strays leaves them."""
+    event = await open_sale(GA=10)
+    await book(office, event, GA=2)
+    reconciler, shard = reconciler_of(office, event), event.shard
+    await office.redis.hset(keys.owners(shard, event.id), "00000000deadbeef", "7")
+    await office.redis.delete(keys.pending(shard))
+
+    async def run(**options: bool) -> str:
+        if whole:
+            (report,) = await reconciler.every_event(**options)  # type: ignore[arg-type]
+            return report.word
+        return (await reconciler.event(event.id, **options)).word  # type: ignore[arg-type]
+
+    assert await run(fix=False, owned=True) == "drift"
+    assert await office.redis.zcard(keys.pending(shard)) == 0
+    assert await office.redis.hget(keys.owners(shard, event.id), "00000000deadbeef") == b"7"
+    assert await run(fix=True, strays=False) == "fixed"
+    assert await office.redis.zcard(keys.pending(shard)) == 0
+    await shift(office, event, "GA", "h", 2)
+    await shift(office, event, "GA", "a", -2)
+    await office.redis.hset(keys.owners(shard, event.id), "00000000deadbeef", "7")
+    assert await run(fix=True) == "same"
+    assert await office.redis.zcard(keys.pending(shard)) == 1
+    assert await office.redis.hget(keys.owners(shard, event.id), "00000000deadbeef") == b"7", "the counters were right"
+    assert await run(fix=True, owned=True) == "same"
+    assert await office.redis.hget(keys.owners(shard, event.id), "00000000deadbeef") is None
+
+
+async def test_each_event_of_the_shard_is_reconciled_by_its_start(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """And none of another shard."""
+    late, soon = (
+        await open_sale(GA=1, starts_in=timedelta(days=40)),
+        await open_sale(GA=1, starts_in=timedelta(days=20)),
+    )
+    if office.settings.shards > 1:
+        await open_sale(GA=1, shard=0)
+    reports = await reconciler_of(office, late).every_event(fix=False)
+    assert [report.event for report in reports] == [soon.id, late.id]
+
+
+@pytest.mark.parametrize(("waiting", "deep"), [(0, True), (2, True), (3, False)])
+async def test_a_look_counts_every_booking_while_they_are_few(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, waiting: int, deep: bool
+) -> None:
+    """Pending, parked and held ones of the shard together; a mending always does, and who asks is answered."""
+    monkeypatch.setattr("boxoffice.repair.reconcile.DEEP_MAX", 2)
+    event = await open_sale(GA=10)
+    reconciler, asked, real = reconciler_of(office, event), list[bool](), Reconciler._run
+
+    async def run(*args: Any, **options: Any) -> Any:
+        asked.append(options["deep"])
+        return await real(*args, **options)
+
+    monkeypatch.setattr(Reconciler, "_run", run)
+    if office.settings.shards > 1:
+        await office.redis.zadd(keys.pending(0), {f"elsewhere{n}": 1 for n in range(9)})
+    for name in (keys.pending, keys.dead, keys.deadlines)[:waiting]:
+        await office.redis.zadd(name(event.shard), {f"one-{name.__name__}": 1})
+    for options in (
+        {"fix": False},
+        {"fix": True, "strays": False},
+        {"fix": False, "deep": True},
+        {"fix": False, "deep": False},
+    ):
+        await reconciler.event(event.id, **options)  # type: ignore[arg-type]
+    assert asked[:1] + asked[-3:] == [deep, True, True, False]
+
+
+async def test_customers_are_counted_some_at_a_time(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is counted in Redis, and whoever bought, in calls of so many; each has what he holds and bought."""
+    for name in ("OWNERS_MAX", "CHUNK"):
+        monkeypatch.setattr(f"boxoffice.repair.reconcile.{name}", 2)
+    event = await open_sale(GA=100)
+    for n in range(5):
+        await book(office, event, GA=n + 1, customer=f"bought{n}")
+    await settle_all(office)
+    for n in range(4):
+        await book(office, event, GA=n + 1, customer=f"held{n}", token=None)
+    owners = keys.owners(event.shard, event.id)
+    right = await office.redis.hgetall(owners)
+    assert len(right) == 9
+    for n, owner in enumerate(list(right)):
+        await (office.redis.hdel(owners, owner) if n % 2 else office.redis.hset(owners, owner, 99))
+    await office.redis.hset(owners, mapping={"00000000deadbeef": 7, "11111111deadbeef": 8})
+    await reconciler_of(office, event).event(event.id, fix=True, owned=True)
+    assert await office.redis.hgetall(owners) == right
+
+
+async def test_what_is_sold_as_postgresql_has_it_is_what_is_expected(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """Tier by tier, in the order in which they are shown."""
+    event = await open_sale(VIP=5, GA=100, BOX=7)
+    await book(office, event, GA=2, VIP=1)
+    await settle_all(office)
+    await shift(office, event, "GA", "c", 3)
+    await shift(office, event, "VIP", "t", 1)
+    report = await reconciler_of(office, event).event(event.id, fix=True)
+    assert [(tier.code, tier.tier) for tier in report.tiers] == [(tier.code, tier.id) for tier in event.tiers]
+    assert [tier.found for tier in report.tiers] == [Counts(4, 0, 1, 6), Counts(98, 0, 5, 100), Counts(7, 0, 0, 7)]
+    assert [tier.expected for tier in report.tiers] == [Counts(4, 0, 1, 5), Counts(98, 0, 2, 100), Counts(7, 0, 0, 7)]
+    assert [tier.drift for tier in report.tiers] == [Counts(0, 0, 0, 1), Counts(0, 0, 3, 0), Counts(0, 0, 0, 0)]
