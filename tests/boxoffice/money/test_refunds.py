@@ -93,6 +93,11 @@ async def test_no_money_comes_back_at_nought_percent(till: Till) -> None:
     await till.pump()
 
     assert (await till.payment(booking)).refunded_cents == 0
+    said = await till.office.refunds.cancel(CLIENT, booking)
+    assert (said.status, said.amount_cents, said.refund_status, said.repeated) == ("cancelled", 0, "succeeded", True)
+    await (await till.office.pool()).execute("DELETE FROM refunds")
+    said = await till.office.refunds.cancel(CLIENT, booking)
+    assert said == (booking, "cancelled", None, 0, "USD", True, "succeeded"), "also when nobody remembers it"
     assert await till.left("GA") == (10, 0, 0)
 
 
