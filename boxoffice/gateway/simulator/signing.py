@@ -93,7 +93,7 @@ def verify(secrets: Sequence[str], age_s: int, headers: Mapping[str, str], body:
     if not any([hmac.compare_digest(ours, signature) for ours in wanted for signature in signatures]):
         raise WebhookRefused("The webhook's signature does not fit.")
     if not _SECONDS.fullmatch(timestamp) or abs(now_s - int(timestamp)) > age_s:
-        raise WebhookRefused("The webhook's signature is too old.")
+        raise WebhookRefused("The webhook's signature is too old, or ahead of our clock.")
     message = messages.read_event(body)
     kind, data = message["type"].removeprefix("payment."), message.get("data")
     known: EventKind = next((each for each in get_args(EventKind) if each == kind), "other")

@@ -150,6 +150,19 @@ async def test_a_changed_timestamp_is_refused(world: World):
 
 
 @pytest.mark.parametrize(
+    "told",
+    ["1000=x,t=9000", "+1000,t=9000", " 1000,t=9000", "1_000,t=9000", "1000,t=9000", "1000, t=9000", "1000,t =9000",
+     "1000,xt=9000"],
+)  # fmt: skip
+async def test_an_old_webhook_is_not_made_fresh_by_another_time(world: World, told: str):
+    """Beside the one that was signed, however that one is written."""
+    text = body(world)
+    headers = {name: value.replace("1000", told, 1) for name, value in signed(world, text, 1_000).items()}
+    with pytest.raises(WebhookRefused):
+        world.gateway.verify_webhook(headers, text, 9_000)
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},
