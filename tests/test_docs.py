@@ -27,6 +27,7 @@ from ops import cli
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGES = ("api", "boxoffice", "worker", "ops")
+FOLDERS = (*PACKAGES, "lua", "tests", "bench", "migrations")
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md"), *ROOT.glob("bench/*.md")])
 
 
@@ -268,6 +269,19 @@ def test_every_module_stands_in_a_room_or_is_a_word() -> None:
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(words)
     folders = {path.parent.name for path in (ROOT / "boxoffice").glob("*/__init__.py")}
     assert folders == set(rooms())
+
+
+def test_every_file_that_code_or_a_page_names_is_there() -> None:
+    """In a docstring, a comment or a page: a module that moved takes its name along."""
+    files = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+    texts = [*sources(), *sources("lua", ending="lua"), *((str(page), page.read_text()) for page in PAGES)]
+    lost = [
+        (where, name)
+        for where, text in texts
+        for name in re.findall(r"`([a-z_][\w/]*\.(?:py|lua))`", text)
+        if not any(file == name or file.endswith(f"/{name}") for file in files) and name != "lua/lib/name.lua"
+    ]
+    assert not lost
 
 
 def defined_in(path: str) -> set[str]:

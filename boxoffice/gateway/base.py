@@ -264,7 +264,7 @@ class PaymentGateway(Protocol):
 
     @property
     def books(self) -> str:
-        """Whose books these are (`books.py`). Stands in payment rows. Complete once `trouble` was asked."""
+        """Whose books these are (`accounts.py`). Stands in payment rows. Complete once `trouble` was asked."""
 
     @property
     def accepts_cards(self) -> bool:
