@@ -6,7 +6,6 @@ goes through SQLAlchemy.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -68,15 +67,12 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.DatabaseDroppedError,
     asyncpg.IdleSessionTimeoutError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TransactionTimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    OSError,
-    asyncio.TimeoutError,
+    OSError,  # also every TimeoutError
     # It answers, and takes nothing from us. Whoever asks for whatever booking hears the same.
     asyncpg.FeatureNotSupportedError,  # 0A: a plan older than a migration
-    asyncpg.InvalidTransactionStateError,  # 25: read-only, above all
+    asyncpg.InvalidTransactionStateError,  # 25: read-only, above all; who froze in a transaction, too
     asyncpg.InvalidSQLStatementNameError,  # 26: a pooler in between lost our statements
     asyncpg.InvalidAuthorizationSpecificationError,  # 28: another password
     asyncpg.InvalidCatalogNameError,  # 3D

@@ -42,11 +42,16 @@ def mapped_files(root: Path = ROOT) -> list[str]:
     ]  # fmt: skip
 
 
+def _bearing_its_name(path: str, root: Path = ROOT) -> list[str]:
+    stem = name_of(path).rpartition("/")[2]
+    return [test for test in mapped_files(root) if re.search(rf"(_|/){stem}(_\w+)?\.py$", test)]
+
+
 def near_files(path: str, root: Path = ROOT) -> list[str]:
     """The files of tests that bear a file's name, then those that import it, then those named after its importers."""
     stem = name_of(path).rpartition("/")[2]
     tests = mapped_files(root)
-    named = [test for test in tests if re.search(rf"(_|/){stem}(_\w+)?\.py$", test)]
+    named = _bearing_its_name(path, root)
     named.sort(key=lambda test: not test.endswith(f"/test_{stem}.py"))
     also = also_tests(path)
     if path.endswith(".lua"):
@@ -123,6 +128,9 @@ class CoverageMap:
         chosen = self._bounded(tests, mutant, budget_s, tests_max)
         # Without a map, or for what runs in other processes only.
         chosen += [file for file in near_files(mutant.path) if not chosen or file not in self.files]
+        if not (mutant.place and mutant.place.function):
+            # What a module says outside functions is run when it is imported, which is no test's doing.
+            chosen += [file for file in _bearing_its_name(mutant.path) if not any(t.startswith(file) for t in chosen)]
         return [*chosen, *slow_tests(mutant.path)] if len(chosen) < 3 or mutant.path.endswith(".lua") else chosen
 
     def _python(self, mutant: Mutant) -> list[set[str]]:
