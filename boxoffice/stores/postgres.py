@@ -168,6 +168,8 @@ def open_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
             "WHERE current_setting('server_version_num')::int >= 170000"
         )
         cursor.close()
+        # The driver has begun a transaction, and what is set in it ends with its rollback.
+        connection.commit()
 
     return engine
 

@@ -102,14 +102,16 @@ async def test_a_repair_may_take_longer(pool: asyncpg.Pool[Any]) -> None:
 
 
 async def test_the_engines_connections_have_the_limits_too(clean: None, short: Settings) -> None:
-    engine = open_engine(short)
-    async with engine.connect() as connection:
-        shown = [
-            (await connection.exec_driver_sql(f"SELECT current_setting('{name}')")).scalar()
-            for name in ("transaction_timeout", "idle_in_transaction_session_timeout")
-        ]
+    """Also when they are used again, after a transaction that was rolled back."""
+    engine = open_engine(short, pool_size=1)
+    for _ in range(3):
+        async with engine.connect() as connection:
+            shown = [
+                (await connection.exec_driver_sql(f"SELECT current_setting('{name}')")).scalar()
+                for name in ("transaction_timeout", "idle_in_transaction_session_timeout")
+            ]
+        assert shown == ["3s", "1s"]
     await engine.dispose()
-    assert shown == ["3s", "1s"]
 
 
 async def test_an_older_server_knows_no_transaction_timeout(
