@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 GATEWAY = """
 import sys
 from pathlib import Path
-from boxoffice.gateway.server import serve
+from ops.bank.server import serve
 from boxoffice.settings import Settings
 
 serve(Settings(data_dir=Path(sys.argv[1])), "127.0.0.1", int(sys.argv[2]))
