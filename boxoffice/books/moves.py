@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -21,7 +22,7 @@ from boxoffice.stores.fence import last_batch
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
-__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves"]
+__all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves", "remember_applied"]
 
 MOVED_TTL_S: Final = 7 * 86_400
 """How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
@@ -29,7 +30,7 @@ MOVED_TTL_S: Final = 7 * 86_400
 MOVES_MAX: Final = 1_000
 """Moves read at once."""
 
-_OPEN = f"""
+_MOVES = """
 SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
        coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
        r.amount_cents, r.reason, r.fingerprint,
@@ -37,7 +38,15 @@ SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delt
         WHERE s.booking_id = m.booking_id AND s.refund_key IS NOT DISTINCT FROM m.refund_key) AS whole
 FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
 LEFT JOIN refunds r ON r.refund_key = m.refund_key
+"""
+
+_OPEN = f"""{_MOVES}
 WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
+ORDER BY m.id LIMIT {MOVES_MAX}
+"""
+
+_APPLIED = f"""{_MOVES}
+WHERE m.applied_at >= $2 AND m.booking_id IS NOT NULL AND e.shard = $1 AND m.id > $3
 ORDER BY m.id LIMIT {MOVES_MAX}
 """
 
@@ -167,3 +176,22 @@ async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, s
             crashpoint("moved")
         await mark_applied(connection, applied)
     return len(applied)
+
+
+async def remember_applied(redis: Redis, connection: Connection, shard: int, since: datetime) -> int:
+    """Put back what Redis remembered of bookings' moves that were applied since then: should PostgreSQL go back next, nobody
+    else knows of a refund that took some of a booking's tickets. Stock is left alone. Returns how many it had forgotten.
+    """
+    last = forgotten = 0
+    while rows := await connection.fetch(_APPLIED, shard, since, last):
+        last = rows[-1]["id"]
+        names = [keys.moved(shard, f"{row['id']}-{row['nonce']}") for row in rows]
+        there = await redis.mget(names)
+        lacking = {name: _note(row) for name, row, raw in zip(names, rows, there, strict=True) if raw is None}
+        if lacking:  # a full Redis that has them all is not asked to write
+            async with redis.pipeline(transaction=False) as pipe:
+                for name, note in lacking.items():
+                    pipe.set(name, note, nx=True, ex=MOVED_TTL_S)
+                await pipe.execute()
+        forgotten += len(lacking)
+    return forgotten

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from boxoffice import ids
 from boxoffice.books import queries
+from boxoffice.books.moves import remember_applied
 from boxoffice.errors import CannotRun, DriftUnexplained
 from boxoffice.repair.reconcile import EventReport, Reconciler
 from boxoffice.repair.recovery import Recovered, Recovery
@@ -174,6 +175,8 @@ class Rebuilder:
                 final += restored
                 report(len(chunk))
             await self._reconciler.finals.correct(connection, there)
+            since = await connection.fetchval("SELECT now() - $1 * interval '1 second'", float(self._life_s))
+            await remember_applied(self._redis, connection, self.shard, since)
         return undecided, final
 
     async def _finals(
@@ -201,6 +204,7 @@ class Rebuilder:
             )  # fmt: skip
             ended = await queries.finals_since(connection, self.shard, since)
             corrected = await self._reconciler.finals.correct(connection, ended)
+            await remember_applied(self._redis, connection, self.shard, since)
             events, drifted = await suspects(self._redis, connection, self.shard)
         if drifted or lost or corrected:
             await self._reconciler.strays.gather()

@@ -165,7 +165,8 @@ class Reconciler:
             connection, [booking for booking in waiting if seen[booking][0] == event]
         )
         verdicts = [(booking, seen[booking][1], verdict) for booking, verdict in decided.items()]
-        pair = await fence.last_batch(connection, self.shard) if verdicts or moves else None
+        # Also for counters alone: they tell Redis what was sold, and given back, by then.
+        pair = await fence.last_batch(connection, self.shard) if fix else None
         if deep is None:
             deep = fix or await self._backlog() <= DEEP_MAX
         reply = await self._run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)

@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "a repair tells without a pair",
-        (("boxoffice/repair/reconcile.py", "if verdicts or moves else None", "if False else None"),),
+        (("boxoffice/repair/reconcile.py", "await fence.last_batch(connection, self.shard) if fix else None", "None"),),
         "tests/boxoffice/repair/test_recovery.py",
         "tells_with_a_pair",
     ),
@@ -617,6 +617,42 @@ MUTANTS = (
         (("boxoffice/stores/rewind.py", "in (holds, pending, dead, pending, holds):", "in (holds, pending, dead):"),),
         "tests/boxoffice/repair/test_rewinding.py",
         "is_not_missed",
+    ),
+    Mutant(
+        "a redis that was filled again knows of no refunds",
+        (
+            (
+                "boxoffice/repair/rebuild.py",
+                "            await remember_applied(self._redis, connection, self.shard, since)\n        return",
+                "        return",
+            ),
+        ),
+        "tests/boxoffice/repair/test_recovery.py",
+        "redis_had_forgotten",
+    ),
+    Mutant(
+        "an older redis that was checked knows of no refunds",
+        (
+            (
+                "boxoffice/repair/rebuild.py",
+                "            await remember_applied(self._redis, connection, self.shard, since)\n            events",
+                "            events",
+            ),
+        ),
+        "tests/boxoffice/repair/test_recovery.py",
+        "redis_had_forgotten",
+    ),
+    Mutant(
+        "counters are mended without telling of which commits",
+        (
+            (
+                "boxoffice/repair/reconcile.py",
+                "self.shard) if fix else None",
+                "self.shard) if verdicts or moves else None",
+            ),
+        ),
+        "tests/boxoffice/repair/test_recovery.py",
+        "redis_had_forgotten",
     ),
     Mutant(
         "whoever cancels keeps an empty redis shut",

@@ -125,7 +125,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "went_back",
     ),
     "boxoffice/books/moves.py": (
-        "open_moves apply_moves",
+        "open_moves apply_moves remember_applied",
         "moves",
     ),
     "boxoffice/office.py": (

@@ -16,9 +16,10 @@ from boxoffice.repair.tools import Repair
 from boxoffice.sales.store import NewTier
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.stores import fence, keys
+from boxoffice.stores.gate import Gate
 from boxoffice.stores.postgres import WentBack
 from boxoffice.stores.shard import Shard
-from tests.conftest import CLIENT, SHARD, eventually
+from tests.conftest import CLIENT, GENERATION, SHARD, eventually
 from tests.support.past import Past
 from tests.support.till import Died, Till
 
@@ -428,6 +429,40 @@ async def test_what_redis_heard_by_half_is_made_again_whole(
     left = (await till.left("GA"))[2], (await till.left("VIP"))[2]
     assert left == ((0, 0) if how == "cancel" else (1, 1))
     assert (await till.payment(booking)).refunded_cents == (7_000 if how == "cancel" else 4_000)
+
+
+@pytest.mark.parametrize(("how", "word"), [("empty", "rebuilt"), ("older", "restarted")])
+async def test_a_refund_that_redis_had_forgotten_before_is_made_again(
+    till: Till, past: Past, guard: Guard, how: str, word: str
+) -> None:
+    """Redis goes back first, and is filled again or checked; then PostgreSQL does. The refund's tickets may be sold since."""
+    booking = await till.book(GA=3)
+    await till.rest()
+    await guard.tick()
+    redis, pool = till.office.redis, await till.office.pool()
+    old = {key: await redis.dump(key) for key in await redis.keys("*")}
+    await past.remember()
+    await till.refund(booking, "one", GA=1)
+    await till.pump()
+    await redis.flushall()
+    if how == "empty":
+        await pool.execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
+    else:
+        for key, dump in old.items():
+            await redis.restore(key, 0, dump)
+        await redis.set(keys.gate(SHARD), Gate(GENERATION, "the run before").pack())
+    assert await guard.tick() == word
+    assert await till.left("GA") == (8, 0, 2)
+
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+    assert await till.left("GA") == (8, 0, 2)
+    await till.at_rest(booking)
+    assert (await till.payment(booking)).refunded_cents == 1_000
+    assert [tuple(row) for row in await till.fetch("SELECT amount_cents, status FROM refunds")] == [
+        (1_000, "succeeded")
+    ]
 
 
 async def test_what_ended_otherwise_is_written_as_its_shop_was_told(till: Till, past: Past, guard: Guard) -> None:
