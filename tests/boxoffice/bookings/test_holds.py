@@ -594,3 +594,35 @@ async def test_a_declined_second_card_and_an_old_worker(till: Till, monkeypatch:
 async def _requested(till: Till, booking: str) -> bool:
     record = await till.record(booking)
     return record is not None and record.cancel_requested
+
+
+HELD, LATER = "held", 4_102_444_800_000
+
+
+@pytest.mark.parametrize("letter", ["E", "X"])
+async def test_postgresql_is_told_of_those_holds_alone(till: Till, letter: str) -> None:
+    """How they ended, or until when they last: of those that are named, as long as they are held there."""
+    booked = [await till.book(GA=1) for _ in range(4)]
+    await till.rest()
+    pool, holds = await till.office.pool(), till.office.holds
+    for booking, status in zip(booked, (HELD, "pending", HELD, HELD), strict=True):
+        await pool.execute(
+            "UPDATE bookings SET status = $2, expires_at = to_timestamp(1), updated_at = to_timestamp(1) WHERE id = $1",
+            booking, status,
+        )  # fmt: skip
+
+    async def rows() -> list[tuple[object, ...]]:
+        found = await till.fetch(
+            "SELECT id::text, status, (1000 * extract(epoch FROM expires_at))::bigint, updated_at > to_timestamp(1)"
+            " FROM bookings"
+        )
+        by_id = {row[0]: tuple(row)[1:] for row in found}
+        return [by_id[booking] for booking in booked]
+
+    untouched = (HELD, 1_000, False)
+    for booking in booked[:2]:
+        await holds._tell_deadline(booking, LATER + 7)
+    assert await rows() == [(HELD, LATER + 7, True), ("pending", 1_000, False), untouched, untouched]
+    await holds.tell_postgres([booked[1], booked[2]], letter)
+    ended = ("expired" if letter == "E" else "cancelled", 1_000, True)
+    assert await rows() == [(HELD, LATER + 7, True), ("pending", 1_000, False), ended, untouched]

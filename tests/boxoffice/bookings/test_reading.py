@@ -394,3 +394,61 @@ async def test_one_attempt_to_pay(
     )  # fmt: skip
     assert await bookings.attempt(other, key) is None
     assert await bookings.attempt(booking, "another") is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], None),
+        ([("dropped", 100, None)], None),
+        ([("succeeded", 100, None), ("dropped", 50, None)], RefundState("succeeded", 0, 0, None, None)),
+        ([("succeeded", 0, None)], RefundState("succeeded", 0, 0, None, None)),
+        ([("due", 100, None), ("pending", 200, None), ("succeeded", 50, None)],
+         RefundState("pending", 300, 0, None, None)),
+        ([("written_off", 100, 1), ("succeeded", 50, None)], RefundState("written_off", 0, 0, None, None)),
+        ([("owed", 100, 9), ("owed", 200, 8), ("due", 50, None), ("written_off", 20, 1)],
+         RefundState("owed", 50, 300, "code8", "1970-01-01T00:00:08.000Z")),
+    ],
+)  # fmt: skip
+async def test_the_refunds_of_a_booking_are_added_up(
+    till: Till, rows: list[tuple[str, int, int | None]], told: RefundState | None
+) -> None:
+    """Its own; what is owed since the longest is told first."""
+    booking, other = await till.book(GA=1), await till.book(GA=1)
+    await till.rest()
+    pool = await till.office.pool()
+    of = {row[0]: row[1] for row in await till.fetch("SELECT booking_id::text, payment_key FROM payments")}
+    for at, (status, cents, since) in enumerate([*rows, ("owed", 7, 3)]):
+        whose = other if at == len(rows) else booking
+        await pool.execute(
+            "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, owed_since,"
+            " failure_code, written_off_at, written_off_by, written_off_reason) VALUES ($1, $2::uuid, $3, $4, 'USD', $5::text,"
+            " 'x', to_timestamp($6), $7, CASE $5::text WHEN 'written_off' THEN now() END,"
+            " CASE $5::text WHEN 'written_off' THEN 'me' END, CASE $5::text WHEN 'written_off' THEN 'why' END)",
+            f"r{at}", whose, of[whose], cents, status, since, f"code{since}",
+        )  # fmt: skip
+    await pool.execute("UPDATE payments SET refunded_cents = 33 WHERE booking_id = $1", booking)
+    view = (await till.office.bookings._read_rows([booking, other]))[booking].view
+    assert (view.refund, view.refunded_cents) == (told, 33)
+
+
+async def test_the_latest_payment_is_told(till: Till) -> None:
+    """Of its own booking, whichever key it has."""
+    booking = await till.book(GA=1)
+    await till.book(GA=2)
+    await till.rest()
+    pool = await till.office.pool()
+    await pool.execute("UPDATE payments SET created_at = to_timestamp(100)")
+    for key, at, status in (("zz", 200, "unknown"), ("aa", 50, "declined"), ("zy", 200, "failed")):
+        await pool.execute(
+            "INSERT INTO payments (payment_key, booking_id, gateway, method, amount_cents, currency, status, created_at)"
+            " VALUES ($1, $2, 'simulator', 'card', 1, 'USD', $3, to_timestamp($4))", key, booking, status, at,
+        )  # fmt: skip
+    row = (await till.office.bookings._read_rows([booking]))[booking]
+    assert row.payment_key == "zy", "of two at once, the first by its key"
+    await pool.execute("DELETE FROM payments WHERE payment_key = 'zy'")
+    row = (await till.office.bookings._read_rows([booking]))[booking]
+    assert row.payment_key == "zz" and row.view.payment is not None and row.view.payment.status == "pending"
+    await pool.execute("DELETE FROM payments WHERE booking_id = $1", booking)
+    row = (await till.office.bookings._read_rows([booking]))[booking]
+    assert (row.payment_key, row.view.payment, row.view.refunded_cents) == (None, None, 0)

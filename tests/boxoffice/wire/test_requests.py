@@ -134,6 +134,7 @@ def twice(raw: bytes, name: str) -> bytes:
         (booking(items=[item("t" * 65)]), "/items/0/tier_id", "too_long"),
         (booking(items=[item(), item("a\nb")]), "/items/1/tier_id", "control_character"),
         (booking(items=[item(CARD)]), "/items/0/tier_id", "card_data"),
+        (booking(items=[item(), item()]), "/items/1/tier_id", "duplicate_tier"),
         (booking(items=[item(), item("t2"), item()]), "/items/2/tier_id", "duplicate_tier"),
         (booking(hold_s=0), "/hold_s", "out_of_range"),
         (booking(hold_s=TTL_S + 1), "/hold_s", "out_of_range"),

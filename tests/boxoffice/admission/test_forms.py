@@ -1,0 +1,182 @@
+"""What each booking of a call is told, from the script's reply."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from boxoffice.admission import forms as module
+from boxoffice.admission.blanks import Blank
+from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
+from boxoffice.errors import (
+    BoxOfficeError,
+    Busy,
+    CustomerLimit,
+    GateClosed,
+    KeyReused,
+    PriceChanged,
+    SaleClosed,
+    SoldOut,
+    StoreAway,
+    UnpaidLimit,
+)
+from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.stores.record import Body, Line, Payload, Record
+
+TIERS = tuple(TierView(f"tier{n}", f"T{n}", "Tier", 1_000 * n, 50, True) for n in (1, 2, 3))
+EVENT = EventView("event", "Concert", "", 1, "active", "USD", 0, 0, TIERS)
+SHORTER = EventView("event", "Concert", "", 1, "active", "USD", 0, 0, TIERS[:2])
+OTHER = EventView("other", "Other", "", 1, "active", "USD", 0, 0, TIERS[2:])
+LINES = (Line("tier1", 2, 1_000), Line("tier2", 1, 2_000))
+NOW_MS = 1_763_840_000_007
+
+
+def form(
+    event: EventView = EVENT, *, lines: tuple[Line, ...] = LINES, hold_ms: int = 60_000, booking: str = "id"
+) -> Form:
+    blank = Blank("shop", event, lines, charge=None, referred=False, hold_ms=hold_ms)
+    return Form(booking, blank, blank.kind, "", "", "", lambda _: None, 0.0, '"ada"')
+
+
+def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short: Any = None) -> Any:
+    """What a call of these forms is told; whether its event lacks its counters."""
+    forms = forms or [form() for _ in results]
+    lacking: list[bool] = []
+    views = asked_views(forms)
+    reply = [b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0]
+    found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True))
+    return found, lacking
+
+
+def told(result: Any, **changes: Any) -> BoxOfficeError:
+    (answer,), _ = tell(result, forms=[form(**changes)] if changes else None)
+    assert isinstance(answer, BoxOfficeError)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "details"),
+    [
+        ([b"mismatch", b"first"], KeyReused, {"booking_id": "first"}),
+        ([b"customer_limit", b"3", b"4"], CustomerLimit, {"held": 3, "limit": 4}),
+        ([b"unpaid_limit", b"client", b"3", b"4"], UnpaidLimit,
+         {"whose": "client", "held": 3, "limit": 4, "retry_after_s": 15}),
+        ([b"price_changed"], PriceChanged, {}),
+        ([b"busy"], Busy, {"retry_after_s": 2}),
+        ([b"unloaded"], GateClosed, {}),
+        ([b"unknown_tier", b"tier1"], GateClosed, {}),
+        ([b"sale_closed", b"event"], SaleClosed, {"reason": "event"}),
+        ([b"sale_closed", b"started"], SaleClosed, {"reason": "started"}),
+        ([b"sale_closed", b"tier2"], SaleClosed, {"reason": "tier", "tier_id": "tier2"}),
+        ([b"something else"], StoreAway, {}),
+    ],
+)  # fmt: skip
+def test_why_a_booking_is_refused(result: list[bytes], error: type[BoxOfficeError], details: dict[str, Any]) -> None:
+    refused = told(result)
+    assert (type(refused), refused.details) == (error, details)
+
+
+@pytest.mark.parametrize(
+    ("why", "detail"),
+    [("event", "The event is not on sale."), ("started", "The event has started."), ("tier2", "Tier T2 is not on sale."),
+     ("tier9", "Tier tier9 is not on sale.")],
+)  # fmt: skip
+def test_what_is_not_on_sale_is_named(why: str, detail: str) -> None:
+    assert told([b"sale_closed", why.encode()]).detail == detail
+
+
+def test_what_is_short_is_told_line_by_line() -> None:
+    """In the order of the lines, whatever the script's; never less than nothing."""
+    refused = told([b"sold_out", b"tier2", b"-3", b"tier1", b"1"])
+    assert isinstance(refused, SoldOut)
+    assert refused.details["shortfall"] == [
+        {"tier_id": "tier1", "code": "T1", "requested": 2, "available": 1},
+        {"tier_id": "tier2", "code": "T2", "requested": 1, "available": 0},
+    ]
+    assert refused.detail == "Not enough tickets are left. T1: requested 2, available 1; T2: requested 1, available 0."
+    (one,) = told([b"sold_out", b"tier1", b"1"]).details["shortfall"]
+    assert one["tier_id"] == "tier1"
+
+
+def test_who_is_refused_alike_is_told_alike() -> None:
+    """One answer for all who asked for the same of the same event; others have theirs."""
+    other = form(lines=LINES[:1])
+    result = [b"sold_out", b"tier1", b"1"]
+    answers, _ = tell(result, result, result, [b"busy"], forms=[form(), form(), other, form()])
+    assert answers[0] is not answers[2] and isinstance(answers[3], Busy)
+    same = form()
+    twins = [same, Form("id2", same.blank, "", "", "", "", lambda _: None, 0.0)]
+    answers, _ = tell(result, result, forms=twins)
+    assert answers[0] is answers[1]
+
+
+@pytest.mark.parametrize("hold_ms", [0, 60_000])
+def test_a_new_booking_is_told_with_what_is_left(hold_ms: int) -> None:
+    """Made now, or a moment ago under the same id: then its own time counts."""
+    free = (Line("tier1", 2, 0),)
+    forms = [form(hold_ms=hold_ms, lines=free, booking=name) for name in ("a", "b")]
+    (now, before), lacking = tell(b"created", [b"created", b"%d" % (NOW_MS - 5_000)], forms=forms)
+    assert not lacking
+    for answer, booking, created in ((now, "a", "2025-11-22T19:33:20.007Z"), (before, "b", "2025-11-22T19:33:15.007Z")):
+        assert (answer.booking_id, answer.event, answer.availability) == (booking, EVENT, [5, 0, 7])
+        assert (answer.replayed, answer.held) == (False, bool(hold_ms))
+        shown = msgspec.json.decode(answer.shown)
+        assert (shown["id"], shown["created_at"], shown["customer_id"]) == (booking, created, "ada")
+        assert shown["expires_at"] == (created.replace("33:20", "34:20").replace("33:15", "34:15") if hold_ms else None)
+
+
+@pytest.mark.parametrize("deadline_ms", [0, NOW_MS])
+def test_a_repeated_booking_is_told_by_its_record(deadline_ms: int) -> None:
+    record = Record(
+        "first", "H", 1, NOW_MS, deadline_ms, "", "scope", "print", "event", "owner", "tier1:2", "0",
+        Body("shop", "bob", 2_000, "USD", (Line("tier1", 2, 1_000),)), Payload(),
+    )  # fmt: skip
+    (answer,), _ = tell([b"replayed", b"first", record.pack()])
+    assert (answer.booking_id, answer.replayed, answer.held, answer.availability, answer.event) == (
+        "first", True, bool(deadline_ms), [5, 0, 7], EVENT,
+    )  # fmt: skip
+    assert msgspec.json.decode(answer.shown)["customer_id"] == "bob"
+    (unread,), _ = tell([b"replayed", b"first", b"nonsense"])
+    assert unread == Admitted(None, "first", EVENT, [5, 0, 7], True, False)
+
+
+def test_a_question_whose_tickets_are_there_is_to_be_sent() -> None:
+    assert tell([b"left"], [b"busy"])[0][0] is None
+
+
+@pytest.mark.parametrize(("word", "times"), [(b"unloaded", 1), (b"unknown_tier", 1), (b"busy", 0), (b"sold_out", 0)])
+def test_lost_counters_are_asked_for(word: bytes, times: int) -> None:
+    """Once for all that are refused alike."""
+    assert len(tell([word], [word])[1]) == times
+
+
+def test_tiers_that_are_short_are_noted_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with what it has; those of other refusals are not."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    short: dict[str, Any] = {"tier1": (9, 9.0), "tier3": (4, 4.0)}
+    tell([b"sold_out", b"tier1", b"1", b"tier2", b"0"], [b"sale_closed", b"tier3"], b"created", short=short)
+    assert short == {"tier1": (1, 101.0), "tier2": (0, 101.0), "tier3": (4, 4.0)}
+
+
+def test_each_event_is_told_what_is_left_of_it() -> None:
+    """Never less than nothing; and a view of a moment ago is told of its own tiers."""
+    forms = [form(SHORTER), form(OTHER, lines=(Line("tier3", 1, 3_000),)), form(EVENT)]
+    views = asked_views(forms)
+    assert list(views) == ["event", "other"] and views["event"] is EVENT and views["other"] is OTHER
+    answers, _ = tell(*3 * [b"created"], forms=forms, left=[[b"5", b"-2", b"7"], [None]])
+    assert [answer.availability for answer in answers] == [[5, 0], [0], [5, 0, 7]]
+    longest_first = [form(EVENT), form(SHORTER)]
+    assert asked_views(longest_first)["event"] is EVENT
+    answers, _ = tell(*2 * [b"created"], forms=longest_first, left=[[b"1", b"2", b"3"]])
+    assert [answer.availability for answer in answers] == [[1, 2, 3], [1, 2]]
+
+
+def test_one_whose_answer_cannot_be_made_fails_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(module.seldom, "exception", lambda *args: said.append(args))
+    answers, _ = tell(b"created", [b"customer_limit", b"no number", b"4"], b"created")
+    assert [type(answer) for answer in answers] == [Admitted, StoreAway, Admitted]
+    assert [name for name, _ in said] == ["admission.failed"]

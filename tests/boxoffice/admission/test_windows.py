@@ -1,0 +1,304 @@
+"""How bookings of a shard share calls, and what they have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from boxoffice import ids
+from boxoffice.admission import admission as module
+from boxoffice.admission.admission import Admission, _code, _Counter
+from boxoffice.errors import GateClosed, Malformed, NotFound
+from boxoffice.office import BoxOffice
+from boxoffice.stores.record import Charge, Line
+from boxoffice.wire.requests import BookingRequest
+from tests.conftest import CLIENT, SHARD, SaleMaker
+
+CARD = Charge("card", "tok_ok_4242", "Ada", "4242")
+
+
+@pytest.fixture
+def counter(office: BoxOffice) -> _Counter:
+    return office.admission._counters[SHARD]
+
+
+@pytest.mark.parametrize(
+    ("noted", "lines", "short"),
+    [
+        ({}, [("a", 9)], False),
+        ({"a": (2, 101.0)}, [("a", 3)], True),
+        ({"a": (2, 101.0)}, [("a", 2)], False),
+        ({"a": (2, 101.0)}, [("b", 3)], False),
+        ({"a": (2, 101.0)}, [("b", 3), ("a", 3)], True),
+        ({"a": (2, 100.0)}, [("a", 3)], False),
+        ({"a": (2, 99.0), "b": (0, 101.0)}, [("a", 3), ("b", 1)], True),
+    ],
+)
+def test_a_tier_is_short_for_a_moment_and_for_so_many(
+    counter: _Counter, monkeypatch: pytest.MonkeyPatch, noted: dict[str, Any], lines: list[tuple[str, int]], short: bool
+) -> None:
+    """Whose moment is over is forgotten."""
+    monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
+    counter._short = dict(noted)
+    assert counter.seems_short(tuple(Line(tier, quantity, 1) for tier, quantity in lines)) is short
+    assert set(counter._short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
+
+
+class Sent:
+    """Calls that are sent, and go on until they are let go."""
+
+    def __init__(self, counter: _Counter, monkeypatch: pytest.MonkeyPatch, *, wait: bool) -> None:
+        self.calls: list[int] = []
+        self.over = asyncio.Event()
+        if not wait:
+            self.over.set()
+
+        async def call(_: object, forms: list[Any]) -> None:
+            self.calls.append(len(forms))
+            await self.over.wait()
+
+        monkeypatch.setattr(_Counter, "_call", call)
+
+
+@pytest.mark.parametrize(("paced", "batches"), [(0.0, [2, 2, 1]), (0.001, [4, 1])])
+async def test_a_call_takes_so_many(
+    counter: _Counter, monkeypatch: pytest.MonkeyPatch, paced: float, batches: list[int]
+) -> None:
+    """Twice as many while settlement is behind."""
+    api = counter._settings.api.model_copy(update={"batch_max": 2, "linger_ms": 0, "calls_max": 9})
+    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
+    sent = Sent(counter, monkeypatch, wait=False)
+    counter._pace_s = paced
+    for n in range(5):
+        counter.put(n)  # type: ignore[arg-type]
+    await counter.drained()
+    assert sent.calls == batches
+    assert counter._queue == [] and not counter._calls
+
+
+async def test_only_so_many_calls_are_under_way(counter: _Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes meanwhile goes together with the next one."""
+    api = counter._settings.api.model_copy(update={"batch_max": 50, "linger_ms": 0, "calls_max": 2})
+    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
+    sent = Sent(counter, monkeypatch, wait=True)
+    for n in range(5):
+        counter.put(n)  # type: ignore[arg-type]
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert (sent.calls, len(counter._queue)) == ([1, 1], 3)
+    sent.over.set()
+    await counter.drained()
+    assert sent.calls == [1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("linger_ms", "first", "then", "paced", "calls"),
+    [
+        (50, 1, 1, 0.0, [1]),
+        (50, 1, 15, 0.0, [1]),
+        (50, 1, 16, 0.0, [1, 16]),
+        (50, 16, 1, 0.0, [16, 1]),
+        (50, 15, 1, 0.0, [15]),
+        (0, 1, 1, 0.0, [1, 1]),
+        (0, 1, 99, 0.05, [1]),
+        (0, 1, 100, 0.05, [1, 100]),
+    ],
+)
+async def test_after_a_small_call_company_is_waited_for(
+    counter: _Counter, monkeypatch: pytest.MonkeyPatch, linger_ms: int, first: int, then: int, paced: float,
+    calls: list[int],
+) -> None:  # fmt: skip
+    """Not after a large one, nor once there is enough of it; longer while settlement is behind."""
+    api = counter._settings.api.model_copy(update={"batch_max": 50, "linger_ms": linger_ms, "calls_max": 9})
+    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
+    sent = Sent(counter, monkeypatch, wait=False)
+    clock = [1_000.0]
+    loop = asyncio.get_running_loop()
+    later: list[float] = []
+    monkeypatch.setattr(module.asyncio, "get_running_loop", lambda: Loop(loop, clock, later))
+    counter._pace_s = paced
+    for n in range(first):
+        counter.put(n)  # type: ignore[arg-type]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for n in range(then):
+        counter._queue.append(n)  # type: ignore[arg-type]
+    counter._schedule()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert sent.calls == calls
+    assert later == ([] if len(calls) > 1 else [pytest.approx(0.05)])
+    if counter._timer:
+        counter._timer.cancel()
+        counter._timer = None
+    counter._queue.clear()
+
+
+class Loop:
+    """The loop with another clock, in which nothing that is to come later comes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: list[float], later: list[float]) -> None:
+        self._loop, self._clock, self._later = loop, clock, later
+
+    def time(self) -> float:
+        return self._clock[0]
+
+    def call_later(self, seconds: float, call: Any) -> asyncio.Handle:
+        self._later.append(seconds)
+        return self._loop.call_later(3_600, call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (OutOfMemoryError("x y"), "OOM"),
+        (ReadOnlyError("x"), "READONLY"),
+        (NoPermissionError("x"), "NOPERM"),
+        (ResponseError("MISCONF with data in it"), "MISCONF"),
+        (RedisError("something secret"), ""),
+    ],
+)
+def test_of_a_refusal_only_the_word_is_told(error: RedisError, word: str) -> None:
+    assert _code(error) == word
+
+
+# ------------------------------------------------------------------ what bookings have in common
+
+
+def request(
+    *lines: tuple[str, int], charge: Charge | None = None, hold_s: int | None = None, reference: str | None = None
+) -> BookingRequest:
+    return BookingRequest("ada", lines, reference, charge, hold_s)
+
+
+@pytest.mark.parametrize(
+    ("charge", "hold_s", "free", "hold_ms"),
+    [
+        (CARD, None, False, 0),
+        (None, None, False, 600_000),
+        (None, 1, False, 1_000),
+        (None, 600, False, 600_000),
+        (None, 601, False, 600_000),
+        (None, None, True, 0),
+        (None, 60, True, 60_000),
+        (CARD, None, True, 0),
+    ],
+)
+async def test_how_long_a_booking_is_held(
+    office: BoxOffice, open_sale: SaleMaker, charge: Charge | None, hold_s: int | None, free: bool, hold_ms: int
+) -> None:
+    """As long as it asks, up to the longest; not at all when it is paid at once, or costs nothing and asks for no hold."""
+    assert office.settings.holds.ttl_s == 600
+    event = await open_sale(GA=10)
+    (tier,) = event.tiers
+    if free:
+        await office.store.change_tier(tier.id, price_cents=0)
+    await office.catalogue._read()
+    blank = office.admission._blank(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
+    assert (blank.hold_ms, blank.amount) == (hold_ms, 0 if free else 2_000)
+    assert (blank.kind.split("|")[0], blank.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
+
+
+async def test_blanks_are_one_for_all_who_ask_alike(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one client, the same lines, a card of the same shape, a reference or none, the same hold; anew after a change."""
+    event = await open_sale(GA=10, VIP=10)
+    ga, vip = (tier.id for tier in event.tiers)
+    await office.catalogue.event(event.id)
+    blank = office.admission._blank
+    same = request((ga, 1), charge=CARD)
+    first = blank(CLIENT, same)
+    assert blank(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
+    others = [
+        blank("other0000000", same),
+        blank(CLIENT, request((ga, 2), charge=CARD)),
+        blank(CLIENT, request((vip, 1), charge=CARD)),
+        blank(CLIENT, request((ga, 1), charge=Charge("card", "tok", None, "4242"))),
+        blank(CLIENT, request((ga, 1), charge=Charge("card", "tok", "Ada", None))),
+        blank(CLIENT, request((ga, 1), charge=CARD, reference="r")),
+        blank(CLIENT, request((ga, 1), hold_s=60)),
+        blank(CLIENT, request((ga, 1), hold_s=61)),
+        blank(CLIENT, request((ga, 1))),
+    ]
+    assert len({id(each) for each in [first, *others]}) == 10
+    await office.store.change_event(event.id, name="Another name")
+    await office.catalogue._read()
+    assert blank(CLIENT, same) is not first
+    monkeypatch.setattr(module, "BLANKS_MAX", len(office.admission._blanks) + 1)
+    blank(CLIENT, request((ga, 3), charge=CARD))
+    assert len(office.admission._blanks) == module.BLANKS_MAX
+    last = blank(CLIENT, request((ga, 4), charge=CARD))
+    assert list(office.admission._blanks.values()) == [last], "memory has its bound"
+
+
+async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_sale: SaleMaker) -> None:
+    event, other = await open_sale(GA=10, VIP=10), await open_sale(GA=10)
+    ga, vip = event.tiers
+    await office.catalogue.event(other.id)
+    for lines in (((ga.id, 2), (vip.id, 1)), ((vip.id, 1), (ga.id, 2))):
+        found, priced = office.admission._price(request(*lines))
+        assert found.id == event.id
+        assert list(priced) == sorted([Line(ga.id, 2, 1_000), Line(vip.id, 1, 2_000)], key=lambda line: line.tier)
+    with pytest.raises(Malformed) as refused:
+        office.admission._price(request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
+    assert (refused.value.pointer, refused.value.code) == ("/items/2/tier_id", "other_event")
+    with pytest.raises(NotFound) as unknown:
+        office.admission._price(request((ga.id, 1), ("nothing00000", 1)))
+    assert unknown.value.details == {"pointer": "/items/1/tier_id"}
+    ready = office.admission.ready_for
+    assert ready(request((ga.id, 1), (vip.id, 1))) and not ready(request((ga.id, 1), ("nothing00000", 1)))
+
+
+async def test_a_shard_that_this_process_does_not_serve_is_refused(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await open_sale(GA=10)
+    await office.catalogue.event(event.id)
+    monkeypatch.setattr(office.admission, "_counters", office.admission._counters[:SHARD])
+    with pytest.raises(GateClosed, match="does not serve"):
+        office.admission.submit(CLIENT, request((event.tiers[0].id, 1)), "k", lambda _: None)
+
+
+@pytest.mark.parametrize("reference", [None, "r"])
+@pytest.mark.parametrize("charge", [None, CARD, Charge("card", "tok", None, None)])
+async def test_a_form_has_everything_of_its_order(
+    office: BoxOffice, open_sale: SaleMaker, charge: Charge | None, reference: str | None
+) -> None:
+    """Its own key, customer, card and reference, in its event's shard; a question has no more than is asked."""
+    event = await open_sale(GA=10)
+    await office.catalogue.event(event.id)
+    admission: Admission = office.admission
+    put: list[Any] = []
+    counter = admission._counters[SHARD]
+    counter.put = put.append  # type: ignore[method-assign]
+    order = request((event.tiers[0].id, 2), charge=charge, reference=reference)
+    admission.submit(CLIENT, order, "ab" * 16, print)
+    counter._short[event.tiers[0].id] = 1, float("inf")
+    admission.submit(CLIENT, order, "ab" * 16, print)
+    form, question = put
+    scope = ids.scope(CLIENT, event.id, "ab" * 16)
+    said = (charge.method, charge.last4 or charge.token) if charge else ("", "")
+    fingerprint = ids.fingerprint("ada", f"{event.tiers[0].id}:2", *said)
+    assert ids.shard_of(form.id) == SHARD and form.answer is print
+    assert (form.record_key, form.idempotency_key) == (f"{{s01}}:bk:{form.id}", f"{{s01}}:idem:{scope}")
+    assert (form.customer, form.reference) == ('"ada"', ('"r"',) if reference else ())
+    assert form.last4 == (('"4242"',) if charge is CARD else ())
+    head, body, payload = form.packed.split("\n")
+    paid_as = "=" if charge else ""
+    owner = ids.owner_digest(CLIENT, "ada")
+    assert head.split("|")[:5] == [paid_as, scope, fingerprint, event.id, owner]
+    assert ('"r"' in body, '"tok' in payload, '"Ada"' in payload, '"4242"' in payload) == (
+        reference is not None, charge is not None, charge is CARD, charge is CARD,
+    )  # fmt: skip
+    assert '"k":"' + "ab" * 16 in payload
+    assert question.packed == f"=|0|{fingerprint}||0|{event.tiers[0].id}:2|"
+    assert question.idempotency_key == form.idempotency_key and question.kind.startswith("Q|")
+    whole = question.whole()
+    assert (whole.packed, whole.kind, whole.idempotency_key) == (form.packed, form.kind, form.idempotency_key)

@@ -1,0 +1,140 @@
+"""What PostgreSQL has on sale gets into Redis: all of it, in its shard, and once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import msgspec
+import pytest
+
+from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
+from boxoffice.errors import StoreAway
+from boxoffice.office import BoxOffice
+from boxoffice.sales import loading
+from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.sales.loading import Loaded, StoredEvent, iso, read_events
+from boxoffice.sales.store import NewTier
+from boxoffice.stores import keys
+from tests.conftest import CLIENT, SHARD, SaleMaker
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2030, 5, 22, 14, tzinfo=UTC), "2030-05-22T14:00:00Z"),
+        (datetime(2030, 5, 22, 14, 0, 0, 250_000, tzinfo=UTC), "2030-05-22T14:00:00.250000Z"),
+        (datetime(2030, 5, 22, 1, tzinfo=timezone(timedelta(hours=2))), "2030-05-21T23:00:00Z"),
+    ],
+)
+def test_times_are_written_in_utc(moment: datetime, text: str) -> None:
+    assert iso(moment) == text
+
+
+@pytest.mark.parametrize(("status", "on"), [("active", "1"), ("inactive", "0")])
+def test_the_script_is_told_of_every_tier(status: str, on: str) -> None:
+    tiers = (TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False))
+    view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers)
+    arguments = loading._load_arguments(StoredEvent(view, ((9, 3), (8, 0))))
+    assert msgspec.json.decode(str(arguments.pop("view")), type=EventView) == view
+    assert arguments == {
+        "event": "event", "on": on, "starts_ms": 7_000, "currency": "EUR", "customer_max": 4,
+        "tiers": ["t1|100|9|3", "t2|-0|8|0"],
+    }  # fmt: skip
+
+
+async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
+    starts = datetime(2031, 5, 22, 14, 0, 0, 250_000, tzinfo=UTC)
+    tiers = [NewTier("VIP", 2_000, 5, "Front"), NewTier("GA", 1_000, 100)]
+    made = await office.store.create_event(CLIENT, "Concert", starts, "EUR", tiers, customer_max=4)
+    bare = await office.store.create_event(CLIENT, "Other", starts - timedelta(days=1), "USD", tiers[1:])
+    vip, ga = made.tiers
+    assert made == EventView(
+        made.id, "Concert", "2031-05-22T14:00:00.250000Z", int(starts.timestamp() * 1_000), "active", "EUR", SHARD, 4,
+        (TierView(vip.id, "VIP", "Front", 2_000, 5, True), TierView(ga.id, "GA", "GA", 1_000, 100, True)),
+    )  # fmt: skip
+    assert bare.customer_max == 0
+    await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)
+    async with office.store._engine.connect() as connection:
+        both = await read_events(connection)
+        assert [found.view.id for found in both] == [bare.id, made.id], "by their start"
+        assert both[1] == StoredEvent(made, ((5, 3), (100, 0)))
+        assert await read_events(connection, shard=SHARD) == both
+        assert await read_events(connection, shard=0) == []
+        assert await read_events(connection, ids_=[made.id]) == both[1:]
+        assert await read_events(connection, ids_=[]) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 200])
+async def test_a_load_tells_what_was_new_and_what_was_lost(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Of its shard alone, however many go in one pipeline. API keys stand in one shard."""
+    monkeypatch.setattr(loading, "CHUNK", chunk)
+    first, second, third = [await open_sale(GA=10) for _ in range(3)]
+    other = await open_sale(GA=10, shard=0)
+    assert await office.loader.load(SHARD) == Loaded((), (), 0)
+    await (await office.pool()).execute("UPDATE events SET name = 'New' WHERE id = $1", second.id)
+    await office.redis.delete(keys.event(SHARD, first.id), keys.event(0, other.id))
+    await office.redis.hset(keys.owners(SHARD, first.id), "00000000deadbeef", 1)  # type: ignore[misc]
+    loaded = await office.loader.load(SHARD)
+    assert set(loaded.events) == {first.id, second.id} and loaded.api_keys == 0
+    assert third.id not in loaded.events and loaded.lost == (first.id,)
+    assert not await office.redis.exists(keys.event(0, other.id))
+    await office.redis.delete(keys.api_keys(KEYS_SHARD))
+    assert (await office.loader.load(0)).api_keys == (2 if KEYS_SHARD == 0 else 0)
+    assert await office.redis.exists(keys.event(0, other.id))
+
+
+@pytest.mark.parametrize("how", ["load", "publish"])
+async def test_a_catalogue_that_was_lost_begins_with_a_version(
+    office: BoxOffice, open_sale: SaleMaker, how: str
+) -> None:
+    """In its own shard; one that is there goes on from where it was."""
+    event = await open_sale(GA=1)
+    for shard in (0, SHARD):
+        await office.redis.delete(keys.catalogue(shard))
+    await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
+    assert not await office.redis.exists(keys.catalogue(0))
+    assert int(await office.redis.hget(keys.catalogue(SHARD), VERSION) or -1) >= 0  # type: ignore[misc]
+    await office.redis.hset(keys.catalogue(SHARD), VERSION, 41)  # type: ignore[misc]
+    await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
+    assert await office.redis.hget(keys.catalogue(SHARD), VERSION) == b"41"  # type: ignore[misc]
+
+
+async def test_an_empty_shard_has_a_catalogue_too(office: BoxOffice) -> None:
+    """With a version and nothing on sale: whoever reads it knows that it was loaded."""
+    await office.loader.load(SHARD)
+    assert await office.redis.hgetall(keys.catalogue(SHARD)) == {VERSION.encode(): b"0"}  # type: ignore[misc]
+
+
+async def test_keys_are_written_when_they_differ(office: BoxOffice) -> None:
+    """Each time with another version; those that nobody speaks of stay."""
+    name, write = keys.api_keys(KEYS_SHARD), office.loader.write_keys
+    await office.redis.delete(name)
+    one, two = ApiKeyView("aa", CLIENT), ApiKeyView("bb", CLIENT)
+
+    async def there() -> tuple[set[str], int]:
+        found = {key.decode() for key in await office.redis.hkeys(name)}  # type: ignore[misc]
+        return found - {VERSION}, int(await office.redis.hget(name, VERSION) or 0)  # type: ignore[misc]
+
+    assert (await write({}, []), await there()) == (0, (set(), 1)), "an empty one has a version"
+    assert (await write({}, []), await there()) == (0, (set(), 1))
+    assert (await write({"one": one, "two": two}, []), await there()) == (2, ({"one", "two"}, 2))
+    assert (await write({"one": one}, ["three"]), await there()) == (0, ({"one", "two"}, 2))
+    assert (await write({"one": two}, []), await there()) == (1, ({"one", "two"}, 3))
+    assert (await write({"three": one}, ["two"]), await there()) == (2, ({"one", "three"}, 4))
+    assert msgspec.json.decode(await office.redis.hget(name, "one"), type=ApiKeyView) == two  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("call", ["publish", "keys"])
+async def test_what_redis_does_not_take_is_loaded_later(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    event = await open_sale(GA=1)
+
+    async def away(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(office.loader._redis, "hsetnx" if call == "publish" else "hgetall", away)
+    with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
+        await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))

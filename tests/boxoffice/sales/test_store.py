@@ -1,0 +1,194 @@
+"""What is on sale, as it is written into PostgreSQL: every value where it belongs, and nothing of another."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from boxoffice.access.api_keys import secret_digest
+from boxoffice.errors import Malformed, NotFound
+from boxoffice.office import BoxOffice
+from boxoffice.sales.store import NewTier
+from boxoffice.stores import keys
+from tests.conftest import CLIENT, SHARD, SaleMaker
+
+STARTS = datetime(2031, 5, 22, 14, tzinfo=UTC)
+
+
+async def test_every_value_of_a_new_event_is_written(office: BoxOffice) -> None:
+    until = STARTS - timedelta(days=7)
+    tiers = [NewTier("VIP", 2_000, 5, "Front"), NewTier("GA", 1_000, 100)]
+    event = await office.store.create_event(
+        CLIENT, "Concert", STARTS, "EUR", tiers, customer_max=4, cancel_until=until, refund_percent=35
+    )
+    pool = await office.pool()
+    row = await pool.fetchrow(
+        "SELECT id, client_id, shard, name, starts_at, status, currency, customer_max, cancel_until, refund_percent FROM events"
+    )
+    assert tuple(row) == (event.id, CLIENT, SHARD, "Concert", STARTS, "active", "EUR", 4, until, 35)
+    rows = await pool.fetch(
+        "SELECT event_id, code, name, price_cents, display_order, is_active, total, sold"
+        " FROM tiers JOIN inventory ON tier_id = id ORDER BY display_order"
+    )
+    assert [tuple(each) for each in rows] == [
+        (event.id, "VIP", "Front", 2_000, 0, True, 5, 0), (event.id, "GA", "GA", 1_000, 1, True, 100, 0),
+    ]  # fmt: skip
+    await office.store.create_event(CLIENT, "Bare", STARTS, "EUR", tiers)
+    row = await pool.fetchrow("SELECT customer_max, cancel_until, refund_percent FROM events WHERE name = 'Bare'")
+    assert tuple(row) == (None, None, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [({"name": "New"}, "name"), ({"starts_at": STARTS}, "starts_at"), ({"status": "inactive"}, "status"),
+     ({"customer_max": 3}, "customer_max")],
+)  # fmt: skip
+async def test_a_changed_event_is_written_and_published(
+    office: BoxOffice, open_sale: SaleMaker, change: dict[str, Any], column: str
+) -> None:
+    event, other = await open_sale(GA=1), await open_sale(GA=1)
+    pool = await office.pool()
+    before = dict(await pool.fetchrow("SELECT * FROM events WHERE id = $1", other.id))
+    raw = await office.redis.hget(keys.catalogue(SHARD), event.id)  # type: ignore[misc]
+    await pool.execute("UPDATE events SET updated_at = to_timestamp(1) WHERE id = $1", event.id)
+    view = await office.store.change_event(event.id, **change)
+    row = await pool.fetchrow("SELECT * FROM events WHERE id = $1", event.id)
+    assert row[column] == change[column] and row["updated_at"].year > 2000
+    assert await office.store.event(event.id) == view != event
+    assert await office.redis.hget(keys.catalogue(SHARD), event.id) != raw  # type: ignore[misc]
+    assert dict(await pool.fetchrow("SELECT * FROM events WHERE id = $1", other.id)) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "New"}, {"price_cents": 7}, {"display_order": 9}, {"is_active": False}]
+)  # fmt: skip
+async def test_a_changed_tier_is_written_and_published(
+    office: BoxOffice, open_sale: SaleMaker, change: dict[str, Any]
+) -> None:
+    event = await open_sale(GA=1, VIP=2)
+    tier, other = event.tiers
+    pool = await office.pool()
+    before = dict(await pool.fetchrow("SELECT * FROM tiers WHERE id = $1", other.id))
+    await pool.execute("UPDATE tiers SET updated_at = to_timestamp(1) WHERE id = $1", tier.id)
+    view = await office.store.change_tier(tier.id, **change)
+    row = await pool.fetchrow("SELECT * FROM tiers WHERE id = $1", tier.id)
+    assert {name: row[name] for name in change} == change and row["updated_at"].year > 2000
+    assert dict(await pool.fetchrow("SELECT * FROM tiers WHERE id = $1", other.id)) == before
+    assert view == await office.store.event(event.id) and view.id == event.id
+    assert [each.id for each in view.tiers] == (
+        [other.id, tier.id] if "display_order" in change else [tier.id, other.id]
+    )
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "n" * 300])
+async def test_a_name_that_cannot_be_changes_nothing(office: BoxOffice, open_sale: SaleMaker, name: str) -> None:
+    event = await open_sale(GA=1)
+    for call in (office.store.change_event(event.id, name=name), office.store.change_tier(event.tiers[0].id, name=name),
+                 office.store.create_client(name)):  # fmt: skip
+        with pytest.raises(Malformed) as refused:
+            await call
+        assert refused.value.pointer == "/name"
+    assert await office.store.event(event.id) == event
+
+
+async def test_what_is_not_there_cannot_be_changed(office: BoxOffice, open_sale: SaleMaker) -> None:
+    await open_sale(GA=1)
+    for call in (
+        office.store.change_event("nothing00000", name="x"), office.store.change_tier("nothing00000", name="x"),
+        office.store.event("nothing00000"), office.store.revoke_api_key("nothing"),
+        office.store.create_api_key("nothing00000"),
+    ):  # fmt: skip
+        with pytest.raises(NotFound):
+            await call
+
+
+async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> None:
+    """Of one client or of all, with when they were made and revoked, and without secrets."""
+    store, pool = office.store, await office.pool()
+    await pool.execute("DELETE FROM api_keys; DELETE FROM clients")
+    for n, name in enumerate(("later", "first")):
+        assert await store.create_client(f"Name of {name}", client_id=name) == name
+        await store.add_api_key(name, f"{name}key.secret")
+        for table, column in (("clients", "id"), ("api_keys", "client_id")):
+            await pool.execute(f"UPDATE {table} SET created_at = to_timestamp($1) WHERE {column} = $2", 10 - n, name)
+    assert await store.clients() == [
+        {"id": "first", "name": "Name of first", "created_at": "1970-01-01T00:00:09Z"},
+        {"id": "later", "name": "Name of later", "created_at": "1970-01-01T00:00:10Z"},
+    ]
+    await store.revoke_api_key("laterkey")
+    await pool.execute("UPDATE api_keys SET revoked_at = to_timestamp(20) WHERE prefix = 'laterkey'")
+    await store.revoke_api_key("laterkey")
+    first = {"prefix": "firstkey", "client": "first", "created_at": "1970-01-01T00:00:09Z", "revoked_at": None}
+    later = {"prefix": "laterkey", "client": "later", "created_at": "1970-01-01T00:00:10Z",
+             "revoked_at": "1970-01-01T00:00:20Z"}  # fmt: skip
+    assert await store.api_keys() == [first, later], "who was revoked before stays so since then"
+    assert await store.api_keys("later") == [later]
+    assert await store.create_client("Other name", client_id="first") == "first"
+    assert (await store.clients())[0]["name"] == "Name of first"
+    assert len(await store.create_client("New")) == 12
+    await store.add_api_key("first", "laterkey.other")
+    row = await pool.fetchrow("SELECT client_id, secret_sha256, revoked_at FROM api_keys WHERE prefix = 'laterkey'")
+    assert tuple(row) == ("first", secret_digest("other"), None)
+
+
+async def test_events_are_listed_by_their_start(office: BoxOffice, open_sale: SaleMaker) -> None:
+    late, soon = await open_sale(GA=1), await open_sale(GA=1, starts_in=timedelta(days=2), shard=0)
+    assert await office.store.events() == [soon, late]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        (None, None),
+        ((0, "EUR"), "/currency"),
+        ((2_000, "EUR"), "/tiers/0/price_cents"),
+        ((7, "EUR"), "/tiers/1/price_cents"),
+    ],
+)
+async def test_a_new_event_costs_what_can_be_charged(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch, wrong: tuple[int, str] | None, pointer: str | None
+) -> None:
+    """Its currency, and each price in it, as the gateway takes them."""
+    asked: list[tuple[int, str]] = []
+
+    def why_not(_: object, price_cents: int, currency: str) -> str:
+        asked.append((price_cents, currency))
+        return "The gateway says no." if (price_cents, currency) == wrong else ""
+
+    monkeypatch.setattr("boxoffice.sales.store.why_not_chargeable", why_not)
+    create = office.store.create_event(CLIENT, "Name", STARTS, "EUR", [NewTier("A", 2_000, 5), NewTier("B", 7, 5)])
+    if wrong is None:
+        await create
+        assert asked == [(0, "EUR"), (2_000, "EUR"), (7, "EUR")]
+    else:
+        with pytest.raises(Malformed, match="The gateway says no") as refused:
+            await create
+        assert (refused.value.pointer, refused.value.code) == (pointer, "not_chargeable")
+        assert await office.store.events() == []
+
+
+async def test_a_changed_price_can_be_charged(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this tier; and of an event that is put on sale, of each of its own."""
+    event = await open_sale(GA=1, VIP=2)
+    await open_sale(GA=3)
+    asked: list[tuple[int, str]] = []
+
+    def why_not(_: object, price_cents: int, currency: str) -> str:
+        asked.append((price_cents, currency))
+        return "no" if price_cents == 7 else ""
+
+    monkeypatch.setattr("boxoffice.sales.store.why_not_chargeable", why_not)
+    await office.store.change_tier(event.tiers[0].id, price_cents=500)
+    with pytest.raises(Malformed) as refused:
+        await office.store.change_tier(event.tiers[1].id, price_cents=7)
+    assert refused.value.pointer == "/tiers"
+    await office.store.change_event(event.id, name="New")
+    await office.store.change_event(event.id, status="inactive")
+    assert asked == [(500, "USD"), (7, "USD")]
+    await office.store.change_event(event.id, status="active")
+    assert sorted(asked[2:]) == [(500, "USD"), (2_000, "USD")]
+    assert [tier.price_cents for tier in (await office.store.event(event.id)).tiers] == [500, 2_000]
