@@ -119,6 +119,7 @@ class Connection(asyncio.Protocol):
         self.reader = Reader(self.limits.head_max_bytes, self.limits.body_max_bytes)
         self.cycle: Any = None
         self._going = False
+        self._due: asyncio.TimerHandle | None = None
         self.transport: Any = None
         self.flow: _Flow = None  # type: ignore[assignment]
 
@@ -151,6 +152,10 @@ class Connection(asyncio.Protocol):
         self.flow.resume_writing()
         self.lingering = True
         self.queued = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due, self.paced = None, False
+            self.turns.unpace()
 
     def data_received(self, data: bytes) -> None:
         """Some of a request, or of several."""
@@ -263,10 +268,10 @@ class Connection(asyncio.Protocol):
         due = self.turns.pace(now)
         if due > now:
             self.paced = True
-            self.loop.call_at(due, self._next_is_due)
+            self._due = self.loop.call_at(due, self._next_is_due)
 
     def _next_is_due(self) -> None:
-        self.paced = False
+        self._due, self.paced = None, False
         self._go_on()
 
     def _wait(self) -> None:

@@ -86,6 +86,10 @@ class Turns:
         self._paced_until = max(now - BURST * each, self._paced_until) + each
         return self._paced_until
 
+    def unpace(self) -> None:
+        """Whoever was to wait for theirs has gone: others need not wait for it."""
+        self._paced_until -= 1 / PIPELINED_EACH_S
+
     def throw_away(self, now: float, count: int) -> float:
         """So many bytes were read to be thrown away. Returns when whoever sent them may be read again."""
         self._passed_until = max(now, self._passed_until) + PASS_S + count / PASSED_EACH_S

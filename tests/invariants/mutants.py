@@ -655,6 +655,12 @@ MUTANTS = (
         "redis_had_forgotten",
     ),
     Mutant(
+        "whoever hangs up is waited for",
+        (("api/transport/connection.py", "            self.turns.unpace()\n", ""),),
+        "tests/api/transport/test_slow_clients.py",
+        "hangs_up_keeps_nobody",
+    ),
+    Mutant(
         "whoever cancels keeps an empty redis shut",
         (
             (

@@ -455,3 +455,20 @@ async def test_nothing_leads_back_to_a_connection_that_is_gone(
                 assert gone() is None, (way, sent)
     finally:
         gc.enable()
+
+
+async def test_whoever_hangs_up_keeps_nobody_waiting(office: BoxOffice, settings: Settings, event: EventView) -> None:
+    """Their next request would have been due in its time; nobody waits for a time that is nobody's."""
+    door = Door("lane", settings, office)
+    wires = [door.connect().send(HEALTH * 3) for _ in range(300)]
+
+    async def paced() -> bool:
+        return sum(wire.protocol.paced for wire in wires) >= 200
+
+    await eventually(paced)
+    for wire in wires:
+        wire.hang_up()
+
+    now = asyncio.get_running_loop().time()
+    assert door.kind.turns.pace(now) - now < 0.25
+    assert len((await door.connect().send(HEALTH * 3).quiet()).answers()) == 3
