@@ -32,6 +32,8 @@ __all__ = ["configure"]
 SECRET: Final = frozenset({"authorization", "api_key", "card_number", "token", "password", "idempotency_key"})
 """Fields that never show their value."""
 
+_NEVER_THE_SAME: Final = SECRET | {"exc_info"}
+
 _Line: TypeAlias = dict[str, Any]
 
 
@@ -62,8 +64,9 @@ class _Printer:
     def print(self, level: str, event: str, fields: _Line) -> None:
         """Never raises."""
         try:
-            # A rush's refusals say the same again and again. Remembered is only what shows all it is, and is no secret.
-            if _PLAIN.issuperset(map(type, fields.values())) and SECRET.isdisjoint(fields):
+            # A rush's refusals say the same again and again. Remembered is only what shows all it is: no secret, and no error
+            # that is being handled.
+            if _PLAIN.issuperset(map(type, fields.values())) and _NEVER_THE_SAME.isdisjoint(fields):
                 said = _remembered(level, event, tuple(fields), *fields.values())
             else:
                 said = _said(level, event, fields)

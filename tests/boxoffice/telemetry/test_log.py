@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -127,6 +128,90 @@ def test_what_cannot_be_told_is_a_line_without_it(written: Written, event: Any, 
     (line,) = written.lines()
 
     assert line["level"] == "error"
+    assert line["event"] == {"x": "x", "x \ud800": "x \\ud800"}.get(event, "Untellable")
+
+
+@pytest.mark.parametrize("event", [Untellable(), 7, None])
+def test_an_event_that_is_no_text_is_told_by_its_kind(written: Written, event: Any) -> None:
+    structlog.get_logger().info(event, thing=1)
+    (line,) = written.lines()
+    assert (line["level"], line["event"]) == ("info", type(event).__name__)
+    assert line["unsaid"]
+
+
+@pytest.mark.parametrize("name", sorted(log.SECRET))
+@pytest.mark.parametrize("value", ["hunter2", ["hunter2"], None])
+def test_each_secret_field_is_hidden(written: Written, name: str, value: Any) -> None:
+    """Whatever it holds."""
+    structlog.get_logger().info("x", **{name: value}, beside="shown")
+    (line,) = written.lines()
+    assert (line[name], line["beside"]) == ("[hidden]", "shown")
+
+
+def test_which_fields_are_secret() -> None:
+    assert {"authorization", "api_key", "card_number", "token", "password", "idempotency_key"} == log.SECRET
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ours", "theirs", "chatty"),
+    [
+        ("debug", ["debug", "info", "warning", "error"], ["info", "warning", "error"], ["warning", "error"]),
+        ("info", ["info", "warning", "error"], ["info", "warning", "error"], ["warning", "error"]),
+        ("warning", ["warning", "error"], ["warning", "error"], ["warning", "error"]),
+        ("error", ["error"], ["error"], ["error"]),
+    ],
+)
+def test_who_is_heard_from_which_level_on(
+    written: Written, wanted: Any, ours: list[str], theirs: list[str], chatty: list[str]
+) -> None:
+    """Ours as the setting says; libraries never below `info`, and those that say much never below `warning`."""
+    for name, heard in (
+        (None, ours), ("x", theirs), *((each, chatty) for each in ("arq", "httpx2", "httpcore2", "asyncio", "stripe")),
+    ):  # fmt: skip
+        stream = Written()
+        log.configure(Settings(log_level=wanted), stream)
+        logger: Any = structlog.get_logger() if name is None else logging.getLogger(name)
+        for level in ("debug", "info", "warning", "error"):
+            getattr(logger, level)("said")
+        assert [line["level"] for line in stream.lines()] == heard, name
+    for name in ("arq", "httpx2", "httpcore2", "asyncio", "stripe"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_an_exception_is_the_one_that_is_being_handled_unless_one_is_named(written: Written) -> None:
+    """Also when another was told in the same words before."""
+    logger = structlog.get_logger()
+    try:
+        raise ValueError("handled")
+    except ValueError:
+        logger.exception("x")
+        logger.error("x", exc_info=KeyError("named"))
+        logger.exception("x", exc_info=KeyError("named"))
+        logger.error("x")
+        logger.error("x", exc_info=(KeyError, KeyError("of a tuple"), None))
+        logger.error("x", exc_info=(None, None, None))
+    logger.exception("x")
+    found = [line.get("exception", "-").strip().rpartition("\n")[2] for line in written.lines()]
+    assert found == [
+        "ValueError: handled", "KeyError: 'named'", "KeyError: 'named'", "-", "KeyError: 'of a tuple'", "ValueError: handled",
+        "",
+    ]  # fmt: skip
+
+
+async def test_lines_of_one_turn_are_written_together_and_bad_news_at_once(written: Written) -> None:
+    """What was said before bad news comes before it."""
+    logger = structlog.get_logger()
+    for n in range(3):
+        logger.info("x", n=n)
+    assert written.lines() == []
+    logger.warning("x", n=3)
+    assert [line["n"] for line in written.lines()] == [0, 1, 2, 3]
+    for _ in range(2):
+        logger.debug("hidden")
+        logger.info("x", n=4)
+        before = len(written.lines())
+        await asyncio.sleep(0)
+        assert len(written.lines()) == before + 1
 
 
 def test_a_librarys_line_that_cannot_be_made_is_a_line(written: Written, capfd: pytest.CaptureFixture[str]) -> None:
