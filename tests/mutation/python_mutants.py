@@ -13,7 +13,7 @@ from tests.mutation.mutant import Mutant
 
 __all__ = ["python_mutants"]
 
-_LOG_WORDS = ("log", "_log", "logger", "_logger", "LOG", "_LOG")
+_LOG_WORDS = ("log", "_log", "logger", "_logger", "LOG", "_LOG", "seldom")
 _LOG_METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 
 Draft = tuple[str, cst.CSTNode, Callable[[], cst.CSTNode]]

@@ -84,6 +84,7 @@ def test_mistakes_in_scripts(kind: str, before: str, after: str) -> None:
 
 def test_texts_annotations_and_log_lines_are_left_alone() -> None:
     source = 'def f(a: int | None = None) -> "x":\n    """Doc."""\n    log.info("told", n=a + 1)\n'
+    source += '    seldom.warning("told", n=a + 1)\n'
     assert [mutant.diff for mutant in python_mutants("boxoffice/x.py", source)] == []
 
 
