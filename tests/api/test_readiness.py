@@ -26,8 +26,8 @@ class House:
         self.asked: list[Any] = []
         self.errors: dict[str, Exception] = {}
         self.words = dict.fromkeys(range(SHARDS), "open")
-        self.writes, self.trouble_says, self.now = True, "", 100.0
-        pool = SimpleNamespace(fetchval=self._answer("fetchval", 1))
+        self.writes, self.trouble_says, self.now = True, "", 0.0
+        pool = self.pool = SimpleNamespace(fetchval=self._answer("fetchval", 1))
         self.office: Any = SimpleNamespace(
             settings=Settings(shards=SHARDS),
             redis=SimpleNamespace(set=self._answer("set", True)),
@@ -93,8 +93,10 @@ async def test_what_is_asked_and_for_how_long_it_is_believed(house: House) -> No
         "check_shards",
     ]
     assert [call[1:] for call in house.asked if call[0] == "set"] == [
-        (keys.probe(shard), "1", readiness.PROBE_TTL_S) for shard in range(SHARDS)
+        (keys.probe(shard), "1", 60) for shard in range(SHARDS)
     ]
+    for name in ("check_schema", "check_postgresql", "check_shards"):
+        assert [call[1] for call in house.asked if call[0] == name] == [house.pool]
     for seconds, names in (
         (0.0, ["events", "fetchval"]), (0.49, ["events", "fetchval"]), (0.01, ["events", "fetchval", "set"]),
         (4.49, ["events", "fetchval", "set"]), (0.01, [name for name in EVERYTHING if name not in ("set", "trouble")]),
@@ -172,6 +174,7 @@ async def test_a_gateway_that_refuses_us_is_a_reason_and_one_that_is_away_is_non
 
 
 async def test_a_store_has_two_seconds_and_the_gateway_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert readiness.TIMEOUT_S == 2
     monkeypatch.setattr(readiness, "TIMEOUT_S", 0.04)
     waited: dict[str, float] = {}
     timeout = asyncio.timeout

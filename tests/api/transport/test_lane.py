@@ -1,0 +1,145 @@
+"""The short cut for the hot routes takes what it may, and says of whom it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from api import answers
+from api.transport import lane
+from boxoffice.errors import BoxOfficeError
+from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.settings import Settings
+from tests.api.conftest import booking_of
+from tests.conftest import CLIENT, KEY, SaleMaker
+from tests.support.wire import Door, Wire
+
+
+@pytest.fixture(params=["lane"])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings
+
+
+@pytest.fixture
+def door(settings: Settings, office: BoxOffice) -> Door:
+    return Door("lane", settings, office)
+
+
+@pytest.fixture
+async def event(open_sale: SaleMaker) -> EventView:
+    return await open_sale(GA=50)
+
+
+def request_of(method: str, target: str, body: bytes = b"", more: str = "") -> bytes:
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+def booking(event: EventView, key: str, more: str = "", quantity: int = 1) -> bytes:
+    body = json.dumps(booking_of(event, quantity)).encode()
+    return request_of("POST", "/v1/bookings", body, f"Idempotency-Key: {key}\r\n{more}")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS"])
+@pytest.mark.parametrize("what", ["booking", "event"])
+async def test_only_a_get_is_a_read(door: Door, event: EventView, method: str, what: str) -> None:
+    """Whatever else is asked of the path goes the ordinary way, which refuses it."""
+    (booked,) = await door.answers(booking(event, "k"))
+    path = booked.headers["location"] if what == "booking" else f"/v1/events/{event.id}"
+    (read,) = await door.answers(request_of("GET", path))
+    (answer,) = await door.answers(request_of(method, path))
+    assert (read.status, answer.status, answer.headers["allow"]) == (200, 405, "GET, HEAD")
+
+
+async def test_a_refusal_says_whose_request_it_was(door: Door, event: EventView) -> None:
+    """By the client's id: no line has an API key."""
+    await door.answers(booking(event, "known"))
+    with capture_logs() as said:
+        (answer,) = await door.answers(request_of("POST", "/v1/bookings", b"{", "Idempotency-Key: k\r\n"))
+        (refused,) = await door.answers(booking(event, "more", quantity=11))
+    assert (answer.status, refused.status) == (400, 400)
+    lines = [line for line in said if line["event"] == "request.refused"]
+    assert [(line["client"], line["route"]) for line in lines] == [(CLIENT, "book")] * len(lines)
+    assert lines
+    assert KEY not in str(said)
+
+
+async def test_a_sale_that_says_no_says_whose_request_it_was(door: Door, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=1)
+    with capture_logs() as said:
+        wire = door.connect()
+        for n in range(3):
+            await wire.send(booking(event, f"{n}")).quiet()
+    assert [answer.status for answer in wire.answers()] == [202, 409, 409]
+    assert {line["client"] for line in said if line["event"] == "request.refused"} == {CLIENT}
+
+
+async def test_a_page_of_another_origin_goes_the_ordinary_way(door: Door, event: EventView) -> None:
+    """Where its origin is looked at."""
+    for more, vary in (("", None), ("Origin: https://shop.example\r\n", "Origin")):
+        (booked,) = await door.answers(booking(event, "k", more))
+        (read,) = await door.answers(request_of("GET", f"/v1/events/{event.id}", more=more))
+        assert (booked.headers.get("vary"), read.headers.get("vary")) == (vary, vary)
+
+
+async def test_a_connection_learns_from_its_second_booking(door: Door, event: EventView) -> None:
+    """Six times at most, and only from who is known and stays."""
+    await door.answers(booking(event, "known"))
+    wire = door.connect()
+    shapes = []
+    for n in range(3):
+        await wire.send(booking(event, f"{n}")).quiet()
+        shapes.append(wire.protocol.shape)
+    assert [shape is not None for shape in shapes] == [False, True, True]
+    assert wire.protocol.lessons == lane.LESSONS - 1, "the third fitted, and taught nothing"
+    for n in range(3, 20):
+        await wire.send(booking(event, f"{n}", f"X-{n}: a\r\n")).quiet()
+    assert wire.protocol.lessons == 0
+    assert [answer.status for answer in wire.answers()] == [202] * 20
+
+
+async def test_who_does_not_stay_is_told_and_closed(door: Door, event: EventView) -> None:
+    wire = await door.connect().send(booking(event, "k", "Connection: close\r\n")).quiet()
+    (answer,) = wire.answers()
+    assert (answer.status, answer.headers["connection"], wire.over) == (202, "close", True)
+    drained = door.connect()
+    for n in range(3):
+        await drained.send(booking(event, f"d{n}")).quiet()
+    drained.protocol.draining = True
+    await drained.send(booking(event, "d9")).quiet()
+    assert drained.answers()[-1].headers["connection"] == "close"
+    assert [("connection" in answer.headers) for answer in drained.answers()[:-1]] == [False] * 3
+
+
+async def test_whoever_has_hung_up_is_not_answered(door: Door, event: EventView, office: BoxOffice) -> None:
+    """Its booking counts all the same."""
+    wire: Wire = door.connect()
+    wire.send(booking(event, "k"))
+    wire.hang_up()
+    (again,) = await door.answers(booking(event, "k"))
+    assert (again.status, again.headers["idempotency-replayed"], bytes(wire.received)) == (202, "true", b"")
+
+
+@pytest.mark.parametrize("mistake", [ValueError("planted"), BoxOfficeError()])
+async def test_a_mistake_of_ours_is_an_answer(
+    door: Door, event: EventView, office: BoxOffice, monkeypatch: pytest.MonkeyPatch, mistake: Exception
+) -> None:
+    """Where a booking is handed on, and where its answer is made."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise mistake
+
+    await door.answers(booking(event, "first"))
+    with monkeypatch.context() as patched:
+        patched.setattr(office.admission, "submit", broken)
+        (answer,) = await door.answers(booking(event, "k"))
+        assert (answer.status, b"planted" in answer.body) == (500, False)
+    monkeypatch.setattr(answers, "accepted", broken)
+    (answer,) = await door.answers(booking(event, "k"))
+    assert (answer.status, b"planted" in answer.body) == (500, False)
