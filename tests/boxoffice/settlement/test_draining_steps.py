@@ -1,0 +1,627 @@
+"""The steps of a settlement one by one, on stores and a gateway that answer as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.exceptions import ConnectionError
+from structlog.testing import capture_logs
+
+from boxoffice import ids
+from boxoffice.books import rows
+from boxoffice.books.cases import Case, Known, PaymentRow, Terms
+from boxoffice.errors import GateClosed
+from boxoffice.gateway.base import AlreadyCaptured, Authorized, Done, Found, NotFound, RequiresAction, Unknown
+from boxoffice.settings import Settings
+from boxoffice.settlement import draining
+from boxoffice.settlement.draining import Settlement
+from boxoffice.settlement.outage import StoreRefuses
+from boxoffice.stores.fence import Pair
+from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
+
+SHARD = 1
+NOW = 1_700_000_000_000
+TERMS = Terms(NOW, 600_000)
+
+
+def case(sequence: int = 1, *, lapses: int = 0, tries: str = "1", key: str = "", row: PaymentRow | None = None,
+         scope: str = "") -> Case:  # fmt: skip
+    """A claimed booking of two tickets at 100."""
+    lines = (Line("floor", 2, 100),)
+    scope = scope or ids.digest(str(sequence))
+    record = Record(
+        ids.booking_id(SHARD, NOW + sequence), "P", sequence, NOW, 0, key or scope, scope, "f", "e", "0" * 16,
+        pack_items(lines), tries, Body("c", "u", 200, "USD", lines), Payload(Charge("card", "tok", None, "4242"), key="k"),
+    )  # fmt: skip
+    known = Known(record.id, "pending", None, payment=row) if row else None
+    return Case(record, record.pack(), lapses, known)
+
+
+class Room:
+    """A settlement without stores: what it asks for is noted, and answered as the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[tuple[Any, ...]] = []
+        self.now = 100.0
+        self.gateway: Any = SimpleNamespace(books="books")
+        settings = Settings(shards=2)
+        pool = SimpleNamespace(acquire=self._acquire)
+
+        async def get_pool() -> Any:
+            return pool
+
+        self.pump = SimpleNamespace(give=lambda listed, cases: self.said.append(("give", listed, cases)))
+        nothing: Any = SimpleNamespace()
+        self.settlement = Settlement(SHARD, nothing, get_pool, nothing, self.gateway, self.pump, nothing, settings)  # type: ignore[arg-type]
+        self.mirror: Any = SimpleNamespace(tell=self.noting("tell"), park=self.noting("park"))
+        self.settlement._mirror = self.mirror
+        self.outage: Any = SimpleNamespace(
+            begin=self._begin, over=self.noting("over", 0.0), settled=lambda: self.said.append(("settled",)),
+            answered=lambda: self.said.append(("answered",)), answered_after=lambda since: False,
+            within=lambda seconds: False, blames_the_row=self.noting("blames", True),
+        )  # fmt: skip
+        self.settlement._outage = self.outage
+        monkeypatch.setattr(draining.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(draining.random, "random", lambda: 0.5)
+
+    def noting(self, name: str, answer: Any = None, error: BaseException | None = None) -> Any:
+        async def note(*arguments: Any, **named: Any) -> Any:
+            self.said.append((name, *arguments, *named.values()))
+            if error is not None:
+                raise error
+            return answer
+
+        return note
+
+    def _begin(self, error: BaseException) -> float:
+        self.said.append(("begin", error))
+        return 0.4
+
+    @asynccontextmanager
+    async def _acquire(self) -> Any:
+        yield SimpleNamespace(transaction=self._transaction)
+
+    @asynccontextmanager
+    async def _transaction(self) -> Any:
+        yield None
+
+    def names(self) -> list[str]:
+        return [call[0] for call in self.said]
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    return Room(monkeypatch)
+
+
+# ---------------------------------------------------------------- draining
+
+
+@pytest.mark.parametrize("how", ["draining", "stopping", "closed"])
+async def test_who_may_not_drain_does_nothing_and_asks_for_no_ring(room: Room, how: str) -> None:
+    """One that is draining hears that there is more."""
+    if how == "closed":
+        room.settlement._closed_until = room.now + 0.001
+    else:
+        setattr(room.settlement, f"_{how}", True)
+    room.settlement._batches = room.noting("batches")  # type: ignore[method-assign]
+    assert await room.settlement.drain() is True
+    assert room.said == []
+    assert room.settlement._again is True
+    assert room.settlement._draining is (how == "draining")
+
+
+async def test_during_an_outage_nothing_is_claimed_until_its_pause_is_over(room: Room) -> None:
+    room.settlement._batches = room.noting("batches")  # type: ignore[method-assign]
+    room.outage.over = room.noting("over", 1.5)
+    assert await room.settlement.drain() is True
+    assert (room.names(), room.settlement._closed_until, room.settlement._draining) == (["over"], 101.5, False)
+    room.outage.over = room.noting("over", 0.0)
+    room.now = 101.5
+    assert await room.settlement.drain() is True
+    assert room.names() == ["over", "over", "batches"]
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "times", "done"), [(0.0, 3, True), (9.9, 2, False), (10.0, 1, False), (4.0, 3, True)]
+)
+async def test_it_goes_on_while_somebody_rings_and_there_is_time(
+    room: Room, takes_s: float, times: int, done: bool
+) -> None:
+    """Three rings; `worker.drain_s` is ten seconds, and every round hears when it ends."""
+    rounds: list[float] = []
+
+    async def batches(end: float) -> None:
+        rounds.append(end)
+        room.now += takes_s
+        room.settlement._again = len(rounds) < 3
+
+    room.settlement._batches = batches  # type: ignore[method-assign]
+    assert await room.settlement.drain() is done
+    assert rounds == [110.0] * times
+    assert room.settlement._draining is False
+
+
+async def test_a_pause_or_a_stop_ends_the_rounds(room: Room) -> None:
+    for ends in ("_stopping", "_closed_until"):
+        rounds = 0
+
+        async def batches(_end: float, ends: str = ends) -> None:
+            nonlocal rounds
+            rounds += 1
+            room.settlement._again = True
+            setattr(room.settlement, ends, True if ends == "_stopping" else room.now + 1)
+
+        room.settlement._batches = batches  # type: ignore[method-assign]
+        assert await room.settlement.drain() is False
+        assert rounds == 1
+        room.settlement._stopping = False
+
+
+async def test_a_drain_that_breaks_may_be_begun_again(room: Room) -> None:
+    room.settlement._batches = room.noting("batches", error=ValueError("planted"))  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="planted"):
+            await room.settlement.drain()
+    assert room.names().count("batches") == 2
+
+
+@pytest.mark.parametrize(
+    ("since_s", "stopping", "rests"),
+    [(0.0, False, [0.055]), (0.05, False, [0.005]), (0.06, False, []), (0.0, True, [])],
+)
+async def test_two_claims_are_apart(
+    room: Room, monkeypatch: pytest.MonkeyPatch, since_s: float, stopping: bool, rests: list[float]
+) -> None:
+    """`worker.linger_ms` is 55, from one claim to the next; who stops does not wait."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+
+    monkeypatch.setattr(draining.asyncio, "sleep", sleep)
+    room.settlement._stopping = stopping
+    await room.settlement._linger(room.now - since_s)
+    assert slept == rests
+
+
+# ---------------------------------------------------------------- claims
+
+
+def reply_of(*claimed: tuple[str, int, bytes]) -> list[Any]:
+    return [NOW, 0, [b"7:8"], *(part for name, lapses, raw in claimed for part in (name.encode(), lapses, raw))]
+
+
+async def claim(room: Room, reply: Any) -> tuple[int, list[Case]]:
+    async def run(script: str, /, **slots: Any) -> Any:
+        room.said.append((script, slots))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    room.settlement._here = SimpleNamespace(run=run)  # type: ignore[assignment]
+    return await room.settlement._claim()
+
+
+async def test_what_is_claimed_is_read(room: Room) -> None:
+    """With the time, the commits that Redis was told of, and how often its lease lapsed."""
+    one, two = case(1), case(2)
+    now_ms, cases = await claim(room, reply_of((one.record.id, 0, one.raw), (two.record.id, 13, two.raw)))
+    assert (now_ms, [each.record for each in cases]) == (NOW, [one.record, two.record])
+    assert [(each.raw, each.lapses, each.told) for each in cases] == [
+        (one.raw, 0, [Pair(7, 8)]), (two.raw, 13, [Pair(7, 8)]),
+    ]  # fmt: skip
+    assert room.said == [("claim", {"limit": 500, "lease_ms": 15_000, "ring_on": 1})]
+
+
+@pytest.mark.parametrize("reply", [[], None, GateClosed()])
+async def test_where_nothing_may_be_claimed_there_is_nothing(room: Room, reply: Any) -> None:
+    assert await claim(room, reply) == (0, [])
+
+
+async def test_what_cannot_be_read_or_kills_its_workers_is_parked(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its payment key, with the reason, and the others are settled."""
+    monkeypatch.setattr(draining, "count_failure", room.noting("count"))
+    good, torn, killer = case(1), case(2), case(3)
+    raw = torn.raw.partition(b"\n")[0] + b"\n{\n{"
+    with capture_logs() as lines:
+        now_ms, cases = await claim(
+            room, reply_of((torn.record.id, 0, raw), (killer.record.id, 14, killer.raw), (good.record.id, 0, good.raw))
+        )
+    assert (now_ms, [each.record.id for each in cases]) == (NOW, [good.record.id])
+    reasons = ["unreadable record: ValidationError", "its lease lapsed again and again"]
+    assert [call[2:] for call in room.said if call[0] == "count"] == [
+        (torn.record.id, raw, reasons[0], 0), (killer.record.id, killer.raw, reasons[1], 0),
+    ]  # fmt: skip
+    assert [call for call in room.said if call[0] == "park"] == [
+        ("park", torn.record.id, torn.record.payment_key), ("park", killer.record.id, killer.record.payment_key),
+    ]  # fmt: skip
+    assert [(line["event"], line["booking_id"], line["error"]) for line in lines] == [
+        ("booking.parked", torn.record.id, reasons[0]), ("booking.parked", killer.record.id, reasons[1]),
+    ]  # fmt: skip
+
+
+async def test_leases_that_lapsed_during_an_outage_say_nothing(room: Room) -> None:
+    """As long ago as so many leases last."""
+    asked: list[float] = []
+    room.outage.within = lambda seconds: not asked.append(seconds)  # type: ignore[func-returns-value]
+    one = case(1)
+    _, cases = await claim(room, reply_of((one.record.id, 14, one.raw)))
+    assert ([each.record.id for each in cases], asked) == ([one.record.id], [14 * 15.0])
+
+
+async def test_who_cannot_park_gives_the_others_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = asyncpg.TooManyConnectionsError()
+    monkeypatch.setattr(draining, "count_failure", room.noting("count", error=error))
+    good = case(1)
+    assert await claim(room, reply_of((good.record.id, 0, good.raw), (case(2).record.id, 0, b"torn"))) == (0, [])
+    assert ("begin", error) in room.said
+    ((_, released),) = [call for call in room.said if call[0] == "tell"]
+    assert [(each.record.id, each.verdict, each.delay_ms) for each in released] == [(good.record.id, "R", 600)]
+
+
+# ---------------------------------------------------------------- what fails
+
+
+@pytest.mark.parametrize("error", [GateClosed(), StoreRefuses(), OSError(), asyncpg.DeadlockDetectedError()])
+async def test_a_claim_that_fails_for_everybody_is_given_back(room: Room, error: Exception) -> None:
+    """What was done by then is not; claiming pauses for as long as the outage says, and a little at random each."""
+    done, open_ = case(1), case(2)
+    done.done = True
+    room.settlement._authorise_apart = room.noting("authorise", error=error)  # type: ignore[method-assign]
+    await room.settlement._settle_claim([done, open_], NOW)
+    assert room.said[0][2] == Terms(NOW, 600_000)
+    assert (room.names(), room.said[1:]) == (["authorise", "begin", "tell"], [("begin", error), ("tell", [open_])])
+    assert (open_.verdict, open_.delay_ms, done.verdict) == ("R", 600, "")
+    assert room.settlement._closed_until == room.now + 0.4
+
+
+async def test_a_gate_that_is_shut_leaves_leases_to_lapse(room: Room) -> None:
+    room.mirror.tell = room.noting("tell", error=GateClosed())
+    with capture_logs() as lines:
+        await room.settlement._release([case(1)], 0.1)
+    assert [(line["event"], line["shard"], line["bookings"]) for line in lines] == [("leases.kept", SHARD, 1)]
+
+
+async def test_a_batch_is_halved_down_to_those_that_fail(room: Room) -> None:
+    """The others are ready, in their order."""
+    cases = [case(n) for n in range(5)]
+    bad = {cases[1].record.id, cases[4].record.id}
+
+    async def authorise(some: list[Case], _terms: Terms) -> list[Case]:
+        room.said.append(("asked", len(some)))
+        if any(each.record.id in bad for each in some):
+            raise ValueError(len(some))
+        return some
+
+    room.settlement._authorise = authorise  # type: ignore[method-assign]
+    failed: list[tuple[Case, Exception]] = []
+    ready = await room.settlement._authorise_apart(cases, TERMS, failed, 1.0)
+    assert [each.record.sequence for each in ready] == [0, 2, 3]
+    assert [(each.record.sequence, str(error)) for each, error in failed] == [(1, "1"), (4, "1")]
+    assert [size for _, size in room.said] == [5, 2, 1, 1, 3, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("answered", "count"), [(False, 3), (True, 5)])
+async def test_three_that_fail_alike_are_the_gateways_fault_unless_it_has_answered(
+    room: Room, answered: bool, count: int
+) -> None:
+    """Somebody, since."""
+    asked: list[float] = []
+
+    def answered_after(since: float) -> bool:
+        asked.append(since)
+        return answered
+
+    room.outage.answered_after = answered_after
+    room.settlement._authorise = room.noting("asked", error=ValueError("planted"))  # type: ignore[method-assign]
+    failed: list[tuple[Case, Exception]] = []
+    if answered:
+        assert await room.settlement._authorise_apart([case(n) for n in range(5)], TERMS, failed, 1.5) == []
+    else:
+        with pytest.raises(StoreRefuses) as caught:
+            await room.settlement._authorise_apart([case(n) for n in range(5)], TERMS, failed, 1.5)
+        assert str(caught.value.__cause__) == "planted"
+    assert (len(failed), set(asked)) == (count, {1.5})
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), GateClosed(), StoreRefuses(), OSError()])
+async def test_what_hits_everybody_halves_nothing(room: Room, error: Exception) -> None:
+    room.settlement._authorise = room.noting("asked", error=error)  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        await room.settlement._authorise_apart([case(1), case(2)], TERMS, [], 1.0)
+    assert len(room.said) == 1
+
+
+async def test_who_fails_alone_is_tried_later_and_later_and_then_parked(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt counts when it was the row's own fault. It was first seen to fail when it was first tried."""
+    one, counted = case(1), iter(range(1, 6))
+
+    async def count_failure(_connection: Any, booking: str, raw: bytes, what: str, *, attempts_max: int) -> int:
+        room.said.append(("count", booking, raw, what, attempts_max))
+        return next(counted)
+
+    monkeypatch.setattr(draining, "count_failure", count_failure)
+    error = asyncpg.UniqueViolationError("hunter2")
+    delays = []
+    with capture_logs() as lines:
+        for n in range(5):
+            await room.settlement._fail_alone(one, error, asking=False, since=50.0 + n)
+            delays.append((one.verdict, one.delay_ms))
+    assert delays == [("R", 200), ("R", 400), ("R", 800), ("R", 1_600), ("D", 0)]
+    assert [call for call in room.said if call[0] == "blames"] == [("blames", error, False, 50.0)] * 5
+    assert {call for call in room.said if call[0] == "count"} == {
+        ("count", one.record.id, one.raw, "UniqueViolationError 23505", 5)
+    }
+    assert [call for call in room.said if call[0] == "tell"] == [("tell", [one])] * 5
+    assert room.settlement._suspects == {}
+    assert [(line["attempts"], line["parked"], line["error"]) for line in lines] == [
+        (n, n == 5, "UniqueViolationError 23505") for n in range(1, 6)
+    ]
+
+
+async def test_who_fails_for_what_may_be_nobodys_fault_is_never_parked(room: Room) -> None:
+    """Its pauses grow to a minute."""
+    room.outage.blames_the_row = room.noting("blames", False)
+    one, delays = case(1), []
+    for _ in range(12):
+        await room.settlement._fail_alone(one, ValueError("ours"), asking=True, since=50.0)
+        delays.append(one.delay_ms)
+    assert delays == [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000, 60_000]
+    assert (one.verdict, room.settlement._suspects) == ("R", {one.record.id: (12, 50.0)})
+    assert [call[2] for call in room.said if call[0] == "blames"] == [True] * 12
+
+
+# ---------------------------------------------------------------- the transaction
+
+
+async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pauses that double; who raced looks again, and does not wait."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(draining.asyncio, "sleep", sleep)
+    one = case(1)
+    known = Known(one.record.id, "confirmed", None)
+
+    async def known_by_key(_connection: Any, records: list[Record]) -> dict[str, Known]:
+        return {record.id: known for record in records}
+
+    monkeypatch.setattr(draining.rows, "known_by_key", known_by_key)
+    errors: list[Exception] = [
+        asyncpg.DeadlockDetectedError(), rows.Raced(), asyncpg.SerializationError(), asyncpg.LockNotAvailableError(),
+    ]  # fmt: skip
+
+    async def transact(_connection: Any, cases: list[Case], terms: Terms) -> Any:
+        room.said.append(("transact", cases, terms))
+        if errors:
+            raise errors.pop(0)
+        return 3, Pair(1, 2)
+
+    room.settlement._transact = transact  # type: ignore[method-assign]
+    assert await room.settlement._commit([one], TERMS) == (3, Pair(1, 2))
+    assert (slept, one.known, len(room.said)) == ([0.015, 0.06, 0.12], known, 5)
+
+    for kind, times, raised in (
+        (asyncpg.DeadlockDetectedError, 5, asyncpg.DeadlockDetectedError),
+        (rows.Raced, 5, asyncpg.SerializationError),
+        (asyncpg.UniqueViolationError, 1, asyncpg.UniqueViolationError),
+        (OSError, 1, OSError),
+    ):
+        room.said.clear()
+        errors[:] = [kind() for _ in range(9)]
+        with pytest.raises(raised):
+            await room.settlement._commit([one], TERMS)
+        assert len(room.said) == times
+
+
+async def test_suspects_are_settled_after_the_others_and_each_alone(room: Room) -> None:
+    cases = [case(n) for n in range(4)]
+    for each in (cases[0], cases[2]):
+        room.settlement._suspects[each.record.id] = (1, 50.0)
+    batches: list[list[int]] = []
+
+    async def commit(some: list[Case], _terms: Terms) -> Any:
+        batches.append([each.record.sequence for each in some])
+        return None, Pair(1, 2)
+
+    room.settlement._commit = commit  # type: ignore[method-assign]
+    await room.settlement._settle(cases, TERMS)
+    assert batches == [[1, 3], [0], [2]]
+    assert room.settlement._suspects == {}
+
+
+@pytest.mark.parametrize("listed", [None, 7])
+async def test_what_is_committed_is_told_and_then_given_to_the_pump(room: Room, listed: int | None) -> None:
+    """Captures only, and only when they were listed: then the batch counts as settled."""
+    one, two = case(1), case(2)
+    one.due, one.status, two.due, two.status = "capture", "confirmed", "void", "failed"
+    room.settlement._commit = room.noting("commit", (listed, Pair(1, 2)))  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await room.settlement._settle([one, two], TERMS)
+        await room.settlement._settle([], TERMS)
+    assert room.said == [
+        ("commit", [one, two], TERMS), ("tell", [one, two], Pair(1, 2)),
+        *([("give", 7, [one])] if listed else []), ("settled",),
+    ]  # fmt: skip
+    assert lines == [
+        {"event": "batch.settled", "log_level": "info", "shard": SHARD, "confirmed": 1, "failed": 1},
+    ]
+
+
+async def test_a_batch_that_postgresql_puts_off_is_given_back_whole(room: Room) -> None:
+    error = asyncpg.DeadlockDetectedError()
+    room.settlement._commit = room.noting("commit", error=error)  # type: ignore[method-assign]
+    cases = [case(1), case(2)]
+    await room.settlement._settle(cases, TERMS)
+    assert (room.names(), [(each.verdict, each.delay_ms) for each in cases]) == (["commit", "tell"], [("R", 150)] * 2)
+
+
+async def test_a_batch_that_fails_for_a_reason_of_its_own_is_halved(room: Room) -> None:
+    """Down to the offender, whose fault it was while it was written."""
+    cases = [case(n) for n in range(3)]
+    room.settlement._fail_alone = room.noting("alone")  # type: ignore[method-assign]
+    error = asyncpg.UniqueViolationError()
+
+    async def commit(some: list[Case], _terms: Terms) -> Any:
+        room.said.append(("commit", [each.record.sequence for each in some]))
+        if cases[2] in some:
+            raise error
+        return None, Pair(1, 2)
+
+    room.settlement._commit = commit  # type: ignore[method-assign]
+    await room.settlement._settle(cases, TERMS)
+    assert [call[1] for call in room.said if call[0] == "commit"] == [[0, 1, 2], [0], [1, 2], [1], [2]]
+    assert [call for call in room.said if call[0] == "alone"] == [("alone", cases[2], error, False, room.now)]
+    for away in (OSError(), StoreRefuses()):
+        room.settlement._commit = room.noting("commit", error=away)  # type: ignore[method-assign]
+        with pytest.raises(type(away)):
+            await room.settlement._settle(cases, TERMS)
+
+
+# ---------------------------------------------------------------- letting go
+
+
+def found(status: Any) -> Found:
+    return Found(status, "r", 200, "USD")
+
+
+AT_BANK = PaymentRow("requires_action", "r", None, "https://bank", 0)
+TRIED = PaymentRow("unknown", None, None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "tries", "found_", "voided", "means", "asked"),
+    [
+        (None, "1", None, None, Done(""), []),
+        (TRIED, "1", None, Done("r"), Done("r"), ["void None"]),
+        (TRIED, "1", None, Unknown("timeout"), Unknown("timeout"), ["void None"]),
+        (TRIED, "1", None, NotFound(), Unknown("void without an answer"), ["void None"]),
+        (
+            TRIED,
+            "1",
+            found("captured"),
+            AlreadyCaptured(200),
+            Authorized("r", 200, "USD"),
+            ["void None", "lookup None"],
+        ),
+        (TRIED, "1", Unknown("x"), AlreadyCaptured(200), Unknown("captured"), ["void None", "lookup None"]),
+        (AT_BANK, "1", found("authorized"), None, Authorized("r", 200, "USD"), ["lookup r"]),
+        (AT_BANK, "1", found("captured"), None, Authorized("r", 200, "USD"), ["lookup r"]),
+        (AT_BANK, "1", found("requires_action"), Done("r"), Done("r"), ["lookup r", "void r"]),
+        (AT_BANK, "1", found("declined"), Done("r"), Done("r"), ["lookup r", "void r"]),
+        (AT_BANK, "1", Unknown("x"), Done("r"), Done("r"), ["lookup r", "void r"]),
+        (AT_BANK, "1x", found("authorized"), Done("r"), Done("r"), ["void r"]),
+    ],
+)
+async def test_nobody_waits_for_this_payment_any_more(
+    room: Room, row: PaymentRow | None, tries: str, found_: Any, voided: Any, means: Any, asked: list[str]
+) -> None:
+    """What a customer finished at the last moment counts, unless it was cancelled; what was captured always counts."""
+    one = case(1, tries=tries, row=row)
+
+    async def lookup(key: str, reference: str | None) -> Any:
+        assert key == one.record.payment_key
+        room.said.append((f"lookup {reference}",))
+        return found_
+
+    async def void(key: str, reference: str | None) -> Any:
+        assert key == one.record.payment_key
+        room.said.append((f"void {reference}",))
+        return voided
+
+    room.gateway.lookup, room.gateway.void = lookup, void
+    assert await room.settlement._let_go(one) == means
+    assert room.names() == asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "means"),
+    [
+        (found("authorized"), Authorized("r", 200, "USD")), (Unknown("x"), RequiresAction("https://bank", "r")),
+        (NotFound(), RequiresAction("https://bank", "r")),
+    ],
+)  # fmt: skip
+async def test_a_payment_at_the_bank_is_looked_at(room: Room, answer: Any, means: Any) -> None:
+    one = case(1, row=AT_BANK)
+    room.gateway.lookup = room.noting("lookup", answer)
+    assert await room.settlement._look_closer(one) == means
+    assert room.said == [("lookup", one.record.payment_key, "r")]
+
+
+async def test_of_two_under_one_key_the_later_waits(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless PostgreSQL knows whose it is already."""
+    later, first, known_one = case(2, scope="s"), case(1, scope="s"), case(3, scope="s", row=TRIED)
+    known = {known_one.record.id: known_one.known}
+
+    async def known_by_key(_connection: Any, _records: Any) -> Any:
+        return known
+
+    monkeypatch.setattr(draining.rows, "known_by_key", known_by_key)
+    assert await room.settlement._look_up([later, first, known_one]) == [first, known_one]
+    assert [(call[0], call[1]) for call in room.said] == [("tell", [later])]
+    assert (later.verdict, later.delay_ms, first.verdict) == ("R", 150, "")
+
+
+# ---------------------------------------------------------------- slow answers
+
+
+def answer_of(value: Any) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+async def test_slow_answers_are_settled_and_each_error_is_its_own(room: Room) -> None:
+    cases = [case(n) for n in range(3)]
+    for each in cases:
+        each.done = True
+    error = ValueError("planted")
+    room.settlement._fail_alone = room.noting("alone")  # type: ignore[method-assign]
+    room.settlement._settle = room.noting("settle")  # type: ignore[method-assign]
+    answers = [answer_of(value) for value in (Done("a"), error, Done("c"))]
+    await room.settlement._settle_late(cases, answers, TERMS)
+    assert room.said == [("alone", cases[1], error, True, room.now), ("settle", [cases[0], cases[2]], TERMS)]
+    assert [each.outcome for each in cases] == [Done("a"), None, Done("c")]
+    assert [each.done for each in cases] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "names", "line"),
+    [
+        (GateClosed(), ["settle", "begin", "tell"], []), (OSError(), ["settle", "begin", "tell"], []),
+        (ConnectionError(), ["settle"], ["batch.failed"]),
+    ],
+)  # fmt: skip
+async def test_slow_answers_that_cannot_be_settled(
+    room: Room, error: Exception, names: list[str], line: list[str]
+) -> None:
+    """Given back, or left to lapse where Redis is away."""
+    room.settlement._settle = room.noting("settle", error=error)  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await room.settlement._settle_late([case(1)], [answer_of(Done("a"))], TERMS)
+    assert room.names() == names
+    assert [each["event"] for each in lines if each["event"] == "batch.failed"] == line
+
+
+async def test_an_end_of_the_process_is_no_answer(room: Room) -> None:
+    class End(BaseException):
+        pass
+
+    with pytest.raises(End):
+        await room.settlement._settle_late([case(1)], [answer_of(End())], TERMS)
+    assert room.said == []
