@@ -18,7 +18,7 @@ from boxoffice.gateway.base import Done, Found, PaymentGateway
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
-from boxoffice.stores.postgres import TRANSIENT
+from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.record import SAME, Body, Payload, Record, pack_payload
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Scripts
@@ -201,7 +201,17 @@ class Parked:
 
         Raises `NotFound`, `CannotRun`.
         """
-        letter = await self.one(booking_id)
+        try:
+            return await self._fail(await self.one(booking_id))
+        except WentBack as error:
+            raise CannotRun(
+                "PostgreSQL went back in time and may lack how this booking ended. `boxoffice reconcile --fix` writes again "
+                "what it forgot."
+            ) from error
+        except (*TRANSIENT, *AWAY) as error:
+            raise CannotRun(f"A store does not answer ({type(error).__name__}). Fail it again to finish.") from error
+
+    async def _fail(self, letter: DeadLetter) -> Ended:
         pool = await self._pool()
         shard = ids.shard_of(letter.booking)
         told = await fence.told(self._redis, shard)

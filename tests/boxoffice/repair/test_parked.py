@@ -15,7 +15,6 @@ from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.base import Unknown
 from boxoffice.repair import parked as parked_module
 from boxoffice.stores import keys
-from boxoffice.stores.postgres import WentBack
 from boxoffice.stores.record import Body, Line, Payload, Record
 from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
@@ -553,7 +552,7 @@ async def test_one_that_postgresql_went_back_behind_is_not_failed(till: Till) ->
     """It may lack the very commit that decided this booking."""
     booking = await poison(till, reference="bad\0text")
     await till.office.redis.sadd(keys.told(SHARD), "50:1")
-    with pytest.raises(WentBack):
+    with pytest.raises(CannotRun, match="went back in time"):
         await till.office.parked.fail(booking)
     assert await till.state(booking) == "P -"
     assert await till.left("GA") == (8, 2, 0)
@@ -593,3 +592,21 @@ async def test_what_was_decided_meanwhile_is_not_overwritten(
     (row,) = await till.fetch("SELECT status, failure_code, due, due_at IS NULL, due_since IS NULL FROM payments")
     kept = (payment_status, None, "capture", False, False)
     assert tuple(row) == (("voided", "poison", None, True, True) if pays else kept)
+
+
+@pytest.mark.parametrize("where", ["_let_go", "_facts", "_give_back"])
+async def test_a_store_that_does_not_answer_is_said_to_the_operator(
+    till: Till, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Instead of a stack trace; and failing it again finishes it."""
+    booking = await poison(till, reference="bad\0text")
+
+    async def away(*_: object) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.office.parked, where, away)
+        with pytest.raises(CannotRun, match="ConnectionResetError"):
+            await till.office.parked.fail(booking)
+    assert (await till.office.parked.fail(booking)).stock == "record"
+    assert await till.left("GA") == (10, 0, 0)
