@@ -9,10 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.errors import HoldEnded, KeyReused, PaymentInProgress, StoreAway, TooManyAttempts
+from boxoffice.bookings.hold_payments import HoldPayments
+from boxoffice.bookings.holds import Paid
+from boxoffice.bookings.reading import Found
+from boxoffice.errors import HoldEnded, KeyReused, NotFound, PaymentInProgress, StoreAway, TooManyAttempts
 from boxoffice.stores import keys
-from boxoffice.stores.record import Charge
-from boxoffice.wire.render import BookingView
+from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
+from boxoffice.wire.render import BookingView, PaymentView
 from tests.conftest import CLIENT, SHARD
 from tests.support.till import Till, card
 
@@ -184,3 +187,103 @@ async def test_a_record_that_forgot_what_was_asked_tells_by_its_card(till: Till,
     assert (await till.pay(booking, key="first"))[1]
     await till.rest()
     assert len(await till.at_gateway(booking)) == 1
+
+
+# ------------------------------------------------------------------ who is asked what became of an attempt
+
+
+class Stub:
+    """Holds and bookings that say what a case wants."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers, self.calls = answers, list[tuple[Any, ...]]()
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> Any:
+            self.calls.append((name, *args))
+            answer = self.answers[name]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def view(status: str) -> BookingView:
+    return BookingView(
+        "id", status, "event", "ada", None, [], 1, "USD", 0, None, "", None, None, PaymentView("captured", "card"), None
+    )
+
+
+def record(state: str, attempts: int) -> Record:
+    body = Body(CLIENT, "ada", 1_000, "USD", (Line("t", 1, 1_000),))
+    return Record("id", state, 1, 1, 0, "", "scope", "print", "event", "owner", "t:1", str(attempts), body, Payload())
+
+
+ENDED = HoldEnded("The booking is expired.", booking_status="expired")
+WENT = PaymentView("declined", "card", "0002", "ref", "no_money")
+ASKED = ids.payment_fingerprint("card", "4242")
+
+
+@pytest.mark.parametrize(
+    ("holds", "status", "attempt", "told"),
+    [
+        ({"pay": NotFound()}, "confirmed", (ASKED, WENT), WENT),
+        ({"pay": NotFound()}, "confirmed", (None, WENT), WENT),
+        ({"pay": NotFound()}, "confirmed", ("another", WENT), KeyReused),
+        ({"pay": NotFound()}, "confirmed", None, HoldEnded),
+        ({"pay": NotFound()}, "held", None, StoreAway),
+        ({"pay": NotFound()}, "pending", None, StoreAway),
+        ({"pay": NotFound()}, "pending", (ASKED, WENT), WENT),
+        ({"pay": ENDED, "find": None}, "expired", (ASKED, WENT), WENT),
+        ({"pay": ENDED, "find": record("E", 2)}, "expired", (ASKED, WENT), WENT),
+        ({"pay": ENDED, "find": record("E", 2)}, "expired", None, HoldEnded),
+        ({"pay": ENDED, "find": record("E", 1)}, "failed", (ASKED, WENT), ENDED),
+        ({"pay": ENDED, "find": record("E", 0)}, "failed", (ASKED, WENT), ENDED),
+    ],
+)
+async def test_postgresql_remembers_what_redis_may_have_forgotten(
+    holds: dict[str, Any], status: str, attempt: Any, told: Any
+) -> None:
+    """Where Redis knows that its one attempt, if any, was another, nobody else is asked."""
+    known = Stub(**holds)
+    bookings = Stub(get=Found(view(status), True), attempt=attempt)
+    pay = HoldPayments(known, bookings).pay(CLIENT, "id", card(), "key")  # type: ignore[arg-type]
+    if isinstance(told, PaymentView):
+        shown, replayed = await pay
+        assert (shown.status, shown.payment, replayed) == (status, told, True)
+        assert bookings.calls == [("get", CLIENT, "id"), ("attempt", "id", ids.attempt_key(CLIENT, "id", "key"))]
+    elif told is ENDED:
+        with pytest.raises(HoldEnded) as refused:
+            await pay
+        assert refused.value is ENDED and bookings.calls == []
+    else:
+        with pytest.raises(told) as refused:
+            await pay
+        if told is HoldEnded:
+            assert refused.value.details == {"booking_status": status} and status in refused.value.detail
+    assert known.calls[0] == ("pay", CLIENT, "id", card(), "key")
+    assert known.calls[1:] == ([("find", CLIENT, "id")] if "find" in holds else [])
+
+
+@pytest.mark.parametrize(
+    ("state", "replayed", "by"),
+    [
+        ("P", False, "show"),
+        ("P", True, "show"),
+        ("H", True, "show"),
+        ("C", True, "get"),
+        ("C", False, "show"),
+        ("F", True, "get"),
+    ],
+)
+@pytest.mark.parametrize("earlier", [None, Outcome("declined", "card", "0002", "ref", "no_money")])
+async def test_an_attempt_is_shown_with_its_booking(
+    state: str, replayed: bool, by: str, earlier: Outcome | None
+) -> None:
+    """What has ended is PostgreSQL's to tell; of an earlier attempt it is told how that went."""
+    paid = Paid(record(state, 1), replayed, earlier)
+    bookings = Stub(get=Found(view("confirmed"), True), show=view("confirmed"))
+    shown, again = await HoldPayments(Stub(pay=paid), bookings).pay(CLIENT, "id", card(), "key")  # type: ignore[arg-type]
+    assert (again, shown.payment) == (replayed, WENT if earlier else PaymentView("captured", "card"))
+    assert bookings.calls == [("get", CLIENT, "id") if by == "get" else ("show", paid.record)]
