@@ -104,7 +104,7 @@ def test_how_the_refunds_of_a_booking_stand_together(row: dict[str, Any], state:
         ({"reference": "r", "customer_id": "c"}, "client_id, reference"),
     ],
 )
-@pytest.mark.parametrize("after", [None, RECORD.id])
+@pytest.mark.parametrize("after", [None, RECORD.id], ids=["first page", "next page"])
 def test_a_list_is_looked_for_in_the_index_that_has_it(chosen: dict[str, str], lead: str, after: str | None) -> None:
     """Its columns lead, in its order; the others are conditions; a value stands for each mark."""
     columns = {"client_id": "shop", **chosen}
