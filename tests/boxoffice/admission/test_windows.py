@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 from boxoffice import ids
 from boxoffice.admission import admission as module
 from boxoffice.admission.admission import Admission, _code, _Counter
-from boxoffice.errors import GateClosed, Malformed, NotFound
+from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Charge, Line
 from boxoffice.wire.requests import BookingRequest
@@ -302,3 +302,48 @@ async def test_a_form_has_everything_of_its_order(
     assert question.idempotency_key == form.idempotency_key and question.kind.startswith("Q|")
     whole = question.whole()
     assert (whole.packed, whole.kind, whole.idempotency_key) == (form.packed, form.kind, form.idempotency_key)
+
+
+@pytest.mark.parametrize("unknown", [set(), {"a"}, {"b"}, {"c"}, {"a", "b", "c"}])
+async def test_every_tier_that_is_not_known_is_looked_for(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch, unknown: set[str]
+) -> None:
+    asked: list[str] = []
+
+    async def event_of_tier(tier: str) -> None:
+        asked.append(tier)
+
+    catalogue = office.admission._catalogue
+    monkeypatch.setattr(catalogue, "find_tier", lambda tier: None if tier in unknown else ("event", tier))
+    monkeypatch.setattr(catalogue, "event_of_tier", event_of_tier)
+    order = request(("a", 1), ("b", 1), ("c", 1))
+    assert office.admission.ready_for(order) is not bool(unknown)
+    await office.admission._know_tiers(order)
+    assert asked == sorted(unknown)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+async def test_a_price_that_changed_is_read_and_asked_for_once_more(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    """Once: a price that changes twice in a moment is told."""
+    answers: list[Any] = [PriceChanged(), PriceChanged() if stale else "admitted"]
+    done: list[str] = []
+
+    async def nothing(*_: object) -> None:
+        done.append("refreshed" if not _ else "known")
+
+    async def ask(*_: object) -> Any:
+        done.append("asked")
+        return answers.pop(0)
+
+    monkeypatch.setattr(office.admission, "_know_tiers", nothing)
+    monkeypatch.setattr(office.admission._catalogue, "refresh", nothing)
+    monkeypatch.setattr(office.admission, "_ask", ask)
+    book = office.admission.book(CLIENT, request(("a", 1)), "key")
+    if stale:
+        with pytest.raises(PriceChanged):
+            await book
+    else:
+        assert await book == "admitted"  # type: ignore[comparison-overlap]
+    assert done == ["known", "asked", "refreshed", "asked"]
