@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from boxoffice import ids
 from boxoffice.errors import NotFound
 from boxoffice.office import BoxOffice
+from boxoffice.repair.dossier import _described
 from boxoffice.stores import keys
+from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
 from tests.conftest import SaleMaker
 from tests.support.houses import House, Houses, open_houses
 
@@ -91,3 +94,90 @@ async def test_a_booking_that_one_store_lacks_is_told_by_the_other(houses: House
     for name in (ids.booking_id(SHARD, 1), "nonsense"):
         with pytest.raises(NotFound):
             await house.office.dossiers.of(name)
+
+
+RECORD = Record(
+    "id", "H", 7, 1_764_000_000_123, 1_764_000_600_456, "pay", "scope", "print", "event", "owner", "t:1", "2ex",
+    Body("shop", "ada", 1_000, "USD", (Line("t", 1, 1_000),), "ref"), Payload(Charge("card", "tok", "Ada", "4242"), key="k"),
+)  # fmt: skip
+DESCRIBED = {
+    "state": "held", "sequence": 7, "admitted_at": "2025-11-24T16:00:00.123Z", "expires_at": "2025-11-24T16:10:00.456Z",
+    "event": "event", "client": "shop", "customer": "ada", "items": "t:1", "amount_cents": 1_000, "currency": "USD",
+    "payment_key": "pay", "attempts": 2, "extended": True, "cancel_requested": True, "revived": False,
+    "payment": {"status": "pending", "method": "card", "last4": "4242"}, "failure": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "described"),
+    [
+        ({}, {}),
+        ({"state": "?"}, {"state": "?"}),
+        ({"deadline_ms": 0}, {"expires_at": None}),
+        ({"tries": "0r"}, {"attempts": 0, "extended": False, "cancel_requested": False, "revived": True}),
+        ({"payload": Payload(failure="poison")}, {"payment": None, "failure": "poison"}),
+        ({"payload": Payload(RECORD.payload.charge, Outcome("declined", "card", "0002"))},
+         {"payment": {"status": "declined", "method": "card", "last4": "0002"}}),
+    ],
+)  # fmt: skip
+def test_every_value_of_a_record_is_told_but_for_its_secrets(change: dict[str, Any], described: dict[str, Any]) -> None:
+    assert _described(replace(RECORD, **change)) == DESCRIBED | described
+
+
+@pytest.mark.parametrize("store", ["redis", "postgres"])
+async def test_a_store_that_does_not_answer_is_told_of(
+    houses: Houses, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """The other one tells what it has, and the gateway is asked about that."""
+    house = houses.of(SHARD)[0]
+    dossiers = house.office.dossiers
+
+    def away(*_: object, **__: object) -> Any:
+        raise ConnectionResetError
+
+    if store == "redis":
+        monkeypatch.setattr(dossiers._redis, "pipeline", away)
+    else:
+        monkeypatch.setattr(dossiers, "_pool", away)
+    found = await dossier(house, "sold")
+    other = "postgres" if store == "redis" else "redis"
+    assert found[store] == {"error": "ConnectionResetError"}
+    assert "error" not in found[other]
+    assert [each["answer"] for each in found["gateway"].values()] == ["Found"]
+    for where in found["redis"], found["postgres"]:
+        assert where is not None
+
+
+async def test_a_payment_is_asked_for_by_what_each_store_knows(houses: Houses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reference from PostgreSQL; one that only Redis knows without; one that costs nothing, and one in other books, not
+    at all."""
+    house = houses.of(SHARD)[0]
+    asked: list[tuple[str, str | None]] = []
+    lookup = house.office.dossiers._gateway.lookup
+
+    async def seen(key: str, reference: str | None) -> Any:
+        asked.append((key, reference))
+        return await lookup(key, reference)
+
+    monkeypatch.setattr(house.office.dossiers._gateway, "lookup", seen)
+    booking = house.booked["sold"]
+    record = await house.record(booking)
+    assert record is not None
+    (payment,) = await house.fetch("SELECT payment_key, reference FROM payments WHERE booking_id = $1", booking)
+    await dossier(house, "sold")
+    await house.fetch("UPDATE payments SET gateway = 'stripe/live/acct_1' WHERE booking_id = $1", booking)
+    elsewhere = await dossier(house, "sold")
+    assert asked == [(payment["payment_key"], payment["reference"])]
+    books = house.office.dossiers._gateway.books
+    assert elsewhere["gateway"] == {
+        payment["payment_key"]: {"answer": "NotAsked", "books": "stripe/live/acct_1", "ours": books}
+    }
+    asked.clear()
+    await house.fetch("UPDATE payments SET booking_id = gen_random_uuid() WHERE booking_id = $1", booking)
+    await dossier(house, "sold")
+    assert asked == [(record.payment_key, None)]
+    asked.clear()
+    free = replace(record, body=Body(record.body.client, "ann", 0, "USD", (Line(record.body.lines[0].tier, 3, 0),)))
+    await house.office.redis.set(keys.booking(SHARD, booking), free.pack())
+    await dossier(house, "sold")
+    assert asked == []
