@@ -347,9 +347,104 @@ async def test_who_stops_a_worker_stops_arq(app: WorkerApp, office: Any, monkeyp
     hearing = asyncio.create_task(app._hear(0))
     await started.wait()
     hearing.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with capture_logs() as said, pytest.raises(asyncio.CancelledError):
         await hearing
     assert ended.is_set()
+    assert said == [], "it is not started again"
+
+
+async def test_an_arq_that_cancels_itself_is_started_again(
+    app: WorkerApp, office: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Arq:
+        def __init__(self, **_: Any) -> None: ...
+
+        async def async_run(self) -> None:
+            if len(pauses) == 2:
+                app.stop()
+            raise asyncio.CancelledError
+
+    office.redis = SimpleNamespace(connection_pool=None)
+    monkeypatch.setattr(worker_app, "Worker", Arq)
+    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
+    with capture_logs() as said:
+        await app._hear(2)
+    assert [(line["event"], line["shard"], line["error"]) for line in said][:1] == [
+        ("arq.restarted", 2, "CancelledError")
+    ]
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("guard_ms", [50, 4_000])
+async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to(
+    app: WorkerApp, office: Any, monkeypatch: pytest.MonkeyPatch, guard_ms: int
+) -> None:
+    """It is closed when the work ends, however it ends."""
+    opened: list[tuple[Any, ...]] = []
+    watched: list[Any] = []
+
+    class Watcher:
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    watcher = Watcher()
+
+    def open_redis(settings: Settings, *, timeout_s: float) -> Watcher:
+        opened.append((settings, timeout_s))
+        return watcher
+
+    async def work(redis: Any) -> None:
+        watched.append(redis)
+        raise ValueError("planted")
+
+    async def nothing() -> None: ...
+
+    office.settings = office.settings.model_copy(
+        update={"worker": office.settings.worker.model_copy(update={"guard_ms": guard_ms})}
+    )
+    monkeypatch.setattr(worker_app.redis, "open_redis", open_redis)
+    monkeypatch.setattr(app, "_check_servers", nothing)
+    monkeypatch.setattr(app, "_work", work)
+    with pytest.raises(ValueError, match="planted"):
+        await app.run()
+    assert opened == [(office.settings, guard_ms / 1_000 + 1.0)]
+    assert (watched, watcher.closed) == ([watcher], True)
+
+
+def test_what_an_operator_sees_of_a_worker() -> None:
+    """The exit code is documented; the waits decide how soon a supervisor starts another."""
+    assert (worker_app.TASK_ENDED, worker_app.END_S, worker_app.REDIS_RETRIES) == (3, 10, 20)
+    assert (worker_app.WATCH_S, worker_app.TRIM_S, worker_app.LOAD_S, worker_app.LOAD_AGAIN_S) == (15, 60, 30, 0.5)
+    assert (worker_app.BOOKS_S, worker_app.GUARD_LATE_S) == (3, 1)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_stops_ends_a_pause(app: WorkerApp, waits: bool) -> None:
+    """And a pause that nobody ends is over in its time."""
+    if waits:
+        asyncio.get_running_loop().call_soon(app.stop)
+    async with asyncio.timeout(5):
+        await app._pause(60 if waits else 0.01)
+
+
+async def test_a_worker_says_what_it_waits_for(
+    app: WorkerApp, pauses: list[float], monkeypatch: pytest.MonkeyPatch, calls: Calls
+) -> None:
+    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: None)
+
+    async def away(*_: Any) -> None:
+        app.stop()
+        raise RedisAway
+
+    monkeypatch.setattr(worker_app.durability, "check_redis", away)
+    with capture_logs() as said:
+        await app._check_servers()
+    assert [(line["event"], line["error"], line["log_level"]) for line in said] == [
+        ("worker.waiting", "ConnectionError", "warning")
+    ]
+    assert pauses == [0.5]
 
 
 async def test_drift_is_counted_and_left_alone(app: WorkerApp, office: Any, calls: Calls) -> None:

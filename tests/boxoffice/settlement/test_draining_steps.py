@@ -66,7 +66,7 @@ class Room:
             within=lambda seconds: False, blames_the_row=self.noting("blames", True),
         )  # fmt: skip
         self.settlement._outage = self.outage
-        monkeypatch.setattr(draining.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(draining, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(draining.random, "random", lambda: 0.5)
 
     def noting(self, name: str, answer: Any = None, error: BaseException | None = None) -> Any:
@@ -625,3 +625,33 @@ async def test_an_end_of_the_process_is_no_answer(room: Room) -> None:
     with pytest.raises(End):
         await room.settlement._settle_late([case(1)], [answer_of(End())], TERMS)
     assert room.said == []
+
+
+async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> None:
+    """Those that have answered no more, and none once it was cancelled: their bookings are given back at once."""
+    loop = asyncio.get_running_loop()
+    waits = {loop.create_future(): case(n) for n in range(3)}
+    more = {loop.create_future(): case(9)}
+    seen: list[int] = []
+
+    async def settle_late(cases: list[Case], _answers: Any, _terms: Terms) -> None:
+        seen.append(room.settlement._slow)
+        room.said.append(("late", len(cases)))
+
+    room.settlement._settle_late = settle_late  # type: ignore[method-assign]
+    room.settlement._wait_for(dict(more), TERMS)
+    room.settlement._wait_for(dict(waits), TERMS)
+    assert room.settlement._slow == 4
+    assert all(each.done for each in (*waits.values(), *more.values()))
+    first = next(iter(waits))
+    first.set_result(Done("a"))
+    async with asyncio.timeout(10):
+        while not seen:
+            await asyncio.sleep(0.005)
+    assert (seen, room.settlement._slow) == ([3], 3)
+    await room.settlement.stop()
+    assert (room.settlement._slow, room.settlement._late) == (0, set())
+    given_back = [each for call in room.said if call[0] == "tell" for each in call[1]]
+    assert {each.record.sequence for each in given_back} == {1, 2, 9}
+    assert {(each.verdict, each.delay_ms) for each in given_back} == {("R", 0)}
+    assert [future.cancelled() for future in (*waits, *more)] == [False, True, True, True]

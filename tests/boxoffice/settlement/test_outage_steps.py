@@ -27,7 +27,7 @@ class Room:
         self.error: Exception | None = None
         self.pool_error: Exception | None = None
         self.outage = Outage(SHARD, self._pool, "books", 15_000)
-        monkeypatch.setattr(outage.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(self.outage, "_try", self._try)
 
     async def _pool(self) -> Any:
@@ -224,7 +224,8 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
 
     for name in ("touch", "known_by_key", "write"):
         monkeypatch.setattr(outage.rows, name, noting(name))
-    monkeypatch.setattr(outage.time, "time_ns", lambda: 1_700_000_000_000_999_999)
+    clock = SimpleNamespace(time_ns=lambda: 1_700_000_000_000_999_999, monotonic=lambda: 0.0)
+    monkeypatch.setattr(outage, "time", clock)
     pool: Any = SimpleNamespace(acquire=acquire)
     one = Outage(SHARD, None, "books", 15_000)  # type: ignore[arg-type]
     await one._try(pool)
