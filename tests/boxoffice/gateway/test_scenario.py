@@ -42,7 +42,7 @@ FIRST = {
     "ok": ("A", 1_050, True), "late": ("A", 1_050, False), "timeout": ("A", 1_050, False),
     "wrong_amount": ("A", 1_051, True), "3ds": ("R", 1_050, False), "3ds_fail": ("R", 1_050, False),
     "error": ("T", 1_050, False), "capture_refused": ("A", 1_050, True), "disputed": ("A", 1_050, True),
-    **{decline: ("D", 1_050, False) for decline in DECLINES},
+    **{decline: ("D", 1_050, False) for decline in sorted(DECLINES)},
 }  # fmt: skip
 
 
