@@ -308,6 +308,17 @@ async def test_a_bad_idempotency_key_is_refused(
     assert (await api.get(f"/v1/events/{event.id}")).json()["tiers"][0]["available"] == 10
 
 
+@pytest.mark.parametrize("name", ["customer_id", "event_id", "status", "reference", "cursor", "idempotency_key"])
+@pytest.mark.parametrize(("value", "code"), [("a\x00b", "control_character"), ("", "length"), ("x" * 256, "length")])
+async def test_a_parameter_that_no_store_can_take_is_refused(
+    api: httpx2.AsyncClient, name: str, value: str, code: str
+) -> None:
+    """In the same words, whichever it is, before a store is asked."""
+    answer = await api.get("/v1/bookings", params={"event_id": "e", name: value})
+    problem = assert_problem(answer, 400, "malformed-request")
+    assert problem["errors"] == [{"parameter": name, "code": code}]
+
+
 async def test_a_quoted_key_is_the_same_as_a_bare_one(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
     event = await open_sale(GA=10)
     body = json.dumps(booking_of(event)).encode()

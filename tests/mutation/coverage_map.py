@@ -128,9 +128,10 @@ class CoverageMap:
         chosen = self._bounded(tests, mutant, budget_s, tests_max)
         # Without a map, or for what runs in other processes only.
         chosen += [file for file in near_files(mutant.path) if not chosen or file not in self.files]
-        if not (mutant.place and mutant.place.function):
+        if not _in_a_body(mutant):
             # What a module says outside functions is run when it is imported, which is no test's doing.
-            chosen += [file for file in _bearing_its_name(mutant.path) if not any(t.startswith(file) for t in chosen)]
+            files = dict.fromkeys([*_bearing_its_name(mutant.path), *also_tests(mutant.path)])
+            chosen += [file for file in files if not any(test.startswith(file) for test in chosen)]
         return [*chosen, *slow_tests(mutant.path)] if len(chosen) < 3 or mutant.path.endswith(".lua") else chosen
 
     def _python(self, mutant: Mutant) -> list[set[str]]:
@@ -186,6 +187,17 @@ class CoverageMap:
                     chosen.append(test)
                     left -= took
         return chosen
+
+
+def _in_a_body(mutant: Mutant) -> bool:
+    """Whether it is within a function, and no decorator of one."""
+    if mutant.path.endswith(".lua"):
+        return True
+    place = mutant.place
+    if place is None or not place.function:
+        return False
+    lines = mutant.source.splitlines()[place.start - 1 : mutant.line]
+    return any(re.match(r"\s*(async )?def ", line) for line in lines)
 
 
 def _rounds(tests: set[str], key: Any) -> list[str]:

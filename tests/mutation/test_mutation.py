@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.alike import alike
-from tests.mutation.coverage_map import mapped_files, near_files
+from tests.mutation.coverage_map import _in_a_body, mapped_files, near_files
 from tests.mutation.mutant import Known, Mutant, known, place_at, places_of
 from tests.mutation.python_mutants import python_mutants
 from tests.mutation.rooms import ROOMS, ROOT, also_tests, files_of, room_of, slow_tests
@@ -114,6 +114,14 @@ def test_what_makes_no_difference_is_not_drawn(source: str, mutated: str, same: 
 @pytest.mark.parametrize("source", ["if TYPE_CHECKING:\n    import a\n", "N = 0x626F786F\n"])
 def test_where_nothing_matters_no_mistake_is_made(source: str) -> None:
     assert list(python_mutants("boxoffice/x.py", source)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "within"), [("a = 1", False), ("@f(2)", False), ("b: int = 4", False), ("    return 3", True)]
+)
+def test_what_is_said_outside_of_functions_runs_in_no_test(line: str, within: bool) -> None:
+    source = "a = 1\n\n\n@f(2)\ndef g():\n    return 3\n\n\nclass C:\n    b: int = 4\n"
+    assert _in_a_body(Mutant("boxoffice/x.py", "", source, source.replace(line, line + " or 7"))) is within
 
 
 def test_every_file_has_a_room_and_tests() -> None:

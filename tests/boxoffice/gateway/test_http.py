@@ -14,7 +14,16 @@ import httpx2
 import pytest
 import stripe
 
-from boxoffice.gateway.base import Authorized, CaptureRequest, Done, PaymentGateway, Unknown
+from boxoffice.gateway.base import (
+    Authorized,
+    CaptureRequest,
+    Done,
+    NotFound,
+    PaymentGateway,
+    Reversals,
+    Unknown,
+    within,
+)
 from boxoffice.gateway.factory import open_gateway, open_simulator
 from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.settings import Settings
@@ -135,6 +144,54 @@ async def test_nonsense_is_refused(settings: Settings, method: str, path: str, c
         httpx2.AsyncClient(base_url=url, headers=bearer(settings)) as client,
     ):
         assert (await client.request(method, path, content=content)).status_code == status
+
+
+async def test_each_answer_says_what_it_is(settings: Settings):
+    """Also those that only people and probes ask for; and whoever has no token is told that it needs one."""
+    kinds = {
+        "/healthz": (200, "text/plain; charset=utf-8"), "/v1/deliveries": (200, "application/json"),
+        "/v1/books": (200, "application/json"), "/v1/records": (200, "application/x-ndjson"),
+        "/v1/payments/nobody": (404, "application/json"), "/v1/payments/nobody/reversals": (404, "application/json"),
+        "/actions/nobody": (404, "text/html; charset=utf-8"),
+    }  # fmt: skip
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as client:
+        for path, (status, kind) in kinds.items():
+            answer = await client.get(path, headers=bearer(settings))
+            assert (answer.status_code, answer.headers["content-type"]) == (status, kind), path
+            asked = await client.get(path)
+            if path.startswith("/v1/"):
+                assert (asked.status_code, asked.headers["www-authenticate"]) == (401, "Bearer"), path
+                assert asked.headers["content-type"] == "text/plain; charset=utf-8"
+            else:
+                assert asked.status_code == status
+
+
+async def test_nothing_went_back_of_what_met_an_error(settings: Settings):
+    """It was asked for once, and nothing has happened: it is not found, as nothing was made."""
+    async with served(lambda url: create_app(settings, url)) as url:
+        gateway = open_gateway(with_gateway(settings, kind="http", url=url))
+        world = World(gateway, simulated_token, lambda key: asyncio.sleep(0))
+        request = world.request("error")
+        assert isinstance(await gateway.authorize(request), Unknown)
+        assert isinstance(await gateway.reversals(request.payment_key, ""), NotFound)
+        assert isinstance(await gateway.authorize(request), Authorized)
+        assert await gateway.reversals(request.payment_key, "") == Reversals()
+        await gateway.close()
+
+
+@pytest.mark.parametrize("timeout_s", [0.05, 5.0])
+async def test_an_answer_is_waited_for_so_long_and_no_longer(timeout_s: float):
+    """Then nobody knows; what breaks the call is named by its kind."""
+
+    async def answers() -> str:
+        await asyncio.sleep(0.2)
+        return "answer"
+
+    async def breaks() -> str:
+        raise ConnectionRefusedError("hunter2")
+
+    assert await within(timeout_s, answers()) == (Unknown("timeout") if timeout_s < 1 else "answer")
+    assert await within(timeout_s, breaks()) == Unknown("unreachable: ConnectionRefusedError")
 
 
 async def test_a_key_that_would_break_the_ledger_is_refused(settings: Settings):
