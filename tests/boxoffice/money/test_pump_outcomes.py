@@ -1,0 +1,378 @@
+"""What the pump does about each outcome of a call, told with a gateway that says what a case wants."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from boxoffice.gateway.base import (
+    AlreadyCaptured,
+    CaptureRequest,
+    Done,
+    Found,
+    NotFound,
+    Pending,
+    Refused,
+    Reversals,
+    Unknown,
+)
+from boxoffice.money import pump as module
+from boxoffice.money import refund_pump as refund_module
+from boxoffice.money.patience import Patience
+from boxoffice.money.pump import MoneyPump, _Due
+from boxoffice.money.refund_pump import RefundPump, _Look
+from boxoffice.money.refund_pump import _Due as _RefundDue
+from boxoffice.office import BoxOffice
+from boxoffice.settings import GatewaySettings
+from boxoffice.stores.record import Charge
+
+PAUSES = {0: 100, 3: 800, 4: 1_600}
+
+
+class Calls:
+    """Who was called with what; answers in the order of asking, the last one again and again."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = {name: list(some) if isinstance(some, tuple) else [some] for name, some in answers.items()}
+        self.made: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> Any:
+            self.made.append((name, *args))
+            answers = self.answers.get(name, [None])
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+        return call
+
+
+def patience(told: list[Any]) -> Any:
+    return SimpleNamespace(
+        pause_ms=PAUSES.__getitem__,
+        unknown=lambda *args, **more: told.append(("unknown", *args, *more.items())),
+        known=lambda *args: told.append(("known", *args)),
+    )
+
+
+@pytest.fixture
+def told() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def pump(office: BoxOffice, monkeypatch: pytest.MonkeyPatch, told: list[Any]) -> MoneyPump:
+    monkeypatch.setattr(office.pump, "_patience", patience(told))
+    return office.pump
+
+
+def stubbed(
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, *, voided: bool = True, revived: bool = False, **gateway: Any
+) -> Calls:
+    calls = Calls(**gateway, revive=revived, execute=None, _is_to_be_voided=voided)
+    monkeypatch.setattr(pump, "_gateway", calls)
+    monkeypatch.setattr(pump, "_refunds", calls)
+    monkeypatch.setattr(pump, "_late", calls)
+    monkeypatch.setattr(pump, "_execute", calls.execute)
+    monkeypatch.setattr(pump, "_is_to_be_voided", calls._is_to_be_voided)
+    return calls
+
+
+def due(status: str, *, old: bool = False, reference: str | None = "ref", token: str | None = "tok") -> _Due:
+    return _Due("key", "void", reference, 500, status, 3, old, "booking", "card", token, "Ada", "4242", "USD")
+
+
+def there(status: Any) -> Found:
+    return Found(status, "ref", 500, "USD")
+
+
+VOID = ("void", "key", "ref")
+LOOKUP = ("lookup", "key", "ref")
+REVIVE = ("revive", "booking", "key", Charge("card", "tok", "Ada", "4242"))
+ASK = ("_is_to_be_voided", "key")
+CLOSED = {status: ("execute", module._CLOSE, "key", status) for status in ("failed", "voided")}
+LATE = ("execute", module._CLOSE_LATE, "key")
+LATER = ("execute", module._LATER, "key", 800)
+
+
+@pytest.mark.parametrize(
+    ("row", "answers", "calls", "unknown"),
+    [
+        (due("authorized"), {"void": Done("r")}, [VOID, CLOSED["voided"]], None),
+        (due("failed"), {"void": Done("r")}, [VOID, CLOSED["voided"]], None),
+        (due("unknown"), {"lookup": NotFound(), "void": Done("r")}, [LOOKUP, VOID, CLOSED["failed"]], None),
+        (due("requires_action"), {"lookup": there("requires_action"), "void": Done("r")},
+         [LOOKUP, VOID, CLOSED["voided"]], None),
+        (due("unknown"), {"lookup": there("authorized"), "void": Done("r")}, [LOOKUP, REVIVE, ASK, VOID, LATE], None),
+        (due("unknown"), {"lookup": there("authorized"), "voided": False}, [LOOKUP, REVIVE, ASK], None),
+        (due("unknown"), {"lookup": there("captured"), "revived": True},
+         [LOOKUP, REVIVE, ("execute", module._LATER, "key", 5_000)], None),
+        (due("requires_action"), {"lookup": there("captured"), "void": AlreadyCaptured(500)},
+         [LOOKUP, REVIVE, ASK, VOID, ("captured_too_late", "key")], None),
+        (due("unknown"), {"lookup": there("declined"), "void": Done("r")}, [LOOKUP, VOID, CLOSED["failed"]], None),
+        (due("authorized"), {"void": AlreadyCaptured(500)}, [VOID, ("captured_too_late", "key")], None),
+        (due("authorized"), {"void": NotFound()}, [VOID, LATER], None),
+        (due("authorized", old=True), {"void": NotFound()}, [VOID, CLOSED["failed"]], None),
+        (due("authorized"), {"void": Unknown("timeout")}, [VOID, LATER], ("unknown", "void", "key", "timeout", 3)),
+        (due("authorized", old=True), {"void": Unknown("timeout")}, [VOID, LATER], ("unknown", "void", "key", "timeout", 3)),
+        (due("authorized"), {"void": Refused("no")}, [VOID, LATER], ("unknown", "void", "key", "refused", 3)),
+    ],
+)  # fmt: skip
+async def test_money_that_is_let_go(
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], row: _Due, answers: dict[str, Any],
+    calls: list[tuple[Any, ...]], unknown: Any,
+) -> None:  # fmt: skip
+    made = stubbed(pump, monkeypatch, **answers)
+    await pump._void(row)
+    assert made.made == calls
+    assert told == ([unknown] if unknown else [])
+
+
+async def test_a_card_that_nobody_remembers_revives_nothing_of_its_own(
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = stubbed(pump, monkeypatch, lookup=there("authorized"), revived=True)
+    await pump._void(due("unknown", token=None))
+    assert calls.made[1] == ("revive", "booking", "key", Charge("card", "", "Ada", "4242"))
+
+
+def request(key: str) -> CaptureRequest:
+    return CaptureRequest(key, "ref", 500, "USD")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "listed", "tries", "calls", "unknown"),
+    [
+        ([Done("r"), Done("r")], [7], {}, [("execute", module._CAPTURED, ["a", "b"], [7])], []),
+        ([Done("r"), Refused("no")], [], {},
+         [("capture_refused", "b", "no"), ("execute", module._CAPTURED, ["a"], [])], []),
+        ([Refused("no"), Refused("x")], [], {}, [("capture_refused", "a", "no"), ("capture_refused", "b", "x")], []),
+        ([Refused("no"), Refused("x")], [7], {},
+         [("capture_refused", "a", "no"), ("capture_refused", "b", "x"), ("execute", module._CAPTURED, [], [7])], []),
+        ([Unknown("one"), Unknown("two")], [], {},
+         [("execute", module._LATER, "a", 100), ("execute", module._LATER, "b", 100)],
+         [("unknown", "capture", "a", "one", ("tries", 0), ("payments", 2))]),
+        ([Unknown("one"), Unknown("two")], [], {"a": 3, "b": 4},
+         [("execute", module._LATER, "a", 800), ("execute", module._LATER, "b", 1_600)], []),
+        ([Unknown("one"), Done("r")], [8, 9], {"a": 4},
+         [("execute", module._LATER, "a", 1_600), ("execute", module._CAPTURED, ["b"], [8, 9])], []),
+    ],
+)  # fmt: skip
+async def test_money_that_is_taken(
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], outcomes: list[Any], listed: list[int],
+    tries: dict[str, int], calls: list[tuple[Any, ...]], unknown: list[Any],
+) -> None:  # fmt: skip
+    made = stubbed(pump, monkeypatch, capture_batch=(outcomes,))
+    requests = [request("a"), request("b")]
+    await pump._capture(requests, listed, tries)
+    assert made.made == [("capture_batch", requests), *calls]
+    assert told == unknown
+
+
+async def test_the_first_try_is_told_of_once(pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any]) -> None:
+    """Of many, those that are asked for the first time."""
+    monkeypatch.setitem(PAUSES, 1, 200)
+    monkeypatch.setitem(PAUSES, 2, 400)
+    stubbed(pump, monkeypatch)
+    await pump._ask_later([("a", "one"), ("b", "two"), ("c", "three")], {"a": 2, "b": 1})
+    assert told == [("unknown", "capture", "b", "two", ("tries", 0), ("payments", 2))]
+
+
+async def test_what_was_given_is_captured_in_batches(pump: MoneyPump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many lists in one as fit; what does not fit into this process at all is the outbox's."""
+    batches: list[tuple[list[str], list[int]]] = []
+
+    async def capture(requests: list[CaptureRequest], listed: list[int]) -> None:
+        batches.append(([each.payment_key for each in requests], listed))
+
+    monkeypatch.setattr(pump, "_capture", capture)
+    monkeypatch.setattr(module, "CLAIM_MAX", 4)
+    monkeypatch.setattr(module, "GIVEN_MAX", 8)
+
+    def case(key: str, reference: str | None = "ref") -> Any:
+        body = SimpleNamespace(amount_cents=500, currency="USD")
+        return SimpleNamespace(record=SimpleNamespace(payment_key=key, body=body), reference=reference)
+
+    for listed, keys in ((1, "ab"), (2, "cd"), (3, "e"), (4, "fgh"), (5, "i")):
+        pump.give(listed, [case(key) for key in keys])
+    assert pump._woken.is_set()
+    assert [row for row, _ in pump._given] == [1, 2, 3, 4], "there were eight"
+    assert pump._given[0][1] == [request("a"), request("b")]
+    await pump.work_given()
+    assert batches == [(list("abcd"), [1, 2]), (list("efgh"), [3, 4])]
+    assert not pump._given and not pump._woken.is_set()
+    pump.give(6, [case("z", None)])
+    assert pump._given[0][1] == [CaptureRequest("z", "", 500, "USD")]
+
+
+# ------------------------------------------------------------------ refunds
+
+
+def refund_pump(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch, **gateway: Any
+) -> tuple[RefundPump, Calls, list[Any]]:
+    calls = Calls(**gateway)
+    taken: list[Any] = []
+
+    async def take_in(_: object, *args: Any) -> Any:
+        taken.append(args)
+        return gateway.get("again")
+
+    class Connection:
+        async def __aenter__(self) -> Connection:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        def acquire(self) -> Connection:
+            return self
+
+        transaction = acquire
+
+        async def execute(self, *args: Any) -> None:
+            calls.made.append(("execute", *args))
+
+    async def pool() -> Any:
+        return Connection()
+
+    monkeypatch.setattr(refund_module, "take_in", take_in)
+    return RefundPump(pool, calls, patience(told)), calls, taken  # type: ignore[arg-type]
+
+
+REFUND = _RefundDue("refund", "key", None, 500, 2, 3)
+ASKED = ("refund", "refund-2", "key", "", 500)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "calls", "said"),
+    [
+        (Done("re"), [("execute", refund_module._TAKEN, "refund", 2, "succeeded", "re", None, 100)], "known"),
+        (
+            Pending("re", "slow"),
+            [("execute", refund_module._TAKEN, "refund", 2, "pending", "re", "slow", 100)],
+            "known",
+        ),
+        (Unknown("timeout"), [("execute", refund_module._LATER, "refund", 2, 800)], "timeout"),
+    ],
+)
+async def test_money_that_is_given_back(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch, outcome: Any, calls: list[Any], said: str
+) -> None:
+    pump, made, taken = refund_pump(told, monkeypatch, refund=outcome)
+    await pump._refund(REFUND)
+    assert (made.made, taken) == ([ASKED, *calls], [])
+    assert told == [("known", "refund", "refund", 3) if said == "known" else ("unknown", "refund", "refund", said, 3)]
+
+
+@pytest.mark.parametrize("seen", [Reversals(), NotFound(), Unknown("x")])
+async def test_a_refusal_is_believed_once_the_payment_was_read(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch, seen: Any
+) -> None:
+    pump, made, taken = refund_pump(told, monkeypatch, refund=Refused("closed"), reversals=seen)
+    await pump._refund(REFUND)
+    assert made.made[:2] == [ASKED, ("reversals", "key", "")]
+    if isinstance(seen, Reversals):
+        assert taken == [("key", seen, ("refund", 2, "closed"))] and len(made.made) == 2
+        assert told == [("known", "refund", "refund", 3)]
+    else:
+        assert taken == [] and made.made[2:] == [("execute", refund_module._LATER, "refund", 2, 800)]
+        assert told == [("unknown", "refund", "refund", "refused, and not read", 3)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "again", "over"),
+    [(Reversals(), False, True), (Reversals(), None, True), (Reversals(), True, False), (NotFound(), None, True),
+     (Unknown("timeout"), None, False)],
+)  # fmt: skip
+async def test_a_payment_is_looked_at_until_nothing_is_pending(
+    told: list[Any], monkeypatch: pytest.MonkeyPatch, seen: Any, again: bool | None, over: bool
+) -> None:
+    pump, made, taken = refund_pump(told, monkeypatch, reversals=seen, again=again)
+    leased = object()
+    await pump._look(_Look("key", "ref", 3, leased))  # type: ignore[arg-type]
+    assert taken == ([("key", seen)] if isinstance(seen, Reversals) else [])
+    seen_, later = (
+        ("execute", refund_module._SEEN, "key", leased),
+        ("execute", refund_module._LOOK_LATER, "key", leased, 800),
+    )
+    assert made.made == [("reversals", "key", "ref"), seen_ if over else later]
+    assert told == ([("unknown", "look", "key", "timeout", 3)] if isinstance(seen, Unknown) else [])
+
+
+# ------------------------------------------------------------------ patience
+
+
+@pytest.mark.parametrize(
+    ("tries", "chance", "pause_ms"),
+    [
+        (0, 0.0, 800),
+        (0, 1.0, 1_000),
+        (1, 1.0, 2_000),
+        (3, 0.5, 7_200),
+        (6, 1.0, 60_000),
+        (31, 1.0, 60_000),
+        (9_999, 0.0, 48_000),
+    ],
+)
+def test_how_long_the_pump_waits(monkeypatch: pytest.MonkeyPatch, tries: int, chance: float, pause_ms: int) -> None:
+    monkeypatch.setattr("boxoffice.money.patience.random.random", lambda: chance)
+    settings = GatewaySettings(retry_s=1.0, retry_max_s=60.0)
+    assert Patience(settings).pause_ms(tries) == pytest.approx(pause_ms, abs=1)
+
+
+async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due is worked off side by side, so many at once; one that fails keeps no other from being done."""
+    running = most = 0
+    done: list[str] = []
+
+    async def void(row: _Due) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        done.append(row.payment_key)
+        if row.payment_key == "k1":
+            raise ZeroDivisionError
+
+    gateway = pump._settings.gateway.model_copy(update={"concurrency": 3})
+    monkeypatch.setattr(pump, "_settings", pump._settings.model_copy(update={"gateway": gateway}))
+    rows = [tuple(due("authorized")._replace(payment_key=f"k{n}")) for n in range(7)]
+
+    class Connection:
+        async def __aenter__(self) -> Connection:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        def acquire(self) -> Connection:
+            return self
+
+        async def execute(self, *_: object) -> None:
+            pass
+
+        async def fetch(self, *_: object) -> Any:
+            return rows
+
+    async def pool() -> Any:
+        return Connection()
+
+    async def nothing(*_: object) -> Any:
+        return []
+
+    async def yes(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(pump, "_pool", pool)
+    monkeypatch.setattr(pump._refund_pump, "claim", nothing)
+    monkeypatch.setattr(pump._refunds, "check_fence", yes)
+    monkeypatch.setattr(pump, "_void", void)
+    with pytest.raises(ExceptionGroup) as failed:
+        await pump.work_outbox()
+    assert [type(error) for error in failed.value.exceptions] == [ZeroDivisionError]
+    assert (sorted(done), most) == ([f"k{n}" for n in range(7)], 3)
+    rows.pop(1)
+    assert await pump.work_outbox() == 6
