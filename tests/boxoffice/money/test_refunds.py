@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 
 from boxoffice import ids
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
 from boxoffice.stores import keys
+from boxoffice.stores.postgres import WentBack
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.till import Died, Till
 
@@ -429,3 +430,40 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     await till.at_rest()
 
     assert await till.left("GA") == (10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (GateClosed(), StoreAway),
+        (ConnectionResetError(), StoreAway),
+        (WentBack(), StoreAway),
+        (ResponseError("OOM"), None),
+    ],
+)
+@pytest.mark.parametrize("call", ["cancel", "refund"])
+async def test_nobody_hears_of_a_refund_before_redis_unless_it_cannot(
+    till: Till, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception] | None, call: str
+) -> None:
+    """A Redis that takes no writes keeps nobody from his money: PostgreSQL alone speaks then. Asked again, it is done once."""
+    booking = await confirmed(till, GA=2)
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    async def asked() -> Any:
+        return await (till.cancel(booking) if call == "cancel" else till.refund(booking, "key", GA=1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boxoffice.money.refunds.apply_moves", fails)
+        if told:
+            with pytest.raises(told):
+                await asked()
+        else:
+            await asked()
+    await asked()
+    await apply_moves(till.office.redis, await till.office.pool(), till.office.scripts, SHARD)
+    await till.pump()
+    rows = await till.fetch("SELECT amount_cents FROM refunds")
+    assert [row[0] for row in rows] == [2_000 if call == "cancel" else 1_000]
+    assert await till.left("GA") == ((10, 0, 0) if call == "cancel" else (9, 0, 1))

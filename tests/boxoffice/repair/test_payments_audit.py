@@ -349,6 +349,18 @@ async def test_amounts_and_currencies_are_compared(till: Till, change: str, diff
     assert (("amount_differs", None) in await audit(till)) == differs
 
 
+@pytest.mark.parametrize("change", ["amount_cents = 999", "currency = 'EUR'", ""])
+async def test_what_is_only_set_aside_is_compared_too(till: Till, change: str) -> None:
+    """While a worker is about to capture it."""
+    await till.book(GA=1)
+    await till.drain()
+    till.office.pump._given.clear()
+    if change:
+        await (await till.office.pool()).execute(f"UPDATE payments SET {change}")
+    found = [(each.what, each.mended) async for each in till.office.payments_audit.run(fix=True, grace_s=60)]
+    assert found == ([("amount_differs", None)] if change else [])
+
+
 async def test_what_was_taken_in_part_differs(till: Till) -> None:
     """The gateway has what we set aside, and took less of it than our row says."""
     booking = await till.book(GA=2)

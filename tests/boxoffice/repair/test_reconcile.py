@@ -77,10 +77,13 @@ async def test_a_settlement_that_redis_never_heard_of_is_mirrored(office: BoxOff
     await office.redis.restore(keys.pending(event.shard), 0, before, replace=True)
     await office.redis.mset(dict(zip(record_keys, records, strict=True)))
     await office.redis.hset(keys.event(event.shard, event.id), mapping=sale)
+    await office.redis.delete(keys.told(event.shard))
 
     report = await reconciler_of(office, event).event(event.id, fix=True)
 
     assert (report.word, report.settled) == ("same", 2)
+    (last,) = await (await office.pool()).fetch("SELECT number, nonce FROM batches")
+    assert await office.redis.smembers(keys.told(event.shard)) == {b"%d:%d" % tuple(last)}, "should it be lost"
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.held, counted.sold) == (98, 0, 2)
     assert await office.redis.zcard(keys.pending(event.shard)) == 0
