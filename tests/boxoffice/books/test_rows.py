@@ -1,0 +1,210 @@
+"""What a settlement reads and writes in PostgreSQL: whose key it is, what becomes due from when on, and whom it may name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from boxoffice.books import rows
+from boxoffice.books.cases import Case, Known, PaymentRow
+from boxoffice.office import BoxOffice
+from tests.conftest import SaleMaker, settle_all
+from tests.support.till import Till
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
+    return Till(office, await open_sale(GA=50))
+
+
+async def record_of(till: Till, booking: str) -> Any:
+    found = await till.record(booking)
+    assert found is not None
+    return found
+
+
+async def known(till: Till, *bookings: str) -> dict[str, Known]:
+    records = [await record_of(till, booking) for booking in bookings]
+    return await rows.known_by_key(await till.office.pool(), records)  # type: ignore[arg-type]
+
+
+async def move_of(till: Till, booking: str) -> None:
+    await (await till.office.pool()).execute(
+        "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta) VALUES ($1, $2, $3, -1)",
+        till.event.id, till.event.tiers[0].id, booking,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["pending", "held", "confirmed", "failed", "expired", "cancelled"])
+@pytest.mark.parametrize("moved", ["its own", "another's", "none"])
+async def test_whether_it_was_sold(till: Till, status: str, moved: str) -> None:
+    """It was when it is cancelled and its own tickets came back as a move; another booking's move says nothing."""
+    one, other = await till.book(GA=1), await till.book(GA=1)
+    await settle_all(till.office)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE bookings SET status = $1", status)
+    if moved != "none":
+        await move_of(till, one if moved == "its own" else other)
+    assert (await known(till, one))[one].was_sold == (status == "cancelled" and moved == "its own")
+
+
+async def test_each_is_known_with_its_own_payment(till: Till) -> None:
+    """In whatever order they are asked for, and with how old the question is."""
+    good, bad, new = (
+        await till.book(GA=1),
+        await till.book("tok_card_declined", GA=1),
+        await till.book("tok_error", GA=1),
+    )
+    before = await known(till, good, bad, new)
+    assert before == {}
+    await settle_all_but(till)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE payments SET created_at = now() - interval '90 seconds' WHERE booking_id = $1", bad)
+    found = await known(till, new, bad, good)
+    assert [(found[each].id, found[each].status, found[each].failure_code) for each in (good, bad, new)] == [
+        (good, "confirmed", None), (bad, "failed", "payment_declined"), (new, "pending", None),
+    ]  # fmt: skip
+    payments = [found[each].payment for each in (good, bad, new)]
+    assert [payment.status for payment in payments if payment] == ["authorized", "declined", "unknown"]
+    assert [payment.failure_code for payment in payments if payment] == [None, "card_declined", None]
+    ages = [payment.age_ms // 1_000 for payment in payments if payment]
+    assert ages[1] >= 90 and max(ages[0], ages[2]) < 90
+    record = await record_of(till, good)
+    assert found[good].fingerprint == record.fingerprint
+
+
+async def settle_all_but(till: Till) -> None:
+    """One pass: what is unknown stays so."""
+    await till.drain()
+
+
+@pytest.mark.parametrize(
+    ("status", "due", "since", "at", "leased"),
+    [
+        ("captured", "capture", True, False, False), ("voided", "void", True, True, True),
+        ("declined", None, False, False, False), ("unknown", "void", True, True, True),
+    ],
+)  # fmt: skip
+async def test_what_becomes_due_is_due_from_now_on(
+    till: Till, status: str, due: str | None, since: bool, at: bool, leased: bool
+) -> None:
+    """A capture is listed with its batch, and claimed there; what is to be let go is claimed by itself, after a lease."""
+    booking = await till.book("tok_error", GA=1)
+    await till.drain()
+    record = await record_of(till, booking)
+    case = Case(record, b"", 0, Known(booking, "pending", None, payment=PaymentRow("unknown", None, None, None, 0)))
+    case.status, case.payment_status, case.due, case.reference, case.payment_failure = (
+        "failed",
+        status,
+        due,
+        "r7",
+        "why",
+    )
+    pool = await till.office.pool()
+    await pool.execute("UPDATE payments SET reference = 'r1', updated_at = now() - interval '1 hour'")
+    async with pool.acquire() as connection:
+        await rows.write(connection, [case], "books", 9_000)
+    row = await pool.fetchrow(
+        "SELECT status, due, reference, failure_code, due_since = updated_at AS since, due_at = updated_at AS at,"
+        " leased_until = updated_at + interval '9 seconds' AS leased, updated_at > now() - interval '1 minute' AS touched"
+        " FROM payments"
+    )
+    assert row is not None
+    assert tuple(row) == (status, due, "r7", "why", since or None, at or None, leased or None, True)
+    case.reference = None
+    await pool.execute("UPDATE payments SET status = 'requires_action'")
+    async with pool.acquire() as connection:
+        await rows.write(connection, [case], "books", 9_000)
+    assert await pool.fetchval("SELECT reference FROM payments") == "r7", "what nobody told stays"
+
+
+async def test_a_payment_that_is_decided_stays_as_it_is(till: Till) -> None:
+    booking = await till.book(GA=1)
+    await till.rest()
+    record = await record_of(till, booking)
+    case = Case(record, b"", 0, Known(booking, "pending", None))
+    case.status, case.payment_status, case.due = "failed", "voided", "void"
+    pool = await till.office.pool()
+    before = await pool.fetch("SELECT * FROM payments")
+    statuses = await pool.fetch("SELECT status, failure_code FROM bookings")
+    async with pool.acquire() as connection:
+        await rows.write(connection, [case], "books", 9_000)
+    assert await pool.fetch("SELECT * FROM payments") == before
+    assert await pool.fetch("SELECT status, failure_code FROM bookings") == statuses, (
+        "nor does a booking that has ended"
+    )
+
+
+# ---------------------------------------------------------------- without a server
+
+
+class Asked:
+    """A connection that finds these rows, and notes what it was asked with."""
+
+    def __init__(self, *found: Any) -> None:
+        self.found = list(found)
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def fetch(self, _query: str, *arguments: Any) -> Any:
+        self.asked.append(arguments)
+        return self.found
+
+
+async def test_what_bookings_name_is_looked_up_once() -> None:
+    """What is not there, all or part of it, is an orphan, and is not remembered."""
+    one, two, three = ("c", "e", "t1"), ("c", "e", "t2"), ("d", "f", "t3")
+    seen = {one}
+    asked: Any = Asked(two, three)
+    await rows.vouch(asked, {one, two, three}, seen)
+    ((clients, events, tiers),) = asked.asked
+    assert sorted(zip(clients, events, tiers, strict=True)) == [two, three]
+    assert seen == {one, two, three}
+    nobody: Any = Asked()
+    await rows.vouch(nobody, {one, three}, seen)
+    assert nobody.asked == []
+    seen.discard(two)
+    with pytest.raises(rows.Orphan):
+        await rows.vouch(nobody, {one, two}, seen)
+    assert seen == {one, three}
+
+
+async def test_what_is_remembered_of_them_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "KIN_MAX", 2)
+    seen = {("c", "e", f"t{n}") for n in range(2)}
+    await rows.vouch(Asked(("c", "e", "x")), {("c", "e", "x")}, seen)  # type: ignore[arg-type]
+    assert len(seen) == 3
+    await rows.vouch(Asked(("c", "e", "y")), {("c", "e", "y")}, seen)  # type: ignore[arg-type]
+    assert seen == {("c", "e", "y")}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, r"\N"), ("", ""), ("plain", "plain"), ("a\\b", r"a\\b"), ("a\tb", r"a\tb"), ("a\nb", r"a\nb"), ("a\rb", r"a\rb"),
+        (r"\N", r"\\N"), ("\\\t\n\r", r"\\\t\n\r"),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_copy(value: str | None, text: str) -> None:
+    assert rows._text(value) == rows._word(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, r"\N"), (1, "1970-01-01 00:00:00.001+00"), (1_700_000_000_099, "2023-11-14 22:13:20.099+00")],
+)
+def test_a_time_of_a_copy(ms: int, text: str) -> None:
+    assert rows._time(ms) == text
+
+
+async def test_tickets_are_counted_as_sold_by_tier_and_never_beyond_the_total(till: Till) -> None:
+    """What is not there has nothing left; the table itself refuses one ticket too many."""
+    pool, tier = await till.office.pool(), till.event.tiers[0].id
+    async with pool.acquire() as connection:
+        assert await rows.lock_inventory(connection, [tier, "nobody"]) == {tier: 50}
+        await rows.sell(connection, {})
+        await rows.sell(connection, {tier: 49})
+        assert await rows.lock_inventory(connection, [tier]) == {tier: 1}
+        with pytest.raises(asyncpg.CheckViolationError):
+            await rows.sell(connection, {tier: 2})
