@@ -1,0 +1,114 @@
+"""Whose turn it is: on a loop and a clock that only the test moves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from api.transport import turns
+from api.transport.turns import Turns
+
+
+class Loop:
+    """Calls what was asked for when the test says so."""
+
+    def __init__(self) -> None:
+        self.soon: list[Any] = []
+
+    def call_soon(self, work: Any) -> None:
+        self.soon.append(work)
+
+    def turn(self) -> None:
+        work, self.soon = self.soon, []
+        for each in work:
+            each()
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_a_turn_is_two_milliseconds_of_one_loop(clock: Clock) -> None:
+    """The first who asks begins it; what was begun meanwhile shortens it; another loop's turn is another."""
+    one, other, ours = Loop(), Loop(), Turns()
+    assert not ours.is_over(one)  # type: ignore[arg-type]
+    clock.now += 0.0019
+    assert not ours.is_over(one)  # type: ignore[arg-type]
+    ours.spend(0.0005)
+    assert ours.is_over(one)  # type: ignore[arg-type]
+    assert not ours.is_over(other)  # type: ignore[arg-type]
+    clock.now += 0.002
+    assert ours.is_over(other)  # type: ignore[arg-type]
+    assert (len(one.soon), len(other.soon)) == (1, 1)
+
+
+def test_a_turn_in_which_nobody_waits_is_the_last(clock: Clock) -> None:
+    loop, ours = Loop(), Turns()
+    ours.is_over(loop)  # type: ignore[arg-type]
+    loop.turn()
+    assert loop.soon == []
+    clock.now += 1
+    assert not ours.is_over(loop), "the next who asks begins one"  # type: ignore[arg-type]
+
+
+def test_who_came_too_late_is_called_in_one_of_the_next_turns(clock: Clock) -> None:
+    """In the order in which they came, as many as there is time for, and at least one."""
+    loop, ours, called = Loop(), Turns(), []
+
+    def waiting(name: str, takes_s: float) -> Any:
+        def has_turn() -> None:
+            called.append(name)
+            clock.now += takes_s
+
+        return SimpleNamespace(has_turn=has_turn)
+
+    ours.is_over(loop)  # type: ignore[arg-type]
+    for name, takes_s in (("a", 0.001), ("b", 0.001), ("c", 0.005), ("d", 0.0), ("e", 0.0)):
+        ours.wait(waiting(name, takes_s))
+    turned = []
+    for _ in range(4):
+        loop.turn()
+        turned.append("".join(called))
+        called.clear()
+    assert turned == ["ab", "c", "de", ""]
+    assert loop.soon == []
+    clock.now += 1
+    assert not ours.is_over(loop)  # type: ignore[arg-type]
+
+
+def test_who_waited_on_another_loop_is_forgotten(clock: Clock) -> None:
+    ours, called = Turns(), []
+    one, other = Loop(), Loop()
+    ours.is_over(one)  # type: ignore[arg-type]
+    ours.wait(SimpleNamespace(has_turn=lambda: called.append(1)))
+    ours.is_over(other)  # type: ignore[arg-type]
+    other.turn()
+    assert (called, other.soon) == ([], [])
+
+
+def test_requests_that_come_together_have_a_rate() -> None:
+    """Sixteen at once after a rest, then two hundred a second; whoever has gone gives back its place."""
+    ours = Turns()
+    due = [ours.pace(1_000.0) for _ in range(18)]
+    assert [round(1_000 * (each - 1_000), 3) for each in due] == [*range(-75, 5, 5), 5, 10]
+    ours.unpace()
+    assert round(1_000 * (ours.pace(1_000.0) - 1_000), 3) == 10
+    assert round(ours.pace(1_050.0) - 1_050, 6) == -0.075, "a rest of any length is worth sixteen"
+    assert round(ours.pace(1_050.02) - 1_050, 6) == -0.055, "no more than those"
+
+
+def test_bytes_that_are_thrown_away_have_a_rate() -> None:
+    """64 MiB a second and half a millisecond each time, one after another; a rest is worth nothing."""
+    ours = Turns()
+    assert ours.throw_away(10.0, 67_108_864) == pytest.approx(11.0005)
+    assert ours.throw_away(10.0, 33_554_432) == pytest.approx(11.501)
+    assert ours.throw_away(20.0, 0) == pytest.approx(20.0005)
