@@ -452,3 +452,18 @@ async def test_the_latest_payment_is_told(till: Till) -> None:
     await pool.execute("DELETE FROM payments WHERE booking_id = $1", booking)
     row = (await till.office.bookings._read_rows([booking]))[booking]
     assert (row.payment_key, row.view.payment, row.view.refunded_cents) == (None, None, 0)
+
+
+@pytest.mark.parametrize(("shut", "told"), [(True, "held"), (False, "failed")])
+async def test_what_a_shut_redis_calls_ended_may_be_held(
+    till: Till, monkeypatch: pytest.MonkeyPatch, shut: bool, told: str
+) -> None:
+    """It may have gone back, or be another: PostgreSQL alone is believed, though Redis seems to know more."""
+    booking, record = await stands(till, state="F")
+    await (await till.office.pool()).execute("UPDATE bookings SET status = 'held'")
+
+    async def found(_: str) -> tuple[Record | None, bool, bool]:
+        return record, False, shut
+
+    monkeypatch.setattr(till.office.bookings, "_record", found)
+    assert (await till.office.bookings.get(CLIENT, booking)).view.status == told
