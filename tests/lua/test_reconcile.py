@@ -474,3 +474,26 @@ async def test_a_customer_who_holds_and_has_no_count_gets_one(desk: Desk) -> Non
     await desk.redis.delete(keys.owners(desk.shard, EVENT))
     await reconcile(desk, SOUND, bought={})
     assert [await desk.owned(form) for form in (forms[0], bob, cat)] == [11, 3, 1]
+
+
+@pytest.mark.parametrize("letter", "ahct")
+@pytest.mark.parametrize("raw", [None, "nonsense"])
+async def test_a_counter_of_nought_that_is_lost_is_counted_too(desk: Desk, letter: str, raw: str | None) -> None:
+    """Of a tier that has nothing; one that is no number counts as nought. What was found is told as nought."""
+    await desk.open_sale(floor=5, none=0)
+    sale = keys.event(desk.shard, EVENT)
+    if raw is None:
+        await desk.redis.hdel(sale, f"{letter}:none")  # type: ignore[misc]
+    else:
+        await desk.redis.hset(sale, f"{letter}:none", raw)  # type: ignore[misc]
+    stock = {"floor": (5, 0), "none": (0, 0)}
+
+    word, *_, counts = await reconcile(desk, stock, fix=False)
+    assert word == (b"drift" if raw is None else b"same")
+    assert {tier: numbers for tier, *numbers in counts} == {
+        b"floor": [5, 0, 0, 5, 5, 0, 0, 5], b"none": [0, 0, 0, 0, 0, 0, 0, 0],
+    }  # fmt: skip
+    if raw is None:
+        assert (await reconcile(desk, stock))[0] == b"fixed"
+        assert await desk.counts("none") == (0, 0, 0)
+    await desk.redis.hset(sale, f"{letter}:none", 0)  # type: ignore[misc]
