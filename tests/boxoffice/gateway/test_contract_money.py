@@ -18,8 +18,12 @@ from boxoffice.gateway.base import (
     RefundSeen,
     Refused,
     Reversals,
+    Unknown,
 )
-from tests.support.gateways import World
+from boxoffice.gateway.factory import open_simulator
+from boxoffice.gateway.simulator import simulator
+from boxoffice.settings import Settings
+from tests.support.gateways import World, simulated_token
 
 Payment = tuple[str, str]
 
@@ -183,3 +187,28 @@ def test_what_failed_did_not_go_back() -> None:
     kinds = (("succeeded", 100), ("pending", 20), ("failed", 3))
     refunds = tuple(RefundSeen(None, f"re_{kind}", cents, kind) for kind, cents in kinds)  # type: ignore[arg-type]
     assert Reversals(refunds, (DisputeSeen("dp", 1_000, "lost", "fraudulent", True),)).given_back_cents == 120
+
+
+async def test_a_batch_of_several_turns_answers_everyone_in_order(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn at the ledger decides a few."""
+    monkeypatch.setattr(simulator, "_TURN_MAX", 2)
+    gateway = open_simulator(settings)
+    world = World(gateway, simulated_token, gateway.complete_action)
+    requests = [world.request("ok", 100 + n) for n in range(5)]
+    amounts = [outcome.amount_cents for outcome in await gateway.authorize_batch(requests)]  # type: ignore[union-attr]
+    assert amounts == [100, 101, 102, 103, 104]
+    captures = [CaptureRequest(request.payment_key, "", request.amount_cents) for request in requests]
+    captures[3] = CaptureRequest(requests[3].payment_key, "", 1_000)
+    assert [type(outcome).__name__ for outcome in await gateway.capture_batch(captures)] == [
+        "Done", "Done", "Done", "Refused", "Done",
+    ]  # fmt: skip
+
+    async def busy(_patience_s: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(gateway._ledger, "begin", busy)
+    assert await gateway.authorize_batch(requests) == [Unknown("ledger_busy")] * 5
+    assert await gateway.capture_batch(captures) == [Unknown("ledger_busy")] * 5
+    await gateway.close()

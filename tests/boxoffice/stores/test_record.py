@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from boxoffice import ids
 from boxoffice.gateway.simulator.scenario import reference_of
 from boxoffice.stores.record import (
+    Attempt,
     Body,
     Charge,
     Line,
     Outcome,
     Payload,
     Record,
+    confirmed,
+    earlier_after,
     key_after,
     pack_items,
     pack_rest,
@@ -136,3 +139,65 @@ def test_a_settled_record_takes_little_memory() -> None:
     )  # fmt: skip
 
     assert len(settled.pack()) <= 244
+
+
+@pytest.mark.parametrize("flag", ["extended", "cancel_requested", "revived", "given_back", "refunded"])
+def test_each_flag_is_its_own_letter(flag: str) -> None:
+    """Whatever stands beside it; the number before them is of payments that were tried."""
+    letters = {"extended": "e", "cancel_requested": "x", "revived": "r", "given_back": "b", "refunded": "g"}
+    whole = record(body_of((Line("t", 1, 1),)), Payload())
+    for tries, attempts in (("", 0), ("0", 0), ("12", 12)):
+        for others in ("", "".join(letters.values())):
+            said = others.replace(letters[flag], "")
+            whole.tries = tries + said
+            assert (getattr(whole, flag), whole.attempts) == (False, attempts)
+            whole.tries = tries + said + letters[flag]
+            assert (getattr(whole, flag), whole.attempts) == (True, attempts)
+
+
+@pytest.mark.parametrize(("status", "there"), [("requires_action", True), ("unknown", False), ("authorized", False)])
+def test_who_was_at_the_bank(status: str, there: bool) -> None:
+    assert record(body_of((Line("t", 1, 1),)), Payload(outcome=Outcome(status))).at_bank is there
+    assert record(body_of((Line("t", 1, 1),)), Payload()).at_bank is False
+
+
+@pytest.mark.parametrize("state", list("PHCFXE"))
+def test_what_a_record_of_each_state_keeps(state: str) -> None:
+    """Its owner, as long as somebody may count it; its earlier attempts, as long as it may be paid; an expired hold may be
+    revived."""
+    over = state in "CFX"
+    whole = record(body_of((Line("t", 1, 1),)), Payload(key="ab" * 16), state=state)
+    kept = unpack(whole.id, whole.pack())
+    assert kept.owner == ("" if over else whole.owner)
+    attempts = (Attempt("k", "f", Outcome("declined")),)
+    assert earlier_after(state, attempts) == (() if over else attempts)
+    assert len(key_after(state, "ab" * 16)) == (22 if over else 32)
+    assert key_after(state, "short") == "short"
+
+
+@pytest.mark.parametrize(
+    ("payment_key", "packed", "tries"), [("", b"|s|", b"|0\n"), ("s", b"=|s|", b"|1\n"), ("p", b"p|s|", b"|1\n")]
+)
+def test_a_new_record_says_whether_it_is_paid(payment_key: str, packed: bytes, tries: bytes) -> None:
+    """A hold has tried nothing; who posts a payment has tried one."""
+    body = body_of((Line("t", 1, 100),))
+    rest = pack_rest(
+        payment_key=payment_key, scope="s", fingerprint="f", event="e", owner="o", items="t:1", body=body, payload=Payload()
+    )  # fmt: skip
+    assert rest == packed + b"f|e|o|t:1" + tries + b'["c","u","USD",[100]]\n{}'
+    assert payment_key_of(b"P|1|2|3|" + rest) == (payment_key or "")
+
+
+def test_a_record_that_is_sold_loses_its_owner_and_its_card() -> None:
+    """As settle.lua leaves it: nothing else of it changes."""
+    whole = record(
+        body_of((Line("t", 2, 100),), reference="r"), Payload(Charge("card", "tok", None, "4242"), key="ab" * 16)
+    )
+    sold = unpack(
+        whole.id, confirmed(whole.pack(), Payload(outcome=Outcome("authorized"), key=key_after("C", "ab" * 16)))
+    )
+    assert (sold.state, sold.owner, sold.payload.charge) == ("C", "", None)
+    assert sold.payload == Payload(outcome=Outcome("authorized"), key="ab" * 16)
+    assert (sold.scope, sold.payment_key, sold.items, sold.body, sold.tries, sold.sequence, sold.admitted_ms) == (
+        whole.scope, whole.payment_key, whole.items, whole.body, whole.tries, whole.sequence, whole.admitted_ms,
+    )  # fmt: skip
