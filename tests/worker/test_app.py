@@ -257,6 +257,42 @@ async def test_when_nobody_misses_anything_it_begins_again(
     assert calls[-1][3] <= 1.0
 
 
+async def test_a_worker_that_stops_waits_for_nobody_who_misses_something(
+    app: WorkerApp, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
+    app.stop()
+    await app._until_load(0, "watcher", True)  # type: ignore[arg-type]
+    assert (calls, pauses, app._load_again_s) == ([], [0.5], {})
+
+
+@pytest.mark.parametrize(("guard_ms", "steps"), [(60_000, [29.5]), (20_000, [20.0, 9.5])])
+async def test_who_waits_to_be_asked_looks_around_now_and_then(
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, guard_ms: int, steps: list[float]
+) -> None:
+    """As often as a guard does, and half a minute in all, the pause before it included."""
+    now = 100.0
+
+    async def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def wait(_watcher: Any, key: str, seconds: float) -> bool:
+        assert key == keys.lacking(2)
+        calls.append((seconds,))
+        await pass_time(seconds)
+        return False
+
+    worker = office.settings.worker.model_copy(update={"guard_ms": guard_ms})
+    office.settings = office.settings.model_copy(update={"worker": worker})
+    monkeypatch.setattr(app, "_pause", pass_time)
+    monkeypatch.setattr(worker_app, "wait_until_asked", wait)
+    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
+    await app._until_load(2, "watcher", True)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert [seconds for (seconds,) in calls] == steps
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
