@@ -655,3 +655,139 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
     assert {each.record.sequence for each in given_back} == {1, 2, 9}
     assert {(each.verdict, each.delay_ms) for each in given_back} == {("R", 0)}
     assert [future.cancelled() for future in (*waits, *more)] == [False, True, True, True]
+
+
+# ---------------------------------------------------------------- batch after batch
+
+
+class Batches:
+    """Claims that come as the test says, batches that end when it says, and every wait, noted."""
+
+    def __init__(self, room: Room, monkeypatch: pytest.MonkeyPatch, *claims: list[Case]) -> None:
+        self.room, self.claims, self.did = room, list(claims), list[Any]()
+        self.may_end = asyncio.Event()
+        self.error: Exception | None = None
+        wait = asyncio.wait
+
+        async def noted(tasks: Any, **how: Any) -> Any:
+            self.did.append(("wait", len(tasks), how))
+            self.may_end.set()
+            return await wait(tasks, **how)
+
+        room.settlement._claim = self._claim  # type: ignore[method-assign]
+        room.settlement._settle_claim = self._settle_claim  # type: ignore[method-assign]
+        room.settlement._linger = self._linger  # type: ignore[method-assign]
+        monkeypatch.setattr(draining.asyncio, "wait", noted)
+
+    async def _claim(self) -> tuple[int, list[Case]]:
+        self.room.now += 1
+        cases = self.claims.pop(0) if self.claims else []
+        self.did.append(("claim", len(cases)))
+        return NOW, cases
+
+    async def _settle_claim(self, cases: list[Case], now_ms: int) -> None:
+        assert now_ms == NOW
+        await self.may_end.wait()
+        self.may_end.clear()
+        if self.error is not None:
+            raise self.error
+
+    async def _linger(self, claimed_at: float) -> None:
+        self.did.append(("linger", claimed_at))
+
+    async def run(self, seconds: float = 1_000) -> list[Any]:
+        async with asyncio.timeout(10):
+            await self.room.settlement._batches(self.room.now + seconds)
+        return self.did
+
+
+FIRST = {"return_when": asyncio.FIRST_COMPLETED}
+LOOK = {"timeout": 0.05, **FIRST}
+
+
+async def test_where_nothing_is_due_nothing_is_waited_for(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.settlement._again = False
+    assert await Batches(room, monkeypatch).run() == [("claim", 0)]
+    assert room.settlement._again is False
+
+
+async def test_a_batch_is_settled_while_the_next_is_claimed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one lingers from its claim on; while it is under way and nothing is due, it is looked again soon."""
+    batches = Batches(room, monkeypatch, [case(1)])
+    assert await batches.run() == [("claim", 1), ("linger", 100.0), ("claim", 0), ("wait", 1, LOOK), ("claim", 0)]
+
+
+async def test_a_full_batch_does_not_linger_and_only_so_many_are_under_way(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three lanes: the first that ends makes room."""
+    worker = room.settlement._settings.worker.model_copy(update={"batch_max": 2})
+    room.settlement._settings = room.settlement._settings.model_copy(update={"worker": worker})
+    full = [case(1), case(2)]
+    did = await Batches(room, monkeypatch, full, full, full, full).run()
+    assert did[:5] == [("claim", 2), ("claim", 2), ("claim", 2), ("wait", 3, FIRST), ("claim", 2)]
+    assert "linger" not in {step[0] for step in did}
+
+
+async def test_what_may_have_killed_its_workers_is_settled_alone(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a claim is enough: those before it end first, and it ends before anything else is claimed."""
+    did = await Batches(room, monkeypatch, [case(1)], [case(2), case(3, lapses=1)]).run()
+    assert did == [
+        ("claim", 1), ("linger", 100.0), ("claim", 2), ("wait", 1, {}), ("wait", 2, {}), ("claim", 0),
+    ]  # fmt: skip
+
+
+async def test_with_very_many_slow_cards_nothing_is_claimed_for_a_moment(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until one of them has answered."""
+    batches = Batches(room, monkeypatch)
+    room.settlement._slow = draining.SLOW_MAX
+
+    async def answers() -> None:
+        room.settlement._slow -= 1
+
+    room.settlement._late = {asyncio.create_task(answers())}
+    assert await batches.run() == [("wait", 1, LOOK), ("claim", 0)]
+
+
+@pytest.mark.parametrize("why", ["time", "stop", "pause"])
+async def test_it_ends_with_what_is_under_way_and_says_that_there_is_more(
+    room: Room, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    batches = Batches(room, monkeypatch, *([case(n)] for n in range(9)))
+    linger = batches._linger
+
+    async def stop(claimed_at: float) -> None:
+        await linger(claimed_at)
+        batches.may_end.set()
+        if why == "stop":
+            room.settlement._stopping = True
+        elif why == "pause":
+            room.settlement._closed_until = room.now + 1
+        else:
+            room.now += 1_000
+
+    room.settlement._linger = stop  # type: ignore[method-assign]
+    room.settlement._again = False
+    assert await batches.run() == [("claim", 1), ("linger", 100.0)]
+    assert room.settlement._again is True
+
+
+async def test_a_batch_that_breaks_ends_the_drain_and_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are waited for; its leases lapse."""
+    batches = Batches(room, monkeypatch, [case(1)])
+    batches.error = ValueError("planted")
+    with pytest.raises(ValueError, match="planted"):
+        await batches.run()
+    late = Batches(room, monkeypatch, [case(1)])
+    late.error = ValueError("planted")
+
+    async def end(_claimed_at: float) -> None:
+        room.now += 2_000
+        late.may_end.set()
+
+    room.settlement._linger = end  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await late.run()
+    assert [(line["event"], line["shard"]) for line in lines] == [("batch.failed", SHARD)]
