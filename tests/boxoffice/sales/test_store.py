@@ -192,3 +192,10 @@ async def test_a_changed_price_can_be_charged(
     await office.store.change_event(event.id, status="active")
     assert sorted(asked[2:]) == [(500, "USD"), (2_000, "USD")]
     assert [tier.price_cents for tier in (await office.store.event(event.id)).tiers] == [500, 2_000]
+
+
+async def test_a_key_is_its_prefix_and_whatever_follows(office: BoxOffice) -> None:
+    """Points in a secret belong to it."""
+    await office.store.add_api_key(CLIENT, "dotted.a.b")
+    row = await (await office.pool()).fetchrow("SELECT secret_sha256 FROM api_keys WHERE prefix = 'dotted'")
+    assert tuple(row) == (secret_digest("a.b"),)
