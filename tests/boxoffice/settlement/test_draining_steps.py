@@ -16,7 +16,16 @@ from boxoffice import ids
 from boxoffice.books import rows
 from boxoffice.books.cases import Case, Known, PaymentRow, Terms
 from boxoffice.errors import GateClosed
-from boxoffice.gateway.base import AlreadyCaptured, Authorized, Done, Found, NotFound, RequiresAction, Unknown
+from boxoffice.gateway.base import (
+    AlreadyCaptured,
+    Authorized,
+    AuthorizeRequest,
+    Done,
+    Found,
+    NotFound,
+    RequiresAction,
+    Unknown,
+)
 from boxoffice.settings import Settings
 from boxoffice.settlement import draining
 from boxoffice.settlement.draining import Settlement
@@ -791,3 +800,29 @@ async def test_a_batch_that_breaks_ends_the_drain_and_is_told(room: Room, monkey
     with capture_logs() as lines:
         await late.run()
     assert [(line["event"], line["shard"]) for line in lines] == [("batch.failed", SHARD)]
+
+
+@pytest.mark.parametrize(
+    ("charge", "method", "token"), [(Charge("wallet", "tok", "Ann", "4242"), "wallet", "tok"), (None, "card", "")]
+)
+def test_what_is_asked_of_a_gateway(charge: Charge | None, method: str, token: str) -> None:
+    """Of a payment whose card nobody remembers, the same key: it is a look-up."""
+    one = case(1, key="pay")
+    one.record.payload = Payload(charge)
+    asked = AuthorizeRequest("pay", one.record.id, 200, "USD", method, token)
+    assert draining._request(one) == asked
+
+
+async def test_each_part_of_a_settlement_is_of_its_own_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that tells Redis, the one that looks whether PostgreSQL takes writes, and the one that claims."""
+    made: list[tuple[str, Any]] = []
+    for name in ("Mirror", "Outage"):
+        monkeypatch.setattr(draining, name, lambda shard, *rest, name=name: made.append((name, shard, *rest)))
+    monkeypatch.setattr(draining, "Shard", lambda redis, scripts, shard: made.append(("Shard", shard, redis, scripts)))
+    gateway: Any = SimpleNamespace(books="books")
+    settings = Settings()
+    one = Settlement(3, "redis", None, "scripts", gateway, "pump", "holds", settings)  # type: ignore[arg-type]
+    assert one.shard == 3
+    assert made[:2] == [("Shard", 3, "redis", "scripts"), ("Mirror", 3, "redis", "scripts", "holds", settings)]
+    assert (made[2][:2], made[2][3:]) == (("Outage", 3), ("books", 15_000))
+    assert one._calls._value == 64

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisAway
+from redis.exceptions import ResponseError
 
 from boxoffice.errors import RunUnchecked
 from boxoffice.office import BoxOffice
@@ -138,3 +142,80 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValueError):
         await once_checked(Asked(), SHARD, breaks, 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "gate_", "word"),
+    [
+        (None, None, "closed"), (b"g:r", Gate("g", "r"), "open"), (b"g:other", Gate("g", "other"), "unchecked"),
+        (b"a:b:r", Gate("a:b", "r"), "open"), (b"old", Gate("old", ""), "unchecked"), (b"\xff:r", Gate("\ufffd", "r"), "open"),
+    ],
+)  # fmt: skip
+def test_what_a_gate_says(raw: bytes | None, gate_: Gate | None, word: str) -> None:
+    """A generation may have colons; one of an earlier version names no run, and is not believed for this one."""
+    found = Gate.parse(raw)
+    assert found == gate_
+    assert gate.GateSight(found, "r").word == word
+    assert Gate("g", "r").pack() == "g:r"
+
+
+async def test_a_process_asks_for_a_load_once_a_second_whoever_misses_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each shard by itself."""
+    now, asked = [100.0], Asked()
+    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    lacking = gate.Lacking(asked)
+    for at, shard in ((0, 1), (0, 1), (0, 0), (0.9, 1), (1.0, 1), (1.9, 1), (2.0, 1)):
+        now[0] = 100 + at
+        lacking.met(shard)
+    while lacking._asks:
+        await asyncio.sleep(0)
+    pushed = [command for command in asked.commands if command[0] == "LPUSH"]
+    assert sorted(command[1] for command in pushed) == [keys.lacking(0), *[keys.lacking(1)] * 3]
+    assert ("LTRIM", keys.lacking(1), 0, 0) in asked.commands
+    assert ("EXPIRE", keys.lacking(1), 10) in asked.commands
+
+
+class Waiting:
+    """A server that answers BLPOP, and then PING, so; each answer once."""
+
+    def __init__(self, popped: Any, *pings: Any) -> None:
+        self.popped, self.pings, self.asked = popped, list(pings), list[Any]()
+
+    async def execute_command(self, *args: Any) -> Any:
+        self.asked.append(args)
+        if isinstance(self.popped, Exception):
+            raise self.popped
+        return self.popped
+
+    async def ping(self) -> bool:
+        answer = self.pings.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+
+@pytest.mark.parametrize(
+    ("server", "asked", "slept"),
+    [
+        (Waiting([b"k", b"1"]), True, []),
+        (Waiting(None), False, []),
+        (Waiting(ResponseError("OOM")), False, [7]),
+        (Waiting(RedisAway(), True), True, [0.02]),
+        (Waiting(OSError(), RedisAway(), OSError(), True), True, [0.02] * 3),
+        (Waiting(RedisAway(), RedisAway(), ResponseError("NOAUTH")), True, [0.02] * 2),
+    ],
+    ids=["asked", "in vain", "refused", "came back", "came back later", "came back and refuses"],
+)
+async def test_who_waits_to_be_asked_hears_a_question_and_a_server_that_came_back(
+    monkeypatch: pytest.MonkeyPatch, server: Any, asked: bool, slept: list[float]
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(gate.asyncio, "sleep", sleep)
+    assert await wait_until_asked(server, "key", 7) is asked
+    assert (pauses, server.asked) == (slept, [("BLPOP", "key", 7)])
