@@ -177,3 +177,18 @@ async def test_odd_signatures_are_refused(api: httpx2.AsyncClient, kind: str, he
     ]
     answer = await api.post(f"/v1/webhooks/{kind}", content=b"{}", headers=headers)
     assert_problem(answer, 400, "webhook-refused")
+
+
+@pytest.mark.parametrize("kind", ["simulator"], indirect=True)
+@pytest.mark.parametrize("configured", ["simulator", "http", "stripe"])
+@pytest.mark.parametrize("path", ["simulator", "http", "stripe", "Stripe"])
+async def test_only_the_configured_gateway_is_heard(
+    api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, configured: str, path: str
+) -> None:
+    """A simulator in a process of its own signs as one; at any other path nobody listens."""
+    monkeypatch.setattr(type(api.office.gateway), "name", configured)  # type: ignore[attr-defined]
+    answer = await api.post(f"/v1/webhooks/{path}", content=b"{}")
+    if path == configured or (path, configured) == ("simulator", "http"):
+        assert_problem(answer, 400, "webhook-refused")
+    else:
+        assert_problem(answer, 404, "not-found")

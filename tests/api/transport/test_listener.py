@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from api.transport.connection import Connection
+from api.transport.listener import stop_listening
 from api.transport.watch import Server
 
 
@@ -49,3 +50,25 @@ def _all_of(connected: socket.socket) -> bytes:
     while more := connected.recv(65_536):
         received += more
     return received
+
+
+async def test_whoever_knocked_at_any_of_several_doors_is_served() -> None:
+    """A server may listen on several addresses. After that, nobody is let in at any."""
+
+    class Greets(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(b"hi")
+            transport.close()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, ["127.0.0.1", "127.0.0.2"], 0)
+    addresses = [listener.getsockname() for listener in server.sockets]
+    early = [socket.create_connection(address, timeout=10) for address in addresses for _ in range(2)]
+    await stop_listening(server, Greets)
+    for each in early:
+        assert await asyncio.to_thread(_all_of, each) == b"hi"
+        each.close()
+    for address in addresses:
+        with socket.socket() as late:
+            assert await asyncio.to_thread(late.connect_ex, address) != 0

@@ -1,0 +1,180 @@
+"""What Redis is told of a batch, in which calls, and when a booking counts as done."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from boxoffice import ids
+from boxoffice.books.cases import Case
+from boxoffice.errors import GateClosed
+from boxoffice.settings import Settings
+from boxoffice.settlement import mirror
+from boxoffice.settlement.mirror import Mirror
+from boxoffice.stores import keys
+from boxoffice.stores.fence import Pair
+from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record, confirmed, pack_items, pack_payload
+
+SHARD = 1
+NOW = 1_700_000_000_000
+
+
+def case(
+    n: int, verdict: str, *, event: str = "concert", deadline_ms: int = 0, known: bool = True, **tickets: int
+) -> Case:
+    """A booking that was decided. Of two floor tickets, unless others are named."""
+    lines = tuple(Line(tier, quantity, 100) for tier, quantity in sorted((tickets or {"floor": 2}).items()))
+    record = Record(
+        ids.booking_id(SHARD, NOW + n),
+        "P",
+        n,
+        NOW,
+        deadline_ms,
+        f"pay{n}",
+        f"scope{n}",
+        "f",
+        event,
+        "o" * 16,
+        pack_items(lines),
+        "1",
+        Body("c", "u", 200, "USD", lines),
+        Payload(Charge("card", "tok"), key="ab" * 16),
+    )
+    one = Case(record, record.pack(), 0)
+    one.verdict, one.delay_ms = verdict, 10 * n
+    one.payload = Payload(outcome=Outcome("authorized") if known else None, key="k")
+    return one
+
+
+class Room:
+    """A shard whose scripts answer as the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.told: list[tuple[list[str], str]] = []
+        self.confirms: Any = 1
+        self.outcomes: list[bytes] = []
+        self.error: Exception | None = None
+        holds: Any = SimpleNamespace(tell_postgres=self._tell_postgres)
+        redis: Any = SimpleNamespace()
+        self.mirror = Mirror(SHARD, redis, redis, holds, Settings())
+        self.mirror._here = SimpleNamespace(run=self._run)  # type: ignore[assignment]
+
+        async def once_checked(client: Any, shard: int, call: Any, patience_s: float) -> Any:
+            assert (client, shard, patience_s) == (redis, SHARD, 10.0)
+            return await call()
+
+        monkeypatch.setattr(mirror, "once_checked", once_checked)
+
+    async def _tell_postgres(self, bookings: list[str], letter: str) -> None:
+        self.told.append((bookings, letter))
+
+    async def _run(self, script: str, **slots: Any) -> Any:
+        self.said.append((script, slots))
+        if self.error is not None:
+            raise self.error
+        return self.confirms if script == "confirm" else self.outcomes or [b"-"] * len(slots["verdicts"])
+
+    def calls(self) -> list[str]:
+        return [script for script, _ in self.said]
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    return Room(monkeypatch)
+
+
+def key_pair(one: Case) -> list[str]:
+    return [keys.booking(SHARD, one.record.id), keys.idempotency(SHARD, one.record.scope)]
+
+
+async def test_what_is_just_sold_is_confirmed_by_its_record(room: Room) -> None:
+    """Tickets by event and tier in all, and each record as it was claimed and as it is now."""
+    cases = [case(1, "C"), case(2, "C", floor=1, balcony=3), case(3, "C", event="play")]
+    await room.mirror.tell(cases, Pair(4, 5))
+    ((script, slots),) = room.said
+    assert script == "confirm"
+    assert slots == {
+        "keys": [keys.event(SHARD, "concert"), keys.event(SHARD, "play"), *(key for one in cases for key in key_pair(one))],
+        "ttl_s": 86_400, "pair": "4:5", "events": 2,
+        "more": ["floor:3,balcony:3", "floor:2", *(raw for one in cases for raw in (one.raw, confirmed(one.raw, one.payload)))],
+    }  # fmt: skip
+    assert all(one.done for one in cases)
+
+
+async def test_where_a_record_is_another_each_is_looked_at(room: Room) -> None:
+    room.confirms, room.outcomes = 0, [b"C"]
+    await room.mirror.tell([case(1, "C")], Pair(4, 5))
+    assert room.calls() == ["confirm", "settle"]
+    assert room.said[1][1]["pair"] == "4:5"
+
+
+async def test_each_verdict_is_settled_under_its_payment(room: Room) -> None:
+    """With the place of its event among the keys, its delay and what its record is to say; what goes on as it was says
+    nothing."""
+    cases = [
+        case(1, "F"),
+        case(2, "R", event="play"),
+        case(3, "R", known=False),
+        case(4, "D"),
+        case(5, "C", event="play", deadline_ms=9),
+    ]
+    await room.mirror.tell(cases)
+    ((script, slots),) = room.said
+    payload = pack_payload(cases[0].payload)
+    assert script == "settle"
+    assert slots == {
+        "keys": [
+            *(key(SHARD, event) for event in ("concert", "play") for key in (keys.event, keys.owners)),
+            *(key for one in cases for key in key_pair(one)),
+        ],
+        "ttl_s": 86_400, "pair": "", "events": 2,
+        "verdicts": [
+            b"1|F|pay1|10|" + payload, b"2|R|pay2|20|" + payload, b"1|R|pay3|30|", b"1|D|pay4|40|", b"2|C|pay5|50|" + payload,
+        ],
+    }  # fmt: skip
+    assert room.told == []
+
+
+async def test_holds_that_ended_meanwhile_are_told_to_postgresql(room: Room) -> None:
+    """Those that were to stay held, by how they ended."""
+    cases = [case(n, verdict) for n, verdict in enumerate("HHHHF")]
+    room.outcomes = [b"E", b"X", b"H", b"E", b"E"]
+    await room.mirror.tell(cases)
+    ended = [one.record.id for one in cases]
+    assert room.told == [([ended[0], ended[3]], "E"), ([ended[1]], "X")]
+
+
+async def test_calls_are_bounded_and_done_is_what_was_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sold first; whoever was not told is not done."""
+    monkeypatch.setattr(mirror, "CHUNK", 2)
+    cases = [case(n, "C" if n % 2 else "F") for n in range(10)]
+    await room.mirror.tell(cases)
+    assert room.calls() == ["confirm"] * 3 + ["settle"] * 3
+    assert [one.done for one in cases] == [True] * 10
+    again = [case(n, "C") for n in range(3)]
+    room.said.clear()
+    run = room._run
+
+    async def shut(script: str, **slots: Any) -> Any:
+        if len(room.said) == 1:
+            raise GateClosed
+        return await run(script, **slots)
+
+    room.mirror._here = SimpleNamespace(run=shut)  # type: ignore[assignment]
+    with pytest.raises(GateClosed):
+        await room.mirror.tell(again)
+    assert [one.done for one in again] == [True, True, False]
+
+
+async def test_what_is_parked_keeps_its_stock(room: Room) -> None:
+    """Its event's counters are not touched: no record says which they are."""
+    await room.mirror.park("b1", "pay1")
+    assert room.said == [
+        ("settle", {
+            "keys": [keys.booking(SHARD, "b1"), keys.idempotency(SHARD, "-")], "ttl_s": 86_400, "pair": "", "events": 0,
+            "verdicts": [b"1|D|pay1|0|"],
+        })
+    ]  # fmt: skip
