@@ -465,3 +465,18 @@ async def test_a_question_under_a_used_key_is_answered_by_its_booking(desk: Desk
     assert await refused_without_a_trace(desk, desk.question(key="one", customer="bob", floor=1)) == [
         [b"mismatch", form.id.encode()]
     ]
+
+
+@pytest.mark.parametrize(
+    "order", [("replay", "refused"), ("refused", "replay"), ("new", "refused"), ("refused", "new")]
+)
+async def test_what_is_left_is_told_whoever_comes_last(desk: Desk, order: tuple[str, str]) -> None:
+    """A refusal in the same call takes nothing from those who are told; where all are refused nobody is."""
+    await desk.open_sale(floor=5)
+    await desk.book(desk.form(key="k", floor=1))
+    forms = {
+        "replay": desk.form(key="k", floor=1), "refused": desk.form(floor=9), "new": desk.form(key="n", floor=2),
+    }  # fmt: skip
+    reply = await desk.admit(*(forms[word] for word in order))
+    assert reply[3] == [[b"2" if "new" in order else b"4"]]
+    assert (await desk.admit(desk.form(floor=9)))[3] == [[]]

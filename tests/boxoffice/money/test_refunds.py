@@ -467,3 +467,100 @@ async def test_nobody_hears_of_a_refund_before_redis_unless_it_cannot(
     rows = await till.fetch("SELECT amount_cents FROM refunds")
     assert [row[0] for row in rows] == [2_000 if call == "cancel" else 1_000]
     assert await till.left("GA") == ((10, 0, 0) if call == "cancel" else (9, 0, 1))
+
+
+@pytest.mark.parametrize("status", ["confirmed", "cancelled"])
+async def test_a_refused_capture_begins_to_let_go(till: Till, status: str) -> None:
+    """Every column of its payment, as of one that was never tried; the other payment is as it was, and so is a booking
+    that has ended."""
+    booking, other = await till.book(GA=2), await till.book(GA=1)
+    await till.drain()
+    till.office.pump._given.clear()
+    pool = await till.office.pool()
+    await pool.execute("DELETE FROM captures")
+    await pool.execute(
+        "UPDATE payments SET due = 'capture', due_at = to_timestamp(1), due_since = to_timestamp(1), tries = 7,"
+        " leased_until = now() + interval '1 hour', refunded_cents = 5, updated_at = to_timestamp(1)"
+    )
+    if status != "confirmed":
+        await pool.execute("UPDATE bookings SET status = $2 WHERE id = $1", booking, status)
+    keys_of = dict(map(tuple, await till.fetch("SELECT booking_id::text, payment_key FROM payments")))
+    for n, whose in enumerate((booking, other)):
+        await pool.execute(
+            "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, leased_until)"
+            " VALUES ($1, $2::uuid, $3, 5, 'USD', 'due', 'x', now())", f"r{n}", whose, keys_of[whose],
+        )  # fmt: skip
+    query = (
+        "SELECT status, failure_code, due, due_at > to_timestamp(2), due_since > to_timestamp(2), tries,"
+        " leased_until IS NULL, refunded_cents, updated_at > to_timestamp(2) FROM payments WHERE booking_id = $1"
+    )
+
+    await till.office.refunds.capture_refused(keys_of[booking], "closed")
+
+    (row,), (left,) = await till.fetch(query, booking), await till.fetch(query, other)
+    assert tuple(row) == ("failed", "closed", "void", True, True, 0, True, 0, True)
+    assert tuple(left) == ("authorized", None, "capture", False, False, 7, False, 5, False)
+    refunds = await till.fetch("SELECT status, failure_code, leased_until IS NULL FROM refunds ORDER BY refund_key")
+    assert [tuple(each) for each in refunds] == [("dropped", "never_captured", True), ("due", None, False)]
+    (said,) = await till.fetch("SELECT status, failure_code FROM bookings WHERE id = $1", booking)
+    assert tuple(said) == ("cancelled", "capture_failed" if status == "confirmed" else None)
+    assert len(await till.fetch("SELECT FROM stock_moves")) == (1 if status == "confirmed" else 0)
+    await till.office.refunds.capture_refused(keys_of[booking], "again")
+    assert tuple((await till.fetch(query, booking))[0]) == tuple(row), "it is refused once"
+
+
+@pytest.mark.parametrize(
+    ("status", "due", "booking_status", "code", "spoken_for", "cents", "told"),
+    [
+        ("authorized", "void", "failed", None, 0, 1_000, "paid_too_late"),
+        ("unknown", None, "expired", "x", 300, 700, "paid_too_late"),
+        ("voided", None, "failed", "withdrawn", 0, 1_000, "withdrawn"),
+        ("failed", None, "cancelled", None, 1_000, None, None),
+        ("captured", "void", "confirmed", None, 0, 1_000, None),
+        ("captured", None, "failed", None, 0, None, None),
+        ("authorized", "capture", "confirmed", None, 0, None, None),
+    ],
+)
+async def test_money_that_was_taken_too_late_goes_back(
+    till: Till, status: str, due: str | None, booking_status: str, code: str | None, spoken_for: int,
+    cents: int | None, told: str | None,
+) -> None:  # fmt: skip
+    """What of it is not spoken for, once; unless it is a sale's by now. The other payment stays as it is."""
+    booking, other = await till.book(GA=1), await till.book(GA=2)
+    await till.rest()
+    pool = await till.office.pool()
+    keys_of = dict(map(tuple, await till.fetch("SELECT booking_id::text, payment_key FROM payments")))
+    await pool.execute(
+        "UPDATE payments SET status = $1, due = $2::text, due_at = to_timestamp(1), due_since = to_timestamp(1),"
+        " leased_until = now(), updated_at = to_timestamp(1)", status, due,
+    )  # fmt: skip
+    await pool.execute(
+        "UPDATE bookings SET status = $1, failure_code = $2, updated_at = to_timestamp(1)", booking_status, code
+    )
+    for name, refund_status, amount in (("spoken", "succeeded", spoken_for), ("dropped", "dropped", 50)):
+        await pool.execute(
+            "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason)"
+            " VALUES ($1, $2::uuid, $3, $4, 'USD', $5, 'x')", name, booking, keys_of[booking], amount, refund_status,
+        )  # fmt: skip
+    query = (
+        "SELECT p.status, p.due, p.due_at IS NULL, p.due_since IS NULL, p.leased_until IS NULL, p.failure_code,"
+        " p.updated_at > to_timestamp(2), p.refunded_cents, b.failure_code, b.updated_at > to_timestamp(2)"
+        " FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.booking_id = $1"
+    )
+    before = tuple((await till.fetch(query, other))[0])
+    mine = tuple((await till.fetch(query, booking))[0])
+
+    for _ in range(2):
+        await till.office.refunds.captured_too_late(keys_of[booking])
+
+    late = (status != "captured" and due != "capture") or due == "void"
+    row = tuple((await till.fetch(query, booking))[0])
+    if late:
+        changed = told == "paid_too_late"
+        assert row == ("captured", None, True, True, True, "paid_too_late", True, 1_000, told, changed)
+    else:
+        assert row == mine
+    assert tuple((await till.fetch(query, other))[0]) == before
+    key = ids.digest(booking, keys_of[booking], "late")
+    found = await till.fetch("SELECT amount_cents, currency, status, reason FROM refunds WHERE refund_key = $1", key)
+    assert [tuple(each) for each in found] == ([(cents, "USD", "due", "paid_too_late")] if cents else [])

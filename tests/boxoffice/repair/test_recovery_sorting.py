@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -204,3 +205,15 @@ async def test_redis_is_told_how_postgresql_has_each(till: Till, recovery: Recov
     assert await redis.smembers(keys.told(SHARD)) == {b"%d:%d" % (number, nonce)}  # type: ignore[misc]
     for booking in booked[:2]:
         assert 80_000 < await redis.ttl(keys.booking(SHARD, booking)) <= 86_400
+
+
+@pytest.mark.parametrize(
+    ("books", "written"), [(lambda: "stripe/live/acct_1", "stripe/live/acct_1"), (None, "simulator")]
+)
+async def test_whose_books_the_payments_of_forgotten_bookings_stand_in(
+    till: Till, books: Callable[[], str] | None, written: str
+) -> None:
+    """Whatever the gateway says; without one, what the settings tell of it."""
+    office = till.office
+    recovery = Recovery(SHARD, office.redis, office.pool, office.scripts, office.settings, books)
+    assert (recovery._books(), office.settings.gateway.kind) == (written, "simulator")
