@@ -288,3 +288,29 @@ def test_who_waits_to_be_told_to_send_is_told_once(one: Any) -> None:
     one.data_received(b"bc")
     assert one.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert one.busy
+
+
+def test_who_ends_while_its_body_is_let_by_has_had_its_answer(one: Any) -> None:
+    """Any other end in the middle of a request is told: nothing was done."""
+    most = one.limits.body_max_bytes
+    one.data_received(f"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: {most + 1}\r\n\r\nabc".encode())
+    assert one.eof_received() is False
+    assert (one.transport.written.count(b"HTTP/1.1 "), one.transport.ends) == (1, ["close"])
+    for half in (HALF_A_HEAD, HALF_A_BODY):
+        other = connect(one.server_state)
+        one.server_state.connections.clear()
+        other.data_received(half)
+        other.eof_received()
+        assert b'"code":"incomplete"' in other.transport.written
+        assert other.transport.ends == ["close"]
+
+
+def test_a_part_of_a_request_begins_once(one: Any) -> None:
+    """Its time runs from the first byte of the part, and a body's from the end of its head."""
+    since = []
+    for data in (HALF_A_BODY[:1], HALF_A_BODY[1:20], HALF_A_BODY[20:], b"c", b"d"):
+        one.loop.now += 1
+        one.data_received(data)
+        since.append((one.stage, one.since))
+    assert since == [(1, 1_001.0), (1, 1_001.0), (2, 1_003.0), (2, 1_003.0), (2, 1_003.0)]
+    assert one.asked
