@@ -18,7 +18,7 @@ from ops.stack.ports import PORTS, Ports, port_is_free
 
 DRAWER = """
 import sys
-from ops import ports
+from ops.stack import ports
 ports.PORTS = range(int(sys.argv[1]), int(sys.argv[2]))
 ours = ports.Ports()
 print("here", flush=True)
@@ -31,8 +31,8 @@ STACK = """
 import contextlib, socket, sys
 from pathlib import Path
 from boxoffice.errors import CannotRun
-from ops import ports
-from ops.stack import Stack
+from ops.stack import ports
+from ops.stack.stack import Stack
 
 def serves(port):
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -248,7 +248,7 @@ def test_servers_do_not_outlive_a_killed_owner(data_dir: Path) -> None:
     """And the next owner waits until they are gone, instead of sharing their files."""
     program = textwrap.dedent(f"""
         import pathlib, time
-        from ops.servers import Servers
+        from ops.stack.servers import Servers
         with Servers(pathlib.Path({str(data_dir)!r}), debug=True) as servers:
             print(servers.redis_pid, servers.postgres_pid, flush=True)
             time.sleep(60)

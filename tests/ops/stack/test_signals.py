@@ -22,7 +22,7 @@ needs_make = pytest.mark.skipif(
 
 WAITER = textwrap.dedent("""
     import time
-    from ops.signals import StopWatch
+    from ops.stack.signals import StopWatch
     with StopWatch() as watch:
         print("waiting", flush=True)
         while not watch.wanted:
