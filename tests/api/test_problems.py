@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from api import problems
 from boxoffice import errors
@@ -135,3 +138,97 @@ async def test_what_is_not_there(
 
     assert_problem(answer, status, "not-found" if status == 404 else "method-not-allowed")
     assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "header", "slug", "detail"),
+    [
+        (
+            400,
+            "framing",
+            "Transfer-Encoding",
+            "malformed-request",
+            "Where the body ends is not said, or said in two ways.",
+        ),
+        (
+            400,
+            "request_line",
+            "",
+            "malformed-request",
+            "The first line is not that of an HTTP/1.1 request for a path of ours.",
+        ),
+        (400, "duplicate", "Host", "malformed-request", "A header is missing, malformed or there twice."),
+        (408, "timeout", "", "request-timeout", "The rest of the request did not come in time."),
+        (431, "too_large", "", "head-too-large", "The head has more bytes or more lines than we read."),
+    ],
+)
+def test_what_is_no_request_is_told_and_logged(status: int, code: str, header: str, slug: str, detail: str) -> None:
+    """Why, and where when it was a header."""
+    with capture_logs() as said:
+        reply = problems.unreadable(status, code, header)
+    problem = json.loads(reply.body)
+    where = {"header": header, "code": code} if header else {"code": code}
+    assert (reply.status, problem["type"], problem["detail"]) == (status, f"/problems/{slug}", detail)
+    assert problem["errors"] == [where]
+    assert (b"cache-control", b"no-store") in reply.headers
+    assert said == [
+        {
+            "event": "request.unreadable",
+            "log_level": "info",
+            "type": slug,
+            "status": status,
+            "code": code,
+            "header": header,
+        }
+    ]
+
+
+def test_what_the_door_says_by_itself() -> None:
+    """Each with its status, its type, and when to come again where that makes sense."""
+    with capture_logs() as said:
+        crowded, ready = problems.crowded(), problems.not_ready({"redis": "away"})
+        other = problems.of_status(418, "Why.", [(b"allow", b"GET")])
+    assert said == [{"event": "connection.refused", "log_level": "info", "type": "too-many-connections"}]
+    for reply, slug, more in (
+        (crowded, "too-many-connections", {"retry_after": 1}),
+        (ready, "not-ready", {"reasons": {"redis": "away"}, "retry_after": 1}),
+    ):
+        problem = json.loads(reply.body)
+        assert (reply.status, problem["type"], problem["status"]) == (503, f"/problems/{slug}", 503)
+        assert {name: problem[name] for name in more} == more
+        assert reply.headers[0] == (b"content-type", b"application/problem+json")
+        assert (b"retry-after", b"1") in reply.headers
+    assert (other.status, json.loads(other.body)["detail"], (b"allow", b"GET") in other.headers) == (418, "Why.", True)
+
+
+@pytest.mark.parametrize("client", ["", "shop"])
+@pytest.mark.parametrize(
+    ("error", "level", "lines"),
+    [(errors.SoldOut(), "info", 1), (errors.Busy(), "warning", problems.OF_A_CLIENT)],
+)
+async def test_who_fills_a_log_is_counted(client: str, error: errors.BoxOfficeError, level: str, lines: int) -> None:
+    """Nobody we know has one line of a kind; a shop, and what is wrong here, some."""
+    with capture_logs() as said:
+        for _ in range(problems.OF_A_CLIENT + 5):
+            try:
+                raise type(error)
+            except errors.BoxOfficeError as raised:
+                problems.of_error(raised, route="book", client=client)
+    assert len(said) == (problems.OF_A_CLIENT if client else lines)
+    assert {(line["event"], line["log_level"], line["client"], line["route"]) for line in said} == {
+        ("request.refused", level, client, "book")
+    }
+
+
+async def test_bookings_of_one_call_that_are_refused_alike_share_a_line() -> None:
+    """Each client's own, at the end of the turn, with how many they were."""
+    error = errors.SoldOut()
+    with capture_logs() as said:
+        first = problems.of_error(error, client="a")
+        assert problems.of_error(error, client="a") is first
+        assert problems.of_error(error, client="b") is not first
+        assert said == []
+        await asyncio.sleep(0)
+        assert problems.of_error(error, client="a") is not first
+        await asyncio.sleep(0)
+    assert [(line["client"], line.get("requests")) for line in said] == [("a", 2), ("b", None), ("a", None)]
