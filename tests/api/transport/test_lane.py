@@ -148,3 +148,21 @@ async def test_a_mistake_of_ours_is_an_answer(
     monkeypatch.setattr(answers, "accepted", broken)
     (answer,) = await door.answers(booking(event, "k"))
     assert (answer.status, b"planted" in answer.body) == (500, False)
+
+
+async def test_the_next_booking_waits_for_the_answer_to_the_one_before(door: Door, event: EventView) -> None:
+    """On a connection whose bookings are known by their shape, too: one that has to be looked up is answered first."""
+    wire = door.connect()
+    for n in range(10):
+        if wire.protocol.shape is None:
+            await wire.send(booking(event, f"warm-{n}")).quiet()
+    assert wire.protocol.shape is not None
+    warm = len(wire.answers())
+    body = json.dumps({**booking_of(event), "items": [{"tier_id": "nobodysknown", "quantity": 1}]}).encode()
+    slow = request_of("POST", "/v1/bookings", body, "Idempotency-Key: warm-s\r\n")
+
+    await wire.send(
+        slow, booking(event, "warm-x"), slow.replace(b"warm-s", b"warm-t"), booking(event, "warm-y")
+    ).quiet()
+
+    assert [answer.status for answer in wire.answers()[warm:]] == [404, 202, 404, 202]
