@@ -276,7 +276,7 @@ class Bookings:
             booking = None
         views = [(await self.get(client, booking.decode())).view] if booking is not None else []
         if not views or (views[0].failure and views[0].failure.code == KEY_REUSED):
-            query = f"{_SELECT} WHERE b.client_id = $1 AND b.event_id = $2 AND b.idempotency_key = $3"
+            query = f"{_SELECT} WHERE b.client_id || '' = $1 AND b.event_id || '' = $2 AND b.idempotency_key = $3"
             rows = await self._fetch(f"{query} AND b.duplicate_of IS NULL", client, wanted.event_id, wanted.key_digest)
             views = [row.view for row in rows]
         return Page([view for view in views if _agrees(view, wanted)], None)
@@ -404,7 +404,7 @@ def _by_lead(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query
 def _by_key(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query:
     """A client's bookings under one idempotency key: at most one of each event. `OFFSET 0` has them looked up first."""
     bounds = [chosen["idempotency_key"], chosen["client_id"]]
-    within = "idempotency_key = $1 AND client_id = $2 AND duplicate_of IS NULL"
+    within = "idempotency_key = $1 AND client_id || '' = $2 AND duplicate_of IS NULL"
     if after is not None:
         bounds.append(after)
         within += f" AND id < ${len(bounds)}::uuid"

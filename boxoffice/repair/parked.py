@@ -258,7 +258,7 @@ class Parked:
     ) -> None:  # fmt: skip
         key = facts.key
         taken = await connection.fetchval(
-            "SELECT true FROM bookings WHERE client_id = $1 AND event_id = $2 AND idempotency_key = $3"
+            "SELECT true FROM bookings WHERE client_id || '' = $1 AND event_id || '' = $2 AND idempotency_key = $3"
             " AND duplicate_of IS NULL AND id <> $4::uuid",
             facts.client, facts.event, key, letter.booking,
         )  # fmt: skip

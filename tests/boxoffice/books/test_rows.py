@@ -208,3 +208,28 @@ async def test_tickets_are_counted_as_sold_by_tier_and_never_beyond_the_total(ti
         assert await rows.lock_inventory(connection, [tier]) == {tier: 1}
         with pytest.raises(asyncpg.CheckViolationError):
             await rows.sell(connection, {tier: 2})
+
+
+@pytest.mark.parametrize("counted", [0, 1, 300])
+async def test_a_key_is_looked_up_by_itself_whatever_the_statistics_say(till: Till, counted: int) -> None:
+    """Those of a young table make every index alike: by client and event, each look-up would read the whole sale."""
+    insert = (
+        "INSERT INTO bookings (id, client_id, event_id, customer_id, status, amount_cents, currency, idempotency_key,"
+        " fingerprint, sequence, created_at) SELECT gen_random_uuid(), 'shop', 'event', 'c' || i, 'confirmed', 1, 'EUR',"
+        " 'k' || i, 'f', i, now() FROM generate_series($1::int, $2::int) i"
+    )
+    pool = await till.office.pool()
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute("CREATE TEMP TABLE bookings (LIKE bookings INCLUDING ALL)")
+            await connection.execute(insert, 1, counted)
+            await connection.execute("ANALYZE bookings")
+            await connection.execute(insert, counted + 1, 5_000)
+            keys = [f"k{n}" for n in range(20)]
+            plan = await connection.fetch(f"EXPLAIN {rows._KNOWN_BY_KEY}", ["shop"] * 20, ["event"] * 20, keys)
+        finally:
+            await transaction.rollback()
+    said = "\n".join(row[0] for row in plan)
+    assert "Index Cond: (idempotency_key = " in said.replace("bookings.", ""), said
