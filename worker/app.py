@@ -55,6 +55,13 @@ END_S = 10.0
 TASK_ENDED = 3
 """Exit code of a worker one of whose tasks has ended."""
 
+HEARING = "hearing"
+"""Name of the tasks that run arq."""
+
+RING_S = 10.0
+"""How long a worker that ends waits for the ring that arq has taken. One that is cut off keeps arq's mark, and stands in
+the queue until the mark lapses, after more than a minute."""
+
 LOAD_S = 30.0
 """How often a worker looks for events that PostgreSQL has and Redis lacks, unless somebody misses one."""
 
@@ -142,7 +149,7 @@ class WorkerApp:
 
         start("money", office.pump.run())
         for shard in range(office.settings.shards):
-            start("hearing", self._hear(shard))
+            start(HEARING, self._hear(shard))
             keep("guarding", partial(self._guard, shard, watcher), 0)
             keep("loading", partial(self._load, shard, watcher), 0)
             keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
@@ -173,11 +180,16 @@ class WorkerApp:
         return ended.get_name()
 
     async def _wind_up(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Finish the batches at hand and the captures that were given, and end every loop."""
+        """Finish the batches at hand and the captures that were given, and end every loop. No ring is taken any more from
+        now on: whoever else hears it settles what it announces."""
         pump, *others = tasks
+        hearing = [task for task in others if task.get_name() == HEARING]
+        for task in hearing:
+            task.cancel()
         await asyncio.gather(*(settlement.stop() for settlement in self._office.settlements))
         for task in others:
-            task.cancel()
+            if task not in hearing:
+                task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         self._office.pump.stop()
         await asyncio.wait([pump], timeout=10)
@@ -310,14 +322,14 @@ class WorkerApp:
             arq: Coroutine[Any, Any, None] = worker.async_run()
             task = asyncio.create_task(arq)
             try:
-                await task
+                await asyncio.wait([task])
             except asyncio.CancelledError:
-                if _being_cancelled():
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
-                    raise
-                seldom.warning("arq.restarted", shard=shard, error="CancelledError")
-            except Exception as error:
+                await _finish_ring(worker)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is not None:
                 seldom.warning("arq.restarted", shard=shard, error=type(error).__name__)
             pause_s = (
                 ARQ_PAUSE_S if time.monotonic() - started > 10 * ARQ_PAUSE_S else min(2 * pause_s, ARQ_PAUSE_MAX_S)
@@ -332,7 +344,9 @@ class WorkerApp:
             pass
 
 
-def _being_cancelled() -> bool:
-    """Whether somebody wants this task to end; otherwise the cancellation is that of what it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _finish_ring(worker: Worker) -> None:
+    """Take no more rings, and wait until the one at hand is answered. arq counts a job before it marks it as taken."""
+    worker.allow_pick_jobs = False
+    end = time.monotonic() + RING_S  # not asyncio.timeout: Python 3.11.2 tells it apart from no other cancellation
+    while worker.job_counter and time.monotonic() < end:  # noqa: ASYNC110 - arq tells nobody
+        await asyncio.sleep(0.005)

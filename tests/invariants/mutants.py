@@ -447,6 +447,12 @@ MUTANTS = (
         "one_of_whose_tasks_ends",
     ),
     Mutant(
+        "a worker that ends in the middle of a ring",
+        (("worker/app.py", "                await _finish_ring(worker)\n", ""),),
+        "tests/invariants/test_crashes.py",
+        "answers_the_ring",
+    ),
+    Mutant(
         "a supervisor that ends with a full disk",
         (
             (

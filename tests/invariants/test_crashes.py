@@ -391,3 +391,26 @@ async def test_a_bad_member_of_a_shared_call_does_not_fail_its_neighbours(
     assert (await counters(office, good, "GA")).held == 10
     assert (await counters(office, bad, "GA")).held == 0
     assert tier_of(good, "GA") != tier_of(bad, "GA")
+
+
+async def test_a_worker_that_is_told_to_end_answers_the_ring_that_it_has_taken(
+    office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """Cut off, a ring would stand in the queue until arq's mark lapses: over a minute in which it wakes nobody."""
+    event = await open_sale(GA=100)
+    taken, told = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> bool:
+        taken.set()
+        await told.wait()
+        return True
+
+    office.settlements[SHARD].drain = slow  # type: ignore[method-assign]
+    async with working(office) as worker:
+        await book_many(office, event, 1, GA=1)
+        await taken.wait()
+        worker.stop()
+        # One that does not wait has ended by then.
+        asyncio.get_running_loop().call_later(0.2, told.set)
+    assert await office.redis.zcard(keys.arq_queue(SHARD)) == 0
+    assert not [key async for key in office.redis.scan_iter("arq:in-progress:*")]

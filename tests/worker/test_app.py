@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
+from tests.conftest import eventually
 from worker import app as worker_app
 from worker.app import WorkerApp
 
@@ -363,30 +364,54 @@ async def test_arq_is_started_again_ever_more_slowly(
         assert made[0][serializer] is made[0]["redis_pool"][serializer]
 
 
-async def test_who_stops_a_worker_stops_arq(app: WorkerApp, office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = asyncio.Event()
-    started = asyncio.Event()
+@pytest.fixture
+def arq(office: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An arq that has taken a ring and hears until it is cancelled."""
+    arq = SimpleNamespace(allow_pick_jobs=True, job_counter=1, started=asyncio.Event(), ended=asyncio.Event())
 
-    class Arq:
-        def __init__(self, **_: Any) -> None: ...
+    async def async_run() -> None:
+        arq.started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            arq.ended.set()
 
-        async def async_run(self) -> None:
-            started.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-
+    arq.async_run = async_run
     office.redis = SimpleNamespace(connection_pool=None)
-    monkeypatch.setattr(worker_app, "Worker", Arq)
+    monkeypatch.setattr(worker_app, "Worker", lambda **_: arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
+    return arq
+
+
+async def test_who_stops_a_worker_stops_arq_when_it_has_answered_its_ring(app: WorkerApp, arq: Any) -> None:
+    """One that is cut off is marked as taken for over a minute."""
     hearing = asyncio.create_task(app._hear(0))
-    await started.wait()
+    await arq.started.wait()
     hearing.cancel()
+
+    async def takes_no_more() -> bool:
+        return not arq.allow_pick_jobs
+
+    await eventually(takes_no_more)
+    assert not hearing.done()
+    assert not arq.ended.is_set()
+    arq.job_counter = 0
     with capture_logs() as said, pytest.raises(asyncio.CancelledError):
         await hearing
-    assert ended.is_set()
+    assert arq.ended.is_set()
     assert said == [], "it is not started again"
+
+
+async def test_a_ring_that_is_never_answered_keeps_no_worker(
+    app: WorkerApp, arq: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_app, "RING_S", 0.02)
+    hearing = asyncio.create_task(app._hear(0))
+    await arq.started.wait()
+    hearing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hearing
+    assert arq.ended.is_set()
 
 
 async def test_an_arq_that_cancels_itself_is_started_again(
