@@ -20,7 +20,7 @@ from boxoffice import ids
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.forms import Admitted
 from boxoffice.books import rows
-from boxoffice.books.cases import Case, Terms
+from boxoffice.books.decisions import Case, Terms
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.gateway.base import Authorized
 from boxoffice.sales.loading import Loader

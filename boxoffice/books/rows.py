@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from boxoffice.books.cases import Case, Known, PaymentRow
+from boxoffice.books.decisions import Case, Known, PaymentRow
 from boxoffice.stores.record import Record
 
 __all__ = [

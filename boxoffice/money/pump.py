@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import structlog
 
-from boxoffice.books.cases import Case
+from boxoffice.books.decisions import Case
 from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import (

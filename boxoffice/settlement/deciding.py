@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from boxoffice.books.cases import Case, Terms
+from boxoffice.books.decisions import Case, Terms
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.states import KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Line, Outcome, Payload, earlier_after, key_after

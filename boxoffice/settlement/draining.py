@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 
 from boxoffice.bookings.holds import Holds
 from boxoffice.books import rows
-from boxoffice.books.cases import Case, Terms
 from boxoffice.books.dead_letters import count_failure
+from boxoffice.books.decisions import Case, Terms
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (

@@ -8,7 +8,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from boxoffice.bookings.holds import Holds
-from boxoffice.books.cases import Case
+from boxoffice.books.decisions import Case
 from boxoffice.crashpoint import crashpoint
 from boxoffice.settings import Settings
 from boxoffice.stores import keys

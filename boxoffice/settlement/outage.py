@@ -16,7 +16,7 @@ import structlog
 
 from boxoffice import ids
 from boxoffice.books import rows
-from boxoffice.books.cases import Case, Terms
+from boxoffice.books.decisions import Case, Terms
 from boxoffice.gateway.base import Authorized
 from boxoffice.settlement.deciding import decide
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate

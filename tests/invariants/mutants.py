@@ -78,7 +78,7 @@ MUTANTS = (
         "confirmed whatever the record was when it was claimed",
         (
             (
-                "boxoffice/books/cases.py",
+                "boxoffice/books/decisions.py",
                 '            and record.state == "P"\n            and not (record.deadline_ms',
                 "            and not (record.deadline_ms",
             ),
@@ -202,7 +202,7 @@ MUTANTS = (
     ),
     Mutant(
         "a released booking forgets that its payment was asked for",
-        (("boxoffice/books/cases.py", "or not (self.asked or self.lapses):", "or True:"),),
+        (("boxoffice/books/decisions.py", "or not (self.asked or self.lapses):", "or True:"),),
         "tests/boxoffice/bookings/test_holds.py",
         "may_have_been_asked",
     ),
@@ -771,7 +771,7 @@ MUTANTS = (
     ),
     Mutant(
         "confirmed past the count of who was at the bank",
-        (("boxoffice/books/cases.py", " or record.at_bank)", ")"),),
+        (("boxoffice/books/decisions.py", " or record.at_bank)", ")"),),
         "tests/boxoffice/admission/test_unpaid.py",
         "waits_for_the_bank",
     ),

@@ -10,7 +10,7 @@ import pytest
 from boxoffice import ids
 from boxoffice.bookings.holds import EXPIRE_CHUNK
 from boxoffice.books import rows
-from boxoffice.books.cases import Terms
+from boxoffice.books.decisions import Terms
 from boxoffice.errors import (
     AlreadyExtended,
     GateClosed,

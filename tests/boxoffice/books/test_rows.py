@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from boxoffice.books import rows
-from boxoffice.books.cases import Case, Known, PaymentRow
+from boxoffice.books.decisions import Case, Known, PaymentRow
 from boxoffice.office import BoxOffice
 from tests.conftest import SaleMaker, settle_all
 from tests.support.till import Till

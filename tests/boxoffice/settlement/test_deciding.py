@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.books.cases import Case, Known, PaymentRow, Terms
+from boxoffice.books.decisions import Case, Known, PaymentRow, Terms
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.settlement.deciding import decide
 from boxoffice.states import LETTERS, MISCONFIGURED

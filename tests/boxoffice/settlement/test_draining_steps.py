@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from boxoffice import ids
 from boxoffice.books import rows
-from boxoffice.books.cases import Case, Known, PaymentRow, Terms
+from boxoffice.books.decisions import Case, Known, PaymentRow, Terms
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
     AlreadyCaptured,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from boxoffice import ids
-from boxoffice.books.cases import Case
+from boxoffice.books.decisions import Case
 from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
 from boxoffice.settlement import mirror
