@@ -8,19 +8,27 @@ from __future__ import annotations
 import os
 import signal
 
-__all__ = ["crashpoint"]
+__all__ = ["arm", "crashpoint"]
 
-_NAMED, _, _SIGNAL = os.environ.get("BOXOFFICE_CRASHPOINT", "").partition(":")
+_NAMED = os.environ.get("BOXOFFICE_CRASHPOINT", "")
+_armed: list[str] = []
+
+
+def arm(where: str) -> None:
+    """From now on this place is the one; of use only in a process that was started with BOXOFFICE_CRASHPOINT."""
+    _armed[:] = where.split(":")
 
 
 if _NAMED:
-    _left = [_NAMED]
+    arm(_NAMED)
 
     def crashpoint(name: str) -> None:
-        """Die here, as by SIGKILL, when BOXOFFICE_CRASHPOINT names this place."""
-        if name in _left:
-            _left.clear()
-            os.kill(os.getpid(), signal.Signals[f"SIG{_SIGNAL or 'KILL'}"])
+        """Die here, as by SIGKILL, when BOXOFFICE_CRASHPOINT names this place; whoever reads stderr sees that it was here."""
+        if name in _armed[:1]:
+            how = signal.Signals[f"SIG{[*_armed, 'KILL'][1]}"]
+            _armed.clear()
+            os.write(2, f"crashpoint reached: {name}\n".encode())
+            os.kill(os.getpid(), how)
 
 else:
 

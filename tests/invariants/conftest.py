@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import pytest
@@ -20,6 +21,8 @@ from ops.stack.stack import Program, Stack
 from tests.conftest import eventually
 from tests.support.mortals import Mortal, Nursery
 from worker.app import WorkerApp
+
+AnyProgram = TypeVar("AnyProgram", Program, Mortal)
 
 LEASE_MS = 1_000
 SWEEP_MS = 100
@@ -40,12 +43,56 @@ def stack(servers: Servers, tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+class Deaths:
+    """Where the processes of a test were told to die or freeze, and which of them came there: each writes so into its log."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[str, Path]] = []
+
+    def tell(self, program: AnyProgram, crash_at: str) -> AnyProgram:
+        """One more."""
+        if crash_at:
+            self._told.append((crash_at.partition(":")[0], program.log))
+        return program
+
+    @property
+    def missed(self) -> list[str]:
+        """Places that a process should have died at, and did not reach."""
+        wanted = Counter(self._told)
+        return [
+            point
+            for (point, log), times in wanted.items()
+            if log.read_text().count(f"crashpoint reached: {point}\n") < times
+        ]
+
+    @property
+    def reached(self) -> set[str]:
+        """Places that were."""
+        return {point for point, _ in self._told} - set(self.missed)
+
+
 @pytest.fixture
-def spawn(stack: Stack, shards: int) -> Callable[..., Program]:
+def deaths(request: pytest.FixtureRequest) -> Iterator[Deaths]:
+    """Once the test is over, a process has been at each point that it gave to one, and at each that it says it dies at."""
+    deaths = Deaths()
+    yield deaths
+    assert deaths.missed == [], "told to die there, and never came there"
+    assert points_of(request.node) <= deaths.reached, "nobody was told to die there"
+
+
+def points_of(item: pytest.Item) -> set[str]:
+    """The crash points of a test: its parameter `point`, or those of its mark, `@pytest.mark.dies_at("committed")`."""
+    points = {point for mark in item.iter_markers("dies_at") for point in mark.args}
+    callspec = getattr(item, "callspec", None)
+    return points | ({callspec.params["point"]} if callspec and "point" in callspec.params else set())
+
+
+@pytest.fixture
+def spawn(stack: Stack, shards: int, deaths: Deaths) -> Callable[..., Program]:
     """Starts a worker process: `spawn(crash_at="committed")`."""
 
     def spawn(*, crash_at: str = "") -> Program:
-        return stack.spawn_worker(
+        program = stack.spawn_worker(
             env={
                 "BOXOFFICE_CRASHPOINT": crash_at,
                 "BOXOFFICE_SHARDS": str(shards),
@@ -53,6 +100,7 @@ def spawn(stack: Stack, shards: int) -> Callable[..., Program]:
                 "BOXOFFICE_WORKER__SWEEP_MS": str(SWEEP_MS),
             }
         )
+        return deaths.tell(program, crash_at)
 
     return spawn
 
@@ -69,7 +117,7 @@ Fork = Callable[..., Mortal]
 
 
 @pytest.fixture
-def fork(nursery: Nursery, settings: Settings) -> Iterator[Fork]:
+def fork(nursery: Nursery, settings: Settings, deaths: Deaths) -> Iterator[Fork]:
     """Starts a process that dies: `fork("work", crash_at="committed")`; see `tests/support/mortals.py`. What lives on is
     killed with the test: it would work on the stores of the next one."""
     forked: list[Mortal] = []
@@ -85,7 +133,7 @@ def fork(nursery: Nursery, settings: Settings) -> Iterator[Fork]:
     def fork(deed: str, *args: Any, crash_at: str) -> Mortal:
         mortal = nursery.fork(deed, env, settings.data_dir / f"{deed}.log", *args, crash_at=crash_at)
         forked.append(mortal)
-        return mortal
+        return deaths.tell(mortal, crash_at)
 
     yield fork
     for mortal in forked:

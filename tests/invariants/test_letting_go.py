@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from boxoffice.office import BoxOffice
 from tests.conftest import SaleMaker
 from tests.invariants.conftest import Fork, at_rest, ends, working
@@ -12,6 +14,7 @@ from tests.support.till import Till
 POINTS = ("letting_go", "let_go", "settled", "before_void")
 
 
+@pytest.mark.dies_at(*POINTS)
 async def test_a_row_of_workers_dies_while_money_is_let_go(office: BoxOffice, open_sale: SaleMaker, fork: Fork) -> None:
     """W9, W10. A shop cancelled while its customer was at the bank, who then paid; other cards set aside a cent too
     much. Whatever was set aside is let go once, and the tickets of all of them come back once."""

@@ -309,6 +309,7 @@ async def nothing_was_done_twice(till: Till) -> None:
     assert {key: cents for key, cents in at_gateway.items() if cents} == dict(map(tuple, refunds))
 
 
+@pytest.mark.dies_at("answered")
 async def test_a_worker_that_wakes_after_a_second_payment_changes_nothing(
     till: Till, api: httpx2.AsyncClient, fork: Fork
 ) -> None:

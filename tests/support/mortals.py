@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boxoffice.crashpoint import arm
 from ops.stack.processes import die_with_parent
 
 __all__ = ["Mortal", "Nursery"]
@@ -165,7 +166,7 @@ def _bear(wanted: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(wanted["env"])
-        _arm(wanted["crash_at"])
+        arm(wanted["crash_at"])
         DEEDS[wanted["deed"]](*wanted["args"])
         code = 0
     except BaseException:
@@ -173,13 +174,6 @@ def _bear(wanted: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         os._exit(code)
-
-
-def _arm(crash_at: str) -> None:
-    from boxoffice import crashpoint as place
-
-    name, _, how = crash_at.partition(":")
-    place._left[:], place._SIGNAL = [name], how
 
 
 def _work() -> None:

@@ -57,6 +57,37 @@ def told(result: Any, **changes: Any) -> BoxOfficeError:
     return answer
 
 
+OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
+    b"created": (Admitted, [b"%d" % NOW_MS]),
+    b"replayed": (Admitted, [b"first", b"nonsense"]),
+    b"left": (type(None), []),
+    b"mismatch": (KeyReused, [b"first"]),
+    b"unloaded": (GateClosed, []),
+    b"sale_closed": (SaleClosed, [b"event"]),
+    b"unknown_tier": (GateClosed, [b"tier1"]),
+    b"sold_out": (SoldOut, [b"tier1", b"1"]),
+    b"customer_limit": (CustomerLimit, [b"3", b"4"]),
+    b"unpaid_limit": (UnpaidLimit, [b"client", b"3", b"4"]),
+    b"price_changed": (PriceChanged, []),
+    b"busy": (Busy, []),
+    # A request with a bad quantity never comes this far; it is told as a fault of ours, with an error in the log.
+    b"malformed": (StoreAway, []),
+}
+"""Every outcome of the script, see its header, with what a shop is told. That none is missing: tests/test_lua_headers.py."""
+
+
+@pytest.mark.parametrize("word", OUTCOMES)
+def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one is a fault of ours."""
+    said: list[str] = []
+    for level in ("error", "exception"):
+        monkeypatch.setattr(module.seldom, level, lambda event, *_, **__: said.append(event))
+    kind, details = OUTCOMES[word]
+    ((answer,), _) = tell([word, *details])
+    assert type(answer) is kind
+    assert said == (["admission.unexpected"] if word == b"malformed" else [])
+
+
 @pytest.mark.parametrize(
     ("result", "error", "details"),
     [

@@ -103,6 +103,17 @@ async def test_another_error_is_no_reason_to_send_it_again() -> None:
     assert len(server.calls) == 1
 
 
+BY_THE_GATE = {"closed": GateClosed, "unchecked": RunUnchecked}
+"""What any script says that decides, while the gate is shut."""
+
+
+@pytest.mark.parametrize("word", BY_THE_GATE)
+async def test_every_word_of_a_shut_gate_is_raised(word: str) -> None:
+    with pytest.raises(BY_THE_GATE[word]) as caught:
+        await DECIDES(Server([word.encode()]), ["gate"], [])
+    assert type(caught.value) is BY_THE_GATE[word]
+
+
 @pytest.mark.parametrize(
     ("answer", "raised"),
     [
