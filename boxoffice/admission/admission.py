@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice import ids
-from boxoffice.admission.blanks import Blank, text_of
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order, answers_of, asked_views
+from boxoffice.admission.templates import BookingTemplate, text_of
 from boxoffice.errors import (
     BoxOfficeError,
     GateClosed,
@@ -50,8 +50,8 @@ PACE_FULLY: Final = 1500
 PACE_FOR_S: Final = 0.25
 """So long after a worker was last seen to claim something. Where nobody settles, giving way helps nobody."""
 
-BLANKS_MAX: Final = 4_096
-"""Blanks remembered, about 3 kB each; then they are made anew."""
+TEMPLATES_MAX: Final = 4_096
+"""Booking templates remembered, about 3 kB each; then they are made anew."""
 
 SMALL_CALL: Final = 16
 """A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
@@ -64,7 +64,7 @@ class Admission:
         self._catalogue = catalogue
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
-        self._blanks: dict[tuple[object, ...], Blank] = {}
+        self._templates: dict[tuple[object, ...], BookingTemplate] = {}
         self._counters = [_Counter(shard, redis, scripts, settings) for shard in range(settings.shards)]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
@@ -111,20 +111,20 @@ class Admission:
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
         """
-        blank = self._blank(client, order)
-        event = blank.event
+        template = self._template(client, order)
+        event = template.event
         if event.shard >= len(self._counters):
             raise GateClosed("This process does not serve the event's shard.")
         counter = self._counters[event.shard]
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
         fingerprint = (
-            ids.fingerprint(order.customer_id, blank.items, charge.method, charge.last4 or charge.token)
+            ids.fingerprint(order.customer_id, template.items, charge.method, charge.last4 or charge.token)
             if charge
-            else ids.fingerprint(order.customer_id, blank.items, "", "")
+            else ids.fingerprint(order.customer_id, template.items, "", "")
         )
-        asked = _Asked(client, order, key_digest, blank, scope, fingerprint, answer)
-        counter.put(self._question(asked) if counter.seems_short(blank.lines) else self._form(asked))
+        asked = _Asked(client, order, key_digest, template, scope, fingerprint, answer)
+        counter.put(self._question(asked) if counter.seems_short(template.lines) else self._form(asked))
 
     async def close(self) -> None:
         """Let every call in flight end."""
@@ -134,16 +134,16 @@ class Admission:
     def _question(self, asked: _Asked) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
-        blank = asked.blank
-        record_prefix, idempotency_prefix = self._names[blank.event.shard]
+        template = asked.template
+        record_prefix, idempotency_prefix = self._names[template.event.shard]
         return Form(
-            NOBODY, blank, blank.question, f"=|0|{asked.fingerprint}||0|{blank.items}|", record_prefix + NOBODY,
+            NOBODY, template, template.question, f"=|0|{asked.fingerprint}||0|{template.items}|", record_prefix + NOBODY,
             idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
         )  # fmt: skip
 
     def _form(self, asked: _Asked) -> Form:
-        client, order, key_digest, blank, scope, fingerprint, answer = asked
-        shard, charge = blank.event.shard, order.charge if blank.amount else None
+        client, order, key_digest, template, scope, fingerprint, answer = asked
+        shard, charge = template.event.shard, order.charge if template.amount else None
         customer = text_of(order.customer_id)
         reference = (text_of(order.reference),) if order.reference is not None else ()
         last4: tuple[str, ...] = ()
@@ -152,27 +152,27 @@ class Admission:
             last4 = (text_of(charge.last4),) if charge.last4 else ()
             name = (text_of(charge.card_name),) if charge.card_name else ()
             card = (text_of(charge.token), *name, *last4)
-        packed = blank.form(
+        packed = template.form(
             scope, fingerprint, ids.owner_digest(client, order.customer_id), customer, reference, card, key_digest
         )
         booking = ids.booking_id(shard, time.time_ns() // 1_000_000)
         record_prefix, idempotency_prefix = self._names[shard]
         return Form(
-            booking, blank, blank.kind, packed, record_prefix + booking, idempotency_prefix + scope, answer, time.monotonic(),
-            customer, reference, last4,
+            booking, template, template.kind, packed, record_prefix + booking, idempotency_prefix + scope, answer,
+            time.monotonic(), customer, reference, last4,
         )  # fmt: skip
 
-    def _blank(self, client: str, order: Order) -> Blank:
-        """The blank for such an order, made at its first one under this view of its event."""
+    def _template(self, client: str, order: Order) -> BookingTemplate:
+        """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
         shape = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
         alike = (client, order.lines, shape, order.reference is None, order.hold_s)
-        blank = self._blanks.get(alike)
-        if blank is not None:
+        template = self._templates.get(alike)
+        if template is not None:
             # Whatever changes in the catalogue makes a new view of the event.
             found = self._catalogue.known_tier(order.lines[0][0])
-            if found is not None and found[0] is blank.event:
-                return blank
+            if found is not None and found[0] is template.event:
+                return template
         event, lines = self._price(order)
         free = not any(line.unit_price_cents for line in lines)
         hold_ms = 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
@@ -181,14 +181,14 @@ class Admission:
         if free:
             charge = None
         holds = self._settings.holds
-        blank = Blank(
+        template = BookingTemplate(
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
             unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
         )  # fmt: skip
-        if len(self._blanks) >= BLANKS_MAX:
-            self._blanks.clear()
-        self._blanks[alike] = blank
-        return blank
+        if len(self._templates) >= TEMPLATES_MAX:
+            self._templates.clear()
+        self._templates[alike] = template
+        return template
 
     def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...]]:
         """The event, and its lines by tier with today's prices."""
@@ -216,7 +216,7 @@ class _Asked(NamedTuple):
     client: str
     order: Order
     key_digest: str
-    blank: Blank
+    template: BookingTemplate
     scope: str
     fingerprint: str
     answer: Answer
@@ -377,7 +377,7 @@ class _Counter:
         kinds: dict[tuple[str, str], int] = {}
         packed = []
         for form in forms:
-            kind = form.blank.event.id, form.kind
+            kind = form.template.event.id, form.kind
             index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
             packed.append(f"{index}|{form.packed}")
         all_keys = [*self._keys, *sale_keys, *booking_keys]

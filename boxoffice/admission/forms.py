@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from boxoffice.admission.blanks import Blank
+from boxoffice.admission.templates import BookingTemplate
 from boxoffice.clock import timestamp
 from boxoffice.errors import (
     BoxOfficeError,
@@ -71,9 +71,9 @@ class Form(msgspec.Struct):
     """One booking on its way into the script, or the question whether there is anything left for it."""
 
     id: str
-    blank: Blank
+    template: BookingTemplate
     kind: str
-    """What it has in common with others: of the blank, its kind or its question."""
+    """What it has in common with others: of the template, its kind or its question."""
     packed: str
     record_key: str
     idempotency_key: str
@@ -91,7 +91,7 @@ def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
     ever taken away, so what is left is asked for in the order of the longest."""
     views: dict[str, EventView] = {}
     for form in forms:
-        event = form.blank.event
+        event = form.template.event
         view = views.setdefault(event.id, event)
         if view is not event and len(event.tiers) > len(view.tiers):
             views[event.id] = event
@@ -121,7 +121,7 @@ def answers_of(
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
     for form, result in zip(forms, results, strict=True):
-        event = form.blank.event
+        event = form.template.event
         counts = availability.get(id(event))
         if counts is None:
             # A tier was added a moment ago, and this is the view without it.
@@ -149,15 +149,15 @@ def answers_of(
 
 
 def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admitted:
-    blank = form.blank
-    shown = blank.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
-    return Admitted(shown, form.id, blank.event, left, False, bool(blank.hold_ms))
+    template = form.template
+    shown = template.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
+    return Admitted(shown, form.id, template.event, left, False, bool(template.hold_ms))
 
 
 def _answer(
     form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
 ) -> Admitted | BoxOfficeError:
-    event, outcome = form.blank.event, result[0]
+    event, outcome = form.template.event, result[0]
     if outcome == b"created":
         admitted_ms = int(result[1])
         return _new(form, left, admitted_ms, timestamp(admitted_ms))
@@ -165,7 +165,7 @@ def _answer(
         booking = result[1].decode()
         return _replayed(booking, result[2], event, left)
     # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
-    alike = (id(event), form.blank.items, *result)
+    alike = (id(event), form.template.items, *result)
     return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
 
 
@@ -186,7 +186,7 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
         case "mismatch":
             return KeyReused(booking_id=details[0].decode())
         case "sale_closed":
-            return _sale_closed(form.blank.event, details[0].decode())
+            return _sale_closed(form.template.event, details[0].decode())
         case "customer_limit":
             return CustomerLimit(held=int(details[0]), limit=int(details[1]))
         case "unpaid_limit":
@@ -204,7 +204,7 @@ def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOf
 
 
 def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
-    tiers = {tier.id: tier for tier in form.blank.event.tiers}
+    tiers = {tier.id: tier for tier in form.template.event.tiers}
     shortfall = [
         {
             "tier_id": line.tier,
@@ -212,7 +212,7 @@ def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
             "requested": line.quantity,
             "available": max(0, int(left[line.tier.encode()])),
         }
-        for line in form.blank.lines
+        for line in form.template.lines
         if line.tier.encode() in left
     ]
     said = "; ".join(

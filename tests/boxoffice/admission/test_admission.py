@@ -263,7 +263,7 @@ async def test_a_tier_added_a_moment_ago_fails_no_booking(
     monkeypatch.setattr(office.admission._catalogue, "known_tier", lambda tier: (next(views), known(tier)[1]))
     told: list[Admitted | BoxOfficeError] = []
     for key in range(3):
-        office.admission._blanks.clear()
+        office.admission._templates.clear()
         office.admission.submit(CLIENT, order(event, customer=f"c{key}", GA=1), f"{key:032x}", told.append)
     await office.admission.close()
 

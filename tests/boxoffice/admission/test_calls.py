@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from boxoffice.admission import admission as module
 from boxoffice.admission.admission import _Counter
-from boxoffice.admission.blanks import Blank
 from boxoffice.admission.forms import Form, asked_views
+from boxoffice.admission.templates import BookingTemplate
 from boxoffice.errors import BoxOfficeError, Busy, RunUnchecked, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView, TierView
@@ -30,13 +30,15 @@ def counter(office: BoxOffice) -> _Counter:
 
 
 def form(name: str, event: EventView = EVENTS[0], quantity: int = 1, told: list[Any] | None = None) -> Form:
-    blank = Blank("shop", event, (Line("tier1", quantity, 1_000),), charge=None, referred=False, hold_ms=60_000)
+    template = BookingTemplate(
+        "shop", event, (Line("tier1", quantity, 1_000),), charge=None, referred=False, hold_ms=60_000
+    )
 
     def answer(result: Any) -> None:
         if told is not None:
             told.append((name, result))
 
-    return Form(name, blank, blank.kind, f"packed {name}", f"record {name}", f"key {name}", answer, 100.0)
+    return Form(name, template, template.kind, f"packed {name}", f"record {name}", f"key {name}", answer, 100.0)
 
 
 class Script:

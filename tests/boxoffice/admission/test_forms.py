@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from boxoffice.admission import forms as module
-from boxoffice.admission.blanks import Blank
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
+from boxoffice.admission.templates import BookingTemplate
 from boxoffice.errors import (
     BoxOfficeError,
     Busy,
@@ -37,8 +37,8 @@ NOW_MS = 1_763_840_000_007
 def form(
     event: EventView = EVENT, *, lines: tuple[Line, ...] = LINES, hold_ms: int = 60_000, booking: str = "id"
 ) -> Form:
-    blank = Blank("shop", event, lines, charge=None, referred=False, hold_ms=hold_ms)
-    return Form(booking, blank, blank.kind, "", "", "", lambda _: None, 0.0, '"ada"')
+    template = BookingTemplate("shop", event, lines, charge=None, referred=False, hold_ms=hold_ms)
+    return Form(booking, template, template.kind, "", "", "", lambda _: None, 0.0, '"ada"')
 
 
 def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short: Any = None) -> Any:
@@ -139,7 +139,7 @@ def test_who_is_refused_alike_is_told_alike() -> None:
     answers, _ = tell(result, result, result, [b"busy"], forms=[form(), form(), other, form()])
     assert answers[0] is not answers[2] and isinstance(answers[3], Busy)
     same = form()
-    twins = [same, Form("id2", same.blank, "", "", "", "", lambda _: None, 0.0)]
+    twins = [same, Form("id2", same.template, "", "", "", "", lambda _: None, 0.0)]
     answers, _ = tell(result, result, forms=twins)
     assert answers[0] is answers[1]
 

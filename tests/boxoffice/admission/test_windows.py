@@ -200,42 +200,42 @@ async def test_how_long_a_booking_is_held(
     if free:
         await office.store.change_tier(tier.id, price_cents=0)
     await office.catalogue._read()
-    blank = office.admission._blank(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
-    assert (blank.hold_ms, blank.amount) == (hold_ms, 0 if free else 2_000)
-    assert (blank.kind.split("|")[0], blank.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
+    template = office.admission._template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
+    assert (template.hold_ms, template.amount) == (hold_ms, 0 if free else 2_000)
+    assert (template.kind.split("|")[0], template.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
 
 
-async def test_blanks_are_one_for_all_who_ask_alike(
+async def test_templates_are_one_for_all_who_ask_alike(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one client, the same lines, a card of the same shape, a reference or none, the same hold; anew after a change."""
     event = await open_sale(GA=10, VIP=10)
     ga, vip = (tier.id for tier in event.tiers)
     await office.catalogue.event(event.id)
-    blank = office.admission._blank
+    template = office.admission._template
     same = request((ga, 1), charge=CARD)
-    first = blank(CLIENT, same)
-    assert blank(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
+    first = template(CLIENT, same)
+    assert template(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
     others = [
-        blank("other0000000", same),
-        blank(CLIENT, request((ga, 2), charge=CARD)),
-        blank(CLIENT, request((vip, 1), charge=CARD)),
-        blank(CLIENT, request((ga, 1), charge=Charge("card", "tok", None, "4242"))),
-        blank(CLIENT, request((ga, 1), charge=Charge("card", "tok", "Ada", None))),
-        blank(CLIENT, request((ga, 1), charge=CARD, reference="r")),
-        blank(CLIENT, request((ga, 1), hold_s=60)),
-        blank(CLIENT, request((ga, 1), hold_s=61)),
-        blank(CLIENT, request((ga, 1))),
+        template("other0000000", same),
+        template(CLIENT, request((ga, 2), charge=CARD)),
+        template(CLIENT, request((vip, 1), charge=CARD)),
+        template(CLIENT, request((ga, 1), charge=Charge("card", "tok", None, "4242"))),
+        template(CLIENT, request((ga, 1), charge=Charge("card", "tok", "Ada", None))),
+        template(CLIENT, request((ga, 1), charge=CARD, reference="r")),
+        template(CLIENT, request((ga, 1), hold_s=60)),
+        template(CLIENT, request((ga, 1), hold_s=61)),
+        template(CLIENT, request((ga, 1))),
     ]
     assert len({id(each) for each in [first, *others]}) == 10
     await office.store.change_event(event.id, name="Another name")
     await office.catalogue._read()
-    assert blank(CLIENT, same) is not first
-    monkeypatch.setattr(module, "BLANKS_MAX", len(office.admission._blanks) + 1)
-    blank(CLIENT, request((ga, 3), charge=CARD))
-    assert len(office.admission._blanks) == module.BLANKS_MAX
-    last = blank(CLIENT, request((ga, 4), charge=CARD))
-    assert list(office.admission._blanks.values()) == [last], "memory has its bound"
+    assert template(CLIENT, same) is not first
+    monkeypatch.setattr(module, "TEMPLATES_MAX", len(office.admission._templates) + 1)
+    template(CLIENT, request((ga, 3), charge=CARD))
+    assert len(office.admission._templates) == module.TEMPLATES_MAX
+    last = template(CLIENT, request((ga, 4), charge=CARD))
+    assert list(office.admission._templates.values()) == [last], "memory has its bound"
 
 
 async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_sale: SaleMaker) -> None:

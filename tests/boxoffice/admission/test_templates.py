@@ -1,4 +1,4 @@
-"""A blank writes what the record and the view would say."""
+"""A template writes what the record and the view would say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxoffice import ids
-from boxoffice.admission.blanks import Blank, text_of
+from boxoffice.admission.templates import BookingTemplate, text_of
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores.record import Charge, Line, unpack
@@ -35,12 +35,12 @@ charges = st.none() | st.builds(Charge, st.just("card"), texts, st.none() | text
 
 @settings(max_examples=300)
 @given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000))
-def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
+def test_a_filled_template_is_the_record_and_the_booking_as_shown(
     lines: tuple[Line, ...], charge: Charge | None, customer: str, reference: str | None, hold_ms: int
 ) -> None:
     """Whatever stands in a gap, and whatever in the texts around it."""
     hold_ms = 0 if charge else hold_ms
-    blank = Blank("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
+    template = BookingTemplate("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
                   unpaid_max=(40, 50_000, 30))  # fmt: skip
     key = ids.digest("key")
     scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
@@ -50,17 +50,17 @@ def test_a_filled_blank_is_the_record_and_the_booking_as_shown(
     if charge:
         card = (text_of(charge.token), *((text_of(charge.card_name),) if charge.card_name else ()), *last4)
 
-    form = blank.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
-    letter, hold, amount, items = blank.kind.split("|")
+    form = template.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
+    letter, hold, amount, items = template.kind.split("|")
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
     record = unpack(ids.booking_id(SHARD, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
-    shown = blank.shown(
+    shown = template.shown(
         record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
     )
 
     assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
     assert int(amount) == record.body.amount_cents
-    assert items == record.items and blank.question == f"Q|0|0|{items}"
+    assert items == record.items and template.question == f"Q|0|0|{items}"
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
@@ -73,10 +73,10 @@ def test_no_text_is_taken_for_a_gap(fill: str) -> None:
     """Not that of a customer, of a reference, or of a card."""
     charge = Charge("card", fill, fill, "4242")
     line = (Line("tier00000001", 1, 1_000),)
-    blank = Blank("shop00000000", EVENT, line, charge=charge, referred=True, hold_ms=0)
+    template = BookingTemplate("shop00000000", EVENT, line, charge=charge, referred=True, hold_ms=0)
     text = text_of(fill)
 
-    form = blank.form("a" * 32, "f" * 16, "0" * 16, text, (text,), (text, text, '"4242"'), "b" * 32)
+    form = template.form("a" * 32, "f" * 16, "0" * 16, text, (text,), (text, text, '"4242"'), "b" * 32)
     record = unpack("", f"P|1|1|0|{form}".encode())
 
     assert (record.body.customer, record.body.reference, record.payload.charge) == (fill, fill, charge)

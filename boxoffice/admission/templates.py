@@ -1,7 +1,7 @@
-"""Blanks: what bookings of the same lines have in common, written out once.
+"""Booking templates: what bookings of the same lines have in common, written out once.
 
 A rush asks for the same few tiers again and again. Its bookings differ in who asks, under which key and with which card;
-the rest of the form that goes to admit.lua, and of the answer that comes back, is the same. A blank has both, with gaps,
+the rest of the form that goes to admit.lua, and of the answer that comes back, is the same. A template has both, with gaps,
 made by the very functions that pack a record and show a booking. Nothing but speed depends on it.
 """
 
@@ -18,7 +18,7 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest
 from boxoffice.wire import render
 
-__all__ = ["Blank", "text_of"]
+__all__ = ["BookingTemplate", "text_of"]
 
 _json = msgspec.json.Encoder().encode
 
@@ -39,7 +39,7 @@ def text_of(value: str) -> str:
     return _json(value).decode()
 
 
-class Blank:
+class BookingTemplate:
     """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
     __slots__ = ("_form", "_shown", "amount", "event", "hold_ms", "items", "kind", "lines", "question")
