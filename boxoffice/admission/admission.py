@@ -1,60 +1,30 @@
 """Taking bookings in: one atomic script call binds stock, record, idempotency key and somebody to settle it.
 
-Concurrent bookings of a shard share a call (admit.lua takes many), so that one round trip and one fsync serve them all.
-A call runs in a task of its own: a request that goes away never cuts an admission in half. When a call errors, its
-members are sent again one by one, under the same booking ids, so only the bad one is told so.
+An order becomes a form, by the template of all orders like it, and waits in its shard's window for the next call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, Final, NamedTuple
-
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from typing import Final, NamedTuple
 
 from boxoffice import ids
-from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order, answers_of, asked_views
+from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order
 from boxoffice.admission.templates import BookingTemplate, text_of
-from boxoffice.errors import (
-    BoxOfficeError,
-    GateClosed,
-    Malformed,
-    NotFound,
-    PriceChanged,
-    RunUnchecked,
-    StoreAway,
-)
+from boxoffice.admission.window import Window
+from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.sales.catalogue import Catalogue, EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from boxoffice.stores.gate import Lacking, ask
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import Line
-from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Commands, Scripts
-from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Admission"]
 
 
-PACE_FROM: Final = 500
-"""Bookings that may be due and claimed by nobody before admission gives way to settlement: a full batch."""
-
-PACE_FULLY: Final = 1500
-"""So many, and admission gives way as long as it may: `api.pace_ms`."""
-
-PACE_FOR_S: Final = 0.25
-"""So long after a worker was last seen to claim something. Where nobody settles, giving way helps nobody."""
-
 TEMPLATES_MAX: Final = 4_096
 """Booking templates remembered, about 3 kB each; then they are made anew."""
-
-SMALL_CALL: Final = 16
-"""A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
 
 
 class Admission:
@@ -65,7 +35,7 @@ class Admission:
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self._templates: dict[tuple[object, ...], BookingTemplate] = {}
-        self._counters = [_Counter(shard, redis, scripts, settings) for shard in range(settings.shards)]
+        self._windows = [Window(shard, redis, scripts, settings) for shard in range(settings.shards)]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
         """Admit one booking for a client, or say why not.
@@ -113,9 +83,9 @@ class Admission:
         """
         template = self._template(client, order)
         event = template.event
-        if event.shard >= len(self._counters):
+        if event.shard >= len(self._windows):
             raise GateClosed("This process does not serve the event's shard.")
-        counter = self._counters[event.shard]
+        window = self._windows[event.shard]
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
         fingerprint = (
@@ -124,12 +94,12 @@ class Admission:
             else ids.fingerprint(order.customer_id, template.items, "", "")
         )
         asked = _Asked(client, order, key_digest, template, scope, fingerprint, answer)
-        counter.put(self._question(asked) if counter.seems_short(template.lines) else self._form(asked))
+        window.put(self._question(asked) if window.seems_short(template.lines) else self._form(asked))
 
     async def close(self) -> None:
         """Let every call in flight end."""
-        for counter in self._counters:
-            await counter.drained()
+        for window in self._windows:
+            await window.drained()
 
     def _question(self, asked: _Asked) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
@@ -224,192 +194,3 @@ class _Asked(NamedTuple):
 
 def _by_tier(line: Line) -> str:
     return line.tier
-
-
-class _Counter:
-    """The window of one shard: collects forms and hands them to the script, some calls at a time."""
-
-    def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
-        self._redis = redis
-        self._admit = scripts.admit.ordered(
-            "gate pending deadlines sequence bell rings queue keys",
-            "pending_max bell_ttl_ms job job_prefix events kinds forms",
-        )
-        self._settings = settings
-        self._queue: list[Form] = []
-        self._short: dict[str, tuple[int, float]] = {}
-        self._lacks = partial(Lacking(redis).met, shard)
-        self._calls: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.Handle | None = None
-        self._wait_until = 0.0
-        self._pace_s = 0.0
-        self._claimed: int | None = None
-        self._claimed_at = -PACE_FOR_S
-        self._keys = (
-            keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
-            keys.rings(shard), keys.arq_queue(shard),
-        )  # fmt: skip
-        self._args = (settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
-        self._shard = shard
-
-    def seems_short(self, lines: tuple[Line, ...]) -> bool:
-        """Whether one of these tiers had too few tickets a moment ago."""
-        if not self._short:
-            return False
-        for line in lines:
-            short = self._short.get(line.tier)
-            if short is not None and line.quantity > short[0]:
-                if time.monotonic() < short[1]:
-                    return True
-                del self._short[line.tier]
-        return False
-
-    def put(self, form: Form) -> None:
-        self._queue.append(form)
-        if self._timer is None:
-            self._schedule()
-
-    async def drained(self) -> None:
-        while self._queue or self._calls:
-            self._flush()
-            await asyncio.wait(self._calls)
-
-    def _schedule(self) -> None:
-        """Flush at the end of this loop turn; a little later when the last call was small, or settlement is behind."""
-        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
-            return
-        loop = asyncio.get_running_loop()
-        wait_s = self._wait_until - loop.time()
-        enough = 2 * self._settings.api.batch_max if self._pace_s else SMALL_CALL
-        if wait_s <= 0 or len(self._queue) >= enough:
-            self._timer = loop.call_soon(self._flush)
-        else:
-            self._timer = loop.call_later(wait_s, self._flush)
-
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
-            return
-        most = self._settings.api.batch_max * (2 if self._pace_s else 1)
-        forms, self._queue = self._queue[:most], self._queue[most:]
-        loop = asyncio.get_running_loop()
-        linger_s = self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
-        self._wait_until = loop.time() + max(linger_s, self._pace_s)
-        task = loop.create_task(self._call(forms))
-        self._calls.add(task)
-        task.add_done_callback(partial(self._called, forms))
-        if self._queue:
-            self._schedule()
-
-    def _called(self, forms: list[Form], task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        if task.cancelled() or task.exception() is not None:
-            # Nobody waits for ever: whoever was told already is not told again.
-            error = None if task.cancelled() else task.exception()
-            seldom.exception("admission.failed", error or asyncio.CancelledError(), bookings=len(forms))
-            for form in forms:
-                with suppress(Exception):
-                    form.answer(StoreAway())
-        if self._timer is None:
-            self._schedule()
-
-    async def _call(self, forms: list[Form]) -> None:
-        """Admit the forms together; when that errors, each alone."""
-        answers: Sequence[Admitted | BoxOfficeError | None]
-        try:
-            views = asked_views(forms)
-            reply = await self._send(forms, views)
-            self._pace_s = self._pace(reply[4], reply[5])
-            answers = answers_of(forms, views, reply, self._short, self._lacks)
-        except BoxOfficeError as error:
-            answers = [error] * len(forms)
-        except RedisError as error:
-            # Memory that is full refuses each of them as it refused all, before anything was written.
-            if len(forms) > 1 and _code(error) != "OOM":
-                for form in forms:
-                    await self._call([form])
-                return
-            seldom.error(
-                "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
-                reply=_code(error),
-            )  # fmt: skip
-            answers = [StoreAway("Redis refused the booking; nothing was taken.")] * len(forms)
-        except Exception as error:
-            seldom.exception("admission.failed", error)
-            answers = [StoreAway()] * len(forms)
-        for form, answer in zip(forms, answers, strict=True):
-            try:
-                if answer is None:
-                    assert form.whole is not None, "only a question has no answer"
-                    self.put(form.whole())
-                else:
-                    form.answer(answer)
-            except Exception as error:
-                # Whoever cannot be told asks again; the others wait behind it.
-                seldom.exception("admission.untold", error, booking_id=form.id)
-
-    def _pace(self, behind: int, admissions: int) -> float:
-        """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
-        CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
-        more of them."""
-        now = time.monotonic()
-        claimed = admissions - behind
-        if self._claimed is None or claimed > self._claimed:
-            if self._claimed is not None:
-                self._claimed_at = now
-            self._claimed = claimed
-        if behind <= PACE_FROM or now > self._claimed_at + PACE_FOR_S:
-            return 0.0
-        share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))
-        return share * self._settings.api.pace_ms / 1_000
-
-    async def _send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
-        """One script call. While Redis does not answer, or has just started and is not checked, it is sent again, which is
-        harmless: a booking that is already in under its own id counts as created."""
-        events = {event: index for index, event in enumerate(views, 1)}
-        tiers = [view.tier_ids for view in views.values()]
-        sale_keys = [
-            key for event in views for key in (keys.event(self._shard, event), keys.owners(self._shard, event))
-        ]
-        booking_keys = [key for form in forms for key in (form.record_key, form.idempotency_key)]
-        kinds: dict[tuple[str, str], int] = {}
-        packed = []
-        for form in forms:
-            kind = form.template.event.id, form.kind
-            index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
-            packed.append(f"{index}|{form.packed}")
-        all_keys = [*self._keys, *sale_keys, *booking_keys]
-        common = [f"{events[event]}|{kind}" for event, kind in kinds]
-        args = [*self._args, len(events), len(kinds), *tiers, *common, *packed]
-        deadline = forms[0].since + self._settings.api.retry_s
-        pause_s = 0.02
-        while True:
-            try:
-                return await self._admit(self._redis, all_keys, args)
-            except RunUnchecked:
-                if time.monotonic() + pause_s > deadline:
-                    raise
-                await ask(self._redis, self._shard)
-            except AWAY as error:
-                if time.monotonic() + pause_s > deadline:
-                    seldom.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
-                    raise StoreAway from error
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 0.25)
-
-
-_WORDS: Final[dict[type[RedisError], str]] = {
-    OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoPermissionError: "NOPERM",
-}  # fmt: skip
-
-
-def _code(error: RedisError) -> str:
-    """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data.
-
-    The client takes the words that it knows off the text, and names the error's class for them.
-    """
-    if word := _WORDS.get(type(error)):
-        return word
-    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""

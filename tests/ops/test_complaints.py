@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from boxoffice.admission.admission import _code
+from boxoffice.admission.window import _code
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings

@@ -8,10 +8,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
-from boxoffice.admission import admission as module
-from boxoffice.admission.admission import _Counter
+from boxoffice.admission import window as module
 from boxoffice.admission.forms import Form, asked_views
 from boxoffice.admission.templates import BookingTemplate
+from boxoffice.admission.window import Window
 from boxoffice.errors import BoxOfficeError, Busy, RunUnchecked, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView, TierView
@@ -25,8 +25,8 @@ EVENTS = tuple(EventView(f"event{n}", "Concert", "", 1, "active", "USD", SHARD, 
 
 
 @pytest.fixture
-def counter(office: BoxOffice) -> _Counter:
-    return office.admission._counters[SHARD]
+def window(office: BoxOffice) -> Window:
+    return office.admission._windows[SHARD]
 
 
 def form(name: str, event: EventView = EVENTS[0], quantity: int = 1, told: list[Any] | None = None) -> Form:
@@ -44,13 +44,13 @@ def form(name: str, event: EventView = EVENTS[0], quantity: int = 1, told: list[
 class Script:
     """Answers, or raises, in turn; the last one again and again. Time passes while somebody sleeps."""
 
-    def __init__(self, counter: _Counter, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+    def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
         self.answers = list(answers)
         self.calls: list[tuple[Any, Any, Any]] = []
         self.slept: list[float] = []
         self.asked: list[Any] = []
         self.now = 100.0
-        monkeypatch.setattr(counter, "_admit", self)
+        monkeypatch.setattr(window, "_admit", self)
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(module.asyncio, "sleep", self.sleep)
         monkeypatch.setattr(module, "ask", self.ask)
@@ -70,14 +70,14 @@ class Script:
         self.asked.append((redis, shard))
 
 
-async def test_what_the_script_is_told(counter: _Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys of the shard, of each event, of each booking; each event's tiers, each kind once with its event, each booking
     with its kind."""
-    script = Script(counter, monkeypatch, b"reply")
+    script = Script(window, monkeypatch, b"reply")
     forms = [form("a"), form("b", EVENTS[1]), form("c", quantity=2), form("d")]
-    assert await counter._send(forms, asked_views(forms)) == b"reply"
+    assert await window._send(forms, asked_views(forms)) == b"reply"
     ((redis, names, args),) = script.calls
-    assert redis is counter._redis
+    assert redis is window._redis
     assert names == [
         keys.gate(SHARD), keys.pending(SHARD), keys.deadlines(SHARD), keys.sequence(SHARD), keys.bell(SHARD),
         keys.rings(SHARD), keys.arq_queue(SHARD),
@@ -85,7 +85,7 @@ async def test_what_the_script_is_told(counter: _Counter, monkeypatch: pytest.Mo
         *(text for name in "abcd" for text in (f"record {name}", f"key {name}")),
     ]  # fmt: skip
     assert args == [
-        counter._settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
+        window._settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
         "tier1,tier2", "tier1,tier2",
         f"1|{forms[0].kind}", f"2|{forms[1].kind}", f"1|{forms[2].kind}",
         "1|packed a", "2|packed b", "3|packed c", "1|packed d",
@@ -94,28 +94,28 @@ async def test_what_the_script_is_told(counter: _Counter, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("error", "asks"), [(OSError(), 0), (RunUnchecked(), 3)])
 async def test_a_redis_that_comes_back_is_asked_again(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, error: Exception, asks: int
+    window: Window, monkeypatch: pytest.MonkeyPatch, error: Exception, asks: int
 ) -> None:
     """With the same booking ids, ever more slowly; one that nobody has checked is to be checked."""
-    script = Script(counter, monkeypatch, error, error, error, b"reply")
+    script = Script(window, monkeypatch, error, error, error, b"reply")
     forms = [form("a")]
-    assert await counter._send(forms, asked_views(forms)) == b"reply"
+    assert await window._send(forms, asked_views(forms)) == b"reply"
     assert script.slept == [0.02, 0.04, 0.08]
-    assert script.asked == asks * [(counter._redis, SHARD)]
+    assert script.asked == asks * [(window._redis, SHARD)]
     assert all(call == script.calls[0] for call in script.calls)
 
 
 @pytest.mark.parametrize(("error", "raised"), [(OSError(), StoreAway), (RunUnchecked(), RunUnchecked)])
 async def test_nobody_waits_longer_than_he_would_ask_again(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+    window: Window, monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
 ) -> None:
     """From when the first of the call came."""
-    script = Script(counter, monkeypatch, error)
+    script = Script(window, monkeypatch, error)
     forms = [form("a"), form("b")]
     forms[0].since = 99.0
     with capture_logs() as said, pytest.raises(raised):
-        await counter._send(forms, asked_views(forms))
-    assert 99.0 + counter._settings.api.retry_s - 0.26 < script.now <= 99.0 + counter._settings.api.retry_s
+        await window._send(forms, asked_views(forms))
+    assert 99.0 + window._settings.api.retry_s - 0.26 < script.now <= 99.0 + window._settings.api.retry_s
     assert max(script.slept) == 0.25
     told = [(line["event"], line["bookings"], line["error"]) for line in said]
     assert told == ([("admission.store_away", 2, "OSError")] if raised is StoreAway else [])
@@ -137,17 +137,17 @@ def whole(count: int) -> list[Any]:
     ],
 )
 async def test_what_its_members_are_told_of_a_call_that_errors(
-    counter: _Counter,
+    window: Window,
     monkeypatch: pytest.MonkeyPatch,
     answers: list[Any],
     calls: list[int],
     told: list[type[Exception]],
 ) -> None:
     """Each is sent alone, so that only the bad one is told so; not where memory is full, for that refuses everybody."""
-    script = Script(counter, monkeypatch, *answers)
+    script = Script(window, monkeypatch, *answers)
     heard: list[tuple[str, BoxOfficeError]] = []
     with capture_logs() as said:
-        await counter._call([form("a", told=heard), form("b", told=heard)])
+        await window._call([form("a", told=heard), form("b", told=heard)])
     assert [(name, type(error)) for name, error in heard] == list(zip("ab", told, strict=True))
     assert [sum(str(name).startswith("record") for name in names) for _, names, _ in script.calls] == calls
     refused = [
@@ -159,9 +159,9 @@ async def test_what_its_members_are_told_of_a_call_that_errors(
         assert refused == [("a" if told[0] is StoreAway else "b", 1, "WRONGTYPE")], "said once in a while"
 
 
-async def test_one_who_cannot_be_told_keeps_nobody_waiting(counter: _Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a question whose tickets are there is sent as a booking."""
-    Script(counter, monkeypatch, [b"open", b"1", [[b"busy"], [b"left"], [b"busy"]], [[b"5", b"5"]], 700, 9])
+    Script(window, monkeypatch, [b"open", b"1", [[b"busy"], [b"left"], [b"busy"]], [[b"5", b"5"]], 700, 9])
     heard: list[Any] = []
     bad, question, good = form("a"), form("b"), form("c", told=heard)
 
@@ -171,17 +171,17 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(counter: _Counter, mo
     bad.answer = fails
     question.whole = lambda: "the booking"  # type: ignore[assignment,return-value]
     put: list[Any] = []
-    monkeypatch.setattr(counter, "put", put.append)
+    monkeypatch.setattr(window, "put", put.append)
     paced: list[tuple[int, int]] = []
 
     def pace(behind: int, admissions: int) -> float:
         paced.append((behind, admissions))
         return 0.5
 
-    monkeypatch.setattr(counter, "_pace", pace)
-    await counter._call([bad, question, good])
+    monkeypatch.setattr(window, "_pace", pace)
+    await window._call([bad, question, good])
     assert [name for name, _ in heard] == ["c"] and put == ["the booking"]
-    assert (paced, counter._pace_s) == ([(700, 9)], 0.5)
+    assert (paced, window._pace_s) == ([(700, 9)], 0.5)
 
 
 @pytest.mark.parametrize(
@@ -198,21 +198,21 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(counter: _Counter, mo
     ],
 )
 def test_the_pace_while_somebody_claims(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]], paces: list[float]
+    window: Window, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]], paces: list[float]
 ) -> None:
     """In shares of the longest; a claim is seen where more are admitted than are behind, since the last look."""
     monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
-    longest_s = counter._settings.api.pace_ms / 1_000
-    assert [counter._pace(*each) for each in seen] == [pytest.approx(share * longest_s) for share in paces]
+    longest_s = window._settings.api.pace_ms / 1_000
+    assert [window._pace(*each) for each in seen] == [pytest.approx(share * longest_s) for share in paces]
 
 
 @pytest.mark.parametrize(("later_s", "paced"), [(0.0, True), (0.25, True), (0.26, False)])
 def test_a_claim_counts_for_a_while(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, later_s: float, paced: bool
+    window: Window, monkeypatch: pytest.MonkeyPatch, later_s: float, paced: bool
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    counter._pace(0, 10)
-    counter._pace(1_000, 1_011)
+    window._pace(0, 10)
+    window._pace(1_000, 1_011)
     now[0] += later_s
-    assert (counter._pace(1_000, 1_011) > 0) is paced
+    assert (window._pace(1_000, 1_011) > 0) is paced

@@ -9,8 +9,10 @@ import pytest
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice import ids
-from boxoffice.admission import admission as module
-from boxoffice.admission.admission import Admission, _code, _Counter
+from boxoffice.admission import admission as orders
+from boxoffice.admission import window as module
+from boxoffice.admission.admission import Admission
+from boxoffice.admission.window import Window, _code
 from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Charge, Line
@@ -21,8 +23,8 @@ CARD = Charge("card", "tok_ok_4242", "Ada", "4242")
 
 
 @pytest.fixture
-def counter(office: BoxOffice) -> _Counter:
-    return office.admission._counters[SHARD]
+def window(office: BoxOffice) -> Window:
+    return office.admission._windows[SHARD]
 
 
 @pytest.mark.parametrize(
@@ -38,19 +40,19 @@ def counter(office: BoxOffice) -> _Counter:
     ],
 )
 def test_a_tier_is_short_for_a_moment_and_for_so_many(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, noted: dict[str, Any], lines: list[tuple[str, int]], short: bool
+    window: Window, monkeypatch: pytest.MonkeyPatch, noted: dict[str, Any], lines: list[tuple[str, int]], short: bool
 ) -> None:
     """Whose moment is over is forgotten."""
     monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
-    counter._short = dict(noted)
-    assert counter.seems_short(tuple(Line(tier, quantity, 1) for tier, quantity in lines)) is short
-    assert set(counter._short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
+    window._short = dict(noted)
+    assert window.seems_short(tuple(Line(tier, quantity, 1) for tier, quantity in lines)) is short
+    assert set(window._short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
 
 
 class Sent:
     """Calls that are sent, and go on until they are let go."""
 
-    def __init__(self, counter: _Counter, monkeypatch: pytest.MonkeyPatch, *, wait: bool) -> None:
+    def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch, *, wait: bool) -> None:
         self.calls: list[int] = []
         self.over = asyncio.Event()
         if not wait:
@@ -60,37 +62,37 @@ class Sent:
             self.calls.append(len(forms))
             await self.over.wait()
 
-        monkeypatch.setattr(_Counter, "_call", call)
+        monkeypatch.setattr(Window, "_call", call)
 
 
 @pytest.mark.parametrize(("paced", "batches"), [(0.0, [2, 2, 1]), (0.001, [4, 1])])
 async def test_a_call_takes_so_many(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, paced: float, batches: list[int]
+    window: Window, monkeypatch: pytest.MonkeyPatch, paced: float, batches: list[int]
 ) -> None:
     """Twice as many while settlement is behind."""
-    api = counter._settings.api.model_copy(update={"batch_max": 2, "linger_ms": 0, "calls_max": 9})
-    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
-    sent = Sent(counter, monkeypatch, wait=False)
-    counter._pace_s = paced
+    api = window._settings.api.model_copy(update={"batch_max": 2, "linger_ms": 0, "calls_max": 9})
+    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    sent = Sent(window, monkeypatch, wait=False)
+    window._pace_s = paced
     for n in range(5):
-        counter.put(n)  # type: ignore[arg-type]
-    await counter.drained()
+        window.put(n)  # type: ignore[arg-type]
+    await window.drained()
     assert sent.calls == batches
-    assert counter._queue == [] and not counter._calls
+    assert window._queue == [] and not window._calls
 
 
-async def test_only_so_many_calls_are_under_way(counter: _Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_calls_are_under_way(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes meanwhile goes together with the next one."""
-    api = counter._settings.api.model_copy(update={"batch_max": 50, "linger_ms": 0, "calls_max": 2})
-    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
-    sent = Sent(counter, monkeypatch, wait=True)
+    api = window._settings.api.model_copy(update={"batch_max": 50, "linger_ms": 0, "calls_max": 2})
+    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    sent = Sent(window, monkeypatch, wait=True)
     for n in range(5):
-        counter.put(n)  # type: ignore[arg-type]
+        window.put(n)  # type: ignore[arg-type]
         for _ in range(5):
             await asyncio.sleep(0)
-    assert (sent.calls, len(counter._queue)) == ([1, 1], 3)
+    assert (sent.calls, len(window._queue)) == ([1, 1], 3)
     sent.over.set()
-    await counter.drained()
+    await window.drained()
     assert sent.calls == [1, 1, 3]
 
 
@@ -108,33 +110,33 @@ async def test_only_so_many_calls_are_under_way(counter: _Counter, monkeypatch: 
     ],
 )
 async def test_after_a_small_call_company_is_waited_for(
-    counter: _Counter, monkeypatch: pytest.MonkeyPatch, linger_ms: int, first: int, then: int, paced: float,
+    window: Window, monkeypatch: pytest.MonkeyPatch, linger_ms: int, first: int, then: int, paced: float,
     calls: list[int],
 ) -> None:  # fmt: skip
     """Not after a large one, nor once there is enough of it; longer while settlement is behind."""
-    api = counter._settings.api.model_copy(update={"batch_max": 50, "linger_ms": linger_ms, "calls_max": 9})
-    monkeypatch.setattr(counter, "_settings", counter._settings.model_copy(update={"api": api}))
-    sent = Sent(counter, monkeypatch, wait=False)
+    api = window._settings.api.model_copy(update={"batch_max": 50, "linger_ms": linger_ms, "calls_max": 9})
+    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    sent = Sent(window, monkeypatch, wait=False)
     clock = [1_000.0]
     loop = asyncio.get_running_loop()
     later: list[float] = []
     monkeypatch.setattr(module.asyncio, "get_running_loop", lambda: Loop(loop, clock, later))
-    counter._pace_s = paced
+    window._pace_s = paced
     for n in range(first):
-        counter.put(n)  # type: ignore[arg-type]
+        window.put(n)  # type: ignore[arg-type]
     for _ in range(5):
         await asyncio.sleep(0)
     for n in range(then):
-        counter._queue.append(n)  # type: ignore[arg-type]
-    counter._schedule()
+        window._queue.append(n)  # type: ignore[arg-type]
+    window._schedule()
     for _ in range(5):
         await asyncio.sleep(0)
     assert sent.calls == calls
     assert later == ([] if len(calls) > 1 else [pytest.approx(0.05)])
-    if counter._timer:
-        counter._timer.cancel()
-        counter._timer = None
-    counter._queue.clear()
+    if window._timer:
+        window._timer.cancel()
+        window._timer = None
+    window._queue.clear()
 
 
 class Loop:
@@ -231,9 +233,9 @@ async def test_templates_are_one_for_all_who_ask_alike(
     await office.store.change_event(event.id, name="Another name")
     await office.catalogue._read()
     assert template(CLIENT, same) is not first
-    monkeypatch.setattr(module, "TEMPLATES_MAX", len(office.admission._templates) + 1)
+    monkeypatch.setattr(orders, "TEMPLATES_MAX", len(office.admission._templates) + 1)
     template(CLIENT, request((ga, 3), charge=CARD))
-    assert len(office.admission._templates) == module.TEMPLATES_MAX
+    assert len(office.admission._templates) == orders.TEMPLATES_MAX
     last = template(CLIENT, request((ga, 4), charge=CARD))
     assert list(office.admission._templates.values()) == [last], "memory has its bound"
 
@@ -261,7 +263,7 @@ async def test_a_shard_that_this_process_does_not_serve_is_refused(
 ) -> None:
     event = await open_sale(GA=10)
     await office.catalogue.event(event.id)
-    monkeypatch.setattr(office.admission, "_counters", office.admission._counters[:SHARD])
+    monkeypatch.setattr(office.admission, "_windows", office.admission._windows[:SHARD])
     with pytest.raises(GateClosed, match="does not serve"):
         office.admission.submit(CLIENT, request((event.tiers[0].id, 1)), "k", lambda _: None)
 
@@ -276,11 +278,11 @@ async def test_a_form_has_everything_of_its_order(
     await office.catalogue.event(event.id)
     admission: Admission = office.admission
     put: list[Any] = []
-    counter = admission._counters[SHARD]
-    counter.put = put.append  # type: ignore[method-assign]
+    window = admission._windows[SHARD]
+    window.put = put.append  # type: ignore[method-assign]
     order = request((event.tiers[0].id, 2), charge=charge, reference=reference)
     admission.submit(CLIENT, order, "ab" * 16, print)
-    counter._short[event.tiers[0].id] = 1, float("inf")
+    window._short[event.tiers[0].id] = 1, float("inf")
     admission.submit(CLIENT, order, "ab" * 16, print)
     form, question = put
     scope = ids.scope(CLIENT, event.id, "ab" * 16)
