@@ -88,13 +88,13 @@ class Readiness:
         self._writable_until = time.monotonic() + WRITABLE_S
 
     async def _postgresql(self, durable: bool) -> str:
-        pool = await self._office.pool()
+        database = self._office.database
         if durable:
-            await pool.fetchval("SELECT 1")
+            await database.fetchval("SELECT 1")
         else:
-            await check_schema(pool)
-            await durability.check_postgresql(pool, self._office.settings)
-            await durability.check_shards(pool, self._office.settings)
+            await check_schema(database)
+            await durability.check_postgresql(database, self._office.settings)
+            await durability.check_shards(database, self._office.settings)
         return ""
 
     async def _gateway(self, _durable: bool) -> str:

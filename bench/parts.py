@@ -69,7 +69,7 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
     url = make_url(settings.redis_url).set(database="1").render_as_string(hide_password=False)
     redis = open_redis(settings.model_copy(update={"redis_url": url}))
     try:
-        await Loader(stage.office.engine, redis, stage.office.scripts).publish(sale.event.id)
+        await Loader(stage.office.database.engine, redis, stage.office.scripts).publish(sale.event.id)
         await redis.set(keys.gate(0), Gate("bench", await run_id(redis)).pack())
         await redis.script_load(stage.office.scripts.admit.text)
         latency = Histogram()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import Any
 
-import asyncpg
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from boxoffice.admission.admission import Admission
 from boxoffice.bookings.cancellations import Cancellations
@@ -34,10 +30,10 @@ from boxoffice.sales.loading import Loader
 from boxoffice.sales.store import CatalogueStore
 from boxoffice.settings import Settings
 from boxoffice.settlement.draining import Settlement
-from boxoffice.stores import postgres
+from boxoffice.stores.database import Database, Pool
 from boxoffice.stores.installation import installation
 from boxoffice.stores.pinned import Kept
-from boxoffice.stores.postgres import open_engine, open_pool
+from boxoffice.stores.postgres import TRANSIENT, PostgresError
 from boxoffice.stores.redis import open_redis
 from boxoffice.stores.scripts import Scripts, load_scripts
 
@@ -48,35 +44,25 @@ class BoxOffice:
     """All parts of one process. Nothing connects before it is used: a door can open while a store is away."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, engine: AsyncEngine, gateway: PaymentGateway, scripts: Scripts
+        self, settings: Settings, redis: Redis, database: Database, gateway: PaymentGateway, scripts: Scripts
     ) -> None:
         self.settings = settings
         self.redis = redis
-        self.engine = engine
+        self.database = database
         self.gateway = gateway
         self.scripts = scripts
-        self._pool: asyncpg.Pool[Any] | None = None
-        self._opening = asyncio.Lock()
+        database.at_first = self._sign
 
-    async def pool(self) -> asyncpg.Pool[Any]:
-        """asyncpg's pool, opened at first use.
-
-        Raises one of `postgres.AWAY` while PostgreSQL does not answer; a later call may succeed.
-        """
-        if self._pool is None:
-            async with self._opening:
-                if self._pool is None:
-                    self._pool = await open_pool(self.settings)
-                    await self._sign()
-        return self._pool
-
-    async def _sign(self) -> None:
+    async def _sign(self, pool: Pool) -> None:
         """Whatever authorises has looked into PostgreSQL first."""
-        assert self._pool is not None
         if self.gateway.signs:
             # Without the table, or without the right to it, nobody starts: see `postgres.check_schema`.
-            with contextlib.suppress(*postgres.TRANSIENT, asyncpg.PostgresError):
-                self.gateway.sign_as(await installation(self._pool))
+            with contextlib.suppress(*TRANSIENT, PostgresError):
+                self.gateway.sign_as(await installation(pool))
+
+    async def pool(self) -> Pool:
+        """PostgreSQL's pool, for audits and tests. Raises as `Database.pool`."""
+        return await self.database.pool()
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -86,12 +72,12 @@ class BoxOffice:
     @cached_property
     def store(self) -> CatalogueStore:
         """What is on sale, as it is written."""
-        return CatalogueStore(self.engine, self.redis, self.scripts, self.settings)
+        return CatalogueStore(self.database.engine, self.redis, self.scripts, self.settings)
 
     @cached_property
     def loader(self) -> Loader:
         """Brings into Redis what PostgreSQL has."""
-        return Loader(self.engine, self.redis, self.scripts)
+        return Loader(self.database.engine, self.redis, self.scripts)
 
     @cached_property
     def admission(self) -> Admission:
@@ -101,12 +87,12 @@ class BoxOffice:
     @cached_property
     def bookings(self) -> Bookings:
         """Tells what became of bookings."""
-        return Bookings(self.redis, self.pool, self.scripts, self.catalogue, self.settings)
+        return Bookings(self.redis, self.database, self.scripts, self.catalogue, self.settings)
 
     @cached_property
     def holds(self) -> Holds:
         """What shops and time do with holds."""
-        return Holds(self.redis, self.pool, self.scripts, self.settings)
+        return Holds(self.redis, self.database, self.scripts, self.settings)
 
     @cached_property
     def hold_payments(self) -> HoldPayments:
@@ -121,17 +107,17 @@ class BoxOffice:
     @cached_property
     def pump(self) -> MoneyPump:
         """Captures, voids, refunds."""
-        return MoneyPump(self.pool, self.gateway, self.refunds, self.late, self.settings)
+        return MoneyPump(self.database, self.gateway, self.refunds, self.late, self.settings)
 
     @cached_property
     def refunds(self) -> Refunds:
         """Gives money and tickets back."""
-        return Refunds(self.redis, self.pool, self.scripts, self.settings)
+        return Refunds(self.redis, self.database, self.scripts, self.settings)
 
     @cached_property
     def owed(self) -> OwedMoney:
         """Refunds that the gateway refused."""
-        return OwedMoney(self.pool)
+        return OwedMoney(self.database)
 
     @cached_property
     def late(self) -> LateMoney:
@@ -141,13 +127,15 @@ class BoxOffice:
     @cached_property
     def webhooks(self) -> Webhooks:
         """What gateways tell us."""
-        return Webhooks(self.redis, self.pool, self.scripts, self.gateway)
+        return Webhooks(self.redis, self.database, self.scripts, self.gateway)
 
     @cached_property
     def settlements(self) -> list[Settlement]:
         """One for each shard."""
         return [
-            Settlement(shard, self.redis, self.pool, self.scripts, self.gateway, self.pump, self.holds, self.settings)
+            Settlement(
+                shard, self.redis, self.database, self.scripts, self.gateway, self.pump, self.holds, self.settings
+            )
             for shard in range(self.settings.shards)
         ]
 
@@ -156,7 +144,13 @@ class BoxOffice:
         """One for each shard; with it its reconciler and its rebuilder."""
         return [
             Guard(
-                shard, self.redis, self.pool, self.scripts, self.loader, self.settings, books=lambda: self.gateway.books
+                shard,
+                self.redis,
+                self.database,
+                self.scripts,
+                self.loader,
+                self.settings,
+                books=lambda: self.gateway.books,
             )
             for shard in range(self.settings.shards)
         ]
@@ -165,23 +159,23 @@ class BoxOffice:
     def parked(self) -> Parked:
         """Bookings that wait for an operator."""
         reconcilers = [guard.reconciler for guard in self.guards]
-        return Parked(self.redis, self.pool, self.scripts, self.gateway, reconcilers, self.settings)
+        return Parked(self.redis, self.database, self.scripts, self.gateway, reconcilers, self.settings)
 
     @cached_property
     def dossiers(self) -> Dossiers:
         """All that is known of one booking."""
-        return Dossiers(self.redis, self.pool, self.gateway)
+        return Dossiers(self.redis, self.database, self.gateway)
 
     @cached_property
     def payments_audit(self) -> PaymentsAudit:
         """The gateway's books against ours."""
-        return PaymentsAudit(self.redis, self.pool, self.gateway, self.refunds, self.settings.shards)
+        return PaymentsAudit(self.redis, self.database, self.gateway, self.refunds, self.settings.shards)
 
     @cached_property
     def menders(self) -> list[Mender]:
         """One for each shard."""
         return [
-            Mender(guard.shard, self.redis, self.pool, guard.reconciler, guard.rebuilder, self.settings)
+            Mender(guard.shard, self.redis, self.database, guard.reconciler, guard.rebuilder, self.settings)
             for guard in self.guards
         ]
 
@@ -190,13 +184,7 @@ class BoxOffice:
         if "admission" in self.__dict__:
             await self.admission.close()
         await self.gateway.close()
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(5):
-                    await self._pool.close()
-            except TimeoutError:
-                self._pool.terminate()
-        await self.engine.dispose()
+        await self.database.close()
         await self.redis.aclose()
 
 
@@ -212,7 +200,7 @@ async def open_box_office(
     office = BoxOffice(
         settings,
         open_redis(settings, retries=redis_retries),
-        open_engine(settings),
+        Database(settings),
         gateway or open_gateway(settings),
         load_scripts(),
     )

@@ -205,9 +205,9 @@ class WorkerApp:
             try:
                 await durability.check_redis(self._office.redis, self._office.settings)
                 await redis.run_id(self._office.redis)
-                await postgres.check_schema(await self._office.pool())
-                await durability.check_postgresql(await self._office.pool(), self._office.settings)
-                await durability.check_shards(await self._office.pool(), self._office.settings)
+                await postgres.check_schema(self._office.database)
+                await durability.check_postgresql(self._office.database, self._office.settings)
+                await durability.check_shards(self._office.database, self._office.settings)
                 # Whose books it keeps stands in every payment row; a gateway that is away says so later.
                 await within(BOOKS_S, self._office.gateway.trouble())
                 return
@@ -225,7 +225,7 @@ class WorkerApp:
         await office.gateway.trouble()
         try:
             await durability.check_redis(office.redis, office.settings)
-            await durability.check_postgresql(await office.pool(), office.settings)
+            await durability.check_postgresql(office.database, office.settings)
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
         await office.pump.tell_of_others()
@@ -237,11 +237,11 @@ class WorkerApp:
         with contextlib.suppress(GateClosed):
             await office.holds.expire(shard)
             await office.settlements[shard].drain()
-            await apply_moves(office.redis, await office.pool(), office.scripts, shard)
+            await apply_moves(office.redis, office.database, office.scripts, shard)
 
     async def _trim(self) -> None:
         """Rows that have done their work."""
-        trimmed = await trim(await self._office.pool(), self._office.settings.worker.retention_days)
+        trimmed = await trim(self._office.database, self._office.settings.worker.retention_days)
         if trimmed:
             log.info("tables.trimmed", **trimmed)
 
@@ -290,7 +290,7 @@ class WorkerApp:
                 seldom.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
                 seldom.warning(f"{what}.failed", error=type(error).__name__)
-                await postgres.renew_sessions(self._office.pool, error)
+                await self._office.database.renew(error)
             except Exception as error:
                 seldom.exception(f"{what}.failed", error)
             await self._pause(every_s)

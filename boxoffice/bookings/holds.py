@@ -5,11 +5,9 @@ What happens once a payment is under way is settlement's to say; once a booking 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -32,8 +30,9 @@ from boxoffice.errors import (
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 from boxoffice.stores import keys
+from boxoffice.stores.database import Database
 from boxoffice.stores.gate import once_checked
-from boxoffice.stores.postgres import TRANSIENT, renew_sessions
+from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.stores.redis import AWAY, refusal
 from boxoffice.stores.rewind import rewind
@@ -79,12 +78,10 @@ class Paid(NamedTuple):
 class Holds:
     """What a shop may do with a hold, and what time does."""
 
-    def __init__(
-        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts, settings: Settings
-    ) -> None:
+    def __init__(self, redis: Redis, database: Database, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
         self._reading = Reading(redis, scripts, settings)
-        self._pool = pool
+        self._database = database
         self._shards = Shards(redis, scripts)
         self._scripts = scripts
         self._settings = settings
@@ -245,20 +242,20 @@ class Holds:
     async def tell_postgres(self, bookings: list[str], letter: str) -> None:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
         try:
-            async with (await self._pool()).acquire() as connection:
+            async with self._database.writer() as connection:
                 await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
         except TRANSIENT as error:
-            await renew_sessions(self._pool, error)
+            await self._database.renew(error)
             seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
     async def _tell_deadline(self, booking: str, deadline_ms: int) -> None:
         """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
         the next attempt's settlement does it."""
         try:
-            async with (await self._pool()).acquire() as connection:
+            async with self._database.writer() as connection:
                 await connection.execute(_TELL_DEADLINE, booking, deadline_ms)
         except TRANSIENT as error:
-            await renew_sessions(self._pool, error)
+            await self._database.renew(error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)
 
     async def _run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:

@@ -24,8 +24,8 @@ from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
 from boxoffice.states import KEY_REUSED
 from boxoffice.stores import keys
+from boxoffice.stores.database import Database
 from boxoffice.stores.lookups import Together
-from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.wire import render
@@ -95,10 +95,12 @@ class _Query(NamedTuple):
 class Bookings:
     """What is known of bookings, wherever it is. A booking is shown to its own client only."""
 
-    def __init__(self, redis: Redis, pool: Pool, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, database: Database, scripts: Scripts, catalogue: Catalogue, settings: Settings
+    ) -> None:
         self._redis = redis
         self._reading = Reading(redis, scripts, settings)
-        self._pool = pool
+        self._database = database
         self._catalogue = catalogue
         self._shards = settings.shards
         self._records = Together(self._read_records, most=200)
@@ -136,10 +138,8 @@ class Bookings:
 
         Raises `StoreAway`.
         """
-        try:
-            row = await (await self._pool()).fetchrow(_ATTEMPT, booking, payment_key)
-        except TRANSIENT as error:
-            raise StoreAway from error
+        async with self._database.answering():
+            row = await self._database.fetchrow(_ATTEMPT, booking, payment_key)
         if row is None:
             return None
         card = row["last4"] or row["token"]
@@ -203,11 +203,8 @@ class Bookings:
         return {row.view.id: row for row in rows}
 
     async def _fetch(self, query: str, *values: Any) -> list[_Row]:
-        try:
-            pool = await self._pool()
-            rows = await pool.fetch(query, *values)
-        except TRANSIENT as error:
-            raise StoreAway from error
+        async with self._database.answering():
+            rows = await self._database.fetch(query, *values)
         return [_of_row(row) for row in rows]
 
     async def list(self, client: str, wanted: BookingFilter, cursor: str | None, limit: int) -> Page:
@@ -232,19 +229,17 @@ class Bookings:
 
     async def _fetch_page(self, query: _Query, limit: int) -> tuple[builtins.list[_Row], str | None]:
         """A page, and the booking behind which the next one begins."""
-        try:
-            async with (
-                (await self._pool()).acquire() as connection,
-                connection.transaction(readonly=True, isolation="repeatable_read"),
-            ):
-                if query.last:
-                    await connection.execute(IN_ORDER)
-                rows = [_of_row(row) for row in await connection.fetch(query.page, *query.values)]
-                if len(rows) > limit:
-                    return rows[:limit], rows[limit - 1].view.id
-                return rows, await connection.fetchval(query.last, *query.bounds) if query.last else None
-        except TRANSIENT as error:
-            raise StoreAway from error
+        async with (
+            self._database.answering(),
+            self._database.reader() as connection,
+            connection.transaction(readonly=True, isolation="repeatable_read"),
+        ):
+            if query.last:
+                await connection.execute(IN_ORDER)
+            rows = [_of_row(row) for row in await connection.fetch(query.page, *query.values)]
+            if len(rows) > limit:
+                return rows[:limit], rows[limit - 1].view.id
+            return rows, await connection.fetchval(query.last, *query.bounds) if query.last else None
 
     async def _as_read(self, row: _Row, wanted: BookingFilter) -> BookingView | None:
         """A listed booking as reading it would say: of one that is undecided Redis knows more. None when it is none of

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
 from boxoffice import ids
-from boxoffice.books.rows import Connection
 from boxoffice.stores import keys
+from boxoffice.stores.database import Connection, Reader
 from boxoffice.stores.record import Record, unpack
 
 __all__ = ["DeadLetter", "count_failure", "read_parked"]
@@ -55,14 +54,14 @@ async def count_failure(connection: Connection, booking: str, record: bytes, err
     return int(await connection.fetchval(_COUNT, booking, record, error, attempts_max))
 
 
-async def read_parked(redis: Redis, pool: asyncpg.Pool[Any], shards: int) -> list[DeadLetter]:
+async def read_parked(redis: Redis, database: Reader, shards: int) -> list[DeadLetter]:
     """All that are parked, in the order in which they were: those that PostgreSQL says, and those that Redis has set aside
     and PostgreSQL does not know of."""
     aside: dict[str, float] = {}
     for shard in range(shards):
         for booking, at_ms in await redis.zrange(keys.dead(shard), 0, -1, withscores=True):
             aside[booking.decode()] = at_ms
-    rows = {row["booking"]: row for row in await pool.fetch(_LIST, list(aside))}
+    rows = {row["booking"]: row for row in await database.fetch(_LIST, list(aside))}
     bookings, found = list({**rows, **aside}), []
     for start in range(0, len(bookings), CHUNK):
         chunk = bookings[start : start + CHUNK]

@@ -15,6 +15,7 @@ from boxoffice.books import queries
 from boxoffice.settings import Settings
 from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection
 from boxoffice.stores.record import unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
@@ -38,9 +39,7 @@ class Finals:
         self._here = Shard(redis, scripts, shard)
         self._ttl_s = settings.worker.settled_ttl_s
 
-    async def correct(
-        self, connection: queries.Connection, booking_ids: Sequence[str], *, said: bool = True
-    ) -> set[str]:
+    async def correct(self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True) -> set[str]:
         """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, with a line in the log
         unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
         events: set[str] = set()
@@ -48,7 +47,7 @@ class Finals:
             events |= await self._correct(connection, booking_ids[start : start + CHUNK], said)
         return events
 
-    async def _correct(self, connection: queries.Connection, booking_ids: Sequence[str], said: bool) -> set[str]:
+    async def _correct(self, connection: Connection, booking_ids: Sequence[str], said: bool) -> set[str]:
         # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
         over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}

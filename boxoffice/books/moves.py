@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
-from boxoffice.books.queries import Connection, Verdict, final_verdicts
+from boxoffice.books.queries import Verdict, final_verdicts
 from boxoffice.crashpoint import crashpoint
 from boxoffice.stores import keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import last_batch
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
@@ -152,14 +153,14 @@ async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
         )
 
 
-async def apply_moves(redis: Redis, pool: asyncpg.Pool[Any], scripts: Scripts, shard: int) -> int:
+async def apply_moves(redis: Redis, database: Database, scripts: Scripts, shard: int) -> int:
     """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`.
 
     A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
     applies it.
     """
     here = Shard(redis, scripts, shard)
-    async with pool.acquire() as connection:
+    async with database.writer() as connection:
         moves = await open_moves(connection, shard=shard)
         pair = await last_batch(connection, shard) if moves else None
         applied = []

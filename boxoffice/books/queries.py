@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from boxoffice import ids
 from boxoffice.states import FINAL, LETTERS
+from boxoffice.stores.database import Connection
 from boxoffice.stores.postgres import REPAIR_S, take_time
 from boxoffice.stores.record import (
     Attempt,
@@ -27,7 +28,6 @@ from boxoffice.stores.record import (
 )
 
 __all__ = [
-    "Connection",
     "Verdict",
     "bought",
     "end_holds",
@@ -40,7 +40,6 @@ __all__ = [
     "undecided",
 ]
 
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 CHUNK: Final = 5_000
 """Bookings read at once: some 5 MB."""

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.books.moves import Note, came_back
-from boxoffice.books.rows import Connection, known_by_key, lock_inventory, sell
+from boxoffice.books.rows import known_by_key, lock_inventory, sell
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
+from boxoffice.stores.database import Connection
 from boxoffice.stores.fence import Pair, open_batch
 from boxoffice.stores.record import Record
 

@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from boxoffice.books.decisions import Case, Known, PaymentRow
+from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
 __all__ = [
-    "Connection",
     "Kin",
     "Orphan",
     "Raced",
@@ -30,8 +30,6 @@ __all__ = [
     "vouch",
     "write",
 ]
-
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
 Kin: TypeAlias = tuple[str, str, str]

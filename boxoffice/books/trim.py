@@ -6,9 +6,9 @@ has made, gateways' messages that were acted on, failures of bookings that have 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
+from boxoffice.stores.database import Database
 
 __all__ = ["STEP", "trim"]
 
@@ -42,13 +42,13 @@ DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
 """A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
 
 
-async def trim(pool: asyncpg.Pool[Any], days: int) -> dict[str, int]:
+async def trim(database: Database, days: int) -> dict[str, int]:
     """Delete what is older than that. Returns how many rows of each table, for those that had any.
 
     At most `STEPS` times `STEP` of each: the next call goes on. Two calls at once share the work.
     """
     trimmed: dict[str, int] = {}
-    async with pool.acquire() as connection:
+    async with database.writer() as connection:
         for table in ("dead_letters", "stock_moves", "webhook_events"):
             for _ in range(STEPS):
                 count = int((await connection.execute(_TRIM[table], days, STEP)).rpartition(" ")[2])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -15,7 +14,7 @@ from boxoffice.errors import GateClosed, StoreAway
 from boxoffice.gateway.base import GatewayEvent, PaymentGateway, Unknown
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from boxoffice.stores.postgres import TRANSIENT, renew_sessions
+from boxoffice.stores.database import Database
 from boxoffice.stores.record import Charge, Payload, pack_payload, unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shards
@@ -87,9 +86,9 @@ class LateMoney:
 class Webhooks:
     """Takes what gateways tell us. The work itself is settlement's and the pump's: a message only wakes them."""
 
-    def __init__(self, redis: Redis, pool: Any, scripts: Scripts, gateway: PaymentGateway) -> None:
+    def __init__(self, redis: Redis, database: Database, scripts: Scripts, gateway: PaymentGateway) -> None:
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._shards = Shards(redis, scripts)
         self._gateway = gateway
 
@@ -100,13 +99,9 @@ class Webhooks:
         believed. Returns False for a message that was here before. Raises `StoreAway`: the gateway sends it again.
         """
         payment_key = await self._payment_key(event)
-        try:
-            pool: asyncpg.Pool[Any] = await self._pool()
+        async with self._database.answering():
             crashpoint("webhook_heard")
-            row = await pool.fetchrow(_KEEP, gateway, event.id, event.kind, payment_key)
-        except TRANSIENT as error:
-            await renew_sessions(self._pool, error)
-            raise StoreAway from error
+            row = await self._database.fetchrow(_KEEP, gateway, event.id, event.kind, payment_key)
         crashpoint("webhook_committed")
         assert row is not None, "it selects no table"
         if row["booking"]:

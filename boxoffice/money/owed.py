@@ -6,16 +6,14 @@ whomever, never pays twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 import structlog
 
-from boxoffice.books.rows import Connection
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.states import GIVEN_BACK
+from boxoffice.stores.database import Connection, Database
 
 __all__ = ["OwedMoney", "OwedRefund", "attempt_key", "recount", "try_again"]
 
@@ -77,12 +75,12 @@ class OwedRefund(NamedTuple):
 class OwedMoney:
     """What operators do with money that is owed."""
 
-    def __init__(self, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]]) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def find(self, which: str | None = None) -> list[OwedRefund]:
         """All that is owed, oldest first; or of one booking, or one refund. Raises PostgreSQL's errors."""
-        return [OwedRefund(*row) for row in await (await self._pool()).fetch(_OPEN, which)]
+        return [OwedRefund(*row) for row in await self._database.fetch(_OPEN, which)]
 
     async def retry(self, which: str | None) -> list[OwedRefund]:
         """Let a worker ask the gateway again: for one booking's, one refund, or (None) all. Returns what was owed.
@@ -94,7 +92,7 @@ class OwedMoney:
             raise NotFound("Nothing of that is owed.")
         tried = []
         for refund in owed:
-            async with (await self._pool()).acquire() as connection, connection.transaction():
+            async with self._database.begin() as connection:
                 if await try_again(connection, refund.booking, refund.refund_key):
                     tried.append(refund)
         return tried
@@ -108,7 +106,7 @@ class OwedMoney:
         if not by or not reason:
             raise CannotRun("Whoever writes money off says who they are, and why.")
         owed = {refund.refund_key: refund for refund in await self.find(which)}
-        rows = await (await self._pool()).fetch(_WRITE_OFF, which, by, reason)
+        rows = await self._database.fetch(_WRITE_OFF, which, by, reason)
         if not rows:
             raise NotFound("Nothing of that is owed. What is on its way at the gateway cannot be written off.")
         for row in rows:

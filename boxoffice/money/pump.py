@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import structlog
 
 from boxoffice.books.decisions import Case
@@ -35,7 +34,8 @@ from boxoffice.money.patience import Patience
 from boxoffice.money.refund_pump import RefundPump
 from boxoffice.money.refunds import Refunds
 from boxoffice.settings import Settings
-from boxoffice.stores.postgres import is_transient, renew_sessions, sqlstate
+from boxoffice.stores.database import Database
+from boxoffice.stores.postgres import is_transient, sqlstate
 from boxoffice.stores.record import Charge
 from boxoffice.telemetry.seldom import seldom
 
@@ -130,19 +130,19 @@ class MoneyPump:
 
     def __init__(
         self,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         gateway: PaymentGateway,
         refunds: Refunds,
         late: LateMoney,
         settings: Settings,
     ) -> None:
-        self._pool = pool
+        self._database = database
         self._gateway = gateway
         self._refunds = refunds
         self._late = late
         self._settings = settings
         self._patience = Patience(settings.gateway)
-        self._refund_pump = RefundPump(pool, gateway, self._patience)
+        self._refund_pump = RefundPump(database, gateway, self._patience)
         self._given: deque[tuple[int, list[CaptureRequest]]] = deque()
         self._woken = asyncio.Event()
         self._stopping = False
@@ -187,7 +187,7 @@ class MoneyPump:
                     self._given.clear()
                     if self._stopping:
                         return
-                    await renew_sessions(self._pool, error)
+                    await self._database.renew(error)
                     await asyncio.sleep(0.5)
                     continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.
@@ -219,7 +219,7 @@ class MoneyPump:
         if not await self._refunds.check_fence(self._settings.shards):
             return 0
         lease_ms, ours = self._settings.worker.lease_ms, written_in(self._gateway.books)
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             await connection.execute(_UNLIST, UNLIST_MAX)
             dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
         refunds = await self._refund_pump.claim(lease_ms, CLAIM_MAX)
@@ -252,7 +252,7 @@ class MoneyPump:
 
     async def tell_of_others(self) -> None:
         """What is due at another gateway than ours stays due: only a worker with that gateway can do it."""
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             for row in await connection.fetch(_OF_OTHERS, *written_in(self._gateway.books)):
                 log.error("money.of_another_gateway", gateway=row["gateway"], payments=row["payments"],
                           ours=self._gateway.books)  # fmt: skip
@@ -319,10 +319,10 @@ class MoneyPump:
             await self._execute(_LATER, key, self._patience.pause_ms(tries.get(key, 0)))
 
     async def _is_to_be_voided(self, payment_key: str) -> bool:
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             due = await connection.fetchval("SELECT due FROM payments WHERE payment_key = $1", payment_key)
         return bool(due == "void")
 
     async def _execute(self, statement: str, *args: Any) -> None:
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             await connection.execute(statement, *args)

@@ -6,11 +6,10 @@ next one get a key of its own; until a person asks for it, the money is owed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import structlog
 
 from boxoffice.crashpoint import crashpoint
@@ -19,6 +18,7 @@ from boxoffice.gateway.base import Done, PaymentGateway, Pending, Refused, Rever
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.patience import Patience
 from boxoffice.money.reversals import Asked, take_in
+from boxoffice.stores.database import Database
 
 __all__ = ["RefundPump"]
 
@@ -91,17 +91,15 @@ class _Look(NamedTuple):
 class RefundPump:
     """Works off refunds that are due, and looks at payments whose refunds or disputes the gateway has news of."""
 
-    def __init__(
-        self, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], gateway: PaymentGateway, patience: Patience
-    ) -> None:
-        self._pool = pool
+    def __init__(self, database: Database, gateway: PaymentGateway, patience: Patience) -> None:
+        self._database = database
         self._gateway = gateway
         self._patience = patience
 
     async def claim(self, lease_ms: int, most: int) -> list[Awaitable[None]]:
         """What is due and nobody holds, each as work to be awaited."""
         ours = written_in(self._gateway.books)
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, most, *ours)]
             looks = [_Look(*row) for row in await connection.fetch(_CLAIM_LOOKS, lease_ms, most, *ours)]
         return [*map(self._refund, dues), *map(self._look, looks)]
@@ -135,7 +133,7 @@ class RefundPump:
             return
         self._patience.known("refund", due.refund_key, due.tries)
         crashpoint("refusal_read")
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             await take_in(connection, due.payment_key, seen, Asked(due.refund_key, due.attempt, code))
             crashpoint("owed_written")
 
@@ -148,7 +146,7 @@ class RefundPump:
         crashpoint("looked_at")
         pending: bool | None = isinstance(seen, Unknown)
         if isinstance(seen, Reversals):
-            async with (await self._pool()).acquire() as connection, connection.transaction():
+            async with self._database.begin() as connection:
                 pending = await take_in(connection, look.payment_key, seen)
             crashpoint("taken_in")
         elif isinstance(seen, Unknown):
@@ -160,5 +158,5 @@ class RefundPump:
             await self._execute(_SEEN, look.payment_key, look.leased_until)
 
     async def _execute(self, statement: str, *args: Any) -> None:
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             await connection.execute(statement, *args)

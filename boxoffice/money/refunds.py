@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -18,7 +17,7 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.books.finals import Finals
 from boxoffice.books.moves import Note, apply_moves, came_back
-from boxoffice.books.rows import Connection, lock_inventory
+from boxoffice.books.rows import lock_inventory
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import (
     GateClosed,
@@ -34,7 +33,8 @@ from boxoffice.errors import (
 from boxoffice.money.owed import recount, try_again
 from boxoffice.settings import Settings
 from boxoffice.stores import fence
-from boxoffice.stores.postgres import AWAY, TRANSIENT, WentBack, renew_sessions
+from boxoffice.stores.database import Connection, Database
+from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.telemetry.seldom import seldom
 
@@ -150,12 +150,10 @@ class _Item(NamedTuple):
 class Refunds:
     """Cancels and refunds what is confirmed."""
 
-    def __init__(
-        self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts, settings: Settings
-    ) -> None:
+    def __init__(self, redis: Redis, database: Database, scripts: Scripts, settings: Settings) -> None:
         self._settings = settings
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._scripts = scripts
 
     async def cancel(self, client: str, booking: str) -> Refunded:
@@ -191,8 +189,7 @@ class Refunds:
 
         Raises PostgreSQL's errors.
         """
-        pool = await self._pool()
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             booking = await connection.fetchval(
                 "SELECT booking_id::text FROM payments WHERE payment_key = $1", payment_key
             )
@@ -218,7 +215,7 @@ class Refunds:
         Unless it belongs to a sale by now: whoever asked for the void may have been overtaken by the settlement that
         captured it.
         """
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             row = await connection.fetchrow(_LATE_MONEY, payment_key)
             if row is None:
                 return
@@ -242,7 +239,7 @@ class Refunds:
     async def check_fence(self, shards: int) -> bool:
         """Whether PostgreSQL can be believed in what is due: Redis answers, and no commit is missing. Raises `WentBack`."""
         try:
-            async with (await self._pool()).acquire() as connection:
+            async with self._database.writer() as connection:
                 await fence.check(connection, self._redis, *range(shards))
         except RedisError:
             return False
@@ -252,7 +249,7 @@ class Refunds:
         """Give back once more what these refunds gave back, each under its key, in one transaction: one that ends the booking
         leaves nothing for those that were before it. Returns how many there were; none of a booking that is not confirmed
         any more. For a caller that has closed the shard's gate, and recounts."""
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             row, items = await self._lock(connection, booking)
             if row["status"] != "confirmed":
                 return 0
@@ -277,7 +274,7 @@ class Refunds:
 
     async def cancel_again(self, booking: str) -> bool:
         """Cancel by the event's terms what Redis calls cancelled, and nobody remembers how. Raises as `again`."""
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             row, items = await self._lock(connection, booking)
             if row["status"] != "confirmed":
                 return False
@@ -290,19 +287,17 @@ class Refunds:
 
     async def _run(self, booking: str, work: Callable[..., Awaitable[tuple[Refunded, int]]], *args: Any) -> Refunded:
         told = await self._told(booking)
-        for round_ in range(_ROUNDS):
-            try:
-                async with (await self._pool()).acquire() as connection, connection.transaction():
-                    if await fence.lost(connection, ids.shard_of(booking), told):
-                        raise WentBack
-                    refunded, shard = await work(connection, booking, *args)
-                    pair = None if refunded.repeated else await fence.open_batch(connection, shard, ())
-                    crashpoint("refund_written")
-                break
-            except TRANSIENT as error:
-                await renew_sessions(self._pool, error)
-                if isinstance(error, AWAY) or round_ == _ROUNDS - 1:
-                    raise StoreAway from error
+
+        async def transact(connection: Connection) -> tuple[Refunded, int, fence.Pair | None]:
+            if await fence.lost(connection, ids.shard_of(booking), told):
+                raise WentBack
+            refunded, shard = await work(connection, booking, *args)
+            pair = None if refunded.repeated else await fence.open_batch(connection, shard, ())
+            crashpoint("refund_written")
+            return refunded, shard, pair
+
+        async with self._database.answering():
+            refunded, shard, pair = await self._database.transaction(transact, tries=_ROUNDS)
         crashpoint("refund_committed")
         await self._tell_first(shard, booking, pair)
         return refunded
@@ -463,31 +458,30 @@ class Refunds:
         """Nobody is told of a commit before Redis is: were PostgreSQL to forget it, it would not be missed. While Redis is
         away PostgreSQL alone speaks, as long as it still has the commit. Raises `StoreAway`: asked again, it is done once."""
         try:
-            pool = await self._pool()
             try:
-                await self._mirror(pool, shard, booking)
+                await self._mirror(shard, booking)
             except RedisError as error:
                 seldom.warning("moves.later", shard=shard, error=type(error).__name__)
-            if pair and await fence.lost(pool, shard, [pair]):
+            if pair and await fence.lost(self._database, shard, [pair]):
                 raise WentBack
         except (GateClosed, *TRANSIENT) as error:
             seldom.warning("moves.later", shard=shard, error=type(error).__name__)
             raise StoreAway from error
 
-    async def _mirror(self, pool: asyncpg.Pool[Any], shard: int, booking: str) -> None:
+    async def _mirror(self, shard: int, booking: str) -> None:
         """The tickets go back on sale. When Redis cannot take them yet, whoever reads the booking next is told all the same
         that it is cancelled."""
         finals = Finals(shard, self._redis, self._scripts, self._settings)
         try:
-            await apply_moves(self._redis, pool, self._scripts, shard)
+            await apply_moves(self._redis, self._database, self._scripts, shard)
         finally:
-            async with pool.acquire() as connection:
+            async with self._database.writer() as connection:
                 await finals.correct(connection, [booking], said=False)
 
     async def _tell_redis(self, shard: int, booking: str) -> None:
         """The tickets go back on sale now. If Redis is away or shut, a worker's sweep does it."""
         try:
-            await self._mirror(await self._pool(), shard, booking)
+            await self._mirror(shard, booking)
         except (RedisError, GateClosed, *TRANSIENT) as error:
             seldom.warning("moves.later", shard=shard, error=type(error).__name__)
 

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from boxoffice import ids
-from boxoffice.books.rows import Connection
 from boxoffice.gateway.base import DisputeSeen, RefundSeen, Reversals
 from boxoffice.money.owed import recount
+from boxoffice.stores.database import Connection
 
 __all__ = ["Asked", "take_in"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,6 +15,7 @@ from boxoffice.gateway.accounts import same_books
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.states import WORDS
 from boxoffice.stores import keys
+from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Record, unpack
 
@@ -44,9 +43,9 @@ _TABLES = {
 class Dossiers:
     """Asks all three. A store that does not answer is part of the answer."""
 
-    def __init__(self, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], gateway: PaymentGateway) -> None:
+    def __init__(self, redis: Redis, database: Database, gateway: PaymentGateway) -> None:
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._gateway = gateway
 
     async def of(self, booking_id: str) -> Dossier:
@@ -93,7 +92,7 @@ class Dossiers:
 
     async def _in_postgres(self, booking: str) -> dict[str, Any] | None:
         try:
-            async with (await self._pool()).acquire() as connection:
+            async with self._database.writer() as connection:
                 found = {
                     name: [dict(row) for row in await connection.fetch(query, booking)]
                     for name, query in _TABLES.items()

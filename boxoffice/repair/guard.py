@@ -8,10 +8,9 @@ memory of PostgreSQL, then PostgreSQL, then Redis.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -24,6 +23,7 @@ from boxoffice.repair.reconcile import Reconciler
 from boxoffice.sales.loading import Loader
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys, postgres
+from boxoffice.stores.database import Database
 from boxoffice.stores.gate import Gate, open_gate
 from boxoffice.stores.lineage import BOTH_CHANGED, server_of
 from boxoffice.stores.redis import AWAY, run_of
@@ -131,7 +131,7 @@ class Guard:
         self,
         shard: int,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         loader: Loader,
         settings: Settings,
@@ -140,11 +140,11 @@ class Guard:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shard = shard
-        self.reconciler = Reconciler(shard, redis, pool, scripts, settings)
-        self.rebuilder = Rebuilder(shard, redis, pool, scripts, loader, settings, books=books)
+        self.reconciler = Reconciler(shard, redis, database, scripts, settings)
+        self.rebuilder = Rebuilder(shard, redis, database, scripts, loader, settings, books=books)
         self._redis = redis
         self._scripts = scripts
-        self._pool = pool
+        self._database = database
         self._loader = loader
         self._now_s = now_s
         self._said = ""
@@ -189,10 +189,9 @@ class Guard:
 
     async def _look(self) -> Sight:
         told = await fence.told(self._redis, self.shard)
-        pool = await self._pool()
-        lost = await fence.lost(pool, self.shard, told)
-        server = await server_of(pool)
-        row = await pool.fetchrow(
+        lost = await fence.lost(self._database, self.shard, told)
+        server = await server_of(self._database)
+        row = await self._database.fetchrow(
             "SELECT generation, sequence, alert, server, run_id, (1000 * extract(epoch FROM now()))::bigint AS now_ms, "
             "extract(epoch FROM now() - settled_at)::float AS quiet_s "
             "FROM shards WHERE shard = $1",
@@ -224,15 +223,14 @@ class Guard:
 
     async def _remember(self, sight: Sight) -> None:
         """How far Redis has come; and that PostgreSQL has what Redis was told of."""
-        pool = await self._pool()
         if (sight.admitted or 0) > sight.sequence:
-            await pool.execute(
+            await self._database.execute(
                 "UPDATE shards SET sequence = greatest(sequence, $2) WHERE shard = $1 AND generation = $3",
                 self.shard, sight.admitted, sight.generation,
             )  # fmt: skip
         if sight.server and sight.server != sight.server_before and self._is_settled(sight):
-            await pool.execute("UPDATE shards SET server = $2 WHERE shard = $1", self.shard, sight.server)
-        await fence.verified(pool, self._redis, self.shard, sight.told)
+            await self._database.execute("UPDATE shards SET server = $2 WHERE shard = $1", self.shard, sight.server)
+        await fence.verified(self._database, self._redis, self.shard, sight.told)
         if (now_s := self._now_s()) >= self._sound_at:
             self._sound_at = now_s + SOUND_S
             await self._redis.set(keys.sound(self.shard), sight.postgres_ms)
@@ -247,8 +245,7 @@ class Guard:
         return self._now_s() >= self._promoted[1] + NOTE_AFTER_S
 
     async def _act(self) -> str:
-        pool = await self._pool()
-        async with shard_lock(pool, self.shard) as alone:
+        async with shard_lock(self._database, self.shard) as alone:
             if not alone:
                 return "busy"
             # Whoever had the lock may have opened the gate since we looked.
@@ -274,8 +271,7 @@ class Guard:
         """The shard's first start with this PostgreSQL. A gate that is open stays so."""
         await self._loader.load(self.shard)
         generation = sight.gate or ids.short_id()
-        pool = await self._pool()
-        await pool.execute(
+        await self._database.execute(
             "INSERT INTO shards (shard, generation, sequence, run_id) VALUES ($1, $2, $3, $4)",
             self.shard, generation, sight.admitted or 0, sight.server_run_id,
         )  # fmt: skip
@@ -286,8 +282,7 @@ class Guard:
     async def _close(self, sight: Sight, alert: str) -> None:
         """For an operator to open. Done again at every look, as somebody may have opened it; said when it is new."""
         await self._redis.delete(keys.gate(self.shard))
-        pool = await self._pool()
-        await pool.execute(
+        await self._database.execute(
             "INSERT INTO shards (shard, generation, alert) VALUES ($1, $2, $3) "
             "ON CONFLICT (shard) DO UPDATE SET alert = $3",
             self.shard, ids.short_id(), alert,
@@ -329,13 +324,12 @@ class Guard:
     async def _after_restart(self, sight: Sight) -> str:
         """Another run of the server: it may lack the last second, or be an hour old, which the sequences cannot show. Nothing
         is decided on it before this is done."""
-        pool = await self._pool()
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             highest = await queries.highest_sequence(connection, self.shard)
         if (sight.admitted or 0) < highest:
             return await self._rebuild("went_back")
         reports = await self.rebuilder.check()
-        await pool.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
+        await self._database.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
         await open_gate(self._redis, self._scripts, self.shard, Gate(sight.generation, sight.server_run_id))
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
         return "restarted"

@@ -5,10 +5,8 @@ The workers do all this as they go; mend finds what a lost record, a lost member
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice.books import queries
@@ -16,6 +14,7 @@ from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import look
 from boxoffice.stores.record import unpack
 
@@ -47,14 +46,14 @@ class Mender:
         self,
         shard: int,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         reconciler: Reconciler,
         rebuilder: Rebuilder,
         settings: Settings,
     ) -> None:
         self.shard = shard
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._reconciler = reconciler
         self._rebuilder = rebuilder
         self._age_ms = 2 * settings.worker.lease_ms
@@ -68,8 +67,7 @@ class Mender:
         gathered = await self._reconciler.strays.gather_some(STRAY_PAGES, seen)
         seconds, _ = await self._redis.time()
         before_ms = 1_000 * int(seconds) - self._age_ms
-        pool = await self._pool()
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             await fence.check(connection, self._redis, self.shard)
             events = set(await self._unheard(connection, before_ms))
             corrected = await self._finals.correct(connection, seen[:LIMIT])
@@ -86,7 +84,7 @@ class Mender:
             settled += report.settled
         return Mended(settled, restored, expired, gathered, len(corrected))
 
-    async def _unheard(self, connection: queries.Connection, before_ms: int) -> list[str]:
+    async def _unheard(self, connection: Connection, before_ms: int) -> list[str]:
         """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""
         waiting: list[bytes] = []
         for name in (keys.pending(self.shard), keys.dead(self.shard)):
@@ -94,7 +92,7 @@ class Mender:
         old = [booking for booking in map(bytes.decode, waiting) if _admitted_ms(booking) < before_ms]
         return await queries.events_of_final(connection, old) if old else []
 
-    async def _expire(self, connection: queries.Connection, late: list[str]) -> int:
+    async def _expire(self, connection: Connection, late: list[str]) -> int:
         """Tell PostgreSQL of holds that ended in Redis. One that is still held there is the sweeper's."""
         if not late:
             return 0

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import ids
 from boxoffice.books.dead_letters import DeadLetter, read_parked
-from boxoffice.books.rows import Connection
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.accounts import same_books
 from boxoffice.gateway.base import Done, Found, PaymentGateway
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.record import SAME, Body, Payload, Record, pack_payload
 from boxoffice.stores.redis import AWAY
@@ -114,14 +113,14 @@ class Parked:
     def __init__(
         self,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         gateway: PaymentGateway,
         reconcilers: Sequence[Reconciler],
         settings: Settings,
     ) -> None:
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._shards = Shards(redis, scripts)
         self._gateway = gateway
         self._reconcilers = reconcilers
@@ -134,7 +133,7 @@ class Parked:
         it is listed too. Raises `CannotRun`.
         """
         try:
-            found = await read_parked(self._redis, await self._pool(), self._settings.shards)
+            found = await read_parked(self._redis, self._database, self._settings.shards)
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
         return [
@@ -162,7 +161,7 @@ class Parked:
         try:
             for start in range(0, len(letters), CHUNK):
                 chunk = [letter.booking for letter in letters[start : start + CHUNK]]
-                await (await self._pool()).execute(_RETRY, chunk)
+                await self._database.execute(_RETRY, chunk)
                 # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
                 # second.
                 async with self._redis.pipeline(transaction=True) as pipe:
@@ -181,7 +180,7 @@ class Parked:
         bookings = [letter.booking for letter in letters]
         counted = dict.fromkeys(Retried._fields, 0)
         try:
-            parked = {row["booking"] for row in await (await self._pool()).fetch(_STATUSES, bookings)}
+            parked = {row["booking"] for row in await self._database.fetch(_STATUSES, bookings)}
             for start in range(0, len(bookings), CHUNK):
                 chunk = bookings[start : start + CHUNK]
                 async with self._redis.pipeline(transaction=False) as pipe:
@@ -212,10 +211,9 @@ class Parked:
             raise CannotRun(f"A store does not answer ({type(error).__name__}). Fail it again to finish.") from error
 
     async def _fail(self, letter: DeadLetter) -> Ended:
-        pool = await self._pool()
         shard = ids.shard_of(letter.booking)
         told = await fence.told(self._redis, shard)
-        decided = await pool.fetchrow(
+        decided = await self._database.fetchrow(
             "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
             letter.booking,
         )
@@ -224,13 +222,13 @@ class Parked:
         payment_key = letter.record.payment_key if letter.record else _head(letter.raw).get("payment_key", "")
         if letter.record and not letter.record.body.amount_cents:
             payment_key = ""  # it costs nothing, and no gateway has heard of it
-        books = await pool.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
+        books = await self._database.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
         if books and not same_books(books, self._gateway.books):
             raise CannotRun(
                 f"Its payment stands in the books of {books}; the gateway here keeps {self._gateway.books}."
             )
         status, reference, payment = await self._let_go(payment_key)
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             facts = await self._facts(connection, letter)
             pair = None
             if facts:
@@ -238,7 +236,9 @@ class Parked:
                     await self._write(connection, letter, facts, payment_key, status, reference)
                     pair = await fence.open_batch(connection, shard, told)
         stock = await self._give_back(letter, facts, pair)
-        await pool.execute("UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking)
+        await self._database.execute(
+            "UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking
+        )
         return Ended(letter.booking, payment, facts is not None, stock)
 
     async def _let_go(self, payment_key: str) -> tuple[str, str | None, str]:

@@ -8,11 +8,10 @@ mended under the row's lock only, when the gateway still says what it said."""
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import ids
@@ -24,6 +23,7 @@ from boxoffice.money.owed import attempt_key
 from boxoffice.money.refunds import Refunds
 from boxoffice.repair.reversal_audit import mend_reversals, open_ends, reversals_differ
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Database
 from boxoffice.stores.installation import installation
 from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.record import payment_key_of, unpack
@@ -108,14 +108,14 @@ class PaymentsAudit:
     def __init__(
         self,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         gateway: PaymentGateway,
         refunds: Refunds,
         shards: int,
     ) -> None:
         self._shards = shards
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._gateway = gateway
         self._refunds = refunds
         self.others: dict[str, int] = {}
@@ -131,8 +131,8 @@ class PaymentsAudit:
         self.others, self.strangers = {}, 0
         try:
             await self.check_gateway()
-            self._ours_is = await installation(await self._pool())
-            async with (await self._pool()).acquire() as connection:
+            self._ours_is = await installation(self._database)
+            async with self._database.writer() as connection:
                 await fence.check(connection, self._redis, *range(self._shards))
                 began = await connection.fetchval("SELECT now()")
             if fix:
@@ -151,7 +151,7 @@ class PaymentsAudit:
                         yield found
             async for found in self._unknown(seen, began, grace_s):
                 yield found
-            for left in await open_ends(await self._pool(), grace_s, began):
+            for left in await open_ends(self._database, grace_s, began):
                 yield Difference(
                     left.what, left.payment_key, left.booking, left.at_gateway, left.ours, None, left.known
                 )
@@ -166,7 +166,7 @@ class PaymentsAudit:
     async def read_reversals(self) -> int:
         """Write down refunds and disputes that the gateway knows of and we do not, because nobody heard its webhooks.
         Nothing else is mended. Of how many payments. Raises `CannotRun`."""
-        mended, pool = 0, await self._pool()
+        mended = 0
         try:
             await self.check_gateway()
             async for records in _chunks(self._gateway.records()):
@@ -176,8 +176,8 @@ class PaymentsAudit:
                     if row is None or not same_books(row["gateway"], self._gateway.books):
                         continue
                     told = row["reversed"] or record.reversals != Reversals()
-                    if told and await reversals_differ(pool, record, 0):
-                        mended += await mend_reversals(pool, record)
+                    if told and await reversals_differ(self._database, record, 0):
+                        mended += await mend_reversals(self._database, record)
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The gateway's books could not be read ({type(error).__name__}).") from error
         return mended
@@ -186,8 +186,8 @@ class PaymentsAudit:
         """Look whether this gateway is the one at which our payments were made, as far as can be known. Raises `CannotRun`."""
         if trouble := await self._gateway.trouble():
             raise CannotRun(f"The gateway refuses us ({trouble}): look at BOXOFFICE_GATEWAY__API_KEY.")
-        books, pool = self._gateway.books, await self._pool()
-        found = {row["gateway"]: row["payments"] for row in await pool.fetch(_BOOKS)}
+        books = self._gateway.books
+        found = {row["gateway"]: row["payments"] for row in await self._database.fetch(_BOOKS)}
         if found and not any(same_books(name, books) for name in found):
             told = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
             raise CannotRun(
@@ -204,7 +204,7 @@ class PaymentsAudit:
 
     async def _check_shards(self) -> None:
         """Nothing is mended while an operator has to decide which store is right. Raises `CannotRun`."""
-        row = await (await self._pool()).fetchrow("SELECT shard, alert FROM shards WHERE alert IS NOT NULL LIMIT 1")
+        row = await self._database.fetchrow("SELECT shard, alert FROM shards WHERE alert IS NOT NULL LIMIT 1")
         if row is not None:
             raise CannotRun(f"Shard {row['shard']} is closed ({row['alert']}): decide that first, then mend payments.")
 
@@ -215,12 +215,12 @@ class PaymentsAudit:
         return False
 
     async def _ours(self, payment_keys: list[str], grace_s: int) -> dict[str, Any]:
-        rows = await (await self._pool()).fetch(_OURS, payment_keys, grace_s)
+        rows = await self._database.fetch(_OURS, payment_keys, grace_s)
         return {row["payment_key"]: row for row in rows}
 
     async def _unknown(self, seen: set[bytes], began: datetime, grace_s: int) -> AsyncIterator[Difference]:
-        last, pool = "", await self._pool()
-        while rows := await pool.fetch(_MOVED, last, began, grace_s):
+        last = ""
+        while rows := await self._database.fetch(_MOVED, last, began, grace_s):
             last = rows[-1]["payment_key"]
             for row in rows:
                 if not same_books(row["gateway"], self._gateway.books):
@@ -258,8 +258,8 @@ class PaymentsAudit:
             ):
                 yield _difference("amount_differs", record, row, None)
             told = row["reversed"] or record.reversals != Reversals()
-            if told and await reversals_differ(await self._pool(), record, grace_s):
-                mended = await mend_reversals(await self._pool(), record) if fix else None
+            if told and await reversals_differ(self._database, record, grace_s):
+                mended = await mend_reversals(self._database, record) if fix else None
                 yield _difference("refunded_differs", record, row, mended)
 
     def _is_ours(self, record: Record) -> bool:
@@ -289,7 +289,7 @@ class PaymentsAudit:
     async def _is_on_its_way(self, record: Record) -> bool:
         """Whether a worker is about to capture the payment, or the gateway says something else of it than when it listed
         it."""
-        if await (await self._pool()).fetchval(_LISTED, record.payment_key):
+        if await self._database.fetchval(_LISTED, record.payment_key):
             return True
         found = await self._gateway.lookup(record.payment_key, record.payment.reference)
         told = record.payment
@@ -312,7 +312,7 @@ class PaymentsAudit:
         """Under the lock that workers need to claim the payment. False when it is theirs, or has changed since it was
         seen."""
         key, due = record.payment_key, "void" if what == "authorized_not_confirmed" else "capture"
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             row = await connection.fetchrow(f"{_OURS} FOR UPDATE OF p", [key], grace_s)
             if row is None or _money_differs(record, row) != what or await connection.fetchval(_LISTED, key):
                 return False

@@ -7,11 +7,10 @@ keys; then every event is reconciled, customers' counts included. Bookings that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice import ids
@@ -24,6 +23,7 @@ from boxoffice.repair.survey import suspects
 from boxoffice.sales.loading import Loader
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import Gate, open_gate
 from boxoffice.stores.record import Record
 from boxoffice.stores.redis import run_id
@@ -68,9 +68,9 @@ class RebuildReport(NamedTuple):
 
 
 @asynccontextmanager
-async def shard_lock(pool: asyncpg.Pool[Any], shard: int) -> AsyncIterator[bool]:
+async def shard_lock(database: Database, shard: int) -> AsyncIterator[bool]:
     """True while this process alone repairs the shard; False when another one does. Ends with the connection."""
-    async with pool.acquire() as connection:
+    async with database.writer() as connection:
         got = await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", REPAIR_LOCK, shard)
         try:
             yield got
@@ -87,7 +87,7 @@ class Rebuilder:
         self,
         shard: int,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         loader: Loader,
         settings: Settings,
@@ -96,14 +96,14 @@ class Rebuilder:
     ) -> None:
         self.shard = shard
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._here = Shard(redis, scripts, shard)
         self._scripts = scripts
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
         self._commit_s = settings.worker.lease_ms / 1_000 + COMMIT_S
-        self._reconciler = Reconciler(shard, redis, pool, scripts, settings)
-        self._recovery = Recovery(shard, redis, pool, scripts, settings, books)
+        self._reconciler = Reconciler(shard, redis, database, scripts, settings)
+        self._recovery = Recovery(shard, redis, database, scripts, settings, books)
 
     async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
         """Close the gate, fill Redis, open the gate under a new generation.
@@ -111,8 +111,7 @@ class Rebuilder:
         What PostgreSQL forgot is written again first, or withdrawn when an operator accepts that it is forgotten. Raises
         `DriftUnexplained` when that has to be an operator's decision, and `CannotRun` when another process is at it.
         """
-        pool = await self._pool()
-        async with shard_lock(pool, self.shard) as alone:
+        async with shard_lock(self._database, self.shard) as alone:
             if not alone:
                 raise CannotRun(f"Shard {self.shard} is being repaired by another process.")
             return await self.rebuild_locked(accept_postgres=accept_postgres, progress=progress)
@@ -121,7 +120,6 @@ class Rebuilder:
         self, *, accept_postgres: bool = False, fill: bool = True, progress: Progress | None = None
     ) -> RebuildReport:
         """As `rebuild`, for a caller that has the shard's lock. Not `fill`: Redis lacks nothing, PostgreSQL does."""
-        pool = await self._pool()
         # It is opened for the run that it was filled on: another one in the meantime may have lost what was put back.
         run = await run_id(self._redis)
         await self._redis.delete(keys.gate(self.shard))
@@ -130,7 +128,7 @@ class Rebuilder:
         # Before anything is put back: only survivors can be strays.
         await self._reconciler.strays.gather()
         recovered = Recovered()
-        lost = await fence.lost(pool, self.shard, told)
+        lost = await fence.lost(self._database, self.shard, told)
         if not lost and not accept_postgres:
             await self._see_that_nobody_waits()
         if lost or accept_postgres:
@@ -145,8 +143,7 @@ class Rebuilder:
 
     async def _see_that_nobody_waits(self) -> None:
         """The Redis that knew what PostgreSQL lacks may be lost since: still an operator has to decide."""
-        pool = await self._pool()
-        if await pool.fetchval("SELECT alert FROM shards WHERE shard = $1", self.shard) == POSTGRES_WENT_BACK:
+        if await self._database.fetchval("SELECT alert FROM shards WHERE shard = $1", self.shard) == POSTGRES_WENT_BACK:
             raise DriftUnexplained(
                 f"PostgreSQL went back in time, and shard {self.shard} waits for an operator. "
                 "Restore a newer PostgreSQL, or accept this one with --accept-postgres."
@@ -154,7 +151,6 @@ class Rebuilder:
 
     async def _fill(self, progress: Progress | None) -> tuple[int, int]:
         """Put back what PostgreSQL has and Redis lacks: how many undecided bookings, and how many final ones."""
-        pool = await self._pool()
         seen = undecided = final = 0
         there: list[str] = []
 
@@ -164,7 +160,7 @@ class Rebuilder:
             if progress:
                 progress(seen)
 
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             async for records in queries.undecided(connection, self.shard):
                 undecided += await self.restore([(0, record) for record in records])
                 report(len(records))
@@ -180,7 +176,7 @@ class Rebuilder:
         return undecided, final
 
     async def _finals(
-        self, connection: queries.Connection
+        self, connection: Connection
     ) -> AsyncIterator[tuple[list[tuple[int, Record]], fence.Pair | None]]:
         """Chunks of final bookings, each with the pair of a commit that has them: asked on the same connection, so of the
         same server."""
@@ -192,9 +188,8 @@ class Rebuilder:
         lock and opens the gate afterwards. Quick when nothing does. Returns the events that had to be mended.
 
         Raises `WentBack`."""
-        pool = await self._pool()
         lost = set((await self._loader.load(self.shard)).lost)
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             await fence.check(connection, self._redis, self.shard)
             async for records in queries.undecided(connection, self.shard):
                 await self.restore([(0, record) for record in records])
@@ -245,8 +240,7 @@ class Rebuilder:
         """A crash between any two steps leaves the gate closed, and the next rebuild does them again. Only what was lost and
         is made good is missed no more: should PostgreSQL go back again meanwhile, the other pairs tell."""
         generation = ids.short_id()
-        pool = await self._pool()
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             highest = await queries.highest_sequence(connection, self.shard)
             row = await connection.fetchrow("SELECT sequence FROM shards WHERE shard = $1", self.shard)
             last = await fence.last_batch(connection, self.shard)

@@ -7,7 +7,7 @@ one script may compare, and recount what is held. Admissions never wait; settlin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -20,6 +20,7 @@ from boxoffice.errors import CannotRun, GateClosed, NotFound
 from boxoffice.repair.strays import Strays
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.record import unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
@@ -89,7 +90,7 @@ class Reconciler:
         self,
         shard: int,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         settings: Settings,
     ) -> None:
@@ -97,7 +98,7 @@ class Reconciler:
         self.strays = Strays(shard, redis, scripts)
         self.finals = Finals(shard, redis, scripts, settings)
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._here = Shard(redis, scripts, shard)
         self._ttl_s = settings.worker.settled_ttl_s
 
@@ -107,8 +108,7 @@ class Reconciler:
         """Reconcile each event of the shard. Raises as `event`."""
         if fix and strays:
             await self.strays.gather()
-        pool = await self._pool()
-        rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", self.shard)
+        rows = await self._database.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", self.shard)
         return [
             await self.event(row["id"], fix=fix, deep=deep, owned=owned, strays=False, fenced=fenced) for row in rows
         ]
@@ -132,13 +132,12 @@ class Reconciler:
         """
         if fix and strays:
             await self.strays.gather()
-        pool = await self._pool()
         # Most records are read before the lock is held; under it, only those that came since.
         seen: dict[str, tuple[str, str]] = {}
         await self._look(seen)
         for _ in range(LOCK_TRIES):
             try:
-                async with pool.acquire() as connection, connection.transaction():
+                async with self._database.begin() as connection:
                     if fenced:
                         await fence.check(connection, self._redis, self.shard)
                     return await self._locked(connection, event, seen, fix, deep, owned)
@@ -148,7 +147,7 @@ class Reconciler:
 
     async def _locked(
         self,
-        connection: queries.Connection,
+        connection: Connection,
         event: str,
         seen: dict[str, tuple[str, str]],
         fix: bool,
@@ -216,9 +215,7 @@ class Reconciler:
             tiers=len(stock), finals=len(verdicts), moves=len(moves), pair=str(pair or ""), facts=facts,
         )  # fmt: skip
 
-    async def _count_customers(
-        self, connection: queries.Connection, event: str, stock: Sequence[asyncpg.Record]
-    ) -> None:
+    async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:
         """Each call sets some customers' counts to what they hold and bought, and gives one to whoever holds tickets and has
         none. Who is new meanwhile is in no call."""
         counted = await self._redis.hkeys(keys.owners(self.shard, event))  # type: ignore[misc]

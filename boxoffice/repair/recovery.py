@@ -9,10 +9,9 @@ withdrawn: failed, with a code that its shop can read, its money given back. All
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple
 
-import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
@@ -25,6 +24,7 @@ from boxoffice.money.refunds import Refunds
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 from boxoffice.stores import fence, keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
@@ -89,16 +89,16 @@ class Recovery:
     """Recovers one shard. The caller has its lock, and has closed its gate."""
 
     def __init__(
-        self, shard: int, redis: Redis, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], scripts: Scripts,
+        self, shard: int, redis: Redis, database: Database, scripts: Scripts,
         settings: Settings, books: Callable[[], str] | None,
     ) -> None:  # fmt: skip
         self.shard = shard
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._here = Shard(redis, scripts, shard)
         self._settings = settings
         self._books = books or (lambda: settings.gateway.kind)
-        self._refunds = Refunds(redis, pool, scripts, settings)
+        self._refunds = Refunds(redis, database, scripts, settings)
 
     async def recover(self, lost: Sequence[fence.Pair], *, forget: bool = False) -> Recovered:
         """Write again what PostgreSQL forgot with the `lost` commits; with `forget`, withdraw it.
@@ -106,12 +106,11 @@ class Recovery:
         Raises `DriftUnexplained` when more may be lost than Redis remembers, or this is another database: then an operator
         has to decide.
         """
-        pool = await self._pool()
         if forget:
-            await pool.execute(
+            await self._database.execute(
                 "INSERT INTO shards (shard, generation) VALUES ($1, '') ON CONFLICT DO NOTHING", self.shard
             )
-        known = {row["id"] for row in await pool.fetch("SELECT id FROM events")}
+        known = {row["id"] for row in await self._database.fetch("SELECT id FROM events")}
         found = await self._look(known)
         if not forget:
             await self._see_that_it_is_ours(lost, found)
@@ -125,7 +124,7 @@ class Recovery:
             )  # fmt: skip
         for start in range(0, len(found.decided), CHUNK):
             await self._correct(found.decided[start : start + CHUNK])
-        await pool.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))
+        await self._database.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))
         if forget:
             await self._forget_events(known)
         return done
@@ -134,7 +133,7 @@ class Recovery:
 
     async def _look(self, known: set[str]) -> _Lost:
         found = _Lost([], [], [], [], {}, set())
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             await self._look_with(connection, found, known)
             # Whoever has this commit has all that was found there, should PostgreSQL go back once more.
             if pair := await fence.last_batch(connection, self.shard):
@@ -143,7 +142,7 @@ class Recovery:
         found.bookings.sort()
         return found
 
-    async def _look_with(self, connection: fence.Connection, found: _Lost, known: set[str]) -> None:
+    async def _look_with(self, connection: Connection, found: _Lost, known: set[str]) -> None:
         prefix = keys.booking(self.shard, "")
         async for records, notes in self._pages():
             for raw in notes:
@@ -206,8 +205,7 @@ class Recovery:
 
     async def _see_that_it_is_ours(self, lost: Sequence[fence.Pair], found: _Lost) -> None:
         """Whether what Redis has is all that is lost. Else tickets that were sold would be sold again."""
-        pool = await self._pool()
-        row = await pool.fetchrow(_SHARD, self.shard, self._settings.worker.settled_ttl_s - 3_600)
+        row = await self._database.fetchrow(_SHARD, self.shard, self._settings.worker.settled_ttl_s - 3_600)
         if row is None or found.events:
             raise DriftUnexplained(
                 f"PostgreSQL knows nothing of shard {self.shard}, or lacks events that are on sale: is DATABASE_URL right? "
@@ -227,7 +225,7 @@ class Recovery:
         lacking = {booking for _, booking in found.bookings}
         noted = {booking: notes for booking, notes in found.notes.items() if booking not in lacking}
         refund_keys = [note.refund_key for notes in noted.values() for note in notes if note.refund_key]
-        there = {row["refund_key"] for row in await (await self._pool()).fetch(_REFUNDS, refund_keys)}
+        there = {row["refund_key"] for row in await self._database.fetch(_REFUNDS, refund_keys)}
         done = 0
         for booking in sorted(noted.keys() | set(found.cancelled)):
             lost = [
@@ -244,7 +242,7 @@ class Recovery:
         self, bookings: list[str], notes: dict[str, list[Note]], known: set[str], forget: bool
     ) -> Rewritten:
         records = await self._records(bookings)
-        async with (await self._pool()).acquire() as connection, connection.transaction():
+        async with self._database.begin() as connection:
             rewritten = await rewrite(
                 connection, self.shard, records, notes, gateway=self._books(), known=known, forget=forget
             )
@@ -274,7 +272,7 @@ class Recovery:
     async def _correct(self, bookings: list[str]) -> int:
         """Tell Redis how PostgreSQL has these, which it calls something else."""
         records = await self._records(bookings)
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             verdicts = await final_verdicts(connection, bookings)
             pair = await fence.last_batch(connection, self.shard)
         names: list[str] = []

@@ -9,6 +9,7 @@ import asyncpg
 
 from boxoffice.gateway.base import Record
 from boxoffice.money.reversals import take_in
+from boxoffice.stores.database import Database
 
 __all__ = ["OpenEnd", "mend_reversals", "open_ends", "reversals_differ"]
 
@@ -58,9 +59,9 @@ class OpenEnd(NamedTuple):
     known: bool
 
 
-async def reversals_differ(pool: Pool, record: Record, grace_s: int) -> bool:
+async def reversals_differ(database: Database, record: Record, grace_s: int) -> bool:
     """Whether refunds or disputes at the gateway are others than ours, and none of them changed just now."""
-    ours = await pool.fetchrow(_OURS, record.payment_key, grace_s)
+    ours = await database.fetchrow(_OURS, record.payment_key, grace_s)
     assert ours is not None, "it selects no table"
     theirs = {
         f"{refund.reference} {refund.status} {refund.amount_cents}"
@@ -73,14 +74,14 @@ async def reversals_differ(pool: Pool, record: Record, grace_s: int) -> bool:
     return not ours["moving"]
 
 
-async def mend_reversals(pool: Pool, record: Record) -> bool:
+async def mend_reversals(database: Database, record: Record) -> bool:
     """Write down what the gateway has. False when our rows still tell something else."""
-    async with pool.acquire() as connection, connection.transaction():
+    async with database.begin() as connection:
         await take_in(connection, record.payment_key, record.reversals)
-    return not await reversals_differ(pool, record, 0)
+    return not await reversals_differ(database, record, 0)
 
 
-async def open_ends(pool: Pool, grace_s: int, began: datetime) -> list[OpenEnd]:
+async def open_ends(database: Database, grace_s: int, began: datetime) -> list[OpenEnd]:
     """What is owed, pending or disputed, and refunds that nobody has been able to make: but for those that came due after
     the audit began, which may be its own."""
-    return [OpenEnd(*row) for row in await pool.fetch(_OPEN, grace_s, began)]
+    return [OpenEnd(*row) for row in await database.fetch(_OPEN, grace_s, began)]

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from boxoffice.books import queries
 from boxoffice.stores import keys
+from boxoffice.stores.database import Connection
 
 __all__ = ["suspects"]
 
@@ -30,7 +31,7 @@ WHERE m.applied_at IS NULL AND e.shard = $1
 """
 
 
-async def suspects(redis: Redis, connection: queries.Connection, shard: int) -> tuple[set[str], bool]:
+async def suspects(redis: Redis, connection: Connection, shard: int) -> tuple[set[str], bool]:
     """Events that PostgreSQL decided something about which Redis has not heard, or whose counters differ; and whether any
     differ, so that strays have to be looked for before they are counted anew."""
     stock: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
@@ -47,9 +48,7 @@ async def suspects(redis: Redis, connection: queries.Connection, shard: int) -> 
     return events | drifted, bool(drifted)
 
 
-async def _waiting(
-    redis: Redis, connection: queries.Connection, shard: int
-) -> tuple[dict[str, dict[str, int]], set[str]]:
+async def _waiting(redis: Redis, connection: Connection, shard: int) -> tuple[dict[str, dict[str, int]], set[str]]:
     """Tickets held by event and tier; and the events of bookings that wait here and are decided there."""
     held: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     waiting: set[bytes] = set()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice.books.moves import apply_moves
@@ -17,6 +16,7 @@ from boxoffice.repair.reconcile import EventReport, Reconciler
 from boxoffice.sales.loading import Loader
 from boxoffice.settings import Settings
 from boxoffice.stores import fence
+from boxoffice.stores.database import Database
 from boxoffice.stores.gate import look
 from boxoffice.stores.scripts import Scripts
 
@@ -55,7 +55,7 @@ class Repair:
     def __init__(
         self,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         loader: Loader,
         settings: Settings,
@@ -63,7 +63,7 @@ class Repair:
         books: Callable[[], str] | None = None,
     ) -> None:
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._scripts = scripts
         self._loader = loader
         self._settings = settings
@@ -71,23 +71,25 @@ class Repair:
 
     def reconciler(self, shard: int) -> Reconciler:
         """Compares counters."""
-        return Reconciler(shard, self._redis, self._pool, self._scripts, self._settings)
+        return Reconciler(shard, self._redis, self._database, self._scripts, self._settings)
 
     def rebuilder(self, shard: int) -> Rebuilder:
         """Fills an empty Redis."""
-        return Rebuilder(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
+        return Rebuilder(
+            shard, self._redis, self._database, self._scripts, self._loader, self._settings, books=self._books
+        )
 
     def guard(self, shard: int) -> Guard:
         """Notices who went back in time."""
-        return Guard(shard, self._redis, self._pool, self._scripts, self._loader, self._settings, books=self._books)
+        return Guard(shard, self._redis, self._database, self._scripts, self._loader, self._settings, books=self._books)
 
     def mender(self, shard: int) -> Mender:
         """Mends booking by booking."""
-        return Mender(shard, self._redis, self._pool, self.reconciler(shard), self.rebuilder(shard), self._settings)
+        return Mender(shard, self._redis, self._database, self.reconciler(shard), self.rebuilder(shard), self._settings)
 
     async def apply_moves(self, shard: int) -> int:
         """Mirror the shard's open stock moves in Redis. Returns how many."""
-        return await apply_moves(self._redis, await self._pool(), self._scripts, shard)
+        return await apply_moves(self._redis, self._database, self._scripts, shard)
 
     async def reconcile(
         self, *, event: str | None = None, fix: bool = False, accept_postgres: bool = False
@@ -106,8 +108,7 @@ class Repair:
     async def _shards_of(self, event: str | None) -> list[int]:
         if event is None:
             return list(range(self._settings.shards))
-        pool = await self._pool()
-        shard = await pool.fetchval("SELECT shard FROM events WHERE id = $1", event)
+        shard = await self._database.fetchval("SELECT shard FROM events WHERE id = $1", event)
         if shard is None:
             raise NotFound("There is no such event.")
         return [shard]
@@ -116,7 +117,7 @@ class Repair:
         rebuilder, reconciler = self.rebuilder(shard), self.reconciler(shard)
         if fix and accept_postgres:
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
-        lost = await fence.lost(await self._pool(), shard, await fence.told(self._redis, shard))
+        lost = await fence.lost(self._database, shard, await fence.told(self._redis, shard))
         if lost and not fix:
             raise DriftUnexplained(
                 f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
@@ -129,8 +130,7 @@ class Repair:
         if fix:
             await self._loader.load(shard)
             await reconciler.strays.gather()
-        pool = await self._pool()
-        rows = await pool.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", shard)
+        rows = await self._database.fetch("SELECT id FROM events WHERE shard = $1 ORDER BY starts_at, id", shard)
         reports, unloaded = [], []
         for id_ in [event] if event else [row["id"] for row in rows]:
             try:

@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 import asyncpg
@@ -45,6 +45,7 @@ from boxoffice.settlement.deciding import decide
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.stores import keys
+from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import Pair, open_batch, read
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.stores.record import payment_key_of, unpack
@@ -86,7 +87,7 @@ class Settlement:
         self,
         shard: int,
         redis: Redis,
-        pool: Callable[[], Awaitable[asyncpg.Pool[Any]]],
+        database: Database,
         scripts: Scripts,
         gateway: PaymentGateway,
         pump: MoneyPump,
@@ -95,7 +96,7 @@ class Settlement:
     ) -> None:
         self.shard = shard
         self._redis = redis
-        self._pool = pool
+        self._database = database
         self._here = Shard(redis, scripts, shard)
         self._gateway = gateway
         self._pump = pump
@@ -111,7 +112,7 @@ class Settlement:
         self._suspects: dict[str, tuple[int, float]] = {}
         """Bookings that failed alone: how often, and since when."""
         self._closed_until = 0.0
-        self._outage = Outage(shard, lambda: self._pool(), gateway.books, settings.worker.lease_ms)
+        self._outage = Outage(shard, database, gateway.books, settings.worker.lease_ms)
 
     # ------------------------------------------------------------------ draining
 
@@ -216,7 +217,7 @@ class Settlement:
 
     async def _park(self, booking: str, raw: bytes, payment_key: str, error: str) -> None:
         """Out of the way, its stock kept, until an operator decides."""
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             await count_failure(connection, booking, raw, error, attempts_max=0)
         await self._mirror.park(booking, payment_key)
         log.error("booking.parked", booking_id=booking, error=error)
@@ -307,7 +308,7 @@ class Settlement:
 
     async def _look_up(self, cases: list[Case]) -> list[Case]:
         """What PostgreSQL knows already. Of two bookings under one key the later waits until the first is written."""
-        async with (await self._pool()).acquire() as connection:
+        async with self._database.writer() as connection:
             known = await rows.known_by_key(connection, [case.record for case in cases])
         first: dict[str, Case] = {}
         later = []
@@ -464,26 +465,26 @@ class Settlement:
         _report(self.shard, cases)
 
     async def _commit(self, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
-        for round_ in range(ROUNDS):
-            try:
-                async with (await self._pool()).acquire() as connection, connection.transaction():
-                    committed = await self._transact(connection, cases, terms)
-                    crashpoint("written")
-                return committed
-            except rows.Raced:
-                async with (await self._pool()).acquire() as connection:
-                    known = await rows.known_by_key(connection, [case.record for case in cases])
-                for case in cases:
-                    case.known = known.get(case.record.id)
-            except AWAY:
-                raise
-            except TRANSIENT:
-                if round_ == ROUNDS - 1:
-                    raise
-                await asyncio.sleep(0.01 * 2**round_ * (1 + random.random()))
-        raise asyncpg.SerializationError("raced in every round")
+        async def work(connection: Connection) -> tuple[int | None, Pair]:
+            committed = await self._transact(connection, cases, terms)
+            crashpoint("written")
+            return committed
 
-    async def _transact(self, connection: rows.Connection, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
+        async def between(error: Exception, tried: int) -> None:
+            if not isinstance(error, rows.Raced):
+                await asyncio.sleep(0.005 * 2**tried * (1 + random.random()))
+                return
+            async with self._database.reader() as connection:
+                known = await rows.known_by_key(connection, [case.record for case in cases])
+            for case in cases:
+                case.known = known.get(case.record.id)
+
+        try:
+            return await self._database.transaction(work, tries=ROUNDS, races=(rows.Raced,), between=between)
+        except rows.Raced as error:
+            raise asyncpg.SerializationError("raced in every round") from error
+
+    async def _transact(self, connection: Connection, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
         kin = {
             (case.record.body.client, case.record.event, line.tier) for case in cases for line in case.record.body.lines
         }
@@ -508,7 +509,7 @@ class Settlement:
         what = f"{type(error).__name__} {sqlstate(error)}".strip()
         attempts, attempts_max = 0, self._settings.worker.attempts_max
         if await self._outage.blames_the_row(error, asking=asking, since=since):
-            async with (await self._pool()).acquire() as connection:
+            async with self._database.writer() as connection:
                 attempts = await count_failure(connection, booking, case.raw, what, attempts_max=attempts_max)
         if attempts >= attempts_max:
             case.verdict, case.delay_ms = "D", 0

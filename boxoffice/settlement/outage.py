@@ -8,8 +8,7 @@ same statements and rolled back. While it fails, nobody is to blame, and nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import structlog
@@ -19,6 +18,7 @@ from boxoffice.books import rows
 from boxoffice.books.decisions import Case, Terms
 from boxoffice.gateway.base import Authorized
 from boxoffice.settlement.deciding import decide
+from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
 from boxoffice.telemetry.seldom import seldom
@@ -56,11 +56,9 @@ def is_of_the_row(error: BaseException) -> bool:
 class Outage:
     """Of one shard, as one worker sees it."""
 
-    def __init__(
-        self, shard: int, pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], gateway: str, lease_ms: int
-    ) -> None:
+    def __init__(self, shard: int, database: Database, gateway: str, lease_ms: int) -> None:
         self._shard = shard
-        self._pool = pool
+        self._database = database
         self._gateway = gateway
         self._lease_ms = lease_ms
         self._takes_writes = False
@@ -117,11 +115,10 @@ class Outage:
         if self._takes_writes:
             return 0.0
         try:
-            pool = await self._pool()
             if self._began is not None:
                 # A session may keep for ever what it was told at its start: that it is read-only, or another role's rights.
-                await pool.expire_connections()
-            await self._try(pool)
+                await self._database.renew_all()
+            await self._try()
         except asyncpg.InterfaceError as error:
             # What asyncpg says of a dead connection, and of how we call it: a bug of the canary's own must stop nobody.
             seldom.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
@@ -145,7 +142,7 @@ class Outage:
                 raise StoreRefuses from error
             return True
         try:
-            await self._try(await self._pool())
+            await self._try()
         except TRANSIENT:
             raise
         except Exception as refusal:
@@ -153,9 +150,9 @@ class Outage:
                 raise StoreRefuses from refusal
         return is_of_the_row(error)
 
-    async def _try(self, pool: asyncpg.Pool[Any]) -> None:
+    async def _try(self) -> None:
         """Write the canary, and take it back."""
-        async with pool.acquire() as connection:
+        async with self._database.writer() as connection:
             transaction = connection.transaction()
             await transaction.start()
             try:

@@ -17,6 +17,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
+from boxoffice.stores.database import Reader
 from boxoffice.stores.models import Base
 from boxoffice.stores.redis import AWAY
 
@@ -65,7 +66,7 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
         raise CannotRun(_unread("Redis", unread, "redis", believed, level))
 
 
-async def check_postgresql(pool: asyncpg.Pool[Any], settings: Settings) -> None:
+async def check_postgresql(database: Reader, settings: Settings) -> None:
     """Look whether a commit on this server survives a crash.
 
     Raises `CannotRun` naming the setting that is weaker, or what cannot be read and is not stated; one of
@@ -74,8 +75,8 @@ async def check_postgresql(pool: asyncpg.Pool[Any], settings: Settings) -> None:
     if settings.durability == "none":
         return
     try:
-        row: dict[str, Any] = dict(await pool.fetchrow(_SETTINGS) or {})
-        unlogged = await pool.fetchval(_UNLOGGED, list(Base.metadata.tables))
+        row: dict[str, Any] = dict(await database.fetchrow(_SETTINGS) or {})
+        unlogged = await database.fetchval(_UNLOGGED, list(Base.metadata.tables))
     except (asyncpg.SyntaxOrAccessError, asyncpg.FeatureNotSupportedError):
         row, unlogged = dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit")), None
     believed = settings.postgres_durability_stated
@@ -89,10 +90,10 @@ async def check_postgresql(pool: asyncpg.Pool[Any], settings: Settings) -> None:
         raise CannotRun(_unread("PostgreSQL", unread, "postgres", believed, "always"))
 
 
-async def check_shards(pool: asyncpg.Pool[Any], settings: Settings) -> None:
+async def check_shards(database: Reader, settings: Settings) -> None:
     """Raises `CannotRun` when there are events in shards that this process would not serve: nobody would settle their
     bookings, nor find them."""
-    highest = await pool.fetchval("SELECT max(shard) FROM events")
+    highest = await database.fetchval("SELECT max(shard) FROM events")
     if highest is not None and highest >= settings.shards:
         raise CannotRun(
             f"PostgreSQL has events in shard {highest}, and BOXOFFICE_SHARDS is {settings.shards}. Set it to {highest + 1} or "

@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-import asyncpg
 from redis.asyncio import Redis
 
 from boxoffice.stores import keys
+from boxoffice.stores.database import Connection, Reader, Writer
 from boxoffice.stores.postgres import WentBack
 
-__all__ = ["Connection", "Pair", "check", "last_batch", "lost", "open_batch", "read", "tell", "told", "verified"]
-
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
-
-Reader: TypeAlias = "Connection | asyncpg.Pool[Any]"
-"""Whoever asks outside of a transaction may use any connection."""
+__all__ = ["Pair", "check", "last_batch", "lost", "open_batch", "read", "tell", "told", "verified"]
 
 KEPT: Final = 20_000
 """Batches below the highest verified one that are kept: a quarter of an hour at full rate. A pair from before them was
@@ -111,7 +106,7 @@ async def last_batch(connection: Reader, shard: int) -> Pair | None:
     return Pair(*row) if row else None
 
 
-async def verified(connection: Reader, redis: Redis, shard: int, pairs: Sequence[Pair]) -> None:
+async def verified(connection: Writer, redis: Redis, shard: int, pairs: Sequence[Pair]) -> None:
     """PostgreSQL has all of these: the highest stands for them from now on."""
     highest = max(pairs, default=None)
     if highest is None or len(pairs) == 1:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import asyncpg
+from boxoffice.stores.database import Database, Pool
 
 __all__ = ["installation"]
 
 
-async def installation(pool: asyncpg.Pool[Any]) -> str:
+async def installation(database: Database | Pool) -> str:
     """The name that this database has had from its beginning. Raises PostgreSQL's errors."""
-    name = await pool.fetchval("SELECT id FROM installations")
+    name = await database.fetchval("SELECT id FROM installations")
     if name is None:
-        await pool.execute(
+        await database.execute(
             "INSERT INTO installations (id) VALUES (replace(gen_random_uuid()::text, '-', '')) ON CONFLICT DO NOTHING"
         )
-        name = await pool.fetchval("SELECT id FROM installations")
+        name = await database.fetchval("SELECT id FROM installations")
     return str(name)

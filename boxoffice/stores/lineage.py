@@ -7,9 +7,11 @@ remembers. A restart, and a minor version, change neither.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
+
+from boxoffice.stores.database import Reader
 
 __all__ = ["BOTH_CHANGED", "server_of"]
 
@@ -28,10 +30,10 @@ _UNTOLD: Final = (
 )
 
 
-async def server_of(pool: asyncpg.Pool[Any]) -> str:
+async def server_of(database: Reader) -> str:
     """System identifier and timeline; empty where PostgreSQL does not tell them (an offering without these functions, or
     without the right to them, or a standby). Raises PostgreSQL's other errors."""
     try:
-        return str(await pool.fetchval(_SERVER))
+        return str(await database.fetchval(_SERVER))
     except _UNTOLD:
         return ""

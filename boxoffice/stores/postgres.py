@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+from asyncpg import PostgresError
 from asyncpg.protocol import protocol as asyncpg_protocol
 from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError as SQLInterfaceError
@@ -28,6 +29,7 @@ __all__ = [
     "AWAY",
     "REPAIR_S",
     "TRANSIENT",
+    "PostgresError",
     "WentBack",
     "alembic_config",
     "check_schema",
@@ -249,7 +251,7 @@ def alembic_config(settings: Settings) -> Config:
     return config
 
 
-async def check_schema(pool: asyncpg.Pool[Any]) -> None:
+async def check_schema(database: Any) -> None:
     """See that the schema is not older than this program. A newer one is fine: migrations add, and never break what runs.
 
     Raises `CannotRun`, which says what to do.
@@ -258,8 +260,8 @@ async def check_schema(pool: asyncpg.Pool[Any]) -> None:
         path.name[:4] for path in files("migrations").joinpath("versions").iterdir() if path.name[:4].isdigit()
     )
     there = None
-    if await pool.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
-        there = await pool.fetchval("SELECT version_num FROM alembic_version")
+    if await database.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+        there = await database.fetchval("SELECT version_num FROM alembic_version")
     if there is None or (there in ours and there != ours[-1]):
         what = f"has the schema of an earlier version ({there})" if there else "has no tables yet"
         raise CannotRun(f"The database {what}: run `boxoffice migrate`.")

@@ -100,7 +100,12 @@ def _repair(office: BoxOffice) -> Repair:
     from boxoffice.repair.tools import Repair
 
     return Repair(
-        office.redis, office.pool, office.scripts, office.loader, office.settings, books=lambda: office.gateway.books
+        office.redis,
+        office.database,
+        office.scripts,
+        office.loader,
+        office.settings,
+        books=lambda: office.gateway.books,
     )
 
 

@@ -27,11 +27,11 @@ class House:
         self.errors: dict[str, Exception] = {}
         self.words = dict.fromkeys(range(SHARDS), "open")
         self.writes, self.trouble_says, self.now = True, "", 0.0
-        pool = self.pool = SimpleNamespace(fetchval=self._answer("fetchval", 1))
+        self.database = SimpleNamespace(fetchval=self._answer("fetchval", 1))
         self.office: Any = SimpleNamespace(
             settings=Settings(shards=SHARDS),
             redis=SimpleNamespace(set=self._answer("set", True)),
-            pool=self._answer("pool", pool),
+            database=self.database,
             gateway=SimpleNamespace(trouble=self._trouble),
             catalogue=SimpleNamespace(events=self._answer("events", [])),
         )
@@ -70,7 +70,7 @@ class House:
         return await self.readiness.reasons()
 
     def names(self) -> list[str]:
-        return sorted({call[0] for call in self.asked if call[0] != "pool"})
+        return sorted({call[0] for call in self.asked})
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_what_is_asked_and_for_how_long_it_is_believed(house: House) -> No
         (keys.probe(shard), "1", 60) for shard in range(SHARDS)
     ]
     for name in ("check_schema", "check_postgresql", "check_shards"):
-        assert [call[1] for call in house.asked if call[0] == name] == [house.pool]
+        assert [call[1] for call in house.asked if call[0] == name] == [house.database]
     for seconds, names in (
         (0.0, ["events", "fetchval"]), (0.49, ["events", "fetchval"]), (0.01, ["events", "fetchval", "set"]),
         (4.49, ["events", "fetchval", "set"]), (0.01, [name for name in EVERYTHING if name not in ("set", "trouble")]),
@@ -137,8 +137,8 @@ async def test_a_replica_is_not_written_to(house: House) -> None:
         ("check_shards", CannotRun("more shards"), {"postgresql": "more shards"}),
         ("set", ConnectionError("hunter2"), {"redis": "It does not answer (ConnectionError)."}),
         ("set", ResponseError("MISCONF hunter2"), {"redis": "It takes no writes (MISCONF)."}),
-        ("pool", OSError("hunter2"), {"postgresql": "It does not answer (OSError)."}),
-        ("pool", KeyError("hunter2"), {"postgresql": "It could not be asked (KeyError)."}),
+        ("check_schema", OSError("hunter2"), {"postgresql": "It does not answer (OSError)."}),
+        ("check_schema", KeyError("hunter2"), {"postgresql": "It could not be asked (KeyError)."}),
         ("events", GateClosed(), {"catalogue": GateClosed().detail}),
         ("events", TimeoutError(), {"catalogue": "It does not answer (TimeoutError)."}),
     ],

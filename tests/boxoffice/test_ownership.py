@@ -409,10 +409,10 @@ async def test_a_repair_takes_in_the_stock_moves_of_its_event_or_shard_alone(str
     assert [await of_event(name) for name in street.events] == [[False] * 3, [True], [True]]
     assert await counters(office, street.events["mine"], "GA") == Counters(20, 0, 0, 20)
     assert await counters(office, street.events["other"], "GA") == Counters(18, 0, 2, 20)
-    assert await apply_moves(redis, await office.pool(), office.scripts, 1) == 1
+    assert await apply_moves(redis, office.database, office.scripts, 1) == 1
     assert [await of_event(name) for name in street.events] == [[False] * 3, [False], [True]]
     assert await counters(office, street.events["far"], "GA") == Counters(18, 0, 2, 20)
-    assert await apply_moves(redis, await office.pool(), office.scripts, 0) == 1
+    assert await apply_moves(redis, office.database, office.scripts, 0) == 1
     await street.till.pump()
     await check_at_rest(office, street.bookings.values())
 

@@ -221,7 +221,7 @@ async def is_retried(twins: Twins) -> None:
 
 
 async def is_failed_by_an_operator(twins: Twins) -> None:
-    letters = await read_parked(twins.office.redis, await twins.office.pool(), 2)
+    letters = await read_parked(twins.office.redis, twins.office.database, 2)
     assert {letter.booking for letter in letters} == set(twins.bookings)
     await twins.office.parked.fail(twins.booking)
     assert await twins.office.redis.zcard(keys.dead(twins.mine)) == 0
@@ -235,7 +235,7 @@ async def is_told_in_a_dossier(twins: Twins) -> None:
 
 async def moves(twins: Twins) -> None:
     office = twins.office
-    assert await apply_moves(office.redis, await office.pool(), office.scripts, twins.mine) == 1
+    assert await apply_moves(office.redis, office.database, office.scripts, twins.mine) == 1
     assert await twins.till.left("GA") == (10, 0, 0)
 
 
@@ -343,7 +343,7 @@ async def went_back(twins: Twins) -> None:
 
 async def is_repaired_by_its_event(twins: Twins) -> None:
     office = twins.office
-    repair = Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    repair = Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
     found = await repair.reconcile(event=twins.till.event.id, fix=True)
     assert (found.word, [report.event for report in found.reports]) == ("fixed", [twins.till.event.id])
 

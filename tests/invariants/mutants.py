@@ -367,7 +367,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement/outage.py",
-                "                await pool.expire_connections()",
+                "                await self._database.renew_all()",
                 "                pass",
             ),
         ),
@@ -496,7 +496,7 @@ MUTANTS = (
     ),
     Mutant(
         "a shop is told of a cancellation that nobody would miss",
-        (("boxoffice/money/refunds.py", "if pair and await fence.lost(pool, shard, [pair]):", "if False:"),),
+        (("boxoffice/money/refunds.py", "if pair and await fence.lost(self._database, shard, [pair]):", "if False:"),),
         "tests/boxoffice/repair/test_recovery.py",
         "redis_was_not_told",
     ),
@@ -891,7 +891,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/repair/recovery.py",
-                "        await pool.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))\n",
+                "        await self._database.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))\n",
                 "",
             ),
         ),

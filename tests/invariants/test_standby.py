@@ -174,7 +174,7 @@ async def test_a_standby_that_lagged_is_promoted(
 
 async def reconciled(office: BoxOffice) -> None:
     """`boxoffice reconcile --fix`, as soon as it can be done."""
-    repair = Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    repair = Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
 
     async def done() -> bool:
         with contextlib.suppress(CannotRun, *AWAY):

@@ -57,7 +57,7 @@ def office(calls: Calls, tmp_path: Path) -> Any:
         settings=Settings(data_dir=tmp_path, shards=SHARDS),
         redis="the redis",
         scripts="the scripts",
-        pool=calls.recorder("pool", "the pool"),
+        database=SimpleNamespace(renew=calls.recorder("renew")),
         holds=SimpleNamespace(expire=calls.recorder("holds.expire")),
         settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
         menders=[part("mender", shard, "mend") for shard in range(SHARDS)],
@@ -191,7 +191,7 @@ async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, mo
 
 @pytest.mark.parametrize("shard", [0, 2])
 async def test_a_sweep_is_of_one_shard(
-    app: WorkerApp, calls: Calls, monkeypatch: pytest.MonkeyPatch, shard: int
+    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     """Late holds, then what is pending, then stock."""
     monkeypatch.setattr(worker_app, "apply_moves", calls.recorder("apply_moves"))
@@ -199,8 +199,7 @@ async def test_a_sweep_is_of_one_shard(
     assert calls == [
         ("holds.expire", shard),
         ("settlement.drain", shard),
-        ("pool",),
-        ("apply_moves", "the redis", "the pool", "the scripts", shard),
+        ("apply_moves", "the redis", office.database, "the scripts", shard),
     ]
 
 
@@ -304,14 +303,14 @@ async def test_who_waits_to_be_asked_looks_around_now_and_then(
     ],
 )  # fmt: skip
 async def test_a_loop_outlives_what_its_work_raises(
-    app: WorkerApp, pauses: list[float], monkeypatch: pytest.MonkeyPatch, error: Exception, line: dict[str, Any]
+    app: WorkerApp, office: Any, pauses: list[float], error: Exception, line: dict[str, Any]
 ) -> None:
     renewed: list[Exception] = []
 
-    async def renew(_pool: Any, error: Exception) -> None:
+    async def renew(error: Exception) -> None:
         renewed.append(error)
 
-    monkeypatch.setattr(worker_app.postgres, "renew_sessions", renew)
+    office.database.renew = renew
     rounds = 0
 
     async def work() -> None:
@@ -524,7 +523,7 @@ async def test_trimming(
     monkeypatch.setattr(worker_app, "trim", calls.recorder("trim", trimmed))
     with capture_logs() as said:
         await app._trim()
-    assert calls == [("pool",), ("trim", "the pool", office.settings.worker.retention_days)]
+    assert calls == [("trim", office.database, office.settings.worker.retention_days)]
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
 
 
@@ -537,8 +536,8 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
         monkeypatch.setattr(worker_app.durability, name, calls.recorder(name, error=error))
     with capture_logs() as said:
         await app._watch()
-    done = [call for call in calls if call[0] != "pool"]
-    both = [("check_redis", "the redis", office.settings), ("check_postgresql", "the pool", office.settings)]
+    done = list(calls)
+    both = [("check_redis", "the redis", office.settings), ("check_postgresql", office.database, office.settings)]
     assert done == [
         ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.tell_of_others",)
     ]  # fmt: skip
@@ -562,7 +561,7 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
     assert set(pauses) == {0.5}
     monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis"))
     await checking
-    done = [call[0] for call in calls if call[0] not in ("pool", "stated")]
+    done = [call[0] for call in calls if call[0] != "stated"]
     assert done[-6:] == ["redis", "run_id", "schema", "postgresql", "shards", "gateway.trouble"]
     assert calls[0] == ("stated",)
 

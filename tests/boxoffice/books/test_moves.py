@@ -14,7 +14,7 @@ from tests.support.till import Till
 
 
 def repair_of(office: BoxOffice) -> Repair:
-    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
 
 
 async def cancelled(office: BoxOffice, event: EventView) -> str:

@@ -28,6 +28,7 @@ from boxoffice.money.refund_pump import _Due as _RefundDue
 from boxoffice.office import BoxOffice
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores.record import Charge
+from tests.support.databases import DatabaseOf
 
 PAUSES = {0: 100, 3: 800, 4: 1_600}
 
@@ -238,7 +239,7 @@ def refund_pump(
         return Connection()
 
     monkeypatch.setattr(refund_module, "take_in", take_in)
-    return RefundPump(pool, calls, patience(told)), calls, taken  # type: ignore[arg-type]
+    return RefundPump(DatabaseOf(pool), calls, patience(told)), calls, taken  # type: ignore[arg-type]
 
 
 REFUND = _RefundDue("refund", "key", None, 500, 2, 3)
@@ -366,7 +367,7 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
     async def yes(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(pump, "_pool", pool)
+    monkeypatch.setattr(pump, "_database", DatabaseOf(pool))
     monkeypatch.setattr(pump._refund_pump, "claim", nothing)
     monkeypatch.setattr(pump._refunds, "check_fence", yes)
     monkeypatch.setattr(pump, "_void", void)

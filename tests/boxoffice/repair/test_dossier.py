@@ -15,6 +15,7 @@ from boxoffice.repair.dossier import _described
 from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
 from tests.conftest import SaleMaker
+from tests.support.databases import DatabaseOf
 from tests.support.houses import House, Houses, open_houses
 
 SHARD = 1
@@ -138,7 +139,7 @@ async def test_a_store_that_does_not_answer_is_told_of(
     if store == "redis":
         monkeypatch.setattr(dossiers._redis, "pipeline", away)
     else:
-        monkeypatch.setattr(dossiers, "_pool", away)
+        monkeypatch.setattr(dossiers, "_database", DatabaseOf(away))
     found = await dossier(house, "sold")
     other = "postgres" if store == "redis" else "redis"
     assert found[store] == {"error": "ConnectionResetError"}

@@ -32,7 +32,7 @@ FINE = Sight(
 
 def guard_of(office: BoxOffice, **options: Any) -> Guard:
     """A worker's."""
-    return Guard(SHARD, office.redis, office.pool, office.scripts, office.loader, office.settings, **options)
+    return Guard(SHARD, office.redis, office.database, office.scripts, office.loader, office.settings, **options)
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ async def test_nothing_is_closed_while_postgresql_is_away(
 async def test_one_process_acts(office: BoxOffice, guard: Guard) -> None:
     await office.redis.delete(keys.gate(SHARD))
     await (await office.pool()).execute("UPDATE shards SET settled_at = now() - interval '1 hour'")
-    async with shard_lock(await office.pool(), SHARD):
+    async with shard_lock(office.database, SHARD):
         assert await guard.tick() == "busy"
     judgements = await asyncio.gather(*(guard_of(office).tick() for _ in range(4)))
     assert judgements.count("rebuilt") == 1

@@ -27,7 +27,7 @@ from tests.support.sales import CLIENT, book
 
 @pytest.fixture
 def rebuilder(office: BoxOffice) -> Rebuilder:
-    return Rebuilder(SHARD, office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Rebuilder(SHARD, office.redis, office.database, office.scripts, office.loader, office.settings)
 
 
 async def record_of(redis: Redis, booking: str) -> tuple[str, str]:
@@ -183,7 +183,7 @@ async def test_an_alert_keeps_it_refusing(office: BoxOffice, rebuilder: Rebuilde
 
 
 async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) -> None:
-    async with shard_lock(await office.pool(), SHARD) as alone:
+    async with shard_lock(office.database, SHARD) as alone:
         assert alone
         with pytest.raises(CannotRun):
             await rebuilder.rebuild()
@@ -195,7 +195,7 @@ async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) ->
 
 @pytest.fixture
 def mender(office: BoxOffice, rebuilder: Rebuilder) -> Mender:
-    return Mender(SHARD, office.redis, office.pool, rebuilder._reconciler, rebuilder, office.settings)
+    return Mender(SHARD, office.redis, office.database, rebuilder._reconciler, rebuilder, office.settings)
 
 
 async def aged(office: BoxOffice) -> None:

@@ -26,7 +26,7 @@ def shards(request: pytest.FixtureRequest) -> int:
 
 
 def reconciler_of(office: BoxOffice, event: EventView) -> Reconciler:
-    return Reconciler(event.shard, office.redis, office.pool, office.scripts, office.settings)
+    return Reconciler(event.shard, office.redis, office.database, office.scripts, office.settings)
 
 
 async def shift(office: BoxOffice, event: EventView, code: str, letter: str, by: int) -> None:
@@ -198,7 +198,7 @@ async def test_an_event_that_redis_lost_is_not_called_sold_out(office: BoxOffice
 
 async def test_an_unknown_event_is_not_found(office: BoxOffice) -> None:
     with pytest.raises(NotFound):
-        await Reconciler(SHARD, office.redis, office.pool, office.scripts, office.settings).event(
+        await Reconciler(SHARD, office.redis, office.database, office.scripts, office.settings).event(
             "nothing00000", fix=False
         )
 

@@ -38,7 +38,7 @@ async def guard(till: Till) -> Guard:
 
 def repair_of(till: Till) -> Repair:
     office = till.office
-    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
 
 
 async def shown(till: Till, booking: str) -> tuple[str, str | None]:

@@ -31,7 +31,7 @@ async def full(houses: Houses) -> Houses:
 
 def repair_of(houses: Houses) -> Repair:
     office = houses.office
-    return Repair(office.redis, office.pool, office.scripts, office.loader, office.settings)
+    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
 
 
 async def told(house: House) -> list[Any]:

@@ -311,7 +311,7 @@ async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:
 async def test_events_are_spread_over_the_shards(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CatalogueStore, "_emptiest_shard", EMPTIEST_SHARD)
     settings = office.settings.model_copy(update={"shards": 3})
-    store = CatalogueStore(office.engine, office.redis, office.scripts, settings)
+    store = CatalogueStore(office.database.engine, office.redis, office.scripts, settings)
     start = datetime.now(UTC) + timedelta(days=1)
     chosen = [(await store.create_event(CLIENT, "E", start, "USD", [NewTier("A", 1, 1)])).shard for _ in range(6)]
     assert sorted(chosen) == [0, 0, 1, 1, 2, 2]

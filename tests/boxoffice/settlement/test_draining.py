@@ -24,6 +24,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Line, Record
 from tests.conftest import SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
+from tests.support.databases import DatabaseOf
 from tests.support.sale import book, book_many, first_sale, record_of, status_of, tier_of
 
 
@@ -643,7 +644,7 @@ async def test_an_outage_of_postgresql_parks_nothing_and_counts_no_attempt(
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_pool", away)
+    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
     for _ in range(5):
         settlement._closed_until = 0.0
         async with asyncio.timeout(5):
@@ -703,7 +704,7 @@ async def test_a_paused_settlement_does_not_spin(
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_pool", away)
+    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
     longest_s = await longest_stall_while(settlement.drain())
 
     assert longest_s < 0.5
@@ -859,7 +860,7 @@ async def test_an_unreadable_booking_does_not_stop_the_others_while_postgresql_i
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_pool", away)
+    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
     await settlement.drain()
 
     scores = dict(await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))

@@ -32,6 +32,7 @@ from boxoffice.settlement.draining import Settlement
 from boxoffice.settlement.outage import StoreRefuses
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
+from tests.support.databases import DatabaseOf
 
 SHARD = 1
 NOW = 1_700_000_000_000
@@ -66,7 +67,9 @@ class Room:
 
         self.pump = SimpleNamespace(give=lambda listed, cases: self.said.append(("give", listed, cases)))
         nothing: Any = SimpleNamespace()
-        self.settlement = Settlement(SHARD, nothing, get_pool, nothing, self.gateway, self.pump, nothing, settings)  # type: ignore[arg-type]
+        self.settlement = Settlement(
+            SHARD, nothing, DatabaseOf(get_pool), nothing, self.gateway, self.pump, nothing, settings
+        )  # type: ignore[arg-type]
         self.mirror: Any = SimpleNamespace(tell=self.noting("tell"), park=self.noting("park"))
         self.settlement._mirror = self.mirror
         self.outage: Any = SimpleNamespace(

@@ -14,6 +14,7 @@ from boxoffice import ids
 from boxoffice.settlement import outage
 from boxoffice.settlement.outage import Outage, StoreRefuses, is_of_the_row
 from boxoffice.stores.record import Line
+from tests.support.databases import DatabaseOf
 
 SHARD = 1
 
@@ -26,7 +27,7 @@ class Room:
         self.did: list[Any] = []
         self.error: Exception | None = None
         self.pool_error: Exception | None = None
-        self.outage = Outage(SHARD, self._pool, "books", 15_000)
+        self.outage = Outage(SHARD, DatabaseOf(self._pool), "books", 15_000)
         monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(self.outage, "_try", self._try)
 
@@ -39,7 +40,9 @@ class Room:
 
         return SimpleNamespace(expire_connections=expire_connections)
 
-    async def _try(self, _pool: Any) -> None:
+    async def _try(self) -> None:
+        if self.pool_error:
+            raise self.pool_error
         self.did.append("tried")
         if self.error:
             raise self.error
@@ -226,9 +229,12 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
         monkeypatch.setattr(outage.rows, name, noting(name))
     clock = SimpleNamespace(time_ns=lambda: 1_700_000_000_000_999_999, monotonic=lambda: 0.0)
     monkeypatch.setattr(outage, "time", clock)
-    pool: Any = SimpleNamespace(acquire=acquire)
-    one = Outage(SHARD, None, "books", 15_000)  # type: ignore[arg-type]
-    await one._try(pool)
+
+    async def pool() -> Any:
+        return SimpleNamespace(acquire=acquire)
+
+    one = Outage(SHARD, DatabaseOf(pool), "books", 15_000)
+    await one._try()
     assert [call[0] for call in did] == ["start", "touch", "known_by_key", "write", "rollback"]
     _, cases, books, lease_ms = did[3]
     (case,) = cases
@@ -250,5 +256,5 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
     did.clear()
     error = asyncpg.UniqueViolationError()
     with pytest.raises(asyncpg.UniqueViolationError):
-        await one._try(pool)
+        await one._try()
     assert did[-1][0] == "rollback"
