@@ -20,11 +20,11 @@ from boxoffice import ids
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.forms import Admitted
 from boxoffice.books import rows
-from boxoffice.books.decisions import Case, Terms
+from boxoffice.books.decisions import Claimed, Terms
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.gateway.base import Authorized
 from boxoffice.sales.loading import Loader
-from boxoffice.settlement.deciding import decide
+from boxoffice.settlement.deciding import GatewayOutcome, decide, sold_by
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.postgres import open_pool
@@ -152,15 +152,15 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
         terms = Terms(time.time_ns() // 1_000_000, 600_000)
 
         async def lane() -> None:
-            for cases in batches:
+            for claims, paid in batches:
                 began = time.perf_counter()
                 async with pool.acquire() as connection, connection.transaction():
                     left = await rows.lock_inventory(connection, {tier})
                     await rows.vouch(connection, {("bench", "bench", tier)}, known)
-                    await rows.recheck(connection, cases)
-                    sold = decide(cases, left, terms)
-                    await rows.write(connection, cases, "simulator", settings.worker.lease_ms)
-                    await rows.sell(connection, sold)
+                    await rows.recheck(connection, [claim.record for claim in claims], {})
+                    decisions = decide(claims, {}, paid, left, terms)
+                    await rows.write(connection, decisions, "simulator", settings.worker.lease_ms)
+                    await rows.sell(connection, sold_by(decisions))
                 latency.record(time.perf_counter() - began)
 
         before = tree_cpu_s(stage.stack["postgres"].pid)
@@ -197,12 +197,12 @@ async def _make_event(pool: asyncpg.Pool[Any]) -> str:
     return "tier"
 
 
-def _batches(tier: str, count: int) -> Iterator[list[Case]]:
+def _batches(tier: str, count: int) -> Iterator[tuple[list[Claimed], dict[str, GatewayOutcome]]]:
     now_ms = time.time_ns() // 1_000_000
     lines = (Line(tier, 1, 2_500),)
     charge = Charge("card", "tok_ok_4242", "Ada Lovelace", "4242")
     for start in range(0, count, BATCH):
-        cases = []
+        claims, paid = list[Claimed](), dict[str, GatewayOutcome]()
         for n in range(start, min(count, start + BATCH)):
             key = ids.digest(f"alone-{n}")
             scope = ids.scope("bench", "bench", key)
@@ -212,8 +212,9 @@ def _batches(tier: str, count: int) -> Iterator[list[Case]]:
                 ids.booking_id(0, now_ms), "P", n + 1, now_ms, 0, scope, scope, scope[:16], "bench",
                 ids.owner_digest("bench", customer), pack_items(lines), "1", body, Payload(charge, key=key),
             )  # fmt: skip
-            cases.append(Case(record, b"", 0, outcome=Authorized(f"sim_{scope}", 2_500, "USD")))
-        yield cases
+            claims.append(Claimed(record, b"", 0))
+            paid[record.id] = Authorized(f"sim_{scope}", 2_500, "USD")
+        yield claims, paid
 
 
 def _own_cpu_s() -> float:

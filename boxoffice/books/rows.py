@@ -7,14 +7,15 @@ each other instead of deadlocking.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from boxoffice.books.decisions import Case, Known, PaymentRow
+from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing
+from boxoffice.states import KEY_REUSED
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -156,22 +157,22 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
     )
     if not rows:
         return {}
-    known = {
-        records[row["n"] - 1].id: Known(
-            row["id"], row["status"], row["failure_code"], row["was_sold"], row["fingerprint"]
-        )
-        for row in rows
-    }
+    met = {records[row["n"] - 1].id: row for row in rows}
     # A booking and its duplicate may share the batch, and then the payment key.
-    under: dict[str, list[Known]] = {}
-    for record in records:
-        if record.id in known and record.payment_key:
-            under.setdefault(record.payment_key, []).append(known[record.id])
-    for row in await connection.fetch(_PAYMENTS, list(under)):
-        payment = PaymentRow(row["status"], row["reference"], row["failure_code"], row["next_action"], row["age_ms"])
-        for each in under[row["payment_key"]]:
-            each.payment = payment
-    return known
+    keys = {record.id: record.payment_key for record in records if record.id in met and record.payment_key}
+    payments = {
+        row["payment_key"]: PaymentRow(
+            row["status"], row["reference"], row["failure_code"], row["next_action"], row["age_ms"]
+        )
+        for row in await connection.fetch(_PAYMENTS, list(dict.fromkeys(keys.values())))
+    }
+    return {
+        booking: Known(
+            row["id"], row["status"], row["failure_code"], row["was_sold"], row["fingerprint"],
+            payments.get(keys.get(booking, "")),
+        )
+        for booking, row in met.items()
+    }  # fmt: skip
 
 
 async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[str, int]:
@@ -197,37 +198,48 @@ async def vouch(connection: Connection, kin: set[Kin], known: set[Kin]) -> None:
     known.update(new)
 
 
-async def recheck(connection: Connection, cases: list[Case]) -> None:
+async def recheck(connection: Connection, records: list[Record], known: Mapping[str, Known]) -> None:
     """Under the lock: has anybody moved one of the bookings that PostgreSQL knew, or its payment, since we looked? (A hold
     may have been paid again meanwhile: then its booking is pending as before, but our payment is over.) For a booking
     that PostgreSQL did not know, its indexes tell when it is written.
 
     Raises `Raced`.
     """
-    met = [(case.record, case.known) for case in cases if case.known is not None and not case.duplicate_of]
+    met = [(record, row) for record in records if (row := known.get(record.id)) is not None and row.id == record.id]
     if not met:
         return
     rows = await connection.fetch(_RECHECK, [record.id for record, _ in met], [record.payment_key for record, _ in met])
     seen = {row["id"]: (row["status"], row["payment"]) for row in rows}
-    for record, known in met:
-        if seen.get(record.id) != (known.status, known.payment.status if known.payment else None):
+    for record, row in met:
+        if seen.get(record.id) != (row.status, row.payment.status if row.payment else None):
             raise Raced
 
 
-async def write(connection: Connection, cases: list[Case], gateway: str, lease_ms: int) -> int | None:
-    """Bookings, items and payments of the cases, with what is due at the gateway.
+async def write(connection: Connection, decisions: list[Decision], gateway: str, lease_ms: int) -> int | None:
+    """Bookings, items and payments as it was decided, with what is due at the gateway.
 
     Returns the row in `captures` that lists what is to be captured, if anything is. Raises `Raced` when a booking or a key
     turns out to be taken.
     """
     new, again, duplicates = [], [], []
-    for case in cases:
-        if case.known is None:
-            new.append(case)
-        elif case.duplicate_of:
-            duplicates.append(case)
-        elif not case.decided:
-            again.append(case)
+    payments: list[tuple[Claimed, PaymentChange]] = []
+    due = []
+    for decision in decisions:
+        standing, payment = decision.standing, decision.payment
+        if standing is Standing.NEW:
+            new.append(decision)
+        elif standing is Standing.DUPLICATE:
+            duplicates.append(decision)
+        elif standing is Standing.OPEN:
+            again.append(decision)
+        else:
+            continue
+        if payment is not None:
+            if payment.due == "capture":
+                due.append(decision.claim.record.payment_key)
+            if standing is Standing.OPEN or payment.due == "void":
+                # What is to be let go is claimed by itself, from a time on.
+                payments.append((decision.claim, payment))
     if new:
         await _copy_new(connection, new, gateway)
     if duplicates:
@@ -235,38 +247,34 @@ async def write(connection: Connection, cases: list[Case], gateway: str, lease_m
     if again:
         await connection.execute(
             _UPDATE_BOOKINGS,
-            [case.record.id for case in again],
-            [case.status for case in again],
-            [case.failure for case in again],
+            [decision.claim.record.id for decision in again],
+            [decision.status for decision in again],
+            [decision.failure for decision in again],
             # It may have been extended since it was written.
-            [case.record.deadline_ms for case in again],
+            [decision.claim.record.deadline_ms for decision in again],
         )
-    asked = [case for case in again if case.payment_status]
-    # What is to be let go is claimed by itself, from a time on.
-    asked += [case for case in new if case.due == "void"]
-    if asked:
-        await _upsert_payments(connection, asked, gateway, lease_ms)
-    due = [case.record.payment_key for case in cases if case.due == "capture"]
+    if payments:
+        await _upsert_payments(connection, payments, gateway, lease_ms)
     return await connection.fetchval(_LIST_CAPTURES, due, lease_ms) if due else None
 
 
-async def _copy_new(connection: Connection, cases: list[Case], gateway: str) -> None:
+async def _copy_new(connection: Connection, decisions: list[Decision], gateway: str) -> None:
     """Bookings that PostgreSQL has never seen, by COPY: for rows as short as ours that is half of an INSERT's CPU there,
     and one pass over the batch here."""
     bookings, items, payments = [], [], []
-    for case in cases:
-        record = case.record
+    for decision in decisions:
+        record, payment = decision.claim.record, decision.payment
         body, payload = record.body, record.payload
         booking, amount, currency = record.id, body.amount_cents, _word(body.currency)
         bookings.append(
             f"{booking}\t{_word(body.client)}\t{_word(record.event)}\t{_text(body.customer)}\t{_text(body.reference)}\t"
-            f"{case.status}\t{amount}\t{currency}\t{_text(payload.key)}\t{record.fingerprint}\t{_word(case.failure)}\t"
-            f"{record.sequence}\t{_time(record.deadline_ms)}\t{_time(record.admitted_ms)}\n"
+            f"{decision.status}\t{amount}\t{currency}\t{_text(payload.key)}\t{record.fingerprint}\t"
+            f"{_word(decision.failure)}\t{record.sequence}\t{_time(record.deadline_ms)}\t{_time(record.admitted_ms)}\n"
         )
         for line in body.lines:
             quantity, price = line.quantity, line.unit_price_cents
             items.append(f"{booking}\t{_word(line.tier)}\t{quantity}\t{price}\t{quantity * price}\n")
-        if case.payment_status and case.due != "void":
+        if payment is not None and payment.due != "void":
             charge = payload.charge
             how = (
                 f"{_word(charge.method)}\t{_text(charge.card_name)}\t{_word(charge.last4)}\t{_text(charge.token)}"
@@ -274,8 +282,9 @@ async def _copy_new(connection: Connection, cases: list[Case], gateway: str) -> 
                 else _NO_CHARGE
             )
             payments.append(
-                f"{record.payment_key}\t{booking}\t{gateway}\t{how}\t{amount}\t{currency}\t{case.payment_status}\t"
-                f"{_text(case.reference)}\t{_word(case.payment_failure)}\t{_text(case.next_action)}\t{_word(case.due)}\n"
+                f"{record.payment_key}\t{booking}\t{gateway}\t{how}\t{amount}\t{currency}\t{payment.status}\t"
+                f"{_text(payment.reference)}\t{_word(payment.failure_code)}\t{_text(payment.next_action)}\t"
+                f"{_word(payment.due)}\n"
             )
     try:
         await _copy(connection, "bookings", _BOOKING_COLUMNS, bookings)
@@ -320,9 +329,9 @@ def _second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-async def _insert_duplicates(connection: Connection, cases: list[Case]) -> None:
+async def _insert_duplicates(connection: Connection, decisions: list[Decision]) -> None:
     """Bookings whose key was used before. A worker that died before Redis heard of it may have written them."""
-    records = [case.record for case in cases]
+    records = [decision.claim.record for decision in decisions]
     bodies = [record.body for record in records]
     await connection.execute(
         _INSERT_DUPLICATES,
@@ -331,18 +340,24 @@ async def _insert_duplicates(connection: Connection, cases: list[Case]) -> None:
         [record.event for record in records],
         [body.customer for body in bodies],
         [body.reference for body in bodies],
-        [case.status for case in cases],
+        [decision.status for decision in decisions],
         [body.amount_cents for body in bodies],
         [body.currency for body in bodies],
         [record.payload.key for record in records],
         [record.fingerprint for record in records],
-        [case.duplicate_of for case in cases],
-        [case.failure for case in cases],
+        [decision.duplicate_of for decision in decisions],
+        [decision.failure for decision in decisions],
         [record.sequence for record in records],
         [record.deadline_ms for record in records],
         [record.admitted_ms for record in records],
     )
-    lines = [(case.record.id, line) for case in cases if case.reuses_key for line in case.record.body.lines]
+    # Whose key another request had used is a booking in its own right, though a failed one.
+    lines = [
+        (decision.claim.record.id, line)
+        for decision in decisions
+        if decision.failure == KEY_REUSED
+        for line in decision.claim.record.body.lines
+    ]
     if lines:
         await connection.execute(
             _INSERT_ITEMS,
@@ -353,23 +368,27 @@ async def _insert_duplicates(connection: Connection, cases: list[Case]) -> None:
         )
 
 
-async def _upsert_payments(connection: Connection, cases: list[Case], gateway: str, lease_ms: int) -> None:
-    charges = [case.record.payload.charge for case in cases]
+async def _upsert_payments(
+    connection: Connection, payments: list[tuple[Claimed, PaymentChange]], gateway: str, lease_ms: int
+) -> None:
+    records = [claim.record for claim, _ in payments]
+    changes = [change for _, change in payments]
+    charges = [record.payload.charge for record in records]
     await connection.execute(
         _UPSERT_PAYMENTS,
-        [case.record.payment_key for case in cases],
-        [case.record.id for case in cases],
+        [record.payment_key for record in records],
+        [record.id for record in records],
         [charge.method if charge else "card" for charge in charges],
         [charge.card_name if charge else None for charge in charges],
         [charge.last4 if charge else None for charge in charges],
         [charge.token if charge else None for charge in charges],
-        [case.record.body.amount_cents for case in cases],
-        [case.record.body.currency for case in cases],
-        [case.payment_status for case in cases],
-        [case.reference for case in cases],
-        [case.payment_failure for case in cases],
-        [case.next_action for case in cases],
-        [case.due for case in cases],
+        [record.body.amount_cents for record in records],
+        [record.body.currency for record in records],
+        [change.status for change in changes],
+        [change.reference for change in changes],
+        [change.failure_code for change in changes],
+        [change.next_action for change in changes],
+        [change.due for change in changes],
         lease_ms,
         gateway,
     )

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from boxoffice.books.decisions import Case
 from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import (
@@ -147,18 +146,9 @@ class MoneyPump:
         self._woken = asyncio.Event()
         self._stopping = False
 
-    def give(self, listed: int, cases: list[Case]) -> None:
+    def give(self, listed: int, requests: list[CaptureRequest]) -> None:
         """Captures that were just committed, leased to us in one row of `captures`."""
-        if sum(len(requests) for _, requests in self._given) < GIVEN_MAX:
-            requests = [
-                CaptureRequest(
-                    case.record.payment_key,
-                    case.reference or "",
-                    case.record.body.amount_cents,
-                    case.record.body.currency,
-                )
-                for case in cases
-            ]
+        if sum(len(given) for _, given in self._given) < GIVEN_MAX:
             self._given.append((listed, requests))
             self._woken.set()
 

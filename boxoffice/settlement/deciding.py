@@ -1,15 +1,24 @@
-"""What becomes of each booking of a batch: decided in admission order, under the lock of the inventory rows. No I/O."""
+"""What becomes of each booking of a batch: decided in admission order, under the lock of the inventory rows. No I/O.
+
+A pure function of facts: deciding again, in a transaction that is tried again, starts from nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
 
-from boxoffice.books.decisions import Case, Terms
-from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
+from msgspec.structs import replace
+
+from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, Standing, Terms, Verdict
+from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.states import KEY_REUSED, MISCONFIGURED
-from boxoffice.stores.record import Line, Outcome, Payload, earlier_after, key_after
+from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
-__all__ = ["decide"]
+__all__ = ["GatewayOutcome", "decide", "is_overdue", "never_asked", "sold_by", "standing_of", "unfinished"]
+
+GatewayOutcome: TypeAlias = Authorization | Done
+"""What the gateway said of a payment. `Done`: we asked it to let the payment go, and it did."""
 
 ACTION_RETRY_MS: Final = 5_000
 """How often a payment that waits for its customer is looked up. A webhook rings sooner."""
@@ -18,178 +27,244 @@ UNKNOWN_RETRY_MS: Final = 500
 """How soon an unknown payment is asked again; doubles with the age of the question."""
 
 
-def decide(cases: list[Case], left: dict[str, int], terms: Terms) -> dict[str, int]:
-    """Give every case its verdict; `left` is what each locked tier can still sell.
-
-    Returns tickets sold per tier.
-    """
-    sold: dict[str, int] = {}
-    for case in sorted(cases, key=_by_sequence):
-        if case.verdict:
-            # An earlier round may have decided otherwise: above all, nothing may be due that is not written.
-            case.payment_status, case.delay_ms = "", 0
-            case.failure = case.payment_failure = case.reference = case.next_action = case.due = None
-        if case.known is None:
-            _weigh(case, left, sold, terms)
+def decide(
+    claims: Iterable[Claimed],
+    known: Mapping[str, Known],
+    outcomes: Mapping[str, GatewayOutcome],
+    left: Mapping[str, int],
+    terms: Terms,
+) -> list[Decision]:
+    """In the order of admission: who comes first is served first. `known` and `outcomes` are by booking id; `left` is
+    what each locked tier can still sell."""
+    rest = dict(left)
+    decisions = []
+    for claim in sorted(claims, key=_by_sequence):
+        booking = claim.record.id
+        met = known.get(booking)
+        if met is None:
+            decisions.append(_weigh(claim, None, Standing.NEW, outcomes.get(booking), rest, terms))
             continue
-        if case.duplicate_of:
-            _end(case, "failed", KEY_REUSED if case.reuses_key else "duplicate")
-            case.payload = Payload(failure=KEY_REUSED if case.reuses_key else f"duplicate_of:{case.duplicate_of}")
-        elif case.decided:
-            _adopt(case, terms)
+        standing = standing_of(claim.record, met)
+        if standing is Standing.OPEN:
+            decisions.append(_weigh(claim, met, standing, outcomes.get(booking), rest, terms))
+        elif standing is Standing.DUPLICATE:
+            decisions.append(_duplicate(claim, met))
         else:
-            _weigh(case, left, sold, terms)
+            decisions.append(_adopt(claim, met, terms))
+    return decisions
+
+
+def sold_by(decisions: Iterable[Decision]) -> dict[str, int]:
+    """Tickets that these decisions sell, per tier."""
+    sold: dict[str, int] = {}
+    for decision in decisions:
+        if decision.status == "confirmed" and decision.standing is not Standing.DECIDED:
+            for line in decision.claim.record.body.lines:
+                sold[line.tier] = sold.get(line.tier, 0) + line.quantity
     return sold
 
 
-def _by_sequence(case: Case) -> int:
-    return case.record.sequence
+# ---------------------------------------------------------------- what the facts mean
 
 
-def _weigh(case: Case, left: dict[str, int], sold: dict[str, int], terms: Terms) -> None:
-    record, outcome = case.record, case.outcome
-    if not record.body.amount_cents:
-        _weigh_free(case, left, sold)
-        return
-    assert outcome is not None, "an undecided case was authorised"
+def standing_of(record: Record, known: Known | None) -> Standing:
+    """Where the booking stands in PostgreSQL. `DECIDED` is said of its payment, too: a hold may be pending under another
+    payment by now, and late money opens an expired booking again."""
+    if known is None:
+        return Standing.NEW
+    if known.id != record.id:
+        return Standing.DUPLICATE
+    undecided = known.payment is None or known.payment.status in ("unknown", "requires_action")
+    if undecided and (known.status in ("pending", "held") or (known.status == "expired" and record.revived)):
+        return Standing.OPEN
+    return Standing.DECIDED
+
+
+def is_overdue(record: Record, known: Known | None, terms: Terms) -> bool:
+    """Whether its payment, once asked for, is to be let go rather than waited for: cancelled, or out of time."""
+    row = known.payment if known else None
+    if record.cancel_requested:
+        return True
+    if row is None or record.revived:
+        return False
+    return row.age_ms >= terms.deadline_ms or 0 < record.deadline_ms <= terms.now_ms
+
+
+def never_asked(claim: Claimed, known: Known | None, *, asked: bool) -> bool:
+    """Whether the gateway cannot know of this payment: no worker ever asked for it. A claim that asked leaves a row, an
+    outcome in the record (`unfinished`), or a lease that lapses. `asked`: in this claim."""
+    return not (
+        asked or claim.lapses or claim.record.payload.outcome or (known is not None and known.payment is not None)
+    )
+
+
+def unfinished(claim: Claimed, *, asked: bool) -> Payload:
+    """What to keep of a claim that ends without a verdict: the record as it is, or that somebody may have asked the
+    gateway. `asked`: in this claim."""
+    payload = claim.record.payload
+    if payload.outcome or payload.charge is None or not (asked or claim.lapses):
+        return Payload()
+    charge = payload.charge
+    outcome = Outcome("unknown", charge.method, charge.last4)
+    return Payload(charge, outcome, None, payload.key, payload.asked, payload.earlier)
+
+
+# ---------------------------------------------------------------- one booking
+
+
+def _by_sequence(claim: Claimed) -> int:
+    return claim.record.sequence
+
+
+def _weigh(
+    claim: Claimed,
+    known: Known | None,
+    standing: Standing,
+    outcome: GatewayOutcome | None,
+    rest: dict[str, int],
+    terms: Terms,
+) -> Decision:
+    body = claim.record.body
+    if not body.amount_cents:
+        return _weigh_free(claim, known, standing, rest)
+    assert outcome is not None, "an undecided booking was authorised"
     match outcome:
         case Authorized(reference, amount_cents, currency):
-            case.reference, case.payment_status = reference, "authorized"
-            lines = record.body.lines
-            if (amount_cents, currency.upper()) != (record.body.amount_cents, record.body.currency):
-                case.due, case.payment_failure = "void", "amount_mismatch"
-                _lose(case, "payment_amount_mismatch", terms)
-            elif _short(lines, left):
-                case.due = "void"
-                _end(case, "failed", "sold_out_at_commit")
-            else:
-                _sell(lines, left, sold)
-                case.due = "capture"
-                _end(case, "confirmed", None)
+            if (amount_cents, currency.upper()) != (body.amount_cents, body.currency):
+                mismatch = PaymentChange("authorized", reference, "amount_mismatch", None, "void")
+                return _lose(claim, standing, mismatch, "payment_amount_mismatch", terms)
+            if _short(body.lines, rest):
+                unsold = PaymentChange("authorized", reference, None, None, "void")
+                return _end(claim, standing, "failed", "sold_out_at_commit", unsold)
+            _sell(body.lines, rest)
+            return _end(
+                claim, standing, "confirmed", None, PaymentChange("authorized", reference, None, None, "capture")
+            )
         case Declined(code, reference):
-            case.reference, case.payment_status, case.payment_failure = reference, "declined", code
-            _lose(case, "payment_declined", terms)
+            return _lose(claim, standing, PaymentChange("declined", reference, code), "payment_declined", terms)
         case Unchargeable(code):
-            case.payment_status, case.payment_failure = "failed", code
-            _lose(case, MISCONFIGURED, terms)
+            return _lose(claim, standing, PaymentChange("failed", None, code), MISCONFIGURED, terms)
         case RequiresAction(url, reference):
-            case.reference, case.payment_status, case.next_action = reference, "requires_action", url
-            _wait(case, ACTION_RETRY_MS, terms)
+            waits = PaymentChange("requires_action", reference, None, url)
+            return _wait(claim, known, standing, waits, "", ACTION_RETRY_MS, terms)
         case Done(reference):
-            case.reference, case.payment_status = reference or None, "voided"
-            _let_go(case, terms)
-        case Unknown():
-            case.payment_status = "unknown"
-            case.reference = case.known.payment.reference if case.known and case.known.payment else None
-            _wait(case, max(UNKNOWN_RETRY_MS, min(_age_ms(case, terms) // 2, 30_000)), terms)
+            return _let_go(claim, standing, PaymentChange("voided", reference or None), "payment_unavailable", terms)
+        case Unknown(_, misconfigured):
+            unknown = PaymentChange("unknown", known.payment.reference if known and known.payment else None)
+            retry_ms = max(UNKNOWN_RETRY_MS, min(_age_ms(claim.record, known, terms) // 2, 30_000))
+            return _wait(claim, known, standing, unknown, misconfigured, retry_ms, terms)
 
 
-def _weigh_free(case: Case, left: dict[str, int], sold: dict[str, int]) -> None:
+def _weigh_free(claim: Claimed, known: Known | None, standing: Standing, rest: dict[str, int]) -> Decision:
     """No payment to wait for: there are tickets, or there are none."""
-    lines = case.record.body.lines
-    if case.known is not None and case.known.payment is not None:
+    record, payment = claim.record, None
+    if known is not None and known.payment is not None:
         # Earlier versions asked for nothing at the gateway, too.
-        case.payment_status, case.reference, case.due = "unknown", case.known.payment.reference, "void"
-    if case.record.cancel_requested:
-        _end(case, "cancelled", "cancelled")
-    elif _short(lines, left):
-        _end(case, "failed", "sold_out_at_commit")
-    else:
-        _sell(lines, left, sold)
-        _end(case, "confirmed", None)
+        payment = PaymentChange("unknown", known.payment.reference, None, None, "void")
+    if record.cancel_requested:
+        return _end(claim, standing, "cancelled", "cancelled", payment)
+    if _short(record.body.lines, rest):
+        return _end(claim, standing, "failed", "sold_out_at_commit", payment)
+    _sell(record.body.lines, rest)
+    return _end(claim, standing, "confirmed", None, payment)
 
 
-def _sell(lines: tuple[Line, ...], left: dict[str, int], sold: dict[str, int]) -> None:
+def _sell(lines: tuple[Line, ...], rest: dict[str, int]) -> None:
     for line in lines:
-        left[line.tier] -= line.quantity
-        sold[line.tier] = sold.get(line.tier, 0) + line.quantity
+        rest[line.tier] -= line.quantity
 
 
-def _short(lines: tuple[Line, ...], left: dict[str, int]) -> bool:
+def _short(lines: tuple[Line, ...], rest: dict[str, int]) -> bool:
     for line in lines:  # noqa: SIM110 - most bookings have one, and a generator costs more than looking at it
-        if left.get(line.tier, 0) < line.quantity:
+        if rest.get(line.tier, 0) < line.quantity:
             return True
     return False
 
 
-def _age_ms(case: Case, terms: Terms) -> int:
-    if case.known and case.known.payment:
-        return case.known.payment.age_ms
-    return 0 if case.record.deadline_ms else terms.now_ms - case.record.admitted_ms
+def _age_ms(record: Record, known: Known | None, terms: Terms) -> int:
+    if known and known.payment:
+        return known.payment.age_ms
+    return 0 if record.deadline_ms else terms.now_ms - record.admitted_ms
 
 
-def _wait(case: Case, retry_ms: int, terms: Terms) -> None:
+def _wait(
+    claim: Claimed,
+    known: Known | None,
+    standing: Standing,
+    payment: PaymentChange,
+    misconfigured: str,
+    retry_ms: int,
+    terms: Terms,
+) -> Decision:
     """Undecided: the booking stays pending until it is too old. Then the money is let go, however late it shows up."""
-    if _age_ms(case, terms) >= terms.deadline_ms or case.overdue(terms):
-        misconfigured = case.outcome.misconfigured if isinstance(case.outcome, Unknown) else ""
-        case.payment_failure = (
-            "action_abandoned" if case.payment_status == "requires_action" else misconfigured or "unavailable"
-        )
-        case.due, case.next_action = "void", None
-        _let_go(case, terms, MISCONFIGURED if misconfigured else "payment_unavailable")
-        return
-    case.status, case.verdict, case.delay_ms = "pending", "R", retry_ms
-    payload = case.record.payload
-    case.payload = Payload(payload.charge, _outcome(case), None, payload.key, payload.asked, payload.earlier)
+    record = claim.record
+    if _age_ms(record, known, terms) >= terms.deadline_ms or is_overdue(record, known, terms):
+        why = "action_abandoned" if payment.status == "requires_action" else misconfigured or "unavailable"
+        given_up = PaymentChange(payment.status, payment.reference, why, None, "void")
+        return _let_go(claim, standing, given_up, MISCONFIGURED if misconfigured else "payment_unavailable", terms)
+    payload = _as_it_was(record.payload, record.payload.charge, payment)
+    return Decision(claim, Verdict.RELEASE, payload, retry_ms, standing, "pending", None, payment)
 
 
-def _let_go(case: Case, terms: Terms, failure: str = "payment_unavailable") -> None:
+def _let_go(claim: Claimed, standing: Standing, payment: PaymentChange, failure: str, terms: Terms) -> Decision:
     """No payment, because nobody waits for it any more."""
-    if case.record.cancel_requested:
-        _end(case, "cancelled", "cancelled")
-    else:
-        _lose(case, failure, terms)
+    if claim.record.cancel_requested:
+        return _end(claim, standing, "cancelled", "cancelled", payment)
+    return _lose(claim, standing, payment, failure, terms)
 
 
-def _lose(case: Case, failure: str, terms: Terms) -> None:
+def _lose(claim: Claimed, standing: Standing, payment: PaymentChange | None, failure: str, terms: Terms) -> Decision:
     """The payment brought nothing. A hold that has time left may be paid with another card."""
-    if case.record.deadline_ms > terms.now_ms:
-        case.status, case.failure, case.verdict = "held", None, "H"
-        payload = case.record.payload
-        case.payload = Payload(None, _outcome(case), None, payload.key, payload.asked, payload.earlier)
-    elif case.record.deadline_ms:
-        _end(case, "expired", failure)
-    else:
-        _end(case, "failed", failure)
+    record = claim.record
+    if record.deadline_ms > terms.now_ms:
+        payload = _as_it_was(record.payload, None, payment)
+        return Decision(claim, Verdict.HOLD, payload, 0, standing, "held", None, payment)
+    return _end(claim, standing, "expired" if record.deadline_ms else "failed", failure, payment)
 
 
-def _end(case: Case, status: str, failure: str | None) -> None:
-    case.status, case.failure = status, failure
-    verdict = case.verdict = _LETTER[status]
-    payload = case.record.payload
-    case.payload = Payload(
-        None,
-        _outcome(case),
-        failure,
-        key_after(verdict, payload.key),
-        payload.asked,
-        earlier_after(verdict, payload.earlier),
-    )
+def _end(
+    claim: Claimed, standing: Standing, status: str, failure: str | None, payment: PaymentChange | None
+) -> Decision:
+    payload = claim.record.payload
+    payload = ended(payload, status, _outcome(payload, payment), failure)
+    return Decision(claim, _VERDICTS[status], payload, 0, standing, status, failure, payment)
 
 
-def _outcome(case: Case) -> Outcome | None:
-    charge = case.record.payload.charge
+def _as_it_was(payload: Payload, charge: Charge | None, payment: PaymentChange | None) -> Payload:
+    """What a record says of a booking that has not ended. Its card is kept as long as it may be asked again."""
+    return Payload(charge, _outcome(payload, payment), None, payload.key, payload.asked, payload.earlier)
+
+
+def _outcome(payload: Payload, payment: PaymentChange | None) -> Outcome | None:
+    charge = payload.charge
     if charge is None:
-        return case.record.payload.outcome
+        return payload.outcome
+    if payment is None:
+        return Outcome("", charge.method, charge.last4)
     return Outcome(
-        case.payment_status, charge.method, charge.last4, case.reference, case.payment_failure, case.next_action
+        payment.status, charge.method, charge.last4, payment.reference, payment.failure_code, payment.next_action
     )
 
 
-def _adopt(case: Case, terms: Terms) -> None:
+def _duplicate(claim: Claimed, first: Known) -> Decision:
+    """Its key was used before, by a request that was the same, or by another, whose answer this one may not be given."""
+    reused = first.fingerprint != claim.record.fingerprint
+    payload = Payload(failure=KEY_REUSED if reused else f"duplicate_of:{first.id}")
+    failure = KEY_REUSED if reused else "duplicate"
+    return Decision(claim, Verdict.FAIL, payload, 0, Standing.DUPLICATE, "failed", failure, None, first.id)
+
+
+def _adopt(claim: Claimed, known: Known, terms: Terms) -> Decision:
     """PostgreSQL decided earlier; somebody died before Redis heard of it."""
-    known = case.known
-    assert known is not None
     row = known.payment
-    if row is not None:
-        case.payment_status, case.reference, case.payment_failure = row.status, row.reference, row.failure_code
+    payment = None if row is None else PaymentChange(row.status, row.reference, row.failure_code)
     if known.status in ("held", "pending"):
         # Pending: under another payment by now. settle.lua will find that it is not this one's to move.
-        _lose(case, "payment_declined", terms)
-    else:
-        _end(case, known.status, known.failure_code)
-        if known.was_sold:
-            case.verdict = "B"
+        return _lose(claim, Standing.DECIDED, payment, "payment_declined", terms)
+    decision = _end(claim, Standing.DECIDED, known.status, known.failure_code, payment)
+    return replace(decision, verdict=Verdict.GIVE_BACK) if known.was_sold else decision
 
 
-_LETTER: Final = {"confirmed": "C", "failed": "F", "expired": "E", "cancelled": "X"}
+_VERDICTS: Final = {
+    "confirmed": Verdict.CONFIRM, "failed": Verdict.FAIL, "expired": Verdict.EXPIRE, "cancelled": Verdict.CANCEL,
+}  # fmt: skip

@@ -12,8 +12,9 @@ import contextlib
 import random
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -23,7 +24,7 @@ from redis.exceptions import RedisError
 from boxoffice.bookings.holds import Holds
 from boxoffice.books import rows
 from boxoffice.books.dead_letters import count_failure
-from boxoffice.books.decisions import Case, Terms
+from boxoffice.books.decisions import Claimed, Decision, Known, PaymentRow, Standing, Terms, Verdict
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
@@ -31,6 +32,7 @@ from boxoffice.gateway.base import (
     Authorization,
     Authorized,
     AuthorizeRequest,
+    CaptureRequest,
     Declined,
     Done,
     Found,
@@ -41,14 +43,15 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.money.pump import MoneyPump
 from boxoffice.settings import Settings
-from boxoffice.settlement.deciding import decide
+from boxoffice.settlement.batch import Batch, Ready, parked
+from boxoffice.settlement.deciding import GatewayOutcome, decide, is_overdue, never_asked, sold_by, standing_of
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import Pair, open_batch, read
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
-from boxoffice.stores.record import payment_key_of, unpack
+from boxoffice.stores.record import Record, payment_key_of, unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
@@ -78,6 +81,15 @@ ALONE_MAX_S: Final = 60.0
 
 ROUNDS: Final = 5
 """Tries of one transaction when PostgreSQL itself says that the next may succeed."""
+
+
+class Committed(NamedTuple):
+    """What a transaction has written."""
+
+    decisions: list[Decision]
+    listed: int | None
+    """The row in `captures` that lists what is to be captured; None when nothing is."""
+    pair: Pair
 
 
 class Settlement:
@@ -153,27 +165,28 @@ class Settlement:
                     await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
                     continue
                 claimed_at = time.monotonic()
-                now_ms, cases = await self._claim()
-                if not cases and not under_way:
+                batch = await self._claim()
+                claims = batch.claims
+                if not claims and not under_way:
                     return
-                lapsed = any(case.lapses for case in cases)
+                lapsed = any(claim.lapses for claim in claims)
                 if lapsed and under_way:
                     await asyncio.wait(under_way)
-                if cases:
-                    under_way.add(asyncio.create_task(self._settle_claim(cases, now_ms)))
+                if claims:
+                    under_way.add(asyncio.create_task(self._settle_claim(batch)))
                 if lapsed:
                     # It may be what killed its workers. Whoever is settled beside it would lapse with it, and be parked.
                     await asyncio.wait(under_way)
-                elif cases and len(cases) < self._settings.worker.batch_max:
+                elif claims and len(claims) < self._settings.worker.batch_max:
                     await self._linger(claimed_at)
                 if len(under_way) >= self._settings.worker.lanes:
                     await asyncio.wait(under_way, return_when=FIRST_COMPLETED)
-                elif not cases:
+                elif not claims:
                     # A batch that hangs, on a row's lock or a dead disk, is no reason to leave others waiting.
                     await asyncio.wait(under_way, timeout=LOOK_S, return_when=FIRST_COMPLETED)
-                for batch in [batch for batch in under_way if batch.done()]:
-                    under_way.discard(batch)
-                    batch.result()
+                for ended in [task for task in under_way if task.done()]:
+                    under_way.discard(ended)
+                    ended.result()
             self._again = True
         finally:
             for error in await asyncio.gather(*under_way, return_exceptions=True):
@@ -186,34 +199,36 @@ class Settlement:
         if rest_s > 0 and not self._stopping:
             await asyncio.sleep(rest_s)
 
-    async def _claim(self) -> tuple[int, list[Case]]:
+    async def _claim(self) -> Batch:
+        """The next bookings that are due; an empty batch when none is, or none may be claimed."""
         worker = self._settings.worker
         try:
             reply = await self._here.run("claim", limit=worker.batch_max, lease_ms=worker.lease_ms, ring_on=1)
         except GateClosed:
-            return 0, []  # a repair is on its way, and rings when it opens
+            return Batch([], Terms(0, 0))  # a repair is on its way, and rings when it opens
         if not reply:
-            return 0, []
+            return Batch([], Terms(0, 0))
         crashpoint("claimed")
-        cases, unfit, told = [], [], read(reply[2])
+        batch = Batch([], Terms(int(reply[0]), int(self._settings.gateway.deadline_s * 1_000)), read(reply[2]))
+        unfit = []
         for index in range(3, len(reply), 3):
             booking, lapses, raw = reply[index].decode(), int(reply[index + 1]), reply[index + 2]
             try:
-                case = Case(unpack(booking, raw), raw, lapses, told=told)
+                record = unpack(booking, raw)
             except ValueError as error:
                 unfit.append((booking, raw, payment_key_of(raw), f"unreadable record: {type(error).__name__}"))
                 continue
             if lapses >= LAPSES_MAX and not self._outage.within(LAPSES_MAX * worker.lease_ms / 1_000):
-                unfit.append((booking, raw, case.record.payment_key, "its lease lapsed again and again"))
+                unfit.append((booking, raw, record.payment_key, "its lease lapsed again and again"))
             else:
-                cases.append(case)
+                batch.claims.append(Claimed(record, raw, lapses))
         try:
             for booking, raw, payment_key, what in unfit:
                 await self._park(booking, raw, payment_key, what)
         except TRANSIENT as error:
-            await self._give_back(cases, error)
-            return 0, []
-        return int(reply[0]), cases
+            await self._give_back(batch, batch.claims, error)
+            return Batch([], Terms(0, 0))
+        return batch
 
     async def _park(self, booking: str, raw: bytes, payment_key: str, error: str) -> None:
         """Out of the way, its stock kept, until an operator decides."""
@@ -224,121 +239,118 @@ class Settlement:
 
     # ------------------------------------------------------------------ one claim
 
-    async def _settle_claim(self, cases: list[Case], now_ms: int) -> None:
+    async def _settle_claim(self, batch: Batch) -> None:
         """Everything between a claim and the next. Whatever fails, leases are given back or lapse."""
-        terms = Terms(now_ms, int(self._settings.gateway.deadline_s * 1_000))
-        failed: list[tuple[Case, Exception]] = []
+        failed: list[tuple[Claimed, Exception]] = []
         since = time.monotonic()
         try:
-            ready = await self._authorise_apart(cases, terms, failed, since)
-            await self._settle(ready, terms)
-            for case, error in failed:
-                await self._fail_alone(case, error, asking=True, since=since)
+            ready = await self._authorise_apart(batch, batch.claims, failed, since)
+            await self._settle(batch, ready)
+            for claim, error in failed:
+                await self._fail_alone(batch, claim, error, asking=True, since=since)
         except (GateClosed, *REFUSED) as error:
-            await self._give_back(cases, error)
+            await self._give_back(batch, batch.claims, error)
 
-    async def _give_back(self, cases: list[Case], error: BaseException) -> None:
+    async def _give_back(self, batch: Batch, claims: list[Claimed], error: BaseException) -> None:
         """Stop claiming for a moment, and let go of what nobody has settled. That is no lapse of its lease."""
         pause_s = self._outage.begin(error)
         self._closed_until = time.monotonic() + pause_s
-        await self._release([case for case in cases if not case.done], pause_s)
+        await self._release(batch, [claim for claim in claims if claim.record.id not in batch.done], pause_s)
 
-    async def _release(self, cases: list[Case], delay_s: float) -> None:
+    async def _release(self, batch: Batch, claims: Iterable[Claimed], delay_s: float) -> None:
         """Let others claim these after a while. Their records keep their cards."""
-        for case in cases:
-            case.verdict, case.delay_ms = "R", int(1_000 * delay_s * (1 + random.random()))
-            case.payload = case.unfinished()
+        released = [batch.released(claim, int(1_000 * delay_s * (1 + random.random()))) for claim in claims]
         try:
-            await self._mirror.tell(cases)
+            await self._mirror.tell(released, batch.done)
         except GateClosed:
-            seldom.warning("leases.kept", shard=self.shard, bookings=len(cases))  # they lapse
+            seldom.warning("leases.kept", shard=self.shard, bookings=len(released))  # they lapse
 
     async def _authorise_apart(
-        self, cases: list[Case], terms: Terms, failed: list[tuple[Case, Exception]], since: float
-    ) -> list[Case]:
+        self, batch: Batch, claims: list[Claimed], failed: list[tuple[Claimed, Exception]], since: float
+    ) -> Ready:
         """Authorise, and when that fails for a reason of its own, halve the batch down to the offenders, which are added to
         `failed`. Raises `StoreRefuses` when nobody was answered `since`, and some have failed already."""
         try:
-            return await self._authorise(cases, terms)
+            return await self._authorise(batch, claims)
         except (RedisError, GateClosed, *REFUSED):
             raise
         except Exception as error:
-            if len(cases) == 1:
-                failed.append((cases[0], error))
+            if len(claims) == 1:
+                failed.append((claims[0], error))
                 if len(failed) >= ALIKE_MAX and not self._outage.answered_after(since):
                     raise StoreRefuses from error
-                return []
-            middle = len(cases) // 2
-            ready = await self._authorise_apart(cases[:middle], terms, failed, since)
-            return ready + await self._authorise_apart(cases[middle:], terms, failed, since)
+                return Ready([], {}, {})
+            middle = len(claims) // 2
+            ready = await self._authorise_apart(batch, claims[:middle], failed, since)
+            return ready.and_(await self._authorise_apart(batch, claims[middle:], failed, since))
 
-    async def _authorise(self, cases: list[Case], terms: Terms) -> list[Case]:
+    async def _authorise(self, batch: Batch, claims: list[Claimed]) -> Ready:
         """Look the batch up, then ask the gateway for every payment that PostgreSQL has not decided.
 
         What the gateway cannot say at once goes on in a task of its own: a slow card never holds up the others.
         """
-        cases = await self._look_up(cases)
+        claims, known = await self._look_up(batch, claims)
         crashpoint("looked_up")
-        open_cases = [case for case in cases if not case.decided and not case.duplicate_of]
-        ask = []
-        slow: dict[asyncio.Future[Any], Case] = {}
-        for case in open_cases:
-            if case.free:
-                continue
-            if case.overdue(terms):
-                slow[in_parallel(self._let_go, [case], self._calls)[0]] = case
-            elif case.known and case.known.payment and case.known.payment.status == "requires_action":
-                slow[in_parallel(self._look_closer, [case], self._calls)[0]] = case
+        ready, ask = [], []
+        slow: dict[asyncio.Future[Any], Claimed] = {}
+        for claim in claims:
+            record, met = claim.record, known.get(claim.record.id)
+            if standing_of(record, met) in (Standing.DECIDED, Standing.DUPLICATE) or not record.body.amount_cents:
+                ready.append(claim)
+            elif is_overdue(record, met, batch.terms):
+                slow[in_parallel(partial(self._let_go, batch, met), [claim], self._calls)[0]] = claim
+            elif met and met.payment and met.payment.status == "requires_action":
+                slow[in_parallel(partial(self._look_closer, met.payment), [claim], self._calls)[0]] = claim
             else:
-                ask.append(case)
-        for case in ask:
-            case.asked = True
-        answers = await self._gateway.authorize_batch([_request(case) for case in ask])
+                ask.append(claim)
+        batch.asked.update(claim.record.id for claim in ask)
+        answers = await self._gateway.authorize_batch([_request(claim.record) for claim in ask])
         if ask:
             self._outage.answered()
         crashpoint("authorised")
-        for case, answer in zip(ask, answers, strict=True):
+        outcomes: dict[str, GatewayOutcome] = {}
+        for claim, answer in zip(ask, answers, strict=True):
             if isinstance(answer, asyncio.Future):
-                slow[answer] = case
+                slow[answer] = claim
             else:
-                case.outcome = answer
+                outcomes[claim.record.id] = answer
+                ready.append(claim)
         if slow:
-            self._wait_for(slow, terms)
-        return [case for case in cases if case.outcome is not None or case.decided or case.duplicate_of or case.free]
+            self._wait_for(batch, slow, known)
+        return Ready(ready, known, outcomes)
 
-    async def _look_up(self, cases: list[Case]) -> list[Case]:
+    async def _look_up(self, batch: Batch, claims: list[Claimed]) -> tuple[list[Claimed], dict[str, Known]]:
         """What PostgreSQL knows already. Of two bookings under one key the later waits until the first is written."""
         async with self._database.writer() as connection:
-            known = await rows.known_by_key(connection, [case.record for case in cases])
-        first: dict[str, Case] = {}
+            known = await rows.known_by_key(connection, [claim.record for claim in claims])
+        first: dict[str, Claimed] = {}
         later = []
-        for case in sorted(cases, key=lambda case: case.record.sequence):
-            case.known = known.get(case.record.id)
-            if case.known is None and first.setdefault(case.record.scope, case) is not case:
-                later.append(case)
+        for claim in sorted(claims, key=lambda claim: claim.record.sequence):
+            record = claim.record
+            if record.id not in known and first.setdefault(record.scope, claim) is not claim:
+                later.append(claim)
         if later:
-            await self._release(later, 0.1)
-        return [case for case in cases if not case.verdict]
+            batch.put_off.update(claim.record.id for claim in later)
+            await self._release(batch, later, 0.1)
+        return [claim for claim in claims if claim.record.id not in batch.put_off], known
 
-    async def _look_closer(self, case: Case) -> Authorization:
+    async def _look_closer(self, row: PaymentRow, claim: Claimed) -> Authorization:
         """A payment that waited for its customer: has it moved?"""
-        assert case.known is not None and case.known.payment is not None
-        row = case.known.payment
-        found = await self._gateway.lookup(case.record.payment_key, row.reference)
+        found = await self._gateway.lookup(claim.record.payment_key, row.reference)
         return (
             _authorization(found)
             if isinstance(found, Found)
             else RequiresAction(row.next_action or "", row.reference or "")
         )
 
-    async def _let_go(self, case: Case) -> Authorization | Done:
+    async def _let_go(self, batch: Batch, known: Known | None, claim: Claimed) -> GatewayOutcome:
         """Nobody waits for this payment any more: void it. What a customer finished at the last moment counts, as its
         tickets are still held, unless they were cancelled; and what was captured already always counts."""
-        if case.never_asked:
+        if never_asked(claim, known, asked=claim.record.id in batch.asked):
             return Done("")
-        key, row = case.record.payment_key, case.known.payment if case.known else None
+        key, row = claim.record.payment_key, known.payment if known else None
         reference = row.reference if row else None
-        if row and row.status == "requires_action" and not case.record.cancel_requested:
+        if row and row.status == "requires_action" and not claim.record.cancel_requested:
             found = await self._gateway.lookup(key, reference)
             if isinstance(found, Found) and found.status in ("authorized", "captured"):
                 return _authorization(found)
@@ -356,12 +368,11 @@ class Settlement:
             case _:
                 return Unknown("void without an answer")
 
-    def _wait_for(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
+    def _wait_for(self, batch: Batch, slow: dict[asyncio.Future[Any], Claimed], known: Mapping[str, Known]) -> None:
         """Let slow answers come in their own time, in a task that keeps their leases and settles them in groups."""
-        for case in slow.values():
-            case.done = True
+        batch.done.update(claim.record.id for claim in slow.values())
         self._slow += len(slow)
-        task = asyncio.create_task(self._settle_slow(slow, terms))
+        task = asyncio.create_task(self._settle_slow(batch, slow, known))
         self._late.add(task)
         task.add_done_callback(self._late_ended)
 
@@ -371,7 +382,9 @@ class Settlement:
             # Nothing is lost: their leases lapse.
             seldom.exception("batch.failed", error, shard=self.shard)
 
-    async def _settle_slow(self, slow: dict[asyncio.Future[Any], Case], terms: Terms) -> None:
+    async def _settle_slow(
+        self, batch: Batch, slow: dict[asyncio.Future[Any], Claimed], known: Mapping[str, Known]
+    ) -> None:
         half_lease_s = self._settings.worker.lease_ms / 2_000
         renew_at = time.monotonic() + half_lease_s
         try:
@@ -380,14 +393,14 @@ class Settlement:
                 if any(answer.done() for answer in slow):
                     await asyncio.wait(slow, timeout=GATHER_S)
                     ready = [answer for answer in slow if answer.done()]
-                    cases = [slow.pop(answer) for answer in ready]
-                    self._slow -= len(cases)
+                    claims = [slow.pop(answer) for answer in ready]
+                    self._slow -= len(claims)
                     crashpoint("answered")
-                    await self._settle_late(cases, ready, terms)
+                    await self._settle_late(batch, claims, ready, known)
                 if time.monotonic() >= renew_at and slow:
                     renew_at = time.monotonic() + half_lease_s
                     with contextlib.suppress(RedisError, OSError):
-                        await self._extend_leases(list(slow.values()))
+                        await self._extend_leases(slow.values())
         except asyncio.CancelledError:
             # Before Python 3.11.3 every timeout within a task that is being cancelled ends as another cancellation.
             current = asyncio.current_task()
@@ -395,134 +408,137 @@ class Settlement:
             current.uncancel()
             for answer in slow:
                 answer.cancel()
-            await self._release(list(slow.values()), 0)
+            await self._release(batch, slow.values(), 0)
             raise
         finally:
             self._slow -= len(slow)
 
-    async def _settle_late(self, cases: list[Case], answers: list[asyncio.Future[Any]], terms: Terms) -> None:
-        for case in cases:
-            case.done = False
+    async def _settle_late(
+        self, batch: Batch, claims: list[Claimed], answers: list[asyncio.Future[Any]], known: Mapping[str, Known]
+    ) -> None:
+        batch.done.difference_update(claim.record.id for claim in claims)
         try:
-            good = []
-            for case, answer in zip(cases, answers, strict=True):
+            ready: list[Claimed] = []
+            outcomes: dict[str, GatewayOutcome] = {}
+            for claim, answer in zip(claims, answers, strict=True):
                 if error := answer.exception():
                     if not isinstance(error, Exception):
                         raise error
-                    await self._fail_alone(case, error, asking=True, since=time.monotonic())
+                    await self._fail_alone(batch, claim, error, asking=True, since=time.monotonic())
                 else:
-                    case.outcome = answer.result()
-                    good.append(case)
-            await self._settle(good, terms)
+                    outcomes[claim.record.id] = answer.result()
+                    ready.append(claim)
+            await self._settle(batch, Ready(ready, known, outcomes))
         except (GateClosed, *REFUSED) as error:
-            await self._give_back(cases, error)
+            await self._give_back(batch, claims, error)
         except RedisError as error:
             # Their leases lapse. Those who still wait for an answer keep theirs.
             seldom.exception("batch.failed", error, shard=self.shard)
 
-    async def _extend_leases(self, cases: list[Case]) -> None:
+    async def _extend_leases(self, claims: Iterable[Claimed]) -> None:
         """Leases of this worker now end later; nobody else's are touched by it for long (they are renewed too)."""
         seconds, micros = await self._redis.time()
         until = seconds * 1_000 + micros // 1_000 + self._settings.worker.lease_ms + 1 / 16
-        await self._redis.zadd(keys.pending(self.shard), {case.record.id: until for case in cases}, xx=True, gt=True)
+        await self._redis.zadd(keys.pending(self.shard), {claim.record.id: until for claim in claims}, xx=True, gt=True)
 
     # ------------------------------------------------------------------ the transaction
 
-    async def _settle(self, cases: list[Case], terms: Terms) -> None:
-        """Commit the cases and mirror them. A batch that fails for a reason of its own is halved, down to the offender,
-        so that one bad booking never fails its neighbours."""
-        if not cases:
+    async def _settle(self, batch: Batch, ready: Ready) -> None:
+        """Commit what is decided of these and mirror it. A batch that fails for a reason of its own is halved, down to the
+        offender, so that one bad booking never fails its neighbours."""
+        claims = ready.claims
+        if not claims:
             return
-        suspects = [case for case in cases if case.record.id in self._suspects]
-        if suspects and len(cases) > 1:
-            await self._settle([case for case in cases if case.record.id not in self._suspects], terms)
-            for case in suspects:
-                await self._settle([case], terms)
+        suspects = [claim for claim in claims if claim.record.id in self._suspects]
+        if suspects and len(claims) > 1:
+            await self._settle(batch, ready.only([claim for claim in claims if claim.record.id not in self._suspects]))
+            for claim in suspects:
+                await self._settle(batch, ready.only([claim]))
             return
         try:
-            listed, pair = await self._commit(cases, terms)
+            decisions, listed, pair = await self._commit(batch, ready)
         except (*AWAY, StoreRefuses):
             raise
         except Exception as error:
             if isinstance(error, TRANSIENT):
-                seldom.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(cases))
-                await self._release(cases, 0.1)
-            elif len(cases) == 1:
-                await self._fail_alone(cases[0], error, asking=False, since=time.monotonic())
+                seldom.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(claims))
+                await self._release(batch, claims, 0.1)
+            elif len(claims) == 1:
+                await self._fail_alone(batch, claims[0], error, asking=False, since=time.monotonic())
             else:
-                middle = len(cases) // 2
-                await self._settle(cases[:middle], terms)
-                await self._settle(cases[middle:], terms)
+                middle = len(claims) // 2
+                await self._settle(batch, ready.only(claims[:middle]))
+                await self._settle(batch, ready.only(claims[middle:]))
             return
         crashpoint("committed")
-        await self._mirror.tell(cases, pair)
+        await self._mirror.tell(decisions, batch.done, pair)
         crashpoint("settled")
         if listed is not None:
-            self._pump.give(listed, [case for case in cases if case.due == "capture"])
+            self._pump.give(listed, _captures(decisions))
         self._outage.settled()
-        for case in cases if self._suspects else ():
-            self._suspects.pop(case.record.id, None)
-        _report(self.shard, cases)
+        for claim in claims if self._suspects else ():
+            self._suspects.pop(claim.record.id, None)
+        _report(self.shard, decisions)
 
-    async def _commit(self, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
-        async def work(connection: Connection) -> tuple[int | None, Pair]:
-            committed = await self._transact(connection, cases, terms)
+    async def _commit(self, batch: Batch, ready: Ready) -> Committed:
+        async def work(connection: Connection) -> Committed:
+            committed = await self._transact(connection, batch, ready)
             crashpoint("written")
             return committed
 
         async def between(error: Exception, tried: int) -> None:
+            nonlocal ready
             if not isinstance(error, rows.Raced):
                 await asyncio.sleep(0.005 * 2**tried * (1 + random.random()))
                 return
-            async with self._database.reader() as connection:
-                known = await rows.known_by_key(connection, [case.record for case in cases])
-            for case in cases:
-                case.known = known.get(case.record.id)
+            async with self._database.writer() as connection:
+                known = await rows.known_by_key(connection, [claim.record for claim in ready.claims])
+            ready = ready._replace(known=known)
 
         try:
             return await self._database.transaction(work, tries=ROUNDS, races=(rows.Raced,), between=between)
         except rows.Raced as error:
             raise asyncpg.SerializationError("raced in every round") from error
 
-    async def _transact(self, connection: Connection, cases: list[Case], terms: Terms) -> tuple[int | None, Pair]:
-        kin = {
-            (case.record.body.client, case.record.event, line.tier) for case in cases for line in case.record.body.lines
-        }
+    async def _transact(self, connection: Connection, batch: Batch, ready: Ready) -> Committed:
+        records = [claim.record for claim in ready.claims]
+        kin = {(record.body.client, record.event, line.tier) for record in records for line in record.body.lines}
         left = await rows.lock_inventory(connection, {tier for _, _, tier in kin})
         await rows.vouch(connection, kin, self._kin)
-        await rows.recheck(connection, cases)
-        sold = decide(cases, left, terms)
-        listed = await rows.write(connection, cases, self._gateway.books, self._settings.worker.lease_ms)
-        await rows.sell(connection, sold)
-        # Also when every case was found decided: whoever is told hears of a commit that has all of them.
-        return listed, await open_batch(connection, self.shard, cases[0].told, settles=True)
+        await rows.recheck(connection, records, ready.known)
+        decisions = decide(ready.claims, ready.known, ready.outcomes, left, batch.terms)
+        listed = await rows.write(connection, decisions, self._gateway.books, self._settings.worker.lease_ms)
+        await rows.sell(connection, sold_by(decisions))
+        # Also when every booking was found decided: whoever is told hears of a commit that has all of them.
+        pair = await open_batch(connection, self.shard, batch.told, settles=True)
+        return Committed(decisions, listed, pair)
 
-    async def _fail_alone(self, case: Case, error: Exception, *, asking: bool, since: float) -> None:
+    async def _fail_alone(self, batch: Batch, claim: Claimed, error: Exception, *, asking: bool, since: float) -> None:
         """Only a booking that failed alone, and by its own fault, counts an attempt; after some it is parked. One of which
         that cannot be shown is tried again, later and later. `since`: when it was tried.
 
         Raises what `blames_the_row` raises.
         """
-        booking = case.record.id
+        booking = claim.record.id
         tries, since = self._suspects.get(booking, (0, since))
         self._suspects[booking] = tries + 1, since
         what = f"{type(error).__name__} {sqlstate(error)}".strip()
         attempts, attempts_max = 0, self._settings.worker.attempts_max
         if await self._outage.blames_the_row(error, asking=asking, since=since):
             async with self._database.writer() as connection:
-                attempts = await count_failure(connection, booking, case.raw, what, attempts_max=attempts_max)
+                attempts = await count_failure(connection, booking, claim.raw, what, attempts_max=attempts_max)
         if attempts >= attempts_max:
-            case.verdict, case.delay_ms = "D", 0
             self._suspects.pop(booking)
+            decision = parked(claim)
         else:
             delay_s = min(0.1 * 2 ** min(attempts or tries + 1, 10), ALONE_MAX_S)
-            case.verdict, case.delay_ms, case.payload = "R", int(1_000 * delay_s), case.unfinished()
-        log.error("booking.failed_alone", booking_id=booking, error=what, attempts=attempts, parked=case.verdict == "D")
-        await self._mirror.tell([case])
+            decision = batch.released(claim, int(1_000 * delay_s))
+        parks = decision.verdict is Verdict.PARK
+        log.error("booking.failed_alone", booking_id=booking, error=what, attempts=attempts, parked=parks)
+        await self._mirror.tell([decision], batch.done)
 
 
-def _request(case: Case) -> AuthorizeRequest:
-    record = case.record
+def _request(record: Record) -> AuthorizeRequest:
     charge = record.payload.charge
     return AuthorizeRequest(
         record.payment_key,
@@ -549,8 +565,19 @@ def _authorization(found: Found) -> Authorization:
             return Unknown("processing")
 
 
-def _report(shard: int, cases: Iterable[Case]) -> None:
+def _captures(decisions: Iterable[Decision]) -> list[CaptureRequest]:
+    """What these decisions are to capture."""
+    requests = []
+    for decision in decisions:
+        record, payment = decision.claim.record, decision.payment
+        if payment is not None and payment.due == "capture":
+            amount_cents, currency = record.body.amount_cents, record.body.currency
+            requests.append(CaptureRequest(record.payment_key, payment.reference or "", amount_cents, currency))
+    return requests
+
+
+def _report(shard: int, decisions: Iterable[Decision]) -> None:
     counts: dict[str, int] = {}
-    for case in cases:
-        counts[case.status] = counts.get(case.status, 0) + 1
+    for decision in decisions:
+        counts[decision.status] = counts.get(decision.status, 0) + 1
     log.info("batch.settled", shard=shard, **counts)

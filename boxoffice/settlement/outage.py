@@ -15,7 +15,7 @@ import structlog
 
 from boxoffice import ids
 from boxoffice.books import rows
-from boxoffice.books.decisions import Case, Terms
+from boxoffice.books.decisions import Claimed, Terms
 from boxoffice.gateway.base import Authorized
 from boxoffice.settlement.deciding import decide
 from boxoffice.stores.database import Database
@@ -157,16 +157,19 @@ class Outage:
             await transaction.start()
             try:
                 await rows.touch(connection)
-                case = _canary(self._shard)
-                await rows.known_by_key(connection, [case.record])
-                decide([case], {line.tier: line.quantity for line in case.record.body.lines}, Terms(0, 1))
-                await rows.write(connection, [case], self._gateway, self._lease_ms)
+                claim = _canary(self._shard)
+                record = claim.record
+                await rows.known_by_key(connection, [record])
+                paid = {record.id: Authorized("canary", 100, "USD")}
+                left = {line.tier: line.quantity for line in record.body.lines}
+                decisions = decide([claim], {}, paid, left, Terms(0, 1))
+                await rows.write(connection, decisions, self._gateway, self._lease_ms)
             finally:
                 await transaction.rollback()
 
 
-def _canary(shard: int) -> Case:
-    """A booking that was paid, of an event that there is not: none of its rows can be in anybody's way."""
+def _canary(shard: int) -> Claimed:
+    """A booking of an event that there is not: none of its rows can be in anybody's way."""
     now_ms = time.time_ns() // 1_000_000
     booking = ids.booking_id(shard, now_ms)
     lines = (Line("canary", 1, 100),)
@@ -175,4 +178,4 @@ def _canary(shard: int) -> Case:
         booking, "P", 0, now_ms, 0, key, key, key[:16], "canary", "", pack_items(lines), "",
         Body("canary", "canary", 100, "USD", lines, None), Payload(Charge("card", "canary", "canary", "0000"), key=key),
     )  # fmt: skip
-    return Case(record, b"", 0, outcome=Authorized("canary", 100, "USD"))
+    return Claimed(record, b"", 0)

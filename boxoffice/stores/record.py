@@ -35,6 +35,7 @@ __all__ = [
     "Record",
     "confirmed",
     "earlier_after",
+    "ended",
     "key_after",
     "pack_items",
     "pack_rest",
@@ -217,9 +218,11 @@ def pack_rest(
 def key_after(state: str, key: str) -> str:
     """How a record of this state keeps its idempotency key's digest: shorter once it has ended. Then it is asked for only
     when PostgreSQL has forgotten the booking, and it is written again."""
-    if _over(state) and len(key) == 32:
-        return b2a_base64(bytes.fromhex(key), newline=False)[:_SHORT].decode()
-    return key
+    return _short(key) if _over(state) else key
+
+
+def _short(key: str) -> str:
+    return b2a_base64(bytes.fromhex(key), newline=False)[:_SHORT].decode() if len(key) == 32 else key
 
 
 _SHORT: Final = 22
@@ -234,6 +237,14 @@ def _over(state: str) -> bool:
 def earlier_after(state: str, earlier: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """What a record of this state keeps of earlier attempts: nothing, once it cannot be paid or settled any more."""
     return () if state in FINAL and state != "E" else earlier
+
+
+def ended(payload: Payload, status: str, outcome: Outcome | None, failure: str | None) -> Payload:
+    """What a record says once its booking has ended so: nothing that only settling needs. An expired hold may be revived
+    by late success."""
+    if status == "expired":
+        return Payload(None, outcome, failure, payload.key, payload.asked, payload.earlier)
+    return Payload(None, outcome, failure, _short(payload.key), payload.asked)
 
 
 def pack_payload(payload: Payload) -> bytes:

@@ -78,17 +78,17 @@ MUTANTS = (
         "confirmed whatever the record was when it was claimed",
         (
             (
-                "boxoffice/books/decisions.py",
-                '            and record.state == "P"\n            and not (record.deadline_ms',
-                "            and not (record.deadline_ms",
+                "boxoffice/settlement/mirror.py",
+                '        and record.state == "P"\n        and not (record.deadline_ms',
+                "        and not (record.deadline_ms",
             ),
         ),
-        "tests/boxoffice/settlement/test_deciding.py",
+        "tests/boxoffice/settlement/test_mirror.py",
         "record_alone",
     ),
     Mutant(
         "neighbours for what may have killed its workers",
-        (("boxoffice/settlement/draining.py", "lapsed = any(case.lapses for case in cases)", "lapsed = False"),),
+        (("boxoffice/settlement/draining.py", "lapsed = any(claim.lapses for claim in claims)", "lapsed = False"),),
         "tests/boxoffice/settlement/test_draining.py",
         "neighbour",
     ),
@@ -103,8 +103,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement/draining.py",
-                "        sold = decide(cases, left, terms)\n",
-                "        sold = decide(cases, left, terms)\n        await self._mirror.tell(cases)\n",
+                "        listed = await rows.write(",
+                "        await self._mirror.tell(decisions, batch.done)\n        listed = await rows.write(",
             ),
         ),
         "tests/boxoffice/settlement/test_draining.py",
@@ -183,8 +183,8 @@ MUTANTS = (
         "another_amount",
     ),
     Mutant(
-        "what an earlier round decided is still due",
-        (("boxoffice/settlement/deciding.py", "case.next_action = case.due = None", "case.next_action = None"),),
+        "decided again by what was known before",
+        (("boxoffice/settlement/draining.py", "            ready = ready._replace(known=known)\n", ""),),
         "tests/boxoffice/settlement/test_draining.py",
         "lost_the_race",
     ),
@@ -192,9 +192,9 @@ MUTANTS = (
         "a released booking loses its card",
         (
             (
-                "boxoffice/settlement/draining.py",
-                "(1 + random.random()))\n            case.payload = case.unfinished()\n",
-                "(1 + random.random()))\n",
+                "boxoffice/settlement/deciding.py",
+                "return Payload(charge, outcome, None,",
+                "return Payload(None, outcome, None,",
             ),
         ),
         "tests/boxoffice/settlement/test_draining.py",
@@ -202,13 +202,13 @@ MUTANTS = (
     ),
     Mutant(
         "a released booking forgets that its payment was asked for",
-        (("boxoffice/books/decisions.py", "or not (self.asked or self.lapses):", "or True:"),),
+        (("boxoffice/settlement/deciding.py", "or not (asked or claim.lapses):", "or True:"),),
         "tests/boxoffice/bookings/test_holds.py",
         "may_have_been_asked",
     ),
     Mutant(
         "nobody looks again under the lock",
-        (("boxoffice/settlement/draining.py", "        await rows.recheck(connection, cases)\n", ""),),
+        (("boxoffice/settlement/draining.py", "        await rows.recheck(connection, records, ready.known)\n", ""),),
         "tests/boxoffice/bookings/test_holds.py",
         "an_old_worker_changes_nothing",
     ),
@@ -550,8 +550,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement/deciding.py",
-                "        if case.duplicate_of:\n            _end",
-                "        if False:\n            _end",
+                "        elif standing is Standing.DUPLICATE:\n",
+                "        elif False:\n",
             ),
         ),
         "tests/boxoffice/settlement/test_deciding.py",
@@ -572,11 +572,11 @@ MUTANTS = (
     Mutant(
         "a free booking is sent to the gateway",
         (
-            ("boxoffice/settlement/draining.py", "            if case.free:\n                continue\n", ""),
+            ("boxoffice/settlement/draining.py", " or not record.body.amount_cents:", ":"),
             (
                 "boxoffice/settlement/deciding.py",
-                "    if not record.body.amount_cents:\n        _weigh_free",
-                "    if False:\n        _weigh_free",
+                "    if not body.amount_cents:\n        return _weigh_free",
+                "    if False:\n        return _weigh_free",
             ),
         ),
         "tests/boxoffice/bookings/test_free.py",
@@ -680,7 +680,7 @@ MUTANTS = (
     ),
     Mutant(
         "an empty redis takes over while somebody settles elsewhere",
-        (("boxoffice/settlement/draining.py", "cases[0].told, settles=True)", "cases[0].told)"),),
+        (("boxoffice/settlement/draining.py", "batch.told, settles=True)", "batch.told)"),),
         "tests/boxoffice/repair/test_guard.py",
         "empty_redis_is_filled",
     ),
@@ -771,7 +771,7 @@ MUTANTS = (
     ),
     Mutant(
         "confirmed past the count of who was at the bank",
-        (("boxoffice/books/decisions.py", " or record.at_bank)", ")"),),
+        (("boxoffice/settlement/mirror.py", " or record.at_bank)", ")"),),
         "tests/boxoffice/admission/test_unpaid.py",
         "waits_for_the_bank",
     ),

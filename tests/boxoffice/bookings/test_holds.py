@@ -10,7 +10,6 @@ import pytest
 from boxoffice import ids
 from boxoffice.bookings.holds import EXPIRE_CHUNK
 from boxoffice.books import rows
-from boxoffice.books.decisions import Terms
 from boxoffice.errors import (
     AlreadyExtended,
     GateClosed,
@@ -22,6 +21,7 @@ from boxoffice.errors import (
     TooManyAttempts,
 )
 from boxoffice.gateway.base import Declined, Unknown
+from boxoffice.settlement.batch import Ready
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.checks import check_at_rest
@@ -576,15 +576,13 @@ async def test_a_declined_second_card_and_an_old_worker(till: Till, monkeypatch:
     booking = await till.hold(GA=1)
     await till.pay(booking, "tok_card_declined", key="first")
     old = till.office.settlements[SHARD]
-    _, cases = await old._claim()
-    case = cases[0]
+    batch = await old._claim()
 
     await till.look_again(booking)
     assert await till.state(booking) == "H held"
     await till.pay(booking, "tok_ok", key="second")
 
-    case.outcome = Declined("card_declined")
-    await old._settle([case], Terms(1_000, 600_000))
+    await old._settle(batch, Ready(batch.claims, {}, {booking: Declined("card_declined")}))
 
     assert await till.state(booking) == "P held"
     await till.at_rest(booking)

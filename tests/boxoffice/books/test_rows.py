@@ -6,10 +6,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from boxoffice.books import rows
-from boxoffice.books.decisions import Case, Known, PaymentRow
+from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, Standing, Verdict
 from boxoffice.office import BoxOffice
+from boxoffice.stores.record import Payload
 from tests.conftest import SaleMaker, settle_all
 from tests.support.till import Till
 
@@ -94,18 +96,12 @@ async def test_what_becomes_due_is_due_from_now_on(
     booking = await till.book("tok_error", GA=1)
     await till.drain()
     record = await record_of(till, booking)
-    case = Case(record, b"", 0, Known(booking, "pending", None, payment=PaymentRow("unknown", None, None, None, 0)))
-    case.status, case.payment_status, case.due, case.reference, case.payment_failure = (
-        "failed",
-        status,
-        due,
-        "r7",
-        "why",
-    )
+    claim, change = Claimed(record, b"", 0), PaymentChange(status, "r7", "why", None, due)
+    decision = Decision(claim, Verdict.FAIL, Payload(), 0, Standing.OPEN, "failed", None, change)
     pool = await till.office.pool()
     await pool.execute("UPDATE payments SET reference = 'r1', updated_at = now() - interval '1 hour'")
     async with pool.acquire() as connection:
-        await rows.write(connection, [case], "books", 9_000)
+        await rows.write(connection, [decision], "books", 9_000)
     row = await pool.fetchrow(
         "SELECT status, due, reference, failure_code, due_since = updated_at AS since, due_at = updated_at AS at,"
         " leased_until = updated_at + interval '9 seconds' AS leased, updated_at > now() - interval '1 minute' AS touched"
@@ -113,10 +109,10 @@ async def test_what_becomes_due_is_due_from_now_on(
     )
     assert row is not None
     assert tuple(row) == (status, due, "r7", "why", since or None, at or None, leased or None, True)
-    case.reference = None
+    untold = replace(decision, payment=replace(change, reference=None))
     await pool.execute("UPDATE payments SET status = 'requires_action'")
     async with pool.acquire() as connection:
-        await rows.write(connection, [case], "books", 9_000)
+        await rows.write(connection, [untold], "books", 9_000)
     assert await pool.fetchval("SELECT reference FROM payments") == "r7", "what nobody told stays"
 
 
@@ -124,13 +120,13 @@ async def test_a_payment_that_is_decided_stays_as_it_is(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.rest()
     record = await record_of(till, booking)
-    case = Case(record, b"", 0, Known(booking, "pending", None))
-    case.status, case.payment_status, case.due = "failed", "voided", "void"
+    change = PaymentChange("voided", due="void")
+    decision = Decision(Claimed(record, b"", 0), Verdict.FAIL, Payload(), 0, Standing.OPEN, "failed", None, change)
     pool = await till.office.pool()
     before = await pool.fetch("SELECT * FROM payments")
     statuses = await pool.fetch("SELECT status, failure_code FROM bookings")
     async with pool.acquire() as connection:
-        await rows.write(connection, [case], "books", 9_000)
+        await rows.write(connection, [decision], "books", 9_000)
     assert await pool.fetch("SELECT * FROM payments") == before
     assert await pool.fetch("SELECT status, failure_code FROM bookings") == statuses, (
         "nor does a booking that has ended"

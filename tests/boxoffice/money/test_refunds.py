@@ -416,7 +416,7 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     settlement = till.office.settlements[SHARD]
     tell = settlement._mirror.tell
 
-    async def die(cases: Any, pair: Any) -> None:
+    async def die(*_: Any) -> None:
         raise Died
 
     settlement._mirror.tell = die  # type: ignore[method-assign]

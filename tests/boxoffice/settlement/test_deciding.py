@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.books.decisions import Case, Known, PaymentRow, Terms
+from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Terms, Verdict
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.settlement.deciding import decide
-from boxoffice.states import LETTERS, MISCONFIGURED
+from boxoffice.settlement.deciding import decide, is_overdue, never_asked, sold_by, standing_of, unfinished
+from boxoffice.states import MISCONFIGURED
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload, Record, pack_items
 from tests.conftest import SHARD
 
 NOW = 1_700_000_000_000
 TERMS = Terms(NOW, 600_000)
 OK = Authorized("ref", 200, "USD")
+VERDICTS = {
+    "confirmed": Verdict.CONFIRM, "failed": Verdict.FAIL, "expired": Verdict.EXPIRE, "cancelled": Verdict.CANCEL,
+    "held": Verdict.HOLD,
+}  # fmt: skip
+
+
+@dataclass
+class Case:
+    """What is known of one booking when it is decided."""
+
+    record: Record
+    known: Known | None = None
+    outcome: Any = None
+
+
+def decided(*cases: Case, **left: int) -> list[Decision]:
+    """What is decided of each; nine tickets are left on the floor unless it says otherwise."""
+    facts = [Claimed(one.record, b"", 0) for one in cases]
+    known = {one.record.id: one.known for one in cases if one.known is not None}
+    outcomes = {one.record.id: one.outcome for one in cases if one.outcome is not None}
+    before = dict(left or {"floor": 9})
+    decisions = decide(facts, known, outcomes, left or {"floor": 9}, TERMS)
+    assert (left or {"floor": 9}) == before, "facts are left as they are"
+    assert [each.claim.record.sequence for each in decisions] == sorted(one.record.sequence for one in cases)
+    by_booking = {each.claim.record.id: each for each in decisions}
+    return [by_booking[one.record.id] for one in cases]
 
 
 def case(sequence: int = 1, *, outcome: Any = OK, known: Known | None = None, deadline_ms: int = 0, age_ms: int = 0,
@@ -28,152 +55,156 @@ def case(sequence: int = 1, *, outcome: Any = OK, known: Known | None = None, de
     scope = ids.digest(str(sequence))
     body = Body("c", "u", amount, "USD", lines)
     charge = Charge("card", "tok_ok_4242", "Ann", "4242")
-    record = Record(ids.booking_id(SHARD, 1), "P", sequence, NOW - age_ms, deadline_ms, scope, scope, "f", "e", "0" * 16,
+    record = Record(ids.booking_id(SHARD, sequence), "P", sequence, NOW - age_ms, deadline_ms, scope, scope, "f", "e", "0" * 16,
                     pack_items(lines), "1", body, Payload(charge, key="k"))  # fmt: skip
-    return Case(record, b"", 0, known, outcome)
+    return Case(record, known, outcome)
 
 
 def test_an_authorised_booking_that_fits_is_confirmed_and_captured() -> None:
-    one = case()
+    (one,) = decided(case(), floor=2)
 
-    assert decide([one], {"floor": 2}, TERMS) == {"floor": 2}
-    assert (one.status, one.verdict, one.due, one.payment_status) == ("confirmed", "C", "capture", "authorized")
+    assert (one.status, one.verdict, one.standing) == ("confirmed", Verdict.CONFIRM, Standing.NEW)
+    assert one.payment == PaymentChange("authorized", "ref", due="capture")
     assert one.payload.charge is None and one.payload.outcome is not None
-
-
-def test_only_what_was_claimed_pending_is_told_by_its_record_alone() -> None:
-    """A record that says sold already is unchanged too: confirmed by comparing, its stock would move again."""
-    one = case()
-    decide([one], {"floor": 2}, TERMS)
-    assert one.just_sold
-
-    for change in ({"state": "C"}, {"state": "H"}, {"tries": "1b"}):
-        again = Case(replace(one.record, **change), b"", 0, verdict="C")
-        assert not again.just_sold
-    assert not Case(one.record, b"", 0, Known("another", "confirmed", None, False, "f"), verdict="C").just_sold
-    assert not Case(one.record, b"", 0, verdict="F").just_sold
+    assert sold_by([one]) == {"floor": 2}
 
 
 def test_whoever_was_admitted_first_is_served_first() -> None:
     """Whatever the order of the batch. A later, smaller booking may still fit."""
-    late, early, small = case(3), case(1), case(4, outcome=Authorized("r", 100, "USD"), floor=1)
+    small = case(4, outcome=Authorized("r", 100, "USD"), floor=1)
+    late, small_one, early = decided(case(3), small, case(1), floor=3)
 
-    assert decide([late, small, early], {"floor": 3}, TERMS) == {"floor": 3}
-    assert (early.status, small.status) == ("confirmed", "confirmed")
-    assert (late.status, late.failure, late.due, late.verdict) == ("failed", "sold_out_at_commit", "void", "F")
+    assert sold_by([late, small_one, early]) == {"floor": 3}
+    assert (early.status, small_one.status) == ("confirmed", "confirmed")
+    assert (late.status, late.failure, late.verdict) == ("failed", "sold_out_at_commit", Verdict.FAIL)
+    assert late.payment == PaymentChange("authorized", "ref", due="void")
 
 
 def test_a_booking_that_does_not_fit_in_one_tier_takes_nothing_of_the_others() -> None:
-    one = case(outcome=Authorized("r", 300, "USD"), floor=2, box=1)
-    two = case(2)
+    one, two = decided(case(outcome=Authorized("r", 300, "USD"), floor=2, box=1), case(2), floor=2, box=0)
 
-    assert decide([one, two], {"floor": 2, "box": 0}, TERMS) == {"floor": 2}
+    assert sold_by([one, two]) == {"floor": 2}
     assert (one.failure, two.status) == ("sold_out_at_commit", "confirmed")
+
+
+def test_what_is_sold_is_summed_over_bookings_and_lines() -> None:
+    """Of what these decisions confirm, and of nothing that was decided before."""
+    both = case(2, outcome=Authorized("r", 500, "USD"), floor=2, box=3)
+    before = case(3, known=Known(ids.booking_id(SHARD, 3), "confirmed", None))
+    lost = case(4, outcome=Declined("x"))
+    again = case(5, known=Known(ids.booking_id(SHARD, 5), "pending", None))
+    before.known = Known(before.record.id, "confirmed", None, payment=PaymentRow("captured", "r", None, None, 1))
+    again.known = Known(again.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, 1))
+
+    assert sold_by(decided(case(), both, before, lost, again, floor=9, box=9)) == {"floor": 6, "box": 3}
 
 
 @pytest.mark.parametrize(
     "answer", [Authorized("r", 201, "USD"), Authorized("r", 200, "EUR"), Authorized("r", 0, "USD")]
 )
 def test_another_amount_or_currency_is_let_go(answer: Authorized) -> None:
-    one = case(outcome=answer)
+    (one,) = decided(case(outcome=answer))
 
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.failure, one.due) == ("failed", "payment_amount_mismatch", "void")
+    assert sold_by([one]) == {}
+    assert (one.status, one.failure) == ("failed", "payment_amount_mismatch")
+    assert one.payment is not None and one.payment.due == "void"
 
 
 def test_a_currency_in_lower_case_is_the_same_currency() -> None:
-    one = case(outcome=Authorized("r", 200, "usd"))
-    decide([one], {"floor": 9}, TERMS)
+    (one,) = decided(case(outcome=Authorized("r", 200, "usd")))
     assert one.status == "confirmed"
 
 
 def test_a_declined_card_fails_and_owes_nothing() -> None:
-    one = case(outcome=Declined("lost_card", "r"))
+    (one,) = decided(case(outcome=Declined("lost_card", "r")))
 
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.failure, one.due, one.payment_failure) == ("failed", "payment_declined", None, "lost_card")
+    assert sold_by([one]) == {}
+    assert (one.status, one.failure) == ("failed", "payment_declined")
+    assert one.payment == PaymentChange("declined", "r", "lost_card")
 
 
 def test_a_declined_card_leaves_a_hold_with_time_left_held() -> None:
-    one, late = case(outcome=Declined("x"), deadline_ms=NOW + 1), case(2, outcome=Declined("x"), deadline_ms=NOW)
-    decide([one, late], {"floor": 9}, TERMS)
+    one, late = decided(
+        case(outcome=Declined("x"), deadline_ms=NOW + 1), case(2, outcome=Declined("x"), deadline_ms=NOW)
+    )
 
-    assert (one.status, one.verdict, one.payment_status) == ("held", "H", "declined")
-    assert (late.status, late.verdict) == ("expired", "E")
+    assert (one.status, one.verdict, one.payment) == ("held", Verdict.HOLD, PaymentChange("declined", None, "x"))
+    assert (late.status, late.verdict) == ("expired", Verdict.EXPIRE)
 
 
 @pytest.mark.parametrize("answer", [Unknown("timeout"), RequiresAction("https://bank", "r")])
 def test_an_undecided_payment_keeps_its_card_and_waits(answer: Any) -> None:
     """Unknown is a state, not a failure. PostgreSQL knows the booking as pending from now on."""
-    one = case(outcome=answer)
+    facts = case(outcome=answer)
+    (one,) = decided(facts)
 
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.verdict, one.due) == ("pending", "R", None)
+    assert sold_by([one]) == {}
+    assert (one.status, one.verdict) == ("pending", Verdict.RELEASE)
+    assert one.payment is not None and one.payment.due is None
     assert one.delay_ms > 0
-    assert one.payload.charge == one.record.payload.charge
+    assert one.payload.charge == facts.record.payload.charge
 
 
 @pytest.mark.parametrize("answer", [Unknown("timeout"), RequiresAction("https://bank", "r")])
 def test_a_payment_undecided_for_too_long_is_given_up_and_voided(answer: Any) -> None:
     row = PaymentRow("unknown", "r", None, None, TERMS.deadline_ms)
-    one = case(outcome=answer)
-    one.known = Known(one.record.id, "pending", None, payment=row)
+    facts = case(outcome=answer)
+    facts.known = Known(facts.record.id, "pending", None, payment=row)
 
-    decide([one], {"floor": 9}, TERMS)
+    (one,) = decided(facts)
 
-    assert (one.status, one.failure, one.due, one.verdict) == ("failed", "payment_unavailable", "void", "F")
+    assert (one.status, one.failure, one.verdict, one.standing) == (
+        "failed", "payment_unavailable", Verdict.FAIL, Standing.OPEN,
+    )  # fmt: skip
+    assert one.payment is not None and one.payment.due == "void"
 
 
 def test_who_used_the_key_first_is_the_booking() -> None:
     """The other is a duplicate: it pays nothing, owes nothing, and sells nothing."""
-    one = case(outcome=None)
-    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
+    facts, first = case(outcome=None), ids.booking_id(SHARD, 2)
+    facts.known = Known(first, "confirmed", None, fingerprint=facts.record.fingerprint)
+    (one,) = decided(facts)
 
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.failure, one.verdict, one.due, one.payment_status) == ("failed", "duplicate", "F", None, "")
+    assert sold_by([one]) == {}
+    assert (one.status, one.failure, one.verdict, one.payment) == ("failed", "duplicate", Verdict.FAIL, None)
+    assert (one.standing, one.duplicate_of, one.delay_ms) == (Standing.DUPLICATE, first, 0)
+    assert one.payload == Payload(failure=f"duplicate_of:{first}")
 
 
 def test_who_used_the_key_for_another_request_is_told_so() -> None:
     """It is no repeat of the first, so the first is no answer to it. It pays nothing either."""
-    one = case(outcome=None, known=Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint="another"))
+    first = ids.booking_id(SHARD, 2)
+    (one,) = decided(case(outcome=None, known=Known(first, "confirmed", None, fingerprint="another")))
 
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.failure, one.verdict, one.due) == ("failed", "idempotency_key_reused", "F", None)
-    assert one.payload.failure == "idempotency_key_reused"
+    assert sold_by([one]) == {}
+    assert (one.status, one.failure, one.verdict, one.payment) == (
+        "failed",
+        "idempotency_key_reused",
+        Verdict.FAIL,
+        None,
+    )
+    assert (one.standing, one.duplicate_of) == (Standing.DUPLICATE, first)
+    assert one.payload == Payload(failure="idempotency_key_reused")
 
 
 @pytest.mark.parametrize("status", ["confirmed", "failed", "expired", "cancelled"])
 def test_what_postgresql_decided_is_mirrored_and_not_sold_again(status: str) -> None:
     """The gateway is not asked, and nothing new is due."""
-    one = case(outcome=None)
+    facts = case(outcome=None)
     why = "why" if status != "confirmed" else None
-    one.known = Known(one.record.id, status, why, payment=PaymentRow("captured", "r", None, None, 1))
+    facts.known = Known(facts.record.id, status, why, payment=PaymentRow("captured", "r", None, None, 1))
+    (one,) = decided(facts)
 
-    assert one.decided
-    assert decide([one], {"floor": 9}, TERMS) == {}
-    assert (one.status, one.verdict, one.due) == (status, LETTERS[status], None)
-
-
-def test_deciding_again_forgets_what_was_decided_before() -> None:
-    """A round whose transaction failed leaves nothing behind: above all no capture for a booking that failed since."""
-    one = case()
-    decide([one], {"floor": 9}, TERMS)
-    assert one.due == "capture"
-    one.known = Known(one.record.id, "failed", "sold_out_at_commit", payment=PaymentRow("voided", "r", None, None, 1))
-
-    assert decide([one], {"floor": 9}, TERMS) == {}
-
-    assert (one.status, one.due, one.verdict) == ("failed", None, "F")
+    assert one.standing is Standing.DECIDED
+    assert sold_by([one]) == {}
+    assert (one.status, one.failure, one.verdict) == (status, why, VERDICTS[status])
+    assert one.payment == PaymentChange("captured", "r")
 
 
-def test_deciding_again_as_a_duplicate_owes_nothing() -> None:
-    one = case()
-    decide([one], {"floor": 9}, TERMS)
-    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
-
-    decide([one], {"floor": 9}, TERMS)
-
-    assert (one.failure, one.due, one.payment_status) == ("duplicate", None, "")
+def test_an_undecided_booking_was_asked_for() -> None:
+    """Nothing is guessed of a payment that nobody asked for."""
+    with pytest.raises(AssertionError, match="undecided"):
+        decided(case(outcome=None))
 
 
 # ------------------------------------------------------------------ what is written of the payment
@@ -182,31 +213,34 @@ def test_deciding_again_as_a_duplicate_owes_nothing() -> None:
 @pytest.mark.parametrize(
     ("answer", "payment", "booking"),
     [
-        (OK, ("authorized", "ref", None, None, "capture"), ("confirmed", None, "C")),
+        (OK, ("authorized", "ref", None, None, "capture"), ("confirmed", None, Verdict.CONFIRM)),
         (Authorized("r", 199, "USD"), ("authorized", "r", "amount_mismatch", None, "void"),
-         ("failed", "payment_amount_mismatch", "F")),
+         ("failed", "payment_amount_mismatch", Verdict.FAIL)),
         (Authorized("r", 201, "USD"), ("authorized", "r", "amount_mismatch", None, "void"),
-         ("failed", "payment_amount_mismatch", "F")),
+         ("failed", "payment_amount_mismatch", Verdict.FAIL)),
         (Authorized("r", 200, "EUR"), ("authorized", "r", "amount_mismatch", None, "void"),
-         ("failed", "payment_amount_mismatch", "F")),
-        (Declined("lost_card", "r"), ("declined", "r", "lost_card", None, None), ("failed", "payment_declined", "F")),
-        (Unchargeable("amount_too_small"), ("failed", None, "amount_too_small", None, None), ("failed", MISCONFIGURED, "F")),
-        (RequiresAction("https://bank", "r"), ("requires_action", "r", None, "https://bank", None), ("pending", None, "R")),
-        (Done("r"), ("voided", "r", None, None, None), ("failed", "payment_unavailable", "F")),
-        (Done(""), ("voided", None, None, None, None), ("failed", "payment_unavailable", "F")),
-        (Unknown("timeout"), ("unknown", None, None, None, None), ("pending", None, "R")),
+         ("failed", "payment_amount_mismatch", Verdict.FAIL)),
+        (Declined("lost_card", "r"), ("declined", "r", "lost_card", None, None), ("failed", "payment_declined", Verdict.FAIL)),
+        (Unchargeable("amount_too_small"), ("failed", None, "amount_too_small", None, None),
+         ("failed", MISCONFIGURED, Verdict.FAIL)),
+        (RequiresAction("https://bank", "r"), ("requires_action", "r", None, "https://bank", None),
+         ("pending", None, Verdict.RELEASE)),
+        (Done("r"), ("voided", "r", None, None, None), ("failed", "payment_unavailable", Verdict.FAIL)),
+        (Done(""), ("voided", None, None, None, None), ("failed", "payment_unavailable", Verdict.FAIL)),
+        (Unknown("timeout"), ("unknown", None, None, None, None), ("pending", None, Verdict.RELEASE)),
     ],
 )  # fmt: skip
 def test_what_each_answer_means(answer: Any, payment: tuple[Any, ...], booking: tuple[Any, ...]) -> None:
     """In the payment's row, in the booking's, and in the record that tells its shop."""
-    one = case(outcome=answer)
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.payment_status, one.reference, one.payment_failure, one.next_action, one.due) == payment
+    (one,) = decided(case(outcome=answer))
+    assert one.payment == PaymentChange(*payment)
     assert (one.status, one.failure, one.verdict) == booking
     status, reference, code, action, _ = payment
     assert one.payload.outcome == Outcome(status, "card", "4242", reference, code, action)
     assert one.payload.failure == booking[1]
-    assert (one.payload.charge is None) == (booking[2] != "R"), "a card is kept as long as it may be asked again"
+    assert (one.payload.charge is None) == (booking[2] is not Verdict.RELEASE), (
+        "a card is kept as long as it may be asked again"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,14 +256,15 @@ def test_what_is_given_up_is_to_be_let_go_and_says_why(
     answer: Any, payment: tuple[Any, ...], failure: str, age_ms: int
 ) -> None:
     """From its deadline on, to the millisecond. Nobody is sent to a bank any more."""
-    one = case(outcome=answer)
-    one.known = Known(one.record.id, "pending", None, payment=PaymentRow("unknown", "r0", None, None, age_ms))
-    decide([one], {"floor": 9}, TERMS)
+    facts = case(outcome=answer)
+    facts.known = Known(facts.record.id, "pending", None, payment=PaymentRow("unknown", "r0", None, None, age_ms))
+    (one,) = decided(facts)
+    assert one.payment is not None
     if age_ms < TERMS.deadline_ms:
-        assert (one.status, one.due, one.reference) == ("pending", None, payment[1])
+        assert (one.status, one.payment.due, one.payment.reference) == ("pending", None, payment[1])
         return
-    assert (one.status, one.failure, one.due, one.next_action) == ("failed", failure, "void", None)
-    assert (one.payment_status, one.reference, one.payment_failure) == payment
+    assert (one.status, one.failure) == ("failed", failure)
+    assert one.payment == PaymentChange(*payment, None, "void")
     assert one.payload.outcome == Outcome(payment[0], "card", "4242", payment[1], payment[2])
 
 
@@ -239,19 +274,17 @@ def test_what_is_given_up_is_to_be_let_go_and_says_why(
 def test_what_nobody_knows_is_asked_for_ever_more_slowly(age_ms: int, pause_ms: int) -> None:
     """Half its age, at least half a second and at most thirty; a payment with a row by the row's age, one without by the
     booking's. A hold's first payment is as old as its row, however long ago it was set aside."""
-    posted = case(outcome=Unknown("timeout"), age_ms=age_ms)
-    known = case(outcome=Unknown("timeout"), age_ms=1)
+    known = case(2, outcome=Unknown("timeout"), age_ms=1)
     known.known = Known(known.record.id, "pending", None, payment=PaymentRow("unknown", None, None, None, age_ms))
-    hold = case(outcome=Unknown("timeout"), age_ms=age_ms, deadline_ms=NOW + 1)
-    decide([posted, known, hold], {"floor": 9}, TERMS)
-    assert (posted.delay_ms, known.delay_ms, hold.delay_ms) == (pause_ms, pause_ms, 500)
+    posted = case(outcome=Unknown("timeout"), age_ms=age_ms)
+    held = case(3, outcome=Unknown("timeout"), age_ms=age_ms, deadline_ms=NOW + 1)
+    assert [one.delay_ms for one in decided(posted, known, held)] == [pause_ms, pause_ms, 500]
 
 
 @pytest.mark.parametrize("age_ms", [TERMS.deadline_ms - 1, TERMS.deadline_ms])
 def test_a_posted_booking_has_its_own_age_as_long_as_no_row_tells_another(age_ms: int) -> None:
-    one = case(outcome=Unknown("timeout"), age_ms=age_ms)
-    decide([one], {"floor": 9}, TERMS)
-    assert one.due == ("void" if age_ms >= TERMS.deadline_ms else None)
+    (one,) = decided(case(outcome=Unknown("timeout"), age_ms=age_ms))
+    assert one.payment is not None and one.payment.due == ("void" if age_ms >= TERMS.deadline_ms else None)
 
 
 # ------------------------------------------------------------------ holds, cancelled and overdue
@@ -271,31 +304,30 @@ def hold(tries: str = "1", *, left_ms: int = 1, outcome: Any = OK, row: PaymentR
 @pytest.mark.parametrize(("left_ms", "status"), [(1, "held"), (0, "expired"), (-1, "expired")])
 def test_a_hold_whose_payment_brought_nothing(answer: Any, left_ms: int, status: str) -> None:
     """It is held as long as its time lasts, and its attempts and what they asked for are remembered."""
-    one = hold(left_ms=left_ms, outcome=answer)
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.status, one.verdict) == (status, LETTERS[status])
-    assert (one.payload.asked, one.payload.earlier) == ("a2", one.record.payload.earlier)
-    assert one.payload.key == one.record.payload.key
+    facts = hold(left_ms=left_ms, outcome=answer)
+    (one,) = decided(facts)
+    assert (one.status, one.verdict) == (status, VERDICTS[status])
+    assert (one.payload.asked, one.payload.earlier) == ("a2", facts.record.payload.earlier)
+    assert one.payload.key == facts.record.payload.key
     assert one.payload.charge is None
     assert (one.failure is None) == (status == "held")
 
 
 def test_an_undecided_hold_remembers_its_attempts() -> None:
-    one = hold(outcome=Unknown("timeout"))
-    decide([one], {"floor": 9}, TERMS)
-    assert one.payload == replace(one.record.payload, outcome=Outcome("unknown", "card", "4242"))
+    facts = hold(outcome=Unknown("timeout"))
+    (one,) = decided(facts)
+    assert one.payload == replace(facts.record.payload, outcome=Outcome("unknown", "card", "4242"))
 
 
 @pytest.mark.parametrize("deadline", [False, True])
 def test_a_payment_let_go_for_a_cancellation_ends_cancelled(deadline: bool) -> None:
     """Though the hold has time left. Money that came before it could be let go buys the tickets, and other failures are
     what they are."""
-    one = hold("1x", left_ms=1 if deadline else -NOW, outcome=Done("r"))
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.status, one.failure, one.verdict) == ("cancelled", "cancelled", "X")
-    bought = hold("1x", left_ms=1 if deadline else -NOW)
-    decide([bought], {"floor": 9}, TERMS)
-    assert (bought.status, bought.due) == ("confirmed", "capture")
+    (one,) = decided(hold("1x", left_ms=1 if deadline else -NOW, outcome=Done("r")))
+    assert (one.status, one.failure, one.verdict) == ("cancelled", "cancelled", Verdict.CANCEL)
+    (bought,) = decided(hold("1x", left_ms=1 if deadline else -NOW))
+    assert bought.status == "confirmed"
+    assert bought.payment is not None and bought.payment.due == "capture"
 
 
 @pytest.mark.parametrize(
@@ -320,11 +352,10 @@ def test_what_is_overdue_is_let_go(tries: str, left_ms: int, age_ms: int | None,
     for."""
     row = PaymentRow("unknown", "r", None, None, age_ms) if age_ms is not None else None
     one = hold(tries, left_ms=left_ms, row=row)
-    assert one.overdue(TERMS) == overdue
-    waits = hold(tries, left_ms=left_ms, outcome=Unknown("timeout"), row=row)
-    decide([waits], {"floor": 9}, TERMS)
+    assert is_overdue(one.record, one.known, TERMS) == overdue
+    (waits,) = decided(hold(tries, left_ms=left_ms, outcome=Unknown("timeout"), row=row))
     if row is not None and "r" not in tries:
-        assert waits.due == ("void" if overdue else None)
+        assert waits.payment is not None and waits.payment.due == ("void" if overdue else None)
 
 
 @pytest.mark.parametrize(
@@ -343,10 +374,10 @@ def test_who_may_have_been_asked(
     """Only of what surely nobody asked for, nothing is to be let go."""
     one = case()
     one.record = replace(one.record, payload=replace(one.record.payload, outcome=outcome))
-    one.asked, one.lapses = asked, lapses
-    one.known = Known(one.record.id, "pending", None, payment=row) if row else None
-    assert one.never_asked == never
-    kept = one.unfinished()
+    claim = Claimed(one.record, b"", lapses)
+    known = Known(one.record.id, "pending", None, payment=row) if row else None
+    assert never_asked(claim, known, asked=asked) == never
+    kept = unfinished(claim, asked=asked)
     if (asked or lapses) and not outcome:
         assert kept == replace(one.record.payload, outcome=Outcome("unknown", "card", "4242"))
     else:
@@ -354,7 +385,7 @@ def test_who_may_have_been_asked(
 
 
 @pytest.mark.parametrize(
-    ("status", "payment", "tries", "decided"),
+    ("status", "payment", "tries", "is_decided"),
     [
         ("pending", None, "1", False),
         ("pending", "unknown", "1", False),
@@ -373,46 +404,48 @@ def test_who_may_have_been_asked(
         ("cancelled", "unknown", "1r", True),
     ],
 )
-def test_what_postgresql_has_decided(status: str, payment: str | None, tries: str, decided: bool) -> None:
+def test_what_postgresql_has_decided(status: str, payment: str | None, tries: str, is_decided: bool) -> None:
     """A booking that has ended, or a payment of one that has not; but late money opens an expired one again."""
     one = hold(tries)
     row = PaymentRow(payment, "r", None, None, 1) if payment else None
-    one.known = Known(one.record.id, status, None, payment=row)
-    assert one.decided == decided
-    one.known = Known(ids.booking_id(SHARD, 2), status, None, payment=row)
-    assert not one.decided, "another booking used its key first"
+    standing = standing_of(one.record, Known(one.record.id, status, None, payment=row))
+    assert standing is (Standing.DECIDED if is_decided else Standing.OPEN)
+    assert standing_of(one.record, None) is Standing.NEW
+    other = Known(ids.booking_id(SHARD, 2), status, None, payment=row)
+    assert standing_of(one.record, other) is Standing.DUPLICATE, "another booking used its key first"
 
 
 @pytest.mark.parametrize("was_sold", [False, True])
 def test_what_was_sold_and_cancelled_comes_back_as_a_stock_move(was_sold: bool) -> None:
     """And not by the verdict too. What its payment's row tells is told again."""
-    one = case(outcome=None)
-    row = PaymentRow("captured", "r", "paid_too_late", None, 1)
-    one.known = Known(one.record.id, "cancelled", "refunded", was_sold, payment=row)
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.verdict, one.status, one.failure, one.due) == ("B" if was_sold else "X", "cancelled", "refunded", None)
+    facts = case(outcome=None)
+    row = PaymentRow("captured", "r", "paid_too_late", "https://bank", 1)
+    facts.known = Known(facts.record.id, "cancelled", "refunded", was_sold, payment=row)
+    (one,) = decided(facts)
+    assert one.verdict is (Verdict.GIVE_BACK if was_sold else Verdict.CANCEL)
+    assert (one.status, one.failure, one.standing) == ("cancelled", "refunded", Standing.DECIDED)
+    assert one.payment == PaymentChange("captured", "r", "paid_too_late"), (
+        "nobody is sent to a bank, and nothing is due"
+    )
     assert one.payload.outcome == Outcome("captured", "card", "4242", "r", "paid_too_late")
 
 
-def test_deciding_again_leaves_nothing_of_the_round_before() -> None:
-    """Whatever was written of another answer is forgotten: reference, codes, pause, what is due."""
-    one = case(outcome=Authorized("r", 1, "USD"))
-    decide([one], {"floor": 9}, TERMS)
-    one.outcome = Unknown("timeout")
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.payment_status, one.reference, one.payment_failure, one.due, one.failure) == (
-        "unknown",
-        None,
-        None,
-        None,
-        None,
-    )
-    one.outcome = RequiresAction("https://bank", "r2")
-    decide([one], {"floor": 9}, TERMS)
-    one.outcome = None
-    one.known = Known(ids.booking_id(SHARD, 2), "confirmed", None, fingerprint=one.record.fingerprint)
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.payment_status, one.reference, one.next_action, one.delay_ms) == ("", None, None, 0)
+@pytest.mark.parametrize("status", ["held", "pending"])
+@pytest.mark.parametrize(("left_ms", "verdict"), [(1, Verdict.HOLD), (-1, Verdict.EXPIRE)])
+def test_a_hold_whose_payment_was_decided_goes_back(status: str, left_ms: int, verdict: Verdict) -> None:
+    """Somebody died before Redis heard that its card was declined; it is written already."""
+    facts = hold(left_ms=left_ms, outcome=None)
+    facts.known = Known(facts.record.id, status, None, payment=PaymentRow("declined", "r", "lost_card", None, 1))
+    (one,) = decided(facts)
+    assert (one.verdict, one.standing) == (verdict, Standing.DECIDED)
+    assert one.payload.outcome == Outcome("declined", "card", "4242", "r", "lost_card")
+
+
+def test_an_ended_booking_whose_payment_was_never_written_says_nothing_of_it() -> None:
+    facts = case(outcome=None)
+    facts.known = Known(facts.record.id, "expired", None)
+    (one,) = decided(facts)
+    assert (one.verdict, one.payment, one.payload.outcome) == (Verdict.EXPIRE, None, Outcome("", "card", "4242"))
 
 
 @pytest.mark.parametrize(("row", "due"), [(None, None), (PaymentRow("unknown", "r", None, None, 1), "void")])
@@ -424,12 +457,14 @@ def test_what_costs_nothing_is_sold_as_long_as_there_are_tickets(
     row: PaymentRow | None, due: str | None, left: int, tries: str, status: str
 ) -> None:
     """No payment is waited for; one that an earlier version asked for is let go by its reference."""
-    one = case(outcome=None)
+    facts = case(outcome=None)
     lines = (Line("floor", 2, 0),)
-    one.record = replace(one.record, tries=tries, body=replace(one.record.body, amount_cents=0, lines=lines))
-    one.known = Known(one.record.id, "pending", None, payment=row) if row else None
-    assert decide([one], {"floor": left}, TERMS) == ({"floor": 2} if status == "confirmed" else {})
-    assert (one.status, one.due, one.reference) == (status, due, "r" if row else None)
+    facts.record = replace(facts.record, tries=tries, body=replace(facts.record.body, amount_cents=0, lines=lines))
+    facts.known = Known(facts.record.id, "pending", None, payment=row) if row else None
+    (one,) = decided(facts, floor=left)
+    assert sold_by([one]) == ({"floor": 2} if status == "confirmed" else {})
+    assert (one.status, one.failure) == (status, {"failed": "sold_out_at_commit", "cancelled": "cancelled"}.get(status))
+    assert one.payment == (PaymentChange("unknown", "r", due=due) if row else None)
 
 
 @pytest.mark.parametrize("after_ms", [-1, 0, 1])
@@ -437,25 +472,26 @@ def test_what_costs_nothing_is_sold_as_long_as_there_are_tickets(
 def test_an_unknown_payment_is_waited_for_to_the_millisecond(asked: bool, after_ms: int) -> None:
     """Ten minutes from the admission, or from the payment's row where there is one."""
     age_ms = TERMS.deadline_ms + after_ms
-    one = case(outcome=Unknown("timeout"), age_ms=0 if asked else age_ms)
+    facts = case(outcome=Unknown("timeout"), age_ms=0 if asked else age_ms)
     if asked:
-        one.known = Known(one.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, age_ms))
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.status, one.due) == (("pending", None) if after_ms < 0 else ("failed", "void"))
+        facts.known = Known(facts.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, age_ms))
+    (one,) = decided(facts)
+    assert one.payment is not None
+    assert (one.status, one.payment.due) == (("pending", None) if after_ms < 0 else ("failed", "void"))
 
 
 @pytest.mark.parametrize("after_ms", [-1, 0, 1])
 def test_a_hold_whose_payment_is_undecided_is_let_go_at_its_deadline(after_ms: int) -> None:
     """Not before, and then at once: its row is written, so somebody may have been asked."""
-    one = case(outcome=Unknown("timeout"), deadline_ms=NOW - after_ms)
-    one.known = Known(one.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, 5))
-    assert one.overdue(TERMS) == (after_ms >= 0)
-    decide([one], {"floor": 9}, TERMS)
-    assert (one.status, one.due) == (("pending", None) if after_ms < 0 else ("expired", "void"))
+    facts = case(outcome=Unknown("timeout"), deadline_ms=NOW - after_ms)
+    facts.known = Known(facts.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, 5))
+    assert is_overdue(facts.record, facts.known, TERMS) == (after_ms >= 0)
+    (one,) = decided(facts)
+    assert one.payment is not None
+    assert (one.status, one.payment.due) == (("pending", None) if after_ms < 0 else ("expired", "void"))
 
 
 @pytest.mark.parametrize(("left", "status"), [(1, "failed"), (2, "confirmed"), (3, "confirmed")])
 def test_the_last_tickets_are_sold(left: int, status: str) -> None:
-    one = case()
-    decide([one], {"floor": left}, TERMS)
+    (one,) = decided(case(), floor=left)
     assert one.status == status

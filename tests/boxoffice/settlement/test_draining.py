@@ -20,6 +20,7 @@ from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
+from boxoffice.settlement.batch import Batch
 from boxoffice.stores import keys
 from boxoffice.stores.record import Line, Record
 from tests.conftest import SHARD, SaleMaker, counters, eventually, settle_all
@@ -249,12 +250,12 @@ async def test_what_may_have_killed_its_workers_has_no_neighbour(
     settlement, under_way, most = office.settlements[SHARD], 0, 0
     settle = settlement._settle_claim
 
-    async def watched(cases: Any, now_ms: int) -> None:
+    async def watched(batch: Batch) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0.01)
-        await settle(cases, now_ms)
+        await settle(batch)
         under_way -= 1
 
     monkeypatch.setattr(settlement, "_settle_claim", watched)
@@ -278,10 +279,10 @@ async def test_a_batch_that_hangs_keeps_no_other_waiting(
     settle = settlement._settle_claim
     first = (await book(office, event, GA=1)).booking_id
 
-    async def hang(cases: Any, now_ms: int) -> None:
-        if cases[0].record.id == first:
+    async def hang(batch: Batch) -> None:
+        if batch.claims[0].record.id == first:
             await hung.wait()
-        await settle(cases, now_ms)
+        await settle(batch)
 
     monkeypatch.setattr(settlement, "_settle_claim", hang)
     draining = asyncio.create_task(settlement.drain())
@@ -312,7 +313,7 @@ async def test_a_batch_that_fails_after_another_is_told_too(
         await book(office, event, GA=1)
     failures = iter([0.0, 0.02])
 
-    async def fail(cases: Any, now_ms: int) -> None:
+    async def fail(_batch: Batch) -> None:
         await asyncio.sleep(next(failures))
         raise RuntimeError("planted")
 
@@ -383,12 +384,12 @@ async def test_a_key_used_for_another_amount_after_redis_forgot_it_takes_no_othe
     booked = [settled.booking_id, late.booking_id]
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=1)
-        _, mine = await office.settlements[SHARD]._claim()
+        mine = await office.settlements[SHARD]._claim()
         await forget(office, event, one)
         two = await book(office, event, key=f"k{n}", GA=3)
-        _, theirs = await second.settlements[SHARD]._claim()
+        theirs = await second.settlements[SHARD]._claim()
         await asyncio.gather(
-            office.settlements[SHARD]._settle_claim(mine, 0), second.settlements[SHARD]._settle_claim(theirs, 0)
+            office.settlements[SHARD]._settle_claim(mine), second.settlements[SHARD]._settle_claim(theirs)
         )
         booked += [one.booking_id, two.booking_id]
     await settle_all(office)
@@ -408,16 +409,15 @@ async def test_two_bookings_under_one_key_in_two_workers_pay_once(
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=2)
         await forget_key(office, event, one)
-        _, mine = await office.settlements[event.shard]._claim()
+        mine = await office.settlements[event.shard]._claim()
         two = await book(office, event, key=f"k{n}", VIP=1)
-        _, theirs = await second.settlements[event.shard]._claim()
-        assert ([case.record.id for case in mine], [case.record.id for case in theirs]) == (
-            [one.booking_id], [two.booking_id],
-        )  # fmt: skip
+        theirs = await second.settlements[event.shard]._claim()
+        claimed = [[claim.record.id for claim in batch.claims] for batch in (mine, theirs)]
+        assert claimed == [[one.booking_id], [two.booking_id]]
 
         await asyncio.gather(
-            office.settlements[event.shard]._settle_claim(mine, 0),
-            second.settlements[event.shard]._settle_claim(theirs, 0),
+            office.settlements[event.shard]._settle_claim(mine),
+            second.settlements[event.shard]._settle_claim(theirs),
         )
         await second.pump.work_given()
         await settle_all(office)
@@ -622,8 +622,7 @@ async def test_a_released_batch_keeps_its_cards(
         raise asyncpg.SerializationError("planted")
 
     monkeypatch.setattr(rows, "sell", sell)
-    _, cases = await office.settlements[SHARD]._claim()
-    await office.settlements[SHARD]._settle_claim(cases, 0)
+    await office.settlements[SHARD]._settle_claim(await office.settlements[SHARD]._claim())
 
     after = await record_of(office, booking)
     assert after is not None and after.payload.outcome is not None, "somebody may have asked for the money"
@@ -682,8 +681,7 @@ async def test_an_outage_in_the_middle_of_a_commit_is_no_lapse(
         raise ConnectionResetError
 
     monkeypatch.setattr(rows, "sell", sell)
-    _, cases = await office.settlements[SHARD]._claim()
-    await office.settlements[SHARD]._settle_claim(cases, 0)
+    await office.settlements[SHARD]._settle_claim(await office.settlements[SHARD]._claim())
 
     assert all(score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))
     assert [but_for_the_answer(await record_of(office, booking)) for booking in booked] == before
@@ -881,12 +879,12 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
     """Another has settled its batch meanwhile. The late one finds that out under the lock."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
-    _, mine = await office.settlements[SHARD]._claim()
+    mine = await office.settlements[SHARD]._claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
 
     await settle_all(second)
     inventory = await (await office.pool()).fetch("SELECT sold, version FROM inventory")
-    await office.settlements[SHARD]._settle_claim(mine, 0)
+    await office.settlements[SHARD]._settle_claim(mine)
     await office.pump.work_given()
 
     assert await (await office.pool()).fetch("SELECT sold, version FROM inventory") == inventory
@@ -902,7 +900,7 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
     mine = office.settlements[SHARD]
-    _, claimed = await mine._claim()
+    claimed = await mine._claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked[::2]})
     real, raced = rows.lock_inventory, []
 
@@ -915,7 +913,7 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
         return await real(connection, tiers)
 
     monkeypatch.setattr(rows, "lock_inventory", overtaken)
-    await mine._settle_claim(claimed, 0)
+    await mine._settle_claim(claimed)
     await office.pump.work_given()
 
     assert raced
@@ -963,13 +961,13 @@ async def test_two_workers_on_the_very_same_bookings_settle_each_once(
     event = await open_sale(GA=1_000, VIP=5)
     for _ in range(5):
         booked = await book_many(office, event, 40, GA=1)
-        _, mine = await office.settlements[SHARD]._claim()
+        mine = await office.settlements[SHARD]._claim()
         await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
-        theirs = []
-        while len(theirs) < 40:
-            theirs += (await second.settlements[SHARD]._claim())[1]
+        theirs = await second.settlements[SHARD]._claim()
+        while len(theirs.claims) < 40:
+            theirs.claims += (await second.settlements[SHARD]._claim()).claims
         await asyncio.gather(
-            office.settlements[SHARD]._settle_claim(mine, 0), second.settlements[SHARD]._settle_claim(theirs, 0)
+            office.settlements[SHARD]._settle_claim(mine), second.settlements[SHARD]._settle_claim(theirs)
         )
         await asyncio.gather(office.pump.work_given(), second.pump.work_given())
         await settle_all(office)
@@ -984,7 +982,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
     """It had decided to sell, its transaction failed, and meanwhile another worker found the tier sold out."""
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=2)
-    _, mine = await office.settlements[SHARD]._claim()
+    mine = await office.settlements[SHARD]._claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1})
     real = rows.sell
     first = True
@@ -998,7 +996,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
 
     monkeypatch.setattr(rows, "sell", sell)
     monkeypatch.setattr(asyncio, "sleep", _let_other_win(office, second, event, asyncio.sleep))
-    await office.settlements[SHARD]._settle_claim(mine, 0)
+    await office.settlements[SHARD]._settle_claim(mine)
     monkeypatch.undo()
     await office.pump.work_given()
     await work_money(office)
@@ -1055,10 +1053,10 @@ async def batch_after_batch(office: BoxOffice) -> None:
     """One of many lanes that claim and settle."""
     settlement = office.settlements[SHARD]
     while True:
-        now_ms, cases = await settlement._claim()
-        if not cases:
+        batch = await settlement._claim()
+        if not batch.claims:
             return
-        await settlement._settle_claim(cases, now_ms)
+        await settlement._settle_claim(batch)
 
 
 # ---------------------------------------------------------------------- money

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from boxoffice import ids
+from boxoffice.books.decisions import PaymentChange, Standing
 from boxoffice.settlement import outage
 from boxoffice.settlement.outage import Outage, StoreRefuses, is_of_the_row
 from boxoffice.stores.record import Line
@@ -236,17 +237,17 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
     one = Outage(SHARD, DatabaseOf(pool), "books", 15_000)
     await one._try()
     assert [call[0] for call in did] == ["start", "touch", "known_by_key", "write", "rollback"]
-    _, cases, books, lease_ms = did[3]
-    (case,) = cases
-    assert (books, lease_ms, did[2][1]) == ("books", 15_000, [case.record])
-    assert (case.status, case.verdict, case.payment_status, case.due) == ("confirmed", "C", "authorized", "capture")
-    record = case.record
+    _, (decision,), books, lease_ms = did[3]
+    claim, record = decision.claim, decision.claim.record
+    assert (books, lease_ms, did[2][1]) == ("books", 15_000, [record])
+    assert (decision.status, decision.standing) == ("confirmed", Standing.NEW)
+    assert decision.payment == PaymentChange("authorized", "canary", due="capture")
     assert (ids.shard_of(record.id), record.state, record.event, record.items, record.tries, record.owner) == (
         SHARD, "P", "canary", "canary:1", "", "",
     )  # fmt: skip
     key = ids.digest(record.id)
     assert (record.payment_key, record.scope, record.fingerprint, record.payload.key) == (key, key, key[:16], key)
-    assert (record.sequence, record.admitted_ms, record.deadline_ms, case.raw, case.lapses) == (
+    assert (record.sequence, record.admitted_ms, record.deadline_ms, claim.raw, claim.lapses) == (
         0, 1_700_000_000_000, 0, b"", 0,
     )  # fmt: skip
     assert (record.body.client, record.body.customer, record.body.amount_cents, record.body.currency) == (

@@ -1,0 +1,56 @@
+"""What one worker has claimed at once, how far it has come with it, and what it knows when it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from boxoffice.books.decisions import Claimed, Decision, Known, Terms, Verdict
+from boxoffice.settlement.deciding import GatewayOutcome, unfinished
+from boxoffice.stores.fence import Pair
+from boxoffice.stores.record import Payload
+
+__all__ = ["Batch", "Ready", "parked"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Bookings that one call of claim.lua leased to this worker. Its sets hold booking ids."""
+
+    claims: list[Claimed]
+    terms: Terms
+    told: Sequence[Pair] = ()
+    """What PostgreSQL must have before it decides: the commits that Redis had been told of when this was claimed."""
+    asked: set[str] = field(default_factory=set)
+    """The gateway was asked for their payments."""
+    put_off: set[str] = field(default_factory=set)
+    """Left to a later claim."""
+    done: set[str] = field(default_factory=set)
+    """Redis was told, or a task of its own goes on with them."""
+
+    def released(self, claim: Claimed, delay_ms: int) -> Decision:
+        """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""
+        kept = unfinished(claim, asked=claim.record.id in self.asked)
+        return Decision(claim, Verdict.RELEASE, kept, delay_ms)
+
+
+def parked(claim: Claimed) -> Decision:
+    """Out of the way, its stock kept, until an operator decides."""
+    return Decision(claim, Verdict.PARK, Payload())
+
+
+class Ready(NamedTuple):
+    """Bookings that can be decided, and the facts about them by booking id."""
+
+    claims: list[Claimed]
+    known: Mapping[str, Known]
+    outcomes: Mapping[str, GatewayOutcome]
+
+    def only(self, claims: list[Claimed]) -> Ready:
+        """Some of them."""
+        return self._replace(claims=claims)
+
+    def and_(self, others: Ready) -> Ready:
+        """These and the others."""
+        return Ready(self.claims + others.claims, {**self.known, **others.known}, {**self.outcomes, **others.outcomes})
