@@ -31,7 +31,7 @@ class _Kind:
         self.fields: dict[str, Any] = {}
 
 
-_kinds: Final[dict[tuple[str, ...], _Kind]] = {}
+kinds: Final[dict[tuple[str, ...], _Kind]] = {}
 
 
 def say(
@@ -40,18 +40,18 @@ def say(
     """Log this, unless its kind had its `lines` a moment ago: then count it. Counts are logged, as `requests`, with the
     fields of the last one."""
     key = (event, *kind)
-    known = _kinds.get(key)
-    if known is None and len(_kinds) >= KINDS_MAX:
+    known = kinds.get(key)
+    if known is None and len(kinds) >= KINDS_MAX:
         key = (event,)
-        known = _kinds.get(key)
+        known = kinds.get(key)
     if known is None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             _log(level, event, fields, requests)
             return
-        known = _kinds[key] = _Kind(lines)
-        loop.call_later(EACH_S, _again, loop, event, key, lines)
+        known = kinds[key] = _Kind(lines)
+        loop.call_later(EACH_S, again, loop, event, key, lines)
     if known.left > 0:
         known.left -= 1
         _log(level, event, fields, requests)
@@ -62,16 +62,16 @@ def say(
 
 def forget() -> None:
     """Every kind is new again."""
-    _kinds.clear()
+    kinds.clear()
 
 
-def _again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...], lines: int) -> None:
-    known = _kinds.pop(key, None)
+def again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...], lines: int) -> None:
+    known = kinds.pop(key, None)
     if known is not None and (known.more or known.left < lines):
         if known.more:
             getattr(log, known.level)(event, **known.fields, requests=known.more)
-        _kinds[key] = _Kind(lines - 1 if known.more else lines)
-        loop.call_later(EACH_S, _again, loop, event, key, lines)
+        kinds[key] = _Kind(lines - 1 if known.more else lines)
+        loop.call_later(EACH_S, again, loop, event, key, lines)
 
 
 def _log(level: str, event: str, fields: dict[str, Any], requests: int) -> None:

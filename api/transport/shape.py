@@ -86,40 +86,40 @@ class Shape:
         if not _VARIES.keys() <= values.keys() or values[b"content-length"] != b"%d" % len(body):
             return None
         whole = rb"\r\n".join(pattern) + rb"\r\n\r\n"
-        shape = _known.get(whole)
+        shape = known.get(whole)
         if shape is None:
-            if not _is_worth_it(whole):
+            if not is_worth_it(whole):
                 return None
-            if len(_known) >= _KNOWN_MAX:
-                _known.clear()
-            shape = _known[whole] = cls(whole, values.get(b"authorization"), values.get(b"content-type"))
+            if len(known) >= _KNOWN_MAX:
+                known.clear()
+            shape = known[whole] = cls(whole, values.get(b"authorization"), values.get(b"content-type"))
             if shape.match(request) is None:
                 # A key with a blank in it, or a length with a sign: not what others like it may be measured by.
-                del _known[whole]
+                del known[whole]
                 return None
         return shape
 
 
-_known: dict[bytes, Shape] = {}
+known: dict[bytes, Shape] = {}
 """Connections of one client have one shape."""
 
 _seen: set[int] = set()
 """Hashes of patterns that came once."""
 
-_compiled_at = float("-inf")
+compiled_at = float("-inf")
 
 
-def _is_worth_it(pattern: bytes) -> bool:
+def is_worth_it(pattern: bytes) -> bool:
     """Whether this is compiled: it came before, and nothing was compiled a moment ago."""
-    global _compiled_at
+    global compiled_at
     key, now = hash(pattern), time.monotonic()
     if key not in _seen:
         if len(_seen) >= SEEN_MAX:
             _seen.clear()
         _seen.add(key)
         return False
-    if now < _compiled_at + COMPILED_EACH_S:
+    if now < compiled_at + COMPILED_EACH_S:
         return False
     _seen.discard(key)
-    _compiled_at = now
+    compiled_at = now
     return True

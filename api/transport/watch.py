@@ -56,10 +56,10 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, Connection):
                 connection.look(now)
-        self._look_for_descriptors()
-        self._look_for_memory()
+        self.look_for_descriptors()
+        self.look_for_memory()
 
-    def _look_for_memory(self) -> None:
+    def look_for_memory(self) -> None:
         """When many have left, what they needed is given back; and again for those who left a little later."""
         count = len(self.server_state.connections)
         self._trim_in -= 1
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         elif self._trim_in == 0:
             memory.trim()
 
-    def _look_for_descriptors(self) -> None:
+    def look_for_descriptors(self) -> None:
         """libuv takes a connection for which there is no descriptor, closes it, and tells nobody. We do."""
         try:
             os.close(os.dup(2))

@@ -25,7 +25,7 @@ __all__ = ["check_postgresql", "check_redis", "check_shards", "stated", "tell_wh
 
 log = structlog.get_logger()
 
-_RANK: Final = {"everysec": 1, "always": 2, "provider": 2}
+RANK: Final = {"everysec": 1, "always": 2, "provider": 2}
 
 _SETTINGS: Final = "SELECT " + ", ".join(
     f"current_setting('{name}', true) AS {name}" for name in ("fsync", "full_page_writes", "synchronous_commit")
@@ -62,7 +62,7 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
             if name in source and source[name] not in good:
                 raise CannotRun(f"Redis has {name} {source[name]}; BOXOFFICE_DURABILITY={level} needs {good[0]}.")
     unread = [name for name in wanted if name not in told and name not in info]
-    if unread and _RANK.get(believed, 0) < _RANK[level]:
+    if unread and RANK.get(believed, 0) < RANK[level]:
         raise CannotRun(_unread("Redis", unread, "redis", believed, level))
 
 

@@ -113,7 +113,7 @@ class Lacking:
     def __init__(self, redis: Commands) -> None:
         self._redis = redis
         self._ask_at: dict[int, float] = {}
-        self._asks: set[asyncio.Task[None]] = set()
+        self.asks: set[asyncio.Task[None]] = set()
 
     def met(self, shard: int) -> None:
         """Somebody has met one. Does not wait."""
@@ -122,8 +122,8 @@ class Lacking:
             return
         self._ask_at[shard] = now_s + ASK_EVERY_S
         task = asyncio.create_task(ask_to_load(self._redis, shard))
-        self._asks.add(task)
-        task.add_done_callback(self._asks.discard)
+        self.asks.add(task)
+        task.add_done_callback(self.asks.discard)
 
 
 async def _ask(redis: Commands, name: str) -> None:

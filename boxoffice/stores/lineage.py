@@ -18,7 +18,7 @@ __all__ = ["BOTH_CHANGED", "server_of"]
 BOTH_CHANGED: Final = "both_changed"
 """The alert when PostgreSQL and Redis are others than before at once: what both have forgotten neither misses."""
 
-_SERVER: Final = """
+SERVER: Final = """
 SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) FROM pg_control_system()
 """
 
@@ -34,6 +34,6 @@ async def server_of(database: Reader) -> str:
     """System identifier and timeline; empty where PostgreSQL does not tell them (an offering without these functions, or
     without the right to them, or a standby). Raises PostgreSQL's other errors."""
     try:
-        return str(await database.fetchval(_SERVER))
+        return str(await database.fetchval(SERVER))
     except _UNTOLD:
         return ""

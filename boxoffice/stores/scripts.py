@@ -154,11 +154,11 @@ def load_scripts(*, real_server: bool = True) -> Scripts:
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".lua"):
             name = entry.name.removesuffix(".lua")
-            scripts[name] = _parse(name, entry.read_text("utf-8"), real_server)
+            scripts[name] = parse(name, entry.read_text("utf-8"), real_server)
     return Scripts(scripts)
 
 
-def _parse(name: str, source: str, real_server: bool) -> Script:
+def parse(name: str, source: str, real_server: bool) -> Script:
     slots = _SLOT.findall(source)
     keys = tuple(slot for kind, _, _, slot in slots if kind == "KEYS")
     args = tuple(slot for kind, _, _, slot in slots if kind == "ARGV")

@@ -45,7 +45,7 @@ def configure(settings: Settings, stream: IO[bytes] | None = None) -> None:
     structlog.configure(
         processors=[], wrapper_class=_Logger, logger_factory=lambda *_: printer, cache_logger_on_first_use=True
     )
-    logging.root.handlers[:] = [_Handler(printer)]
+    logging.root.handlers[:] = [Handler(printer)]
     logging.root.setLevel(max(level, logging.INFO))
     for chatty in ("arq", "httpx2", "httpcore2", "asyncio", "stripe"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
@@ -58,7 +58,7 @@ class _Printer:
 
     def __init__(self, stream: IO[bytes] | None, level: int) -> None:
         self.level = level
-        self._sink = Sink(stream, _lost)
+        self.sink = Sink(stream, lost)
         self._flushing: asyncio.AbstractEventLoop | None = None
 
     def print(self, level: str, event: str, fields: _Line) -> None:
@@ -72,11 +72,11 @@ class _Printer:
                 said = _said(level, event, fields)
         except Exception as error:
             said = _unsaid(level, event, error)
-        self._sink.add(_stamped(said))
+        self.sink.add(_stamped(said))
         if level in ("debug", "info"):
             self._flush_soon()
         else:
-            self._sink.flush()
+            self.sink.flush()
 
     def _flush_soon(self) -> None:
         """A rush refuses thousands a second: the lines of one loop turn are written together."""
@@ -86,11 +86,11 @@ class _Printer:
                 loop.call_soon(self._flush)
                 self._flushing = loop
         except RuntimeError:
-            self._sink.flush()
+            self.sink.flush()
 
     def _flush(self) -> None:
         self._flushing = None
-        self._sink.flush()
+        self.sink.flush()
 
 
 class _Logger(structlog.BoundLoggerBase):
@@ -119,12 +119,12 @@ class _Logger(structlog.BoundLoggerBase):
             self._logger.print(name, event, {**self._context, **fields} if self._context else fields)
 
 
-class _Handler(logging.Handler):
+class Handler(logging.Handler):
     """The standard library's records in the same shape."""
 
     def __init__(self, printer: _Printer) -> None:
         super().__init__(printer.level)
-        self._printer = printer
+        self.printer = printer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises."""
@@ -132,14 +132,14 @@ class _Handler(logging.Handler):
             event = record.getMessage()
         except Exception:  # arguments that do not fit their message
             event = record.msg if type(record.msg) is str else type(record.msg).__name__
-        self._printer.print(record.levelname.lower(), event, {"logger": record.name, "exc_info": record.exc_info})
+        self.printer.print(record.levelname.lower(), event, {"logger": record.name, "exc_info": record.exc_info})
 
 
 def _stamped(said: bytes) -> bytes:
     return b'{"at":"%b",%b\n' % (timestamp(time.time_ns() // 1_000_000).encode(), said)
 
 
-def _lost(lines: int, since_s: float, why: str) -> bytes:
+def lost(lines: int, since_s: float, why: str) -> bytes:
     """The line about lines that could not be written."""
     since = timestamp(int(1_000 * since_s))
     return _stamped(_said("warning", "log.lost", {"lines": lines, "since": since, "error": why}))

@@ -27,9 +27,9 @@ class Seldom:
     """Says the same event with the same fields at most once per `every_s`; `times` counts those that were not said."""
 
     def __init__(self, every_s: float = EVERY_S, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._every_s = every_s
-        self._now_s = now_s
-        self._lines: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self.every_s = every_s
+        self.now_s = now_s
+        self.lines: dict[tuple[Any, ...], tuple[float, int]] = {}
 
     def warning(self, event: str, **fields: Any) -> None:
         """As structlog's."""
@@ -45,18 +45,18 @@ class Seldom:
 
     def forget(self) -> None:
         """Everything is new again."""
-        self._lines.clear()
+        self.lines.clear()
 
     def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = (level, event, *sorted((name, _told(value)) for name, value in fields.items() if name not in _DIFFER))
-        now_s = self._now_s()
-        said_at, unsaid = self._lines.get(line, (float("-inf"), 0))
-        if now_s < said_at + self._every_s:
-            self._lines[line] = said_at, unsaid + 1
+        now_s = self.now_s()
+        said_at, unsaid = self.lines.get(line, (float("-inf"), 0))
+        if now_s < said_at + self.every_s:
+            self.lines[line] = said_at, unsaid + 1
             return
-        if len(self._lines) >= LINES_MAX:
-            self._lines.clear()
-        self._lines[line] = now_s, 0
+        if len(self.lines) >= LINES_MAX:
+            self.lines.clear()
+        self.lines[line] = now_s, 0
         getattr(log, level)(event, **fields, **({"times": unsaid + 1} if unsaid else {}))
 
 

@@ -33,7 +33,7 @@ class Sink:
         self.lost = 0
         """Lines that could not be written, and of which nobody has been told yet."""
         self._tell = tell
-        self._write = _writer(stream)
+        self.write = _writer(stream)
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
         self._lost_since = 0.0
@@ -72,7 +72,7 @@ class Sink:
         end = time.monotonic() + (PATIENCE_MS / 1_000 if patient else 0)
         try:
             while written < len(text):
-                count = self._write(text, written, max(0, int(1_000 * (end - time.monotonic()))))
+                count = self.write(text, written, max(0, int(1_000 * (end - time.monotonic()))))
                 if not count:
                     return written, "EAGAIN"
                 written += count

@@ -39,11 +39,11 @@ class RefundRequest(NamedTuple):
     owed: bool = False
 
 
-class _Extension(Struct, forbid_unknown_fields=True):
+class Extension(Struct, forbid_unknown_fields=True):
     extra_s: int
 
 
-class _Refund(Struct, forbid_unknown_fields=True):
+class Refund(Struct, forbid_unknown_fields=True):
     items: list[ItemForm] | Literal["all", "owed"]
     reason: str | None = None
 
@@ -72,7 +72,7 @@ def parse_extension(raw: bytes, settings: Settings) -> int:
 
     Raises `Malformed`.
     """
-    extra_s = _read(raw or b"{}", _Extension).extra_s
+    extra_s = _read(raw or b"{}", Extension).extra_s
     if not 1 <= extra_s <= settings.holds.ttl_s:
         detail = f"An extension is 1 to {settings.holds.ttl_s} seconds."
         raise Malformed(detail, pointer="/extra_s", code="out_of_range")
@@ -86,7 +86,7 @@ def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
 
     Raises `Malformed`.
     """
-    body = _read(raw or b"{}", _Refund)
+    body = _read(raw or b"{}", Refund)
     reason = DEFAULT_REASON if body.reason is None else body.reason
     check_text(reason, "/reason", settings.limits.text_max)
     if isinstance(body.items, str):

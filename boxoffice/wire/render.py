@@ -230,16 +230,16 @@ def _template(text: bytes) -> bytes:
     return text.replace(b"%", b"%%").replace(b":%d" % _MARK, b":%d")
 
 
-_texts: dict[str, _Texts] = {}
+texts_by_event: dict[str, _Texts] = {}
 """Remembered per event as long as its view is the same object. Nothing but speed depends on it."""
 
 
 def _texts_of(view: EventView) -> _Texts:
-    texts = _texts.get(view.id)
+    texts = texts_by_event.get(view.id)
     if texts is None or texts.view is not view:
-        if len(_texts) > 10_000:
-            _texts.clear()
-        texts = _texts[view.id] = _Texts(view)
+        if len(texts_by_event) > 10_000:
+            texts_by_event.clear()
+        texts = texts_by_event[view.id] = _Texts(view)
     return texts
 
 

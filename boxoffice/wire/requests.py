@@ -72,7 +72,7 @@ class PaymentForm(Struct, forbid_unknown_fields=True, gc=False):
     token: str | UnsetType | None = UNSET
 
 
-class _Booking(Struct, forbid_unknown_fields=True, gc=False):
+class Booking(Struct, forbid_unknown_fields=True, gc=False):
     customer_id: str
     items: list[ItemForm]
     reference: str | UnsetType | None = UNSET
@@ -80,7 +80,7 @@ class _Booking(Struct, forbid_unknown_fields=True, gc=False):
     hold_s: int | UnsetType | None = UNSET
 
 
-_booking = msgspec.json.Decoder(_Booking).decode
+_booking = msgspec.json.Decoder(Booking).decode
 
 
 def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> BookingRequest:
@@ -133,7 +133,7 @@ def _lines(items: list[ItemForm], settings: Settings) -> tuple[tuple[str, int], 
     return lines
 
 
-def _hold_s(body: _Booking, settings: Settings) -> int | None:
+def _hold_s(body: Booking, settings: Settings) -> int | None:
     if body.hold_s is UNSET or body.hold_s is None:
         return None
     if not 1 <= body.hold_s <= settings.holds.ttl_s:
@@ -245,7 +245,7 @@ def not_json(raw: bytes, error: Exception) -> Malformed:
 # Members named twice, of which a decoder keeps the last
 
 
-def _refuse_members_named_twice(raw: bytes, body: _Booking) -> None:
+def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
     """Exact, and cheap for nearly all: each member brings a colon, and so does one named twice.
 
     Where a text has colons of its own, or an escape hides one, the body is read again.

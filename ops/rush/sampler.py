@@ -64,12 +64,12 @@ class Sampler:
                 if clock() >= compare_s:
                     compare_s = clock() + COMPARE_S
                     for event in self._events:
-                        await self._compare(event, clock() - began)
+                        await self.compare(event, clock() - began)
             except STORE_AWAY:
-                self._hang_up()
+                self.hang_up()
             next_s = max(next_s + EVERY_S, clock())
             await asyncio.sleep(next_s - clock())
-        self._hang_up()
+        self.hang_up()
 
     async def _count(self, event: EventView, at_s: float) -> None:
         """Per tier: available + held + sold = total, none negative; of one single read."""
@@ -85,17 +85,17 @@ class Sampler:
         self.available[event.id] = left
         self.counted += 1
 
-    async def _compare(self, event: EventView, at_s: float) -> None:
+    async def compare(self, event: EventView, at_s: float) -> None:
         """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken
         them off already) may still be in c; when more of them set out meanwhile, the sample says nothing. Nor does it while
         PostgreSQL lacks a commit that Redis was told of, or Redis is unchecked: that is known, and nothing is decided by it."""
         run = await self._checked(event)
-        first = await self._sold(event)
+        first = await self.sold(event)
         before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         told = await fence.told(self._redis, event.shard)
-        then = await self._sold(event)
+        then = await self.sold(event)
         after = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
-        last = await self._sold(event)
+        last = await self.sold(event)
         assert self._connection is not None
         if await fence.lost(self._connection, event.shard, told):
             self.went_back += 1
@@ -118,12 +118,14 @@ class Sampler:
         sight = await gate.look(self._redis, event.shard)
         return sight.run if sight.word == "open" else ""
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """No more of this connection."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
-    async def _sold(self, event: EventView) -> dict[str, Any]:
+    async def sold(self, event: EventView) -> dict[str, Any]:
+        """Rows of the event's tiers, by tier, as PostgreSQL has them. Raises what asyncpg raises."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
                 read_database_url(self._database_url).dsn, timeout=1, command_timeout=1

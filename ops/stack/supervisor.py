@@ -65,7 +65,7 @@ def _open(stack: Stack, port: int) -> None:
     stack.spawn_api(port)
     stack.spawn_worker()
     stack.wait_ready()
-    invitation = _invitation(port, stack.environment().get(KIND, "simulator")) if stack.embedded else ""
+    invitation = invite(port, stack.environment().get(KIND, "simulator")) if stack.embedded else ""
     _say(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
 
 
@@ -152,7 +152,7 @@ class Keeper:
         self._delay_s = min(2 * self._delay_s, self.LONGEST_S)
 
 
-def _invitation(port: int, gateway: str) -> str:
+def invite(port: int, gateway: str) -> str:
     """Lines to copy that book two tickets of the first event that has some, and look what became of them."""
     tier_id = _first_tier(port)
     if tier_id is None:

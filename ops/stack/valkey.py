@@ -44,7 +44,7 @@ class RedisServer(Child):
     ) -> None:
         super().__init__("redis", home.logs / "redis.log", stop_signal=signal.SIGTERM, check=check)
         self._home = home
-        self._folder = home.path / "redis"
+        self.folder = home.path / "redis"
         self._maxmemory = environ.get("BOXOFFICE_REDIS_MAXMEMORY") or DEFAULT_MAXMEMORY
         self._environ = environ
         self._debug = debug
@@ -58,7 +58,7 @@ class RedisServer(Child):
     @property
     def files(self) -> Path:
         """The folder with its append-only file, in pieces, and the list of them."""
-        return self._folder / "appendonlydir"
+        return self.folder / "appendonlydir"
 
     @property
     def _password(self) -> str:
@@ -67,20 +67,20 @@ class RedisServer(Child):
     def start(self) -> None:
         """Start it and wait until it answers. A port, once chosen, stays."""
         program = find_redis(self._environ)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         lock = ServerLock(self._home.path / "redis.lock")
         fd = lock.acquire(self._end_leftover, self.check)
         first = self.port == 0
         try:
             self.port = self.port or self._home.port(self.name)
-            if mended := mend_tail(self._folder):
+            if mended := mend_tail(self.folder):
                 complain(mended)
             self._run(program, fd)
             while True:
                 try:
                     return self.wait_until(self._answers, START_TIMEOUT_S)
                 except CannotRun as error:
-                    if damaged := damage(self.last_line(), self._folder):
+                    if damaged := damage(self.last_line(), self.folder):
                         raise CannotRun(damaged) from error
                     if not first or self.alive or port_is_free(self.port):
                         raise
@@ -100,8 +100,8 @@ class RedisServer(Child):
             "bind 127.0.0.1",
             f"port {self.port}",
             f"requirepass {self._password}",
-            f"dir {_quoted(self._folder)}",
-            f"pidfile {_quoted(self._folder / 'server.pid')}",
+            f"dir {_quoted(self.folder)}",
+            f"pidfile {_quoted(self.folder / 'server.pid')}",
             "daemonize no",
             'save ""',
             # A 202 means durable: no answer leaves before its write is on disk, not even during a rewrite.
@@ -123,7 +123,7 @@ class RedisServer(Child):
         ]
         if self._debug:
             lines.append("enable-debug-command local")
-        path = self._folder / "redis.conf"
+        path = self.folder / "redis.conf"
         # In one step: a server with half of this would lack its password, or what makes a 202 durable.
         write_private(path, "\n".join(lines) + "\n")
         return path
@@ -142,7 +142,7 @@ class RedisServer(Child):
     def _end_leftover(self) -> None:
         """Its lock is held, so its process lives, and the file that it wrote names it."""
         with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self._folder / "server.pid").read_text()), signal.SIGTERM)
+            os.kill(int((self.folder / "server.pid").read_text()), signal.SIGTERM)
 
 
 def _quoted(path: Path) -> str:

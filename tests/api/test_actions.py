@@ -54,5 +54,5 @@ def test_the_way_back_says_how_it_went(status: str, return_url: str, back: str) 
 def test_the_page_of_a_simulator_inside_is_at_the_api(settings: Settings) -> None:
     """Wherever that listens: `make run`, `boxoffice api` and compose alike."""
     own = settings.model_copy(update={"port": 9_123})
-    assert open_simulator(own)._actions == "http://127.0.0.1:9123/actions"
-    assert open_simulator(with_gateway(own, url="http://pages/"))._actions == "http://pages/actions"
+    assert open_simulator(own).actions == "http://127.0.0.1:9123/actions"
+    assert open_simulator(with_gateway(own, url="http://pages/")).actions == "http://pages/actions"

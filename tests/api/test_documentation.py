@@ -177,9 +177,9 @@ async def test_answers_are_as_documented(
     ("documented", "true"),
     [
         (schemas.Booking, render.BookingView), (schemas.Item, render.ItemView), (schemas.Payment, render.PaymentView),
-        (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests._Booking),
+        (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests.Booking),
         (schemas.ItemRequest, requests.ItemForm), (schemas.PaymentRequest, requests.PaymentForm),
-        (schemas.ExtensionRequest, hold_requests._Extension), (schemas.RefundRequest, hold_requests._Refund),
+        (schemas.ExtensionRequest, hold_requests.Extension), (schemas.RefundRequest, hold_requests.Refund),
         (schemas.Refund, render.RefundView),
     ],
 )  # fmt: skip

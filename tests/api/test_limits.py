@@ -356,7 +356,7 @@ async def test_a_body_may_have_as_many_bytes_as_it_may(
     settings: Settings, office: BoxOffice, event: EventView, monkeypatch: pytest.MonkeyPatch, way: str, warm: int
 ) -> None:
     """One more, and it is refused: announced or in chunks, and on a connection whose heads are known."""
-    monkeypatch.setattr(shape, "_is_worth_it", lambda _: True)
+    monkeypatch.setattr(shape, "is_worth_it", lambda _: True)
     most = settings.limits.body_max_bytes
     door = Door(way, settings, office)
     for number, (size, chunked, status) in enumerate(

@@ -79,7 +79,7 @@ async def test_two_shops_that_ask_alike_have_each_their_own(
 ) -> None:
     """Same connection, same key, same customer, same tickets: two bookings, each on its shop's books, also when the head
     of the request is known, and what such bookings have in common was written out for the first."""
-    monkeypatch.setattr(shape, "_is_worth_it", lambda _: True)
+    monkeypatch.setattr(shape, "is_worth_it", lambda _: True)
     wire, body = door.connect(), booking_of(event, 1, **({} if pay else {"payment": ...}))
     for n in range(WARM):
         await ask(wire, request_of("POST", "/v1/bookings", KEY, body, f"warm-{n}"))

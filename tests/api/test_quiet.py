@@ -89,7 +89,7 @@ def test_who_goes_on_has_one_line_a_turn_less_the_count(loop: Loop, said: list[A
     loop.pass_time(10)
     assert len(loop.later) == 1, "the count was a line of this turn"
     loop.pass_time(10)
-    assert (len(loop.later), quiet._kinds) == (0, {})
+    assert (len(loop.later), quiet.kinds) == (0, {})
     quiet.say("refused", ("kind",), lines=2)
     loop.pass_time(10)
     assert len(loop.later) == 1, "it had a line"
@@ -104,7 +104,7 @@ def test_a_kind_that_was_counted_and_then_rests_is_forgotten(loop: Loop, said: l
     loop.pass_time(10)
     assert (len(said), len(loop.later)) == (1, 1)
     loop.pass_time(10)
-    assert (len(loop.later), quiet._kinds) == (0, {})
+    assert (len(loop.later), quiet.kinds) == (0, {})
 
 
 def test_kinds_are_bounded(loop: Loop, said: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_kinds_are_bounded(loop: Loop, said: list[Any], monkeypatch: pytest.Monk
     for kind in ("a", "b", "c", "d", "a", "c"):
         quiet.say("refused", (kind,), name=kind)
     assert [entry["name"] for entry in said] == ["a", "b", "c"]
-    assert set(quiet._kinds) == {("refused", "a"), ("refused", "b"), ("refused",)}
+    assert set(quiet.kinds) == {("refused", "a"), ("refused", "b"), ("refused",)}
     loop.pass_time(10)
     assert sorted((entry["name"], entry["requests"]) for entry in said[3:]) == [("a", 1), ("c", 2)]
 
@@ -123,7 +123,7 @@ def test_outside_of_a_loop_every_line_is_said(said: list[Any]) -> None:
     for _ in range(3):
         quiet.say("refused", ("kind",), level="error", requests=2)
     assert said == [line("error", requests=2)] * 3
-    assert quiet._kinds == {}
+    assert quiet.kinds == {}
 
 
 def test_what_is_forgotten_is_new(loop: Loop, said: list[Any]) -> None:

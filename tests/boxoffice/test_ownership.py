@@ -283,7 +283,7 @@ async def refuse_capture(street: Street) -> None:
 
 async def refund_is_refused(street: Street) -> None:
     """It had been succeeding until somebody's bank said no."""
-    states = street.till.gateway._ledger.states
+    states = street.till.gateway.ledger.states
     key = await street.key_of("mine")
     states[key] = states[key].replace("tok_ok", "tok_refund_refused")
     await street.office.pump.work_outbox()

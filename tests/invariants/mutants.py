@@ -909,7 +909,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/stores/durability.py",
-                "    if unread and _RANK.get(believed, 0) < _RANK[level]:\n",
+                "    if unread and RANK.get(believed, 0) < RANK[level]:\n",
                 "    if False:\n",
             ),
         ),
@@ -918,7 +918,7 @@ MUTANTS = (
     ),
     Mutant(
         "any statement of durability is enough",
-        (("boxoffice/stores/durability.py", "_RANK.get(believed, 0) < _RANK[level]", "not believed"),),
+        (("boxoffice/stores/durability.py", "RANK.get(believed, 0) < RANK[level]", "not believed"),),
         "tests/boxoffice/stores/test_durability.py",
         "hidden_configuration",
     ),

@@ -15,7 +15,7 @@ import pytest
 from boxoffice.office import BoxOffice
 from boxoffice.sales.store import NewTier
 from ops.seed import DEMO_CLIENT, DEMO_KEY
-from ops.stack.supervisor import _invitation
+from ops.stack.supervisor import invite
 from tests.api.conftest import office, settings
 from tests.api.transport.test_server import ROOT, Serving, connect, serving
 from tests.conftest import settle_all
@@ -98,7 +98,7 @@ async def test_the_invitation_of_make_run_names_what_the_gateway_takes(
     serving: Serving, shop: str, office: BoxOffice, gateway: str
 ) -> None:
     await on_port("", serving)
-    said = await asyncio.to_thread(_invitation, serving.port, gateway)
+    said = await asyncio.to_thread(invite, serving.port, gateway)
     assert shop in said
     assert ("4242424242424242" in said) == (gateway == "simulator")
     assert ("pm_card_visa" in said) == (gateway == "stripe")

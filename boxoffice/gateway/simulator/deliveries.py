@@ -43,16 +43,16 @@ class Deliveries:
         self._secret = secret
         self._held_back_s = held_back_s
         """How much later a duplicate comes, and an authorisation that should come last."""
-        self._client = httpx2.AsyncClient(timeout=5)
+        self.client = httpx2.AsyncClient(timeout=5)
         self._limit = asyncio.Semaphore(_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._heard: set[str] = set()
         self._tally = Tally()
 
     @property
     def tally(self) -> Tally:
         """How the sending goes."""
-        self._tally.heard, self._tally.waiting = len(self._heard), len(self._tasks)
+        self._tally.heard, self._tally.waiting = len(self._heard), len(self.tasks)
         return self._tally
 
     def changed(self, lines: list[str]) -> None:
@@ -71,16 +71,16 @@ class Deliveries:
 
     async def close(self) -> None:
         """Stop sending."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._client.aclose()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        await self.client.aclose()
 
     def _start(self, event: GatewayEvent, delay_s: float) -> None:
         task = asyncio.create_task(self._deliver(event, delay_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def _deliver(self, event: GatewayEvent, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -97,7 +97,7 @@ class Deliveries:
         body = signing.event_body(event)
         headers = signing.sign(self._secret, event.id, body, time.time())
         try:
-            response = await self._client.post(self._url, content=body, headers=headers)
+            response = await self.client.post(self._url, content=body, headers=headers)
         except httpx2.HTTPError:
             return False
         return response.is_success

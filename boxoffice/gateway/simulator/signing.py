@@ -76,7 +76,7 @@ def sign(secret: str, event_id: str, body: bytes, now_s: float) -> dict[str, str
         "content-type": "application/json",
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": _signature(secret, event_id, timestamp, body),
+        "webhook-signature": signature_of(secret, event_id, timestamp, body),
     }
 
 
@@ -88,7 +88,7 @@ def verify(secrets: Sequence[str], age_s: int, headers: Mapping[str, str], body:
     """
     event_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
-    wanted = [_signature(secret, event_id, timestamp, body).encode() for secret in secrets]
+    wanted = [signature_of(secret, event_id, timestamp, body).encode() for secret in secrets]
     signatures = headers.get("webhook-signature", "").encode("utf-8", "replace").split(b" ")
     if not any([hmac.compare_digest(ours, signature) for ours in wanted for signature in signatures]):
         raise WebhookRefused("The webhook's signature does not fit.")
@@ -102,6 +102,6 @@ def verify(secrets: Sequence[str], age_s: int, headers: Mapping[str, str], body:
     return GatewayEvent(messages.event_id(event_id), known, payment_key, messages.reference_of(data.get("reference")))
 
 
-def _signature(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
+def signature_of(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
     content = f"{event_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(secret.encode(), content, hashlib.sha256)).decode()

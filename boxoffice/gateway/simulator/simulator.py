@@ -33,7 +33,7 @@ __all__ = ["Simulator"]
 
 _T = TypeVar("_T")
 
-_TURN_MAX: Final = 500
+TURN_MAX: Final = 500
 """Payments decided in one turn at the ledger, about 2 ms: other processes and the event loop wait meanwhile."""
 
 _NOTHING: Final = Reversals()
@@ -68,22 +68,22 @@ class Simulator:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         changed: Callable[[list[str]], None] | None = None,
     ) -> None:
-        self._ledger = ledger
-        self._actions = actions
-        self._late_s = late_s
-        self._later_ms = int(1_000 * late_s)
-        self._hang_s = hang_s
-        self._patience_s = patience_s
-        self._webhook_secrets = webhook_secrets
-        self._webhook_age_s = webhook_age_s
+        self.ledger = ledger
+        self.actions = actions
+        self.late_s = late_s
+        self.later_ms = int(1_000 * late_s)
+        self.hang_s = hang_s
+        self.patience_s = patience_s
+        self.webhook_secrets = webhook_secrets
+        self.webhook_age_s = webhook_age_s
         self._now_ms = now_ms
-        self._changed = changed
+        self.changed = changed
         self._slow: set[asyncio.Future[Authorization]] = set()
 
     @property
     def books(self) -> str:
         """Its ledger's."""
-        return f"simulator/{self._ledger.identity}"
+        return f"simulator/{self.ledger.identity}"
 
     def sign_as(self, installation: str) -> None:
         """Its ledger is ours alone."""
@@ -106,8 +106,8 @@ class Simulator:
     ) -> list[Authorization | asyncio.Future[Authorization]]:
         """Set money aside for many. Only the cards `late` and `timeout` come as futures."""
         outcomes: list[Authorization | asyncio.Future[Authorization]] = []
-        for start in range(0, len(requests), _TURN_MAX):
-            some = requests[start : start + _TURN_MAX]
+        for start in range(0, len(requests), TURN_MAX):
+            some = requests[start : start + TURN_MAX]
             answers = await self._turn(partial(self._authorize_some, some))
             outcomes += [answers] * len(some) if isinstance(answers, Unknown) else answers
         return outcomes
@@ -120,8 +120,8 @@ class Simulator:
     async def capture_batch(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
         """Take money for many."""
         outcomes: list[Capture] = []
-        for start in range(0, len(requests), _TURN_MAX):
-            some = requests[start : start + _TURN_MAX]
+        for start in range(0, len(requests), TURN_MAX):
+            some = requests[start : start + TURN_MAX]
             answers = await self._turn(partial(self._capture_some, some))
             outcomes += [answers] * len(some) if isinstance(answers, Unknown) else answers
         return outcomes
@@ -176,18 +176,18 @@ class Simulator:
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook that a simulator's HTTP process signed."""
-        return signing.verify(self._webhook_secrets, self._webhook_age_s, headers, body, now_s)
+        return signing.verify(self.webhook_secrets, self.webhook_age_s, headers, body, now_s)
 
     async def records(self) -> AsyncIterator[Record]:
         """Every payment, oldest first, each in its present state."""
         if isinstance(nothing := await self._turn(self._ripen_all), Unknown):
             raise OSError(nothing.reason)
-        states = self._ledger.states
-        async for key, booking, made_ms in self._ledger.first_lines():
+        states = self.ledger.states
+        async for key, booking, made_ms in self.ledger.first_lines():
             if states[key][0] != "T":
                 word = states[key]
                 seen = givings.reversals(word, key) if "=" in word else _NOTHING
-                yield Record(key, booking, made_ms, scenario.found(word, key, self._actions), seen)
+                yield Record(key, booking, made_ms, scenario.found(word, key, self.actions), seen)
 
     async def trouble(self) -> str:
         """Nothing: it serves everybody."""
@@ -199,12 +199,12 @@ class Simulator:
             if not outcome.done():
                 outcome.set_result(Unknown("closed"))
         self._slow.clear()
-        self._ledger.close()
+        self.ledger.close()
 
     async def _turn(self, decide: Callable[[], _T]) -> _T | Unknown:
         """Decide while the ledger is ours, and answer when it is written."""
         try:
-            await self._ledger.begin(self._patience_s)
+            await self.ledger.begin(self.patience_s)
         except TimeoutError:
             return Unknown("ledger_busy")
         try:
@@ -213,13 +213,13 @@ class Simulator:
             written = self._end()
         if isinstance(written, Unknown):
             return written
-        if written and self._changed:
-            self._changed(written)
+        if written and self.changed:
+            self.changed(written)
         return answer
 
     def _end(self) -> list[str] | Unknown:
         try:
-            return self._ledger.end()
+            return self.ledger.end()
         except OSError as error:
             return Unknown(f"ledger: {error.strerror}")
 
@@ -227,7 +227,7 @@ class Simulator:
         self, requests: Sequence[AuthorizeRequest]
     ) -> list[Authorization | asyncio.Future[Authorization]]:
         """The hot path: 10,000 of these a second."""
-        states, write, now = self._ledger.states, self._ledger.lines.append, self._now_ms()
+        states, write, now = self.ledger.states, self.ledger.lines.append, self._now_ms()
         decide, reference_of = scenario.authorize, scenario.reference_of
         outcomes: list[Authorization | asyncio.Future[Authorization]] = []
         for request in requests:
@@ -235,7 +235,7 @@ class Simulator:
             known = states.get(key)
             step = decide(known, request.token, request.amount_cents, request.currency)
             if step is None:
-                outcomes.append(scenario.answer(known or "", key, self._actions))
+                outcomes.append(scenario.answer(known or "", key, self.actions))
                 continue
             if not (key.isalnum() and key.isascii()) and not _KEY.fullmatch(key):
                 raise ValueError("not a payment key")
@@ -248,12 +248,12 @@ class Simulator:
         return outcomes
 
     def _special(self, word: str, payment_key: str) -> Authorization | asyncio.Future[Authorization]:
-        told = scenario.answer(word, payment_key, self._actions)
+        told = scenario.answer(word, payment_key, self.actions)
         match scenario.read(word).behaviour:
             case "late":
-                return self._later(self._late_s, told)
+                return self._later(self.late_s, told)
             case "timeout":
-                return self._later(self._hang_s, scenario.TIMEOUT)
+                return self._later(self.hang_s, scenario.TIMEOUT)
             case _:
                 return told
 
@@ -271,7 +271,7 @@ class Simulator:
         return slow
 
     def _capture_some(self, requests: Sequence[CaptureRequest]) -> list[Capture]:
-        states, write, now = self._ledger.states, self._ledger.lines.append, self._now_ms()
+        states, write, now = self.ledger.states, self.ledger.lines.append, self._now_ms()
         outcomes: list[Capture] = []
         for request in requests:
             key = request.payment_key
@@ -287,58 +287,58 @@ class Simulator:
 
     def _capture(self, key: str, amount_cents: int, number: int, now_ms: int) -> Capture:
         """One that is not as the others: in two steps when something is to happen to it by itself later."""
-        word, answer, more = scenario.capture(self._ledger.states.get(key), amount_cents, number)
+        word, answer, more = scenario.capture(self.ledger.states.get(key), amount_cents, number)
         if word is not None:
-            self._ledger.put(key, word, "-", now_ms)
+            self.ledger.put(key, word, "-", now_ms)
         if word is not None and more:
-            self._ledger.put(key, givings.planned(word, now_ms + self._later_ms), "-", now_ms)
+            self.ledger.put(key, givings.planned(word, now_ms + self.later_ms), "-", now_ms)
         return answer or Done(scenario.reference_of(key))
 
     def _void(self, key: str) -> Void:
-        word, answer = scenario.void(self._ledger.states.get(key))
+        word, answer = scenario.void(self.ledger.states.get(key))
         if word is not None:
-            self._ledger.put(key, word, "-", self._now_ms())
+            self.ledger.put(key, word, "-", self._now_ms())
         return answer or Done(scenario.reference_of(key))
 
     def _refund(self, refund_key: str, key: str, amount_cents: int, number: int) -> Refund:
         self._ripen(key)
         word, answer = givings.refund(
-            self._ledger.states.get(key), refund_key, amount_cents, self._now_ms(), self._later_ms, number
+            self.ledger.states.get(key), refund_key, amount_cents, self._now_ms(), self.later_ms, number
         )
         if word is not None:
-            self._ledger.put(key, word, "-", self._now_ms())
+            self.ledger.put(key, word, "-", self._now_ms())
         return answer
 
     def _refund_at_gateway(self, key: str, amount_cents: int) -> Lookup:
-        word = givings.at_the_gateway(self._ledger.states.get(key), amount_cents, self._now_ms())
+        word = givings.at_the_gateway(self.ledger.states.get(key), amount_cents, self._now_ms())
         if word is not None:
-            self._ledger.put(key, word, "-", self._now_ms())
+            self.ledger.put(key, word, "-", self._now_ms())
         return self._lookup(key)
 
     def _reversals(self, key: str) -> Reversals | NotFound:
         self._ripen(key)
-        word = self._ledger.states.get(key)
+        word = self.ledger.states.get(key)
         return givings.reversals(word, key) if word and word[0] != "T" else NotFound()
 
     def _ripen(self, key: str) -> None:
-        while word := givings.ripen(self._ledger.states.get(key) or "", self._now_ms()):
-            self._ledger.put(key, word, "-", self._now_ms())
+        while word := givings.ripen(self.ledger.states.get(key) or "", self._now_ms()):
+            self.ledger.put(key, word, "-", self._now_ms())
 
     def _ripen_all(self) -> int:
-        timed = [key for key, word in self._ledger.states.items() if givings.TIMED in word]
+        timed = [key for key, word in self.ledger.states.items() if givings.TIMED in word]
         for key in timed:
             self._ripen(key)
-        return sum(givings.TIMED in self._ledger.states[key] for key in timed)
+        return sum(givings.TIMED in self.ledger.states[key] for key in timed)
 
     def _complete(self, key: str) -> Lookup:
-        word = scenario.complete(self._ledger.states.get(key))
+        word = scenario.complete(self.ledger.states.get(key))
         if word is not None:
-            self._ledger.put(key, word, "-", self._now_ms())
+            self.ledger.put(key, word, "-", self._now_ms())
         return self._lookup(key)
 
     def _lookup(self, key: str) -> Lookup:
         self._ripen(key)
-        word = self._ledger.states.get(key)
+        word = self.ledger.states.get(key)
         if word is None or word[0] == "T":
             return NotFound()
-        return scenario.found(word, key, self._actions)
+        return scenario.found(word, key, self.actions)

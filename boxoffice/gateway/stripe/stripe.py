@@ -58,7 +58,7 @@ _DIGITS: Final = re.compile(r"[0-9]{13,}")
 _PAGE: Final = 100
 """PaymentIntents on one page of a list, the most that Stripe allows."""
 
-_LISTED_MAX: Final = 1_000
+LISTED_MAX: Final = 1_000
 """PaymentIntents looked through for one payment key, newest first, before the search is asked: ten requests."""
 
 _WINDOW_S: Final = 3_600
@@ -269,7 +269,7 @@ class StripeGateway:
             if answers.noted(intent, "payment_key") == request.payment_key:
                 return intent
             looked_at += 1
-            if looked_at == _LISTED_MAX:
+            if looked_at == LISTED_MAX:
                 raise error
         if since_ms is None:
             raise error
@@ -360,7 +360,7 @@ class StripeGateway:
             if answers.noted(intent, "payment_key") == payment_key:
                 return intent
             looked_at += 1
-            if looked_at == _LISTED_MAX and since_ms is None:
+            if looked_at == LISTED_MAX and since_ms is None:
                 break
         searched = await self._stripe.payment_intents.search_async(
             {"query": f'metadata["payment_key"]:"{payment_key}"', "expand": ["data.latest_charge"]}

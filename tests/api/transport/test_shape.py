@@ -11,7 +11,7 @@ from api.transport.shape import Shape
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes are compiled when they first come."""
-    monkeypatch.setattr(shapes, "_is_worth_it", lambda pattern: True)
+    monkeypatch.setattr(shapes, "is_worth_it", lambda pattern: True)
 
 
 LINE = b"POST /v1/bookings HTTP/1.1"
@@ -114,8 +114,8 @@ def test_a_head_that_is_new_each_time_is_not_compiled(monkeypatch: pytest.Monkey
     """Compiling takes milliseconds in which nobody else is served: what came once is not worth them, and little is
     compiled in a second."""
     monkeypatch.undo()
-    monkeypatch.setattr(shapes, "_known", {})
-    monkeypatch.setattr(shapes, "_compiled_at", 0.0)
+    monkeypatch.setattr(shapes, "known", {})
+    monkeypatch.setattr(shapes, "compiled_at", 0.0)
 
     def new(number: int) -> bytes:
         return request_of(*USUAL, b"X-New-%d: 1" % number)

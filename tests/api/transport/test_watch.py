@@ -72,7 +72,7 @@ def trims(server: Server, monkeypatch: pytest.MonkeyPatch, counts: list[int]) ->
     for at, count in enumerate(counts):
         monkeypatch.setattr(watch.memory, "trim", lambda at=at: found.append(at))
         server.server_state.connections = set(range(count))  # type: ignore[arg-type]
-        server._look_for_memory()
+        server.look_for_memory()
     return found
 
 
@@ -94,7 +94,7 @@ async def test_that_descriptors_are_short_is_said_once_each_time(
     server.server_state.connections = {1, 2, 3}  # type: ignore[arg-type]
     with capture_logs() as said:
         for short in (False, True, True, False, True):  # noqa: B007
-            server._look_for_descriptors()
+            server.look_for_descriptors()
     assert said == [
         {"event": "api.no_descriptors", "log_level": "error", "error": "OSError", "connections": 3} for _ in range(2)
     ]

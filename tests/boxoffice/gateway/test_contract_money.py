@@ -193,7 +193,7 @@ async def test_a_batch_of_several_turns_answers_everyone_in_order(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each turn at the ledger decides a few."""
-    monkeypatch.setattr(simulator, "_TURN_MAX", 2)
+    monkeypatch.setattr(simulator, "TURN_MAX", 2)
     gateway = open_simulator(settings)
     world = World(gateway, simulated_token, gateway.complete_action)
     requests = [world.request("ok", 100 + n) for n in range(5)]
@@ -208,7 +208,7 @@ async def test_a_batch_of_several_turns_answers_everyone_in_order(
     async def busy(_patience_s: float) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(gateway._ledger, "begin", busy)
+    monkeypatch.setattr(gateway.ledger, "begin", busy)
     assert await gateway.authorize_batch(requests) == [Unknown("ledger_busy")] * 5
     assert await gateway.capture_batch(captures) == [Unknown("ledger_busy")] * 5
     await gateway.close()

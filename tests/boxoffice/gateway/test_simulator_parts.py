@@ -116,7 +116,7 @@ def test_what_we_do_not_know_is_kept(body: bytes, event: GatewayEvent) -> None:
         signing.verify(["a"], 300, signing.sign("a", "", body, 1_000), body, 1_000)
     with pytest.raises(WebhookRefused, match="too old"):
         headers = {"webhook-id": "e", "webhook-timestamp": "1e3"}
-        headers["webhook-signature"] = signing._signature("a", "e", "1e3", body)
+        headers["webhook-signature"] = signing.signature_of("a", "e", "1e3", body)
         signing.verify(["a"], 300, headers, body, 1_000)
 
 
@@ -126,7 +126,7 @@ class Shop:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> None:
         self.statuses, self.slept, self.posted = list(statuses), list[float](), list[tuple[str, Any, Any]]()
         self.deliveries = Deliveries("http://shop", "secret", 7.0)
-        self.deliveries._client = SimpleNamespace(post=self._post, aclose=self._nothing)  # type: ignore[assignment]
+        self.deliveries.client = SimpleNamespace(post=self._post, aclose=self._nothing)  # type: ignore[assignment]
         sleep = asyncio.sleep
 
         async def pass_time(seconds: float) -> None:
@@ -146,8 +146,8 @@ class Shop:
 
     async def told(self, *lines: str) -> Any:
         self.deliveries.changed([f"{KEY} {line} b 9\n" for line in lines])
-        while self.deliveries._tasks:
-            await asyncio.wait(self.deliveries._tasks)
+        while self.deliveries.tasks:
+            await asyncio.wait(self.deliveries.tasks)
         tally = self.deliveries.tally
         return tally.events, tally.heard, tally.repeats, tally.given_up, tally.waiting
 
@@ -272,9 +272,9 @@ async def test_how_the_settings_open_a_simulator(tmp_path: Path, url: str, actio
     })  # fmt: skip
     told: list[Any] = []
     simulator = factory.open_simulator(settings, actions=actions, changed=told.append)
-    found = (simulator._actions, simulator._late_s, simulator._later_ms, simulator._hang_s, simulator._patience_s)
+    found = (simulator.actions, simulator.late_s, simulator.later_ms, simulator.hang_s, simulator.patience_s)
     assert found == (where, 3.0, 3_000, 9, 9)
-    assert (simulator._webhook_secrets, simulator._webhook_age_s, simulator._changed) == (("s",), 77, told.append)
+    assert (simulator.webhook_secrets, simulator.webhook_age_s, simulator.changed) == (("s",), 77, told.append)
     await simulator.close()
 
 

@@ -327,7 +327,7 @@ async def test_an_authorisation_needs_proof_that_nothing_was_made(
     world: World, stand_in: StripeStandIn, monkeypatch: pytest.MonkeyPatch
 ):
     """When more payments were made since than can be looked through, it stays unknown."""
-    monkeypatch.setattr("boxoffice.gateway.stripe.stripe._LISTED_MAX", 3)
+    monkeypatch.setattr("boxoffice.gateway.stripe.stripe.LISTED_MAX", 3)
     request = world.request("error")
     assert isinstance(await world.gateway.authorize(request), Unknown)
     others = [world.request("ok") for _ in range(3)]

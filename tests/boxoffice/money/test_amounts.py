@@ -342,7 +342,7 @@ async def test_a_payment_that_came_too_late_is_not_the_one_that_is_given_back(ti
     await till.pay(hold, "tok_card_declined")
     await till.rest()
     (first,) = await till.fetch("SELECT payment_key FROM payments")
-    states = till.gateway._ledger.states
+    states = till.gateway.ledger.states
     states[first[0]] = states[first[0]].replace("D:2000:USD:0", "C:2000:USD:2000").replace("card_declined", "ok")
     await till.office.refunds.captured_too_late(first[0])
     await till.pay(hold)

@@ -276,7 +276,7 @@ async def test_two_late_payments_of_one_booking_go_back_both(till: Till) -> None
     for key in ("first", "second"):
         await pay(till, hold, key, token="tok_card_declined")
         await till.rest()
-    states = till.gateway._ledger.states
+    states = till.gateway.ledger.states
     payments = [row[0] for row in await till.fetch("SELECT payment_key FROM payments")]
     for payment in payments:
         states[payment] = states[payment].replace("D:2000:USD:0", "C:2000:USD:2000").replace("card_declined", "ok")
@@ -307,7 +307,7 @@ async def test_strays_are_paid_back_each_for_itself(till: Till, monkeypatch: pyt
         mended = [found.mended async for found in till.office.payments_audit.run(fix=True, grace_s=0)]
         assert mended == [True, True]
         for payment in payments:
-            states = till.gateway._ledger.states
+            states = till.gateway.ledger.states
             states[payment] = states[payment].rpartition("~")[0] + "~1:tok_refund_fails_late_5126"
             assert (await till.gateway.lookup(payment, None)).refunded_cents == 0  # type: ignore[union-attr]
         firsts = [ids.digest(payment, "audit") for payment in payments]

@@ -49,7 +49,7 @@ async def told(till: Till, booking: str) -> tuple[Any, ...]:
 async def works(till: Till, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The gateway refunds as it should from now on. The keys it was asked with."""
     asked: list[str] = []
-    states = till.gateway._ledger.states
+    states = till.gateway.ledger.states
     for key, word in states.items():
         states[key] = word.replace("tok_refund_refused", "tok_ok")
     refund = till.gateway.refund

@@ -156,8 +156,8 @@ async def test_what_failed_late_is_paid_by_another_attempt(till: Till) -> None:
     await till.pump()
     await what_is_to_come(till)
     await webhook(till, "refund_failed")
-    for key, word in till.gateway._ledger.states.items():
-        till.gateway._ledger.states[key] = word.replace("tok_refund_fails_late", "tok_ok")
+    for key, word in till.gateway.ledger.states.items():
+        till.gateway.ledger.states[key] = word.replace("tok_refund_fails_late", "tok_ok")
 
     await till.cancel(booking)
     await till.at_rest(booking)
@@ -253,7 +253,7 @@ async def test_a_refund_of_the_dashboard_that_fails_later_is_owed(till: Till) ->
     await at_the_gateway(till, 500)
     await webhook(till, "refunded")
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
-    states = till.gateway._ledger.states
+    states = till.gateway.ledger.states
     states[payment[0]] = states[payment[0]].replace(":500:", ":0:").replace("=500", "=500f")
     await webhook(till, "refund_failed")
     assert await rows(till) == [("owed", 500, "gateway")]
@@ -273,7 +273,7 @@ async def test_one_that_failed_before_anybody_knew_of_it_is_nothing(till: Till) 
     booking = await sold(till, GA=3)
     await at_the_gateway(till, 500)
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
-    states = till.gateway._ledger.states
+    states = till.gateway.ledger.states
     states[payment[0]] = states[payment[0]].replace(":500:", ":0:").replace("=500", "=500f")
     await webhook(till, "refund_failed")
     assert await rows(till) == []

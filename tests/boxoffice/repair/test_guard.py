@@ -436,7 +436,7 @@ async def test_when_both_changed_at_once_an_operator_decides(
 async def test_a_postgresql_that_does_not_say_who_it_is_is_looked_after_as_before(
     office: BoxOffice, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lineage, "_SERVER", "SELECT no_such_function()")
+    monkeypatch.setattr(lineage, "SERVER", "SELECT no_such_function()")
     await promoted(office)
     await office.redis.set(keys.gate(SHARD), BEFORE)
     assert await guard.tick() == "restarted"

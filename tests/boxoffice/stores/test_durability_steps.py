@@ -235,4 +235,4 @@ def test_what_is_stated_is_told_at_start(level: str, redis: str, postgres: str) 
         *([{"event": "durability.stated", "log_level": "warning", **told}] if told else []),
         *([{"event": "durability.lowered", "log_level": "warning", "level": level}] if level != "always" else []),
     ]
-    assert durability._RANK == {"everysec": 1, "always": 2, "provider": 2}
+    assert durability.RANK == {"everysec": 1, "always": 2, "provider": 2}

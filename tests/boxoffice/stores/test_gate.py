@@ -169,7 +169,7 @@ async def test_a_process_asks_for_a_load_once_a_second_whoever_misses_something(
     for at, shard in ((0, 1), (0, 1), (0, 0), (0.9, 1), (1.0, 1), (1.9, 1), (2.0, 1)):
         now[0] = 100 + at
         lacking.met(shard)
-    while lacking._asks:
+    while lacking.asks:
         await asyncio.sleep(0)
     pushed = [command for command in asked.commands if command[0] == "LPUSH"]
     assert sorted(command[1] for command in pushed) == [keys.lacking(0), *[keys.lacking(1)] * 3]

@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
 from boxoffice.errors import GateClosed, RunUnchecked
-from boxoffice.stores.scripts import Script, _parse, load_scripts
+from boxoffice.stores.scripts import Script, load_scripts, parse
 
 SOURCE = """-- Does something.
 -- KEYS[1] gate  The gate.
@@ -25,31 +25,31 @@ return 1
 
 def test_a_header_is_a_signature() -> None:
     """Names in their order; a last slot may take the rest, of keys and of arguments each for itself."""
-    script = _parse("some", SOURCE, True)
+    script = parse("some", SOURCE, True)
     assert (script.name, script.keys, script.args) == ("some", ("gate", "bell"), ("limit", "ids"))
     assert (script.more_keys, script.more_args) == (False, True)
-    swapped = _parse("some", SOURCE.replace("KEYS[2]", "KEYS[2...]").replace("ARGV[2...]", "ARGV[2]"), True)
+    swapped = parse("some", SOURCE.replace("KEYS[2]", "KEYS[2...]").replace("ARGV[2...]", "ARGV[2]"), True)
     assert (swapped.more_keys, swapped.more_args) == (True, False)
 
 
 @pytest.mark.parametrize("real_server", [True, False])
 def test_a_text_has_its_flags_and_what_it_includes(real_server: bool) -> None:
     """fakeredis does not know the line of flags."""
-    text = _parse("some", SOURCE, real_server).text
+    text = parse("some", SOURCE, real_server).text
     library = (files("lua") / "lib" / "gate.lua").read_text("utf-8")
     assert text.startswith("#!lua flags=allow-oom,no-writes\n-- Does" if real_server else "-- Does")
     assert library in text
     assert "-- include: gate" not in text
-    assert not _parse("some", SOURCE.replace("-- Flags", "-- flags"), real_server).text.startswith("#!")
+    assert not parse("some", SOURCE.replace("-- Flags", "-- flags"), real_server).text.startswith("#!")
 
 
 def test_who_decides_has_the_gate_first() -> None:
-    assert _parse("some", SOURCE, True).decides
-    assert not _parse("some", SOURCE.replace("KEYS[1] gate", "KEYS[1] other"), True).decides
-    assert not _parse(
+    assert parse("some", SOURCE, True).decides
+    assert not parse("some", SOURCE.replace("KEYS[1] gate", "KEYS[1] other"), True).decides
+    assert not parse(
         "some", SOURCE.replace("KEYS[1] gate", "KEYS[1] bell").replace("KEYS[2] bell", "KEYS[2] gate"), True
     ).decides
-    assert not _parse("some", "return 1", True).decides
+    assert not parse("some", "return 1", True).decides
 
 
 def test_every_script_is_there_by_its_name() -> None:

@@ -237,8 +237,8 @@ def test_a_log_that_cannot_be_written_is_counted_and_told(name: str, written: Wr
         log.configure(Settings(log_level="info"), full)
         structlog.get_logger().error("lost")
         logging.getLogger(name).error("lost too")
-        (printer,) = {handler._printer for handler in logging.root.handlers if isinstance(handler, log._Handler)}
-        printer._sink._write = Sink(written, log._lost)._write
+        (printer,) = {handler.printer for handler in logging.root.handlers if isinstance(handler, log.Handler)}
+        printer.sink.write = Sink(written, log.lost).write
         logging.getLogger(name).error("heard")
 
     told, heard = written.lines()

@@ -36,7 +36,7 @@ def test_what_is_remembered_has_a_limit() -> None:
     with capture_logs():
         for n in range(3 * LINES_MAX):
             seldom.warning("sweeping.failed", error=str(n))
-    assert len(seldom._lines) <= LINES_MAX
+    assert len(seldom.lines) <= LINES_MAX
 
 
 def test_the_last_line_that_fits_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_an_exception_is_known_by_its_kind_and_place() -> None:
 
 
 def test_what_is_forgotten_is_said_again_and_one_is_for_all() -> None:
-    assert (seldom._every_s, seldom._now_s) == (module.EVERY_S, time.monotonic)
+    assert (seldom.every_s, seldom.now_s) == (module.EVERY_S, time.monotonic)
     mine = Seldom(now_s=lambda: 100.0)
     with capture_logs() as lines:
         mine.error("x")

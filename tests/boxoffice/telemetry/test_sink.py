@@ -116,7 +116,7 @@ def test_a_line_that_was_cut_in_the_middle_ends_before_the_next() -> None:
         room[0] -= len(piece)
         return len(piece)
 
-    sink._write = some
+    sink.write = some
     write(sink, "one", "two", "three")
     assert sink.lost == 2
     room[0] = 1_000

@@ -164,7 +164,7 @@ def test_counts_are_remembered_no_longer_than_they_are_told() -> None:
 def test_texts_of_very_many_events_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but speed depends on them; memory does."""
     full: dict[str, Any] = dict.fromkeys(map(str, range(10_000)))
-    monkeypatch.setattr(render, "_texts", full)
+    monkeypatch.setattr(render, "texts_by_event", full)
     render.event(EVENT, [1, 2, 3])
     assert len(full) == 10_001
     other = EventView("event0000009", "Other", "", 1, "active", "USD", 0, 0, TIERS)

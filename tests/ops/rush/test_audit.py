@@ -236,7 +236,7 @@ async def refunded(sold: Sold) -> None:
 
 async def it_fails(sold: Sold) -> None:
     """The gateway's refund of 20.00 fails days later."""
-    ledger = sold.office.gateway._ledger  # type: ignore[attr-defined]
+    ledger = sold.office.gateway.ledger  # type: ignore[attr-defined]
     ((payment, word),) = [(payment, word) for payment, word in ledger.states.items() if "=2000" in word]
     await ledger.begin(1)
     ledger.put(payment, word.replace(":2000:2000:", ":2000:0:").replace("=2000", "=2000f"), "-", 1)
@@ -495,14 +495,14 @@ async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(s
     await sold.sql("UPDATE inventory SET sold = 0")
     await fence.tell(sold.office.redis, sold.event.shard, fence.Pair(1_000_000, 1))
 
-    await sampler._compare(sold.event, 1.0)
+    await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.went_back, sampler.stores_broken) == (0, 1, [])
 
     await sold.office.redis.srem(keys.told(sold.event.shard), "1000000:1")
-    await sampler._compare(sold.event, 1.0)
+    await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.went_back) == (1, 1)
     assert sampler.stores_broken
-    sampler._hang_up()
+    sampler.hang_up()
 
 
 async def test_stores_are_not_compared_while_redis_is_unchecked(sold: Sold) -> None:
@@ -513,15 +513,15 @@ async def test_stores_are_not_compared_while_redis_is_unchecked(sold: Sold) -> N
     gate = await office.redis.get(keys.gate(sold.event.shard))
     await office.redis.set(keys.gate(sold.event.shard), "first:of another run")
 
-    await sampler._compare(sold.event, 1.0)
+    await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.unchecked, sampler.stores_broken) == (0, 1, [])
 
     assert gate is not None
     await office.redis.set(keys.gate(sold.event.shard), gate)
-    await sampler._compare(sold.event, 1.0)
+    await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.unchecked) == (1, 1)
     assert sampler.stores_broken
-    sampler._hang_up()
+    sampler.hang_up()
 
 
 def remember(sold: Sold, booking: str, status: str) -> None:
@@ -578,7 +578,7 @@ class Meanwhile(Sampler):
     asked = 0
 
     async def _sold(self, event: EventView) -> dict[str, Any]:
-        found = await super()._sold(event)
+        found = await super().sold(event)
         self.asked += 1
         if self.asked == 2:
             await self.sold.office.cancellations.cancel(CLIENT, self.sold.confirmed)
@@ -589,12 +589,12 @@ async def test_a_cancellation_between_two_looks_is_no_difference(sold: Sold) -> 
     sampler = Meanwhile(sold.office.redis, sold.office.settings.database_url, [sold.event])
     sampler.sold = sold
 
-    await sampler._compare(sold.event, 1.0)
+    await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.stores_broken) == (0, [])
 
-    await sampler._compare(sold.event, 2.0)
+    await sampler.compare(sold.event, 2.0)
     assert (sampler.compared, sampler.stores_broken) == (1, [])
-    sampler._hang_up()
+    sampler.hang_up()
 
 
 async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:

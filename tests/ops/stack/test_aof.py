@@ -39,7 +39,7 @@ def server() -> Iterator[RedisServer]:
 
 
 def file_of(server: RedisServer) -> Path:
-    (path,) = (server._folder / "appendonlydir").glob("*.incr.aof")
+    (path,) = (server.folder / "appendonlydir").glob("*.incr.aof")
     return path
 
 
