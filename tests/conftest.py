@@ -28,11 +28,9 @@ from boxoffice.stores.redis import run_of
 from boxoffice.telemetry.seldom import seldom
 from ops.stack.servers import Servers, temporary_servers
 from tests.support.environment import kept_environment
+from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.warm import WarmServers
 
-CLIENT = "shop00000000"
-KEY = "shop.secret-of-the-shop"
-OTHER_KEY = "other.secret-of-the-other"
 GENERATION = "first"
 
 SHARD = 1
@@ -130,7 +128,7 @@ async def clean(servers: Servers, shards: int, in_shard: object) -> None:
 async def office(clean: None, settings: Settings) -> AsyncIterator[BoxOffice]:
     """A box office with a shop, another shop, and nothing on sale."""
     async with open_box_office(settings, redis_retries=3) as office:
-        for client, name, key in ((CLIENT, "Shop", KEY), ("other0000000", "Other shop", OTHER_KEY)):
+        for client, name, key in ((CLIENT, "Shop", KEY), (OTHER, "Other shop", OTHER_KEY)):
             await office.store.create_client(name, client_id=client)
             await office.store.add_api_key(client, key)
         yield office
@@ -169,7 +167,7 @@ class Counters:
 
 async def counters(office: BoxOffice, event: EventView, code: str) -> Counters:
     """What Redis counts of a tier, in one read."""
-    tier = next(tier.id for tier in event.tiers if tier.code == code)
+    tier = tier_of(event, code)
     found = await office.redis.hgetall(keys.event(event.shard, event.id))
     counted = Counters(*(int(found[f"{letter}:{tier}".encode()]) for letter in "ahct"))
     assert counted.available + counted.held + counted.sold == counted.total, "I1: nothing appears, nothing vanishes"

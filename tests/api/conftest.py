@@ -16,6 +16,7 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from tests.conftest import load_all
 from tests.support.contract import Contract
+from tests.support.shop.web import body_of
 
 SHOP_FRONT = "https://shop.example"
 
@@ -52,12 +53,7 @@ async def api(api: httpx2.AsyncClient) -> httpx2.AsyncClient:
 
 def booking_of(event: EventView, quantity: int = 1, **changes: Any) -> dict[str, Any]:
     """A good body: tickets of the event's first tier, paid by a card that succeeds."""
-    body: dict[str, Any] = {
-        "customer_id": "customer-1",
-        "items": [{"tier_id": event.tiers[0].id, "quantity": quantity}],
-        "payment": {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
-    }
-    return {name: value for name, value in (body | changes).items() if value is not ...}
+    return body_of({event.tiers[0].id: quantity}, **{"customer_id": "customer-1"} | changes)
 
 
 Book = Callable[..., Awaitable[httpx2.Response]]

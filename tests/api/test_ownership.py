@@ -19,9 +19,9 @@ from boxoffice.stores.models import Base
 from boxoffice.stores.record import unpack
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, OTHER_KEY, SHARD, SaleMaker, settle_all
+from tests.support.shop.orders import OTHER
 from tests.support.wire import WAYS, Door, Wire
 
-OTHER = "other0000000"
 SHOPS = {CLIENT: KEY, OTHER: OTHER_KEY}
 CARD = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"}
 WARM = 8

@@ -17,7 +17,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.durability import check_shards
 from tests.api.conftest import Book, assert_problem
 from tests.conftest import CLIENT, OTHER_KEY, SaleMaker, settle_all
-from tests.support.sale import book
+from tests.support.shop.office import book
 from worker.app import WorkerApp
 
 

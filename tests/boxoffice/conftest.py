@@ -10,7 +10,7 @@ import pytest
 from boxoffice.office import BoxOffice
 from tests.conftest import load_all
 from tests.support.houses import Houses, open_houses
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 @pytest.fixture

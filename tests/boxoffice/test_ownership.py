@@ -21,12 +21,12 @@ from boxoffice.money import pump as money
 from boxoffice.office import BoxOffice
 from boxoffice.repair import survey
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, Counters, SaleMaker, counters, eventually, load_all
 from tests.support.checks import check_at_rest
-from tests.support.desk import counts_of_unpaid
-from tests.support.neighbours import KEY, OTHER, OTHERS, Street
-from tests.support.till import card
+from tests.support.neighbours import KEY, OTHERS, Street
+from tests.support.shop.office import book
+from tests.support.shop.orders import OTHER
+from tests.support.shop.script import counts_of_unpaid
 
 
 @pytest.fixture
@@ -601,8 +601,9 @@ async def test_an_audit_compares_each_payment_with_its_own_refunds_and_mends_tha
 async def test_a_key_is_a_shops_own_for_each_event(street: Street, token: str) -> None:
     """One after the other under one key: each is settled for itself, and is nobody's duplicate."""
     for name in ("mine", *OTHERS):
-        request = BookingRequest("ada", ((street.event(name).tiers[0].id, 2),), None, card(token), None)
-        admitted = await street.office.admission.book(street.client(name), request, ids.digest(KEY + name[16:]))
+        event = street.event(name)
+        how = {"client": street.client(name), "key": KEY + name[16:], event.tiers[0].code: 2}
+        admitted = await book(street.office, event, token, **how)
         assert not admitted.replayed
         street.bookings[name] = admitted.booking_id
         await street.settle()
@@ -729,7 +730,6 @@ async def test_another_shops_customer_of_the_same_name_is_another_customer(stree
     office, event = street.office, street.events["mine"]
     await office.store.change_event(event.id, customer_max=2)
     for client in (CLIENT, OTHER):
-        request = BookingRequest("ada", ((event.tiers[0].id, 2),), None, card(), None)
-        await office.admission.book(client, request, ids.digest("k"))
+        await book(office, event, client=client, key="k", **{event.tiers[0].code: 2})
     await street.settle()
     assert sorted(map(int, (await office.redis.hvals(keys.owners(1, event.id))))) == [2, 2]  # type: ignore[misc]

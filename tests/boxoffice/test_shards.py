@@ -29,7 +29,8 @@ from boxoffice.stores.gate import look
 from tests.conftest import CLIENT, SaleMaker, eventually, load_all
 from tests.invariants.conftest import working
 from tests.support.shard_places import PLACES, functions
-from tests.support.till import Till, card
+from tests.support.shop.office import Till
+from tests.support.shop.orders import card
 from tests.support.twins import Twins
 
 ROOT = Path(__file__).resolve().parents[2]

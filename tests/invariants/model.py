@@ -28,7 +28,8 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import load_scripts
 from tests.conftest import SHARD
-from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict, counts_of_unpaid
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import EVENT, Desk, Form, Verdict, counts_of_unpaid
 
 __all__ = ["LIMIT", "TIERS", "Model", "tickets_of"]
 

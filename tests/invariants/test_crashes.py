@@ -23,7 +23,8 @@ from tests.conftest import SHARD, SaleMaker, counters, eventually
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.proxy import proxied
-from tests.support.sale import book, book_many, record_of, tier_of
+from tests.support.shop.office import book, book_many, record_of
+from tests.support.shop.orders import tier_of
 
 Spawn = Callable[..., Program]
 
@@ -32,7 +33,9 @@ async def mixed(office: BoxOffice, event: EventView) -> list[str]:
     """130 bookings: most succeed, some decline, some meet a gateway that sets aside another amount."""
     booked = await book_many(office, event, 100, GA=1)
     for card in ("insufficient_funds", "wrong_amount", "lost_card"):
-        booked += [(await book(office, event, card=card, customer=f"{card}{n}", GA=2)).booking_id for n in range(10)]
+        booked += [
+            (await book(office, event, token=f"tok_{card}", customer=f"{card}{n}", GA=2)).booking_id for n in range(10)
+        ]
     assert len(booked) == 130
     return booked
 

@@ -8,8 +8,7 @@ from boxoffice.office import BoxOffice
 from tests.conftest import SaleMaker
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest, check_conservation
-from tests.support.sale import book, book_many, status_of
-from tests.support.till import Till
+from tests.support.shop.office import Till, book, book_many, status_of
 
 POINTS = ("letting_go", "let_go", "settled", "before_void")
 
@@ -28,7 +27,7 @@ async def test_a_row_of_workers_dies_while_money_is_let_go(office: BoxOffice, op
     record = await till.record(cancelled)
     assert record is not None
     assert (await office.holds.cancel(record))[0] == "requested"
-    wrong = [(await book(office, event, card="wrong_amount", customer=f"w{n}", GA=2)).booking_id for n in range(5)]
+    wrong = [(await book(office, event, token="tok_wrong_amount", customer=f"w{n}", GA=2)).booking_id for n in range(5)]
     good = await book_many(office, event, 20, GA=1)
 
     for point in POINTS:

@@ -38,7 +38,7 @@ from tests.conftest import CLIENT, KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.ports import free_port
-from tests.support.sale import book, book_many, record_of, status_of
+from tests.support.shop.office import book, book_many, record_of, status_of
 from worker.app import TASK_ENDED, WorkerApp
 
 GROWN = 1 << 16
@@ -141,7 +141,7 @@ async def trouble(office: BoxOffice, seconds: float) -> None:
 async def everything_moves(office: BoxOffice, event: EventView) -> None:
     """A capture, a refund and a hold that ends, all done by whatever worker runs."""
     sold, refunded = [(await book(office, event, GA=2)).booking_id for _ in range(2)]
-    hold = (await book(office, event, card=None, hold_s=1, GA=1)).booking_id
+    hold = (await book(office, event, token=None, hold_s=1, GA=1)).booking_id
 
     async def captured() -> bool:
         query = "SELECT count(*) FROM payments WHERE status = 'captured' AND booking_id = ANY($1)"

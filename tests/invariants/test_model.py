@@ -21,8 +21,8 @@ from tests.conftest import SHARD
 from tests.invariants.model import LIMIT, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
-from tests.support.desk import EVENT, FAR
 from tests.support.fake_info import fake_redis
+from tests.support.shop.script import EVENT, FAR
 
 SELLING = precondition(lambda self: not self.closed)
 

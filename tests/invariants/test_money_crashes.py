@@ -25,7 +25,7 @@ from tests.conftest import KEY, SaleMaker, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest
 from tests.support.mortals import Mortal
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 LEASE_MS = 400
 """A crash costs so much of each test. Nothing here takes a tenth of it."""

@@ -22,8 +22,8 @@ from boxoffice.stores.gate import look
 from ops.stack.servers import Servers, temporary_data_dir
 from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all
 from tests.invariants.conftest import at_rest, working
-from tests.support.sale import book, record_of
-from tests.support.till import Till, card
+from tests.support.shop.office import Till, book, record_of
+from tests.support.shop.orders import card
 
 PutBack = Callable[[], Awaitable[None]]
 

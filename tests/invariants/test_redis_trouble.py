@@ -30,7 +30,7 @@ from tests.api.conftest import assert_problem, booking_of
 from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, check_run, counters, eventually, load_all, settle_all
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
-from tests.support.sale import book, record_of
+from tests.support.shop.office import book, record_of
 
 Buy = Callable[[], Awaitable[httpx2.Response]]
 

@@ -31,7 +31,7 @@ from ops.stack.standby import Standby
 from tests.conftest import CLIENT, KEY, SHARD, eventually
 from tests.invariants.conftest import LEASE_MS, at_rest
 from tests.support.checks import check_at_rest
-from tests.support.sale import book
+from tests.support.shop.office import book
 
 CAPACITY = 240
 RATE = 60
@@ -84,7 +84,9 @@ class Shop:
             try:
                 card = "card_declined" if number % 11 == 5 else "ok"
                 wanted = {"GA": tickets}
-                admitted = await book(self.office, self.event, key=key, customer=f"c{number}", card=card, **wanted)
+                admitted = await book(
+                    self.office, self.event, key=key, customer=f"c{number}", token=f"tok_{card}", **wanted
+                )
                 break
             except BoxOfficeError as error:
                 if type(error).__name__ == "SoldOut":

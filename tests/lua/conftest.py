@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from boxoffice.stores import keys
 from boxoffice.stores.scripts import load_scripts
-from tests.support.desk import Desk, known_keys
 from tests.support.fake_info import fake_redis
+from tests.support.shop.script import Desk, known_keys
 
 
 @pytest.fixture(params=["server", "fake"])

@@ -11,7 +11,7 @@ from boxoffice.errors import GateClosed
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.scripts import load_scripts
-from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form
 
 
 async def refused_without_a_trace(desk: Desk, *forms: Form, pending_max: int = 1_000) -> list[list[object]]:

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import job_prefix
-from tests.support.desk import Desk, Form
+from tests.support.shop.script import Desk, Form
 
 
 async def admitted(desk: Desk, count: int) -> list[Form]:

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 from boxoffice.stores import keys
 from boxoffice.stores.record import Outcome, Payload, confirmed, pack_payload
 from tests.lua.test_settle import claimed
-from tests.support.desk import OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.script import OTHER_EVENT, Desk, Form, Verdict
 
 
 async def raw_of(desk: Desk, form: Form) -> bytes:

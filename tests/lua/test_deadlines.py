@@ -12,7 +12,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.scripts import Scripts
 from tests.lua.test_holds import KEY, OTHER_KEY, declined, expire, extend, held, pay, revive
 from tests.lua.test_move import move
-from tests.support.desk import EVENT, Desk, Form, Verdict
+from tests.support.shop.script import EVENT, Desk, Form, Verdict
 
 HOLD_MS = 600_000
 

@@ -13,7 +13,7 @@ from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import load_scripts
 from tests.lua.test_rewind import rewind
 from tests.lua.test_states import VERBS, put
-from tests.support.desk import Desk, Form
+from tests.support.shop.script import Desk, Form
 
 DECIDE = {
     "admit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from boxoffice.stores import keys
-from tests.support.desk import Desk, Form, Verdict
+from tests.support.shop.script import Desk, Form, Verdict
 
 
 async def gather(desk: Desk, *forms: Form) -> int:

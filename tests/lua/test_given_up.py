@@ -11,7 +11,8 @@ from tests.lua.test_holds import KEY, cancel, declined, ended, expire, expired_w
 from tests.lua.test_move import move
 from tests.lua.test_reconcile import reconcile
 from tests.lua.test_unpaid import FAR_MS, waiting
-from tests.support.desk import CLIENT, EVENT, OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 DAY_MS = 86_400_000
 FREE = b"created"

@@ -10,7 +10,8 @@ from boxoffice import ids
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import Charge, Payload, pack_payload
-from tests.support.desk import CLIENT, Desk, Form, Verdict
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import Desk, Form, Verdict
 
 KEY, OTHER_KEY = "a" * 32, "b" * 32
 CHARGE = Charge("card", "tok_ok_4242", "Ann", "4242")

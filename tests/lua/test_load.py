@@ -9,7 +9,7 @@ import pytest
 from boxoffice.stores import keys
 from tests.lua.test_move import move
 from tests.lua.test_reconcile import reconcile
-from tests.support.desk import EVENT, FAR, Desk
+from tests.support.shop.script import EVENT, FAR, Desk
 
 
 async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR) -> Any:

@@ -8,7 +8,8 @@ import pytest
 
 from boxoffice.ids import owner_digest
 from boxoffice.stores import keys
-from tests.support.desk import CLIENT, EVENT, Desk, Form, Verdict
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import EVENT, Desk, Form, Verdict
 
 ANN = owner_digest(CLIENT, "ann")
 

@@ -8,7 +8,7 @@ import pytest
 
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
-from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 
 class Final(NamedTuple):

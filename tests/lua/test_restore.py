@@ -7,7 +7,8 @@ import pytest
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
 from tests.lua.test_holds import cancel, extend, pay
-from tests.support.desk import CLIENT, EVENT, OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 
 async def taken_away(desk: Desk, form: Form) -> Record:

@@ -7,7 +7,7 @@ from typing import Any
 from boxoffice.stores import keys
 from tests.lua.test_holds import KEY, LONG_MS, expire, held, pay
 from tests.support.clocks import shift
-from tests.support.desk import Desk, Form
+from tests.support.shop.script import Desk, Form
 
 
 async def rewind(desk: Desk, *forms: Form, done: int = 0) -> list[Any]:

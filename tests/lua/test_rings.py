@@ -9,7 +9,7 @@ import pytest
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import job_prefix, pack_ring
 from tests.lua.test_holds import cancel, declined, ended, expire, held, pay, revive, wake
-from tests.support.desk import Desk, Form
+from tests.support.shop.script import Desk, Form
 
 Act = Callable[[Desk, Form], Awaitable[str]]
 

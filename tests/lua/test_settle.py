@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from boxoffice.stores import keys
-from tests.support.desk import EVENT, OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 
 async def claimed(desk: Desk, **tiers: int) -> Form:

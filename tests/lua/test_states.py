@@ -15,7 +15,7 @@ from boxoffice.books.moves import MOVED_TTL_S
 from boxoffice.states import TRANSITIONS, WORDS
 from boxoffice.stores import keys
 from tests.lua.test_holds import KEY, OTHER_KEY, cancel, expire, extend, pay, revive, wake
-from tests.support.desk import Desk, Form, Verdict
+from tests.support.shop.script import Desk, Form, Verdict
 
 
 async def move(desk: Desk, form: Form) -> Any:

@@ -22,7 +22,8 @@ from tests.lua.test_holds import (
 )
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
-from tests.support.desk import CLIENT, Desk, Form, Verdict
+from tests.support.shop.orders import CLIENT
+from tests.support.shop.script import Desk, Form, Verdict
 
 FAR_MS = 600_000
 

@@ -18,7 +18,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from ops.cli import app, commands
 from tests.conftest import SHARD, load_all
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 runner = CliRunner()
 

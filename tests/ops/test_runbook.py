@@ -14,7 +14,7 @@ from tests.conftest import CLIENT, SHARD, SaleMaker, load_all
 from tests.invariants.conftest import at_rest, working
 from tests.ops.test_repair_commands import Terminal
 from tests.support.past import Past
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 

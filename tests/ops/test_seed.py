@@ -11,7 +11,7 @@ from boxoffice.errors import Unauthorized
 from boxoffice.office import BoxOffice
 from ops.seed import DEMO_CLIENT, DEMO_KEY, seed
 from tests.conftest import counters
-from tests.support.sales import book
+from tests.support.shop.office import book
 
 
 async def test_the_seed_may_be_run_again(office: BoxOffice) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.story.conftest import Shop
+from tests.support.shop.web import Shop
 
 
 async def test_a_customer_buys_tickets(shop: Shop) -> None:

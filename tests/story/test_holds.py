@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from boxoffice.gateway.simulator.simulator import Simulator
 from tests.conftest import SHARD
-from tests.story.conftest import Shop
+from tests.support.shop.web import Shop
 
 GOOD, DECLINES, ASKS = "4242424242424242", "4000000000000002", "4000000000003220"
 

@@ -11,7 +11,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record, unpack
-from tests.support.desk import counts_of_unpaid, known_keys
+from tests.support.shop.script import counts_of_unpaid, known_keys
 
 __all__ = ["check_at_rest", "check_conservation"]
 

@@ -12,7 +12,7 @@ import pytest
 from boxoffice.office import BoxOffice
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.stores import keys
-from tests.support.till import Died, Till
+from tests.support.shop.office import Died, Till
 
 __all__ = ["SHARDS", "House", "Houses", "open_houses"]
 

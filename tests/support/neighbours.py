@@ -15,14 +15,11 @@ from boxoffice import ids
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
-from tests.conftest import CLIENT, settle_all
-from tests.support.till import Till, card
+from tests.conftest import settle_all
+from tests.support.shop.office import Till, book
+from tests.support.shop.orders import CLIENT, OTHER, card
 
-__all__ = ["KEY", "OTHER", "OTHERS", "Street"]
-
-OTHER = "other0000000"
-"""The other shop."""
+__all__ = ["KEY", "OTHERS", "Street"]
 
 KEY = "one-key"
 """The idempotency key of each but the second of the same event."""
@@ -86,10 +83,16 @@ class Street:
     ) -> None:  # fmt: skip
         """All of them, two tickets each; held without a token."""
         for name in names:
-            lines = ((self.event(name).tiers[0].id, 2),)
-            request = BookingRequest("ada", lines, reference, card(token) if token else None, None)
-            key = "another-key" if name == "under another key" else KEY
-            admitted = await self.office.admission.book(self.client(name), request, ids.digest(key))
+            key, event = "another-key" if name == "under another key" else KEY, self.event(name)
+            admitted = await book(
+                self.office,
+                event,
+                token,
+                key=key,
+                client=self.client(name),
+                reference=reference,
+                **{event.tiers[0].code: 2},
+            )
             assert not admitted.replayed, name
             self.bookings[name] = admitted.booking_id
 

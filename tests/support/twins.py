@@ -7,7 +7,7 @@ from typing import Any
 
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 __all__ = ["Twins"]
 

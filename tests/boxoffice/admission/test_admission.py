@@ -19,7 +19,8 @@ from boxoffice.stores import redis as redis_module
 from boxoffice.stores.pinned import Kept
 from boxoffice.wire import render
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
-from tests.support.sale import book, order
+from tests.support.shop.office import book
+from tests.support.shop.orders import order
 
 
 async def admit_three(office: BoxOffice, open_sale: SaleMaker, broken: Any = None) -> list[Admitted | BoxOfficeError]:
@@ -154,7 +155,7 @@ async def test_after_a_tier_was_short_it_is_asked_first(
     event = await open_sale(GA=2)
     await office.catalogue.event(event.id)
 
-    assert isinstance(await ask(office, event, 1, customer="ann", GA=3), SoldOut)
+    assert isinstance(await ask(office, event, 1, customer="ada", GA=3), SoldOut)
     assert isinstance(await ask(office, event, 2, customer="bob", GA=3), SoldOut)
     assert isinstance(await ask(office, event, 3, customer="cid", GA=2), Admitted)
 
@@ -167,7 +168,7 @@ async def test_a_question_that_finds_tickets_becomes_a_booking(
     """Somebody gave theirs back."""
     event = await open_sale(GA=1)
     await office.catalogue.event(event.id)
-    assert isinstance(await ask(office, event, 1, customer="ann", GA=2), SoldOut)
+    assert isinstance(await ask(office, event, 1, customer="ada", GA=2), SoldOut)
     await office.redis.hincrby(f"{{s01}}:ev:{event.id}", f"a:{event.tiers[0].id}", 1)
 
     admitted = await ask(office, event, 2, customer="bob", GA=2)
@@ -183,16 +184,16 @@ async def test_a_repeat_is_answered_by_its_booking_though_nothing_is_left(
     """Whoever lost the first answer is not told that it is sold out; and another request under that key is told so."""
     event = await open_sale(GA=1)
     await office.catalogue.event(event.id)
-    first = await ask(office, event, 1, customer="ann", GA=1)
+    first = await ask(office, event, 1, customer="ada", GA=1)
     assert isinstance(first, Admitted)
     assert isinstance(await ask(office, event, 2, customer="bob", GA=1), SoldOut)
 
-    again = await ask(office, event, 1, customer="ann", GA=1)
+    again = await ask(office, event, 1, customer="ada", GA=1)
 
     assert isinstance(again, Admitted) and again.replayed and again.booking_id == first.booking_id
     for answer in (first, again):
         shown = msgspec.json.decode(answer.shown or b"")
-        assert (shown["id"], shown["event_id"], shown["customer_id"]) == (first.booking_id, event.id, "ann")
+        assert (shown["id"], shown["event_id"], shown["customer_id"]) == (first.booking_id, event.id, "ada")
     reused = await ask(office, event, 1, customer="bob", GA=1)
     assert isinstance(reused, KeyReused) and reused.details == {"booking_id": first.booking_id}
     assert sent == ["P", "P", "Q", "Q"]

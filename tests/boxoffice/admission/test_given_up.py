@@ -6,16 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from boxoffice import ids
 from boxoffice.errors import UnpaidLimit
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.checks import check_at_rest
 from tests.support.houses import Houses
-from tests.support.till import Till
-
-OTHER = "other0000000"
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER
 
 
 @pytest.fixture
@@ -26,9 +23,8 @@ async def small(till: Till, open_sale: SaleMaker) -> Till:
 
 async def hold(till: Till, tickets: int, client: str = CLIENT) -> str:
     """Of a customer who is made up. Ten tickets a call at most, as in the API."""
-    number = next(till.numbers)
-    request = BookingRequest(f"customer-{number}", ((till.event.tiers[0].id, tickets),), None, None, None)
-    return (await till.office.admission.book(client, request, ids.digest(f"hold-{number}"))).booking_id
+    tier = till.event.tiers[0].code
+    return await till.book(None, client=client, customer=f"customer-{next(till.numbers)}", **{tier: tickets})
 
 
 async def rush(till: Till, each: int = 10) -> list[str]:

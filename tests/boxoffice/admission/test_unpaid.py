@@ -11,10 +11,10 @@ from boxoffice.bookings.holds import BRIEF_S
 from boxoffice.errors import NotFound, UnpaidLimit
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.checks import check_at_rest
-from tests.support.till import Till
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER
 
 
 @pytest.fixture
@@ -110,12 +110,9 @@ async def test_another_shop_has_its_own_limits(stadium: Till) -> None:
     await hold(stadium, 4, "bea")
     with pytest.raises(UnpaidLimit):
         await hold(stadium, 1)
-    other = "other0000000"
 
     async def theirs(customer: str, tickets: int) -> None:
-        lawn = stadium.event.tiers[0].id
-        request = BookingRequest(customer, ((lawn, tickets),), None, None, None)
-        await stadium.office.admission.book(other, request, ids.digest(f"{customer} {tickets}"))
+        await stadium.book(None, client=OTHER, customer=customer, LAWN=tickets)
 
     await theirs("ada", 6)
     with pytest.raises(UnpaidLimit) as refused:
@@ -192,10 +189,9 @@ async def test_holding_and_cancelling_fills_no_memory(stadium: Till) -> None:
 async def test_what_another_shop_has_ended_shortens_no_memory(stadium: Till) -> None:
     """To the hold: three of a shop are remembered for ten minutes, the fourth for half a minute."""
     lives = []
-    for client in (CLIENT, "other0000000"):
+    for client in (CLIENT, OTHER):
         for n in range(4):
-            request = BookingRequest("ada", ((stadium.event.tiers[0].id, 1),), None, None, None)
-            booking = (await stadium.office.admission.book(client, request, ids.digest(f"{n}"))).booking_id
+            booking = await stadium.book(None, client=client, key=f"{n}", LAWN=1)
             await stadium.office.cancellations.cancel(client, booking)
             lives.append(await stadium.office.redis.ttl(keys.booking(SHARD, booking)) > BRIEF_S)
     assert lives == [True, True, True, False] * 2

@@ -18,6 +18,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Charge, Line
 from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
+from tests.support.shop.orders import OTHER
 
 CARD = Charge("card", "tok_ok_4242", "Ada", "4242")
 
@@ -219,7 +220,7 @@ async def test_templates_are_one_for_all_who_ask_alike(
     first = template(CLIENT, same)
     assert template(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
     others = [
-        template("other0000000", same),
+        template(OTHER, same),
         template(CLIENT, request((ga, 2), charge=CARD)),
         template(CLIENT, request((vip, 1), charge=CARD)),
         template(CLIENT, request((ga, 1), charge=Charge("card", "tok", None, "4242"))),

@@ -16,9 +16,10 @@ from boxoffice.errors import HoldEnded, KeyReused, Malformed, SoldOut
 from boxoffice.office import BoxOffice
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, load_all
-from tests.support.till import Till, card
+from tests.support.shop.office import Till
+from tests.support.shop.office import book as admit
+from tests.support.shop.orders import card
 
 
 @pytest.fixture
@@ -37,13 +38,8 @@ async def fair(office: BoxOffice) -> AsyncIterator[Till]:
         await settlement.stop()
 
 
-async def book(
-    till: Till, token: str | None = None, key: str = "k", hold_s: int | None = None, **tiers: int
-) -> Admitted:
-    by_code = {tier.code: tier.id for tier in till.event.tiers}
-    lines = tuple((by_code[code], quantity) for code, quantity in tiers.items())
-    request = BookingRequest("ada", lines, None, card(token) if token else None, hold_s)
-    return await till.office.admission.book(CLIENT, request, ids.digest(key))
+async def book(till: Till, token: str | None = None, key: str = "k", **how: Any) -> Admitted:
+    return await admit(till.office, till.event, token, key=key, **how)
 
 
 async def confirm(till: Till, booking: str, token: str | None = None, key: str = "pay") -> tuple[Any, bool]:

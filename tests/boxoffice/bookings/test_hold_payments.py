@@ -17,7 +17,8 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
 from boxoffice.wire.render import BookingView, PaymentView
 from tests.conftest import CLIENT, SHARD
-from tests.support.till import Till, card
+from tests.support.shop.office import Till
+from tests.support.shop.orders import card
 
 
 async def ask(till: Till, booking: str, key: str, token: str = "tok_ok") -> tuple[BookingView, bool]:

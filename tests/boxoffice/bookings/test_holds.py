@@ -25,7 +25,8 @@ from boxoffice.settlement.batch import Ready
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.checks import check_at_rest
-from tests.support.till import Died, Till, card
+from tests.support.shop.office import Died, Till
+from tests.support.shop.orders import OTHER, card
 
 
 async def test_a_hold_sets_tickets_aside_for_the_default_time(till: Till) -> None:
@@ -157,9 +158,9 @@ async def test_somebody_elses_hold_is_not_there(till: Till) -> None:
     booking = await till.hold(GA=1)
     holds = till.office.holds
     for attempt in (
-        holds.pay("other0000000", booking, card(), ids.digest("k")),
-        holds.extend("other0000000", booking, None),
-        till.office.cancellations.cancel("other0000000", booking),
+        holds.pay(OTHER, booking, card(), ids.digest("k")),
+        holds.extend(OTHER, booking, None),
+        till.office.cancellations.cancel(OTHER, booking),
         till.office.cancellations.cancel(CLIENT, ids.booking_id(SHARD, 1)),
         till.office.cancellations.cancel(CLIENT, "nonsense"),
     ):

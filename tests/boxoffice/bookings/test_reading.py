@@ -18,7 +18,8 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Line, Payload, Record
 from boxoffice.wire.render import RefundState
 from tests.conftest import CLIENT, SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER
 
 NOW_MS = 1_800_000_000_000
 RECORD = Record(
@@ -165,7 +166,7 @@ async def test_what_nobody_has_is_not_found_unless_somebody_was_not_asked(
 ) -> None:
     booking, record = await stands(till)
     bookings = till.office.bookings
-    client = "other0000000" if row != "none" else CLIENT
+    client = OTHER if row != "none" else CLIENT
     asked = booking if row != "none" else RECORD.id
     with pytest.raises(StoreAway if redis_away and row == "none" else NotFound):
         await bookings._settled(client, asked, None, redis_away=redis_away)
@@ -237,7 +238,7 @@ async def test_under_a_shut_gate_the_row_is_believed(
     monkeypatch.setattr(bookings, "_record", found)
     assert (await bookings.get(CLIENT, booking)).view.status == ("held" if told == "H" else "confirmed")
     with pytest.raises(NotFound):
-        await bookings.get("other0000000", booking)
+        await bookings.get(OTHER, booking)
     await (await till.office.pool()).execute("UPDATE bookings SET status = 'failed' WHERE id = $1::uuid", booking)
     assert (await bookings.get(CLIENT, booking)).view.status == ("held" if told == "H" else "failed")
 
@@ -269,7 +270,7 @@ async def test_what_a_shut_redis_lacks_is_not_called_unknown(
         ("held", {"state": "P", "admitted_ms": 1}, False, BookingFilter(), "held"),
         ("held", {"state": "P", "admitted_ms": 10**14}, False, BookingFilter(), "pending"),
         ("held", {"state": "F", "admitted_ms": 1}, False, BookingFilter(), "failed"),
-        ("held", {"state": "F", "body": replace(RECORD.body, client="other0000000")}, False, BookingFilter(), "held"),
+        ("held", {"state": "F", "body": replace(RECORD.body, client=OTHER)}, False, BookingFilter(), "held"),
     ],
 )  # fmt: skip
 async def test_a_listed_booking_reads_as_it_would_alone(

@@ -9,8 +9,8 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import keys
 from boxoffice.stores.record import unpack
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
-from tests.support.sales import book, tier_id
-from tests.support.till import Till
+from tests.support.shop.office import Till, book
+from tests.support.shop.orders import tier_of
 
 
 def repair_of(office: BoxOffice) -> Repair:
@@ -27,7 +27,7 @@ async def cancelled(office: BoxOffice, event: EventView) -> str:
         await connection.execute("UPDATE bookings SET status = 'cancelled', failure_code = 'by_shop'")
         await connection.execute(
             "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner) VALUES ($1, $2, $3, -2, $4)",
-            event.id, tier_id(event, "GA"), booking, ids.owner_digest(CLIENT, "ann"),
+            event.id, tier_of(event, "GA"), booking, ids.owner_digest(CLIENT, "ada"),
         )  # fmt: skip
     return booking
 
@@ -93,8 +93,8 @@ async def test_a_capacity_that_was_lowered_in_redis_only_comes_back(office: BoxO
     """Lowering takes from Redis first; it crashed before PostgreSQL heard of it."""
     event = await open_sale(GA=10)
     sale = keys.event(SHARD, event.id)
-    await office.redis.hincrby(sale, f"a:{tier_id(event, 'GA')}", -4)
-    await office.redis.hincrby(sale, f"t:{tier_id(event, 'GA')}", -4)
+    await office.redis.hincrby(sale, f"a:{tier_of(event, 'GA')}", -4)
+    await office.redis.hincrby(sale, f"t:{tier_of(event, 'GA')}", -4)
 
     assert (await repair_of(office).reconcile(fix=True)).word == "fixed"
 

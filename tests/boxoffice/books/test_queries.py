@@ -14,7 +14,8 @@ from boxoffice.books.queries import finals_since
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload
 from tests.conftest import SHARD, SaleMaker, settle_all
-from tests.support.sales import book, tier_id
+from tests.support.shop.office import book
+from tests.support.shop.orders import tier_of
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -38,13 +39,13 @@ async def test_bookings_whose_tickets_came_back_since(
         booked[shard] = (await book(office, event, GA=2)).booking_id
         await pool.execute(
             "INSERT INTO stock_moves (event_id, tier_id, sold_delta, total_delta, created_at) VALUES ($1, $2, 0, 1, now())",
-            event.id, tier_id(event, "GA"),
+            event.id, tier_of(event, "GA"),
         )  # fmt: skip
         await settle_all(office)
         await pool.execute(
             "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, created_at, applied_at)"
             " VALUES ($1, $2, $3, -2, $4, $5)",
-            event.id, tier_id(event, "GA"), booked[shard], created, applied,
+            event.id, tier_of(event, "GA"), booked[shard], created, applied,
         )  # fmt: skip
     await pool.execute("UPDATE bookings SET updated_at = $1", SINCE - MOMENT)
     assert await finals_since(pool, SHARD, SINCE) == ([booked[SHARD]] if found else [])  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from boxoffice.stores import keys
 from tests.conftest import CLIENT
 from tests.support.houses import House, Houses
 from tests.support.past import Past
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 SHARD = 1
 

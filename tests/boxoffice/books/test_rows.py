@@ -13,7 +13,7 @@ from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, S
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Payload
 from tests.conftest import SaleMaker, settle_all
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from boxoffice import ids
 from boxoffice.books import trim
 from tests.conftest import SHARD, eventually
 from tests.invariants.conftest import working
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 DAYS = 30
 

@@ -17,8 +17,8 @@ from boxoffice.stores.installation import installation
 from ops.stack.servers import Servers
 from tests.conftest import CLIENT, eventually, load_all
 from tests.support.gateways import World
+from tests.support.shop.office import Till
 from tests.support.stripe_stand_in import StripeStandIn
-from tests.support.till import Till
 
 pytestmark = pytest.mark.parametrize("world", ["stripe"], indirect=True)
 

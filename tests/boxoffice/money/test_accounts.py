@@ -15,7 +15,7 @@ from boxoffice.gateway.simulator.ledger import Ledger
 from boxoffice.office import open_box_office
 from boxoffice.settings import Settings
 from tests.support.gateways import http_world, stripe_world, with_gateway
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from boxoffice import ids
 from boxoffice.errors import NotCancellable, RefundTooLarge
 from boxoffice.gateway.base import AuthorizeRequest, CaptureRequest, Unknown
 from boxoffice.office import open_box_office
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT
-from tests.support.till import Till, card
+from tests.support.shop.office import Till, book
 
 
 async def sale(till: Till, currency: str = "USD", **prices: int) -> Till:
@@ -123,9 +121,7 @@ async def test_a_process_that_has_not_heard_of_a_new_price_charges_it(
         assert other.catalogue.known_tier(tier)[1].price_cents == 1_000  # type: ignore[index]
         await till.office.store.change_tier(tier, price_cents=price)
         assert other.catalogue.known_tier(tier)[1].price_cents == 1_000  # type: ignore[index]
-        request = BookingRequest("ada", ((tier, 3),), None, card(), None)
-
-        booking = (await other.admission.book(CLIENT, request, ids.digest("one"))).booking_id
+        booking = (await book(other, till.event, key="one", GA=3)).booking_id
 
     await till.at_rest(booking)
     assert (await till.payment(booking)).captured_cents == 3 * price

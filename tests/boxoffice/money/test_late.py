@@ -9,7 +9,7 @@ import pytest
 from boxoffice.gateway.base import CaptureRequest, NotFound, Unknown
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 async def ended_unknown(till: Till, monkeypatch: pytest.MonkeyPatch, **tiers: int) -> str:

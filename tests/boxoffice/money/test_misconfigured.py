@@ -17,8 +17,8 @@ from boxoffice.settings import GatewaySettings, Settings
 from ops.stack.servers import Servers
 from tests.conftest import CLIENT, KEY, SaleMaker, eventually, load_all
 from tests.support.gateways import World, stripe_world
+from tests.support.shop.office import Till
 from tests.support.stripe_stand_in import ApiError, StripeStandIn
-from tests.support.till import Till
 
 
 @pytest.fixture

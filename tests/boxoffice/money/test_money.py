@@ -11,7 +11,7 @@ import pytest
 from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
 from boxoffice.money import pump
 from tests.conftest import CLIENT, SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 class Died(Exception):

@@ -23,11 +23,9 @@ from boxoffice.gateway.base import (
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.reversals import take_in
 from boxoffice.stores import keys
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
-from tests.support.till import Till, card
-
-OTHER = "other0000000"
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER, card
 
 
 class Asked:
@@ -70,9 +68,7 @@ class Asked:
 
 async def ask(till: Till, key: str, *, client: str = CLIENT, token: str | None = "tok_ok", count: int = 2) -> str:
     """The same request, under this key of this shop."""
-    tier = next(tier.id for tier in till.event.tiers if tier.code == "GA")
-    request = BookingRequest("ada", ((tier, count),), None, card(token) if token else None, None)
-    return (await till.office.admission.book(client, request, ids.digest(key))).booking_id
+    return await till.book(token, key=key, client=client, GA=count)
 
 
 async def pay(till: Till, booking: str, key: str, *, client: str = CLIENT, token: str = "tok_ok") -> None:

@@ -13,7 +13,8 @@ from boxoffice.errors import CannotRun, NotCancellable, NotFound, NothingOwed, R
 from boxoffice.gateway.base import Done, Pending, RefundSeen, Refused, Reversals, Unknown
 from boxoffice.money.reversals import Asked, take_in
 from tests.conftest import CLIENT, load_all
-from tests.support.till import Till
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER
 
 
 async def confirmed(till: Till, token: str = "tok_refund_refused", **tiers: int) -> str:
@@ -314,7 +315,7 @@ async def test_what_was_never_refused_cannot_be_tried_again(till: Till) -> None:
 async def test_another_shop_tries_nothing_again(till: Till) -> None:
     booking = await owed(till, GA=1)
     with pytest.raises(NotFound):
-        await till.office.refunds.retry("other0000000", booking)
+        await till.office.refunds.retry(OTHER, booking)
     assert await rows(till) == [("owed", 1)]
 
 

@@ -12,7 +12,7 @@ from boxoffice.gateway.base import DisputeSeen, RefundSeen, Reversals
 from boxoffice.money.owed import recount
 from boxoffice.money.reversals import take_in
 from tests.conftest import CLIENT
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 async def refused(till: Till, *bookings: tuple[int, tuple[str, ...]]) -> list[str]:

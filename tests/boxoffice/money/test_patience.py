@@ -11,7 +11,7 @@ import structlog
 from boxoffice.gateway.base import Unknown
 from boxoffice.money.patience import Patience
 from boxoffice.settings import GatewaySettings
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 CALLS = {"capture": "capture_batch", "void": "void", "refund": "refund"}
 

@@ -27,7 +27,7 @@ from boxoffice.money.patience import Patience
 from boxoffice.money.reversals import Asked, take_in
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores import keys
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 CALLS = {"capture": "capture_batch", "void": "void", "refund": "refund", "look": "reversals"}
 TABLES = {"capture": "payments", "void": "payments", "refund": "refunds", "look": "looks"}

@@ -15,7 +15,8 @@ from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, N
 from boxoffice.stores import keys
 from boxoffice.stores.postgres import WentBack
 from tests.conftest import CLIENT, SHARD, SaleMaker
-from tests.support.till import Died, Till
+from tests.support.shop.office import Died, Till
+from tests.support.shop.orders import OTHER
 
 
 async def confirmed(till: Till, token: str = "tok_ok", **tiers: int) -> str:
@@ -267,7 +268,7 @@ async def test_no_more_than_was_bought(till: Till) -> None:
     with pytest.raises(Malformed):
         await till.office.refunds.refund(CLIENT, booking, ids.digest("x"), {"nonsense": 1}, "test")
     with pytest.raises(NotFound):
-        await till.office.refunds.refund("other0000000", booking, ids.digest("x"), None, "test")
+        await till.office.refunds.refund(OTHER, booking, ids.digest("x"), None, "test")
     assert await till.left("GA") == (9, 0, 1)
 
 

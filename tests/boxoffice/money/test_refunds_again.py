@@ -10,7 +10,7 @@ from boxoffice import ids
 from boxoffice.books.moves import Note
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 async def sold(till: Till, **tiers: int) -> str:

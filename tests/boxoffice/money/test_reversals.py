@@ -11,7 +11,7 @@ import structlog
 from boxoffice.errors import StoreAway
 from boxoffice.gateway.base import GatewayEvent, NotFound, Unknown
 from tests.conftest import CLIENT, eventually
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 async def sold(till: Till, token: str = "tok_ok", **tiers: int) -> str:

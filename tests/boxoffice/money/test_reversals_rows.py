@@ -10,7 +10,7 @@ from boxoffice import ids
 from boxoffice.gateway.base import RefundSeen, Reversals
 from boxoffice.money import reversals
 from boxoffice.money.reversals import Asked, _fit, _known, _lessen, _ours, _Row, take_in
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 def row(status: str, attempt: int = 0, cents: int = 500, *, key: str = "key", reference: str | None = None,

@@ -13,7 +13,7 @@ from boxoffice.gateway.simulator import signing
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
 from tests.conftest import SHARD, eventually
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 SECRET = "whsec_simulator"
 

@@ -20,7 +20,7 @@ from boxoffice.stores.lineage import BOTH_CHANGED
 from boxoffice.stores.redis import run_id
 from ops.stack.servers import Servers
 from tests.conftest import CLIENT, GENERATION, SHARD, SaleMaker, counters, eventually, settle_all
-from tests.support.sales import book
+from tests.support.shop.office import book
 
 BEFORE = Gate(GENERATION, "the run before").pack()
 

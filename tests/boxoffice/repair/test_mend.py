@@ -15,7 +15,7 @@ from boxoffice.stores.gate import Gate
 from tests.conftest import eventually
 from tests.invariants.conftest import working
 from tests.support.houses import SHARDS, House, Houses, unheard
-from tests.support.till import Died
+from tests.support.shop.office import Died
 
 SHARD = 1
 

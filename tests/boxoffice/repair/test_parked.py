@@ -16,18 +16,15 @@ from boxoffice.gateway.base import Unknown
 from boxoffice.repair import parked as parked_module
 from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Line, Payload, Record
-from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
-from tests.support.till import Till, card
+from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER, card
 
 
 async def poison(till: Till, *, customer: str = "ada", reference: str | None = None, hold: bool = False) -> str:
     """A parked booking of two GA tickets: there is something in it that PostgreSQL does not take."""
-    tier = till.event.tiers[0].id
-    request = BookingRequest(customer, ((tier, 2),), reference, None if hold else card(), None)
-    booking = (
-        await till.office.admission.book(CLIENT, request, ids.digest(f"poison {customer} {reference}"))
-    ).booking_id
+    key, token = f"poison {customer} {reference}", None if hold else "tok_ok"
+    booking = await till.book(token, key=key, customer=customer, reference=reference, GA=2)
     if hold:
         await till.pay(booking)
     await parked(till, booking)
@@ -257,11 +254,9 @@ async def test_everything_that_makes_sense_is_written_of_a_failed_one(till: Till
     """Its row, its items and its payment, each value where it belongs; the other parked booking stays as it is."""
     other = await poison(till, customer="bob", reference="bad\0text")
     tiers = [tier.id for tier in till.event.tiers]
-    request = BookingRequest(
-        "ada", ((tiers[0], 2), (tiers[1], 1)), "bad\0text", None if hold else card(), 900 if hold else None
-    )
     key = ids.digest("the key")
-    booking = (await till.office.admission.book(CLIENT, request, key)).booking_id
+    token, hold_s = (None, 900) if hold else ("tok_ok", None)
+    booking = await till.book(token, key="the key", reference="bad\0text", hold_s=hold_s, GA=2, VIP=1)
     if hold:
         await till.pay(booking)
     await parked(till, booking)
@@ -455,7 +450,7 @@ def body(**changes: object) -> dict[str, object]:
 
 FACTS: list[tuple[dict[str, Any], str, object]] = [
     ({}, "client", CLIENT),
-    (body(client="other0000000"), "client", "other0000000"),
+    (body(client=OTHER), "client", OTHER),
     (body(client="nobody000000"), "client", CLIENT),
     (body(client="a\0b"), "client", CLIENT),
     ({}, "customer", "ada"),

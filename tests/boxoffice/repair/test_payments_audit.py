@@ -24,7 +24,7 @@ from boxoffice.repair.payments_audit import DIFFERENCES, Difference
 from boxoffice.repair.reversal_audit import open_ends, reversals_differ
 from boxoffice.stores import keys
 from tests.conftest import SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 async def audit(till: Till, *, fix: bool = False) -> list[tuple[str, bool | None]]:

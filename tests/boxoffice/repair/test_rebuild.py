@@ -22,7 +22,8 @@ from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import unpack
 from boxoffice.stores.redis import run_id
 from tests.conftest import KEY, SHARD, SaleMaker, counters, settle_all
-from tests.support.sales import CLIENT, book
+from tests.support.shop.office import book
+from tests.support.shop.orders import CLIENT
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ async def test_an_empty_redis_sells_again(office: BoxOffice, open_sale: SaleMake
     """Sold stays sold, keys are remembered, customers' counts and the undecided are back, and the gate is open."""
     event = await open_sale(GA=100, VIP=5)
     sold = await book(office, event, GA=2, VIP=1, key="first")
-    declined = await book(office, event, GA=3, token="tok_card_declined_0002")
+    declined = await book(office, event, GA=3, token="tok_card_declined")
     await settle_all(office)
-    waiting = await book(office, event, GA=4, token="tok_3ds_3220")
+    waiting = await book(office, event, GA=4, token="tok_3ds")
     for settlement in office.settlements:
         await settlement.drain()
     owners = await office.redis.hgetall(keys.owners(SHARD, event.id))
@@ -210,7 +211,7 @@ async def test_mend_does_nothing_where_nothing_is_wrong(
     await book(office, event, GA=1)
     await settle_all(office)
     await book(office, event, GA=1, token=None)
-    await book(office, event, GA=1, token="tok_3ds_3220")
+    await book(office, event, GA=1, token="tok_3ds")
     await office.settlements[SHARD].drain()
     await aged(office)
 
@@ -239,7 +240,7 @@ async def test_mend_brings_back_a_pending_booking_that_redis_lost(
     office: BoxOffice, open_sale: SaleMaker, mender: Mender
 ) -> None:
     event = await open_sale(GA=10)
-    lost = await book(office, event, GA=3, token="tok_3ds_3220")
+    lost = await book(office, event, GA=3, token="tok_3ds")
     await office.settlements[SHARD].drain()
     sale = {f"a:{event.tiers[0].id}": 10, f"h:{event.tiers[0].id}": 0}
     await office.redis.hset(keys.event(SHARD, event.id), mapping=sale)
@@ -257,7 +258,7 @@ async def test_mend_ends_holds_that_ended_in_redis(office: BoxOffice, open_sale:
     """A hold whose payment was declined is known to PostgreSQL as held; then its deadline passed and its record went."""
     event = await open_sale(GA=10)
     pool = await office.pool()
-    await book(office, event, GA=1, token="tok_card_declined_0002")
+    await book(office, event, GA=1, token="tok_card_declined")
     await settle_all(office)
     await pool.execute("UPDATE bookings SET status = 'held', expires_at = now() - interval '1 hour'")
     await aged(office)

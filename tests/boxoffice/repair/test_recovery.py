@@ -21,7 +21,7 @@ from boxoffice.stores.postgres import WentBack
 from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, GENERATION, SHARD, eventually
 from tests.support.past import Past
-from tests.support.till import Died, Till
+from tests.support.shop.office import Died, Till
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Line, Payload, Record
 from tests.conftest import SHARD
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 BOOKING = "01a22a0f-37c3-7001-9377-a24fbc7eb373"
 RECORD = Record(

@@ -10,7 +10,8 @@ from boxoffice.errors import HoldEnded
 from boxoffice.stores import keys
 from tests.conftest import SHARD
 from tests.support.clocks import shift
-from tests.support.till import Till
+from tests.support.shop.office import Till
+from tests.support.shop.orders import CLIENT
 
 STEP_MS = 600_000
 HOLD_MS = 600_000
@@ -45,7 +46,7 @@ async def test_a_hold_of_the_future_lasts_its_length_and_no_longer(till: Till) -
     before = await till.hold(GA=1)
     shift(till.office.scripts, STEP_MS // 2)
     ahead, brief = await till.hold(GA=1), await till.hold(GA=1, hold_s=20)
-    await till.office.holds.extend("shop00000000", ahead, None)
+    await till.office.holds.extend(CLIENT, ahead, None)
     shift(till.office.scripts, 0)
     after = await till.hold(GA=1)
     assert await lasts_ms(till, ahead) > 2 * HOLD_MS + 200_000, "that is what is wrong"
@@ -159,7 +160,7 @@ async def test_a_hold_of_the_future_that_is_put_back_can_be_extended(till: Till)
 
     record = await till.record(declined)
     assert record is not None and record.admitted_ms <= await now_ms(till)
-    await till.office.holds.extend("shop00000000", declined, None)
+    await till.office.holds.extend(CLIENT, declined, None)
     assert 2 * HOLD_MS - 60_000 < await lasts_ms(till, declined) <= 2 * HOLD_MS
     await till.cancel(declined)
     await till.at_rest(declined)

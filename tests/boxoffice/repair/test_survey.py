@@ -11,7 +11,7 @@ from boxoffice.repair.survey import suspects
 from boxoffice.stores import keys
 from tests.conftest import SaleMaker
 from tests.support.houses import SHARDS, House, Houses, open_houses, unheard
-from tests.support.till import Died
+from tests.support.shop.office import Died
 
 SHARD = 1
 

@@ -13,7 +13,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate, look
 from boxoffice.stores.redis import run_id
 from tests.support.houses import SHARDS, House, Houses, unheard
-from tests.support.till import Died
+from tests.support.shop.office import Died
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from tests.conftest import (
     load_all,
     settle_all,
 )
-from tests.support.sales import book, tier_id
+from tests.support.shop.office import book
+from tests.support.shop.orders import OTHER, tier_of
 
 
 class Clock:
@@ -276,11 +277,11 @@ async def test_a_revoked_key_is_one_key(office: BoxOffice) -> None:
     rows = await office.store.api_keys()
     assert {row["prefix"] for row in rows if row["revoked_at"]} == {second.partition(".")[0]}
     keyring = ApiKeys(office.redis, 30)
-    assert [await keyring.client_of(key) for key in (KEY, OTHER_KEY)] == [CLIENT, "other0000000"]
-    await office.store.add_api_key("other0000000", second)
-    assert await ApiKeys(office.redis, 30).client_of(second) == "other0000000"
+    assert [await keyring.client_of(key) for key in (KEY, OTHER_KEY)] == [CLIENT, OTHER]
+    await office.store.add_api_key(OTHER, second)
+    assert await ApiKeys(office.redis, 30).client_of(second) == OTHER
     assert {row["prefix"] for row in await office.store.api_keys(CLIENT)} == {"shop"}
-    assert [row["client"] for row in await office.store.api_keys("other0000000")] == ["other0000000"] * 2
+    assert [row["client"] for row in await office.store.api_keys(OTHER)] == [OTHER] * 2
 
 
 async def test_a_change_is_of_one_event_or_tier(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -415,7 +416,7 @@ async def test_a_load_brings_what_is_missing_and_nothing_else(office: BoxOffice,
     await book(office, event, GA=2)
     assert await office.loader.load(SHARD) == Loaded((), (), 0)
     await office.redis.delete(keys.catalogue(SHARD), keys.api_keys(KEYS_SHARD))
-    await office.redis.hdel(keys.event(SHARD, event.id), f"p:{tier_id(event, 'GA')}")
+    await office.redis.hdel(keys.event(SHARD, event.id), f"p:{tier_of(event, 'GA')}")
 
     loaded = await office.loader.load(SHARD)
 

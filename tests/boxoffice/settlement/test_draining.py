@@ -26,7 +26,8 @@ from boxoffice.stores.record import Line, Record
 from tests.conftest import SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.databases import DatabaseOf
-from tests.support.sale import book, book_many, first_sale, record_of, status_of, tier_of
+from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
+from tests.support.shop.orders import tier_of
 
 
 def with_worker(settings: Settings, **changes: object) -> Settings:
@@ -100,7 +101,7 @@ async def test_a_booking_ends_confirmed_captured_and_sold(office: BoxOffice, ope
 async def test_a_declined_card_returns_its_tickets_once(office: BoxOffice, open_sale: SaleMaker) -> None:
     """The booking ends as failed with the reason, and availability is as it was."""
     event = await open_sale(GA=10)
-    admitted = await book(office, event, card="insufficient_funds", GA=3)
+    admitted = await book(office, event, token="tok_insufficient_funds", GA=3)
 
     await settle_all(office)
     await settle_all(office)
@@ -119,7 +120,7 @@ async def test_bookings_of_many_events_settle_in_every_shard(office: BoxOffice, 
     """Whatever the number of shards."""
     events = [await open_sale(shard=n, GA=50, VIP=5) for n in range(4)]
     booked = [
-        await book_many(office, event, 12, GA=2, card=card)
+        await book_many(office, event, 12, GA=2, token=f"tok_{card}")
         for event, card in zip(events, ["ok", "ok", "lost_card", "ok"], strict=True)
     ]
 
@@ -218,11 +219,11 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
 ) -> None:
     """Both have the same payment key. PostgreSQL knows the payment of the first: it is found in spite of the second."""
     event = await open_sale(GA=10)
-    first = await book(office, event, key="k", card="3ds", GA=2)
+    first = await book(office, event, key="k", token="tok_3ds", GA=2)
     await office.settlements[SHARD].drain()
     assert await status_of(office, first.booking_id) == "pending"
     await forget(office, event, first)
-    second = await book(office, event, key="k", card="3ds", GA=2)
+    second = await book(office, event, key="k", token="tok_3ds", GA=2)
     neighbour = await book(office, event, customer="neighbour", GA=1)
     await office.redis.zadd(keys.pending(SHARD), {first.booking_id: 1})
 
@@ -430,11 +431,11 @@ async def test_two_bookings_under_one_key_in_two_workers_pay_once(
 async def test_a_key_whose_first_booking_failed_stays_failed(office: BoxOffice, open_sale: SaleMaker) -> None:
     """Also when Redis forgot it: the second booking is not tried with the gateway."""
     event = await open_sale(GA=10)
-    first = await book(office, event, key="k", card="lost_card", GA=2)
+    first = await book(office, event, key="k", token="tok_lost_card", GA=2)
     await settle_all(office)
     await forget_key(office, event, first)
 
-    second = await book(office, event, key="k", card="ok", GA=2)
+    second = await book(office, event, key="k", token="tok_ok", GA=2)
     await settle_all(office)
 
     assert await status_of(office, second.booking_id) == "failed duplicate"
@@ -448,7 +449,7 @@ async def test_a_key_whose_first_booking_failed_stays_failed(office: BoxOffice, 
 async def test_another_amount_is_never_captured(office: BoxOffice, open_sale: SaleMaker) -> None:
     """The gateway set aside another amount than the booking's: the booking fails and the money is let go."""
     event = await open_sale(GA=10)
-    admitted = await book(office, event, card="wrong_amount", GA=2)
+    admitted = await book(office, event, token="tok_wrong_amount", GA=2)
 
     await settle_all(office)
     await work_money(office)
@@ -468,7 +469,7 @@ async def test_an_unknown_payment_is_asked_again_until_it_is_known(
     )
     async with open_box_office(short, redis_retries=3) as office:
         event = await first_sale(office)
-        admitted = await book(office, event, card=card, GA=2)
+        admitted = await book(office, event, token=f"tok_{card}", GA=2)
         await office.settlements[SHARD].drain()
         assert (await counters(office, event, "GA")).available == 8
 
@@ -484,7 +485,7 @@ async def test_while_a_payment_is_unknown_postgresql_already_knows_the_booking(
 ) -> None:
     """So that a webhook finds it by its payment key; a later outcome updates the row."""
     event = await open_sale(GA=10)
-    admitted = await book(office, event, card="error", GA=2)
+    admitted = await book(office, event, token="tok_error", GA=2)
 
     await office.settlements[SHARD].drain()
 
@@ -507,7 +508,7 @@ async def test_one_slow_card_does_not_delay_the_others(clean: None, settings: Se
     )
     async with open_box_office(short, redis_retries=3) as office:
         event = await first_sale(office)
-        slow = await book(office, event, card="timeout", GA=1)
+        slow = await book(office, event, token="tok_timeout", GA=1)
         fast = await book_many(office, event, 5, GA=1)
 
         await office.settlements[SHARD].drain()
@@ -534,7 +535,7 @@ async def test_stopping_gives_a_slow_card_back_at_once(clean: None, settings: Se
     )
     async with open_box_office(short, redis_retries=3) as office:
         event = await first_sale(office)
-        slow = await book(office, event, card="timeout", GA=1)
+        slow = await book(office, event, token="tok_timeout", GA=1)
         await office.settlements[SHARD].drain()
 
         async with asyncio.timeout(5):
@@ -1080,7 +1081,7 @@ async def test_captures_that_nobody_finished_are_finished_by_the_outbox(
 async def test_a_capture_told_twice_takes_the_money_once(office: BoxOffice, open_sale: SaleMaker) -> None:
     """Also when its answer was lost the first time."""
     event = await open_sale(GA=10)
-    admitted = await book(office, event, card="capture_timeout", GA=2)
+    admitted = await book(office, event, token="tok_capture_timeout", GA=2)
     await office.settlements[SHARD].drain()
     await office.pump.work_given()
     record = await record_of(office, admitted.booking_id)

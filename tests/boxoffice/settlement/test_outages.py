@@ -25,7 +25,7 @@ from ops.stack.servers import Servers
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, settle_all
 from tests.invariants.conftest import working
 from tests.support.checks import check_at_rest
-from tests.support.sale import book, book_many, status_of
+from tests.support.shop.office import book, book_many, status_of
 
 ROLE = "clerk"
 

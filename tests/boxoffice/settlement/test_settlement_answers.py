@@ -16,7 +16,7 @@ from boxoffice.gateway.base import (
     Unknown,
 )
 from boxoffice.settlement import draining
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from tests.conftest import eventually, settle_all
-from tests.support.sale import book, book_many, first_sale, record_of, status_of
+from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
 from worker.jobs import ring
 
 LEASE_MS = 300
@@ -37,7 +37,7 @@ async def office(clean: None, settings: Settings) -> AsyncIterator[BoxOffice]:
 async def waiting_for_its_card(office: BoxOffice) -> str:
     """A booking whose card has not answered."""
     event = await first_sale(office)
-    booking = (await book(office, event, card="timeout", GA=1)).booking_id
+    booking = (await book(office, event, token="tok_timeout", GA=1)).booking_id
     assert await office.settlements[event.shard].drain()
     assert await status_of(office, booking) is None
     return booking
@@ -67,8 +67,8 @@ async def test_its_lease_is_renewed_as_long_as_it_waits(office: BoxOffice) -> No
 async def test_a_renewal_brings_nothing_back_and_shortens_nothing(office: BoxOffice) -> None:
     """Another worker may have settled one of them meanwhile, or put it off for longer."""
     event = await first_sale(office)
-    gone, later = [(await book(office, event, card="timeout", GA=1)).booking_id for _ in range(2)]
-    still = (await book(office, event, card="timeout", GA=1)).booking_id
+    gone, later = [(await book(office, event, token="tok_timeout", GA=1)).booking_id for _ in range(2)]
+    still = (await book(office, event, token="tok_timeout", GA=1)).booking_id
     assert await office.settlements[event.shard].drain()
     await office.redis.zrem(keys.pending(event.shard), gone)
     await office.redis.zadd(keys.pending(event.shard), {later: 9e15})
@@ -92,7 +92,7 @@ async def test_with_very_many_of_them_nothing_more_is_claimed(
     monkeypatch.setattr("boxoffice.settlement.draining.SLOW_MAX", 3)
     event = await first_sale(office)
     settlement = office.settlements[event.shard]
-    await book_many(office, event, 3, card="timeout", GA=1)
+    await book_many(office, event, 3, token="tok_timeout", GA=1)
     assert not await settlement.drain()
     (other,) = await book_many(office, event, 1, GA=1)
 
@@ -113,7 +113,7 @@ async def test_once_they_have_answered_there_is_room_again(
     )
     async with open_box_office(brisk, redis_retries=3) as office:
         event = await first_sale(office)
-        slow = await book_many(office, event, 3, card="timeout", GA=1)
+        slow = await book_many(office, event, 3, token="tok_timeout", GA=1)
         await office.settlements[event.shard].drain()
         (other,) = await book_many(office, event, 1, GA=1)
 

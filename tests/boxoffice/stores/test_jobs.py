@@ -15,7 +15,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import RING, deserialize, job_prefix, pack_ring, serialize
 from boxoffice.stores.scripts import load_scripts
-from tests.support.desk import Desk
+from tests.support.shop.script import Desk
 from worker.jobs import functions
 
 

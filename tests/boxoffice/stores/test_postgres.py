@@ -18,7 +18,8 @@ from boxoffice.stores import postgres
 from boxoffice.stores.postgres import open_engine, open_pool, take_time
 from tests.conftest import SHARD, SaleMaker, eventually, settle_all
 from tests.support.checks import check_at_rest
-from tests.support.sale import book_many, status_of, tier_of
+from tests.support.shop.office import book_many, status_of
+from tests.support.shop.orders import tier_of
 
 
 @pytest.fixture

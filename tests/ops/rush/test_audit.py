@@ -29,7 +29,7 @@ from ops.rush.record_checks import LASTING
 from ops.rush.report import tell_findings
 from ops.rush.sampler import Sampler
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually, settle_all
-from tests.support.till import Till
+from tests.support.shop.office import Till
 
 GOOD, DECLINED = "4242424242424242", "4000000000000002"
 
@@ -574,20 +574,20 @@ async def test_a_hold_that_redis_has_is_not_excused_as_lost(sold: Sold) -> None:
 class Meanwhile(Sampler):
     """A booking is cancelled as soon as PostgreSQL was asked for the second time, and before Redis is."""
 
-    sold: Sold
+    sale: Sold
     asked = 0
 
-    async def _sold(self, event: EventView) -> dict[str, Any]:
+    async def sold(self, event: EventView) -> dict[str, Any]:
         found = await super().sold(event)
         self.asked += 1
         if self.asked == 2:
-            await self.sold.office.cancellations.cancel(CLIENT, self.sold.confirmed)
+            await self.sale.office.cancellations.cancel(CLIENT, self.sale.confirmed)
         return found
 
 
 async def test_a_cancellation_between_two_looks_is_no_difference(sold: Sold) -> None:
     sampler = Meanwhile(sold.office.redis, sold.office.settings.database_url, [sold.event])
-    sampler.sold = sold
+    sampler.sale = sold
 
     await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.stores_broken) == (0, [])

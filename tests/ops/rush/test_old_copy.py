@@ -15,8 +15,7 @@ from boxoffice.stores.record import Record
 from ops.rush.old_copy import OldCopy
 from ops.stack.servers import Servers
 from tests.conftest import SaleMaker, check_run, counters, eventually, load_all
-from tests.support.sale import record_of
-from tests.support.till import Till
+from tests.support.shop.office import Till, record_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A shard's scripts and nothing else: no PostgreSQL, no gateway, no worker. For tests of the scripts and the model."""
+"""The shop at the scripts of a shard and nothing else: no PostgreSQL, no gateway, no worker. For tests of scripts and model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from boxoffice.stores.gate import Gate
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import (
     Body,
-    Charge,
     Line,
     Outcome,
     Payload,
@@ -29,10 +28,10 @@ from boxoffice.stores.record import (
 )
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import Scripts
+from tests.support.shop.orders import CLIENT, card
 
-__all__ = ["CLIENT", "EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
+__all__ = ["EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
 
-CLIENT = "shop00000000"
 EVENT = "concert00000"
 OTHER_EVENT = "theatre00000"
 FAR = 4_000_000_000_000
@@ -129,7 +128,7 @@ class Desk:
         key_digest = ids.digest(key or ids.short_id())
         scope = ids.scope(CLIENT, event, key_digest)
         letter, payment_key = ("H", "") if hold_ms else ("P", scope)
-        charge = None if hold_ms else Charge("card", "tok_ok_4242", "Ann", "4242")
+        charge = None if hold_ms else card()
         owner = ids.owner_digest(CLIENT, customer)
         rest = pack_rest(
             payment_key=payment_key, scope=scope, fingerprint=ids.fingerprint(customer, items, "card", "4242"), event=event,

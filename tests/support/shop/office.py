@@ -1,35 +1,73 @@
-"""A shop's till without HTTP: books, holds, pays at the box office itself, and reads both stores and the gateway."""
+"""The shop at the box office itself, without HTTP: books, holds, pays, and reads both stores and the gateway."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from boxoffice import ids
+from boxoffice.admission.forms import Admitted
+from boxoffice.errors import BoxOfficeError
 from boxoffice.gateway.base import Found
 from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
-from boxoffice.stores.record import Charge, Record, unpack
-from boxoffice.wire.requests import BookingRequest
-from tests.conftest import CLIENT, counters, eventually, settle_all
+from boxoffice.stores.record import Record, unpack
+from tests.conftest import counters, eventually, settle_all
 from tests.support.checks import check_at_rest
+from tests.support.shop.orders import CLIENT, card, order, tier_of
 
-__all__ = ["Died", "Till", "card"]
+__all__ = ["Died", "Till", "book", "book_many", "first_sale", "record_of", "status_of"]
+
+
+async def first_sale(office: BoxOffice) -> EventView:
+    """A shop and ten tickets, in an office that a test opened itself."""
+    await office.store.create_client("Shop", client_id=CLIENT)
+    return await office.store.create_event(
+        CLIENT, "Concert", datetime.now(UTC) + timedelta(days=30), "USD", [NewTier("GA", 1_000, 10)]
+    )
+
+
+async def book(
+    office: BoxOffice, event: EventView, token: str | None = "tok_ok", *, key: str | None = None, client: str = CLIENT,
+    customer: str = "ada", reference: str | None = None, hold_s: int | None = None, **tickets: int,
+) -> Admitted:  # fmt: skip
+    """Admit one booking: `await book(office, event, GA=2)`, under a new key unless one is given; held without a token."""
+    wanted = order(event, token, customer=customer, reference=reference, hold_s=hold_s, **tickets)
+    return await office.admission.book(client, wanted, ids.digest(key or ids.short_id()))
+
+
+async def book_many(office: BoxOffice, event: EventView, count: int, **how: Any) -> list[str]:
+    """Ids of so many bookings by as many customers, all of which are admitted."""
+    answers = await asyncio.gather(
+        *(book(office, event, customer=f"c{n}", **how) for n in range(count)), return_exceptions=True
+    )
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, BoxOfficeError):
+            raise answer
+    return [answer.booking_id for answer in answers if isinstance(answer, Admitted)]
+
+
+async def record_of(office: BoxOffice, booking: str) -> Record | None:
+    """The booking in Redis."""
+    raw = await office.redis.get(keys.booking(ids.shard_of(booking), booking))
+    return unpack(booking, raw) if raw is not None else None
+
+
+async def status_of(office: BoxOffice, booking: str) -> str | None:
+    """The booking in PostgreSQL: its status, with the failure if there is one."""
+    row = await (await office.pool()).fetchrow("SELECT status, failure_code FROM bookings WHERE id = $1::uuid", booking)
+    return None if row is None else row["status"] + (f" {row['failure_code']}" if row["failure_code"] else "")
 
 
 class Died(BaseException):
     """The end of a worker, played in this process: nothing of ours catches it. (SystemExit in a task ends the loop.)"""
-
-
-def card(token: str = "tok_ok") -> Charge:
-    """A card that behaves so: `card("tok_3ds")`."""
-    digits = {"tok_ok": "4242", "tok_card_declined": "0002"}.get(token, "9999")
-    return Charge("card", f"{token}_{digits}", "Ada Lovelace", digits)
 
 
 @dataclass
@@ -46,14 +84,9 @@ class Till:
         assert isinstance(self.office.gateway, Simulator)
         return self.office.gateway
 
-    async def book(
-        self, token: str | None = "tok_ok", *, hold_s: int | None = None, customer: str = "ada", **tiers: int
-    ) -> str:
-        """A booking's id. Without a token it is a hold."""
-        by_code = {tier.code: tier.id for tier in self.event.tiers}
-        lines = tuple((by_code[code], quantity) for code, quantity in tiers.items())
-        request = BookingRequest(customer, lines, None, card(token) if token else None, hold_s)
-        admitted = await self.office.admission.book(CLIENT, request, ids.digest(f"key-{next(self.numbers)}"))
+    async def book(self, token: str | None = "tok_ok", *, key: str | None = None, **how: Any) -> str:
+        """A booking's id: `await till.book(GA=2)`. Without a token it is a hold."""
+        admitted = await book(self.office, self.event, token, key=key or f"key-{next(self.numbers)}", **how)
         return admitted.booking_id
 
     async def hold(self, *, hold_s: int | None = None, **tiers: int) -> str:
@@ -72,8 +105,7 @@ class Till:
 
     async def refund(self, booking: str, key: str = "refund", **tiers: int) -> Any:
         """Some tickets, or all."""
-        by_code = {tier.code: tier.id for tier in self.event.tiers}
-        items = {by_code[code]: quantity for code, quantity in tiers.items()} or None
+        items = {tier_of(self.event, code): quantity for code, quantity in tiers.items()} or None
         return await self.office.refunds.refund(CLIENT, booking, ids.digest(key), items, "test")
 
     # ------------------------------------------------------------------ the worker
@@ -169,8 +201,7 @@ class Till:
 
     async def record(self, booking: str) -> Record | None:
         """As Redis has it."""
-        raw = await self.office.redis.get(keys.booking(ids.shard_of(booking), booking))
-        return unpack(booking, raw) if raw else None
+        return await record_of(self.office, booking)
 
     async def state(self, booking: str) -> str:
         """The letter in Redis, and the word in PostgreSQL (`-` when it has no row)."""
