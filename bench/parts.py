@@ -19,6 +19,8 @@ from bench.stage import Sale, Stage, database_url
 from boxoffice import ids
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.forms import Admitted
+from boxoffice.admission.outcomes import CREATED
+from boxoffice.admission.protocol import Reply, sizes_of, written
 from boxoffice.books import rows
 from boxoffice.books.decisions import Claimed, Terms
 from boxoffice.errors import BoxOfficeError, CannotRun
@@ -49,14 +51,10 @@ class _Recorder:
 
     async def execute_command(self, *args: Any) -> Any:
         """Keep one call; a number of bookings goes with it."""
-        key_count = int(args[2])
-        # After the keys: four slots, the numbers of events and kinds, tiers of each event, the kinds, then the forms.
-        rest = args[3 + key_count :]
-        events, kinds = int(rest[4]), int(rest[5])
-        bookings = len(rest) - 6 - events - kinds
-        self.calls.append((hiredis.pack_command(args), bookings))
-        now = b"%d" % (time.time_ns() // 1_000_000)
-        return [b"open", now, [b"created"] * bookings, [[]] * events, 0, bookings]
+        sizes = sizes_of(args[3 + int(args[2]) :])
+        self.calls.append((hiredis.pack_command(args), sizes.members))
+        now_ms = time.time_ns() // 1_000_000
+        return written(Reply(now_ms, [CREATED] * sizes.members, [[]] * sizes.events, 0, sizes.members))
 
 
 async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:

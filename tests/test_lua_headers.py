@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
+from boxoffice.admission.outcomes import OUTCOMES
 from boxoffice.stores.scripts import Script, load_scripts
 from ops.stack.servers import Servers
-from tests.boxoffice.admission.test_forms import OUTCOMES
+from tests.boxoffice.admission.test_forms import OUTCOMES as ANSWERED
 from tests.boxoffice.stores.test_scripts import BY_THE_GATE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +85,12 @@ def outcomes(name: str) -> set[str]:
 
 def test_every_outcome_of_an_admission_is_answered_in_a_test() -> None:
     """By feeding it to the code that reads replies: an unknown word would be told the shop as a fault of ours."""
-    assert outcomes("admit") == {"open"} | set(BY_THE_GATE) | {word.decode() for word in OUTCOMES}
+    assert outcomes("admit") == {"open"} | set(BY_THE_GATE) | {word.decode() for word in ANSWERED}
+
+
+def test_every_outcome_of_an_admission_is_read_in_python() -> None:
+    """What a shut gate says is raised for every script."""
+    assert {word.decode() for word in OUTCOMES} == outcomes("admit") - {"open"} - set(BY_THE_GATE)
 
 
 @every_script

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from boxoffice import ids
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order
-from boxoffice.admission.templates import BookingTemplate, text_of
+from boxoffice.admission.protocol import question
+from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
 from boxoffice.admission.window import Window
 from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.sales.catalogue import Catalogue, EventView
@@ -93,43 +96,47 @@ class Admission:
             if charge
             else ids.fingerprint(order.customer_id, template.items, "", "")
         )
-        asked = _Asked(client, order, key_digest, template, scope, fingerprint, answer)
-        window.put(self._question(asked) if window.seems_short(template.lines) else self._form(asked))
+        if not window.seems_short(template.lines):
+            window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
+            return
+        as_booking = partial(self._form, client, order, key_digest, template, scope, fingerprint, answer)
+        window.put(self._question(template, scope, fingerprint, answer, as_booking))
 
     async def close(self) -> None:
         """Let every call in flight end."""
         for window in self._windows:
             await window.drained()
 
-    def _question(self, asked: _Asked) -> Form:
+    def _question(
+        self, template: BookingTemplate, scope: str, fingerprint: str, answer: Answer, as_booking: Callable[[], Form]
+    ) -> Form:
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
-        template = asked.template
         record_prefix, idempotency_prefix = self._names[template.event.shard]
         return Form(
-            NOBODY, template, template.question, f"=|0|{asked.fingerprint}||0|{template.items}|", record_prefix + NOBODY,
-            idempotency_prefix + asked.scope, asked.answer, time.monotonic(), whole=lambda: self._form(asked),
+            NOBODY, template, template.question, question(fingerprint, template.items), record_prefix + NOBODY,
+            idempotency_prefix + scope, answer, time.monotonic(), as_booking=as_booking,
         )  # fmt: skip
 
-    def _form(self, asked: _Asked) -> Form:
-        client, order, key_digest, template, scope, fingerprint, answer = asked
+    def _form(
+        self, client: str, order: Order, key_digest: str, template: BookingTemplate, scope: str, fingerprint: str,
+        answer: Answer,
+    ) -> Form:  # fmt: skip
         shard, charge = template.event.shard, order.charge if template.amount else None
-        customer = text_of(order.customer_id)
-        reference = (text_of(order.reference),) if order.reference is not None else ()
-        last4: tuple[str, ...] = ()
-        card: tuple[str, ...] = ()
-        if charge is not None:
-            last4 = (text_of(charge.last4),) if charge.last4 else ()
-            name = (text_of(charge.card_name),) if charge.card_name else ()
-            card = (text_of(charge.token), *name, *last4)
-        packed = template.form(
-            scope, fingerprint, ids.owner_digest(client, order.customer_id), customer, reference, card, key_digest
-        )
         booking = ids.booking_id(shard, time.time_ns() // 1_000_000)
+        token = name = last4 = ""
+        if charge is not None:
+            token = text_of(charge.token)
+            name = text_of(charge.card_name) if charge.card_name else ""
+            last4 = text_of(charge.last4) if charge.last4 else ""
+        gaps = Gaps(
+            booking, scope, fingerprint, ids.owner_digest(client, order.customer_id), text_of(order.customer_id),
+            text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
+        )  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
         return Form(
-            booking, template, template.kind, packed, record_prefix + booking, idempotency_prefix + scope, answer,
-            time.monotonic(), customer, reference, last4,
+            booking, template, template.kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,
+            answer, time.monotonic(), gaps,
         )  # fmt: skip
 
     def _template(self, client: str, order: Order) -> BookingTemplate:
@@ -178,18 +185,6 @@ class Admission:
         assert event is not None, "an order has at least one line"
         lines.sort(key=_by_tier)
         return event, tuple(lines)
-
-
-class _Asked(NamedTuple):
-    """An order, and what it is called."""
-
-    client: str
-    order: Order
-    key_digest: str
-    template: BookingTemplate
-    scope: str
-    fingerprint: str
-    answer: Answer
 
 
 def _by_tier(line: Line) -> str:

@@ -8,7 +8,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from boxoffice.admission.templates import BookingTemplate
+from boxoffice.admission import outcomes
+from boxoffice.admission.outcomes import CREATED, LEFT, Outcome, outcome_of
+from boxoffice.admission.protocol import Kind, Reply
+from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.clock import timestamp
 from boxoffice.errors import (
     BoxOfficeError,
@@ -72,17 +75,16 @@ class Form(msgspec.Struct):
 
     id: str
     template: BookingTemplate
-    kind: str
-    """What it has in common with others: of the template, its kind or its question."""
+    kind: Kind
+    """Of the template, its kind or its question."""
     packed: str
     record_key: str
     idempotency_key: str
     answer: Answer
     since: float
-    customer: str = ""
-    reference: Sequence[str] = ()
-    last4: Sequence[str] = ()
-    whole: Callable[[], Form] | None = None
+    gaps: Gaps | None = None
+    """None of a question."""
+    as_booking: Callable[[], Form] | None = None
     """Of a question: makes the booking's form, to be sent when the answer is that there is."""
 
 
@@ -99,28 +101,23 @@ def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
 
 
 def answers_of(
-    forms: list[Form],
+    forms: Sequence[Form],
     asked: dict[str, EventView],
-    reply: Any,
+    reply: Reply,
     short: dict[str, tuple[int, float]],
     lacking: Callable[[], None],
 ) -> list[Admitted | BoxOfficeError | None]:
-    """What each form is told, from its part of the script's reply; None for a question whose booking is to be sent.
+    """The answer to each form, from its part of the script's reply; None to a question whose booking is to be sent.
     `asked` are the views of `asked_views` with which the script was called.
 
     Tiers that are short are noted in `short`; `lacking` is called when an event has lost its counters.
     """
-    _, now, results, left, *_ = reply
-    now_ms = int(now)
-    created_at = timestamp(now_ms)
-    refusals: dict[tuple[Any, ...], BoxOfficeError] = {}
-    availability = {
-        id(view): [max(0, int(count or 0)) for count in counts]
-        for view, counts in zip(asked.values(), left, strict=True)
-    }
+    created_at = timestamp(reply.now_ms)
+    refusals: dict[tuple[Any, ...], tuple[Outcome, BoxOfficeError]] = {}
+    availability = {id(view): counts for view, counts in zip(asked.values(), reply.left, strict=True)}
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
-    for form, result in zip(forms, results, strict=True):
+    for form, result in zip(forms, reply.results, strict=True):
         event = form.template.event
         counts = availability.get(id(event))
         if counts is None:
@@ -129,44 +126,52 @@ def answers_of(
             by_tier = dict(zip([tier.id for tier in view.tiers], availability[id(view)], strict=False))
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
-            if result == b"created":
-                add(_new(form, counts, now_ms, created_at))
-            elif result[0] == b"left":
+            if result == CREATED:
+                add(_new(form, counts, reply.now_ms, created_at))
+            elif result[0] == LEFT:
                 add(None)
             else:
-                add(_answer(form, result, counts, refusals, now_ms))
+                add(_answer(form, result, counts, refusals, reply.now_ms))
         except Exception as error:
             seldom.exception("admission.failed", error)
             add(StoreAway())
     until = time.monotonic() + SHORT_S
-    for _, _, outcome, *details in refusals:
-        if outcome == b"sold_out":
-            for tier, count in zip(details[::2], details[1::2], strict=True):
-                short[tier.decode()] = int(count), until
-        elif outcome in (b"unloaded", b"unknown_tier"):
+    for outcome, _ in refusals.values():
+        if isinstance(outcome, outcomes.SoldOut):
+            for tier, count in outcome.left.items():
+                short[tier] = count, until
+        elif isinstance(outcome, outcomes.Unloaded | outcomes.UnknownTier):
             lacking()
     return answers
 
 
 def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admitted:
     template = form.template
-    shown = template.shown(form.id, form.customer, form.reference, form.last4, admitted_ms, created_at)
+    assert form.gaps is not None, "no question is admitted"
+    shown = template.shown(form.gaps, admitted_ms, created_at)
     return Admitted(shown, form.id, template.event, left, False, bool(template.hold_ms))
 
 
 def _answer(
-    form: Form, result: Any, left: list[int], refusals: dict[tuple[Any, ...], BoxOfficeError], now_ms: int
+    form: Form,
+    result: Any,
+    left: list[int],
+    refusals: dict[tuple[Any, ...], tuple[Outcome, BoxOfficeError]],
+    now_ms: int,
 ) -> Admitted | BoxOfficeError:
-    event, outcome = form.template.event, result[0]
-    if outcome == b"created":
-        admitted_ms = int(result[1])
-        return _new(form, left, admitted_ms, timestamp(admitted_ms))
-    if outcome == b"replayed":
-        booking = result[1].decode()
-        return _replayed(booking, result[2], event, left)
-    # Who is refused alike is told alike: a sold-out rush gets one answer, made once a call.
+    event = form.template.event
+    # Who is refused alike gets the same answer: a sold-out rush makes one a call.
     alike = (id(event), form.template.items, *result)
-    return refusals.get(alike) or refusals.setdefault(alike, _refusal(form, outcome.decode(), result[1:], now_ms))
+    if (known := refusals.get(alike)) is not None:
+        return known[1]
+    match outcome := outcome_of(result):
+        case outcomes.Created(admitted_ms):
+            return _new(form, left, admitted_ms, timestamp(admitted_ms))
+        case outcomes.Replayed(booking, record):
+            return _replayed(booking, record, event, left)
+    refusal = _refusal(form, outcome, now_ms)
+    refusals[alike] = outcome, refusal
+    return refusal
 
 
 def _replayed(booking: str, raw: bytes, event: EventView, left: list[int]) -> Admitted:
@@ -179,41 +184,41 @@ def _replayed(booking: str, raw: bytes, event: EventView, left: list[int]) -> Ad
     )
 
 
-def _refusal(form: Form, outcome: str, details: list[Any], now_ms: int) -> BoxOfficeError:
+def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
     match outcome:
-        case "sold_out":
-            return _sold_out(form, dict(zip(details[::2], details[1::2], strict=True)))
-        case "mismatch":
-            return KeyReused(booking_id=details[0].decode())
-        case "sale_closed":
-            return _sale_closed(form.template.event, details[0].decode())
-        case "customer_limit":
-            return CustomerLimit(held=int(details[0]), limit=int(details[1]))
-        case "unpaid_limit":
-            whose, held, limit = details[0].decode(), int(details[1]), int(details[2])
-            return UnpaidLimit(whose=whose, held=held, limit=limit, retry_after_s=UNPAID_RETRY_S)
-        case "price_changed":
+        case outcomes.SoldOut(left):
+            return _sold_out(form, left)
+        case outcomes.Mismatch(booking):
+            return KeyReused(booking_id=booking)
+        case outcomes.SaleClosed(why):
+            return _sale_closed(form.template.event, why)
+        case outcomes.CustomerLimit(have, limit):
+            return CustomerLimit(held=have, limit=limit)
+        case outcomes.UnpaidLimit(whose, have, limit):
+            return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
+        case outcomes.PriceChanged():
             return PriceChanged()
-        case "busy":
+        case outcomes.Busy():
             return Busy(retry_after_s=2)
-        case "unloaded" | "unknown_tier":
+        case outcomes.Unloaded() | outcomes.UnknownTier():
             return GateClosed("The sale's counters are not loaded.")
         case _:
-            seldom.error("admission.unexpected", outcome=outcome, booking_id=form.id, now_ms=now_ms)
+            word = outcome.word if isinstance(outcome, outcomes.Unexpected) else "malformed"
+            seldom.error("admission.unexpected", outcome=word, booking_id=form.id, now_ms=now_ms)
             return StoreAway()
 
 
-def _sold_out(form: Form, left: dict[bytes, bytes]) -> SoldOut:
+def _sold_out(form: Form, left: dict[str, int]) -> SoldOut:
     tiers = {tier.id: tier for tier in form.template.event.tiers}
     shortfall = [
         {
             "tier_id": line.tier,
             "code": tiers[line.tier].code,
             "requested": line.quantity,
-            "available": max(0, int(left[line.tier.encode()])),
+            "available": max(0, left[line.tier]),
         }
         for line in form.template.lines
-        if line.tier.encode() in left
+        if line.tier in left
     ]
     said = "; ".join(
         f"{short['code']}: requested {short['requested']}, available {short['available']}" for short in shortfall

@@ -8,30 +8,50 @@ made by the very functions that pack a record and show a booking. Nothing but sp
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 import msgspec
 
+from boxoffice.admission.protocol import booking_kind, question_kind
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest
 from boxoffice.wire import render
 
-__all__ = ["BookingTemplate", "text_of"]
+__all__ = ["BookingTemplate", "Gaps", "text_of"]
+
+Pick = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 _json = msgspec.json.Encoder().encode
+
+
+class Gaps(NamedTuple):
+    """What is a booking's own, for form and answer alike; empty what its order does not have. Customer, reference and what
+    is of the charge are given as JSON: see `text_of`."""
+
+    booking: str
+    scope: str
+    fingerprint: str
+    owner: str
+    customer: str
+    reference: str
+    token: str
+    card_name: str
+    last4: str
+    key_digest: str
+
+
+_NAMES: Final = (*Gaps._fields, "created_at", "expires_at")
+"""All gaps: the last two are filled when the booking is in."""
 
 _TAG: Final = secrets.token_hex(8)
 """In every mark, so that no text which a shop has chosen (a tier's code) is taken for one."""
 
-_ID, _CUSTOMER, _REFERENCE, _TOKEN, _NAME, _LAST4, _CREATED, _EXPIRES, _SCOPE, _FINGERPRINT, _OWNER, _KEY = (
-    f"{_TAG}-{name}"
-    for name in (
-        "id", "customer", "reference", "token", "name", "last4", "created", "expires", "scope", "fingerprint", "owner",
-        "key",
-    )
-)  # fmt: skip
+_MARKS: Final = {name: f"{_TAG}-{name}" for name in _NAMES}
+
+_AS_JSON: Final = frozenset({"customer", "reference", "token", "card_name", "last4"})
 
 
 def text_of(value: str) -> str:
@@ -42,7 +62,19 @@ def text_of(value: str) -> str:
 class BookingTemplate:
     """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
-    __slots__ = ("_form", "_shown", "amount", "event", "hold_ms", "items", "kind", "lines", "question")
+    __slots__ = (
+        "_form",
+        "_pick_form",
+        "_pick_shown",
+        "_shown",
+        "amount",
+        "event",
+        "hold_ms",
+        "items",
+        "kind",
+        "lines",
+        "question",
+    )
 
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
@@ -56,67 +88,57 @@ class BookingTemplate:
         self.items = pack_items(lines)
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
         self.hold_ms = hold_ms
-        marked = charge and Charge(charge.method, _TOKEN, charge.card_name and _NAME, charge.last4 and _LAST4)
-        body = Body(client, _CUSTOMER, self.amount, event.currency, lines, _REFERENCE if referred else None)
-        payload = Payload(marked, key=_KEY)
-        payment_key = "" if hold_ms else _SCOPE
+        limited = unpaid_max if hold_ms or charge else ()
+        self.kind = booking_kind(
+            event.id, hold_ms=hold_ms, unpaid_max=limited, amount=self.amount, items=self.items
+        )  # fmt: skip
+        self.question = question_kind(event.id, self.items)
+        record = self._marked(client, charge, referred)
+        given = {"customer", *(["reference"] if referred else [])}
         rest = pack_rest(
-            payment_key=payment_key, scope=_SCOPE, fingerprint=_FINGERPRINT, event=event.id, owner=_OWNER,
-            items=self.items, body=body, payload=payload,
+            payment_key=record.payment_key, scope=record.scope, fingerprint=record.fingerprint, event=event.id,
+            owner=record.owner, items=self.items, body=record.body, payload=record.payload,
         )  # fmt: skip
-        state = "H" if hold_ms else "P"
-        lasts = ":".join(map(str, (hold_ms, *unpaid_max))) if hold_ms or charge else "0"
-        self.kind = f"{state}|{lasts}|{self.amount}|{self.items}"
-        self.question = f"Q|0|0|{self.items}"
-        self._form = _with_gaps(
-            rest.decode(),
-            [_SCOPE, _FINGERPRINT, _OWNER, _quoted(_CUSTOMER), *([_quoted(_REFERENCE)] if referred else []),
-             *(_quoted(mark) for mark in _marks(marked)), _KEY],
-        )  # fmt: skip
-        record = Record(
-            _ID, state, 0, 0, hold_ms, payment_key, _SCOPE, _FINGERPRINT, event.id, _OWNER, self.items, "", body, payload
-        )  # fmt: skip
+        card = {name for name in ("token", "card_name", "last4") if charge and getattr(charge, name)}
+        self._form, self._pick_form = _with_gaps(
+            rest.decode(), {"scope", "fingerprint", "owner", "key_digest", *given, *card}
+        )
         view = render.of_record(record, event)
-        view.created_at, view.expires_at = _CREATED, _EXPIRES if hold_ms else None
+        view.created_at, view.expires_at = _MARKS["created_at"], _MARKS["expires_at"] if hold_ms else None
         view.expires_in_s = hold_ms // 1_000 if hold_ms else None
-        self._shown = _with_gaps(
-            render.booking(view).decode(),
-            [_ID, _quoted(_CUSTOMER), *([_quoted(_REFERENCE)] if referred else []), _CREATED,
-             *([_EXPIRES] if hold_ms else []), *([_quoted(_LAST4)] if marked and marked.last4 else [])],
+        shown = {"booking", "created_at", *given, *(["expires_at"] if hold_ms else []), *(card & {"last4"})}
+        self._shown, self._pick_shown = _with_gaps(render.booking(view).decode(), shown)
+
+    def _marked(self, client: str, charge: Charge | None, referred: bool) -> Record:
+        """The record of such a booking, with a mark for each gap."""
+        marks, state = Gaps(*map(_MARKS.__getitem__, Gaps._fields)), "H" if self.hold_ms else "P"
+        card = charge and Charge(
+            charge.method, marks.token, charge.card_name and marks.card_name, charge.last4 and marks.last4
+        )  # fmt: skip
+        reference = marks.reference if referred else None
+        return Record(
+            marks.booking, state, 0, 0, self.hold_ms, "" if self.hold_ms else marks.scope, marks.scope, marks.fingerprint,
+            self.event.id, marks.owner, self.items, "",
+            Body(client, marks.customer, self.amount, self.event.currency, self.lines, reference),
+            Payload(card, key=marks.key_digest),
         )  # fmt: skip
 
-    def form(
-        self, scope: str, fingerprint: str, owner: str, customer: str, reference: Sequence[str], card: Sequence[str],
-        key_digest: str,
-    ) -> str:  # fmt: skip
-        """What admit.lua reads of one booking, behind the index of its kind. Customer, reference (one text or none) and
-        what the charge has of token, name and last four are given as JSON."""
-        return self._form % (scope, fingerprint, owner, customer, *reference, *card, key_digest)
+    def form(self, gaps: Gaps) -> str:
+        """What admit.lua reads of one booking, behind the index of its kind."""
+        return self._form % self._pick_form(gaps)
 
-    def shown(
-        self, booking: str, customer: str, reference: Sequence[str], last4: Sequence[str], admitted_ms: int,
-        created_at: str,
-    ) -> bytes:  # fmt: skip
+    def shown(self, gaps: Gaps, admitted_ms: int, created_at: str) -> bytes:
         """The new booking as its shop sees it, as JSON."""
-        if self.hold_ms:
-            expires_at = timestamp(admitted_ms + self.hold_ms)
-            return (self._shown % (booking, customer, *reference, created_at, expires_at, *last4)).encode()
-        return (self._shown % (booking, customer, *reference, created_at, *last4)).encode()
+        expires_at = timestamp(admitted_ms + self.hold_ms) if self.hold_ms else ""
+        return (self._shown % self._pick_shown(gaps + (created_at, expires_at))).encode()  # noqa: RUF005 - half the time
 
 
-def _marks(charge: Charge | None) -> list[str]:
-    return [mark for mark in (charge.token, charge.card_name, charge.last4) if mark] if charge else []
-
-
-def _quoted(mark: str) -> str:
-    return f'"{mark}"'
-
-
-def _with_gaps(text: str, marks: Sequence[str]) -> str:
-    """A template with `%s` in place of the marks, which stand in the text in this order."""
+def _with_gaps(text: str, there: set[str]) -> tuple[str, Pick]:
+    """The text with `%s` in place of the marks that are there, and what picks their values out of all, in the text's order."""
+    marks = {name: f'"{_MARKS[name]}"' if name in _AS_JSON else _MARKS[name] for name in there}
+    in_order = sorted(there, key=lambda name: text.index(marks[name]))
     pieces = []
-    for mark in marks:
-        before, found, text = text.partition(mark)
-        assert found, "every mark is in the text"
+    for name in in_order:
+        before, _, text = text.partition(marks[name])
         pieces.append(before.replace("%", "%%"))
-    return "%s".join([*pieces, text.replace("%", "%%")])
+    return "%s".join([*pieces, text.replace("%", "%%")]), itemgetter(*map(_NAMES.index, in_order))

@@ -17,12 +17,11 @@ from typing import Any, Final
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
+from boxoffice.admission.protocol import Call, Codec, decode
 from boxoffice.errors import BoxOfficeError, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from boxoffice.stores import keys
 from boxoffice.stores.gate import Lacking, ask
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import Line
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Commands, Scripts
@@ -48,10 +47,8 @@ class Window:
 
     def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
         self._redis = redis
-        self._admit = scripts.admit.ordered(
-            "gate pending deadlines sequence bell rings queue keys",
-            "pending_max bell_ttl_ms job job_prefix events kinds forms",
-        )
+        self._codec = Codec(scripts.admit, shard, settings.limits.pending_max)
+        self._admit = self._codec.script
         self._settings = settings
         self._queue: list[Form] = []
         self._short: dict[str, tuple[int, float]] = {}
@@ -62,11 +59,6 @@ class Window:
         self._pace_s = 0.0
         self._claimed: int | None = None
         self._claimed_at = -PACE_FOR_S
-        self._keys = (
-            keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
-            keys.rings(shard), keys.arq_queue(shard),
-        )  # fmt: skip
-        self._args = (settings.limits.pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
         self._shard = shard
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
@@ -139,8 +131,8 @@ class Window:
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
             views = asked_views(forms)
-            reply = await self._send(forms, views)
-            self._pace_s = self._pace(reply[4], reply[5])
+            reply = decode(await self._send(forms, views))
+            self._pace_s = self._pace(reply.behind, reply.admissions)
             answers = answers_of(forms, views, reply, self._short, self._lacks)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
@@ -161,8 +153,8 @@ class Window:
         for form, answer in zip(forms, answers, strict=True):
             try:
                 if answer is None:
-                    assert form.whole is not None, "only a question has no answer"
-                    self.put(form.whole())
+                    assert form.as_booking is not None, "only a question has no answer"
+                    self.put(form.as_booking())
                 else:
                     form.answer(answer)
             except Exception as error:
@@ -187,21 +179,9 @@ class Window:
     async def _send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
         """One script call. While Redis does not answer, or has just started and is not checked, it is sent again, which is
         harmless: a booking that is already in under its own id counts as created."""
-        events = {event: index for index, event in enumerate(views, 1)}
-        tiers = [view.tier_ids for view in views.values()]
-        sale_keys = [
-            key for event in views for key in (keys.event(self._shard, event), keys.owners(self._shard, event))
-        ]
-        booking_keys = [key for form in forms for key in (form.record_key, form.idempotency_key)]
-        kinds: dict[tuple[str, str], int] = {}
-        packed = []
-        for form in forms:
-            kind = form.template.event.id, form.kind
-            index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
-            packed.append(f"{index}|{form.packed}")
-        all_keys = [*self._keys, *sale_keys, *booking_keys]
-        common = [f"{events[event]}|{kind}" for event, kind in kinds]
-        args = [*self._args, len(events), len(kinds), *tiers, *common, *packed]
+        all_keys, args = self._codec.encode(
+            Call({event: view.tier_ids for event, view in views.items()}, forms)
+        )  # fmt: skip
         deadline = forms[0].since + self._settings.api.retry_s
         pause_s = 0.02
         while True:

@@ -158,7 +158,7 @@ class Model(RuleBasedStateMachine):
         if self.shut(self.desk.admit(form)):
             return multiple()  # neither sold out nor unlimited
         reply = self.run(self.desk.admit(form))
-        (result,) = reply[2]
+        (result,) = reply.results
         word = self.desk.word(result).decode()
         assert word in expected
         if word == "replayed":

@@ -21,7 +21,7 @@ FREE = b"created"
 def hold(desk: Desk, n: int = 0, least: int = 20, event: str = EVENT, **tiers: int) -> Form:
     """Of a customer who is made up; `least` tickets have to be given up before any limit."""
     form = desk.form(event, customer=f"customer-{n}", hold_ms=FAR_MS, **tiers)  # type: ignore[arg-type]
-    form.unpaid_max = f":500:500:{least}"
+    form.unpaid_max = (500, 500, least)
     return form
 
 
@@ -101,7 +101,7 @@ async def test_cards_that_wait_are_limited_by_it(desk: Desk) -> None:
 
     def paid(tickets: int) -> Form:
         form = desk.form(floor=tickets)
-        form.unpaid_max = ":500:500:8"
+        form.unpaid_max = (500, 500, 8)
         return form
 
     assert await desk.book(paid(9)) == [FREE]
@@ -166,7 +166,7 @@ async def test_without_a_limit_there_is_none(desk: Desk) -> None:
     await desk.open_sale(floor=30)
     await gave_up(desk, 300)
     form = hold(desk, floor=30)
-    form.unpaid_max = ":500:500"
+    form.unpaid_max = (500, 500)
     assert await desk.book(form) == [FREE]
 
 

@@ -28,7 +28,7 @@ from tests.support.shop.script import Desk, Form, Verdict
 FAR_MS = 600_000
 
 
-def hold(desk: Desk, customer: str = "ann", most: str = "", **tiers: int) -> Form:
+def hold(desk: Desk, customer: str = "ann", most: tuple[int, ...] = (), **tiers: int) -> Form:
     form = desk.form(customer=customer, hold_ms=FAR_MS, **tiers)  # type: ignore[arg-type]
     form.unpaid_max = most
     return form
@@ -44,31 +44,31 @@ async def test_a_customer_has_a_limit(desk: Desk) -> None:
     """Exactly so many, in one call or in several; another customer has as many, and paying at once is not limited."""
     await desk.open_sale(floor=50, box=50)
     forms = [
-        hold(desk, most=":5:100", floor=2, box=1),
-        hold(desk, most=":5:100", floor=2),
-        hold(desk, most=":5:100", floor=1),
+        hold(desk, most=(5, 100), floor=2, box=1),
+        hold(desk, most=(5, 100), floor=2),
+        hold(desk, most=(5, 100), floor=1),
     ]
     assert await desk.book(*forms) == [b"created", b"created", [b"unpaid_limit", b"customer", 5, 5]]
-    assert (await desk.book(hold(desk, most=":5:100", floor=1)))[0] == [b"unpaid_limit", b"customer", 5, 5]
-    assert await desk.book(hold(desk, "bob", ":5:100", floor=5), desk.form(floor=3)) == [b"created", b"created"]
-    assert await desk.book(hold(desk, "cat", ":5:100", floor=6)) == [[b"unpaid_limit", b"customer", 0, 5]]
+    assert (await desk.book(hold(desk, most=(5, 100), floor=1)))[0] == [b"unpaid_limit", b"customer", 5, 5]
+    assert await desk.book(hold(desk, "bob", (5, 100), floor=5), desk.form(floor=3)) == [b"created", b"created"]
+    assert await desk.book(hold(desk, "cat", (5, 100), floor=6)) == [[b"unpaid_limit", b"customer", 0, 5]]
     assert (await desk.unpaid())[f"c:{CLIENT}"] == 10
 
 
 async def test_a_client_has_one_for_all_its_customers(desk: Desk) -> None:
     await desk.open_sale(floor=50)
-    forms = [hold(desk, f"customer-{n}", ":5:7", floor=3) for n in range(4)]
+    forms = [hold(desk, f"customer-{n}", (5, 7), floor=3) for n in range(4)]
     results = await desk.book(*forms)
     assert results == [b"created", b"created", [b"unpaid_limit", b"client", 6, 7], [b"unpaid_limit", b"client", 6, 7]]
     assert await cancel(desk, forms[0]) == "cancelled"
-    assert await desk.book(hold(desk, "else", ":5:7", floor=4)) == [b"created"]
+    assert await desk.book(hold(desk, "else", (5, 7), floor=4)) == [b"created"]
 
 
 async def test_a_repeat_is_no_other_hold(desk: Desk) -> None:
     """Whoever is at the limit may still repeat what brought him there."""
     await desk.open_sale(floor=50)
-    form = hold(desk, most=":2:2", floor=2)
-    again = hold(desk, most=":2:2", floor=2)
+    form = hold(desk, most=(2, 2), floor=2)
+    again = hold(desk, most=(2, 2), floor=2)
     again.scope, again.packed = form.scope, form.packed
     assert [desk.word(result) for result in await desk.book(form, again)] == [b"created", b"replayed"]
     assert [desk.word(result) for result in await desk.book(again)] == [b"replayed"]
@@ -111,7 +111,7 @@ def everywhere(form: Form, tickets: int) -> dict[str, int]:
     return dict.fromkeys((f"o:{form.owner}", f"c:{CLIENT}", f"wo:{form.owner}", f"wc:{CLIENT}", "w"), tickets)
 
 
-async def waiting(desk: Desk, customer: str = "ann", most: str = "", **tiers: int) -> Form:
+async def waiting(desk: Desk, customer: str = "ann", most: tuple[int, ...] = (), **tiers: int) -> Form:
     """Posted with its payment; its customer is at the bank."""
     form = desk.form(customer=customer, **tiers)  # type: ignore[arg-type]
     form.unpaid_max = most
@@ -148,22 +148,22 @@ async def test_who_is_at_the_bank_has_a_limit(desk: Desk) -> None:
     """Holds are limited with those tickets. Whoever pays at once is limited by them alone, and has the first whatever they
     are: nothing changes for the others while somebody is at the bank."""
     await desk.open_sale(floor=90)
-    assert await desk.book(*(_paid(desk, ":3:5", floor=3) for _ in range(3))) == [b"created"] * 3
-    first = await waiting(desk, most=":3:5", floor=2)
-    assert await desk.book(_paid(desk, ":3:5", floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
-    assert await desk.book(hold(desk, most=":3:5", floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
-    assert await desk.book(hold(desk, "bob", ":3:5", floor=3)) == [b"created"]
-    assert await desk.book(_paid(desk, ":3:5", floor=1), _paid(desk, ":3:5", "bob", floor=3)) == [
+    assert await desk.book(*(_paid(desk, (3, 5), floor=3) for _ in range(3))) == [b"created"] * 3
+    first = await waiting(desk, most=(3, 5), floor=2)
+    assert await desk.book(_paid(desk, (3, 5), floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
+    assert await desk.book(hold(desk, most=(3, 5), floor=2)) == [[b"unpaid_limit", b"customer", 2, 3]]
+    assert await desk.book(hold(desk, "bob", (3, 5), floor=3)) == [b"created"]
+    assert await desk.book(_paid(desk, (3, 5), floor=1), _paid(desk, (3, 5), "bob", floor=3)) == [
         b"created",
         b"created",
     ]
-    assert await desk.book(_paid(desk, ":3:4", "bob", floor=3)) == [[b"unpaid_limit", b"client", 2, 4]]
-    assert await desk.book(_paid(desk, ":3:99", "cat", floor=7), _paid(desk, "", floor=9)) == [b"created", b"created"]
+    assert await desk.book(_paid(desk, (3, 4), "bob", floor=3)) == [[b"unpaid_limit", b"client", 2, 4]]
+    assert await desk.book(_paid(desk, (3, 99), "cat", floor=7), _paid(desk, (), floor=9)) == [b"created", b"created"]
     await desk.settle(Verdict(first, "C"))
-    assert await desk.book(_paid(desk, ":3:5", floor=3)) == [b"created"]
+    assert await desk.book(_paid(desk, (3, 5), floor=3)) == [b"created"]
 
 
-def _paid(desk: Desk, most: str, customer: str = "ann", **tiers: int) -> Form:
+def _paid(desk: Desk, most: tuple[int, ...], customer: str = "ann", **tiers: int) -> Form:
     form = desk.form(customer=customer, **tiers)  # type: ignore[arg-type]
     form.unpaid_max = most
     return form

@@ -45,6 +45,10 @@ PLACES: dict[str, tuple[str, str]] = {
         "Admission.__init__ Admission.submit Admission._question Admission._form",
         "is_booked refuses_while_it_is_closed",
     ),
+    "boxoffice/admission/protocol.py": (
+        "Codec.__init__ Codec.encode",
+        "is_booked refuses_while_it_is_closed",
+    ),
     "boxoffice/admission/window.py": (
         "Window.__init__ Window._send",
         "is_booked refuses_while_it_is_closed",

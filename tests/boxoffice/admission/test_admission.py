@@ -88,7 +88,7 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     async def faulty(self: Any, forms: Any, views: Any) -> Any:
         if len(forms) > 1:
             raise ResponseError("planted")
-        if forms[0].customer == '"c1"':
+        if forms[0].gaps.customer == '"c1"':
             raise RuntimeError("planted")
         return await send(self, forms, views)
 
@@ -141,7 +141,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     send = module.Window._send
 
     async def watched(self: Any, forms: Any, views: Any) -> Any:
-        letters.extend(form.kind[:1] for form in forms)
+        letters.extend(form.kind.text[0] for form in forms)
         return await send(self, forms, views)
 
     monkeypatch.setattr(module.Window, "_send", watched)

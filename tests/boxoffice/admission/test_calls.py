@@ -87,7 +87,7 @@ async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.Monke
     assert args == [
         window._settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
         "tier1,tier2", "tier1,tier2",
-        f"1|{forms[0].kind}", f"2|{forms[1].kind}", f"1|{forms[2].kind}",
+        f"1|{forms[0].kind.text}", f"2|{forms[1].kind.text}", f"1|{forms[2].kind.text}",
         "1|packed a", "2|packed b", "3|packed c", "1|packed d",
     ]  # fmt: skip
 
@@ -169,7 +169,7 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monke
         raise ZeroDivisionError
 
     bad.answer = fails
-    question.whole = lambda: "the booking"  # type: ignore[assignment,return-value]
+    question.as_booking = lambda: "the booking"  # type: ignore[assignment,return-value]
     put: list[Any] = []
     monkeypatch.setattr(window, "put", put.append)
     paced: list[tuple[int, int]] = []

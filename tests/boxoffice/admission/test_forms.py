@@ -10,7 +10,8 @@ import pytest
 
 from boxoffice.admission import forms as module
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
-from boxoffice.admission.templates import BookingTemplate
+from boxoffice.admission.protocol import decode
+from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.errors import (
     BoxOfficeError,
     Busy,
@@ -38,7 +39,8 @@ def form(
     event: EventView = EVENT, *, lines: tuple[Line, ...] = LINES, hold_ms: int = 60_000, booking: str = "id"
 ) -> Form:
     template = BookingTemplate("shop", event, lines, charge=None, referred=False, hold_ms=hold_ms)
-    return Form(booking, template, template.kind, "", "", "", lambda _: None, 0.0, '"ada"')
+    gaps = Gaps(booking, "", "", "", '"ada"', "", "", "", "", "")
+    return Form(booking, template, template.kind, "", "", "", lambda _: None, 0.0, gaps)
 
 
 def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short: Any = None) -> Any:
@@ -46,7 +48,7 @@ def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short
     forms = forms or [form() for _ in results]
     lacking: list[bool] = []
     views = asked_views(forms)
-    reply = [b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0]
+    reply = decode([b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0])
     found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True))
     return found, lacking
 
@@ -102,6 +104,7 @@ def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest
         ([b"sale_closed", b"event"], SaleClosed, {"reason": "event"}),
         ([b"sale_closed", b"started"], SaleClosed, {"reason": "started"}),
         ([b"sale_closed", b"tier2"], SaleClosed, {"reason": "tier", "tier_id": "tier2"}),
+        ([b"malformed"], StoreAway, {}),
         ([b"something else"], StoreAway, {}),
     ],
 )  # fmt: skip
@@ -139,7 +142,7 @@ def test_who_is_refused_alike_is_told_alike() -> None:
     answers, _ = tell(result, result, result, [b"busy"], forms=[form(), form(), other, form()])
     assert answers[0] is not answers[2] and isinstance(answers[3], Busy)
     same = form()
-    twins = [same, Form("id2", same.template, "", "", "", "", lambda _: None, 0.0)]
+    twins = [same, Form("id2", same.template, same.kind, "", "", "", lambda _: None, 0.0)]
     answers, _ = tell(result, result, forms=twins)
     assert answers[0] is answers[1]
 
@@ -178,10 +181,13 @@ def test_a_question_whose_tickets_are_there_is_to_be_sent() -> None:
     assert tell([b"left"], [b"busy"])[0][0] is None
 
 
-@pytest.mark.parametrize(("word", "times"), [(b"unloaded", 1), (b"unknown_tier", 1), (b"busy", 0), (b"sold_out", 0)])
-def test_lost_counters_are_asked_for(word: bytes, times: int) -> None:
+@pytest.mark.parametrize(
+    ("result", "times"),
+    [([b"unloaded"], 1), ([b"unknown_tier", b"tier1"], 1), ([b"busy"], 0), ([b"sold_out", b"tier1", b"0"], 0)],
+)
+def test_lost_counters_are_asked_for(result: list[bytes], times: int) -> None:
     """Once for all that are refused alike."""
-    assert len(tell([word], [word])[1]) == times
+    assert len(tell(result, result)[1]) == times
 
 
 def test_tiers_that_are_short_are_noted_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxoffice import ids
-from boxoffice.admission.templates import BookingTemplate, text_of
+from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores.record import Charge, Line, unpack
@@ -33,6 +33,14 @@ lines = st.sampled_from(
 charges = st.none() | st.builds(Charge, st.just("card"), texts, st.none() | texts, st.none() | st.just("4242"))
 
 
+def card_of(charge: Charge | None) -> tuple[str, str, str]:
+    """Token, name and last four as they stand in gaps."""
+    if charge is None:
+        return "", "", ""
+    token, name, last4 = (text and text_of(text) for text in (charge.token, charge.card_name, charge.last4))
+    return token or "", name or "", last4 or ""
+
+
 @settings(max_examples=300)
 @given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000))
 def test_a_filled_template_is_the_record_and_the_booking_as_shown(
@@ -44,23 +52,21 @@ def test_a_filled_template_is_the_record_and_the_booking_as_shown(
                   unpaid_max=(40, 50_000, 30))  # fmt: skip
     key = ids.digest("key")
     scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
-    referred = () if reference is None else (text_of(reference),)
-    last4 = (text_of(charge.last4),) if charge and charge.last4 else ()
-    card: tuple[str, ...] = ()
-    if charge:
-        card = (text_of(charge.token), *((text_of(charge.card_name),) if charge.card_name else ()), *last4)
+    gaps = Gaps(
+        ids.booking_id(SHARD, 1), scope, fingerprint, owner, text_of(customer),
+        "" if reference is None else text_of(reference), *card_of(charge), key,
+    )  # fmt: skip
 
-    form = template.form(scope, fingerprint, owner, text_of(customer), referred, card, key)
-    letter, hold, amount, items = template.kind.split("|")
+    form = template.form(gaps)
+    assert template.kind.event == EVENT.id
+    letter, hold, amount, items = template.kind.text.split("|")
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
-    record = unpack(ids.booking_id(SHARD, 1), f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
-    shown = template.shown(
-        record.id, text_of(customer), referred, last4, record.admitted_ms, timestamp(record.admitted_ms)
-    )
+    record = unpack(gaps.booking, f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
+    shown = template.shown(gaps, record.admitted_ms, timestamp(record.admitted_ms))
 
     assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
     assert int(amount) == record.body.amount_cents
-    assert items == record.items and template.question == f"Q|0|0|{items}"
+    assert items == record.items and template.question == (EVENT.id, f"Q|0|0|{items}")
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
@@ -76,7 +82,7 @@ def test_no_text_is_taken_for_a_gap(fill: str) -> None:
     template = BookingTemplate("shop00000000", EVENT, line, charge=charge, referred=True, hold_ms=0)
     text = text_of(fill)
 
-    form = template.form("a" * 32, "f" * 16, "0" * 16, text, (text,), (text, text, '"4242"'), "b" * 32)
+    form = template.form(Gaps("id", "a" * 32, "f" * 16, "0" * 16, text, text, *card_of(charge), "b" * 32))
     record = unpack("", f"P|1|1|0|{form}".encode())
 
     assert (record.body.customer, record.body.reference, record.payload.charge) == (fill, fill, charge)

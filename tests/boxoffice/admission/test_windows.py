@@ -196,7 +196,8 @@ def request(
 async def test_how_long_a_booking_is_held(
     office: BoxOffice, open_sale: SaleMaker, charge: Charge | None, hold_s: int | None, free: bool, hold_ms: int
 ) -> None:
-    """As long as it asks, up to the longest; not at all when it is paid at once, or costs nothing and asks for no hold."""
+    """As long as it asks, up to the longest; not at all when it is paid at once, or costs nothing and asks for no hold.
+    Only what costs nothing and is not held counts against no limit."""
     assert office.settings.holds.ttl_s == 600
     event = await open_sale(GA=10)
     (tier,) = event.tiers
@@ -205,7 +206,11 @@ async def test_how_long_a_booking_is_held(
     await office.catalogue._read()
     template = office.admission._template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
     assert (template.hold_ms, template.amount) == (hold_ms, 0 if free else 2_000)
-    assert (template.kind.split("|")[0], template.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
+    assert (template.kind.text[0], template.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
+    holds = office.settings.holds
+    limits = f":{holds.unpaid_customer_max}:{holds.unpaid_client_max}:{holds.given_up_max}"
+    unlimited = free and not hold_ms
+    assert template.kind.text.split("|")[1] == f"{hold_ms}{'' if unlimited else limits}"
 
 
 async def test_templates_are_one_for_all_who_ask_alike(
@@ -291,8 +296,12 @@ async def test_a_form_has_everything_of_its_order(
     fingerprint = ids.fingerprint("ada", f"{event.tiers[0].id}:2", *said)
     assert ids.shard_of(form.id) == SHARD and form.answer is print
     assert (form.record_key, form.idempotency_key) == (f"{{s01}}:bk:{form.id}", f"{{s01}}:idem:{scope}")
-    assert (form.customer, form.reference) == ('"ada"', ('"r"',) if reference else ())
-    assert form.last4 == (('"4242"',) if charge is CARD else ())
+    assert (form.gaps.booking, form.gaps.customer, form.gaps.reference) == (
+        form.id,
+        '"ada"',
+        '"r"' if reference else "",
+    )
+    assert form.gaps.last4 == ('"4242"' if charge is CARD else "")
     head, body, payload = form.packed.split("\n")
     paid_as = "=" if charge else ""
     owner = ids.owner_digest(CLIENT, "ada")
@@ -302,9 +311,13 @@ async def test_a_form_has_everything_of_its_order(
     )  # fmt: skip
     assert '"k":"' + "ab" * 16 in payload
     assert question.packed == f"=|0|{fingerprint}||0|{event.tiers[0].id}:2|"
-    assert question.idempotency_key == form.idempotency_key and question.kind.startswith("Q|")
-    whole = question.whole()
-    assert (whole.packed, whole.kind, whole.idempotency_key) == (form.packed, form.kind, form.idempotency_key)
+    assert (
+        question.idempotency_key == form.idempotency_key
+        and question.kind.text.startswith("Q|")
+        and question.gaps is None
+    )
+    booking = question.as_booking()
+    assert (booking.packed, booking.kind, booking.idempotency_key) == (form.packed, form.kind, form.idempotency_key)
 
 
 @pytest.mark.parametrize("unknown", [set(), {"a"}, {"b"}, {"c"}, {"a", "b", "c"}])

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from boxoffice import ids
 from boxoffice.admission.forms import NOBODY
+from boxoffice.admission.protocol import Call, Codec, Kind, Reply, booking_kind, decode, question, question_kind
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
@@ -57,9 +58,19 @@ class Form:
     packed: bytes
     hold_ms: int = 0
     owner: str = ""
-    unpaid_max: str = ""
-    """`:` and the tickets that the customer, `:` and those that the client may have held and not paid for; `:` and those
-    that a client gives up before it may have fewer."""
+    unpaid_max: tuple[int, ...] = ()
+    """Tickets that the customer, and those that the client may have held and not paid for, and those that a client gives up
+    before it may have fewer."""
+
+
+@dataclass
+class _Member:
+    """The same as the codec takes it."""
+
+    kind: Kind
+    packed: str
+    record_key: str
+    idempotency_key: str
 
 
 @dataclass
@@ -143,48 +154,30 @@ class Desk:
         form = self.form(**wanted)
         fingerprint = ids.fingerprint(wanted.get("customer", "ann"), form.items, "card", "4242")
         form.id, form.letter, form.amount = NOBODY, "Q", 0
-        form.packed = f"=|0|{fingerprint}||0|{form.items}|".encode()
+        form.packed = question(fingerprint, form.items).encode()
         return form
 
-    async def admit(self, *forms: Form, pending_max: int = 1_000) -> Any:
+    async def admit(self, *forms: Form, pending_max: int = 1_000) -> Reply:
         """The script's whole reply."""
-        events = list(dict.fromkeys(form.event for form in forms))
-        tiers = {event: ",".join(await self.tiers(event)) for event in events}
-        kinds = [
-            b"%d|%s|%d%s|%d|%s"
-            % (
-                events.index(form.event) + 1,
-                form.letter.encode(),
-                form.hold_ms,
-                form.unpaid_max.encode(),
-                form.amount,
-                form.items.encode(),
-            )
-            for form in forms
-        ]
-        known = list(dict.fromkeys(kinds))
-        packed = [b"%d|%s" % (known.index(kind) + 1, form.packed) for kind, form in zip(kinds, forms, strict=True)]
-        sale_keys = [key for event in events for key in (keys.event(self.shard, event), keys.owners(self.shard, event))]
-        booking_keys = [
-            key
-            for form in forms
-            for key in (keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope))
-        ]
-        return await self.scripts.admit(
-            self.redis,
-            [keys.gate(self.shard), keys.pending(self.shard), keys.deadlines(self.shard), keys.sequence(self.shard),
-             keys.bell(self.shard), keys.rings(self.shard), keys.arq_queue(self.shard), *sale_keys, *booking_keys],
-            [pending_max, BELL_TTL_MS, pack_ring(self.shard), job_prefix(self.shard), len(events), len(known),
-             *tiers.values(), *known, *packed],
+        tiers = {event: ",".join(await self.tiers(event)) for event in dict.fromkeys(form.event for form in forms)}
+        codec = Codec(self.scripts.admit, self.shard, pending_max)
+        request = codec.encode(Call(tiers, [self._member(form) for form in forms]))
+        return decode(await codec.script(self.redis, request.keys, request.args))
+
+    def _member(self, form: Form) -> _Member:
+        if form.letter == "Q":
+            kind = question_kind(form.event, form.items)
+        else:
+            kind = booking_kind(
+                form.event, hold_ms=form.hold_ms, amount=form.amount, items=form.items, unpaid_max=form.unpaid_max
+            )  # fmt: skip
+        return _Member(
+            kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
         )  # fmt: skip
 
     async def book(self, *forms: Form, pending_max: int = 1_000) -> list[Any]:
         """What the script says of each form."""
-        reply = await self.admit(*forms, pending_max=pending_max)
-        assert reply[0] == b"open"
-        results = reply[2]
-        assert isinstance(results, list)
-        return results
+        return (await self.admit(*forms, pending_max=pending_max)).results
 
     @staticmethod
     def word(result: Any) -> bytes:

@@ -1,0 +1,127 @@
+"""What became of one booking of a call, by the words of admit.lua's header. Only here are they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+__all__ = ["CREATED", "LEFT", "OUTCOMES", "Outcome", "outcome_of"]
+
+CREATED: Final = b"created"
+"""The usual result: nothing but the word. The booking is in, since the time of the reply."""
+
+LEFT: Final = b"left"
+"""The word of the result to a question whose tickets are there."""
+
+
+class Created(NamedTuple):
+    """It is in, by an earlier sending of this same booking."""
+
+    admitted_ms: int
+
+
+class Replayed(NamedTuple):
+    """Its key was used before, with this request; the record is empty when it is gone."""
+
+    booking_id: str
+    record: bytes
+
+
+class Left(NamedTuple):
+    """To a question: no tier is short, so send the booking."""
+
+
+class Mismatch(NamedTuple):
+    """Its key was used before, with another request."""
+
+    booking_id: str
+
+
+class Unloaded(NamedTuple):
+    """The event's counters are not there."""
+
+
+class UnknownTier(NamedTuple):
+    """The event's counters lack this tier."""
+
+    tier: str
+
+
+class SaleClosed(NamedTuple):
+    """Why: `event`, `started`, or a tier's id."""
+
+    why: str
+
+
+class SoldOut(NamedTuple):
+    """Every tier that is short, and what it has; a counter that is wrong may be below 0."""
+
+    left: dict[str, int]
+
+
+class CustomerLimit(NamedTuple):
+    """Too many tickets of one customer."""
+
+    have: int
+    limit: int
+
+
+class UnpaidLimit(NamedTuple):
+    """Too many tickets held and not paid for, of whom: `customer` or `client`."""
+
+    whose: str
+    have: int
+    limit: int
+
+
+class PriceChanged(NamedTuple):
+    """It costs another amount."""
+
+
+class Busy(NamedTuple):
+    """Too many bookings wait for a worker."""
+
+
+class Malformed(NamedTuple):
+    """A quantity that is no count, a tier named twice, or no tickets: no such booking is ever sent."""
+
+
+class Unexpected(NamedTuple):
+    """A word that is not in the script's header."""
+
+    word: str
+
+
+Outcome = (
+    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | SoldOut | CustomerLimit | UnpaidLimit
+    | PriceChanged | Busy | Malformed | Unexpected
+)  # fmt: skip
+
+
+def _sold_out(*pairs: bytes) -> SoldOut:
+    return SoldOut({tier.decode(): int(count) for tier, count in zip(pairs[::2], pairs[1::2], strict=True)})
+
+
+OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
+    CREATED: lambda admitted_ms: Created(int(admitted_ms)),
+    b"replayed": lambda booking, record: Replayed(booking.decode(), record),
+    LEFT: Left,
+    b"mismatch": lambda booking: Mismatch(booking.decode()),
+    b"unloaded": Unloaded,
+    b"unknown_tier": lambda tier: UnknownTier(tier.decode()),
+    b"sale_closed": lambda why: SaleClosed(why.decode()),
+    b"sold_out": _sold_out,
+    b"customer_limit": lambda have, limit: CustomerLimit(int(have), int(limit)),
+    b"unpaid_limit": lambda whose, have, limit: UnpaidLimit(whose.decode(), int(have), int(limit)),
+    b"price_changed": PriceChanged,
+    b"busy": Busy,
+    b"malformed": Malformed,
+}
+"""How the details behind each word of the header are read."""
+
+
+def outcome_of(result: Any) -> Outcome:
+    """What became of one booking, unless it is `CREATED`. Raises `ValueError` or `TypeError` when details are missing."""
+    word, *details = result
+    read = OUTCOMES.get(word)
+    return read(*details) if read is not None else Unexpected(word.decode())

@@ -1,0 +1,182 @@
+"""What admit.lua reads and what it answers. Nobody else writes or reads its slots, neither tests nor bench.
+
+`Codec.encode` turns a call into keys and arguments in the order of the script's header, and `decode` gives the parts of its
+reply names; outcomes.py does the same for the result of each booking. What a slot means is said in the header of
+lua/admit.lua.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.scripts import Script
+
+__all__ = [
+    "Call",
+    "Codec",
+    "Kind",
+    "Member",
+    "Reply",
+    "Request",
+    "Sizes",
+    "booking_kind",
+    "decode",
+    "question",
+    "question_kind",
+    "sizes_of",
+    "written",
+]
+
+
+class Kind(NamedTuple):
+    """What many bookings of a call have in common: their event, and a text that the script is told once."""
+
+    event: str
+    text: str
+
+
+def booking_kind(event: str, *, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = ()) -> Kind:
+    """Bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units.
+
+    `unpaid_max` are tickets that the customer, and the client, may have and not paid for, and those that the client gives up
+    before it may have fewer; the last may be left out, and all of them.
+    """
+    lasts = ":".join(map(str, (hold_ms, *unpaid_max)))
+    return Kind(event, f"{'H' if hold_ms else 'P'}|{lasts}|{amount}|{items}")
+
+
+def question_kind(event: str, items: str) -> Kind:
+    """Questions whether such items are left: nothing is taken."""
+    return Kind(event, f"Q|0|0|{items}")
+
+
+def question(fingerprint: str, items: str) -> str:
+    """What a question has in place of a record: enough to find its key's first use, and what is asked for."""
+    return f"=|0|{fingerprint}||0|{items}|"
+
+
+class Member(Protocol):
+    """One booking of a call, or one question."""
+
+    kind: Kind
+    packed: str
+    """The record behind its deadline, as `pack_rest` or a booking template writes it; or a `question`."""
+    record_key: str
+    """Ends with the booking's id."""
+    idempotency_key: str
+
+
+class Call(NamedTuple):
+    """One call of the script."""
+
+    tiers: Mapping[str, str]
+    """Per event its tiers' ids, comma-separated: in this order the reply says what is left."""
+    members: Sequence[Member]
+
+
+class Request(NamedTuple):
+    """A call as the script gets it."""
+
+    keys: list[str]
+    args: list[Any]
+
+
+class _Keys(NamedTuple):
+    gate: str
+    pending: str
+    deadlines: str
+    sequence: str
+    bell: str
+    rings: str
+    queue: str
+
+
+class _Args(NamedTuple):
+    pending_max: int
+    bell_ttl_ms: int
+    job: bytes
+    job_prefix: str
+
+
+_SIZES: Final = ("events", "kinds")
+
+
+class Codec:
+    """Writes the calls of one shard."""
+
+    def __init__(self, script: Script, shard: int, pending_max: int) -> None:
+        """Raises `TypeError` when the script's header names other slots, or these in another order."""
+        self.script = script.ordered(
+            " ".join((*_Keys._fields, "keys")), " ".join((*_Args._fields, *_SIZES, "forms"))
+        )  # fmt: skip
+        self._shard = shard
+        self._keys = _Keys(
+            keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
+            keys.rings(shard), keys.arq_queue(shard),
+        )  # fmt: skip
+        self._args = _Args(pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
+
+    def encode(self, call: Call) -> Request:
+        """Keys and arguments. Each kind is written once, in the order of its first member."""
+        shard, tiers = self._shard, call.tiers
+        events = {event: index for index, event in enumerate(tiers, 1)}
+        all_keys = [*self._keys]
+        for event in tiers:
+            all_keys += (keys.event(shard, event), keys.owners(shard, event))
+        kinds: dict[Kind, int] = {}
+        forms = []
+        for member in call.members:
+            kind = member.kind
+            index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
+            forms.append(f"{index}|{member.packed}")
+            all_keys += (member.record_key, member.idempotency_key)
+        common = [f"{events[event]}|{text}" for event, text in kinds]
+        return Request(all_keys, [*self._args, len(events), len(kinds), *tiers.values(), *common, *forms])
+
+
+class Sizes(NamedTuple):
+    """How much is in a call."""
+
+    events: int
+    kinds: int
+    members: int
+
+
+def sizes_of(args: Sequence[Any]) -> Sizes:
+    """Read from a call's arguments: for whoever plays the script."""
+    at = len(_Args._fields)
+    events, kinds = map(int, args[at : at + len(_SIZES)])
+    return Sizes(events, kinds, len(args) - at - len(_SIZES) - events - kinds)
+
+
+# ---------------------------------------------------------------------- the reply
+
+
+class Reply(NamedTuple):
+    """What the script answers while its gate is open."""
+
+    now_ms: int
+    results: list[Any]
+    """Per member `outcomes.CREATED`, or what `outcome_of` reads."""
+    left: list[list[int]]
+    """Per event, tickets left of each tier, never less than 0; nothing where nobody was admitted."""
+    behind: int
+    """Bookings that are due and claimed by no worker."""
+    admissions: int
+    """So far, in this shard."""
+
+
+def decode(reply: Any) -> Reply:
+    """Give the parts names. Raises `ValueError` or `TypeError` when it is no such reply."""
+    _, now, results, left, behind, admissions = reply
+    counts = [[max(0, int(count or 0)) for count in counts] for counts in left]
+    return Reply(int(now), results, counts, behind, admissions)
+
+
+def written(reply: Reply) -> list[Any]:
+    """The reply as the script would have sent it: for whoever plays the script."""
+    left = [[b"%d" % count for count in counts] for counts in reply.left]
+    return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions]
