@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 __all__ = ["DatabaseURL", "read_database_url"]
 
-_SCHEME: Final = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?")
+_SCHEME: Final = re.compile(r"postgres(?:ql)?(?:\+[a-z0-9]+)?://", re.IGNORECASE)
 
 _AS_LIBPQ = """
 host port user password dbname passfile service servicefile sslmode sslcert sslkey sslrootcert sslcrl sslpassword
@@ -72,7 +72,7 @@ def read_database_url(url: str) -> DatabaseURL:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError("DATABASE_URL is no URL such as postgresql://user:password@host:5432/database") from None
-    if not _SCHEME.fullmatch(parts.scheme):
+    if not _SCHEME.match(url):
         raise ValueError("DATABASE_URL begins with postgresql://")
     if not _HOSTS.fullmatch(parts.netloc):
         raise ValueError("DATABASE_URL: behind a host stands :port, a number, and hosts are parted by commas")
@@ -107,9 +107,9 @@ def read_database_url(url: str) -> DatabaseURL:
     if address and "host" not in passed and not parts.netloc.rpartition("@")[2]:
         passed["host"] = address
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in passed.items())
-    dsn = urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
-    return DatabaseURL(dsn if parts.netloc or "//" in dsn else dsn.replace("postgresql:", "postgresql://", 1), settings,
-                       timeout_s)  # fmt: skip
+    # urlunsplit would make a host of what begins the path.
+    dsn = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
+    return DatabaseURL(dsn, settings, timeout_s)
 
 
 def _mode(name: str, value: str) -> str:

@@ -157,10 +157,206 @@ def test_what_asyncpg_is_told(url: str, dsn: str) -> None:
     assert read_database_url(url).dsn == dsn
 
 
-@pytest.mark.parametrize("url", ["mysql://u@h/d", "host=h dbname=d", "", "http://h", "postgresql"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u@h/d",
+        "host=h dbname=d",
+        "",
+        "http://h",
+        "postgresql",
+        "postgresql:d",
+        "postgresql:/d",
+        "xpostgresql://h",
+    ],
+)
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="DATABASE_URL"):
         read_database_url(url)
+
+
+PASSED = [
+    "host",
+    "user",
+    "password",
+    "dbname",
+    "passfile",
+    "service",
+    "servicefile",
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslcrl",
+    "sslpassword",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "target_session_attrs",
+    "krbsrvname",
+    "gsslib",
+]
+TOLD = ["application_name", "options", "search_path", "timezone"]
+LEFT_OUT = [
+    "channel_binding",
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "min_protocol_version",
+    "max_protocol_version",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "sslcertmode",
+    "sslcompression",
+    "sslkeylogfile",
+    "sslsni",
+    "tcp_user_timeout",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+]
+UNABLE = [
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "scram_client_key",
+    "scram_server_key",
+]
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_what_asyncpg_does_as_libpq_does_is_passed_on(name: str) -> None:
+    written = "allow" if name == "sslmode" else "a%2Fb%20c"
+    for spelt in (name, name.upper()):
+        found = read_database_url(f"postgresql://u@h/d?{spelt}={written}")
+        assert found == (f"postgresql://u@h/d?{name}={written}", {}, None)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_the_server_is_told_is_told_by_name(name: str) -> None:
+    assert read_database_url(f"postgresql://u@h/d?{name}=a%20b") == ("postgresql://u@h/d", {name: "a b"}, None)
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_nothing_depends_on_is_left_out(name: str) -> None:
+    assert read_database_url(f"postgresql://u@h/d?{name}=1") == ("postgresql://u@h/d", {}, None)
+
+
+@pytest.mark.parametrize("name", UNABLE)
+def test_what_cannot_be_used_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot be used here: {name}$"):
+        read_database_url(f"postgresql://u@h/d?{name}=1")
+
+
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ("ssl=true", "require"), ("ssl=1", "require"), ("ssl=on", "require"), ("ssl=false", "disable"), ("ssl=0", "disable"),
+        ("ssl=off", "disable"), ("SSL=TRUE", "require"), ("sslmode=Off", "disable"), ("ssl=disable", "disable"),
+        ("ssl=allow", "allow"), ("ssl=prefer", "prefer"), ("ssl=require", "require"), ("sslmode=verify-ca", "verify-ca"),
+        ("sslmode=VERIFY-FULL", "verify-full"), ("ssl=require&sslmode=disable", "disable"),
+        ("sslmode=disable&ssl=require", "disable"),
+    ],
+)  # fmt: skip
+def test_encryption_has_one_word(query: str, mode: str) -> None:
+    """sslmode wins over SQLAlchemy's word for it, whichever comes first."""
+    assert read_database_url(f"postgresql://u@h/d?{query}").dsn == f"postgresql://u@h/d?sslmode={mode}"
+
+
+@pytest.mark.parametrize(
+    ("query", "dsn"),
+    [
+        ("password=", "?password="), ("user=&dbname=x", "?user=&dbname=x"), ("database=x", "?dbname=x"), ("keepalives=", ""),
+        ("hostaddr=192.0.2.1", ""), ("port=", None), ("port=1,,65535", None), ("port=123456", ValueError),
+        ("port=1,123456", ValueError), ("port=1;2", ValueError), ("sslmode=", ValueError), ("ssl=", ValueError),
+        ("connect_timeout=", ValueError), ("connect_timeout=1234567", ValueError), ("connect_timeout=1.", ValueError),
+        ("connect_timeout=-1", ValueError), ("timeout=1s", ValueError), ("timeout=inf", ValueError), ("&", ValueError),
+        ("user", ValueError), ("user=a&&dbname=b", ValueError),
+    ],
+)  # fmt: skip
+def test_a_parameter_without_a_value_is_still_one(query: str, dsn: Any) -> None:
+    """As libpq has it: an empty password is said, and an empty mode is none."""
+    if dsn is ValueError:
+        with pytest.raises(ValueError, match="DATABASE_URL"):
+            read_database_url(f"postgresql://u@h/d?{query}")
+    else:
+        told = f"?{query.replace(',', '%2C')}" if dsn is None else dsn
+        assert read_database_url(f"postgresql://u@h/d?{query}").dsn == f"postgresql://u@h/d{told}"
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn"),
+    [
+        ("postgresql:///d?hostaddr=192.0.2.1&host=a", "postgresql:///d?host=a"),
+        ("postgresql:///d?host=a&hostaddr=192.0.2.1", "postgresql:///d?host=a"),
+        ("postgresql:///d?hostaddr=192.0.2.1", "postgresql:///d?host=192.0.2.1"),
+        ("postgresql://u:p@/d?hostaddr=192.0.2.1&port=2", "postgresql://u:p@/d?port=2&host=192.0.2.1"),
+        ("postgresql://u@x@/d?hostaddr=192.0.2.1", "postgresql://u@x@/d?host=192.0.2.1"),
+        ("postgresql:///postgresql:d", "postgresql:///postgresql:d"),
+        ("postgresql:////d", "postgresql:////d"),
+        ("postgresql:///d//e", "postgresql:///d//e"),
+        ("postgresql://?user=u", "postgresql://?user=u"),
+        ("POSTGRESQL+ASYNCPG://u@h", "postgresql://u@h"),
+        ("postgresql:///", "postgresql:///"),
+    ],
+)  # fmt: skip
+def test_a_host_is_never_made_of_what_is_none(url: str, dsn: str) -> None:
+    assert read_database_url(url).dsn == dsn
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [("", 10.0), ("?connect_timeout=3", 3.0), ("?timeout=2.5", 2.5), ("?connect_timeout=0", None), ("?timeout=999999", 999999)],
+)  # fmt: skip
+def test_what_connecting_is_told(query: str, seconds: float | None) -> None:
+    """How long it may take, 0 being as long as it takes; and of the server's settings the URL's own come first."""
+    joint = "&" if query else "?"
+    url = read_database_url(f"postgresql://u@h/d{query}{joint}timezone=UTC&application_name=shop")
+    assert url.arguments(timeout_s=10.0, timezone="CET", jit="off") == {
+        "dsn": "postgresql://u@h/d",
+        "timeout": seconds,
+        "server_settings": {"timezone": "UTC", "application_name": "shop", "jit": "off"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("x" * 40, "x" * 40), ("x" * 41, "(not shown)"), ("a1", "(not shown)"), ("A_b", "A_b"), ("", "(not shown)"),
+     ("%2561", "a"), ("a%2520", "(not shown)")],
+)  # fmt: skip
+def test_a_name_that_may_be_a_part_of_a_password_is_not_shown(name: str, shown: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        read_database_url(f"postgresql://u@h/d?{name}=1")
+    assert str(refused.value) == f"DATABASE_URL has a parameter that is none of libpq's: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u@h/d#x", "DATABASE_URL has a # in it, which is written %23, or a %00"),
+        ("postgresql://u@h/d%00", "DATABASE_URL has a # in it, which is written %23, or a %00"),
+        ("postgresql://[::1", "DATABASE_URL is no URL such as postgresql://user:password@host:5432/database"),
+        ("mysql://h", "DATABASE_URL begins with postgresql://"),
+        ("postgresql+://h", "DATABASE_URL begins with postgresql://"),
+        ("postgresql://h:x/d", "DATABASE_URL: behind a host stands :port, a number, and hosts are parted by commas"),
+        ("postgresql://h:123456/d", "DATABASE_URL: behind a host stands :port, a number, and hosts are parted by commas"),
+        ("postgresql://h/d?port=x", "DATABASE_URL: port is a number, or one for each host"),
+        ("postgresql://h/d?ssl=x", "DATABASE_URL: ssl is one of allow, disable, prefer, require, verify-ca, verify-full"),
+        ("postgresql://h/d?TIMEOUT=x", "DATABASE_URL: TIMEOUT is a number of seconds"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_url_is_said_in_words(url: str, said: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        read_database_url(url)
+    assert str(refused.value) == said
 
 
 def test_several_hosts_and_sockets() -> None:
