@@ -51,6 +51,69 @@ def test_what_is_not_understood_is_named_at_start(monkeypatch: pytest.MonkeyPatc
     assert "hunter2" not in str(refused.value)
 
 
+NUMBERS = (["0", "7", "999999999"], ["", "x", "-1", "1.5", "1000000000", " 1"])
+SECONDS = (["0", "5", "1.5", "999999", "999999.25"], ["", "soon", "-1", "1.", "1000000", ".5"])
+YES_OR_NO = (["1", "0", "true", "FALSE", "yes", "No", "y", "n", "on", "off"], ["", "2", "maybe", "true1", "10"])
+TEXTS = (["x", "a b", "%0A"], [""])
+PLAIN = {
+    "db": NUMBERS, "username": TEXTS, "password": TEXTS, "client_name": TEXTS, "socket_timeout": SECONDS,
+    "socket_connect_timeout": SECONDS, "socket_keepalive": YES_OR_NO, "max_connections": NUMBERS,
+    "health_check_interval": NUMBERS,
+}  # fmt: skip
+TLS = {
+    "ssl_cert_reqs": (["none", "optional", "required"], ["", "None", "requiredx"]), "ssl_check_hostname": YES_OR_NO,
+    "ssl_ca_certs": TEXTS, "ssl_ca_data": TEXTS, "ssl_certfile": TEXTS, "ssl_keyfile": TEXTS, "ssl_ciphers": TEXTS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *TLS])
+def test_each_parameter_has_its_values(name: str) -> None:
+    """With TLS, without it and on a socket; what belongs to TLS is refused elsewhere."""
+    good, bad = {**PLAIN, **TLS}[name]
+    for scheme in ("rediss://h?", "redis://h?", "unix:///s?"):
+        if name in TLS and scheme != "rediss://h?":
+            with pytest.raises(ValueError) as refused:
+                check_redis_url(f"{scheme}{name}={good[0]}")
+            assert str(refused.value) == f"REDIS_URL has a parameter that we do not know without rediss://: {name}"
+            continue
+        for value in good:
+            check_redis_url(f"{scheme}db=1&{name}={value}")
+        for value in bad:
+            with pytest.raises(ValueError) as refused:
+                check_redis_url(f"{scheme}db=1&{name}={value}")
+            assert str(refused.value) == f"REDIS_URL: {name} has a value that cannot be"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://[::1", "REDIS_URL is no URL such as redis://user:password@host:6379/0"),
+        ("redis://h:x", "REDIS_URL is no URL such as redis://user:password@host:6379/0"),
+        ("redis://h?", None), ("redis://h?db", "REDIS_URL is no URL such as redis://user:password@host:6379/0"),
+        ("redis://h?&", "REDIS_URL is no URL such as redis://user:password@host:6379/0"),
+        ("http://h", "REDIS_URL begins with redis://, rediss:// (TLS) or unix://"),
+        ("unix:/s", "REDIS_URL begins with redis://, rediss:// (TLS) or unix://"),
+        ("unix://", "REDIS_URL: unix:// goes on with the path of a socket, unix:///run/redis.sock?db=0"),
+        ("redis://h/123456789", None),
+        ("redis://h/1234567890", "REDIS_URL: behind the host stands the number of a database, or nothing"),
+        ("redis://h/-1", "REDIS_URL: behind the host stands the number of a database, or nothing"),
+        ("redis://h?ssl=1", "REDIS_URL has a parameter that we do not know without rediss://: ssl"),
+        ("rediss://h?protocol=3", "REDIS_URL has a parameter that we do not know: protocol"),
+        (f"redis://h?{'x' * 40}=1", f"REDIS_URL has a parameter that we do not know: {'x' * 40}"),
+        (f"redis://h?{'x' * 41}=1", "REDIS_URL has a parameter that we do not know: (not shown)"),
+        ("redis://h?DB=1", "REDIS_URL has a parameter that we do not know: DB"),
+        ("redis://h?a1=1", "REDIS_URL has a parameter that we do not know: (not shown)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_url_is_said_in_words(url: str, said: str | None) -> None:
+    if said is None:
+        check_redis_url(url)
+        return
+    with pytest.raises(ValueError) as refused:
+        check_redis_url(url)
+    assert str(refused.value) == said
+
+
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: tuple[str, int]) -> None:
     there, back = await asyncio.open_connection(*to)
 
