@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.transport.head import Unreadable
+from api.transport.head import Head, Unreadable, check_begun, read_head
 from api.transport.reader import Reader, Request, TooLong
 
 HEADS = (
@@ -195,3 +196,192 @@ def test_what_is_wrong_is_the_same_in_however_many_pieces_it_comes(data: bytes, 
             reader.feed(piece)
             assert reader.next() is None
     assert wrong.value.code == code
+
+
+LINE = b"POST /x HTTP/1.1\r\n"
+HOST = b"Host: x\r\n"
+ONCE = (
+    "Authorization", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Origin", "Transfer-Encoding",
+)  # fmt: skip
+
+
+def head_of(*more: bytes, first: bytes = LINE, host: bytes = HOST) -> Head:
+    return read_head(first + host + b"".join(line + b"\r\n" for line in more) + b"\r\n")
+
+
+def refusal(work: Callable[[], object]) -> tuple[str, str, int]:
+    with pytest.raises(Unreadable) as refused:
+        work()
+    assert str(refused.value) == refused.value.code
+    return refused.value.code, refused.value.header, refused.value.status
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("minor", ["0", "1"])
+def test_what_a_head_says(method: str, minor: str) -> None:
+    first = f"{method} /a?b=c HTTP/1.{minor}\r\n".encode()
+    found = head_of(b"X-A: \t b c \t", b"x-a:d", b"Empty:", first=first)
+    headers = [(b"host", b"x"), (b"x-a", b"b c"), (b"x-a", b"d"), (b"empty", b"")]
+    said = {b"host": b"x", b"x-a": b"d", b"empty": b""}
+    assert found == Head(method.encode(), b"/a?b=c", f"1.{minor}", headers, said, 0, minor == "1", False)
+    for at in range(len(first)):
+        assert check_begun(first[:at], 0, 0) == 0, "a method that has only begun may still be one"
+    assert check_begun(first, 0, 0) == len(first)
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_of_some_headers_there_may_be_one(name: str) -> None:
+    """Two readers would take another for the one. It is named as it is written in documents, however it came."""
+    value = {"Host": "x", "Content-Length": "1", "Transfer-Encoding": "chunked"}.get(name, "v")
+    lines = [f"{spelt}: {value}".encode() for spelt in (name.upper(), "X-Other", name.lower())]
+    host = b"" if name == "Host" else HOST
+    assert refusal(lambda: head_of(*lines, host=host)) == ("duplicate", name, 400)
+    head_of(*lines[:2], host=host)
+    head_of(b"Idempotency-Key: a", b"Idempotency-Key: b", b"X-Other: a", b"X-Other: a")
+
+
+@pytest.mark.parametrize(
+    ("more", "length"),
+    [
+        ([], 0), ([b"Content-Length: 0"], 0), ([b"Content-Length: 10"], 10), ([b"Content-Length: 999999999999999"], 10**15 - 1),
+        ([b"Transfer-Encoding: chunked"], -1), ([b"Transfer-Encoding: CHUNKED"], -1),
+    ],
+)  # fmt: skip
+def test_where_a_body_ends(more: list[bytes], length: int) -> None:
+    assert head_of(*more).length == length
+
+
+@pytest.mark.parametrize(
+    ("more", "header"),
+    [
+        ([b"Content-Length: 1000000000000000"], "Content-Length"), ([b"Content-Length: 01"], "Content-Length"),
+        ([b"Content-Length: +1"], "Content-Length"), ([b"Content-Length: 1, 1"], "Content-Length"),
+        ([b"Content-Length: "], "Content-Length"), ([b"Content-Length: 1\t"], "Content-Length"),
+        ([b"content-length:\t1"], "Content-Length"), ([b"Transfer-Encoding: chunked\t"], "Transfer-Encoding"),
+        ([b"Transfer-Encoding: gzip, chunked"], "Transfer-Encoding"), ([b"Transfer-Encoding: identity"], "Transfer-Encoding"),
+        ([b"Transfer-Encoding: chunked", b"Content-Length: 0"], "Transfer-Encoding"),
+        ([b"Content-Length: 5", b"Transfer-Encoding: chunked"], "Transfer-Encoding"),
+    ],
+)  # fmt: skip
+def test_an_end_that_is_said_in_two_ways_is_refused(more: list[bytes], header: str) -> None:
+    assert refusal(lambda: head_of(*more)) == ("framing", header, 400)
+    assert head_of(b"X-A: 1\t").said[b"x-a"] == b"1", "a tab elsewhere is a blank"
+
+
+def test_an_old_client_has_no_chunks_and_need_not_name_a_host() -> None:
+    old = b"POST /x HTTP/1.0\r\n"
+    assert refusal(lambda: head_of(b"Transfer-Encoding: chunked", first=old)) == ("framing", "Transfer-Encoding", 400)
+    assert head_of(b"Content-Length: 3", first=old, host=b"").length == 3
+    assert refusal(lambda: head_of(host=b"")) == ("missing", "Host", 400)
+    assert refusal(lambda: head_of(first=old, host=b"Host: a b\r\n")) == ("malformed", "Host", 400)
+
+
+@pytest.mark.parametrize(
+    ("host", "good"),
+    [
+        (b"x", True), (b"shop.example:80", True), (b"x:65535", True), (b"[::1]", True), (b"[fe80::1.2]:8", True),
+        (b"a%20-_~", True),
+        (b"", False), (b"x:", False), (b"x:123456", False), (b"x:8a", False), (b"[::1", False), (b"[::g]", False),
+        (b"a b", False), (b"a/b", False), (b"a@b", False), (b"x,y", False), (b"\xe9", False),
+    ],
+)  # fmt: skip
+def test_what_a_host_is(host: bytes, good: bool) -> None:
+    if good:
+        assert head_of(host=b"Host: " + host + b"\r\n").said[b"host"] == host
+    else:
+        assert refusal(lambda: head_of(host=b"Host: " + host + b"\r\n")) == ("malformed", "Host", 400)
+
+
+@pytest.mark.parametrize(
+    ("more", "stays"),
+    [
+        ([], True), ([b"Connection: close"], False), ([b"Connection: Keep-Alive, \tCLOSE "], False),
+        ([b"Connection: close", b"Connection: x"], False), ([b"Connection: x", b"Connection: close"], False),
+        ([b"Connection: closed"], True), ([b"Connection: keep-alive"], True), ([b"X: close"], True),
+        ([b"Connection:"], True), ([b"X: close", b"Connection: upgrade"], True),
+    ],
+)  # fmt: skip
+def test_whether_a_connection_goes_on(more: list[bytes], stays: bool) -> None:
+    assert head_of(*more).stays is stays
+    assert head_of(*more, first=b"GET / HTTP/1.0\r\n").stays is False
+
+
+@pytest.mark.parametrize(
+    ("value", "expects"), [(b"100-continue", True), (b"100-Continue", True), (b"200-ok", False), (b"", False)]
+)
+def test_who_waits_to_be_told_to_send(value: bytes, expects: bool) -> None:
+    assert head_of(b"Expect: " + value).expects is expects
+    assert head_of(b"Expect: " + value, first=b"POST / HTTP/1.0\r\n").expects is False
+    assert head_of().expects is False
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_how_much_a_head_may_be(over: int) -> None:
+    """Bytes of the target, and lines."""
+    target = b"/" + b"t" * (8_191 + over)
+    lines = [b"a: b"] * (99 + over)
+    calls = (lambda: head_of(first=b"GET " + target + b" HTTP/1.1\r\n"), lambda: head_of(*lines))
+    for call in calls:
+        if over:
+            assert refusal(call) == ("too_large", "", 431)
+        else:
+            call()
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"GET  / HTTP/1.1\r\n\r\n", "request_line"), (b"GET x HTTP/1.1\r\n\r\n", "request_line"),
+        (b"CONNECT x:1 HTTP/1.1\r\n\r\n", "request_line"), (b"get / HTTP/1.1\r\n\r\n", "request_line"),
+        (b"GET /\xe9 HTTP/1.1\r\n\r\n", "request_line"), (b"GET /\x7f HTTP/1.1\r\n\r\n", "request_line"),
+        (b"GET / HTTP/1.1 \r\n\r\n", "request_line"), (b"GET / http/1.1\r\n\r\n", "request_line"),
+        (b"GET /\r\n\r\n", "http_version"), (b"GET / HTTP/2.0\r\n\r\n", "http_version"),
+        (b"GET / HTTP/1.2\r\n\r\n", "http_version"), (b"GET / HTTP/9\r\n\r\n", "http_version"),
+        (b"GET / HTTP/123456789\r\n\r\n", "request_line"), (b"GET / HTTP/\r\n\r\n", "request_line"),
+        (LINE + b"Host : x\r\n\r\n", "header"), (LINE + b"\r\n x\r\n\r\n", "header"), (LINE + b"Ho st: x\r\n\r\n", "header"),
+        (LINE + b": x\r\n\r\n", "header"), (LINE + b"Host\r\n\r\n", "header"), (LINE + b"Host: x\x00\r\n\r\n", "header"),
+        (LINE + b"Host: x\x7f\r\n\r\n", "header"), (LINE + b"Host: x\n\r\n", "header"), (LINE + b"H\xe9: x\r\n\r\n", "header"),
+    ],
+)  # fmt: skip
+def test_what_is_no_head_is_told_by_where_it_goes_wrong(raw: bytes, code: str) -> None:
+    assert refusal(lambda: read_head(raw)) == (code, "", 400)
+
+
+def begun(raw: bytes, known: int = 0, scanned: int = 0) -> Any:
+    try:
+        return check_begun(raw, known, scanned)
+    except Unreadable as error:
+        return error.code, error.status
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b"", 0), (b"POST", 0), (b"POST ", 0), (b"POST /x HTTP/1.1\r", 0), (LINE, 18), (LINE + b"Host: x\r", 18),
+        (LINE + HOST, 27), (LINE + HOST + b"Content", 27), (LINE + b"A:\t\xff\r\n", 24), (b"POSTS", ("request_line", 400)),
+        (b"POST x", ("request_line", 400)), (b"OPTIONS x", ("request_line", 400)),
+        (b"GET / HTTP/3\r\n", ("http_version", 400)), (b"GET /\0", ("request_line", 400)),
+        (b"GET /\x1f", ("request_line", 400)), (b"GET /\x0b", ("request_line", 400)), (b"GET /\x0e", ("request_line", 400)),
+        (b"GET /\x7f", ("request_line", 400)),
+        (b"GET /\rx", ("request_line", 400)), (b"GET /\n", ("request_line", 400)), (LINE + b"A: b\0", ("header", 400)),
+        (LINE + b"A: b\n", ("header", 400)), (LINE + b"A: b\rc", ("header", 400)), (LINE + b"A b\r\n", ("header", 400)),
+        (LINE + HOST + b" folded\r\n", ("header", 400)), (b"GET /\t", 0),
+    ],
+)  # fmt: skip
+def test_what_has_begun_is_refused_as_soon_as_it_cannot_become_a_head(raw: bytes, found: Any) -> None:
+    assert begun(raw) == found
+
+
+def test_a_first_line_without_an_end_has_a_length() -> None:
+    assert begun(b"GET /" + b"t" * 8_219) == 0
+    assert begun(b"GET /" + b"t" * 8_220) == ("too_large", 431)
+
+
+def test_what_was_looked_at_is_not_looked_at_again() -> None:
+    """But for the last byte, which may be one half of a line's end."""
+    assert begun(LINE + b"\0: x\r\n" + HOST, 24, 24) == 33
+    assert begun(LINE + b"A: b\r", 18, 22) == 18
+    assert begun(LINE + b"A: b\rc", 18, 23) == ("header", 400)
+    assert begun(LINE + b"A: \0b", 18, 22) == ("header", 400)
+    assert begun(LINE + b"A: \0b", 18, 23) == 18
+    assert begun(LINE + HOST + b"B: c\r\n", 27, 27) == 33
