@@ -128,11 +128,15 @@ class CoverageMap:
         chosen = self._bounded(tests, mutant, budget_s, tests_max)
         # Without a map, or for what runs in other processes only.
         chosen += [file for file in near_files(mutant.path) if not chosen or file not in self.files]
-        if not _in_a_body(mutant):
-            # What a module says outside functions is run when it is imported, which is no test's doing.
+        if self._runs_at_import(mutant):
             files = dict.fromkeys([*_bearing_its_name(mutant.path), *also_tests(mutant.path)])
-            chosen += [file for file in files if not any(test.startswith(file) for test in chosen)]
+            chosen += [file for file in files if file not in chosen]
         return [*chosen, *slow_tests(mutant.path)] if len(chosen) < 3 or mutant.path.endswith(".lua") else chosen
+
+    def _runs_at_import(self, mutant: Mutant) -> bool:
+        """What a module says outside functions, and what it calls there: no line of any test runs it."""
+        place = mutant.place
+        return not _in_a_body(mutant) or (bool(place) and not self._of_place(mutant.path, place))
 
     def _python(self, mutant: Mutant) -> list[set[str]]:
         place = mutant.place

@@ -61,6 +61,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/stores/keys.py": "tests/test_docs.py",
     "boxoffice/errors.py": "tests/test_docs.py",
     "api/schemas.py": "tests/api/test_documentation.py",
+    "api/refusals.py": "tests/api/test_documentation.py",
     "api/routes/*.py": "tests/api/test_documentation.py",
     "worker/app.py": "tests/worker/test_app.py",
     "boxoffice/books/finals.py": "tests/boxoffice/settlement/test_draining.py tests/boxoffice/books/test_trim.py",
