@@ -183,8 +183,10 @@ class CoverageMap:
         chosen: list[str] = []
         seen: set[str] = set()
         left = budget_s
-        for tier in tiers:
-            for test in _rounds(tier - seen, lambda test: (own not in test, self.seconds.get(test, 1.0), test)):
+        # Every value of the parameters of the file that looks after it, then of the others one each, and so on.
+        looking = {test for tier in tiers[:2] for test in tier if own in test}
+        for tier in [looking, *tiers]:
+            for test in _rounds(tier - seen, lambda test: (self.seconds.get(test, 1.0), test)):
                 seen.add(test)
                 took = self.seconds.get(test, 1.0)
                 if took <= left and len(chosen) < tests_max:

@@ -105,6 +105,18 @@ def test_texts_annotations_and_log_lines_are_left_alone() -> None:
         ("@dataclass(frozen=True, slots=True)\nclass A: pass", "@dataclass(slots=True)\nclass A: pass", False),
         ("class A(Struct, gc=False): pass", "class A(Struct): pass", True),
         ("gc.freeze()", "pass", True),
+        ("mapped_column(Uuid, index=True)", "mapped_column(index=True)", True),
+        ("mapped_column(BigInteger)", "mapped_column()", False),
+        ("r.pipeline(transaction=False)", "r.pipeline()", True),
+        ("r.pipeline(transaction=False)", "r.pipeline(transaction=True)", True),
+        ("r.pipeline(transaction=True)", "r.pipeline(transaction=False)", False),
+        ("r.pipeline(transaction=True)", "r.pipeline(transaction=None)", False),
+        (
+            "r.pipeline(transaction=False); s.pipeline(transaction=True)",
+            "r.pipeline(); s.pipeline(transaction=True)",
+            True,
+        ),
+        ("r.pipeline(transaction=False); a", "r.pipeline(); b", False),
     ],
 )
 def test_what_makes_no_difference_is_not_drawn(source: str, mutated: str, same: bool) -> None:
