@@ -62,6 +62,8 @@ _ALSO: dict[str, str] = {
     "boxoffice/errors.py": "tests/test_docs.py",
     "api/schemas.py": "tests/api/test_documentation.py",
     "api/refusals.py": "tests/api/test_documentation.py",
+    "api/[adp]*.py": "tests/api/test_whole_answers.py",
+    "api/routes/*": "tests/api/test_whole_answers.py",
     "api/routes/*.py": "tests/api/test_documentation.py",
     "worker/app.py": "tests/worker/test_app.py",
     "boxoffice/books/finals.py": "tests/boxoffice/settlement/test_draining.py tests/boxoffice/books/test_trim.py",
