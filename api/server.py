@@ -17,7 +17,7 @@ from api.transport.watch import Server, room_for
 from boxoffice.settings import Settings
 from boxoffice.telemetry import log
 
-__all__ = ["serve"]
+__all__ = ["connection_class", "serve"]
 
 GRACE_S = 10
 """How long requests in flight may take once the process was told to stop and idle connections are closed."""
@@ -32,7 +32,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=_protocol(settings, app),
+        http=connection_class(settings, app),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -48,11 +48,13 @@ def serve(settings: Settings, host: str, port: int) -> None:
         signal.signal(signum, _heard)
     _spare_the_collector()
     memory.map_large()
-    Server(config, settings.api.drain_s).run()
+    Server(config, settings.api.drain_s, turn_away=settings.api.turn_away).run()
 
 
-def _protocol(settings: Settings, app: Any) -> type[Connection]:
-    kind = lane(app) if settings.api.lane and isinstance(app, Front) else Connection
+def connection_class(settings: Settings, app: Any) -> type[Connection]:
+    """What serves one connection to this application: in the lane, if there is one."""
+    in_lane = settings.api.lane and isinstance(app, Front)
+    kind = lane(app, shapes=settings.api.shapes) if in_lane else Connection
     room = room_for(settings.api.connections_max)
     patience = settings.api.model_copy(update={"connections_max": room})
     return type("Served", (kind,), {"limits": settings.limits, "patience": patience})

@@ -13,25 +13,32 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["Side", "compared", "main"]
+__all__ = ["ROOT", "Side", "add_slices", "alternate", "compared", "end", "main", "report"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+Answer = dict[str, Any]
+"""What a side says of a slice: see `bench.slices`."""
+
+T = TypeVar("T")
+Pair = tuple[T, T]
+
 COMPONENTS: Final = ("api", "redis", "worker", "postgres")
 
 
 class Side:
     """A checkout with its stack running. `slice` asks it for load; `audit` ends it."""
 
-    def __init__(self, checkout: Path) -> None:
-        self.name = "ours" if checkout == ROOT else "other"
-        environ = {**os.environ, "PYTHONPATH": str(checkout)}
+    def __init__(self, name: str, checkout: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are added to the environment of the whole stack."""
+        self.name = name
+        environ = {**os.environ, "PYTHONPATH": str(checkout), **(settings or {})}
         # -P: the folder of the script holds modules named like the standard library's.
         self._process = subprocess.Popen(
             [str(checkout / ".venv/bin/python"), "-P", str(ROOT / "bench/slices.py")],
@@ -78,41 +85,56 @@ def compared(ours: list[float], theirs: list[float]) -> tuple[float, float, floa
     return median(ratios), min(ratios), max(ratios)
 
 
-def _report(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    print("\n| ours to the other's, median of neighbours (lowest to highest) | |\n|---|--:|")
-    rows: dict[str, Callable[[dict[str, Any]], float]] = {
-        "CPU a booking": cpu_us,
-        "bookings a second": itemgetter("rate"),
-    }
+def alternate(sides: Pair[Side], pairs: int, seconds: float, rate: float) -> Pair[list[Answer]]:
+    """Slices in the order A B B A, after one of each that counts for nothing. What each side measured."""
+    figures: Pair[list[Answer]] = ([], [])
+    for side in sides:
+        side.slice(seconds, rate)
+    for pair in range(pairs):
+        for at in (0, 1) if pair % 2 == 0 else (1, 0):
+            figure = sides[at].slice(seconds, rate)
+            figures[at].append(figure)
+            cpu = ", ".join(f"{name} {us:.0f}" for name, us in figure["cpu_us"].items())
+            print(f"{sides[at].name:7} {figure['rate']:8,.0f}/s, CPU µs {cpu_us(figure):.0f} ({cpu})")
+    return figures
+
+
+def report(title: str, ours: list[Answer], theirs: list[Answer]) -> str:
+    """A table of ratios, ours to theirs."""
+    rows: dict[str, Callable[[Answer], float]] = {"CPU a booking": cpu_us, "bookings a second": itemgetter("rate")}
     for component in COMPONENTS:
         rows[f"CPU a booking, {component}"] = partial(_cpu_of, component)
+    lines = [f"| {title}, median of neighbours (lowest to highest) | |", "|---|--:|"]
     for name, of in rows.items():
         middle, low, high = compared([of(figure) for figure in ours], [of(figure) for figure in theirs])
-        print(f"| {name} | {middle:.3f} ({low:.2f} to {high:.2f}) |")
+        lines.append(f"| {name} | {middle:.3f} ({low:.2f} to {high:.2f}) |")
+    return "\n".join(lines)
+
+
+def end(sides: Pair[Side]) -> None:
+    """Audit both. Exits with 1 when an invariant was broken."""
+    broken = [f"{side.name}: {name} {'; '.join(seen)}" for side in sides for name, seen in side.audit().items()]
+    if broken:
+        sys.exit("bench: broken:\n" + "\n".join(broken))
+
+
+def add_slices(parser: argparse.ArgumentParser, *, pairs: int) -> None:
+    """The options of every comparison."""
+    parser.add_argument("--pairs", type=int, default=pairs)
+    parser.add_argument("--seconds", type=float, default=4, help="of a slice")
+    parser.add_argument("--rate", type=float, default=0, help="bookings a second; 0: as many as it takes")
 
 
 def main() -> None:
     """Alternate slices, print each and the ratios. Exit code 1: an audit found an invariant broken."""
     parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
     parser.add_argument("other", type=Path, help="the checkout to compare with")
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=4, help="of a slice")
-    parser.add_argument("--rate", type=float, default=0, help="bookings a second; 0: as many as it takes")
+    add_slices(parser, pairs=12)
     told = parser.parse_args()
-    sides = (Side(ROOT), Side(told.other.resolve()))
-    figures: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-    for side in sides:
-        side.slice(told.seconds, told.rate)
-    for pair in range(told.pairs):
-        for at in (0, 1) if pair % 2 == 0 else (1, 0):
-            figure = sides[at].slice(told.seconds, told.rate)
-            figures[at].append(figure)
-            cpu = ", ".join(f"{name} {us:.0f}" for name, us in figure["cpu_us"].items())
-            print(f"{sides[at].name:6} {figure['rate']:8,.0f}/s, CPU µs {cpu_us(figure):.0f} ({cpu})")
-    _report(*figures)
-    broken = [f"{side.name}: {name} {'; '.join(seen)}" for side in sides for name, seen in side.audit().items()]
-    if broken:
-        sys.exit("bench: broken:\n" + "\n".join(broken))
+    sides = (Side("ours", ROOT), Side("other", told.other.resolve()))
+    figures = alternate(sides, told.pairs, told.seconds, told.rate)
+    print("\n" + report("ours to the other's", *figures))
+    end(sides)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,13 @@ class ApiSettings(_Part):
     lane: bool = True
     """Admit bookings inside uvicorn's protocol class, below ASGI. Off, they take the fast path through ASGI."""
 
+    shapes: bool = True
+    """In the lane, match the head of a booking against those before it on its connection. Off, every head is parsed."""
+
+    turn_away: bool = True
+    """While the process stops listening, have the kernel drop what begins a connection (Linux). Off, a client that connects
+    in these milliseconds may get a reset."""
+
     batch_max: int = Field(64, ge=1, le=200)
     """Bookings admitted by one script call; twice as many while admission gives way to settlement. Redis runs nothing
     else meanwhile: 64 take one or two milliseconds."""
@@ -326,6 +333,9 @@ class Settings(BaseSettings):
     postgres_durability_stated: Literal["", "always", "provider"] = ""
     """The same of a PostgreSQL that hides `fsync`, `full_page_writes` and `synchronous_commit`. `provider`: its storage
     keeps commits by other means, so the first two may be off."""
+
+    postgres_fast_arrays: bool = True
+    """Let the driver take lists and tuples alone for arrays. Off, it looks at every element of an array twice, in Python."""
 
     redis_pool_max: int = Field(32, ge=2, le=1_000)
     """Redis connections of one process."""

@@ -38,13 +38,18 @@ _READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
 _READS: Final[dict[bytes, Read]] = {b"bookings": answers.read_booking, b"events": answers.read_event}
 
 
-def lane(front: Front) -> type[Connection]:
-    """Connections with the short cut to this front's office, which is there once the application has started."""
+def lane(front: Front, *, shapes: bool = True) -> type[Connection]:
+    """Connections with the short cut to this front's office, which is there once the application has started.
+
+    Without `shapes` the head of every booking is parsed.
+    """
 
     class Lane(_Lane):
         """Bound to one front."""
 
     Lane.front = front
+    if not shapes:
+        Lane.lessons = 0
     return Lane
 
 

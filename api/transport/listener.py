@@ -1,8 +1,8 @@
 """Stop listening without a reset for anybody.
 
 The kernel shakes hands before we accept. Whoever is connected but not accepted when the listening socket is closed gets a
-reset, perhaps with a request already sent. So newcomers are left to knock again (their system does, and is refused by
-then), whoever shook hands is accepted, and only then is the socket closed.
+reset, perhaps with a request already sent. So new SYNs are dropped: the client's kernel sends another after a second, and is
+refused. Connections that are there are accepted, and only then is the socket closed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 __all__ = ["stop_listening"]
 
 HANDSHAKE_S: Final = 0.01
-"""Time for handshakes that have begun: some round trips of a data centre. Who knocks meanwhile waits for a second."""
+"""Time for handshakes that have begun: some round trips of a data centre. Whose SYN is dropped meanwhile waits a second."""
 
 _SO_ATTACH_FILTER: Final = 26
 
@@ -33,14 +33,18 @@ _NO_NEWCOMERS: Final = (
 """A socket filter in classic BPF: code, jump if true, jump if false, operand."""
 
 
-async def stop_listening(server: asyncio.Server, protocol: Callable[[], asyncio.Protocol]) -> None:
-    """Close the server's sockets; whoever had connected before is served by a new `protocol`."""
+async def stop_listening(
+    server: asyncio.Server, protocol: Callable[[], asyncio.Protocol], *, turn_away: bool = True
+) -> None:
+    """Close the server's sockets; whoever had connected before is served by a new `protocol`. Without `turn_away` whoever
+    connects meanwhile may get a reset."""
     loop = asyncio.get_running_loop()
     # The copies keep the sockets open, out of the loop's sight.
     listeners = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
     for listener in listeners:
         listener.setblocking(False)
-        _turn_away(listener)
+        if turn_away:
+            _turn_away(listener)
     server.close()
     await asyncio.sleep(HANDSHAKE_S)
     for listener in listeners:

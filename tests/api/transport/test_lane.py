@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from api import answers
+from api.app import create_app
+from api.server import connection_class
 from api.transport import lane
+from api.transport.shape import COMPILED_EACH_S
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
@@ -107,6 +112,35 @@ async def test_a_connection_learns_from_its_second_booking(door: Door, open_sale
             await wire.send(booking(event, f"other-{n}", f"X-{n}: a\r\n")).quiet()
     assert wire.protocol.lessons == 0
     assert {answer.status for answer in wire.answers()} == {202}
+
+
+@pytest.mark.parametrize("shapes", [True, False])
+async def test_a_connection_without_shapes_learns_none(
+    door: Door, settings: Settings, open_sale: SaleMaker, shapes: bool
+) -> None:
+    """`api.shapes` is off: every head is parsed, and the answers are the same."""
+    event = await open_sale(GA=50)
+    api = settings.api.model_copy(update={"shapes": shapes})
+    door.kind = connection_class(settings.model_copy(update={"api": api}), door.config.app)
+    wire = door.connect()
+    for n in range(7):
+        wire.protocol.lessons = min(wire.protocol.lessons, lane.LESSONS)
+        await wire.send(booking(event, f"{n}")).quiet()
+        await asyncio.sleep(COMPILED_EACH_S * shapes)
+    assert (wire.protocol.shape is not None) is shapes
+    assert [answer.status for answer in wire.answers()] == [202] * 7
+
+
+@pytest.mark.parametrize(("in_lane", "fast_path"), [(True, True), (False, True), (True, False)])
+def test_the_lane_is_there_when_the_settings_say_so(
+    settings: Settings, office: BoxOffice, in_lane: bool, fast_path: bool
+) -> None:
+    """It stands on the fast path."""
+    api = settings.api.model_copy(update={"lane": in_lane, "fast_path": fast_path})
+    changed = settings.model_copy(update={"api": api})
+    kind: Any = connection_class(changed, create_app(changed, office=office))
+    assert hasattr(kind, "front") is (in_lane and fast_path)
+    assert kind.limits is changed.limits and kind.patience.head_s == api.head_s
 
 
 async def test_who_does_not_stay_is_told_and_closed(door: Door, event: EventView) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import asyncpg
@@ -136,3 +136,13 @@ async def test_arrays_are_encoded_without_asking_what_a_container_is(
 
     with pytest.raises(Exception, match="container expected"):
         await pool.fetchval("SELECT $1::text[]", ["a", None])
+
+
+async def test_arrays_are_asyncpgs_own_when_told_so(settings: Settings) -> None:
+    """`postgres_fast_arrays` is off. What the next pool says counts for the process."""
+    slow = settings.model_copy(update={"postgres_fast_arrays": False})
+    for chosen, known in ((slow, Iterable), (settings, (list, tuple))):
+        opened = await open_pool(chosen, size=1)
+        assert protocol.IterableABC is known or protocol.IterableABC == known
+        assert await opened.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
+        await opened.close()
