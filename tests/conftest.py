@@ -88,7 +88,7 @@ def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
     )
 
 
-EMPTIEST_SHARD = CatalogueStore._emptiest_shard
+EMPTIEST_SHARD = CatalogueStore.emptiest_shard
 """Where the product puts a new event."""
 
 
@@ -98,9 +98,9 @@ def in_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def in_shard(wanted: int) -> None:
         async def choose(store: CatalogueStore, _: object) -> int:
-            return wanted % store._shards
+            return wanted % store.shards
 
-        monkeypatch.setattr(CatalogueStore, "_emptiest_shard", choose)
+        monkeypatch.setattr(CatalogueStore, "emptiest_shard", choose)
 
     in_shard(-1)
     return in_shard

@@ -48,10 +48,10 @@ class ApiKeys:
     """Tells whose an API key is. Unknown ones cost Redis one small read a second at most."""
 
     def __init__(self, redis: Redis, cache_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._redis = redis
+        self.redis = redis
         self._cache_s = cache_s
         self._clock = clock
-        self._known: dict[str, ApiKeyView] = {}
+        self.known: dict[str, ApiKeyView] = {}
         self._version: tuple[bytes | None, bytes] | None = None
         self._freshness = Freshness(self._read, clock)
         self._verdicts: dict[str, tuple[str, float]] = {}
@@ -65,9 +65,9 @@ class ApiKeys:
         if (client := self.known_client(api_key)) is not None:
             return client
         prefix, _, secret = api_key.partition(".")
-        if self._freshness.age > CHECK_S or prefix not in self._known:
+        if self._freshness.age > CHECK_S or prefix not in self.known:
             await self._refresh()
-        known = self._known.get(prefix)
+        known = self.known.get(prefix)
         if known is None or not hmac.compare_digest(known.sha256, secret_digest(secret)):
             self._verdicts.pop(api_key, None)
             raise Unauthorized if self._version is not None else GateClosed
@@ -90,7 +90,7 @@ class ApiKeys:
 
     async def _read(self) -> None:
         name = keys.api_keys(KEYS_SHARD)
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with self.redis.pipeline(transaction=False) as pipe:
             pipe.hget(name, VERSION)
             pipe.get(keys.gate(KEYS_SHARD))
             version, gate = await pipe.execute()
@@ -98,9 +98,9 @@ class ApiKeys:
             # Lost, not revoked. The keys we know stay good; of any other nobody can say.
             self._version = None
             if gate is not None:
-                await ask_to_load(self._redis, KEYS_SHARD)
+                await ask_to_load(self.redis, KEYS_SHARD)
         elif (gate, version) != self._version:
             # The version of a Redis that went back comes again, for other keys: under another run's gate.
-            found: dict[bytes, bytes] = await self._redis.hgetall(name)  # type: ignore[misc]
+            found: dict[bytes, bytes] = await self.redis.hgetall(name)  # type: ignore[misc]
             self._version = gate, found.pop(VERSION.encode(), version)
-            self._known = {prefix.decode(): _decode(view) for prefix, view in found.items()}
+            self.known = {prefix.decode(): _decode(view) for prefix, view in found.items()}

@@ -84,8 +84,8 @@ class Holds:
         self._database = database
         self._shards = Shards(redis, scripts)
         self._scripts = scripts
-        self._settings = settings
-        self._unpaid_lives = {
+        self.settings = settings
+        self.unpaid_lives = {
             "unpaid_ttl_s": settings.holds.ended_ttl_s,
             "unpaid_max": settings.holds.ended_max,
             "brief_ttl_s": min(BRIEF_S, settings.holds.ended_ttl_s),
@@ -97,9 +97,9 @@ class Holds:
         Raises `NotFound` for another client's, `StoreAway` when Redis does not answer, `GateClosed` when it may not be
         believed.
         """
-        return (await self._read(client, booking))[0]
+        return (await self.read(client, booking))[0]
 
-    async def _read(self, client: str, booking: str) -> tuple[Record | None, bytes]:
+    async def read(self, client: str, booking: str) -> tuple[Record | None, bytes]:
         """The record, and the same as Redis has it. Raises as `find`."""
         try:
             (seen,) = await self._reading.read(ids.shard_of(booking), [booking])
@@ -125,7 +125,7 @@ class Holds:
         """
         payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
         for _ in range(READ_AGAIN):
-            held, seen = await self._read(client, booking)
+            held, seen = await self.read(client, booking)
             if held is None:
                 raise NotFound("There is no such booking.")
             if charge is None and held.body.amount_cents:
@@ -139,7 +139,7 @@ class Holds:
                 case "paid":
                     return Paid(record, False)
                 case "replayed":
-                    _check_same(booking, record.payload.asked or _asked_before(record), asked)
+                    _check_same(booking, record.payload.asked or asked_before(record), asked)
                     return Paid(record, True)
                 case "changed":
                     continue
@@ -150,7 +150,7 @@ class Holds:
                 case "busy":
                     raise Busy(retry_after_s=2)
                 case _:
-                    raise _refusal(outcome, record)
+                    raise refusal_of(outcome, record)
         raise PaymentInProgress(retry_after_s=2)
 
     async def _try_to_pay(
@@ -160,13 +160,11 @@ class Holds:
         booking, shard, said = held.id, ids.shard_of(held.id), held.payload
         earlier = said.earlier
         if held.payment_key:
-            earlier += (
-                Attempt(held.payment_key, said.asked or _asked_before(held), said.outcome or Outcome("failed")),
-            )
+            earlier += (Attempt(held.payment_key, said.asked or asked_before(held), said.outcome or Outcome("failed")),)
         payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
-        outcome, raw = await self._run(
+        outcome, raw = await self.run(
             "pay", shard, record=keys.booking(shard, booking), payment_key=payment_key, payload=pack_payload(payload),
-            attempts_max=self._settings.holds.attempts_max, pending_max=self._settings.limits.pending_max, seen=seen,
+            attempts_max=self.settings.holds.attempts_max, pending_max=self.settings.limits.pending_max, seen=seen,
         )  # fmt: skip
         return outcome, unpack(booking, raw) if raw else held
 
@@ -179,21 +177,21 @@ class Holds:
         if held is None:
             raise NotFound("There is no such booking.")
         shard = ids.shard_of(booking)
-        outcome, raw = await self._run(
+        outcome, raw = await self.run(
             "extend", shard, record=keys.booking(shard, booking), extra_ms=1_000 * (extra_s or 0)
         )
         record = unpack(booking, raw) if raw else held
         match outcome:
             case "extended":
                 if record.attempts:
-                    await self._tell_deadline(record.id, record.deadline_ms)
+                    await self.tell_deadline(record.id, record.deadline_ms)
                 return record
             case "extended_before":
                 raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
             case "in_progress":
                 raise PaymentInProgress(retry_after_s=2)
             case _:
-                raise _refusal(outcome, record)
+                raise refusal_of(outcome, record)
 
     async def cancel(self, record: Record) -> tuple[str, Record]:
         """Give a hold back, or ask for a payment under way to be let go.
@@ -201,10 +199,10 @@ class Holds:
         Returns `cancelled`, `requested` or `ended` with the booking as it is now. Raises `GateClosed`, `StoreAway`.
         """
         booking, shard = record.id, ids.shard_of(record.id)
-        outcome, raw = await self._run(
+        outcome, raw = await self.run(
             "cancel", shard, record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
             sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event),
-            ttl_s=self._settings.worker.settled_ttl_s, **self._unpaid_lives,
+            ttl_s=self.settings.worker.settled_ttl_s, **self.unpaid_lives,
         )  # fmt: skip
         if outcome == "missing":
             raise NotFound("There is no such booking.")
@@ -221,7 +219,7 @@ class Holds:
         ended = 0
         while True:
             seen, expired, attempted, back_ms = await self._shards[shard].run(
-                "expire", limit=EXPIRE_CHUNK, ttl_s=self._settings.worker.settled_ttl_s, **self._unpaid_lives
+                "expire", limit=EXPIRE_CHUNK, ttl_s=self.settings.worker.settled_ttl_s, **self.unpaid_lives
             )
             ended += int(expired)
             if attempted:
@@ -235,9 +233,9 @@ class Holds:
         return ended
 
     async def _rewind(self, shard: int, back_ms: int) -> None:
-        lease_ms = self._settings.worker.lease_ms
+        lease_ms = self.settings.worker.lease_ms
         for booking, deadline_ms in await rewind(self._redis, self._scripts, shard, lease_ms, back_ms):
-            await self._tell_deadline(booking, deadline_ms)
+            await self.tell_deadline(booking, deadline_ms)
 
     async def tell_postgres(self, bookings: list[str], letter: str) -> None:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
@@ -248,7 +246,7 @@ class Holds:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
-    async def _tell_deadline(self, booking: str, deadline_ms: int) -> None:
+    async def tell_deadline(self, booking: str, deadline_ms: int) -> None:
         """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
         the next attempt's settlement does it."""
         try:
@@ -258,10 +256,11 @@ class Holds:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)
 
-    async def _run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:
+    async def run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:
+        """Call a script of the shard: its word, and the record. Raises `StoreAway`, `GateClosed`."""
         run = partial(self._shards[shard].run, name, **slots)
         try:
-            reply = await once_checked(self._redis, shard, run, self._settings.api.retry_s)
+            reply = await once_checked(self._redis, shard, run, self.settings.api.retry_s)
         except AWAY as error:
             raise StoreAway from error
         except RedisError as error:
@@ -280,7 +279,7 @@ def fingerprint_of(charge: Charge | None) -> str:
     )
 
 
-def _asked_before(record: Record) -> str:
+def asked_before(record: Record) -> str:
     """The fingerprint of the latest attempt, as far as its record tells: a repaired one lacks it. "" for nobody knows."""
     said = record.payload.charge or record.payload.outcome
     return ids.payment_fingerprint(said.method, said.last4) if said and said.last4 else ""
@@ -291,7 +290,7 @@ def _check_same(booking: str, before: str, now: str) -> None:
         raise KeyReused(booking_id=booking)
 
 
-def _refusal(outcome: str, record: Record) -> Exception:
+def refusal_of(outcome: str, record: Record) -> Exception:
     if outcome == "missing":
         return NotFound("There is no such booking.")
     status = "expired" if record.state == "H" else WORDS[record.state]

@@ -100,11 +100,11 @@ class Bookings:
     ) -> None:
         self._redis = redis
         self._reading = Reading(redis, scripts, settings)
-        self._database = database
+        self.database = database
         self._catalogue = catalogue
         self._shards = settings.shards
-        self._records = Together(self._read_records, most=200)
-        self._rows = Together(self._read_rows, most=200)
+        self.records = Together(self.read_records, most=200)
+        self.rows = Together(self.read_rows, most=200)
 
     async def get(self, client: str, booking_id: str) -> Found:
         """The client's booking.
@@ -115,31 +115,31 @@ class Bookings:
         booking = ids.canonical_booking_id(booking_id)
         if booking is None:
             raise NotFound("There is no such booking.")
-        record, away, shut = await self._record(booking)
+        record, away, shut = await self.record(booking)
         if record is not None:
             if record.body.client != client:
                 raise NotFound("There is no such booking.")
             failure = record.payload.failure
             if failure is not None and failure.startswith(DUPLICATE):
                 return Found((await self.get(client, failure.removeprefix(DUPLICATE))).view, original=False)
-            if _fresh(record) and not shut:
+            if is_fresh(record) and not shut:
                 try:
                     return Found(render.of_record(record, await self._catalogue.event(record.event)), original=True)
                 except (Unavailable, NotFound):
-                    return await self._settled(client, booking, None, redis_away=True)
-        return await self._settled(client, booking, record, redis_away=away or shut, shut=shut)
+                    return await self.settled(client, booking, None, redis_away=True)
+        return await self.settled(client, booking, record, redis_away=away or shut, shut=shut)
 
     async def decided(self, client: str, booking: str) -> BookingView:
         """The client's booking as PostgreSQL has it, for who has just changed it there. Raises as `get`."""
-        return (await self._settled(client, booking, None, redis_away=False)).view
+        return (await self.settled(client, booking, None, redis_away=False)).view
 
     async def attempt(self, booking: str, payment_key: str) -> tuple[str | None, PaymentView] | None:
         """One payment of a booking as PostgreSQL has it, with the fingerprint of its request (None: nobody remembers).
 
         Raises `StoreAway`.
         """
-        async with self._database.answering():
-            row = await self._database.fetchrow(_ATTEMPT, booking, payment_key)
+        async with self.database.answering():
+            row = await self.database.fetchrow(_ATTEMPT, booking, payment_key)
         if row is None:
             return None
         card = row["last4"] or row["token"]
@@ -149,13 +149,13 @@ class Bookings:
         """What a record says, as its client sees it. Raises `Unavailable` while the catalogue is not there."""
         return render.of_record(record, await self._catalogue.event(record.event))
 
-    async def _settled(
+    async def settled(
         self, client: str, booking: str, record: Record | None, *, redis_away: bool, shut: bool = False
     ) -> Found:
         """PostgreSQL's answer, which wins over none, over a record that was not told yet, and over any under a gate that is
         shut."""
         try:
-            row = await self._rows.ask(booking)
+            row = await self.rows.ask(booking)
         except StoreAway:
             if record is None:
                 raise
@@ -171,13 +171,13 @@ class Bookings:
             raise StoreAway
         raise NotFound("There is no such booking.")
 
-    async def _record(self, booking: str) -> tuple[Record | None, bool, bool]:
+    async def record(self, booking: str) -> tuple[Record | None, bool, bool]:
         """The record, whether Redis failed to answer, and whether its gate is shut."""
         try:
             if ids.shard_of(booking) >= self._shards:
                 # Nobody here serves it. Whoever made it may have accepted it all the same: then it is not for us to say.
                 return None, bool(await self._redis.exists(keys.booking(ids.shard_of(booking), booking))), False
-            seen = await self._records.ask(booking)
+            seen = await self.records.ask(booking)
         except (StoreAway, RedisError, OSError):
             return None, True, False
         assert seen is not None, "one for each"
@@ -186,7 +186,8 @@ class Bookings:
         except ValueError:
             return None, False, seen.shut
 
-    async def _read_records(self, bookings: list[str]) -> Mapping[str, Seen]:
+    async def read_records(self, bookings: list[str]) -> Mapping[str, Seen]:
+        """What Redis has of these bookings, by id; nothing when it is away."""
         by_shard: dict[int, list[str]] = {}
         for booking in bookings:
             by_shard.setdefault(ids.shard_of(booking), []).append(booking)
@@ -198,13 +199,14 @@ class Bookings:
             raise StoreAway from error
         return found
 
-    async def _read_rows(self, names: list[str]) -> Mapping[str, _Row]:
+    async def read_rows(self, names: list[str]) -> Mapping[str, _Row]:
+        """What PostgreSQL has of these bookings, by id. Raises `StoreAway`."""
         rows = await self._fetch(f"{_SELECT} WHERE b.id = ANY($1::uuid[])", [UUID(name) for name in names])
         return {row.view.id: row for row in rows}
 
     async def _fetch(self, query: str, *values: Any) -> list[_Row]:
-        async with self._database.answering():
-            rows = await self._database.fetch(query, *values)
+        async with self.database.answering():
+            rows = await self.database.fetch(query, *values)
         return [_of_row(row) for row in rows]
 
     async def list(self, client: str, wanted: BookingFilter, cursor: str | None, limit: int) -> Page:
@@ -220,18 +222,18 @@ class Bookings:
             "reference": wanted.reference, "status": wanted.status, "idempotency_key": wanted.key_digest,
         }  # fmt: skip
         chosen = {column: value for column, value in columns.items() if value is not None}
-        query = (_by_lead if wanted.key_digest is None else _by_key)(
-            chosen, None if cursor is None else _after(cursor), limit
+        query = (by_lead if wanted.key_digest is None else _by_key)(
+            chosen, None if cursor is None else id_after(cursor), limit
         )
         rows, behind = await self._fetch_page(query, limit)
-        views = await asyncio.gather(*(self._as_read(row, wanted) for row in rows))
-        return Page([view for view in views if view is not None], _cursor(behind) if behind else None)
+        views = await asyncio.gather(*(self.as_read(row, wanted) for row in rows))
+        return Page([view for view in views if view is not None], cursor_of(behind) if behind else None)
 
     async def _fetch_page(self, query: _Query, limit: int) -> tuple[builtins.list[_Row], str | None]:
         """A page, and the booking behind which the next one begins."""
         async with (
-            self._database.answering(),
-            self._database.reader() as connection,
+            self.database.answering(),
+            self.database.reader() as connection,
             connection.transaction(readonly=True, isolation="repeatable_read"),
         ):
             if query.last:
@@ -241,24 +243,24 @@ class Bookings:
                 return rows[:limit], rows[limit - 1].view.id
             return rows, await connection.fetchval(query.last, *query.bounds) if query.last else None
 
-    async def _as_read(self, row: _Row, wanted: BookingFilter) -> BookingView | None:
+    async def as_read(self, row: _Row, wanted: BookingFilter) -> BookingView | None:
         """A listed booking as reading it would say: of one that is undecided Redis knows more. None when it is none of
         the wanted any more."""
         if row.view.status not in ("held", "pending"):
             return row.view
-        record, _, shut = await self._record(row.view.id)
+        record, _, shut = await self.record(row.view.id)
         if (
             record is None
             or shut
             or record.body.client != row.client
-            or not (_fresh(record) or not _newer(row, record))
+            or not (is_fresh(record) or not _newer(row, record))
         ):
             return row.view
         try:
             view = await self.show(record)
         except (Unavailable, NotFound):
             return row.view
-        return view if _agrees(view, wanted) else None
+        return view if agrees(view, wanted) else None
 
     async def _by_key(self, client: str, wanted: BookingFilter) -> Page:
         """The one booking that used this key for this event first, if the rest of the filter agrees with it."""
@@ -274,10 +276,10 @@ class Bookings:
             query = f"{_SELECT} WHERE b.client_id || '' = $1 AND b.event_id || '' = $2 AND b.idempotency_key = $3"
             rows = await self._fetch(f"{query} AND b.duplicate_of IS NULL", client, wanted.event_id, wanted.key_digest)
             views = [row.view for row in rows]
-        return Page([view for view in views if _agrees(view, wanted)], None)
+        return Page([view for view in views if agrees(view, wanted)], None)
 
 
-def _fresh(record: Record) -> bool:
+def is_fresh(record: Record) -> bool:
     """Whether Redis alone knows. The clocks of two hosts decide only where to look."""
     if record.state == "H":
         return True
@@ -294,7 +296,7 @@ def _newer(row: _Row, record: Record) -> bool:
     return row.view.status not in ("pending", "held")
 
 
-def _agrees(view: BookingView, wanted: BookingFilter) -> bool:
+def agrees(view: BookingView, wanted: BookingFilter) -> bool:
     return (
         wanted.customer_id in (None, view.customer_id)
         and wanted.status in (None, view.status)
@@ -302,11 +304,11 @@ def _agrees(view: BookingView, wanted: BookingFilter) -> bool:
     )
 
 
-def _cursor(booking: str) -> str:
+def cursor_of(booking: str) -> str:
     return base64.urlsafe_b64encode(UUID(booking).bytes).decode().rstrip("=")
 
 
-def _after(cursor: str) -> str:
+def id_after(cursor: str) -> str:
     try:
         return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
     except (ValueError, binascii.Error):
@@ -368,7 +370,7 @@ IN_ORDER: Final = "".join(
 """PostgreSQL takes bookings by id for scattered over the table, and would rather read all of it."""
 
 
-def _by_lead(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query:
+def by_lead(chosen: Mapping[str, str], after: str | None, limit: int) -> _Query:
     """A page is looked for among the next `LOOKED_AT` bookings that one index has in order. So it reads no more, whatever
     the filter, and may be a short one.
 
@@ -443,7 +445,7 @@ def _of_row(row: asyncpg.Record) -> _Row:
         row["amount_cents"],
         row["currency"],
         row["refunded_cents"],
-        _refund_state(row) if row["refunds"] else None,
+        refund_state(row) if row["refunds"] else None,
         timestamp(row["created_ms"]),
         timestamp(row["expires_ms"]) if row["expires_ms"] else None,
         render.seconds_left(row["expires_ms"] or 0, row["status"]),
@@ -454,7 +456,7 @@ def _of_row(row: asyncpg.Record) -> _Row:
     return _Row(row["client_id"], row["payment_key"], repeats, view)
 
 
-def _refund_state(row: asyncpg.Record) -> RefundState:
+def refund_state(row: asyncpg.Record) -> RefundState:
     if row["owed_cents"]:
         status = "owed"
     elif row["pending_cents"]:

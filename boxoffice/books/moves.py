@@ -127,13 +127,13 @@ async def open_moves(connection: Connection, *, event: str | None = None, shard:
         Move(
             row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
             row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
-            verdicts.get(str(row["booking_id"])), _note(row), row["nonce"],
+            verdicts.get(str(row["booking_id"])), note_of(row), row["nonce"],
         )
         for row in rows
     ]  # fmt: skip
 
 
-def _note(row: asyncpg.Record) -> bytes:
+def note_of(row: asyncpg.Record) -> bytes:
     if row["booking_id"] is None:
         return b"1"
     return msgspec.json.encode(
@@ -188,7 +188,7 @@ async def remember_applied(redis: Redis, connection: Connection, shard: int, sin
         last = rows[-1]["id"]
         names = [keys.moved(shard, f"{row['id']}-{row['nonce']}") for row in rows]
         there = await redis.mget(names)
-        lacking = {name: _note(row) for name, row, raw in zip(names, rows, there, strict=True) if raw is None}
+        lacking = {name: note_of(row) for name, row, raw in zip(names, rows, there, strict=True) if raw is None}
         if lacking:  # a full Redis that has them all is not asked to write
             async with redis.pipeline(transaction=False) as pipe:
                 for name, note in lacking.items():

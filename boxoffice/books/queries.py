@@ -222,10 +222,10 @@ async def _records(connection: Connection, rows: list[asyncpg.Record]) -> list[R
     payments: dict[str, list[asyncpg.Record]] = {}
     for payment in await connection.fetch(_PAYMENTS, booking_ids):
         payments.setdefault(payment["booking"], []).append(payment)
-    return [_record(row, tuple(lines[row["id"]]), payments.get(row["id"], [])) for row in rows]
+    return [record_from(row, tuple(lines[row["id"]]), payments.get(row["id"], [])) for row in rows]
 
 
-def _record(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asyncpg.Record]) -> Record:
+def record_from(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asyncpg.Record]) -> Record:
     payment = payments[-1] if payments else None
     client, event, key, customer = row["client_id"], row["event_id"], row["idempotency_key"], row["customer_id"]
     state = LETTERS[row["status"]]
@@ -252,7 +252,7 @@ def _record(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asyncpg
             _failure(row) if state in FINAL else None,
             key_after(state, key),
             _asked(payment) if payment is not None and row["deadline_ms"] else "",
-            earlier_after(state, tuple(_attempt(each) for each in payments[:-1])),
+            earlier_after(state, tuple(attempt_from(each) for each in payments[:-1])),
         ),
     )
 
@@ -263,7 +263,7 @@ def _asked(payment: asyncpg.Record) -> str:
     return ids.payment_fingerprint(payment["method"], card) if card else ""
 
 
-def _attempt(payment: asyncpg.Record) -> Attempt:
+def attempt_from(payment: asyncpg.Record) -> Attempt:
     return Attempt(payment["payment_key"], _asked(payment), _outcome(payment) or Outcome("failed"))
 
 

@@ -48,7 +48,7 @@ class Raced(Exception):
     """Another worker wrote one of these bookings, or its key, since we looked. Look again."""
 
 
-_KNOWN_BY_KEY = """
+KNOWN_BY_KEY = """
 SELECT asked.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
        b.status = 'cancelled' AND EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (client, event, key, n)
@@ -150,7 +150,7 @@ FROM unnest($1::text[], $2::int[]) AS new (tier, quantity) WHERE i.tier_id = new
 async def known_by_key(connection: Connection, records: list[Record]) -> dict[str, Known]:
     """Booking id asked for, to what PostgreSQL has under its (client, event, key): itself, or who came first."""
     rows = await connection.fetch(
-        _KNOWN_BY_KEY,
+        KNOWN_BY_KEY,
         [record.body.client for record in records],
         [record.event for record in records],
         [record.payload.key for record in records],
@@ -265,26 +265,26 @@ async def _copy_new(connection: Connection, decisions: list[Decision], gateway: 
     for decision in decisions:
         record, payment = decision.claim.record, decision.payment
         body, payload = record.body, record.payload
-        booking, amount, currency = record.id, body.amount_cents, _word(body.currency)
+        booking, amount, currency = record.id, body.amount_cents, word(body.currency)
         bookings.append(
-            f"{booking}\t{_word(body.client)}\t{_word(record.event)}\t{_text(body.customer)}\t{_text(body.reference)}\t"
-            f"{decision.status}\t{amount}\t{currency}\t{_text(payload.key)}\t{record.fingerprint}\t"
-            f"{_word(decision.failure)}\t{record.sequence}\t{_time(record.deadline_ms)}\t{_time(record.admitted_ms)}\n"
+            f"{booking}\t{word(body.client)}\t{word(record.event)}\t{as_text(body.customer)}\t{as_text(body.reference)}\t"
+            f"{decision.status}\t{amount}\t{currency}\t{as_text(payload.key)}\t{record.fingerprint}\t"
+            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}\n"
         )
         for line in body.lines:
             quantity, price = line.quantity, line.unit_price_cents
-            items.append(f"{booking}\t{_word(line.tier)}\t{quantity}\t{price}\t{quantity * price}\n")
+            items.append(f"{booking}\t{word(line.tier)}\t{quantity}\t{price}\t{quantity * price}\n")
         if payment is not None and payment.due != "void":
             charge = payload.charge
             how = (
-                f"{_word(charge.method)}\t{_text(charge.card_name)}\t{_word(charge.last4)}\t{_text(charge.token)}"
+                f"{word(charge.method)}\t{as_text(charge.card_name)}\t{word(charge.last4)}\t{as_text(charge.token)}"
                 if charge
                 else _NO_CHARGE
             )
             payments.append(
                 f"{record.payment_key}\t{booking}\t{gateway}\t{how}\t{amount}\t{currency}\t{payment.status}\t"
-                f"{_text(payment.reference)}\t{_word(payment.failure_code)}\t{_text(payment.next_action)}\t"
-                f"{_word(payment.due)}\n"
+                f"{as_text(payment.reference)}\t{word(payment.failure_code)}\t{as_text(payment.next_action)}\t"
+                f"{word(payment.due)}\n"
             )
     try:
         await _copy(connection, "bookings", _BOOKING_COLUMNS, bookings)
@@ -304,14 +304,14 @@ _ODD: Final = re.compile(r"[\\\t\n\r]").search
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def _text(value: str | None) -> str:
+def as_text(value: str | None) -> str:
     """A field in the text format of COPY."""
     if value is None:
         return r"\N"
     return value.translate(_ESCAPES) if _ODD(value) else value
 
 
-_word: Final = lru_cache(4_096)(_text)
+word: Final = lru_cache(4_096)(as_text)
 """The same for what many bookings have in common."""
 
 
@@ -319,7 +319,7 @@ _NO_CHARGE: Final = "card\t\\N\t\\N\t\\N"
 """Method, name, digits and token of a payment that nobody remembers."""
 
 
-def _time(ms: int) -> str:
+def time_text(ms: int) -> str:
     """A time, or NULL for none."""
     return f"{_second(ms // 1_000)}.{ms % 1_000:03d}+00" if ms else r"\N"
 

@@ -20,7 +20,7 @@ STEPS: Final = 20
 
 _OLD: Final = "now() - $1 * interval '1 day'"
 
-_TRIM: Final = {
+TRIM: Final = {
     "stock_moves": f"""
 DELETE FROM stock_moves WHERE id = ANY(ARRAY(
   SELECT m.id FROM stock_moves m WHERE m.applied_at < {_OLD}
@@ -51,7 +51,7 @@ async def trim(database: Database, days: int) -> dict[str, int]:
     async with database.writer() as connection:
         for table in ("dead_letters", "stock_moves", "webhook_events"):
             for _ in range(STEPS):
-                count = int((await connection.execute(_TRIM[table], days, STEP)).rpartition(" ")[2])
+                count = int((await connection.execute(TRIM[table], days, STEP)).rpartition(" ")[2])
                 if count:
                     trimmed[table] = trimmed.get(table, 0) + count
                 if count < STEP:

@@ -68,7 +68,7 @@ SELECT gateway, count(*) AS payments FROM payments
 WHERE due_at <= now() AND due IS NOT NULL AND NOT {WRITTEN_IN.format("$1", "$2")} GROUP BY gateway
 """
 
-_UNLIST = """
+UNLIST = """
 WITH lapsed AS (
   DELETE FROM captures
   WHERE id = ANY(ARRAY(SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED))
@@ -79,19 +79,19 @@ WHERE payment_key = ANY(ARRAY(SELECT unnest(payment_keys) FROM lapsed)) AND due 
 """Whoever was to capture these is dead or hangs. What it has marked already is left alone. An array, not a join: with
 statistics of an empty table that would read all payments."""
 
-_CAPTURED = """
+CAPTURED = """
 WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING id)
 UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
 WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
 """
 """The list first, then its payments: who takes a list apart locks them in this order too."""
 
-_CLOSE = """
+CLOSE = """
 UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND due = 'void'
 """
 
-_CLOSE_LATE = """
+CLOSE_LATE = """
 WITH late AS (
   UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, due_since = NULL,
          leased_until = NULL, updated_at = now()
@@ -101,14 +101,14 @@ FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
   AND b.failure_code IS DISTINCT FROM 'withdrawn'
 """
 
-_LATER = """
+LATER = """
 UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', due_since = coalesce(due_since, updated_at),
        leased_until = NULL, updated_at = now()
 WHERE payment_key = $1 AND due IS NOT NULL
 """
 
 
-class _Due(NamedTuple):
+class Due(NamedTuple):
     payment_key: str
     due: str
     reference: str | None
@@ -135,32 +135,32 @@ class MoneyPump:
         late: LateMoney,
         settings: Settings,
     ) -> None:
-        self._database = database
-        self._gateway = gateway
-        self._refunds = refunds
-        self._late = late
-        self._settings = settings
-        self._patience = Patience(settings.gateway)
-        self._refund_pump = RefundPump(database, gateway, self._patience)
-        self._given: deque[tuple[int, list[CaptureRequest]]] = deque()
-        self._woken = asyncio.Event()
+        self.database = database
+        self.gateway = gateway
+        self.refunds = refunds
+        self.late = late
+        self.settings = settings
+        self.patience = Patience(settings.gateway)
+        self.refund_pump = RefundPump(database, gateway, self.patience)
+        self.given: deque[tuple[int, list[CaptureRequest]]] = deque()
+        self.woken = asyncio.Event()
         self._stopping = False
 
     def give(self, listed: int, requests: list[CaptureRequest]) -> None:
         """Captures that were just committed, leased to us in one row of `captures`."""
-        if sum(len(given) for _, given in self._given) < GIVEN_MAX:
-            self._given.append((listed, requests))
-            self._woken.set()
+        if sum(len(given) for _, given in self.given) < GIVEN_MAX:
+            self.given.append((listed, requests))
+            self.woken.set()
 
     async def run(self) -> None:
         """Work until `stop`. What this process was given comes first; the outbox is looked at once a sweep."""
-        sweep_s = self._settings.worker.sweep_ms / 1_000
+        sweep_s = self.settings.worker.sweep_ms / 1_000
         next_sweep = 0.0
         paused_at: float | None = None
-        while not self._stopping or self._given:
+        while not self._stopping or self.given:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(sweep_s):
-                    await self._woken.wait()
+                    await self.woken.wait()
             try:
                 await self.work_given()
                 if not self._stopping and time.monotonic() >= next_sweep:
@@ -174,48 +174,48 @@ class MoneyPump:
                     if paused_at is None:
                         paused_at = time.monotonic()
                         log.warning("money.paused", error=type(error).__name__, code=sqlstate(error))
-                    self._given.clear()
+                    self.given.clear()
                     if self._stopping:
                         return
-                    await self._database.renew(error)
+                    await self.database.renew(error)
                     await asyncio.sleep(0.5)
                     continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.
                 seldom.exception("money.failed", error)
-                self._given.clear()
+                self.given.clear()
                 await asyncio.sleep(0.5)
 
     def stop(self) -> None:
         """Finish what was given, then return from `run`."""
         self._stopping = True
-        self._woken.set()
+        self.woken.set()
 
     async def work_given(self) -> None:
         """Capture what this process committed."""
-        while self._given:
-            self._woken.clear()
-            row, batch = self._given.popleft()
+        while self.given:
+            self.woken.clear()
+            row, batch = self.given.popleft()
             listed = [row]
-            while self._given and len(batch) + len(self._given[0][1]) <= CLAIM_MAX:
-                row, more = self._given.popleft()
+            while self.given and len(batch) + len(self.given[0][1]) <= CLAIM_MAX:
+                row, more = self.given.popleft()
                 listed.append(row)
                 batch += more
-            await self._capture(batch, listed)
-        self._woken.clear()
+            await self.capture(batch, listed)
+        self.woken.clear()
 
     async def work_outbox(self) -> int:
         """Claim what is due and nobody holds, once. Returns how many. Nothing while PostgreSQL may have gone back: what it
         calls due may have been a sale's money since. Raises `WentBack`."""
-        if not await self._refunds.check_fence(self._settings.shards):
+        if not await self.refunds.check_fence(self.settings.shards):
             return 0
-        lease_ms, ours = self._settings.worker.lease_ms, written_in(self._gateway.books)
-        async with self._database.writer() as connection:
-            await connection.execute(_UNLIST, UNLIST_MAX)
-            dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
-        refunds = await self._refund_pump.claim(lease_ms, CLAIM_MAX)
+        lease_ms, ours = self.settings.worker.lease_ms, written_in(self.gateway.books)
+        async with self.database.writer() as connection:
+            await connection.execute(UNLIST, UNLIST_MAX)
+            dues = [Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
+        refunds = await self.refund_pump.claim(lease_ms, CLAIM_MAX)
         captures = [due for due in dues if due.due == "capture"]
         if captures:
-            await self._capture(
+            await self.capture(
                 [
                     CaptureRequest(due.payment_key, due.reference or "", due.amount_cents, due.currency)
                     for due in captures
@@ -223,7 +223,7 @@ class MoneyPump:
                 [],
                 {due.payment_key: due.tries for due in captures},
             )
-        limit = asyncio.Semaphore(self._settings.gateway.concurrency)
+        limit = asyncio.Semaphore(self.settings.gateway.concurrency)
 
         async def limited(work: Awaitable[None]) -> None:
             async with limit:
@@ -232,7 +232,7 @@ class MoneyPump:
         # No task group: one failure is no reason to stop in the middle of the others, and before Python 3.11.3 a task whose
         # group has failed once ends at its next timeout.
         ended = await asyncio.gather(
-            *(limited(self._void(due)) for due in dues if due.due != "capture"),
+            *(limited(self.void(due)) for due in dues if due.due != "capture"),
             *map(limited, refunds),
             return_exceptions=True,
         )
@@ -242,77 +242,79 @@ class MoneyPump:
 
     async def tell_of_others(self) -> None:
         """What is due at another gateway than ours stays due: only a worker with that gateway can do it."""
-        async with self._database.writer() as connection:
-            for row in await connection.fetch(_OF_OTHERS, *written_in(self._gateway.books)):
+        async with self.database.writer() as connection:
+            for row in await connection.fetch(_OF_OTHERS, *written_in(self.gateway.books)):
                 log.error("money.of_another_gateway", gateway=row["gateway"], payments=row["payments"],
-                          ours=self._gateway.books)  # fmt: skip
+                          ours=self.gateway.books)  # fmt: skip
 
-    async def _capture(
+    async def capture(
         self, requests: list[CaptureRequest], listed: list[int], tries: Mapping[str, int] = MappingProxyType({})
     ) -> None:
         """Take the money, and say so; the rows that listed it are no longer needed then."""
         crashpoint("before_capture")
-        outcomes = await self._gateway.capture_batch(requests)
+        outcomes = await self.gateway.capture_batch(requests)
         crashpoint("captured")
         done, unknown = [], []
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, Done):
                 done.append(request.payment_key)
             elif isinstance(outcome, Refused):
-                await self._refunds.capture_refused(request.payment_key, outcome.code)
+                await self.refunds.capture_refused(request.payment_key, outcome.code)
             else:
                 unknown.append((request.payment_key, outcome.reason))
-        await self._ask_later(unknown, tries)
+        await self.ask_later(unknown, tries)
         if done or listed:
-            await self._execute(_CAPTURED, done, listed)
+            await self.execute(CAPTURED, done, listed)
         crashpoint("capture_marked")
 
-    async def _void(self, due: _Due) -> None:
+    async def void(self, due: Due) -> None:
         """Let money go. What the gateway does not know may still be on its way: look again for a day. Money that shows
         up for a hold that has ended buys its tickets after all, when there are some left."""
         late = False
         if due.status in ("unknown", "requires_action"):
-            found = await self._gateway.lookup(due.payment_key, due.reference)
+            found = await self.gateway.lookup(due.payment_key, due.reference)
             late = isinstance(found, Found) and found.status in ("authorized", "captured")
             if late:
                 charge = Charge(due.method, due.token or "", due.card_name, due.last4)
-                if await self._late.revive(due.booking, due.payment_key, charge):
+                if await self.late.revive(due.booking, due.payment_key, charge):
                     crashpoint("revived")
-                    await self._execute(_LATER, due.payment_key, 5_000)
+                    await self.execute(LATER, due.payment_key, 5_000)
                     return
                 # Revived earlier, it may have been settled while we asked: then its money is a sale's.
-                if not await self._is_to_be_voided(due.payment_key):
+                if not await self.is_to_be_voided(due.payment_key):
                     return
         crashpoint("before_void")
-        outcome = await self._gateway.void(due.payment_key, due.reference)
+        outcome = await self.gateway.void(due.payment_key, due.reference)
         crashpoint("voided")
         match outcome:
             case Done() if late:
-                await self._execute(_CLOSE_LATE, due.payment_key)
+                await self.execute(CLOSE_LATE, due.payment_key)
             case Done():
-                await self._execute(_CLOSE, due.payment_key, "failed" if due.status == "unknown" else "voided")
+                await self.execute(CLOSE, due.payment_key, "failed" if due.status == "unknown" else "voided")
             case NotFound() if due.old:
-                await self._execute(_CLOSE, due.payment_key, "failed")
+                await self.execute(CLOSE, due.payment_key, "failed")
             case AlreadyCaptured():
-                await self._refunds.captured_too_late(due.payment_key)
+                await self.refunds.captured_too_late(due.payment_key)
             case _:
                 if not isinstance(outcome, NotFound):
-                    self._patience.unknown("void", due.payment_key, getattr(outcome, "reason", "refused"), due.tries)
-                await self._execute(_LATER, due.payment_key, self._patience.pause_ms(due.tries))
+                    self.patience.unknown("void", due.payment_key, getattr(outcome, "reason", "refused"), due.tries)
+                await self.execute(LATER, due.payment_key, self.patience.pause_ms(due.tries))
 
-    async def _ask_later(self, unknown: list[tuple[str, str]], tries: Mapping[str, int]) -> None:
+    async def ask_later(self, unknown: list[tuple[str, str]], tries: Mapping[str, int]) -> None:
         """Nobody can say whether these were captured. Many at once have one reason, and are told in one line."""
         new = [(key, reason) for key, reason in unknown if tries.get(key, 0) <= 1]
         if new:
-            self._patience.unknown("capture", *new[0], tries=0, payments=len(new))
+            self.patience.unknown("capture", *new[0], tries=0, payments=len(new))
         for key, _ in unknown:
-            await self._execute(_LATER, key, self._patience.pause_ms(tries.get(key, 0)))
+            await self.execute(LATER, key, self.patience.pause_ms(tries.get(key, 0)))
 
-    async def _is_to_be_voided(self, payment_key: str) -> bool:
-        async with self._database.writer() as connection:
+    async def is_to_be_voided(self, payment_key: str) -> bool:
+        """Whether the payment's row says by now that it is to be let go."""
+        async with self.database.writer() as connection:
             due = await connection.fetchval("SELECT due FROM payments WHERE payment_key = $1", payment_key)
         return bool(due == "void")
 
-    async def _execute(self, statement: str, *args: Any) -> None:
-        async with self._database.writer() as connection:
+    async def execute(self, statement: str, *args: Any) -> None:
+        """One statement, in a transaction of its own."""
+        async with self.database.writer() as connection:
             await connection.execute(statement, *args)

@@ -48,7 +48,7 @@ FROM free WHERE l.payment_key = free.payment_key
 RETURNING l.payment_key, free.reference, l.tries, l.leased_until
 """
 
-_TAKEN: Final = """
+TAKEN: Final = """
 WITH taken AS (
   UPDATE refunds SET status = $3, reference = $4, failure_code = $5, leased_until = NULL, updated_at = now()
   WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key)
@@ -58,21 +58,21 @@ ON CONFLICT (payment_key) DO NOTHING
 """
 """Whoever was overtaken writes nothing: the attempt is not the same any more."""
 
-_LATER: Final = """
+LATER: Final = """
 UPDATE refunds SET due_at = now() + $3 * interval '1 millisecond', leased_until = NULL, updated_at = now()
 WHERE refund_key = $1 AND status = 'due' AND attempt = $2
 """
 
-_SEEN: Final = "DELETE FROM looks WHERE payment_key = $1 AND leased_until = $2"
+SEEN: Final = "DELETE FROM looks WHERE payment_key = $1 AND leased_until = $2"
 
-_LOOK_LATER: Final = """
+LOOK_LATER: Final = """
 UPDATE looks SET due_at = now() + $3 * interval '1 millisecond', leased_until = NULL
 WHERE payment_key = $1 AND leased_until = $2
 """
 """News that came while we looked has ended our lease: then it is looked at once more."""
 
 
-class _Due(NamedTuple):
+class Due(NamedTuple):
     refund_key: str
     payment_key: str
     reference: str | None
@@ -81,7 +81,7 @@ class _Due(NamedTuple):
     tries: int
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     payment_key: str
     reference: str | None
     tries: int
@@ -100,11 +100,12 @@ class RefundPump:
         """What is due and nobody holds, each as work to be awaited."""
         ours = written_in(self._gateway.books)
         async with self._database.writer() as connection:
-            dues = [_Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, most, *ours)]
-            looks = [_Look(*row) for row in await connection.fetch(_CLAIM_LOOKS, lease_ms, most, *ours)]
-        return [*map(self._refund, dues), *map(self._look, looks)]
+            dues = [Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, most, *ours)]
+            looks = [Look(*row) for row in await connection.fetch(_CLAIM_LOOKS, lease_ms, most, *ours)]
+        return [*map(self.refund, dues), *map(self.look_at, looks)]
 
-    async def _refund(self, due: _Due) -> None:
+    async def refund(self, due: Due) -> None:
+        """Ask the gateway for one that is due, and write down what it says."""
         crashpoint("before_refund")
         outcome = await self._gateway.refund(
             attempt_key(due.refund_key, due.attempt), due.payment_key, due.reference or "", due.amount_cents
@@ -120,11 +121,11 @@ class RefundPump:
             case Unknown(reason):
                 await self._later(due, reason)
 
-    async def _taken(self, due: _Due, status: str, reference: str, reason: str | None) -> None:
+    async def _taken(self, due: Due, status: str, reference: str, reason: str | None) -> None:
         self._patience.known("refund", due.refund_key, due.tries)
-        await self._execute(_TAKEN, due.refund_key, due.attempt, status, reference, reason, self._patience.pause_ms(0))
+        await self.execute(TAKEN, due.refund_key, due.attempt, status, reference, reason, self._patience.pause_ms(0))
 
-    async def _refused(self, due: _Due, code: str) -> None:
+    async def _refused(self, due: Due, code: str) -> None:
         """No error is believed before the payment was read: too little may be left, because somebody refunded it at the
         gateway itself; or the refund is there after all."""
         seen = await self._gateway.reversals(due.payment_key, due.reference or "")
@@ -137,11 +138,12 @@ class RefundPump:
             await take_in(connection, due.payment_key, seen, Asked(due.refund_key, due.attempt, code))
             crashpoint("owed_written")
 
-    async def _later(self, due: _Due, reason: str) -> None:
+    async def _later(self, due: Due, reason: str) -> None:
         self._patience.unknown("refund", due.refund_key, reason, due.tries)
-        await self._execute(_LATER, due.refund_key, due.attempt, self._patience.pause_ms(due.tries))
+        await self.execute(LATER, due.refund_key, due.attempt, self._patience.pause_ms(due.tries))
 
-    async def _look(self, look: _Look) -> None:
+    async def look_at(self, look: Look) -> None:
+        """Read a payment's refunds and disputes at the gateway, and take them in."""
         seen = await self._gateway.reversals(look.payment_key, look.reference or "")
         crashpoint("looked_at")
         pending: bool | None = isinstance(seen, Unknown)
@@ -153,10 +155,11 @@ class RefundPump:
             self._patience.unknown("look", look.payment_key, seen.reason, look.tries)
         if pending:
             pause_ms = self._patience.pause_ms(look.tries)
-            await self._execute(_LOOK_LATER, look.payment_key, look.leased_until, pause_ms)
+            await self.execute(LOOK_LATER, look.payment_key, look.leased_until, pause_ms)
         else:
-            await self._execute(_SEEN, look.payment_key, look.leased_until)
+            await self.execute(SEEN, look.payment_key, look.leased_until)
 
-    async def _execute(self, statement: str, *args: Any) -> None:
+    async def execute(self, statement: str, *args: Any) -> None:
+        """One statement, in a transaction of its own."""
         async with self._database.writer() as connection:
             await connection.execute(statement, *args)

@@ -68,7 +68,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     refund_key: str
     attempt: int
     status: str
@@ -102,15 +102,15 @@ async def take_in(
     if payment is None or payment["status"] != "captured":
         # Captured at the gateway, and not yet marked here: that has to come first.
         return True if payment is not None and payment["status"] == "authorized" else None
-    rows = {row["refund_key"]: _Row(*row) for row in await connection.fetch(_REFUNDS, payment_key)}
+    rows = {row["refund_key"]: Row(*row) for row in await connection.fetch(_REFUNDS, payment_key)}
     met: set[str] = set()
-    foreign = [refund for refund in seen.refunds if not _ours(refund, rows, met)]
+    foreign = [refund for refund in seen.refunds if not is_ours(refund, rows, met)]
     refused_row = rows.get(refused.refund_key) if refused else None
     if refused and refused_row and (refused_row.status, refused_row.attempt) == ("due", refused.attempt):
         refused_row.refuse(refused.attempt, refused.code)
-    found = [refund for refund in foreign if not _known(refund, rows, payment_key)]
+    found = [refund for refund in foreign if not is_known(refund, rows, payment_key)]
     await _write_foreign(connection, payment_key, payment, found, rows)
-    _fit(rows, payment["amount_cents"] - seen.given_back_cents, refused_row)
+    fit(rows, payment["amount_cents"] - seen.given_back_cents, refused_row)
     for row in rows.values():
         if row.now != row.before:
             await connection.execute(_WRITE, row.refund_key, *row.now)
@@ -121,7 +121,7 @@ async def take_in(
     return any(refund.status == "pending" for refund in seen.refunds)
 
 
-def _ours(seen: RefundSeen, rows: dict[str, _Row], met: set[str]) -> bool:
+def is_ours(seen: RefundSeen, rows: dict[str, Row], met: set[str]) -> bool:
     """Take over what became of an attempt of ours, also at what somebody else had begun at the gateway itself and failed
     there. False when we asked for no such refund, or for one like it only once: a gateway that made it twice gave back
     twice, and that has to be told as it is."""
@@ -144,9 +144,9 @@ def _ours(seen: RefundSeen, rows: dict[str, _Row], met: set[str]) -> bool:
     return True
 
 
-def _known(seen: RefundSeen, rows: dict[str, _Row], payment_key: str) -> bool:
+def is_known(seen: RefundSeen, rows: dict[str, Row], payment_key: str) -> bool:
     """Take over what became of a refund made at the gateway, if we have heard of it."""
-    row = rows.get(_foreign_key(seen, payment_key))
+    row = rows.get(foreign_key(seen, payment_key))
     if row is None:
         # One that failed before anybody here knew of it has changed nothing.
         return seen.status == "failed"
@@ -160,17 +160,17 @@ def _known(seen: RefundSeen, rows: dict[str, _Row], payment_key: str) -> bool:
     return True
 
 
-def _foreign_key(seen: RefundSeen, payment_key: str) -> str:
+def foreign_key(seen: RefundSeen, payment_key: str) -> str:
     return ids.digest(payment_key, "gateway", seen.reference)
 
 
 async def _write_foreign(
-    connection: Connection, payment_key: str, payment: Any, found: list[RefundSeen], rows: dict[str, _Row]
+    connection: Connection, payment_key: str, payment: Any, found: list[RefundSeen], rows: dict[str, Row]
 ) -> None:
     """Refunds that nobody here asked for. They pay what is owed first: that money is the customer's already."""
     for seen in found:
         await connection.execute(
-            _INSERT, _foreign_key(seen, payment_key), payment["booking"], payment_key, seen.amount_cents,
+            _INSERT, foreign_key(seen, payment_key), payment["booking"], payment_key, seen.amount_cents,
             payment["currency"], seen.status, seen.reference, seen.code,
         )  # fmt: skip
         log.warning("refund.found", booking_id=payment["booking"], payment_key=payment_key,
@@ -178,23 +178,23 @@ async def _write_foreign(
         left = seen.amount_cents
         for row in rows.values():
             if row.status == "owed" and row.before[0] == "owed":
-                left -= _lessen(row, max(0, row.amount_cents - left))
+                left -= lessen(row, max(0, row.amount_cents - left))
 
 
-def _fit(rows: dict[str, _Row], left_cents: int, refused: _Row | None) -> None:
+def fit(rows: dict[str, Row], left_cents: int, refused: Row | None) -> None:
     """Ask for no more than is left. What the gateway refused because too little was left is asked for again, if that is
     why; a request for more than is left that is still on its way will be refused, too."""
     open_rows = [row for row in rows.values() if row.status == "due"]
     for row in open_rows + [row for row in rows.values() if row.status == "owed"]:
         wanted = row.amount_cents
         if wanted > max(0, left_cents):
-            _lessen(row, max(0, left_cents))
+            lessen(row, max(0, left_cents))
             if row is refused and row.status == "owed":
                 row.status, row.failure_code = "due", None
         left_cents -= row.amount_cents
 
 
-def _lessen(row: _Row, cents: int) -> int:
+def lessen(row: Row, cents: int) -> int:
     """By how much. Nothing left of it: it is paid."""
     less, row.amount_cents = row.amount_cents - cents, cents
     if cents == 0:
@@ -212,7 +212,7 @@ async def _write_dispute(connection: Connection, payment_key: str, payment: Any,
                   reason=dispute.reason, amount_cents=dispute.amount_cents)  # fmt: skip
 
 
-def _tell(row: _Row, booking: str) -> None:
+def _tell(row: Row, booking: str) -> None:
     if row.status == "owed" and row.before[0] != "owed":
         log.error("refund.refused", refund_key=row.refund_key, booking_id=booking, code=row.failure_code,
                   amount_cents=row.amount_cents, before=row.before[0])  # fmt: skip

@@ -44,16 +44,16 @@ class Dossiers:
     """Asks all three. A store that does not answer is part of the answer."""
 
     def __init__(self, redis: Redis, database: Database, gateway: PaymentGateway) -> None:
-        self._redis = redis
-        self._database = database
-        self._gateway = gateway
+        self.redis = redis
+        self.database = database
+        self.gateway = gateway
 
     async def of(self, booking_id: str) -> Dossier:
         """`redis`, `postgres`, `gateway`. Raises `NotFound` when nobody knows the booking."""
         booking = ids.canonical_booking_id(booking_id)
         if booking is None:
             raise NotFound("This is no booking id.")
-        in_redis, in_postgres = await self._in_redis(booking), await self._in_postgres(booking)
+        in_redis, in_postgres = await self.in_redis(booking), await self._in_postgres(booking)
         if in_redis is None and in_postgres is None:
             raise NotFound("Neither Redis nor PostgreSQL knows this booking.")
         books = {row["payment_key"]: row["gateway"] for row in (in_postgres or {}).get("payments", ())}
@@ -62,18 +62,19 @@ class Dossiers:
             payments.setdefault(in_redis["payment_key"], None)
         at_gateway = {}
         for key, reference in payments.items():
-            if not same_books(books.get(key, self._gateway.books), self._gateway.books):
-                at_gateway[key] = {"answer": "NotAsked", "books": books[key], "ours": self._gateway.books}
+            if not same_books(books.get(key, self.gateway.books), self.gateway.books):
+                at_gateway[key] = {"answer": "NotAsked", "books": books[key], "ours": self.gateway.books}
                 continue
-            found = await self._gateway.lookup(key, reference)
+            found = await self.gateway.lookup(key, reference)
             at_gateway[key] = {"answer": type(found).__name__, **msgspec.structs.asdict(found)}
         return {"booking_id": booking, "redis": in_redis, "postgres": in_postgres, "gateway": at_gateway}
 
-    async def _in_redis(self, booking: str) -> dict[str, Any] | None:
+    async def in_redis(self, booking: str) -> dict[str, Any] | None:
+        """The booking's record and where it stands; None when Redis has none."""
         shard = ids.shard_of(booking)
         key = keys.booking(shard, booking)
         try:
-            async with self._redis.pipeline(transaction=True) as pipe:
+            async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.get(key)
                 pipe.ttl(key)
                 for name in (keys.pending(shard), keys.deadlines(shard), keys.dead(shard)):
@@ -86,13 +87,13 @@ class Dossiers:
         if raw is None and not where:
             return None
         try:
-            return {**_described(unpack(booking, raw or b"")), **where, "ttl_s": ttl_s}
+            return {**describe(unpack(booking, raw or b"")), **where, "ttl_s": ttl_s}
         except ValueError:
             return {"state": "unreadable" if raw else "missing", "bytes": len(raw or b""), **where}
 
     async def _in_postgres(self, booking: str) -> dict[str, Any] | None:
         try:
-            async with self._database.writer() as connection:
+            async with self.database.writer() as connection:
                 found = {
                     name: [dict(row) for row in await connection.fetch(query, booking)]
                     for name, query in _TABLES.items()
@@ -102,7 +103,7 @@ class Dossiers:
         return {name: rows for name, rows in found.items() if rows} or None
 
 
-def _described(record: Record) -> dict[str, Any]:
+def describe(record: Record) -> dict[str, Any]:
     """A record for people. The gateway's token stays out of it."""
     said = record.payload.outcome or record.payload.charge
     return {

@@ -157,11 +157,11 @@ class Guard:
         of the stores does not answer: then nothing is closed; or `refused` when Redis takes no writes.
         """
         try:
-            sight = await self._look()
+            sight = await self.look()
             if (judgement := judge(sight)) == "fine":
-                await self._remember(sight)
+                await self.remember(sight)
             elif judgement not in ("waiting", "alert") or sight.gate is not None:
-                judgement = await self._act()
+                judgement = await self.act()
             self._say(judgement)
             return judgement
         except (*AWAY, *postgres.TRANSIENT) as error:
@@ -187,7 +187,8 @@ class Guard:
             await self.reconciler.event(event, fix=True, deep=True, owned=True, strays=False)
         return len(loaded.events)
 
-    async def _look(self) -> Sight:
+    async def look(self) -> Sight:
+        """What both stores say of the shard now."""
         told = await fence.told(self._redis, self.shard)
         lost = await fence.lost(self._database, self.shard, told)
         server = await server_of(self._database)
@@ -221,7 +222,7 @@ class Guard:
             row["run_id"] if row else "",
         )
 
-    async def _remember(self, sight: Sight) -> None:
+    async def remember(self, sight: Sight) -> None:
         """How far Redis has come; and that PostgreSQL has what Redis was told of."""
         if (sight.admitted or 0) > sight.sequence:
             await self._database.execute(
@@ -244,17 +245,18 @@ class Guard:
             log.warning("postgres.promoted", shard=self.shard, before=sight.server_before, now=sight.server)
         return self._now_s() >= self._promoted[1] + NOTE_AFTER_S
 
-    async def _act(self) -> str:
+    async def act(self) -> str:
+        """Do what the judgement asks for, as the only one in this shard: what was done, or `busy`."""
         async with shard_lock(self._database, self.shard) as alone:
             if not alone:
                 return "busy"
             # Whoever had the lock may have opened the gate since we looked.
-            sight = await self._look()
+            sight = await self.look()
             match judgement := judge(sight):
                 case "first_start":
                     await self._start(sight)
                 case "postgres_went_back":
-                    return await self._recover(sight)
+                    return await self.recover(sight)
                 case "both_changed":
                     await self._close(sight, BOTH_CHANGED)
                 case "alert":
@@ -264,7 +266,7 @@ class Guard:
                 case "closed" | "went_back":
                     return await self._rebuild(judgement)
                 case "restarted":
-                    return await self._after_restart(sight)
+                    return await self.after_restart(sight)
             return judgement
 
     async def _start(self, sight: Sight) -> None:
@@ -292,7 +294,7 @@ class Guard:
             self._remind_at = now_s + REMIND_S
             log.error("shard.closed", shard=self.shard, reason=alert)
 
-    async def _recover(self, sight: Sight) -> str:
+    async def recover(self, sight: Sight) -> str:
         """Write again what PostgreSQL forgot. Where that is not safe, an operator has to decide."""
         if sight.alert == POSTGRES_WENT_BACK:
             await self._close(sight, POSTGRES_WENT_BACK)
@@ -321,7 +323,7 @@ class Guard:
         )  # fmt: skip
         return "rebuilt"
 
-    async def _after_restart(self, sight: Sight) -> str:
+    async def after_restart(self, sight: Sight) -> str:
         """Another run of the server: it may lack the last second, or be an hour old, which the sequences cannot show. Nothing
         is decided on it before this is done."""
         async with self._database.writer() as connection:

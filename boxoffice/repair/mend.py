@@ -54,9 +54,9 @@ class Mender:
         self.shard = shard
         self._redis = redis
         self._database = database
-        self._reconciler = reconciler
+        self.reconciler = reconciler
         self._rebuilder = rebuilder
-        self._age_ms = 2 * settings.worker.lease_ms
+        self.age_ms = 2 * settings.worker.lease_ms
         self._finals = reconciler.finals
 
     async def mend(self) -> Mended:
@@ -64,23 +64,23 @@ class Mender:
         if (await look(self._redis, self.shard)).word != "open":
             return Mended(0, 0, 0, 0, 0)
         seen: list[str] = []
-        gathered = await self._reconciler.strays.gather_some(STRAY_PAGES, seen)
+        gathered = await self.reconciler.strays.gather_some(STRAY_PAGES, seen)
         seconds, _ = await self._redis.time()
-        before_ms = 1_000 * int(seconds) - self._age_ms
+        before_ms = 1_000 * int(seconds) - self.age_ms
         async with self._database.writer() as connection:
             await fence.check(connection, self._redis, self.shard)
             events = set(await self._unheard(connection, before_ms))
             corrected = await self._finals.correct(connection, seen[:LIMIT])
             restored, expired = 0, 0
-            async for records in queries.undecided(connection, self.shard, self._age_ms):
+            async for records in queries.undecided(connection, self.shard, self.age_ms):
                 late = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
                 restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
                 expired += await self._expire(connection, sorted(late))
         settled = 0
         if events | corrected:
-            gathered += await self._reconciler.strays.gather()
+            gathered += await self.reconciler.strays.gather()
         for event in sorted(events | corrected):
-            report = await self._reconciler.event(event, fix=True, owned=event in corrected, strays=False)
+            report = await self.reconciler.event(event, fix=True, owned=event in corrected, strays=False)
             settled += report.settled
         return Mended(settled, restored, expired, gathered, len(corrected))
 
@@ -89,7 +89,7 @@ class Mender:
         waiting: list[bytes] = []
         for name in (keys.pending(self.shard), keys.dead(self.shard)):
             waiting += await self._redis.zrange(name, 0, LIMIT - 1)
-        old = [booking for booking in map(bytes.decode, waiting) if _admitted_ms(booking) < before_ms]
+        old = [booking for booking in map(bytes.decode, waiting) if admitted_ms(booking) < before_ms]
         return await queries.events_of_final(connection, old) if old else []
 
     async def _expire(self, connection: Connection, late: list[str]) -> int:
@@ -108,6 +108,6 @@ class Mender:
         )
 
 
-def _admitted_ms(booking: str) -> int:
+def admitted_ms(booking: str) -> int:
     """When the booking's id was made, by the clock of the host that made it. Close enough for something this old."""
     return int(booking[:8] + booking[9:13], 16)

@@ -219,7 +219,7 @@ class Parked:
         )
         if decided and decided["failure_code"] != "poison":
             raise CannotRun(f"PostgreSQL has it as {decided['status']}: `boxoffice dead retry` tells Redis so.")
-        payment_key = letter.record.payment_key if letter.record else _head(letter.raw).get("payment_key", "")
+        payment_key = letter.record.payment_key if letter.record else head_of(letter.raw).get("payment_key", "")
         if letter.record and not letter.record.body.amount_cents:
             payment_key = ""  # it costs nothing, and no gateway has heard of it
         books = await self._database.fetchval("SELECT gateway FROM payments WHERE payment_key = $1", payment_key)
@@ -227,21 +227,21 @@ class Parked:
             raise CannotRun(
                 f"Its payment stands in the books of {books}; the gateway here keeps {self._gateway.books}."
             )
-        status, reference, payment = await self._let_go(payment_key)
+        status, reference, payment = await self.let_go(payment_key)
         async with self._database.writer() as connection:
-            facts = await self._facts(connection, letter)
+            facts = await self.facts(connection, letter)
             pair = None
             if facts:
                 async with connection.transaction():
-                    await self._write(connection, letter, facts, payment_key, status, reference)
+                    await self.write(connection, letter, facts, payment_key, status, reference)
                     pair = await fence.open_batch(connection, shard, told)
-        stock = await self._give_back(letter, facts, pair)
+        stock = await self.give_back(letter, facts, pair)
         await self._database.execute(
             "UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking
         )
         return Ended(letter.booking, payment, facts is not None, stock)
 
-    async def _let_go(self, payment_key: str) -> tuple[str, str | None, str]:
+    async def let_go(self, payment_key: str) -> tuple[str, str | None, str]:
         """Status of its payment row, the gateway's reference, and what to tell."""
         if not payment_key:
             return "", None, "none was tried"
@@ -252,10 +252,11 @@ class Parked:
             return "voided", reference, f"{knew}, let go"
         return "unknown", reference, f"{knew}; a worker goes on letting it go"
 
-    async def _write(
+    async def write(
         self, connection: Connection, letter: DeadLetter, facts: _Facts, payment_key: str, status: str,
         reference: str | None,
     ) -> None:  # fmt: skip
+        """The booking as failed, with its items and its payment, as far as they make sense."""
         key = facts.key
         taken = await connection.fetchval(
             "SELECT true FROM bookings WHERE client_id || '' = $1 AND event_id || '' = $2 AND idempotency_key = $3"
@@ -277,8 +278,9 @@ class Parked:
                 facts.currency, status, reference, "void" if status == "unknown" else None,
             )  # fmt: skip
 
-    async def _give_back(self, letter: DeadLetter, facts: _Facts | None, pair: fence.Pair | None) -> str:
-        booking, shard, record, head = letter.booking, ids.shard_of(letter.booking), letter.record, _head(letter.raw)
+    async def give_back(self, letter: DeadLetter, facts: _Facts | None, pair: fence.Pair | None) -> str:
+        """Tell Redis that it failed: its tickets go on sale again. The script's word."""
+        booking, shard, record, head = letter.booking, ids.shard_of(letter.booking), letter.record, head_of(letter.raw)
         scope = record.scope if record else head.get("scope", "-")
         event = record.event if record else head.get("event", "-")
         payment_key = record.payment_key if record else head.get("payment_key", "")
@@ -305,10 +307,10 @@ class Parked:
             await reconciler.every_event(fix=True, deep=True, owned=True)
         return "recount"
 
-    async def _facts(self, connection: Connection, letter: DeadLetter) -> _Facts | None:
+    async def facts(self, connection: Connection, letter: DeadLetter) -> _Facts | None:
         """What can be written of it; None when not even its event is known."""
         record = letter.record
-        head = _head(letter.raw)
+        head = head_of(letter.raw)
         event = await connection.fetchrow(
             "SELECT id, client_id, currency FROM events WHERE id = $1",
             record.event if record else head.get("event", ""),
@@ -330,7 +332,7 @@ class Parked:
             record.sequence if record and 0 <= record.sequence <= INT8_MAX else 0,
             record.deadline_ms if record and 0 <= record.deadline_ms < 10**14 else 0,
             record.admitted_ms if record and 0 < record.admitted_ms < 10**14 else _made_ms(letter.booking),
-            _lines(body) if body else (),
+            lines_of(body) if body else (),
         )
 
 
@@ -340,7 +342,7 @@ _HEAD: Final = re.compile(
 )
 
 
-def _head(raw: bytes) -> dict[str, str]:
+def head_of(raw: bytes) -> dict[str, str]:
     """What of a damaged record's head still makes sense."""
     found = _HEAD.match(raw)
     if found is None:
@@ -354,7 +356,7 @@ def _clean(text: str | None) -> str | None:
     return text if text and is_storable(text) else None
 
 
-def _lines(body: Body) -> list[tuple[str, int, int]]:
+def lines_of(body: Body) -> list[tuple[str, int, int]]:
     return [
         (line.tier, line.quantity, line.unit_price_cents)
         for line in body.lines

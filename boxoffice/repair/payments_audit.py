@@ -139,7 +139,7 @@ class PaymentsAudit:
                 await self._check_shards()
             async for records in _chunks(self._gateway.records()):
                 seen.update(record.payment_key.encode() for record in records)
-                rows = await self._ours([record.payment_key for record in records], grace_s)
+                rows = await self.our_rows([record.payment_key for record in records], grace_s)
                 for record in records:
                     row = rows.get(record.payment_key)
                     if row is not None and not same_books(row["gateway"], self._gateway.books):
@@ -170,7 +170,7 @@ class PaymentsAudit:
         try:
             await self.check_gateway()
             async for records in _chunks(self._gateway.records()):
-                rows = await self._ours([record.payment_key for record in records], 0)
+                rows = await self.our_rows([record.payment_key for record in records], 0)
                 for record in records:
                     row = rows.get(record.payment_key)
                     if row is None or not same_books(row["gateway"], self._gateway.books):
@@ -210,11 +210,12 @@ class PaymentsAudit:
 
     async def _knows_any(self) -> bool:
         async for records in _chunks(self._gateway.records()):
-            if await self._ours([record.payment_key for record in records], 0):
+            if await self.our_rows([record.payment_key for record in records], 0):
                 return True
         return False
 
-    async def _ours(self, payment_keys: list[str], grace_s: int) -> dict[str, Any]:
+    async def our_rows(self, payment_keys: list[str], grace_s: int) -> dict[str, Any]:
+        """Our rows of these payments, by payment key."""
         rows = await self._database.fetch(_OURS, payment_keys, grace_s)
         return {row["payment_key"]: row for row in rows}
 
@@ -232,42 +233,42 @@ class PaymentsAudit:
     async def _compare(self, record: Record, row: Any, fix: bool, grace_s: int) -> AsyncIterator[Difference]:
         payment = record.payment
         if row is None:
-            if payment.status not in ("authorized", "captured") or await self._under_way(record, grace_s):
+            if payment.status not in ("authorized", "captured") or await self.under_way(record, grace_s):
                 return
             # Whoever settled it meanwhile told PostgreSQL first, and Redis then.
-            row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)
+            row = (await self.our_rows([record.payment_key], grace_s)).get(record.payment_key)
         if row is None:
             fix = fix and self._is_ours(record)
             if payment.captured_cents > payment.refunded_cents:
                 mended = await self._refund_unknown(record) if fix else None
-                yield _difference("captured_without_booking", record, None, mended)
+                yield difference_of("captured_without_booking", record, None, mended)
             elif payment.status == "authorized":
                 mended = await self._void(record) if fix else None
-                yield _difference("authorized_without_booking", record, None, mended)
+                yield difference_of("authorized_without_booking", record, None, mended)
             return
-        what = _money_differs(record, row)
+        what = money_differs(record, row)
         if what:
-            row = (await self._ours([record.payment_key], grace_s))[record.payment_key]
-            what = _money_differs(record, row)
-            if what and not await self._is_on_its_way(record):
-                mended = await self._mend(what, record, row, grace_s) if fix else None
-                yield _difference(what, record, row, mended)
+            row = (await self.our_rows([record.payment_key], grace_s))[record.payment_key]
+            what = money_differs(record, row)
+            if what and not await self.is_on_its_way(record):
+                mended = await self.mend(what, record, row, grace_s) if fix else None
+                yield difference_of(what, record, row, mended)
         elif payment.status in ("authorized", "captured") and row["status"] in ("authorized", "captured"):
             if (payment.amount_cents, payment.currency.upper()) != (row["amount_cents"], row["currency"]) or (
                 row["status"] == "captured" and payment.captured_cents != row["amount_cents"]
             ):
-                yield _difference("amount_differs", record, row, None)
+                yield difference_of("amount_differs", record, row, None)
             told = row["reversed"] or record.reversals != Reversals()
             if told and await reversals_differ(self._database, record, grace_s):
                 mended = await mend_reversals(self._database, record) if fix else None
-                yield _difference("refunded_differs", record, row, mended)
+                yield difference_of("refunded_differs", record, row, mended)
 
     def _is_ours(self, record: Record) -> bool:
         """Whether this installation made it, as far as it bears a name. What bears none, in an account that others may use,
         a person has to look at."""
         return not self._gateway.signs or record.installation == self._ours_is
 
-    async def _under_way(self, record: Record, grace_s: int) -> bool:
+    async def under_way(self, record: Record, grace_s: int) -> bool:
         """Whether its booking is about to be written: just made, or still pending in Redis, be it parked."""
         if record.made_ms > 1_000 * (time.time() - grace_s):
             return True
@@ -286,7 +287,7 @@ class PaymentsAudit:
             return parked is not None and payment_key_of(raw or b"") in ("", record.payment_key)
         return ours.state == "P" and ours.payment_key == record.payment_key
 
-    async def _is_on_its_way(self, record: Record) -> bool:
+    async def is_on_its_way(self, record: Record) -> bool:
         """Whether a worker is about to capture the payment, or the gateway says something else of it than when it listed
         it."""
         if await self._database.fetchval(_LISTED, record.payment_key):
@@ -308,13 +309,13 @@ class PaymentsAudit:
         outcome = await self._gateway.refund(key, record.payment_key, record.payment.reference, amount)
         return isinstance(outcome, Done | Pending)
 
-    async def _mend(self, what: str, record: Record, seen: Any, grace_s: int) -> bool:
+    async def mend(self, what: str, record: Record, seen: Any, grace_s: int) -> bool:
         """Under the lock that workers need to claim the payment. False when it is theirs, or has changed since it was
         seen."""
         key, due = record.payment_key, "void" if what == "authorized_not_confirmed" else "capture"
         async with self._database.begin() as connection:
             row = await connection.fetchrow(f"{_OURS} FOR UPDATE OF p", [key], grace_s)
-            if row is None or _money_differs(record, row) != what or await connection.fetchval(_LISTED, key):
+            if row is None or money_differs(record, row) != what or await connection.fetchval(_LISTED, key):
                 return False
             if any(row[name] != seen[name] for name in ("status", "due", "booking_status")):
                 return False
@@ -329,7 +330,7 @@ class PaymentsAudit:
         return True
 
 
-def _money_differs(record: Record, row: Any) -> str | None:
+def money_differs(record: Record, row: Any) -> str | None:
     """The difference that money makes, if any. What is due and not overdue, or claimed by a worker, is on its way."""
     payment, on_its_way = record.payment, row["leased"] or (row["due"] is not None and not row["overdue"])
     undecided = row["booking_status"] in ("pending", "held") and row["status"] in ("unknown", "requires_action")
@@ -346,7 +347,7 @@ def _money_differs(record: Record, row: Any) -> str | None:
     return None
 
 
-def _difference(what: str, record: Record, row: Any, mended: bool | None) -> Difference:
+def difference_of(what: str, record: Record, row: Any, mended: bool | None) -> Difference:
     payment = record.payment
     theirs = f"{payment.status} {shown(payment.amount_cents, payment.currency)}"
     if payment.captured_cents:

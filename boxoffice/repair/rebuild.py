@@ -102,7 +102,7 @@ class Rebuilder:
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
         self._commit_s = settings.worker.lease_ms / 1_000 + COMMIT_S
-        self._reconciler = Reconciler(shard, redis, database, scripts, settings)
+        self.reconciler = Reconciler(shard, redis, database, scripts, settings)
         self._recovery = Recovery(shard, redis, database, scripts, settings, books)
 
     async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
@@ -126,7 +126,7 @@ class Rebuilder:
         # Whoever is told from here on adds to these, and is looked at after the gate has opened.
         told = await fence.told(self._redis, self.shard)
         # Before anything is put back: only survivors can be strays.
-        await self._reconciler.strays.gather()
+        await self.reconciler.strays.gather()
         recovered = Recovered()
         lost = await fence.lost(self._database, self.shard, told)
         if not lost and not accept_postgres:
@@ -135,8 +135,8 @@ class Rebuilder:
             recovered = await self._recovery.recover(lost, forget=accept_postgres)
         loaded = await self._loader.load(self.shard)
         undecided, final = await self._fill(progress) if fill else (0, 0)
-        reports = await self._reconciler.every_event(fix=True, deep=True, owned=True, strays=False, fenced=False)
-        generation = await self._open(run, lost)
+        reports = await self.reconciler.every_event(fix=True, deep=True, owned=True, strays=False, fenced=False)
+        generation = await self.open_gate(run, lost)
         return RebuildReport(
             self.shard, generation, len(loaded.events), undecided, final, tuple(reports), recovered
         )  # fmt: skip
@@ -170,7 +170,7 @@ class Rebuilder:
                     there += [record.id for _, record in chunk]
                 final += restored
                 report(len(chunk))
-            await self._reconciler.finals.correct(connection, there)
+            await self.reconciler.finals.correct(connection, there)
             since = await connection.fetchval("SELECT now() - $1 * interval '1 second'", float(self._life_s))
             await remember_applied(self._redis, connection, self.shard, since)
         return undecided, final
@@ -195,20 +195,20 @@ class Rebuilder:
                 await self.restore([(0, record) for record in records])
             since = await connection.fetchval(
                 "SELECT to_timestamp(coalesce($1::float8, extract(epoch FROM now()) - $2) - $3)",
-                await self._sound_s(), float(self._life_s), self._commit_s,
+                await self.sound_s(), float(self._life_s), self._commit_s,
             )  # fmt: skip
             ended = await queries.finals_since(connection, self.shard, since)
-            corrected = await self._reconciler.finals.correct(connection, ended)
+            corrected = await self.reconciler.finals.correct(connection, ended)
             await remember_applied(self._redis, connection, self.shard, since)
             events, drifted = await suspects(self._redis, connection, self.shard)
         if drifted or lost or corrected:
-            await self._reconciler.strays.gather()
+            await self.reconciler.strays.gather()
         return [
-            await self._reconciler.event(event, fix=True, deep=True, owned=event in corrected | lost, strays=False)
+            await self.reconciler.event(event, fix=True, deep=True, owned=event in corrected | lost, strays=False)
             for event in sorted(events | corrected | lost)
         ]
 
-    async def _sound_s(self) -> float | None:
+    async def sound_s(self) -> float | None:
         """When a guard last found this Redis open and agreeing, by PostgreSQL's clock."""
         raw = await self._redis.get(keys.sound(self.shard))
         return int(raw) / 1_000 if raw is not None and raw.isdigit() else None
@@ -236,7 +236,7 @@ class Rebuilder:
             await self._here.run("restore", keys=names, events=len(events), pair=str(pair or ""), bookings=forms)
         )
 
-    async def _open(self, run: str, lost: Sequence[fence.Pair]) -> str:
+    async def open_gate(self, run: str, lost: Sequence[fence.Pair]) -> str:
         """A crash between any two steps leaves the gate closed, and the next rebuild does them again. Only what was lost and
         is made good is missed no more: should PostgreSQL go back again meanwhile, the other pairs tell."""
         generation = ids.short_id()

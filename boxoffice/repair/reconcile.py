@@ -168,7 +168,7 @@ class Reconciler:
         pair = await fence.last_batch(connection, self.shard) if fix else None
         if deep is None:
             deep = fix or await self._backlog() <= DEEP_MAX
-        reply = await self._run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)
+        reply = await self.run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)
         if reply[0] == b"unloaded":
             raise GateClosed("The event's counters are not in Redis.")
         word, settled, moved, oversold, counts = reply
@@ -186,7 +186,7 @@ class Reconciler:
         tiers.sort(key=lambda tier: order[tier.tier])
         return EventReport(event, word.decode(), settled, moved, oversold, tuple(tiers))
 
-    async def _run(
+    async def run(
         self,
         event: str,
         stock: Sequence[asyncpg.Record],
@@ -198,6 +198,7 @@ class Reconciler:
         fix: bool,
         deep: bool,
     ) -> Any:
+        """Call the script for one event: what it counted and what it mended."""
         shard = self.shard
         names: list[str] = []
         for booking, scope, _ in verdicts:
@@ -222,7 +223,7 @@ class Reconciler:
         bought = dict.fromkeys(map(bytes.decode, counted), 0) | await queries.bought(connection, event)
         owners = [f"{owner}:{tickets}" for owner, tickets in bought.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):
-            await self._run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
+            await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
 
     async def _backlog(self) -> int:
         async with self._redis.pipeline(transaction=False) as pipe:

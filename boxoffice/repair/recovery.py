@@ -68,7 +68,7 @@ class Recovered(NamedTuple):
     """Bookings that their shops were told are confirmed, and that are failed now; their money goes back."""
 
 
-class _Lost(NamedTuple):
+class Lost(NamedTuple):
     """What Redis has and PostgreSQL lacks, by the ids of bookings."""
 
     bookings: list[tuple[int, str]]
@@ -97,7 +97,7 @@ class Recovery:
         self._database = database
         self._here = Shard(redis, scripts, shard)
         self._settings = settings
-        self._books = books or (lambda: settings.gateway.kind)
+        self.gateway_books = books or (lambda: settings.gateway.kind)
         self._refunds = Refunds(redis, database, scripts, settings)
 
     async def recover(self, lost: Sequence[fence.Pair], *, forget: bool = False) -> Recovered:
@@ -113,7 +113,7 @@ class Recovery:
         known = {row["id"] for row in await self._database.fetch("SELECT id FROM events")}
         found = await self._look(known)
         if not forget:
-            await self._see_that_it_is_ours(lost, found)
+            await self.see_that_it_is_ours(lost, found)
         done = Recovered(refunds=await self._refund_again(found))
         for start in range(0, len(found.bookings), CHUNK):
             some = [booking for _, booking in found.bookings[start : start + CHUNK]]
@@ -123,16 +123,16 @@ class Recovery:
                 withdrawn=done.withdrawn + len(rewritten.withdrawn),
             )  # fmt: skip
         for start in range(0, len(found.decided), CHUNK):
-            await self._correct(found.decided[start : start + CHUNK])
+            await self.correct(found.decided[start : start + CHUNK])
         await self._database.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))
         if forget:
-            await self._forget_events(known)
+            await self.forget_events(known)
         return done
 
     # ------------------------------------------------------------------ looking
 
-    async def _look(self, known: set[str]) -> _Lost:
-        found = _Lost([], [], [], [], {}, set())
+    async def _look(self, known: set[str]) -> Lost:
+        found = Lost([], [], [], [], {}, set())
         async with self._database.writer() as connection:
             await self._look_with(connection, found, known)
             # Whoever has this commit has all that was found there, should PostgreSQL go back once more.
@@ -142,11 +142,11 @@ class Recovery:
         found.bookings.sort()
         return found
 
-    async def _look_with(self, connection: Connection, found: _Lost, known: set[str]) -> None:
+    async def _look_with(self, connection: Connection, found: Lost, known: set[str]) -> None:
         prefix = keys.booking(self.shard, "")
-        async for records, notes in self._pages():
+        async for records, notes in self.pages():
             for raw in notes:
-                self._keep(raw, found.notes)
+                self.keep(raw, found.notes)
             heads = {name[len(prefix) :]: raw.split(b"|", 8) for name, raw in records.items() if raw.count(b"|") > 8}
             for booking, head in heads.items():
                 if (event := head[7].decode()) not in known:
@@ -162,9 +162,9 @@ class Recovery:
                 _OTHERWISE, list(ended), [WORDS.get(head[0].decode(), "") for head in ended.values()]
             )
             for row in rows:
-                self._sort(row["id"], row["status"], records[prefix + row["id"]], found)
+                self.sort(row["id"], row["status"], records[prefix + row["id"]], found)
 
-    async def _pages(self) -> AsyncIterator[tuple[dict[str, bytes], list[bytes]]]:
+    async def pages(self) -> AsyncIterator[tuple[dict[str, bytes], list[bytes]]]:
         """Every record, and every note that a stock move left behind, a page at a time."""
         tag, cursor = keys.shard_tag(self.shard), 0
         records, notes = keys.booking(self.shard, ""), f"{tag}:moved:"
@@ -180,7 +180,8 @@ class Recovery:
             if not cursor:
                 return
 
-    def _keep(self, raw: bytes, notes: dict[str, list[Note]]) -> None:
+    def keep(self, raw: bytes, notes: dict[str, list[Note]]) -> None:
+        """Add what a move's note says of its booking, once."""
         try:
             note = msgspec.json.decode(raw, type=Note)
         except msgspec.MsgspecError:
@@ -188,7 +189,8 @@ class Recovery:
         if note not in notes.setdefault(note.booking, []):
             notes[note.booking].append(note)
 
-    def _sort(self, booking: str, status: str | None, raw: bytes, found: _Lost) -> None:
+    def sort(self, booking: str, status: str | None, raw: bytes, found: Lost) -> None:
+        """Put the booking where its record and its status say that it belongs."""
         try:
             record = unpack(booking, raw)
         except ValueError:
@@ -203,7 +205,7 @@ class Recovery:
         elif record.state == "C":
             found.decided.append(booking)
 
-    async def _see_that_it_is_ours(self, lost: Sequence[fence.Pair], found: _Lost) -> None:
+    async def see_that_it_is_ours(self, lost: Sequence[fence.Pair], found: Lost) -> None:
         """Whether what Redis has is all that is lost. Else tickets that were sold would be sold again."""
         row = await self._database.fetchrow(_SHARD, self.shard, self._settings.worker.settled_ttl_s - 3_600)
         if row is None or found.events:
@@ -220,7 +222,7 @@ class Recovery:
 
     # ------------------------------------------------------------------ writing
 
-    async def _refund_again(self, found: _Lost) -> int:
+    async def _refund_again(self, found: Lost) -> int:
         """Cancellations and refunds of bookings that PostgreSQL has as confirmed."""
         lacking = {booking for _, booking in found.bookings}
         noted = {booking: notes for booking, notes in found.notes.items() if booking not in lacking}
@@ -244,15 +246,15 @@ class Recovery:
         records = await self._records(bookings)
         async with self._database.begin() as connection:
             rewritten = await rewrite(
-                connection, self.shard, records, notes, gateway=self._books(), known=known, forget=forget
+                connection, self.shard, records, notes, gateway=self.gateway_books(), known=known, forget=forget
             )
         if rewritten.pair:
             await fence.tell(self._redis, self.shard, rewritten.pair)
         if rewritten.withdrawn:
-            await self._correct(rewritten.withdrawn)
+            await self.correct(rewritten.withdrawn)
         return rewritten
 
-    async def _forget_events(self, known: set[str]) -> None:
+    async def forget_events(self, known: set[str]) -> None:
         """Events that PostgreSQL does not have are on sale no more."""
         name = keys.catalogue(self.shard)
         events = {event.decode() for event in await self._redis.hkeys(name)}  # type: ignore[misc]
@@ -269,7 +271,7 @@ class Recovery:
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in bookings])
         return [unpack(booking, raw) for booking, raw in zip(bookings, raws, strict=True) if raw]
 
-    async def _correct(self, bookings: list[str]) -> int:
+    async def correct(self, bookings: list[str]) -> int:
         """Tell Redis how PostgreSQL has these, which it calls something else."""
         records = await self._records(bookings)
         async with self._database.writer() as connection:

@@ -30,7 +30,7 @@ class Strays:
         self.shard = shard
         self._redis = redis
         self._here = Shard(redis, scripts, shard)
-        self._cursor = 0
+        self.cursor = 0
 
     async def gather(self) -> int:
         """Look at every record and put the strays back. Returns how many there were."""
@@ -44,9 +44,9 @@ class Strays:
         """As `gather`, a part of the records: the next time goes on where this one ends. Adds whose they are to `seen`."""
         found = 0
         for _ in range(pages):
-            self._cursor, count = await self._page(self._cursor, seen)
+            self.cursor, count = await self._page(self.cursor, seen)
             found += count
-            if not self._cursor:
+            if not self.cursor:
                 break
         return self._say(found)
 

@@ -86,76 +86,76 @@ class Catalogue:
     """Events, tiers and API keys, read from Redis."""
 
     def __init__(self, redis: Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._redis = redis
+        self.redis = redis
         self._shards = settings.shards
-        self._events: dict[str, EventView] = {}
-        self._tiers: dict[str, tuple[EventView, TierView]] = {}
+        self.known_events: dict[str, EventView] = {}
+        self.known_tiers: dict[str, tuple[EventView, TierView]] = {}
         self._by_shard: dict[int, tuple[tuple[bytes | None, bytes], list[EventView]]] = {}
-        self._loaded = False
-        self._freshness = Freshness(self._read, clock)
+        self.loaded = False
+        self.freshness = Freshness(self.read, clock)
         self._asked: dict[str, EventView] = {}
-        self._lacking = Lacking(redis)
+        self.lacking = Lacking(redis)
         self._left = Together(self._read_left, most=200)
-        self._api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
+        self.api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
 
     async def client_of_key(self, api_key: str) -> str:
         """The client that a presented API key belongs to. Raises as `ApiKeys.client_of`."""
-        return await self._api_keys.client_of(api_key)
+        return await self.api_keys.client_of(api_key)
 
     def find_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
         """The tier and its event, if the map has them and is fresh. Otherwise await `event_of_tier`."""
-        age = self._freshness.age
+        age = self.freshness.age
         if age > CHECK_S:
             if age > STALE_S:
                 return None
-            self._freshness.ask()
-        return self._tiers.get(tier_id)
+            self.freshness.ask()
+        return self.known_tiers.get(tier_id)
 
     def known_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
         """The tier and its event as last seen, however long ago: admit.lua compares price and state once more."""
-        return self._tiers.get(tier_id)
+        return self.known_tiers.get(tier_id)
 
     def find_event(self, event_id: str) -> EventView | None:
         """The event, if the map has it and is fresh. Otherwise await `event`."""
-        age = self._freshness.age
+        age = self.freshness.age
         if age > CHECK_S:
             if age > STALE_S:
                 return None
-            self._freshness.ask()
-        return self._events.get(event_id)
+            self.freshness.ask()
+        return self.known_events.get(event_id)
 
     def known_client(self, api_key: str) -> str | None:
         """The client of an API key that was good a moment ago, without waiting."""
-        return self._api_keys.known_client(api_key)
+        return self.api_keys.known_client(api_key)
 
     async def event_of_tier(self, tier_id: str) -> tuple[EventView, TierView]:
         """The tier and its event.
 
         Raises `NotFound`; `GateClosed` while Redis has no catalogue; `StoreAway` when Redis was never reached.
         """
-        if self._freshness.age > CHECK_S or tier_id not in self._tiers:
+        if self.freshness.age > CHECK_S or tier_id not in self.known_tiers:
             await self.refresh()
         try:
-            return self._tiers[tier_id]
+            return self.known_tiers[tier_id]
         except KeyError:
             raise self._missing() from None
 
     async def event(self, event_id: str) -> EventView:
         """The event, active or not. Raises as `event_of_tier`."""
-        if self._freshness.age > CHECK_S or event_id not in self._events:
+        if self.freshness.age > CHECK_S or event_id not in self.known_events:
             await self.refresh()
         try:
-            return self._events[event_id]
+            return self.known_events[event_id]
         except KeyError:
             raise self._missing() from None
 
     async def events(self) -> list[EventView]:
         """Active events by (starts_at, id). Raises `GateClosed` or `StoreAway` as `event_of_tier`."""
-        if self._freshness.age > CHECK_S:
+        if self.freshness.age > CHECK_S:
             await self.refresh()
-        if not self._loaded:
+        if not self.loaded:
             raise GateClosed
-        active = [event for event in self._events.values() if event.status == "active"]
+        active = [event for event in self.known_events.values() if event.status == "active"]
         return sorted(active, key=lambda event: (event.starts_ms, event.id))
 
     async def availability(self, event: EventView) -> list[int]:
@@ -164,7 +164,7 @@ class Catalogue:
         left = await self._left.ask(event.id)
         counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
         if None in counts:
-            self._lacking.met(event.shard)
+            self.lacking.met(event.shard)
             raise GateClosed
         return [max(0, int(count)) for count in counts if count is not None]
 
@@ -172,7 +172,7 @@ class Catalogue:
         """What is left, for everybody who asked in one turn of the loop."""
         known = [self._asked[name] for name in events]
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            async with self.redis.pipeline(transaction=False) as pipeline:
                 for event in known:
                     pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
                 found = await pipeline.execute()
@@ -184,19 +184,20 @@ class Catalogue:
         }
 
     def _missing(self) -> Exception:
-        return NotFound() if self._loaded else GateClosed()
+        return NotFound() if self.loaded else GateClosed()
 
     async def refresh(self) -> None:
         """Compare the map with Redis now, unless that was done too often. Raises `StoreAway` when there is no map."""
         try:
-            await self._freshness.refresh()
+            await self.freshness.refresh()
         except AWAY as error:
-            if not self._loaded:
+            if not self.loaded:
                 raise StoreAway from error
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Read what has changed in any shard. Raises what Redis raises."""
         names = [keys.catalogue(shard) for shard in range(self._shards)]
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with self.redis.pipeline(transaction=False) as pipe:
             for shard, name in enumerate(names):
                 pipe.hget(name, VERSION)
                 pipe.get(keys.gate(shard))
@@ -207,15 +208,15 @@ class Catalogue:
             gate = told[2 * shard + 1]
             # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
             if version is None and gate is not None:
-                self._lacking.met(shard)
+                self.lacking.met(shard)
             if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
                 continue
-            found: dict[bytes, bytes] = await self._redis.hgetall(names[shard])  # type: ignore[misc]
+            found: dict[bytes, bytes] = await self.redis.hgetall(names[shard])  # type: ignore[misc]
             newest = gate, found.pop(VERSION.encode(), version)
             self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
             changed = True
-        self._loaded = len(self._by_shard) == self._shards
+        self.loaded = len(self._by_shard) == self._shards
         if changed:
             every = [event for _, events in self._by_shard.values() for event in events]
-            self._events = {event.id: event for event in every}
-            self._tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}
+            self.known_events = {event.id: event for event in every}
+            self.known_tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}

@@ -96,14 +96,14 @@ class Loader:
     """Loads events and API keys. One per process is enough."""
 
     def __init__(self, engine: AsyncEngine, redis: Redis, scripts: Scripts) -> None:
-        self._engine = engine
-        self._redis = redis
+        self.engine = engine
+        self.redis = redis
         self._shards = Shards(redis, scripts)
         self._scripts = scripts
 
     async def load(self, shard: int) -> Loaded:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
-        async with self._engine.connect() as connection:
+        async with self.engine.connect() as connection:
             stored = await read_events(connection, shard=shard)
             known = (
                 (await connection.execute(select(*ApiKey.__table__.c))).mappings().all() if shard == KEYS_SHARD else []
@@ -117,8 +117,8 @@ class Loader:
             }
             api_keys = await self.write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
         changed, lost = [], []
-        if not await self._redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
-            await self._redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
+        if not await self.redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
+            await self.redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
             for event, (word, *_) in zip(some, await self._load(some), strict=True):
@@ -130,10 +130,10 @@ class Loader:
 
     async def publish(self, event_id: str) -> EventView:
         """Load one event into Redis, or what changed of it. Raises `StoreAway` when Redis is."""
-        async with self._engine.connect() as connection:
+        async with self.engine.connect() as connection:
             found = await read_events(connection, ids_=[event_id])
         try:
-            await self._redis.hsetnx(keys.catalogue(found[0].view.shard), VERSION, "0")  # type: ignore[misc]
+            await self.redis.hsetnx(keys.catalogue(found[0].view.shard), VERSION, "0")  # type: ignore[misc]
             await self._load(found)
         except AWAY as error:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
@@ -143,12 +143,12 @@ class Loader:
         """Keys that neither PostgreSQL nor the caller speaks of stay: another process may have just made them."""
         name = keys.api_keys(KEYS_SHARD)
         try:
-            there = {key.decode(): value for key, value in (await self._redis.hgetall(name)).items()}  # type: ignore[misc]
+            there = {key.decode(): value for key, value in (await self.redis.hgetall(name)).items()}  # type: ignore[misc]
             new = {prefix: msgspec.json.encode(view) for prefix, view in good.items()}
             new = {prefix: view for prefix, view in new.items() if there.get(prefix) != view}
             gone = [prefix for prefix in revoked if prefix in there]
             if new or gone or VERSION not in there:
-                async with self._redis.pipeline(transaction=True) as pipe:
+                async with self.redis.pipeline(transaction=True) as pipe:
                     if new:
                         pipe.hset(name, mapping=new)
                     if gone:
@@ -161,19 +161,19 @@ class Loader:
 
     async def _load(self, events: list[StoredEvent]) -> list[Any]:
         """Run load.lua for each, in one pipeline; a server that does not know it gets it first."""
-        await self._redis.script_load(self._scripts.load.text)
-        async with self._redis.pipeline(transaction=False) as pipe:
+        await self.redis.script_load(self._scripts.load.text)
+        async with self.redis.pipeline(transaction=False) as pipe:
             for event in events:
                 view = event.view
                 call = self._shards[view.shard].call(
                     "load", sale=keys.event(view.shard, view.id), catalogue=keys.catalogue(view.shard),
-                    owners=keys.owners(view.shard, view.id), **_load_arguments(event),
+                    owners=keys.owners(view.shard, view.id), **load_arguments(event),
                 )  # fmt: skip
                 pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return await pipe.execute()
 
 
-def _load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
+def load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
     view = event.view
     tiers = [
         f"{tier.id}|{'' if tier.active else '-'}{tier.price_cents}|{total}|{sold}"

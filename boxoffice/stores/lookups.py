@@ -18,10 +18,10 @@ class Together(Generic[V]):
     """
 
     def __init__(self, read: Callable[[list[str]], Awaitable[Mapping[str, V]]], *, most: int) -> None:
-        self._read = read
+        self.read = read
         self._most = most
         self._waiting: dict[str, list[asyncio.Future[V | None]]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self.calls: set[asyncio.Task[None]] = set()
 
     async def ask(self, name: str) -> V | None:
         """What `read` finds under the name. Raises what `read` raises."""
@@ -38,12 +38,12 @@ class Together(Generic[V]):
         for at in range(0, len(names), self._most):
             chunk = {name: waiting[name] for name in names[at : at + self._most]}
             task = asyncio.get_running_loop().create_task(self._answer(chunk))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self.calls.add(task)
+            task.add_done_callback(self.calls.discard)
 
     async def _answer(self, chunk: dict[str, list[asyncio.Future[V | None]]]) -> None:
         try:
-            found = await self._read(list(chunk))
+            found = await self.read(list(chunk))
         except Exception as error:
             for futures in chunk.values():
                 for future in futures:

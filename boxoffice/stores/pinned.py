@@ -20,14 +20,14 @@ class Kept:
 
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
-        self._free: list[Any] = []
+        self.free: list[Any] = []
         self._most = self._pool.max_connections // 2
         """The other half is for everybody else."""
 
     async def execute_command(self, *args: Any) -> Any:
         """One command, sent once. Raises what redis-py raises, `ConnectionError` also for a connection that has died
         since it was used last: whether the server did the work is unknown then, as ever."""
-        connection = self._free.pop() if self._free else await self._pool.get_connection()
+        connection = self.free.pop() if self.free else await self._pool.get_connection()
         try:
             await connection.send_packed_command(connection.pack_command(*args), check_health=False)
             answer = await connection.read_response(disconnect_on_error=False)
@@ -43,7 +43,7 @@ class Kept:
         return answer
 
     async def _keep(self, connection: Any) -> None:
-        if len(self._free) < self._most:
-            self._free.append(connection)
+        if len(self.free) < self._most:
+            self.free.append(connection)
         else:
             await self._pool.release(connection)

@@ -71,7 +71,7 @@ async def test_a_list_reads_what_it_shows(servers: Servers, office: BoxOffice, m
         async def one_connection() -> Any:
             return pool
 
-        monkeypatch.setattr(office.bookings, "_database", DatabaseOf(one_connection))
+        monkeypatch.setattr(office.bookings, "database", DatabaseOf(one_connection))
         try:
             await pool.execute(_FILL, CLIENT, ROWS)
             await pool.execute("ANALYZE bookings")
@@ -104,7 +104,7 @@ async def test_no_list_reads_on_and_on(
         async def one_connection() -> Any:
             return pool
 
-        monkeypatch.setattr(office.bookings, "_database", DatabaseOf(one_connection))
+        monkeypatch.setattr(office.bookings, "database", DatabaseOf(one_connection))
         try:
             await pool.execute(_ALL_ALIKE, CLIENT, 12_000)
             if analysed:
@@ -139,7 +139,7 @@ async def test_what_is_rare_among_failures_is_found_page_by_page(
         async def one_connection() -> Any:
             return pool
 
-        monkeypatch.setattr(office.bookings, "_database", DatabaseOf(one_connection))
+        monkeypatch.setattr(office.bookings, "database", DatabaseOf(one_connection))
         try:
             rare = f"CASE WHEN n IN ({', '.join(map(str, sold))}) THEN 'confirmed' ELSE 'failed' END"
             await pool.execute(_FILL.replace("'confirmed'", rare), CLIENT, ROWS)

@@ -78,12 +78,12 @@ async def test_404_needs_the_word_of_both_stores(
         raise StoreAway
 
     with monkeypatch.context() as patch:
-        patch.setattr(office.bookings._rows, "_read", away)
+        patch.setattr(office.bookings.rows, "read", away)
         answer = await api.get(path)
         assert_problem(answer, 503, "store-away")
         assert answer.headers["retry-after"] == "1"
     with monkeypatch.context() as patch:
-        patch.setattr(office.bookings._records, "_read", away)
+        patch.setattr(office.bookings.records, "read", away)
         assert_problem(await api.get(path), 503, "store-away")
 
 

@@ -87,20 +87,20 @@ async def captures_due(street: Street) -> None:
     """Confirmed; nobody has captured yet, and whoever was to is gone."""
     await street.book()
     await street.till.drain()
-    street.office.pump._given.clear()
+    street.office.pump.given.clear()
     await street.till.sooner()
-    await (await street.office.pool()).execute(money._UNLIST, 100)
+    await (await street.office.pool()).execute(money.UNLIST, 100)
 
 
 async def captures_listed(street: Street) -> None:
     """Confirmed in two batches by two workers; that of `mine` is about to capture, the other one is gone."""
     await street.book(names=["mine"])
     await street.till.drain()
-    given = list(street.office.pump._given)
+    given = list(street.office.pump.given)
     await street.book(names=OTHERS)
     await street.till.drain()
-    street.office.pump._given.clear()
-    street.office.pump._given.extend(given)
+    street.office.pump.given.clear()
+    street.office.pump.given.extend(given)
 
 
 async def refusals_due(street: Street) -> None:

@@ -340,7 +340,7 @@ MUTANTS = (
     ),
     Mutant(
         "late money that a sale has by now is let go",
-        (("boxoffice/money/pump.py", "if not await self._is_to_be_voided(due.payment_key):", "if False:"),),
+        (("boxoffice/money/pump.py", "if not await self.is_to_be_voided(due.payment_key):", "if False:"),),
         "tests/boxoffice/money/test_late.py",
         "overtakes",
     ),
@@ -397,7 +397,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/repair/payments_audit.py",
-                "            row = (await self._ours([record.payment_key], grace_s)).get(record.payment_key)\n",
+                "            row = (await self.our_rows([record.payment_key], grace_s)).get(record.payment_key)\n",
                 "",
             ),
         ),
@@ -406,7 +406,7 @@ MUTANTS = (
     ),
     Mutant(
         "the audit asks the gateway once",
-        (("boxoffice/repair/payments_audit.py", "if what and not await self._is_on_its_way(record):", "if what:"),),
+        (("boxoffice/repair/payments_audit.py", "if what and not await self.is_on_its_way(record):", "if what:"),),
         "tests/boxoffice/repair/test_payments_audit.py",
         "meanwhile",
     ),
@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "money moves on a PostgreSQL that forgot",
-        (("boxoffice/money/pump.py", "if not await self._refunds.check_fence(self._settings.shards):", "if False:"),),
+        (("boxoffice/money/pump.py", "if not await self.refunds.check_fence(self.settings.shards):", "if False:"),),
         "tests/boxoffice/repair/test_recovery.py",
         "decides_nothing",
     ),
@@ -700,10 +700,10 @@ MUTANTS = (
         "nobody is asked for what redis lost",
         (
             ("boxoffice/admission/forms.py", "            lacking()\n", "            pass\n"),
-            ("boxoffice/sales/catalogue.py", "                self._lacking.met(shard)\n", "                pass\n"),
+            ("boxoffice/sales/catalogue.py", "                self.lacking.met(shard)\n", "                pass\n"),
             (
                 "boxoffice/access/api_keys.py",
-                "                await ask_to_load(self._redis, KEYS_SHARD)\n",
+                "                await ask_to_load(self.redis, KEYS_SHARD)\n",
                 "                pass\n",
             ),
         ),
@@ -803,7 +803,7 @@ MUTANTS = (
         "an unchecked redis is believed by readers",
         (
             ("boxoffice/bookings/reading.py", "record is None or shut or _newer(row, record)", "record is None"),
-            ("boxoffice/bookings/reading.py", "if _fresh(record) and not shut:", "if _fresh(record):"),
+            ("boxoffice/bookings/reading.py", "if is_fresh(record) and not shut:", "if is_fresh(record):"),
         ),
         "tests/invariants/test_old_redis.py",
         "decided_by_nobody",

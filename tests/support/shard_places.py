@@ -54,15 +54,15 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_booked refuses_while_it_is_closed",
     ),
     "boxoffice/bookings/reading.py": (
-        "Bookings.__init__ Bookings._record Bookings._read_records Bookings._by_key",
+        "Bookings.__init__ Bookings.record Bookings.read_records Bookings._by_key",
         "is_found is_listed_by_its_key",
     ),
     "boxoffice/sales/catalogue.py": (
-        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue._read",
+        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue.read",
         "is_shown_by_a_new_process",
     ),
     "boxoffice/sales/store.py": (
-        "CatalogueStore.__init__ CatalogueStore.create_event CatalogueStore._emptiest_shard",
+        "CatalogueStore.__init__ CatalogueStore.create_event CatalogueStore.emptiest_shard",
         "tests/boxoffice/sales/test_catalogue.py::test_events_are_spread_over_the_shards",
     ),
     "boxoffice/books/dead_letters.py": (
@@ -70,7 +70,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_failed_by_an_operator",
     ),
     "boxoffice/repair/dossier.py": (
-        "Dossiers._in_redis",
+        "Dossiers.in_redis",
         "is_told_in_a_dossier",
     ),
     "boxoffice/stores/durability.py": (
@@ -90,12 +90,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "refuses_while_it_is_closed opened",
     ),
     "boxoffice/repair/guard.py": (
-        "Guard.__init__ Guard.load Guard._look Guard._remember Guard._is_settled Guard._act Guard._start "
-        "Guard._close Guard._recover Guard._rebuild Guard._after_restart Guard._say",
+        "Guard.__init__ Guard.load Guard.look Guard.remember Guard._is_settled Guard.act Guard._start "
+        "Guard._close Guard.recover Guard._rebuild Guard.after_restart Guard._say",
         "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py",
     ),
     "boxoffice/bookings/holds.py": (
-        "Holds._read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds._run",
+        "Holds.read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds.run",
         "is_found is_paid is_extended is_cancelled expires",
     ),
     "boxoffice/ids.py": (
@@ -152,11 +152,11 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/settlement/test_outages.py::test_an_outage_is_two_lines",
     ),
     "boxoffice/repair/parked.py": (
-        "Parked.all Parked.retry_all Parked.retried Parked._fail Parked._give_back",
+        "Parked.all Parked.retry_all Parked.retried Parked._fail Parked.give_back",
         "is_retried is_failed_by_an_operator",
     ),
     "boxoffice/repair/payments_audit.py": (
-        "PaymentsAudit.__init__ PaymentsAudit.run PaymentsAudit._under_way",
+        "PaymentsAudit.__init__ PaymentsAudit.run PaymentsAudit.under_way",
         "is_known_to_the_audit went_back",
     ),
     "boxoffice/bookings/records.py": (
@@ -165,18 +165,18 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/repair/rebuild.py": (
         "shard_lock Rebuilder.__init__ Rebuilder.rebuild Rebuilder.rebuild_locked Rebuilder._see_that_nobody_waits "
-        "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder._sound_s Rebuilder._restore Rebuilder._open",
+        "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder.sound_s Rebuilder._restore Rebuilder.open_gate",
         "is_rebuilt is_guarded",
     ),
     "boxoffice/repair/reconcile.py": (
-        "Reconciler.__init__ Reconciler.every_event Reconciler.event Reconciler._locked Reconciler._run "
+        "Reconciler.__init__ Reconciler.every_event Reconciler.event Reconciler._locked Reconciler.run "
         "Reconciler._count_customers Reconciler._backlog Reconciler._look",
         "is_reconciled is_gathered counted",
     ),
     "boxoffice/repair/recovery.py": (
-        "Recovery.__init__ Recovery.recover Recovery._look Recovery._look_with Recovery._pages "
-        "Recovery._see_that_it_is_ours Recovery._write_again Recovery._forget_events Recovery._records "
-        "Recovery._correct",
+        "Recovery.__init__ Recovery.recover Recovery._look Recovery._look_with Recovery.pages "
+        "Recovery.see_that_it_is_ours Recovery._write_again Recovery.forget_events Recovery._records "
+        "Recovery.correct",
         "went_back tests/boxoffice/repair/test_recovery.py",
     ),
     "boxoffice/money/refunds.py": (
@@ -234,7 +234,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_run.py",
     ),
     "ops/rush/sampler.py": (
-        "Sampler._count Sampler._compare Sampler._checked",
+        "Sampler._count Sampler.compare Sampler._checked",
         "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/stock_checks.py": (

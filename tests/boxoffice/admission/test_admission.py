@@ -299,7 +299,7 @@ async def test_kept_connections_leave_half_of_the_pool_to_others(office: BoxOffi
     for _ in range(2):
         answers = await asyncio.gather(*(kept.execute_command("ECHO", f"{n}") for n in range(pool.max_connections)))
         assert answers == [b"%d" % n for n in range(pool.max_connections)]
-    assert len(kept._free) == pool.max_connections // 2
+    assert len(kept.free) == pool.max_connections // 2
     with pytest.raises(ResponseError):
         await kept.execute_command("NOSUCH")
     await office.redis.client_kill_filter(_type="normal", skipme=True)

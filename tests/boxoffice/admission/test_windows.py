@@ -203,7 +203,7 @@ async def test_how_long_a_booking_is_held(
     (tier,) = event.tiers
     if free:
         await office.store.change_tier(tier.id, price_cents=0)
-    await office.catalogue._read()
+    await office.catalogue.read()
     template = office.admission._template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
     assert (template.hold_ms, template.amount) == (hold_ms, 0 if free else 2_000)
     assert (template.kind.text[0], template.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
@@ -237,7 +237,7 @@ async def test_templates_are_one_for_all_who_ask_alike(
     ]
     assert len({id(each) for each in [first, *others]}) == 10
     await office.store.change_event(event.id, name="Another name")
-    await office.catalogue._read()
+    await office.catalogue.read()
     assert template(CLIENT, same) is not first
     monkeypatch.setattr(orders, "TEMPLATES_MAX", len(office.admission._templates) + 1)
     template(CLIENT, request((ga, 3), charge=CARD))

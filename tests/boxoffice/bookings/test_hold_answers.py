@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.bookings.holds import Holds, Paid, _asked_before, _refusal, fingerprint_of
+from boxoffice.bookings.holds import Holds, Paid, asked_before, fingerprint_of, refusal_of
 from boxoffice.errors import (
     AlreadyExtended,
     BoxOfficeError,
@@ -56,8 +56,8 @@ def stub(
         told.append((name, shard, slots))
         return replies.pop(0) if len(replies) > 1 else replies[0]
 
-    monkeypatch.setattr(holds, "_read", read)
-    monkeypatch.setattr(holds, "_run", run)
+    monkeypatch.setattr(holds, "read", read)
+    monkeypatch.setattr(holds, "run", run)
     return told
 
 
@@ -98,7 +98,7 @@ async def test_what_the_script_is_told_of_a_payment(holds: Holds, monkeypatch: p
         "pay", SHARD, keys.booking(SHARD, BOOKING), PAYMENT, RECORD.pack(),
     )  # fmt: skip
     assert (slots["attempts_max"], slots["pending_max"]) == (
-        holds._settings.holds.attempts_max, holds._settings.limits.pending_max,
+        holds.settings.holds.attempts_max, holds.settings.limits.pending_max,
     )  # fmt: skip
     payload = unpack(BOOKING, RECORD.pack().rsplit(b"\n", 1)[0] + b"\n" + slots["payload"]).payload
     assert payload == Payload(CARD, key="cd" * 16, asked=ASKED)
@@ -208,7 +208,7 @@ async def test_postgresql_is_told_how_long_a_hold_lasts_that_it_knows(
     async def tell(*args: Any) -> None:
         deadlines.append(args)
 
-    monkeypatch.setattr(holds, "_tell_deadline", tell)
+    monkeypatch.setattr(holds, "tell_deadline", tell)
     longer = replace(RECORD, tries=tries)
     told = stub(holds, monkeypatch, [RECORD], [("extended", longer.pack())])
     assert await holds.extend("shop", BOOKING, extra_s) == unpack(BOOKING, longer.pack())
@@ -240,7 +240,7 @@ async def test_postgresql_is_told_of_a_cancelled_hold_that_it_knows(
     assert {slot: slots[slot] for slot in ("record", "idempotency", "sale", "owners", "ttl_s")} == {
         "record": keys.booking(SHARD, BOOKING), "idempotency": keys.idempotency(SHARD, "scope"),
         "sale": keys.event(SHARD, "event"), "owners": keys.owners(SHARD, "event"),
-        "ttl_s": holds._settings.worker.settled_ttl_s,
+        "ttl_s": holds.settings.worker.settled_ttl_s,
     }  # fmt: skip
     assert ended == tells
     stub(holds, monkeypatch, [RECORD], [("missing", b"")])
@@ -270,14 +270,14 @@ def test_the_fingerprint_of_a_payment(charge: Charge | None, fingerprint: str) -
     ],
 )
 def test_what_a_record_tells_of_what_was_asked(payload: Payload, asked: str) -> None:
-    assert _asked_before(replace(RECORD, payload=payload)) == asked
+    assert asked_before(replace(RECORD, payload=payload)) == asked
 
 
 def test_a_hold_whose_time_is_up_has_expired() -> None:
     for letter, status in (("H", "expired"), ("P", "pending"), ("C", "confirmed"), ("F", "failed"), ("X", "cancelled")):
-        refused = _refusal("ended", replace(RECORD, state=letter))
+        refused = refusal_of("ended", replace(RECORD, state=letter))
         assert isinstance(refused, HoldEnded) and refused.details == {"booking_status": status}
-    assert isinstance(_refusal("missing", RECORD), NotFound)
+    assert isinstance(refusal_of("missing", RECORD), NotFound)
 
 
 @pytest.mark.parametrize(("ended_s", "brief_s"), [(10, 10), (30, 30), (600, 30)])
@@ -285,4 +285,4 @@ def test_how_long_an_ended_hold_is_remembered(office: BoxOffice, ended_s: int, b
     """Never longer for who has ended very many."""
     own = office.settings.holds.model_copy(update={"ended_ttl_s": ended_s, "ended_max": 7})
     holds = Holds(office.redis, office.database, office.scripts, office.settings.model_copy(update={"holds": own}))
-    assert list(holds._unpaid_lives.values()) == [ended_s, 7, brief_s]
+    assert list(holds.unpaid_lives.values()) == [ended_s, 7, brief_s]

@@ -116,7 +116,7 @@ async def test_two_keys_at_once_in_any_order(till: Till) -> None:
     await ask(till, booking, "first", "tok_card_declined")
     await till.rest()
     holds = till.office.holds
-    read = holds._read
+    read = holds.read
     told = asyncio.Event()
 
     async def slow(*args: Any) -> Any:
@@ -124,10 +124,10 @@ async def test_two_keys_at_once_in_any_order(till: Till) -> None:
         await told.wait()
         return found
 
-    holds._read = slow  # type: ignore[method-assign]
+    holds.read = slow  # type: ignore[method-assign]
     late = asyncio.create_task(ask(till, booking, "second", "tok_lost_card"))
     await asyncio.sleep(0)
-    holds._read = read  # type: ignore[method-assign]
+    holds.read = read  # type: ignore[method-assign]
     for key in ("second", "third"):
         await ask(till, booking, key, "tok_lost_card")
         await till.rest()

@@ -47,7 +47,7 @@ def test_how_long_redis_alone_is_asked(
     monkeypatch: pytest.MonkeyPatch, state: str, tries: str, age_ms: int, fresh: bool
 ) -> None:
     monkeypatch.setattr(reading.time, "time", lambda: (NOW_MS + age_ms) / 1_000)
-    assert reading._fresh(replace(RECORD, state=state, tries=tries)) is fresh
+    assert reading.is_fresh(replace(RECORD, state=state, tries=tries)) is fresh
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,16 @@ def test_how_long_redis_alone_is_asked(
 async def test_what_is_wanted(till: Till, wanted: BookingFilter, agrees: bool) -> None:
     record = replace(RECORD, state="H", event=till.event.id, body=replace(RECORD.body, reference="r"))
     view = await till.office.bookings.show(record)
-    assert reading._agrees(view, wanted) is agrees
-    assert reading._agrees(view, with_(wanted, event_id="x", key_digest="y")) is agrees, "PostgreSQL compares these"
+    assert reading.agrees(view, wanted) is agrees
+    assert reading.agrees(view, with_(wanted, event_id="x", key_digest="y")) is agrees, "PostgreSQL compares these"
 
 
 def test_a_cursor_names_the_booking_behind_which_to_go_on() -> None:
-    cursor = reading._cursor(RECORD.id)
-    assert (len(cursor), reading._after(cursor)) == (22, RECORD.id)
+    cursor = reading.cursor_of(RECORD.id)
+    assert (len(cursor), reading.id_after(cursor)) == (22, RECORD.id)
     for wrong in ("", cursor[:-2], cursor + "AAAA", "é" * 22, "!" * 22):
         with pytest.raises(Malformed) as refused:
-            reading._after(wrong)
+            reading.id_after(wrong)
         assert refused.value.details["errors"] == [{"parameter": "cursor", "code": "cursor"}]
 
 
@@ -91,7 +91,7 @@ ROW: dict[str, Any] = {"written_off": 0, "pending_cents": 0, "owed_cents": 0, "o
     ],
 )  # fmt: skip
 def test_how_the_refunds_of_a_booking_stand_together(row: dict[str, Any], state: RefundState) -> None:
-    assert reading._refund_state(ROW | row) == state  # type: ignore[arg-type]
+    assert reading.refund_state(ROW | row) == state  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_how_the_refunds_of_a_booking_stand_together(row: dict[str, Any], state:
 def test_a_list_is_looked_for_in_the_index_that_has_it(chosen: dict[str, str], lead: str, after: str | None) -> None:
     """Its columns lead, in its order; the others are conditions; a value stands for each mark."""
     columns = {"client_id": "shop", **chosen}
-    query = reading._by_lead(columns, after, 7)
+    query = reading.by_lead(columns, after, 7)
     names = lead.split(", ")
     bounds = [columns[name] for name in names] + ([after] if after else [])
     others = [name for name in columns if name not in names]
@@ -155,7 +155,7 @@ async def test_the_store_that_knows_more_is_believed(
 ) -> None:
     booking, seen = await stands(till, **(record or {}))
     await (await till.office.pool()).execute("UPDATE bookings SET status = $1", status)
-    found = await till.office.bookings._settled(CLIENT, booking, seen if record else None, redis_away=False, shut=shut)
+    found = await till.office.bookings.settled(CLIENT, booking, seen if record else None, redis_away=False, shut=shut)
     assert (found.view.status, found.view.id, found.original) == (told, booking, True)
 
 
@@ -169,8 +169,8 @@ async def test_what_nobody_has_is_not_found_unless_somebody_was_not_asked(
     client = OTHER if row != "none" else CLIENT
     asked = booking if row != "none" else RECORD.id
     with pytest.raises(StoreAway if redis_away and row == "none" else NotFound):
-        await bookings._settled(client, asked, None, redis_away=redis_away)
-    shown = await bookings._settled(client, asked, record, redis_away=redis_away)
+        await bookings.settled(client, asked, None, redis_away=redis_away)
+    shown = await bookings.settled(client, asked, record, redis_away=redis_away)
     assert shown.view.status == "held", "the caller has seen that the record is the client's"
 
 
@@ -183,8 +183,8 @@ async def test_without_postgresql_the_record_is_the_answer(
     async def away(*_: object) -> None:
         raise StoreAway
 
-    monkeypatch.setattr(till.office.bookings._rows, "ask", away)
-    ask = till.office.bookings._settled(CLIENT, booking, record if known else None, redis_away=False)
+    monkeypatch.setattr(till.office.bookings.rows, "ask", away)
+    ask = till.office.bookings.settled(CLIENT, booking, record if known else None, redis_away=False)
     if known:
         assert (await ask).view.status == "held"
     else:
@@ -204,7 +204,7 @@ async def test_a_repetition_is_answered_by_the_original(till: Till, by: str) -> 
             "UPDATE bookings SET status = 'failed', failure_code = 'duplicate', duplicate_of = $1::uuid"
             " WHERE id = $2::uuid", original, repeated,
         )  # fmt: skip
-        found = await bookings._settled(CLIENT, repeated, None, redis_away=False)
+        found = await bookings.settled(CLIENT, repeated, None, redis_away=False)
     else:
         said = await till.record(repeated)
         assert said is not None
@@ -215,7 +215,7 @@ async def test_a_repetition_is_answered_by_the_original(till: Till, by: str) -> 
     await pool.execute("UPDATE bookings SET client_id = 'other0000000' WHERE id = $1::uuid", original)
     await till.office.redis.delete(keys.booking(1, original))
     with pytest.raises(NotFound):
-        await bookings._settled(CLIENT, repeated, None, redis_away=False) if by == "row" else await bookings.get(
+        await bookings.settled(CLIENT, repeated, None, redis_away=False) if by == "row" else await bookings.get(
             CLIENT, repeated
         )
 
@@ -230,12 +230,12 @@ async def test_under_a_shut_gate_the_row_is_believed(
     """`get` asks Redis first, and passes on what it heard; what only a shut Redis lacks may be there all the same."""
     booking, record = await stands(till)
     bookings = till.office.bookings
-    monkeypatch.setattr(reading, "_fresh", lambda _: fresh)
+    monkeypatch.setattr(reading, "is_fresh", lambda _: fresh)
 
     async def found(_: str) -> tuple[Record | None, bool, bool]:
         return (None if away else record), away, shut
 
-    monkeypatch.setattr(bookings, "_record", found)
+    monkeypatch.setattr(bookings, "record", found)
     assert (await bookings.get(CLIENT, booking)).view.status == ("held" if told == "H" else "confirmed")
     with pytest.raises(NotFound):
         await bookings.get(OTHER, booking)
@@ -252,7 +252,7 @@ async def test_what_a_shut_redis_lacks_is_not_called_unknown(
     async def none(_: str) -> tuple[None, bool, bool]:
         return None, away, shut
 
-    monkeypatch.setattr(till.office.bookings, "_record", none)
+    monkeypatch.setattr(till.office.bookings, "record", none)
     with pytest.raises(error):
         await till.office.bookings.get(CLIENT, RECORD.id)
 
@@ -280,13 +280,13 @@ async def test_a_listed_booking_reads_as_it_would_alone(
     booking, record = await stands(till, **change)
     await (await till.office.pool()).execute("UPDATE bookings SET status = $1", status)
     bookings = till.office.bookings
-    row = (await bookings._read_rows([booking]))[booking]
+    row = (await bookings.read_rows([booking]))[booking]
 
     async def found(_: str) -> tuple[Record | None, bool, bool]:
         return record, False, shut
 
-    monkeypatch.setattr(bookings, "_record", found)
-    view = await bookings._as_read(row, wanted)
+    monkeypatch.setattr(bookings, "record", found)
+    view = await bookings.as_read(row, wanted)
     assert (view and view.status) == told
 
 
@@ -297,7 +297,7 @@ async def test_a_listed_booking_whose_event_is_not_loaded_is_told_by_its_row(
     booking, record = await stands(till)
     await (await till.office.pool()).execute("UPDATE bookings SET status = 'pending'")
     bookings = till.office.bookings
-    row = (await bookings._read_rows([booking]))[booking]
+    row = (await bookings.read_rows([booking]))[booking]
 
     async def none(_: object) -> None:
         raise error
@@ -305,9 +305,9 @@ async def test_a_listed_booking_whose_event_is_not_loaded_is_told_by_its_row(
     async def found(_: str) -> tuple[Record | None, bool, bool]:
         return record, False, False
 
-    monkeypatch.setattr(bookings, "_record", found)
+    monkeypatch.setattr(bookings, "record", found)
     monkeypatch.setattr(bookings, "show", none)
-    view = await bookings._as_read(row, BookingFilter())
+    view = await bookings.as_read(row, BookingFilter())
     assert view is not None and view.status == "pending"
 
 
@@ -321,19 +321,19 @@ async def test_records_are_read_in_their_shards(till: Till) -> None:
     await redis.set(keys.booking(1, booking), record.pack())
     lost, bad = ids.booking_id(0, NOW_MS), ids.booking_id(1, NOW_MS)
     await redis.set(keys.booking(1, bad), b"nonsense")
-    found = await bookings._read_records([booking, first.id, lost, bad])
+    found = await bookings.read_records([booking, first.id, lost, bad])
     assert found == {
         booking: Seen(record.pack()), first.id: Seen(first.pack()), lost: Seen(None), bad: Seen(b"nonsense"),
     }  # fmt: skip
-    assert await bookings._record(booking) == (record, False, False)
-    assert await bookings._record(bad) == await bookings._record(lost) == (None, False, False)
+    assert await bookings.record(booking) == (record, False, False)
+    assert await bookings.record(bad) == await bookings.record(lost) == (None, False, False)
     far = ids.booking_id(2, NOW_MS)
-    assert await bookings._record(far) == (None, False, False)
+    assert await bookings.record(far) == (None, False, False)
     await redis.set(keys.booking(2, far), b"kept")
-    assert await bookings._record(far) == (None, True, False)
+    assert await bookings.record(far) == (None, True, False)
     await redis.delete(keys.gate(0))
-    assert await bookings._record(first.id) == (first, False, True)
-    assert await bookings._record(booking) == (record, False, False)
+    assert await bookings.record(first.id) == (first, False, True)
+    assert await bookings.record(booking) == (record, False, False)
 
 
 async def test_rows_are_read_with_all_their_parts(till: Till) -> None:
@@ -344,7 +344,7 @@ async def test_rows_are_read_with_all_their_parts(till: Till) -> None:
     await pool.execute(
         "UPDATE bookings SET reference = 'r', created_at = to_timestamp(1000.25), expires_at = to_timestamp(4102444800)"
     )
-    row = (await till.office.bookings._read_rows([booking]))[booking]
+    row = (await till.office.bookings.read_rows([booking]))[booking]
     (payment,) = await till.fetch("SELECT payment_key, reference FROM payments")
     assert (row.client, row.payment_key, row.duplicate_of) == (CLIENT, payment["payment_key"], None)
     view = row.view
@@ -366,7 +366,7 @@ async def test_rows_are_read_with_all_their_parts(till: Till) -> None:
         await pool.execute(
             "UPDATE bookings SET status = 'failed', failure_code = $1, duplicate_of = $2::uuid", code, RECORD.id
         )
-        row = (await till.office.bookings._read_rows([booking]))[booking]
+        row = (await till.office.bookings.read_rows([booking]))[booking]
         assert row.duplicate_of == repeats and row.view.failure is not None and row.view.failure.code == code
 
 
@@ -429,7 +429,7 @@ async def test_the_refunds_of_a_booking_are_added_up(
             f"r{at}", whose, of[whose], cents, status, since, f"code{since}",
         )  # fmt: skip
     await pool.execute("UPDATE payments SET refunded_cents = 33 WHERE booking_id = $1", booking)
-    view = (await till.office.bookings._read_rows([booking, other]))[booking].view
+    view = (await till.office.bookings.read_rows([booking, other]))[booking].view
     assert (view.refund, view.refunded_cents) == (told, 33)
 
 
@@ -445,13 +445,13 @@ async def test_the_latest_payment_is_told(till: Till) -> None:
             "INSERT INTO payments (payment_key, booking_id, gateway, method, amount_cents, currency, status, created_at)"
             " VALUES ($1, $2, 'simulator', 'card', 1, 'USD', $3, to_timestamp($4))", key, booking, status, at,
         )  # fmt: skip
-    row = (await till.office.bookings._read_rows([booking]))[booking]
+    row = (await till.office.bookings.read_rows([booking]))[booking]
     assert row.payment_key == "zy", "of two at once, the first by its key"
     await pool.execute("DELETE FROM payments WHERE payment_key = 'zy'")
-    row = (await till.office.bookings._read_rows([booking]))[booking]
+    row = (await till.office.bookings.read_rows([booking]))[booking]
     assert row.payment_key == "zz" and row.view.payment is not None and row.view.payment.status == "pending"
     await pool.execute("DELETE FROM payments WHERE booking_id = $1", booking)
-    row = (await till.office.bookings._read_rows([booking]))[booking]
+    row = (await till.office.bookings.read_rows([booking]))[booking]
     assert (row.payment_key, row.view.payment, row.view.refunded_cents) == (None, None, 0)
 
 
@@ -466,5 +466,5 @@ async def test_what_a_shut_redis_calls_ended_may_be_held(
     async def found(_: str) -> tuple[Record | None, bool, bool]:
         return record, False, shut
 
-    monkeypatch.setattr(till.office.bookings, "_record", found)
+    monkeypatch.setattr(till.office.bookings, "record", found)
     assert (await till.office.bookings.get(CLIENT, booking)).view.status == told

@@ -9,7 +9,7 @@ import pytest
 
 from boxoffice import ids
 from boxoffice.books import queries
-from boxoffice.books.moves import Note, _note, came_back
+from boxoffice.books.moves import Note, came_back, note_of
 from boxoffice.books.queries import finals_since
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload
@@ -107,7 +107,7 @@ OUTCOME = Outcome("declined", "card", "4242", "r1", "lost_card", None)
 
 def test_a_row_becomes_a_record() -> None:
     """Each field its own; the latest payment is the booking's."""
-    record = queries._record(row(), LINES, [payment("pay1"), payment("pay2", payment_status="captured")])
+    record = queries.record_from(row(), LINES, [payment("pay1"), payment("pay2", payment_status="captured")])
     assert (record.id, record.state, record.sequence, record.admitted_ms, record.deadline_ms) == ("b1", "C", 7, 11, 0)
     assert (record.payment_key, record.scope) == ("pay2", ids.scope("shop", "event", "ab" * 16))
     assert (record.fingerprint, record.event, record.owner) == ("print", "event", ids.owner_digest("shop", "ann"))
@@ -128,7 +128,7 @@ def test_a_row_becomes_a_record() -> None:
 def test_what_is_kept_in_which_state(status: str, state: str, charge: bool, failure: str | None, earlier: bool) -> None:
     """The card as long as it may be charged; the reason once it has ended; earlier attempts as long as it may be paid."""
     asked = ids.payment_fingerprint("card", "4242")
-    found = queries._record(
+    found = queries.record_from(
         row(status=status, deadline_ms=99, failure_code="why"), LINES, [payment("pay1"), payment("pay2")]
     )
     assert (found.state, found.deadline_ms) == (state, 99)
@@ -139,7 +139,7 @@ def test_what_is_kept_in_which_state(status: str, state: str, charge: bool, fail
 
 
 def test_a_booking_without_payment() -> None:
-    found = queries._record(row(status="held", deadline_ms=99), LINES, [])
+    found = queries.record_from(row(status="held", deadline_ms=99), LINES, [])
     assert (found.payment_key, found.tries, found.payload) == ("", "0", Payload(key="ab" * 16))
 
 
@@ -153,11 +153,11 @@ def test_a_booking_without_payment() -> None:
     ],
 )  # fmt: skip
 def test_an_attempt_is_known_by_its_card_or_its_token(changes: Any, asked: str, outcome: Outcome) -> None:
-    assert queries._attempt(payment(**changes)) == Attempt("pay1", asked, outcome)
+    assert queries.attempt_from(payment(**changes)) == Attempt("pay1", asked, outcome)
 
 
 def test_a_duplicate_names_the_first() -> None:
-    found = queries._record(row(status="failed", failure_code="duplicate", duplicate_of="b0"), LINES, [])
+    found = queries.record_from(row(status="failed", failure_code="duplicate", duplicate_of="b0"), LINES, [])
     assert found.payload.failure == "duplicate_of:b0"
 
 
@@ -186,7 +186,7 @@ def move(**changes: Any) -> Any:
 )  # fmt: skip
 def test_a_note_has_all_that_came_back(changes: Any, note: str) -> None:
     """Why a booking is cancelled stands there only when it is."""
-    assert _note(move(**changes)) == note.encode()
+    assert note_of(move(**changes)) == note.encode()
 
 
 def test_what_came_back_is_gathered_by_refund() -> None:

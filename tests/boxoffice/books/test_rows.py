@@ -183,7 +183,7 @@ async def test_what_is_remembered_of_them_is_bounded(monkeypatch: pytest.MonkeyP
     ],
 )  # fmt: skip
 def test_a_field_of_a_copy(value: str | None, text: str) -> None:
-    assert rows._text(value) == rows._word(value) == text
+    assert rows.as_text(value) == rows.word(value) == text
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_field_of_a_copy(value: str | None, text: str) -> None:
     [(0, r"\N"), (1, "1970-01-01 00:00:00.001+00"), (1_700_000_000_099, "2023-11-14 22:13:20.099+00")],
 )
 def test_a_time_of_a_copy(ms: int, text: str) -> None:
-    assert rows._time(ms) == text
+    assert rows.time_text(ms) == text
 
 
 async def test_tickets_are_counted_as_sold_by_tier_and_never_beyond_the_total(till: Till) -> None:
@@ -224,7 +224,7 @@ async def test_a_key_is_looked_up_by_itself_whatever_the_statistics_say(till: Ti
             await connection.execute("ANALYZE bookings")
             await connection.execute(insert, counted + 1, 5_000)
             keys = [f"k{n}" for n in range(20)]
-            plan = await connection.fetch(f"EXPLAIN {rows._KNOWN_BY_KEY}", ["shop"] * 20, ["event"] * 20, keys)
+            plan = await connection.fetch(f"EXPLAIN {rows.KNOWN_BY_KEY}", ["shop"] * 20, ["event"] * 20, keys)
         finally:
             await transaction.rollback()
     said = "\n".join(row[0] for row in plan)

@@ -92,11 +92,11 @@ async def test_it_goes_step_by_step_and_two_share_the_work(till: Till, monkeypat
     assert await left(pool) == (0, 10, 0)
 
 
-@pytest.mark.parametrize("table", trim._TRIM)
+@pytest.mark.parametrize("table", trim.TRIM)
 async def test_it_reads_only_what_it_deletes(till: Till, table: str) -> None:
     """By an index, however large the table is; failures are few."""
     pool = await till.office.pool()
-    statement = trim._TRIM[table].replace("$1", "30").replace("$2", "1000")
+    statement = trim.TRIM[table].replace("$1", "30").replace("$2", "1000")
     plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {statement}"))
     index = {"stock_moves": "ix_stock_moves_applied_at", "webhook_events": "ix_webhook_events_received_at"}.get(table)
     assert index is None or f"Index Scan using {index}" in plan or f"Index Only Scan using {index}" in plan, plan

@@ -114,7 +114,7 @@ async def test_rows_of_another_gateway_are_listed_apart(till: Till) -> None:
 async def test_what_is_due_at_another_gateway_waits_for_it(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     await pool.execute("UPDATE payments SET gateway = 'stripe/live/acct_1', due_at = now(), leased_until = NULL")
     await till.office.pump.work_outbox()

@@ -92,7 +92,7 @@ async def test_each_payment_of_a_batch_has_its_own_amount_and_currency(
     asked = Requests(till, monkeypatch)
     await till.drain()
     if by_outbox:
-        till.office.pump._given.clear()
+        till.office.pump.given.clear()
     await till.at_rest(*booked)
 
     payments = {row[0]: row[1] for row in await till.fetch("SELECT payment_key, booking_id::text FROM payments")}
@@ -268,7 +268,7 @@ async def test_a_sale_is_never_refunded_as_money_that_came_too_late(till: Till) 
     """Whoever asked for the void was overtaken by the settlement: the payment is to be captured, or is."""
     booking = await till.book(GA=2)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
     for status in ("authorized", "captured"):
         if status == "captured":
@@ -357,7 +357,7 @@ async def test_a_refused_capture_gives_back_what_is_left_and_owes_nothing(till: 
     refund, and brings back two tickets."""
     booking, other = await till.book("tok_capture_refused", GA=3), await till.book(GA=3)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     for each in (booking, other):
         await till.refund(each, "one", GA=1)
     record = await till.record(booking)

@@ -46,7 +46,7 @@ async def test_a_worker_that_dies_while_settling(till: Till, monkeypatch: pytest
         patch.setattr(till.office.settlements[SHARD], "_fail_alone", nobody)
         with contextlib.suppress(Died):
             await till.office.settlements[SHARD].drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
 
     await till.claimable(booking)
     await till.claimable(hold)
@@ -109,7 +109,7 @@ async def test_what_a_batch_was_to_capture_is_marked_once(till: Till) -> None:
     """Its worker died after some. The list falls apart when its lease ends, and nothing is left of it."""
     bookings = [await till.book(GA=1) for _ in range(3)]
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     (row,) = await till.fetch("SELECT payment_keys FROM captures")
     assert len(row["payment_keys"]) == 3
@@ -134,7 +134,7 @@ async def test_a_mark_touches_no_index(till: Till) -> None:
     await till.drain()
     (row,) = await till.fetch("SELECT id, payment_keys FROM captures")
     async with (await till.office.pool()).acquire() as connection, connection.transaction():
-        await connection.execute(pump._CAPTURED, row["payment_keys"], [row["id"]])
+        await connection.execute(pump.CAPTURED, row["payment_keys"], [row["id"]])
         marked = await connection.fetchrow(
             "SELECT pg_stat_get_xact_tuples_updated('payments'::regclass) AS rows,"
             " pg_stat_get_xact_tuples_hot_updated('payments'::regclass) AS on_their_page"
@@ -146,7 +146,7 @@ async def test_a_lease_keeps_other_pumps_away(till: Till) -> None:
     """What the settling worker was given nobody else captures meanwhile; when its lease ends somebody does."""
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     assert await till.office.pump.work_outbox() == 0
     await till.sooner()
     assert await till.office.pump.work_outbox() == 1
@@ -156,7 +156,7 @@ async def test_a_lease_keeps_other_pumps_away(till: Till) -> None:
 async def test_two_pumps_share_the_work(till: Till) -> None:
     bookings = [await till.book(GA=1) for _ in range(8)]
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     await till.sooner()
 
     counts = await asyncio.gather(*(till.office.pump.work_outbox() for _ in range(3)))
@@ -244,7 +244,7 @@ async def test_what_the_gateway_does_not_know_is_looked_for_for_a_day(
     await (await till.office.pool()).execute(
         "UPDATE payments SET status = 'unknown', due = 'void', due_at = now(), leased_until = NULL"
     )
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
 
     async def unheard(*_: object) -> NotFound:
         return NotFound()

@@ -378,7 +378,7 @@ async def test_an_answer_to_an_earlier_attempt_changes_nothing(
     booking = await owed(till, GA=2)
     await till.cancel(booking)
     await till.sooner()
-    claims = await till.office.pump._refund_pump.claim(1, 10)
+    claims = await till.office.pump.refund_pump.claim(1, 10)
     await (await till.office.pool()).execute("UPDATE refunds SET attempt = 2")
 
     async def answers(*_: object) -> object:

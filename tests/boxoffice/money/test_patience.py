@@ -19,7 +19,7 @@ CALLS = {"capture": "capture_batch", "void": "void", "refund": "refund"}
 async def to_be_captured(till: Till) -> str:
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     return booking
 
 

@@ -40,7 +40,7 @@ async def two_due(till: Till, kind: str) -> tuple[str, str]:
     pool = await till.office.pool()
     if kind in ("capture", "void"):
         await till.drain()
-        till.office.pump._given.clear()
+        till.office.pump.given.clear()
         await pool.execute("DELETE FROM captures")
         await pool.execute("UPDATE payments SET due = $1, due_at = now()", kind)
         if kind == "void":
@@ -263,7 +263,7 @@ async def test_lists_fall_apart_when_their_lease_ends(till: Till) -> None:
     """Of two lists one has lapsed: its captures are due now, if they are still to be made and in nobody's hands."""
     bookings = [await till.book(GA=1) for _ in range(5)]
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     payments = [row[0] for row in await till.fetch("SELECT payment_key FROM payments ORDER BY payment_key")]
     mine, put_off, refused, captured, other = payments
@@ -277,7 +277,7 @@ async def test_lists_fall_apart_when_their_lease_ends(till: Till) -> None:
     await pool.execute("UPDATE payments SET due = NULL, status = 'captured' WHERE payment_key = $1", captured)
     before = {key: await stored(till, "capture", key) for key in (put_off, refused, captured, other)}
 
-    await pool.execute(pump._UNLIST, 10)
+    await pool.execute(pump.UNLIST, 10)
 
     assert -600 < (await row_of(till, "capture", mine))["due_s"] <= 0
     assert {key: await stored(till, "capture", key) for key in before} == before
@@ -427,7 +427,7 @@ async def test_a_hold_may_be_revived_with_the_card_it_was_paid_with(
         revived.append((booking, payment_key, charge.method, charge.token, charge.card_name, charge.last4))
         return True
 
-    monkeypatch.setattr(till.office.pump._late, "revive", revive)
+    monkeypatch.setattr(till.office.pump.late, "revive", revive)
     assert await paused(till, "void", mine, 5, 5)
     row = await row_of(till, "void", mine)
     assert (str(row["booking_id"]), mine, "card", "tok_ok_4242", "Ada Lovelace", "4242") in revived
@@ -442,7 +442,7 @@ async def test_no_refund_is_asked_for_before_its_capture(till: Till, monkeypatch
     """The gateway would refuse it, and the money would be owed."""
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     await till.cancel(booking)
     gateway = Gateway(till, monkeypatch, "refund")
     for status in ("authorized", "unknown", "failed"):

@@ -22,9 +22,9 @@ from boxoffice.gateway.base import (
 from boxoffice.money import pump as module
 from boxoffice.money import refund_pump as refund_module
 from boxoffice.money.patience import Patience
-from boxoffice.money.pump import MoneyPump, _Due
-from boxoffice.money.refund_pump import RefundPump, _Look
-from boxoffice.money.refund_pump import _Due as _RefundDue
+from boxoffice.money.pump import Due, MoneyPump
+from boxoffice.money.refund_pump import Due as _RefundDue
+from boxoffice.money.refund_pump import Look, RefundPump
 from boxoffice.office import BoxOffice
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores.record import Charge
@@ -64,24 +64,24 @@ def told() -> list[Any]:
 
 @pytest.fixture
 def pump(office: BoxOffice, monkeypatch: pytest.MonkeyPatch, told: list[Any]) -> MoneyPump:
-    monkeypatch.setattr(office.pump, "_patience", patience(told))
+    monkeypatch.setattr(office.pump, "patience", patience(told))
     return office.pump
 
 
 def stubbed(
     pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, *, voided: bool = True, revived: bool = False, **gateway: Any
 ) -> Calls:
-    calls = Calls(**gateway, revive=revived, execute=None, _is_to_be_voided=voided)
-    monkeypatch.setattr(pump, "_gateway", calls)
-    monkeypatch.setattr(pump, "_refunds", calls)
-    monkeypatch.setattr(pump, "_late", calls)
-    monkeypatch.setattr(pump, "_execute", calls.execute)
-    monkeypatch.setattr(pump, "_is_to_be_voided", calls._is_to_be_voided)
+    calls = Calls(**gateway, revive=revived, execute=None, is_to_be_voided=voided)
+    monkeypatch.setattr(pump, "gateway", calls)
+    monkeypatch.setattr(pump, "refunds", calls)
+    monkeypatch.setattr(pump, "late", calls)
+    monkeypatch.setattr(pump, "execute", calls.execute)
+    monkeypatch.setattr(pump, "is_to_be_voided", calls.is_to_be_voided)
     return calls
 
 
-def due(status: str, *, old: bool = False, reference: str | None = "ref", token: str | None = "tok") -> _Due:
-    return _Due("key", "void", reference, 500, status, 3, old, "booking", "card", token, "Ada", "4242", "USD")
+def due(status: str, *, old: bool = False, reference: str | None = "ref", token: str | None = "tok") -> Due:
+    return Due("key", "void", reference, 500, status, 3, old, "booking", "card", token, "Ada", "4242", "USD")
 
 
 def there(status: Any) -> Found:
@@ -91,10 +91,10 @@ def there(status: Any) -> Found:
 VOID = ("void", "key", "ref")
 LOOKUP = ("lookup", "key", "ref")
 REVIVE = ("revive", "booking", "key", Charge("card", "tok", "Ada", "4242"))
-ASK = ("_is_to_be_voided", "key")
-CLOSED = {status: ("execute", module._CLOSE, "key", status) for status in ("failed", "voided")}
-LATE = ("execute", module._CLOSE_LATE, "key")
-LATER = ("execute", module._LATER, "key", 800)
+ASK = ("is_to_be_voided", "key")
+CLOSED = {status: ("execute", module.CLOSE, "key", status) for status in ("failed", "voided")}
+LATE = ("execute", module.CLOSE_LATE, "key")
+LATER = ("execute", module.LATER, "key", 800)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ LATER = ("execute", module._LATER, "key", 800)
         (due("unknown"), {"lookup": there("authorized"), "void": Done("r")}, [LOOKUP, REVIVE, ASK, VOID, LATE], None),
         (due("unknown"), {"lookup": there("authorized"), "voided": False}, [LOOKUP, REVIVE, ASK], None),
         (due("unknown"), {"lookup": there("captured"), "revived": True},
-         [LOOKUP, REVIVE, ("execute", module._LATER, "key", 5_000)], None),
+         [LOOKUP, REVIVE, ("execute", module.LATER, "key", 5_000)], None),
         (due("requires_action"), {"lookup": there("captured"), "void": AlreadyCaptured(500)},
          [LOOKUP, REVIVE, ASK, VOID, ("captured_too_late", "key")], None),
         (due("unknown"), {"lookup": there("declined"), "void": Done("r")}, [LOOKUP, VOID, CLOSED["failed"]], None),
@@ -121,11 +121,11 @@ LATER = ("execute", module._LATER, "key", 800)
     ],
 )  # fmt: skip
 async def test_money_that_is_let_go(
-    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], row: _Due, answers: dict[str, Any],
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], row: Due, answers: dict[str, Any],
     calls: list[tuple[Any, ...]], unknown: Any,
 ) -> None:  # fmt: skip
     made = stubbed(pump, monkeypatch, **answers)
-    await pump._void(row)
+    await pump.void(row)
     assert made.made == calls
     assert told == ([unknown] if unknown else [])
 
@@ -134,7 +134,7 @@ async def test_a_card_that_nobody_remembers_revives_nothing_of_its_own(
     pump: MoneyPump, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = stubbed(pump, monkeypatch, lookup=there("authorized"), revived=True)
-    await pump._void(due("unknown", token=None))
+    await pump.void(due("unknown", token=None))
     assert calls.made[1] == ("revive", "booking", "key", Charge("card", "", "Ada", "4242"))
 
 
@@ -145,19 +145,19 @@ def request(key: str) -> CaptureRequest:
 @pytest.mark.parametrize(
     ("outcomes", "listed", "tries", "calls", "unknown"),
     [
-        ([Done("r"), Done("r")], [7], {}, [("execute", module._CAPTURED, ["a", "b"], [7])], []),
+        ([Done("r"), Done("r")], [7], {}, [("execute", module.CAPTURED, ["a", "b"], [7])], []),
         ([Done("r"), Refused("no")], [], {},
-         [("capture_refused", "b", "no"), ("execute", module._CAPTURED, ["a"], [])], []),
+         [("capture_refused", "b", "no"), ("execute", module.CAPTURED, ["a"], [])], []),
         ([Refused("no"), Refused("x")], [], {}, [("capture_refused", "a", "no"), ("capture_refused", "b", "x")], []),
         ([Refused("no"), Refused("x")], [7], {},
-         [("capture_refused", "a", "no"), ("capture_refused", "b", "x"), ("execute", module._CAPTURED, [], [7])], []),
+         [("capture_refused", "a", "no"), ("capture_refused", "b", "x"), ("execute", module.CAPTURED, [], [7])], []),
         ([Unknown("one"), Unknown("two")], [], {},
-         [("execute", module._LATER, "a", 100), ("execute", module._LATER, "b", 100)],
+         [("execute", module.LATER, "a", 100), ("execute", module.LATER, "b", 100)],
          [("unknown", "capture", "a", "one", ("tries", 0), ("payments", 2))]),
         ([Unknown("one"), Unknown("two")], [], {"a": 3, "b": 4},
-         [("execute", module._LATER, "a", 800), ("execute", module._LATER, "b", 1_600)], []),
+         [("execute", module.LATER, "a", 800), ("execute", module.LATER, "b", 1_600)], []),
         ([Unknown("one"), Done("r")], [8, 9], {"a": 4},
-         [("execute", module._LATER, "a", 1_600), ("execute", module._CAPTURED, ["b"], [8, 9])], []),
+         [("execute", module.LATER, "a", 1_600), ("execute", module.CAPTURED, ["b"], [8, 9])], []),
     ],
 )  # fmt: skip
 async def test_money_that_is_taken(
@@ -166,7 +166,7 @@ async def test_money_that_is_taken(
 ) -> None:  # fmt: skip
     made = stubbed(pump, monkeypatch, capture_batch=(outcomes,))
     requests = [request("a"), request("b")]
-    await pump._capture(requests, listed, tries)
+    await pump.capture(requests, listed, tries)
     assert made.made == [("capture_batch", requests), *calls]
     assert told == unknown
 
@@ -176,7 +176,7 @@ async def test_the_first_try_is_told_of_once(pump: MoneyPump, monkeypatch: pytes
     monkeypatch.setitem(PAUSES, 1, 200)
     monkeypatch.setitem(PAUSES, 2, 400)
     stubbed(pump, monkeypatch)
-    await pump._ask_later([("a", "one"), ("b", "two"), ("c", "three")], {"a": 2, "b": 1})
+    await pump.ask_later([("a", "one"), ("b", "two"), ("c", "three")], {"a": 2, "b": 1})
     assert told == [("unknown", "capture", "b", "two", ("tries", 0), ("payments", 2))]
 
 
@@ -187,18 +187,18 @@ async def test_what_was_given_is_captured_in_batches(pump: MoneyPump, monkeypatc
     async def capture(requests: list[CaptureRequest], listed: list[int]) -> None:
         batches.append(([each.payment_key for each in requests], listed))
 
-    monkeypatch.setattr(pump, "_capture", capture)
+    monkeypatch.setattr(pump, "capture", capture)
     monkeypatch.setattr(module, "CLAIM_MAX", 4)
     monkeypatch.setattr(module, "GIVEN_MAX", 8)
 
     for listed, keys in ((1, "ab"), (2, "cd"), (3, "e"), (4, "fgh"), (5, "i")):
         pump.give(listed, [request(key) for key in keys])
-    assert pump._woken.is_set()
-    assert [row for row, _ in pump._given] == [1, 2, 3, 4], "there were eight"
-    assert pump._given[0][1] == [request("a"), request("b")]
+    assert pump.woken.is_set()
+    assert [row for row, _ in pump.given] == [1, 2, 3, 4], "there were eight"
+    assert pump.given[0][1] == [request("a"), request("b")]
     await pump.work_given()
     assert batches == [(list("abcd"), [1, 2]), (list("efgh"), [3, 4])]
-    assert not pump._given and not pump._woken.is_set()
+    assert not pump.given and not pump.woken.is_set()
 
 
 # ------------------------------------------------------------------ refunds
@@ -243,20 +243,20 @@ ASKED = ("refund", "refund-2", "key", "", 500)
 @pytest.mark.parametrize(
     ("outcome", "calls", "said"),
     [
-        (Done("re"), [("execute", refund_module._TAKEN, "refund", 2, "succeeded", "re", None, 100)], "known"),
+        (Done("re"), [("execute", refund_module.TAKEN, "refund", 2, "succeeded", "re", None, 100)], "known"),
         (
             Pending("re", "slow"),
-            [("execute", refund_module._TAKEN, "refund", 2, "pending", "re", "slow", 100)],
+            [("execute", refund_module.TAKEN, "refund", 2, "pending", "re", "slow", 100)],
             "known",
         ),
-        (Unknown("timeout"), [("execute", refund_module._LATER, "refund", 2, 800)], "timeout"),
+        (Unknown("timeout"), [("execute", refund_module.LATER, "refund", 2, 800)], "timeout"),
     ],
 )
 async def test_money_that_is_given_back(
     told: list[Any], monkeypatch: pytest.MonkeyPatch, outcome: Any, calls: list[Any], said: str
 ) -> None:
     pump, made, taken = refund_pump(told, monkeypatch, refund=outcome)
-    await pump._refund(REFUND)
+    await pump.refund(REFUND)
     assert (made.made, taken) == ([ASKED, *calls], [])
     assert told == [("known", "refund", "refund", 3) if said == "known" else ("unknown", "refund", "refund", said, 3)]
 
@@ -266,13 +266,13 @@ async def test_a_refusal_is_believed_once_the_payment_was_read(
     told: list[Any], monkeypatch: pytest.MonkeyPatch, seen: Any
 ) -> None:
     pump, made, taken = refund_pump(told, monkeypatch, refund=Refused("closed"), reversals=seen)
-    await pump._refund(REFUND)
+    await pump.refund(REFUND)
     assert made.made[:2] == [ASKED, ("reversals", "key", "")]
     if isinstance(seen, Reversals):
         assert taken == [("key", seen, ("refund", 2, "closed"))] and len(made.made) == 2
         assert told == [("known", "refund", "refund", 3)]
     else:
-        assert taken == [] and made.made[2:] == [("execute", refund_module._LATER, "refund", 2, 800)]
+        assert taken == [] and made.made[2:] == [("execute", refund_module.LATER, "refund", 2, 800)]
         assert told == [("unknown", "refund", "refund", "refused, and not read", 3)]
 
 
@@ -286,11 +286,11 @@ async def test_a_payment_is_looked_at_until_nothing_is_pending(
 ) -> None:
     pump, made, taken = refund_pump(told, monkeypatch, reversals=seen, again=again)
     leased = object()
-    await pump._look(_Look("key", "ref", 3, leased))  # type: ignore[arg-type]
+    await pump.look_at(Look("key", "ref", 3, leased))  # type: ignore[arg-type]
     assert taken == ([("key", seen)] if isinstance(seen, Reversals) else [])
     seen_, later = (
-        ("execute", refund_module._SEEN, "key", leased),
-        ("execute", refund_module._LOOK_LATER, "key", leased, 800),
+        ("execute", refund_module.SEEN, "key", leased),
+        ("execute", refund_module.LOOK_LATER, "key", leased, 800),
     )
     assert made.made == [("reversals", "key", "ref"), seen_ if over else later]
     assert told == ([("unknown", "look", "key", "timeout", 3)] if isinstance(seen, Unknown) else [])
@@ -322,7 +322,7 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
     running = most = 0
     done: list[str] = []
 
-    async def void(row: _Due) -> None:
+    async def void(row: Due) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -332,8 +332,8 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
         if row.payment_key == "k1":
             raise ZeroDivisionError
 
-    gateway = pump._settings.gateway.model_copy(update={"concurrency": 3})
-    monkeypatch.setattr(pump, "_settings", pump._settings.model_copy(update={"gateway": gateway}))
+    gateway = pump.settings.gateway.model_copy(update={"concurrency": 3})
+    monkeypatch.setattr(pump, "settings", pump.settings.model_copy(update={"gateway": gateway}))
     rows = [tuple(due("authorized")._replace(payment_key=f"k{n}")) for n in range(7)]
 
     class Connection:
@@ -361,10 +361,10 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
     async def yes(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr(pump, "_database", DatabaseOf(pool))
-    monkeypatch.setattr(pump._refund_pump, "claim", nothing)
-    monkeypatch.setattr(pump._refunds, "check_fence", yes)
-    monkeypatch.setattr(pump, "_void", void)
+    monkeypatch.setattr(pump, "database", DatabaseOf(pool))
+    monkeypatch.setattr(pump.refund_pump, "claim", nothing)
+    monkeypatch.setattr(pump.refunds, "check_fence", yes)
+    monkeypatch.setattr(pump, "void", void)
     with pytest.raises(ExceptionGroup) as failed:
         await pump.work_outbox()
     assert [type(error) for error in failed.value.exceptions] == [ZeroDivisionError]

@@ -66,7 +66,7 @@ async def test_cancelling_before_the_capture(till: Till) -> None:
     """The refund waits until there is something to give back."""
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     assert await till.payments(booking) == ["authorized/capture"]
 
     assert await till.cancel(booking) == "cancelled"
@@ -355,7 +355,7 @@ async def test_a_capture_refused_after_the_booking_was_cancelled(till: Till) -> 
     """There is nothing to refund then, and the tickets do not come back twice."""
     booking = await till.book("tok_capture_refused", GA=2)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     await till.cancel(booking)
 
     await till.at_rest(booking)
@@ -369,7 +369,7 @@ async def test_a_refused_capture_is_told_once(till: Till) -> None:
     """Two workers that hear the same refusal do it once."""
     booking = await till.book("tok_capture_refused", GA=2)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     record = await till.record(booking)
     assert record is not None
     refused = till.office.refunds.capture_refused
@@ -476,7 +476,7 @@ async def test_a_refused_capture_begins_to_let_go(till: Till, status: str) -> No
     that has ended."""
     booking, other = await till.book(GA=2), await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     await pool.execute("DELETE FROM captures")
     await pool.execute(

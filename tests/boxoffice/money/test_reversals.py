@@ -334,12 +334,12 @@ async def test_news_that_comes_before_the_capture_is_marked_waits(till: Till) ->
     """The customer's money was taken, refunded in the dashboard, and only then is the capture written down."""
     booking = await till.book(GA=2)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
     await till.gateway.capture(payment[0], "", 2_000)
     await at_the_gateway(till, 700)
     await till.office.webhooks.receive("simulator", GatewayEvent("evt_1", "refunded", payment[0], None))
-    look = (await till.office.pump._refund_pump.claim(1_000, 10))[0]
+    look = (await till.office.pump.refund_pump.claim(1_000, 10))[0]
     await look
     assert await till.fetch("SELECT 1 FROM looks"), "it is looked at again"
 

@@ -9,13 +9,13 @@ import pytest
 from boxoffice import ids
 from boxoffice.gateway.base import RefundSeen, Reversals
 from boxoffice.money import reversals
-from boxoffice.money.reversals import Asked, _fit, _known, _lessen, _ours, _Row, take_in
+from boxoffice.money.reversals import Asked, Row, fit, is_known, is_ours, lessen, take_in
 from tests.support.shop.office import Till
 
 
 def row(status: str, attempt: int = 0, cents: int = 500, *, key: str = "key", reference: str | None = None,
-        code: str | None = None) -> _Row:  # fmt: skip
-    return _Row(key, attempt, status, cents, "shop", reference, code)
+        code: str | None = None) -> Row:  # fmt: skip
+    return Row(key, attempt, status, cents, "shop", reference, code)
 
 
 def seen(
@@ -52,8 +52,8 @@ Told = tuple[Any, ...]
         (row("due"), seen("succeeded", "key-x"), False, ("due", 0, 500, None, None)),
     ],
 )
-def test_an_attempt_of_ours(ours: _Row, refund: RefundSeen, taken: bool, now: Told) -> None:
-    assert _ours(refund, {"key": ours}, set()) is taken
+def test_an_attempt_of_ours(ours: Row, refund: RefundSeen, taken: bool, now: Told) -> None:
+    assert is_ours(refund, {"key": ours}, set()) is taken
     assert ours.now == now
 
 
@@ -61,9 +61,9 @@ def test_an_attempt_of_ours(ours: _Row, refund: RefundSeen, taken: bool, now: To
 def test_what_the_gateway_made_twice_is_told_as_it_is(reference: str, taken: bool) -> None:
     """The first is the row's; another one like it is nobody's of ours. One that failed is no second."""
     ours, met = row("due"), set[str]()
-    assert _ours(seen("failed", "key"), {"key": ours}, met) and met == set()
-    assert _ours(seen("succeeded", "key-1"), {"key": ours}, met) and met == {"key"}
-    assert _ours(seen("succeeded", "key-1", 100, reference), {"key": ours}, met) is taken
+    assert is_ours(seen("failed", "key"), {"key": ours}, met) and met == set()
+    assert is_ours(seen("succeeded", "key-1"), {"key": ours}, met) and met == {"key"}
+    assert is_ours(seen("succeeded", "key-1", 100, reference), {"key": ours}, met) is taken
     assert ours.now == ("succeeded", 1, 500, "re", None)
 
 
@@ -87,12 +87,12 @@ FOREIGN = ids.digest("pay", "gateway", "re")
     ],
 )
 def test_a_refund_that_somebody_made_at_the_gateway(
-    ours: _Row | None, refund: RefundSeen, known: bool, now: Told | None
+    ours: Row | None, refund: RefundSeen, known: bool, now: Told | None
 ) -> None:
     rows = {FOREIGN: ours} if ours else {}
-    assert _known(refund, rows, "pay") is known
+    assert is_known(refund, rows, "pay") is known
     assert ours is None or ours.now == now
-    assert _known(refund, rows, "another payment") is (refund.status == "failed"), "a reference is its payment's"
+    assert is_known(refund, rows, "another payment") is (refund.status == "failed"), "a reference is its payment's"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_refund_that_somebody_made_at_the_gateway(
 )
 def test_less_is_asked_for(cents: int, less: int, now: Told) -> None:
     ours = row("owed", code="x")
-    assert _lessen(ours, cents) == less
+    assert lessen(ours, cents) == less
     assert ours.now == now
 
 
@@ -133,7 +133,7 @@ def test_no_more_is_asked_for_than_is_left(
 ) -> None:
     """What was refused because too little was left is due again for what is; another that is owed stays so."""
     ours = {f"k{n}": row(status, cents=cents, key=f"k{n}", code="x") for n, (status, cents) in enumerate(rows)}
-    _fit(ours, left, None if refused is None else ours[f"k{refused}"])
+    fit(ours, left, None if refused is None else ours[f"k{refused}"])
     assert [(each.status, each.amount_cents) for each in ours.values()] == now
     for each in ours.values():
         assert each.failure_code == (None if each.now[0] != each.before[0] else "x")
@@ -220,4 +220,4 @@ def test_a_row_knows_whether_it_changed() -> None:
     assert ours.now == ours.before == ("due", 2, 500, "r", "c")
     ours.refuse(4, "no")
     assert ours.now == ("owed", 5, 500, "r", "no") and ours.before == ("due", 2, 500, "r", "c")
-    assert reversals._foreign_key(seen("succeeded"), "pay") == FOREIGN
+    assert reversals.foreign_key(seen("succeeded"), "pay") == FOREIGN

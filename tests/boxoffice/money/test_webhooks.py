@@ -114,7 +114,7 @@ async def test_news_of_a_capture_that_its_worker_is_about_to_make(till: Till, ap
     """It hastens nothing: the payment is in the worker's hands until its lease ends."""
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
 
     assert await told(api, till, booking, "authorized") == 200
 

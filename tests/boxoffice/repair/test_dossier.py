@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from boxoffice import ids
 from boxoffice.errors import NotFound
 from boxoffice.office import BoxOffice
-from boxoffice.repair.dossier import _described
+from boxoffice.repair.dossier import describe
 from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record
 from tests.conftest import SaleMaker
@@ -122,7 +122,7 @@ DESCRIBED = {
     ],
 )  # fmt: skip
 def test_every_value_of_a_record_is_told_but_for_its_secrets(change: dict[str, Any], described: dict[str, Any]) -> None:
-    assert _described(replace(RECORD, **change)) == DESCRIBED | described
+    assert describe(replace(RECORD, **change)) == DESCRIBED | described
 
 
 @pytest.mark.parametrize("store", ["redis", "postgres"])
@@ -137,9 +137,9 @@ async def test_a_store_that_does_not_answer_is_told_of(
         raise ConnectionResetError
 
     if store == "redis":
-        monkeypatch.setattr(dossiers._redis, "pipeline", away)
+        monkeypatch.setattr(dossiers.redis, "pipeline", away)
     else:
-        monkeypatch.setattr(dossiers, "_database", DatabaseOf(away))
+        monkeypatch.setattr(dossiers, "database", DatabaseOf(away))
     found = await dossier(house, "sold")
     other = "postgres" if store == "redis" else "redis"
     assert found[store] == {"error": "ConnectionResetError"}
@@ -154,13 +154,13 @@ async def test_a_payment_is_asked_for_by_what_each_store_knows(houses: Houses, m
     at all."""
     house = houses.of(SHARD)[0]
     asked: list[tuple[str, str | None]] = []
-    lookup = house.office.dossiers._gateway.lookup
+    lookup = house.office.dossiers.gateway.lookup
 
     async def seen(key: str, reference: str | None) -> Any:
         asked.append((key, reference))
         return await lookup(key, reference)
 
-    monkeypatch.setattr(house.office.dossiers._gateway, "lookup", seen)
+    monkeypatch.setattr(house.office.dossiers.gateway, "lookup", seen)
     booking = house.booked["sold"]
     record = await house.record(booking)
     assert record is not None
@@ -169,7 +169,7 @@ async def test_a_payment_is_asked_for_by_what_each_store_knows(houses: Houses, m
     await house.fetch("UPDATE payments SET gateway = 'stripe/live/acct_1' WHERE booking_id = $1", booking)
     elsewhere = await dossier(house, "sold")
     assert asked == [(payment["payment_key"], payment["reference"])]
-    books = house.office.dossiers._gateway.books
+    books = house.office.dossiers.gateway.books
     assert elsewhere["gateway"] == {
         payment["payment_key"]: {"answer": "NotAsked", "books": "stripe/live/acct_1", "ours": books}
     }

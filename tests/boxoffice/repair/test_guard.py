@@ -475,7 +475,7 @@ async def test_when_a_guard_acts(
     async def remember(_: Sight) -> None:
         done.append("remembered")
 
-    for name, stub in (("_look", look), ("_act", act), ("_remember", remember)):
+    for name, stub in (("look", look), ("act", act), ("remember", remember)):
         monkeypatch.setattr(guard, name, stub)
     word = judge(FINE._replace(**change))
     assert await guard.tick() == ("acted" if acts else word)
@@ -496,8 +496,8 @@ async def test_a_judgement_is_said_when_it_changes(office: BoxOffice, monkeypatc
     async def nothing(_: Sight) -> None:
         pass
 
-    monkeypatch.setattr(guard, "_look", look)
-    monkeypatch.setattr(guard, "_remember", nothing)
+    monkeypatch.setattr(guard, "look", look)
+    monkeypatch.setattr(guard, "remember", nothing)
     raised += [{}, {"gate": None}, {"gate": None}, OSError("x"), OSError("x"), ResponseError("OOM"),
                DriftUnexplained("why"), {}, {"gate": None}]  # fmt: skip
     with capture_logs() as said:
@@ -527,7 +527,7 @@ async def test_a_look_reads_its_own_shard_in_both_stores(office: BoxOffice, open
         await office.redis.set(keys.gate(shard), Gate(f"gate{n}", f"run{n}").pack())
         await office.redis.set(keys.sequence(shard), 100 * n)
     await office.redis.sadd(keys.told(SHARD), "50:1")
-    sight = await guard._look()
+    sight = await guard.look()
     now_ms = await pool.fetchval("SELECT (1000 * extract(epoch FROM now()))::bigint")
     assert (sight.lost, sight.known, sight.generation, sight.sequence, sight.alert) == (True, True, "g2", 2, "alert2")
     assert (sight.run_id, sight.gate, sight.admitted) == ("run2", "gate2", 200)
@@ -538,7 +538,7 @@ async def test_a_look_reads_its_own_shard_in_both_stores(office: BoxOffice, open
     assert sorted(pair.number for pair in sight.told) == [1, 50]
     await pool.execute("DELETE FROM shards WHERE shard = $1", SHARD)
     await office.redis.delete(keys.gate(SHARD), keys.sequence(SHARD), keys.told(SHARD))
-    empty = await guard._look()
+    empty = await guard.look()
     assert (empty.told, empty.lost, empty.known, empty.generation, empty.sequence, empty.quiet_s) == (
         (), False, False, "", 0, 0.0,
     )  # fmt: skip
@@ -557,12 +557,12 @@ async def test_postgresql_remembers_how_far_redis_came(
     guard = guard_of(office, now_s=lambda: clock[0])
     await pool.execute("UPDATE shards SET sequence = 10")
     sight = FINE._replace(admitted=admitted, sequence=10, generation=generation, server="", postgres_ms=77_000)
-    await guard._remember(sight)
+    await guard.remember(sight)
     assert [row[0] for row in await pool.fetch("SELECT sequence FROM shards ORDER BY shard")] == [10, kept]
     assert await office.redis.get(keys.sound(SHARD)) == b"77000"
     for seconds, noted in ((4.9, b"77000"), (0.1, b"78000"), (4.9, b"78000")):
         clock[0] += seconds
-        await guard._remember(sight._replace(postgres_ms=78_000 if seconds == 0.1 else 79_000))
+        await guard.remember(sight._replace(postgres_ms=78_000 if seconds == 0.1 else 79_000))
         assert await office.redis.get(keys.sound(SHARD)) == noted
     assert not await office.redis.exists(keys.sound(0))
 
@@ -601,11 +601,11 @@ async def test_a_whole_redis_is_not_filled_again(
         raise DriftUnexplained("an operator has to decide")
 
     monkeypatch.setattr(guard.rebuilder, "rebuild_locked", rebuild)
-    assert await guard._recover(FINE._replace(run_id=run, admitted=admitted)) == POSTGRES_WENT_BACK
+    assert await guard.recover(FINE._replace(run_id=run, admitted=admitted)) == POSTGRES_WENT_BACK
     assert asked == [{"fill": fill}]
     rows = await (await office.pool()).fetch("SELECT alert FROM shards ORDER BY shard")
     assert [tuple(each) for each in rows] == [(None,), (POSTGRES_WENT_BACK,)]
-    assert await guard._recover(FINE._replace(alert=POSTGRES_WENT_BACK)) == POSTGRES_WENT_BACK
+    assert await guard.recover(FINE._replace(alert=POSTGRES_WENT_BACK)) == POSTGRES_WENT_BACK
     assert len(asked) == 1, "it was tried"
 
 
@@ -619,9 +619,7 @@ async def test_a_restarted_redis_that_lacks_a_settled_booking_is_filled(
     await settle_all(office)
     pool, run = await office.pool(), await run_id(office.redis)
     await pool.execute("UPDATE shards SET run_id = 'before'")
-    assert (
-        await guard._after_restart(FINE._replace(admitted=admitted, generation=GENERATION, server_run_id=run)) == word
-    )
+    assert await guard.after_restart(FINE._replace(admitted=admitted, generation=GENERATION, server_run_id=run)) == word
     assert (await row(office))["run_id"] == run
     assert await pool.fetchval("SELECT run_id FROM shards WHERE shard = 0") == "before"
     gate = Gate.parse(await office.redis.get(keys.gate(SHARD)))

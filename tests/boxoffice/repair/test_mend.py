@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from boxoffice import ids
-from boxoffice.repair.mend import Mender, _admitted_ms
+from boxoffice.repair.mend import Mender, admitted_ms
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
@@ -188,7 +188,7 @@ async def test_what_waits_although_it_is_decided_is_settled(
             await redis.zadd(keys.dead(house.shard), {booking: 1})
             await redis.zrem(keys.pending(house.shard), booking)
     assert (await mender.mend()).settled == 0, "the workers have it in hand"
-    monkeypatch.setattr(mender, "_age_ms", -60_000)
+    monkeypatch.setattr(mender, "age_ms", -60_000)
     photo = await houses.photo(0)
 
     assert await mender.mend() == (2, 0, 0, 0, 0)
@@ -267,7 +267,7 @@ async def test_under_a_shut_gate_nothing_is_done(houses: Houses, mender: Mender,
 def test_a_booking_is_as_old_as_its_id() -> None:
     """To the millisecond: its first 48 bits."""
     for at_ms in (1, 65_536, 1_764_000_000_123, 2**47):
-        assert _admitted_ms(ids.booking_id(3, at_ms)) == at_ms
+        assert admitted_ms(ids.booking_id(3, at_ms)) == at_ms
 
 
 # ------------------------------------------------------------------ who begins it
@@ -308,7 +308,7 @@ async def test_passes_look_at_all_records_in_turn(houses: Houses, monkeypatch: p
             await strays.gather_some(1, seen)
             looked |= set(seen)
             passes += 1
-            if not strays._cursor:
+            if not strays.cursor:
                 break
         assert (looked, passes > 2) == (booked, True)
     await houses.office.redis.delete(keys.pending(SHARD))

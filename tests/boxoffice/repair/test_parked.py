@@ -127,7 +127,7 @@ async def test_failing_twice_after_a_crash_gives_back_once(till: Till, monkeypat
         raise RuntimeError("died")
 
     with monkeypatch.context() as patch:
-        patch.setattr(till.office.parked, "_give_back", dies)
+        patch.setattr(till.office.parked, "give_back", dies)
         with pytest.raises(RuntimeError):
             await till.office.parked.fail(booking)
     assert await till.state(booking) == "P failed"
@@ -495,7 +495,7 @@ async def test_what_can_be_written_of_a_record(till: Till) -> None:
     async with (await till.office.pool()).acquire() as connection:
         for changes, field, value in FACTS:
             record = replace(RECORD, event=till.event.id, **changes)
-            facts = await till.office.parked._facts(connection, DeadLetter(record.id, "", 5, "", record, b""))
+            facts = await till.office.parked.facts(connection, DeadLetter(record.id, "", 5, "", record, b""))
             assert facts is not None
             assert (getattr(facts, field), facts.event) == (value, till.event.id), changes
 
@@ -516,7 +516,7 @@ async def test_what_can_be_written_of_a_record(till: Till) -> None:
     ],
 )
 def test_lines_that_postgresql_takes(line: Line, kept: bool) -> None:
-    found = parked_module._lines(replace(RECORD.body, lines=(line, LINE)))
+    found = parked_module.lines_of(replace(RECORD.body, lines=(line, LINE)))
     assert found == [msgspec.structs.astuple(each) for each in ([line, LINE] if kept else [LINE])]
 
 
@@ -540,7 +540,7 @@ HEAD = {"payment_key": "0f", "scope": "ab" * 16, "event": "event0000001"}
     ],
 )
 def test_what_of_a_damaged_head_still_makes_sense(raw: bytes, found: dict[str, str]) -> None:
-    assert parked_module._head(raw.replace(b"%s", b"ab" * 16)) == found
+    assert parked_module.head_of(raw.replace(b"%s", b"ab" * 16)) == found
 
 
 async def test_one_that_postgresql_went_back_behind_is_not_failed(till: Till) -> None:
@@ -579,9 +579,9 @@ async def test_what_was_decided_meanwhile_is_not_overwritten(
     )
     dead = DeadLetter(booking, "", 5, "", record, b"")
     async with pool.acquire() as connection:
-        facts = await parked._facts(connection, dead)
+        facts = await parked.facts(connection, dead)
         assert facts is not None
-        await parked._write(connection, dead, facts, record.payment_key, "voided", "ref")
+        await parked.write(connection, dead, facts, record.payment_key, "voided", "ref")
     (row,) = await till.fetch("SELECT status, failure_code FROM bookings")
     assert tuple(row) == (("failed", "poison") if writes else (booking_status, None))
     (row,) = await till.fetch("SELECT status, failure_code, due, due_at IS NULL, due_since IS NULL FROM payments")
@@ -589,7 +589,7 @@ async def test_what_was_decided_meanwhile_is_not_overwritten(
     assert tuple(row) == (("voided", "poison", None, True, True) if pays else kept)
 
 
-@pytest.mark.parametrize("where", ["_let_go", "_facts", "_give_back"])
+@pytest.mark.parametrize("where", ["let_go", "facts", "give_back"])
 async def test_a_store_that_does_not_answer_is_said_to_the_operator(
     till: Till, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -91,7 +91,7 @@ async def test_a_booking_that_is_about_to_be_written_is_no_difference(till: Till
 async def test_money_set_aside_for_a_failed_booking(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     await pool.execute("DELETE FROM captures")
     await pool.execute("UPDATE payments SET status = 'failed', due = NULL, due_at = NULL, leased_until = NULL")
@@ -113,7 +113,7 @@ async def test_money_taken_for_a_failed_booking(till: Till) -> None:
 async def test_a_confirmed_booking_that_was_never_paid(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     await (await till.office.pool()).execute("DELETE FROM captures")
     await (await till.office.pool()).execute("UPDATE payments SET due = NULL, due_at = NULL, leased_until = NULL")
     await mended(till, "confirmed_not_captured")
@@ -172,14 +172,14 @@ async def test_what_workers_do_meanwhile_is_left_to_them(
         assert record is not None
         await till.gateway.authorize(AuthorizeRequest(record.payment_key, booking, 1_000, "USD", "card", "tok_ok_4242"))
     name = {
-        "before the row is read again": "_under_way",
-        "before it is locked": "_mend",
-        "before it is looked up": "_is_on_its_way",
+        "before the row is read again": "under_way",
+        "before it is locked": "mend",
+        "before it is looked up": "is_on_its_way",
     }[when]
-    if name != "_under_way":
+    if name != "under_way":
         # They were settled; their captures were lost, and due long ago.
         await till.drain()
-        till.office.pump._given.clear()
+        till.office.pump.given.clear()
         pool = await till.office.pool()
         await pool.execute("DELETE FROM captures")
         await pool.execute("UPDATE payments SET due_at = now() - interval '1 hour'")
@@ -188,13 +188,13 @@ async def test_what_workers_do_meanwhile_is_left_to_them(
     async def overtaken(*args: Any) -> Any:
         await till.drain()
         await till.office.pump.work_given()
-        if name != "_under_way":
+        if name != "under_way":
             await till.office.pump.work_outbox()
         return await real(*args)
 
     monkeypatch.setattr(audited, name, overtaken)
     found = await audit(till, fix=True)
-    assert found == ([("confirmed_not_captured", False)] if name == "_mend" else [])
+    assert found == ([("confirmed_not_captured", False)] if name == "mend" else [])
     assert {(await till.payment(booking)).status for booking in booked} == {"captured"}
     await till.at_rest(*booked)
 
@@ -203,7 +203,7 @@ async def test_what_is_due_already_is_left_to_the_workers(till: Till) -> None:
     """Overdue after an outage, or because none is running: it is told, and a worker does it."""
     booked = [await till.book(GA=1) for _ in range(3)]
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     await pool.execute("DELETE FROM captures")
     await pool.execute("UPDATE payments SET due_at = now() - interval '1 hour', tries = 7")
@@ -311,7 +311,7 @@ def ours(status: str, booking: str, **changes: object) -> dict[str, object]:
 )
 def test_the_difference_that_money_makes(record: Record, row: dict[str, object], what: str | None) -> None:
     """What workers will do by themselves, and what is undecided, is none."""
-    assert payments_audit._money_differs(record, row) == what
+    assert payments_audit.money_differs(record, row) == what
 
 
 @pytest.mark.parametrize("change", [{"status": "voided"}, {"captured_cents": 1}, {"refunded_cents": 1}])
@@ -354,7 +354,7 @@ async def test_what_is_only_set_aside_is_compared_too(till: Till, change: str) -
     """While a worker is about to capture it."""
     await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     if change:
         await (await till.office.pool()).execute(f"UPDATE payments SET {change}")
     found = [(each.what, each.mended) async for each in till.office.payments_audit.run(fix=True, grace_s=60)]
@@ -365,7 +365,7 @@ async def test_what_was_taken_in_part_differs(till: Till) -> None:
     """The gateway has what we set aside, and took less of it than our row says."""
     booking = await till.book(GA=2)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     record = await till.record(booking)
     assert record is not None
     await till.gateway.capture(record.payment_key, "", 1_500)
@@ -380,7 +380,7 @@ async def test_what_a_worker_is_about_to_capture_is_left_to_it(till: Till, liste
     """As long as the list that names it is leased."""
     await till.book(GA=1)
     await till.drain()
-    till.office.pump._given.clear()
+    till.office.pump.given.clear()
     pool = await till.office.pool()
     await pool.execute("UPDATE payments SET due = NULL")
     if listed != "now":
@@ -437,7 +437,7 @@ def in_books(status: str, **changes: Any) -> dict[str, Any]:
 def test_what_is_told_of_a_difference(
     record: Record, row: dict[str, Any] | None, booking: str, theirs: str, ours: str
 ) -> None:
-    found = payments_audit._difference("amount_differs", record, row, True)
+    found = payments_audit.difference_of("amount_differs", record, row, True)
     assert found == Difference("amount_differs", "k", booking, theirs, ours, True, False)
 
 
@@ -460,16 +460,16 @@ async def test_our_row_is_read_with_what_it_gave_back(till: Till) -> None:
     pool, audited = await till.office.pool(), till.office.payments_audit
     rows = await till.fetch("SELECT payment_key, booking_id::text AS booking, reference FROM payments")
     keys_of = {row["booking"]: row["payment_key"] for row in rows}
-    found = await audited._ours(list(keys_of.values()), 0)
+    found = await audited.our_rows(list(keys_of.values()), 0)
     assert {row["booking"]: row["refunded_cents"] for row in found.values()} == {first: 1_500, second: 2_000}
-    assert [key for key in await audited._ours([keys_of[second]], 0)] == [keys_of[second]]
+    assert [key for key in await audited.our_rows([keys_of[second]], 0)] == [keys_of[second]]
     for status, cents in (("owed", 1_500), ("pending", 3_500), ("due", 1_500), ("succeeded", 3_500)):
         await pool.execute(
             "UPDATE refunds SET status = $1, owed_since = now(), failure_code = 'x' WHERE booking_id = $2::uuid",
             status,
             second,
         )
-        found = await audited._ours(list(keys_of.values()), 0)
+        found = await audited.our_rows(list(keys_of.values()), 0)
         assert found[keys_of[second]]["refunded_cents"] == cents - 1_500
         assert found[keys_of[first]]["refunded_cents"] == 1_500
         assert found[keys_of[second]]["reversed"] is True
@@ -479,9 +479,9 @@ async def test_our_row_is_read_with_what_it_gave_back(till: Till) -> None:
         "gateway": till.gateway.books,
     }  # fmt: skip
     await pool.execute("UPDATE refunds SET amount_cents = 1")
-    assert [row["reversed"] for row in (await audited._ours(list(keys_of.values()), 0)).values()] == [True, True]
+    assert [row["reversed"] for row in (await audited.our_rows(list(keys_of.values()), 0)).values()] == [True, True]
     await pool.execute("UPDATE refunds SET amount_cents = 0")
-    assert [row["reversed"] for row in (await audited._ours(list(keys_of.values()), 0)).values()] == [False, False]
+    assert [row["reversed"] for row in (await audited.our_rows(list(keys_of.values()), 0)).values()] == [False, False]
 
 
 AGO, NOW, NEVER = "now() - interval '100 seconds'", "now()", "NULL"
@@ -510,7 +510,7 @@ async def test_how_long_ago_anything_changed(
     await pool.execute(f"UPDATE bookings SET updated_at = {booking}")
     key = await pool.fetchval("SELECT payment_key FROM payments")
     for grace_s, expected in ((60, told), (120, (False, False, told[2]))):
-        row = (await till.office.payments_audit._ours([key], grace_s))[key]
+        row = (await till.office.payments_audit.our_rows([key], grace_s))[key]
         assert (row["overdue"], row["settled"], row["leased"]) == expected
 
 
@@ -553,9 +553,9 @@ async def test_what_was_just_made_is_about_to_be_written(
     """Within the grace; and where nobody says for which booking, nothing else tells."""
     monkeypatch.setattr(payments_audit.time, "time", lambda: 5_000.0)
     record = Record("k", None, 1_000 * (5_000 - 60 + made_s), told("authorized").payment)
-    assert await till.office.payments_audit._under_way(record, 60) is under_way
+    assert await till.office.payments_audit.under_way(record, 60) is under_way
     other = replace(record, booking_id="no booking of ours")
-    assert await till.office.payments_audit._under_way(other, 60) is under_way
+    assert await till.office.payments_audit.under_way(other, 60) is under_way
 
 
 @pytest.mark.parametrize("fix", [True, False])

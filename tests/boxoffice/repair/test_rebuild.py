@@ -127,7 +127,7 @@ async def test_nobody_is_admitted_meanwhile(
     """The gate is closed first and opened last: until then it is 503, never sold out, never unlimited."""
     event = await open_sale(GA=10)
     seen = []
-    reconcile = rebuilder._reconciler.every_event
+    reconcile = rebuilder.reconciler.every_event
 
     async def every_event(**options: bool) -> object:
         try:
@@ -136,7 +136,7 @@ async def test_nobody_is_admitted_meanwhile(
             seen.append(refusal)
         return await reconcile(**options)
 
-    monkeypatch.setattr(rebuilder._reconciler, "every_event", every_event)
+    monkeypatch.setattr(rebuilder.reconciler, "every_event", every_event)
     await rebuilder.rebuild()
 
     assert len(seen) == 1
@@ -196,7 +196,7 @@ async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) ->
 
 @pytest.fixture
 def mender(office: BoxOffice, rebuilder: Rebuilder) -> Mender:
-    return Mender(SHARD, office.redis, office.database, rebuilder._reconciler, rebuilder, office.settings)
+    return Mender(SHARD, office.redis, office.database, rebuilder.reconciler, rebuilder, office.settings)
 
 
 async def aged(office: BoxOffice) -> None:
@@ -283,7 +283,7 @@ async def test_mend_settles_what_waits_in_redis_although_it_is_decided(
     await office.redis.restore(keys.pending(SHARD), 0, pending, replace=True)
     await office.redis.set(keys.booking(SHARD, old.booking_id), raw)
     assert (await mender.mend()).settled == 0, "the workers have it in hand"
-    monkeypatch.setattr(mender, "_age_ms", -60_000)
+    monkeypatch.setattr(mender, "age_ms", -60_000)
 
     assert (await mender.mend()).settled == 1
     assert (await counters(office, event, "GA")).sold == 2
@@ -300,7 +300,7 @@ async def test_when_redis_was_last_seen_to_agree(
     await office.redis.set(keys.sound(0), 9_000)
     if raw is not None:
         await office.redis.set(keys.sound(SHARD), raw)
-    assert await rebuilder._sound_s() == found
+    assert await rebuilder.sound_s() == found
 
 
 @pytest.mark.parametrize("sound_s", [None, 1_800_000_000])
@@ -351,7 +351,7 @@ async def test_the_sequence_leaps_beyond_whoever_came_farthest(
         await pool.execute("UPDATE shards SET sequence = $1 WHERE shard = $2", far, SHARD)
     before = dict(await pool.fetchrow("SELECT * FROM shards WHERE shard = 0"))
 
-    generation = await rebuilder._open("the run", [])
+    generation = await rebuilder.open_gate("the run", [])
 
     assert int(await office.redis.get(keys.sequence(SHARD))) == far + 1_000_000
     row = await pool.fetchrow("SELECT generation, sequence, run_id, server, alert FROM shards WHERE shard = $1", SHARD)
@@ -370,7 +370,7 @@ async def test_what_was_made_good_is_missed_no_more(
     (last,) = await office.redis.smembers(keys.told(SHARD))
     await office.redis.delete(keys.told(SHARD))
     await office.redis.sadd(keys.told(SHARD), "50:1", "51:2", "52:3")
-    await rebuilder._open("run", [fence.Pair(50, 1), fence.Pair(52, 3)])
+    await rebuilder.open_gate("run", [fence.Pair(50, 1), fence.Pair(52, 3)])
     assert await office.redis.smembers(keys.told(SHARD)) == {b"51:2", last}
 
 
@@ -415,13 +415,13 @@ async def test_strays_are_looked_for_when_something_is_counted_anew(
     sold = await book(office, event, GA=1)
     await settle_all(office)
     gathered: list[bool] = []
-    real = rebuilder._reconciler.strays.gather
+    real = rebuilder.reconciler.strays.gather
 
     async def gather() -> int:
         gathered.append(True)
         return await real()
 
-    monkeypatch.setattr(rebuilder._reconciler.strays, "gather", gather)
+    monkeypatch.setattr(rebuilder.reconciler.strays, "gather", gather)
     if what == "counters":
         await office.redis.hincrby(keys.event(SHARD, event.id), f"a:{event.tiers[0].id}", 1)
     elif what == "event":

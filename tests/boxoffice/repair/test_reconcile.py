@@ -285,13 +285,13 @@ async def test_a_look_counts_every_booking_while_they_are_few(
     """Pending, parked and held ones of the shard together; a mending always does, and who asks is answered."""
     monkeypatch.setattr("boxoffice.repair.reconcile.DEEP_MAX", 2)
     event = await open_sale(GA=10)
-    reconciler, asked, real = reconciler_of(office, event), list[bool](), Reconciler._run
+    reconciler, asked, real = reconciler_of(office, event), list[bool](), Reconciler.run
 
     async def run(*args: Any, **options: Any) -> Any:
         asked.append(options["deep"])
         return await real(*args, **options)
 
-    monkeypatch.setattr(Reconciler, "_run", run)
+    monkeypatch.setattr(Reconciler, "run", run)
     if office.settings.shards > 1:
         await office.redis.zadd(keys.pending(0), {f"elsewhere{n}": 1 for n in range(9)})
     for name in (keys.pending, keys.dead, keys.deadlines)[:waiting]:

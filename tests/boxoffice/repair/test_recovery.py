@@ -562,7 +562,7 @@ async def test_recovery_that_died_anywhere_is_done_again(
     await till.rest()
     await past.come_back()
     rebuilder = guard.rebuilder
-    for name in ("_open",):
+    for name in ("open_gate",):
         with monkeypatch.context() as patched:
 
             async def die(*args: object, **named: object) -> None:

@@ -13,7 +13,7 @@ from boxoffice.access.api_keys import VERSION
 from boxoffice.books.moves import Note
 from boxoffice.errors import DriftUnexplained
 from boxoffice.repair import recovery as recovery_module
-from boxoffice.repair.recovery import Recovery, _Lost
+from boxoffice.repair.recovery import Lost, Recovery
 from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Line, Payload, Record
@@ -34,8 +34,8 @@ def recovery(till: Till) -> Recovery:
     return Recovery(SHARD, office.redis, office.database, office.scripts, office.settings, None)
 
 
-def nothing() -> _Lost:
-    return _Lost([], [], [], [], {}, set())
+def nothing() -> Lost:
+    return Lost([], [], [], [], {}, set())
 
 
 LACKS, UNPAID, DECIDED, CANCELLED, AGREES = "bookings", "unpaid", "decided", "cancelled", ""
@@ -75,7 +75,7 @@ def test_what_a_record_tells_of_what_was_lost(
 ) -> None:
     """By its state here and its status there, and whether a payment was ever tried."""
     found = nothing()
-    recovery._sort(BOOKING, status, replace(RECORD, state=state, tries=tries).pack(), found)
+    recovery.sort(BOOKING, status, replace(RECORD, state=state, tries=tries).pack(), found)
     place = BOOKING if where in (DECIDED, CANCELLED) else (7, BOOKING)
     expected = nothing()
     if where:
@@ -85,7 +85,7 @@ def test_what_a_record_tells_of_what_was_lost(
 
 def test_a_record_that_nobody_can_read_tells_nothing(recovery: Recovery) -> None:
     found = nothing()
-    recovery._sort(BOOKING, None, b"C|7|garbage", found)
+    recovery.sort(BOOKING, None, b"C|7|garbage", found)
     assert found == nothing()
 
 
@@ -95,9 +95,9 @@ def test_notes_are_kept_once_each_by_booking(recovery: Recovery) -> None:
     other = msgspec.structs.replace(NOTE, tier="u")
     elsewhere = msgspec.structs.replace(NOTE, booking="another")
     for note in (NOTE, other, NOTE, elsewhere):
-        recovery._keep(msgspec.json.encode(note), notes)
+        recovery.keep(msgspec.json.encode(note), notes)
     for raw in (b"", b"1", b"[1]", b"nonsense"):
-        recovery._keep(raw, notes)
+        recovery.keep(raw, notes)
     assert notes == {BOOKING: [NOTE, other], "another": [elsewhere]}
 
 
@@ -129,10 +129,10 @@ async def test_more_than_redis_remembers_is_an_operators_to_decide(
         found.bookings.extend((n, f"b{n}") for n in range(booked))
         found.notes.update({f"n{n}": [NOTE] for n in range(kept - booked)})
         if fine:
-            await recovery._see_that_it_is_ours(lost, found)
+            await recovery.see_that_it_is_ours(lost, found)
         else:
             with pytest.raises(DriftUnexplained, match=f"further than shard {SHARD} of Redis remembers"):
-                await recovery._see_that_it_is_ours(lost, found)
+                await recovery.see_that_it_is_ours(lost, found)
 
 
 @pytest.mark.parametrize("what", ["shard", "event"])
@@ -143,7 +143,7 @@ async def test_another_database_is_not_written_to(till: Till, recovery: Recovery
     else:
         found.events.add("unheard00000")
     with pytest.raises(DriftUnexplained, match=f"knows nothing of shard {SHARD}"):
-        await recovery._see_that_it_is_ours([Pair(1, 1)], found)
+        await recovery.see_that_it_is_ours([Pair(1, 1)], found)
 
 
 @pytest.mark.parametrize("page", [1, 1_000])
@@ -159,7 +159,7 @@ async def test_every_record_and_note_of_the_shard_is_read(
     await redis.mset({**wanted, **notes, **others})
     records: dict[str, bytes] = {}
     told: list[bytes] = []
-    async for some, said in recovery._pages():
+    async for some, said in recovery.pages():
         records |= some
         told += said
     assert records == wanted
@@ -175,13 +175,13 @@ async def test_events_that_are_forgotten_are_on_sale_no_more(till: Till, recover
         for event in gone:
             await redis.hset(keys.event(shard, event), "on", "1")  # type: ignore[misc]
             await redis.hset(keys.owners(shard, event), "o", "1")  # type: ignore[misc]
-    await recovery._forget_events({till.event.id})
+    await recovery.forget_events({till.event.id})
     assert await redis.hget(catalogue, VERSION) == b"42"  # type: ignore[misc]
     assert set(await redis.hkeys(catalogue)) == {till.event.id.encode(), VERSION.encode()}  # type: ignore[misc]
     names = [name(SHARD, event) for event in gone for name in (keys.event, keys.owners)]
     assert await redis.exists(*names) == 0
     assert await redis.exists(*[name(0, event) for event in gone for name in (keys.event, keys.owners)]) == 4
-    await recovery._forget_events({till.event.id})
+    await recovery.forget_events({till.event.id})
     assert await redis.hget(catalogue, VERSION) == b"42", "nothing was forgotten"  # type: ignore[misc]
 
 
@@ -198,7 +198,7 @@ async def test_redis_is_told_how_postgresql_has_each(till: Till, recovery: Recov
         await redis.set(keys.booking(SHARD, booking), record.pack())
     raws = await redis.mget([keys.booking(SHARD, booking) for booking in (booked[2], waiting)])
     await redis.delete(keys.told(SHARD))
-    assert await recovery._correct([*booked, waiting, BOOKING]) == 2
+    assert await recovery.correct([*booked, waiting, BOOKING]) == 2
     assert [await till.state(booking) for booking in booked] == 3 * ["C confirmed"]
     assert await redis.mget([keys.booking(SHARD, booking) for booking in (booked[2], waiting)]) == raws
     number, nonce = (await till.fetch("SELECT number, nonce FROM batches WHERE shard = $1", SHARD))[0]
@@ -216,4 +216,4 @@ async def test_whose_books_the_payments_of_forgotten_bookings_stand_in(
     """Whatever the gateway says; without one, what the settings tell of it."""
     office = till.office
     recovery = Recovery(SHARD, office.redis, office.database, office.scripts, office.settings, books)
-    assert (recovery._books(), office.settings.gateway.kind) == (written, "simulator")
+    assert (recovery.gateway_books(), office.settings.gateway.kind) == (written, "simulator")

@@ -240,14 +240,14 @@ async def test_a_first_start_loads_what_is_on_sale(houses: Houses, shard: int) -
 async def test_a_sequence_that_postgresql_remembers_never_falls(full: Houses, shard: int) -> None:
     """Another guard wrote a higher one since this one looked; and of another generation it knows nothing."""
     guard, pool = full.office.guards[shard], await full.office.pool()
-    sight = await guard._look()
+    sight = await guard.look()
     await pool.execute("UPDATE shards SET sequence = 900")
 
-    await guard._remember(sight._replace(admitted=800, sequence=0))
+    await guard.remember(sight._replace(admitted=800, sequence=0))
     assert {row["sequence"] for row in await pool.fetch("SELECT sequence FROM shards")} == {900}
-    await guard._remember(sight._replace(admitted=1_000, sequence=0, generation="another"))
+    await guard.remember(sight._replace(admitted=1_000, sequence=0, generation="another"))
     assert (await full.row(shard))["sequence"] == 900, "a look that is older than a rebuild is not written"
-    await guard._remember(sight._replace(admitted=1_000, sequence=0))
+    await guard.remember(sight._replace(admitted=1_000, sequence=0))
     assert ((await full.row(shard))["sequence"], (await full.row(1 - shard))["sequence"]) == (1_000, 900)
 
 

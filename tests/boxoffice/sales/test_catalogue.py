@@ -175,7 +175,7 @@ async def test_who_knows_something_outlives_redis(office: BoxOffice, clock: Cloc
     catalogue = Catalogue(office.redis, office.settings, clock=clock)
     await catalogue.event(event.id)
     await catalogue.client_of_key(KEY)
-    catalogue._redis = catalogue._api_keys._redis = away
+    catalogue.redis = catalogue.api_keys.redis = away
     clock.now += 100
 
     assert await catalogue.event(event.id) == event
@@ -310,7 +310,7 @@ async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:
 
 
 async def test_events_are_spread_over_the_shards(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CatalogueStore, "_emptiest_shard", EMPTIEST_SHARD)
+    monkeypatch.setattr(CatalogueStore, "emptiest_shard", EMPTIEST_SHARD)
     settings = office.settings.model_copy(update={"shards": 3})
     store = CatalogueStore(office.database.engine, office.redis, office.scripts, settings)
     start = datetime.now(UTC) + timedelta(days=1)
@@ -449,9 +449,9 @@ async def test_a_version_that_comes_again_after_redis_went_back_is_another(
 
     async def refused() -> bool:
         try:
-            await office.catalogue._api_keys.client_of("shop.another secret")
+            await office.catalogue.api_keys.client_of("shop.another secret")
         except Unauthorized:
-            return KEY.partition(".")[0] not in office.catalogue._api_keys._known
+            return KEY.partition(".")[0] not in office.catalogue.api_keys.known
         return False
 
     await eventually(refused)

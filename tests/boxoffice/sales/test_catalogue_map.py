@@ -20,7 +20,7 @@ class Fresh:
     def __init__(self, catalogue: Catalogue, age: float) -> None:
         self.age = age
         self.asked = self.refreshed = 0
-        catalogue._freshness = self  # type: ignore[assignment]
+        catalogue.freshness = self  # type: ignore[assignment]
 
     def ask(self) -> None:
         self.asked += 1
@@ -45,7 +45,7 @@ async def test_how_old_the_map_may_be(
     """After a second whoever asks has it compared; who can wait, waits for it; after five it is not believed."""
     event = await open_sale(GA=1)
     (tier,) = event.tiers
-    await catalogue._read()
+    await catalogue.read()
     for look in (lambda: catalogue.find_tier(tier.id), lambda: catalogue.find_event(event.id)):
         fresh = Fresh(catalogue, age)
         assert (look() is not None, fresh.asked) == (found, asks)
@@ -58,13 +58,13 @@ async def test_how_old_the_map_may_be(
 
 async def test_what_the_map_lacks_is_asked_for_at_once(catalogue: Catalogue, open_sale: SaleMaker) -> None:
     """However fresh it is. While it is not loaded, nobody can say that there is no such thing."""
-    await catalogue._read()
+    await catalogue.read()
     for ask in (catalogue.event_of_tier("nothing"), catalogue.event("nothing")):
         fresh = Fresh(catalogue, 0.0)
         with pytest.raises(NotFound):
             await ask
         assert fresh.refreshed == 1
-    catalogue._loaded = False
+    catalogue.loaded = False
     for ask in (catalogue.event_of_tier("nothing"), catalogue.event("nothing"), catalogue.events()):
         with pytest.raises(GateClosed):
             await ask
@@ -75,14 +75,14 @@ async def test_a_redis_that_is_away_leaves_what_is_known(
     catalogue: Catalogue, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = await open_sale(GA=1)
-    await catalogue._read()
+    await catalogue.read()
 
     async def away() -> None:
         raise OSError
 
-    monkeypatch.setattr(catalogue._freshness, "refresh", away)
+    monkeypatch.setattr(catalogue.freshness, "refresh", away)
     assert await catalogue.event(event.id) == event
-    catalogue._loaded = False
+    catalogue.loaded = False
     with pytest.raises(StoreAway):
         await catalogue.refresh()
 
@@ -94,19 +94,19 @@ async def test_every_shard_has_to_be_loaded(office: BoxOffice, open_sale: SaleMa
     await office.redis.delete(keys.catalogue(0))
     catalogue = Catalogue(office.redis, office.settings)
     met: list[int] = []
-    catalogue._lacking.met = met.append  # type: ignore[method-assign,assignment]
-    await catalogue._read()
-    assert (catalogue._loaded, list(catalogue._events), met) == (False, [events[1].id], [0])
+    catalogue.lacking.met = met.append  # type: ignore[method-assign,assignment]
+    await catalogue.read()
+    assert (catalogue.loaded, list(catalogue.known_events), met) == (False, [events[1].id], [0])
     await office.redis.delete(keys.gate(0))
-    await catalogue._read()
+    await catalogue.read()
     assert met == [0], "a gate that is shut is being seen to"
     await office.loader.load(0)
-    await catalogue._read()
-    assert catalogue._loaded and set(catalogue._events) == {event.id for event in events}
-    assert {tier for tier in catalogue._tiers} == {event.tiers[0].id for event in events}
+    await catalogue.read()
+    assert catalogue.loaded and set(catalogue.known_events) == {event.id for event in events}
+    assert {tier for tier in catalogue.known_tiers} == {event.tiers[0].id for event in events}
     await office.redis.delete(keys.catalogue(SHARD))
-    await catalogue._read()
-    assert catalogue._loaded and catalogue.known_tier(events[1].tiers[0].id) == (events[1], events[1].tiers[0])
+    await catalogue.read()
+    assert catalogue.loaded and catalogue.known_tier(events[1].tiers[0].id) == (events[1], events[1].tiers[0])
     assert met == [0, SHARD]
 
 
@@ -115,7 +115,7 @@ async def test_only_what_changed_is_read_again(
 ) -> None:
     """By the version of each shard, and by its gate."""
     await open_sale(GA=1)
-    await catalogue._read()
+    await catalogue.read()
     read: list[str] = []
     real = office.redis.hgetall
 
@@ -124,13 +124,13 @@ async def test_only_what_changed_is_read_again(
         return await real(name)  # type: ignore[misc]
 
     monkeypatch.setattr(office.redis, "hgetall", hgetall)
-    await catalogue._read()
+    await catalogue.read()
     assert read == []
     await open_sale(GA=1)
-    await catalogue._read()
+    await catalogue.read()
     assert read == [keys.catalogue(SHARD)]
     await office.redis.set(keys.gate(0), "another:run")
-    await catalogue._read()
+    await catalogue.read()
     assert read == [keys.catalogue(SHARD), keys.catalogue(0)]
 
 
@@ -142,7 +142,7 @@ async def test_events_that_are_off_sale_are_not_listed(
     await office.store.change_event(off.id, status="inactive")
     for event in on:
         await office.store.change_event(event.id, starts_at=await starts_of(office, on[0]))
-    await catalogue._read()
+    await catalogue.read()
     assert [event.id for event in await catalogue.events()] == sorted(event.id for event in on)
     assert (await catalogue.event(off.id)).status == "inactive"
 
@@ -159,7 +159,7 @@ async def test_what_is_left_is_read_for_all_who_ask(
     (ga, vip) = first.tiers
     await office.redis.hset(keys.event(SHARD, first.id), f"a:{vip.id}", -2)  # type: ignore[misc]
     met: list[int] = []
-    catalogue._lacking.met = met.append  # type: ignore[method-assign,assignment]
+    catalogue.lacking.met = met.append  # type: ignore[method-assign,assignment]
     assert await asyncio.gather(*(catalogue.availability(event) for event in (first, second, third, first))) == [
         [10, 0], [7], [3], [10, 0],
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def test_times_are_written_in_utc(moment: datetime, text: str) -> None:
 def test_the_script_is_told_of_every_tier(status: str, on: str) -> None:
     tiers = (TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False))
     view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers)
-    arguments = loading._load_arguments(StoredEvent(view, ((9, 3), (8, 0))))
+    arguments = loading.load_arguments(StoredEvent(view, ((9, 3), (8, 0))))
     assert msgspec.json.decode(str(arguments.pop("view")), type=EventView) == view
     assert arguments == {
         "event": "event", "on": on, "starts_ms": 7_000, "currency": "EUR", "customer_max": 4,
@@ -54,7 +54,7 @@ async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
     )  # fmt: skip
     assert bare.customer_max == 0
     await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)
-    async with office.store._engine.connect() as connection:
+    async with office.store.engine.connect() as connection:
         both = await read_events(connection)
         assert [found.view.id for found in both] == [bare.id, made.id], "by their start"
         assert both[1] == StoredEvent(made, ((5, 3), (100, 0)))
@@ -135,6 +135,6 @@ async def test_what_redis_does_not_take_is_loaded_later(
     async def away(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(office.loader._redis, "hsetnx" if call == "publish" else "hgetall", away)
+    monkeypatch.setattr(office.loader.redis, "hsetnx" if call == "publish" else "hgetall", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
         await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))

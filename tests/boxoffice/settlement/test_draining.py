@@ -1070,7 +1070,7 @@ async def test_captures_that_nobody_finished_are_finished_by_the_outbox(
     event = await open_sale(GA=10)
     admitted = await book(office, event, GA=2)
     await office.settlements[SHARD].drain()
-    office.pump._given.clear()
+    office.pump.given.clear()
     assert await office.pump.work_outbox() == 0, "still leased to the worker that committed it"
 
     await work_money(office)

@@ -48,7 +48,7 @@ async def test_nobody_gets_what_was_read_before_he_asked() -> None:
 
     together = Together(read, most=4)
     first = asyncio.create_task(together.ask("a"))
-    while not together._calls:
+    while not together.calls:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     value = "new"
