@@ -49,10 +49,10 @@ async def notes(till: Till) -> str:
 async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
     await notes(till)
     pool = await till.office.pool()
-    assert await trim.trim(pool, DAYS) == {}
+    assert await trim.trim(till.office.database, DAYS) == {}
     await age(pool, DAYS + 0.1)
 
-    assert await trim.trim(pool, DAYS) == {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
+    assert await trim.trim(till.office.database, DAYS) == {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
 
     assert await left(pool) == (0, 0, 0)
     assert await pool.fetchval("SELECT count(*) FROM bookings") == 2
@@ -74,7 +74,7 @@ async def test_what_somebody_may_still_need_stays(till: Till) -> None:
         till.event.id, till.event.tiers[0].id,
     )  # fmt: skip
     await age(pool, 400)
-    assert await trim.trim(pool, DAYS) == {"webhook_events": 1}
+    assert await trim.trim(till.office.database, DAYS) == {"webhook_events": 1}
     assert await left(pool) == (2, 0, 2)
 
 
@@ -86,8 +86,8 @@ async def test_it_goes_step_by_step_and_two_share_the_work(till: Till, monkeypat
         "INSERT INTO webhook_events (gateway, id, kind, received_at) "
         "SELECT 'simulator', 'e' || n, 'captured', now() - interval '1 year' FROM generate_series(1, 100) n"
     )
-    assert await trim.trim(pool, DAYS) == {"webhook_events": 30}
-    both = await asyncio.gather(trim.trim(pool, DAYS), trim.trim(pool, DAYS))
+    assert await trim.trim(till.office.database, DAYS) == {"webhook_events": 30}
+    both = await asyncio.gather(trim.trim(till.office.database, DAYS), trim.trim(till.office.database, DAYS))
     assert sum(each["webhook_events"] for each in both) == 60
     assert await left(pool) == (0, 10, 0)
 
