@@ -51,7 +51,7 @@ class Readiness:
         """What is missing, by part; nothing when ready."""
         durable = time.monotonic() < self._durable_until
         checks = {
-            "redis": self._redis,
+            "redis": self.redis,
             "postgresql": self._postgresql,
             "catalogue": self._catalogue,
             "gateway": self._gateway,
@@ -62,7 +62,8 @@ class Readiness:
             self._durable_until = time.monotonic() + DURABILITY_S
         return missing
 
-    async def _redis(self, durable: bool) -> str:
+    async def redis(self, durable: bool) -> str:
+        """What is wrong with Redis, in a sentence; empty when nothing is."""
         office = self._office
         shards = range(office.settings.shards)
         words = {shard: (await gate.look(office.redis, shard)).word for shard in shards}

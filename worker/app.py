@@ -94,10 +94,10 @@ def run_worker(settings: Settings) -> None:
     configure(settings)
     import uvloop
 
-    uvloop.run(_main(settings))
+    uvloop.run(main(settings))
 
 
-async def _main(settings: Settings) -> None:
+async def main(settings: Settings) -> None:
     async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
         app = WorkerApp(office)
         loop = asyncio.get_running_loop()
@@ -119,25 +119,26 @@ class WorkerApp:
 
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
-        self._stopping = asyncio.Event()
-        self._load_again_s: dict[int, float] = {}
+        self.stopping = asyncio.Event()
+        self.load_again_s: dict[int, float] = {}
 
     def stop(self) -> None:
         """Begin to end."""
-        self._stopping.set()
+        self.stopping.set()
 
     async def run(self) -> None:
         """Work until `stop`. Raises `CannotRun` on servers that are weaker than promised, and when a task has ended."""
-        await self._check_servers()
-        if self._stopping.is_set():
+        await self.check_servers()
+        if self.stopping.is_set():
             log.info("worker.stopped")
             return
         settings = self._office.settings
         watcher = redis.open_redis(settings, timeout_s=settings.worker.guard_ms / 1_000 + GUARD_LATE_S)
         async with contextlib.aclosing(watcher):
-            await self._work(watcher)
+            await self.work(watcher)
 
-    async def _work(self, watcher: Redis) -> None:
+    async def work(self, watcher: Redis) -> None:
+        """Start the rounds of every shard, and end when one of them does or the worker is to stop."""
         office, worker = self._office, self._office.settings.worker
         tasks: list[asyncio.Task[None]] = []
 
@@ -145,41 +146,41 @@ class WorkerApp:
             tasks.append(asyncio.create_task(loop, name=name))
 
         def keep(what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0) -> None:
-            start(what, self._supervise(what, work, every_s, after_s))
+            start(what, self.supervise(what, work, every_s, after_s))
 
         start("money", office.pump.run())
         for shard in range(office.settings.shards):
-            start(HEARING, self._hear(shard))
-            keep("guarding", partial(self._guard, shard, watcher), 0)
-            keep("loading", partial(self._load, shard, watcher), 0)
-            keep("sweeping", partial(self._sweep, shard), worker.sweep_ms / 1_000)
+            start(HEARING, self.hear(shard))
+            keep("guarding", partial(self.guard, shard, watcher), 0)
+            keep("loading", partial(self.load, shard, watcher), 0)
+            keep("sweeping", partial(self.sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
-            keep("reconciling", partial(self._count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
-        keep("watching", self._watch, WATCH_S)
-        keep("trimming", self._trim, TRIM_S, TRIM_S)
+            keep("reconciling", partial(self.count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
+        keep("watching", self.watch, WATCH_S)
+        keep("trimming", self.trim_rows, TRIM_S, TRIM_S)
         log.info("worker.ready", shards=office.settings.shards)
         if ended := await self._until_stopped(tasks):
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(END_S):
-                    await self._wind_up(tasks)
+                    await self.wind_up(tasks)
             raise CannotRun(f"The worker's task '{ended}' has ended; its log says why. Start another worker.")
-        await self._wind_up(tasks)
+        await self.wind_up(tasks)
         log.info("worker.stopped")
 
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> str:
         """Wait for `stop`. Returns at once the name of a task that ended before, for whatever reason."""
-        stopping = asyncio.create_task(self._stopping.wait())
+        stopping = asyncio.create_task(self.stopping.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             return ""
         stopping.cancel()
-        self._stopping.set()
+        self.stopping.set()
         (ended, *_) = (task for task in tasks if task.done())
         error = None if ended.cancelled() else ended.exception()
         log.error("worker.task_ended", task=ended.get_name(), cancelled=ended.cancelled(), exc_info=error)
         return ended.get_name()
 
-    async def _wind_up(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def wind_up(self, tasks: list[asyncio.Task[None]]) -> None:
         """Finish the batches at hand and the captures that were given, and end every loop. No ring is taken any more from
         now on: whoever else hears it settles what it announces."""
         pump, *others = tasks
@@ -198,10 +199,10 @@ class WorkerApp:
         if not pump.cancelled():
             pump.result()
 
-    async def _check_servers(self) -> None:
+    async def check_servers(self) -> None:
         """Wait for both stores, then see that their settings are as durable as we promise."""
         durability.tell_what_is_stated(self._office.settings)
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 await durability.check_redis(self._office.redis, self._office.settings)
                 await redis.run_id(self._office.redis)
@@ -215,9 +216,9 @@ class WorkerApp:
                 raise
             except (RedisError, *postgres.AWAY) as error:
                 seldom.warning("worker.waiting", error=type(error).__name__)
-                await self._pause(0.5)
+                await self.pause(0.5)
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
         """Whether the gateway takes our key, which logs what it finds, and whether the stores still keep what they acknowledge:
         settings change while a server runs. What was accepted is settled all the same, as PostgreSQL may be the safer place
         for it. No API that looks is ready meanwhile."""
@@ -230,7 +231,7 @@ class WorkerApp:
             log.error("durability.weak", reason=error.detail)
         await office.pump.tell_of_others()
 
-    async def _sweep(self, shard: int) -> None:
+    async def sweep(self, shard: int) -> None:
         """What no bell announced: late holds, lapsed leases, stock that moved in PostgreSQL. Nothing while the gate is shut:
         whoever shut it says so."""
         office = self._office
@@ -239,51 +240,51 @@ class WorkerApp:
             await office.settlements[shard].drain()
             await apply_moves(office.redis, office.database, office.scripts, shard)
 
-    async def _trim(self) -> None:
+    async def trim_rows(self) -> None:
         """Rows that have done their work."""
         trimmed = await trim(self._office.database, self._office.settings.worker.retention_days)
         if trimmed:
             log.info("tables.trimmed", **trimmed)
 
-    async def _count_drift(self, shard: int) -> None:
+    async def count_drift(self, shard: int) -> None:
         """A dry run: says what reconcile would mend."""
         for report in await self._office.guards[shard].reconciler.every_event(fix=False):
             if report.word == "drift":
                 log.error("drift.found", shard=shard, event_id=report.event)
 
-    async def _guard(self, shard: int, watcher: Redis) -> None:
+    async def guard(self, shard: int, watcher: Redis) -> None:
         """Look at the shard; then wait a while, or until somebody asks, or its server went away and came back."""
         try:
             await self._office.guards[shard].tick()
         finally:
             await wait_until_asked(watcher, keys.asked(shard), self._office.settings.worker.guard_ms / 1_000)
 
-    async def _load(self, shard: int, watcher: Redis) -> None:
+    async def load(self, shard: int, watcher: Redis) -> None:
         """Load what Redis lacks; then wait a while, or until somebody meets an event without its counters."""
         loaded = 0
         try:
             loaded = await self._office.guards[shard].load()
         finally:
-            await self._until_load(shard, watcher, bool(loaded))
+            await self.until_load(shard, watcher, bool(loaded))
 
-    async def _until_load(self, shard: int, watcher: Redis, helped: bool) -> None:
+    async def until_load(self, shard: int, watcher: Redis, helped: bool) -> None:
         """Whoever asks for something that no load brings back is heard ever more seldom."""
-        again_s = LOAD_AGAIN_S if helped else min(2 * self._load_again_s.get(shard, LOAD_AGAIN_S / 2), LOAD_S)
-        self._load_again_s[shard] = again_s
+        again_s = LOAD_AGAIN_S if helped else min(2 * self.load_again_s.get(shard, LOAD_AGAIN_S / 2), LOAD_S)
+        self.load_again_s[shard] = again_s
         end = time.monotonic() + LOAD_S
-        await self._pause(again_s)
+        await self.pause(again_s)
         step_s = self._office.settings.worker.guard_ms / 1_000
-        while (left_s := end - time.monotonic()) > 0 and not self._stopping.is_set():
+        while (left_s := end - time.monotonic()) > 0 and not self.stopping.is_set():
             if await wait_until_asked(watcher, keys.lacking(shard), min(step_s, left_s)):
                 return
-        del self._load_again_s[shard]
+        del self.load_again_s[shard]
 
-    async def _supervise(
+    async def supervise(
         self, what: str, work: Callable[[], Awaitable[Any]], every_s: float, after_s: float = 0
     ) -> None:
         """Do it again and again, whatever happens."""
-        await self._pause(after_s)
-        while not self._stopping.is_set():
+        await self.pause(after_s)
+        while not self.stopping.is_set():
             try:
                 await work()
             except CannotRun as error:
@@ -293,13 +294,13 @@ class WorkerApp:
                 await self._office.database.renew(error)
             except Exception as error:
                 seldom.exception(f"{what}.failed", error)
-            await self._pause(every_s)
+            await self.pause(every_s)
 
-    async def _hear(self, shard: int) -> None:
+    async def hear(self, shard: int) -> None:
         """Run arq on the shard's queue, a new worker object after each of its deaths, ever more slowly while they follow
         one another: of a Redis that takes no writes it dies at once, and the sweep does its work."""
         pause_s = ARQ_PAUSE_S
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             started = time.monotonic()
             worker = Worker(
                 functions=functions(),
@@ -334,12 +335,13 @@ class WorkerApp:
             pause_s = (
                 ARQ_PAUSE_S if time.monotonic() - started > 10 * ARQ_PAUSE_S else min(2 * pause_s, ARQ_PAUSE_MAX_S)
             )
-            await self._pause(pause_s)
+            await self.pause(pause_s)
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the worker is to stop."""
         try:
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await self.stopping.wait()
         except TimeoutError:
             pass
 

@@ -34,11 +34,11 @@ class Admission:
     """Admits bookings. One per process."""
 
     def __init__(self, redis: Commands, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
-        self._templates: dict[tuple[object, ...], BookingTemplate] = {}
-        self._windows = [Window(shard, redis, scripts, settings) for shard in range(settings.shards)]
+        self.templates: dict[tuple[object, ...], BookingTemplate] = {}
+        self.windows = [Window(shard, redis, scripts, settings) for shard in range(settings.shards)]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
         """Admit one booking for a client, or say why not.
@@ -46,12 +46,12 @@ class Admission:
         Raises `NotFound` (tier), `Malformed` (tiers of two events), any `Refused`, or `Unavailable` when nobody can
         say: then the same request with the same key may be sent again.
         """
-        await self._know_tiers(order)
-        result = await self._ask(client, order, key_digest)
+        await self.know_tiers(order)
+        result = await self.ask(client, order, key_digest)
         if isinstance(result, PriceChanged):
             # The shop names no price: it is our map that was late. Read it anew and ask once more.
-            await self._catalogue.refresh()
-            result = await self._ask(client, order, key_digest)
+            await self.catalogue.refresh()
+            result = await self.ask(client, order, key_digest)
         if isinstance(result, BoxOfficeError):
             raise result
         return result
@@ -59,16 +59,18 @@ class Admission:
     def ready_for(self, order: Order) -> bool:
         """Whether `submit` may be called without waiting: the map has the tiers and is fresh."""
         for tier_id, _ in order.lines:  # noqa: SIM110 - most bookings have one, and a generator costs more than looking at it
-            if self._catalogue.find_tier(tier_id) is None:
+            if self.catalogue.find_tier(tier_id) is None:
                 return False
         return True
 
-    async def _know_tiers(self, order: Order) -> None:
+    async def know_tiers(self, order: Order) -> None:
+        """Read the events of those tiers that the map has not got."""
         for tier_id, _ in order.lines:
-            if self._catalogue.find_tier(tier_id) is None:
-                await self._catalogue.event_of_tier(tier_id)
+            if self.catalogue.find_tier(tier_id) is None:
+                await self.catalogue.event_of_tier(tier_id)
 
-    async def _ask(self, client: str, order: Order, key_digest: str) -> Admitted | BoxOfficeError:
+    async def ask(self, client: str, order: Order, key_digest: str) -> Admitted | BoxOfficeError:
+        """What the next call says of this order."""
         future: asyncio.Future[Admitted | BoxOfficeError] = asyncio.get_running_loop().create_future()
 
         def answer(result: Admitted | BoxOfficeError) -> None:
@@ -84,11 +86,11 @@ class Admission:
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
         """
-        template = self._template(client, order)
+        template = self.template(client, order)
         event = template.event
-        if event.shard >= len(self._windows):
+        if event.shard >= len(self.windows):
             raise GateClosed("This process does not serve the event's shard.")
-        window = self._windows[event.shard]
+        window = self.windows[event.shard]
         scope = ids.scope(client, event.id, key_digest)
         charge = order.charge
         fingerprint = (
@@ -104,7 +106,7 @@ class Admission:
 
     async def close(self) -> None:
         """Let every call in flight end."""
-        for window in self._windows:
+        for window in self.windows:
             await window.drained()
 
     def _question(
@@ -139,18 +141,18 @@ class Admission:
             answer, time.monotonic(), gaps,
         )  # fmt: skip
 
-    def _template(self, client: str, order: Order) -> BookingTemplate:
+    def template(self, client: str, order: Order) -> BookingTemplate:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
         shape = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
         alike = (client, order.lines, shape, order.reference is None, order.hold_s)
-        template = self._templates.get(alike)
+        template = self.templates.get(alike)
         if template is not None:
             # Whatever changes in the catalogue makes a new view of the event.
-            found = self._catalogue.known_tier(order.lines[0][0])
+            found = self.catalogue.known_tier(order.lines[0][0])
             if found is not None and found[0] is template.event:
                 return template
-        event, lines = self._price(order)
+        event, lines = self.price(order)
         free = not any(line.unit_price_cents for line in lines)
         hold_ms = 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
         if charge or (free and order.hold_s is None):
@@ -162,17 +164,17 @@ class Admission:
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
             unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
         )  # fmt: skip
-        if len(self._templates) >= TEMPLATES_MAX:
-            self._templates.clear()
-        self._templates[alike] = template
+        if len(self.templates) >= TEMPLATES_MAX:
+            self.templates.clear()
+        self.templates[alike] = template
         return template
 
-    def _price(self, order: Order) -> tuple[EventView, tuple[Line, ...]]:
+    def price(self, order: Order) -> tuple[EventView, tuple[Line, ...]]:
         """The event, and its lines by tier with today's prices."""
         event: EventView | None = None
         lines = []
         for index, (tier_id, quantity) in enumerate(order.lines):
-            found = self._catalogue.known_tier(tier_id)
+            found = self.catalogue.known_tier(tier_id)
             if found is None:
                 raise NotFound("There is no such tier.", pointer=f"/items/{index}/tier_id")
             if event is None:

@@ -46,76 +46,76 @@ class Window:
     """Where the forms of one shard wait for its next call."""
 
     def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
-        self._redis = redis
+        self.redis = redis
         self._codec = Codec(scripts.admit, shard, settings.limits.pending_max)
-        self._admit = self._codec.script
-        self._settings = settings
-        self._queue: list[Form] = []
-        self._short: dict[str, tuple[int, float]] = {}
+        self.admit = self._codec.script
+        self.settings = settings
+        self.queue: list[Form] = []
+        self.short: dict[str, tuple[int, float]] = {}
         self._lacks = partial(Lacking(redis).met, shard)
-        self._calls: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.Handle | None = None
+        self.calls: set[asyncio.Task[None]] = set()
+        self.timer: asyncio.Handle | None = None
         self._wait_until = 0.0
-        self._pace_s = 0.0
+        self.pace_s = 0.0
         self._claimed: int | None = None
         self._claimed_at = -PACE_FOR_S
         self._shard = shard
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
-        if not self._short:
+        if not self.short:
             return False
         for line in lines:
-            short = self._short.get(line.tier)
+            short = self.short.get(line.tier)
             if short is not None and line.quantity > short[0]:
                 if time.monotonic() < short[1]:
                     return True
-                del self._short[line.tier]
+                del self.short[line.tier]
         return False
 
     def put(self, form: Form) -> None:
         """Let it wait for the next call."""
-        self._queue.append(form)
-        if self._timer is None:
-            self._schedule()
+        self.queue.append(form)
+        if self.timer is None:
+            self.schedule()
 
     async def drained(self) -> None:
         """Send whatever waits, and let every call end."""
-        while self._queue or self._calls:
+        while self.queue or self.calls:
             self._flush()
-            await asyncio.wait(self._calls)
+            await asyncio.wait(self.calls)
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
         """Flush at the end of this loop turn; a little later when the last call was small, or settlement is behind."""
-        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
+        if not self.queue or len(self.calls) >= self.settings.api.calls_max:
             return
         loop = asyncio.get_running_loop()
         wait_s = self._wait_until - loop.time()
-        enough = 2 * self._settings.api.batch_max if self._pace_s else SMALL_CALL
-        if wait_s <= 0 or len(self._queue) >= enough:
-            self._timer = loop.call_soon(self._flush)
+        enough = 2 * self.settings.api.batch_max if self.pace_s else SMALL_CALL
+        if wait_s <= 0 or len(self.queue) >= enough:
+            self.timer = loop.call_soon(self._flush)
         else:
-            self._timer = loop.call_later(wait_s, self._flush)
+            self.timer = loop.call_later(wait_s, self._flush)
 
     def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._queue or len(self._calls) >= self._settings.api.calls_max:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if not self.queue or len(self.calls) >= self.settings.api.calls_max:
             return
-        most = self._settings.api.batch_max * (2 if self._pace_s else 1)
-        forms, self._queue = self._queue[:most], self._queue[most:]
+        most = self.settings.api.batch_max * (2 if self.pace_s else 1)
+        forms, self.queue = self.queue[:most], self.queue[most:]
         loop = asyncio.get_running_loop()
-        linger_s = self._settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
-        self._wait_until = loop.time() + max(linger_s, self._pace_s)
-        task = loop.create_task(self._call(forms))
-        self._calls.add(task)
+        linger_s = self.settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
+        self._wait_until = loop.time() + max(linger_s, self.pace_s)
+        task = loop.create_task(self.call(forms))
+        self.calls.add(task)
         task.add_done_callback(partial(self._called, forms))
-        if self._queue:
-            self._schedule()
+        if self.queue:
+            self.schedule()
 
     def _called(self, forms: list[Form], task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        self.calls.discard(task)
         if task.cancelled() or task.exception() is not None:
             # Nobody waits for ever: whoever was told already is not told again.
             error = None if task.cancelled() else task.exception()
@@ -123,28 +123,28 @@ class Window:
             for form in forms:
                 with suppress(Exception):
                     form.answer(StoreAway())
-        if self._timer is None:
-            self._schedule()
+        if self.timer is None:
+            self.schedule()
 
-    async def _call(self, forms: list[Form]) -> None:
+    async def call(self, forms: list[Form]) -> None:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
         try:
             views = asked_views(forms)
-            reply = decode(await self._send(forms, views))
-            self._pace_s = self._pace(reply.behind, reply.admissions)
-            answers = answers_of(forms, views, reply, self._short, self._lacks)
+            reply = decode(await self.send(forms, views))
+            self.pace_s = self.pace(reply.behind, reply.admissions)
+            answers = answers_of(forms, views, reply, self.short, self._lacks)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
             # Memory that is full refuses each of them as it refused all, before anything was written.
-            if len(forms) > 1 and _code(error) != "OOM":
+            if len(forms) > 1 and code_of(error) != "OOM":
                 for form in forms:
-                    await self._call([form])
+                    await self.call([form])
                 return
             seldom.error(
                 "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
-                reply=_code(error),
+                reply=code_of(error),
             )  # fmt: skip
             answers = [StoreAway("Redis refused the booking; nothing was taken.")] * len(forms)
         except Exception as error:
@@ -161,7 +161,7 @@ class Window:
                 # Whoever cannot be told asks again; the others wait behind it.
                 seldom.exception("admission.untold", error, booking_id=form.id)
 
-    def _pace(self, behind: int, admissions: int) -> float:
+    def pace(self, behind: int, admissions: int) -> float:
         """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
         CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
         more of them."""
@@ -174,23 +174,23 @@ class Window:
         if behind <= PACE_FROM or now > self._claimed_at + PACE_FOR_S:
             return 0.0
         share = min(1.0, (behind - PACE_FROM) / (PACE_FULLY - PACE_FROM))
-        return share * self._settings.api.pace_ms / 1_000
+        return share * self.settings.api.pace_ms / 1_000
 
-    async def _send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
+    async def send(self, forms: list[Form], views: dict[str, EventView]) -> Any:
         """One script call. While Redis does not answer, or has just started and is not checked, it is sent again, which is
         harmless: a booking that is already in under its own id counts as created."""
         all_keys, args = self._codec.encode(
             Call({event: view.tier_ids for event, view in views.items()}, forms)
         )  # fmt: skip
-        deadline = forms[0].since + self._settings.api.retry_s
+        deadline = forms[0].since + self.settings.api.retry_s
         pause_s = 0.02
         while True:
             try:
-                return await self._admit(self._redis, all_keys, args)
+                return await self.admit(self.redis, all_keys, args)
             except RunUnchecked:
                 if time.monotonic() + pause_s > deadline:
                     raise
-                await ask(self._redis, self._shard)
+                await ask(self.redis, self._shard)
             except AWAY as error:
                 if time.monotonic() + pause_s > deadline:
                     seldom.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
@@ -204,7 +204,7 @@ _WORDS: Final[dict[type[RedisError], str]] = {
 }  # fmt: skip
 
 
-def _code(error: RedisError) -> str:
+def code_of(error: RedisError) -> str:
     """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data.
 
     The client takes the words that it knows off the text, and names the error's class for them.

@@ -351,7 +351,7 @@ async def is_repaired_by_its_event(twins: Twins) -> None:
 
 async def closes_readiness(twins: Twins) -> None:
     await twins.office.redis.delete(keys.gate(twins.mine))
-    assert (await Readiness(twins.office)._redis(True)) == f"The gate of shard {twins.mine} is closed."
+    assert (await Readiness(twins.office).redis(True)) == f"The gate of shard {twins.mine} is closed."
 
 
 Step = Callable[[Twins], Awaitable[None]]

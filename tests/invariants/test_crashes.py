@@ -244,7 +244,7 @@ async def test_redis_killed_under_load_loses_no_accepted_booking(
 
 async def _admissions_wait(office: BoxOffice) -> bool:
     """Whether a call is on its way. With Redis dead, it is met by nobody."""
-    return bool(office.admission._windows[SHARD]._calls)
+    return bool(office.admission.windows[SHARD].calls)
 
 
 async def _grew(accepted: set[str], size: int) -> bool:

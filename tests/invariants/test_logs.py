@@ -245,14 +245,14 @@ async def test_a_worker_one_of_whose_tasks_ends_ends(
     if which == "money":
         monkeypatch.setattr(office.pump, "run", end)
     elif which == "hearing":
-        monkeypatch.setattr(app, "_hear", end)
+        monkeypatch.setattr(app, "hear", end)
     else:
-        real = app._supervise
+        real = app.supervise
 
         async def supervise(what: str, *rest: Any) -> None:
             await (end() if what == "sweeping" else real(what, *rest))
 
-        monkeypatch.setattr(app, "_supervise", supervise)
+        monkeypatch.setattr(app, "supervise", supervise)
 
     with capture_logs() as lines, pytest.raises(CannotRun, match=f"'{which}' has ended"):
         async with asyncio.timeout(15):

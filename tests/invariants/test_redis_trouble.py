@@ -165,8 +165,8 @@ def _cut_in_last_script(file: Path, after: int) -> None:
 
 
 def _admit_with(admission: Admission, script: object) -> None:
-    for window in admission._windows:
-        window._admit = script  # type: ignore[assignment]
+    for window in admission.windows:
+        window.admit = script  # type: ignore[assignment]
 
 
 async def _busy(office: BoxOffice) -> bool:

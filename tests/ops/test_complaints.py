@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from boxoffice.admission.window import _code
+from boxoffice.admission.window import code_of
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
@@ -161,7 +161,7 @@ async def test_a_refusal_of_redis_is_told_by_its_code(office: BoxOffice, setting
     finally:
         await redis.config_set("maxmemory", 0)
         await redis.delete("x")
-    assert (_code(full.value), _code(wrong.value)) == ("OOM", "WRONGTYPE")
+    assert (code_of(full.value), code_of(wrong.value)) == ("OOM", "WRONGTYPE")
 
 
 async def test_a_worker_stopped_while_it_waits_was_never_ready(

@@ -38,7 +38,7 @@ def _names_a_shard(node: ast.AST) -> bool:
 
 PLACES: dict[str, tuple[str, str]] = {
     "api/readiness.py": (
-        "Readiness._redis Readiness._try_to_write Readiness._postgresql",
+        "Readiness.redis Readiness._try_to_write Readiness._postgresql",
         "closes_readiness tests/api/test_health.py",
     ),
     "boxoffice/admission/admission.py": (
@@ -50,7 +50,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_booked refuses_while_it_is_closed",
     ),
     "boxoffice/admission/window.py": (
-        "Window.__init__ Window._send",
+        "Window.__init__ Window.send",
         "is_booked refuses_while_it_is_closed",
     ),
     "boxoffice/bookings/reading.py": (
@@ -242,8 +242,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_audit.py",
     ),
     "worker/app.py": (
-        "WorkerApp._work WorkerApp._check_servers WorkerApp._sweep WorkerApp._count_drift WorkerApp._guard "
-        "WorkerApp._load WorkerApp._until_load WorkerApp._hear",
+        "WorkerApp.work WorkerApp.check_servers WorkerApp.sweep WorkerApp.count_drift WorkerApp.guard "
+        "WorkerApp.load WorkerApp.until_load WorkerApp.hear",
         "heard opened loaded swept mended counted",
     ),
     "worker/jobs.py": (

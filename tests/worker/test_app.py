@@ -83,7 +83,7 @@ def pauses(app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(app, "_pause", pause)
+    monkeypatch.setattr(app, "pause", pause)
     return waited
 
 
@@ -102,9 +102,9 @@ async def test_everything_is_done_for_every_shard(
         heard.append(shard)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(app, "_supervise", supervise)
-    monkeypatch.setattr(app, "_hear", hear)
-    running = asyncio.create_task(app._work("watcher"))
+    monkeypatch.setattr(app, "supervise", supervise)
+    monkeypatch.setattr(app, "hear", hear)
+    running = asyncio.create_task(app.work("watcher"))
     while "trimming" not in kept:
         await asyncio.sleep(0)
     app.stop()
@@ -151,10 +151,10 @@ async def test_a_task_that_ends_ends_the_worker(app: WorkerApp, calls: Calls, mo
     async def supervise(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(app, "_hear", hear)
-    monkeypatch.setattr(app, "_supervise", supervise)
+    monkeypatch.setattr(app, "hear", hear)
+    monkeypatch.setattr(app, "supervise", supervise)
     with capture_logs() as said, pytest.raises(CannotRun, match="'hearing' has ended"):
-        await app._work("watcher")
+        await app.work("watcher")
 
     (line,) = [line for line in said if line["event"] == "worker.task_ended"]
     assert (line["task"], line["cancelled"], repr(line["exc_info"])) == ("hearing", False, "MemoryError('planted')")
@@ -174,11 +174,11 @@ async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, mo
     monkeypatch.setattr(asyncio, "wait", wait)
     pump = asyncio.create_task(hangs())
     with pytest.raises(TimeoutError):
-        await app._wind_up([pump])
+        await app.wind_up([pump])
     assert waits == [10]
     pump.cancel()
     await asyncio.gather(pump, return_exceptions=True)
-    await app._wind_up([pump])
+    await app.wind_up([pump])
 
     async def broken() -> None:
         raise ValueError("planted")
@@ -186,7 +186,7 @@ async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, mo
     pump = asyncio.create_task(broken())
     await asyncio.gather(pump, return_exceptions=True)
     with pytest.raises(ValueError, match="planted"):
-        await app._wind_up([pump])
+        await app.wind_up([pump])
 
 
 @pytest.mark.parametrize("shard", [0, 2])
@@ -195,7 +195,7 @@ async def test_a_sweep_is_of_one_shard(
 ) -> None:
     """Late holds, then what is pending, then stock."""
     monkeypatch.setattr(worker_app, "apply_moves", calls.recorder("apply_moves"))
-    await app._sweep(shard)
+    await app.sweep(shard)
     assert calls == [
         ("holds.expire", shard),
         ("settlement.drain", shard),
@@ -205,7 +205,7 @@ async def test_a_sweep_is_of_one_shard(
 
 async def test_a_sweep_of_a_closed_shard_does_nothing_more(app: WorkerApp, office: Any, calls: Calls) -> None:
     office.holds.expire = calls.recorder("holds.expire", error=GateClosed())
-    await app._sweep(1)
+    await app.sweep(1)
     assert calls == [("holds.expire", 1)]
 
 
@@ -217,10 +217,10 @@ async def test_a_guard_looks_then_waits_for_its_own_shard(
     monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
     office.guards[2].tick = calls.recorder("tick", error=error)
     if error is None:
-        await app._guard(2, "watcher")
+        await app.guard(2, "watcher")
     else:
         with pytest.raises(ValueError, match="planted"):
-            await app._guard(2, "watcher")
+            await app.guard(2, "watcher")
     assert calls == [("tick",), ("wait", "watcher", keys.asked(2), office.settings.worker.guard_ms / 1_000)]
 
 
@@ -231,14 +231,14 @@ async def test_who_misses_what_cannot_be_loaded_is_heard_ever_more_seldom(
     monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
     office.guards[1].load = calls.recorder("load", 0)
     for _ in range(8):
-        await app._load(1, "watcher")
+        await app.load(1, "watcher")
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert calls[:2] == [("load",), ("wait", "watcher", keys.lacking(1), office.settings.worker.guard_ms / 1_000)]
-    await app._load(0, "watcher")
+    await app.load(0, "watcher")
     office.guards[1].load = calls.recorder("load", 3)
-    await app._load(1, "watcher")
+    await app.load(1, "watcher")
     office.guards[1].load = calls.recorder("load", 0)
-    await app._load(1, "watcher")
+    await app.load(1, "watcher")
     assert pauses[8:] == [0.5, 0.5, 1]
 
 
@@ -247,13 +247,13 @@ async def test_when_nobody_misses_anything_it_begins_again(
 ) -> None:
     monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
     for _ in range(3):
-        await app._until_load(0, "watcher", False)  # type: ignore[arg-type]
+        await app.until_load(0, "watcher", False)  # type: ignore[arg-type]
     now = iter([0.0, 29.0, 30.0])
     monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
     monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    await app._until_load(0, "watcher", False)  # type: ignore[arg-type]
+    await app.until_load(0, "watcher", False)  # type: ignore[arg-type]
     monkeypatch.undo()
-    assert app._load_again_s == {}
+    assert app.load_again_s == {}
     assert calls[-1][3] <= 1.0
 
 
@@ -262,8 +262,8 @@ async def test_a_worker_that_stops_waits_for_nobody_who_misses_something(
 ) -> None:
     monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
     app.stop()
-    await app._until_load(0, "watcher", True)  # type: ignore[arg-type]
-    assert (calls, pauses, app._load_again_s) == ([], [0.5], {})
+    await app.until_load(0, "watcher", True)  # type: ignore[arg-type]
+    assert (calls, pauses, app.load_again_s) == ([], [0.5], {})
 
 
 @pytest.mark.parametrize(("guard_ms", "steps"), [(60_000, [29.5]), (20_000, [20.0, 9.5])])
@@ -285,10 +285,10 @@ async def test_who_waits_to_be_asked_looks_around_now_and_then(
 
     worker = office.settings.worker.model_copy(update={"guard_ms": guard_ms})
     office.settings = office.settings.model_copy(update={"worker": worker})
-    monkeypatch.setattr(app, "_pause", pass_time)
+    monkeypatch.setattr(app, "pause", pass_time)
     monkeypatch.setattr(worker_app, "wait_until_asked", wait)
     monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
-    await app._until_load(2, "watcher", True)  # type: ignore[arg-type]
+    await app.until_load(2, "watcher", True)  # type: ignore[arg-type]
     monkeypatch.undo()
     assert [seconds for (seconds,) in calls] == steps
 
@@ -322,7 +322,7 @@ async def test_a_loop_outlives_what_its_work_raises(
             raise error
 
     with capture_logs() as said:
-        await app._supervise("work", work, 7, 5)
+        await app.supervise("work", work, 7, 5)
     assert (rounds, pauses) == (3, [5, 7, 7, 7])
     assert [{name: entry[name] for name in line} for entry in said] == [line]
     assert renewed == ([error] if isinstance(error, RedisAway | GateClosed) else [])
@@ -350,7 +350,7 @@ async def test_arq_is_started_again_ever_more_slowly(
     monkeypatch.setattr(worker_app, "Worker", Arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
     monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
-    await app._hear(2)
+    await app.hear(2)
     monkeypatch.undo()
 
     assert pauses == [0.4, 0.8, 1.6, 2.0, 2.0, 0.2, 0.4]
@@ -384,7 +384,7 @@ def arq(office: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_who_stops_a_worker_stops_arq_when_it_has_answered_its_ring(app: WorkerApp, arq: Any) -> None:
     """One that is cut off is marked as taken for over a minute."""
-    hearing = asyncio.create_task(app._hear(0))
+    hearing = asyncio.create_task(app.hear(0))
     await arq.started.wait()
     hearing.cancel()
 
@@ -405,7 +405,7 @@ async def test_a_ring_that_is_never_answered_keeps_no_worker(
     app: WorkerApp, arq: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_app, "RING_S", 0.02)
-    hearing = asyncio.create_task(app._hear(0))
+    hearing = asyncio.create_task(app.hear(0))
     await arq.started.wait()
     hearing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -428,7 +428,7 @@ async def test_an_arq_that_cancels_itself_is_started_again(
     monkeypatch.setattr(worker_app, "Worker", Arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
     with capture_logs() as said:
-        await app._hear(2)
+        await app.hear(2)
     assert [(line["event"], line["shard"], line["error"]) for line in said][:1] == [
         ("arq.restarted", 2, "CancelledError")
     ]
@@ -465,8 +465,8 @@ async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to
         update={"worker": office.settings.worker.model_copy(update={"guard_ms": guard_ms})}
     )
     monkeypatch.setattr(worker_app.redis, "open_redis", open_redis)
-    monkeypatch.setattr(app, "_check_servers", nothing)
-    monkeypatch.setattr(app, "_work", work)
+    monkeypatch.setattr(app, "check_servers", nothing)
+    monkeypatch.setattr(app, "work", work)
     with pytest.raises(ValueError, match="planted"):
         await app.run()
     assert opened == [(office.settings, guard_ms / 1_000 + 1.0)]
@@ -486,7 +486,7 @@ async def test_who_stops_ends_a_pause(app: WorkerApp, waits: bool) -> None:
     if waits:
         asyncio.get_running_loop().call_soon(app.stop)
     async with asyncio.timeout(5):
-        await app._pause(60 if waits else 0.01)
+        await app.pause(60 if waits else 0.01)
 
 
 async def test_a_worker_says_what_it_waits_for(
@@ -500,7 +500,7 @@ async def test_a_worker_says_what_it_waits_for(
 
     monkeypatch.setattr(worker_app.durability, "check_redis", away)
     with capture_logs() as said:
-        await app._check_servers()
+        await app.check_servers()
     assert [(line["event"], line["error"], line["log_level"]) for line in said] == [
         ("worker.waiting", "ConnectionError", "warning")
     ]
@@ -511,7 +511,7 @@ async def test_drift_is_counted_and_left_alone(app: WorkerApp, office: Any, call
     reports = [SimpleNamespace(word="well", event="concert"), SimpleNamespace(word="drift", event="theatre")]
     office.guards[2].reconciler = SimpleNamespace(every_event=calls.recorder("every_event", reports))
     with capture_logs() as said:
-        await app._count_drift(2)
+        await app.count_drift(2)
     assert calls == [("every_event", False)]
     assert said == [{"event": "drift.found", "shard": 2, "event_id": "theatre", "log_level": "error"}]
 
@@ -522,7 +522,7 @@ async def test_trimming(
 ) -> None:
     monkeypatch.setattr(worker_app, "trim", calls.recorder("trim", trimmed))
     with capture_logs() as said:
-        await app._trim()
+        await app.trim_rows()
     assert calls == [("trim", office.database, office.settings.worker.retention_days)]
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
 
@@ -535,7 +535,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
         error = CannotRun("appendonly no") if name == weak else None
         monkeypatch.setattr(worker_app.durability, name, calls.recorder(name, error=error))
     with capture_logs() as said:
-        await app._watch()
+        await app.watch()
     done = list(calls)
     both = [("check_redis", "the redis", office.settings), ("check_postgresql", office.database, office.settings)]
     assert done == [
@@ -555,7 +555,7 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
     monkeypatch.setattr(worker_app.postgres, "check_schema", calls.recorder("schema"))
     monkeypatch.setattr(worker_app.durability, "check_postgresql", calls.recorder("postgresql"))
     monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards"))
-    checking = asyncio.create_task(app._check_servers())
+    checking = asyncio.create_task(app.check_servers())
     while len(pauses) < 3:
         await asyncio.sleep(0)
     assert set(pauses) == {0.5}
@@ -567,9 +567,9 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
 
     monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards", error=CannotRun("of shards")))
     with pytest.raises(CannotRun, match="of shards"):
-        await app._check_servers()
+        await app.check_servers()
     app.stop()
-    await app._check_servers()
+    await app.check_servers()
 
 
 @pytest.mark.parametrize("error", [None, CannotRun("planted")])
@@ -587,7 +587,7 @@ async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
 
     async def run(app: WorkerApp) -> None:
         signal.raise_signal(signal.SIGTERM)
-        await app._stopping.wait()
+        await app.stopping.wait()
         if error is not None:
             raise error
 
@@ -598,7 +598,7 @@ async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
     monkeypatch.setattr(type(loop), "call_later", lambda _, *arguments: later.append(arguments), raising=False)
     try:
         with pytest.raises(CannotRun) if error else contextlib.nullcontext():
-            await worker_app._main(office.settings)
+            await worker_app.main(office.settings)
     finally:
         monkeypatch.undo()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -615,7 +615,7 @@ async def test_a_worker_that_is_stopped_before_it_is_ready_does_no_work(
         raise AssertionError("it works")
 
     monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: None)
-    monkeypatch.setattr(app, "_work", work)
+    monkeypatch.setattr(app, "work", work)
     app.stop()
     with capture_logs() as said:
         await app.run()

@@ -40,7 +40,7 @@ async def test_a_call_under_way_is_answered_before_it_closes(office: BoxOffice, 
     await office.catalogue.event(event.id)
     told: list[Admitted | BoxOfficeError] = []
     office.admission.submit(CLIENT, order(event, customer="c", GA=1), f"{1:032x}", told.append)
-    while office.admission._windows[event.shard]._queue:
+    while office.admission.windows[event.shard].queue:
         await asyncio.sleep(0)
 
     await office.admission.close()
@@ -66,14 +66,14 @@ async def test_one_whose_answer_cannot_be_read_does_not_fail_its_neighbours(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told that nobody knows, and may ask again with its key."""
-    send = module.Window._send
+    send = module.Window.send
 
     async def garbled(self: Any, forms: Any, views: Any) -> Any:
         reply = await send(self, forms, views)
         reply[2][1] = [b"created", b"no number"]
         return reply
 
-    monkeypatch.setattr(module.Window, "_send", garbled)
+    monkeypatch.setattr(module.Window, "send", garbled)
     told = await admit_three(office, open_sale)
 
     assert [type(answer) for answer in told] == [Admitted, StoreAway, Admitted]
@@ -83,7 +83,7 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared call that errors is sent again one by one: a fault of ours in one of them ends that one only."""
-    send = module.Window._send
+    send = module.Window.send
 
     async def faulty(self: Any, forms: Any, views: Any) -> Any:
         if len(forms) > 1:
@@ -92,7 +92,7 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
             raise RuntimeError("planted")
         return await send(self, forms, views)
 
-    monkeypatch.setattr(module.Window, "_send", faulty)
+    monkeypatch.setattr(module.Window, "send", faulty)
     told = await asyncio.wait_for(admit_three(office, open_sale), 5)
 
     assert [type(answer) for answer in told] == [Admitted, StoreAway, Admitted]
@@ -104,8 +104,8 @@ async def test_one_whose_answer_was_lost_is_told_what_it_would_have_been(
     """The call is sent again: the booking is in once, since its first sending, and is no repeat to its shop."""
     event = await open_sale(GA=100)
     await office.catalogue.event(event.id)
-    window = office.admission._windows[event.shard]
-    admit: Any = window._admit
+    window = office.admission.windows[event.shard]
+    admit: Any = window.admit
     lost: list[Any] = []
 
     async def losing(*args: Any) -> Any:
@@ -115,7 +115,7 @@ async def test_one_whose_answer_was_lost_is_told_what_it_would_have_been(
             raise ConnectionResetError
         return reply
 
-    monkeypatch.setattr(window, "_admit", losing)
+    monkeypatch.setattr(window, "admit", losing)
     answer = await ask(office, event, 1, GA=2)
 
     assert isinstance(answer, Admitted)
@@ -138,13 +138,13 @@ async def ask(office: BoxOffice, event: Any, key: int, **wanted: Any) -> Admitte
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """First letters of the forms that went to the script: Q is a question."""
     letters: list[str] = []
-    send = module.Window._send
+    send = module.Window.send
 
     async def watched(self: Any, forms: Any, views: Any) -> Any:
         letters.extend(form.kind.text[0] for form in forms)
         return await send(self, forms, views)
 
-    monkeypatch.setattr(module.Window, "_send", watched)
+    monkeypatch.setattr(module.Window, "send", watched)
     return letters
 
 
@@ -204,23 +204,23 @@ async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
     office: BoxOffice, behind: int, share: float
 ) -> None:
     """Up to a limit."""
-    window = office.admission._windows[SHARD]
-    window._pace(0, 0)
-    assert window._pace(behind, behind + 1) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
+    window = office.admission.windows[SHARD]
+    window.pace(0, 0)
+    assert window.pace(behind, behind + 1) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
 
 
 async def test_admission_gives_way_to_nobody_where_nobody_settles(
     office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backlog that no worker works off is what the pending set is for. One claim, and it gives way again."""
-    window = office.admission._windows[SHARD]
-    assert window._pace(1_000, 1_000) == 0, "nothing was seen yet"
-    assert window._pace(1_000, 1_001) > 0
+    window = office.admission.windows[SHARD]
+    assert window.pace(1_000, 1_000) == 0, "nothing was seen yet"
+    assert window.pace(1_000, 1_001) > 0
     monkeypatch.setattr(module, "PACE_FOR_S", 0.0)
-    assert window._pace(1_100, 1_101) == 0
-    assert window._pace(1_050, 1_051) == 0, "an answer that overtook another is no claim"
+    assert window.pace(1_100, 1_101) == 0
+    assert window.pace(1_050, 1_051) == 0, "an answer that overtook another is no claim"
     monkeypatch.setattr(module, "PACE_FOR_S", 60.0)
-    assert window._pace(1_100, 1_102) > 0
+    assert window.pace(1_100, 1_102) > 0
 
 
 @pytest.mark.parametrize(("behind", "calls"), [(0, 6), (1_500, 3)])
@@ -229,7 +229,7 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
 ) -> None:
     """Those of some turns of the loop go together; nobody waits longer than `api.pace_ms`."""
     event = await open_sale(GA=100)
-    send, sent = module.Window._send, []
+    send, sent = module.Window.send, []
 
     async def told(self: Any, forms: Any, views: Any) -> Any:
         reply = await send(self, forms, views)
@@ -237,9 +237,9 @@ async def test_while_settlement_is_behind_bookings_share_a_call(
         reply[4], reply[5] = behind, 10_000 + len(sent)
         return reply
 
-    monkeypatch.setattr(module.Window, "_send", told)
+    monkeypatch.setattr(module.Window, "send", told)
     monkeypatch.setattr(module, "SMALL_CALL", 1)
-    office.admission._windows[SHARD]._pace(0, 0)
+    office.admission.windows[SHARD].pace(0, 0)
     await book(office, event, GA=1)
     asked = []
     for number in range(1, 6):
@@ -259,12 +259,12 @@ async def test_a_tier_added_a_moment_ago_fails_no_booking(
     event = await open_sale(GA=10, VIP=5)
     await book(office, event, GA=1)
     older = msgspec.structs.replace(event, tiers=event.tiers[:1])
-    known = office.admission._catalogue.known_tier
+    known = office.admission.catalogue.known_tier
     views = iter([older, event, older])
-    monkeypatch.setattr(office.admission._catalogue, "known_tier", lambda tier: (next(views), known(tier)[1]))
+    monkeypatch.setattr(office.admission.catalogue, "known_tier", lambda tier: (next(views), known(tier)[1]))
     told: list[Admitted | BoxOfficeError] = []
     for key in range(3):
-        office.admission._templates.clear()
+        office.admission.templates.clear()
         office.admission.submit(CLIENT, order(event, customer=f"c{key}", GA=1), f"{key:032x}", told.append)
     await office.admission.close()
 
@@ -279,9 +279,9 @@ async def test_bookings_that_nobody_could_take_are_forgotten(office: BoxOffice, 
         raise OSError("planted")
 
     event = await open_sale(GA=10)
-    window = office.admission._windows[SHARD]
-    window._admit = away  # type: ignore[assignment]
-    window._settings = office.settings.model_copy(
+    window = office.admission.windows[SHARD]
+    window.admit = away  # type: ignore[assignment]
+    window.settings = office.settings.model_copy(
         update={"api": office.settings.api.model_copy(update={"retry_s": 0.0})}
     )
     for _ in range(20):

@@ -26,7 +26,7 @@ EVENTS = tuple(EventView(f"event{n}", "Concert", "", 1, "active", "USD", SHARD, 
 
 @pytest.fixture
 def window(office: BoxOffice) -> Window:
-    return office.admission._windows[SHARD]
+    return office.admission.windows[SHARD]
 
 
 def form(name: str, event: EventView = EVENTS[0], quantity: int = 1, told: list[Any] | None = None) -> Form:
@@ -50,7 +50,7 @@ class Script:
         self.slept: list[float] = []
         self.asked: list[Any] = []
         self.now = 100.0
-        monkeypatch.setattr(window, "_admit", self)
+        monkeypatch.setattr(window, "admit", self)
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(module.asyncio, "sleep", self.sleep)
         monkeypatch.setattr(module, "ask", self.ask)
@@ -75,9 +75,9 @@ async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.Monke
     with its kind."""
     script = Script(window, monkeypatch, b"reply")
     forms = [form("a"), form("b", EVENTS[1]), form("c", quantity=2), form("d")]
-    assert await window._send(forms, asked_views(forms)) == b"reply"
+    assert await window.send(forms, asked_views(forms)) == b"reply"
     ((redis, names, args),) = script.calls
-    assert redis is window._redis
+    assert redis is window.redis
     assert names == [
         keys.gate(SHARD), keys.pending(SHARD), keys.deadlines(SHARD), keys.sequence(SHARD), keys.bell(SHARD),
         keys.rings(SHARD), keys.arq_queue(SHARD),
@@ -85,7 +85,7 @@ async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.Monke
         *(text for name in "abcd" for text in (f"record {name}", f"key {name}")),
     ]  # fmt: skip
     assert args == [
-        window._settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
+        window.settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
         "tier1,tier2", "tier1,tier2",
         f"1|{forms[0].kind.text}", f"2|{forms[1].kind.text}", f"1|{forms[2].kind.text}",
         "1|packed a", "2|packed b", "3|packed c", "1|packed d",
@@ -99,9 +99,9 @@ async def test_a_redis_that_comes_back_is_asked_again(
     """With the same booking ids, ever more slowly; one that nobody has checked is to be checked."""
     script = Script(window, monkeypatch, error, error, error, b"reply")
     forms = [form("a")]
-    assert await window._send(forms, asked_views(forms)) == b"reply"
+    assert await window.send(forms, asked_views(forms)) == b"reply"
     assert script.slept == [0.02, 0.04, 0.08]
-    assert script.asked == asks * [(window._redis, SHARD)]
+    assert script.asked == asks * [(window.redis, SHARD)]
     assert all(call == script.calls[0] for call in script.calls)
 
 
@@ -114,8 +114,8 @@ async def test_nobody_waits_longer_than_he_would_ask_again(
     forms = [form("a"), form("b")]
     forms[0].since = 99.0
     with capture_logs() as said, pytest.raises(raised):
-        await window._send(forms, asked_views(forms))
-    assert 99.0 + window._settings.api.retry_s - 0.26 < script.now <= 99.0 + window._settings.api.retry_s
+        await window.send(forms, asked_views(forms))
+    assert 99.0 + window.settings.api.retry_s - 0.26 < script.now <= 99.0 + window.settings.api.retry_s
     assert max(script.slept) == 0.25
     told = [(line["event"], line["bookings"], line["error"]) for line in said]
     assert told == ([("admission.store_away", 2, "OSError")] if raised is StoreAway else [])
@@ -147,7 +147,7 @@ async def test_what_its_members_are_told_of_a_call_that_errors(
     script = Script(window, monkeypatch, *answers)
     heard: list[tuple[str, BoxOfficeError]] = []
     with capture_logs() as said:
-        await window._call([form("a", told=heard), form("b", told=heard)])
+        await window.call([form("a", told=heard), form("b", told=heard)])
     assert [(name, type(error)) for name, error in heard] == list(zip("ab", told, strict=True))
     assert [sum(str(name).startswith("record") for name in names) for _, names, _ in script.calls] == calls
     refused = [
@@ -178,10 +178,10 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monke
         paced.append((behind, admissions))
         return 0.5
 
-    monkeypatch.setattr(window, "_pace", pace)
-    await window._call([bad, question, good])
+    monkeypatch.setattr(window, "pace", pace)
+    await window.call([bad, question, good])
     assert [name for name, _ in heard] == ["c"] and put == ["the booking"]
-    assert (paced, window._pace_s) == ([(700, 9)], 0.5)
+    assert (paced, window.pace_s) == ([(700, 9)], 0.5)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_the_pace_while_somebody_claims(
 ) -> None:
     """In shares of the longest; a claim is seen where more are admitted than are behind, since the last look."""
     monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
-    longest_s = window._settings.api.pace_ms / 1_000
-    assert [window._pace(*each) for each in seen] == [pytest.approx(share * longest_s) for share in paces]
+    longest_s = window.settings.api.pace_ms / 1_000
+    assert [window.pace(*each) for each in seen] == [pytest.approx(share * longest_s) for share in paces]
 
 
 @pytest.mark.parametrize(("later_s", "paced"), [(0.0, True), (0.25, True), (0.26, False)])
@@ -212,7 +212,7 @@ def test_a_claim_counts_for_a_while(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    window._pace(0, 10)
-    window._pace(1_000, 1_011)
+    window.pace(0, 10)
+    window.pace(1_000, 1_011)
     now[0] += later_s
-    assert (window._pace(1_000, 1_011) > 0) is paced
+    assert (window.pace(1_000, 1_011) > 0) is paced

@@ -12,7 +12,7 @@ from boxoffice import ids
 from boxoffice.admission import admission as orders
 from boxoffice.admission import window as module
 from boxoffice.admission.admission import Admission
-from boxoffice.admission.window import Window, _code
+from boxoffice.admission.window import Window, code_of
 from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Charge, Line
@@ -25,7 +25,7 @@ CARD = Charge("card", "tok_ok_4242", "Ada", "4242")
 
 @pytest.fixture
 def window(office: BoxOffice) -> Window:
-    return office.admission._windows[SHARD]
+    return office.admission.windows[SHARD]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_a_tier_is_short_for_a_moment_and_for_so_many(
 ) -> None:
     """Whose moment is over is forgotten."""
     monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
-    window._short = dict(noted)
+    window.short = dict(noted)
     assert window.seems_short(tuple(Line(tier, quantity, 1) for tier, quantity in lines)) is short
-    assert set(window._short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
+    assert set(window.short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
 
 
 class Sent:
@@ -63,7 +63,7 @@ class Sent:
             self.calls.append(len(forms))
             await self.over.wait()
 
-        monkeypatch.setattr(Window, "_call", call)
+        monkeypatch.setattr(Window, "call", call)
 
 
 @pytest.mark.parametrize(("paced", "batches"), [(0.0, [2, 2, 1]), (0.001, [4, 1])])
@@ -71,27 +71,27 @@ async def test_a_call_takes_so_many(
     window: Window, monkeypatch: pytest.MonkeyPatch, paced: float, batches: list[int]
 ) -> None:
     """Twice as many while settlement is behind."""
-    api = window._settings.api.model_copy(update={"batch_max": 2, "linger_ms": 0, "calls_max": 9})
-    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    api = window.settings.api.model_copy(update={"batch_max": 2, "linger_ms": 0, "calls_max": 9})
+    monkeypatch.setattr(window, "settings", window.settings.model_copy(update={"api": api}))
     sent = Sent(window, monkeypatch, wait=False)
-    window._pace_s = paced
+    window.pace_s = paced
     for n in range(5):
         window.put(n)  # type: ignore[arg-type]
     await window.drained()
     assert sent.calls == batches
-    assert window._queue == [] and not window._calls
+    assert window.queue == [] and not window.calls
 
 
 async def test_only_so_many_calls_are_under_way(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes meanwhile goes together with the next one."""
-    api = window._settings.api.model_copy(update={"batch_max": 50, "linger_ms": 0, "calls_max": 2})
-    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    api = window.settings.api.model_copy(update={"batch_max": 50, "linger_ms": 0, "calls_max": 2})
+    monkeypatch.setattr(window, "settings", window.settings.model_copy(update={"api": api}))
     sent = Sent(window, monkeypatch, wait=True)
     for n in range(5):
         window.put(n)  # type: ignore[arg-type]
         for _ in range(5):
             await asyncio.sleep(0)
-    assert (sent.calls, len(window._queue)) == ([1, 1], 3)
+    assert (sent.calls, len(window.queue)) == ([1, 1], 3)
     sent.over.set()
     await window.drained()
     assert sent.calls == [1, 1, 3]
@@ -115,29 +115,29 @@ async def test_after_a_small_call_company_is_waited_for(
     calls: list[int],
 ) -> None:  # fmt: skip
     """Not after a large one, nor once there is enough of it; longer while settlement is behind."""
-    api = window._settings.api.model_copy(update={"batch_max": 50, "linger_ms": linger_ms, "calls_max": 9})
-    monkeypatch.setattr(window, "_settings", window._settings.model_copy(update={"api": api}))
+    api = window.settings.api.model_copy(update={"batch_max": 50, "linger_ms": linger_ms, "calls_max": 9})
+    monkeypatch.setattr(window, "settings", window.settings.model_copy(update={"api": api}))
     sent = Sent(window, monkeypatch, wait=False)
     clock = [1_000.0]
     loop = asyncio.get_running_loop()
     later: list[float] = []
     monkeypatch.setattr(module.asyncio, "get_running_loop", lambda: Loop(loop, clock, later))
-    window._pace_s = paced
+    window.pace_s = paced
     for n in range(first):
         window.put(n)  # type: ignore[arg-type]
     for _ in range(5):
         await asyncio.sleep(0)
     for n in range(then):
-        window._queue.append(n)  # type: ignore[arg-type]
-    window._schedule()
+        window.queue.append(n)  # type: ignore[arg-type]
+    window.schedule()
     for _ in range(5):
         await asyncio.sleep(0)
     assert sent.calls == calls
     assert later == ([] if len(calls) > 1 else [pytest.approx(0.05)])
-    if window._timer:
-        window._timer.cancel()
-        window._timer = None
-    window._queue.clear()
+    if window.timer:
+        window.timer.cancel()
+        window.timer = None
+    window.queue.clear()
 
 
 class Loop:
@@ -168,7 +168,7 @@ class Loop:
     ],
 )
 def test_of_a_refusal_only_the_word_is_told(error: RedisError, word: str) -> None:
-    assert _code(error) == word
+    assert code_of(error) == word
 
 
 # ------------------------------------------------------------------ what bookings have in common
@@ -204,7 +204,7 @@ async def test_how_long_a_booking_is_held(
     if free:
         await office.store.change_tier(tier.id, price_cents=0)
     await office.catalogue.read()
-    template = office.admission._template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
+    template = office.admission.template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
     assert (template.hold_ms, template.amount) == (hold_ms, 0 if free else 2_000)
     assert (template.kind.text[0], template.items) == ("H" if hold_ms else "P", f"{tier.id}:2")
     holds = office.settings.holds
@@ -220,7 +220,7 @@ async def test_templates_are_one_for_all_who_ask_alike(
     event = await open_sale(GA=10, VIP=10)
     ga, vip = (tier.id for tier in event.tiers)
     await office.catalogue.event(event.id)
-    template = office.admission._template
+    template = office.admission.template
     same = request((ga, 1), charge=CARD)
     first = template(CLIENT, same)
     assert template(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
@@ -239,11 +239,11 @@ async def test_templates_are_one_for_all_who_ask_alike(
     await office.store.change_event(event.id, name="Another name")
     await office.catalogue.read()
     assert template(CLIENT, same) is not first
-    monkeypatch.setattr(orders, "TEMPLATES_MAX", len(office.admission._templates) + 1)
+    monkeypatch.setattr(orders, "TEMPLATES_MAX", len(office.admission.templates) + 1)
     template(CLIENT, request((ga, 3), charge=CARD))
-    assert len(office.admission._templates) == orders.TEMPLATES_MAX
+    assert len(office.admission.templates) == orders.TEMPLATES_MAX
     last = template(CLIENT, request((ga, 4), charge=CARD))
-    assert list(office.admission._templates.values()) == [last], "memory has its bound"
+    assert list(office.admission.templates.values()) == [last], "memory has its bound"
 
 
 async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -251,14 +251,14 @@ async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_
     ga, vip = event.tiers
     await office.catalogue.event(other.id)
     for lines in (((ga.id, 2), (vip.id, 1)), ((vip.id, 1), (ga.id, 2))):
-        found, priced = office.admission._price(request(*lines))
+        found, priced = office.admission.price(request(*lines))
         assert found.id == event.id
         assert list(priced) == sorted([Line(ga.id, 2, 1_000), Line(vip.id, 1, 2_000)], key=lambda line: line.tier)
     with pytest.raises(Malformed) as refused:
-        office.admission._price(request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
+        office.admission.price(request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
     assert (refused.value.pointer, refused.value.code) == ("/items/2/tier_id", "other_event")
     with pytest.raises(NotFound) as unknown:
-        office.admission._price(request((ga.id, 1), ("nothing00000", 1)))
+        office.admission.price(request((ga.id, 1), ("nothing00000", 1)))
     assert unknown.value.details == {"pointer": "/items/1/tier_id"}
     ready = office.admission.ready_for
     assert ready(request((ga.id, 1), (vip.id, 1))) and not ready(request((ga.id, 1), ("nothing00000", 1)))
@@ -269,7 +269,7 @@ async def test_a_shard_that_this_process_does_not_serve_is_refused(
 ) -> None:
     event = await open_sale(GA=10)
     await office.catalogue.event(event.id)
-    monkeypatch.setattr(office.admission, "_windows", office.admission._windows[:SHARD])
+    monkeypatch.setattr(office.admission, "windows", office.admission.windows[:SHARD])
     with pytest.raises(GateClosed, match="does not serve"):
         office.admission.submit(CLIENT, request((event.tiers[0].id, 1)), "k", lambda _: None)
 
@@ -284,11 +284,11 @@ async def test_a_form_has_everything_of_its_order(
     await office.catalogue.event(event.id)
     admission: Admission = office.admission
     put: list[Any] = []
-    window = admission._windows[SHARD]
+    window = admission.windows[SHARD]
     window.put = put.append  # type: ignore[method-assign]
     order = request((event.tiers[0].id, 2), charge=charge, reference=reference)
     admission.submit(CLIENT, order, "ab" * 16, print)
-    window._short[event.tiers[0].id] = 1, float("inf")
+    window.short[event.tiers[0].id] = 1, float("inf")
     admission.submit(CLIENT, order, "ab" * 16, print)
     form, question = put
     scope = ids.scope(CLIENT, event.id, "ab" * 16)
@@ -329,12 +329,12 @@ async def test_every_tier_that_is_not_known_is_looked_for(
     async def event_of_tier(tier: str) -> None:
         asked.append(tier)
 
-    catalogue = office.admission._catalogue
+    catalogue = office.admission.catalogue
     monkeypatch.setattr(catalogue, "find_tier", lambda tier: None if tier in unknown else ("event", tier))
     monkeypatch.setattr(catalogue, "event_of_tier", event_of_tier)
     order = request(("a", 1), ("b", 1), ("c", 1))
     assert office.admission.ready_for(order) is not bool(unknown)
-    await office.admission._know_tiers(order)
+    await office.admission.know_tiers(order)
     assert asked == sorted(unknown)
 
 
@@ -353,9 +353,9 @@ async def test_a_price_that_changed_is_read_and_asked_for_once_more(
         done.append("asked")
         return answers.pop(0)
 
-    monkeypatch.setattr(office.admission, "_know_tiers", nothing)
-    monkeypatch.setattr(office.admission._catalogue, "refresh", nothing)
-    monkeypatch.setattr(office.admission, "_ask", ask)
+    monkeypatch.setattr(office.admission, "know_tiers", nothing)
+    monkeypatch.setattr(office.admission.catalogue, "refresh", nothing)
+    monkeypatch.setattr(office.admission, "ask", ask)
     book = office.admission.book(CLIENT, request(("a", 1)), "key")
     if stale:
         with pytest.raises(PriceChanged):

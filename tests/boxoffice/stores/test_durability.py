@@ -269,11 +269,11 @@ async def test_a_worker_tells_when_its_store_becomes_weak(office: BoxOffice) -> 
 
     worker = WorkerApp(office)
     with capture_logs() as said:
-        await worker._watch()
+        await worker.watch()
         assert not said
         await office.redis.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            await worker._watch()
+            await worker.watch()
         finally:
             await office.redis.config_set("maxmemory-policy", "noeviction")
     assert [line["event"] for line in said] == ["durability.weak"]
