@@ -1,6 +1,7 @@
 """What makes no difference whatever is mistaken there. A mutant that differs from the sound file in nothing else is not
 drawn: it would tell of the sample, not of the tests.
 
+- The order of what `min` and `max` are given.
 - `zip(..., strict=True)`: both lists come from one query or one loop; strictness only tells a programmer of a bug sooner.
 - A number of 1,000 or more changed by one: a lock's number, a limit, a size, a unit's factor. Nobody could tell.
 - The text of an error that only a programmer sees (`RuntimeError`, `TimeoutError`, ...), and of an assertion.
@@ -39,6 +40,8 @@ class _Plain(ast.NodeTransformer):
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name == "zip":
             node.keywords = [word for word in node.keywords if word.arg != "strict"]
+        if name in ("min", "max") and len(node.args) > 1:
+            node.args = sorted(node.args, key=ast.dump)
         if name == "dataclass":
             node.keywords = [word for word in node.keywords if word.arg not in _OF_MEMORY]
         if name == "mapped_column":

@@ -179,12 +179,12 @@ class CoverageMap:
         return set().union(*(self._of_place(path, place) for place in self._places[path] if place.function))
 
     def _bounded(self, tiers: list[set[str]], mutant: Mutant, budget_s: float, tests_max: int) -> list[str]:
-        own = f"/test_{name_of(mutant.path).rpartition('/')[2]}.py"
+        own = (*_bearing_its_name(mutant.path), *also_tests(mutant.path))
         chosen: list[str] = []
         seen: set[str] = set()
         left = budget_s
         # Every value of the parameters of the file that looks after it, then of the others one each, and so on.
-        looking = {test for tier in tiers[:2] for test in tier if own in test}
+        looking = {test for tier in tiers[:2] for test in tier if test.startswith(own)}
         for tier in [looking, *tiers]:
             for test in _rounds(tier - seen, lambda test: (self.seconds.get(test, 1.0), test)):
                 seen.add(test)

@@ -105,6 +105,8 @@ def test_texts_annotations_and_log_lines_are_left_alone() -> None:
         ("@dataclass(frozen=True, slots=True)\nclass A: pass", "@dataclass(slots=True)\nclass A: pass", False),
         ("class A(Struct, gc=False): pass", "class A(Struct): pass", True),
         ("gc.freeze()", "pass", True),
+        ("min(a, b)", "min(b, a)", True),
+        ("min(a, b)", "max(b, a)", False),
         ("mapped_column(Uuid, index=True)", "mapped_column(index=True)", True),
         ("mapped_column(BigInteger)", "mapped_column()", False),
         ("r.pipeline(transaction=False)", "r.pipeline()", True),

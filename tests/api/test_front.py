@@ -1,0 +1,146 @@
+"""Which requests are answered before any framework sees them, and what those say of other origins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api import answers
+from api.front import Front, send_reply
+from api.transport.reply import Reply
+
+SHOP = b"https://shop.example"
+
+
+class Behind:
+    """The application behind: keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        await send({"type": "http.response.body", "body": b"behind"})
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the answers were asked for."""
+    found: list[Any] = []
+
+    def told(name: str) -> Any:
+        async def tell(office: Any, *rest: Any) -> Reply:
+            found.append((name, office, *rest))
+            return Reply(200, b"front", [(b"x-of", name.encode())])
+
+        return tell
+
+    for name in ("book", "read_booking", "read_event"):
+        monkeypatch.setattr(answers, name, told(name))
+    return found
+
+
+async def ask(front: Front, method: str, path: str, *headers: tuple[bytes, bytes], kind: str = "http") -> list[Any]:
+    front.office = "office"  # type: ignore[assignment]
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await front({"type": kind, "method": method, "path": path, "headers": list(headers)}, "receive", send)  # type: ignore[arg-type]
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/v1/bookings", "book"), ("POST", "/v1/bookings/", None), ("POST", "/v1/bookings/x", None),
+        ("PUT", "/v1/bookings", None), ("GET", "/v1/bookings", None), ("GET", "/v1/bookings/", None),
+        ("GET", "/v1/bookings/x", "read_booking"), ("GET", "/v1/bookings/x/y", None), ("DELETE", "/v1/bookings/x", None),
+        ("GET", "/v1/events", None), ("GET", "/v1/events/", None), ("GET", "/v1/events/x", "read_event"),
+        ("GET", "/v1/events/x/", None), ("POST", "/v1/events/x", None), ("GET", "/v1/eventsx", None),
+    ],
+)  # fmt: skip
+async def test_which_are_answered_in_front(asked: list[Any], method: str, path: str, name: str | None) -> None:
+    """By the office, of whoever's key it is; all others by the application behind."""
+    behind = Behind()
+    key = (b"authorization", b"Bearer k")
+    sent = await ask(Front(behind, ()), method, path, (b"a", b"b"), key, (b"c", b"d"))
+    if name is None:
+        assert (asked, len(behind.scopes), sent[-1]["body"]) == ([], 1, b"behind")
+        return
+    assert (behind.scopes, sent[1]) == ([], {"type": "http.response.body", "body": b"front"})
+    assert sent[0] == {
+        "type": "http.response.start", "status": 200, "headers": [(b"x-of", name.encode()), (b"content-length", b"5")],
+    }  # fmt: skip
+    (call,) = asked
+    if name == "book":
+        assert call[:2] == ("book", "office") and call[3] == "receive"
+        assert call[2].authorization == b"Bearer k"
+    else:
+        assert call == (name, "office", b"Bearer k", "x")
+
+
+@pytest.mark.parametrize("path", ["/v1/bookings/x", "/v1/events/x", "/other"])
+async def test_a_head_is_a_get_without_its_body(asked: list[Any], path: str) -> None:
+    behind = Behind()
+    sent = await ask(Front(behind, ()), "HEAD", path)
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+    assert [scope["method"] for scope in behind.scopes] == (["GET"] if path == "/other" else [])
+    assert len(asked) == (path != "/other")
+
+
+async def test_what_is_no_request_is_for_the_application(asked: list[Any]) -> None:
+    behind = Behind()
+    await ask(Front(behind, ()), "GET", "/v1/events/x", kind="lifespan")
+    assert (asked, len(behind.scopes)) == ([], 1)
+
+
+async def test_nobody_is_answered_who_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: Any) -> Reply:
+        raise answers.ClientGone
+
+    monkeypatch.setattr(answers, "book", gone)
+    behind = Behind()
+    assert await ask(Front(behind, ()), "POST", "/v1/bookings") == []
+    assert behind.scopes == []
+
+
+ALLOW = b"access-control-allow-origin"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "told"),
+    [
+        ((), SHOP, None), (("https://shop.example",), None, []), (("https://shop.example",), SHOP, [(ALLOW, SHOP)]),
+        (("https://shop.example",), b"https://other.example", [None]), (("*",), SHOP, [(ALLOW, b"*")]),
+        (("https://a.example", "https://shop.example"), SHOP, [(ALLOW, SHOP)]),
+    ],
+)  # fmt: skip
+async def test_what_is_said_of_other_origins(
+    asked: list[Any], origins: tuple[str, ...], origin: bytes | None, told: list[Any] | None
+) -> None:
+    """Nothing to who has none; to others that the answer depends on it, and which headers their page may read."""
+    headers = [(b"origin", origin)] if origin else []
+    start, _ = await ask(Front(Behind(), origins), "GET", "/v1/events/x", *headers)
+    exposed = b"Content-Location, Date, Idempotency-Replayed, Location, Retry-After"
+    always = [(b"vary", b"Origin"), (b"access-control-expose-headers", exposed)]
+    assert start["headers"][2:] == ([*always, *filter(None, told)] if told else [])
+
+
+async def test_an_answer_is_sent_whole() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await send_reply(send, Reply(409, b"body", [(b"a", b"b")]), [(b"c", b"d")])
+    assert sent == [
+        {
+            "type": "http.response.start",
+            "status": 409,
+            "headers": [(b"a", b"b"), (b"content-length", b"4"), (b"c", b"d")],
+        },
+        {"type": "http.response.body", "body": b"body"},
+    ]

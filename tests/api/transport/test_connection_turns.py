@@ -1,0 +1,357 @@
+"""Whose turn it is, when reading pauses and goes on, and what the application is told, on a transport that only tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from api.transport import connection as module
+from api.transport.connection import Connection
+from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
+
+__all__ = ["one", "state"]
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class ToldTurns:
+    """Turns as a test wants them; keeps what was asked of them."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.due = 0.0
+        self.said: list[Any] = []
+
+    def is_over(self, _loop: Any) -> bool:
+        return self.over
+
+    def wait(self, one: Any) -> None:
+        self.said.append(("wait", one))
+
+    def pace(self, now: float) -> float:
+        self.said.append("pace")
+        return max(now, self.due)
+
+    def unpace(self) -> None:
+        self.said.append("unpace")
+
+    def throw_away(self, now: float, count: int) -> float:
+        self.said.append(count)
+        return now + 7
+
+    def spend(self, _s: float) -> None: ...
+
+
+@pytest.fixture
+def turned(one: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A connection whose turns are told, and which tells when its reading is paused and resumed."""
+    one.turns, one.reads = ToldTurns(), []
+    monkeypatch.setattr(one.transport, "pause_reading", lambda: one.reads.append("pause"))
+    monkeypatch.setattr(one.transport, "resume_reading", lambda: one.reads.append("resume"))
+    return one
+
+
+def answered(one: Any) -> None:
+    one.cycle.response_complete = True
+    one.on_response_complete()
+
+
+def test_requests_that_come_together_are_paced(turned: Any) -> None:
+    """The second waits until it is due; what comes meanwhile is not read, and a request that came alone waits for nobody."""
+    turned.data_received(GET)
+    answered(turned)
+    assert turned.turns.said == []
+    turned.turns.due = turned.loop.now + 5
+    turned.data_received(GET + GET)
+    first = turned.cycle
+    assert (turned.turns.said, turned.paced, turned.reads) == (["pace"], True, ["pause"])
+    answered(turned)
+    assert turned.cycle is first, "not before it is due"
+    ((due, go_on),) = turned.loop.later
+    assert due == turned.loop.now + 5
+    go_on()
+    assert turned.cycle is not first
+    assert (turned.paced, turned.turns.said) == (False, ["pace"]), "nothing came with the last"
+    answered(turned)
+    assert turned.reads == ["pause", "resume"]
+
+
+def test_requests_that_are_not_too_fast_wait_for_nobody(turned: Any) -> None:
+    turned.turns.due = turned.loop.now
+    turned.data_received(GET + GET)
+    assert (turned.paced, turned.loop.later) == (False, [])
+    first = turned.cycle
+    answered(turned)
+    assert turned.busy and turned.cycle is not first
+
+
+def test_who_hangs_up_while_it_is_paced_is_called_no_more(turned: Any) -> None:
+    cancelled: list[bool] = []
+    turned.turns.due = turned.loop.now + 5
+    turned.loop.call_at = lambda *_: SimpleNamespace(cancel=lambda: cancelled.append(True))
+    turned.data_received(GET + GET)
+    turned.connection_lost(None)
+    assert (cancelled, turned.turns.said, turned.paced, turned._due) == ([True], ["pace", "unpace"], False, None)
+    turned.connection_lost(None)
+    assert turned.turns.said == ["pace", "unpace"]
+
+
+def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None:
+    """Once, and is read no further meanwhile; who hangs up has no turn."""
+    turned.turns.over = True
+    turned.data_received(GET)
+    turned.data_received(GET)
+    assert (turned.turns.said, turned.queued, turned.reads, turned.cycle) == ([("wait", turned)], True, ["pause"], None)
+    turned.has_turn()
+    assert turned.busy and not turned.queued
+    other = connect(turned.server_state)
+    other.turns = ToldTurns()
+    other.turns.over = True
+    other.data_received(GET)
+    other.connection_lost(None)
+    assert not other.queued
+    other.has_turn()
+    assert other.cycle is None
+    third = connect(turned.server_state)
+    third.reader.feed(GET)
+    third.has_turn()
+    assert third.cycle is None, "it had asked for none"
+
+
+def test_who_says_nothing_and_ends_is_told_nothing(turned: Any) -> None:
+    assert turned.eof_received() is False
+    assert (turned.transport.written, turned.transport.ends) == (b"", ["close"])
+
+
+def test_four_requests_of_one_connection_are_read_in_a_turn(turned: Any) -> None:
+    """Of those that are answered at once; the rest has the next turn."""
+    taken: list[Any] = []
+
+    def take(request: Any) -> None:
+        """Answered before the next line is run."""
+        taken.append(request)
+        turned.on_response_complete()
+
+    turned.take = take
+    turned.data_received(GET * 6)
+    assert (len(taken), turned.queued, turned.turns.said[-1]) == (4, True, ("wait", turned))
+    assert turned.flow.read_paused
+    turned.has_turn()
+    assert (len(taken), turned.queued) == (6, False)
+    turned.data_received(GET * 4)
+    assert (len(taken), turned.queued, turned.flow.read_paused) == (10, True, True), (
+        "whether there are more is seen in the next"
+    )
+
+
+@pytest.mark.parametrize("why", ["busy", "unread", "idle", "closing", "thrown away"])
+def test_who_is_busy_is_read_no_further(turned: Any, why: str) -> None:
+    """While an answer is worked on or not read, and a part of the next request is here."""
+    if why == "unread":
+        turned.pause_writing()
+    elif why == "closing":
+        turned.flow.pause_reading()
+        turned.transport.ends.append("close")
+    elif why == "thrown away":
+        turned.flow.pause_reading()
+        turned.slowed = True
+    turned.reads.clear()
+    turned.data_received((GET if why == "busy" else b"") + HALF_A_HEAD)
+    wanted = {"busy": ["pause"], "unread": [], "idle": [], "closing": [], "thrown away": []}[why]
+    assert (turned.reads, turned.flow.read_paused) == (wanted, why != "idle")
+    if why == "unread":
+        turned.resume_writing()
+        assert turned.reads == ["resume"]
+    if why == "busy":
+        turned.flow.resume_reading()
+        assert turned.flow.read_paused, "the cycle knows nothing of it"
+
+
+@pytest.mark.parametrize("why", ["paced", "queued", "closing", "lingering", "unread"])
+def test_nothing_is_taken_while_it_may_not_be(turned: Any, why: str) -> None:
+    """What is here stays; and reading pauses at more of it, where it goes on by itself."""
+    if why == "unread":
+        turned.pause_writing()
+    elif why == "closing":
+        turned.transport.ends.append("close")
+    else:
+        setattr(turned, why, True)
+    turned.reads.clear()
+    turned.reader.feed(GET)
+    turned._go_on()
+    assert turned.cycle is None
+    assert turned.reads == {"paced": ["pause"]}.get(why, [])
+    turned.reads.clear()
+    if why != "queued":
+        turned._read()
+    assert (turned.cycle, turned._going, turned.reads) == (None, False, [])
+
+
+def test_a_connection_that_is_closed_and_not_flushed_has_its_time(turned: Any) -> None:
+    turned.transport.ends.append("close")
+    turned.look(turned.loop.now)
+    turned.look(turned.loop.now + turned.patience.flush_s)
+    assert turned.transport.ends == ["close"]
+    turned.look(turned.loop.now + turned.patience.flush_s + 0.001)
+    assert turned.transport.ends == ["close", "abort"]
+
+
+def test_what_is_refused_says_what_and_where(turned: Any) -> None:
+    turned.data_received(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+    head, _, body = turned.transport.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["errors"] == [{"header": "Host", "code": "malformed"}]
+
+
+def test_who_sent_too_much_has_asked_and_sends_a_body(turned: Any) -> None:
+    """Its time is a body's, and afterwards that of who has asked before."""
+    most = turned.limits.body_max_bytes
+    turned.loop.now += 3
+    turned.data_received(f"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: {most + 9}\r\n\r\n".encode())
+    assert (turned.asked, turned.stage, turned.since) == (True, 2, turned.loop.now)
+    since, turned.slowed = turned.since, False
+    turned.loop.now += 1
+    turned.data_received(b"z")
+    assert (turned.stage, turned.since) == (2, since)
+    turned.data_received(b"z" * (most + 8))
+    assert (turned.stage, turned.transport.ends) == (0, [])
+    turned.data_received(HALF_A_BODY)
+    assert turned.stage == 2
+    turned.data_received(b"cde")
+    assert (turned.stage, turned.busy) == (0, True)
+
+
+async def test_a_bug_is_answered_in_our_own_words() -> None:
+    """Whole, and as the last answer of its connection."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await module._Cycle.send_500_response(SimpleNamespace(send=send))  # type: ignore[arg-type]
+    start, body = sent
+    assert (start["type"], start["status"], body["type"]) == ("http.response.start", 500, "http.response.body")
+    assert start["headers"] == [
+        (b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), (b"connection", b"close"),
+        (b"content-length", b"%d" % len(body["body"])),
+    ]  # fmt: skip
+    assert body["more_body"] is False
+    assert json.loads(body["body"]) == {
+        "type": "/problems/internal-error", "title": "Something went wrong here", "status": 500,
+        "detail": "This is our mistake, and it is in our log.",
+    }  # fmt: skip
+
+
+async def test_a_connection_lives_in_the_loop_that_made_it(state: Any) -> None:
+    config: Any = SimpleNamespace(loaded_app=None)
+    assert Connection(config, state, {}).loop is asyncio.get_running_loop()
+
+
+def test_what_is_thrown_away_is_read_when_it_is_time(turned: Any) -> None:
+    """As many bytes as came, once a time; and not while there is another reason to wait."""
+    turned.data_received(b"\0\r\n\r\n")
+    turned.data_received(b"x" * 50)
+    assert (turned.turns.said, turned.reads) == ([0], ["pause"])
+    ((due, read_on),) = turned.loop.later
+    assert due == turned.loop.now + 7
+    read_on()
+    turned.data_received(b"x" * 60)
+    assert (turned.turns.said, turned.reads) == ([0, 60], ["pause", "resume", "pause"])
+    for why in ("paced", "queued", "busy", "closing"):
+        if why == "busy":
+            turned.cycle = SimpleNamespace(response_complete=False)
+            read_on()
+            turned.cycle = None
+            assert turned.reads == ["pause", "resume", "pause"]
+            continue
+        if why == "closing":
+            turned.transport.ends.append("close")
+        else:
+            setattr(turned, why, True)
+        read_on()
+        assert turned.reads == ["pause", "resume", "pause"], why
+        setattr(turned, why, False)
+    turned.slowed = False
+    turned.data_received(b"x" * 70)
+    assert turned.turns.said == [0, 60], "whoever is being closed is not read at all"
+
+
+def test_a_body_that_is_let_by_is_counted(turned: Any) -> None:
+    most = turned.limits.body_max_bytes
+    head = f"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: {most + 1_000}\r\n\r\n".encode()
+    turned.data_received(head)
+    turned.slowed = False
+    turned.data_received(b"y" * 300)
+    assert turned.turns.said == [len(head), 300]
+
+
+class Task:
+    """Of an application that is never run."""
+
+    def __init__(self, work: Any) -> None:
+        work.close()
+
+    def add_done_callback(self, done: Any) -> None:
+        self.done = done
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/v1/events", "/v1/events", b""), (b"/v1/events?a=b?c", "/v1/events", b"a=b?c"), (b"/a%20b", "/a b", b""),
+        (b"/a%2Fb%2fc%25?x=%2F", "/a%2Fb%2fc%", b"x=%2F"), (b"/%c3%a9", "/é", b""), (b"/?", "/", b""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("stays", "draining", "kept"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_what_the_application_is_told(
+    state: Any, monkeypatch: pytest.MonkeyPatch, target: bytes, path: str, query: bytes, stays: bool, draining: bool,
+    kept: bool,
+) -> None:  # fmt: skip
+    """Method, path and query as they were written and decoded, headers, body, both addresses, and what the server knows."""
+    made: list[Any] = []
+
+    class Cycle:
+        def __init__(self, **told: Any) -> None:
+            self.told, self.body, self.more_body, self.response_complete = told, b"", True, False
+            self.message_event = told["message_event"]
+            made.append(self)
+
+        def run_asgi(self, app: Any) -> Any:
+            self.app = app
+            return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(module, "_Cycle", Cycle)
+    monkeypatch.setattr(module, "get_local_addr", lambda transport: ("here", transport))
+    monkeypatch.setattr(module, "get_remote_addr", lambda transport: ("there", transport))
+    monkeypatch.setattr(module, "stamp", lambda: b"now")
+    loop: Any = Loop()
+    loop.create_task = Task
+    one: Any = Connection(SimpleNamespace(loaded_app="app"), state, {"a": 1}, loop)  # type: ignore[arg-type]
+    one.connection_made(Transport())
+    one.draining = draining
+    more = b"" if stays else b"Connection: close\r\n"
+    one.data_received(b"POST %b HTTP/1.1\r\nHost: x\r\n%bContent-Length: 2\r\n\r\nhi" % (target, more))
+    (cycle,) = made
+    told = cycle.told
+    headers = [(b"host", b"x"), *([] if stays else [(b"connection", b"close")]), (b"content-length", b"2")]
+    assert told["scope"] == {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+        "server": ("here", one.transport), "client": ("there", one.transport),
+        "scheme": "http", "method": "POST", "root_path": "", "path": path,
+        "raw_path": target.partition(b"?")[0], "query_string": query, "headers": headers, "state": {"a": 1},
+    }  # fmt: skip
+    assert told["scope"]["state"] is not one.app_state, "each request has its own"
+    assert (told["transport"], told["flow"], told["on_response"]) == (one.transport, one.flow, one.on_response_complete)
+    assert (told["logger"].name, told["access_logger"].name, cycle.app) == ("uvicorn.error", "uvicorn.error", "app")
+    assert (told["access_log"], told["expect_100_continue"], told["keep_alive"]) == (False, False, kept)
+    assert told["default_headers"] == [(b"date", b"now")]
+    assert (cycle.body, cycle.more_body, cycle.message_event.is_set()) == (b"hi", False, True)
+    (task,) = state.tasks
+    task.done(task)
+    assert not state.tasks
