@@ -6,26 +6,21 @@ lane inside the server all give the very same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Self
-
-from msgspec import Struct
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from api import problems
-from api.transport.reply import JSON, NO_STORE, Header, Reply
+from api.bodies import ClientGone, Receive, collect
+from api.headers import Headers
+from api.pipeline import NeedsWait, Refusal, Step, client_of, prepare
+from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.admission.forms import Admitted
-from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
+from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.wire import render
-from boxoffice.wire.requests import (
-    ID_MAX,
-    check_content_encoding,
-    check_content_type,
-    parse_booking,
-    parse_idempotency_key,
-)
+from boxoffice.wire.requests import ID_MAX
 
-__all__ = ["Asked", "Read", "accepted", "api_key_of", "book", "client_of", "read_body", "read_booking", "read_event"]
+__all__ = ["Read", "accepted", "admit", "book", "read_booking", "read_event", "refused"]
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 REPLAYED: Final = (b"idempotency-replayed", b"true")
@@ -33,75 +28,46 @@ REPLAYED: Final = (b"idempotency-replayed", b"true")
 CATALOGUE: Final = (b"cache-control", b"private, max-age=1")
 """What is left is a hint that may be a moment old; a shop's own cache may keep it for a second."""
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-
 Read = Callable[[BoxOffice, bytes | None, str], Coroutine[Any, Any, Reply]]
 """Answers a GET: office, Authorization header, name in the path."""
 
 
-class Asked(Struct, gc=False):
-    """The headers that matter to the hot routes."""
-
-    authorization: bytes | None
-    content_type: bytes | None
-    idempotency_keys: list[bytes]
-    origin: bytes | None
-    content_encoding: bytes | None = None
-
-    @classmethod
-    def of(cls, headers: Iterable[Header]) -> Self:
-        """Picked out of all."""
-        authorization = content_type = origin = content_encoding = None
-        idempotency_keys: list[bytes] = []
-        for name, value in headers:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"content-type":
-                content_type = value
-            elif name == b"idempotency-key":
-                idempotency_keys.append(value)
-            elif name == b"origin":
-                origin = value
-            elif name == b"content-encoding":
-                content_encoding = value
-        return cls(authorization, content_type, idempotency_keys, origin, content_encoding)
-
-    @classmethod
-    def of_distinct(cls, said: Mapping[bytes, bytes]) -> Self:
-        """The same of headers by name, when no name is there twice."""
-        get = said.get
-        key = get(b"idempotency-key")
-        keys = [] if key is None else [key]
-        return cls(get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"))
-
-    def check_body(self) -> None:
-        """What the headers say of the body. Raises `Malformed`."""
-        check_content_type(self.content_type)
-        if self.content_encoding is not None:
-            check_content_encoding(self.content_encoding)
-
-
-async def book(office: BoxOffice, asked: Asked, receive: Receive) -> Reply:
-    """`POST /v1/bookings`."""
-    client = ""
+async def book(office: BoxOffice, headers: Headers, receive: Receive) -> Reply:
+    """`POST /v1/bookings`. Raises `ClientGone`."""
     try:
-        client = await client_of(office, asked.authorization)
-        asked.check_body()
-        key_digest = parse_idempotency_key(asked.idempotency_keys)
-        raw = await read_body(receive, office.settings.limits.body_max_bytes)
-        request = parse_booking(raw, office.settings, office.gateway)
-        admitted = await office.admission.book(client, request, key_digest)
-        if admitted.shown is None:
-            view = (await office.bookings.get(client, admitted.booking_id)).view
-            held = view.expires_at is not None
-            admitted = admitted._replace(shown=render.booking(view), booking_id=view.id, held=held)
-        return accepted(admitted)
-    except BoxOfficeError as error:
-        return problems.of_error(error, route="book", client=client)
+        body = await collect(receive, office.settings.limits.body_max_bytes)
+        step = prepare(office, headers, body)
     except ClientGone:
         raise
     except Exception as error:
         return problems.unexpected(error)
+    return await admit(office, step)
+
+
+async def admit(office: BoxOffice, step: Step) -> Reply:
+    """The answer to a booking that went so far: wait for what it needs, admit it, read it if its record is gone."""
+    try:
+        if isinstance(step, NeedsWait):
+            step = await step.passed()
+        if isinstance(step, Refusal):
+            return refused(step.error, step.client)
+        client = step.client
+        try:
+            admitted = await office.admission.book(client, step.order, step.key_digest)
+            if admitted.shown is None:
+                view = (await office.bookings.get(client, admitted.booking_id)).view
+                held = view.expires_at is not None
+                admitted = admitted._replace(shown=render.booking(view), booking_id=view.id, held=held)
+            return accepted(admitted)
+        except BoxOfficeError as error:
+            return refused(error, client)
+    except Exception as error:
+        return problems.unexpected(error)
+
+
+def refused(error: BoxOfficeError, client: str) -> Reply:
+    """Why a booking is not let in."""
+    return problems.of_error(error, route="book", client=client)
 
 
 _ACCEPTED: Final = (
@@ -151,39 +117,3 @@ async def read_event(office: BoxOffice, authorization: bytes | None, event_id: s
         return problems.of_error(error, route="read_event", client=client)
     except Exception as error:
         return problems.unexpected(error)
-
-
-async def client_of(office: BoxOffice, authorization: bytes | None) -> str:
-    """The client that the request's API key belongs to. Raises `Unauthorized`."""
-    key = api_key_of(authorization)
-    if key is None:
-        raise Unauthorized
-    return await office.catalogue.client_of_key(key)
-
-
-def api_key_of(authorization: bytes | None) -> str | None:
-    """The API key in an Authorization header, if there is one."""
-    if authorization is None or authorization[:7].lower() != b"bearer ":
-        return None
-    return authorization[7:].strip().decode("latin-1")
-
-
-class ClientGone(Exception):
-    """The client hung up before its request was whole. Nobody is there to be answered."""
-
-
-async def read_body(receive: Receive, most: int) -> bytes:
-    """The whole body, counted as it arrives: its announced length may be missing or wrong.
-
-    Raises `Malformed` as soon as it is too long.
-    """
-    message = await receive()
-    body = bytes(message.get("body", b""))
-    while message.get("more_body") and len(body) <= most:
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    if len(body) > most:
-        raise Malformed(f"The body has more than {most} bytes.", code="body_too_large")
-    return body

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api import documentation, problems
-from api.answers import ClientGone
+from api.bodies import ClientGone
 from api.cors import EXPOSED, METHODS, Cors
 from api.dependencies import respond
 from api.front import Front

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
-from api import answers
+from api.pipeline import client_of
 from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
 
@@ -26,7 +26,7 @@ Office = Annotated[BoxOffice, Depends(_office)]
 
 
 async def _client(request: Request, office: Office) -> str:
-    client = request.state.client = await answers.client_of(office, header(request, "authorization"))
+    client = request.state.client = await client_of(office, header(request, "authorization"))
     return client
 
 

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from api import answers
-from api.answers import Asked, Read, Receive
+from api.answers import Read
+from api.bodies import ClientGone, Receive
 from api.cors import EXPOSED
+from api.headers import Headers
 from api.methods import as_get
 from api.transport.reply import Header, Reply
 from boxoffice.office import BoxOffice
@@ -42,13 +44,13 @@ class Front:
             try:
                 if method == "POST":
                     if path == BOOKINGS:
-                        reply = await answers.book(self.office, Asked.of(scope["headers"]), receive)
+                        reply = await answers.book(self.office, Headers.of(scope["headers"]), receive)
                 elif method == "GET":
                     if path.startswith(BOOKING):
                         reply = await self._read(answers.read_booking, path[len(BOOKING) :], scope)
                     elif path.startswith(EVENT):
                         reply = await self._read(answers.read_event, path[len(EVENT) :], scope)
-            except answers.ClientGone:
+            except ClientGone:
                 return
         if reply is None:
             await self.behind(scope, receive, send)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
 from api.dependencies import BEARER, Client, Office, header, respond
+from api.headers import Headers
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.bookings.reading import BookingFilter
@@ -82,7 +83,7 @@ async def book(request: Request, office: Office) -> Response:
 
     All items or none. A booking without `payment` is held.
     """
-    return respond(await answers.book(office, answers.Asked.of(request.headers.raw), request.receive))
+    return respond(await answers.book(office, Headers.of(request.headers.raw), request.receive))
 
 
 @router.get(

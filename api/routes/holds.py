@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api import answers, schemas
+from api.bodies import read_body
 from api.dependencies import BEARER, Client, Office, header, respond
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Header, Reply
@@ -149,7 +150,7 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
     first; should that take too long, the answer is 409 `payment-in-progress`: ask again. It takes no body: some of the
     tickets are given back by a refund.
     """
-    hold_requests.parse_nothing(await answers.read_body(request.receive, office.settings.limits.body_max_bytes))
+    hold_requests.parse_nothing(await read_body(request.receive, office.settings.limits.body_max_bytes))
     return _shown(await office.cancellations.cancel(client, booking_id))
 
 
@@ -214,7 +215,7 @@ def _idempotency_key(request: Request) -> str:
 
 
 async def _read(office: BoxOffice, request: Request) -> bytes:
-    raw = await answers.read_body(request.receive, office.settings.limits.body_max_bytes)
+    raw = await read_body(request.receive, office.settings.limits.body_max_bytes)
     if raw:
         check_content_type(header(request, "content-type"))
         check_content_encoding(header(request, "content-encoding"))

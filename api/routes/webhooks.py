@@ -6,7 +6,8 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
-from api import answers, schemas
+from api import schemas
+from api.bodies import read_body
 from api.dependencies import Office, respond
 from api.refusals import problem_responses, with_headers
 from api.transport.reader import WEBHOOK_MAX
@@ -32,7 +33,7 @@ async def hear(gateway: str, request: Request, office: Office) -> Response:
     answered 200 and changes nothing: what it is about is looked up, never believed."""
     if gateway != office.gateway.name and not (gateway == "simulator" and office.gateway.name == "http"):
         raise NotFound("There is no such gateway.")
-    body = await answers.read_body(request.receive, WEBHOOK_MAX)
+    body = await read_body(request.receive, WEBHOOK_MAX)
     event = office.gateway.verify_webhook(request.headers, body, time.time())
     fresh = await office.webhooks.receive(office.gateway.name, event)
     body = b'{"received":true}' if fresh else b'{"received":true,"repeated":true}'

@@ -1,27 +1,29 @@
 """A short cut for the hot routes below ASGI: no scope, no receive and send, and for a booking no task.
 
-A booking is handed to the admission with its request as the one to answer; reading a booking or an event is one task
-around the function that the ordinary way calls. Every answer is one write. All else goes the ordinary way, and so do
-pages of another origin. `api.transport.lane` switches it off, and the same tests run either way.
+A booking goes through the checks of api/pipeline.py, as it does in every way, and is handed to the admission with its request
+as the one to answer; reading a booking or an event is one task around the function that the ordinary way calls. Every answer
+is one write. All else goes the ordinary way, and so do pages of another origin. `api.lane` switches it off, and the same tests
+run either way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from api import answers, problems
-from api.answers import Asked, Read
+from api.answers import Read
 from api.front import BOOKINGS, Front
+from api.headers import Headers
+from api.pipeline import Prepared, Refusal, Step, prepare
 from api.transport.connection import Connection
 from api.transport.reader import Request
 from api.transport.reply import Reply
 from api.transport.shape import Shape
 from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError, PriceChanged
-from boxoffice.wire.requests import parse_booking, parse_idempotency_key
 
 __all__ = ["lane"]
 
@@ -66,18 +68,20 @@ _NOBODY: Final = _Nobody()
 class _Request:
     """A request on its way through the lane: what the connection is busy with."""
 
-    __slots__ = ("asked", "body", "client", "disconnected", "keep_alive", "message_event", "protocol",
+    __slots__ = ("body", "disconnected", "headers", "keep_alive", "message_event", "prepared", "protocol",
                  "response_complete")  # fmt: skip
 
-    def __init__(self, protocol: _Lane, asked: Asked, body: bytes, keep_alive: bool) -> None:
+    prepared: Prepared
+    """Of a booking that passed the checks without waiting."""
+
+    def __init__(self, protocol: _Lane, headers: Headers, body: bytes, keep_alive: bool) -> None:
         self.protocol = protocol
-        self.asked = asked
+        self.headers = headers
         self.body = body
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NOBODY
-        self.client = ""
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
@@ -95,18 +99,16 @@ class _Request:
             transport.close()
         protocol.on_response_complete()
 
-    def told(self, result: Admitted | BoxOfficeError) -> None:
-        """The admission has answered, from the loop."""
+    def admitted(self, result: Admitted | BoxOfficeError) -> None:
+        """Answer as the admission says, called by it from the loop. A price to be read anew, and a record that is gone, are
+        waited for."""
         try:
-            if isinstance(result, Admitted):
-                if result.shown is not None:
-                    self.answer(answers.accepted(result))
-                else:
-                    self.protocol.book_slowly(self)
-            elif isinstance(result, PriceChanged):
-                self.protocol.book_slowly(self)
+            if isinstance(result, PriceChanged) or (isinstance(result, Admitted) and result.shown is None):
+                self.protocol.admit_later(self, self.prepared)
+            elif isinstance(result, Admitted):
+                self.answer(answers.accepted(result))
             else:
-                self.answer(problems.of_error(result, route="book", client=self.client))
+                self.answer(answers.refused(result, self.prepared.client))
         except Exception as error:
             self.answer(problems.unexpected(error))
 
@@ -148,7 +150,7 @@ class _Lane(Connection):
             or self.transport.is_closing()
         ):
             return False
-        request = self.cycle = _Request(self, Asked(shape.authorization, shape.content_type, [key], None), body, True)
+        request = self.cycle = _Request(self, Headers(shape.authorization, shape.content_type, [key], None), body, True)
         self._book(request)
         return True
 
@@ -165,11 +167,11 @@ class _Lane(Connection):
             super().take(request)
             return
         distinct = len(head.said) == len(head.headers)
-        asked = Asked.of_distinct(head.said) if distinct else Asked.of(head.headers)
-        cycle = self.cycle = _Request(self, asked, request.body, head.stays and not self.draining)
+        headers = Headers.of_distinct(head.said) if distinct else Headers.of(head.headers)
+        cycle = self.cycle = _Request(self, headers, request.body, head.stays and not self.draining)
         if wanted is not None:
             read = _READS[wanted[1]]
-            self._answer_later(cycle, read(self.front.office, asked.authorization, wanted[2].decode()))
+            self._answer_later(cycle, read(self.front.office, headers.authorization, wanted[2].decode()))
         elif self._book(cycle):
             self._learn(self.whole)
 
@@ -182,35 +184,26 @@ class _Lane(Connection):
 
     def _book(self, request: _Request) -> bool:
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
-        office, asked = self.front.office, request.asked
-        key = answers.api_key_of(asked.authorization)
-        client = office.catalogue.known_client(key) if key is not None else None
-        if client is None:
-            self.book_slowly(request)
-            return False
+        office = self.front.office
         try:
-            asked.check_body()
-            key_digest = parse_idempotency_key(asked.idempotency_keys)
-            order = parse_booking(request.body, office.settings, office.gateway)
-            if not office.admission.ready_for(order):
-                self.book_slowly(request)
-                return False
-            request.client = client
-            office.admission.submit(client, order, key_digest, request.told)
-            return request.keep_alive
+            step = prepare(office, request.headers, request.body)
+            if isinstance(step, Prepared):
+                request.prepared = step
+                office.admission.submit(step.client, step.order, step.key_digest, request.admitted)
+                return request.keep_alive
+            if isinstance(step, Refusal):
+                request.answer(answers.refused(step.error, step.client))
+            else:
+                self.admit_later(request, step)
         except BoxOfficeError as error:
-            request.answer(problems.of_error(error, route="book", client=client))
+            request.answer(answers.refused(error, request.prepared.client))
         except Exception as error:
             request.answer(problems.unexpected(error))
         return False
 
-    def book_slowly(self, request: _Request) -> None:
-        """A booking that has to wait before it is admitted: an API key not yet known, a tier not in the map."""
-
-        async def receive() -> Mapping[str, Any]:
-            return {"type": "http.request", "body": request.body, "more_body": False}
-
-        self._answer_later(request, answers.book(self.front.office, request.asked, receive))
+    def admit_later(self, request: _Request, step: Step) -> None:
+        """A booking that has to wait: for its API key, a tier that is not in the map, a new price."""
+        self._answer_later(request, answers.admit(self.front.office, step))
 
     def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
         """By the function that the ordinary way calls, in a task."""

@@ -64,7 +64,8 @@ class Admission:
         return True
 
     async def know_tiers(self, order: Order) -> None:
-        """Read the events of those tiers that the map has not got."""
+        """Read the events of those tiers that the map has not got. Raises `NotFound`, or `Unavailable` while there is no
+        catalogue."""
         for tier_id, _ in order.lines:
             if self.catalogue.find_tier(tier_id) is None:
                 await self.catalogue.event_of_tier(tier_id)

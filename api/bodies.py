@@ -1,0 +1,44 @@
+"""Bodies as they come through ASGI, up to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from boxoffice.errors import Malformed
+
+__all__ = ["ClientGone", "Receive", "check_length", "collect", "read_body"]
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole. Nobody is there to be answered."""
+
+
+async def read_body(receive: Receive, most: int) -> bytes:
+    """The whole body, counted as it arrives: its announced length may be missing or wrong.
+
+    Raises `Malformed` as soon as it is too long.
+    """
+    body = await collect(receive, most)
+    check_length(body, most)
+    return body
+
+
+async def collect(receive: Receive, most: int) -> bytes:
+    """The whole body, or the beginning of one that has more than `most` bytes. Raises `ClientGone`."""
+    message = await receive()
+    body = bytes(message.get("body", b""))
+    while message.get("more_body") and len(body) <= most:
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return body
+
+
+def check_length(body: bytes, most: int) -> None:
+    """Raises `Malformed` when a body that was collected has more than `most` bytes."""
+    if len(body) > most:
+        raise Malformed(f"The body has more than {most} bytes.", code="body_too_large")

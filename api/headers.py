@@ -1,0 +1,62 @@
+"""The headers that matter to the hot routes, as bytes: the lane has no request object, and needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from msgspec import Struct
+
+from api.transport.reply import Header
+from boxoffice.wire.requests import check_content_encoding, check_content_type
+
+__all__ = ["Headers", "api_key_of"]
+
+
+class Headers(Struct, gc=False):
+    """What a booking's head says."""
+
+    authorization: bytes | None
+    content_type: bytes | None
+    idempotency_keys: list[bytes]
+    origin: bytes | None
+    content_encoding: bytes | None = None
+
+    @classmethod
+    def of(cls, headers: Iterable[Header]) -> Self:
+        """Picked out of all."""
+        authorization = content_type = origin = content_encoding = None
+        idempotency_keys: list[bytes] = []
+        for name, value in headers:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-type":
+                content_type = value
+            elif name == b"idempotency-key":
+                idempotency_keys.append(value)
+            elif name == b"origin":
+                origin = value
+            elif name == b"content-encoding":
+                content_encoding = value
+        return cls(authorization, content_type, idempotency_keys, origin, content_encoding)
+
+    @classmethod
+    def of_distinct(cls, by_name: Mapping[bytes, bytes]) -> Self:
+        """The same of headers by name, when no name is there twice."""
+        get = by_name.get
+        key = get(b"idempotency-key")
+        keys = [] if key is None else [key]
+        return cls(get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"))
+
+    def check_body(self) -> None:
+        """What the headers say of the body. Raises `Malformed`."""
+        check_content_type(self.content_type)
+        if self.content_encoding is not None:
+            check_content_encoding(self.content_encoding)
+
+
+def api_key_of(authorization: bytes | None) -> str | None:
+    """The API key in an Authorization header, if there is one."""
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return authorization[7:].strip().decode("latin-1")

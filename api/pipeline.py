@@ -1,0 +1,135 @@
+"""What a booking goes through before it is admitted, whichever way it came in: the same checks, in one order.
+
+The lane and ASGI differ in how they read a request and how they wait. What is asked of it stands here, once: `prepare` goes
+through the checks as far as it can without waiting, and `NeedsWait.passed` through those that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from msgspec import Struct
+
+from api.bodies import check_length
+from api.headers import Headers, api_key_of
+from boxoffice.errors import BoxOfficeError, Unauthorized
+from boxoffice.office import BoxOffice
+from boxoffice.wire.requests import BookingRequest, parse_booking, parse_idempotency_key
+
+__all__ = ["CHECKS", "NeedsWait", "Prepared", "Refusal", "Step", "client_of", "prepare"]
+
+
+class Prepared(Struct, frozen=True, gc=False):
+    """A booking that passed every check, to be given to the admission."""
+
+    client: str
+    order: BookingRequest
+    key_digest: str
+
+
+class Refusal(Struct, frozen=True, gc=False):
+    """A check that it did not pass."""
+
+    error: BoxOfficeError
+    client: str
+    """Empty while nobody knows whose booking it is."""
+
+
+class NeedsWait(Struct, frozen=True, gc=False):
+    """A check that has to ask Redis or PostgreSQL first."""
+
+    passage: Passage
+    wait: Wait
+    next_check: int
+    """The next one, by its place in `CHECKS`."""
+
+    async def passed(self) -> Prepared | Refusal:
+        """Wait as often as it takes."""
+        step: Step = self
+        while isinstance(step, NeedsWait):
+            try:
+                await step.wait()
+            except BoxOfficeError as error:
+                return Refusal(error, step.passage.client)
+            step = _go_on(step.passage, step.next_check)
+        return step
+
+
+Step = Prepared | Refusal | NeedsWait
+
+Wait = Callable[[], Awaitable[object]]
+
+
+class Passage(Struct, gc=False):
+    """A booking on its way through the checks."""
+
+    office: BoxOffice
+    headers: Headers
+    body: bytes
+    client: str = ""
+    key_digest: str = ""
+    order: BookingRequest | None = None
+
+
+def prepare(office: BoxOffice, headers: Headers, body: bytes) -> Step:
+    """Go through the checks without waiting. A body that is too long may be cut off, one byte above the limit or later."""
+    return _go_on(Passage(office, headers, body), 0)
+
+
+def _go_on(passage: Passage, next_check: int) -> Step:
+    try:
+        for check in CHECKS[next_check:]:
+            wait = check(passage)
+            if wait is not None:
+                return NeedsWait(passage, wait, CHECKS.index(check) + 1)
+    except BoxOfficeError as error:
+        return Refusal(error, passage.client)
+    assert passage.order is not None, "it was parsed"
+    return Prepared(passage.client, passage.order, passage.key_digest)
+
+
+def known_client(passage: Passage) -> Wait | None:
+    """Whose API key is it? Raises `Unauthorized`."""
+    key = api_key_of(passage.headers.authorization)
+    if key is None:
+        raise Unauthorized
+    client = passage.office.catalogue.known_client(key)
+    if client is None:
+        return partial(_look_up, passage, key)
+    passage.client = client
+    return None
+
+
+async def _look_up(passage: Passage, key: str) -> None:
+    passage.client = await passage.office.catalogue.client_of_key(key)
+
+
+def parsed(passage: Passage) -> None:
+    """Is it a booking? Raises `Malformed` and `CardDataRefused`."""
+    passage.headers.check_body()
+    passage.key_digest = parse_idempotency_key(passage.headers.idempotency_keys)
+    office, body = passage.office, passage.body
+    check_length(body, office.settings.limits.body_max_bytes)
+    passage.order = parse_booking(body, office.settings, office.gateway)
+
+
+def known_tiers(passage: Passage) -> Wait | None:
+    """Are its tiers in the map? Raises `NotFound`."""
+    admission, order = passage.office.admission, passage.order
+    assert order is not None, "it was parsed"
+    return None if admission.ready_for(order) else partial(admission.know_tiers, order)
+
+
+CHECKS: Final[tuple[Callable[[Passage], Wait | None], ...]] = (known_client, parsed, known_tiers)
+"""In this order, and each refuses for all that stand behind it. What needs to know whose booking it is stands behind the first;
+what is to cost less than reading a body stands before the second."""
+
+
+async def client_of(office: BoxOffice, authorization: bytes | None) -> str:
+    """The client of any other request, by its API key. Raises `Unauthorized`."""
+    key = api_key_of(authorization)
+    if key is None:
+        raise Unauthorized
+    return await office.catalogue.client_of_key(key)
