@@ -44,7 +44,7 @@ class Side:
             [str(checkout / ".venv/bin/python"), "-P", str(ROOT / "bench/slices.py")],
             cwd=checkout, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self._answer()
+        self.answer()
 
     def slice(self, seconds: float, rate: float) -> dict[str, Any]:
         """Load for so long; `rate` bookings a second, or 0 for as many as it takes."""
@@ -59,9 +59,10 @@ class Side:
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         print(line, file=self._process.stdin, flush=True)
-        return self._answer()
+        return self.answer()
 
-    def _answer(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
+        """What its process says of its part, a line of JSON."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:

@@ -102,7 +102,7 @@ def test_a_side_is_its_checkout_with_its_settings(monkeypatch: pytest.MonkeyPatc
             started.append((command, more))
 
     monkeypatch.setattr(against.subprocess, "Popen", Process)
-    monkeypatch.setattr(against.Side, "_answer", lambda _: {})
+    monkeypatch.setattr(against.Side, "answer", lambda _: {})
     against.Side("without", against.ROOT, {"BOXOFFICE_API__SHAPES": "false"})
     ((command, more),) = started
     assert command[0] == str(against.ROOT / ".venv/bin/python") and more["cwd"] == against.ROOT
