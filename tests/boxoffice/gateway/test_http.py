@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 import stripe
 
@@ -26,6 +27,7 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.gateway.factory import open_gateway, open_simulator
 from boxoffice.gateway.simulator.kept_files import gateway_token
+from boxoffice.gateway.simulator.remote import HttpGateway
 from boxoffice.settings import Settings
 from ops.bank.server import create_app
 from tests.support.asgi import served
@@ -288,3 +290,18 @@ def test_the_token_is_shared_by_a_data_directory_and_private(settings: Settings)
     assert gateway_token(with_gateway(settings, kind="stripe", api_key="sk_test_1")) == first, (
         "Stripe's key stays Stripe's"
     )
+
+
+@pytest.mark.parametrize(("key", "headers"), [("", None), ("capture:0", {"idempotency-key": "capture:0"})])
+async def test_a_call_is_told_its_key(settings: Settings, key: str, headers: dict[str, str] | None) -> None:
+    """And a look-up none: what was said once is not to be repeated to who asks."""
+    gateway = HttpGateway(with_gateway(settings, kind="http", url="http://127.0.0.1:1").gateway, "token")
+    asked: list[object] = []
+
+    async def request(method: str, path: str, **told: object) -> httpx2.Response:
+        asked.append((method, path, told))
+        return httpx2.Response(200, content=b'"heard"')
+
+    gateway._client.request = request  # type: ignore[method-assign,assignment]
+    answer = await gateway._ask("POST", "/v1/x", msgspec.json.Decoder(str), b"body", key)
+    assert (answer, asked) == ("heard", [("POST", "/v1/x", {"content": b"body", "headers": headers})])

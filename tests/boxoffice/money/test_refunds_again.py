@@ -76,6 +76,16 @@ async def test_no_more_tickets_come_back_than_there_are(till: Till) -> None:
     assert tuple(row) == (3, 3)
 
 
+async def test_what_is_known_to_have_come_back_does_not_come_back_again(till: Till) -> None:
+    """A refund that PostgreSQL still has took its tickets: another takes of the rest."""
+    booking = await sold(till, GA=3)
+    assert await till.office.refunds.again(booking, [note(till, booking, quantity=2, key="known")]) == 1
+    assert await till.office.refunds.again(booking, [note(till, booking, quantity=3, key="lost")]) == 1
+    assert [each[:2] + each[3:4] for each in await moves(till)] == [("GA", -2, "known"), ("GA", -1, "lost")]
+    (row,) = await till.fetch("SELECT quantity, refunded FROM booking_items")
+    assert tuple(row) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("quantity", "code", "status"), [(3, "refunded", "cancelled"), (3, "", "confirmed"), (2, "refunded", "confirmed")]
 )

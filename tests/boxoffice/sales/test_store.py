@@ -94,14 +94,60 @@ async def test_a_name_that_cannot_be_changes_nothing(office: BoxOffice, open_sal
 
 
 async def test_what_is_not_there_cannot_be_changed(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """And it is said what is not there."""
+    store, new = office.store, [NewTier("A", 1, 1)]
     await open_sale(GA=1)
-    for call in (
-        office.store.change_event("nothing00000", name="x"), office.store.change_tier("nothing00000", name="x"),
-        office.store.event("nothing00000"), office.store.revoke_api_key("nothing"),
-        office.store.create_api_key("nothing00000"),
+    for call, what in (
+        (store.change_event("nothing00000", name="x"), "event"), (store.change_tier("nothing00000", name="x"), "tier"),
+        (store.event("nothing00000"), "event"), (store.revoke_api_key("nothing"), "API key"),
+        (store.create_api_key("nothing00000"), "client"), (store.add_api_key("nothing00000", "a.b"), "client"),
+        (store.create_event("nothing00000", "E", STARTS, "EUR", new), "client"),
     ):  # fmt: skip
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound) as refused:
             await call
+        assert refused.value.detail == f"There is no such {what}."
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "code", "detail"),
+    [
+        ({"starts_at": datetime(2031, 1, 1)}, "/starts_at", "malformed",
+         "The start needs a time zone, such as 2030-05-22T14:00:00Z."),
+        ({"starts_at": datetime(9000, 1, 1, tzinfo=UTC)}, "/starts_at", "out_of_range", "A time is in the years 1971 to 8999."),
+        ({"cancel_until": datetime(2031, 1, 1)}, "", "malformed",
+         "The end of cancelling needs a time zone, such as 2030-05-22T14:00:00Z."),
+        ({"cancel_until": datetime(1970, 12, 31, tzinfo=UTC)}, "/cancel_until", "out_of_range",
+         "A time is in the years 1971 to 8999."),
+        ({"refund_percent": 101}, "", "malformed", "A cancellation gives back 0 to 100 percent."),
+        ({"refund_percent": -1}, "", "malformed", "A cancellation gives back 0 to 100 percent."),
+        ({"currency": "eur"}, "/currency", "currency",
+         "The currency is a code of ISO 4217, three capital letters, such as EUR."),
+        ({"customer_max": 0}, "/customer_max", "malformed", "A customer may have one ticket or more."),
+        ({"tiers": []}, "/tiers", "malformed", "An event has 1 to 100 tiers."),
+        ({"tiers": [NewTier("A", 1, 1), NewTier("B", -1, 1)]}, "/tiers/1", "malformed",
+         "Prices and capacities are whole numbers from 0 to 2147483647."),
+        ({"tiers": [NewTier("A", 1, 1), NewTier("A", 1, 1)]}, "/tiers", "malformed", "Two tiers have the same code."),
+        ({"tiers": [NewTier("A", 1, 1), NewTier("", 1, 1)]}, "/tiers/1/code", "empty",
+         "The text at /tiers/1/code must not be empty."),
+        ({"tiers": [NewTier("A", 1, 1, " ")]}, "/tiers/0/name", "empty", "The text at /tiers/0/name must not be empty."),
+        ({"name": "n" * 201}, "/name", "too_long", "The text at /name has more than 200 characters."),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_an_event_is_said(
+    office: BoxOffice, change: dict[str, Any], pointer: str, code: str, detail: str
+) -> None:
+    """Where, why and in words; nothing of it is written."""
+    good: dict[str, Any] = {"name": "E", "starts_at": STARTS, "currency": "EUR", "tiers": [NewTier("A", 1, 1)]}
+    with pytest.raises(Malformed) as refused:
+        await office.store.create_event(CLIENT, **good | change)
+    assert (refused.value.pointer, refused.value.code, refused.value.detail) == (pointer, code, detail)
+    assert await office.store.events() == []
+
+
+@pytest.mark.parametrize("percent", [0, 100])
+async def test_a_cancellation_may_give_back_nothing_or_all(office: BoxOffice, percent: int) -> None:
+    await office.store.create_event(CLIENT, "E", STARTS, "EUR", [NewTier("A", 1, 1)], refund_percent=percent)
+    assert await (await office.pool()).fetchval("SELECT refund_percent FROM events") == percent
 
 
 async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> None:

@@ -201,3 +201,28 @@ def test_a_record_that_is_sold_loses_its_owner_and_its_card() -> None:
     assert (sold.scope, sold.payment_key, sold.items, sold.body, sold.tries, sold.sequence, sold.admitted_ms) == (
         whole.scope, whole.payment_key, whole.items, whole.body, whole.tries, whole.sequence, whole.admitted_ms,
     )  # fmt: skip
+
+
+def test_the_bytes_that_stay_in_redis_are_these() -> None:
+    """A process of the version before reads them, and the scripts do: only new members may be added, with defaults."""
+    body = body_of((Line("tier00000001", 2, 1_500), Line("tier00000002", 1, 0)), "shop", "ada", "EUR", "order 7")
+    outcome = Outcome("declined", "card", "0002", "pay_1", "card_declined", "https://bank.example")
+    payload = Payload(
+        Charge("card", "tok_ok", "Ada", "4242"), outcome, "declined", "ab" * 16, "asked",
+        (Attempt("key1", "asked1", Outcome("declined", failure_code="expired_card")), Attempt("key2", "", Outcome())),
+    )  # fmt: skip
+    kept = Record(
+        "01a2289d-1441-7000-936f-ca3c86615eea", "H", 7, 1_700_000_000_000, 1_700_000_600_000, "pay", "scope", "print",
+        "event0000000", "owner", pack_items(body.lines), "2e", body, payload,
+    )  # fmt: skip
+    raw = (
+        b"H|7|1700000000000|1700000600000|pay|scope|print|event0000000|owner|tier00000001:2,tier00000002:1|2e\n"
+        b'["shop","ada","EUR",[1500,0],"order 7"]\n'
+        b'{"p":{"m":"card","t":"tok_ok","n":"Ada","l":"4242"},'
+        b'"o":{"s":"declined","l":"0002","r":"pay_1","f":"card_declined","n":"https://bank.example"},"f":"declined",'
+        b'"k":"abababababababababababababababab","h":"asked",'
+        b'"e":[["key1","asked1",{"s":"declined","f":"expired_card"}],["key2","",{}]]}'
+    )
+    assert kept.pack() == raw
+    assert unpack(kept.id, raw) == kept
+    assert body.amount_cents == 3_000

@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from boxoffice.telemetry.sink import PIECE, Sink
+from boxoffice.telemetry.sink import PATIENCE_MS, PIECE, Sink
 
 
 def tell(lines: int, _since_s: float, why: str) -> bytes:
@@ -134,3 +134,21 @@ def test_a_stream_that_is_not_there(stream: str, tmp_path: Path) -> None:
         file.close()
     write(sink, "one")
     assert sink.lost == 1
+
+
+def test_a_slow_reader_is_waited_for_until_something_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it may take; afterwards not at all, until it reads again."""
+    waits: list[int] = []
+    sink = Sink(None, tell)
+    heard = [0, 0, 100, 100]
+
+    def out(text: bytes, at: int, wait_ms: int) -> int:
+        waits.append(wait_ms)
+        return min(heard.pop(0), len(text) - at)
+
+    sink.write = out
+    for line in ("one", "two", "three", "four"):
+        write(sink, line)
+    assert [wait > PATIENCE_MS // 2 for wait in waits] == [True, False, False, True]
+    assert max(waits) <= PATIENCE_MS and min(waits) == 0
+    assert sink.lost == 0
