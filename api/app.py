@@ -22,7 +22,7 @@ from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import durability
-from boxoffice.wire.requests import bad_parameter
+from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["create_app"]
 

@@ -8,7 +8,7 @@ from typing import Self
 from msgspec import Struct
 
 from api.transport.reply import Header
-from boxoffice.wire.requests import check_content_encoding, check_content_type
+from boxoffice.wire.parameters import check_content_encoding, check_content_type
 
 __all__ = ["Headers", "api_key_of"]
 

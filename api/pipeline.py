@@ -16,7 +16,8 @@ from api.bodies import check_length
 from api.headers import Headers, api_key_of
 from boxoffice.errors import BoxOfficeError, Unauthorized
 from boxoffice.office import BoxOffice
-from boxoffice.wire.requests import BookingRequest, parse_booking, parse_idempotency_key
+from boxoffice.wire.parameters import parse_idempotency_key
+from boxoffice.wire.requests import BookingRequest, parse_booking
 
 __all__ = ["CHECKS", "NeedsWait", "Prepared", "Refusal", "Step", "client_of", "prepare"]
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from api import quiet
 from api.transport.reply import NO_STORE, Header, Reply
 from boxoffice import errors
-from boxoffice.gateway.base import WebhookMalformed, WebhookRefused
+from boxoffice.gateway.webhooks import WebhookMalformed, WebhookRefused
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = [

@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from boxoffice.books.moves import apply_moves
 from boxoffice.books.trim import trim
 from boxoffice.errors import BoxOfficeError, CannotRun, GateClosed
-from boxoffice.gateway.base import within
+from boxoffice.gateway.calls import within
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import durability, keys, postgres, redis

@@ -15,7 +15,7 @@ from boxoffice.bookings.reading import BookingFilter
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.states import BOOKING_STATES
 from boxoffice.wire import render
-from boxoffice.wire.requests import bad_parameter, check_parameter, parse_idempotency_key
+from boxoffice.wire.parameters import bad_parameter, check_parameter, parse_idempotency_key
 
 __all__ = ["router"]
 

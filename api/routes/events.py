@@ -16,7 +16,7 @@ from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, Reply
 from boxoffice.sales.catalogue import EventView
 from boxoffice.wire import render
-from boxoffice.wire.requests import bad_parameter
+from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["is_on_sale", "router"]
 

@@ -15,7 +15,7 @@ from boxoffice import ids
 from boxoffice.errors import NotCancellable, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.wire import hold_requests, render
-from boxoffice.wire.requests import check_content_encoding, check_content_type, parse_idempotency_key
+from boxoffice.wire.parameters import check_content_encoding, check_content_type, parse_idempotency_key
 
 __all__ = ["router"]
 

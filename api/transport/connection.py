@@ -12,22 +12,18 @@ for a while: its next request is answered with `Connection: close`, and then it 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any, ClassVar, Final
-from urllib.parse import unquote
+from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from api import problems
+from api.transport.condition import Condition
+from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
-from api.transport.reply import Reply, stamp
-from api.transport.turns import ORDINARY_S, Turns
-from boxoffice.settings import ApiSettings, LimitSettings
+from api.transport.reply import Reply
+from api.transport.turns import ORDINARY_S
 
 __all__ = ["Connection"]
 
@@ -37,72 +33,9 @@ TURN: Final = 4
 LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
 
-_logger: Final = logging.getLogger("uvicorn.error")
 
-
-class _Flow(FlowControl):
-    """Whether we read and write. The cycle asks for more to be read; the connection knows better."""
-
-    def resume_reading(self) -> None:
-        """Nothing."""
-
-    def read_on(self) -> None:
-        """Read again."""
-        super().resume_reading()
-
-
-class _Cycle(RequestResponseCycle):
-    async def send_500_response(self) -> None:
-        """In our own words."""
-        reply = problems.of_status(500, "This is our mistake, and it is in our log.", [(b"connection", b"close")])
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": reply.body, "more_body": False})
-
-
-class Connection(asyncio.Protocol):
+class Connection(Condition):
     """Serves one client, who may be anybody."""
-
-    limits: ClassVar[LimitSettings] = LimitSettings()
-    patience: ClassVar[ApiSettings] = ApiSettings()
-
-    draining = False
-    """The next answer is the last one, and says so."""
-
-    ended = False
-    """The client has sent all it will."""
-
-    lingering = False
-    """It was refused, and whatever it still sends is not read."""
-
-    since = 0.0
-    """Loop time at which it began to be idle, or to send the request that is arriving, or to be closed."""
-
-    stuck_since = 0.0
-    """Loop time from which on it has not read its answers; 0 when it does."""
-
-    stuck_size = 0
-    """Bytes of answers that it had not read when we looked last."""
-
-    asked = False
-    """It has sent something."""
-
-    stage = 0
-    """What is arriving: 0 nothing, 1 a head, 2 a body."""
-
-    slowed = False
-    """What it sends is thrown away, and others' is first."""
-
-    paced = False
-    """It sends requests faster than it may."""
-
-    queued = False
-    """It has something to read, and waits for its turn."""
-
-    turns: ClassVar[Turns] = Turns()
-
-    stopping_s = float("inf")
-    """Most that may be waited for it, once the process stops."""
 
     def __init__(
         self,
@@ -121,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._going = False
         self._due: asyncio.TimerHandle | None = None
         self.transport: Any = None
-        self.flow: _Flow = None  # type: ignore[assignment]
+        self.flow: Flow = None  # type: ignore[assignment]
 
     # What the loop tells
 
@@ -129,7 +62,7 @@ class Connection(asyncio.Protocol):
         """Somebody is there."""
         connections: set[Any] = self.server_state.connections
         self.transport = transport
-        self.flow = _Flow(self.transport)
+        self.flow = Flow(self.transport)
         self.since = self.loop.time()
         full = len(connections) >= self.patience.connections_max
         connections.add(self)
@@ -293,39 +226,9 @@ class Connection(asyncio.Protocol):
     def take(self, request: Request) -> None:
         """Have the application answer it."""
         head = request.head
-        raw_path, _, query = head.target.partition(b"?")
-        path = raw_path.decode("ascii")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": head.version,
-            "server": get_local_addr(self.transport),
-            "client": get_remote_addr(self.transport),
-            "scheme": "http",
-            "method": head.method.decode("ascii"),
-            "root_path": "",
-            "path": _decoded(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": head.headers,
-            "state": self.app_state.copy(),
-        }
-        cycle = self.cycle = _Cycle(
-            scope=scope,  # type: ignore[arg-type]
-            transport=self.transport,
-            flow=self.flow,
-            logger=_logger,
-            access_logger=_logger,
-            access_log=False,
-            default_headers=[(b"date", stamp())],
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=head.stays and not self.draining,
-            on_response=self.on_response_complete,
-        )
-        cycle.body += request.body
-        cycle.more_body = False
-        cycle.message_event.set()
+        cycle = self.cycle = cycle_of(request, self.transport, self.flow, self.app_state)
+        cycle.keep_alive = head.stays and not self.draining
+        cycle.on_response = self.on_response_complete
         self.turns.spend(ORDINARY_S)
         task: asyncio.Task[None] = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self.tasks.discard)
@@ -415,9 +318,3 @@ class Connection(asyncio.Protocol):
         self.since = self.loop.time()
         if not self.busy and not self.reader.begun and not self.transport.get_write_buffer_size():
             self.transport.close()
-
-
-def _decoded(path: str) -> str:
-    """As routes are matched. A slash that is written `%2F` is a part of a name, and ends none (RFC 3986, 2.2): a proxy that
-    lets some paths by sees it so."""
-    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))

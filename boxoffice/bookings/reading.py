@@ -29,8 +29,8 @@ from boxoffice.stores.lookups import Together
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import Scripts
 from boxoffice.wire import render
+from boxoffice.wire.parameters import bad_parameter
 from boxoffice.wire.render import BookingView, ItemView, PaymentView, RefundState
-from boxoffice.wire.requests import bad_parameter
 
 __all__ = ["BookingFilter", "Bookings", "Found", "Page"]
 

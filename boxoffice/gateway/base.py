@@ -5,17 +5,19 @@ tells what happened the first time. A call never raises because of the gateway: 
 error is `Unknown`, to be asked again or looked up, never guessed.
 
 Operation keys are derived from the payment key (`:auth`, `:cap`, `:void`); a refund brings its own.
+
+One long file, for it is one vocabulary: each outcome is read beside those that it is told apart from.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from boxoffice.errors import BadRequest
+from boxoffice.gateway.webhooks import GatewayEvent
 
 __all__ = [
     "KEYS_MAX",
@@ -28,9 +30,7 @@ __all__ = [
     "Declined",
     "DisputeSeen",
     "Done",
-    "EventKind",
     "Found",
-    "GatewayEvent",
     "Lookup",
     "NotFound",
     "PaymentGateway",
@@ -47,11 +47,7 @@ __all__ = [
     "Unchargeable",
     "Unknown",
     "Void",
-    "WebhookMalformed",
-    "WebhookRefused",
     "first_key",
-    "in_parallel",
-    "within",
 ]
 
 PaymentStatus: TypeAlias = Literal["requires_action", "authorized", "captured", "declined", "voided", "processing"]
@@ -59,10 +55,6 @@ PaymentStatus: TypeAlias = Literal["requires_action", "authorized", "captured", 
 
 RefundStatus: TypeAlias = Literal["pending", "succeeded", "failed"]
 """How a gateway sees a refund. None of them is final: one that succeeded may fail days later."""
-
-EventKind: TypeAlias = Literal[
-    "authorized", "requires_action", "captured", "declined", "voided", "refunded", "refund_failed", "disputed", "other"
-]
 
 
 KEYS_MAX: Final = 8
@@ -231,28 +223,11 @@ class Record(Struct, frozen=True, tag=True, gc=False):
     """Whose name it bears; None where nobody signs, or of before anybody did."""
 
 
-class GatewayEvent(Struct, frozen=True):
-    """What a webhook says happened. It may come twice, late or out of order: look up before acting on it."""
-
-    id: str
-    kind: EventKind
-    payment_key: str | None
-    reference: str | None
-
-
 Authorization: TypeAlias = Authorized | Declined | RequiresAction | Unchargeable | Unknown
 Capture: TypeAlias = Done | Refused | Unknown
 Void: TypeAlias = Done | AlreadyCaptured | NotFound | Refused | Unknown
 Refund: TypeAlias = Done | Pending | Refused | Unknown
 Lookup: TypeAlias = Found | NotFound | Unknown
-
-
-class WebhookRefused(BadRequest):
-    """The webhook is not signed by the gateway, or its signature is too old."""
-
-
-class WebhookMalformed(WebhookRefused):
-    """The webhook cannot be read."""
 
 
 class PaymentGateway(Protocol):
@@ -350,30 +325,3 @@ class PaymentGateway(Protocol):
 
     async def close(self) -> None:
         """Let go of files and connections. Calls still under way end as `Unknown`."""
-
-
-_R = TypeVar("_R")
-_A = TypeVar("_A")
-
-
-async def within(seconds: float, call: Awaitable[_A]) -> _A | Unknown:
-    """The call's outcome, or `Unknown` when the gateway takes longer or cannot be reached."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await call
-    except TimeoutError:
-        return Unknown("timeout")
-    except OSError as error:
-        return Unknown(f"unreachable: {type(error).__name__}")
-
-
-def in_parallel(
-    call: Callable[[_R], Coroutine[Any, Any, _A]], requests: Iterable[_R], limit: asyncio.Semaphore
-) -> list[asyncio.Task[_A]]:
-    """Batches for a gateway that has none: one running task a request, so many at a time."""
-
-    async def one(request: _R) -> _A:
-        async with limit:
-            return await call(request)
-
-    return [asyncio.create_task(one(request)) for request in requests]

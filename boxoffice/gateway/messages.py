@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from boxoffice.gateway.base import WebhookMalformed
+from boxoffice.gateway.webhooks import WebhookMalformed
 
 __all__ = ["event_id", "known_key", "read_event", "reference_of"]
 

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed, StoreAway
-from boxoffice.gateway.base import GatewayEvent, PaymentGateway, Unknown
+from boxoffice.gateway.base import PaymentGateway, Unknown
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database

@@ -39,8 +39,8 @@ from boxoffice.gateway.base import (
     PaymentGateway,
     RequiresAction,
     Unknown,
-    in_parallel,
 )
+from boxoffice.gateway.calls import in_parallel
 from boxoffice.money.pump import MoneyPump
 from boxoffice.settings import Settings
 from boxoffice.settlement.batch import Batch, Ready, parked

@@ -12,17 +12,8 @@ from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
-from boxoffice.wire.requests import (
-    ID_MAX,
-    ItemForm,
-    PaymentForm,
-    charge_of,
-    check_text,
-    not_json,
-    refuse_twice,
-    told,
-    without_mark,
-)
+from boxoffice.wire.requests import ID_MAX, ItemForm, PaymentForm, charge_of, check_text
+from boxoffice.wire.strict import in_our_words, not_json, refuse_twice, without_mark
 
 __all__ = ["RefundRequest", "parse_extension", "parse_nothing", "parse_payment", "parse_refund"]
 
@@ -120,7 +111,7 @@ def _read(raw: bytes, kind: type[_B]) -> _B:
     try:
         body = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        raise told(str(error)) from None
+        raise in_our_words(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if bare := without_mark(raw):
             return _read(bare, kind)

@@ -1,4 +1,4 @@
-"""What a shop may ask for: bodies and headers, read once, strictly, before anything else happens.
+"""What a shop may ask for: bodies, read once, strictly, before anything else happens.
 
 Only JSON in UTF-8, no member twice, no member that we do not know, no number that is not written as a whole number, no
 control characters and no card number in any text. A card number in its own place is exchanged for a token here, and
@@ -10,30 +10,23 @@ from __future__ import annotations
 
 import json
 import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from boxoffice import ids
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
 from boxoffice.telemetry.redaction import has_card_number
 from boxoffice.texts import fault_of
+from boxoffice.wire.strict import in_our_words, not_json, refuse_twice, without_mark
 
 __all__ = [
     "ID_MAX",
     "BookingRequest",
-    "bad_parameter",
-    "check_content_encoding",
-    "check_content_type",
-    "check_parameter",
     "parse_booking",
-    "parse_idempotency_key",
 ]
 
 ID_MAX: Final = 64
@@ -41,9 +34,6 @@ ID_MAX: Final = 64
 
 TOKEN_MAX: Final = 255
 """Characters of a gateway's token."""
-
-KEY_MAX: Final = 255
-"""Characters of an idempotency key."""
 
 
 class BookingRequest(Struct, gc=False):
@@ -92,7 +82,7 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     try:
         body = _booking(raw)
     except msgspec.ValidationError as error:
-        raise told(str(error)) from None
+        raise in_our_words(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if bare := without_mark(raw):
             return parse_booking(bare, settings, gateway)
@@ -186,60 +176,10 @@ def check_text(text: str, pointer: str, most: int) -> None:
         raise CardDataRefused(pointer=pointer)
 
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
 def _refuse_text(text: str, pointer: str, most: int) -> None:
     """Say what is wrong with a text, if anything is."""
     if fault := fault_of(text, most):
         raise Malformed(f"This {fault.what}: {pointer}.", pointer=pointer, code=fault.code)
-
-
-# What msgspec found
-
-
-_AT: Final = re.compile(r" - at `\$([a-z_.\[\]0-9]*)`$")
-_MISSING: Final = re.compile(r"^Object missing required field `([a-z_0-9]+)`")
-
-
-def told(said: str) -> Malformed:
-    """A decoder's finding in our words. Its own may repeat the input; a path is made of our names and positions."""
-    at = _AT.search(said)
-    pointer = at[1].replace("[", "/").replace("]", "").replace(".", "/") if at else ""
-    if missing := _MISSING.match(said):
-        return Malformed("A member is missing.", pointer=f"{pointer}/{missing[1]}", code="missing")
-    if said.startswith("Object contains unknown field"):
-        return Malformed("There is a member that does not belong here.", pointer=pointer, code="unknown_member")
-    if said.startswith("Expected"):
-        return Malformed("This is not of the right type.", pointer=pointer, code="wrong_type")
-    if "out of range" in said:
-        return Malformed("This number is out of range.", pointer=pointer, code="out_of_range")
-    return Malformed(pointer=pointer)
-
-
-_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
-"""How gzip, zstd and deflate begin. Brotli has no mark."""
-
-_BYTE: Final = re.compile(r"\(byte ([0-9]+)\)")
-
-
-def without_mark(raw: bytes) -> bytes:
-    """A body behind its byte order mark, which some clients write and a reader may ignore (RFC 8259, 8.1); else nothing."""
-    bare = raw.removeprefix(BOM_UTF8)
-    return bare if len(bare) < len(raw) and not bare.startswith(BOM_UTF8) else b""
-
-
-def not_json(raw: bytes, error: Exception) -> Malformed:
-    """Why a body could not be read, as far as its bytes tell: never what is in it."""
-    if not raw.strip():
-        return Malformed("The body is empty.", code="not_json")
-    if raw.startswith(_COMPRESSED):
-        return Malformed("The body looks compressed: send it as plain JSON in UTF-8.", code="not_json")
-    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in raw[:4]:
-        return Malformed("The body looks like UTF-16 or UTF-32: send it in UTF-8.", code="not_json")
-    where = _BYTE.search(str(error))
-    at = f" It makes no sense from byte {where[1]} on." if where else ""
-    return Malformed(f"The body is not JSON in UTF-8.{at}", code="not_json")
 
 
 # Members named twice, of which a decoder keeps the last
@@ -262,97 +202,3 @@ def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
             json.loads(raw, object_pairs_hook=refuse_twice)
         except (ValueError, RecursionError):
             raise Malformed("A member is named twice.", code="duplicate_member") from None
-
-
-def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a member is named twice")
-    return members
-
-
-# Headers and parameters
-
-
-def parse_idempotency_key(values: Sequence[bytes]) -> str:
-    """The digest of the idempotency key: all that is ever kept of it, so nothing in it is looked for.
-
-    It may be quoted, as the Idempotency-Key draft has it, or bare: `"a"` and `a` are the same key. Raises `Malformed`.
-    """
-    if not values:
-        bad_header("An Idempotency-Key is needed here.", "Idempotency-Key", "missing")
-    if len(values) > 1:
-        bad_header("There is more than one Idempotency-Key.", "Idempotency-Key", "duplicate")
-    try:
-        key = values[0].decode("ascii").strip(" \t")
-    except UnicodeDecodeError:
-        bad_header("An Idempotency-Key is printable ASCII.", "Idempotency-Key", "not_printable")
-    if key[:1] == '"':
-        key = _unquoted(key)
-    if not key:
-        bad_header("The Idempotency-Key is empty.", "Idempotency-Key", "empty")
-    if len(key) > KEY_MAX:
-        bad_header(f"An Idempotency-Key has up to {KEY_MAX} characters.", "Idempotency-Key", "too_long")
-    if not key.isprintable():
-        bad_header("An Idempotency-Key is printable ASCII.", "Idempotency-Key", "not_printable")
-    return ids.digest(key)
-
-
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
-
-
-def _unquoted(key: str) -> str:
-    """What a structured-field string says (RFC 9651)."""
-    found = _QUOTED.fullmatch(key)
-    if found is None:
-        bad_header("The Idempotency-Key is not a quoted string.", "Idempotency-Key", "malformed")
-    return re.sub(r"\\(.)", r"\1", found[1]) if "\\" in key else found[1]
-
-
-_UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
-"""Names of charsets whose texts are UTF-8."""
-
-
-def check_content_type(value: bytes | None) -> None:
-    """JSON in UTF-8 or nothing. What else the type has for parameters means nothing to us. Raises `Malformed`."""
-    if value == b"application/json":
-        return
-    kind, *parameters = (value or b"").lower().split(b";")
-    if kind.strip() != b"application/json":
-        bad_header("The Content-Type of a body is application/json.", "Content-Type", "content_type")
-    for parameter in parameters:
-        name, _, charset = parameter.partition(b"=")
-        if name.strip() == b"charset" and charset.strip(b" \t\"'") not in _UTF8:
-            bad_header("JSON is in UTF-8: charset=utf-8, or none.", "Content-Type", "charset")
-
-
-def check_content_encoding(value: bytes | None) -> None:
-    """A body comes as it is. Raises `Malformed` for a compressed one."""
-    if value is not None and value.strip().lower() not in (b"", b"identity"):
-        bad_header("The body is compressed: send it without Content-Encoding.", "Content-Encoding", "content_encoding")
-
-
-def bad_header(detail: str, header: str, code: str) -> NoReturn:
-    error = Malformed(detail, code=code)
-    error.details["errors"] = [{"header": header, "code": code}]
-    raise error
-
-
-def bad_parameter(detail: str, parameter: str, code: str) -> Malformed:
-    """A parameter of the query that cannot be."""
-    error = Malformed(detail, code=code)
-    error.details["errors"] = [{"parameter": parameter, "code": code}]
-    return error
-
-
-_SHOPS: Final = frozenset({"customer_id", "event_id", "reference"})
-
-
-def check_parameter(value: str, parameter: str, most: int = KEY_MAX) -> None:
-    """A text in the query. Raises `Malformed`, or `CardDataRefused` where a shop's own texts stand."""
-    if not 1 <= len(value) <= most:
-        raise bad_parameter(f"This parameter has 1 to {most} characters.", parameter, "length")
-    if _CONTROL.search(value):
-        raise bad_parameter("This parameter has a control character in it.", parameter, "control_character")
-    if parameter in _SHOPS and has_card_number(value):
-        raise CardDataRefused(parameter=parameter)

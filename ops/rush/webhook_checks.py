@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from boxoffice.gateway.base import GatewayEvent
 from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.gateway.simulator.signing import event_of
+from boxoffice.gateway.webhooks import GatewayEvent
 from ops.rush.findings import Finding, Findings
 from ops.rush.stock_checks import Pool
 

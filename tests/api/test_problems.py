@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from api import problems
 from boxoffice import errors
-from boxoffice.gateway.base import WebhookRefused
+from boxoffice.gateway.webhooks import WebhookRefused
 from boxoffice.office import BoxOffice
 from boxoffice.wire.render import FAILURES
 from tests.api.conftest import Book, assert_problem

@@ -16,7 +16,8 @@ from boxoffice.bookings.reading import BookingFilter
 from boxoffice.books import queries
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import NotFound, StoreAway
-from boxoffice.gateway.base import GatewayEvent, Unknown
+from boxoffice.gateway.base import Unknown
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.money import pump as money
 from boxoffice.office import BoxOffice
 from boxoffice.repair import survey

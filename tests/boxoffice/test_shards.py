@@ -18,7 +18,8 @@ from boxoffice.bookings.reading import BookingFilter
 from boxoffice.books.dead_letters import read_parked
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import CannotRun, GateClosed
-from boxoffice.gateway.base import AuthorizeRequest, GatewayEvent
+from boxoffice.gateway.base import AuthorizeRequest
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue

@@ -18,8 +18,9 @@ import httpx2
 import pytest
 
 from boxoffice.errors import PaymentInProgress
-from boxoffice.gateway.base import GatewayEvent, Unknown
+from boxoffice.gateway.base import Unknown
 from boxoffice.gateway.simulator import signing
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.settings import Settings
 from tests.conftest import KEY, SaleMaker, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working

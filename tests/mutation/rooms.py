@@ -56,6 +56,7 @@ _ALSO: dict[str, str] = {
     " tests/boxoffice/settlement/test_draining.py",
     "boxoffice/repair/dossier.py": "tests/boxoffice/repair/test_parked.py tests/ops/test_repair_commands.py",
     "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py",
+    "boxoffice/setting_parts.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/settings.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/states.py": "tests/test_docs.py",
     "boxoffice/stores/keys.py": "tests/test_docs.py",

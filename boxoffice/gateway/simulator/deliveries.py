@@ -9,8 +9,8 @@ from typing import Final
 import httpx2
 from msgspec import Struct
 
-from boxoffice.gateway.base import GatewayEvent
 from boxoffice.gateway.simulator import scenario, signing
+from boxoffice.gateway.webhooks import GatewayEvent
 
 __all__ = ["Deliveries", "Tally"]
 

@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 from boxoffice.gateway.base import (
     DisputeSeen,
     Done,
-    EventKind,
     Pending,
     Refund,
     RefundSeen,
@@ -29,6 +28,7 @@ from boxoffice.gateway.base import (
     first_key,
 )
 from boxoffice.gateway.simulator.scenario import ERROR, REPLAYED, State, read
+from boxoffice.gateway.webhooks import EventKind
 
 __all__ = ["TIMED", "at_the_gateway", "planned", "refund", "reversals", "ripen", "took_back"]
 

@@ -17,7 +17,6 @@ from boxoffice.gateway.base import (
     CaptureRequest,
     Done,
     Found,
-    GatewayEvent,
     Lookup,
     NotFound,
     Pending,
@@ -28,11 +27,11 @@ from boxoffice.gateway.base import (
     Unknown,
     Void,
     first_key,
-    in_parallel,
-    within,
 )
+from boxoffice.gateway.calls import in_parallel, within
 from boxoffice.gateway.simulator import cards, signing
 from boxoffice.gateway.trouble import Trouble
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.settings import GatewaySettings
 
 __all__ = ["HttpGateway"]

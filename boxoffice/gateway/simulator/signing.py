@@ -17,9 +17,9 @@ from typing import Final, get_args
 import msgspec
 
 from boxoffice.gateway import messages
-from boxoffice.gateway.base import EventKind, GatewayEvent, WebhookRefused
 from boxoffice.gateway.simulator.givings import took_back
 from boxoffice.gateway.simulator.scenario import read, reference_of
+from boxoffice.gateway.webhooks import EventKind, GatewayEvent, WebhookRefused
 from boxoffice.ids import digest
 
 __all__ = ["event_body", "event_of", "sign", "verify"]

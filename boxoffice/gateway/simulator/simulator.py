@@ -16,7 +16,6 @@ from boxoffice.gateway.base import (
     Capture,
     CaptureRequest,
     Done,
-    GatewayEvent,
     Lookup,
     NotFound,
     Record,
@@ -28,6 +27,7 @@ from boxoffice.gateway.base import (
 )
 from boxoffice.gateway.simulator import cards, givings, scenario, signing
 from boxoffice.gateway.simulator.ledger import Ledger
+from boxoffice.gateway.webhooks import GatewayEvent
 
 __all__ = ["Simulator"]
 

@@ -21,18 +21,15 @@ from boxoffice.gateway.base import (
     Capture,
     Declined,
     Done,
-    EventKind,
     Found,
-    GatewayEvent,
     PaymentStatus,
     Refused,
     RequiresAction,
     Unknown,
     Void,
-    WebhookMalformed,
-    WebhookRefused,
 )
 from boxoffice.gateway.stripe.currencies import from_stripe
+from boxoffice.gateway.webhooks import EventKind, GatewayEvent, WebhookMalformed, WebhookRefused
 
 __all__ = [
     "OF_ALL",

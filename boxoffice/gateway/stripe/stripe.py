@@ -4,6 +4,8 @@ The payment key is in each PaymentIntent's metadata and, as `<payment key>:auth`
 the first answer to a key for at least 24 hours, also when it was an error, and however the payment went on since
 (docs.stripe.com/api/idempotent_requests): so a repeated answer is never believed, the payment is read instead. Search
 lags behind by a minute and more (docs.stripe.com/search#data-freshness), so a list is asked before it.
+
+One long class, for it is one protocol (`PaymentGateway`): how an operation is made safe is read beside the others.
 """
 
 from __future__ import annotations
@@ -25,9 +27,7 @@ from boxoffice.gateway.base import (
     AuthorizeRequest,
     Capture,
     CaptureRequest,
-    Declined,
     Done,
-    GatewayEvent,
     Lookup,
     NotFound,
     Record,
@@ -38,14 +38,16 @@ from boxoffice.gateway.base import (
     Unchargeable,
     Unknown,
     Void,
-    in_parallel,
-    within,
 )
+from boxoffice.gateway.calls import in_parallel, within
 from boxoffice.gateway.stripe import answers as answers
 from boxoffice.gateway.stripe.currencies import CURRENCIES, to_stripe
+from boxoffice.gateway.stripe.errors import is_replay, may_be_done, refusal_of
+from boxoffice.gateway.stripe.finding import LISTED_MAX, PAGE, find
 from boxoffice.gateway.stripe.http import Transport
 from boxoffice.gateway.stripe.reversals import StripeReversals
 from boxoffice.gateway.trouble import Trouble
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.settings import GatewaySettings
 
 __all__ = ["StripeGateway"]
@@ -54,15 +56,6 @@ _T = TypeVar("_T")
 
 _PAYMENT_METHOD: Final = re.compile(r"pm_[A-Za-z0-9_]{1,200}")
 _DIGITS: Final = re.compile(r"[0-9]{13,}")
-
-_PAGE: Final = 100
-"""PaymentIntents on one page of a list, the most that Stripe allows."""
-
-LISTED_MAX: Final = 1_000
-"""PaymentIntents looked through for one payment key, newest first, before the search is asked: ten requests."""
-
-_WINDOW_S: Final = 3_600
-"""How long after we first asked a PaymentIntent may have been made."""
 
 
 class StripeGateway:
@@ -166,7 +159,7 @@ class StripeGateway:
     async def records(self) -> AsyncIterator[Record]:
         """Every PaymentIntent that carries a payment key, newest first; the account may have others."""
         gone_back = await self._reversals.everything()
-        intents = await self._stripe.payment_intents.list_async({"limit": _PAGE, "expand": ["data.latest_charge"]})
+        intents = await self._stripe.payment_intents.list_async({"limit": PAGE, "expand": ["data.latest_charge"]})
         async for intent in intents.auto_paging_iter():
             if payment_key := answers.noted(intent, "payment_key"):
                 booking_id, reversals = answers.noted(intent, "booking_id"), gone_back.get(intent.id, Reversals())
@@ -225,15 +218,15 @@ class StripeGateway:
                 return answers.declined_of(error)
             except stripe.StripeError as error:
                 if not answers.says_nothing(error):
-                    return _refusal_of(error)
+                    return refusal_of(error)
                 # Unchargeable is told of the request, not of the payment: a repeated one is as true as the first.
                 if code := answers.unchargeable_code(error):
-                    before = await self._find(request.payment_key, None)
+                    before = await find(self._stripe, request.payment_key, None)
                     return answers.authorization_of(before) if before else Unchargeable(code)
                 if (before := await self._made_before(request, error)) is None:
                     continue
                 return answers.authorization_of(before)
-            if _is_replay(intent):
+            if is_replay(intent):
                 intent = await self._read(intent.id)
             return answers.authorization_of(intent)
         return Unknown("replayed error")
@@ -260,7 +253,7 @@ class StripeGateway:
         """The same key came with another request, or Stripe repeats an error: what is there? None: surely nothing, because
         everything made since the booking was looked through. Raises the error when that would be too much."""
         since_ms = ids.made_ms(request.booking_id)
-        params: stripe.params.PaymentIntentListParams = {"limit": _PAGE, "expand": ["data.latest_charge"]}
+        params: stripe.params.PaymentIntentListParams = {"limit": PAGE, "expand": ["data.latest_charge"]}
         if since_ms is not None:
             params["created"] = {"gte": since_ms // 1_000 - 60}
         looked_at = 0
@@ -287,7 +280,7 @@ class StripeGateway:
                     reference, {"amount_to_capture": amount}, options
                 )
             except stripe.StripeError as error:
-                if not _may_be_done(error):
+                if not may_be_done(error):
                     raise
                 # Read once: whatever old errors hide was done before, and only a fresh call does anything.
                 if untouched and answers.says_nothing(error):
@@ -305,7 +298,7 @@ class StripeGateway:
 
     async def _void(self, payment_key: str, reference: str | None) -> Void:
         if reference is None:
-            intent = await self._find(payment_key, None)
+            intent = await find(self._stripe, payment_key, None)
             if intent is None:
                 return NotFound()
             reference = intent.id
@@ -317,7 +310,7 @@ class StripeGateway:
             except stripe.StripeError as error:
                 if error.code == "resource_missing":
                     return NotFound()
-                if not _may_be_done(error):
+                if not may_be_done(error):
                     raise
                 if untouched and answers.says_nothing(error):
                     continue
@@ -344,48 +337,12 @@ class StripeGateway:
     async def _lookup(self, payment_key: str, reference: str | None, since_ms: int | None) -> Lookup:
         if reference:
             return answers.found_of(await self._read(reference))
-        intent = await self._find(payment_key, since_ms)
+        intent = await find(self._stripe, payment_key, since_ms)
         return answers.found_of(intent) if intent else NotFound()
 
     async def _read(self, reference: str) -> PaymentIntent:
         return await self._stripe.payment_intents.retrieve_async(reference, {"expand": ["latest_charge"]})
 
-    async def _find(self, payment_key: str, since_ms: int | None) -> PaymentIntent | None:
-        params: stripe.params.PaymentIntentListParams = {"limit": _PAGE, "expand": ["data.latest_charge"]}
-        if since_ms is not None:
-            params["created"] = {"gte": since_ms // 1_000 - 60, "lte": since_ms // 1_000 + _WINDOW_S}
-        looked_at = 0
-        listed = await self._stripe.payment_intents.list_async(params)
-        async for intent in listed.auto_paging_iter():
-            if answers.noted(intent, "payment_key") == payment_key:
-                return intent
-            looked_at += 1
-            if looked_at == LISTED_MAX and since_ms is None:
-                break
-        searched = await self._stripe.payment_intents.search_async(
-            {"query": f'metadata["payment_key"]:"{payment_key}"', "expand": ["data.latest_charge"]}
-        )
-        return searched.data[0] if searched.data else None
-
 
 def _is_live(key: str) -> bool:
     return "_live_" in key
-
-
-def _may_be_done(error: stripe.StripeError) -> bool:
-    """Whether the payment has to be read before anything can be said of it."""
-    return isinstance(error, answers.REFUSALS) or answers.says_nothing(error) or answers.is_server_error(error)
-
-
-def _refusal_of(error: stripe.StripeError) -> Authorization:
-    """A fresh error of an authorisation, in our words."""
-    if code := answers.unchargeable_code(error):
-        return Unchargeable(code)
-    unknown = answers.unknown_of(error)
-    if isinstance(error, stripe.InvalidRequestError) and error.http_status == 400 and not unknown.misconfigured:
-        return Declined(answers.code_of(error))
-    return unknown
-
-
-def _is_replay(intent: PaymentIntent) -> bool:
-    return intent.last_response is not None and answers.replayed(intent.last_response.headers)

@@ -21,7 +21,6 @@ from boxoffice.gateway.base import (
     DisputeSeen,
     Done,
     Found,
-    GatewayEvent,
     NotFound,
     Pending,
     Record,
@@ -32,11 +31,11 @@ from boxoffice.gateway.base import (
     Token,
     Unchargeable,
     Unknown,
-    WebhookMalformed,
     first_key,
-    in_parallel,
 )
+from boxoffice.gateway.calls import in_parallel
 from boxoffice.gateway.trouble import Trouble
+from boxoffice.gateway.webhooks import GatewayEvent, WebhookMalformed
 
 SEEN = RefundSeen("k", "r", 5, "failed", "why")
 LOST = DisputeSeen("d", 7, "lost", "fraudulent", True)

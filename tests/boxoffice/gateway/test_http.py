@@ -15,16 +15,8 @@ import msgspec
 import pytest
 import stripe
 
-from boxoffice.gateway.base import (
-    Authorized,
-    CaptureRequest,
-    Done,
-    NotFound,
-    PaymentGateway,
-    Reversals,
-    Unknown,
-    within,
-)
+from boxoffice.gateway.base import Authorized, CaptureRequest, Done, NotFound, PaymentGateway, Reversals, Unknown
+from boxoffice.gateway.calls import within
 from boxoffice.gateway.factory import open_gateway, open_simulator
 from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.gateway.simulator.remote import HttpGateway

@@ -16,10 +16,11 @@ import pytest
 
 from boxoffice.errors import CannotRun
 from boxoffice.gateway import accounts, factory
-from boxoffice.gateway.base import Found, GatewayEvent, WebhookMalformed, WebhookRefused
+from boxoffice.gateway.base import Found
 from boxoffice.gateway.simulator import action_page, deliveries, kept_files, signing
 from boxoffice.gateway.simulator.deliveries import Deliveries
 from boxoffice.gateway.simulator.scenario import State, reference_of
+from boxoffice.gateway.webhooks import GatewayEvent, WebhookMalformed, WebhookRefused
 from boxoffice.ids import digest
 from boxoffice.settings import GatewaySettings, Settings
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 from stripe import WebhookSignature
 
-from boxoffice.gateway.base import Authorized, GatewayEvent, RequiresAction, WebhookRefused
+from boxoffice.gateway.base import Authorized, RequiresAction
 from boxoffice.gateway.simulator import signing
+from boxoffice.gateway.webhooks import GatewayEvent, WebhookRefused
 from tests.support.gateways import World
 
 SECRET = "whsec_simulator"

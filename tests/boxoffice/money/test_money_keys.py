@@ -15,11 +15,11 @@ from boxoffice.gateway.base import (
     CaptureRequest,
     Done,
     Found,
-    GatewayEvent,
     RefundSeen,
     Refused,
     Reversals,
 )
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.reversals import take_in
 from boxoffice.stores import keys

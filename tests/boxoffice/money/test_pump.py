@@ -15,13 +15,13 @@ from boxoffice.gateway.base import (
     AlreadyCaptured,
     CaptureRequest,
     Done,
-    GatewayEvent,
     NotFound,
     RefundSeen,
     Refused,
     Reversals,
     Unknown,
 )
+from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.money import pump
 from boxoffice.money.patience import Patience
 from boxoffice.money.reversals import Asked, take_in

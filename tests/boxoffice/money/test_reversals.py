@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from boxoffice.errors import StoreAway
-from boxoffice.gateway.base import GatewayEvent, NotFound, Unknown
+from boxoffice.gateway.base import NotFound, Unknown
+from boxoffice.gateway.webhooks import GatewayEvent
 from tests.conftest import CLIENT, eventually
 from tests.support.shop.office import Till
 

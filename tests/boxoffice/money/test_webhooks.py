@@ -8,8 +8,8 @@ import time
 import httpx2
 import pytest
 
-from boxoffice.gateway.base import EventKind, GatewayEvent
 from boxoffice.gateway.simulator import signing
+from boxoffice.gateway.webhooks import EventKind, GatewayEvent
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
 from tests.conftest import SHARD, eventually

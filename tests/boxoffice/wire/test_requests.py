@@ -13,14 +13,8 @@ from boxoffice.errors import BadRequest, CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway, Token
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
-from boxoffice.wire.requests import (
-    BookingRequest,
-    check_content_encoding,
-    check_content_type,
-    check_parameter,
-    parse_booking,
-    parse_idempotency_key,
-)
+from boxoffice.wire.parameters import check_content_encoding, check_content_type, check_parameter, parse_idempotency_key
+from boxoffice.wire.requests import BookingRequest, parse_booking
 
 SETTINGS = Settings()
 TEXT_MAX, ITEMS_MAX = SETTINGS.limits.text_max, SETTINGS.limits.items_max

@@ -1,0 +1,56 @@
+"""What is known of a connection between two of its turns: by these its deadlines are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from api.transport.turns import Turns
+from boxoffice.settings import ApiSettings, LimitSettings
+
+__all__ = ["Condition"]
+
+
+class Condition(asyncio.Protocol):
+    """A new connection: nothing has come, nothing is owed."""
+
+    limits: ClassVar[LimitSettings] = LimitSettings()
+    patience: ClassVar[ApiSettings] = ApiSettings()
+
+    draining = False
+    """The next answer is the last one, and says so."""
+
+    ended = False
+    """The client has sent all it will."""
+
+    lingering = False
+    """It was refused, and whatever it still sends is not read."""
+
+    since = 0.0
+    """Loop time at which it began to be idle, or to send the request that is arriving, or to be closed."""
+
+    stuck_since = 0.0
+    """Loop time from which on it has not read its answers; 0 when it does."""
+
+    stuck_size = 0
+    """Bytes of answers that it had not read when we looked last."""
+
+    asked = False
+    """It has sent something."""
+
+    stage = 0
+    """What is arriving: 0 nothing, 1 a head, 2 a body."""
+
+    slowed = False
+    """What it sends is thrown away, and others' is first."""
+
+    paced = False
+    """It sends requests faster than it may."""
+
+    queued = False
+    """It has something to read, and waits for its turn."""
+
+    turns: ClassVar[Turns] = Turns()
+
+    stopping_s = float("inf")
+    """Most that may be waited for it, once the process stops."""
