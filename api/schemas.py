@@ -3,6 +3,8 @@
 In a request, a member that may be left out may also be null; its schema names no default, for generated clients take
 one that has a default for one that has to be there. In an answer every member is there, null when there is nothing to
 say; in a problem, only those that say something.
+
+A list: one class for each body.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Results as people read them: one table, the ratios, and how far the targets are."""
+"""Results as people read them: one table, the ratios, and how far the targets are.
+
+A list of rows and sentences.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The whole thing through HTTP: admission, end to end, refusals, reads, memory, and the baseline."""
+"""The whole thing through HTTP: admission, end to end, refusals, reads, memory, and the baseline.
+
+A list of measurements.
+"""
 
 from __future__ import annotations
 

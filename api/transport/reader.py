@@ -3,6 +3,8 @@
 It counts every byte as it comes, keeps no more than limits say, and hands out a request only when all of it is there: a
 head that announces a body which never comes is nobody's request. Looks at each byte a fixed number of times, however it
 is cut into pieces.
+
+One grammar in one file: where a request ends is decided nowhere else.
 """
 
 from __future__ import annotations

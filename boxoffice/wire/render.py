@@ -1,6 +1,8 @@
 """How events and bookings read: the one place that turns them into the JSON that shops get.
 
 A booking looks the same whether Redis or PostgreSQL told of it.
+
+A list of views, each beside the function that writes it.
 """
 
 from __future__ import annotations

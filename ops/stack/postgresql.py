@@ -1,4 +1,7 @@
-"""A private PostgreSQL, with a database `boxoffice` that belongs to a user `boxoffice`."""
+"""A private PostgreSQL, with a database `boxoffice` that belongs to a user `boxoffice`.
+
+One subject from its first start to its end: the account, the data folder, the server, its settings.
+"""
 
 from __future__ import annotations
 

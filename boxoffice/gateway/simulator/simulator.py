@@ -1,4 +1,7 @@
-"""The simulated gateway, inside the process that calls it. Its truth is the ledger file, which others may share."""
+"""The simulated gateway, inside the process that calls it. Its truth is the ledger file, which others may share.
+
+One long class, for it is one protocol (`PaymentGateway`), as the ledger answers it.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Sources: docs.stripe.com/payments/paymentintents/lifecycle (statuses), docs.stripe.com/error-codes and
 docs.stripe.com/declines/codes (codes), docs.stripe.com/api/events/types (webhooks), docs.stripe.com/webhooks/signature.
+
+A list of translations, one function for each thing that Stripe says.
 """
 
 from __future__ import annotations
