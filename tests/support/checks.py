@@ -1,4 +1,7 @@
-"""The invariants I1 to I10 (see docs/promises.md), asserted from PostgreSQL, Redis and the gateway's own books."""
+"""The invariants I1 to I10 (see docs/promises.md), asserted from PostgreSQL, Redis and the gateway's own books.
+
+It is not the product's audit (`ops/rush/audit.py`, `boxoffice/repair/`): a fault that both shared would be seen by neither.
+"""
 
 from __future__ import annotations
 
