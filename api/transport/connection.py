@@ -51,8 +51,8 @@ class Connection(Condition):
         self.tasks: set[asyncio.Task[None]] = server_state.tasks
         self.reader = Reader(self.limits.head_max_bytes, self.limits.body_max_bytes)
         self.cycle: Any = None
-        self._going = False
-        self._due: asyncio.TimerHandle | None = None
+        self.going = False
+        self.due: asyncio.TimerHandle | None = None
         self.transport: Any = None
         self.flow: Flow = None  # type: ignore[assignment]
 
@@ -85,9 +85,9 @@ class Connection(Condition):
         self.flow.resume_writing()
         self.lingering = True
         self.queued = False
-        if self._due is not None:
-            self._due.cancel()
-            self._due, self.paced = None, False
+        if self.due is not None:
+            self.due.cancel()
+            self.due, self.paced = None, False
             self.turns.unpace()
 
     def data_received(self, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Connection(Condition):
             self._throw_away(len(data))
             return
         self.reader.feed(data)
-        self._go_on()
+        self.go_on()
         if self.reader.passing:
             self._throw_away(len(data))
 
@@ -115,7 +115,7 @@ class Connection(Condition):
     def eof_received(self) -> bool:
         """The client has said all. It may still listen."""
         self.ended = True
-        self._go_on()
+        self.go_on()
         return not self.lingering and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
@@ -126,7 +126,7 @@ class Connection(Condition):
     def resume_writing(self) -> None:
         """They are read again."""
         self.flow.resume_writing()
-        self._go_on()
+        self.go_on()
 
     # One request after another
 
@@ -135,16 +135,17 @@ class Connection(Condition):
         """Whether a request is being worked on."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Begin with the next request, if one is there and may begin."""
         """Take the requests that are here, each once the one before it was answered."""
-        if self._going or self.queued:
+        if self.going or self.queued:
             return
         if self.paced:
             self.flow.pause_reading()
         elif self.turns.is_over(self.loop):
             self._queue()
         else:
-            self._read()
+            self.read()
 
     def _queue(self) -> None:
         self.queued = True
@@ -155,10 +156,11 @@ class Connection(Condition):
         """It is our turn, if we are still there."""
         if self.queued:
             self.queued = False
-            self._read()
+            self.read()
 
-    def _read(self) -> None:
-        self._going = True
+    def read(self) -> None:
+        """Begin with whole requests that are there, at most `TURN` of them."""
+        self.going = True
         try:
             for _ in range(TURN):
                 if not self._take_next():
@@ -166,7 +168,7 @@ class Connection(Condition):
             else:
                 self._queue()
         finally:
-            self._going = False
+            self.going = False
         if self.busy or self.flow.write_paused or self.paced or self.queued:
             if self.reader.begun:
                 self.flow.pause_reading()
@@ -201,11 +203,11 @@ class Connection(Condition):
         due = self.turns.pace(now)
         if due > now:
             self.paced = True
-            self._due = self.loop.call_at(due, self._next_is_due)
+            self.due = self.loop.call_at(due, self._next_is_due)
 
     def _next_is_due(self) -> None:
-        self._due, self.paced = None, False
-        self._go_on()
+        self.due, self.paced = None, False
+        self.go_on()
 
     def _wait(self) -> None:
         """For the rest of a request, or for another; not at all when no more can come."""
@@ -239,7 +241,7 @@ class Connection(Condition):
         self.server_state.total_requests += 1
         self.since = self.loop.time()
         if self.reader.begun or self.ended or self.flow.read_paused:
-            self._go_on()
+            self.go_on()
 
     def _tell_to_send(self, head: Head) -> None:
         """Once: the client waits for it."""

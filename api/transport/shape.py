@@ -103,7 +103,7 @@ class Shape:
 known: dict[bytes, Shape] = {}
 """Connections of one client have one shape."""
 
-_seen: set[int] = set()
+seen: set[int] = set()
 """Hashes of patterns that came once."""
 
 compiled_at = float("-inf")
@@ -113,13 +113,13 @@ def is_worth_it(pattern: bytes) -> bool:
     """Whether this is compiled: it came before, and nothing was compiled a moment ago."""
     global compiled_at
     key, now = hash(pattern), time.monotonic()
-    if key not in _seen:
-        if len(_seen) >= SEEN_MAX:
-            _seen.clear()
-        _seen.add(key)
+    if key not in seen:
+        if len(seen) >= SEEN_MAX:
+            seen.clear()
+        seen.add(key)
         return False
     if now < compiled_at + COMPILED_EACH_S:
         return False
-    _seen.discard(key)
+    seen.discard(key)
     compiled_at = now
     return True

@@ -67,7 +67,7 @@ class HttpGateway:
         self._books = "simulator"
         self._trouble = Trouble()
         self._limit = asyncio.Semaphore(settings.concurrency)
-        self._client = httpx2.AsyncClient(
+        self.client = httpx2.AsyncClient(
             base_url=settings.url,
             headers={"authorization": f"Bearer {token}"},
             timeout=settings.timeout_s,
@@ -92,7 +92,7 @@ class HttpGateway:
 
     async def authorize(self, request: AuthorizeRequest) -> Authorization:
         """Set money aside."""
-        return await self._ask("POST", "/v1/payments", _authorization, _encode(request))
+        return await self.ask("POST", "/v1/payments", _authorization, _encode(request))
 
     async def authorize_batch(
         self, requests: Sequence[AuthorizeRequest]
@@ -105,7 +105,7 @@ class HttpGateway:
         path, body = f"/v1/payments/{payment_key}/capture", _encode({"amount_cents": amount_cents})
 
         async def done() -> Capture | None:
-            found = await self._ask("GET", f"/v1/payments/{payment_key}", _lookup)
+            found = await self.ask("GET", f"/v1/payments/{payment_key}", _lookup)
             if isinstance(found, Found):
                 return Done(found.reference) if found.captured_cents == amount_cents else None
             return Unknown("not read")
@@ -122,7 +122,7 @@ class HttpGateway:
 
     async def void(self, payment_key: str, reference: str | None) -> Void:
         """Let money go that was set aside."""
-        return await self._ask("POST", f"/v1/payments/{payment_key}/void", _void)
+        return await self.ask("POST", f"/v1/payments/{payment_key}/void", _void)
 
     async def refund(self, refund_key: str, payment_key: str, reference: str, amount_cents: int) -> Refund:
         """Give captured money back."""
@@ -142,7 +142,7 @@ class HttpGateway:
 
     async def reversals(self, payment_key: str, reference: str) -> Reversals | NotFound | Unknown:
         """What went back of a payment."""
-        return await self._ask("GET", f"/v1/payments/{payment_key}/reversals", _reversals)
+        return await self.ask("GET", f"/v1/payments/{payment_key}/reversals", _reversals)
 
     async def payment_key_of(self, reference: str) -> str | Unknown | None:
         """Never asked: every event of the simulator names its payment key."""
@@ -150,7 +150,7 @@ class HttpGateway:
 
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """What became of a payment."""
-        return await self._ask("GET", f"/v1/payments/{payment_key}", _lookup)
+        return await self.ask("GET", f"/v1/payments/{payment_key}", _lookup)
 
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook that the other process signed."""
@@ -158,14 +158,14 @@ class HttpGateway:
 
     async def records(self) -> AsyncIterator[Record]:
         """Every payment, oldest first."""
-        async with self._client.stream("GET", "/v1/records", timeout=None) as response:
+        async with self.client.stream("GET", "/v1/records", timeout=None) as response:
             response.raise_for_status()
             async for line in response.aiter_lines():
                 yield _record.decode(line)
 
     async def trouble(self) -> str:
         """Whether our token is the one. Learns whose books it keeps."""
-        told = await self._ask("GET", "/v1/books", _told)
+        told = await self.ask("GET", "/v1/books", _told)
         if isinstance(told, str):
             self._books = told
             self._trouble.clear()
@@ -173,7 +173,7 @@ class HttpGateway:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def _behind_replays(
         self,
@@ -187,16 +187,17 @@ class HttpGateway:
         happened to it, the call is made under another key."""
         outcome: _T | Unknown = Unknown("replayed")
         for number in range(KEYS_MAX):
-            outcome = await self._ask("POST", path, answer, body, f"{key}:{number}")
+            outcome = await self.ask("POST", path, answer, body, f"{key}:{number}")
             if not (isinstance(outcome, Unknown) and outcome.reason == _REPLAYED):
                 return outcome
             if (seen := await done()) is not None:
                 return seen
         return outcome
 
-    async def _ask(
+    async def ask(
         self, method: str, path: str, answer: msgspec.json.Decoder[_T], body: bytes = b"", key: str = ""
     ) -> _T | Unknown:
+        """What the gateway answers, read by `answer`; or `Unknown` when nobody can tell."""
         exchange = self._exchange(method, path, answer, body, key)
         return await within(self._settings.timeout_s, exchange)
 
@@ -205,7 +206,7 @@ class HttpGateway:
     ) -> _T | Unknown:
         try:
             headers = {"idempotency-key": key} if key else None
-            response = await self._client.request(method, path, content=body, headers=headers)
+            response = await self.client.request(method, path, content=body, headers=headers)
             if response.status_code not in (200, 404):
                 if response.status_code == 401:
                     self._trouble.note(WRONG_TOKEN, of_all=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.transport import connection as module
+from api.transport import cycle as module
 from api.transport.connection import Connection
 from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
 
@@ -95,7 +95,7 @@ def test_who_hangs_up_while_it_is_paced_is_called_no_more(turned: Any) -> None:
     turned.loop.call_at = lambda *_: SimpleNamespace(cancel=lambda: cancelled.append(True))
     turned.data_received(GET + GET)
     turned.connection_lost(None)
-    assert (cancelled, turned.turns.said, turned.paced, turned._due) == ([True], ["pace", "unpace"], False, None)
+    assert (cancelled, turned.turns.said, turned.paced, turned.due) == ([True], ["pace", "unpace"], False, None)
     turned.connection_lost(None)
     assert turned.turns.said == ["pace", "unpace"]
 
@@ -182,13 +182,13 @@ def test_nothing_is_taken_while_it_may_not_be(turned: Any, why: str) -> None:
         setattr(turned, why, True)
     turned.reads.clear()
     turned.reader.feed(GET)
-    turned._go_on()
+    turned.go_on()
     assert turned.cycle is None
     assert turned.reads == {"paced": ["pause"]}.get(why, [])
     turned.reads.clear()
     if why != "queued":
-        turned._read()
-    assert (turned.cycle, turned._going, turned.reads) == (None, False, [])
+        turned.read()
+    assert (turned.cycle, turned.going, turned.reads) == (None, False, [])
 
 
 def test_a_connection_that_is_closed_and_not_flushed_has_its_time(turned: Any) -> None:
@@ -232,7 +232,7 @@ async def test_a_bug_is_answered_in_our_own_words() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await module._Cycle.send_500_response(SimpleNamespace(send=send))  # type: ignore[arg-type]
+    await module.Cycle.send_500_response(SimpleNamespace(send=send))  # type: ignore[arg-type]
     start, body = sent
     assert (start["type"], start["status"], body["type"]) == ("http.response.start", 500, "http.response.body")
     assert start["headers"] == [
@@ -326,7 +326,7 @@ def test_what_the_application_is_told(
             self.app = app
             return SimpleNamespace(close=lambda: None)
 
-    monkeypatch.setattr(module, "_Cycle", Cycle)
+    monkeypatch.setattr(module, "Cycle", Cycle)
     monkeypatch.setattr(module, "get_local_addr", lambda transport: ("here", transport))
     monkeypatch.setattr(module, "get_remote_addr", lambda transport: ("there", transport))
     monkeypatch.setattr(module, "stamp", lambda: b"now")

@@ -98,7 +98,7 @@ async def test_a_connection_learns_from_its_second_booking(
 ) -> None:
     """Six times at most, and only from bookings that need not wait. Of a head that nobody has written before, the second
     lesson is the first that is worth it."""
-    for name, empty in (("known", {}), ("_seen", set()), ("compiled_at", float("-inf"))):
+    for name, empty in (("known", {}), ("seen", set()), ("compiled_at", float("-inf"))):
         monkeypatch.setattr(shape, name, empty)
     event = await open_sale(GA=5_000)
     wire = door.connect()

@@ -295,6 +295,6 @@ async def test_a_call_is_told_its_key(settings: Settings, key: str, headers: dic
         asked.append((method, path, told))
         return httpx2.Response(200, content=b'"heard"')
 
-    gateway._client.request = request  # type: ignore[method-assign,assignment]
-    answer = await gateway._ask("POST", "/v1/x", msgspec.json.Decoder(str), b"body", key)
+    gateway.client.request = request  # type: ignore[method-assign,assignment]
+    answer = await gateway.ask("POST", "/v1/x", msgspec.json.Decoder(str), b"body", key)
     assert (answer, asked) == ("heard", [("POST", "/v1/x", {"content": b"body", "headers": headers})])
