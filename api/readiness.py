@@ -65,23 +65,23 @@ class Readiness:
     async def redis(self, durable: bool) -> str:
         """What is wrong with Redis, in a sentence; empty when nothing is."""
         office = self._office
-        shards = range(office.settings.shards)
-        words = {shard: (await gate.look(office.redis, shard)).word for shard in shards}
-        if not await redis_client.takes_writes(office.redis):
-            return "It is a replica, and takes no writes."
-        if not durable:
-            await durability.check_redis(office.redis, office.settings)
-        await self._try_to_write(shards)
+        words = {shard.number: (await gate.look(shard)).word for shard in office.shards}
+        for redis in office.shards.clients:
+            if not await redis_client.takes_writes(redis):
+                return "It is a replica, and takes no writes."
+            if not durable:
+                await durability.check_redis(redis, office.settings)
+        await self._try_to_write()
         shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
         return " ".join(shut)
 
-    async def _try_to_write(self, shards: range) -> None:
+    async def _try_to_write(self) -> None:
         """What an admission would meet: full memory, a disk that takes no more, missing replicas. Raises `StoreAway`."""
         if time.monotonic() < self._writable_until:
             return
         try:
-            for shard in shards:
-                await self._office.redis.set(keys.probe(shard), "1", ex=PROBE_TTL_S)
+            for shard in self._office.shards:
+                await shard.redis.set(keys.probe(shard.number), "1", ex=PROBE_TTL_S)
         except AWAY:
             raise
         except RedisError as error:

@@ -32,6 +32,8 @@ from boxoffice.stores.gate import Gate
 from boxoffice.stores.postgres import open_pool
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
 from boxoffice.stores.redis import open_redis, run_id
+from boxoffice.stores.scripts import Commands
+from boxoffice.stores.shard import Shards
 from boxoffice.wire.requests import BookingRequest
 
 __all__ = ["commit_alone", "script_alone"]
@@ -57,6 +59,18 @@ class _Recorder:
         return written(Reply(now_ms, [CREATED] * sizes.members, [[]] * sizes.events, 0, sizes.members))
 
 
+class _Recorded(Shards):
+    """The shards of an office, whose calls somebody keeps."""
+
+    def __init__(self, recorder: _Recorder, shards: Shards) -> None:
+        super().__init__([shard.redis for shard in shards], shards.scripts)
+        self._recorder = recorder
+
+    def pinned(self, number: int) -> Commands:
+        """Whoever keeps them."""
+        return self._recorder
+
+
 async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
     """admit.lua as the API calls it, without the API: batches of `api.batch_max`, `api.calls_max` in flight.
 
@@ -67,7 +81,7 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
     url = make_url(settings.redis_url).set(database="1").render_as_string(hide_password=False)
     redis = open_redis(settings.model_copy(update={"redis_url": url}))
     try:
-        await Loader(stage.office.database.engine, redis, stage.office.scripts).publish(sale.event.id)
+        await Loader(stage.office.database, Shards([redis], stage.office.shards.scripts)).publish(sale.event.id)
         await redis.set(keys.gate(0), Gate("bench", await run_id(redis)).pack())
         await redis.script_load(stage.office.scripts.admit.text)
         latency = Histogram()
@@ -109,7 +123,7 @@ async def _record_calls(stage: Stage, sale: Sale, count: int) -> list[tuple[byte
     """The calls that the API's own admission makes for so many bookings."""
     recorder: Any = _Recorder()
     settings = stage.office.settings
-    admission = Admission(recorder, stage.office.scripts, stage.office.catalogue, settings)
+    admission = Admission(_Recorded(recorder, stage.office.shards), stage.office.catalogue, settings)
     failures: list[BoxOfficeError] = []
 
     def answer(result: Admitted | BoxOfficeError) -> None:

@@ -25,6 +25,10 @@ from boxoffice.repair.guard import Guard
 from boxoffice.repair.mend import Mender
 from boxoffice.repair.parked import Parked
 from boxoffice.repair.payments_audit import PaymentsAudit
+from boxoffice.repair.rebuild import Rebuilder
+from boxoffice.repair.reconcile import Reconciler
+from boxoffice.repair.recovery import Recovery
+from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.loading import Loader
 from boxoffice.sales.store import CatalogueStore
@@ -32,10 +36,9 @@ from boxoffice.settings import Settings
 from boxoffice.settlement.draining import Settlement
 from boxoffice.stores.database import Database, Pool
 from boxoffice.stores.installation import installation
-from boxoffice.stores.pinned import Kept
 from boxoffice.stores.postgres import TRANSIENT, PostgresError
-from boxoffice.stores.redis import open_redis
 from boxoffice.stores.scripts import Scripts, load_scripts
+from boxoffice.stores.shard import Shard, Shards, open_shards
 
 __all__ = ["BoxOffice", "open_box_office"]
 
@@ -43,14 +46,11 @@ __all__ = ["BoxOffice", "open_box_office"]
 class BoxOffice:
     """All parts of one process. Nothing connects before it is used: a door can open while a store is away."""
 
-    def __init__(
-        self, settings: Settings, redis: Redis, database: Database, gateway: PaymentGateway, scripts: Scripts
-    ) -> None:
+    def __init__(self, settings: Settings, shards: Shards, database: Database, gateway: PaymentGateway) -> None:
         self.settings = settings
-        self.redis = redis
+        self.shards = shards
         self.database = database
         self.gateway = gateway
-        self.scripts = scripts
         database.at_first = self._sign
 
     async def _sign(self, pool: Pool) -> None:
@@ -60,39 +60,51 @@ class BoxOffice:
             with contextlib.suppress(*TRANSIENT, PostgresError):
                 self.gateway.sign_as(await installation(pool))
 
+    # Of audits and tests, which look into the stores themselves.
+
     async def pool(self) -> Pool:
-        """PostgreSQL's pool, for audits and tests. Raises as `Database.pool`."""
+        """PostgreSQL's pool. Raises as `Database.pool`."""
         return await self.database.pool()
+
+    @property
+    def redis(self) -> Redis:
+        """The Redis of the first shard."""
+        return self.shards[0].redis
+
+    @property
+    def scripts(self) -> Scripts:
+        """All scripts."""
+        return self.shards.scripts
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """What is on sale, as Redis has it."""
-        return Catalogue(self.redis, self.settings)
+        return Catalogue(self.shards, self.settings)
 
     @cached_property
     def store(self) -> CatalogueStore:
         """What is on sale, as it is written."""
-        return CatalogueStore(self.database.engine, self.redis, self.scripts, self.settings)
+        return CatalogueStore(self.database, self.shards, self.settings)
 
     @cached_property
     def loader(self) -> Loader:
         """Brings into Redis what PostgreSQL has."""
-        return Loader(self.database.engine, self.redis, self.scripts)
+        return Loader(self.database, self.shards)
 
     @cached_property
     def admission(self) -> Admission:
         """Takes bookings in."""
-        return Admission(Kept(self.redis), self.scripts, self.catalogue, self.settings)
+        return Admission(self.shards, self.catalogue, self.settings)
 
     @cached_property
     def bookings(self) -> Bookings:
         """Tells what became of bookings."""
-        return Bookings(self.redis, self.database, self.scripts, self.catalogue, self.settings)
+        return Bookings(self.shards, self.database, self.catalogue, self.settings)
 
     @cached_property
     def holds(self) -> Holds:
         """What shops and time do with holds."""
-        return Holds(self.redis, self.database, self.scripts, self.settings)
+        return Holds(self.shards, self.database, self.settings)
 
     @cached_property
     def hold_payments(self) -> HoldPayments:
@@ -112,7 +124,7 @@ class BoxOffice:
     @cached_property
     def refunds(self) -> Refunds:
         """Gives money and tickets back."""
-        return Refunds(self.redis, self.database, self.scripts, self.settings)
+        return Refunds(self.shards, self.database, self.settings)
 
     @cached_property
     def owed(self) -> OwedMoney:
@@ -122,61 +134,72 @@ class BoxOffice:
     @cached_property
     def late(self) -> LateMoney:
         """Money that arrives after its hold has ended."""
-        return LateMoney(self.redis, self.scripts, self.settings)
+        return LateMoney(self.shards, self.settings)
 
     @cached_property
     def webhooks(self) -> Webhooks:
         """What gateways tell us."""
-        return Webhooks(self.redis, self.database, self.scripts, self.gateway)
+        return Webhooks(self.shards, self.database, self.gateway)
 
     @cached_property
     def settlements(self) -> list[Settlement]:
         """One for each shard."""
         return [
-            Settlement(
-                shard, self.redis, self.database, self.scripts, self.gateway, self.pump, self.holds, self.settings
-            )
-            for shard in range(self.settings.shards)
+            Settlement(shard, self.database, self.gateway, self.pump, self.holds, self.settings)
+            for shard in self.shards
         ]
 
     @cached_property
+    def reconcilers(self) -> list[Reconciler]:
+        """One for each shard; whoever repairs the shard has this one."""
+        return [Reconciler(shard, self.database, self.settings) for shard in self.shards]
+
+    @cached_property
+    def rebuilders(self) -> list[Rebuilder]:
+        """One for each shard."""
+
+        def made(shard: Shard) -> Rebuilder:
+            recovery = Recovery(shard, self.database, self.refunds, self.settings, lambda: self.gateway.books)
+            return Rebuilder(
+                shard, self.database, self.loader, self.reconcilers[shard.number], recovery, self.settings
+            )  # fmt: skip
+
+        return [made(shard) for shard in self.shards]
+
+    @cached_property
     def guards(self) -> list[Guard]:
-        """One for each shard; with it its reconciler and its rebuilder."""
+        """One for each shard."""
+        tools = zip(self.shards, self.reconcilers, self.rebuilders, strict=True)
         return [
-            Guard(
-                shard,
-                self.redis,
-                self.database,
-                self.scripts,
-                self.loader,
-                self.settings,
-                books=lambda: self.gateway.books,
-            )
-            for shard in range(self.settings.shards)
+            Guard(shard, self.database, self.loader, reconciler, rebuilder) for shard, reconciler, rebuilder in tools
         ]
+
+    @cached_property
+    def repair(self) -> Repair:
+        """Reconciles for operators."""
+        return Repair(self.shards, self.database, self.loader, self.reconcilers, self.rebuilders)
 
     @cached_property
     def parked(self) -> Parked:
         """Bookings that wait for an operator."""
-        reconcilers = [guard.reconciler for guard in self.guards]
-        return Parked(self.redis, self.database, self.scripts, self.gateway, reconcilers, self.settings)
+        return Parked(self.shards, self.database, self.gateway, self.reconcilers, self.settings)
 
     @cached_property
     def dossiers(self) -> Dossiers:
         """All that is known of one booking."""
-        return Dossiers(self.redis, self.database, self.gateway)
+        return Dossiers(self.shards, self.database, self.gateway)
 
     @cached_property
     def payments_audit(self) -> PaymentsAudit:
         """The gateway's books against ours."""
-        return PaymentsAudit(self.redis, self.database, self.gateway, self.refunds, self.settings.shards)
+        return PaymentsAudit(self.shards, self.database, self.gateway, self.refunds)
 
     @cached_property
     def menders(self) -> list[Mender]:
         """One for each shard."""
+        tools = zip(self.shards, self.reconcilers, self.rebuilders, strict=True)
         return [
-            Mender(guard.shard, self.redis, self.database, guard.reconciler, guard.rebuilder, self.settings)
-            for guard in self.guards
+            Mender(shard, self.database, reconciler, rebuilder, self.settings) for shard, reconciler, rebuilder in tools
         ]
 
     async def close(self) -> None:
@@ -185,7 +208,7 @@ class BoxOffice:
             await self.admission.close()
         await self.gateway.close()
         await self.database.close()
-        await self.redis.aclose()
+        await self.shards.aclose()
 
 
 @asynccontextmanager
@@ -199,10 +222,9 @@ async def open_box_office(
     """
     office = BoxOffice(
         settings,
-        open_redis(settings, retries=redis_retries),
+        open_shards(settings, load_scripts(), retries=redis_retries),
         Database(settings),
         gateway or open_gateway(settings),
-        load_scripts(),
     )
     try:
         yield office

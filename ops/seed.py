@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
+from boxoffice.stores.database import Database
 from boxoffice.stores.models import Event
-from boxoffice.stores.postgres import open_engine
-from boxoffice.stores.redis import open_redis
 from boxoffice.stores.scripts import load_scripts
+from boxoffice.stores.shard import open_shards
 
 __all__ = ["DEMO_CLIENT", "DEMO_KEY", "SeedReport", "seed"]
 
@@ -49,15 +49,14 @@ async def seed(settings: Settings, *, demo_key: bool) -> SeedReport:
 
     An event that is there keeps its sales; when its start has passed, it moves ahead.
     """
-    engine = open_engine(settings)
-    redis = open_redis(settings, retries=3)
+    database, shards = Database(settings), open_shards(settings, load_scripts(), retries=3)
     try:
-        async with engine.begin() as connection:
+        async with database.engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SEED_LOCK})
-            return await _seed(engine, CatalogueStore(engine, redis, load_scripts(), settings), demo_key)
+            return await _seed(database.engine, CatalogueStore(database, shards, settings), demo_key)
     finally:
-        await redis.aclose()
-        await engine.dispose()
+        await shards.aclose()
+        await database.close()
 
 
 async def _seed(engine: AsyncEngine, store: CatalogueStore, demo_key: bool) -> SeedReport:

@@ -230,7 +230,7 @@ async def check_run(office: BoxOffice) -> None:
     async def opened() -> bool:
         for guard in office.guards:
             await guard.tick()
-        return all([(await look(office.redis, guard.shard)).word == "open" for guard in office.guards])
+        return all([(await look(office.shards[guard.shard])).word == "open" for guard in office.guards])
 
     await eventually(opened)
 

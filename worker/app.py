@@ -34,6 +34,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import durability, keys, postgres, redis
 from boxoffice.stores.gate import wait_until_asked
 from boxoffice.stores.jobs import deserialize, serialize
+from boxoffice.stores.shard import Shards, open_shards
 from boxoffice.telemetry.log import configure
 from boxoffice.telemetry.seldom import seldom
 from worker.jobs import functions
@@ -133,11 +134,13 @@ class WorkerApp:
             log.info("worker.stopped")
             return
         settings = self._office.settings
-        watcher = redis.open_redis(settings, timeout_s=settings.worker.guard_ms / 1_000 + GUARD_LATE_S)
-        async with contextlib.aclosing(watcher):
-            await self.work(watcher)
+        timeout_s = settings.worker.guard_ms / 1_000 + GUARD_LATE_S
+        async with contextlib.aclosing(
+            open_shards(settings, self._office.shards.scripts, timeout_s=timeout_s)
+        ) as watchers:
+            await self.work(watchers)
 
-    async def work(self, watcher: Redis) -> None:
+    async def work(self, watchers: Shards) -> None:
         """Start the rounds of every shard, and end when one of them does or the worker is to stop."""
         office, worker = self._office, self._office.settings.worker
         tasks: list[asyncio.Task[None]] = []
@@ -151,8 +154,8 @@ class WorkerApp:
         start("money", office.pump.run())
         for shard in range(office.settings.shards):
             start(HEARING, self.hear(shard))
-            keep("guarding", partial(self.guard, shard, watcher), 0)
-            keep("loading", partial(self.load, shard, watcher), 0)
+            keep("guarding", partial(self.guard, shard, watchers[shard].redis), 0)
+            keep("loading", partial(self.load, shard, watchers[shard].redis), 0)
             keep("sweeping", partial(self.sweep, shard), worker.sweep_ms / 1_000)
             keep("mending", office.menders[shard].mend, 2 * worker.lease_ms / 1_000)
             keep("reconciling", partial(self.count_drift, shard), worker.reconcile_s, COUNT_AFTER_S)
@@ -204,8 +207,9 @@ class WorkerApp:
         durability.tell_what_is_stated(self._office.settings)
         while not self.stopping.is_set():
             try:
-                await durability.check_redis(self._office.redis, self._office.settings)
-                await redis.run_id(self._office.redis)
+                for client in self._office.shards.clients:
+                    await durability.check_redis(client, self._office.settings)
+                    await redis.run_id(client)
                 await postgres.check_schema(self._office.database)
                 await durability.check_postgresql(self._office.database, self._office.settings)
                 await durability.check_shards(self._office.database, self._office.settings)
@@ -225,7 +229,8 @@ class WorkerApp:
         office = self._office
         await office.gateway.trouble()
         try:
-            await durability.check_redis(office.redis, office.settings)
+            for client in office.shards.clients:
+                await durability.check_redis(client, office.settings)
             await durability.check_postgresql(office.database, office.settings)
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
@@ -238,7 +243,7 @@ class WorkerApp:
         with contextlib.suppress(GateClosed):
             await office.holds.expire(shard)
             await office.settlements[shard].drain()
-            await apply_moves(office.redis, office.database, office.scripts, shard)
+            await apply_moves(office.shards[shard], office.database)
 
     async def trim_rows(self) -> None:
         """Rows that have done their work."""
@@ -305,7 +310,7 @@ class WorkerApp:
             worker = Worker(
                 functions=functions(),
                 queue_name=keys.arq_queue(shard),
-                redis_pool=ArqRedis(pool_or_conn=self._office.redis.connection_pool, job_serializer=serialize,
+                redis_pool=ArqRedis(pool_or_conn=self._office.shards[shard].redis.connection_pool, job_serializer=serialize,
                                     job_deserializer=deserialize, default_queue_name=keys.arq_queue(shard)),
                 ctx={"office": self._office},
                 handle_signals=False,

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from boxoffice.errors import GateClosed, StoreAway, Unauthorized
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S, Freshness
 from boxoffice.stores.gate import ask_to_load
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.shard import Shards
 
 __all__ = ["KEYS_SHARD", "VERSION", "ApiKeyView", "ApiKeys", "secret_digest"]
 
@@ -47,8 +47,8 @@ def secret_digest(secret: str) -> str:
 class ApiKeys:
     """Tells whose an API key is. Unknown ones cost Redis one small read a second at most."""
 
-    def __init__(self, redis: Redis, cache_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.redis = redis
+    def __init__(self, shards: Shards, cache_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.redis = shards[KEYS_SHARD].redis
         self._cache_s = cache_s
         self._clock = clock
         self.known: dict[str, ApiKeyView] = {}

@@ -21,7 +21,7 @@ from boxoffice.sales.catalogue import Catalogue, EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.record import Line
-from boxoffice.stores.scripts import Commands, Scripts
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Admission"]
 
@@ -33,12 +33,12 @@ TEMPLATES_MAX: Final = 4_096
 class Admission:
     """Admits bookings. One per process."""
 
-    def __init__(self, redis: Commands, scripts: Scripts, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, shards: Shards, catalogue: Catalogue, settings: Settings) -> None:
         self.catalogue = catalogue
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self.templates: dict[tuple[object, ...], BookingTemplate] = {}
-        self.windows = [Window(shard, redis, scripts, settings) for shard in range(settings.shards)]
+        self.windows = [Window(shard.number, shards.pinned(shard.number), shards.scripts, settings) for shard in shards]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
         """Admit one booking for a client, or say why not.

@@ -52,7 +52,7 @@ class Window:
         self.settings = settings
         self.queue: list[Form] = []
         self.short: dict[str, tuple[int, float]] = {}
-        self._lacks = partial(Lacking(redis).met, shard)
+        self._lacks = partial(Lacking(lambda _: redis).met, shard)
         self.calls: set[asyncio.Task[None]] = set()
         self.timer: asyncio.Handle | None = None
         self._wait_until = 0.0

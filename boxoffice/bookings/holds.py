@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -36,7 +35,7 @@ from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
 from boxoffice.stores.redis import AWAY, refusal
 from boxoffice.stores.rewind import rewind
-from boxoffice.stores.scripts import Scripts, Slot
+from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
@@ -78,12 +77,10 @@ class Paid(NamedTuple):
 class Holds:
     """What a shop may do with a hold, and what time does."""
 
-    def __init__(self, redis: Redis, database: Database, scripts: Scripts, settings: Settings) -> None:
-        self._redis = redis
-        self._reading = Reading(redis, scripts, settings)
+    def __init__(self, shards: Shards, database: Database, settings: Settings) -> None:
+        self._reading = Reading(shards, settings)
         self._database = database
-        self._shards = Shards(redis, scripts)
-        self._scripts = scripts
+        self._shards = shards
         self.settings = settings
         self.unpaid_lives = {
             "unpaid_ttl_s": settings.holds.ended_ttl_s,
@@ -234,7 +231,7 @@ class Holds:
 
     async def _rewind(self, shard: int, back_ms: int) -> None:
         lease_ms = self.settings.worker.lease_ms
-        for booking, deadline_ms in await rewind(self._redis, self._scripts, shard, lease_ms, back_ms):
+        for booking, deadline_ms in await rewind(self._shards[shard], lease_ms, back_ms):
             await self.tell_deadline(booking, deadline_ms)
 
     async def tell_postgres(self, bookings: list[str], letter: str) -> None:
@@ -258,9 +255,9 @@ class Holds:
 
     async def run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:
         """Call a script of the shard: its word, and the record. Raises `StoreAway`, `GateClosed`."""
-        run = partial(self._shards[shard].run, name, **slots)
+        here = self._shards[shard]
         try:
-            reply = await once_checked(self._redis, shard, run, self.settings.api.retry_s)
+            reply = await once_checked(here, partial(here.run, name, **slots), self.settings.api.retry_s)
         except AWAY as error:
             raise StoreAway from error
         except RedisError as error:

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -27,7 +26,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.lookups import Together
 from boxoffice.stores.record import Record, unpack
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 from boxoffice.wire import render
 from boxoffice.wire.parameters import bad_parameter
 from boxoffice.wire.render import BookingView, ItemView, PaymentView, RefundState
@@ -95,14 +94,11 @@ class _Query(NamedTuple):
 class Bookings:
     """What is known of bookings, wherever it is. A booking is shown to its own client only."""
 
-    def __init__(
-        self, redis: Redis, database: Database, scripts: Scripts, catalogue: Catalogue, settings: Settings
-    ) -> None:
-        self._redis = redis
-        self._reading = Reading(redis, scripts, settings)
+    def __init__(self, shards: Shards, database: Database, catalogue: Catalogue, settings: Settings) -> None:
+        self._reading = Reading(shards, settings)
         self.database = database
         self._catalogue = catalogue
-        self._shards = settings.shards
+        self._shards = shards
         self.records = Together(self.read_records, most=200)
         self.rows = Together(self.read_rows, most=200)
 
@@ -174,9 +170,9 @@ class Bookings:
     async def record(self, booking: str) -> tuple[Record | None, bool, bool]:
         """The record, whether Redis failed to answer, and whether its gate is shut."""
         try:
-            if ids.shard_of(booking) >= self._shards:
+            if ids.shard_of(booking) >= len(self._shards):
                 # Nobody here serves it. Whoever made it may have accepted it all the same: then it is not for us to say.
-                return None, bool(await self._redis.exists(keys.booking(ids.shard_of(booking), booking))), False
+                return None, await self._shards.anywhere(keys.booking(ids.shard_of(booking), booking)), False
             seen = await self.records.ask(booking)
         except (StoreAway, RedisError, OSError):
             return None, True, False
@@ -268,7 +264,7 @@ class Bookings:
         try:
             shard = (await self._catalogue.event(wanted.event_id)).shard
             name = keys.idempotency(shard, ids.scope(client, wanted.event_id, wanted.key_digest))
-            booking = await self._redis.get(name)
+            booking = await self._shards[shard].redis.get(name)
         except (NotFound, Unavailable, RedisError, OSError):
             booking = None
         views = [(await self.get(client, booking.decode())).view] if booking is not None else []

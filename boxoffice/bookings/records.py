@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
 from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import once_checked
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shards
 
 __all__ = ["Reading", "Seen"]
@@ -28,16 +25,16 @@ class Seen(NamedTuple):
 class Reading:
     """Reads records. A server that has just started is waited for as long as an admission waits."""
 
-    def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
-        self._redis = redis
-        self._shards = Shards(redis, scripts)
+    def __init__(self, shards: Shards, settings: Settings) -> None:
+        self._shards = shards
         self._patience_s = settings.api.retry_s
 
     async def read(self, shard: int, bookings: Sequence[str]) -> list[Seen]:
         """One for each booking of the shard. Raises Redis's errors."""
         names = [keys.booking(shard, booking) for booking in bookings]
-        read = partial(self._shards[shard].run, "read", records=names)
+        here = self._shards[shard]
+        read = partial(here.run, "read", records=names)
         try:
-            return [Seen(raw) for raw in await once_checked(self._redis, shard, read, self._patience_s)]
+            return [Seen(raw) for raw in await once_checked(here, read, self._patience_s)]
         except GateClosed:
-            return [Seen(raw, shut=True) for raw in await self._redis.mget(names)]
+            return [Seen(raw, shut=True) for raw in await here.redis.mget(names)]

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 from boxoffice import ids
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Reader
 from boxoffice.stores.record import Record, unpack
+from boxoffice.stores.shard import Shards
 
 __all__ = ["DeadLetter", "count_failure", "read_parked"]
 
@@ -54,19 +54,19 @@ async def count_failure(connection: Connection, booking: str, record: bytes, err
     return int(await connection.fetchval(_COUNT, booking, record, error, attempts_max))
 
 
-async def read_parked(redis: Redis, database: Reader, shards: int) -> list[DeadLetter]:
+async def read_parked(shards: Shards, database: Reader) -> list[DeadLetter]:
     """All that are parked, in the order in which they were: those that PostgreSQL says, and those that Redis has set aside
     and PostgreSQL does not know of."""
     aside: dict[str, float] = {}
-    for shard in range(shards):
-        for booking, at_ms in await redis.zrange(keys.dead(shard), 0, -1, withscores=True):
+    for shard in shards:
+        for booking, at_ms in await shard.redis.zrange(keys.dead(shard.number), 0, -1, withscores=True):
             aside[booking.decode()] = at_ms
     rows = {row["booking"]: row for row in await database.fetch(_LIST, list(aside))}
     bookings, found = list({**rows, **aside}), []
     for start in range(0, len(bookings), CHUNK):
-        chunk = bookings[start : start + CHUNK]
-        raws = await redis.mget([keys.booking(ids.shard_of(booking), booking) for booking in chunk])
-        found += [_letter(*each, rows, aside) for each in zip(chunk, raws, strict=True)]
+        for redis, chunk in shards.together(bookings[start : start + CHUNK], ids.shard_of):
+            raws = await redis.mget([keys.booking(ids.shard_of(booking), booking) for booking in chunk])
+            found += [_letter(*each, rows, aside) for each in zip(chunk, raws, strict=True)]
     return sorted(found, key=lambda letter: (letter.parked_at, letter.booking))
 
 

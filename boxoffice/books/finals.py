@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
 
 from boxoffice.books import queries
 from boxoffice.settings import Settings
@@ -17,7 +16,6 @@ from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import unpack
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Finals"]
@@ -33,10 +31,10 @@ _FINAL: Final = frozenset(letter.encode() for letter in FINAL)
 class Finals:
     """Corrects one shard's final records."""
 
-    def __init__(self, shard: int, redis: Redis, scripts: Scripts, settings: Settings) -> None:
-        self.shard = shard
-        self._redis = redis
-        self._here = Shard(redis, scripts, shard)
+    def __init__(self, here: Shard, settings: Settings) -> None:
+        self.shard = here.number
+        self._redis = here.redis
+        self._here = here
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def correct(self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True) -> set[str]:

@@ -13,14 +13,12 @@ from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
-from redis.asyncio import Redis
 
 from boxoffice.books.queries import Verdict, final_verdicts
 from boxoffice.crashpoint import crashpoint
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import last_batch
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves", "remember_applied"]
@@ -153,13 +151,13 @@ async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
         )
 
 
-async def apply_moves(redis: Redis, database: Database, scripts: Scripts, shard: int) -> int:
+async def apply_moves(here: Shard, database: Database) -> int:
     """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`.
 
     A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
     applies it.
     """
-    here = Shard(redis, scripts, shard)
+    shard = here.number
     async with database.writer() as connection:
         moves = await open_moves(connection, shard=shard)
         pair = await last_batch(connection, shard) if moves else None
@@ -179,10 +177,11 @@ async def apply_moves(redis: Redis, database: Database, scripts: Scripts, shard:
     return len(applied)
 
 
-async def remember_applied(redis: Redis, connection: Connection, shard: int, since: datetime) -> int:
+async def remember_applied(here: Shard, connection: Connection, since: datetime) -> int:
     """Put back what Redis remembered of bookings' moves that were applied since then: should PostgreSQL go back next, nobody
     else knows of a refund that took some of a booking's tickets. Stock is left alone. Returns how many it had forgotten.
     """
+    shard, redis = here.number, here.redis
     last = forgotten = 0
     while rows := await connection.fetch(_APPLIED, shard, since, last):
         last = rows[-1]["id"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -17,7 +16,6 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.record import Charge, Payload, pack_payload, unpack
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
@@ -54,9 +52,8 @@ tickets of its batch locked."""
 class LateMoney:
     """Lets an expired hold have its tickets after all."""
 
-    def __init__(self, redis: Redis, scripts: Scripts, settings: Settings) -> None:
-        self._redis = redis
-        self._shards = Shards(redis, scripts)
+    def __init__(self, shards: Shards, settings: Settings) -> None:
+        self._shards = shards
         self._settings = settings
 
     async def revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
@@ -70,7 +67,7 @@ class LateMoney:
 
     async def _revive(self, booking: str, payment_key: str, charge: Charge) -> bool:
         shard = ids.shard_of(booking)
-        raw = await self._redis.get(keys.booking(shard, booking))
+        raw = await self._shards[shard].redis.get(keys.booking(shard, booking))
         if raw is None:
             return False
         record = unpack(booking, raw)
@@ -87,10 +84,9 @@ class LateMoney:
 class Webhooks:
     """Takes what gateways tell us. The work itself is settlement's and the pump's: a message only wakes them."""
 
-    def __init__(self, redis: Redis, database: Database, scripts: Scripts, gateway: PaymentGateway) -> None:
-        self._redis = redis
+    def __init__(self, shards: Shards, database: Database, gateway: PaymentGateway) -> None:
         self._database = database
-        self._shards = Shards(redis, scripts)
+        self._shards = shards
         self._gateway = gateway
 
     async def receive(self, gateway: str, event: GatewayEvent) -> bool:

@@ -206,7 +206,7 @@ class MoneyPump:
     async def work_outbox(self) -> int:
         """Claim what is due and nobody holds, once. Returns how many. Nothing while PostgreSQL may have gone back: what it
         calls due may have been a sale's money since. Raises `WentBack`."""
-        if not await self.refunds.check_fence(self.settings.shards):
+        if not await self.refunds.check_fence():
             return 0
         lease_ms, ours = self.settings.worker.lease_ms, written_in(self.gateway.books)
         async with self.database.writer() as connection:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -35,7 +34,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import fence
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.postgres import TRANSIENT, WentBack
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Refunded", "Refunds"]
@@ -150,11 +149,10 @@ class _Item(NamedTuple):
 class Refunds:
     """Cancels and refunds what is confirmed."""
 
-    def __init__(self, redis: Redis, database: Database, scripts: Scripts, settings: Settings) -> None:
+    def __init__(self, shards: Shards, database: Database, settings: Settings) -> None:
         self._settings = settings
-        self._redis = redis
+        self._shards = shards
         self._database = database
-        self._scripts = scripts
 
     async def cancel(self, client: str, booking: str) -> Refunded:
         """Cancel a confirmed booking after its event's policy: until when, and how much comes back.
@@ -195,7 +193,7 @@ class Refunds:
             )
             async with connection.transaction():
                 row, items = await self._lock(connection, booking)
-                await fence.check(connection, self._redis, row["shard"])
+                await fence.check(connection, self._shards[row["shard"]])
                 if not await connection.fetchval(_CAPTURE_REFUSED, payment_key, code):
                     return
                 await connection.execute(_NEVER_CAPTURED, payment_key)
@@ -236,11 +234,11 @@ class Refunds:
 
     # ------------------------------------------------------------------ what PostgreSQL had forgotten
 
-    async def check_fence(self, shards: int) -> bool:
+    async def check_fence(self) -> bool:
         """Whether PostgreSQL can be believed in what is due: Redis answers, and no commit is missing. Raises `WentBack`."""
         try:
             async with self._database.writer() as connection:
-                await fence.check(connection, self._redis, *range(shards))
+                await fence.check(connection, *self._shards)
         except RedisError:
             return False
         return True
@@ -269,7 +267,7 @@ class Refunds:
             if not +left and (code := next((note.code for note in notes if note.code), "")):
                 await self._set_cancelled(connection, booking, code)
             pair = await fence.open_batch(connection, row["shard"], ())
-        await fence.tell(self._redis, row["shard"], pair)
+        await fence.tell(self._shards[row["shard"]], pair)
         return done
 
     async def cancel_again(self, booking: str) -> bool:
@@ -280,7 +278,7 @@ class Refunds:
                 return False
             await self._cancel_now(connection, booking, row, items)
             pair = await fence.open_batch(connection, row["shard"], ())
-        await fence.tell(self._redis, row["shard"], pair)
+        await fence.tell(self._shards[row["shard"]], pair)
         return True
 
     # ------------------------------------------------------------------ inside the transaction
@@ -306,7 +304,7 @@ class Refunds:
         """What PostgreSQL must have. While Redis is away nobody can say, and it is believed: whatever it decides once more,
         it decides under the same refund key."""
         try:
-            return await fence.told(self._redis, ids.shard_of(booking))
+            return await fence.told(self._shards[ids.shard_of(booking)])
         except (RedisError, OSError):
             return []
 
@@ -471,9 +469,9 @@ class Refunds:
     async def _mirror(self, shard: int, booking: str) -> None:
         """The tickets go back on sale. When Redis cannot take them yet, whoever reads the booking next is told all the same
         that it is cancelled."""
-        finals = Finals(shard, self._redis, self._scripts, self._settings)
+        finals = Finals(self._shards[shard], self._settings)
         try:
-            await apply_moves(self._redis, self._database, self._scripts, shard)
+            await apply_moves(self._shards[shard], self._database)
         finally:
             async with self._database.writer() as connection:
                 await finals.correct(connection, [booking], said=False)

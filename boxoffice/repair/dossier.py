@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -18,6 +17,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Record, unpack
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Dossier", "Dossiers"]
 
@@ -43,8 +43,8 @@ _TABLES = {
 class Dossiers:
     """Asks all three. A store that does not answer is part of the answer."""
 
-    def __init__(self, redis: Redis, database: Database, gateway: PaymentGateway) -> None:
-        self.redis = redis
+    def __init__(self, shards: Shards, database: Database, gateway: PaymentGateway) -> None:
+        self.shards = shards
         self.database = database
         self.gateway = gateway
 
@@ -74,7 +74,7 @@ class Dossiers:
         shard = ids.shard_of(booking)
         key = keys.booking(shard, booking)
         try:
-            async with self.redis.pipeline(transaction=True) as pipe:
+            async with self.shards[shard].redis.pipeline(transaction=True) as pipe:
                 pipe.get(key)
                 pipe.ttl(key)
                 for name in (keys.pending(shard), keys.deadlines(shard), keys.dead(shard)):

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -21,13 +20,12 @@ from boxoffice.errors import BoxOfficeError, DriftUnexplained
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.sales.loading import Loader
-from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys, postgres
 from boxoffice.stores.database import Database
 from boxoffice.stores.gate import Gate, open_gate
 from boxoffice.stores.lineage import BOTH_CHANGED, server_of
 from boxoffice.stores.redis import AWAY, run_of
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Guard", "Sight", "judge"]
 
@@ -129,21 +127,19 @@ class Guard:
 
     def __init__(
         self,
-        shard: int,
-        redis: Redis,
+        here: Shard,
         database: Database,
-        scripts: Scripts,
         loader: Loader,
-        settings: Settings,
+        reconciler: Reconciler,
+        rebuilder: Rebuilder,
         *,
-        books: Callable[[], str] | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.shard = shard
-        self.reconciler = Reconciler(shard, redis, database, scripts, settings)
-        self.rebuilder = Rebuilder(shard, redis, database, scripts, loader, settings, books=books)
-        self._redis = redis
-        self._scripts = scripts
+        self.shard = here.number
+        self.reconciler = reconciler
+        self.rebuilder = rebuilder
+        self._here = here
+        self._redis = here.redis
         self._database = database
         self._loader = loader
         self._now_s = now_s
@@ -189,7 +185,7 @@ class Guard:
 
     async def look(self) -> Sight:
         """What both stores say of the shard now."""
-        told = await fence.told(self._redis, self.shard)
+        told = await fence.told(self._here)
         lost = await fence.lost(self._database, self.shard, told)
         server = await server_of(self._database)
         row = await self._database.fetchrow(
@@ -231,7 +227,7 @@ class Guard:
             )  # fmt: skip
         if sight.server and sight.server != sight.server_before and self._is_settled(sight):
             await self._database.execute("UPDATE shards SET server = $2 WHERE shard = $1", self.shard, sight.server)
-        await fence.verified(self._database, self._redis, self.shard, sight.told)
+        await fence.verified(self._database, self._here, sight.told)
         if (now_s := self._now_s()) >= self._sound_at:
             self._sound_at = now_s + SOUND_S
             await self._redis.set(keys.sound(self.shard), sight.postgres_ms)
@@ -278,7 +274,7 @@ class Guard:
             self.shard, generation, sight.admitted or 0, sight.server_run_id,
         )  # fmt: skip
         await self._redis.setnx(keys.sequence(self.shard), 0)
-        await open_gate(self._redis, self._scripts, self.shard, Gate(generation, sight.server_run_id))
+        await open_gate(self._here, Gate(generation, sight.server_run_id))
         log.info("shard.opened", shard=self.shard, generation=generation)
 
     async def _close(self, sight: Sight, alert: str) -> None:
@@ -332,7 +328,7 @@ class Guard:
             return await self._rebuild("went_back")
         reports = await self.rebuilder.check()
         await self._database.execute("UPDATE shards SET run_id = $2 WHERE shard = $1", self.shard, sight.server_run_id)
-        await open_gate(self._redis, self._scripts, self.shard, Gate(sight.generation, sight.server_run_id))
+        await open_gate(self._here, Gate(sight.generation, sight.server_run_id))
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
         return "restarted"
 

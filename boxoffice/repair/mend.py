@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from boxoffice.books import queries
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
@@ -17,6 +15,7 @@ from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import look
 from boxoffice.stores.record import unpack
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Mended", "Mender"]
 
@@ -44,15 +43,15 @@ class Mender:
 
     def __init__(
         self,
-        shard: int,
-        redis: Redis,
+        here: Shard,
         database: Database,
         reconciler: Reconciler,
         rebuilder: Rebuilder,
         settings: Settings,
     ) -> None:
-        self.shard = shard
-        self._redis = redis
+        self.shard = here.number
+        self._here = here
+        self._redis = here.redis
         self._database = database
         self.reconciler = reconciler
         self._rebuilder = rebuilder
@@ -61,14 +60,14 @@ class Mender:
 
     async def mend(self) -> Mended:
         """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`."""
-        if (await look(self._redis, self.shard)).word != "open":
+        if (await look(self._here)).word != "open":
             return Mended(0, 0, 0, 0, 0)
         seen: list[str] = []
         gathered = await self.reconciler.strays.gather_some(STRAY_PAGES, seen)
         seconds, _ = await self._redis.time()
         before_ms = 1_000 * int(seconds) - self.age_ms
         async with self._database.writer() as connection:
-            await fence.check(connection, self._redis, self.shard)
+            await fence.check(connection, self._here)
             events = set(await self._unheard(connection, before_ms))
             corrected = await self._finals.correct(connection, seen[:LIMIT])
             restored, expired = 0, 0

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from boxoffice import ids
 from boxoffice.books.dead_letters import DeadLetter, read_parked
 from boxoffice.errors import CannotRun, NotFound
@@ -20,7 +18,6 @@ from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.record import SAME, Body, Payload, Record, pack_payload
 from boxoffice.stores.redis import AWAY
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shards
 from boxoffice.texts import is_storable
 
@@ -112,16 +109,14 @@ class Parked:
 
     def __init__(
         self,
-        redis: Redis,
+        shards: Shards,
         database: Database,
-        scripts: Scripts,
         gateway: PaymentGateway,
         reconcilers: Sequence[Reconciler],
         settings: Settings,
     ) -> None:
-        self._redis = redis
         self._database = database
-        self._shards = Shards(redis, scripts)
+        self._shards = shards
         self._gateway = gateway
         self._reconcilers = reconcilers
         self._settings = settings
@@ -133,7 +128,7 @@ class Parked:
         it is listed too. Raises `CannotRun`.
         """
         try:
-            found = await read_parked(self._redis, self._database, self._settings.shards)
+            found = await read_parked(self._shards, self._database)
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
         return [
@@ -164,13 +159,14 @@ class Parked:
                 await self._database.execute(_RETRY, chunk)
                 # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
                 # second.
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    for booking in chunk:
-                        shard = ids.shard_of(booking)
-                        # With a lapse: whoever failed on it may have asked for its money.
-                        pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
-                        pipe.zrem(keys.dead(shard), booking)
-                    await pipe.execute()
+                for redis, some in self._shards.together(chunk, ids.shard_of):
+                    async with redis.pipeline(transaction=True) as pipe:
+                        for booking in some:
+                            shard = ids.shard_of(booking)
+                            # With a lapse: whoever failed on it may have asked for its money.
+                            pipe.zadd(keys.pending(shard), {booking: 1 + 1 / 16})
+                            pipe.zrem(keys.dead(shard), booking)
+                        await pipe.execute()
                 progress(start + len(chunk))
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
@@ -182,14 +178,14 @@ class Parked:
         try:
             parked = {row["booking"] for row in await self._database.fetch(_STATUSES, bookings)}
             for start in range(0, len(bookings), CHUNK):
-                chunk = bookings[start : start + CHUNK]
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for booking in chunk:
-                        pipe.zscore(keys.pending(ids.shard_of(booking)), booking)
-                    waiting = await pipe.execute()
-                for booking, score in zip(chunk, waiting, strict=True):
-                    word = "parked" if booking in parked else "ended" if score is None else "waiting"
-                    counted[word] += 1
+                for redis, chunk in self._shards.together(bookings[start : start + CHUNK], ids.shard_of):
+                    async with redis.pipeline(transaction=False) as pipe:
+                        for booking in chunk:
+                            pipe.zscore(keys.pending(ids.shard_of(booking)), booking)
+                        waiting = await pipe.execute()
+                    for booking, score in zip(chunk, waiting, strict=True):
+                        word = "parked" if booking in parked else "ended" if score is None else "waiting"
+                        counted[word] += 1
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"A store does not answer ({type(error).__name__}).") from error
         return Retried(**counted)
@@ -212,7 +208,7 @@ class Parked:
 
     async def _fail(self, letter: DeadLetter) -> Ended:
         shard = ids.shard_of(letter.booking)
-        told = await fence.told(self._redis, shard)
+        told = await fence.told(self._shards[shard])
         decided = await self._database.fetchrow(
             "SELECT status, failure_code FROM bookings WHERE id = $1::uuid AND status NOT IN ('pending', 'held')",
             letter.booking,
@@ -287,14 +283,15 @@ class Parked:
         verdict = b"1|F|%s|0|%s" % (payment_key.encode(), pack_payload(Payload(None, None, "poison")))
         own = [keys.event(shard, event), keys.owners(shard, event)]
         own += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
-        await self._shards[shard].run(
+        here = self._shards[shard]
+        await here.run(
             "settle", keys=own, ttl_s=self._settings.worker.settled_ttl_s, pair=str(pair or ""), events=1,
             verdicts=[verdict],
         )  # fmt: skip
-        if (await self._redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
+        if (await here.redis.get(keys.booking(shard, booking)) or b"").startswith(b"F|"):
             return "record"
         # Nobody can read what it held: without it, a recount of what the others hold gives back the rest.
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with here.redis.pipeline(transaction=True) as pipe:
             pipe.zrem(keys.pending(shard), booking)
             pipe.zrem(keys.dead(shard), booking)
             pipe.delete(keys.booking(shard, booking))

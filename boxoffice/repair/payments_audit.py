@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from boxoffice import ids
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
@@ -28,6 +26,7 @@ from boxoffice.stores.installation import installation
 from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.record import payment_key_of, unpack
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.shard import Shards
 
 __all__ = ["DIFFERENCES", "Difference", "PaymentsAudit"]
 
@@ -107,14 +106,12 @@ class PaymentsAudit:
 
     def __init__(
         self,
-        redis: Redis,
+        shards: Shards,
         database: Database,
         gateway: PaymentGateway,
         refunds: Refunds,
-        shards: int,
     ) -> None:
         self._shards = shards
-        self._redis = redis
         self._database = database
         self._gateway = gateway
         self._refunds = refunds
@@ -133,7 +130,7 @@ class PaymentsAudit:
             await self.check_gateway()
             self._ours_is = await installation(self._database)
             async with self._database.writer() as connection:
-                await fence.check(connection, self._redis, *range(self._shards))
+                await fence.check(connection, *self._shards)
                 began = await connection.fetchval("SELECT now()")
             if fix:
                 await self._check_shards()
@@ -276,7 +273,7 @@ class PaymentsAudit:
         if booking is None:
             return False
         shard = ids.shard_of(booking)
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._shards[shard].redis.pipeline(transaction=True) as pipe:
             pipe.get(keys.booking(shard, booking))
             pipe.zscore(keys.dead(shard), booking)
             raw, parked = await pipe.execute()

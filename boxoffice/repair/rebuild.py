@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, TypeVar
 
-from redis.asyncio import Redis
-
 from boxoffice import ids
 from boxoffice.books import queries
 from boxoffice.books.moves import remember_applied
@@ -27,7 +25,6 @@ from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import Gate, open_gate
 from boxoffice.stores.record import Record
 from boxoffice.stores.redis import run_id
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["POSTGRES_WENT_BACK", "RebuildReport", "Rebuilder", "shard_lock"]
@@ -80,30 +77,26 @@ async def shard_lock(database: Database, shard: int) -> AsyncIterator[bool]:
 
 
 class Rebuilder:
-    """Rebuilds one shard. `books`: whose books our gateway keeps, for the payments of bookings that PostgreSQL forgot; what
-    the settings tell of it without."""
+    """Rebuilds one shard."""
 
     def __init__(
         self,
-        shard: int,
-        redis: Redis,
+        here: Shard,
         database: Database,
-        scripts: Scripts,
         loader: Loader,
+        reconciler: Reconciler,
+        recovery: Recovery,
         settings: Settings,
-        *,
-        books: Callable[[], str] | None = None,
     ) -> None:
-        self.shard = shard
-        self._redis = redis
+        self.shard = here.number
+        self._redis = here.redis
         self._database = database
-        self._here = Shard(redis, scripts, shard)
-        self._scripts = scripts
+        self._here = here
         self._loader = loader
         self._life_s = settings.worker.settled_ttl_s
         self._commit_s = settings.worker.lease_ms / 1_000 + COMMIT_S
-        self.reconciler = Reconciler(shard, redis, database, scripts, settings)
-        self._recovery = Recovery(shard, redis, database, scripts, settings, books)
+        self.reconciler = reconciler
+        self._recovery = recovery
 
     async def rebuild(self, *, accept_postgres: bool = False, progress: Progress | None = None) -> RebuildReport:
         """Close the gate, fill Redis, open the gate under a new generation.
@@ -124,7 +117,7 @@ class Rebuilder:
         run = await run_id(self._redis)
         await self._redis.delete(keys.gate(self.shard))
         # Whoever is told from here on adds to these, and is looked at after the gate has opened.
-        told = await fence.told(self._redis, self.shard)
+        told = await fence.told(self._here)
         # Before anything is put back: only survivors can be strays.
         await self.reconciler.strays.gather()
         recovered = Recovered()
@@ -172,7 +165,7 @@ class Rebuilder:
                 report(len(chunk))
             await self.reconciler.finals.correct(connection, there)
             since = await connection.fetchval("SELECT now() - $1 * interval '1 second'", float(self._life_s))
-            await remember_applied(self._redis, connection, self.shard, since)
+            await remember_applied(self._here, connection, since)
         return undecided, final
 
     async def _finals(
@@ -190,7 +183,7 @@ class Rebuilder:
         Raises `WentBack`."""
         lost = set((await self._loader.load(self.shard)).lost)
         async with self._database.writer() as connection:
-            await fence.check(connection, self._redis, self.shard)
+            await fence.check(connection, self._here)
             async for records in queries.undecided(connection, self.shard):
                 await self.restore([(0, record) for record in records])
             since = await connection.fetchval(
@@ -199,8 +192,8 @@ class Rebuilder:
             )  # fmt: skip
             ended = await queries.finals_since(connection, self.shard, since)
             corrected = await self.reconciler.finals.correct(connection, ended)
-            await remember_applied(self._redis, connection, self.shard, since)
-            events, drifted = await suspects(self._redis, connection, self.shard)
+            await remember_applied(self._here, connection, since)
+            events, drifted = await suspects(self._here, connection)
         if drifted or lost or corrected:
             await self.reconciler.strays.gather()
         return [
@@ -258,7 +251,7 @@ class Rebuilder:
                 "ON CONFLICT (shard) DO UPDATE SET generation = $2, sequence = $3, run_id = $4, server = '', alert = NULL",
                 self.shard, generation, sequence, run,
             )  # fmt: skip
-        await open_gate(self._redis, self._scripts, self.shard, Gate(generation, run))
+        await open_gate(self._here, Gate(generation, run))
         return generation
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
-from redis.asyncio import Redis
 
 from boxoffice.books import queries
 from boxoffice.books.finals import Finals
@@ -22,7 +21,6 @@ from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.record import unpack
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["EventReport", "Reconciler", "TierDrift"]
@@ -88,18 +86,16 @@ class Reconciler:
 
     def __init__(
         self,
-        shard: int,
-        redis: Redis,
+        here: Shard,
         database: Database,
-        scripts: Scripts,
         settings: Settings,
     ) -> None:
-        self.shard = shard
-        self.strays = Strays(shard, redis, scripts)
-        self.finals = Finals(shard, redis, scripts, settings)
-        self._redis = redis
+        self.shard = here.number
+        self.strays = Strays(here)
+        self.finals = Finals(here, settings)
+        self._redis = here.redis
         self._database = database
-        self._here = Shard(redis, scripts, shard)
+        self._here = here
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def every_event(
@@ -139,7 +135,7 @@ class Reconciler:
             try:
                 async with self._database.begin() as connection:
                     if fenced:
-                        await fence.check(connection, self._redis, self.shard)
+                        await fence.check(connection, self._here)
                     return await self._locked(connection, event, seen, fix, deep, owned)
             except asyncpg.LockNotAvailableError:
                 await asyncio.sleep(0.05)

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 from boxoffice.access.api_keys import VERSION
 from boxoffice.books.moves import Note
@@ -26,7 +25,6 @@ from boxoffice.states import WORDS
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.record import Record, unpack
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Recovered", "Recovery"]
@@ -86,19 +84,20 @@ class Lost(NamedTuple):
 
 
 class Recovery:
-    """Recovers one shard. The caller has its lock, and has closed its gate."""
+    """Recovers one shard. The caller has its lock, and has closed its gate. `books`: whose books our gateway keeps, for the
+    payments of bookings that PostgreSQL forgot; what the settings tell of it without."""
 
     def __init__(
-        self, shard: int, redis: Redis, database: Database, scripts: Scripts,
-        settings: Settings, books: Callable[[], str] | None,
+        self, here: Shard, database: Database, refunds: Refunds, settings: Settings,
+        books: Callable[[], str] | None,
     ) -> None:  # fmt: skip
-        self.shard = shard
-        self._redis = redis
+        self.shard = here.number
+        self._redis = here.redis
         self._database = database
-        self._here = Shard(redis, scripts, shard)
+        self._here = here
         self._settings = settings
         self.gateway_books = books or (lambda: settings.gateway.kind)
-        self._refunds = Refunds(redis, database, scripts, settings)
+        self._refunds = refunds
 
     async def recover(self, lost: Sequence[fence.Pair], *, forget: bool = False) -> Recovered:
         """Write again what PostgreSQL forgot with the `lost` commits; with `forget`, withdraw it.
@@ -137,7 +136,7 @@ class Recovery:
             await self._look_with(connection, found, known)
             # Whoever has this commit has all that was found there, should PostgreSQL go back once more.
             if pair := await fence.last_batch(connection, self.shard):
-                await fence.tell(self._redis, self.shard, pair)
+                await fence.tell(self._here, pair)
         found.bookings.extend(place for place in found.unpaid if place[1] in found.notes)
         found.bookings.sort()
         return found
@@ -249,7 +248,7 @@ class Recovery:
                 connection, self.shard, records, notes, gateway=self.gateway_books(), known=known, forget=forget
             )
         if rewritten.pair:
-            await fence.tell(self._redis, self.shard, rewritten.pair)
+            await fence.tell(self._here, rewritten.pair)
         if rewritten.withdrawn:
             await self.correct(rewritten.withdrawn)
         return rewritten

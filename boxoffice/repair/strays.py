@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
 
 from boxoffice.stores import keys
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Strays"]
@@ -26,10 +24,10 @@ PAGE: Final = 1_000
 class Strays:
     """Looks through one shard's records."""
 
-    def __init__(self, shard: int, redis: Redis, scripts: Scripts) -> None:
-        self.shard = shard
-        self._redis = redis
-        self._here = Shard(redis, scripts, shard)
+    def __init__(self, here: Shard) -> None:
+        self.shard = here.number
+        self._redis = here.redis
+        self._here = here
         self.cursor = 0
 
     async def gather(self) -> int:

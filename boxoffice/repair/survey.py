@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from boxoffice.books import queries
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection
+from boxoffice.stores.shard import Shard
 
 __all__ = ["suspects"]
 
@@ -31,9 +32,10 @@ WHERE m.applied_at IS NULL AND e.shard = $1
 """
 
 
-async def suspects(redis: Redis, connection: Connection, shard: int) -> tuple[set[str], bool]:
+async def suspects(here: Shard, connection: Connection) -> tuple[set[str], bool]:
     """Events that PostgreSQL decided something about which Redis has not heard, or whose counters differ; and whether any
     differ, so that strays have to be looked for before they are counted anew."""
+    redis, shard = here.redis, here.number
     stock: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
     for row in await connection.fetch(_STOCK, shard):
         if row["tier"] is not None:

@@ -1,24 +1,18 @@
-"""The repair side of the box office: one set of tools for each shard, and reconciling as operators ask for it."""
+"""Reconciling as operators ask for it: one event or every shard, looked at or mended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
-from boxoffice.books.moves import apply_moves
 from boxoffice.errors import DriftUnexplained, GateClosed, NotFound
-from boxoffice.repair.guard import Guard
-from boxoffice.repair.mend import Mender
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import EventReport, Reconciler
 from boxoffice.sales.loading import Loader
-from boxoffice.settings import Settings
 from boxoffice.stores import fence
 from boxoffice.stores.database import Database
 from boxoffice.stores.gate import look
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Findings", "Repair"]
 
@@ -50,46 +44,21 @@ class Findings(NamedTuple):
 
 
 class Repair:
-    """Makes the tools that repair a shard, and uses them."""
+    """Reconciles, with the tools of each shard."""
 
     def __init__(
         self,
-        redis: Redis,
+        shards: Shards,
         database: Database,
-        scripts: Scripts,
         loader: Loader,
-        settings: Settings,
-        *,
-        books: Callable[[], str] | None = None,
+        reconcilers: Sequence[Reconciler],
+        rebuilders: Sequence[Rebuilder],
     ) -> None:
-        self._redis = redis
+        self._shards = shards
         self._database = database
-        self._scripts = scripts
         self._loader = loader
-        self._settings = settings
-        self._books = books
-
-    def reconciler(self, shard: int) -> Reconciler:
-        """Compares counters."""
-        return Reconciler(shard, self._redis, self._database, self._scripts, self._settings)
-
-    def rebuilder(self, shard: int) -> Rebuilder:
-        """Fills an empty Redis."""
-        return Rebuilder(
-            shard, self._redis, self._database, self._scripts, self._loader, self._settings, books=self._books
-        )
-
-    def guard(self, shard: int) -> Guard:
-        """Notices who went back in time."""
-        return Guard(shard, self._redis, self._database, self._scripts, self._loader, self._settings, books=self._books)
-
-    def mender(self, shard: int) -> Mender:
-        """Mends booking by booking."""
-        return Mender(shard, self._redis, self._database, self.reconciler(shard), self.rebuilder(shard), self._settings)
-
-    async def apply_moves(self, shard: int) -> int:
-        """Mirror the shard's open stock moves in Redis. Returns how many."""
-        return await apply_moves(self._redis, self._database, self._scripts, shard)
+        self._reconcilers = reconcilers
+        self._rebuilders = rebuilders
 
     async def reconcile(
         self, *, event: str | None = None, fix: bool = False, accept_postgres: bool = False
@@ -107,23 +76,23 @@ class Repair:
 
     async def _shards_of(self, event: str | None) -> list[int]:
         if event is None:
-            return list(range(self._settings.shards))
+            return list(range(len(self._shards)))
         shard = await self._database.fetchval("SELECT shard FROM events WHERE id = $1", event)
         if shard is None:
             raise NotFound("There is no such event.")
         return [shard]
 
     async def _shard(self, shard: int, event: str | None, fix: bool, accept_postgres: bool) -> Findings:
-        rebuilder, reconciler = self.rebuilder(shard), self.reconciler(shard)
+        rebuilder, reconciler = self._rebuilders[shard], self._reconcilers[shard]
         if fix and accept_postgres:
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
-        lost = await fence.lost(self._database, shard, await fence.told(self._redis, shard))
+        lost = await fence.lost(self._database, shard, await fence.told(self._shards[shard]))
         if lost and not fix:
             raise DriftUnexplained(
                 f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
                 "A worker writes them again, or this command with --fix."
             )
-        if lost or (await look(self._redis, shard)).word != "open":
+        if lost or (await look(self._shards[shard])).word != "open":
             if not fix:
                 return Findings((), closed=(shard,))
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice.access.api_keys import VERSION, ApiKeys
@@ -22,6 +21,7 @@ from boxoffice.stores.freshness import CHECK_S, STALE_S, Freshness
 from boxoffice.stores.gate import Lacking
 from boxoffice.stores.lookups import Together
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.shard import Shards
 
 __all__ = ["Catalogue", "EventView", "TierView"]
 
@@ -85,18 +85,17 @@ _event = msgspec.json.Decoder(EventView)
 class Catalogue:
     """Events, tiers and API keys, read from Redis."""
 
-    def __init__(self, redis: Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.redis = redis
-        self._shards = settings.shards
+    def __init__(self, shards: Shards, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.shards = shards
         self.known_events: dict[str, EventView] = {}
         self.known_tiers: dict[str, tuple[EventView, TierView]] = {}
         self._by_shard: dict[int, tuple[tuple[bytes | None, bytes], list[EventView]]] = {}
         self.loaded = False
         self.freshness = Freshness(self.read, clock)
         self._asked: dict[str, EventView] = {}
-        self.lacking = Lacking(redis)
+        self.lacking = Lacking(lambda shard: shards[shard].redis)
         self._left = Together(self._read_left, most=200)
-        self.api_keys = ApiKeys(redis, settings.api.key_cache_s, clock=clock)
+        self.api_keys = ApiKeys(shards, settings.api.key_cache_s, clock=clock)
 
     async def client_of_key(self, api_key: str) -> str:
         """The client that a presented API key belongs to. Raises as `ApiKeys.client_of`."""
@@ -170,18 +169,17 @@ class Catalogue:
 
     async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
         """What is left, for everybody who asked in one turn of the loop."""
-        known = [self._asked[name] for name in events]
+        found: dict[str, dict[str, bytes | None]] = {}
         try:
-            async with self.redis.pipeline(transaction=False) as pipeline:
-                for event in known:
-                    pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
-                found = await pipeline.execute()
+            for redis, known in self.shards.together((self._asked[name] for name in events), lambda event: event.shard):
+                async with redis.pipeline(transaction=False) as pipeline:
+                    for event in known:
+                        pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
+                    for event, left in zip(known, await pipeline.execute(), strict=True):
+                        found[event.id] = dict(zip((tier.id for tier in event.tiers), left, strict=True))
         except (RedisError, OSError) as error:
             raise StoreAway from error
-        return {
-            event.id: dict(zip((tier.id for tier in event.tiers), left, strict=True))
-            for event, left in zip(known, found, strict=True)
-        }
+        return found
 
     def _missing(self) -> Exception:
         return NotFound() if self.loaded else GateClosed()
@@ -196,26 +194,25 @@ class Catalogue:
 
     async def read(self) -> None:
         """Read what has changed in any shard. Raises what Redis raises."""
-        names = [keys.catalogue(shard) for shard in range(self._shards)]
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for shard, name in enumerate(names):
-                pipe.hget(name, VERSION)
-                pipe.get(keys.gate(shard))
-            told = await pipe.execute()
         changed = False
-        for shard, version in enumerate(told[::2]):
-            # The version of a Redis that went back comes again, for other events: under another run's gate.
-            gate = told[2 * shard + 1]
-            # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
-            if version is None and gate is not None:
-                self.lacking.met(shard)
-            if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
-                continue
-            found: dict[bytes, bytes] = await self.redis.hgetall(names[shard])  # type: ignore[misc]
-            newest = gate, found.pop(VERSION.encode(), version)
-            self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
-            changed = True
-        self.loaded = len(self._by_shard) == self._shards
+        for redis, numbers in self.shards.together(range(len(self.shards)), int):
+            async with redis.pipeline(transaction=False) as pipe:
+                for shard in numbers:
+                    pipe.hget(keys.catalogue(shard), VERSION)
+                    pipe.get(keys.gate(shard))
+                told = await pipe.execute()
+            for shard, version, gate in zip(numbers, told[::2], told[1::2], strict=True):
+                # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
+                if version is None and gate is not None:
+                    self.lacking.met(shard)
+                # The version of a Redis that went back comes again, for other events: under another run's gate.
+                if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
+                    continue
+                found: dict[bytes, bytes] = await redis.hgetall(keys.catalogue(shard))  # type: ignore[misc]
+                newest = gate, found.pop(VERSION.encode(), version)
+                self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
+                changed = True
+        self.loaded = len(self._by_shard) == len(self.shards)
         if changed:
             every = [event for _, events in self._by_shard.values() for event in events]
             self.known_events = {event.id: event for event in every}

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from sqlalchemy import RowMapping, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
 from boxoffice.errors import StoreAway
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores import keys
+from boxoffice.stores.database import Database
 from boxoffice.stores.models import ApiKey, Event, Inventory, Tier
 from boxoffice.stores.redis import AWAY
-from boxoffice.stores.scripts import Scripts, Slot
-from boxoffice.stores.shard import Shards
+from boxoffice.stores.scripts import Slot
+from boxoffice.stores.shard import Shard, Shards
 
 __all__ = ["Loaded", "Loader", "StoredEvent", "iso", "read_events"]
 
@@ -95,15 +95,13 @@ def _stored(event: RowMapping, tiers: list[RowMapping]) -> StoredEvent:
 class Loader:
     """Loads events and API keys. One per process is enough."""
 
-    def __init__(self, engine: AsyncEngine, redis: Redis, scripts: Scripts) -> None:
-        self.engine = engine
-        self.redis = redis
-        self._shards = Shards(redis, scripts)
-        self._scripts = scripts
+    def __init__(self, database: Database, shards: Shards) -> None:
+        self._database = database
+        self._shards = shards
 
     async def load(self, shard: int) -> Loaded:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             stored = await read_events(connection, shard=shard)
             known = (
                 (await connection.execute(select(*ApiKey.__table__.c))).mappings().all() if shard == KEYS_SHARD else []
@@ -117,11 +115,12 @@ class Loader:
             }
             api_keys = await self.write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
         changed, lost = [], []
-        if not await self.redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
-            await self.redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
+        redis = self._shards[shard].redis
+        if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
+            await redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
-            for event, (word, *_) in zip(some, await self._load(some), strict=True):
+            for event, (word, *_) in zip(some, await self._load(self._shards[shard], some), strict=True):
                 if word != b"unchanged":
                     changed.append(event.view.id)
                 if word == b"lost":
@@ -130,25 +129,26 @@ class Loader:
 
     async def publish(self, event_id: str) -> EventView:
         """Load one event into Redis, or what changed of it. Raises `StoreAway` when Redis is."""
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             found = await read_events(connection, ids_=[event_id])
         try:
-            await self.redis.hsetnx(keys.catalogue(found[0].view.shard), VERSION, "0")  # type: ignore[misc]
-            await self._load(found)
+            here = self._shards[found[0].view.shard]
+            await here.redis.hsetnx(keys.catalogue(here.number), VERSION, "0")  # type: ignore[misc]
+            await self._load(here, found)
         except AWAY as error:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
         return found[0].view
 
     async def write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
         """Keys that neither PostgreSQL nor the caller speaks of stay: another process may have just made them."""
-        name = keys.api_keys(KEYS_SHARD)
+        name, redis = keys.api_keys(KEYS_SHARD), self._shards[KEYS_SHARD].redis
         try:
-            there = {key.decode(): value for key, value in (await self.redis.hgetall(name)).items()}  # type: ignore[misc]
+            there = {key.decode(): value for key, value in (await redis.hgetall(name)).items()}  # type: ignore[misc]
             new = {prefix: msgspec.json.encode(view) for prefix, view in good.items()}
             new = {prefix: view for prefix, view in new.items() if there.get(prefix) != view}
             gone = [prefix for prefix in revoked if prefix in there]
             if new or gone or VERSION not in there:
-                async with self.redis.pipeline(transaction=True) as pipe:
+                async with redis.pipeline(transaction=True) as pipe:
                     if new:
                         pipe.hset(name, mapping=new)
                     if gone:
@@ -159,13 +159,13 @@ class Loader:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
         return len(new) + len(gone)
 
-    async def _load(self, events: list[StoredEvent]) -> list[Any]:
-        """Run load.lua for each, in one pipeline; a server that does not know it gets it first."""
-        await self.redis.script_load(self._scripts.load.text)
-        async with self.redis.pipeline(transaction=False) as pipe:
+    async def _load(self, here: Shard, events: list[StoredEvent]) -> list[Any]:
+        """Run load.lua for each event of the shard, in one pipeline; a server that does not know it gets it first."""
+        await here.redis.script_load(here.scripts.load.text)
+        async with here.redis.pipeline(transaction=False) as pipe:
             for event in events:
                 view = event.view
-                call = self._shards[view.shard].call(
+                call = here.call(
                     "load", sale=keys.event(view.shard, view.id), catalogue=keys.catalogue(view.shard),
                     owners=keys.owners(view.shard, view.id), **load_arguments(event),
                 )  # fmt: skip

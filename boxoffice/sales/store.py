@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from boxoffice import ids
 from boxoffice.access.api_keys import ApiKeyView, secret_digest
@@ -21,8 +20,9 @@ from boxoffice.gateway.factory import why_not_chargeable
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.loading import Loader, iso, read_events
 from boxoffice.settings import Settings
+from boxoffice.stores.database import Database
 from boxoffice.stores.models import ApiKey, Client, Event, Inventory, Tier
-from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shards
 from boxoffice.texts import fault_of
 
 __all__ = ["CatalogueStore", "NewTier"]
@@ -50,9 +50,9 @@ class NewTier:
 class CatalogueStore:
     """Creates and changes clients, API keys and events."""
 
-    def __init__(self, engine: AsyncEngine, redis: Redis, scripts: Scripts, settings: Settings) -> None:
-        self.engine = engine
-        self._loader = Loader(engine, redis, scripts)
+    def __init__(self, database: Database, shards: Shards, settings: Settings) -> None:
+        self._database = database
+        self._loader = Loader(database, shards)
         self.shards = settings.shards
         self._text_max = settings.limits.text_max
         self._settings = settings
@@ -61,7 +61,7 @@ class CatalogueStore:
         """A shop's id: a new one, unless it is given and there is such a shop."""
         self._check_text(name, "/name")
         client_id = client_id or ids.short_id()
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             await connection.execute(insert(Client).values(id=client_id, name=name).on_conflict_do_nothing())
         return client_id
 
@@ -78,7 +78,7 @@ class CatalogueStore:
         """Accept this API key for the client from now on, also when it was revoked before. `seed` uses it."""
         prefix, _, secret = key.partition(".")
         digest = secret_digest(secret)
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             if await connection.scalar(select(Client.id).where(Client.id == client_id)) is None:
                 raise NotFound("There is no such client.")
             await connection.execute(
@@ -93,7 +93,7 @@ class CatalogueStore:
 
     async def revoke_api_key(self, prefix: str) -> None:
         """Stop accepting a key, within `api.key_cache_s`. Raises `NotFound`."""
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             statement = update(ApiKey).where(ApiKey.prefix == prefix)
             values = {"revoked_at": func.coalesce(ApiKey.revoked_at, func.now()), "updated_at": func.now()}
             if (await connection.execute(statement.values(values))).rowcount == 0:
@@ -126,7 +126,7 @@ class CatalogueStore:
         if not 0 <= refund_percent <= 100:
             raise Malformed("A cancellation gives back 0 to 100 percent.")
         event_id = ids.short_id()
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             if await connection.scalar(select(Client.id).where(Client.id == client_id)) is None:
                 raise NotFound("There is no such client.")
             values = {
@@ -151,7 +151,7 @@ class CatalogueStore:
         """
         if "name" in changes:
             self._check_text(changes["name"], "/name")
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             if changes.get("status") == "active":
                 await self._check_chargeable(connection, Event.id == event_id)
             statement = update(Event).where(Event.id == event_id).values(**changes, updated_at=func.now())
@@ -166,7 +166,7 @@ class CatalogueStore:
         """
         if "name" in changes:
             self._check_text(changes["name"], "/name")
-        async with self.engine.begin() as connection:
+        async with self._database.engine.begin() as connection:
             statement = update(Tier).where(Tier.id == tier_id).values(**changes, updated_at=func.now())
             event_id = await connection.scalar(statement.returning(Tier.event_id))
             await self._check_chargeable(connection, Tier.id == tier_id)
@@ -176,12 +176,12 @@ class CatalogueStore:
 
     async def events(self) -> list[EventView]:
         """All events as PostgreSQL has them, by (start, id)."""
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             return [found.view for found in await read_events(connection)]
 
     async def clients(self) -> list[dict[str, Any]]:
         """All clients, oldest first."""
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             rows = await connection.execute(
                 select(Client.id, Client.name, Client.created_at).order_by(Client.created_at, Client.id)
             )
@@ -192,7 +192,7 @@ class CatalogueStore:
         query = select(ApiKey.prefix, ApiKey.client_id, ApiKey.created_at, ApiKey.revoked_at)
         if client_id is not None:
             query = query.where(ApiKey.client_id == client_id)
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             rows = await connection.execute(query.order_by(ApiKey.created_at, ApiKey.prefix))
             return [
                 {
@@ -206,7 +206,7 @@ class CatalogueStore:
 
     async def event(self, event_id: str) -> EventView:
         """The event as PostgreSQL has it. Raises `NotFound`."""
-        async with self.engine.connect() as connection:
+        async with self._database.engine.connect() as connection:
             found = await read_events(connection, ids_=[event_id])
         if not found:
             raise NotFound("There is no such event.")

@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from boxoffice.bookings.holds import Holds
@@ -52,7 +51,6 @@ from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import Pair, open_batch, read
 from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
 from boxoffice.stores.record import Record, payment_key_of, unpack
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 
@@ -97,22 +95,19 @@ class Settlement:
 
     def __init__(
         self,
-        shard: int,
-        redis: Redis,
+        here: Shard,
         database: Database,
-        scripts: Scripts,
         gateway: PaymentGateway,
         pump: MoneyPump,
         holds: Holds,
         settings: Settings,
     ) -> None:
-        self.shard = shard
-        self._redis = redis
+        self.shard = here.number
         self._database = database
-        self._here = Shard(redis, scripts, shard)
+        self.here = here
         self._gateway = gateway
         self._pump = pump
-        self._mirror = Mirror(shard, redis, scripts, holds, settings)
+        self._mirror = Mirror(here, holds, settings)
         self._settings = settings
         self._draining = False
         self._again = False
@@ -124,7 +119,7 @@ class Settlement:
         self._suspects: dict[str, tuple[int, float]] = {}
         """Bookings that failed alone: how often, and since when."""
         self._closed_until = 0.0
-        self._outage = Outage(shard, database, gateway.books, settings.worker.lease_ms)
+        self._outage = Outage(here.number, database, gateway.books, settings.worker.lease_ms)
 
     # ------------------------------------------------------------------ draining
 
@@ -203,7 +198,7 @@ class Settlement:
         """The next bookings that are due; an empty batch when none is, or none may be claimed."""
         worker = self._settings.worker
         try:
-            reply = await self._here.run("claim", limit=worker.batch_max, lease_ms=worker.lease_ms, ring_on=1)
+            reply = await self.here.run("claim", limit=worker.batch_max, lease_ms=worker.lease_ms, ring_on=1)
         except GateClosed:
             return Batch([], Terms(0, 0))  # a repair is on its way, and rings when it opens
         if not reply:
@@ -437,9 +432,10 @@ class Settlement:
 
     async def _extend_leases(self, claims: Iterable[Claimed]) -> None:
         """Leases of this worker now end later; nobody else's are touched by it for long (they are renewed too)."""
-        seconds, micros = await self._redis.time()
+        seconds, micros = await self.here.redis.time()
         until = seconds * 1_000 + micros // 1_000 + self._settings.worker.lease_ms + 1 / 16
-        await self._redis.zadd(keys.pending(self.shard), {claim.record.id: until for claim in claims}, xx=True, gt=True)
+        due = {claim.record.id: until for claim in claims}
+        await self.here.redis.zadd(keys.pending(self.shard), due, xx=True, gt=True)
 
     # ------------------------------------------------------------------ the transaction
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from boxoffice.bookings.holds import Holds
 from boxoffice.books.decisions import Decision, Verdict
 from boxoffice.crashpoint import crashpoint
@@ -15,7 +13,6 @@ from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.gate import once_checked
 from boxoffice.stores.record import confirmed, pack_payload
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Mirror"]
@@ -38,10 +35,9 @@ LETTERS: Final = {
 class Mirror:
     """Of one shard. Its scripts move a booking only from P, and only under the payment that was decided."""
 
-    def __init__(self, shard: int, redis: Redis, scripts: Scripts, holds: Holds, settings: Settings) -> None:
-        self._shard = shard
-        self._redis = redis
-        self._here = Shard(redis, scripts, shard)
+    def __init__(self, here: Shard, holds: Holds, settings: Settings) -> None:
+        self._shard = here.number
+        self.here = here
         self._holds = holds
         self._ttl_s = settings.worker.settled_ttl_s
 
@@ -58,7 +54,7 @@ class Mirror:
             for start in range(0, len(told), CHUNK):
                 chunk = told[start : start + CHUNK]
                 say_it = partial(say, chunk, str(pair or ""))
-                await once_checked(self._redis, self._shard, say_it, CHECK_S)
+                await once_checked(self.here, say_it, CHECK_S)
                 done.update([decision.claim.record.id for decision in chunk])
                 crashpoint("chunk_settled")
 
@@ -83,7 +79,7 @@ class Mirror:
             booking_keys += (record_prefix + record.id, idempotency_prefix + record.scope)
             records += (raw, confirmed(raw, decision.payload))
         counts = [",".join([f"{tier}:{count}" for tier, count in tickets.items()]) for tickets in sold.values()]
-        done = await self._here.run(
+        done = await self.here.run(
             "confirm", keys=[*(keys.event(self._shard, event) for event in sold), *booking_keys],
             ttl_s=self._ttl_s, pair=pair, events=len(sold), more=[*counts, *records],
         )  # fmt: skip
@@ -118,7 +114,7 @@ class Mirror:
 
     async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes], pair: str) -> Any:
         """settle.lua. Two keys for each event and for each booking."""
-        return await self._here.run(
+        return await self.here.run(
             "settle", keys=[*sale_keys, *booking_keys], ttl_s=self._ttl_s, pair=pair, events=len(sale_keys) // 2,
             verdicts=verdicts,
         )  # fmt: skip

@@ -13,11 +13,10 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Reader, Writer
 from boxoffice.stores.postgres import WentBack
+from boxoffice.stores.shard import Shard
 
 __all__ = ["Pair", "check", "last_batch", "lost", "open_batch", "read", "tell", "told", "verified"]
 
@@ -60,14 +59,14 @@ def read(members: Iterable[bytes]) -> list[Pair]:
     return [Pair(*map(int, member.split(b":"))) for member in members]
 
 
-async def told(redis: Redis, shard: int) -> list[Pair]:
+async def told(shard: Shard) -> list[Pair]:
     """What Redis was told of. Read it before PostgreSQL: what comes later is not missed."""
-    return read(await redis.smembers(keys.told(shard)))  # type: ignore[misc]
+    return read(await shard.redis.smembers(keys.told(shard.number)))  # type: ignore[misc]
 
 
-async def tell(redis: Redis, shard: int, pair: Pair) -> None:
+async def tell(shard: Shard, pair: Pair) -> None:
     """Let Redis miss this commit, should it be lost. Scripts that mirror do it in the same call."""
-    await redis.sadd(keys.told(shard), str(pair))  # type: ignore[misc]
+    await shard.redis.sadd(keys.told(shard.number), str(pair))  # type: ignore[misc]
 
 
 async def lost(connection: Reader, shard: int, pairs: Sequence[Pair]) -> list[Pair]:
@@ -77,10 +76,10 @@ async def lost(connection: Reader, shard: int, pairs: Sequence[Pair]) -> list[Pa
     return [Pair(*row) for row in await connection.fetch(_LOST, shard, *map(list, zip(*pairs, strict=True)))]
 
 
-async def check(connection: Connection, redis: Redis, *shards: int) -> None:
+async def check(connection: Connection, *shards: Shard) -> None:
     """See that PostgreSQL has all that Redis was told of. Raises `WentBack`."""
     for shard in shards:
-        if await lost(connection, shard, await told(redis, shard)):
+        if await lost(connection, shard.number, await told(shard)):
             raise WentBack
 
 
@@ -106,10 +105,12 @@ async def last_batch(connection: Reader, shard: int) -> Pair | None:
     return Pair(*row) if row else None
 
 
-async def verified(connection: Writer, redis: Redis, shard: int, pairs: Sequence[Pair]) -> None:
+async def verified(connection: Writer, shard: Shard, pairs: Sequence[Pair]) -> None:
     """PostgreSQL has all of these: the highest stands for them from now on."""
     highest = max(pairs, default=None)
     if highest is None or len(pairs) == 1:
         return
-    await redis.srem(keys.told(shard), *(str(pair) for pair in pairs if pair != highest))  # type: ignore[misc]
-    await connection.execute("DELETE FROM batches WHERE shard = $1 AND number < $2", shard, highest.number - KEPT)
+    await shard.redis.srem(keys.told(shard.number), *(str(pair) for pair in pairs if pair != highest))  # type: ignore[misc]
+    await connection.execute(
+        "DELETE FROM batches WHERE shard = $1 AND number < $2", shard.number, highest.number - KEPT
+    )

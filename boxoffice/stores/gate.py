@@ -17,7 +17,8 @@ from redis.exceptions import NoPermissionError, RedisError
 from boxoffice.errors import CannotRun, RunUnchecked
 from boxoffice.stores import keys
 from boxoffice.stores.redis import AWAY, run_of
-from boxoffice.stores.scripts import Commands, Scripts
+from boxoffice.stores.scripts import Commands
+from boxoffice.stores.shard import Shard
 
 __all__ = [
     "Gate",
@@ -80,11 +81,11 @@ class GateSight(NamedTuple):
         return "open" if self.gate.run == self.run else "unchecked"
 
 
-async def look(redis: Redis, shard: int) -> GateSight:
+async def look(shard: Shard) -> GateSight:
     """The gate as the server has it now. Raises Redis's errors, and `CannotRun` when it does not say who it is."""
     try:
-        async with redis.pipeline(transaction=True) as pipe:
-            pipe.get(keys.gate(shard))
+        async with shard.redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.gate(shard.number))
             pipe.info("server")
             raw, info = await pipe.execute()
     except NoPermissionError as error:
@@ -92,9 +93,9 @@ async def look(redis: Redis, shard: int) -> GateSight:
     return GateSight(Gate.parse(raw), run_of(info))
 
 
-async def open_gate(redis: Redis, scripts: Scripts, shard: int, gate: Gate) -> None:
+async def open_gate(shard: Shard, gate: Gate) -> None:
     """Let the run that was looked at decide."""
-    await scripts.open.ordered("opened bell", "value")(redis, [keys.gate(shard), keys.bell(shard)], [gate.pack()])
+    await shard.run("open", opened=keys.gate(shard.number), value=gate.pack())
 
 
 async def ask(redis: Commands, shard: int) -> None:
@@ -108,10 +109,11 @@ async def ask_to_load(redis: Commands, shard: int) -> None:
 
 
 class Lacking:
-    """Asks for loads on behalf of all who meet an event without its counters. One per process is enough."""
+    """Asks for loads on behalf of all who meet an event without its counters. One per process is enough. `redis_of`: of which
+    Redis a shard's workers hear."""
 
-    def __init__(self, redis: Commands) -> None:
-        self._redis = redis
+    def __init__(self, redis_of: Callable[[int], Commands]) -> None:
+        self._redis_of = redis_of
         self._ask_at: dict[int, float] = {}
         self.asks: set[asyncio.Task[None]] = set()
 
@@ -121,7 +123,7 @@ class Lacking:
         if now_s < self._ask_at.get(shard, now_s):
             return
         self._ask_at[shard] = now_s + ASK_EVERY_S
-        task = asyncio.create_task(ask_to_load(self._redis, shard))
+        task = asyncio.create_task(ask_to_load(self._redis_of(shard), shard))
         self.asks.add(task)
         task.add_done_callback(self.asks.discard)
 
@@ -136,7 +138,7 @@ async def _ask(redis: Commands, name: str) -> None:
         pass
 
 
-async def once_checked(redis: Commands, shard: int, call: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
+async def once_checked(shard: Shard, call: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
     """What the call says once this run of the server is checked, asking for that. Raises `RunUnchecked` when that takes
     longer than the patience, and whatever the call raises."""
     give_up, pause_s = time.monotonic() + patience_s, PAUSE_S
@@ -146,7 +148,7 @@ async def once_checked(redis: Commands, shard: int, call: Callable[[], Awaitable
         except RunUnchecked:
             if time.monotonic() + pause_s > give_up:
                 raise
-        await ask(redis, shard)
+        await ask(shard.redis, shard.number)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 

@@ -14,7 +14,6 @@ import structlog
 from redis.asyncio import Redis
 
 from boxoffice.stores import keys
-from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Rewound", "rewind"]
@@ -28,14 +27,14 @@ Rewound = list[tuple[str, int]]
 """Holds that PostgreSQL knows, and their deadlines (ms) from now on."""
 
 
-async def rewind(redis: Redis, scripts: Scripts, shard: int, lease_ms: int, back_ms: int) -> Rewound:
+async def rewind(here: Shard, lease_ms: int, back_ms: int) -> Rewound:
     """Look at every booking that waits for something. May be repeated, and by several at once.
 
     Raises Redis's errors and `GateClosed`; then it is noticed again.
     """
-    here = Shard(redis, scripts, shard)
+    shard = here.number
     rewound, told = 0, Rewound()
-    async for some in _waiting(redis, shard):
+    async for some in _waiting(here.redis, shard):
         records = [keys.booking(shard, id_) for id_ in some]
         count, *moved = await here.run("rewind", records=records, lease_ms=lease_ms, done=0)
         rewound += int(count)

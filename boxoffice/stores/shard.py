@@ -1,19 +1,26 @@
 """One shard: its Redis, and its scripts called by the names of their slots. Whoever has a `Shard` lists neither the keys that
-its scripts share nor its doorbell: it puts these in."""
+its scripts share nor its doorbell: it puts these in.
+
+Which Redis a shard lives in is known here alone: nobody else may think that two shards share one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
+from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.stores.scripts import Call, Scripts, Slot
+from boxoffice.stores.pinned import Kept
+from boxoffice.stores.redis import open_redis
+from boxoffice.stores.scripts import Call, Commands, Scripts, Slot
 
-__all__ = ["Shard", "Shards"]
+__all__ = ["Shard", "Shards", "open_shards"]
+
+Item = TypeVar("Item")
 
 
 class Shard:
@@ -22,7 +29,7 @@ class Shard:
     def __init__(self, redis: Redis, scripts: Scripts, number: int) -> None:
         self.redis = redis
         self.number = number
-        self._scripts = scripts
+        self.scripts = scripts
         self._own: dict[str, Slot | Sequence[Slot]] = {
             "gate": keys.gate(number), "pending": keys.pending(number), "dead": keys.dead(number),
             "deadlines": keys.deadlines(number), "told": keys.told(number), "clock": keys.clock(number),
@@ -37,7 +44,7 @@ class Shard:
         The last slot, `name...` in the header, takes a sequence. Raises `TypeError` for a slot that is missing, or that the
         header does not name.
         """
-        found = getattr(self._scripts, script)
+        found = getattr(self.scripts, script)
         return found.call({**self._own, **slots}, given=slots)  # type: ignore[no-any-return]
 
     async def run(self, script: str, /, **slots: Slot | Sequence[Slot]) -> Any:
@@ -46,14 +53,53 @@ class Shard:
 
 
 class Shards:
-    """The shards of one Redis, by number."""
+    """The shards that this installation serves, by number: `homes` has the Redis of each. Closed with `aclose`.
 
-    def __init__(self, redis: Redis, scripts: Scripts) -> None:
-        self._make = partial(Shard, redis, scripts)
+    A number beyond is nobody's here, as of a booking that was made elsewhere: its shard has nothing, and its gate is closed.
+    """
+
+    def __init__(self, homes: Sequence[Redis], scripts: Scripts) -> None:
+        self.scripts = scripts
+        self.clients = tuple(dict.fromkeys(homes))
+        """Every Redis, once."""
+        self._homes = tuple(homes)
+        self._pinned = {client: Kept(client) for client in self.clients}
         self._made: dict[int, Shard] = {}
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Shard:
         made = self._made.get(number)
         if made is None:
-            made = self._made[number] = self._make(number)
+            home = self._homes[number] if number < len(self) else self._homes[0]
+            made = self._made[number] = Shard(home, self.scripts, number)
         return made
+
+    def pinned(self, number: int) -> Commands:
+        """The kept connections of a shard's Redis, for who calls it all the time. Shards of one Redis share them."""
+        return self._pinned[self[number].redis]
+
+    def together(self, items: Iterable[Item], shard_of: Callable[[Item], int]) -> list[tuple[Redis, list[Item]]]:
+        """The items by the Redis in which their shards live, for one call to each."""
+        found: dict[Redis, list[Item]] = {}
+        for item in items:
+            found.setdefault(self[shard_of(item)].redis, []).append(item)
+        return list(found.items())
+
+    async def anywhere(self, name: str) -> bool:
+        """Whether any Redis has this key. Raises Redis's errors."""
+        return any([await client.exists(name) for client in self.clients])
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        for client in self.clients:
+            await client.aclose()
+
+
+def open_shards(settings: Settings, scripts: Scripts, *, retries: int = 0, timeout_s: float | None = None) -> Shards:
+    """The shards of these settings, which today live in one Redis. As `open_redis`."""
+    return Shards([open_redis(settings, retries=retries, timeout_s=timeout_s)] * settings.shards, scripts)

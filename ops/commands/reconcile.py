@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
     from boxoffice.repair.rebuild import RebuildReport
     from boxoffice.repair.reconcile import EventReport
-    from boxoffice.repair.tools import Findings, Repair
+    from boxoffice.repair.tools import Findings
 
 __all__ = ["register"]
 
@@ -47,7 +47,7 @@ def reconcile(
     """
 
     async def work(office: BoxOffice) -> Findings:
-        return await _repair(office).reconcile(event=event, fix=fix, accept_postgres=accept_postgres)
+        return await office.repair.reconcile(event=event, fix=fix, accept_postgres=accept_postgres)
 
     findings = in_office(data_dir, work)
     print_json(_as_json(findings)) if as_json else _tell(findings)
@@ -81,7 +81,7 @@ def rebuild(
                 def progress(seen: int, task: Any = task) -> None:
                     bar.update(task, completed=seen)
 
-                rebuilder = _repair(office).rebuilder(number)
+                rebuilder = office.rebuilders[number]
                 reports.append(await rebuilder.rebuild(accept_postgres=accept_postgres, progress=progress))
         return reports
 
@@ -94,19 +94,6 @@ def rebuild(
                 f"Shard {report.shard} is open, generation {report.generation}: {report.undecided} undecided and "
                 f"{report.final} recent bookings put back, {len(report.reports)} events reconciled."
             )
-
-
-def _repair(office: BoxOffice) -> Repair:
-    from boxoffice.repair.tools import Repair
-
-    return Repair(
-        office.redis,
-        office.database,
-        office.scripts,
-        office.loader,
-        office.settings,
-        books=lambda: office.gateway.books,
-    )
 
 
 def _as_json(findings: Findings) -> dict[str, Any]:

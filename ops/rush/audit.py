@@ -67,8 +67,8 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> F
     refused = set(told.history.refused_digests()) if told.history else set()
 
     async def bookings() -> None:
-        walked = await walk(office.redis, pool, office.settings.shards, refused, findings)
-        await check_stock(office.redis, pool, walked.opened, findings)
+        walked = await walk(office.shards, pool, refused, findings)
+        await check_stock(office.shards, pool, walked.opened, findings)
         await check_bookings(pool, findings)
         if told.history is not None:
             await check_history(pool, told.history, walked.unpaid, findings)

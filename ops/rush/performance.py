@@ -117,7 +117,7 @@ class Performance:
     async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale) -> None:
         clock = asyncio.get_running_loop().time
         history = self.history = History(sale.client)
-        sampler = self.sampler = Sampler(office.redis, self.settings.database_url, sale.events)
+        sampler = self.sampler = Sampler(office.shards, self.settings.database_url, sale.events)
         start = clock() + 0.2
         shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.shape.seed)
         bank = HttpClient(self.gateway_port) if self.gateway_port else None

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from boxoffice.states import FINAL, KEY_REUSED, WORDS
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record, unpack
+from boxoffice.stores.shard import Shards
 from ops.rush.findings import Findings
 from ops.rush.rest import rings_waiting
 from ops.rush.stock_checks import OpenBookings, Pool
@@ -78,10 +79,11 @@ class _Sets:
         return [name for name, members in named if booking in members]
 
 
-async def walk(redis: Redis, pool: Pool, shards: int, refused: set[str], findings: Findings) -> Walk:
+async def walk(shards: Shards, pool: Pool, refused: set[str], findings: Findings) -> Walk:
     """Read every key of every shard."""
     found = Walk(OpenBookings(), {}, refused)
-    for shard in range(shards):
+    for here in shards:
+        redis, shard = here.redis, here.number
         sets = await _read_sets(redis, shard)
         findings.parked += sorted(sets.dead)
         if late := sets.pending - findings.undecided:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
 from boxoffice.stores import gate, keys
+from boxoffice.stores.shard import Shard
 from ops.rush.away import STORE_AWAY
 from ops.rush.undecided import undecided
 
@@ -64,8 +65,8 @@ async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
     found: list[str] = []
     pool: asyncpg.Pool[Any] = await office.pool()
     others = frozenset() if holds_too else await undecided(pool, office.settings.gateway.deadline_s)
-    for shard in range(office.settings.shards):
-        found += await _waiting(office.redis, shard, holds_too, others)
+    for shard in office.shards:
+        found += await _waiting(shard, holds_too, others)
     row = await pool.fetchrow(_DUE, list(others))
     assert row is not None
     found += [f"{count} {what} undecided or due" for what, count in row.items() if count]
@@ -74,7 +75,8 @@ async def _going_on(office: BoxOffice, holds_too: bool) -> list[str]:
     return found
 
 
-async def _waiting(redis: Redis, shard: int, holds_too: bool, others: frozenset[str]) -> list[str]:
+async def _waiting(here: Shard, holds_too: bool, others: frozenset[str]) -> list[str]:
+    redis, shard = here.redis, here.number
     seconds, _ = await redis.time()
     latest = "+inf" if holds_too else str(seconds * 1_000)
     counts = {
@@ -83,7 +85,7 @@ async def _waiting(redis: Redis, shard: int, holds_too: bool, others: frozenset[
         "holds": await redis.zcount(keys.deadlines(shard), "-inf", latest),
     }
     found = [f"{count} {what} in shard {shard}" for what, count in counts.items() if count]
-    if (await gate.look(redis, shard)).word != "open":
+    if (await gate.look(here)).word != "open":
         found.append(f"the gate of shard {shard} is closed")
     return found
 

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any, Final
 
 import asyncpg
-from redis.asyncio import Redis
 
 from boxoffice.database_url import read_database_url
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import fence, gate, keys
+from boxoffice.stores.shard import Shards
 from ops.rush.away import STORE_AWAY
 
 __all__ = ["Sampler"]
@@ -33,8 +33,8 @@ FROM inventory i JOIN tiers t ON t.id = i.tier_id WHERE t.event_id = $1
 class Sampler:
     """Samples I1 every 50 ms, I3 twice a second. A store that is away is looked at later."""
 
-    def __init__(self, redis: Redis, database_url: str, events: list[EventView]) -> None:
-        self._redis = redis
+    def __init__(self, shards: Shards, database_url: str, events: list[EventView]) -> None:
+        self._shards = shards
         self._database_url = database_url
         self._events = events
         self._connection: asyncpg.Connection[Any] | None = None
@@ -73,7 +73,7 @@ class Sampler:
 
     async def _count(self, event: EventView, at_s: float) -> None:
         """Per tier: available + held + sold = total, none negative; of one single read."""
-        found = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        found = await self._shards[event.shard].redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         if not found:
             return
         left = 0
@@ -91,10 +91,10 @@ class Sampler:
         PostgreSQL lacks a commit that Redis was told of, or Redis is unchecked: that is known, and nothing is decided by it."""
         run = await self._checked(event)
         first = await self.sold(event)
-        before = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
-        told = await fence.told(self._redis, event.shard)
+        before = await self._shards[event.shard].redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        told = await fence.told(self._shards[event.shard])
         then = await self.sold(event)
-        after = await self._redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+        after = await self._shards[event.shard].redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         last = await self.sold(event)
         assert self._connection is not None
         if await fence.lost(self._connection, event.shard, told):
@@ -115,7 +115,7 @@ class Sampler:
 
     async def _checked(self, event: EventView) -> str:
         """The run of the server, if a guard has let it decide."""
-        sight = await gate.look(self._redis, event.shard)
+        sight = await gate.look(self._shards[event.shard])
         return sight.run if sight.word == "open" else ""
 
     def hang_up(self) -> None:

@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
+from boxoffice.stores.shard import Shards
 from ops.rush.findings import Findings
 
 __all__ = ["OpenBookings", "Pool", "check_stock"]
@@ -68,7 +67,7 @@ class OpenBookings:
                         unpaid[who] += line.quantity
 
 
-async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: Findings) -> None:
+async def check_stock(shards: Shards, pool: Pool, opened: OpenBookings, findings: Findings) -> None:
     """Count again what the counters say."""
     rows = await pool.fetch(_TIERS)
     events: dict[str, int] = {}
@@ -76,7 +75,7 @@ async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: 
         events[row["event"]] = row["shard"]
         _check_sold(row, findings)
     for event, shard in events.items():
-        counters = await redis.hgetall(keys.event(shard, event))  # type: ignore[misc]
+        counters = await shards[shard].redis.hgetall(keys.event(shard, event))  # type: ignore[misc]
         for row in rows:
             if row["event"] == event:
                 _check_counters(row, counters, opened, findings)
@@ -84,7 +83,7 @@ async def check_stock(redis: Redis, pool: Pool, opened: OpenBookings, findings: 
     findings["I3"].looked_at.append(f"{len(rows)} tiers of {len(events)} events")
     for move in await pool.fetch(_OPEN_MOVES):
         findings["I7"].blame(f"stock move {move['id']} of tier {move['tier_id']} was never applied to Redis")
-    await _check_owners(redis, pool, events, opened, findings)
+    await _check_owners(shards, pool, events, opened, findings)
 
 
 def _check_sold(row: Any, findings: Findings) -> None:
@@ -111,7 +110,7 @@ def _check_counters(row: Any, counters: dict[bytes, bytes], opened: OpenBookings
 
 
 async def _check_owners(
-    redis: Redis, pool: Pool, events: dict[str, int], opened: OpenBookings, findings: Findings
+    shards: Shards, pool: Pool, events: dict[str, int], opened: OpenBookings, findings: Findings
 ) -> None:
     """Tickets counted per customer are a second count of everything taken and given back."""
     expected = {event: Counter(opened.owned.get(event, {})) for event in events}
@@ -119,6 +118,7 @@ async def _check_owners(
         expected[row["event"]].update(dict(zip(row["owners"], row["tickets"], strict=True)))
     customers = 0
     for event, shard in events.items():
+        redis = shards[shard].redis
         found = redis.hscan_iter(keys.owners(shard, event), count=OWNERS)
         counted = {owner.decode(): int(tickets) async for owner, tickets in found if int(tickets)}
         customers += len(counted)

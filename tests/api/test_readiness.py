@@ -19,6 +19,12 @@ from boxoffice.stores import keys
 SHARDS = 3
 
 
+class Homes(list[Any]):
+    """Shards that have nothing but a Redis each."""
+
+    clients: tuple[Any, ...] = ()
+
+
 class House:
     """An office whose stores answer as the test says, and a clock that only the test moves."""
 
@@ -28,9 +34,11 @@ class House:
         self.words = dict.fromkeys(range(SHARDS), "open")
         self.writes, self.trouble_says, self.now = True, "", 0.0
         self.database = SimpleNamespace(fetchval=self._answer("fetchval", 1))
+        redis = self.redis = SimpleNamespace(set=self._answer("set", True))
+        Homes.clients = (redis,)
         self.office: Any = SimpleNamespace(
             settings=Settings(shards=SHARDS),
-            redis=SimpleNamespace(set=self._answer("set", True)),
+            shards=Homes(SimpleNamespace(number=shard, redis=redis) for shard in range(SHARDS)),
             database=self.database,
             gateway=SimpleNamespace(trouble=self._trouble),
             catalogue=SimpleNamespace(events=self._answer("events", [])),
@@ -52,9 +60,9 @@ class House:
 
         return ask
 
-    async def _look(self, redis: Any, shard: int) -> Any:
-        assert redis is self.office.redis
-        return SimpleNamespace(word=self.words[shard])
+    async def _look(self, shard: Any) -> Any:
+        assert shard is self.office.shards[shard.number]
+        return SimpleNamespace(word=self.words[shard.number])
 
     async def _takes_writes(self, _redis: Any) -> bool:
         return self.writes
@@ -86,7 +94,7 @@ async def test_what_is_asked_and_for_how_long_it_is_believed(house: House) -> No
     assert await house.reasons() == {}
     assert house.names() == EVERYTHING
     settings = house.office.settings
-    assert ("check_redis", house.office.redis, settings) in house.asked
+    assert ("check_redis", house.redis, settings) in house.asked
     assert [call[0] for call in house.asked if call[-1] is settings] == [
         "check_redis",
         "check_postgresql",

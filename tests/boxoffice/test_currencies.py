@@ -130,7 +130,7 @@ def test_what_stripe_cannot_charge(amount: int, code: str, why: str) -> None:
 
 
 def store_with(office: BoxOffice, settings: Settings, kind: str) -> CatalogueStore:
-    return CatalogueStore(office.database.engine, office.redis, office.scripts, with_gateway(settings, kind=kind))
+    return CatalogueStore(office.database, office.shards, with_gateway(settings, kind=kind))
 
 
 async def create(store: CatalogueStore, currency: str, price: int) -> Any:

@@ -410,10 +410,10 @@ async def test_a_repair_takes_in_the_stock_moves_of_its_event_or_shard_alone(str
     assert [await of_event(name) for name in street.events] == [[False] * 3, [True], [True]]
     assert await counters(office, street.events["mine"], "GA") == Counters(20, 0, 0, 20)
     assert await counters(office, street.events["other"], "GA") == Counters(18, 0, 2, 20)
-    assert await apply_moves(redis, office.database, office.scripts, 1) == 1
+    assert await apply_moves(office.shards[1], office.database) == 1
     assert [await of_event(name) for name in street.events] == [[False] * 3, [False], [True]]
     assert await counters(office, street.events["far"], "GA") == Counters(18, 0, 2, 20)
-    assert await apply_moves(redis, office.database, office.scripts, 0) == 1
+    assert await apply_moves(office.shards[0], office.database) == 1
     await street.till.pump()
     await check_at_rest(office, street.bookings.values())
 
@@ -556,7 +556,7 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
             ]
             assert finals == expected
             assert sorted(await queries.finals_since(connection, shard, ago)) == expected
-            assert await survey.suspects(office.redis, connection, shard) == (set(), False)
+            assert await survey.suspects(office.shards[shard], connection) == (set(), False)
         owner = {client: ids.owner_digest(client, "ada") for client in (CLIENT, OTHER)}
         bought = [await queries.bought(connection, event.id) for event in street.events.values()]
         assert bought == [{owner[CLIENT]: 4, owner[OTHER]: 2}, {owner[CLIENT]: 2}, {owner[CLIENT]: 2}]
@@ -573,8 +573,8 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
         )
         await connection.execute("UPDATE inventory SET total = total + 1 WHERE tier_id = $1",
                                  street.events["far"].tiers[0].id)  # fmt: skip
-        assert await survey.suspects(office.redis, connection, 1) == ({street.events["other"].id}, False)
-        assert await survey.suspects(office.redis, connection, 0) == ({street.events["far"].id}, True)
+        assert await survey.suspects(office.shards[1], connection) == ({street.events["other"].id}, False)
+        assert await survey.suspects(office.shards[0], connection) == ({street.events["far"].id}, True)
 
 
 async def test_an_audit_compares_each_payment_with_its_own_refunds_and_mends_that_one(street: Street) -> None:

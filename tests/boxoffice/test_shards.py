@@ -21,7 +21,6 @@ from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
@@ -223,7 +222,7 @@ async def is_retried(twins: Twins) -> None:
 
 
 async def is_failed_by_an_operator(twins: Twins) -> None:
-    letters = await read_parked(twins.office.redis, twins.office.database, 2)
+    letters = await read_parked(twins.office.shards, twins.office.database)
     assert {letter.booking for letter in letters} == set(twins.bookings)
     await twins.office.parked.fail(twins.booking)
     assert await twins.office.redis.zcard(keys.dead(twins.mine)) == 0
@@ -237,7 +236,7 @@ async def is_told_in_a_dossier(twins: Twins) -> None:
 
 async def moves(twins: Twins) -> None:
     office = twins.office
-    assert await apply_moves(office.redis, office.database, office.scripts, twins.mine) == 1
+    assert await apply_moves(office.shards[twins.mine], office.database) == 1
     assert await twins.till.left("GA") == (10, 0, 0)
 
 
@@ -253,13 +252,13 @@ async def is_rebuilt(twins: Twins) -> None:
     assert await twins.till.state(twins.done[twins.mine]) == "C confirmed"  # type: ignore[attr-defined]
     assert await twins.till.state(twins.booking) == "P pending"
     assert await twins.office.redis.zrange(keys.pending(twins.mine), 0, -1) == [twins.booking.encode()]
-    assert (await look(twins.office.redis, twins.mine)).word == "open"
+    assert (await look(twins.office.shards[twins.mine])).word == "open"
 
 
 async def is_guarded(twins: Twins) -> None:
     async def opened() -> bool:
         await twins.office.guards[twins.mine].tick()
-        return (await look(twins.office.redis, twins.mine)).word == "open"
+        return (await look(twins.office.shards[twins.mine])).word == "open"
 
     await eventually(opened)
     assert await twins.till.left("GA") == (6, 2, 2)
@@ -304,7 +303,7 @@ async def is_shown_by_a_new_process(twins: Twins) -> None:
         await twins.office.redis.dump(keys.catalogue(other)),
     )
     await twins.office.redis.delete(keys.catalogue(other))
-    catalogue = Catalogue(twins.office.redis, twins.office.settings)
+    catalogue = Catalogue(twins.office.shards, twins.office.settings)
     assert await catalogue.event(twins.till.event.id) == twins.till.event
     assert await catalogue.availability(twins.till.event) == [8, 4]
     with pytest.raises(GateClosed):
@@ -333,19 +332,19 @@ async def went_back(twins: Twins) -> None:
     """PostgreSQL lacks a commit of this shard: nobody touches money until its guard has written it again."""
     await twins.office.redis.sadd(keys.told(twins.mine), "50:1")
     with pytest.raises(WentBack):
-        await twins.office.refunds.check_fence(2)
+        await twins.office.refunds.check_fence()
     with pytest.raises(CannotRun):
         [found async for found in twins.office.payments_audit.run(fix=False, grace_s=0)]
-    redis, pool = twins.office.redis, await twins.office.pool()
-    lost = [len(await fence.lost(pool, shard, await fence.told(redis, shard))) for shard in range(2)]
+    office, pool = twins.office, await twins.office.pool()
+    lost = [len(await fence.lost(pool, shard, await fence.told(office.shards[shard]))) for shard in range(2)]
     assert lost[twins.mine] == 1 and sum(lost) == 1
     assert await twins.office.guards[twins.mine].tick() == "recovered"
-    assert await twins.office.refunds.check_fence(2)
+    assert await twins.office.refunds.check_fence()
 
 
 async def is_repaired_by_its_event(twins: Twins) -> None:
     office = twins.office
-    repair = Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
+    repair = office.repair
     found = await repair.reconcile(event=twins.till.event.id, fix=True)
     assert (found.word, [report.event for report in found.reports]) == ("fixed", [twins.till.event.id])
 
@@ -401,7 +400,7 @@ async def heard(twins: Twins, lines: list[Any]) -> bool:
 
 
 async def opened(twins: Twins, lines: list[Any]) -> bool:
-    return (await look(twins.office.redis, twins.mine)).word == "open"
+    return (await look(twins.office.shards[twins.mine])).word == "open"
 
 
 async def loaded(twins: Twins, lines: list[Any]) -> bool:

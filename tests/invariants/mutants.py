@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "money moves on a PostgreSQL that forgot",
-        (("boxoffice/money/pump.py", "if not await self.refunds.check_fence(self.settings.shards):", "if False:"),),
+        (("boxoffice/money/pump.py", "if not await self.refunds.check_fence():", "if False:"),),
         "tests/boxoffice/repair/test_recovery.py",
         "decides_nothing",
     ),
@@ -537,7 +537,7 @@ MUTANTS = (
             ("boxoffice/stores/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),
             (
                 "boxoffice/stores/fence.py",
-                "        if await lost(connection, shard, await told(redis, shard)):",
+                "        if await lost(connection, shard.number, await told(shard)):",
                 "        if False:",
             ),
             ("boxoffice/repair/tools.py", "lost = await fence.lost(", "lost = 0 * await fence.lost("),
@@ -629,7 +629,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/repair/rebuild.py",
-                "            await remember_applied(self._redis, connection, self.shard, since)\n        return",
+                "            await remember_applied(self._here, connection, since)\n        return",
                 "        return",
             ),
         ),
@@ -641,7 +641,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/repair/rebuild.py",
-                "            await remember_applied(self._redis, connection, self.shard, since)\n            events",
+                "            await remember_applied(self._here, connection, since)\n            events",
                 "            events",
             ),
         ),
@@ -700,7 +700,11 @@ MUTANTS = (
         "nobody is asked for what redis lost",
         (
             ("boxoffice/admission/forms.py", "            lacking()\n", "            pass\n"),
-            ("boxoffice/sales/catalogue.py", "                self.lacking.met(shard)\n", "                pass\n"),
+            (
+                "boxoffice/sales/catalogue.py",
+                "                    self.lacking.met(shard)\n",
+                "                pass\n",
+            ),
             (
                 "boxoffice/access/api_keys.py",
                 "                await ask_to_load(self.redis, KEYS_SHARD)\n",

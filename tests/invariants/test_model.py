@@ -16,6 +16,7 @@ from boxoffice.repair.strays import Strays
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import Payload
+from boxoffice.stores.shard import Shard
 from ops.stack.servers import Servers
 from tests.conftest import SHARD
 from tests.invariants.model import LIMIT, TIERS, Model, tickets_of
@@ -113,7 +114,7 @@ class Troubled(Model):
         self.run(self.settle_the_counters(owned=False))
 
     async def gather(self) -> None:
-        assert await Strays(SHARD, self.desk.redis, self.desk.scripts).gather() == len(self.strays)
+        assert await Strays(Shard(self.desk.redis, self.desk.scripts, SHARD)).gather() == len(self.strays)
         self.due |= {id for id in self.strays if self.state[id] == "P"}
         self.strays.clear()
 

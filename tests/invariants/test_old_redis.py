@@ -88,7 +88,7 @@ async def state_of(office: BoxOffice, booking: str) -> str:
 
 async def opens(office: BoxOffice) -> None:
     async def opened() -> bool:
-        return (await look(office.redis, SHARD)).word == "open"
+        return (await look(office.shards[SHARD])).word == "open"
 
     await eventually(opened)
 
@@ -256,7 +256,7 @@ async def test_bookings_taken_since_come_back(
         await put_back()
     assert await state_of(office, booked[0]) == "-"
     # It is Redis that went back, not PostgreSQL.
-    assert await fence.lost(await office.pool(), SHARD, await fence.told(office.redis, SHARD)) == []
+    assert await fence.lost(await office.pool(), SHARD, await fence.told(office.shards[SHARD])) == []
     assert (await office.bookings.get(CLIENT, booked[0])).view.status == "confirmed"
     with pytest.raises(GateClosed):
         await book(office, till.event, GA=1)

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.office import BoxOffice, open_box_office
-from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
@@ -176,7 +175,7 @@ async def test_a_standby_that_lagged_is_promoted(
 
 async def reconciled(office: BoxOffice) -> None:
     """`boxoffice reconcile --fix`, as soon as it can be done."""
-    repair = Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
+    repair = office.repair
 
     async def done() -> bool:
         with contextlib.suppress(CannotRun, *AWAY):

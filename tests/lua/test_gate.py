@@ -11,6 +11,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate, look
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import load_scripts
+from boxoffice.stores.shard import Shard
 from tests.lua.test_rewind import rewind
 from tests.lua.test_states import VERBS, put
 from tests.support.shop.script import Desk, Form
@@ -88,12 +89,12 @@ async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
 
 
 async def test_looking_says_what_the_scripts_say(desk: Desk) -> None:
-    assert (await look(desk.redis, desk.shard)).word == "open"
+    assert (await look(Shard(desk.redis, desk.scripts, desk.shard))).word == "open"
     for value in filter(None, GATES.values()):
         await desk.redis.set(keys.gate(desk.shard), value.format(run="0" * 40, part="0"))
-        assert (await look(desk.redis, desk.shard)).word == "unchecked"
+        assert (await look(Shard(desk.redis, desk.scripts, desk.shard))).word == "unchecked"
     await desk.redis.delete(keys.gate(desk.shard))
-    assert (await look(desk.redis, desk.shard)).word == "closed"
+    assert (await look(Shard(desk.redis, desk.scripts, desk.shard))).word == "closed"
 
 
 def test_a_gate_is_read_as_it_was_written() -> None:

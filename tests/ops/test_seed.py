@@ -28,7 +28,7 @@ async def test_the_seed_may_be_run_again(office: BoxOffice) -> None:
 
     assert (again.created, again.moved, again.event, again.api_key) == (False, False, first.event, DEMO_KEY)
     assert (await counters(office, first.event, "GA")).held == 2, "sales are kept"
-    assert await ApiKeys(office.redis, 30).client_of(DEMO_KEY) == DEMO_CLIENT
+    assert await ApiKeys(office.shards, 30).client_of(DEMO_KEY) == DEMO_CLIENT
 
 
 async def test_the_example_moves_ahead_when_its_time_has_come(office: BoxOffice) -> None:

@@ -39,6 +39,21 @@ class Calls(list[tuple[Any, ...]]):
         return record
 
 
+HOME = SimpleNamespace(connection_pool=None)
+"""The Redis of all shards."""
+
+
+class Homes(list[Any]):
+    """Shards that have nothing but a Redis each."""
+
+    scripts = "the scripts"
+    clients = (HOME,)
+
+
+def homes(*clients: Any) -> Homes:
+    return Homes(SimpleNamespace(number=number, redis=client) for number, client in enumerate(clients))
+
+
 @pytest.fixture
 def calls() -> Calls:
     return Calls()
@@ -55,8 +70,7 @@ def office(calls: Calls, tmp_path: Path) -> Any:
     pump_ends = asyncio.Event()
     return SimpleNamespace(
         settings=Settings(data_dir=tmp_path, shards=SHARDS),
-        redis="the redis",
-        scripts="the scripts",
+        shards=homes(*[HOME] * SHARDS),
         database=SimpleNamespace(renew=calls.recorder("renew")),
         holds=SimpleNamespace(expire=calls.recorder("holds.expire")),
         settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
@@ -104,7 +118,7 @@ async def test_everything_is_done_for_every_shard(
 
     monkeypatch.setattr(app, "supervise", supervise)
     monkeypatch.setattr(app, "hear", hear)
-    running = asyncio.create_task(app.work("watcher"))
+    running = asyncio.create_task(app.work(homes(*["watcher"] * SHARDS)))
     while "trimming" not in kept:
         await asyncio.sleep(0)
     app.stop()
@@ -154,7 +168,7 @@ async def test_a_task_that_ends_ends_the_worker(app: WorkerApp, calls: Calls, mo
     monkeypatch.setattr(app, "hear", hear)
     monkeypatch.setattr(app, "supervise", supervise)
     with capture_logs() as said, pytest.raises(CannotRun, match="'hearing' has ended"):
-        await app.work("watcher")
+        await app.work(homes(*["watcher"] * SHARDS))
 
     (line,) = [line for line in said if line["event"] == "worker.task_ended"]
     assert (line["task"], line["cancelled"], repr(line["exc_info"])) == ("hearing", False, "MemoryError('planted')")
@@ -199,7 +213,7 @@ async def test_a_sweep_is_of_one_shard(
     assert calls == [
         ("holds.expire", shard),
         ("settlement.drain", shard),
-        ("apply_moves", "the redis", office.database, "the scripts", shard),
+        ("apply_moves", office.shards[shard], office.database),
     ]
 
 
@@ -346,7 +360,7 @@ async def test_arq_is_started_again_ever_more_slowly(
                 app.stop()
             raise RedisAway
 
-    office.redis = SimpleNamespace(connection_pool=None)
+    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
     monkeypatch.setattr(worker_app, "Worker", Arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
     monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
@@ -376,7 +390,7 @@ def arq(office: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             arq.ended.set()
 
     arq.async_run = async_run
-    office.redis = SimpleNamespace(connection_pool=None)
+    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
     monkeypatch.setattr(worker_app, "Worker", lambda **_: arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
     return arq
@@ -424,7 +438,7 @@ async def test_an_arq_that_cancels_itself_is_started_again(
                 app.stop()
             raise asyncio.CancelledError
 
-    office.redis = SimpleNamespace(connection_pool=None)
+    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
     monkeypatch.setattr(worker_app, "Worker", Arq)
     monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
     with capture_logs() as said:
@@ -451,7 +465,8 @@ async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to
 
     watcher = Watcher()
 
-    def open_redis(settings: Settings, *, timeout_s: float) -> Watcher:
+    def open_shards(settings: Settings, scripts: Any, *, timeout_s: float) -> Watcher:
+        assert scripts == "the scripts"
         opened.append((settings, timeout_s))
         return watcher
 
@@ -464,7 +479,7 @@ async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to
     office.settings = office.settings.model_copy(
         update={"worker": office.settings.worker.model_copy(update={"guard_ms": guard_ms})}
     )
-    monkeypatch.setattr(worker_app.redis, "open_redis", open_redis)
+    monkeypatch.setattr(worker_app, "open_shards", open_shards)
     monkeypatch.setattr(app, "check_servers", nothing)
     monkeypatch.setattr(app, "work", work)
     with pytest.raises(ValueError, match="planted"):
@@ -537,7 +552,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
     with capture_logs() as said:
         await app.watch()
     done = list(calls)
-    both = [("check_redis", "the redis", office.settings), ("check_postgresql", office.database, office.settings)]
+    both = [("check_redis", HOME, office.settings), ("check_postgresql", office.database, office.settings)]
     assert done == [
         ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.tell_of_others",)
     ]  # fmt: skip

@@ -284,5 +284,5 @@ def test_a_hold_whose_time_is_up_has_expired() -> None:
 def test_how_long_an_ended_hold_is_remembered(office: BoxOffice, ended_s: int, brief_s: int) -> None:
     """Never longer for who has ended very many."""
     own = office.settings.holds.model_copy(update={"ended_ttl_s": ended_s, "ended_max": 7})
-    holds = Holds(office.redis, office.database, office.scripts, office.settings.model_copy(update={"holds": own}))
+    holds = Holds(office.shards, office.database, office.settings.model_copy(update={"holds": own}))
     assert list(holds.unpaid_lives.values()) == [ended_s, 7, brief_s]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxoffice import ids
+from boxoffice.books.moves import apply_moves
 from boxoffice.office import BoxOffice
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
@@ -14,7 +15,7 @@ from tests.support.shop.orders import tier_of
 
 
 def repair_of(office: BoxOffice) -> Repair:
-    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
+    return office.repair
 
 
 async def cancelled(office: BoxOffice, event: EventView) -> str:
@@ -35,10 +36,9 @@ async def cancelled(office: BoxOffice, event: EventView) -> str:
 async def test_a_cancelled_booking_goes_back_on_sale_once(office: BoxOffice, open_sale: SaleMaker) -> None:
     event = await open_sale(GA=10)
     booking = await cancelled(office, event)
-    repair = repair_of(office)
 
-    assert await repair.apply_moves(SHARD) == 1
-    assert await repair.apply_moves(SHARD) == 0
+    assert await apply_moves(office.shards[SHARD], office.database) == 1
+    assert await apply_moves(office.shards[SHARD], office.database) == 0
 
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.sold) == (10, 0)
@@ -51,12 +51,11 @@ async def test_a_move_whose_mark_was_lost_is_not_applied_again(office: BoxOffice
     """Redis took it, then its worker died before it told PostgreSQL."""
     event = await open_sale(GA=10)
     await cancelled(office, event)
-    repair = repair_of(office)
-    await repair.apply_moves(SHARD)
+    await apply_moves(office.shards[SHARD], office.database)
     pool = await office.pool()
     await pool.execute("UPDATE stock_moves SET applied_at = NULL")
 
-    assert await repair.apply_moves(SHARD) == 1
+    assert await apply_moves(office.shards[SHARD], office.database) == 1
 
     assert (await counters(office, event, "GA")).available == 10
     assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
@@ -66,10 +65,9 @@ async def test_reconcile_applies_open_moves(office: BoxOffice, open_sale: SaleMa
     """An open move is no drift."""
     event = await open_sale(GA=10)
     await cancelled(office, event)
-    repair = repair_of(office)
 
-    assert (await repair.reconcile()).word == "same"
-    found = await repair.reconcile(fix=True)
+    assert (await repair_of(office).reconcile()).word == "same"
+    found = await repair_of(office).reconcile(fix=True)
 
     assert (found.word, found.reports[0].moved) == ("same", 1)
     assert (await counters(office, event, "GA")).available == 10
@@ -80,9 +78,8 @@ async def test_a_rebuild_counts_a_move_once(office: BoxOffice, open_sale: SaleMa
     event = await open_sale(GA=10)
     booking = await cancelled(office, event)
     await office.redis.flushall()
-    repair = repair_of(office)
 
-    await repair.rebuilder(SHARD).rebuild()
+    await office.rebuilders[SHARD].rebuild()
 
     counted = await counters(office, event, "GA")
     assert (counted.available, counted.sold) == (10, 0)
@@ -106,17 +103,16 @@ async def test_a_shard_that_is_closed_is_said_and_filled(office: BoxOffice, open
     await book(office, event, GA=2)
     await settle_all(office)
     await office.redis.flushall()
-    repair = repair_of(office)
 
-    looked = await repair.reconcile()
+    looked = await repair_of(office).reconcile()
     assert (looked.word, looked.closed) == ("drift", (0, 1))
-    fixed = await repair.reconcile(fix=True)
+    fixed = await repair_of(office).reconcile(fix=True)
     assert (fixed.word, fixed.rebuilt) == ("fixed", (0, 1))
 
     assert (await counters(office, event, "GA")).sold == 2
     await office.redis.delete(keys.event(SHARD, event.id))
-    assert (await repair.reconcile()).unloaded == (event.id,)
-    assert (await repair.reconcile(fix=True)).unloaded == ()
+    assert (await repair_of(office).reconcile()).unloaded == (event.id,)
+    assert (await repair_of(office).reconcile(fix=True)).unloaded == ()
 
 
 async def test_ids_that_come_again_after_a_restore_are_other_moves(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -156,6 +152,6 @@ async def test_a_read_after_a_cancellation_says_cancelled(office: BoxOffice, ope
     assert await till.cancel(booking) == "cancelled"
 
     await office.redis.hset(keys.event(SHARD, event.id), mapping=counted)
-    await repair_of(office).apply_moves(SHARD)
+    await apply_moves(office.shards[SHARD], office.database)
     assert (await counters(office, event, "GA")).available == 10, "once"
     await till.at_rest(booking)

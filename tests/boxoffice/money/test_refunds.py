@@ -162,7 +162,7 @@ async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
             await till.cancel(hold)
     assert await till.left("GA") == (7, 1, 2)
 
-    await apply_moves(till.office.redis, till.office.database, till.office.scripts, SHARD)
+    await apply_moves(till.office.shards[SHARD], till.office.database)
 
     assert await till.left("GA") == (9, 1, 0)
     assert await till.state(booking) == "X cancelled"
@@ -183,7 +183,7 @@ async def test_while_the_gate_is_shut_a_confirmed_booking_is_cancelled(till: Til
     assert (await till.payment(booking)).refunded_cents == 2_000
     await till.office.redis.set(keys.gate(SHARD), gate)
     assert await till.cancel(booking) == "cancelled"
-    await apply_moves(till.office.redis, till.office.database, till.office.scripts, SHARD)
+    await apply_moves(till.office.shards[SHARD], till.office.database)
     assert await till.left("GA") == (9, 1, 0)
     assert (await till.payment(booking)).refunded_cents == 2_000
 
@@ -463,7 +463,7 @@ async def test_nobody_hears_of_a_refund_before_redis_unless_it_cannot(
         else:
             await asked()
     await asked()
-    await apply_moves(till.office.redis, till.office.database, till.office.scripts, SHARD)
+    await apply_moves(till.office.shards[SHARD], till.office.database)
     await till.pump()
     rows = await till.fetch("SELECT amount_cents FROM refunds")
     assert [row[0] for row in rows] == [2_000 if call == "cancel" else 1_000]

@@ -137,7 +137,7 @@ async def test_a_store_that_does_not_answer_is_told_of(
         raise ConnectionResetError
 
     if store == "redis":
-        monkeypatch.setattr(dossiers.redis, "pipeline", away)
+        monkeypatch.setattr(dossiers.shards[0].redis, "pipeline", away)
     else:
         monkeypatch.setattr(dossiers, "database", DatabaseOf(away))
     found = await dossier(house, "sold")

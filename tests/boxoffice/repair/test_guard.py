@@ -32,7 +32,14 @@ FINE = Sight(
 
 def guard_of(office: BoxOffice, **options: Any) -> Guard:
     """A worker's."""
-    return Guard(SHARD, office.redis, office.database, office.scripts, office.loader, office.settings, **options)
+    return Guard(
+        office.shards[SHARD],
+        office.database,
+        office.loader,
+        office.reconcilers[SHARD],
+        office.rebuilders[SHARD],
+        **options,
+    )
 
 
 @pytest.fixture
@@ -204,7 +211,7 @@ async def test_the_last_second_is_noticed_after_a_restart(
     await office.redis.set(keys.gate(SHARD), BEFORE)
 
     assert await guard.tick() == "rebuilt"
-    assert (await look(office.redis, SHARD)).word == "open"
+    assert (await look(office.shards[SHARD])).word == "open"
 
 
 async def test_a_restart_reconciles(office: BoxOffice, open_sale: SaleMaker, guard: Guard) -> None:

@@ -28,7 +28,7 @@ from tests.support.shop.orders import CLIENT
 
 @pytest.fixture
 def rebuilder(office: BoxOffice) -> Rebuilder:
-    return Rebuilder(SHARD, office.redis, office.database, office.scripts, office.loader, office.settings)
+    return office.rebuilders[SHARD]
 
 
 async def record_of(redis: Redis, booking: str) -> tuple[str, str]:
@@ -196,7 +196,7 @@ async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) ->
 
 @pytest.fixture
 def mender(office: BoxOffice, rebuilder: Rebuilder) -> Mender:
-    return Mender(SHARD, office.redis, office.database, rebuilder.reconciler, rebuilder, office.settings)
+    return office.menders[SHARD]
 
 
 async def aged(office: BoxOffice) -> None:

@@ -27,7 +27,7 @@ def shards(request: pytest.FixtureRequest) -> int:
 
 
 def reconciler_of(office: BoxOffice, event: EventView) -> Reconciler:
-    return Reconciler(event.shard, office.redis, office.database, office.scripts, office.settings)
+    return office.reconcilers[event.shard]
 
 
 async def shift(office: BoxOffice, event: EventView, code: str, letter: str, by: int) -> None:
@@ -199,9 +199,7 @@ async def test_an_event_that_redis_lost_is_not_called_sold_out(office: BoxOffice
 
 async def test_an_unknown_event_is_not_found(office: BoxOffice) -> None:
     with pytest.raises(NotFound):
-        await Reconciler(SHARD, office.redis, office.database, office.scripts, office.settings).event(
-            "nothing00000", fix=False
-        )
+        await Reconciler(office.shards[SHARD], office.database, office.settings).event("nothing00000", fix=False)
 
 
 async def test_a_repair_that_was_killed_leaves_the_sale_open(office: BoxOffice, open_sale: SaleMaker) -> None:

@@ -38,7 +38,7 @@ async def guard(till: Till) -> Guard:
 
 def repair_of(till: Till) -> Repair:
     office = till.office
-    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
+    return office.repair
 
 
 async def shown(till: Till, booking: str) -> tuple[str, str | None]:
@@ -48,7 +48,7 @@ async def shown(till: Till, booking: str) -> tuple[str, str | None]:
 
 
 async def told(till: Till) -> list[fence.Pair]:
-    return sorted(await fence.told(till.office.redis, SHARD))
+    return sorted(await fence.told(till.office.shards[SHARD]))
 
 
 # ------------------------------------------------------------------ the fence
@@ -239,7 +239,7 @@ async def test_no_ticket_of_a_lost_booking_is_sold_again(till: Till, past: Past,
         case "reconcile":
             assert (await repair_of(till).reconcile(fix=True)).rebuilt == (SHARD,)
         case _:
-            await repair_of(till).rebuilder(SHARD).rebuild()
+            await till.office.rebuilders[SHARD].rebuild()
 
     assert await till.left("VIP") == (0, 0, 4)
     await till.at_rest(*lost)

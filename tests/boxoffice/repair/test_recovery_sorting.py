@@ -31,7 +31,7 @@ NOTE = Note(BOOKING, "t", 1, "refund", 500, "requested", "", "asked", "t:1")
 @pytest.fixture
 def recovery(till: Till) -> Recovery:
     office = till.office
-    return Recovery(SHARD, office.redis, office.database, office.scripts, office.settings, None)
+    return Recovery(office.shards[SHARD], office.database, office.refunds, office.settings, None)
 
 
 def nothing() -> Lost:
@@ -215,5 +215,5 @@ async def test_whose_books_the_payments_of_forgotten_bookings_stand_in(
 ) -> None:
     """Whatever the gateway says; without one, what the settings tell of it."""
     office = till.office
-    recovery = Recovery(SHARD, office.redis, office.database, office.scripts, office.settings, books)
+    recovery = Recovery(office.shards[SHARD], office.database, office.refunds, office.settings, books)
     assert (recovery.gateway_books(), office.settings.gateway.kind) == (written, "simulator")

@@ -36,7 +36,7 @@ async def houses(office: BoxOffice, open_sale: SaleMaker) -> AsyncIterator[House
 async def suspected(houses: Houses) -> tuple[list[str], bool]:
     """Of the shard: its own first and second event, and whether counters differ."""
     async with (await houses.office.pool()).acquire() as connection:
-        events, drifted = await suspects(houses.office.redis, connection, SHARD)
+        events, drifted = await suspects(houses.office.shards[SHARD], connection)
     names = {house.event.id: name for house, name in zip(houses.of(SHARD), ("one", "other"), strict=True)}
     return sorted(names.get(event, "another shard's") for event in events), drifted
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from boxoffice.books.moves import apply_moves
 from boxoffice.errors import DriftUnexplained, GateClosed, NotFound
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK
 from boxoffice.repair.tools import Repair
@@ -31,7 +32,7 @@ async def full(houses: Houses) -> Houses:
 
 def repair_of(houses: Houses) -> Repair:
     office = houses.office
-    return Repair(office.redis, office.database, office.scripts, office.loader, office.settings)
+    return office.repair
 
 
 async def told(house: House) -> list[Any]:
@@ -66,7 +67,7 @@ async def test_a_rebuild_fills_its_shard_and_touches_no_other(full: Houses, shar
     other, row, mine = await full.photo(1 - shard), await full.row(1 - shard), await full.row(shard)
     await full.forget(shard)
 
-    report = await repair_of(full).rebuilder(shard).rebuild()
+    report = await full.office.rebuilders[shard].rebuild()
 
     assert (report.shard, report.events, report.undecided, report.final) == (shard, 2, 4, 8)
     assert [await told(house) for house in full.of(shard)] == before
@@ -101,7 +102,7 @@ async def test_a_rebuild_puts_back_what_is_lost_and_leaves_what_is_there(full: H
         }[lost]  # fmt: skip
     await redis.delete(*names)
 
-    await repair_of(full).rebuilder(shard).rebuild()
+    await full.office.rebuilders[shard].rebuild()
 
     assert [await told(house) for house in full.of(shard)] == before
 
@@ -119,7 +120,7 @@ async def test_the_sequence_leaps_beyond_whatever_knows_it(full: Houses, shard: 
         case _:
             await pool.execute("UPDATE shards SET sequence = 7000 WHERE shard = $1", shard)
 
-    await repair_of(full).rebuilder(shard).rebuild()
+    await full.office.rebuilders[shard].rebuild()
 
     assert int(await full.office.redis.get(keys.sequence(shard))) == 1_007_000
     assert (await full.row(shard))["sequence"] == 1_007_000
@@ -134,12 +135,12 @@ async def test_a_rebuild_tells_redis_what_commit_it_believed(full: Houses, shard
     pair = f"{last['number']}:{last['nonce']}".encode()
     await redis.delete(keys.told(shard))
 
-    await repair_of(full).rebuilder(shard).rebuild()
+    await full.office.rebuilders[shard].rebuild()
 
     assert await redis.smembers(keys.told(shard)) == {pair}  # type: ignore[misc]
     first = await pool.fetchrow("SELECT number, nonce FROM batches WHERE shard = $1 ORDER BY number LIMIT 1", shard)
     await redis.sadd(keys.told(shard), f"{first['number']}:{first['nonce']}")  # type: ignore[misc]
-    await repair_of(full).rebuilder(shard).rebuild()
+    await full.office.rebuilders[shard].rebuild()
     assert await redis.scard(keys.told(shard)) == 2, "only what was lost is taken out"  # type: ignore[misc]
 
 
@@ -147,10 +148,10 @@ async def test_an_alert_of_one_shard_stops_no_other(full: Houses, shard: int) ->
     pool = await full.office.pool()
     await pool.execute("UPDATE shards SET alert = $1 WHERE shard = $2", POSTGRES_WENT_BACK, 1 - shard)
 
-    await repair_of(full).rebuilder(shard).rebuild()
+    await full.office.rebuilders[shard].rebuild()
 
     with pytest.raises(DriftUnexplained):
-        await repair_of(full).rebuilder(1 - shard).rebuild()
+        await full.office.rebuilders[1 - shard].rebuild()
 
 
 # ------------------------------------------------------------------ guarding
@@ -200,7 +201,7 @@ async def test_a_guard_acts_on_its_own_shard(full: Houses, shard: int, judgement
         assert (await full.row(shard))["alert"] == "other_generation"
         return
     assert [await told(house) for house in full.of(shard)] == before
-    assert (await look(full.office.redis, shard)).word == "open"
+    assert (await look(full.office.shards[shard])).word == "open"
     assert await full.office.guards[shard].tick() == "fine"
 
 
@@ -526,8 +527,8 @@ async def test_moves_are_applied_to_their_own_shard(full: Houses, shard: int, mo
         await move_unheard(house, house.booked["sold"], monkeypatch)
     others = await full.photo(1 - shard)
 
-    assert await repair_of(full).apply_moves(shard) == 2
-    assert await repair_of(full).apply_moves(shard) == 0
+    assert await apply_moves(full.office.shards[shard], full.office.database) == 2
+    assert await apply_moves(full.office.shards[shard], full.office.database) == 0
 
     assert await full.photo(1 - shard) == others
     assert [await open_moves(house) for house in full.of(1 - shard)] == [1, 1]
@@ -537,6 +538,9 @@ async def test_moves_are_applied_to_their_own_shard(full: Houses, shard: int, mo
 
 
 async def test_the_tools_of_a_shard_are_its_own(full: Houses, shard: int) -> None:
-    repair = repair_of(full)
-    tools = (repair.reconciler(shard), repair.rebuilder(shard), repair.guard(shard), repair.mender(shard))
+    """And they are the same for whoever repairs it."""
+    office = full.office
+    tools = (office.reconcilers[shard], office.rebuilders[shard], office.guards[shard], office.menders[shard])
     assert [tool.shard for tool in tools] == [shard] * 4
+    assert office.guards[shard].reconciler is office.reconcilers[shard]
+    assert office.guards[shard].rebuilder is office.rebuilders[shard]

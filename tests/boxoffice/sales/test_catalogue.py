@@ -17,6 +17,7 @@ from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.loading import Loaded
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.stores import keys
+from boxoffice.stores.shard import Shards
 from tests.conftest import (
     CLIENT,
     EMPTIEST_SHARD,
@@ -52,7 +53,7 @@ def clock() -> Clock:
 async def catalogue(office: BoxOffice, clock: Clock) -> Catalogue:
     """Of another process, while a worker has loaded what there is."""
     await load_all(office)
-    return Catalogue(office.redis, office.settings, clock=clock)
+    return Catalogue(office.shards, office.settings, clock=clock)
 
 
 async def reads(redis: Redis) -> int:
@@ -147,7 +148,7 @@ async def test_an_empty_redis_is_not_an_empty_catalogue(
 ) -> None:
     """Who knew nothing cannot say; who knew something still does, and the gate refuses the sale."""
     event = await open_sale(GA=1)
-    knowing = Catalogue(office.redis, office.settings, clock=clock)
+    knowing = Catalogue(office.shards, office.settings, clock=clock)
     await knowing.event(event.id)
     await office.redis.flushall()
     clock.now += 2
@@ -172,10 +173,11 @@ async def test_who_knows_something_outlives_redis(office: BoxOffice, clock: Cloc
     await load_all(office)
     event = await open_sale(GA=1)
     away = Redis(host="127.0.0.1", port=1)
-    catalogue = Catalogue(office.redis, office.settings, clock=clock)
+    catalogue = Catalogue(office.shards, office.settings, clock=clock)
     await catalogue.event(event.id)
     await catalogue.client_of_key(KEY)
-    catalogue.redis = catalogue.api_keys.redis = away
+    catalogue.shards = nowhere = Shards([away] * office.settings.shards, office.scripts)
+    catalogue.api_keys.redis = away
     clock.now += 100
 
     assert await catalogue.event(event.id) == event
@@ -183,14 +185,14 @@ async def test_who_knows_something_outlives_redis(office: BoxOffice, clock: Cloc
     with pytest.raises(StoreAway):
         await catalogue.availability(event)
     with pytest.raises(StoreAway):
-        await Catalogue(away, office.settings, clock=clock).event(event.id)
+        await Catalogue(nowhere, office.settings, clock=clock).event(event.id)
 
 
 # API keys
 
 
 async def test_a_key_is_verified_once_in_a_while(office: BoxOffice, clock: Clock) -> None:
-    keyring = ApiKeys(office.redis, 30, clock=clock)
+    keyring = ApiKeys(office.shards, 30, clock=clock)
     assert await keyring.client_of(KEY) == CLIENT
     before = await reads(office.redis)
     for _ in range(100):
@@ -207,7 +209,7 @@ async def test_a_wrong_key_is_refused(office: BoxOffice, key: str) -> None:
 
 
 async def test_unknown_keys_cannot_flood_redis(office: BoxOffice, clock: Clock) -> None:
-    keyring = ApiKeys(office.redis, 30, clock=clock)
+    keyring = ApiKeys(office.shards, 30, clock=clock)
     before = await reads(office.redis)
     for n in range(200):
         with pytest.raises(Unauthorized):
@@ -219,7 +221,7 @@ async def test_unknown_keys_cannot_flood_redis(office: BoxOffice, clock: Clock) 
 async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock: Clock, others: bool) -> None:
     """To the second, whether or not anybody else asks meanwhile. A new one works at once: replacing a key leaves the client
     what it was."""
-    keyring = ApiKeys(office.redis, 30, clock=clock)
+    keyring = ApiKeys(office.shards, 30, clock=clock)
     old = await office.store.create_api_key(CLIENT)
     assert await keyring.client_of(old) == CLIENT
     new = await office.store.create_api_key(CLIENT)
@@ -240,7 +242,7 @@ async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock:
 
 async def test_a_key_that_is_used_all_the_time_is_refused_once_it_is_revoked(office: BoxOffice, clock: Clock) -> None:
     """Using it makes nobody remember it for longer."""
-    keyring = ApiKeys(office.redis, 30, clock=clock)
+    keyring = ApiKeys(office.shards, 30, clock=clock)
     assert await keyring.client_of(KEY) == CLIENT
     await office.store.revoke_api_key(KEY.partition(".")[0])
     for _ in range(29):
@@ -260,11 +262,11 @@ async def test_a_load_brings_no_revoked_key_back(office: BoxOffice, redis: str) 
         await office.redis.flushall()
     else:
         await (await office.pool()).execute("UPDATE api_keys SET revoked_at = now() WHERE prefix = $1", prefix)
-        assert await ApiKeys(office.redis, 30).client_of(bad)
+        assert await ApiKeys(office.shards, 30).client_of(bad)
 
     await load_all(office)
 
-    keyring = ApiKeys(office.redis, 30)
+    keyring = ApiKeys(office.shards, 30)
     assert await keyring.client_of(good) == CLIENT
     with pytest.raises(Unauthorized):
         await keyring.client_of(bad)
@@ -276,10 +278,10 @@ async def test_a_revoked_key_is_one_key(office: BoxOffice) -> None:
     await office.store.revoke_api_key(second.partition(".")[0])
     rows = await office.store.api_keys()
     assert {row["prefix"] for row in rows if row["revoked_at"]} == {second.partition(".")[0]}
-    keyring = ApiKeys(office.redis, 30)
+    keyring = ApiKeys(office.shards, 30)
     assert [await keyring.client_of(key) for key in (KEY, OTHER_KEY)] == [CLIENT, OTHER]
     await office.store.add_api_key(OTHER, second)
-    assert await ApiKeys(office.redis, 30).client_of(second) == OTHER
+    assert await ApiKeys(office.shards, 30).client_of(second) == OTHER
     assert {row["prefix"] for row in await office.store.api_keys(CLIENT)} == {"shop"}
     assert [row["client"] for row in await office.store.api_keys(OTHER)] == [OTHER] * 2
 
@@ -312,7 +314,7 @@ async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:
 async def test_events_are_spread_over_the_shards(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CatalogueStore, "emptiest_shard", EMPTIEST_SHARD)
     settings = office.settings.model_copy(update={"shards": 3})
-    store = CatalogueStore(office.database.engine, office.redis, office.scripts, settings)
+    store = CatalogueStore(office.database, office.shards, settings)
     start = datetime.now(UTC) + timedelta(days=1)
     chosen = [(await store.create_event(CLIENT, "E", start, "USD", [NewTier("A", 1, 1)])).shard for _ in range(6)]
     assert sorted(chosen) == [0, 0, 1, 1, 2, 2]

@@ -32,7 +32,7 @@ class Fresh:
 @pytest.fixture
 async def catalogue(office: BoxOffice) -> Catalogue:
     await load_all(office)
-    return Catalogue(office.redis, office.settings)
+    return Catalogue(office.shards, office.settings)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_every_shard_has_to_be_loaded(office: BoxOffice, open_sale: SaleMa
     events = [await open_sale(GA=1, shard=0), await open_sale(GA=1)]
     await load_all(office)
     await office.redis.delete(keys.catalogue(0))
-    catalogue = Catalogue(office.redis, office.settings)
+    catalogue = Catalogue(office.shards, office.settings)
     met: list[int] = []
     catalogue.lacking.met = met.append  # type: ignore[method-assign,assignment]
     await catalogue.read()

@@ -54,7 +54,7 @@ async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
     )  # fmt: skip
     assert bare.customer_max == 0
     await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)
-    async with office.store.engine.connect() as connection:
+    async with office.database.engine.connect() as connection:
         both = await read_events(connection)
         assert [found.view.id for found in both] == [bare.id, made.id], "by their start"
         assert both[1] == StoredEvent(made, ((5, 3), (100, 0)))
@@ -135,6 +135,6 @@ async def test_what_redis_does_not_take_is_loaded_later(
     async def away(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(office.loader.redis, "hsetnx" if call == "publish" else "hgetall", away)
+    monkeypatch.setattr(office.redis, "hsetnx" if call == "publish" else "hgetall", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
         await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))

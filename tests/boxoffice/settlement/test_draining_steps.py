@@ -35,6 +35,7 @@ from boxoffice.settlement.draining import Settlement
 from boxoffice.settlement.outage import StoreRefuses
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record, pack_items
+from boxoffice.stores.shard import Shard
 from tests.support.databases import DatabaseOf
 
 SHARD = 1
@@ -78,8 +79,8 @@ class Room:
         self.pump = SimpleNamespace(give=lambda listed, cases: self.said.append(("give", listed, cases)))
         nothing: Any = SimpleNamespace()
         self.settlement = Settlement(
-            SHARD, nothing, DatabaseOf(get_pool), nothing, self.gateway, self.pump, nothing, settings
-        )  # type: ignore[arg-type]
+            Shard(nothing, nothing, SHARD), DatabaseOf(get_pool), self.gateway, self.pump, nothing, settings
+        )
         self.mirror: Any = SimpleNamespace(tell=self.noting("tell"), park=self.noting("park"))
         self.settlement._mirror = self.mirror
         self.outage: Any = SimpleNamespace(
@@ -226,7 +227,7 @@ async def claim(room: Room, reply: Any) -> Batch:
             raise reply
         return reply
 
-    room.settlement._here = SimpleNamespace(run=run)  # type: ignore[assignment]
+    room.settlement.here = SimpleNamespace(run=run)  # type: ignore[assignment]
     return await room.settlement._claim()
 
 
@@ -864,11 +865,10 @@ async def test_each_part_of_a_settlement_is_of_its_own_shard(monkeypatch: pytest
     made: list[tuple[str, Any]] = []
     for name in ("Mirror", "Outage"):
         monkeypatch.setattr(draining, name, lambda shard, *rest, name=name: made.append((name, shard, *rest)))
-    monkeypatch.setattr(draining, "Shard", lambda redis, scripts, shard: made.append(("Shard", shard, redis, scripts)))
     gateway: Any = SimpleNamespace(books="books")
-    settings = Settings()
-    one = Settlement(3, "redis", None, "scripts", gateway, "pump", "holds", settings)  # type: ignore[arg-type]
+    settings, here = Settings(), Shard(None, None, 3)  # type: ignore[arg-type]
+    one = Settlement(here, None, gateway, "pump", "holds", settings)  # type: ignore[arg-type]
     assert one.shard == 3
-    assert made[:2] == [("Shard", 3, "redis", "scripts"), ("Mirror", 3, "redis", "scripts", "holds", settings)]
-    assert (made[2][:2], made[2][3:]) == (("Outage", 3), ("books", 15_000))
+    assert made[0] == ("Mirror", here, "holds", settings)
+    assert (made[1][:2], made[1][3:]) == (("Outage", 3), ("books", 15_000))
     assert one._calls._value == 64

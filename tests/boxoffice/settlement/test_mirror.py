@@ -17,6 +17,7 @@ from boxoffice.settlement.mirror import LETTERS, Mirror
 from boxoffice.stores import keys
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Charge, Line, Outcome, Payload, Record, confirmed, pack_items, pack_payload
+from boxoffice.stores.shard import Shard
 
 SHARD = 1
 NOW = 1_700_000_000_000
@@ -61,11 +62,11 @@ class Room:
         self.error: Exception | None = None
         holds: Any = SimpleNamespace(tell_postgres=self._tell_postgres)
         redis: Any = SimpleNamespace()
-        self.mirror = Mirror(SHARD, redis, redis, holds, Settings())
-        self.mirror._here = SimpleNamespace(run=self._run)  # type: ignore[assignment]
+        self.mirror = Mirror(Shard(redis, redis, SHARD), holds, Settings())
+        self.mirror.here = SimpleNamespace(run=self._run)  # type: ignore[assignment]
 
-        async def once_checked(client: Any, shard: int, call: Any, patience_s: float) -> Any:
-            assert (client, shard, patience_s) == (redis, SHARD, 10.0)
+        async def once_checked(here: Any, call: Any, patience_s: float) -> Any:
+            assert (here, patience_s) == (self.mirror.here, 10.0)
             return await call()
 
         monkeypatch.setattr(mirror, "once_checked", once_checked)
@@ -174,7 +175,7 @@ async def test_calls_are_bounded_and_done_is_what_was_told(room: Room, monkeypat
             raise GateClosed
         return await run(script, **slots)
 
-    room.mirror._here = SimpleNamespace(run=shut)  # type: ignore[assignment]
+    room.mirror.here = SimpleNamespace(run=shut)  # type: ignore[assignment]
     with pytest.raises(GateClosed):
         await room.mirror.tell(again, done)
     assert done == ids_of(again[:2])

@@ -100,15 +100,15 @@ async def test_the_last_batch_is_the_highest_of_its_shard(office: BoxOffice) -> 
 async def test_each_shard_is_checked(office: BoxOffice) -> None:
     """Whichever of those asked for lacks a commit; one that is not asked for does not matter."""
     async with (await office.pool()).acquire() as connection:
-        await fence.tell(office.redis, SHARD, Pair(3, 3))
-        await fence.check(connection, office.redis, 0)
+        await fence.tell(office.shards[SHARD], Pair(3, 3))
+        await fence.check(connection, office.shards[0])
         for shards in ((SHARD,), (0, SHARD), (SHARD, 0)):
             with pytest.raises(WentBack):
-                await fence.check(connection, office.redis, *shards)
+                await fence.check(connection, *(office.shards[shard] for shard in shards))
         await batches(office, SHARD, Pair(3, 3))
-        await fence.check(connection, office.redis, 0, SHARD)
-    assert await fence.told(office.redis, SHARD) == [(3, 3)]
-    assert await fence.told(office.redis, 0) == []
+        await fence.check(connection, *office.shards)
+    assert await fence.told(office.shards[SHARD]) == [(3, 3)]
+    assert await fence.told(office.shards[0]) == []
 
 
 async def test_the_highest_stands_for_all_that_were_seen(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,17 +118,17 @@ async def test_the_highest_stands_for_all_that_were_seen(office: BoxOffice, monk
     for shard in range(SHARDS):
         await batches(office, shard, *(Pair(number, 1) for number in range(4, 12)))
         for pair in (*seen, Pair(11, 2)):
-            await fence.tell(office.redis, shard, pair)
+            await fence.tell(office.shards[shard], pair)
 
-    await fence.verified(pool, office.redis, SHARD, seen)
+    await fence.verified(pool, office.shards[SHARD], seen)
 
-    assert set(await fence.told(office.redis, SHARD)) == {(10, 5), (11, 2)}
+    assert set(await fence.told(office.shards[SHARD])) == {(10, 5), (11, 2)}
     assert await numbers(office, SHARD) == [7, 8, 9, 10, 11]
-    assert len(await fence.told(office.redis, 0)) == 4
+    assert len(await fence.told(office.shards[0])) == 4
     assert await numbers(office, 0) == list(range(4, 12))
     for some in ([], [Pair(11, 2)]):
-        await fence.verified(pool, office.redis, SHARD, some)
-    assert (set(await fence.told(office.redis, SHARD)), len(await numbers(office, SHARD))) == ({(10, 5), (11, 2)}, 5)
+        await fence.verified(pool, office.shards[SHARD], some)
+    assert (set(await fence.told(office.shards[SHARD])), len(await numbers(office, SHARD))) == ({(10, 5), (11, 2)}, 5)
 
 
 def test_a_pair_is_read_as_it_is_kept() -> None:

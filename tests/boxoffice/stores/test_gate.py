@@ -17,6 +17,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.stores import gate, keys
 from boxoffice.stores.gate import Gate, ask, ask_to_load, look, once_checked, open_gate, wait_until_asked
 from boxoffice.stores.redis import run_id
+from boxoffice.stores.shard import Shard
 from tests.support.houses import SHARDS
 
 SHARD = 1
@@ -42,13 +43,16 @@ async def test_a_gate_is_opened_and_looked_at_in_its_own_shard(office: BoxOffice
         await redis.delete(keys.gate(shard))
         await redis.set(keys.bell(shard), 1)
 
-    await open_gate(redis, office.scripts, SHARD, Gate("mine", run))
+    await open_gate(office.shards[SHARD], Gate("mine", run))
 
-    assert ((await look(redis, SHARD)).gate, (await look(redis, SHARD)).word) == (Gate("mine", run), "open")
-    assert (await look(redis, 0)).word == "closed"
+    assert ((await look(office.shards[SHARD])).gate, (await look(office.shards[SHARD])).word) == (
+        Gate("mine", run),
+        "open",
+    )
+    assert (await look(office.shards[0])).word == "closed"
     assert [await redis.exists(keys.bell(shard)) for shard in range(SHARDS)] == [1, 0]
     await redis.set(keys.gate(SHARD), Gate("mine", "before").pack())
-    assert (await look(redis, SHARD)).word == "unchecked"
+    assert (await look(office.shards[SHARD])).word == "unchecked"
 
 
 async def test_a_question_is_heard_by_whoever_guards_the_shard(office: BoxOffice, watcher: Redis) -> None:
@@ -116,17 +120,21 @@ class Asked:
         self.commands.append(args)
 
 
+def shard_of(asked: Asked) -> Shard:
+    return Shard(asked, None, SHARD)  # type: ignore[arg-type]
+
+
 async def test_whoever_meets_an_unchecked_server_asks_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time, with pauses that grow to a quarter of a second."""
     server, asked = Server(7, monkeypatch), Asked()
-    assert await once_checked(asked, SHARD, server.call, 10) == "answer"
+    assert await once_checked(shard_of(asked), server.call, 10) == "answer"
     assert server.pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
     assert [command[:2] for command in asked.commands if command[0] == "LPUSH"] == [("LPUSH", keys.asked(SHARD))] * 7
 
 
 async def test_nobody_asks_who_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     server, asked = Server(0, monkeypatch), Asked()
-    assert await once_checked(asked, SHARD, server.call, 0) == "answer"
+    assert await once_checked(shard_of(asked), server.call, 0) == "answer"
     assert (server.pauses, asked.commands) == ([], [])
 
 
@@ -134,14 +142,14 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what else the call raises is raised at once."""
     server = Server(1_000, monkeypatch)
     with pytest.raises(RunUnchecked):
-        await once_checked(Asked(), SHARD, server.call, 1)
+        await once_checked(shard_of(Asked()), server.call, 1)
     assert 0.75 <= server.now <= 1
 
     async def breaks() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):
-        await once_checked(Asked(), SHARD, breaks, 1)
+        await once_checked(shard_of(Asked()), breaks, 1)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,7 @@ async def test_a_process_asks_for_a_load_once_a_second_whoever_misses_something(
     """Each shard by itself."""
     now, asked = [100.0], Asked()
     monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    lacking = gate.Lacking(asked)
+    lacking = gate.Lacking(lambda _: asked)
     for at, shard in ((0, 1), (0, 1), (0, 0), (0.9, 1), (1.0, 1), (1.9, 1), (2.0, 1)):
         now[0] = 100 + at
         lacking.met(shard)

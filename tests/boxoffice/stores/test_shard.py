@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from boxoffice.settings import Settings
 from boxoffice.stores import keys
+from boxoffice.stores import shard as shard_module
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.scripts import load_scripts
-from boxoffice.stores.shard import Shard, Shards
+from boxoffice.stores.shard import Shard, Shards, open_shards
 
 SCRIPTS = load_scripts()
 
@@ -87,9 +90,107 @@ def test_no_name_is_both_a_key_and_an_argument() -> None:
         assert len(script.slots) == len(script.keys) + len(script.args), script.name
 
 
+def home() -> Redis:
+    """A client that connects to nobody."""
+    return Redis(socket_connect_timeout=0.001)
+
+
+async def test_a_shards_commands_go_to_its_own_redis() -> None:
+    """However many there are: nobody outside of this module asks which."""
+    wires: list[Any] = [home(), home()]
+    shards = Shards([wires[0], wires[1], wires[0]], SCRIPTS)
+    assert len(shards) == 3 and [shard.number for shard in shards] == [0, 1, 2]
+    assert [shard.redis for shard in shards] == [wires[0], wires[1], wires[0]]
+    assert shards.clients == tuple(wires)
+    for shard in shards:
+        sent: list[Any] = []
+
+        async def execute(*args: Any, sent: list[Any] = sent) -> list[bytes]:
+            sent.append(args)
+            return [b"open"]
+
+        for wire in wires:
+            wire.execute_command = execute if wire is shard.redis else None
+        await shard.run("wake", booking_id="bk")
+        assert sent[0][3] == keys.pending(shard.number)
+    assert shards.pinned(0) is shards.pinned(2)
+    assert shards.pinned(0) is not shards.pinned(1)
+
+
+def test_what_is_asked_of_several_shards_is_asked_of_each_redis_once() -> None:
+    first, second = home(), home()
+    shards = Shards([first, second, first], SCRIPTS)
+    assert shards.together(["2 b", "1 a", "0 c", "1 d"], lambda item: int(item[0])) == [
+        (first, ["2 b", "0 c"]), (second, ["1 a", "1 d"]),
+    ]  # fmt: skip
+    assert shards.together([], int) == []
+
+
+@pytest.mark.parametrize("has", [0, 1, None])
+async def test_a_key_may_be_looked_for_everywhere(has: int | None) -> None:
+    wires: list[Any] = [home(), home()]
+    for number, wire in enumerate(wires):
+
+        async def exists(name: str, number: int = number) -> int:
+            assert name == "key"
+            return int(number == has)
+
+        wire.exists = exists
+    assert await Shards([wires[0], wires[0], wires[1]], SCRIPTS).anywhere("key") is (has is not None)
+
+
+async def test_every_redis_is_closed_once() -> None:
+    wires: list[Any] = [home(), home()]
+    closed: list[int] = []
+    for number, wire in enumerate(wires):
+
+        async def aclose(number: int = number) -> None:
+            closed.append(number)
+
+        wire.aclose = aclose
+    await Shards([*wires, wires[0]], SCRIPTS).aclose()
+    assert closed == [0, 1]
+
+
+def test_a_shard_that_nobody_serves_here_has_nothing() -> None:
+    """Of a booking that was made elsewhere: its keys are asked for all the same."""
+    wires = [home(), home()]
+    beyond = Shards(wires, SCRIPTS)[7]
+    assert (beyond.number, beyond.redis) == (7, wires[0])
+
+
+def test_the_shards_of_the_settings_live_in_their_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def open_redis(settings: Settings, **options: Any) -> Redis:
+        opened.append((settings.shards, options))
+        return home()
+
+    monkeypatch.setattr(shard_module, "open_redis", open_redis)
+    shards = open_shards(Settings(shards=3), SCRIPTS, retries=2, timeout_s=1.5)
+    assert (len(shards), len(shards.clients)) == (3, 1)
+    assert shards.scripts is SCRIPTS
+    assert opened == [(3, {"retries": 2, "timeout_s": 1.5})]
+
+
+ROOT = Path(shard_module.__file__).parents[2]
+OUTSIDE = [
+    path for room in ("boxoffice", "api", "worker", "ops")
+    for path in sorted((ROOT / room).rglob("*.py")) if path.parent.name != "stores"
+]  # fmt: skip
+
+
+def test_nobody_else_makes_shards_or_has_an_offices_redis() -> None:
+    """What is asked of a shard goes by the shard. The office's own property is for tests and benchmarks."""
+    for path in OUTSIDE:
+        text = path.read_text()
+        assert not re.search(r"\b(Shard|Shards|Kept|open_redis)\(", text), path
+        assert not re.search(r"office\.redis\b", text), path
+
+
 def test_each_shard_has_its_own() -> None:
     """Its keys, its ring, and it is made once."""
-    shards = Shards(None, SCRIPTS)  # type: ignore[arg-type]
+    shards = Shards([home()], SCRIPTS)
     assert shards[1] is shards[1]
     for number in (0, 1, 4_095):
         call = shards[number].call("wake", booking_id="bk")

@@ -491,9 +491,9 @@ async def test_a_webhook_too_many_is_never_excused(sold: Sold) -> None:
 
 async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(sold: Sold) -> None:
     """PostgreSQL went back: known, and nothing is decided by it. Without that, a difference is one."""
-    sampler = Sampler(sold.office.redis, sold.office.settings.database_url, [sold.event])
+    sampler = Sampler(sold.office.shards, sold.office.settings.database_url, [sold.event])
     await sold.sql("UPDATE inventory SET sold = 0")
-    await fence.tell(sold.office.redis, sold.event.shard, fence.Pair(1_000_000, 1))
+    await fence.tell(sold.office.shards[sold.event.shard], fence.Pair(1_000_000, 1))
 
     await sampler.compare(sold.event, 1.0)
     assert (sampler.compared, sampler.went_back, sampler.stores_broken) == (0, 1, [])
@@ -508,7 +508,7 @@ async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(s
 async def test_stores_are_not_compared_while_redis_is_unchecked(sold: Sold) -> None:
     """It may have gone back, and decides nothing. Once a guard has opened its gate, a difference is one."""
     office = sold.office
-    sampler = Sampler(office.redis, office.settings.database_url, [sold.event])
+    sampler = Sampler(office.shards, office.settings.database_url, [sold.event])
     await sold.sql("UPDATE inventory SET sold = 0")
     gate = await office.redis.get(keys.gate(sold.event.shard))
     await office.redis.set(keys.gate(sold.event.shard), "first:of another run")
@@ -586,7 +586,7 @@ class Meanwhile(Sampler):
 
 
 async def test_a_cancellation_between_two_looks_is_no_difference(sold: Sold) -> None:
-    sampler = Meanwhile(sold.office.redis, sold.office.settings.database_url, [sold.event])
+    sampler = Meanwhile(sold.office.shards, sold.office.settings.database_url, [sold.event])
     sampler.sale = sold
 
     await sampler.compare(sold.event, 1.0)
@@ -604,7 +604,7 @@ async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:
 
 
 async def test_samples_testify(sold: Sold) -> None:
-    sampler = Sampler(sold.office.redis, "", [sold.event])
+    sampler = Sampler(sold.office.shards, "", [sold.event])
     sampler.sums_broken.append("after 1 s: tier x a=1 h=0 c=0 t=2")
     sampler.stores_broken.append("after 1 s: tier x c=2 sold=1 c+h=3")
 
