@@ -222,3 +222,27 @@ async def test_list_and_read_agree_after_an_extension(
 async def listed(api: httpx2.AsyncClient, **wanted: str) -> dict[str, Any]:
     (booking,) = (await api.get("/v1/bookings", params=wanted)).json()["data"]
     return dict(booking)
+
+
+async def test_each_filter_leaves_out_what_differs(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """In that one thing, and each filter alone."""
+    event, other = await open_sale(GA=10), await open_sale(GA=10)
+    one = {"customer_id": "ada", "reference": "r-1"}
+    made = {
+        "it": (await book(event, key="k-1", **one)).json()["id"],
+        "customer_id": (await book(event, key="k-2", **one | {"customer_id": "bob"})).json()["id"],
+        "reference": (await book(event, key="k-3", **one | {"reference": "r-2"})).json()["id"],
+        "event_id": (await book(other, key="k-1", **one)).json()["id"],
+    }
+    await settle_all(office)
+    for name, value in {**one, "event_id": event.id}.items():
+        page = (await api.get("/v1/bookings", params={name: value})).json()["data"]
+        assert {booking["id"] for booking in page} == set(made.values()) - {made[name]}, name
+    both = {"event_id": event.id, "idempotency_key": "k-1"}
+    for wanted, found in (({}, ["it"]), ({"reference": "r-1"}, ["it"]), ({"reference": "r-2"}, [])):
+        page = (await api.get("/v1/bookings", params=both | wanted)).json()["data"]
+        assert [booking["id"] for booking in page] == [made[name] for name in found]
+    for status, count in (("confirmed", 4), ("held", 0)):
+        assert len((await api.get("/v1/bookings", params={"status": status})).json()["data"]) == count
