@@ -347,9 +347,9 @@ def test_what_the_application_is_told(
         "raw_path": target.partition(b"?")[0], "query_string": query, "headers": headers, "state": {"a": 1},
     }  # fmt: skip
     assert told["scope"]["state"] is not one.app_state, "each request has its own"
-    assert (told["transport"], told["flow"], told["on_response"]) == (one.transport, one.flow, one.on_response_complete)
+    assert (told["transport"], told["flow"], cycle.on_response) == (one.transport, one.flow, one.on_response_complete)
     assert (told["logger"].name, told["access_logger"].name, cycle.app) == ("uvicorn.error", "uvicorn.error", "app")
-    assert (told["access_log"], told["expect_100_continue"], told["keep_alive"]) == (False, False, kept)
+    assert (told["access_log"], told["expect_100_continue"], cycle.keep_alive) == (False, False, kept)
     assert told["default_headers"] == [(b"date", b"now")]
     assert (cycle.body, cycle.more_body, cycle.message_event.is_set()) == (b"hi", False, True)
     (task,) = state.tasks
