@@ -179,15 +179,15 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     await till.book(GA=1)
     await till.rest()
     await till.book(GA=1)
-    _, old = await till.office.settlements[SHARD]._claim()
-    assert [pair.number for pair in old[0].told] == [1]
+    old = await till.office.settlements[SHARD]._claim()
+    assert [pair.number for pair in old.claims[0].told] == [1]
     await till.book(GA=1)
     await till.drain()
     assert await guard.tick() == "fine"
     assert [row[0] for row in await till.fetch("SELECT number FROM batches")] == [2]
 
-    await till.office.settlements[SHARD]._settle_claim(old, 0)
-    assert await till.state(old[0].record.id) == "C confirmed"
+    await till.office.settlements[SHARD]._settle_claim(old)
+    assert await till.state(old.claims[0].record.id) == "C confirmed"
 
     pool = await till.office.pool()
     assert await fence.lost(pool, SHARD, old[0].told) == []
