@@ -74,8 +74,8 @@ def test_every_failure_code_has_its_sentence() -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "boxoffice").rglob("*.py"))
     written = set(re.findall(r"UPDATE bookings\b[^;]*?\bfailure_code = '(\w+)'", sources))
     written |= set(re.findall(r"_set_cancelled\([^\n]*\"(\w+)\"\)", sources))
-    written |= set(re.findall(r"\b_lose\(case, \"(\w+)\"", sources))
-    written |= set(re.findall(r"\b_end\(case, \"\w+\", \"(\w+)\"", sources))
+    written |= set(re.findall(r"\b_(?:lose|let_go)\(claim, [^\n]*\"(\w+)\", terms\)", sources))
+    written |= set(re.findall(r"\b_end\(claim, [\w.]+, \"\w+\", \"(\w+)\"", sources))
 
     assert len(written) > 4
     assert written - {"duplicate"} - set(FAILURES) == set(), "a duplicate is shown as the booking that came first"

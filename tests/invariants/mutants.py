@@ -185,8 +185,8 @@ MUTANTS = (
     Mutant(
         "decided again by what was known before",
         (("boxoffice/settlement/draining.py", "            ready = ready._replace(known=known)\n", ""),),
-        "tests/boxoffice/settlement/test_draining.py",
-        "lost_the_race",
+        "tests/boxoffice/settlement/test_draining_steps.py",
+        "tried_five_times",
     ),
     Mutant(
         "a released booking loses its card",

@@ -401,19 +401,21 @@ async def test_a_worker_that_is_told_to_end_answers_the_ring_that_it_has_taken(
 ) -> None:
     """Cut off, a ring would stand in the queue until arq's mark lapses: over a minute in which it wakes nobody."""
     event = await open_sale(GA=100)
-    taken, told = asyncio.Event(), asyncio.Event()
+    told = asyncio.Event()
 
     async def slow() -> bool:
-        taken.set()
         await told.wait()
         return True
+
+    async def marks() -> list[bytes]:
+        return [key async for key in office.redis.scan_iter("arq:in-progress:*")]
 
     office.settlements[SHARD].drain = slow  # type: ignore[method-assign]
     async with working(office) as worker:
         await book_many(office, event, 1, GA=1)
-        await taken.wait()
+        await eventually(marks)
         worker.stop()
         # One that does not wait has ended by then.
         asyncio.get_running_loop().call_later(0.2, told.set)
     assert await office.redis.zcard(keys.arq_queue(SHARD)) == 0
-    assert not [key async for key in office.redis.scan_iter("arq:in-progress:*")]
+    assert not await marks()

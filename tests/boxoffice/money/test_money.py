@@ -41,7 +41,8 @@ async def test_a_worker_that_dies_while_settling(till: Till, monkeypatch: pytest
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr("boxoffice.settlement.draining.crashpoint", dying_at(where))
+        for module in ("draining", "mirror"):
+            patch.setattr(f"boxoffice.settlement.{module}.crashpoint", dying_at(where))
         # A process that died halves no batch and counts no failure.
         patch.setattr(till.office.settlements[SHARD], "_fail_alone", nobody)
         with contextlib.suppress(Died):

@@ -180,7 +180,7 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     await till.rest()
     await till.book(GA=1)
     old = await till.office.settlements[SHARD]._claim()
-    assert [pair.number for pair in old.claims[0].told] == [1]
+    assert [pair.number for pair in old.told] == [1]
     await till.book(GA=1)
     await till.drain()
     assert await guard.tick() == "fine"
@@ -190,11 +190,11 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     assert await till.state(old.claims[0].record.id) == "C confirmed"
 
     pool = await till.office.pool()
-    assert await fence.lost(pool, SHARD, old[0].told) == []
+    assert await fence.lost(pool, SHARD, old.told) == []
     other = [fence.Pair(number, 1) for number in (2, 99)]
-    assert await fence.lost(pool, SHARD, [*old[0].told, *other]) == other
+    assert await fence.lost(pool, SHARD, [*old.told, *other]) == other
     await pool.execute("DELETE FROM batches")
-    assert await fence.lost(pool, SHARD, old[0].told) == old[0].told
+    assert await fence.lost(pool, SHARD, old.told) == old.told
 
 
 # ------------------------------------------------------------------ what was lost

@@ -435,7 +435,7 @@ async def test_a_key_whose_first_booking_failed_stays_failed(office: BoxOffice, 
     await settle_all(office)
     await forget_key(office, event, first)
 
-    second = await book(office, event, key="k", token="tok_ok", GA=2)
+    second = await book(office, event, key="k", token="tok_refund_pending", GA=2)  # whose digits are the same
     await settle_all(office)
 
     assert await status_of(office, second.booking_id) == "failed duplicate"
