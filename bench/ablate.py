@@ -3,8 +3,9 @@
     python -m bench.ablate shapes [--pairs 6] [--seconds 4] [--rate 0]
 
 The two stacks differ in nothing but the setting that turns the shortcut off. What brings under a tenth of a booking's CPU is
-not worth its code. `turn_away` costs and saves nothing while a sale runs: what it is for is counted by
-`tests/api/transport/test_listener.py`. Run it on a machine that does nothing else.
+not worth its code. `turn_away` costs and saves nothing while a sale runs: it drops new connections at shutdown, which
+`tests/api/transport/test_listener.py` pins; how many resets that spares is counted nowhere. Run it on a machine that does
+nothing else.
 """
 
 from __future__ import annotations
