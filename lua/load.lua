@@ -22,6 +22,9 @@
 -- its counters are gone, or what is there was counted from nothing after they were: settlements and moves write all four,
 -- and from zero they count below it. `total` changes by move, never here.
 --
+-- A catalogue without a version is one whose other events are still to come: whoever loads them all gives it one, last. A
+-- reader that found a version before would call every event that is not there yet unknown.
+--
 -- Flags: allow-oom
 
 local sale, catalogue, owners = KEYS[1], KEYS[2], KEYS[3]
@@ -64,7 +67,7 @@ if new_tiers > 0 then
 end
 redis.call("HSET", sale, unpack(static))
 redis.call("HSET", catalogue, event, view)
-if changed then
+if changed and redis.call("HEXISTS", catalogue, "version") == 1 then
   redis.call("HINCRBY", catalogue, "version", 1)
 end
 if lost > 0 then

@@ -102,5 +102,8 @@ class ApiKeys:
         elif (gate, version) != self._version:
             # The version of a Redis that went back comes again, for other keys: under another run's gate.
             found: dict[bytes, bytes] = await self.redis.hgetall(name)  # type: ignore[misc]
-            self._version = gate, found.pop(VERSION.encode(), version)
+            if VERSION.encode() not in found:  # lost between the two reads
+                self._version = None
+                return
+            self._version = gate, found.pop(VERSION.encode())
             self.known = {prefix.decode(): _decode(view) for prefix, view in found.items()}

@@ -263,7 +263,8 @@ class Recovery:
                 for event in gone:
                     pipe.hdel(name, event)
                     pipe.delete(keys.event(self.shard, event), keys.owners(self.shard, event))
-                pipe.hincrby(name, VERSION, 1)
+                if VERSION in events:
+                    pipe.hincrby(name, VERSION, 1)
                 await pipe.execute()
 
     async def _records(self, bookings: list[str]) -> list[Record]:

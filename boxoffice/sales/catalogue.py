@@ -209,7 +209,9 @@ class Catalogue:
                 if version is None or (shard in self._by_shard and self._by_shard[shard][0] == (gate, version)):
                     continue
                 found: dict[bytes, bytes] = await redis.hgetall(keys.catalogue(shard))  # type: ignore[misc]
-                newest = gate, found.pop(VERSION.encode(), version)
+                if VERSION.encode() not in found:  # lost between the two reads
+                    continue
+                newest = gate, found.pop(VERSION.encode())
                 self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
                 changed = True
         self.loaded = len(self._by_shard) == len(self.shards)

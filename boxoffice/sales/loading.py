@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from redis.asyncio import Redis
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -103,21 +104,8 @@ class Loader:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
         async with self._database.engine.connect() as connection:
             stored = await read_events(connection, shard=shard)
-            known = (
-                (await connection.execute(select(*ApiKey.__table__.c))).mappings().all() if shard == KEYS_SHARD else []
-            )
-        api_keys = 0
-        if shard == KEYS_SHARD:
-            good = {
-                row["prefix"]: ApiKeyView(row["secret_sha256"], row["client_id"])
-                for row in known
-                if not row["revoked_at"]
-            }
-            api_keys = await self.write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
+        api_keys = await self._load_keys() if shard == KEYS_SHARD else 0
         changed, lost = [], []
-        redis = self._shards[shard].redis
-        if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
-            await redis.hsetnx(keys.catalogue(shard), VERSION, "0")  # type: ignore[misc]
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
             for event, (word, *_) in zip(some, await self._load(self._shards[shard], some), strict=True):
@@ -125,38 +113,64 @@ class Loader:
                     changed.append(event.view.id)
                 if word == b"lost":
                     lost.append(event.view.id)
+        redis = self._shards[shard].redis
+        if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
+            await redis.hsetnx(keys.catalogue(shard), VERSION, await _first_version(redis))  # type: ignore[misc]
         return Loaded(tuple(changed), tuple(lost), api_keys)
 
     async def publish(self, event_id: str) -> EventView:
-        """Load one event into Redis, or what changed of it. Raises `StoreAway` when Redis is."""
+        """Load one event into Redis, or what changed of it; with all others of its shard while there is no catalogue.
+
+        Raises `StoreAway` when Redis is.
+        """
         async with self._database.engine.connect() as connection:
             found = await read_events(connection, ids_=[event_id])
         try:
             here = self._shards[found[0].view.shard]
-            await here.redis.hsetnx(keys.catalogue(here.number), VERSION, "0")  # type: ignore[misc]
-            await self._load(here, found)
+            if await here.redis.hexists(keys.catalogue(here.number), VERSION):  # type: ignore[misc]
+                await self._load(here, found)
+            else:
+                await self.load(here.number)
         except AWAY as error:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
         return found[0].view
 
     async def write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
-        """Keys that neither PostgreSQL nor the caller speaks of stay: another process may have just made them."""
-        name, redis = keys.api_keys(KEYS_SHARD), self._shards[KEYS_SHARD].redis
+        """Write or remove these, which PostgreSQL has so; all of its keys while Redis has none. Returns how many differed.
+
+        Raises `StoreAway` when Redis is.
+        """
         try:
-            there = {key.decode(): value for key, value in (await redis.hgetall(name)).items()}  # type: ignore[misc]
-            new = {prefix: msgspec.json.encode(view) for prefix, view in good.items()}
-            new = {prefix: view for prefix, view in new.items() if there.get(prefix) != view}
-            gone = [prefix for prefix in revoked if prefix in there]
-            if new or gone or VERSION not in there:
-                async with redis.pipeline(transaction=True) as pipe:
-                    if new:
-                        pipe.hset(name, mapping=new)
-                    if gone:
-                        pipe.hdel(name, *gone)
-                    pipe.hincrby(name, VERSION, 1)
-                    await pipe.execute()
+            if await self._shards[KEYS_SHARD].redis.hexists(keys.api_keys(KEYS_SHARD), VERSION):  # type: ignore[misc]
+                return await self._write_keys(good, revoked)
+            return await self._load_keys()
         except AWAY as error:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
+
+    async def _load_keys(self) -> int:
+        async with self._database.engine.connect() as connection:
+            known = (await connection.execute(select(*ApiKey.__table__.c))).mappings().all()
+        good = {
+            row["prefix"]: ApiKeyView(row["secret_sha256"], row["client_id"]) for row in known if not row["revoked_at"]
+        }
+        return await self._write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
+
+    async def _write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
+        """Those that PostgreSQL was not asked for stay: another process may have just made them."""
+        name, redis = keys.api_keys(KEYS_SHARD), self._shards[KEYS_SHARD].redis
+        there = {key.decode(): value for key, value in (await redis.hgetall(name)).items()}  # type: ignore[misc]
+        new = {prefix: msgspec.json.encode(view) for prefix, view in good.items()}
+        new = {prefix: view for prefix, view in new.items() if there.get(prefix) != view}
+        gone = [prefix for prefix in revoked if prefix in there]
+        if new or gone or VERSION not in there:
+            first = 0 if VERSION in there else await _first_version(redis)
+            async with redis.pipeline(transaction=True) as pipe:
+                if new:
+                    pipe.hset(name, mapping=new)
+                if gone:
+                    pipe.hdel(name, *gone)
+                pipe.hincrby(name, VERSION, first or 1)
+                await pipe.execute()
         return len(new) + len(gone)
 
     async def _load(self, here: Shard, events: list[StoredEvent]) -> list[Any]:
@@ -171,6 +185,12 @@ class Loader:
                 )  # fmt: skip
                 pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return await pipe.execute()
+
+
+async def _first_version(redis: Redis) -> int:
+    """Of what was empty or lost: microseconds of the epoch by Redis's clock, so that no reader remembers it."""
+    seconds, micros = await redis.time()
+    return int(seconds) * 1_000_000 + int(micros)
 
 
 def load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:

@@ -81,7 +81,7 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> F
         await asyncio.to_thread(check_leaks, office.settings.data_dir, told.secrets, told.history, findings)
 
     await _both(bookings(), money())
-    _add_samples(told.sampler, findings)
+    _add_samples(told.sampler, told.history, findings)
     for what in told.unrest:
         findings["I9"].blame(f"did not come to rest: {what}")
     if told.parked_is_broken:
@@ -101,12 +101,17 @@ async def _both(*halves: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait(tasks)
 
 
-def _add_samples(sampler: Sampler | None, findings: Findings) -> None:
+def _add_samples(sampler: Sampler | None, history: History | None, findings: Findings) -> None:
     if sampler is None:
         return
+    went_back = history is not None and history.redis_went_back
     findings["I1"].looked_at.append(f"{sampler.counted} samples while it ran")
     findings["I3"].looked_at.append(f"{sampler.compared} comparisons while it ran")
-    for line in sampler.sums_broken:
+    if went_back and sampler.surplus:
+        findings["I1"].looked_at.append(
+            f"{len(sampler.surplus)} of them with a surplus that an older Redis brought back"
+        )
+    for line in sampler.sums_broken + ([] if went_back else sampler.surplus):
         findings["I1"].blame(line)
     for line in sampler.stores_broken:
         findings["I3"].blame(line)

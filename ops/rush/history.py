@@ -69,6 +69,8 @@ class History:
         self.reads = 0
         self.forgotten: frozenset[str] = frozenset()
         """Holds that nobody had tried to pay when a Redis that lacks them was put back: beyond the promise."""
+        self.redis_went_back = False
+        """Whether an older Redis was put back, or is about to be."""
 
     def open(self, key: str) -> Entry:
         """A key is about to be used."""

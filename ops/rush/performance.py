@@ -87,6 +87,7 @@ class Performance:
         """These will be lost with a Redis that goes back in time."""
         if self.history is not None:
             self.history.forgotten |= holds
+            self.history.redis_went_back = True
 
     def give_up(self) -> None:
         """Let the customers go home."""

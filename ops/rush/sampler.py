@@ -47,6 +47,9 @@ class Sampler:
         """Comparisons that said nothing, because no guard had looked at Redis since it started: it may have gone back."""
         self.sums_broken: list[str] = []
         """Evidence against I1."""
+        self.surplus: list[str] = []
+        """Tiers with more held and sold than there are, all counted right: evidence against I1, unless an older Redis brought
+        holds back whose tickets had been sold since. Nothing more is sold then, and PostgreSQL refuses the surplus."""
         self.stores_broken: list[str] = []
         """Evidence against I3."""
         self.available: dict[str, int] = {}
@@ -60,7 +63,7 @@ class Sampler:
         while not stop.is_set():
             try:
                 for event in self._events:
-                    await self._count(event, clock() - began)
+                    await self.count(event, clock() - began)
                 if clock() >= compare_s:
                     compare_s = clock() + COMPARE_S
                     for event in self._events:
@@ -71,7 +74,7 @@ class Sampler:
             await asyncio.sleep(next_s - clock())
         self.hang_up()
 
-    async def _count(self, event: EventView, at_s: float) -> None:
+    async def count(self, event: EventView, at_s: float) -> None:
         """Per tier: available + held + sold = total, none negative; of one single read."""
         found = await self._shards[event.shard].redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
         if not found:
@@ -80,7 +83,9 @@ class Sampler:
         for tier in event.tiers:
             a, h, c, t = (int(found.get(f"{letter}:{tier.id}".encode(), -1)) for letter in "ahct")
             if a + h + c != t or min(a, h, c) < 0:
-                _note(self.sums_broken, f"after {at_s:.2f} s: tier {tier.id} a={a} h={h} c={c} t={t}")
+                is_surplus = a + h + c == t and a < 0 <= h and 0 <= c <= t
+                evidence = self.surplus if is_surplus else self.sums_broken
+                _note(evidence, f"after {at_s:.2f} s: tier {tier.id} a={a} h={h} c={c} t={t}")
             left += a
         self.available[event.id] = left
         self.counted += 1

@@ -217,7 +217,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/sampler.py": (
-        "Sampler._count Sampler.compare Sampler._checked",
+        "Sampler.count Sampler.compare Sampler._checked",
         "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/stock_checks.py": (

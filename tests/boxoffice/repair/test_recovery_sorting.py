@@ -183,6 +183,10 @@ async def test_events_that_are_forgotten_are_on_sale_no_more(till: Till, recover
     assert await redis.exists(*[name(0, event) for event in gone for name in (keys.event, keys.owners)]) == 4
     await recovery.forget_events({till.event.id})
     assert await redis.hget(catalogue, VERSION) == b"42", "nothing was forgotten"  # type: ignore[misc]
+    await redis.hdel(catalogue, VERSION)  # type: ignore[misc]
+    await redis.hset(catalogue, "gone00000001", "{}")  # type: ignore[misc]
+    await recovery.forget_events({till.event.id})
+    assert await redis.hkeys(catalogue) == [till.event.id.encode()], "one that was lost stays unknown"  # type: ignore[misc]
 
 
 async def test_redis_is_told_how_postgresql_has_each(till: Till, recovery: Recovery) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from boxoffice.access.api_keys import ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import Catalogue, EventView, TierView
+from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from tests.conftest import SHARD, SaleMaker, load_all
+from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, load_all
 
 
 class Fresh:
@@ -185,3 +187,39 @@ def test_an_event_is_described_with_its_active_tiers() -> None:
             for n, left in ((1, 5), (3, 0))
         ],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_what_is_lost_between_two_reads_is_not_read_as_empty(
+    settings: Settings, open_sale: SaleMaker, office: BoxOffice, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    """What was known stays; a process that knew nothing asks for patience, and calls neither event nor key unknown."""
+    event, catalogue = await open_sale(GA=1), Catalogue(office.shards, settings)
+    await load_all(office)
+    if not fresh:
+        await catalogue.read()
+        assert await catalogue.client_of_key(KEY) == CLIENT
+        await open_sale(GA=1)
+        await office.store.add_api_key(CLIENT, "another.secret")
+    real = office.redis.hgetall
+
+    async def lost(name: str) -> Any:
+        await office.redis.delete(name)
+        return await real(name)  # type: ignore[misc]
+
+    monkeypatch.setattr(office.redis, "hgetall", lost)
+    if fresh:
+        with pytest.raises(GateClosed):
+            await catalogue.event(event.id)
+        with pytest.raises(GateClosed):
+            await catalogue.client_of_key(KEY)
+    else:
+        await catalogue.read()
+        assert (await catalogue.event(event.id)).id == event.id
+        with pytest.raises(GateClosed):
+            await ApiKeys(office.shards, settings.api.key_cache_s).client_of(KEY)
+        with pytest.raises(GateClosed):
+            await catalogue.client_of_key("another.secret")
+    monkeypatch.undo()
+    await load_all(office)
+    assert await ApiKeys(office.shards, settings.api.key_cache_s).client_of(KEY) == CLIENT

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 import pytest
 
-from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
-from boxoffice.errors import StoreAway
+from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeys, ApiKeyView
+from boxoffice.errors import StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.sales import loading
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.sales.loading import Loaded, StoredEvent, iso, read_events
 from boxoffice.sales.store import NewTier
+from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker
 
@@ -86,44 +88,77 @@ async def test_a_load_tells_what_was_new_and_what_was_lost(
 
 
 @pytest.mark.parametrize("how", ["load", "publish"])
-async def test_a_catalogue_that_was_lost_begins_with_a_version(
-    office: BoxOffice, open_sale: SaleMaker, how: str
+async def test_a_catalogue_that_was_lost_is_whole_before_it_has_a_version(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """In its own shard; one that is there goes on from where it was."""
-    event = await open_sale(GA=1)
+    """In its own shard. Until then no reader calls an event unknown; afterwards, the version is one that nobody has seen."""
+    event, other = await open_sale(GA=1), await open_sale(GA=1)
+    catalogue = keys.catalogue(SHARD)
     for shard in (0, SHARD):
         await office.redis.delete(keys.catalogue(shard))
+    give = office.redis.hsetnx
+
+    async def at_last(name: str, field: str, value: int) -> Any:
+        assert (name, field) == (catalogue, VERSION) and value > 1_000_000_000_000_000
+        assert set(await office.redis.hkeys(catalogue)) == {event.id.encode(), other.id.encode()}  # type: ignore[misc]
+        return await give(name, field, str(value))  # type: ignore[misc]
+
+    monkeypatch.setattr(office.redis, "hsetnx", at_last)
     await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
     assert not await office.redis.exists(keys.catalogue(0))
-    assert int(await office.redis.hget(keys.catalogue(SHARD), VERSION) or -1) >= 0  # type: ignore[misc]
-    await office.redis.hset(keys.catalogue(SHARD), VERSION, 41)  # type: ignore[misc]
+    assert await office.redis.hexists(catalogue, VERSION)  # type: ignore[misc]
+    await office.redis.hset(catalogue, VERSION, 41)  # type: ignore[misc]
     await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
-    assert await office.redis.hget(keys.catalogue(SHARD), VERSION) == b"41"  # type: ignore[misc]
+    assert await office.redis.hget(catalogue, VERSION) == b"41", "one that is there goes on from where it was"  # type: ignore[misc]
 
 
 async def test_an_empty_shard_has_a_catalogue_too(office: BoxOffice) -> None:
     """With a version and nothing on sale: whoever reads it knows that it was loaded."""
     await office.loader.load(SHARD)
-    assert await office.redis.hgetall(keys.catalogue(SHARD)) == {VERSION.encode(): b"0"}  # type: ignore[misc]
+    assert list(await office.redis.hgetall(keys.catalogue(SHARD))) == [VERSION.encode()]  # type: ignore[misc]
 
 
 async def test_keys_are_written_when_they_differ(office: BoxOffice) -> None:
     """Each time with another version; those that nobody speaks of stay."""
     name, write = keys.api_keys(KEYS_SHARD), office.loader.write_keys
     await office.redis.delete(name)
+    await office.redis.hset(name, VERSION, 1)  # type: ignore[misc]
     one, two = ApiKeyView("aa", CLIENT), ApiKeyView("bb", CLIENT)
 
     async def there() -> tuple[set[str], int]:
         found = {key.decode() for key in await office.redis.hkeys(name)}  # type: ignore[misc]
         return found - {VERSION}, int(await office.redis.hget(name, VERSION) or 0)  # type: ignore[misc]
 
-    assert (await write({}, []), await there()) == (0, (set(), 1)), "an empty one has a version"
     assert (await write({}, []), await there()) == (0, (set(), 1))
     assert (await write({"one": one, "two": two}, []), await there()) == (2, ({"one", "two"}, 2))
     assert (await write({"one": one}, ["three"]), await there()) == (0, ({"one", "two"}, 2))
     assert (await write({"one": two}, []), await there()) == (1, ({"one", "two"}, 3))
     assert (await write({"three": one}, ["two"]), await there()) == (2, ({"one", "three"}, 4))
     assert msgspec.json.decode(await office.redis.hget(name, "one"), type=ApiKeyView) == two  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("how", ["add", "revoke", "load"])
+async def test_keys_that_were_lost_come_back_all_at_once(office: BoxOffice, settings: Settings, how: str) -> None:
+    """With the one that is made or revoked: a version beside this one alone would make the others unknown."""
+    name, mine, revoked = keys.api_keys(KEYS_SHARD), "mine.secret", "revoked.secret"
+    for key in (mine, revoked):
+        await office.store.add_api_key(CLIENT, key)
+    await office.redis.delete(name)
+    if how == "add":
+        await office.store.add_api_key(CLIENT, "new.secret")
+    elif how == "revoke":
+        await office.store.revoke_api_key("revoked")
+    else:
+        await office.loader.load(KEYS_SHARD)
+
+    fresh = ApiKeys(office.shards, settings.api.key_cache_s)
+    assert await fresh.client_of(mine) == CLIENT
+    assert int(await office.redis.hget(name, VERSION) or 0) > 1_000_000_000_000_000  # type: ignore[misc]
+    if how == "add":
+        assert await fresh.client_of("new.secret") == CLIENT
+    if how == "revoke":
+        with pytest.raises(Unauthorized):
+            await fresh.client_of(revoked)
 
 
 @pytest.mark.parametrize("call", ["publish", "keys"])
@@ -135,6 +170,6 @@ async def test_what_redis_does_not_take_is_loaded_later(
     async def away(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(office.redis, "hsetnx" if call == "publish" else "hgetall", away)
+    monkeypatch.setattr(office.redis, "hexists", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
         await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))
