@@ -115,7 +115,7 @@ class Loader:
                     lost.append(event.view.id)
         redis = self._shards[shard].redis
         if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
-            await redis.hsetnx(keys.catalogue(shard), VERSION, await _first_version(redis))  # type: ignore[misc]
+            await redis.hsetnx(keys.catalogue(shard), VERSION, str(await _first_version(redis)))  # type: ignore[misc]
         return Loaded(tuple(changed), tuple(lost), api_keys)
 
     async def publish(self, event_id: str) -> EventView:

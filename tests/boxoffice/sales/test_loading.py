@@ -98,10 +98,10 @@ async def test_a_catalogue_that_was_lost_is_whole_before_it_has_a_version(
         await office.redis.delete(keys.catalogue(shard))
     give = office.redis.hsetnx
 
-    async def at_last(name: str, field: str, value: int) -> Any:
-        assert (name, field) == (catalogue, VERSION) and value > 1_000_000_000_000_000
+    async def at_last(name: str, field: str, value: str) -> Any:
+        assert (name, field) == (catalogue, VERSION) and int(value) > 1_000_000_000_000_000
         assert set(await office.redis.hkeys(catalogue)) == {event.id.encode(), other.id.encode()}  # type: ignore[misc]
-        return await give(name, field, str(value))  # type: ignore[misc]
+        return await give(name, field, value)  # type: ignore[misc]
 
     monkeypatch.setattr(office.redis, "hsetnx", at_last)
     await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
