@@ -7,12 +7,11 @@ import base64
 import binascii
 import builtins
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import asyncpg
 from redis.exceptions import RedisError
 
 from boxoffice import ids
@@ -23,7 +22,7 @@ from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
 from boxoffice.states import KEY_REUSED
 from boxoffice.stores import keys
-from boxoffice.stores.database import Database
+from boxoffice.stores.database import Database, Row
 from boxoffice.stores.lookups import Together
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
@@ -42,8 +41,6 @@ FRESH_MS = 30_000
 
 DUPLICATE = "duplicate_of:"
 """Begins the failure in the record of a booking whose key had been used before, while Redis had forgotten it."""
-
-Pool: TypeAlias = Callable[[], Awaitable["asyncpg.Pool[Any]"]]
 
 
 class Found(NamedTuple):
@@ -421,14 +418,14 @@ FROM payments WHERE booking_id = $1::uuid AND payment_key = $2
 """
 
 
-def _payment(row: asyncpg.Record) -> PaymentView:
+def _payment(row: Row) -> PaymentView:
     status = "pending" if row["payment_status"] == "unknown" else row["payment_status"]
     return PaymentView(
         status, row["method"], row["last4"], row["payment_reference"], row["payment_failure"], row["next_action"]
     )
 
 
-def _of_row(row: asyncpg.Record) -> _Row:
+def _of_row(row: Row) -> _Row:
     items = zip(row["tiers"] or (), row["codes"] or (), row["quantities"] or (), row["prices"] or (), strict=True)
     payment = _payment(row) if row["payment_status"] is not None else None
     view = BookingView(
@@ -452,7 +449,7 @@ def _of_row(row: asyncpg.Record) -> _Row:
     return _Row(row["client_id"], row["payment_key"], repeats, view)
 
 
-def refund_state(row: asyncpg.Record) -> RefundState:
+def refund_state(row: Row) -> RefundState:
     if row["owed_cents"]:
         status = "owed"
     elif row["pending_cents"]:

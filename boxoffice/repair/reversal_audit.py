@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeAlias
-
-import asyncpg
+from typing import Final, NamedTuple
 
 from boxoffice.gateway.base import Record
 from boxoffice.money.reversals import take_in
 from boxoffice.stores.database import Database
 
 __all__ = ["OpenEnd", "mend_reversals", "open_ends", "reversals_differ"]
-
-Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 _OURS: Final = """
 SELECT

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
@@ -49,7 +48,7 @@ from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import Pair, open_batch, read
-from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
+from boxoffice.stores.postgres import AWAY, TRANSIENT, SerializationError, sqlstate
 from boxoffice.stores.record import Record, payment_key_of, unpack
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
@@ -494,7 +493,7 @@ class Settlement:
         try:
             return await self._database.transaction(work, tries=ROUNDS, races=(rows.Raced,), between=between)
         except rows.Raced as error:
-            raise asyncpg.SerializationError("raced in every round") from error
+            raise SerializationError("raced in every round") from error
 
     async def _transact(self, connection: Connection, batch: Batch, ready: Ready) -> Committed:
         records = [claim.record for claim in ready.claims]

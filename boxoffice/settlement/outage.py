@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import asyncpg
 import structlog
 
 from boxoffice import ids
@@ -19,7 +18,7 @@ from boxoffice.books.decisions import Claimed, Terms
 from boxoffice.gateway.base import Authorized
 from boxoffice.settlement.deciding import decide
 from boxoffice.stores.database import Database
-from boxoffice.stores.postgres import AWAY, TRANSIENT, sqlstate
+from boxoffice.stores.postgres import AWAY, TRANSIENT, InterfaceError, PostgresError, sqlstate
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
 from boxoffice.telemetry.seldom import seldom
 
@@ -48,7 +47,7 @@ REFUSED: Final = (StoreRefuses, *TRANSIENT)
 
 def is_of_the_row(error: BaseException) -> bool:
     """Whether an error may be one booking's own: what PostgreSQL says of a row, or an error of ours while we packed it."""
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, PostgresError):
         return sqlstate(error)[:2] in _ROW_CLASSES
     return not isinstance(error, REFUSED)
 
@@ -119,7 +118,7 @@ class Outage:
                 # A session may keep for ever what it was told at its start: that it is read-only, or another role's rights.
                 await self._database.renew_all()
             await self._try()
-        except asyncpg.InterfaceError as error:
+        except InterfaceError as error:
             # What asyncpg says of a dead connection, and of how we call it: a bug of the canary's own must stop nobody.
             seldom.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
         except AWAY as error:
@@ -136,7 +135,7 @@ class Outage:
 
         Raises `StoreRefuses`, or one of `postgres.TRANSIENT`, when everybody fails.
         """
-        if asking and not isinstance(error, asyncpg.PostgresError):
+        if asking and not isinstance(error, PostgresError):
             # Nobody can ask a gateway for nothing: that it has answered somebody else has to do.
             if not self.answered_after(since):
                 raise StoreRefuses from error

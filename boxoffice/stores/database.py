@@ -19,12 +19,15 @@ from boxoffice.errors import StoreAway
 from boxoffice.settings import Settings
 from boxoffice.stores.postgres import AWAY, TRANSIENT, open_engine, open_pool, renew_sessions
 
-__all__ = ["Connection", "Database", "Pool", "Reader", "Writer"]
+__all__ = ["Connection", "Database", "Pool", "Reader", "Row", "Writer"]
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 """One session."""
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
+
+Row: TypeAlias = asyncpg.Record
+"""What a query answers: values by name, and in their order."""
 
 CLOSE_S: Final = 5.0
 """How long whoever still uses a session has when the pools are closed."""

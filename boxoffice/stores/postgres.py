@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-from asyncpg import PostgresError
+from asyncpg import InterfaceError, PostgresError, SerializationError
 from asyncpg.protocol import protocol as asyncpg_protocol
 from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError as SQLInterfaceError
@@ -29,7 +29,9 @@ __all__ = [
     "AWAY",
     "REPAIR_S",
     "TRANSIENT",
+    "InterfaceError",
     "PostgresError",
+    "SerializationError",
     "WentBack",
     "alembic_config",
     "check_schema",
