@@ -1,11 +1,42 @@
-"""Times as text."""
+"""Time and chance as a process has them, handed to whatever behaves by them; and times as text.
+
+A test hands in its own: then nothing has to be waited for.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
-__all__ = ["timestamp"]
+__all__ = ["CLOCK", "Clock", "timestamp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Of one process. What several processes share is decided by the clocks of Redis and PostgreSQL."""
+
+    now_s: Callable[[], float] = time.monotonic
+    """Seconds since some moment, never less than before: for what lasts, and when it is over."""
+    epoch_ns: Callable[[], int] = time.time_ns
+    """Nanoseconds since 1970: for what is read elsewhere, too."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits so many seconds."""
+    chance: Callable[[], float] = random.random
+    """A number from 0 to below 1, by which pauses differ, so that processes do not wake up all at once."""
+
+    def epoch_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.epoch_ns() // 1_000_000
+
+
+CLOCK: Final = Clock()
+"""The process's own."""
 
 
 def timestamp(ms: int) -> str:

@@ -14,6 +14,7 @@ from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
 from boxoffice.bookings.holds import Holds
 from boxoffice.bookings.reading import Bookings
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.gateway.factory import open_gateway
 from boxoffice.money.late import LateMoney, Webhooks
@@ -46,8 +47,11 @@ __all__ = ["BoxOffice", "open_box_office"]
 class BoxOffice:
     """All parts of one process. Nothing connects before it is used: a door can open while a store is away."""
 
-    def __init__(self, settings: Settings, shards: Shards, database: Database, gateway: PaymentGateway) -> None:
+    def __init__(
+        self, settings: Settings, shards: Shards, database: Database, gateway: PaymentGateway, clock: Clock = CLOCK
+    ) -> None:
         self.settings = settings
+        self.clock = clock
         self.shards = shards
         self.database = database
         self.gateway = gateway
@@ -145,7 +149,7 @@ class BoxOffice:
     def settlements(self) -> list[Settlement]:
         """One for each shard."""
         return [
-            Settlement(shard, self.database, self.gateway, self.pump, self.holds, self.settings)
+            Settlement(shard, self.database, self.gateway, self.pump, self.holds, self.settings, self.clock)
             for shard in self.shards
         ]
 
@@ -213,7 +217,7 @@ class BoxOffice:
 
 @asynccontextmanager
 async def open_box_office(
-    settings: Settings, *, redis_retries: int = 0, gateway: PaymentGateway | None = None
+    settings: Settings, *, redis_retries: int = 0, gateway: PaymentGateway | None = None, clock: Clock = CLOCK
 ) -> AsyncIterator[BoxOffice]:
     """Open the box office for one process. `redis_retries` re-sends Redis commands: for workers and operators, whose
     every script may be sent twice.
@@ -225,6 +229,7 @@ async def open_box_office(
         open_shards(settings, load_scripts(), retries=redis_retries),
         Database(settings),
         gateway or open_gateway(settings),
+        clock,
     )
     try:
         yield office

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -23,6 +21,7 @@ from boxoffice.bookings.holds import Holds
 from boxoffice.books import rows
 from boxoffice.books.dead_letters import count_failure
 from boxoffice.books.decisions import Claimed, Decision, Known, PaymentRow, Standing, Terms, Verdict
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
@@ -100,6 +99,7 @@ class Settlement:
         pump: MoneyPump,
         holds: Holds,
         settings: Settings,
+        clock: Clock = CLOCK,
     ) -> None:
         self.shard = here.number
         self._database = database
@@ -108,6 +108,7 @@ class Settlement:
         self._pump = pump
         self._mirror = Mirror(here, holds, settings)
         self._settings = settings
+        self._clock = clock
         self._draining = False
         self._again = False
         self._stopping = False
@@ -118,22 +119,22 @@ class Settlement:
         self._suspects: dict[str, tuple[int, float]] = {}
         """Bookings that failed alone: how often, and since when."""
         self._closed_until = 0.0
-        self._outage = Outage(here.number, database, gateway.books, settings.worker.lease_ms)
+        self._outage = Outage(here.number, database, gateway.books, settings.worker.lease_ms, clock)
 
     # ------------------------------------------------------------------ draining
 
     async def drain(self) -> bool:
         """Settle until nothing is due. False when there was more than `worker.drain_s` allows: ring again."""
         self._again = True
-        if self._draining or self._stopping or time.monotonic() < self._closed_until:
+        if self._draining or self._stopping or self._clock.now_s() < self._closed_until:
             return True
         self._draining = True
         try:
             if pause_s := await self._outage.over():
-                self._closed_until = time.monotonic() + pause_s
+                self._closed_until = self._clock.now_s() + pause_s
                 return True
-            end = time.monotonic() + self._settings.worker.drain_s
-            while self._again and not self._stopping and self._closed_until <= time.monotonic() < end:
+            end = self._clock.now_s() + self._settings.worker.drain_s
+            while self._again and not self._stopping and self._closed_until <= self._clock.now_s() < end:
                 self._again = False
                 await self._batches(end)
             return not self._again
@@ -154,11 +155,11 @@ class Settlement:
         or another process, leaves the machine to them."""
         under_way: set[asyncio.Task[None]] = set()
         try:
-            while not self._stopping and self._closed_until <= time.monotonic() < end:
+            while not self._stopping and self._closed_until <= self._clock.now_s() < end:
                 if self._slow >= SLOW_MAX and self._late:
                     await asyncio.wait(self._late, timeout=GATHER_S, return_when=FIRST_COMPLETED)
                     continue
-                claimed_at = time.monotonic()
+                claimed_at = self._clock.now_s()
                 batch = await self._claim()
                 claims = batch.claims
                 if not claims and not under_way:
@@ -189,9 +190,9 @@ class Settlement:
                     seldom.exception("batch.failed", error, shard=self.shard)
 
     async def _linger(self, claimed_at: float) -> None:
-        rest_s = self._settings.worker.linger_ms / 1_000 - (time.monotonic() - claimed_at)
+        rest_s = self._settings.worker.linger_ms / 1_000 - (self._clock.now_s() - claimed_at)
         if rest_s > 0 and not self._stopping:
-            await asyncio.sleep(rest_s)
+            await self._clock.sleep(rest_s)
 
     async def _claim(self) -> Batch:
         """The next bookings that are due; an empty batch when none is, or none may be claimed."""
@@ -236,7 +237,7 @@ class Settlement:
     async def _settle_claim(self, batch: Batch) -> None:
         """Everything between a claim and the next. Whatever fails, leases are given back or lapse."""
         failed: list[tuple[Claimed, Exception]] = []
-        since = time.monotonic()
+        since = self._clock.now_s()
         try:
             ready = await self._authorise_apart(batch, batch.claims, failed, since)
             await self._settle(batch, ready)
@@ -248,12 +249,12 @@ class Settlement:
     async def _give_back(self, batch: Batch, claims: list[Claimed], error: BaseException) -> None:
         """Stop claiming for a moment, and let go of what nobody has settled. That is no lapse of its lease."""
         pause_s = self._outage.begin(error)
-        self._closed_until = time.monotonic() + pause_s
+        self._closed_until = self._clock.now_s() + pause_s
         await self._release(batch, [claim for claim in claims if claim.record.id not in batch.done], pause_s)
 
     async def _release(self, batch: Batch, claims: Iterable[Claimed], delay_s: float) -> None:
         """Let others claim these after a while. Their records keep their cards."""
-        released = [batch.released(claim, int(1_000 * delay_s * (1 + random.random()))) for claim in claims]
+        released = [batch.released(claim, int(1_000 * delay_s * (1 + self._clock.chance()))) for claim in claims]
         try:
             await self._mirror.tell(released, batch.done)
         except GateClosed:
@@ -380,10 +381,10 @@ class Settlement:
         self, batch: Batch, slow: dict[asyncio.Future[Any], Claimed], known: Mapping[str, Known]
     ) -> None:
         half_lease_s = self._settings.worker.lease_ms / 2_000
-        renew_at = time.monotonic() + half_lease_s
+        renew_at = self._clock.now_s() + half_lease_s
         try:
             while slow:
-                await asyncio.wait(slow, timeout=max(0.0, renew_at - time.monotonic()), return_when=FIRST_COMPLETED)
+                await asyncio.wait(slow, timeout=max(0.0, renew_at - self._clock.now_s()), return_when=FIRST_COMPLETED)
                 if any(answer.done() for answer in slow):
                     await asyncio.wait(slow, timeout=GATHER_S)
                     ready = [answer for answer in slow if answer.done()]
@@ -391,8 +392,8 @@ class Settlement:
                     self._slow -= len(claims)
                     crashpoint("answered")
                     await self._settle_late(batch, claims, ready, known)
-                if time.monotonic() >= renew_at and slow:
-                    renew_at = time.monotonic() + half_lease_s
+                if self._clock.now_s() >= renew_at and slow:
+                    renew_at = self._clock.now_s() + half_lease_s
                     with contextlib.suppress(RedisError, OSError):
                         await self._extend_leases(slow.values())
         except asyncio.CancelledError:
@@ -418,7 +419,7 @@ class Settlement:
                 if error := answer.exception():
                     if not isinstance(error, Exception):
                         raise error
-                    await self._fail_alone(batch, claim, error, asking=True, since=time.monotonic())
+                    await self._fail_alone(batch, claim, error, asking=True, since=self._clock.now_s())
                 else:
                     outcomes[claim.record.id] = answer.result()
                     ready.append(claim)
@@ -459,7 +460,7 @@ class Settlement:
                 seldom.warning("settlement.retry", shard=self.shard, error=type(error).__name__, bookings=len(claims))
                 await self._release(batch, claims, 0.1)
             elif len(claims) == 1:
-                await self._fail_alone(batch, claims[0], error, asking=False, since=time.monotonic())
+                await self._fail_alone(batch, claims[0], error, asking=False, since=self._clock.now_s())
             else:
                 middle = len(claims) // 2
                 await self._settle(batch, ready.only(claims[:middle]))
@@ -484,7 +485,7 @@ class Settlement:
         async def between(error: Exception, tried: int) -> None:
             nonlocal ready
             if not isinstance(error, rows.Raced):
-                await asyncio.sleep(0.005 * 2**tried * (1 + random.random()))
+                await self._clock.sleep(0.005 * 2**tried * (1 + self._clock.chance()))
                 return
             async with self._database.writer() as connection:
                 known = await rows.known_by_key(connection, [claim.record for claim in ready.claims])

@@ -7,7 +7,6 @@ same statements and rolled back. While it fails, nobody is to blame, and nothing
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ import structlog
 from boxoffice import ids
 from boxoffice.books import rows
 from boxoffice.books.decisions import Claimed, Terms
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.gateway.base import Authorized
 from boxoffice.settlement.deciding import decide
 from boxoffice.stores.database import Database
@@ -55,11 +55,12 @@ def is_of_the_row(error: BaseException) -> bool:
 class Outage:
     """Of one shard, as one worker sees it."""
 
-    def __init__(self, shard: int, database: Database, gateway: str, lease_ms: int) -> None:
+    def __init__(self, shard: int, database: Database, gateway: str, lease_ms: int, clock: Clock = CLOCK) -> None:
         self._shard = shard
         self._database = database
         self._gateway = gateway
         self._lease_ms = lease_ms
+        self._clock = clock
         self._takes_writes = False
         self._began: float | None = None
         self._last = float("-inf")
@@ -72,7 +73,7 @@ class Outage:
     def begin(self, error: BaseException) -> float:
         """PostgreSQL refused, or did not answer. Returns the seconds to pause. One line when it begins, when the reason
         changes, and once a minute."""
-        now = self._last = time.monotonic()
+        now = self._last = self._clock.now_s()
         self._takes_writes = False
         self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s or 0.1)
         if self._began is None:
@@ -86,7 +87,7 @@ class Outage:
 
     def settled(self) -> None:
         """A batch was settled: whatever was the matter is over."""
-        self._settled_at = time.monotonic()
+        self._settled_at = self._clock.now_s()
         self._takes_writes = True
         self._pause_s = 0.0
         if self._began is not None:
@@ -95,7 +96,7 @@ class Outage:
 
     def answered(self) -> None:
         """The gateway has answered for some booking."""
-        self._answered_at = time.monotonic()
+        self._answered_at = self._clock.now_s()
 
     def answered_after(self, since: float) -> bool:
         """Whether it has answered for anybody since."""
@@ -103,7 +104,7 @@ class Outage:
 
     def within(self, seconds: float) -> bool:
         """Whether there was an outage in the last so many seconds. Leases that lapsed meanwhile say nothing."""
-        return self._last > time.monotonic() - seconds
+        return self._last > self._clock.now_s() - seconds
 
     async def over(self) -> float:
         """0 when bookings may be claimed; otherwise the seconds after which to ask again.
@@ -156,7 +157,7 @@ class Outage:
             await transaction.start()
             try:
                 await rows.touch(connection)
-                claim = _canary(self._shard)
+                claim = _canary(self._shard, self._clock.epoch_ms())
                 record = claim.record
                 await rows.known_by_key(connection, [record])
                 paid = {record.id: Authorized("canary", 100, "USD")}
@@ -167,9 +168,8 @@ class Outage:
                 await transaction.rollback()
 
 
-def _canary(shard: int) -> Claimed:
+def _canary(shard: int, now_ms: int) -> Claimed:
     """A booking of an event that there is not: none of its rows can be in anybody's way."""
-    now_ms = time.time_ns() // 1_000_000
     booking = ids.booking_id(shard, now_ms)
     lines = (Line("canary", 1, 100),)
     key = ids.digest(booking)

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from boxoffice import ids
 from boxoffice.admission.forms import Admitted
 from boxoffice.books import rows
+from boxoffice.clock import Clock
 from boxoffice.gateway.base import CaptureRequest, Unknown
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
@@ -981,6 +982,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
     office: BoxOffice, second: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had decided to sell, its transaction failed, and meanwhile another worker found the tier sold out."""
+    office.clock = Clock(sleep=_let_other_win(second))
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=2)
     mine = await office.settlements[SHARD]._claim()
@@ -996,7 +998,6 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
             raise asyncpg.SerializationError("planted")
 
     monkeypatch.setattr(rows, "sell", sell)
-    monkeypatch.setattr(asyncio, "sleep", _let_other_win(office, second, event, asyncio.sleep))
     await office.settlements[SHARD]._settle_claim(mine)
     monkeypatch.undo()
     await office.pump.work_given()
@@ -1006,13 +1007,12 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
     assert [kept.payment.captured_cents async for kept in office.gateway.records()] == [0]
 
 
-def _let_other_win(office: BoxOffice, second: BoxOffice, event: EventView, real: Any) -> Any:
+def _let_other_win(second: BoxOffice) -> Any:
     """In the pause between two rounds, the other worker settles the batch while nothing is left."""
     done = False
 
-    async def sleep(seconds: float) -> None:
+    async def sleep(_seconds: float) -> None:
         nonlocal done
-        await real(seconds)
         if not done:
             done = True
             pool = await second.pool()

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from boxoffice import ids
 from boxoffice.books import rows
 from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Terms, Verdict
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
     AlreadyCaptured,
@@ -66,9 +67,10 @@ def released(claim: Claimed, delay_ms: int) -> Decision:
 class Room:
     """A settlement without stores: what it asks for is noted, and answered as the test says."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
         self.now = 100.0
+        self.slept: list[float] = []
         self.gateway: Any = SimpleNamespace(books="books")
         settings = Settings(shards=2)
         pool = SimpleNamespace(acquire=self._acquire)
@@ -79,8 +81,9 @@ class Room:
         self.pump = SimpleNamespace(give=lambda listed, cases: self.said.append(("give", listed, cases)))
         nothing: Any = SimpleNamespace()
         self.settlement = Settlement(
-            Shard(nothing, nothing, SHARD), DatabaseOf(get_pool), self.gateway, self.pump, nothing, settings
-        )
+            Shard(nothing, nothing, SHARD), DatabaseOf(get_pool), self.gateway, self.pump, nothing, settings,
+            Clock(lambda: self.now, sleep=self._sleep, chance=lambda: 0.5),
+        )  # fmt: skip
         self.mirror: Any = SimpleNamespace(tell=self.noting("tell"), park=self.noting("park"))
         self.settlement._mirror = self.mirror
         self.outage: Any = SimpleNamespace(
@@ -89,8 +92,6 @@ class Room:
             within=lambda seconds: False, blames_the_row=self.noting("blames", True),
         )  # fmt: skip
         self.settlement._outage = self.outage
-        monkeypatch.setattr(draining, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(draining.random, "random", lambda: 0.5)
 
     def noting(self, name: str, answer: Any = None, error: BaseException | None = None) -> Any:
         async def note(*arguments: Any, **named: Any) -> Any:
@@ -100,6 +101,9 @@ class Room:
             return answer
 
         return note
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 6))
 
     def _begin(self, error: BaseException) -> float:
         self.said.append(("begin", error))
@@ -118,8 +122,8 @@ class Room:
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    return Room(monkeypatch)
+def room() -> Room:
+    return Room()
 
 
 # ---------------------------------------------------------------- draining
@@ -198,19 +202,11 @@ async def test_a_drain_that_breaks_may_be_begun_again(room: Room) -> None:
     ("since_s", "stopping", "rests"),
     [(0.0, False, [0.055]), (0.05, False, [0.005]), (0.06, False, []), (0.0, True, [])],
 )
-async def test_two_claims_are_apart(
-    room: Room, monkeypatch: pytest.MonkeyPatch, since_s: float, stopping: bool, rests: list[float]
-) -> None:
+async def test_two_claims_are_apart(room: Room, since_s: float, stopping: bool, rests: list[float]) -> None:
     """`worker.linger_ms` is 55, from one claim to the next; who stops does not wait."""
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(round(seconds, 6))
-
-    monkeypatch.setattr(draining.asyncio, "sleep", sleep)
     room.settlement._stopping = stopping
     await room.settlement._linger(room.now - since_s)
-    assert slept == rests
+    assert room.slept == rests
 
 
 # ---------------------------------------------------------------- claims
@@ -417,12 +413,6 @@ async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With pauses that double; who raced looks again, and does not wait."""
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(draining.asyncio, "sleep", sleep)
     one = claimed(1)
     batch, ready = batch_of(one), Ready([one], {}, {one.record.id: Done("r")})
     known = Known(one.record.id, "confirmed", None)
@@ -445,7 +435,7 @@ async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
     room.settlement._transact = transact  # type: ignore[method-assign]
     assert await room.settlement._commit(batch, ready) == ([], 3, Pair(1, 2))
     again = ready._replace(known={one.record.id: known})
-    assert (slept, [call[1] for call in room.said]) == ([0.015, 0.06, 0.12], [ready, ready, again, again, again])
+    assert (room.slept, [call[1] for call in room.said]) == ([0.015, 0.06, 0.12], [ready, ready, again, again, again])
 
     for kind, times, raised in (
         (asyncpg.DeadlockDetectedError, 5, asyncpg.DeadlockDetectedError),
@@ -870,5 +860,5 @@ async def test_each_part_of_a_settlement_is_of_its_own_shard(monkeypatch: pytest
     one = Settlement(here, None, gateway, "pump", "holds", settings)  # type: ignore[arg-type]
     assert one.shard == 3
     assert made[0] == ("Mirror", here, "holds", settings)
-    assert (made[1][:2], made[1][3:]) == (("Outage", 3), ("books", 15_000))
+    assert (made[1][:2], made[1][3:]) == (("Outage", 3), ("books", 15_000, CLOCK))
     assert one._calls._value == 64

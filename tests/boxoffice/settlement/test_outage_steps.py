@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from boxoffice import ids
 from boxoffice.books.decisions import PaymentChange, Standing
+from boxoffice.clock import Clock
 from boxoffice.settlement import outage
 from boxoffice.settlement.outage import Outage, StoreRefuses, is_of_the_row
 from boxoffice.stores.record import Line
@@ -28,8 +29,7 @@ class Room:
         self.did: list[Any] = []
         self.error: Exception | None = None
         self.pool_error: Exception | None = None
-        self.outage = Outage(SHARD, DatabaseOf(self._pool), "books", 15_000)
-        monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.outage = Outage(SHARD, DatabaseOf(self._pool), "books", 15_000, Clock(now_s=lambda: self.now))
         monkeypatch.setattr(self.outage, "_try", self._try)
 
     async def _pool(self) -> Any:
@@ -228,13 +228,11 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
 
     for name in ("touch", "known_by_key", "write"):
         monkeypatch.setattr(outage.rows, name, noting(name))
-    clock = SimpleNamespace(time_ns=lambda: 1_700_000_000_000_999_999, monotonic=lambda: 0.0)
-    monkeypatch.setattr(outage, "time", clock)
 
     async def pool() -> Any:
         return SimpleNamespace(acquire=acquire)
 
-    one = Outage(SHARD, DatabaseOf(pool), "books", 15_000)
+    one = Outage(SHARD, DatabaseOf(pool), "books", 15_000, Clock(epoch_ns=lambda: 1_700_000_000_000_999_999))
     await one._try()
     assert [call[0] for call in did] == ["start", "touch", "known_by_key", "write", "rollback"]
     _, (decision,), books, lease_ms = did[3]
