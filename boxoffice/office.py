@@ -10,6 +10,8 @@ from functools import cached_property
 from redis.asyncio import Redis
 
 from boxoffice.admission.admission import Admission
+from boxoffice.backoffice.desk import Desk
+from boxoffice.backoffice.finding import Finder
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
 from boxoffice.bookings.holds import Holds
@@ -187,6 +189,16 @@ class BoxOffice:
     def parked(self) -> Parked:
         """Bookings that wait for an operator."""
         return Parked(self.shards, self.database, self.gateway, self.reconcilers, self.settings)
+
+    @cached_property
+    def finder(self) -> Finder:
+        """Finds bookings of any shop."""
+        return Finder(self.shards, self.bookings, self.settings)
+
+    @cached_property
+    def desk(self) -> Desk:
+        """Cancels and refunds for operators."""
+        return Desk(self.database, self.finder, self.bookings, self.cancellations, self.refunds, self.settings)
 
     @cached_property
     def dossiers(self) -> Dossiers:

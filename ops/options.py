@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from ops.stack.running import adopt_stack, external_urls
 if TYPE_CHECKING:
     from boxoffice.settings import Settings
 
-__all__ = ["DEFAULT_DATA_DIR", "DataDirOption", "finite", "settings_for"]
+__all__ = ["DEFAULT_DATA_DIR", "DataDirOption", "finite", "moment", "settings_for"]
 
 DEFAULT_DATA_DIR = Path(".boxoffice")
 
@@ -47,3 +48,12 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter("This is no number that can be counted to.")
     return value
+
+
+def moment(text: str) -> datetime:
+    """The time that an option was given: a date, or a date and a time, in UTC unless it has a zone. Raises BadParameter."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2030-05-22 or 2030-05-22T14:00:00Z.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

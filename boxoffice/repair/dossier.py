@@ -36,6 +36,8 @@ _TABLES = {
     "disputes": "SELECT d.reference, d.amount_cents, d.status, d.reason, d.withdrawn, d.created_at, d.updated_at"
     " FROM disputes d JOIN payments p ON p.payment_key = d.payment_key WHERE p.booking_id = $1::uuid ORDER BY d.created_at",
     "stock_moves": "SELECT id, tier_id, sold_delta, applied_at FROM stock_moves WHERE booking_id = $1::uuid ORDER BY id",
+    "interventions": "SELECT verb, operator, reason, outcome, refund_key, created_at, ended_at FROM interventions"
+    " WHERE booking_id = $1::uuid ORDER BY id",
     "dead_letter": "SELECT error, attempts, parked_at FROM dead_letters WHERE booking_id = $1::uuid",
 }
 

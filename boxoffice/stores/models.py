@@ -40,6 +40,7 @@ __all__ = [
     "Dispute",
     "Event",
     "Installation",
+    "Intervention",
     "Inventory",
     "Look",
     "Payment",
@@ -450,3 +451,20 @@ class Installation(Base):
     one: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Intervention(Base):
+    """What an operator did by hand, who, and how it ended: written before it is done. Without an outcome it was cut off."""
+
+    __tablename__ = "interventions"
+    __table_args__ = (Index("ix_interventions_booking_id", "booking_id"),)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    verb: Mapped[str]
+    operator: Mapped[str]
+    booking_id: Mapped[UUID | None] = mapped_column(Uuid)
+    """No foreign key: of a hold that nobody tried to pay only Redis knows."""
+    reason: Mapped[str | None]
+    outcome: Mapped[str | None]
+    refund_key: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROOMS = (
     "repair", "admission", "settlement", "bookings", "wire", "money", "books", "sales", "access", "gateway", "stores",
-    "telemetry",
+    "telemetry", "backoffice",
 )  # fmt: skip
 """Rooms of boxoffice/ that are counted apart. Its words (errors, settings, ...) count as one; so do api, worker, lua, sql."""
 
@@ -37,6 +37,8 @@ _SLOW: dict[str, str] = {
 
 
 _ALSO: dict[str, str] = {
+    "boxoffice/backoffice/*.py": "tests/ops/test_back_office.py",
+    "boxoffice/books/interventions.py": "tests/ops/test_back_office.py",
     "boxoffice/*/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",
     "api/transport/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
     "boxoffice/*requests.py": "tests/api/test_limits.py",
