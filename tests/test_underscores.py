@@ -26,25 +26,6 @@ OF_OTHERS = {
 }
 """Spelt like one of ours."""
 
-STILL = {
-    "tests/boxoffice/bookings/test_free.py": 1,
-    "tests/boxoffice/bookings/test_holds.py": 6,
-    "tests/boxoffice/money/test_money.py": 1,
-    "tests/boxoffice/money/test_refunds.py": 3,
-    "tests/boxoffice/repair/test_recovery.py": 3,
-    "tests/boxoffice/repair/test_rewinding.py": 1,
-    "tests/boxoffice/settlement/test_draining.py": 47,
-    "tests/boxoffice/settlement/test_draining_steps.py": 94,
-    "tests/boxoffice/settlement/test_mirror.py": 6,
-    "tests/boxoffice/settlement/test_outage_steps.py": 3,
-    "tests/boxoffice/settlement/test_outages.py": 3,
-    "tests/boxoffice/settlement/test_settlement_answers.py": 2,
-    "tests/boxoffice/stores/test_postgres.py": 1,
-    "tests/invariants/test_crashes.py": 2,
-    "tests/support/shop/office.py": 2,
-}
-"""So often a file still reaches into settlement, whose parts have no fronts of their own yet. Numbers only fall."""
-
 
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name.strip("_") != ""
@@ -95,7 +76,7 @@ def test_no_test_reaches_for_an_underscore_of_the_product() -> None:
                 for line, name in reached(ast.parse(path.read_text()))
                 if name in private and (file, name) not in OF_OTHERS
             ]
-    more = [place for file, places in found.items() if len(places) > STILL.get(file, 0) for place in places]
+    more = [place for places in found.values() for place in places]
     assert not more, "\n".join(more)
 
 

@@ -49,7 +49,7 @@ class Mirror:
         sold: list[Decision] = []
         others: list[Decision] = []
         for decision in decisions:
-            (sold if _just_sold(decision) else others).append(decision)
+            (sold if just_sold(decision) else others).append(decision)
         for say, told in ((self._confirm, sold), (self._settle, others)):
             for start in range(0, len(told), CHUNK):
                 chunk = told[start : start + CHUNK]
@@ -120,7 +120,7 @@ class Mirror:
         )  # fmt: skip
 
 
-def _just_sold(decision: Decision) -> bool:
+def just_sold(decision: Decision) -> bool:
     """Whether it was claimed pending and is sold, with nothing else to see to: confirm.lua tells Redis. A hold's tickets
     are counted as unpaid until then, and so are those of whoever was at the bank."""
     record = decision.claim.record

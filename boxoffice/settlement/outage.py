@@ -66,7 +66,7 @@ class Outage:
         self._last = float("-inf")
         self._told_at = 0.0
         self._told = ""
-        self._pause_s = 0.0
+        self.pause_s = 0.0
         self._settled_at = float("-inf")
         self._answered_at = float("-inf")
 
@@ -75,7 +75,7 @@ class Outage:
         changes, and once a minute."""
         now = self._last = self._clock.now_s()
         self._takes_writes = False
-        self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s or 0.1)
+        self.pause_s = min(PAUSE_MAX_S, 2 * self.pause_s or 0.1)
         if self._began is None:
             self._began = now
         cause = error.__cause__ if isinstance(error, StoreRefuses) and error.__cause__ else error
@@ -83,13 +83,13 @@ class Outage:
         if said != self._told or now >= self._told_at + REMIND_S:
             self._told, self._told_at = said, now
             log.warning("settlement.paused", shard=self._shard, error=said, seconds=round(now - self._began, 1))
-        return self._pause_s
+        return self.pause_s
 
     def settled(self) -> None:
         """A batch was settled: whatever was the matter is over."""
         self._settled_at = self._clock.now_s()
         self._takes_writes = True
-        self._pause_s = 0.0
+        self.pause_s = 0.0
         if self._began is not None:
             log.info("settlement.resumed", shard=self._shard, seconds=round(self._settled_at - self._began, 1))
             self._began, self._told = None, ""
@@ -118,7 +118,7 @@ class Outage:
             if self._began is not None:
                 # A session may keep for ever what it was told at its start: that it is read-only, or another role's rights.
                 await self._database.renew_all()
-            await self._try()
+            await self.try_canary()
         except InterfaceError as error:
             # What asyncpg says of a dead connection, and of how we call it: a bug of the canary's own must stop nobody.
             seldom.warning("canary.refused", shard=self._shard, error=type(error).__name__, code="")
@@ -142,7 +142,7 @@ class Outage:
                 raise StoreRefuses from error
             return True
         try:
-            await self._try()
+            await self.try_canary()
         except TRANSIENT:
             raise
         except Exception as refusal:
@@ -150,7 +150,7 @@ class Outage:
                 raise StoreRefuses from refusal
         return is_of_the_row(error)
 
-    async def _try(self) -> None:
+    async def try_canary(self) -> None:
         """Write the canary, and take it back."""
         async with self._database.writer() as connection:
             transaction = connection.transaction()

@@ -102,9 +102,9 @@ MUTANTS = (
         "stock returned before the commit",
         (
             (
-                "boxoffice/settlement/draining.py",
+                "boxoffice/settlement/committing.py",
                 "        listed = await rows.write(",
-                "        await self._mirror.tell(decisions, batch.done)\n        listed = await rows.write(",
+                "        await self.mirror.tell(decisions, batch.done)\n        listed = await rows.write(",
             ),
         ),
         "tests/boxoffice/settlement/test_draining.py",
@@ -133,9 +133,9 @@ MUTANTS = (
         (
             ("lua/claim.lua", 'redis.call("DEL", bell)\n  return {}', "return {}"),
             (
-                "boxoffice/settlement/draining.py",
+                "boxoffice/settlement/claims.py",
                 "        if not reply:\n",
-                "        if not reply:\n            await self._redis.delete(keys.bell(self.shard))\n",
+                "        if not reply:\n            await self.here.redis.delete(keys.bell(self._shard))\n",
             ),
         ),
         "tests/lua/test_claim.py",
@@ -184,8 +184,8 @@ MUTANTS = (
     ),
     Mutant(
         "decided again by what was known before",
-        (("boxoffice/settlement/draining.py", "            ready = ready._replace(known=known)\n", ""),),
-        "tests/boxoffice/settlement/test_draining_steps.py",
+        (("boxoffice/settlement/committing.py", "            ready = ready._replace(known=known)\n", ""),),
+        "tests/boxoffice/settlement/test_committing.py",
         "tried_five_times",
     ),
     Mutant(
@@ -208,7 +208,7 @@ MUTANTS = (
     ),
     Mutant(
         "nobody looks again under the lock",
-        (("boxoffice/settlement/draining.py", "        await rows.recheck(connection, records, ready.known)\n", ""),),
+        (("boxoffice/settlement/committing.py", "        await rows.recheck(connection, records, ready.known)\n", ""),),
         "tests/boxoffice/bookings/test_holds.py",
         "an_old_worker_changes_nothing",
     ),
@@ -376,7 +376,7 @@ MUTANTS = (
     ),
     Mutant(
         "leases that lapsed in an outage count",
-        (("boxoffice/settlement/draining.py", "and not self._outage.within(", "and not (lambda _: False)("),),
+        (("boxoffice/settlement/claims.py", "and not self.outage.within(", "and not (lambda _: False)("),),
         "tests/boxoffice/settlement/test_outages.py",
         "lapsed_in_an_outage",
     ),
@@ -572,7 +572,7 @@ MUTANTS = (
     Mutant(
         "a free booking is sent to the gateway",
         (
-            ("boxoffice/settlement/draining.py", " or not record.body.amount_cents:", ":"),
+            ("boxoffice/settlement/authorising.py", " or not record.body.amount_cents:", ":"),
             (
                 "boxoffice/settlement/deciding.py",
                 "    if not body.amount_cents:\n        return _weigh_free",
@@ -680,7 +680,7 @@ MUTANTS = (
     ),
     Mutant(
         "an empty redis takes over while somebody settles elsewhere",
-        (("boxoffice/settlement/draining.py", "batch.told, settles=True)", "batch.told)"),),
+        (("boxoffice/settlement/committing.py", "batch.told, settles=True)", "batch.told)"),),
         "tests/boxoffice/repair/test_guard.py",
         "empty_redis_is_filled",
     ),

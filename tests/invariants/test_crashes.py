@@ -277,7 +277,7 @@ async def test_postgresql_restarted_under_load_parks_nothing(
 
 async def _paused(office: BoxOffice) -> bool:
     """Whether the worker has met the outage, more than once."""
-    return office.settlements[SHARD]._outage._pause_s > 0.1
+    return office.settlements[SHARD].outage.pause_s > 0.1
 
 
 async def _nothing_pending_yet(office: BoxOffice) -> bool:

@@ -140,7 +140,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "settles is_guarded is_mended",
     ),
     "boxoffice/settlement/outage.py": (
-        "Outage.__init__ Outage.begin Outage.settled Outage.over Outage._try _canary",
+        "Outage.__init__ Outage.begin Outage.settled Outage.over Outage.try_canary _canary",
         "tests/boxoffice/settlement/test_outages.py::test_an_outage_is_two_lines",
     ),
     "boxoffice/repair/parked.py": (
@@ -187,10 +187,21 @@ PLACES: dict[str, tuple[str, str]] = {
         "rewrite",
         "tests/boxoffice/repair/test_recovery.py",
     ),
+    "boxoffice/settlement/claims.py": (
+        "Claims.__init__ Claims.extend Claims.release",
+        "settles heard tests/boxoffice/settlement/test_slow.py tests/boxoffice/settlement/test_claims.py",
+    ),
+    "boxoffice/settlement/committing.py": (
+        "Committing.__init__ Committing.settle Committing.transact _report",
+        "settles is_failed_by_an_operator",
+    ),
     "boxoffice/settlement/draining.py": (
-        "Settlement.__init__ Settlement._batches Settlement._release Settlement._late_ended "
-        "Settlement._settle_late Settlement._extend_leases Settlement._settle Settlement._transact _report",
+        "Settlement.__init__ Settlement.batches",
         "settles heard is_failed_by_an_operator",
+    ),
+    "boxoffice/settlement/slow.py": (
+        "SlowAnswers.__init__ SlowAnswers._ended SlowAnswers.settle_late",
+        "tests/boxoffice/settlement/test_slow.py",
     ),
     "boxoffice/repair/strays.py": (
         "Strays.__init__ Strays._page Strays._say",

@@ -198,7 +198,7 @@ async def test_parked_and_ended_nothing_is_left_to_let_go(fair: Till) -> None:
     assert record is not None
     async with (await fair.office.pool()).acquire() as connection:
         await count_failure(connection, booking, raw, "test", attempts_max=0)
-    await fair.office.settlements[SHARD]._mirror.park(booking, record.payment_key)
+    await fair.office.settlements[SHARD].mirror.park(booking, record.payment_key)
     ended = await fair.office.parked.fail(booking)
     assert ended.payment == "none was tried"
     assert await fair.state(booking) == "F failed"

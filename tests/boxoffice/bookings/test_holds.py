@@ -402,7 +402,7 @@ async def test_cancelling_what_may_have_been_asked_for_lets_it_go(
         raise ConnectionRefusedError if end == "given back" else Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(settlement, "_commit", away)
+        patch.setattr(settlement.committing, "commit", away)
         with contextlib.suppress(Died):
             await settlement.drain()
         if end == "given back after a lapse":
@@ -411,7 +411,7 @@ async def test_cancelling_what_may_have_been_asked_for_lets_it_go(
             patch.setattr(rows, "known_by_key", refused)
             await settlement.drain()
     assert (await till.payment(booking)).status == "authorized"
-    settlement._closed_until = 0.0
+    settlement.claims.closed_until = 0.0
     if end == "lapsed":
         await till.office.redis.zadd(keys.pending(ids.shard_of(booking)), {booking: 1 + 1 / 16})
     else:
@@ -525,7 +525,7 @@ async def test_an_old_worker_changes_nothing_after_a_second_payment(
 
     frozen, go_on = asyncio.Event(), asyncio.Event()
     old = till.office.settlements[SHARD]
-    transact = old._transact
+    transact = old.committing.transact
 
     async def freeze(*args: object) -> object:
         if not frozen.is_set():
@@ -533,7 +533,7 @@ async def test_an_old_worker_changes_nothing_after_a_second_payment(
             await go_on.wait()
         return await transact(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(old, "_transact", freeze)
+    monkeypatch.setattr(old.committing, "transact", freeze)
     await till.claimable(booking)
     old_worker = asyncio.create_task(old.drain())
     await frozen.wait()
@@ -577,13 +577,13 @@ async def test_a_declined_second_card_and_an_old_worker(till: Till, monkeypatch:
     booking = await till.hold(GA=1)
     await till.pay(booking, "tok_card_declined", key="first")
     old = till.office.settlements[SHARD]
-    batch = await old._claim()
+    batch = await old.claims.claim()
 
     await till.look_again(booking)
     assert await till.state(booking) == "H held"
     await till.pay(booking, "tok_ok", key="second")
 
-    await old._settle(batch, Ready(batch.claims, {}, {booking: Declined("card_declined")}))
+    await old.committing.settle(batch, Ready(batch.claims, {}, {booking: Declined("card_declined")}))
 
     assert await till.state(booking) == "P held"
     await till.at_rest(booking)

@@ -11,6 +11,7 @@ import pytest
 from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
 from boxoffice.money import pump
 from tests.conftest import CLIENT, SHARD
+from tests.support.settling import at_crash_points
 from tests.support.shop.office import Till
 
 
@@ -41,10 +42,9 @@ async def test_a_worker_that_dies_while_settling(till: Till, monkeypatch: pytest
         raise Died
 
     with monkeypatch.context() as patch:
-        for module in ("draining", "mirror"):
-            patch.setattr(f"boxoffice.settlement.{module}.crashpoint", dying_at(where))
+        at_crash_points(patch, dying_at(where))
         # A process that died halves no batch and counts no failure.
-        patch.setattr(till.office.settlements[SHARD], "_fail_alone", nobody)
+        patch.setattr(till.office.settlements[SHARD].committing, "fail_alone", nobody)
         with contextlib.suppress(Died):
             await till.office.settlements[SHARD].drain()
     till.office.pump.given.clear()
@@ -96,7 +96,7 @@ async def test_a_worker_that_dies_while_letting_go(till: Till, monkeypatch: pyte
     await till.drain()
     await till.time_is_up(booking)
     with monkeypatch.context() as patch:
-        patch.setattr("boxoffice.settlement.draining.crashpoint", dying_at(where))
+        at_crash_points(patch, dying_at(where))
         await till.claimable(booking)
         with contextlib.suppress(Died):
             await till.drain()

@@ -415,15 +415,15 @@ async def test_a_refund_before_redis_heard_of_the_confirmation(till: Till) -> No
     """A worker died between the commit and telling Redis; an operator refunds at once. The tickets come back once."""
     booking = await till.book(GA=3)
     settlement = till.office.settlements[SHARD]
-    tell = settlement._mirror.tell
+    tell = settlement.mirror.tell
 
     async def die(*_: Any) -> None:
         raise Died
 
-    settlement._mirror.tell = die  # type: ignore[method-assign]
+    settlement.mirror.tell = die  # type: ignore[method-assign]
     with pytest.raises(Died):
         await settlement.drain()
-    settlement._mirror.tell = tell  # type: ignore[method-assign]
+    settlement.mirror.tell = tell  # type: ignore[method-assign]
     assert await till.state(booking) == "P confirmed"
 
     await till.refund(booking)

@@ -135,7 +135,7 @@ async def test_who_is_told_of_a_lost_commit_later_is_noticed_then(
         await settlement.drain()
     await past.come_back()
     assert await guard.tick() == "fine", "Redis was told of nothing"
-    await tell(settlement._mirror, *kept[0])  # type: ignore[arg-type]
+    await tell(settlement.mirror, *kept[0])  # type: ignore[arg-type]
     assert await till.state(booking) == "C -"
 
     assert await guard.tick() == "recovered"
@@ -179,14 +179,14 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     await till.book(GA=1)
     await till.rest()
     await till.book(GA=1)
-    old = await till.office.settlements[SHARD]._claim()
+    old = await till.office.settlements[SHARD].claims.claim()
     assert [pair.number for pair in old.told] == [1]
     await till.book(GA=1)
     await till.drain()
     assert await guard.tick() == "fine"
     assert [row[0] for row in await till.fetch("SELECT number FROM batches")] == [2]
 
-    await till.office.settlements[SHARD]._settle_claim(old)
+    await till.office.settlements[SHARD].settle(old)
     assert await till.state(old.claims[0].record.id) == "C confirmed"
 
     pool = await till.office.pool()

@@ -122,7 +122,7 @@ async def test_a_payment_that_is_declined_while_others_are_looked_at_is_not_miss
     if before == "dead":
         record = await till.record(booking)
         assert record is not None
-        await till.office.settlements[SHARD]._park(booking, record.pack(), record.payment_key, "a test")
+        await till.office.settlements[SHARD].claims.park(booking, record.pack(), record.payment_key, "a test")
     await sweep(till)
     shift(till.office.scripts, 0)
     zscan, seen = till.office.redis.zscan, []

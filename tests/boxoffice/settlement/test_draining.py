@@ -26,14 +26,9 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Line, Record
 from tests.conftest import SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.checks import check_at_rest, check_conservation
-from tests.support.databases import DatabaseOf
+from tests.support.settling import over, tune, with_worker
 from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
 from tests.support.shop.orders import tier_of
-
-
-def with_worker(settings: Settings, **changes: object) -> Settings:
-    """The settings, with other numbers for the worker."""
-    return settings.model_copy(update={"worker": settings.worker.model_copy(update=changes)})
 
 
 @pytest.fixture
@@ -238,8 +233,7 @@ async def test_a_duplicate_in_the_batch_of_an_undecided_booking_does_not_hold_it
 
 def each_alone(office: BoxOffice) -> None:
     """From here on a claim brings one booking."""
-    settlement = office.settlements[SHARD]
-    settlement._settings = with_worker(settlement._settings, batch_max=1)
+    tune(office.settlements[SHARD], batch_max=1)
 
 
 @pytest.mark.parametrize("lapses", [0, 10])
@@ -250,7 +244,7 @@ async def test_what_may_have_killed_its_workers_has_no_neighbour(
     and in the end be parked with it."""
     event = await open_sale(GA=10)
     settlement, under_way, most = office.settlements[SHARD], 0, 0
-    settle = settlement._settle_claim
+    settle = settlement.settle
 
     async def watched(batch: Batch) -> None:
         nonlocal under_way, most
@@ -260,7 +254,7 @@ async def test_what_may_have_killed_its_workers_has_no_neighbour(
         await settle(batch)
         under_way -= 1
 
-    monkeypatch.setattr(settlement, "_settle_claim", watched)
+    monkeypatch.setattr(settlement, "settle", watched)
     each_alone(office)
     for _ in range(4):
         booking = (await book(office, event, GA=1)).booking_id
@@ -278,7 +272,7 @@ async def test_a_batch_that_hangs_keeps_no_other_waiting(
     """Nothing is due while it hangs, then something is: a lane is free for it."""
     event = await open_sale(GA=10)
     settlement, hung = office.settlements[SHARD], asyncio.Event()
-    settle = settlement._settle_claim
+    settle = settlement.settle
     first = (await book(office, event, GA=1)).booking_id
 
     async def hang(batch: Batch) -> None:
@@ -286,7 +280,7 @@ async def test_a_batch_that_hangs_keeps_no_other_waiting(
             await hung.wait()
         await settle(batch)
 
-    monkeypatch.setattr(settlement, "_settle_claim", hang)
+    monkeypatch.setattr(settlement, "settle", hang)
     draining = asyncio.create_task(settlement.drain())
     await eventually(lambda: _claimed(office))
     second = (await book(office, event, GA=1)).booking_id
@@ -319,14 +313,14 @@ async def test_a_batch_that_fails_after_another_is_told_too(
         await asyncio.sleep(next(failures))
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(settlement, "_settle_claim", fail)
+    monkeypatch.setattr(settlement, "settle", fail)
     each_alone(office)
 
     with capture_logs() as said, pytest.raises(RuntimeError):
         await settlement.drain()
 
     assert [line["event"] for line in said] == ["batch.failed"]
-    assert not settlement._draining
+    assert not settlement.draining
 
 
 async def test_what_is_settled_and_due_again_moves_no_stock(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -354,10 +348,10 @@ async def test_a_duplicate_in_the_batch_of_one_that_redis_has_not_heard_of_does_
         raise ConnectionRefusedError
 
     with monkeypatch.context() as dying:
-        dying.setattr(office.settlements[SHARD]._mirror, "tell", die)
+        dying.setattr(office.settlements[SHARD].mirror, "tell", die)
         with pytest.raises(ConnectionRefusedError):
             await office.settlements[SHARD].drain()
-    office.settlements[SHARD]._closed_until = 0.0
+    office.settlements[SHARD].claims.closed_until = 0.0
     await forget(office, event, first)
     second = await book(office, event, key="k", GA=2)
     await office.redis.zadd(keys.pending(SHARD), {first.booking_id: 1})
@@ -386,13 +380,11 @@ async def test_a_key_used_for_another_amount_after_redis_forgot_it_takes_no_othe
     booked = [settled.booking_id, late.booking_id]
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=1)
-        mine = await office.settlements[SHARD]._claim()
+        mine = await office.settlements[SHARD].claims.claim()
         await forget(office, event, one)
         two = await book(office, event, key=f"k{n}", GA=3)
-        theirs = await second.settlements[SHARD]._claim()
-        await asyncio.gather(
-            office.settlements[SHARD]._settle_claim(mine), second.settlements[SHARD]._settle_claim(theirs)
-        )
+        theirs = await second.settlements[SHARD].claims.claim()
+        await asyncio.gather(office.settlements[SHARD].settle(mine), second.settlements[SHARD].settle(theirs))
         booked += [one.booking_id, two.booking_id]
     await settle_all(office)
     await work_money(office)
@@ -411,15 +403,15 @@ async def test_two_bookings_under_one_key_in_two_workers_pay_once(
     for n in range(10):
         one = await book(office, event, key=f"k{n}", GA=2)
         await forget_key(office, event, one)
-        mine = await office.settlements[event.shard]._claim()
+        mine = await office.settlements[event.shard].claims.claim()
         two = await book(office, event, key=f"k{n}", VIP=1)
-        theirs = await second.settlements[event.shard]._claim()
+        theirs = await second.settlements[event.shard].claims.claim()
         claimed = [[claim.record.id for claim in batch.claims] for batch in (mine, theirs)]
         assert claimed == [[one.booking_id], [two.booking_id]]
 
         await asyncio.gather(
-            office.settlements[event.shard]._settle_claim(mine),
-            second.settlements[event.shard]._settle_claim(theirs),
+            office.settlements[event.shard].settle(mine),
+            second.settlements[event.shard].settle(theirs),
         )
         await second.pump.work_given()
         await settle_all(office)
@@ -624,7 +616,7 @@ async def test_a_released_batch_keeps_its_cards(
         raise asyncpg.SerializationError("planted")
 
     monkeypatch.setattr(rows, "sell", sell)
-    await office.settlements[SHARD]._settle_claim(await office.settlements[SHARD]._claim())
+    await office.settlements[SHARD].settle(await office.settlements[SHARD].claims.claim())
 
     after = await record_of(office, booking)
     assert after is not None and after.payload.outcome is not None, "somebody may have asked for the money"
@@ -645,9 +637,9 @@ async def test_an_outage_of_postgresql_parks_nothing_and_counts_no_attempt(
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
+    over(monkeypatch, settlement, away)
     for _ in range(5):
-        settlement._closed_until = 0.0
+        settlement.claims.closed_until = 0.0
         async with asyncio.timeout(5):
             await settlement.drain()
 
@@ -683,7 +675,7 @@ async def test_an_outage_in_the_middle_of_a_commit_is_no_lapse(
         raise ConnectionResetError
 
     monkeypatch.setattr(rows, "sell", sell)
-    await office.settlements[SHARD]._settle_claim(await office.settlements[SHARD]._claim())
+    await office.settlements[SHARD].settle(await office.settlements[SHARD].claims.claim())
 
     assert all(score % 1 == 0 for _, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))
     assert [but_for_the_answer(await record_of(office, booking)) for booking in booked] == before
@@ -699,17 +691,17 @@ async def test_a_paused_settlement_does_not_spin(
     event = await open_sale(GA=100)
     await book_many(office, event, 3, GA=1)
     settlement = office.settlements[SHARD]
-    settlement._outage._pause_s = 1.0
+    settlement.outage.pause_s = 1.0
 
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
+    over(monkeypatch, settlement, away)
     longest_s = await longest_stall_while(settlement.drain())
 
     assert longest_s < 0.5
     monkeypatch.undo()
-    settlement._closed_until = 0.0
+    settlement.claims.closed_until = 0.0
     await settle_all(office)
 
 
@@ -729,7 +721,7 @@ async def test_a_settlement_that_was_told_to_stop_stops_after_its_batch(
         longest_s = await longest_stall_while(asyncio.gather(settlement.drain(), stop_soon()))
 
     assert longest_s < 1
-    settlement._stopping = False
+    settlement.stopping = False
     await settle_all(office)
     await check_at_rest(office, booked)
 
@@ -771,7 +763,7 @@ POISONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", [*POISONS, "no payment key", "no record"])
 async def test_poison_in_a_batch_fails_alone(office: BoxOffice, open_sale: SaleMaker, kind: str) -> None:
     """249 of 250 are confirmed in the same pass. The offender is tried again alone, then parked with its tickets."""
-    office.settlements[SHARD]._settings = with_worker(office.settings, attempts_max=3)
+    tune(office.settlements[SHARD], attempts_max=3)
     event = await open_sale(GA=1_000)
     booked = await book_many(office, event, 250, GA=2)
     bad = booked[random.Random(7).randrange(250)]
@@ -860,13 +852,13 @@ async def test_an_unreadable_booking_does_not_stop_the_others_while_postgresql_i
     async def away() -> Any:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(settlement, "_database", DatabaseOf(away))
+    over(monkeypatch, settlement, away)
     await settlement.drain()
 
     scores = dict(await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True))
     assert all(scores[booking.encode()] % 1 == 0 for booking in booked[1:])
     monkeypatch.undo()
-    settlement._closed_until = 0.0
+    settlement.claims.closed_until = 0.0
     await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
     await settle_all(office)
     assert [await status_of(office, booking) for booking in booked] == [None, *(4 * ["confirmed"])]
@@ -881,12 +873,12 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
     """Another has settled its batch meanwhile. The late one finds that out under the lock."""
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
-    mine = await office.settlements[SHARD]._claim()
+    mine = await office.settlements[SHARD].claims.claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
 
     await settle_all(second)
     inventory = await (await office.pool()).fetch("SELECT sold, version FROM inventory")
-    await office.settlements[SHARD]._settle_claim(mine)
+    await office.settlements[SHARD].settle(mine)
     await office.pump.work_given()
 
     assert await (await office.pool()).fetch("SELECT sold, version FROM inventory") == inventory
@@ -902,7 +894,7 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
     event = await open_sale(GA=100)
     booked = await book_many(office, event, 20, GA=1)
     mine = office.settlements[SHARD]
-    claimed = await mine._claim()
+    claimed = await mine.claims.claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked[::2]})
     real, raced = rows.lock_inventory, []
 
@@ -915,7 +907,7 @@ async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
         return await real(connection, tiers)
 
     monkeypatch.setattr(rows, "lock_inventory", overtaken)
-    await mine._settle_claim(claimed)
+    await mine.settle(claimed)
     await office.pump.work_given()
 
     assert raced
@@ -963,14 +955,12 @@ async def test_two_workers_on_the_very_same_bookings_settle_each_once(
     event = await open_sale(GA=1_000, VIP=5)
     for _ in range(5):
         booked = await book_many(office, event, 40, GA=1)
-        mine = await office.settlements[SHARD]._claim()
+        mine = await office.settlements[SHARD].claims.claim()
         await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
-        theirs = await second.settlements[SHARD]._claim()
+        theirs = await second.settlements[SHARD].claims.claim()
         while len(theirs.claims) < 40:
-            theirs.claims += (await second.settlements[SHARD]._claim()).claims
-        await asyncio.gather(
-            office.settlements[SHARD]._settle_claim(mine), second.settlements[SHARD]._settle_claim(theirs)
-        )
+            theirs.claims += (await second.settlements[SHARD].claims.claim()).claims
+        await asyncio.gather(office.settlements[SHARD].settle(mine), second.settlements[SHARD].settle(theirs))
         await asyncio.gather(office.pump.work_given(), second.pump.work_given())
         await settle_all(office)
         await check_at_rest(office, booked)
@@ -985,7 +975,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
     office.clock = Clock(sleep=_let_other_win(second))
     event = await open_sale(GA=10)
     (booking,) = await book_many(office, event, 1, GA=2)
-    mine = await office.settlements[SHARD]._claim()
+    mine = await office.settlements[SHARD].claims.claim()
     await office.redis.zadd(keys.pending(SHARD), {booking: 1})
     real = rows.sell
     first = True
@@ -998,7 +988,7 @@ async def test_a_worker_that_lost_the_race_never_captures_what_the_other_let_go(
             raise asyncpg.SerializationError("planted")
 
     monkeypatch.setattr(rows, "sell", sell)
-    await office.settlements[SHARD]._settle_claim(mine)
+    await office.settlements[SHARD].settle(mine)
     monkeypatch.undo()
     await office.pump.work_given()
     await work_money(office)
@@ -1039,7 +1029,7 @@ async def test_batches_that_share_forty_tiers_never_deadlock(
             for n in range(16)
         ]
     for settlement in (*office.settlements, *second.settlements):
-        settlement._settings = with_worker(settlement._settings, batch_max=8)
+        tune(settlement, batch_max=8)
     await asyncio.gather(*(batch_after_batch(each) for each in (office, second) for _ in range(4)))
     await settle_all(office)
     await settle_all(second)
@@ -1054,10 +1044,10 @@ async def batch_after_batch(office: BoxOffice) -> None:
     """One of many lanes that claim and settle."""
     settlement = office.settlements[SHARD]
     while True:
-        batch = await settlement._claim()
+        batch = await settlement.claims.claim()
         if not batch.claims:
             return
-        await settlement._settle_claim(batch)
+        await settlement.settle(batch)
 
 
 # ---------------------------------------------------------------------- money

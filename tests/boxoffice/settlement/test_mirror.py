@@ -63,7 +63,7 @@ class Room:
         holds: Any = SimpleNamespace(tell_postgres=self._tell_postgres)
         redis: Any = SimpleNamespace()
         self.mirror = Mirror(Shard(redis, redis, SHARD), holds, Settings())
-        self.mirror.here = SimpleNamespace(run=self._run)  # type: ignore[assignment]
+        self.mirror.here = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
         async def once_checked(here: Any, call: Any, patience_s: float) -> Any:
             assert (here, patience_s) == (self.mirror.here, 10.0)
@@ -74,7 +74,7 @@ class Room:
     async def _tell_postgres(self, bookings: list[str], letter: str) -> None:
         self.told.append((bookings, letter))
 
-    async def _run(self, script: str, **slots: Any) -> Any:
+    async def run(self, script: str, **slots: Any) -> Any:
         self.said.append((script, slots))
         if self.error is not None:
             raise self.error
@@ -168,7 +168,7 @@ async def test_calls_are_bounded_and_done_is_what_was_told(room: Room, monkeypat
     again = [case(n, CONFIRM) for n in range(3)]
     room.said.clear()
     done.clear()
-    run = room._run
+    run = room.run
 
     async def shut(script: str, **slots: Any) -> Any:
         if len(room.said) == 1:
@@ -195,14 +195,14 @@ async def test_what_is_parked_keeps_its_stock(room: Room) -> None:
 def test_only_what_was_claimed_pending_is_told_by_its_record_alone() -> None:
     """A record that says sold already is unchanged too: confirmed by comparing, its stock would move again."""
     one = case(1, CONFIRM)
-    assert mirror._just_sold(one)
+    assert mirror.just_sold(one)
     record = one.claim.record
     for change in ({"state": "C"}, {"state": "H"}, {"tries": "1b"}, {"deadline_ms": 1},
                    {"payload": Payload(outcome=Outcome("requires_action"))}):  # fmt: skip
         claim = Claimed(replace(record, **change), b"", 0)
-        assert not mirror._just_sold(replace(one, claim=claim))
+        assert not mirror.just_sold(replace(one, claim=claim))
     for verdict in set(Verdict) - {CONFIRM}:
-        assert not mirror._just_sold(replace(one, verdict=verdict))
+        assert not mirror.just_sold(replace(one, verdict=verdict))
 
 
 def test_each_verdict_has_the_letter_that_settle_reads() -> None:

@@ -30,7 +30,7 @@ class Room:
         self.error: Exception | None = None
         self.pool_error: Exception | None = None
         self.outage = Outage(SHARD, DatabaseOf(self._pool), "books", 15_000, Clock(now_s=lambda: self.now))
-        monkeypatch.setattr(self.outage, "_try", self._try)
+        monkeypatch.setattr(self.outage, "try_canary", self.try_canary)
 
     async def _pool(self) -> Any:
         if self.pool_error:
@@ -41,7 +41,7 @@ class Room:
 
         return SimpleNamespace(expire_connections=expire_connections)
 
-    async def _try(self) -> None:
+    async def try_canary(self) -> None:
         if self.pool_error:
             raise self.pool_error
         self.did.append("tried")
@@ -233,7 +233,7 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
         return SimpleNamespace(acquire=acquire)
 
     one = Outage(SHARD, DatabaseOf(pool), "books", 15_000, Clock(epoch_ns=lambda: 1_700_000_000_000_999_999))
-    await one._try()
+    await one.try_canary()
     assert [call[0] for call in did] == ["start", "touch", "known_by_key", "write", "rollback"]
     _, (decision,), books, lease_ms = did[3]
     claim, record = decision.claim, decision.claim.record
@@ -255,5 +255,5 @@ async def test_the_canary_is_a_whole_booking_and_is_taken_back(monkeypatch: pyte
     did.clear()
     error = asyncpg.UniqueViolationError()
     with pytest.raises(asyncpg.UniqueViolationError):
-        await one._try()
+        await one.try_canary()
     assert did[-1][0] == "rollback"

@@ -17,7 +17,7 @@ from boxoffice.errors import StoreAway
 from boxoffice.gateway.base import AuthorizeRequest
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from boxoffice.settlement.draining import LAPSES_MAX
+from boxoffice.settlement.claims import LAPSES_MAX
 from boxoffice.settlement.outage import StoreRefuses, is_of_the_row
 from boxoffice.stores import keys
 from boxoffice.stores.postgres import AWAY, TRANSIENT
@@ -152,7 +152,7 @@ async def insist(office: BoxOffice, rounds: int = 8) -> None:
     """Settle again and again, without a pause or a lease to wait for."""
     for _ in range(rounds):
         for settlement in office.settlements:
-            settlement._closed_until = 0.0
+            settlement.claims.closed_until = 0.0
             async with asyncio.timeout(20):
                 await settlement.drain()
         for booking, score in await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True):
@@ -243,7 +243,7 @@ async def test_while_it_lasts_nothing_is_claimed(
     try:
         newcomer = await offices()
         await newcomer.settlements[SHARD].drain()
-        assert newcomer.settlements[SHARD]._closed_until > 0
+        assert newcomer.settlements[SHARD].claims.closed_until > 0
         assert await office.redis.zrange(keys.pending(SHARD), 0, -1, withscores=True) == due
     finally:
         await put(admin, trouble, undo=True)
@@ -363,7 +363,7 @@ async def test_a_slow_answer_that_is_an_error_is_its_own(
     with monkeypatch.context() as patch:
         patch.setattr(office.gateway, "authorize_batch", late)
         await office.settlements[SHARD].drain()
-        await asyncio.wait(office.settlements[SHARD]._late, timeout=10)
+        await asyncio.wait(office.settlements[SHARD].slow.tasks, timeout=10)
     assert [await status_of(office, booking) for booking in booked].count("confirmed") == 5
     score = await office.redis.zscore(keys.pending(SHARD), booked[2])
     assert score is not None and score % 1 == 0

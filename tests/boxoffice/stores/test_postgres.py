@@ -13,11 +13,11 @@ from asyncpg.protocol import protocol
 from boxoffice.books import rows
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from boxoffice.settlement import draining
 from boxoffice.stores import postgres
 from boxoffice.stores.postgres import open_engine, open_pool, take_time
 from tests.conftest import SHARD, SaleMaker, eventually, settle_all
 from tests.support.checks import check_at_rest
+from tests.support.settling import at_crash_points
 from tests.support.shop.office import book_many, status_of
 from tests.support.shop.orders import tier_of
 
@@ -78,12 +78,12 @@ async def test_a_frozen_workers_own_booking_counts_no_failure(
             frozen.append(name)
             time.sleep(1.3)
 
-    monkeypatch.setattr(draining, "crashpoint", freeze)
+    at_crash_points(monkeypatch, freeze)
     async with open_box_office(short, redis_retries=3) as sleeper:
         await sleeper.settlements[SHARD].drain()
         assert frozen
         assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0
-        sleeper.settlements[SHARD]._closed_until = 0.0
+        sleeper.settlements[SHARD].claims.closed_until = 0.0
         await settle_all(sleeper)
 
     await check_at_rest(office, [booking])

@@ -114,8 +114,8 @@ class Till:
         """One pass of settlement over what is due, with what the gateway took a moment to say."""
         for settlement in self.office.settlements:
             await settlement.drain()
-            if settlement._late:
-                await asyncio.wait(settlement._late, timeout=10)
+            if settlement.slow.tasks:
+                await asyncio.wait(settlement.slow.tasks, timeout=10)
 
     async def rest_bookings(self) -> None:
         """Settle until nothing is pending; what is due at the gateway stays due."""

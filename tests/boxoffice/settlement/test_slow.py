@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from arq import Retry
+from redis.exceptions import ConnectionError
+from structlog.testing import capture_logs
 
 from boxoffice import ids
+from boxoffice.books.decisions import Claimed, Known, Verdict
+from boxoffice.errors import GateClosed
+from boxoffice.gateway.base import (
+    Done,
+)
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
+from boxoffice.settlement.batch import Batch, Ready
 from boxoffice.stores import keys
 from tests.conftest import eventually, settle_all
+from tests.support.settling import (
+    Room,
+    batch_of,
+    claimed,
+)
 from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
 from worker.jobs import ring
 
@@ -89,7 +103,7 @@ async def test_with_very_many_of_them_nothing_more_is_claimed(
 ) -> None:
     """A gateway that answers nobody does not fill a worker's memory; the rest is for whoever has room. The drain ends in
     its time all the same, and so does the worker."""
-    monkeypatch.setattr("boxoffice.settlement.draining.SLOW_MAX", 3)
+    monkeypatch.setattr("boxoffice.settlement.slow.SLOW_MAX", 3)
     event = await first_sale(office)
     settlement = office.settlements[event.shard]
     await book_many(office, event, 3, token="tok_timeout", GA=1)
@@ -107,7 +121,7 @@ async def test_with_very_many_of_them_nothing_more_is_claimed(
 async def test_once_they_have_answered_there_is_room_again(
     clean: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boxoffice.settlement.draining.SLOW_MAX", 3)
+    monkeypatch.setattr("boxoffice.settlement.slow.SLOW_MAX", 3)
     brisk = settings.model_copy(
         update={"gateway": settings.gateway.model_copy(update={"cutoff_s": 0.05, "timeout_s": 0.2})}
     )
@@ -140,3 +154,88 @@ async def test_a_drain_that_has_no_time_left_says_so_and_is_rung_for_again(clean
     async with open_box_office(settings, redis_retries=3) as office:
         await ring({"office": office}, event.shard)
         assert {await status_of(office, booking) for booking in bookings} == {"confirmed"}
+
+
+def answer_of(value: Any) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    if isinstance(value, BaseException):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+async def test_slow_answers_are_settled_and_each_error_is_its_own(room: Room) -> None:
+    claims = [claimed(n) for n in range(3)]
+    batch, other = batch_of(*claims), claimed(9)
+    batch.done.update(each.record.id for each in (*claims, other))
+    error = ValueError("planted")
+    known = {claims[0].record.id: Known(claims[0].record.id, "pending", None)}
+    room.settlement.committing.fail_alone = room.noting("alone")  # type: ignore[method-assign]
+    room.settlement.committing.settle = room.noting("settle")  # type: ignore[method-assign]
+    answers = [answer_of(value) for value in (Done("a"), error, Done("c"))]
+    await room.settlement.slow.settle_late(batch, claims, answers, known)
+    outcomes = {claims[0].record.id: Done("a"), claims[2].record.id: Done("c")}
+    assert room.said == [
+        ("alone", batch, claims[1], error, True, room.now),
+        ("settle", batch, Ready([claims[0], claims[2]], known, outcomes)),
+    ]
+    assert batch.done == {other.record.id}
+
+
+@pytest.mark.parametrize(
+    ("error", "names", "line"),
+    [
+        (GateClosed(), ["settle", "begin", "tell"], []), (OSError(), ["settle", "begin", "tell"], []),
+        (ConnectionError(), ["settle"], ["batch.failed"]),
+    ],
+)  # fmt: skip
+async def test_slow_answers_that_cannot_be_settled(
+    room: Room, error: Exception, names: list[str], line: list[str]
+) -> None:
+    """Given back, or left to lapse where Redis is away."""
+    room.settlement.committing.settle = room.noting("settle", error=error)  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await room.settlement.slow.settle_late(batch_of(), [claimed(1)], [answer_of(Done("a"))], {})
+    assert room.names() == names
+    assert [each["event"] for each in lines if each["event"] == "batch.failed"] == line
+
+
+async def test_an_end_of_the_process_is_no_answer(room: Room) -> None:
+    class End(BaseException):
+        pass
+
+    with pytest.raises(End):
+        await room.settlement.slow.settle_late(batch_of(), [claimed(1)], [answer_of(End())], {})
+    assert room.said == []
+
+
+async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> None:
+    """Those that have answered no more, and none once it was cancelled: their bookings are given back at once."""
+    loop = asyncio.get_running_loop()
+    waits = {loop.create_future(): claimed(n) for n in range(3)}
+    more = {loop.create_future(): claimed(9)}
+    batch = batch_of()
+    seen: list[int] = []
+
+    async def settle_late(_batch: Batch, claims: list[Claimed], _answers: Any, _known: Any) -> None:
+        seen.append(room.settlement.slow.count)
+        room.said.append(("late", len(claims)))
+
+    room.settlement.slow.settle_late = settle_late  # type: ignore[method-assign]
+    room.settlement.slow.wait_for(batch, dict(more), {})
+    room.settlement.slow.wait_for(batch, dict(waits), {})
+    assert room.settlement.slow.count == 4
+    assert batch.done == {each.record.id for each in (*waits.values(), *more.values())}
+    first = next(iter(waits))
+    first.set_result(Done("a"))
+    async with asyncio.timeout(10):
+        while not seen:
+            await asyncio.sleep(0.005)
+    assert (seen, room.settlement.slow.count) == ([3], 3)
+    await room.settlement.stop()
+    assert (room.settlement.slow.count, room.settlement.slow.tasks) == (0, set())
+    given_back = [each for call in room.said if call[0] == "tell" for each in call[1]]
+    assert {each.claim.record.sequence for each in given_back} == {1, 2, 9}
+    assert {(each.verdict, each.delay_ms) for each in given_back} == {(Verdict.RELEASE, 0)}
+    assert [future.cancelled() for future in (*waits, *more)] == [False, True, True, True]
