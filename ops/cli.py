@@ -42,11 +42,27 @@ PortOption = Annotated[
 
 app = typer.Typer(
     name="boxoffice",
-    help="A booking engine for the minute tickets go on sale.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"boxoffice {version('boxoffice')}")
+        raise typer.Exit
+
+
+@app.callback()
+def boxoffice(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """A booking engine for the minute tickets go on sale."""
 
 
 @app.command()
@@ -150,7 +166,7 @@ def main() -> None:
     try:
         for command in commands():
             command.register(app)
-        app()
+        app(prog_name="boxoffice")
     except SystemExit as end:
         # Click and rich say 1, which means a difference here.
         raise SystemExit(NOBODY_READS if end.code == 1 and _Output.unread else end.code) from None

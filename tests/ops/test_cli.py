@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,41 @@ def test_stripe_does_not_start_by_half(tmp_path: Path, changes: dict[str, str], 
         assert len(ran.stderr.splitlines()) == 1
     if len(changes) == 2:
         assert "__WEBHOOK_SECRET" in ran.stderr, "both at once"
+
+
+def test_it_knows_its_version() -> None:
+    ran = boxoffice("--version")
+    assert (ran.returncode, ran.stdout) == (0, f"boxoffice {version('boxoffice')}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    """The script that a shell reads calls us back, and is answered with what may stand there."""
+    script = boxoffice(_BOXOFFICE_COMPLETE=f"source_{shell}")
+    assert (script.returncode, f"complete_{shell}" in script.stdout) == (0, True)
+    asked = "boxoffice bookings re"
+    answered = boxoffice(
+        _BOXOFFICE_COMPLETE=f"complete_{shell}", COMP_WORDS=asked, COMP_CWORD="2", _TYPER_COMPLETE_ARGS=asked,
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+    )  # fmt: skip
+    assert answered.returncode == 0
+    assert "refund" in answered.stdout
+    assert "cancel" not in answered.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes(tmp_path: Path) -> None:
+    """The script as bash runs it, with a `boxoffice` on its path."""
+    program = tmp_path / "boxoffice"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from ops.cli import main; main()" "$@"\n')
+    program.chmod(0o755)
+    script = (
+        'eval "$(_BOXOFFICE_COMPLETE=source_bash boxoffice)"; COMP_WORDS=(boxoffice events cl); COMP_CWORD=2;'
+        " $(complete -p boxoffice | sed 's/.*-F \\([^ ]*\\).*/\\1/') boxoffice; echo \"${COMPREPLY[@]}\""
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert ran.stdout == "close\n", ran.stderr
