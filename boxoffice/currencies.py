@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["exponent", "is_currency", "shown"]
+__all__ = ["decimal", "exponent", "is_currency", "shown"]
 
 
 def is_currency(code: str) -> bool:
@@ -22,12 +22,16 @@ def exponent(code: str) -> int:
 
 def shown(amount: int, code: str) -> str:
     """The amount for people: `10.00 USD`, `1500 JPY`, `1.250 KWD`. What is no currency is told in its minor units."""
-    digits = _exponents().get(code)
-    if digits is None:
-        return f"{amount} minor units of {code}"
+    return f"{decimal(amount, code)} {code}" if is_currency(code) else f"{amount} minor units of {code}"
+
+
+def decimal(amount: int, code: str) -> str:
+    """The amount in whole units with all decimals of the minor unit: `10.00`, `1500`, `1.250`; for a column with the
+    currency in another. Of what is no currency, the minor units."""
+    digits = _exponents().get(code, 0)
     whole, part = divmod(abs(amount), 10**digits)
     minus = "-" if amount < 0 else ""
-    return f"{minus}{whole}{f'.{part:0{digits}}' if digits else ''} {code}"
+    return f"{minus}{whole}{f'.{part:0{digits}}' if digits else ''}"
 
 
 @cache

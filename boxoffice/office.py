@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from boxoffice.admission.admission import Admission
 from boxoffice.backoffice.desk import Desk
+from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
@@ -194,6 +195,11 @@ class BoxOffice:
     def finder(self) -> Finder:
         """Finds bookings of any shop."""
         return Finder(self.shards, self.bookings, self.settings)
+
+    @cached_property
+    def figures(self) -> Figures:
+        """How sales stand."""
+        return Figures(self.shards, self.settings)
 
     @cached_property
     def desk(self) -> Desk:

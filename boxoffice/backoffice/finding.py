@@ -29,7 +29,7 @@ from boxoffice.stores.shard import Shard, Shards
 from boxoffice.wire.render import BookingView
 from boxoffice.wire.requests import check_text
 
-__all__ = ["Finder", "Finding", "Match", "Wanted"]
+__all__ = ["Finder", "Finding", "Match", "Wanted", "records"]
 
 TEXT_MAX: Final = 255
 """Characters of what is looked for: as many as a gateway's ids may have."""
@@ -182,7 +182,7 @@ class Finder:
         away = False
         try:
             for shard in self._shards:
-                async for record in _records(shard, ended=ended):
+                async for record in records(shard, ended=ended):
                     if by := told(record):
                         found.append(_Candidate(record.id, record.body.client, by))
         except (RedisError, OSError):
@@ -246,7 +246,7 @@ def agrees(wanted: Wanted, record: Record) -> bool:
     )
 
 
-async def _records(shard: Shard, *, ended: bool) -> AsyncIterator[Record]:
+async def records(shard: Shard, *, ended: bool) -> AsyncIterator[Record]:
     """Of a shard's undecided bookings; with `ended`, all that Redis still has. Raises Redis's errors."""
     redis, number = shard.redis, shard.number
     prefix = keys.booking(number, "")

@@ -14,12 +14,17 @@ import typer
 from ops.options import settings_for
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from boxoffice.office import BoxOffice
 
-__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json", "progress_bar"]
+__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json", "print_table", "progress_bar"]
 
 REDIS_RETRIES = 5
 """An operator's every command may be sent twice; a Redis that stays away is told after two seconds."""
+
+UNBOUND = 1_000
+"""Columns of a file, or of whatever reads the output: more than any table has."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
@@ -54,3 +59,11 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def print_json(value: Any) -> None:
     """For programs."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(table: Table) -> None:
+    """For people: as wide as the terminal; where there is none, as wide as it needs to be, so that no cell is cut."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=UNBOUND).print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands._office import JsonOption, in_office, print_json
+from ops.commands._office import JsonOption, in_office, print_json, print_table
 from ops.options import DEFAULT_DATA_DIR, DataDirOption, moment
 
 if TYPE_CHECKING:
@@ -231,18 +231,16 @@ def _tell(finding: Finding, as_json: bool, *, pages: bool = False) -> None:
     if not bookings:
         typer.echo("No booking was found.")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("id", "admitted", "status", "event", "customer", "reference", "tickets", "amount")
-    table.columns[0].no_wrap = True
     for each in bookings:
         tickets = ", ".join(f"{item['code']} {item['quantity']}" for item in each["items"])
         table.add_row(
             each["id"], each["created_at"], each["status"], each["event_id"], each["customer_id"],
             each["reference"] or "", tickets, _shown(each["amount_cents"], each),
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
     if finding.more:
         typer.echo(f"There may be more: take a larger --limit{f', or --after {finding.more}' if pages else ''}.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.commands._office import JsonOption, in_office, print_json
+from ops.commands.sales import stats
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     events.command("create")(create)
     events.command("open")(open_sale)
     events.command("close")(close_sale)
+    events.command("stats")(stats)
     app.add_typer(events, name="events")
 
 

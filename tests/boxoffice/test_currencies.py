@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from boxoffice.currencies import exponent, is_currency, shown
+from boxoffice.currencies import decimal, exponent, is_currency, shown
 from boxoffice.errors import Malformed
 from boxoffice.gateway.stripe.currencies import CURRENCIES, from_stripe, to_stripe, why_not
 from boxoffice.office import BoxOffice
@@ -37,6 +37,7 @@ SOON = datetime.now(UTC) + timedelta(days=30)
 )
 def test_an_amount_for_people(amount: int, code: str, text: str) -> None:
     assert shown(amount, code) == text
+    assert f"{decimal(amount, code)} {code}" == text.replace("minor units of ", "")
 
 
 @pytest.mark.parametrize(

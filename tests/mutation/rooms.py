@@ -37,7 +37,7 @@ _SLOW: dict[str, str] = {
 
 
 _ALSO: dict[str, str] = {
-    "boxoffice/backoffice/*.py": "tests/ops/test_back_office.py",
+    "boxoffice/backoffice/*.py": "tests/ops/test_back_office.py tests/ops/test_sales_command.py",
     "boxoffice/books/interventions.py": "tests/ops/test_back_office.py",
     "boxoffice/*/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",
     "api/transport/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
