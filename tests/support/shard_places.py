@@ -229,7 +229,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "ops/rush/sampler.py": (
         "Sampler.count Sampler.compare Sampler._checked",
-        "tests/ops/rush/test_audit.py",
+        "tests/ops/rush/test_sampler.py",
     ),
     "ops/rush/stock_checks.py": (
         "check_stock _check_owners",

@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Awaitable, Callable
 from itertools import count
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from boxoffice import ids
 from boxoffice.gateway.base import AuthorizeRequest
-from boxoffice.gateway.simulator.deliveries import Tally
-from boxoffice.gateway.simulator.signing import event_of
-from boxoffice.office import BoxOffice
-from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from boxoffice.stores import fence, keys
-from boxoffice.wire.requests import parse_booking
+from boxoffice.stores import keys
 from ops.rush.alone import audit_alone
-from ops.rush.audit import Witness, audit
-from ops.rush.findings import TITLES, Findings
-from ops.rush.history import History
-from ops.rush.leak_checks import check_leaks
-from ops.rush.record_checks import LASTING
+from ops.rush.audit import Witness
+from ops.rush.findings import TITLES
 from ops.rush.report import tell_findings
-from ops.rush.sampler import Sampler
-from tests.conftest import CLIENT, SHARD, SaleMaker, eventually, settle_all
+from tests.conftest import CLIENT, SHARD, eventually
+from tests.ops.rush.conftest import GOOD, Plant, Sold, book
 from tests.support.shop.office import Till
-
-GOOD, DECLINED = "4242424242424242", "4000000000000002"
-
-
-class Sold:
-    """A small sale, settled: what a plant may damage."""
-
-    def __init__(self, office: BoxOffice, event: EventView, history: History) -> None:
-        self.office = office
-        self.event = event
-        self.history = history
-        self.tier = event.tiers[0].id
-        self.sale = keys.event(event.shard, event.id)
-
-    @property
-    def confirmed(self) -> str:
-        return next(entry.accepted for entry in self.history.entries if entry.status == "confirmed")
-
-    @property
-    def failed(self) -> str:
-        return next(entry.accepted for entry in self.history.entries if entry.status == "failed")
-
-    async def sql(self, statement: str, *values: object) -> None:
-        await (await self.office.pool()).execute(statement, *values)
-
-    async def audit(self, witness: Witness | None = None) -> Findings:
-        return await audit(self.office, witness or Witness(self.history))
-
-
-async def book(office: BoxOffice, history: History, tier: str, key: str, card: str) -> None:
-    payment = {"method": "card", "card_name": "Ada", "card_number": card}
-    body = {"customer_id": f"c-{key}", "items": [{"tier_id": tier, "quantity": 2}], "payment": payment}
-    request = parse_booking(json.dumps(body).encode(), office.settings, office.gateway)
-    admitted = await office.admission.book(CLIENT, request, ids.digest(key))
-    entry = history.open(key)
-    entry.ids.append(admitted.booking_id)
-    entry.status = "confirmed" if card == GOOD else "failed"
-    entry.confirmed = card == GOOD
-
-
-@pytest.fixture
-async def sold(office: BoxOffice, open_sale: SaleMaker) -> Sold:
-    event = await open_sale(GA=100, VIP=10)
-    history = History(CLIENT)
-    for number, card in enumerate((GOOD, GOOD, DECLINED)):
-        await book(office, history, event.tiers[0].id, f"key-{number}", card)
-    await settle_all(office)
-    for queue in (keys.arq_queue(event.shard), keys.bell(event.shard)):
-        await office.redis.delete(queue)
-    async for job in office.redis.scan_iter("arq:job:*"):
-        await office.redis.delete(job)
-    return Sold(office, event, history)
 
 
 async def test_a_sale_without_damage_passes(sold: Sold) -> None:
@@ -100,9 +35,6 @@ async def test_what_a_client_gave_up_is_no_count_of_what_is_held(sold: Sold) -> 
     balances = {f"g:{CLIENT}:{sold.tier}": "88:1700000000000", "g:other0000000:x": "-100:1700000000000"}
     await sold.office.redis.hset(keys.unpaid(sold.event.shard, sold.event.id), mapping=balances)  # type: ignore[misc]
     assert {finding.name: finding.evidence for finding in await sold.audit() if not finding.held} == {}
-
-
-Plant = Callable[[Sold], Awaitable[object]]
 
 
 async def a_ticket_appears(sold: Sold) -> None:
@@ -425,105 +357,6 @@ async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sol
     assert rushs.broken.count("I9") == 1
 
 
-async def heard(sold: Sold) -> Tally:
-    """Every webhook that the gateway's steps make, taken in."""
-    lines = [line.split(" ") for line in (sold.office.settings.data_dir / "gateway.ledger").read_text().splitlines()]
-    events = [event for key, word, _, _ in lines if (event := event_of(key, word))]
-    for event in events:
-        await sold.office.webhooks.receive("simulator", event)
-    return Tally(events=len(events), heard=len(events), repeats=1)
-
-
-async def a_webhook_of_nothing(sold: Sold) -> None:
-    await sold.sql("UPDATE webhook_events SET kind = 'refunded' WHERE kind = 'declined'")
-
-
-async def an_answered_webhook_is_gone(sold: Sold) -> None:
-    await sold.sql("DELETE FROM webhook_events WHERE kind = 'declined'")
-
-
-async def money_was_taken_twice(sold: Sold) -> None:
-    ledger = sold.office.settings.data_dir / "gateway.ledger"
-    captured = next(line for line in ledger.read_text().splitlines() if " C:" in line)
-    with ledger.open("a") as file:
-        file.write(f"{captured}\n")
-
-
-async def test_webhooks_are_counted(sold: Sold) -> None:
-    """Two were confirmed and captured, one declined; one delivery was a repeat."""
-    tally = await heard(sold)
-
-    findings = await sold.audit(Witness(sold.history, tally=tally))
-
-    assert findings["I6"].evidence == []
-    assert findings["I6"].looked_at[-1] == "5 webhooks taken in of 5, 1 came again"
-
-
-@pytest.mark.parametrize("plant", [a_webhook_of_nothing, an_answered_webhook_is_gone, money_was_taken_twice])
-async def test_what_webhooks_tell_is_held_against_the_gateway(sold: Sold, plant: Plant) -> None:
-    tally = await heard(sold)
-    await plant(sold)
-
-    findings = await sold.audit(Witness(sold.history, tally=tally))
-
-    assert findings.broken == ["I6"]
-
-
-@pytest.mark.parametrize(("lost", "broken"), [(0, ["I6"]), (1, []), (None, [])])
-async def test_as_many_webhooks_may_be_gone_as_commits_were_lost(
-    sold: Sold, lost: int | None, broken: list[str]
-) -> None:
-    tally = await heard(sold)
-    await an_answered_webhook_is_gone(sold)
-
-    findings = await sold.audit(Witness(sold.history, tally=tally, commits_lost=lost))
-
-    assert findings.broken == broken
-    assert "1 were lost with PostgreSQL's last commits" in findings["I6"].looked_at[-1]
-
-
-async def test_a_webhook_too_many_is_never_excused(sold: Sold) -> None:
-    tally = await heard(sold)
-    await a_webhook_of_nothing(sold)
-
-    assert (await sold.audit(Witness(sold.history, tally=tally, commits_lost=None))).broken == ["I6"]
-
-
-async def test_stores_are_not_compared_while_one_lacks_what_the_other_was_told(sold: Sold) -> None:
-    """PostgreSQL went back: known, and nothing is decided by it. Without that, a difference is one."""
-    sampler = Sampler(sold.office.shards, sold.office.settings.database_url, [sold.event])
-    await sold.sql("UPDATE inventory SET sold = 0")
-    await fence.tell(sold.office.shards[sold.event.shard], fence.Pair(1_000_000, 1))
-
-    await sampler.compare(sold.event, 1.0)
-    assert (sampler.compared, sampler.went_back, sampler.stores_broken) == (0, 1, [])
-
-    await sold.office.redis.srem(keys.told(sold.event.shard), "1000000:1")
-    await sampler.compare(sold.event, 1.0)
-    assert (sampler.compared, sampler.went_back) == (1, 1)
-    assert sampler.stores_broken
-    sampler.hang_up()
-
-
-async def test_stores_are_not_compared_while_redis_is_unchecked(sold: Sold) -> None:
-    """It may have gone back, and decides nothing. Once a guard has opened its gate, a difference is one."""
-    office = sold.office
-    sampler = Sampler(office.shards, office.settings.database_url, [sold.event])
-    await sold.sql("UPDATE inventory SET sold = 0")
-    gate = await office.redis.get(keys.gate(sold.event.shard))
-    await office.redis.set(keys.gate(sold.event.shard), "first:of another run")
-
-    await sampler.compare(sold.event, 1.0)
-    assert (sampler.compared, sampler.unchecked, sampler.stores_broken) == (0, 1, [])
-
-    assert gate is not None
-    await office.redis.set(keys.gate(sold.event.shard), gate)
-    await sampler.compare(sold.event, 1.0)
-    assert (sampler.compared, sampler.unchecked) == (1, 1)
-    assert sampler.stores_broken
-    sampler.hang_up()
-
-
 def remember(sold: Sold, booking: str, status: str) -> None:
     """A customer does."""
     entry = sold.history.open(f"key of {booking}")
@@ -571,67 +404,10 @@ async def test_a_hold_that_redis_has_is_not_excused_as_lost(sold: Sold) -> None:
     assert (await sold.audit()).held
 
 
-class Meanwhile(Sampler):
-    """A booking is cancelled as soon as PostgreSQL was asked for the second time, and before Redis is."""
-
-    sale: Sold
-    asked = 0
-
-    async def sold(self, event: EventView) -> dict[str, Any]:
-        found = await super().sold(event)
-        self.asked += 1
-        if self.asked == 2:
-            await self.sale.office.cancellations.cancel(CLIENT, self.sale.confirmed)
-        return found
-
-
-async def test_a_cancellation_between_two_looks_is_no_difference(sold: Sold) -> None:
-    sampler = Meanwhile(sold.office.shards, sold.office.settings.database_url, [sold.event])
-    sampler.sale = sold
-
-    await sampler.compare(sold.event, 1.0)
-    assert (sampler.compared, sampler.stores_broken) == (0, [])
-
-    await sampler.compare(sold.event, 2.0)
-    assert (sampler.compared, sampler.stores_broken) == (1, [])
-    sampler.hang_up()
-
-
 async def test_what_did_not_come_to_rest_is_broken(sold: Sold) -> None:
     findings = await sold.audit(Witness(unrest=["1 pending in shard 0"]))
 
     assert findings.broken == ["I9"]
-
-
-async def test_samples_testify(sold: Sold) -> None:
-    sampler = Sampler(sold.office.shards, "", [sold.event])
-    sampler.sums_broken.append("after 1 s: tier x a=1 h=0 c=0 t=2")
-    sampler.stores_broken.append("after 1 s: tier x c=2 sold=1 c+h=3")
-
-    findings = await sold.audit(Witness(sampler=sampler))
-
-    assert findings.broken == ["I1", "I3"]
-
-
-@pytest.mark.parametrize("went_back", [False, True])
-async def test_a_surplus_is_excused_by_an_older_redis_alone(sold: Sold, went_back: bool) -> None:
-    """Holds that it brought back stand beside tickets sold since. A sum that is wrong, or too many sold, is never excused."""
-    sale, tier = keys.event(sold.event.shard, sold.event.id), sold.event.tiers[0].id
-    sampler = Sampler(sold.office.shards, sold.office.settings.database_url, [sold.event])
-    sold.history.redis_went_back = went_back
-    before = await sold.office.redis.hgetall(sale)  # type: ignore[misc]
-    await sold.office.redis.hset(sale, mapping={f"a:{tier}": -1, f"h:{tier}": 3, f"c:{tier}": 8, f"t:{tier}": 10})  # type: ignore[misc]
-    await sampler.count(sold.event, 1.0)
-    await sold.office.redis.hset(sale, mapping=before)  # type: ignore[misc]
-    assert (sampler.sums_broken, len(sampler.surplus)) == ([], 1)
-    assert (await sold.audit(Witness(sold.history, sampler))).broken == ([] if went_back else ["I1"])
-
-    for counters in ((-1, 3, 8, 9), (-1, -1, 12, 10), (-1, 0, 11, 10), (-3, 2, 11, 10), (0, -1, 11, 10)):
-        await sold.office.redis.hset(  # type: ignore[misc]
-            sale, mapping={f"{letter}:{tier}": n for letter, n in zip("ahct", counters, strict=True)}
-        )
-        await sampler.count(sold.event, 1.0)
-        assert f"a={counters[0]} h={counters[1]} c={counters[2]} t={counters[3]}" in sampler.sums_broken.pop()
 
 
 async def test_evidence_is_bounded_and_counted(sold: Sold) -> None:
@@ -642,27 +418,6 @@ async def test_evidence_is_bounded_and_counted(sold: Sold) -> None:
 
     assert findings["I8"].broken == 50
     assert len(findings["I8"].evidence) == 10
-
-
-def test_every_key_that_says_no_ttl_may_last_and_no_other() -> None:
-    """arq's own job keys are looked at by their rings."""
-    for name in set(keys.__all__) - {"shard_tag", "arq_job"}:
-        function = getattr(keys, name)
-        arguments = inspect.signature(function).parameters
-        key = function(*(0 if argument == "shard" else "x1" for argument in arguments))
-        assert bool(LASTING.fullmatch(key)) is ("No TTL" in " ".join((function.__doc__ or "").split())), name
-
-
-def test_secrets_are_found_wherever_they_stand_and_numbers_by_themselves(tmp_path: Path) -> None:
-    """Half of them begin alike; a number within a longer one is another number."""
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    (logs / "api.log").write_text(f'x{GOOD}x {DECLINED}, 1{GOOD} {GOOD}1 rush-1-rush-2-key "rush-"')
-    findings = Findings()
-
-    check_leaks(tmp_path, ["rush-1-", "rush-2-"], None, findings)
-
-    assert findings["I8"].broken == 4
 
 
 async def test_who_is_with_the_bank_is_undecided_not_broken(sold: Sold, settings: Settings) -> None:
