@@ -203,13 +203,13 @@ MUTANTS = (
     Mutant(
         "a released booking forgets that its payment was asked for",
         (("boxoffice/settlement/deciding.py", "or not (asked or claim.lapses):", "or True:"),),
-        "tests/boxoffice/bookings/test_holds.py",
+        "tests/boxoffice/bookings/test_holds.py tests/boxoffice/bookings/test_cancelling_holds.py",
         "may_have_been_asked",
     ),
     Mutant(
         "nobody looks again under the lock",
         (("boxoffice/settlement/committing.py", "        await rows.recheck(connection, records, ready.known)\n", ""),),
-        "tests/boxoffice/bookings/test_holds.py",
+        "tests/boxoffice/bookings/test_holds.py tests/boxoffice/bookings/test_cancelling_holds.py",
         "an_old_worker_changes_nothing",
     ),
     Mutant(
@@ -467,37 +467,37 @@ MUTANTS = (
     Mutant(
         "a PostgreSQL that forgot decides",
         (("boxoffice/stores/fence.py", "WHERE shard = $1 AND NOT EXISTS (SELECT FROM lost)", "WHERE shard = $1"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "decides_nothing",
     ),
     Mutant(
         "a repair believes a PostgreSQL that forgot",
         (("boxoffice/repair/reconcile.py", "if fenced:", "if False:"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "decides_nothing",
     ),
     Mutant(
         "money moves on a PostgreSQL that forgot",
         (("boxoffice/money/pump.py", "if not await self.refunds.check_fence():", "if False:"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "decides_nothing",
     ),
     Mutant(
         "a repair tells without a pair",
         (("boxoffice/repair/reconcile.py", "await fence.last_batch(connection, self.shard) if fix else None", "None"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "tells_with_a_pair",
     ),
     Mutant(
         "a cancellation is told without a pair",
         (("boxoffice/books/moves.py", "await last_batch(connection, shard) if moves else None", "None"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "told_with_its_pair",
     ),
     Mutant(
         "a shop is told of a cancellation that nobody would miss",
         (("boxoffice/money/refunds.py", "if pair and await fence.lost(self._database, shard, [pair]):", "if False:"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "redis_was_not_told",
     ),
     Mutant(
@@ -509,13 +509,13 @@ MUTANTS = (
                 "AND b.number = told.number",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "another_line_of_history",
     ),
     Mutant(
         "bookings are written again without tickets",
         (("boxoffice/books/rewrite.py", "all(left.get(tier, 0) >= n for tier, n in _net(row).items())", "True"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "does_not_fit",
     ),
     Mutant(
@@ -527,7 +527,7 @@ MUTANTS = (
                 "for key, (note, tickets) in came_back(notes).items():\n                key = ids.short_id()\n",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "lost_cancellation",
     ),
     Mutant(
@@ -633,7 +633,7 @@ MUTANTS = (
                 "        return",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "redis_had_forgotten",
     ),
     Mutant(
@@ -645,7 +645,7 @@ MUTANTS = (
                 "            events",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "redis_had_forgotten",
     ),
     Mutant(
@@ -657,7 +657,7 @@ MUTANTS = (
                 "self.shard) if verdicts or moves else None",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "redis_had_forgotten",
     ),
     Mutant(
@@ -887,7 +887,7 @@ MUTANTS = (
     Mutant(
         "one refund of a booking is enough",
         (("boxoffice/money/refunds.py", "came_back(notes).items():", "reversed(list(came_back(notes).items())[:1]):"),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "in_parts or some_tickets",
     ),
     Mutant(
@@ -899,13 +899,13 @@ MUTANTS = (
                 "",
             ),
         ),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "failure_was_forgotten",
     ),
     Mutant(
         "what redis heard by half is all",
         (("boxoffice/books/moves.py", 'row["whole"] or "",', '"",'),),
-        "tests/boxoffice/repair/test_recovery.py",
+        "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "by_half",
     ),
     Mutant(

@@ -30,7 +30,7 @@ _SLOW: dict[str, str] = {
     "api/front.py": "tests/api/transport/test_wire.py",
     "api/quiet.py": "tests/api/transport/test_server.py",
     "worker/*": "tests/invariants/test_crashes.py tests/story",
-    "boxoffice/repair/guard.py": "tests/boxoffice/repair/test_guard.py",
+    "boxoffice/repair/guard.py": "tests/boxoffice/repair/test_guard.py tests/boxoffice/repair/test_guard_acts.py",
     "boxoffice/stores/fence.py": "tests/invariants/test_fence.py",
     "lua/*": "tests/invariants/test_model.py",
 }
@@ -40,16 +40,17 @@ _ALSO: dict[str, str] = {
     "boxoffice/backoffice/*.py": "tests/ops/test_back_office.py tests/ops/test_sales_command.py",
     "boxoffice/books/interventions.py": "tests/ops/test_back_office.py",
     "boxoffice/*/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",
+    "boxoffice/repair/[dmr]*.py": "tests/boxoffice/repair/test_repairing_neighbours.py",
     "api/transport/[ls][ah]*.py": "tests/api/test_ownership.py tests/api/test_limits.py",
     "boxoffice/*requests.py": "tests/api/test_limits.py",
-    "boxoffice/bookings/cancellations.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py"
-    " tests/api/test_holds.py",
+    "boxoffice/bookings/cancellations.py": "tests/boxoffice/bookings/test_cancelling_holds.py"
+    " tests/boxoffice/money/test_refunds.py tests/api/test_holds.py",
     "boxoffice/ids.py": "tests/boxoffice/test_ids.py tests/boxoffice/money/test_money_keys.py",
     "boxoffice/money/pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py",
     "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
     "boxoffice/money/refunds.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
     " tests/boxoffice/money/test_owed_apart.py",
-    "boxoffice/money/refund_pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_owed.py",
+    "boxoffice/money/refund_pump.py": "tests/boxoffice/money/test_owed.py",
     "boxoffice/money/owed.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_money_keys.py",
     "boxoffice/money/reversals.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_pump.py"
     " tests/boxoffice/money/test_owed.py",
@@ -57,6 +58,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/books/rows.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
     " tests/boxoffice/settlement/test_draining.py",
     "boxoffice/repair/dossier.py": "tests/boxoffice/repair/test_parked.py tests/ops/test_repair_commands.py",
+    "boxoffice/repair/parked.py": "tests/boxoffice/repair/test_parked_records.py",
     "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py",
     "boxoffice/setting_parts.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/settings.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",

@@ -88,7 +88,7 @@ PLACES: dict[str, tuple[str, str]] = {
     "boxoffice/repair/guard.py": (
         "Guard.__init__ Guard.load Guard.look Guard.remember Guard._is_settled Guard.act Guard._start "
         "Guard._close Guard.recover Guard._rebuild Guard.after_restart Guard._say",
-        "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py",
+        "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py tests/boxoffice/repair/test_guard_acts.py",
     ),
     "boxoffice/bookings/holds.py": (
         "Holds.read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds.run",
@@ -169,7 +169,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "Recovery.__init__ Recovery.recover Recovery._look Recovery._look_with Recovery.pages "
         "Recovery.see_that_it_is_ours Recovery._write_again Recovery.forget_events Recovery._records "
         "Recovery.correct",
-        "went_back tests/boxoffice/repair/test_recovery.py",
+        "went_back tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
     ),
     "boxoffice/money/refunds.py": (
         "Refunds._run Refunds._told Refunds._tell_first Refunds._mirror Refunds._tell_redis",
@@ -209,7 +209,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/repair/survey.py": (
         "suspects _waiting _counters",
-        "is_guarded tests/boxoffice/repair/test_guard.py",
+        "is_guarded tests/boxoffice/repair/test_guard_acts.py",
     ),
     "ops/commands/reconcile.py": (
         "rebuild _tell",

@@ -3,8 +3,6 @@ for once, and put off alone when nobody can say what became of it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,106 +14,17 @@ from boxoffice.gateway.base import (
     CaptureRequest,
     Done,
     NotFound,
-    RefundSeen,
-    Refused,
-    Reversals,
     Unknown,
 )
 from boxoffice.gateway.webhooks import GatewayEvent
 from boxoffice.money import pump
 from boxoffice.money.patience import Patience
-from boxoffice.money.reversals import Asked, take_in
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores import keys
+from tests.support.dues import CALLS, TABLES, Gateway, paused, row_of, stored, two_due
 from tests.support.shop.office import Till
 
-CALLS = {"capture": "capture_batch", "void": "void", "refund": "refund", "look": "reversals"}
-TABLES = {"capture": "payments", "void": "payments", "refund": "refunds", "look": "looks"}
 KINDS = pytest.mark.parametrize("kind", CALLS)
-
-
-async def two_due(till: Till, kind: str) -> tuple[str, str]:
-    """Payment keys of two bookings of which this is due, since an hour."""
-    bookings = [await till.book(GA=1), await till.book(GA=1)]
-    pool = await till.office.pool()
-    if kind in ("capture", "void"):
-        await till.drain()
-        till.office.pump.given.clear()
-        await pool.execute("DELETE FROM captures")
-        await pool.execute("UPDATE payments SET due = $1, due_at = now()", kind)
-        if kind == "void":
-            await pool.execute("UPDATE bookings SET status = 'failed'")
-            await pool.execute("UPDATE inventory SET sold = 0")
-    else:
-        await till.rest()
-    rows = await till.fetch("SELECT payment_key FROM payments ORDER BY booking_id = $1 DESC", bookings[0])
-    first, second = [row[0] for row in rows]
-    if kind == "refund":
-        for booking in bookings:
-            await till.cancel(booking)
-    if kind == "look":
-        for number, key in enumerate((first, second)):
-            await till.office.webhooks.receive("simulator", GatewayEvent(f"evt_{number}", "refunded", key, None))
-    since = "" if kind == "look" else ", due_since = now() - interval '1 hour'"
-    where = "" if kind == "look" else " WHERE due_at IS NOT NULL"
-    await pool.execute(
-        f"UPDATE {TABLES[kind]} SET due_at = now() - interval '1 hour'{since}, leased_until = NULL{where}"
-    )
-    return first, second
-
-
-async def row_of(till: Till, kind: str, payment_key: str) -> dict[str, Any]:
-    """Its row, and how many seconds it is until it is due, and until its lease ends."""
-    (row,) = await till.fetch(
-        "SELECT *, extract(epoch FROM due_at - now())::float AS due_s,"
-        f" extract(epoch FROM leased_until - now())::float AS lease_s FROM {TABLES[kind]} WHERE payment_key = $1",
-        payment_key,
-    ) or [{}]  # fmt: skip
-    return dict(row)
-
-
-async def stored(till: Till, kind: str, payment_key: str) -> dict[str, Any]:
-    """Its row as it stands."""
-    found = await till.fetch(f"SELECT * FROM {TABLES[kind]} WHERE payment_key = $1", payment_key)
-    return dict(found[0]) if found else {}
-
-
-async def paused(till: Till, kind: str, payment_key: str, least_s: float, most_s: float) -> bool:
-    """Work off what is due; whether this row is due so many seconds later than it was asked for, however long that took."""
-    pool = await till.office.pool()
-    before = await pool.fetchval("SELECT clock_timestamp()")
-    await till.office.pump.work_outbox()
-    after = await pool.fetchval("SELECT clock_timestamp()")
-    due_at = (await stored(till, kind, payment_key))["due_at"]
-    return bool(before + timedelta(seconds=least_s) <= due_at <= after + timedelta(seconds=most_s))
-
-
-class Gateway:
-    """Takes the place of one of the gateway's calls: notes what is asked, and answers as it is told to."""
-
-    def __init__(self, till: Till, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        self.asked: list[str] = []
-        self.answer: Callable[[str], Awaitable[Any]] = self._silent
-        self._real = getattr(till.gateway, CALLS[kind])
-        self._many = kind == "capture"
-        self._second = kind == "refund"
-        monkeypatch.setattr(till.gateway, CALLS[kind], self)
-
-    async def __call__(self, *args: Any) -> Any:
-        if self._many:
-            return [await self._one(request.payment_key, ([request],)) for request in args[0]]
-        return await self._one(args[1] if self._second else args[0], args)
-
-    async def _one(self, payment_key: str, args: tuple[Any, ...]) -> Any:
-        self.asked.append(payment_key)
-        answer = await self.answer(payment_key)
-        if answer is not None:
-            return answer
-        real = await self._real(*args)
-        return real[0] if self._many else real
-
-    async def _silent(self, payment_key: str) -> Any:
-        return Unknown("timeout")
 
 
 # ------------------------------------------------------------------ claimed
@@ -433,123 +342,6 @@ async def test_a_hold_may_be_revived_with_the_card_it_was_paid_with(
     assert (str(row["booking_id"]), mine, "card", "tok_ok_4242", "Ada Lovelace", "4242") in revived
     assert (row["due"], row["status"]) == ("void", "unknown"), "settlement is to end it"
     assert (await till.gateway.lookup(mine, None)).status == "authorized"  # type: ignore[union-attr]
-
-
-# ------------------------------------------------------------------ refunds
-
-
-async def test_no_refund_is_asked_for_before_its_capture(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway would refuse it, and the money would be owed."""
-    booking = await till.book(GA=1)
-    await till.drain()
-    till.office.pump.given.clear()
-    await till.cancel(booking)
-    gateway = Gateway(till, monkeypatch, "refund")
-    for status in ("authorized", "unknown", "failed"):
-        await (await till.office.pool()).execute("UPDATE payments SET status = $1", status)
-        assert await till.office.pump.work_outbox() == 0
-    assert gateway.asked == []
-    (row,) = await till.fetch("SELECT status, tries, leased_until FROM refunds")
-    assert tuple(row) == ("due", 0, None)
-    await (await till.office.pool()).execute("UPDATE payments SET status = 'authorized'")
-    monkeypatch.undo()
-    await till.at_rest(booking)
-
-
-async def test_each_refund_is_asked_for_by_its_own_payment(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reference, amount and attempt are those of the refund's own rows."""
-    bookings = [await till.book(GA=1), await till.book(GA=2)]
-    await till.rest()
-    for booking in bookings:
-        await till.cancel(booking)
-    await (await till.office.pool()).execute("UPDATE refunds SET attempt = amount_cents / 1000")
-    asked: list[tuple[Any, ...]] = []
-
-    async def refund(*args: Any) -> Unknown:
-        asked.append(args)
-        return Unknown("timeout")
-
-    monkeypatch.setattr(till.gateway, "refund", refund)
-    await till.office.pump.work_outbox()
-    rows = await till.fetch(
-        "SELECT r.refund_key, p.payment_key, p.amount_cents FROM refunds r JOIN payments p USING (payment_key)"
-    )
-    assert sorted(asked) == sorted(
-        (f"{key}-{cents // 1_000}", payment, f"sim_{payment[:20]}", cents) for key, payment, cents in rows
-    )
-
-
-@pytest.mark.parametrize("answer", [Done("re_1"), Refused("no")])
-@pytest.mark.parametrize("now", ["succeeded", "owed", "pending"])
-async def test_an_answer_that_comes_late_moves_no_refund_backwards(
-    till: Till, monkeypatch: pytest.MonkeyPatch, answer: Any, now: str
-) -> None:
-    """Somebody else heard of it first: whatever this worker was told, the row stays as it is."""
-    mine, other = await two_due(till, "refund")
-    gateway = Gateway(till, monkeypatch, "refund")
-    pool = await till.office.pool()
-    seen: dict[str, Any] = {}
-
-    async def meanwhile(payment_key: str) -> Any:
-        await pool.execute(
-            "UPDATE refunds SET status = $1, attempt = CASE $1 WHEN 'owed' THEN 1 ELSE 0 END, reference = 're_0',"
-            " failure_code = 'x', leased_until = NULL, owed_since = now()", now,
-        )  # fmt: skip
-        seen.update({key: await stored(till, "refund", key) for key in (mine, other)})
-        return answer
-
-    async def nothing(payment_key: str, reference: str) -> Reversals:
-        return Reversals(
-            (RefundSeen(seen[payment_key]["refund_key"], "re_0", 1_000, "succeeded"),) if now != "owed" else ()
-        )
-
-    gateway.answer = meanwhile
-    monkeypatch.setattr(till.gateway, "reversals", nothing)
-    await till.office.pump.work_outbox()
-
-    for key in (mine, other):
-        row = await stored(till, "refund", key)
-        assert row["attempt"] == seen[key]["attempt"]
-        assert row["reference"] == "re_0"
-        if now == "owed" or isinstance(answer, Done):
-            assert row["status"] == now
-
-
-async def test_a_refusal_that_cannot_be_read_is_asked_again(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody knows whether the refund is there after all: it is not owed yet, and the same attempt is made again."""
-    mine, _ = await two_due(till, "refund")
-    gateway = Gateway(till, monkeypatch, "refund")
-
-    async def refuses(payment_key: str) -> Refused:
-        return Refused("refund_failed")
-
-    async def silent(*_: object) -> Unknown:
-        return Unknown("timeout")
-
-    gateway.answer = refuses
-    with monkeypatch.context() as patch:
-        patch.setattr(till.gateway, "reversals", silent)
-        assert await paused(till, "refund", mine, 0.8, 1.0)
-    row = await row_of(till, "refund", mine)
-    assert (row["status"], row["attempt"], row["leased_until"]) == ("due", 0, None)
-
-
-async def test_two_refusals_of_one_attempt_are_one(till: Till) -> None:
-    """Told twice, also when the shop tries again in between: an attempt that is over refuses no other."""
-    mine, _ = await two_due(till, "refund")
-    row = await stored(till, "refund", mine)
-    refusal = Asked(row["refund_key"], 0, "expired_card")
-
-    async def told(asked: Asked) -> tuple[Any, ...]:
-        async with (await till.office.pool()).acquire() as connection, connection.transaction():
-            await take_in(connection, mine, Reversals(), asked)
-        row = await stored(till, "refund", mine)
-        return row["status"], row["attempt"], row["failure_code"], row["tries"]
-
-    assert [await told(refusal) for _ in range(2)] == [("owed", 1, "expired_card", 0)] * 2
-    await till.office.owed.retry(row["refund_key"])
-    assert (await told(refusal))[:2] == ("due", 1)
-    assert (await told(Asked(row["refund_key"], 1, "lost_card")))[:3] == ("owed", 2, "lost_card")
 
 
 # ------------------------------------------------------------------ news of the gateway
