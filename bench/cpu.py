@@ -34,7 +34,7 @@ def cpu_s(pid: int) -> float:
 
 
 def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and of all its direct children, those that have ended too: PostgreSQL's shape."""
+    """CPU seconds of a process and of all its direct children, those that have ended too: as PostgreSQL is built."""
     own = _stat(pid)
     return own.own_s + own.reaped_s + sum(_stat(child).own_s for child in children_of(pid))
 

@@ -314,7 +314,7 @@ class PaymentGateway(Protocol):
     def verify_webhook(self, headers: Mapping[str, str], body: bytes, now_s: float) -> GatewayEvent:
         """The event in a webhook whose raw body was signed by the gateway not long ago. Header names in lower case.
 
-        An event of a kind or shape that nobody knows is `other`. Raises `WebhookRefused`, `WebhookMalformed`.
+        An event of a kind or format that nobody knows is `other`. Raises `WebhookRefused`, `WebhookMalformed`.
         """
 
     def records(self) -> AsyncIterator[Record]:

@@ -1,6 +1,6 @@
 """Reading what a gateway sent and signed: strict about being readable, indifferent to what it is about.
 
-An event of a kind, a shape or an object that we do not know is kept and changes nothing: gateways send more than was asked
+An event of a kind, a format or an object that we do not know is kept and changes nothing: gateways send more than was asked
 for, and new kinds come without notice. Only what nobody can read is refused, in words of its own.
 """
 

@@ -1,4 +1,4 @@
-"""Log lines: JSON, one a line, to stderr. Ours and those of every library, in the same shape.
+"""Log lines: JSON, one a line, to stderr. Ours and those of every library, in the same format.
 
 A door calls `configure` once. Inner code returns or raises; what is logged is one line per refusal (those of one admission
 call that are alike share it), error and settled batch. No payload, no token, no name of a person; card numbers are
@@ -120,7 +120,7 @@ class _Logger(structlog.BoundLoggerBase):
 
 
 class Handler(logging.Handler):
-    """The standard library's records in the same shape."""
+    """The standard library's records in the same format."""
 
     def __init__(self, printer: _Printer) -> None:
         super().__init__(printer.level)

@@ -86,7 +86,7 @@ _BY_LETTERS: Final = re.compile(
 _GAP_MAX: Final = 3
 """Characters between two groups of one number: a dash with blanks around it."""
 
-_ODD_SHAPES: Final = frozenset({(4, 6, 5), (4, 6, 4), (6, 13)})
+_ODD_GROUPINGS: Final = frozenset({(4, 6, 5), (4, 6, 4), (6, 13)})
 """Groups of American Express, Diners and UnionPay; others write groups of one size, and what is left over."""
 
 _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
@@ -230,7 +230,7 @@ def _in_groups(plain: str) -> Iterator[tuple[int, int]]:
             sizes.append(end - begin)
             if sum(sizes) > 19:
                 break
-            if sum(sizes) >= LEAST and _is_shape(tuple(sizes)):
+            if sum(sizes) >= LEAST and _is_grouping(tuple(sizes)):
                 fitting.append((start, end))
         yield from reversed(fitting)
 
@@ -239,6 +239,6 @@ def _is_gap(gap: str) -> bool:
     return len(gap) <= _GAP_MAX and not any(character.isalnum() for character in gap)
 
 
-def _is_shape(sizes: tuple[int, ...]) -> bool:
+def _is_grouping(sizes: tuple[int, ...]) -> bool:
     head, last = set(sizes[:-1]), sizes[-1]
-    return not head or sizes in _ODD_SHAPES or (len(head) == 1 and max(head) <= 8 and last <= max(*head, 7))
+    return not head or sizes in _ODD_GROUPINGS or (len(head) == 1 and max(head) <= 8 and last <= max(*head, 7))

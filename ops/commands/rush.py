@@ -46,15 +46,15 @@ def rush(
     """
     import random
 
-    from ops.rush.plan import Shape
+    from ops.rush.plan import Workload
     from ops.rush.report import tell, tell_findings
     from ops.rush.run import Options
     from ops.rush.run import rush as run
 
     chosen = random.randrange(1_000_000) if seed is None else seed
     rate = rate or (150.0 if chaos else 300.0)
-    shape = Shape(seconds=seconds, rate=rate, burst=burst, customers=customers, seed=chosen, trouble=trouble)
-    report, performance = run(Options(shape, chaos, private, tuple(port or ()), data_dir, keep=keep))
+    workload = Workload(seconds=seconds, rate=rate, burst=burst, customers=customers, seed=chosen, trouble=trouble)
+    report, performance = run(Options(workload, chaos, private, tuple(port or ()), data_dir, keep=keep))
     assert performance.findings is not None
     if as_json:
         _print_json(report)

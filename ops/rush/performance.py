@@ -23,7 +23,7 @@ from ops.rush.customers import Customers
 from ops.rush.findings import Findings
 from ops.rush.history import History
 from ops.rush.http_client import HttpClient
-from ops.rush.plan import Shape, draw
+from ops.rush.plan import Workload, draw
 from ops.rush.rest import wait_for_rest
 from ops.rush.sale import Sale, open_sale
 from ops.rush.sampler import Sampler
@@ -47,7 +47,7 @@ class Performance:
 
     settings: Settings
     ports: list[int]
-    shape: Shape
+    workload: Workload
     patience_s: float = 30.0
     """How long a customer asks again when nobody answers."""
     gateway_port: int = 0
@@ -106,10 +106,10 @@ class Performance:
 
     async def _play(self) -> None:
         async with open_box_office(self.settings, redis_retries=5) as office:
-            sale = self.sale = await open_sale(office, self.shape)
+            sale = self.sale = await open_sale(office, self.workload)
             apis = [HttpClient(port) for port in self.ports]
             try:
-                self.shape = replace(self.shape, holds=await knows_holds(apis[0], sale))
+                self.workload = replace(self.workload, holds=await knows_holds(apis[0], sale))
                 await self._sell(office, apis, sale)
             finally:
                 for api in apis:
@@ -120,10 +120,10 @@ class Performance:
         history = self.history = History(sale.client)
         sampler = self.sampler = Sampler(office.shards, self.settings.database_url, sale.events)
         start = clock() + 0.2
-        shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.shape.seed)
+        shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.workload.seed)
         bank = HttpClient(self.gateway_port) if self.gateway_port else None
         action = press_the_button(bank) if bank else in_their_place(office.gateway)
-        customers = Customers(shop, history, start=start, complete_action=action, seed=self.shape.seed)
+        customers = Customers(shop, history, start=start, complete_action=action, seed=self.workload.seed)
         stop_sampling = asyncio.Event()
         sampling = asyncio.create_task(sampler.run(stop_sampling))
         self.phase = "selling"
@@ -151,7 +151,7 @@ class Performance:
         self.told_by_audit = await office.payments_audit.read_reversals()
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
-        secrets = [sale.api_key.partition(".")[2], f"rush-{self.shape.seed}-"]
+        secrets = [sale.api_key.partition(".")[2], f"rush-{self.workload.seed}-"]
         witness = Witness(history, sampler, secrets, unrest, self.tally, self.commits_lost, parked_is_broken=True)
         self.findings = await audit(office, witness)
 
@@ -177,7 +177,7 @@ class Performance:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self.failure = self.failure or error
 
-        for visit in draw(self.shape, sale.events):
+        for visit in draw(self.workload, sale.events):
             wait_s = start + visit.at_s - clock()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -194,7 +194,7 @@ class Performance:
         undecided = [entry for entry in accepted if not is_final(entry.status)]
         if len(undecided) < READ_MAX:
             decided = [entry for entry in accepted if is_final(entry.status)]
-            drawn = random.Random(self.shape.seed).sample(decided, min(len(decided), READ_MAX - len(undecided)))
+            drawn = random.Random(self.workload.seed).sample(decided, min(len(decided), READ_MAX - len(undecided)))
             undecided += drawn
         waiting = iter(undecided)
 

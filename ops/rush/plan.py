@@ -17,8 +17,8 @@ __all__ = [
     "HOLD_TROUBLE",
     "REFUND_TROUBLE",
     "SLOW_TROUBLE",
-    "Shape",
     "Visit",
+    "Workload",
     "capacities",
     "draw",
 ]
@@ -84,8 +84,8 @@ DECLINES: Final = 0.12
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How big the rush is."""
+class Workload:
+    """What a rush asks of the box office: how many customers, when, and how many of them mean trouble."""
 
     seconds: float = 20.0
     rate: float = 300.0
@@ -141,22 +141,22 @@ class Visit:
         ).encode()
 
 
-def capacities(shape: Shape) -> dict[str, int]:
+def capacities(workload: Workload) -> dict[str, int]:
     """Tiers of an event for a rush of this size: a small one that everybody wants, one that does not sell out, and one
     that costs nothing."""
-    arrivals = max(40, int(shape.seconds * shape.rate))
+    arrivals = max(40, int(workload.seconds * workload.rate))
     return {
         "FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4),
         "GUEST": max(20, arrivals // 10),
     }  # fmt: skip
 
 
-def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
+def draw(workload: Workload, events: list[EventView]) -> Iterator[Visit]:
     """The customers, in the order in which they come. The same seed draws the same ones."""
-    chance = random.Random(shape.seed)
-    manners = MANNERS | (HOLD_MANNERS if shape.holds else {})
+    chance = random.Random(workload.seed)
+    manners = MANNERS | (HOLD_MANNERS if workload.holds else {})
     names, weights = list(manners), list(accumulate(manners.values()))
-    for number, at_s in enumerate(_arrivals(shape, chance)):
+    for number, at_s in enumerate(_arrivals(workload, chance)):
         manner = chance.choices(names, cum_weights=weights)[0]
         event = chance.choice(events)
         cart = _cart(event.tiers, chance)
@@ -164,25 +164,25 @@ def draw(shape: Shape, events: list[EventView]) -> Iterator[Visit]:
             number,
             at_s,
             manner,
-            f"customer-{chance.randrange(shape.customers):06d}",
-            f"rush-{shape.seed}-{number}-{chance.getrandbits(48):012x}",
+            f"customer-{chance.randrange(workload.customers):06d}",
+            f"rush-{workload.seed}-{number}-{chance.getrandbits(48):012x}",
             event.id,
             cart,
-            _card(shape, manner, chance),
+            _card(workload, manner, chance),
             free=all(tier == event.tiers[3].id for tier, _ in cart),
         )
 
 
-def _arrivals(shape: Shape, chance: random.Random) -> Iterator[float]:
-    if shape.burst:
+def _arrivals(workload: Workload, chance: random.Random) -> Iterator[float]:
+    if workload.burst:
         # Half of them within the first seventh of the time, thinning out afterwards.
-        count = int(shape.seconds * shape.rate)
-        yield from sorted(min(chance.expovariate(5.0), 1.0) * shape.seconds for _ in range(count))
+        count = int(workload.seconds * workload.rate)
+        yield from sorted(min(chance.expovariate(5.0), 1.0) * workload.seconds for _ in range(count))
         return
-    at_s = chance.expovariate(shape.rate)
-    while at_s < shape.seconds:
+    at_s = chance.expovariate(workload.rate)
+    while at_s < workload.seconds:
         yield at_s
-        at_s += chance.expovariate(shape.rate)
+        at_s += chance.expovariate(workload.rate)
 
 
 def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str, int], ...]:
@@ -203,14 +203,14 @@ def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str
     return ((floor if luck < 0.60 else stand, quantity),)
 
 
-def _card(shape: Shape, manner: str, chance: random.Random) -> str:
+def _card(workload: Workload, manner: str, chance: random.Random) -> str:
     if manner == "watch":
         return GOOD_CARD
     luck = chance.random()
     if manner in ("cancel", "refund"):
-        return chance.choice(REFUND_TROUBLE) if luck < REFUND_TROUBLES * shape.trouble else GOOD_CARD
+        return chance.choice(REFUND_TROUBLE) if luck < REFUND_TROUBLES * workload.trouble else GOOD_CARD
     if luck < DECLINES:
         return chance.choice(DECLINING)
-    if luck < DECLINES + shape.trouble:
-        return chance.choice(SLOW_TROUBLE + (HOLD_TROUBLE if shape.holds else ()))
+    if luck < DECLINES + workload.trouble:
+        return chance.choice(SLOW_TROUBLE + (HOLD_TROUBLE if workload.holds else ()))
     return GOOD_CARD

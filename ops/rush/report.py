@@ -77,7 +77,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
     outcomes = history.outcomes()
     took = [took for _, took in performance.committed]
     return Report(
-        seed=performance.shape.seed,
+        seed=performance.workload.seed,
         seconds=round(performance.took_s, 1),
         arrivals=len(history.entries),
         accepted=outcomes["ok"],
@@ -86,7 +86,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         unknown=outcomes["unknown"],
         repeats=history.retries + history.replays,
         reads=history.reads,
-        holds=performance.shape.holds,
+        holds=performance.workload.holds,
         ms={
             **_quantiles("post", history.post_s),
             **_quantiles("final", history.final_s),

@@ -17,7 +17,7 @@ from ops.rush.blows import draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.old_copy import OldCopy
 from ops.rush.performance import Performance
-from ops.rush.plan import Shape
+from ops.rush.plan import Workload
 from ops.rush.read_only import ReadOnly
 from ops.rush.report import Report, report_of
 from ops.rush.show import Show
@@ -65,7 +65,7 @@ _OUR_PLACE: Final = ("BOXOFFICE_DATA_DIR", "DATA_DIR", "BOXOFFICE_PORT", "PORT")
 class Options:
     """What somebody at a terminal asked for."""
 
-    shape: Shape
+    workload: Workload
     chaos: bool = False
     private: bool = False
     """Start a stack of our own even when one runs."""
@@ -122,7 +122,7 @@ def _private(
 ) -> Iterator[_Scene]:
     show.say("starting a private stack")
     ours = {name: value for name, value in environ.items() if name not in _OUR_PLACE}
-    end = time.monotonic() + options.shape.seconds + AFTERWARDS_S + 60
+    end = time.monotonic() + options.workload.seconds + AFTERWARDS_S + 60
 
     def check() -> None:
         watch.check()
@@ -147,10 +147,10 @@ def _private(
 
 
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
-    shape = options.shape
-    performance = Performance(scene.settings, scene.ports, shape, gateway_port=scene.gateway_port)
+    workload = options.workload
+    performance = Performance(scene.settings, scene.ports, workload, gateway_port=scene.gateway_port)
     chaos = _chaos(scene, scene.stack, performance, options, show) if scene.stack else None
-    show.say(f"seed {shape.seed}, {shape.rate:g} bookings/s for {shape.seconds:g} s")
+    show.say(f"seed {workload.seed}, {workload.rate:g} bookings/s for {workload.seconds:g} s")
     thread = performance.start()
     try:
         _tend(performance, chaos, watch, show)
@@ -175,7 +175,7 @@ def _chaos(scene: _Scene, stack: Stack, performance: Performance, options: Optio
     servers = stack.servers
     return Chaos(
         stack,
-        draw_blows(options.shape.seconds, options.shape.seed) if options.chaos else [],
+        draw_blows(options.workload.seconds, options.workload.seed) if options.chaos else [],
         show.say,
         Standby(servers.postgres, servers.home),
         OldCopy(servers.redis, scene.settings, performance.forget),
@@ -186,7 +186,7 @@ def _chaos(scene: _Scene, stack: Stack, performance: Performance, options: Optio
 def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show: Show) -> None:
     """Deal the blows, start what died, until the audit is done."""
     began = time.monotonic()
-    end = began + performance.shape.seconds + AFTERWARDS_S
+    end = began + performance.workload.seconds + AFTERWARDS_S
     while performance.findings is None and performance.failure is None:
         watch.check()
         now = time.monotonic()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import NewTier
-from ops.rush.plan import Shape, capacities
+from ops.rush.plan import Workload, capacities
 
 __all__ = ["Sale", "open_sale"]
 
@@ -24,17 +24,17 @@ class Sale:
     events: list[EventView]
 
 
-async def open_sale(office: BoxOffice, shape: Shape) -> Sale:
+async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
     """Put events on sale: at least two, and one in every shard."""
     store = office.store
     client = await store.create_client("Rush shop")
     api_key = await store.create_api_key(client)
     count = max(2, office.settings.shards)
-    sizes = {code: max(10, capacity // count) for code, capacity in capacities(shape).items()}
+    sizes = {code: max(10, capacity // count) for code, capacity in capacities(workload).items()}
     tiers = [NewTier(code, PRICES[code], capacity) for code, capacity in sizes.items()]
     starts = datetime.now(UTC) + timedelta(days=30)
     events = [
-        await store.create_event(client, f"Rush {shape.seed}, stage {number}", starts, "USD", tiers)
+        await store.create_event(client, f"Rush {workload.seed}, stage {number}", starts, "USD", tiers)
         for number in range(1, count + 1)
     ]
     return Sale(client, api_key, events)

@@ -53,7 +53,7 @@ class Show:
         history = performance.history
         sold = f"{len(history.sold_at):,} accepted, {history.refusals.total():,} refused" if history else ""
         if self._bar is not None:
-            share = min(1.0, elapsed_s / performance.shape.seconds) if performance.began.is_set() else 0.0
+            share = min(1.0, elapsed_s / performance.workload.seconds) if performance.began.is_set() else 0.0
             self._bar.update(self._task, description=performance.phase, completed=share, sold=sold)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_S

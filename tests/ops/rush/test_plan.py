@@ -15,7 +15,7 @@ from boxoffice.sales.catalogue import EventView, TierView
 from ops.rush.blows import AGE_S, KINDS, PUT_BACK_S, READ_ONLY_S, STORES, Blow, draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.history import History, quantile
-from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Shape, capacities, draw
+from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Workload, capacities, draw
 from ops.rush.promotion import CLEAR_S, LAG_S
 from ops.stack.processes import Child
 
@@ -25,16 +25,16 @@ EVENTS = [EventView("e1", "Rush", "2030-01-01T00:00:00Z", 1_893_456_000_000, "ac
 
 
 def test_the_same_seed_draws_the_same_rush() -> None:
-    shape = Shape(seconds=5, seed=7)
+    workload = Workload(seconds=5, seed=7)
 
-    assert list(draw(shape, EVENTS)) == list(draw(shape, EVENTS))
-    assert list(draw(shape, EVENTS)) != list(draw(Shape(seconds=5, seed=8), EVENTS))
+    assert list(draw(workload, EVENTS)) == list(draw(workload, EVENTS))
+    assert list(draw(workload, EVENTS)) != list(draw(Workload(seconds=5, seed=8), EVENTS))
     assert draw_blows(60, 7) == draw_blows(60, 7)
 
 
 @pytest.mark.parametrize("burst", [False, True])
 def test_customers_come_at_the_rate_in_order_with_keys_of_their_own(burst: bool) -> None:
-    visits = list(draw(Shape(seconds=10, rate=200, burst=burst), EVENTS))
+    visits = list(draw(Workload(seconds=10, rate=200, burst=burst), EVENTS))
 
     assert 1_700 < len(visits) < 2_300
     assert [visit.at_s for visit in visits] == sorted(visit.at_s for visit in visits)
@@ -44,8 +44,8 @@ def test_customers_come_at_the_rate_in_order_with_keys_of_their_own(burst: bool)
 
 
 def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
-    shape = Shape(seconds=20, rate=200)
-    visits = [visit for visit in draw(shape, EVENTS) if visit.manner not in ("browse", "bad")]
+    workload = Workload(seconds=20, rate=200)
+    visits = [visit for visit in draw(workload, EVENTS) if visit.manner not in ("browse", "bad")]
 
     declined = sum(visit.card in DECLINING for visit in visits) / len(visits)
     assert 0.06 < declined < 0.15
@@ -53,8 +53,8 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
     wanted: Counter[str] = Counter()
     for visit in visits:
         wanted.update(dict(visit.items))
-    assert wanted["front"] > 5 * capacities(shape)["FRONT"]
-    assert wanted["stand"] < capacities(shape)["STAND"]
+    assert wanted["front"] > 5 * capacities(workload)["FRONT"]
+    assert wanted["stand"] < capacities(workload)["STAND"]
     free = [visit for visit in visits if visit.free]
     assert 0.03 < len(free) / len(visits) < 0.1
     assert {b'"payment"' in visit.body for visit in free} == {True, False}
@@ -64,7 +64,7 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
 
 def test_whoever_gives_back_may_meet_trouble_too() -> None:
     """Refused, pending and late-failing refunds, errors that are repeated, refunds of the dashboard, disputes."""
-    visits = list(draw(Shape(seconds=60, rate=200, trouble=0.2, holds=True), EVENTS))
+    visits = list(draw(Workload(seconds=60, rate=200, trouble=0.2, holds=True), EVENTS))
 
     giving_back = Counter(visit.card for visit in visits if visit.manner in ("cancel", "refund"))
     assert set(giving_back) == {GOOD_CARD, *REFUND_TROUBLE}
