@@ -49,7 +49,7 @@ class Target:
         return self.value >= limit if self.more_is_better else self.value <= limit
 
     @property
-    def verdict(self) -> str:
+    def grade(self) -> str:
         """How it went, in a word or two."""
         if self.value is None:
             return "not measured"
@@ -137,7 +137,7 @@ def _page(results: Results) -> Iterator[str]:
         here = "-" if target.value is None else _number(target.value)
         yield (
             f"| {target.title} | {sign} {_number(target.must)} {target.unit} | {_number(target.aim)} "
-            f"| {here} | {target.verdict} |"
+            f"| {here} | {target.grade} |"
         )
     yield from _growth_table(results)
     yield from _memory_table(results)
