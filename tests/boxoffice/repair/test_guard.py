@@ -25,14 +25,6 @@ from tests.support.shop.office import book
 BEFORE = Gate(GENERATION, "the run before").pack()
 
 
-@pytest.fixture
-async def guard(office: BoxOffice) -> Guard:
-    """One that has seen this run of the server."""
-    guard = guard_of(office)
-    assert await guard.tick() == "fine"
-    return guard
-
-
 @pytest.mark.parametrize(
     ("change", "judgement"),
     [

@@ -15,6 +15,13 @@ from tests.support.past import Past
 from tests.support.shop.office import Died, Till
 
 
+@pytest.fixture
+async def guard(till: Till) -> Guard:
+    """One that has seen this run of the server."""
+    await till.office.guards[SHARD].tick()
+    return till.office.guards[SHARD]
+
+
 async def test_each_commit_is_told_with_its_pair_and_the_highest_stands_for_all(till: Till, guard: Guard) -> None:
     """Also a cancellation's. PostgreSQL has them all, in the order of their numbers."""
     booking = await till.book(GA=1)
