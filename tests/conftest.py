@@ -10,10 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import asyncpg
 import httpx2
 import pytest
-import redis as sync_redis
 
 from api import quiet
 from boxoffice.office import BoxOffice, open_box_office
@@ -21,12 +19,11 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
-from boxoffice.stores.gate import Gate, look
-from boxoffice.stores.models import Base
+from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
-from boxoffice.stores.redis import run_of
 from boxoffice.telemetry.seldom import seldom
 from ops.stack.servers import Servers, temporary_servers
+from tests.support.broom import Broom
 from tests.support.environment import kept_environment
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.warm import WarmServers
@@ -106,31 +103,32 @@ def in_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return in_shard
 
 
+@pytest.fixture(scope="session")
+async def broom(servers: Servers) -> AsyncIterator[Broom]:
+    """What empties the stores, on connections that stay open from test to test."""
+    broom = Broom(servers)
+    yield broom
+    await broom.close()
+
+
 @pytest.fixture
-async def clean(servers: Servers, shards: int, in_shard: object) -> None:
+async def clean(broom: Broom, shards: int, in_shard: object) -> None:
     """Nothing in either store, every gate open, and new events go into the last shard."""
-    # Not TRUNCATE: new files for fifteen tables and their indexes take longer than most tests.
-    empty = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
-    connection = await asyncpg.connect(servers.database_url)
-    try:
-        await connection.execute(empty)
-        for shard in range(shards):
-            await connection.execute("INSERT INTO shards (shard, generation) VALUES ($1, $2)", shard, GENERATION)
-    finally:
-        await connection.close()
-    with sync_redis.Redis.from_url(servers.redis_url) as redis:
-        redis.flushall()
-        for shard in range(shards):
-            redis.set(keys.gate(shard), Gate(GENERATION, run_of(redis.info("server"))).pack())
+    await broom.sweep(shards, GENERATION)
+
+
+async def make_shops(office: BoxOffice) -> None:
+    """A shop and another shop, each with its key."""
+    for client, name, key in ((CLIENT, "Shop", KEY), (OTHER, "Other shop", OTHER_KEY)):
+        await office.store.create_client(name, client_id=client)
+        await office.store.add_api_key(client, key)
 
 
 @pytest.fixture
-async def office(clean: None, settings: Settings) -> AsyncIterator[BoxOffice]:
+async def office(clean: None, broom: Broom, settings: Settings) -> AsyncIterator[BoxOffice]:
     """A box office with a shop, another shop, and nothing on sale."""
     async with open_box_office(settings, redis_retries=3) as office:
-        for client, name, key in ((CLIENT, "Shop", KEY), (OTHER, "Other shop", OTHER_KEY)):
-            await office.store.create_client(name, client_id=client)
-            await office.store.add_api_key(client, key)
+        await broom.put_shops(office, make_shops)
         yield office
 
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -147,8 +147,9 @@ class Scripts:
         return iter(self._scripts.values())
 
 
+@cache
 def load_scripts(*, real_server: bool = True) -> Scripts:
-    """Read every script. `real_server=False` leaves out the `#!lua` line, which fakeredis does not know."""
+    """Every script, read once in a process. `real_server=False` leaves out the `#!lua` line, which fakeredis does not know."""
     folder = files("lua")
     scripts = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
