@@ -13,18 +13,13 @@ from pathlib import Path
 import pytest
 
 from ops.stack.stack import Stack
+from tests.support import commands
 
 
 def boxoffice(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("REDIS_URL", "DATABASE_URL"))}
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments],
-        env={**clean, **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    ran = commands.run(*arguments, env=clean | environ, timeout_s=30)
+    return subprocess.CompletedProcess(ran.args, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
 def test_env_prints_the_servers_of_the_running_stack(tmp_path: Path) -> None:

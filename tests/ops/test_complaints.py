@@ -21,15 +21,17 @@ from boxoffice.stores.postgres import alembic_config, check_schema, migrate
 from ops.stack.servers import Servers
 from tests.api.transport.test_server import ROOT
 from tests.conftest import CLIENT
+from tests.support import commands
 
 
 def boxoffice(settings: Settings, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments], capture_output=True, timeout=60, check=False, cwd=ROOT,
-        env=os.environ | {
-            "REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url, "DATA_DIR": str(settings.data_dir),
-        } | environ,
-    )  # fmt: skip
+    env = os.environ | {
+        "REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url, "DATA_DIR": str(settings.data_dir),
+    } | environ  # fmt: skip
+    if environ.keys() & {"LC_ALL", "LANG", "PYTHONIOENCODING", "PYTHONUTF8"}:
+        command = [sys.executable, "-m", "ops.cli", *arguments]
+        return subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=ROOT, env=env)
+    return commands.run(*arguments, env=env)
 
 
 def sentence(ran: subprocess.CompletedProcess[bytes], code: int = 3) -> str:

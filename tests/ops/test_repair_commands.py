@@ -6,31 +6,38 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
 from tests.conftest import SHARD, SaleMaker
+from tests.support import commands
+
+
+class Ran(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Terminal:
     """Runs commands against the office's servers."""
 
     def __init__(self, office: BoxOffice) -> None:
-        self._environ = dict(
+        self.environ = dict(
             os.environ,
             REDIS_URL=office.settings.redis_url,
             DATABASE_URL=office.settings.database_url,
             DATA_DIR=str(office.settings.data_dir),
         )
 
-    def run(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ops.cli", *arguments],
-            env=self._environ, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
-        )  # fmt: skip
+    def run(self, *arguments: str) -> Ran:
+        ran = commands.run(*arguments, env=self.environ)
+        return Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
     def json(self, *arguments: str) -> Any:
         ran = self.run(*arguments, "--json")
@@ -124,7 +131,10 @@ async def test_who_stops_reading_is_told_of_no_difference(terminal: Terminal, of
     for command in (["reconcile"], ["--help"], ["clients", "list", "--json"], ["audit"]):
         read, write = os.pipe()
         os.close(read)
-        ran = terminal.run(*command, stdout=write)
+        ran = subprocess.run(
+            [sys.executable, "-m", "ops.cli", *command],
+            env=terminal.environ, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
         os.close(write)
         assert (ran.returncode, ran.stderr) == (141, ""), command
 
