@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from api import problems
 from api.bodies import ClientGone, Receive, collect
 from api.headers import Headers
@@ -57,7 +59,7 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
             if admitted.shown is None:
                 view = (await office.bookings.get(client, admitted.booking_id)).view
                 held = view.expires_at is not None
-                admitted = admitted._replace(shown=render.booking(view), booking_id=view.id, held=held)
+                admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, held=held)
             return accepted(admitted)
         except BoxOfficeError as error:
             return refused(error, client)
@@ -70,6 +72,8 @@ def refused(error: BoxOfficeError, client: str) -> Reply:
     return problems.of_error(error, route="book", client=client)
 
 
+_RETRY_AFTER_LINE: Final = b"%b: %b\r\n" % RETRY_AFTER
+_REPLAYED_LINE: Final = b"%b: %b\r\n" % REPLAYED
 _ACCEPTED: Final = (
     b"content-type: application/json\r\ncache-control: no-store\r\n"
     b"location: /v1/bookings/%b\r\n%bcontent-length: %d\r\n"
@@ -80,9 +84,9 @@ def accepted(admitted: Admitted) -> Reply:
     """202, or 201 for a hold; for a repeat the same, with what has become of the booking since."""
     assert admitted.shown is not None, "somebody has read the booking"
     body = render.with_left(admitted.shown, admitted.event, admitted.availability)
-    more = b"" if admitted.held else b"%b: %b\r\n" % RETRY_AFTER
+    more = b"" if admitted.held else _RETRY_AFTER_LINE
     if admitted.replayed:
-        more += b"%b: %b\r\n" % REPLAYED
+        more += _REPLAYED_LINE
     return Reply.of_lines(
         201 if admitted.held else 202, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body))
     )

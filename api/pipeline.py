@@ -6,7 +6,7 @@ through the checks as far as it can without waiting, and `NeedsWait.passed` thro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -54,13 +54,16 @@ class NeedsWait(Struct, frozen=True, gc=False):
                 await step.wait()
             except BoxOfficeError as error:
                 return Refusal(error, step.passage.client)
-            step = _go_on(step.passage, step.next_check)
+            step = _go_on(step.passage, CHECKS[step.next_check :])
         return step
 
 
 Step = Prepared | Refusal | NeedsWait
 
 Wait = Callable[[], Awaitable[object]]
+
+
+Check = Callable[["Passage"], Wait | None]
 
 
 class Passage(Struct, gc=False):
@@ -76,12 +79,12 @@ class Passage(Struct, gc=False):
 
 def prepare(office: BoxOffice, headers: Headers, body: bytes) -> Step:
     """Go through the checks without waiting. A body that is too long may be cut off, one byte above the limit or later."""
-    return _go_on(Passage(office, headers, body), 0)
+    return _go_on(Passage(office, headers, body), CHECKS)
 
 
-def _go_on(passage: Passage, next_check: int) -> Step:
+def _go_on(passage: Passage, checks: Sequence[Check]) -> Step:
     try:
-        for check in CHECKS[next_check:]:
+        for check in checks:
             wait = check(passage)
             if wait is not None:
                 return NeedsWait(passage, wait, CHECKS.index(check) + 1)
@@ -123,7 +126,7 @@ def known_tiers(passage: Passage) -> Wait | None:
     return None if admission.ready_for(order) else partial(admission.know_tiers, order)
 
 
-CHECKS: Final[tuple[Callable[[Passage], Wait | None], ...]] = (known_client, parsed, known_tiers)
+CHECKS: Final[tuple[Check, ...]] = (known_client, parsed, known_tiers)
 """In this order, and each refuses for all that stand behind it. What needs to know whose booking it is stands behind the first;
 what is to cost less than reading a body stands before the second."""
 

@@ -136,7 +136,6 @@ class Connection(Condition):
         return self.cycle is not None and not self.cycle.response_complete
 
     def go_on(self) -> None:
-        """Begin with the next request, if one is there and may begin."""
         """Take the requests that are here, each once the one before it was answered."""
         if self.going or self.queued:
             return

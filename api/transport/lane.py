@@ -13,6 +13,8 @@ import re
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from msgspec import Struct
+
 from api import answers, problems
 from api.answers import Read
 from api.front import BOOKINGS, Front
@@ -65,23 +67,18 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-class _Request:
+class _Request(Struct, eq=False):
     """A request on its way through the lane: what the connection is busy with."""
 
-    __slots__ = ("body", "disconnected", "headers", "keep_alive", "message_event", "prepared", "protocol",
-                 "response_complete")  # fmt: skip
-
-    prepared: Prepared
+    protocol: _Lane
+    headers: Headers
+    body: bytes
+    keep_alive: bool
+    disconnected: bool = False
+    response_complete: bool = False
+    message_event: _Nobody = _NOBODY
+    prepared: Prepared = None  # type: ignore[assignment]
     """Of a booking that passed the checks without waiting."""
-
-    def __init__(self, protocol: _Lane, headers: Headers, body: bytes, keep_alive: bool) -> None:
-        self.protocol = protocol
-        self.headers = headers
-        self.body = body
-        self.keep_alive = keep_alive
-        self.disconnected = False
-        self.response_complete = False
-        self.message_event = _NOBODY
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
@@ -103,10 +100,10 @@ class _Request:
         """Answer as the admission says, called by it from the loop. A price to be read anew, and a record that is gone, are
         waited for."""
         try:
-            if isinstance(result, PriceChanged) or (isinstance(result, Admitted) and result.shown is None):
-                self.protocol.admit_later(self, self.prepared)
-            elif isinstance(result, Admitted):
+            if isinstance(result, Admitted) and result.shown is not None:
                 self.answer(answers.accepted(result))
+            elif isinstance(result, Admitted | PriceChanged):
+                self.protocol.admit_later(self, self.prepared)
             else:
                 self.answer(answers.refused(result, self.prepared.client))
         except Exception as error:

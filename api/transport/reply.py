@@ -6,6 +6,7 @@ import time
 from email.utils import formatdate
 from typing import Final, Self, TypeAlias
 
+from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 __all__ = ["JSON", "NO_STORE", "Header", "Reply", "stamp"]
@@ -18,23 +19,18 @@ NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 """Of bookings, problems and probes: nobody keeps them."""
 
 
-class Reply:
+class Reply(Struct, eq=False, gc=False):
     """Status, body and headers, all but the length. Not to be changed: many requests may be given the same."""
 
-    __slots__ = ("_headers", "_lines", "body", "status")
-
-    def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
-        self.status = status
-        self.body = body
-        self._headers = headers
-        self._lines = b""
+    status: int
+    body: bytes
+    _headers: list[Header]
+    _lines: bytes = b""
 
     @classmethod
     def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
         """With the headers written out, the length among them, as `header_lines` has them."""
-        reply = cls(status, body, [])
-        reply._lines = lines
-        return reply
+        return cls(status, body, [], lines)
 
     @property
     def headers(self) -> list[Header]:
@@ -55,7 +51,7 @@ class Reply:
 
     def whole(self) -> bytes:
         """The answer as it is sent over HTTP/1.1, now, on a connection that stays."""
-        return b"%b%b\r\n%b" % (_begin(self.status), self.header_lines, self.body)
+        return b"%b%b\r\n%b" % (_begin(self.status), self._lines or self.header_lines, self.body)
 
     def last(self) -> bytes:
         """The same, where the connection ends with it."""

@@ -132,10 +132,11 @@ class Admission:
             token = text_of(charge.token)
             name = text_of(charge.card_name) if charge.card_name else ""
             last4 = text_of(charge.last4) if charge.last4 else ""
-        gaps = Gaps(
+        # As `Gaps(...)`, in a third of its time.
+        gaps: Gaps = tuple.__new__(Gaps, (
             booking, scope, fingerprint, ids.owner_digest(client, order.customer_id), text_of(order.customer_id),
             text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
-        )  # fmt: skip
+        ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
         return Form(
             booking, template, template.kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -53,7 +53,7 @@ class Order(Protocol):
     hold_s: int | None
 
 
-class Admitted(NamedTuple):
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """A booking that is in: how its shop sees it, what is left of each tier of its event, and whether it was in before."""
 
     shown: bytes | None
