@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from msgspec import Struct
 
 from boxoffice.stores.record import Payload, Record
 
-__all__ = ["Claimed", "Decision", "Known", "PaymentChange", "PaymentRow", "Standing", "Terms", "Verdict"]
+__all__ = [
+    "CONFIRM",
+    "DECIDED",
+    "DUPLICATE",
+    "NEW",
+    "OPEN",
+    "Claimed",
+    "Decision",
+    "Known",
+    "PaymentChange",
+    "PaymentRow",
+    "Standing",
+    "Terms",
+    "Verdict",
+]
 
 
 class PaymentRow(Struct, frozen=True, gc=False):
@@ -75,6 +90,15 @@ class Verdict(Enum):
     RELEASE = auto()
     """To be claimed again after the delay."""
     PARK = auto()
+
+
+NEW: Final = Standing.NEW
+OPEN: Final = Standing.OPEN
+DUPLICATE: Final = Standing.DUPLICATE
+DECIDED: Final = Standing.DECIDED
+CONFIRM: Final = Verdict.CONFIRM
+"""What every booking is compared with. Python 3.11 takes ten times as long to find a member in its enumeration, eight times
+a booking."""
 
 
 class PaymentChange(Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing
+from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, Known, PaymentChange, PaymentRow
 from boxoffice.states import KEY_REUSED
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
@@ -226,18 +226,18 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
     due = []
     for decision in decisions:
         standing, payment = decision.standing, decision.payment
-        if standing is Standing.NEW:
+        if standing is NEW:
             new.append(decision)
-        elif standing is Standing.DUPLICATE:
+        elif standing is DUPLICATE:
             duplicates.append(decision)
-        elif standing is Standing.OPEN:
+        elif standing is OPEN:
             again.append(decision)
         else:
             continue
         if payment is not None:
             if payment.due == "capture":
                 due.append(decision.claim.record.payment_key)
-            if standing is Standing.OPEN or payment.due == "void":
+            if standing is OPEN or payment.due == "void":
                 # What is to be let go is claimed by itself, from a time on.
                 payments.append((decision.claim, payment))
     if new:

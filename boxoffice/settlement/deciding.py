@@ -10,7 +10,19 @@ from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
-from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, Standing, Terms, Verdict
+from boxoffice.books.decisions import (
+    DECIDED,
+    DUPLICATE,
+    NEW,
+    OPEN,
+    Claimed,
+    Decision,
+    Known,
+    PaymentChange,
+    Standing,
+    Terms,
+    Verdict,
+)
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.states import KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
@@ -42,12 +54,12 @@ def decide(
         booking = claim.record.id
         met = known.get(booking)
         if met is None:
-            decisions.append(_weigh(claim, None, Standing.NEW, outcomes.get(booking), rest, terms))
+            decisions.append(_weigh(claim, None, NEW, outcomes.get(booking), rest, terms))
             continue
         standing = standing_of(claim.record, met)
-        if standing is Standing.OPEN:
+        if standing is OPEN:
             decisions.append(_weigh(claim, met, standing, outcomes.get(booking), rest, terms))
-        elif standing is Standing.DUPLICATE:
+        elif standing is DUPLICATE:
             decisions.append(_duplicate(claim, met))
         else:
             decisions.append(_adopt(claim, met, terms))
@@ -58,7 +70,7 @@ def sold_by(decisions: Iterable[Decision]) -> dict[str, int]:
     """Tickets that these decisions sell, per tier."""
     sold: dict[str, int] = {}
     for decision in decisions:
-        if decision.status == "confirmed" and decision.standing is not Standing.DECIDED:
+        if decision.status == "confirmed" and decision.standing is not DECIDED:
             for line in decision.claim.record.body.lines:
                 sold[line.tier] = sold.get(line.tier, 0) + line.quantity
     return sold
@@ -71,13 +83,13 @@ def standing_of(record: Record, known: Known | None) -> Standing:
     """Where the booking stands in PostgreSQL. `DECIDED` is said of its payment, too: a hold may be pending under another
     payment by now, and late money opens an expired booking again."""
     if known is None:
-        return Standing.NEW
+        return NEW
     if known.id != record.id:
-        return Standing.DUPLICATE
+        return DUPLICATE
     undecided = known.payment is None or known.payment.status in ("unknown", "requires_action")
     if undecided and (known.status in ("pending", "held") or (known.status == "expired" and record.revived)):
-        return Standing.OPEN
-    return Standing.DECIDED
+        return OPEN
+    return DECIDED
 
 
 def is_overdue(record: Record, known: Known | None, terms: Terms) -> bool:
@@ -251,7 +263,7 @@ def _duplicate(claim: Claimed, first: Known) -> Decision:
     reused = first.fingerprint != claim.record.fingerprint
     payload = Payload(failure=KEY_REUSED if reused else f"duplicate_of:{first.id}")
     failure = KEY_REUSED if reused else "duplicate"
-    return Decision(claim, Verdict.FAIL, payload, 0, Standing.DUPLICATE, "failed", failure, None, first.id)
+    return Decision(claim, Verdict.FAIL, payload, 0, DUPLICATE, "failed", failure, None, first.id)
 
 
 def _adopt(claim: Claimed, known: Known, terms: Terms) -> Decision:
@@ -260,8 +272,8 @@ def _adopt(claim: Claimed, known: Known, terms: Terms) -> Decision:
     payment = None if row is None else PaymentChange(row.status, row.reference, row.failure_code)
     if known.status in ("held", "pending"):
         # Pending: under another payment by now. settle.lua will find that it is not this one's to move.
-        return _lose(claim, Standing.DECIDED, payment, "payment_declined", terms)
-    decision = _end(claim, Standing.DECIDED, known.status, known.failure_code, payment)
+        return _lose(claim, DECIDED, payment, "payment_declined", terms)
+    decision = _end(claim, DECIDED, known.status, known.failure_code, payment)
     return replace(decision, verdict=Verdict.GIVE_BACK) if known.was_sold else decision
 
 

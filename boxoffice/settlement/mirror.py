@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from boxoffice.bookings.holds import Holds
-from boxoffice.books.decisions import Decision, Verdict
+from boxoffice.books.decisions import CONFIRM, Decision, Verdict
 from boxoffice.crashpoint import crashpoint
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -125,7 +125,7 @@ def just_sold(decision: Decision) -> bool:
     are counted as unpaid until then, and so are those of whoever was at the bank."""
     record = decision.claim.record
     return (
-        decision.verdict is Verdict.CONFIRM
+        decision.verdict is CONFIRM
         and record.state == "P"
         and not (record.deadline_ms or record.given_back or record.at_bank)
     )

@@ -550,7 +550,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement/deciding.py",
-                "        elif standing is Standing.DUPLICATE:\n",
+                "        elif standing is DUPLICATE:\n",
                 "        elif False:\n",
             ),
         ),
