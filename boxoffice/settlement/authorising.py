@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from boxoffice.books import rows
-from boxoffice.books.decisions import Claimed, Known, PaymentRow, Standing
+from boxoffice.books.decisions import DECIDED, DUPLICATE, Claimed, Known, PaymentRow
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed
 from boxoffice.gateway.base import (
@@ -90,7 +90,7 @@ class Authorising:
         slow: dict[asyncio.Future[Any], Claimed] = {}
         for claim in claims:
             record, met = claim.record, known.get(claim.record.id)
-            if standing_of(record, met) in (Standing.DECIDED, Standing.DUPLICATE) or not record.body.amount_cents:
+            if standing_of(record, met) in (DECIDED, DUPLICATE) or not record.body.amount_cents:
                 ready.append(claim)
             elif is_overdue(record, met, batch.terms):
                 slow[in_parallel(partial(self.let_go, batch, met), [claim], self.calls)[0]] = claim
@@ -98,7 +98,7 @@ class Authorising:
                 slow[in_parallel(partial(self.look_closer, met.payment), [claim], self.calls)[0]] = claim
             else:
                 ask.append(claim)
-        batch.asked.update(claim.record.id for claim in ask)
+        batch.asked.update([claim.record.id for claim in ask])
         answers = await self._gateway.authorize_batch([request_of(claim.record) for claim in ask])
         if ask:
             self.outage.answered()
