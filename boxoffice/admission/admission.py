@@ -38,7 +38,7 @@ class Admission:
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self.templates: dict[tuple[object, ...], BookingTemplate] = {}
-        self.windows = [Window(shard.number, shards.pinned(shard.number), shards.scripts, settings) for shard in shards]
+        self.windows = [Window(shard, shards.pinned(shard.number), settings) for shard in shards]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
         """Admit one booking for a client, or say why not.

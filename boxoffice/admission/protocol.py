@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from boxoffice.stores import keys
-from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.stores.scripts import Script
+from boxoffice.stores.shard import Shard
 
 __all__ = [
     "Call",
@@ -84,40 +83,23 @@ class Request(NamedTuple):
     args: list[Any]
 
 
-class _Keys(NamedTuple):
-    gate: str
-    pending: str
-    deadlines: str
-    sequence: str
-    bell: str
-    rings: str
-    queue: str
+SIZES_AT: Final = 4
+"""How many arguments are the same in every call of a shard. Then come the sizes of this one, and what is in it."""
 
-
-class _Args(NamedTuple):
-    pending_max: int
-    bell_ttl_ms: int
-    job: bytes
-    job_prefix: str
-
-
-_SIZES: Final = ("events", "kinds")
+_OF_A_CALL: Final = ("events", "kinds", "forms")
 
 
 class Codec:
-    """Writes the calls of one shard."""
+    """Writes the calls of one shard: what is the same in each is laid out once."""
 
-    def __init__(self, script: Script, shard: int, pending_max: int) -> None:
-        """Raises `TypeError` when the script's header names other slots, or these in another order."""
-        self.script = script.ordered(
-            " ".join((*_Keys._fields, "keys")), " ".join((*_Args._fields, *_SIZES, "forms"))
-        )  # fmt: skip
-        self._shard = shard
-        self._keys = _Keys(
-            keys.gate(shard), keys.pending(shard), keys.deadlines(shard), keys.sequence(shard), keys.bell(shard),
-            keys.rings(shard), keys.arq_queue(shard),
-        )  # fmt: skip
-        self._args = _Args(pending_max, BELL_TTL_MS, pack_ring(shard), job_prefix(shard))
+    def __init__(self, here: Shard, pending_max: int) -> None:
+        """Raises `TypeError` when the script's header names other slots, or a call's own not last."""
+        empty = here.call("admit", pending_max=pending_max, events=0, kinds=0, keys=[], forms=[])
+        self.script = empty.script
+        if self.script.args[SIZES_AT:] != _OF_A_CALL:
+            raise TypeError(f"admit.lua takes {', '.join(_OF_A_CALL)} last, from its argument {SIZES_AT + 1} on")
+        self._shard = here.number
+        self._keys, self._args = empty.keys, empty.args[:SIZES_AT]
 
     def encode(self, call: Call) -> Request:
         """Keys and arguments. Each kind is written once, in the order of its first member."""
@@ -147,9 +129,8 @@ class Sizes(NamedTuple):
 
 def sizes_of(args: Sequence[Any]) -> Sizes:
     """Read from a call's arguments: for whoever plays the script."""
-    at = len(_Args._fields)
-    events, kinds = map(int, args[at : at + len(_SIZES)])
-    return Sizes(events, kinds, len(args) - at - len(_SIZES) - events - kinds)
+    events, kinds = map(int, args[SIZES_AT : SIZES_AT + 2])
+    return Sizes(events, kinds, len(args) - SIZES_AT - 2 - events - kinds)
 
 
 # ---------------------------------------------------------------------- the reply

@@ -24,7 +24,8 @@ from boxoffice.settings import Settings
 from boxoffice.stores.gate import Lacking, ask
 from boxoffice.stores.record import Line
 from boxoffice.stores.redis import AWAY
-from boxoffice.stores.scripts import Commands, Scripts
+from boxoffice.stores.scripts import Commands
+from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Window"]
@@ -45,21 +46,22 @@ SMALL_CALL: Final = 16
 class Window:
     """Where the forms of one shard wait for its next call."""
 
-    def __init__(self, shard: int, redis: Commands, scripts: Scripts, settings: Settings) -> None:
+    def __init__(self, here: Shard, redis: Commands, settings: Settings) -> None:
+        """`redis` is who sends its calls to the shard."""
         self.redis = redis
-        self._codec = Codec(scripts.admit, shard, settings.limits.pending_max)
+        self._codec = Codec(here, settings.limits.pending_max)
         self.admit = self._codec.script
         self.settings = settings
         self.queue: list[Form] = []
         self.short: dict[str, tuple[int, float]] = {}
-        self._lacks = partial(Lacking(lambda _: redis).met, shard)
+        self._lacks = partial(Lacking(lambda _: redis).met, here.number)
         self.calls: set[asyncio.Task[None]] = set()
         self.timer: asyncio.Handle | None = None
         self._wait_until = 0.0
         self.pace_s = 0.0
         self._claimed: int | None = None
         self._claimed_at = -PACE_FOR_S
-        self._shard = shard
+        self._shard = here.number
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""

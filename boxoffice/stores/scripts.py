@@ -1,7 +1,7 @@
 """Loads `lua/*.lua` and calls them. Knows no script in particular.
 
 A script's header is its signature: `-- KEYS[1] gate`, `-- ARGV[1] limit`, and a last slot `[n...]` that takes the rest.
-`Script.call` lines up what is given by name; `Script.ordered` checks an order once, for who calls a script all the time.
+`Script.call` lines up what is given by name.
 `-- include: name` is replaced by `lua/lib/name.lua`; `-- Flags: allow-oom` becomes the `#!lua` line of a real server.
 A script whose first key is the gate decides: while that is shut it answers `closed` or `unchecked`, and the call raises.
 """
@@ -77,15 +77,6 @@ class Script:
             )  # fmt: skip
         except KeyError as missing:
             raise TypeError(f"{self.name}.lua needs {missing}") from None
-
-    def ordered(self, keys: str, args: str) -> Script:
-        """This script, to be called with keys and arguments in this order of slots, separated by blanks.
-
-        Raises `TypeError` when the header has another.
-        """
-        if (tuple(keys.split()), tuple(args.split())) != (self.keys, self.args):
-            raise TypeError(f"{self.name}.lua has other slots: {' '.join((*self.keys, *self.args))}")
-        return self
 
     async def __call__(
         self, redis: Commands, keys: list[str] | tuple[str, ...], args: list[Any] | tuple[Any, ...]

@@ -33,7 +33,8 @@ class Shard:
         self._own: dict[str, Slot | Sequence[Slot]] = {
             "gate": keys.gate(number), "pending": keys.pending(number), "dead": keys.dead(number),
             "deadlines": keys.deadlines(number), "told": keys.told(number), "clock": keys.clock(number),
-            "bell": keys.bell(number), "rings": keys.rings(number), "queue": keys.arq_queue(number),
+            "sequence": keys.sequence(number), "bell": keys.bell(number), "rings": keys.rings(number),
+            "queue": keys.arq_queue(number),
             "bell_ttl_ms": BELL_TTL_MS, "job": pack_ring(number), "job_prefix": job_prefix(number),
             "record_prefix": keys.booking(number, ""), "prefix": keys.shard_tag(number),
         }  # fmt: skip

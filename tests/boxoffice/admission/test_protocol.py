@@ -21,9 +21,18 @@ from boxoffice.admission.protocol import (
     sizes_of,
     written,
 )
-from boxoffice.stores.scripts import load_scripts
+from boxoffice.stores import keys
+from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.scripts import Script, Scripts, load_scripts
+from boxoffice.stores.shard import Shard
 
 ADMIT = load_scripts().admit
+
+
+def codec(script: Script = ADMIT, pending_max: int = 7) -> Codec:
+    """Of shard 3, whose Redis nobody asks."""
+    nobody: Any = None
+    return Codec(Shard(nobody, Scripts({"admit": script}), 3), pending_max)
 
 
 @dataclass
@@ -55,19 +64,43 @@ def test_sizes_are_those_of_the_call() -> None:
     """Each kind counts once, of each event."""
     kinds = [Kind("a", "x"), Kind("b", "x"), Kind("a", "x"), Kind("a", "y")]
     call = Call({"a": "t,u", "b": "v", "c": ""}, [Member(kind) for kind in kinds])
-    request = Codec(ADMIT, 1, 7).encode(call)
+    request = codec().encode(call)
     assert sizes_of(request.args) == Sizes(events=3, kinds=3, members=4)
     assert request.args[:1] == [7] and request.args[6:9] == ["t,u", "v", ""]
     assert request.args[9:12] == ["1|x", "2|x", "1|y"]
     assert request.args[12:] == ["1|packed", "2|packed", "1|packed", "3|packed"]
 
 
-@pytest.mark.parametrize("field", ["keys", "args"])
-def test_a_script_with_other_slots_is_not_called(field: str) -> None:
+def test_what_a_shard_has_stands_where_the_header_says() -> None:
+    """And then what is this call's: of each event its sale and owners, of each member its record and key."""
+    request = codec().encode(Call({"a": "t"}, [Member(Kind("a", "x"))]))
+    own = [keys.gate(3), keys.pending(3), keys.deadlines(3), keys.sequence(3), keys.bell(3), keys.rings(3)]
+    assert request.keys == [*own, keys.arq_queue(3), keys.event(3, "a"), keys.owners(3, "a"), "record", "key"]
+    assert request.args == [7, BELL_TTL_MS, pack_ring(3), job_prefix(3), 1, 1, "t", "1|x", "1|packed"]
+    (gate, pending, *others), (most, ttl_ms, *more) = ADMIT.keys, ADMIT.args
+    other = replace(ADMIT, keys=(pending, gate, *others), args=(ttl_ms, most, *more))
+    turned = codec(other).encode(Call({}, []))
+    assert (turned.keys[:2], turned.args) == ([own[1], own[0]], [BELL_TTL_MS, 7, *request.args[2:4], 0, 0])
+
+
+def test_one_call_leaves_nothing_for_the_next() -> None:
+    writes = codec()
+    first, then = (writes.encode(Call({"a": "t"}, [Member(Kind("a", "x"))])) for _ in range(2))
+    assert (then.keys, then.args) == (first.keys, first.args)
+
+
+@pytest.mark.parametrize(
+    ("slots", "says"),
+    [({"keys": (*ADMIT.keys, "more")}, "admit.lua needs 'more'"),
+     ({"args": ADMIT.args[1:]}, "admit.lua has no slot pending_max"),
+     ({"args": (*ADMIT.args[:4], "kinds", "events", "forms")}, "admit.lua takes events, kinds, forms last"),
+     ({"args": ("events", *ADMIT.args[:4], "kinds", "forms")}, "admit.lua takes events, kinds, forms last"),
+     ({"args": ("told", *ADMIT.args)}, "admit.lua takes events, kinds, forms last, from its argument 5 on")],
+)  # fmt: skip
+def test_a_script_with_other_slots_is_not_called(slots: dict[str, Any], says: str) -> None:
     """A header that was changed is noticed when the process starts."""
-    slots = getattr(ADMIT, field)
-    with pytest.raises(TypeError, match=r"admit\.lua has other slots"):
-        Codec(replace(ADMIT, **{field: (slots[1], slots[0], *slots[2:])}), 0, 1)
+    with pytest.raises(TypeError, match=says):
+        codec(replace(ADMIT, **slots))
 
 
 def test_a_reply_has_names() -> None:

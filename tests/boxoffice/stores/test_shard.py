@@ -74,17 +74,6 @@ def test_another_script_is_a_mistake() -> None:
         shard().call("prolong", record="bk")
 
 
-def test_an_order_is_checked_once() -> None:
-    script = SCRIPTS.wake
-    assert script.ordered("pending bell rings queue", "booking_id bell_ttl_ms job job_prefix") is script
-    for names in (
-        ("bell pending rings queue", "booking_id bell_ttl_ms job job_prefix"),
-        ("pending bell rings queue", "booking_id bell_ttl_ms job"),
-    ):
-        with pytest.raises(TypeError, match=r"wake\.lua has other slots: pending bell"):
-            script.ordered(*names)
-
-
 def test_no_name_is_both_a_key_and_an_argument() -> None:
     for script in SCRIPTS:
         assert len(script.slots) == len(script.keys) + len(script.args), script.name
@@ -204,7 +193,7 @@ def test_each_shard_has_its_own() -> None:
 
 
 def test_nobody_else_counts_slots() -> None:
-    """Whoever calls a script positionally has had its order checked by `ordered`."""
+    """Slots are given by name; a call is laid out by the script alone."""
     root = Path(__file__).resolve().parents[3]
     by_hand = [
         f"{path.relative_to(root)}: {call}"

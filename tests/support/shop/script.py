@@ -29,6 +29,7 @@ from boxoffice.stores.record import (
 )
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import Scripts
+from boxoffice.stores.shard import Shard
 from tests.support.shop.orders import CLIENT, card
 
 __all__ = ["EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
@@ -160,7 +161,7 @@ class Desk:
     async def admit(self, *forms: Form, pending_max: int = 1_000) -> Reply:
         """The script's whole reply."""
         tiers = {event: ",".join(await self.tiers(event)) for event in dict.fromkeys(form.event for form in forms)}
-        codec = Codec(self.scripts.admit, self.shard, pending_max)
+        codec = Codec(Shard(self.redis, self.scripts, self.shard), pending_max)
         request = codec.encode(Call(tiers, [self._member(form) for form in forms]))
         return decode(await codec.script(self.redis, request.keys, request.args))
 
