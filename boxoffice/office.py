@@ -106,7 +106,7 @@ class BoxOffice:
     @cached_property
     def bookings(self) -> Bookings:
         """Tells what became of bookings."""
-        return Bookings(self.shards, self.database, self.catalogue, self.settings)
+        return Bookings(self.shards, self.database, self.catalogue, self.settings, self.clock)
 
     @cached_property
     def holds(self) -> Holds:
@@ -121,12 +121,12 @@ class BoxOffice:
     @cached_property
     def cancellations(self) -> Cancellations:
         """Cancels bookings, whatever has become of them."""
-        return Cancellations(self.holds, self.refunds, self.bookings)
+        return Cancellations(self.holds, self.refunds, self.bookings, self.clock)
 
     @cached_property
     def pump(self) -> MoneyPump:
         """Captures, voids, refunds."""
-        return MoneyPump(self.database, self.gateway, self.refunds, self.late, self.settings)
+        return MoneyPump(self.database, self.gateway, self.refunds, self.late, self.settings, self.clock)
 
     @cached_property
     def refunds(self) -> Refunds:
@@ -214,7 +214,7 @@ class BoxOffice:
     @cached_property
     def payments_audit(self) -> PaymentsAudit:
         """The gateway's books against ours."""
-        return PaymentsAudit(self.shards, self.database, self.gateway, self.refunds)
+        return PaymentsAudit(self.shards, self.database, self.gateway, self.refunds, self.clock)
 
     @cached_property
     def menders(self) -> list[Mender]:

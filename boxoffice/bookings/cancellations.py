@@ -3,14 +3,13 @@ confirmed booking after its event's terms."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from typing import Final
 
 from boxoffice import ids
 from boxoffice.bookings.holds import Holds
 from boxoffice.bookings.reading import Bookings
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import (
     GateClosed,
     NotCancellable,
@@ -37,10 +36,11 @@ ASK_AGAIN_S: Final = 0.5
 class Cancellations:
     """Cancels bookings for shops."""
 
-    def __init__(self, holds: Holds, refunds: Refunds, bookings: Bookings) -> None:
+    def __init__(self, holds: Holds, refunds: Refunds, bookings: Bookings, clock: Clock = CLOCK) -> None:
         self._holds = holds
         self._refunds = refunds
         self._bookings = bookings
+        self._clock = clock
 
     async def cancel(self, client: str, booking_id: str) -> BookingView:
         """Cancel the client's booking, now or earlier, and say how it is.
@@ -51,7 +51,7 @@ class Cancellations:
         booking = ids.canonical_booking_id(booking_id)
         if booking is None:
             raise NotFound("There is no such booking.")
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = self._clock.now_s() + PATIENCE_S
         while True:
             try:
                 record = await self._holds.find(client, booking)
@@ -92,12 +92,12 @@ class Cancellations:
 
     async def _leaves_pending(self, client: str, booking: str, give_up: float) -> bool:
         """Wait until the booking is pending no more, or until it is time to ask once more. False: time is up."""
-        ask_again = time.monotonic() + ASK_AGAIN_S
+        ask_again = self._clock.now_s() + ASK_AGAIN_S
         pause_s = 0.01
-        while time.monotonic() < min(give_up, ask_again):
-            await asyncio.sleep(pause_s)
+        while self._clock.now_s() < min(give_up, ask_again):
+            await self._clock.sleep(pause_s)
             pause_s = min(1.5 * pause_s, 0.1)
             record = await self._holds.find(client, booking)
             if record is None or record.state != "P":
                 return True
-        return time.monotonic() < give_up
+        return self._clock.now_s() < give_up

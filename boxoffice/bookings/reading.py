@@ -6,8 +6,7 @@ import asyncio
 import base64
 import binascii
 import builtins
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -16,7 +15,7 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids
 from boxoffice.bookings.records import Reading, Seen
-from boxoffice.clock import timestamp
+from boxoffice.clock import CLOCK, Clock, timestamp
 from boxoffice.errors import NotFound, StoreAway, Unavailable
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
@@ -91,11 +90,14 @@ class _Query(NamedTuple):
 class Bookings:
     """What is known of bookings, wherever it is. A booking is shown to its own client only."""
 
-    def __init__(self, shards: Shards, database: Database, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(
+        self, shards: Shards, database: Database, catalogue: Catalogue, settings: Settings, clock: Clock = CLOCK
+    ) -> None:
         self._reading = Reading(shards, settings)
         self.database = database
         self._catalogue = catalogue
         self._shards = shards
+        self._epoch_ns = clock.epoch_ns
         self.records = Together(self.read_records, most=200)
         self.rows = Together(self.read_rows, most=200)
 
@@ -115,7 +117,7 @@ class Bookings:
             failure = record.payload.failure
             if failure is not None and failure.startswith(DUPLICATE):
                 return Found((await self.get(client, failure.removeprefix(DUPLICATE))).view, original=False)
-            if is_fresh(record) and not shut:
+            if is_fresh(record, self._epoch_ns) and not shut:
                 try:
                     return Found(render.of_record(record, await self._catalogue.event(record.event)), original=True)
                 except (Unavailable, NotFound):
@@ -246,7 +248,7 @@ class Bookings:
             record is None
             or shut
             or record.body.client != row.client
-            or not (is_fresh(record) or not _newer(row, record))
+            or not (is_fresh(record, self._epoch_ns) or not _newer(row, record))
         ):
             return row.view
         try:
@@ -272,13 +274,13 @@ class Bookings:
         return Page([view for view in views if agrees(view, wanted)], None)
 
 
-def is_fresh(record: Record) -> bool:
+def is_fresh(record: Record, epoch_ns: Callable[[], int]) -> bool:
     """Whether Redis alone knows. The clocks of two hosts decide only where to look."""
     if record.state == "H":
         return True
     if record.state == "X" or record.refunded:
         return False  # what was refunded is PostgreSQL's to tell
-    return time.time() * 1_000 - record.admitted_ms < (UNSETTLED_MS if record.state == "P" else FRESH_MS)
+    return epoch_ns() // 1_000_000 - record.admitted_ms < (UNSETTLED_MS if record.state == "P" else FRESH_MS)
 
 
 def _newer(row: _Row, record: Record) -> bool:

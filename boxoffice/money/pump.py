@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import (
@@ -43,6 +43,10 @@ __all__ = ["MoneyPump"]
 log = structlog.get_logger()
 
 CLAIM_MAX: Final = 500
+
+PAUSE_S: Final = 0.5
+"""After an error, how long nothing is asked of the stores and the gateway."""
+
 UNLIST_MAX: Final = 10
 """Lists taken apart in one sweep: at most `worker.batch_max` payments each, in one short statement."""
 
@@ -134,13 +138,15 @@ class MoneyPump:
         refunds: Refunds,
         late: LateMoney,
         settings: Settings,
+        clock: Clock = CLOCK,
     ) -> None:
         self.database = database
         self.gateway = gateway
         self.refunds = refunds
         self.late = late
         self.settings = settings
-        self.patience = Patience(settings.gateway)
+        self.clock = clock
+        self.patience = Patience(settings.gateway, clock.chance)
         self.refund_pump = RefundPump(database, gateway, self.patience)
         self.given: deque[tuple[int, list[CaptureRequest]]] = deque()
         self.woken = asyncio.Event()
@@ -163,27 +169,27 @@ class MoneyPump:
                     await self.woken.wait()
             try:
                 await self.work_given()
-                if not self._stopping and time.monotonic() >= next_sweep:
-                    next_sweep = time.monotonic() + sweep_s
+                if not self._stopping and self.clock.now_s() >= next_sweep:
+                    next_sweep = self.clock.now_s() + sweep_s
                     await self.work_outbox()
                     if paused_at is not None:
-                        log.info("money.resumed", seconds=round(time.monotonic() - paused_at, 1))
+                        log.info("money.resumed", seconds=round(self.clock.now_s() - paused_at, 1))
                         paused_at = None
             except Exception as error:
                 if is_transient(error):
                     if paused_at is None:
-                        paused_at = time.monotonic()
+                        paused_at = self.clock.now_s()
                         log.warning("money.paused", error=type(error).__name__, code=sqlstate(error))
                     self.given.clear()
                     if self._stopping:
                         return
                     await self.database.renew(error)
-                    await asyncio.sleep(0.5)
+                    await self.clock.sleep(PAUSE_S)
                     continue
                 # Nothing is lost with what was given: its rows are due, and their lease ends.
                 seldom.exception("money.failed", error)
                 self.given.clear()
-                await asyncio.sleep(0.5)
+                await self.clock.sleep(PAUSE_S)
 
     def stop(self) -> None:
         """Finish what was given, then return from `run`."""

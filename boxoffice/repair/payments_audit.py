@@ -7,12 +7,12 @@ mended under the row's lock only, when the gateway still says what it said."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.accounts import same_books
@@ -110,11 +110,13 @@ class PaymentsAudit:
         database: Database,
         gateway: PaymentGateway,
         refunds: Refunds,
+        clock: Clock = CLOCK,
     ) -> None:
         self._shards = shards
         self._database = database
         self._gateway = gateway
         self._refunds = refunds
+        self._clock = clock
         self.others: dict[str, int] = {}
         """Payments that moved money in other books, by these: the last run did not compare them."""
         self.strangers = 0
@@ -267,7 +269,7 @@ class PaymentsAudit:
 
     async def under_way(self, record: Record, grace_s: int) -> bool:
         """Whether its booking is about to be written: just made, or still pending in Redis, be it parked."""
-        if record.made_ms > 1_000 * (time.time() - grace_s):
+        if record.made_ms > self._clock.epoch_ms() - 1_000 * grace_s:
             return True
         booking = ids.canonical_booking_id(record.booking_id or "")
         if booking is None:

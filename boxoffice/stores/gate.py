@@ -7,13 +7,13 @@ Whoever meets it asks for that, and tries again: an ordinary restart is checked 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import CannotRun, RunUnchecked
 from boxoffice.stores import keys
 from boxoffice.stores.redis import AWAY, run_of
@@ -112,14 +112,15 @@ class Lacking:
     """Asks for loads on behalf of all who meet an event without its counters. One per process is enough. `redis_of`: of which
     Redis a shard's workers hear."""
 
-    def __init__(self, redis_of: Callable[[int], Commands]) -> None:
+    def __init__(self, redis_of: Callable[[int], Commands], clock: Clock = CLOCK) -> None:
         self._redis_of = redis_of
+        self._now_s = clock.now_s
         self._ask_at: dict[int, float] = {}
         self.asks: set[asyncio.Task[None]] = set()
 
     def met(self, shard: int) -> None:
         """Somebody has met one. Does not wait."""
-        now_s = time.monotonic()
+        now_s = self._now_s()
         if now_s < self._ask_at.get(shard, now_s):
             return
         self._ask_at[shard] = now_s + ASK_EVERY_S
@@ -138,22 +139,24 @@ async def _ask(redis: Commands, name: str) -> None:
         pass
 
 
-async def once_checked(shard: Shard, call: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
+async def once_checked(
+    shard: Shard, call: Callable[[], Awaitable[Answer]], patience_s: float, clock: Clock = CLOCK
+) -> Answer:
     """What the call says once this run of the server is checked, asking for that. Raises `RunUnchecked` when that takes
     longer than the patience, and whatever the call raises."""
-    give_up, pause_s = time.monotonic() + patience_s, PAUSE_S
+    give_up, pause_s = clock.now_s() + patience_s, PAUSE_S
     while True:
         try:
             return await call()
         except RunUnchecked:
-            if time.monotonic() + pause_s > give_up:
+            if clock.now_s() + pause_s > give_up:
                 raise
         await ask(shard.redis, shard.number)
-        await asyncio.sleep(pause_s)
+        await clock.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
-async def wait_until_asked(redis: Redis, name: str, seconds: float) -> bool:
+async def wait_until_asked(redis: Redis, name: str, seconds: float, clock: Clock = CLOCK) -> bool:
     """Wait until somebody asks under this key, the server has gone and come back, or the time is up: then False.
 
     `redis` is a client of its own, which tries nothing again: a server that goes away ends the wait on its connection,
@@ -164,10 +167,10 @@ async def wait_until_asked(redis: Redis, name: str, seconds: float) -> bool:
     except AWAY:
         pass
     except RedisError:
-        await asyncio.sleep(seconds)  # full, or without the right to it: look as often as ever
+        await clock.sleep(seconds)  # full, or without the right to it: look as often as ever
         return False
     while True:
-        await asyncio.sleep(RECONNECT_S)
+        await clock.sleep(RECONNECT_S)
         try:
             await redis.ping()
             return True

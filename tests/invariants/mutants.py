@@ -807,7 +807,11 @@ MUTANTS = (
         "an unchecked redis is believed by readers",
         (
             ("boxoffice/bookings/reading.py", "record is None or shut or _newer(row, record)", "record is None"),
-            ("boxoffice/bookings/reading.py", "if is_fresh(record) and not shut:", "if is_fresh(record):"),
+            (
+                "boxoffice/bookings/reading.py",
+                "if is_fresh(record, self._epoch_ns) and not shut:",
+                "if is_fresh(record, self._epoch_ns):",
+            ),
         ),
         "tests/invariants/test_old_redis.py",
         "decided_by_nobody",

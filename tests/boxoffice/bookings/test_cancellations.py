@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.bookings import cancellations as module
 from boxoffice.bookings.cancellations import Cancellations
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import GateClosed, NotCancellable, NotFound, NothingOwed, PaymentInProgress, StoreAway
 from boxoffice.stores.record import Body, Line, Payload, Record
+from tests.support.clocks import Passing
 
 BOOKING = ids.booking_id(1, 1_764_000_000_000)
 RECORD = Record(
@@ -49,7 +50,7 @@ class Found:
         self.view = view
 
 
-def cancellations(stores: Stores) -> Cancellations:
+def cancellations(stores: Stores, clock: Clock = CLOCK) -> Cancellations:
     async def get(*args: Any) -> Found:
         return Found(await stores.get(*args))
 
@@ -57,6 +58,7 @@ def cancellations(stores: Stores) -> Cancellations:
         SimpleNamespace(find=stores.find, cancel=stores.holds_cancel),  # type: ignore[arg-type]
         SimpleNamespace(cancel=stores.refunds_cancel, retry=stores.retry),  # type: ignore[arg-type]
         SimpleNamespace(decided=stores.decided, show=stores.show, get=get),  # type: ignore[arg-type]
+        clock,
     )
 
 
@@ -126,20 +128,6 @@ async def test_what_is_no_id_is_not_there() -> None:
     assert stores.calls == []
 
 
-class Time:
-    """Passes while somebody sleeps."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        self.slept: list[float] = []
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module.asyncio, "sleep", self.sleep)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
 @pytest.mark.parametrize(
     ("seen", "told"),
     [
@@ -148,22 +136,20 @@ class Time:
         ([state("P"), state("P"), state("C")], "as PostgreSQL has it"),
     ],
 )
-async def test_a_payment_that_is_let_go_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, seen: list[Any], told: str
-) -> None:
+async def test_a_payment_that_is_let_go_is_waited_for(seen: list[Any], told: str) -> None:
     """It is looked for a little less often each time."""
-    time = Time(monkeypatch)
+    time = Passing()
     stores = Stores(find=seen, holds_cancel=[("requested", state("P")), ("cancelled", state("X"))])
-    assert await cancellations(stores).cancel("shop", BOOKING) == told
+    assert await cancellations(stores, time.clock).cancel("shop", BOOKING) == told
     assert time.slept == [pytest.approx(0.01), pytest.approx(0.015)]
 
 
-async def test_a_payment_that_nobody_lets_go_is_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_payment_that_nobody_lets_go_is_in_progress() -> None:
     """Every half second it is asked for once more, and after five nobody waits any longer."""
-    time = Time(monkeypatch)
+    time = Passing()
     stores = Stores(find=state("P"), holds_cancel=("requested", state("P")))
     with pytest.raises(PaymentInProgress) as refused:
-        await cancellations(stores).cancel("shop", BOOKING)
+        await cancellations(stores, time.clock).cancel("shop", BOOKING)
     assert refused.value.details == {"retry_after_s": 2}
     assert 105.0 <= time.now < 105.2
     assert max(time.slept) == pytest.approx(0.1)

@@ -43,11 +43,9 @@ RECORD = Record(
         ("X", "1", 0, False),
     ],
 )
-def test_how_long_redis_alone_is_asked(
-    monkeypatch: pytest.MonkeyPatch, state: str, tries: str, age_ms: int, fresh: bool
-) -> None:
-    monkeypatch.setattr(reading.time, "time", lambda: (NOW_MS + age_ms) / 1_000)
-    assert reading.is_fresh(replace(RECORD, state=state, tries=tries)) is fresh
+def test_how_long_redis_alone_is_asked(state: str, tries: str, age_ms: int, fresh: bool) -> None:
+    epoch_ns = 1_000_000 * (NOW_MS + age_ms) + 999_999
+    assert reading.is_fresh(replace(RECORD, state=state, tries=tries), lambda: epoch_ns) is fresh
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,7 @@ async def test_under_a_shut_gate_the_row_is_believed(
     """`get` asks Redis first, and passes on what it heard; what only a shut Redis lacks may be there all the same."""
     booking, record = await stands(till)
     bookings = till.office.bookings
-    monkeypatch.setattr(reading, "is_fresh", lambda _: fresh)
+    monkeypatch.setattr(reading, "is_fresh", lambda *_: fresh)
 
     async def found(_: str) -> tuple[Record | None, bool, bool]:
         return (None if away else record), away, shut

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from boxoffice.gateway.base import (
     AlreadyCaptured,
@@ -28,6 +29,7 @@ from boxoffice.money.refund_pump import Look, RefundPump
 from boxoffice.office import BoxOffice
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores.record import Charge
+from tests.support.clocks import Passing
 from tests.support.databases import DatabaseOf
 
 PAUSES = {0: 100, 3: 800, 4: 1_600}
@@ -311,10 +313,9 @@ async def test_a_payment_is_looked_at_until_nothing_is_pending(
         (9_999, 0.0, 48_000),
     ],
 )
-def test_how_long_the_pump_waits(monkeypatch: pytest.MonkeyPatch, tries: int, chance: float, pause_ms: int) -> None:
-    monkeypatch.setattr("boxoffice.money.patience.random.random", lambda: chance)
+def test_how_long_the_pump_waits(tries: int, chance: float, pause_ms: int) -> None:
     settings = GatewaySettings(retry_s=1.0, retry_max_s=60.0)
-    assert Patience(settings).pause_ms(tries) == pytest.approx(pause_ms, abs=1)
+    assert Patience(settings, lambda: chance).pause_ms(tries) == pytest.approx(pause_ms, abs=1)
 
 
 async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,3 +372,45 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
     assert (sorted(done), most) == ([f"k{n}" for n in range(7)], 3)
     rows.pop(1)
     assert await pump.work_outbox() == 6
+
+
+async def test_the_pump_pauses_for_what_hits_everybody_and_goes_on(
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line when it begins and one when it is over. Whatever else breaks is told, and is no reason to end. What was given
+    is left to the outbox then, which is looked at once a second."""
+    time, looked, waiting = Passing(1_000.0), list[float](), list[int]()
+    pump.clock = time.clock
+    errors = [None, OSError(), OSError(), None, ZeroDivisionError(), None]
+
+    async def work_given() -> None:
+        waiting.append(len(pump.given))
+        pump.woken.set()
+        time.now += 0.5
+
+    async def work_outbox() -> int:
+        looked.append(time.now)
+        if error := errors[len(looked) - 1]:
+            pump.given.append((1, []))
+            raise error
+        if len(looked) == len(errors):
+            pump.stop()
+        return 0
+
+    renewed: list[BaseException] = []
+
+    async def renew(error: BaseException) -> None:
+        renewed.append(error)
+
+    pump.woken.set()
+    monkeypatch.setattr(pump, "work_given", work_given)
+    monkeypatch.setattr(pump, "work_outbox", work_outbox)
+    monkeypatch.setattr(pump.database, "renew", renew)
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(10):
+            await pump.run()
+    assert looked == [1_000.5, 1_001.5, 1_002.5, 1_003.5, 1_004.5, 1_005.5]
+    assert (time.slept, renewed, set(waiting)) == ([0.5] * 3, errors[1:3], {0})
+    assert [(line["event"], line.get("error"), line.get("seconds")) for line in lines] == [
+        ("money.paused", "OSError", None), ("money.resumed", None, 2.0), ("money.failed", None, None),
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from boxoffice.repair import payments_audit
 from boxoffice.repair.payments_audit import DIFFERENCES, Difference
 from boxoffice.stores import keys
 from tests.conftest import SHARD
+from tests.support.clocks import Passing
 from tests.support.differences import AGO, NEVER, NOW, ours, pair_of_sales, stray, told
 from tests.support.shop.office import Till
 
@@ -505,11 +506,9 @@ async def test_money_that_the_gateway_never_saw(till: Till, change: str, found: 
 
 
 @pytest.mark.parametrize(("made_s", "under_way"), [(-1, False), (1, True), (-100, False)])
-async def test_what_was_just_made_is_about_to_be_written(
-    till: Till, monkeypatch: pytest.MonkeyPatch, made_s: int, under_way: bool
-) -> None:
+async def test_what_was_just_made_is_about_to_be_written(till: Till, made_s: int, under_way: bool) -> None:
     """Within the grace; and where nobody says for which booking, nothing else tells."""
-    monkeypatch.setattr(payments_audit.time, "time", lambda: 5_000.0)
+    till.office.clock = Passing(5_000.0).clock
     record = Record("k", None, 1_000 * (5_000 - 60 + made_s), told("authorized").payment)
     assert await till.office.payments_audit.under_way(record, 60) is under_way
     other = replace(record, booking_id="no booking of ours")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from boxoffice.stores import gate, keys
 from boxoffice.stores.gate import Gate, ask, ask_to_load, look, once_checked, open_gate, wait_until_asked
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.shard import Shard
+from tests.support.clocks import Passing
 from tests.support.houses import SHARDS
 
 SHARD = 1
@@ -81,27 +81,16 @@ async def test_a_server_that_refuses_the_question_is_looked_at_as_often_as_ever(
     """Whoever asks is not told; whoever waits for questions waits his time, and does not spin."""
     await office.redis.set(keys.asked(SHARD), "no list")
     await ask(office.redis, SHARD)
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(gate.asyncio, "sleep", sleep)
-    assert not await wait_until_asked(office.redis, keys.asked(SHARD), 3)
-    assert waited == [3]
+    time = Passing()
+    assert not await wait_until_asked(office.redis, keys.asked(SHARD), 3, time.clock)
+    assert time.slept == [3]
 
 
 class Server:
-    """One that is unchecked for so many calls, and a clock that only waiting moves."""
+    """One that is unchecked for so many calls."""
 
-    def __init__(self, unchecked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls, self.unchecked, self.now, self.pauses = 0, unchecked, 0.0, list[float]()
-        monkeypatch.setattr(gate.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(gate.asyncio, "sleep", self.sleep)
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses.append(seconds)
+    def __init__(self, unchecked: int) -> None:
+        self.calls, self.unchecked, self.time = 0, unchecked, Passing(0.0)
 
     async def call(self) -> str:
         self.calls += 1
@@ -124,26 +113,26 @@ def shard_of(asked: Asked) -> Shard:
     return Shard(asked, None, SHARD)  # type: ignore[arg-type]
 
 
-async def test_whoever_meets_an_unchecked_server_asks_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_meets_an_unchecked_server_asks_and_tries_again() -> None:
     """Each time, with pauses that grow to a quarter of a second."""
-    server, asked = Server(7, monkeypatch), Asked()
-    assert await once_checked(shard_of(asked), server.call, 10) == "answer"
-    assert server.pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
+    server, asked = Server(7), Asked()
+    assert await once_checked(shard_of(asked), server.call, 10, server.time.clock) == "answer"
+    assert server.time.slept == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
     assert [command[:2] for command in asked.commands if command[0] == "LPUSH"] == [("LPUSH", keys.asked(SHARD))] * 7
 
 
-async def test_nobody_asks_who_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    server, asked = Server(0, monkeypatch), Asked()
-    assert await once_checked(shard_of(asked), server.call, 0) == "answer"
-    assert (server.pauses, asked.commands) == ([], [])
+async def test_nobody_asks_who_is_answered() -> None:
+    server, asked = Server(0), Asked()
+    assert await once_checked(shard_of(asked), server.call, 0, server.time.clock) == "answer"
+    assert (server.time.slept, asked.commands) == ([], [])
 
 
-async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_patience_ends() -> None:
     """And what else the call raises is raised at once."""
-    server = Server(1_000, monkeypatch)
+    server = Server(1_000)
     with pytest.raises(RunUnchecked):
-        await once_checked(shard_of(Asked()), server.call, 1)
-    assert 0.75 <= server.now <= 1
+        await once_checked(shard_of(Asked()), server.call, 1, server.time.clock)
+    assert 0.75 <= server.time.now <= 1
 
     async def breaks() -> None:
         raise ValueError
@@ -167,15 +156,12 @@ def test_what_a_gate_says(raw: bytes | None, gate_: Gate | None, word: str) -> N
     assert Gate("g", "r").pack() == "g:r"
 
 
-async def test_a_process_asks_for_a_load_once_a_second_whoever_misses_something(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_process_asks_for_a_load_once_a_second_whoever_misses_something() -> None:
     """Each shard by itself."""
-    now, asked = [100.0], Asked()
-    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    lacking = gate.Lacking(lambda _: asked)
+    time, asked = Passing(), Asked()
+    lacking = gate.Lacking(lambda _: asked, time.clock)
     for at, shard in ((0, 1), (0, 1), (0, 0), (0.9, 1), (1.0, 1), (1.9, 1), (2.0, 1)):
-        now[0] = 100 + at
+        time.now = 100 + at
         lacking.met(shard)
     while lacking.asks:
         await asyncio.sleep(0)
@@ -217,13 +203,8 @@ class Waiting:
     ids=["asked", "in vain", "refused", "came back", "came back later", "came back and refuses"],
 )
 async def test_who_waits_to_be_asked_hears_a_question_and_a_server_that_came_back(
-    monkeypatch: pytest.MonkeyPatch, server: Any, asked: bool, slept: list[float]
+    server: Any, asked: bool, slept: list[float]
 ) -> None:
-    pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr(gate.asyncio, "sleep", sleep)
-    assert await wait_until_asked(server, "key", 7) is asked
-    assert (pauses, server.asked) == (slept, [("BLPOP", "key", 7)])
+    time = Passing()
+    assert await wait_until_asked(server, "key", 7, time.clock) is asked
+    assert (time.slept, server.asked) == (slept, [("BLPOP", "key", 7)])
