@@ -49,7 +49,6 @@ BY_ITSELF = {
         "how long a reader of the log is waited for, in a thread",
     ),
     "boxoffice/wire/render.py": ("time.time_ns", "how much is left of a hold, for whoever does not say when"),
-    "worker/app.py": ("time.monotonic asyncio.sleep", "when a round is due"),
 }
 
 

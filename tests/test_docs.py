@@ -23,6 +23,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys, models
 from boxoffice.wire.render import FAILURES
 from ops import cli
+from worker.rounds import ROUNDS, Round
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -93,6 +94,20 @@ def settings_of(model: type[BaseModel], prefix: str = "BOXOFFICE_") -> Iterator[
 
 def settings_table() -> str:
     return table(("setting", "default", "what for"), *settings_of(Settings))
+
+
+def rounds_table() -> str:
+    return table(
+        ("round", "what it does", "how often", "one for each"),
+        *((f"`{each.name}`", each.does, interval_of(each), each.scope) for each in ROUNDS),
+    )
+
+
+def interval_of(each: Round) -> str:
+    every = f"{each.every:g} s" if not isinstance(each.every, str) else f"`BOXOFFICE_WORKER__{each.every.upper()}`"
+    factor = {1: "", 2: "twice "}[each.times]
+    first = f", first after {each.after_s:g} s" if each.after_s else ""
+    return f"{factor}{every}{', or when asked' if each.asked else ''}{first}"
 
 
 def cards_table() -> str:
@@ -195,6 +210,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
     "settings": ("docs/operations.md", settings_table),
     "commands": ("docs/operations.md", commands_table),
+    "rounds": ("docs/operations.md", rounds_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),
@@ -250,7 +266,7 @@ def test_every_log_event_is_listed_and_no_other() -> None:
     )
     named = {event for _, text in sources() for event in said.findall(text)}
     named |= set(re.findall(r"_said\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/telemetry/log.py")))
-    named |= {f"{what}.failed" for what in re.findall(r"keep\(\"(\w+)\"", read("worker/app.py"))}
+    named |= {f"{each.name}.failed" for each in ROUNDS}
     section = read("docs/operations.md").partition("## Log events")[2].partition("\n## ")[0]
     listed = {event for row in re.findall(r"^\| (`.*?) \|", section, re.M) for event in re.findall(r"`([\w.]+)`", row)}
     assert listed == named

@@ -28,6 +28,7 @@ from boxoffice.stores.fence import WentBack
 from boxoffice.stores.gate import look
 from tests.conftest import CLIENT, SaleMaker, eventually, load_all
 from tests.invariants.conftest import working
+from tests.support.rounds import change_round
 from tests.support.shard_places import PLACES, functions
 from tests.support.shop.office import Till
 from tests.support.shop.orders import card
@@ -440,7 +441,7 @@ LOOPS: list[tuple[Step, Callable[[Twins, list[Any]], Awaitable[bool]], dict[str,
 async def test_a_worker_looks_after_every_shard(
     twins: Twins, settings: Settings, monkeypatch: pytest.MonkeyPatch, before: Step, seen: Any, pace: dict[str, float]
 ) -> None:
-    monkeypatch.setattr("worker.app.COUNT_AFTER_S", 0.0)
+    change_round(monkeypatch, "reconciling", after_s=0.0)
     await before(twins)
     worker = settings.worker.model_copy(update=SLOW | QUICK | pace)
     with capture_logs() as lines:

@@ -448,7 +448,7 @@ MUTANTS = (
     ),
     Mutant(
         "a worker that ends in the middle of a ring",
-        (("worker/app.py", "                await _finish_ring(worker)\n", ""),),
+        (("worker/doorbell.py", "            await _finish_ring(worker, office.clock)\n", ""),),
         "tests/invariants/test_crashes.py",
         "answers_the_ring",
     ),

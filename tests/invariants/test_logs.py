@@ -245,7 +245,7 @@ async def test_a_worker_one_of_whose_tasks_ends_ends(
     if which == "money":
         monkeypatch.setattr(office.pump, "run", end)
     elif which == "hearing":
-        monkeypatch.setattr(app, "hear", end)
+        monkeypatch.setattr("worker.app.hear", end)
     else:
         real = app.supervise
 

@@ -73,7 +73,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/sales/store.py": "tests/boxoffice/sales/test_catalogue.py",
     "api/routes/*": "tests/api/test_whole_answers.py",
     "api/routes/*.py": "tests/api/test_documentation.py",
-    "worker/app.py": "tests/worker/test_app.py",
+    "worker/*.py": "tests/worker/test_app.py tests/worker/test_rounds.py tests/worker/test_doorbell.py",
     "boxoffice/books/finals.py": "tests/boxoffice/settlement/test_draining.py tests/boxoffice/books/test_trim.py",
     "boxoffice/books/rewrite.py": "tests/boxoffice/repair/test_rebuild.py",
     "boxoffice/stores/rewind.py": "tests/boxoffice/repair/test_rewinding.py tests/lua/test_rewind.py",

@@ -236,13 +236,17 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_audit.py",
     ),
     "worker/app.py": (
-        "WorkerApp.work WorkerApp.check_servers WorkerApp.sweep WorkerApp.count_drift WorkerApp.guard "
-        "WorkerApp.load WorkerApp.until_load WorkerApp.hear",
+        "WorkerApp.work WorkerApp.check_servers",
         "heard opened loaded swept mended counted",
     ),
-    "worker/jobs.py": (
-        "ring",
-        "heard",
+    "worker/doorbell.py": (
+        "ring hear",
+        "heard tests/worker/test_doorbell.py",
+    ),
+    "worker/rounds.py": (
+        "Rounds.guard Rounds.load Rounds.until_load Rounds.sweep Rounds.mend Rounds.count_drift "
+        "Rounds._watcher Round.scope Round.works",
+        "opened loaded swept mended counted tests/worker/test_rounds.py",
     ),
 }
 """File: its functions, and the tests: steps of `tests/boxoffice/test_shards.py` by their name, and others by their path."""

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,87 +16,15 @@ from structlog.testing import capture_logs
 
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.settings import Settings
-from boxoffice.stores import keys
-from tests.conftest import eventually
+from tests.support.worker_parts import SHARDS, Calls, homes
 from worker import app as worker_app
 from worker.app import WorkerApp
-
-SHARDS = 3
-
-
-class Calls(list[tuple[Any, ...]]):
-    """What was called, in order. `recorder("name")` is a coroutine function that notes its arguments."""
-
-    def recorder(self, name: str, answer: Any = None, error: Exception | None = None) -> Callable[..., Any]:
-        async def record(*arguments: Any, **named: Any) -> Any:
-            self.append((name, *arguments, *named.values()))
-            if error is not None:
-                raise error
-            return answer
-
-        return record
-
-
-HOME = SimpleNamespace(connection_pool=None)
-"""The Redis of all shards."""
-
-
-class Homes(list[Any]):
-    """Shards that have nothing but a Redis each."""
-
-    scripts = "the scripts"
-    clients = (HOME,)
-
-
-def homes(*clients: Any) -> Homes:
-    return Homes(SimpleNamespace(number=number, redis=client) for number, client in enumerate(clients))
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def office(calls: Calls, tmp_path: Path) -> Any:
-    """A box office whose parts only note what they are asked for."""
-
-    def part(name: str, shard: int, *methods: str) -> SimpleNamespace:
-        return SimpleNamespace(**{method: partial(calls.recorder(f"{name}.{method}"), shard) for method in methods})
-
-    guards = [part("guard", shard, "tick", "load") for shard in range(SHARDS)]
-    pump_ends = asyncio.Event()
-    return SimpleNamespace(
-        settings=Settings(data_dir=tmp_path, shards=SHARDS),
-        shards=homes(*[HOME] * SHARDS),
-        database=SimpleNamespace(renew=calls.recorder("renew")),
-        holds=SimpleNamespace(expire=calls.recorder("holds.expire")),
-        settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
-        menders=[part("mender", shard, "mend") for shard in range(SHARDS)],
-        guards=guards,
-        gateway=SimpleNamespace(trouble=calls.recorder("gateway.trouble", "")),
-        pump=SimpleNamespace(
-            run=pump_ends.wait, stop=pump_ends.set, tell_of_others=calls.recorder("pump.tell_of_others")
-        ),
-    )
+from worker.stop import Stop
 
 
 @pytest.fixture
 def app(office: Any) -> WorkerApp:
     return WorkerApp(office)
-
-
-@pytest.fixture
-def pauses(app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long it waited each time, which takes no time."""
-    waited: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        waited.append(seconds)
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(app, "pause", pause)
-    return waited
 
 
 async def test_everything_is_done_for_every_shard(
@@ -112,12 +38,12 @@ async def test_everything_is_done_for_every_shard(
         kept.setdefault(what, []).append((work, every_s, after_s))
         await asyncio.Event().wait()
 
-    async def hear(shard: int) -> None:
+    async def hear(_office: Any, shard: int, _stop: Stop) -> None:
         heard.append(shard)
         await asyncio.Event().wait()
 
     monkeypatch.setattr(app, "supervise", supervise)
-    monkeypatch.setattr(app, "hear", hear)
+    monkeypatch.setattr(worker_app, "hear", hear)
     running = asyncio.create_task(app.work(homes(*["watcher"] * SHARDS)))
     while "trimming" not in kept:
         await asyncio.sleep(0)
@@ -133,14 +59,13 @@ async def test_everything_is_done_for_every_shard(
         "loading": {(0, 0)},
         "sweeping": {(worker.sweep_ms / 1_000, 0)},
         "mending": {(2 * worker.lease_ms / 1_000, 0)},
-        "reconciling": {(worker.reconcile_s, worker_app.COUNT_AFTER_S)},
-        "watching": {(worker_app.WATCH_S, 0)},
-        "trimming": {(worker_app.TRIM_S, worker_app.TRIM_S)},
+        "reconciling": {(worker.reconcile_s, 30)},
+        "watching": {(15, 0)},
+        "trimming": {(60, 60)},
     }
     for what in ("guarding", "loading", "sweeping", "reconciling"):
-        assert [work.args[0] for work, _, _ in kept[what]] == [0, 1, 2], what
-    for what in ("guarding", "loading"):
-        assert {work.args[1] for work, _, _ in kept[what]} == {"watcher"}
+        assert [work.args[1] for work, _, _ in kept[what]] == [0, 1, 2], what
+    assert [len(kept[what]) for what in ("watching", "trimming")] == [1, 1]
     for work, _, _ in kept["mending"]:
         await work()
     assert [call for call in calls if call[0] == "mender.mend"] == [("mender.mend", shard) for shard in range(SHARDS)]
@@ -153,7 +78,7 @@ async def test_a_task_that_ends_ends_the_worker(app: WorkerApp, calls: Calls, mo
     """It gives back first what it has, and ends the other loops."""
     cancelled: list[int] = []
 
-    async def hear(shard: int) -> None:
+    async def hear(_office: Any, shard: int, _stop: Stop) -> None:
         if shard == 1:
             raise MemoryError("planted")
         try:
@@ -165,7 +90,7 @@ async def test_a_task_that_ends_ends_the_worker(app: WorkerApp, calls: Calls, mo
     async def supervise(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(app, "hear", hear)
+    monkeypatch.setattr(worker_app, "hear", hear)
     monkeypatch.setattr(app, "supervise", supervise)
     with capture_logs() as said, pytest.raises(CannotRun, match="'hearing' has ended"):
         await app.work(homes(*["watcher"] * SHARDS))
@@ -203,110 +128,6 @@ async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, mo
         await app.wind_up([pump])
 
 
-@pytest.mark.parametrize("shard", [0, 2])
-async def test_a_sweep_is_of_one_shard(
-    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, shard: int
-) -> None:
-    """Late holds, then what is pending, then stock."""
-    monkeypatch.setattr(worker_app, "apply_moves", calls.recorder("apply_moves"))
-    await app.sweep(shard)
-    assert calls == [
-        ("holds.expire", shard),
-        ("settlement.drain", shard),
-        ("apply_moves", office.shards[shard], office.database),
-    ]
-
-
-async def test_a_sweep_of_a_closed_shard_does_nothing_more(app: WorkerApp, office: Any, calls: Calls) -> None:
-    office.holds.expire = calls.recorder("holds.expire", error=GateClosed())
-    await app.sweep(1)
-    assert calls == [("holds.expire", 1)]
-
-
-@pytest.mark.parametrize("error", [None, ValueError("planted")])
-async def test_a_guard_looks_then_waits_for_its_own_shard(
-    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, error: Exception | None
-) -> None:
-    """Also when the look failed: not at once again."""
-    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
-    office.guards[2].tick = calls.recorder("tick", error=error)
-    if error is None:
-        await app.guard(2, "watcher")
-    else:
-        with pytest.raises(ValueError, match="planted"):
-            await app.guard(2, "watcher")
-    assert calls == [("tick",), ("wait", "watcher", keys.asked(2), office.settings.worker.guard_ms / 1_000)]
-
-
-async def test_who_misses_what_cannot_be_loaded_is_heard_ever_more_seldom(
-    app: WorkerApp, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each shard for itself; from the beginning again once something was loaded."""
-    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
-    office.guards[1].load = calls.recorder("load", 0)
-    for _ in range(8):
-        await app.load(1, "watcher")
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert calls[:2] == [("load",), ("wait", "watcher", keys.lacking(1), office.settings.worker.guard_ms / 1_000)]
-    await app.load(0, "watcher")
-    office.guards[1].load = calls.recorder("load", 3)
-    await app.load(1, "watcher")
-    office.guards[1].load = calls.recorder("load", 0)
-    await app.load(1, "watcher")
-    assert pauses[8:] == [0.5, 0.5, 1]
-
-
-async def test_when_nobody_misses_anything_it_begins_again(
-    app: WorkerApp, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", True))
-    for _ in range(3):
-        await app.until_load(0, "watcher", False)  # type: ignore[arg-type]
-    now = iter([0.0, 29.0, 30.0])
-    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
-    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    await app.until_load(0, "watcher", False)  # type: ignore[arg-type]
-    monkeypatch.undo()
-    assert app.load_again_s == {}
-    assert calls[-1][3] <= 1.0
-
-
-async def test_a_worker_that_stops_waits_for_nobody_who_misses_something(
-    app: WorkerApp, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_app, "wait_until_asked", calls.recorder("wait", False))
-    app.stop()
-    await app.until_load(0, "watcher", True)  # type: ignore[arg-type]
-    assert (calls, pauses, app.load_again_s) == ([], [0.5], {})
-
-
-@pytest.mark.parametrize(("guard_ms", "steps"), [(60_000, [29.5]), (20_000, [20.0, 9.5])])
-async def test_who_waits_to_be_asked_looks_around_now_and_then(
-    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, guard_ms: int, steps: list[float]
-) -> None:
-    """As often as a guard does, and half a minute in all, the pause before it included."""
-    now = 100.0
-
-    async def pass_time(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    async def wait(_watcher: Any, key: str, seconds: float) -> bool:
-        assert key == keys.lacking(2)
-        calls.append((seconds,))
-        await pass_time(seconds)
-        return False
-
-    worker = office.settings.worker.model_copy(update={"guard_ms": guard_ms})
-    office.settings = office.settings.model_copy(update={"worker": worker})
-    monkeypatch.setattr(app, "pause", pass_time)
-    monkeypatch.setattr(worker_app, "wait_until_asked", wait)
-    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
-    await app.until_load(2, "watcher", True)  # type: ignore[arg-type]
-    monkeypatch.undo()
-    assert [seconds for (seconds,) in calls] == steps
-
-
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -340,113 +161,6 @@ async def test_a_loop_outlives_what_its_work_raises(
     assert (rounds, pauses) == (3, [5, 7, 7, 7])
     assert [{name: entry[name] for name in line} for entry in said] == [line]
     assert renewed == ([error] if isinstance(error, RedisAway | GateClosed) else [])
-
-
-async def test_arq_is_started_again_ever_more_slowly(
-    app: WorkerApp, office: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fast again after it has lived a while. It hears its own shard, and takes one job at a time."""
-    made: list[dict[str, Any]] = []
-    now = 0.0
-
-    class Arq:
-        def __init__(self, **options: Any) -> None:
-            made.append(options)
-
-        async def async_run(self) -> None:
-            nonlocal now
-            now += 3.0 if len(made) == 6 else 0.0
-            if len(made) == 7:
-                app.stop()
-            raise RedisAway
-
-    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
-    monkeypatch.setattr(worker_app, "Worker", Arq)
-    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
-    monkeypatch.setattr(worker_app, "time", SimpleNamespace(monotonic=lambda: now))
-    await app.hear(2)
-    monkeypatch.undo()
-
-    assert pauses == [0.4, 0.8, 1.6, 2.0, 2.0, 0.2, 0.4]
-    assert {options["queue_name"] for options in made} == {keys.arq_queue(2)}
-    assert {options["redis_pool"]["default_queue_name"] for options in made} == {keys.arq_queue(2)}
-    assert made[0]["ctx"] == {"office": office}
-    options = {"max_jobs": 1, "handle_signals": False, "keep_result": 0, "poll_delay": 0.02, "queue_read_limit": 8}
-    assert made[0] | options == made[0]
-    for serializer in ("job_serializer", "job_deserializer"):
-        assert made[0][serializer] is made[0]["redis_pool"][serializer]
-
-
-@pytest.fixture
-def arq(office: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An arq that has taken a ring and hears until it is cancelled."""
-    arq = SimpleNamespace(allow_pick_jobs=True, job_counter=1, started=asyncio.Event(), ended=asyncio.Event())
-
-    async def async_run() -> None:
-        arq.started.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            arq.ended.set()
-
-    arq.async_run = async_run
-    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
-    monkeypatch.setattr(worker_app, "Worker", lambda **_: arq)
-    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
-    return arq
-
-
-async def test_who_stops_a_worker_stops_arq_when_it_has_answered_its_ring(app: WorkerApp, arq: Any) -> None:
-    """One that is cut off is marked as taken for over a minute."""
-    hearing = asyncio.create_task(app.hear(0))
-    await arq.started.wait()
-    hearing.cancel()
-
-    async def takes_no_more() -> bool:
-        return not arq.allow_pick_jobs
-
-    await eventually(takes_no_more)
-    assert not hearing.done()
-    assert not arq.ended.is_set()
-    arq.job_counter = 0
-    with capture_logs() as said, pytest.raises(asyncio.CancelledError):
-        await hearing
-    assert arq.ended.is_set()
-    assert said == [], "it is not started again"
-
-
-async def test_a_ring_that_is_never_answered_keeps_no_worker(
-    app: WorkerApp, arq: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_app, "RING_S", 0.02)
-    hearing = asyncio.create_task(app.hear(0))
-    await arq.started.wait()
-    hearing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await hearing
-    assert arq.ended.is_set()
-
-
-async def test_an_arq_that_cancels_itself_is_started_again(
-    app: WorkerApp, office: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Arq:
-        def __init__(self, **_: Any) -> None: ...
-
-        async def async_run(self) -> None:
-            if len(pauses) == 2:
-                app.stop()
-            raise asyncio.CancelledError
-
-    office.shards = homes(*[SimpleNamespace(connection_pool=None)] * SHARDS)
-    monkeypatch.setattr(worker_app, "Worker", Arq)
-    monkeypatch.setattr(worker_app, "ArqRedis", lambda **options: options)
-    with capture_logs() as said:
-        await app.hear(2)
-    assert [(line["event"], line["shard"], line["error"]) for line in said][:1] == [
-        ("arq.restarted", 2, "CancelledError")
-    ]
-    assert len(pauses) == 3
 
 
 @pytest.mark.parametrize("guard_ms", [50, 4_000])
@@ -491,7 +205,6 @@ async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to
 def test_what_an_operator_sees_of_a_worker() -> None:
     """The exit code is documented; the waits decide how soon a supervisor starts another."""
     assert (worker_app.TASK_ENDED, worker_app.END_S, worker_app.REDIS_RETRIES) == (3, 10, 20)
-    assert (worker_app.WATCH_S, worker_app.TRIM_S, worker_app.LOAD_S, worker_app.LOAD_AGAIN_S) == (15, 60, 30, 0.5)
     assert (worker_app.BOOKS_S, worker_app.GUARD_LATE_S) == (3, 1)
 
 
@@ -501,7 +214,7 @@ async def test_who_stops_ends_a_pause(app: WorkerApp, waits: bool) -> None:
     if waits:
         asyncio.get_running_loop().call_soon(app.stop)
     async with asyncio.timeout(5):
-        await app.pause(60 if waits else 0.01)
+        await app.stopping.pause(60 if waits else 0.01)
 
 
 async def test_a_worker_says_what_it_waits_for(
@@ -520,45 +233,6 @@ async def test_a_worker_says_what_it_waits_for(
         ("worker.waiting", "ConnectionError", "warning")
     ]
     assert pauses == [0.5]
-
-
-async def test_drift_is_counted_and_left_alone(app: WorkerApp, office: Any, calls: Calls) -> None:
-    reports = [SimpleNamespace(word="well", event="concert"), SimpleNamespace(word="drift", event="theatre")]
-    office.guards[2].reconciler = SimpleNamespace(every_event=calls.recorder("every_event", reports))
-    with capture_logs() as said:
-        await app.count_drift(2)
-    assert calls == [("every_event", False)]
-    assert said == [{"event": "drift.found", "shard": 2, "event_id": "theatre", "log_level": "error"}]
-
-
-@pytest.mark.parametrize("trimmed", [{}, {"stock_moves": 3}])
-async def test_trimming(
-    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, trimmed: dict[str, int]
-) -> None:
-    monkeypatch.setattr(worker_app, "trim", calls.recorder("trim", trimmed))
-    with capture_logs() as said:
-        await app.trim_rows()
-    assert calls == [("trim", office.database, office.settings.worker.retention_days)]
-    assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
-
-
-@pytest.mark.parametrize("weak", ["check_redis", "check_postgresql", ""])
-async def test_a_watch_asks_the_gateway_and_both_stores(
-    app: WorkerApp, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, weak: str
-) -> None:
-    for name in ("check_redis", "check_postgresql"):
-        error = CannotRun("appendonly no") if name == weak else None
-        monkeypatch.setattr(worker_app.durability, name, calls.recorder(name, error=error))
-    with capture_logs() as said:
-        await app.watch()
-    done = list(calls)
-    both = [("check_redis", HOME, office.settings), ("check_postgresql", office.database, office.settings)]
-    assert done == [
-        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.tell_of_others",)
-    ]  # fmt: skip
-    assert [(line["event"], line["reason"]) for line in said] == (
-        [("durability.weak", "appendonly no")] if weak else []
-    )
 
 
 async def test_a_worker_waits_for_the_stores_and_looks_at_everything(

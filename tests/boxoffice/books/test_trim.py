@@ -13,6 +13,7 @@ from boxoffice import ids
 from boxoffice.books import trim
 from tests.conftest import SHARD, eventually
 from tests.invariants.conftest import working
+from tests.support.rounds import change_round
 from tests.support.shop.office import Till
 
 DAYS = 30
@@ -103,7 +104,7 @@ async def test_it_reads_only_what_it_deletes(till: Till, table: str) -> None:
 
 
 async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.app.TRIM_S", 0.05)
+    change_round(monkeypatch, "trimming", every=0.05, after_s=0.05)
     await notes(till)
     pool = await till.office.pool()
     await age(pool, 400)

@@ -28,7 +28,7 @@ from tests.support.settling import (
     claimed,
 )
 from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
-from worker.jobs import ring
+from worker.doorbell import ring
 
 LEASE_MS = 300
 

@@ -265,9 +265,10 @@ async def test_what_is_stated_is_shown_when_ready(stated_office: BoxOffice, sett
 
 async def test_a_worker_tells_when_its_store_becomes_weak(office: BoxOffice) -> None:
     """It looks now and then, settles on, and says so each time."""
-    from worker.app import WorkerApp
+    from worker.rounds import Rounds
+    from worker.stop import Stop
 
-    worker = WorkerApp(office)
+    worker = Rounds(office, office.shards, Stop())
     with capture_logs() as said:
         await worker.watch()
         assert not said

@@ -16,7 +16,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.jobs import RING, deserialize, job_prefix, pack_ring, serialize
 from boxoffice.stores.scripts import load_scripts
 from tests.support.shop.script import Desk
-from worker.jobs import functions
+from worker.doorbell import functions
 
 
 def test_the_job_has_the_fields_that_arq_writes() -> None:
