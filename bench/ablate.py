@@ -32,10 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ablate", description=__doc__)
     parser.add_argument("shortcut", choices=SHORTCUTS)
     add_slices(parser, pairs=6)
-    told = parser.parse_args()
-    sides = (Side("without", ROOT, SHORTCUTS[told.shortcut]), Side("with", ROOT))
-    figures = alternate(sides, told.pairs, told.seconds, told.rate)
-    print("\n" + report(f"without {told.shortcut} to with it", *figures))
+    options = parser.parse_args()
+    sides = (Side("without", ROOT, SHORTCUTS[options.shortcut]), Side("with", ROOT))
+    figures = alternate(sides, options.pairs, options.seconds, options.rate)
+    print("\n" + report(f"without {options.shortcut} to with it", *figures))
     end(sides)
 
 

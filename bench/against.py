@@ -131,9 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__)
     parser.add_argument("other", type=Path, help="the checkout to compare with")
     add_slices(parser, pairs=12)
-    told = parser.parse_args()
-    sides = (Side("ours", ROOT), Side("other", told.other.resolve()))
-    figures = alternate(sides, told.pairs, told.seconds, told.rate)
+    options = parser.parse_args()
+    sides = (Side("ours", ROOT), Side("other", options.other.resolve()))
+    figures = alternate(sides, options.pairs, options.seconds, options.rate)
     print("\n" + report("ours to the other's", *figures))
     end(sides)
 

@@ -153,7 +153,7 @@ class LoadClient:
 
 
 async def _run_process(command: list[str], text: bytes, timeout_s: float) -> tuple[bytes, float]:
-    """Run a program to its end; what it said, and the CPU that it used."""
+    """Run a program to its end; what it printed, and the CPU that it used."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -164,7 +164,7 @@ async def _run_process(command: list[str], text: bytes, timeout_s: float) -> tup
     before = os.times()
     try:
         async with asyncio.timeout(timeout_s):
-            out, said = await process.communicate(text)
+            out, errors = await process.communicate(text)
     except BaseException:
         if process.returncode is None:
             process.kill()
@@ -172,6 +172,6 @@ async def _run_process(command: list[str], text: bytes, timeout_s: float) -> tup
         raise
     after = os.times()
     if process.returncode:
-        raise CannotRun(f"{command[0]} failed ({process.returncode}): {said.decode(errors='replace')[-600:]}")
+        raise CannotRun(f"{command[0]} failed ({process.returncode}): {errors.decode(errors='replace')[-600:]}")
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
     return out, cpu_s

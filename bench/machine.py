@@ -23,8 +23,8 @@ def describe_machine(wrk: str | None) -> dict[str, str]:
         "machine": f"{os.cpu_count()} CPUs ({_cpu_model()}), {_memory_gb():.0f} GB, {platform.system()} {platform.release()}",
         "disk": f"fdatasync of 4 kB takes {fdatasync_us():.0f} µs (median of 200)",
         "Python": f"{platform.python_version()}, {_built()}, uvicorn {version('uvicorn')}, uvloop {version('uvloop')}",
-        "Redis": _said(find_redis(os.environ), "--version"),
-        "PostgreSQL": _said(find_postgres(os.environ).bin_dir / "postgres", "--version"),
+        "Redis": _version(find_redis(os.environ), "--version"),
+        "PostgreSQL": _version(find_postgres(os.environ).bin_dir / "postgres", "--version"),
         "load generator": "wrk in closed loops, bench/load.py in open ones" if wrk else "bench/load.py",
         "durability": "appendfsync always, fsync on, synchronous_commit on, data checksums; no AOF rewrite during a run",
     }
@@ -58,6 +58,6 @@ def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def _said(program: Path | str, option: str) -> str:
+def _version(program: Path | str, option: str) -> str:
     ran = subprocess.run([str(program), option], capture_output=True, text=True, check=False)
     return ran.stdout.strip().split(" sha=")[0]

@@ -60,9 +60,9 @@ async def _look(spy: str, pid: int) -> str:
         process = await asyncio.create_subprocess_exec(
             spy, "record", *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
-        _, said = await process.communicate()
+        _, errors = await process.communicate()
         if process.returncode:
-            raise CannotRun(f"py-spy failed; it may need root: {said.decode(errors='replace').strip()[-300:]}")
+            raise CannotRun(f"py-spy failed; it may need root: {errors.decode(errors='replace').strip()[-300:]}")
         return Path(out.name).read_text()
 
 

@@ -116,9 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.repair", description=__doc__)
     parser.add_argument("--bookings", type=int, default=100_000, help="confirmed before the wipe")
     parser.add_argument("--rate", type=float, default=50.0, help="bookings a second meanwhile")
-    told = parser.parse_args()
+    options = parser.parse_args()
     try:
-        sys.exit(asyncio.run(_run(told.bookings, told.rate)))
+        sys.exit(asyncio.run(_run(options.bookings, options.rate)))
     except (CannotRun, TimeoutError) as error:
         sys.exit(f"repair: {error or 'it did not sell again.'}")
 

@@ -144,7 +144,7 @@ class _Round:
         figure.name, figure.noop_rate = name, self._noops[-1] if self._noops else 0.0
         self.figures[name] = figure
         self._watch.split(name)
-        _tell(_line(figure))
+        _print(_line(figure))
         return figure
 
     async def _measure_noop(self, sale: Sale) -> None:
@@ -166,7 +166,7 @@ class _Round:
 
 async def _play_round(plan: Plan, wrk: str | None, number: int, clients: tuple[int, ...]) -> Round:
     began, watch = time.monotonic(), Stopwatch()
-    _tell(f"round {number} of {plan.rounds}")
+    _print(f"round {number} of {plan.rounds}")
     async with open_stage(wrk) as stage:
         watch.split("start")
         played = _Round(plan, stage, watch)
@@ -174,7 +174,7 @@ async def _play_round(plan: Plan, wrk: str | None, number: int, clients: tuple[i
         audit = await _audit(stage)
         watch.split("audit")
     watch.split("stop")
-    _tell(watch.line)
+    _print(watch.line)
     return Round(
         figures=played.figures, audit=audit, seconds=time.monotonic() - began, took_s=watch.took_s, memory=played.memory
     )
@@ -190,16 +190,16 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
         forged = 0
         for level in plan.levels:
             more = max(0, level - made)
-            _tell(f"{level:,} bookings already made")
+            _print(f"{level:,} bookings already made")
             await forge(stage, sale, forged + 1, forged + more)
             forged += more
             await stage.warm_up(sale)
             watch.split(f"forge {more:,}")
             name = f"{level:,} made"
             fixed = await whole.fixed_rate(stage, plan.level_s, rate, sale, name)
-            _tell(_line(fixed))
+            _print(_line(fixed))
             full = await whole.end_to_end(stage, plan.level_s, sale, name)
-            _tell(_line(full))
+            _print(_line(full))
             redis_mb, postgres_mb = await whole.sizes(stage)
             found.append(
                 Growth(made=level, open_loop=fixed, closed_loop=full, redis_mb=redis_mb, postgres_mb=postgres_mb)
@@ -211,7 +211,7 @@ async def _grow(plan: Plan, wrk: str | None, rate: float, watch: Stopwatch) -> t
         audit = await _audit(stage)
         watch.split("audit")
     watch.split("stop")
-    _tell(watch.line)
+    _print(watch.line)
     return found, {name: "held" if word == little_audit[name] == "held" else "broken" for name, word in audit.items()}
 
 
@@ -229,17 +229,17 @@ async def _side_by_side(
             many = await whole.fixed_rate(stage, plan.level_s / 2, rate, sale, "on many")
             alone = await whole.fixed_rate(little, plan.level_s / 2, rate, few, "on few")
             for figure in (many, alone):
-                _tell(_line(figure))
+                _print(_line(figure))
             dearer.append(many.cpu_sum_us / alone.cpu_sum_us)
         return dearer, await _audit(little)
 
 
 async def _audit(stage: Stage) -> dict[str, str]:
-    _tell("audit")
+    _print("audit")
     findings = await stage.audit()
     for finding in findings:
         for line in finding.evidence[:3]:
-            _tell(f"  {finding.name} BROKEN: {line}")
+            _print(f"  {finding.name} BROKEN: {line}")
     return {finding.name: "held" if finding.held else "broken" for finding in findings}
 
 
@@ -272,8 +272,8 @@ async def _run(plan: Plan, wrk: str | None, only: str) -> Results:
 
 def _settings() -> dict[str, str]:
     """What was changed from the defaults by whoever started this."""
-    told = {name: value for name, value in os.environ.items() if name.startswith("BOXOFFICE_") and "__" in name}
-    return {"settings": ", ".join(f"{name}={value}" for name, value in told.items()) or "all defaults"}
+    settings = {name: value for name, value in os.environ.items() if name.startswith("BOXOFFICE_") and "__" in name}
+    return {"settings": ", ".join(f"{name}={value}" for name, value in settings.items()) or "all defaults"}
 
 
 def _line(figure: Figure) -> str:
@@ -287,7 +287,7 @@ def _line(figure: Figure) -> str:
     )
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
@@ -318,26 +318,26 @@ def main() -> None:
     parser.add_argument("--only", choices=("round", "growth"), default="", help="half of it")
     parser.add_argument("--profile", action="store_true", help="only show where the CPU of API and worker goes")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the results")
-    told = parser.parse_args()
-    plan = QUICK if told.quick else Plan()
-    plan = replace(plan, rounds=told.rounds or plan.rounds, levels=plan.levels[:2] if told.short else plan.levels)
-    wrk = None if told.generator == "ours" else find_wrk()
-    if told.generator == "wrk" and wrk is None:
+    options = parser.parse_args()
+    plan = QUICK if options.quick else Plan()
+    plan = replace(plan, rounds=options.rounds or plan.rounds, levels=plan.levels[:2] if options.short else plan.levels)
+    wrk = None if options.generator == "ours" else find_wrk()
+    if options.generator == "wrk" and wrk is None:
         sys.exit("bench: wrk is not installed.")
     try:
-        if told.profile:
+        if options.profile:
             _show_profile(wrk)
             return
-        results = asyncio.run(_bounded(plan, wrk, told.only))
+        results = asyncio.run(_bounded(plan, wrk, options.only))
     except (CannotRun, TimeoutError) as error:
         sys.exit(f"bench: {error or 'it took too long and was given up.'}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("bench: interrupted.")
-    told.out.mkdir(parents=True, exist_ok=True)
-    (told.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
     page = markdown(results)
-    (told.out / "results.md").write_text(page)
-    plot(results, told.out / "results.png")
+    (options.out / "results.md").write_text(page)
+    plot(results, options.out / "results.png")
     print(page)
     if not results.sound:
         sys.exit(1)

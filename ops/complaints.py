@@ -47,20 +47,20 @@ def sentence_of(error: BaseException) -> str:
     if meaning := _meaning_of(error):
         return meaning
     origin = getattr(error, "orig", None)
-    told = origin if isinstance(origin, BaseException) else error
-    while told.__cause__ is not None and hasattr(error, "orig"):
-        told = told.__cause__
-    first = (str(told).splitlines() or [""])[0]
-    return f"{type(told).__name__}: {first}" if first else type(told).__name__
+    cause = origin if isinstance(origin, BaseException) else error
+    while cause.__cause__ is not None and hasattr(error, "orig"):
+        cause = cause.__cause__
+    first = (str(cause).splitlines() or [""])[0]
+    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
 
 
 def _meaning_of(error: BaseException | None) -> str | None:
     """What an error of PostgreSQL's, or of the way to a store, means here."""
     cause = error
     while cause is not None:
-        said = _BY_STATE.get(str(getattr(cause, "sqlstate", None) or ""))
-        if said:
-            return said
+        sentence = _BY_STATE.get(str(getattr(cause, "sqlstate", None) or ""))
+        if sentence:
+            return sentence
         # SQLAlchemy's own text has the statement in it; the driver's is in `orig`.
         inner = getattr(cause, "orig", None)
         cause = inner if isinstance(inner, BaseException) else cause.__cause__

@@ -265,7 +265,7 @@ def test_every_log_event_is_listed_and_no_other() -> None:
         r"\(\s*\"([a-z_]+\.[a-z_]+)\""
     )
     named = {event for _, text in sources() for event in said.findall(text)}
-    named |= set(re.findall(r"_said\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/telemetry/log.py")))
+    named |= set(re.findall(r"_rendered\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/telemetry/log.py")))
     named |= {f"{each.name}.failed" for each in ROUNDS}
     section = read("docs/operations.md").partition("## Log events")[2].partition("\n## ")[0]
     listed = {event for row in re.findall(r"^\| (`.*?) \|", section, re.M) for event in re.findall(r"`([\w.]+)`", row)}

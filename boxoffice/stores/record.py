@@ -270,17 +270,17 @@ def unpack(booking_id: str, raw: bytes) -> Record:
     (state, sequence, admitted_ms, deadline_ms, payment_key, scope, fingerprint, event, owner, items, tries) = (
         head.decode().split("|")
     )
-    body, said = _body.decode(packed), _payload.decode(payload)
-    if said.charge is not None:
+    body, payment = _body.decode(packed), _payload.decode(payload)
+    if payment.charge is not None:
         # A default is left out when it is the very same string, and one that was read is another.
-        msgspec.structs.force_setattr(said.charge, "method", sys.intern(said.charge.method))
-    if len(said.key) == _SHORT:
-        msgspec.structs.force_setattr(said, "key", a2b_base64(said.key + "==").hex())
+        msgspec.structs.force_setattr(payment.charge, "method", sys.intern(payment.charge.method))
+    if len(payment.key) == _SHORT:
+        msgspec.structs.force_setattr(payment, "key", a2b_base64(payment.key + "==").hex())
     lines, amount_cents = _lines(items, body.prices)
     return Record(
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
         scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
-        Body(body.client, body.customer, amount_cents, body.currency, lines, body.reference), said,
+        Body(body.client, body.customer, amount_cents, body.currency, lines, body.reference), payment,
     )  # fmt: skip
 
 

@@ -33,15 +33,17 @@ async def rewind(here: Shard, lease_ms: int, back_ms: int) -> Rewound:
     Raises Redis's errors and `GateClosed`; then it is noticed again.
     """
     shard = here.number
-    rewound, told = 0, Rewound()
+    rewound, moved_holds = 0, Rewound()
     async for some in _waiting(here.redis, shard):
         records = [keys.booking(shard, id_) for id_ in some]
         count, *moved = await here.run("rewind", records=records, lease_ms=lease_ms, done=0)
         rewound += int(count)
-        told += [(id_.decode(), int(deadline_ms)) for id_, deadline_ms in zip(moved[::2], moved[1::2], strict=True)]
+        moved_holds += [
+            (id_.decode(), int(deadline_ms)) for id_, deadline_ms in zip(moved[::2], moved[1::2], strict=True)
+        ]
     await here.run("rewind", records=(), lease_ms=lease_ms, done=1)
     log.warning("clock.went_back", shard=shard, back_ms=back_ms, bookings=rewound)
-    return told
+    return moved_holds
 
 
 async def _waiting(redis: Redis, shard: int) -> AsyncIterator[list[str]]:

@@ -67,12 +67,12 @@ class _Printer:
             # A rush's refusals say the same again and again. Remembered is only what shows all it is: no secret, and no error
             # that is being handled.
             if _PLAIN.issuperset(map(type, fields.values())) and _NEVER_THE_SAME.isdisjoint(fields):
-                said = _remembered(level, event, tuple(fields), *fields.values())
+                line = _remembered(level, event, tuple(fields), *fields.values())
             else:
-                said = _said(level, event, fields)
+                line = _rendered(level, event, fields)
         except Exception as error:
-            said = _unsaid(level, event, error)
-        self.sink.add(_stamped(said))
+            line = _substitute(level, event, error)
+        self.sink.add(_stamped(line))
         if level in ("debug", "info"):
             self._flush_soon()
         else:
@@ -100,21 +100,21 @@ class _Logger(structlog.BoundLoggerBase):
     _logger: _Printer
 
     def debug(self, event: str, **fields: Any) -> None:
-        self._say(logging.DEBUG, "debug", event, fields)
+        self._log(logging.DEBUG, "debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        self._say(logging.INFO, "info", event, fields)
+        self._log(logging.INFO, "info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._say(logging.WARNING, "warning", event, fields)
+        self._log(logging.WARNING, "warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self._say(logging.ERROR, "error", event, fields)
+        self._log(logging.ERROR, "error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        self._say(logging.ERROR, "error", event, {"exc_info": True, **fields})
+        self._log(logging.ERROR, "error", event, {"exc_info": True, **fields})
 
-    def _say(self, level: int, name: str, event: str, fields: _Line) -> None:
+    def _log(self, level: int, name: str, event: str, fields: _Line) -> None:
         if level >= self._logger.level:
             self._logger.print(name, event, {**self._context, **fields} if self._context else fields)
 
@@ -135,27 +135,27 @@ class Handler(logging.Handler):
         self.printer.print(record.levelname.lower(), event, {"logger": record.name, "exc_info": record.exc_info})
 
 
-def _stamped(said: bytes) -> bytes:
-    return b'{"at":"%b",%b\n' % (timestamp(time.time_ns() // 1_000_000).encode(), said)
+def _stamped(line: bytes) -> bytes:
+    return b'{"at":"%b",%b\n' % (timestamp(time.time_ns() // 1_000_000).encode(), line)
 
 
 def lost(lines: int, since_s: float, why: str) -> bytes:
     """The line about lines that could not be written."""
     since = timestamp(int(1_000 * since_s))
-    return _stamped(_said("warning", "log.lost", {"lines": lines, "since": since, "error": why}))
+    return _stamped(_rendered("warning", "log.lost", {"lines": lines, "since": since, "error": why}))
 
 
-def _unsaid(level: str, event: str, error: Exception) -> bytes:
+def _substitute(level: str, event: str, error: Exception) -> bytes:
     """Instead of a line that cannot be made: a field whose text cannot be had, a number that JSON has no room for."""
     known = event if type(event) is str else type(event).__name__
     return _encoded({"level": level, "event": mask_card_numbers(_escaped(known)), "unsaid": type(error).__name__})[1:]
 
 
-def _said(level: str, event: str, fields: _Line) -> bytes:
+def _rendered(level: str, event: str, fields: _Line) -> bytes:
     """A line behind its time."""
     line: _Line = {"level": level, "event": mask_card_numbers(event)}
     if error := fields.pop("exc_info", None):
-        line["exception"] = mask_card_numbers(_told(error))
+        line["exception"] = mask_card_numbers(_traceback(error))
     for name, value in fields.items():
         line[name] = _redacted(name, value)
     return _encoded(line)[1:]
@@ -166,10 +166,10 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 @lru_cache(256, typed=True)
 def _remembered(level: str, event: str, names: tuple[str, ...], *values: Any) -> bytes:
-    return _said(level, event, dict(zip(names, values, strict=True)))
+    return _rendered(level, event, dict(zip(names, values, strict=True)))
 
 
-def _told(error: BaseException | tuple[Any, BaseException | None, TracebackType | None] | bool) -> str:
+def _traceback(error: BaseException | tuple[Any, BaseException | None, TracebackType | None] | bool) -> str:
     """A traceback: of the error, or of the one being handled."""
     if isinstance(error, tuple):
         error = error[1] or False

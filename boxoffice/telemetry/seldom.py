@@ -33,22 +33,26 @@ class Seldom:
 
     def warning(self, event: str, **fields: Any) -> None:
         """As structlog's."""
-        self._say("warning", event, fields)
+        self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """As structlog's."""
-        self._say("error", event, fields)
+        self._log("error", event, fields)
 
     def exception(self, event: str, error: BaseException, **fields: Any) -> None:
         """As an error, with its traceback. The same is what was raised as the same kind in the same place."""
-        self._say("error", event, {**fields, "exc_info": error})
+        self._log("error", event, {**fields, "exc_info": error})
 
     def forget(self) -> None:
         """Everything is new again."""
         self.lines.clear()
 
-    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        line = (level, event, *sorted((name, _told(value)) for name, value in fields.items() if name not in _DIFFER))
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        line = (
+            level,
+            event,
+            *sorted((name, _comparable(value)) for name, value in fields.items() if name not in _DIFFER),
+        )
         now_s = self.now_s()
         said_at, unsaid = self.lines.get(line, (float("-inf"), 0))
         if now_s < said_at + self.every_s:
@@ -60,7 +64,7 @@ class Seldom:
         getattr(log, level)(event, **fields, **({"times": unsaid + 1} if unsaid else {}))
 
 
-def _told(value: Any) -> str:
+def _comparable(value: Any) -> str:
     if not isinstance(value, BaseException):
         return str(value)
     trace = value.__traceback__

@@ -48,7 +48,7 @@ def list_clients(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.store.clients()
 
-    _tell(in_office(data_dir, work), ("id", "name", "created_at"), as_json)
+    _print(in_office(data_dir, work), ("id", "name", "created_at"), as_json)
 
 
 def create_key(
@@ -75,7 +75,7 @@ def list_keys(
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.store.api_keys(client)
 
-    _tell(in_office(data_dir, work), ("prefix", "client", "created_at", "revoked_at"), as_json)
+    _print(in_office(data_dir, work), ("prefix", "client", "created_at", "revoked_at"), as_json)
 
 
 def revoke(
@@ -89,7 +89,7 @@ def revoke(
     in_office(data_dir, work)
 
 
-def _tell(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return

@@ -60,7 +60,7 @@ def audit(
     if as_json:
         print_json([difference._asdict() for difference in found])
     else:
-        _tell(found)
+        _print(found)
     if wrong := [difference for difference in found if not difference.known]:
         sys.exit(MENDED if all(difference.mended for difference in wrong) else FOUND)
 
@@ -124,10 +124,10 @@ def _list(refunds: list[OwedRefund], as_json: bool, nothing: str) -> None:
         typer.echo(nothing)
 
 
-def _tell(found: list[Difference]) -> None:
+def _print(found: list[Difference]) -> None:
     from boxoffice.repair.payments_audit import DIFFERENCES
 
-    said = {None: "", True: "  mended", False: "  NOT mended"}
+    mended = {None: "", True: "  mended", False: "  NOT mended"}
     for what, meaning in DIFFERENCES.items():
         some = [difference for difference in found if difference.what == what]
         if some:
@@ -135,7 +135,7 @@ def _tell(found: list[Difference]) -> None:
         for difference in some:
             typer.echo(
                 f"  {difference.payment_key}  booking {difference.booking or '-'}: gateway {difference.at_gateway};"
-                f" ours {difference.ours}{said[difference.mended]}"
+                f" ours {difference.ours}{mended[difference.mended]}"
             )
     if not any(not difference.known for difference in found):
         typer.echo("The gateway's books and ours agree.")

@@ -50,7 +50,7 @@ def reconcile(
         return await office.repair.reconcile(event=event, fix=fix, accept_postgres=accept_postgres)
 
     findings = in_office(data_dir, work)
-    print_json(_as_json(findings)) if as_json else _tell(findings)
+    print_json(_as_json(findings)) if as_json else _print(findings)
     sys.exit(EXIT_CODES[findings.word])
 
 
@@ -127,7 +127,7 @@ def _event(report: EventReport) -> dict[str, Any]:
     }
 
 
-def _tell(findings: Findings) -> None:
+def _print(findings: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 

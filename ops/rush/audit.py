@@ -60,31 +60,31 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
         await pool.close()
 
 
-async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], told: Witness) -> Findings:
+async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -> Findings:
     findings = Findings()
-    if told.history is None:
+    if witness.history is None:
         findings.undecided = await undecided(pool, office.settings.gateway.deadline_s)
-    refused = set(told.history.refused_digests()) if told.history else set()
+    refused = set(witness.history.refused_digests()) if witness.history else set()
 
     async def bookings() -> None:
         walked = await walk(office.shards, pool, refused, findings)
         await check_stock(office.shards, pool, walked.opened, findings)
         await check_bookings(pool, findings)
-        if told.history is not None:
-            await check_history(pool, told.history, walked.unpaid, findings)
+        if witness.history is not None:
+            await check_history(pool, witness.history, walked.unpaid, findings)
 
     async def money() -> None:
         await check_money(office.gateway, pool, findings)
-        await check_webhooks(pool, office.settings.data_dir, told.tally, findings, lost=told.commits_lost)
+        await check_webhooks(pool, office.settings.data_dir, witness.tally, findings, lost=witness.commits_lost)
         await check_texts(pool, findings)
         # In a thread: who reads for seconds lets the other half's answers wait until they seem late.
-        await asyncio.to_thread(check_leaks, office.settings.data_dir, told.secrets, told.history, findings)
+        await asyncio.to_thread(check_leaks, office.settings.data_dir, witness.secrets, witness.history, findings)
 
     await _both(bookings(), money())
-    _add_samples(told.sampler, told.history, findings)
-    for what in told.unrest:
+    _add_samples(witness.sampler, witness.history, findings)
+    for what in witness.unrest:
         findings["I9"].blame(f"did not come to rest: {what}")
-    if told.parked_is_broken:
+    if witness.parked_is_broken:
         for booking in findings.parked:
             findings["I9"].blame(f"booking {booking} was parked")
     return findings

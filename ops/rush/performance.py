@@ -71,7 +71,7 @@ class Performance:
     commits_lost: int | None = 0
     """By promotions of a standby that lagged; None when nobody can count them. Known once it is calm."""
     told_by_audit: int = 0
-    """Payments whose refunds or disputes no webhook told of: the gateway was killed before it could."""
+    """Payments whose refunds or disputes no webhook announced: the gateway was killed before it could."""
     took_s: float = 0.0
     rested_s: float = 0.0
     failure: BaseException | None = None
@@ -161,9 +161,9 @@ class Performance:
             unrest = await wait_for_rest(office, self.rest_s, holds_too=True)
             if bank is None:
                 return unrest
-            told = self.tally.events if self.tally else -1
+            events = self.tally.events if self.tally else -1
             self.tally, late = await wait_for_deliveries(bank, gateway_token(self.settings), self.rest_s)
-            if unrest or late or (self.tally and self.tally.events == told):
+            if unrest or late or (self.tally and self.tally.events == events):
                 await bank.close()
                 return unrest + late
 

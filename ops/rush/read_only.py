@@ -37,13 +37,13 @@ class ReadOnly:
 
     def begin(self) -> bool:
         """Refuse writes from now on, also after a restart. False: it could not be said."""
-        return self._say("ALTER SYSTEM SET default_transaction_read_only = on", "on")
+        return self._alter("ALTER SYSTEM SET default_transaction_read_only = on", "on")
 
     def end(self) -> bool:
         """Take them again, and see that it does. False: it is to be tried again."""
-        return self._say("ALTER SYSTEM RESET default_transaction_read_only", "off")
+        return self._alter("ALTER SYSTEM RESET default_transaction_read_only", "off")
 
-    def _say(self, statement: str, word: str) -> bool:
+    def _alter(self, statement: str, word: str) -> bool:
         try:
             return asyncio.run(self._ask(statement, word))
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

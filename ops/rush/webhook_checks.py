@@ -29,11 +29,11 @@ async def check_webhooks(
     """
     finding = findings["I6"]
     inbox = await pool.fetch(_INBOX)
-    told = f"{len(inbox)} webhooks taken in"
+    line = f"{len(inbox)} webhooks taken in"
     if tally is not None:
-        told += f" of {tally.events}, {tally.repeats} came again"
+        line += f" of {tally.events}, {tally.repeats} came again"
         if len(inbox) < tally.heard:
-            told += f", {tally.heard - len(inbox)} were lost with PostgreSQL's last commits"
+            line += f", {tally.heard - len(inbox)} were lost with PostgreSQL's last commits"
         least = 0 if lost is None else tally.heard - lost
         # More may be kept than it knows of: an answer that was lost, and no time to send it again.
         if not least <= len(inbox) <= tally.events:
@@ -43,7 +43,7 @@ async def check_webhooks(
             event = happened.get(row["id"])
             if event is None or (event.kind, event.payment_key) != (row["kind"], row["payment_key"]):
                 finding.blame(f"webhook {row['id']} ({row['kind']} of {row['payment_key']}) tells what never happened")
-    finding.looked_at.append(told)
+    finding.looked_at.append(line)
 
 
 def _steps(ledger: Path, finding: Finding) -> dict[str, GatewayEvent]:

@@ -15,8 +15,8 @@ def is_optimised() -> bool:
 
     Debian and Ubuntu build so, but say how they built the shared library, which their interpreter does not use.
     """
-    told = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    return "--enable-optimizations" in told or "/usr/share/python-wheels" in told
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "--enable-optimizations" in options or "/usr/share/python-wheels" in options
 
 
 def kind() -> str:

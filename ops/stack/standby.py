@@ -46,7 +46,7 @@ class Standby(Child):
         self._give_up = 0.0
         self._transactions: int | None = None
         """That the primary had begun when it fell behind."""
-        self._said = 0
+        self._log_read_to = 0
         """Bytes of its log when it was started."""
 
     def start(self) -> None:
@@ -110,7 +110,7 @@ class Standby(Child):
         _, binaries, account = self._primary.place()
         settings = {**SETTINGS, "port": str(self._home.new_port(self.name)), "shared_buffers": "32MB"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self._said = self.log.stat().st_size if self.log.exists() else 0
+        self._log_read_to = self.log.stat().st_size if self.log.exists() else 0
         self.spawn(
             [binaries.bin_dir / "postgres", "-D", self._data, *options],
             env=self._primary.environment(), account=account, cwd="/",
@@ -119,7 +119,7 @@ class Standby(Child):
     def _says_so(self) -> bool:
         """Whether it streams, as its log tells since it was started."""
         with self.log.open("rb") as log:
-            log.seek(self._said)
+            log.seek(self._log_read_to)
             return b"started streaming WAL from primary" in log.read()
 
     def fall_behind(self) -> None:

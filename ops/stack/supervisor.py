@@ -66,7 +66,7 @@ def _open(stack: Stack, port: int) -> None:
     stack.spawn_worker()
     stack.wait_ready()
     invitation = invite(port, stack.environment().get(KIND, "simulator")) if stack.embedded else ""
-    _say(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
+    _print(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
 
 
 def _tend(stack: Stack, watch: StopWatch) -> None:
@@ -91,7 +91,7 @@ def _voice(stream: TextIO | None) -> Sink:
     )
 
 
-def _say(voice: Sink, text: str) -> None:
+def _print(voice: Sink, text: str) -> None:
     voice.add(text.encode(errors="backslashreplace"))
     voice.flush()
 
@@ -147,7 +147,7 @@ class Keeper:
 
     def _put_off(self, now: float, what: str) -> None:
         name = self._component.name
-        _say(self._voice, f"{name} {what}; starting it again in {self._delay_s:g} s\n")
+        _print(self._voice, f"{name} {what}; starting it again in {self._delay_s:g} s\n")
         self._start_at = now + self._delay_s
         self._delay_s = min(2 * self._delay_s, self.LONGEST_S)
 

@@ -48,7 +48,7 @@ _lookup: msgspec.json.Decoder[Lookup] = msgspec.json.Decoder(Lookup)
 WRONG_TOKEN: Final = "wrong_gateway_token"  # noqa: S105
 """Both processes need the same BOXOFFICE_GATEWAY__API_KEY, or the same data directory."""
 
-_told = msgspec.json.Decoder(str)
+_name_of_books = msgspec.json.Decoder(str)
 _reversals: msgspec.json.Decoder[Reversals | NotFound | Unknown] = msgspec.json.Decoder(Reversals | NotFound | Unknown)
 _record = msgspec.json.Decoder(Record)
 _encode = msgspec.json.Encoder().encode
@@ -165,9 +165,9 @@ class HttpGateway:
 
     async def trouble(self) -> str:
         """Whether our token is the one. Learns whose books it keeps."""
-        told = await self.ask("GET", "/v1/books", _told)
-        if isinstance(told, str):
-            self._books = told
+        books = await self.ask("GET", "/v1/books", _name_of_books)
+        if isinstance(books, str):
+            self._books = books
             self._trouble.clear()
         return self._trouble.code
 

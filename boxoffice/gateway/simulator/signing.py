@@ -56,11 +56,11 @@ def event_of(payment_key: str, word: str) -> GatewayEvent | None:
     kind = _KIND[word[0]]
     state = read(word)
     if state.refunds:
-        told = took_back(state) if word[0] == "C" else None
+        went_back = took_back(state) if word[0] == "C" else None
         # The capture of one whose first capture met an error is news as any other.
-        if told is None and not (word[0] == "C" and state.refunds == "capture"):
+        if went_back is None and not (word[0] == "C" and state.refunds == "capture"):
             return None
-        kind = told or kind
+        kind = went_back or kind
     return GatewayEvent("evt_" + digest(payment_key, word), kind, payment_key, reference_of(payment_key))
 
 

@@ -251,26 +251,26 @@ class Simulator:
         return outcomes
 
     def _special(self, word: str, payment_key: str) -> Authorization | asyncio.Future[Authorization]:
-        told = scenario.answer(word, payment_key, self.actions)
+        answer = scenario.answer(word, payment_key, self.actions)
         match scenario.read(word).behaviour:
             case "late":
-                return self._later(self.late_s, told)
+                return self._later(self.late_s, answer)
             case "timeout":
                 return self._later(self.hang_s, scenario.TIMEOUT)
             case _:
-                return told
+                return answer
 
     def _later(self, seconds: float, outcome: Authorization) -> asyncio.Future[Authorization]:
         loop = asyncio.get_running_loop()
         slow: asyncio.Future[Authorization] = loop.create_future()
 
-        def tell() -> None:
+        def deliver() -> None:
             self._slow.discard(slow)
             if not slow.done():
                 slow.set_result(outcome)
 
         self._slow.add(slow)
-        loop.call_later(seconds, tell)
+        loop.call_later(seconds, deliver)
         return slow
 
     def _capture_some(self, requests: Sequence[CaptureRequest]) -> list[Capture]:

@@ -271,8 +271,8 @@ def event_of(secrets: Sequence[str], age_s: int, headers: Mapping[str, str], bod
     if abs(now_s - _signed_at(header)) > age_s:
         raise WebhookRefused("The webhook's signature is too old, or ahead of our clock.")
     event = messages.read_event(body)
-    told = event.get("data")
-    about = told.get("object") if isinstance(told, dict) else None
+    data = event.get("data")
+    about = data.get("object") if isinstance(data, dict) else None
     about = about if isinstance(about, dict) else {}
     metadata = about.get("metadata")
     payment_key = messages.known_key(metadata.get("payment_key")) if isinstance(metadata, dict) else None

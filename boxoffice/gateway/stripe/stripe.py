@@ -182,7 +182,7 @@ class StripeGateway:
         await self._transport.close_async()
 
     async def _ask(self, call: Callable[[], Awaitable[_T]]) -> _T | Unknown:
-        async def told() -> _T | Unknown:
+        async def outcome_of_call() -> _T | Unknown:
             outcome: _T | Unknown
             try:
                 outcome = await call()
@@ -194,7 +194,7 @@ class StripeGateway:
                 self._trouble.note(outcome.misconfigured, of_all=outcome.misconfigured in answers.OF_ALL)
             return outcome
 
-        return await within(self._settings.timeout_s, told())
+        return await within(self._settings.timeout_s, outcome_of_call())
 
     async def _look_at_the_account(self) -> Done | Unknown:
         try:
