@@ -39,6 +39,15 @@ def pytest_configure() -> None:
     os.environ["BOXOFFICE_SHARDS"] = str(SHARD + 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that may take minutes come first: whichever of them began last would end long after all others."""
+    items.sort(key=lambda item: all(mark.args[0] < LONG_S for mark in item.iter_markers("timeout")))
+
+
+LONG_S = 240
+"""A test with such a timeout is a long one."""
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Valkey and PostgreSQL, migrated."""
@@ -214,6 +223,21 @@ async def eventually(
                 raise
             before = now
     raise TimeoutError("There was progress, and no end.")
+
+
+async def until_later(office: BoxOffice, by_ms: int) -> None:
+    """Wait until Redis's clock, by which leases and deadlines end, is so much later."""
+
+    async def now_ms() -> int:
+        seconds, micros = await office.redis.time()
+        return seconds * 1_000 + micros // 1_000
+
+    until_ms = await now_ms() + by_ms
+
+    async def later() -> bool:
+        return await now_ms() >= until_ms
+
+    await eventually(later, timeout_s=by_ms / 1_000 + 10)
 
 
 async def load_all(office: BoxOffice) -> None:

@@ -20,7 +20,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
 from boxoffice.stores.gate import look
 from ops.stack.servers import Servers, temporary_data_dir
-from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all, until_later
 from tests.invariants.conftest import at_rest, working
 from tests.support.shop.office import Till, book, record_of
 from tests.support.shop.orders import card
@@ -187,7 +187,7 @@ async def test_a_late_hold_that_was_paid_since_is_not_expired(till: Till, server
     async with copied(servers, tmp_path) as put_back:
         await till.pay(booking)
         await till.rest()
-        await asyncio.sleep(1.1)  # its deadline passes
+        await until_later(office, 1_100)  # its deadline passes
         async with working(office):
             await put_back()
             await opens(office)

@@ -27,7 +27,18 @@ from boxoffice.stores import keys
 from boxoffice.stores.durability import check_redis
 from ops.stack.servers import Servers
 from tests.api.conftest import assert_problem, booking_of
-from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, check_run, counters, eventually, load_all, settle_all
+from tests.conftest import (
+    CLIENT,
+    KEY,
+    SHARD,
+    SaleMaker,
+    check_run,
+    counters,
+    eventually,
+    load_all,
+    settle_all,
+    until_later,
+)
 from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import book, record_of
@@ -332,7 +343,7 @@ async def test_a_full_redis_lets_go_of_holds_and_says_so(
         assert reasons["redis"] == "It takes no writes (OOM)."
         with capture_logs() as lines:
             async with working(office):
-                await asyncio.sleep(2.5)
+                await until_later(office, 2_500)
         for what in ("guarding", "sweeping", "arq"):
             assert sum(line["event"].startswith(what) for line in lines) <= 2
     finally:

@@ -248,7 +248,7 @@ async def test_a_gateway_that_does_not_answer_is_no_reason(office: BoxOffice, ti
     import asyncio
 
     async def hang() -> str:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return "never"
 
     monkeypatch.setattr(office.gateway, "trouble", hang)

@@ -22,7 +22,7 @@ from boxoffice.settlement.outage import StoreRefuses, is_of_the_row
 from boxoffice.stores import keys
 from boxoffice.stores.postgres import AWAY, TRANSIENT
 from ops.stack.servers import Servers
-from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, settle_all
+from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, settle_all, until_later
 from tests.invariants.conftest import working
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import book, book_many, status_of
@@ -393,7 +393,7 @@ async def test_a_worker_settles_all_after_an_outage_of_many_leases(
             booked = await book_many(office, event, 12, GA=1)
             async with working(newcomer):
                 # More lapses than a booking may have, were any counted.
-                await asyncio.sleep((LAPSES_MAX + 3) * 0.2)
+                await until_later(office, (LAPSES_MAX + 3) * short["lease_ms"])
         finally:
             await put(admin, trouble, undo=True)
         for booking in booked:
@@ -408,7 +408,12 @@ async def _is_confirmed(office: BoxOffice, booking: str) -> bool:
 
 
 async def test_money_moves_again_though_nothing_is_pending(
-    offices: Office, office: BoxOffice, clerk: Settings, open_sale: SaleMaker, admin: asyncpg.Connection[Any]
+    offices: Office,
+    office: BoxOffice,
+    clerk: Settings,
+    open_sale: SaleMaker,
+    admin: asyncpg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All sessions of a worker began while its role was read-only, and no booking makes it look."""
     event = await open_sale(GA=10)
@@ -419,16 +424,27 @@ async def test_money_moves_again_though_nothing_is_pending(
     trouble = TROUBLES["read-only for the role"]
     quick = clerk.model_copy(update={"worker": clerk.worker.model_copy(update={"sweep_ms": 50})})
     await put(admin, trouble)
-    async with open_box_office(quick, redis_retries=3) as newcomer, working(newcomer):
-        try:
-            await asyncio.sleep(1)
-        finally:
-            await put(admin, trouble, undo=True)
+    async with open_box_office(quick, redis_retries=3) as newcomer:
+        looks, work_outbox = [0], newcomer.pump.work_outbox
 
-        async def captured() -> bool:
-            return await pool.fetchval("SELECT status FROM payments WHERE booking_id = $1", booking) == "captured"
+        async def counted() -> int:
+            looks[0] += 1
+            return await work_outbox()
 
-        await eventually(captured, timeout_s=15)
+        async def looked_often() -> bool:
+            return looks[0] > 2
+
+        monkeypatch.setattr(newcomer.pump, "work_outbox", counted)
+        async with working(newcomer):
+            try:
+                await eventually(looked_often)
+            finally:
+                await put(admin, trouble, undo=True)
+
+            async def captured() -> bool:
+                return await pool.fetchval("SELECT status FROM payments WHERE booking_id = $1", booking) == "captured"
+
+            await eventually(captured, timeout_s=15)
 
 
 async def test_an_api_that_was_refused_recovers_in_new_sessions(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import postgres
 from boxoffice.stores.postgres import open_engine, open_pool, take_time
+from ops.stack.servers import Servers
 from tests.conftest import SHARD, SaleMaker, eventually, settle_all
 from tests.support.checks import check_at_rest
 from tests.support.settling import at_crash_points
@@ -65,8 +67,19 @@ async def test_who_freezes_with_rows_locked_lets_go_of_them(
     await check_at_rest(office, booked)
 
 
+async def until_its_transaction_is_over(admin_url: str) -> None:
+    """Wait until the server has ended every session that waits inside a transaction."""
+    connection = await asyncpg.connect(admin_url)
+
+    async def over() -> bool:
+        return not await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in trans%'")
+
+    await eventually(over, timeout_s=20)
+    await connection.close()
+
+
 async def test_a_frozen_workers_own_booking_counts_no_failure(
-    office: BoxOffice, open_sale: SaleMaker, short: Settings, monkeypatch: pytest.MonkeyPatch
+    office: BoxOffice, open_sale: SaleMaker, short: Settings, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It wakes up inside its transaction, which the server has ended. That is no fault of the booking."""
     event = await open_sale(GA=10)
@@ -76,7 +89,8 @@ async def test_a_frozen_workers_own_booking_counts_no_failure(
     def freeze(name: str) -> None:
         if name == "written" and not frozen:
             frozen.append(name)
-            time.sleep(1.3)
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(asyncio.run, until_its_transaction_is_over(servers.admin_url)).result(30)
 
     at_crash_points(monkeypatch, freeze)
     async with open_box_office(short, redis_retries=3) as sleeper:

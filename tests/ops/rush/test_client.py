@@ -25,7 +25,7 @@ class Server:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 path = head.split(" ")[1]
                 if path == "/silent":
-                    await asyncio.sleep(60)
+                    await asyncio.Event().wait()
                 if path == "/dies":
                     return
                 close = "Connection: close\r\n" if path == "/closes" else ""

@@ -247,11 +247,11 @@ def test_passwords_are_for_the_owner_only(servers: Servers) -> None:
 def test_servers_do_not_outlive_a_killed_owner(data_dir: Path) -> None:
     """And the next owner waits until they are gone, instead of sharing their files."""
     program = textwrap.dedent(f"""
-        import pathlib, time
+        import pathlib, signal
         from ops.stack.servers import Servers
         with Servers(pathlib.Path({str(data_dir)!r}), debug=True) as servers:
             print(servers.redis_pid, servers.postgres_pid, flush=True)
-            time.sleep(60)
+            signal.pause()
     """)
     owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert owner.stdout
