@@ -376,6 +376,30 @@ def test_every_word_of_the_glossary_stands_in_the_code_as_a_name() -> None:
     assert not lost
 
 
+def test_no_word_of_the_glossary_has_two_rows() -> None:
+    """One word, one meaning. What two rooms mean by it is said in one row, or one of them takes another word."""
+    words = re.findall(r"^\| \*\*(.+?)\*\*", read("docs/glossary.md"), re.M)
+    assert len(words) > 80
+    assert sorted(words) == sorted(set(words))
+
+
+MEASURED = re.compile(r"\d[\d.,]* ?(?:µs|us)\b|\d[\d.,]* (?:bookings a second|bookings/s)|\bp99 \d|\bp50 \d")
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("*.md")), ids=lambda page: page.stem)
+def test_a_decision_gives_its_reason_and_no_measurement(page: Path) -> None:
+    """What was measured is in `bench/results.md`, where the next run writes it anew. A decision says what is dearer, and
+    by about how much."""
+    assert MEASURED.findall(page.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["takes 24.0 to 18.0 µs", "about 0.1 us a booking", "4,740 bookings a second", "p99 212"]
+)
+def test_a_measurement_is_seen(text: str) -> None:
+    assert MEASURED.search(text)
+
+
 # ---------------------------------------------------------------- what pages point to
 
 
