@@ -427,8 +427,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/telemetry/log.py",
-                "        except Exception as error:\n            said =",
-                "        except ZeroDivisionError as error:\n            said =",
+                "        except Exception as error:\n            line =",
+                "        except ZeroDivisionError as error:\n            line =",
             ),
         ),
         "tests/boxoffice/telemetry/test_log.py",
