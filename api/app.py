@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from api import documentation, problems
 from api.bodies import ClientGone
-from api.cors import EXPOSED, METHODS, Cors
+from api.cors import Cors
 from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
@@ -24,10 +24,15 @@ from boxoffice.settings import Settings
 from boxoffice.stores import durability
 from boxoffice.wire.parameters import bad_parameter
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "entrance_of"]
 
 
-def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAPI | Front:
+def entrance_of(app: Any) -> Any:
+    """What answers for this application once the request's origin was looked at: its fast path, or FastAPI."""
+    return app.app if isinstance(app, Cors) else app
+
+
+def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAPI | Front | Cors:
     """The application. It opens its own box office when it starts, unless it is handed one."""
 
     @asynccontextmanager
@@ -50,7 +55,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
         # The names of operations are what a generated client calls its functions.
         generate_unique_id_function=lambda route: route.name,
     )
-    front = Front(app, settings.api.cors_origins)
+    front = Front(app)
 
     def move_in(opened: BoxOffice) -> None:
         front.office = app.state.office = opened
@@ -58,14 +63,6 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
 
     if office is not None:
         move_in(office)
-    if settings.api.cors_origins:
-        app.add_middleware(
-            Cors,
-            allow_origins=settings.api.cors_origins,
-            allow_methods=METHODS,
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-            expose_headers=EXPOSED,
-        )
     app.add_middleware(Heads)
     for router in (events.router, bookings.router, holds.router, webhooks.router, health.router, documentation.router):
         app.include_router(router)
@@ -76,7 +73,8 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
     app.add_exception_handler(HTTPException, _unserved)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
-    return front if settings.api.fast_path else app
+    entrance = front if settings.api.fast_path else app
+    return Cors(entrance, settings.api.cors_origins) if settings.api.cors_origins else entrance
 
 
 def _refused(request: Request, error: Exception) -> Response:

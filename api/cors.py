@@ -1,7 +1,12 @@
-"""Pages of other origins, when there are any: Starlette's middleware, with refusals as problems."""
+"""Pages of other origins, when there are any: Starlette's middleware around the whole application, with refusals as problems.
+
+It stands outermost, so that every answer has passed it: those of the fast path, refusals, and what failed. The lane leaves
+whoever names an origin to it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -12,16 +17,25 @@ from api import problems
 from api.dependencies import respond
 from api.transport.reply import Reply
 
-__all__ = ["EXPOSED", "METHODS", "Cors"]
+__all__ = ["Cors"]
 
 EXPOSED: Final = ("Content-Location", "Date", "Idempotency-Replayed", "Location", "Retry-After")
 """Headers that a page of another origin may read."""
 
 METHODS: Final = ("GET", "HEAD", "POST")
 
+HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key")
+"""Headers that it may send."""
+
 
 class Cors(CORSMiddleware):
-    """Says nothing of origins to who has none: every way into the application answers a shop's server alike."""
+    """Says nothing of origins to who has none: every way into the application answers a shop's server alike. Never allows
+    credentials: an API key stands in a header that the page itself writes."""
+
+    def __init__(self, app: Any, origins: Collection[str]) -> None:
+        super().__init__(
+            app, allow_origins=origins, allow_methods=METHODS, allow_headers=HEADERS, expose_headers=EXPOSED
+        )  # fmt: skip
 
     async def simple_response(self, scope: Any, receive: Any, send: Any, request_headers: Headers) -> None:
         """A request that is not a question about requests."""

@@ -8,10 +8,9 @@ from typing import Any, Final
 from api import answers
 from api.answers import Read
 from api.bodies import ClientGone, Receive
-from api.cors import EXPOSED
 from api.headers import Headers
 from api.methods import as_get
-from api.transport.reply import Header, Reply
+from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
 
 __all__ = ["Front", "send_reply"]
@@ -30,9 +29,8 @@ class Front:
     office: BoxOffice
     """Set by the application behind when it starts, before any request comes."""
 
-    def __init__(self, behind: App, cors_origins: tuple[str, ...]) -> None:
+    def __init__(self, behind: App) -> None:
         self.behind = behind
-        self._origins = frozenset(origin.encode() for origin in cors_origins)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or one of the server's other events."""
@@ -55,7 +53,7 @@ class Front:
         if reply is None:
             await self.behind(scope, receive, send)
         else:
-            await send_reply(send, reply, self._cors(scope["headers"]) if self._origins else [])
+            await send_reply(send, reply)
 
     async def _read(self, read: Read, name: str, scope: Any) -> Reply | None:
         if not name or "/" in name:
@@ -66,21 +64,9 @@ class Front:
                 authorization = value
         return await read(self.office, authorization, name)
 
-    def _cors(self, headers: list[Header]) -> list[Header]:
-        """What FastAPI's CORS middleware says, for the answers that never meet it."""
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        if origin is None:
-            return []
-        said: list[Header] = [(b"vary", b"Origin"), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
-        if b"*" in self._origins:
-            said.append((b"access-control-allow-origin", b"*"))
-        elif origin in self._origins:
-            said.append((b"access-control-allow-origin", origin))
-        return said
 
-
-async def send_reply(send: Send, reply: Reply, more: list[Header]) -> None:
+async def send_reply(send: Send, reply: Reply) -> None:
     """Send an answer whole."""
     length = (b"content-length", b"%d" % len(reply.body))
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length, *more]})
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length]})
     await send({"type": "http.response.body", "body": reply.body})

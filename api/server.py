@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from api.app import create_app
+from api.app import create_app, entrance_of
 from api.front import Front
 from api.transport import memory
 from api.transport.connection import Connection
@@ -53,8 +53,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 def connection_class(settings: Settings, app: Any) -> type[Connection]:
     """What serves one connection to this application: in the lane, if there is one."""
-    in_lane = settings.api.lane and isinstance(app, Front)
-    kind = lane(app, shapes=settings.api.shapes) if in_lane else Connection
+    front = entrance_of(app)
+    in_lane = settings.api.lane and isinstance(front, Front)
+    kind = lane(front, shapes=settings.api.shapes) if in_lane else Connection
     room = room_for(settings.api.connections_max)
     patience = settings.api.model_copy(update={"connections_max": room})
     return type("Served", (kind,), {"limits": settings.limits, "patience": patience})

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from api import documentation, problems, schemas
-from api.app import create_app
+from api.app import create_app, entrance_of
 from api.front import Front
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
@@ -27,11 +27,10 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
 def application(settings: Settings, office: BoxOffice) -> FastAPI:
-    app = create_app(settings, office=office)
-    if isinstance(app, Front):
-        assert isinstance(app.behind, FastAPI)
-        return app.behind
-    return app
+    app = entrance_of(create_app(settings, office=office))
+    found = app.behind if isinstance(app, Front) else app
+    assert isinstance(found, FastAPI)
+    return found
 
 
 async def test_the_document_is_the_one_that_was_reviewed(settings: Settings, office: BoxOffice) -> None:

@@ -1,4 +1,4 @@
-"""Which requests are answered before any framework sees them, and what those say of other origins."""
+"""Which requests are answered before any framework sees them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 from api import answers
 from api.front import Front, send_reply
 from api.transport.reply import Reply
-
-SHOP = b"https://shop.example"
 
 
 class Behind:
@@ -66,7 +64,7 @@ async def test_which_are_answered_in_front(asked: list[Any], method: str, path: 
     """By the office, of whoever's key it is; all others by the application behind."""
     behind = Behind()
     key = (b"authorization", b"Bearer k")
-    sent = await ask(Front(behind, ()), method, path, (b"a", b"b"), key, (b"c", b"d"))
+    sent = await ask(Front(behind), method, path, (b"a", b"b"), key, (b"c", b"d"))
     if name is None:
         assert (asked, len(behind.scopes), sent[-1]["body"]) == ([], 1, b"behind")
         return
@@ -85,7 +83,7 @@ async def test_which_are_answered_in_front(asked: list[Any], method: str, path: 
 @pytest.mark.parametrize("path", ["/v1/bookings/x", "/v1/events/x", "/other"])
 async def test_a_head_is_a_get_without_its_body(asked: list[Any], path: str) -> None:
     behind = Behind()
-    sent = await ask(Front(behind, ()), "HEAD", path)
+    sent = await ask(Front(behind), "HEAD", path)
     assert sent[-1] == {"type": "http.response.body", "body": b""}
     assert [scope["method"] for scope in behind.scopes] == (["GET"] if path == "/other" else [])
     assert len(asked) == (path != "/other")
@@ -93,7 +91,7 @@ async def test_a_head_is_a_get_without_its_body(asked: list[Any], path: str) -> 
 
 async def test_what_is_no_request_is_for_the_application(asked: list[Any]) -> None:
     behind = Behind()
-    await ask(Front(behind, ()), "GET", "/v1/events/x", kind="lifespan")
+    await ask(Front(behind), "GET", "/v1/events/x", kind="lifespan")
     assert (asked, len(behind.scopes)) == ([], 1)
 
 
@@ -103,30 +101,8 @@ async def test_nobody_is_answered_who_has_gone(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(answers, "book", gone)
     behind = Behind()
-    assert await ask(Front(behind, ()), "POST", "/v1/bookings") == []
+    assert await ask(Front(behind), "POST", "/v1/bookings") == []
     assert behind.scopes == []
-
-
-ALLOW = b"access-control-allow-origin"
-
-
-@pytest.mark.parametrize(
-    ("origins", "origin", "told"),
-    [
-        ((), SHOP, None), (("https://shop.example",), None, []), (("https://shop.example",), SHOP, [(ALLOW, SHOP)]),
-        (("https://shop.example",), b"https://other.example", [None]), (("*",), SHOP, [(ALLOW, b"*")]),
-        (("https://a.example", "https://shop.example"), SHOP, [(ALLOW, SHOP)]),
-    ],
-)  # fmt: skip
-async def test_what_is_said_of_other_origins(
-    asked: list[Any], origins: tuple[str, ...], origin: bytes | None, told: list[Any] | None
-) -> None:
-    """Nothing to who has none; to others that the answer depends on it, and which headers their page may read."""
-    headers = [(b"origin", origin)] if origin else []
-    start, _ = await ask(Front(Behind(), origins), "GET", "/v1/events/x", *headers)
-    exposed = b"Content-Location, Date, Idempotency-Replayed, Location, Retry-After"
-    always = [(b"vary", b"Origin"), (b"access-control-expose-headers", exposed)]
-    assert start["headers"][2:] == ([*always, *filter(None, told)] if told else [])
 
 
 async def test_an_answer_is_sent_whole() -> None:
@@ -135,12 +111,12 @@ async def test_an_answer_is_sent_whole() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await send_reply(send, Reply(409, b"body", [(b"a", b"b")]), [(b"c", b"d")])
+    await send_reply(send, Reply(409, b"body", [(b"a", b"b")]))
     assert sent == [
         {
             "type": "http.response.start",
             "status": 409,
-            "headers": [(b"a", b"b"), (b"content-length", b"4"), (b"c", b"d")],
+            "headers": [(b"a", b"b"), (b"content-length", b"4")],
         },
         {"type": "http.response.body", "body": b"body"},
     ]

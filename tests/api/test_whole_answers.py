@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import problems
-from api.app import create_app
+from api.app import create_app, entrance_of
 from api.front import Front
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
@@ -233,16 +233,17 @@ async def test_an_application_that_is_handed_no_office_opens_one_of_its_own(
 ) -> None:
     """While it runs, and says so to whoever asks; every way in is served by the same."""
     app = create_app(settings)
-    behind: Any = app.behind if isinstance(app, Front) else app
+    entrance = entrance_of(app)
+    behind: Any = entrance.behind if isinstance(entrance, Front) else entrance
     assert not hasattr(behind.state, "office")
     async with behind.router.lifespan_context(behind):
         opened = behind.state.office
         assert isinstance(opened, BoxOffice) and opened is not office
-        assert getattr(app, "office", opened) is opened
+        assert getattr(entrance, "office", opened) is opened
         assert await behind.state.readiness.reasons() == {}
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as client:
             assert (await client.get("/readyz")).json() == {"status": "ready"}
-    handed: Any = create_app(settings, office=office)
+    handed: Any = entrance_of(create_app(settings, office=office))
     handed = handed.behind if isinstance(handed, Front) else handed
     async with handed.router.lifespan_context(handed):
         assert handed.state.office is office

@@ -88,7 +88,7 @@ _ALSO: dict[str, str] = {
     "api/answers.py": "tests/api/test_booking.py tests/api/test_bad_requests.py tests/api/test_reading.py",
     "api/app.py": "tests/api/transport/test_server.py",
     "api/transport/turns.py": "tests/api/transport/test_wire.py tests/api/transport/test_server.py",
-    "api/cors.py": "tests/api/test_booking.py tests/api/test_problems.py",
+    "api/cors.py": "tests/api/test_cors.py",
     "api/readiness.py": "tests/api/test_health.py",
     "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",
     "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",

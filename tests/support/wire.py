@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import uvicorn
 from uvicorn.server import ServerState
 
-from api.app import create_app
+from api.app import create_app, entrance_of
 from api.front import Front
 from api.transport.connection import Connection
 from api.transport.lane import lane
@@ -137,7 +137,8 @@ class Door:
         changes = {"lane": way == "lane", "fast_path": way != "plain"}
         settings = settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
         app = create_app(settings, office=office)
-        kind = lane(app) if way == "lane" and isinstance(app, Front) else Connection
+        front = entrance_of(app)
+        kind = lane(front) if way == "lane" and isinstance(front, Front) else Connection
         self.kind: Any = type("Served", (kind,), {"limits": settings.limits, "patience": settings.api})
         self.way = way
         self.state = ServerState()
