@@ -1,6 +1,8 @@
 """What becomes of each booking of a batch: decided in admission order, under the lock of the inventory rows. No I/O.
 
 A pure function of facts: deciding again, in a transaction that is tried again, starts from nothing.
+
+One file because what a fact means and what follows from it are read together: a rule that is changed is changed in both.
 """
 
 from __future__ import annotations
