@@ -15,20 +15,27 @@ from api import problems
 from api.bodies import ClientGone, Receive, collect
 from api.headers import Headers
 from api.pipeline import NeedsWait, Refusal, Step, client_of, prepare
-from api.transport.reply import JSON, NO_STORE, Reply
+from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from boxoffice.wire import render
 from boxoffice.wire.requests import ID_MAX
 
-__all__ = ["Read", "accepted", "admit", "book", "read_booking", "read_event", "refused"]
+__all__ = ["Read", "accepted", "admit", "book", "etag", "read_booking", "read_event", "refused"]
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 REPLAYED: Final = (b"idempotency-replayed", b"true")
 
 CATALOGUE: Final = (b"cache-control", b"private, max-age=1")
 """What is left is a hint that may be a moment old; a shop's own cache may keep it for a second."""
+
+
+def etag(event: EventView) -> Header:
+    """The event's version, for `If-Match`."""
+    return b"etag", b'"%d"' % event.version
+
 
 Read = Callable[[BoxOffice, bytes | None, str], Coroutine[Any, Any, Reply]]
 """Answers a GET: office, Authorization header, name in the path."""
@@ -116,7 +123,9 @@ async def read_event(office: BoxOffice, authorization: bytes | None, event_id: s
     try:
         client = await client_of(office, authorization)
         event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
-        return Reply(200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE])
+        return Reply(
+            200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE, etag(event)]
+        )
     except BoxOfficeError as error:
         return problems.of_error(error, route="read_event", client=client)
     except Exception as error:

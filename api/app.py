@@ -17,7 +17,7 @@ from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
 from api.readiness import Readiness
-from api.routes import actions, bookings, events, health, holds, webhooks
+from api.routes import actions, bookings, events, health, holds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -64,8 +64,8 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
     if office is not None:
         move_in(office)
     app.add_middleware(Heads)
-    for router in (events.router, bookings.router, holds.router, webhooks.router, health.router, documentation.router):
-        app.include_router(router)
+    for module in (events, sales, bookings, holds, webhooks, health, documentation):
+        app.include_router(module.router)
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router)
     app.add_exception_handler(BoxOfficeError, _refused)

@@ -19,12 +19,12 @@ from api.transport.reply import Reply
 
 __all__ = ["Cors"]
 
-EXPOSED: Final = ("Content-Location", "Date", "Idempotency-Replayed", "Location", "Retry-After")
+EXPOSED: Final = ("Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "Retry-After")
 """Headers that a page of another origin may read."""
 
-METHODS: Final = ("GET", "HEAD", "POST")
+METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 
-HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key")
+HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match")
 """Headers that it may send."""
 
 

@@ -45,7 +45,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     document = app.openapi()
     models = [
         (model, "validation")
-        for model in (schemas.BookingRequest, schemas.ExtensionRequest, schemas.RefundRequest, schemas.Problem)
+        for model in (
+            schemas.BookingRequest,
+            schemas.ExtensionRequest,
+            schemas.RefundRequest,
+            schemas.Problem,
+            schemas.EventRequest,
+            schemas.EventChangeRequest,
+            schemas.PostponementRequest,
+            schemas.TierRequest,
+            schemas.TierChangeRequest,
+        )
     ]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components = document["components"]

@@ -21,14 +21,21 @@ __all__ = [
     "BookingPage",
     "BookingRequest",
     "Event",
+    "EventChangeRequest",
     "EventPage",
+    "EventRequest",
+    "EventWithCapacity",
     "ExtensionRequest",
     "Health",
+    "History",
     "PaymentRequest",
+    "PostponementRequest",
     "Problem",
     "Received",
     "Refund",
     "RefundRequest",
+    "TierChangeRequest",
+    "TierRequest",
 ]
 
 BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
@@ -138,7 +145,9 @@ class Tier(_Body):
     name: str
     price_cents: int
     capacity: int
-    available: int
+    on_sale_at: Time | None = Field(description="In place of the event's; null: the event's.")
+    off_sale_at: Time | None
+    available: int | None = Field(description="Null only in answers of those who manage it, while nobody can say.")
 
 
 class Event(_Body):
@@ -147,9 +156,111 @@ class Event(_Body):
     id: str
     name: str
     starts_at: Time
-    status: Literal["active", "inactive"]
+    status: Literal["active", "paused", "inactive", "called_off"]
     currency: str
+    on_sale_at: Time | None = Field(description="From when it may be booked; null: at once.")
+    off_sale_at: Time | None = Field(description="Until when; null: until it starts.")
+    version: int = Field(description="Grows with every change of the event or its tiers, as its `ETag`.")
     tiers: list[Tier]
+
+
+class CapacityChange(_Body):
+    """What a capacity was, what was asked for, and what it came to: more than that if as many were held or sold."""
+
+    before: int
+    asked: int
+    after: int
+
+
+class EventWithCapacity(Event):
+    """The event after a change of a tier."""
+
+    capacity_change: CapacityChange | None
+
+
+class Change(_Body):
+    """One change of an event."""
+
+    id: int
+    version: int = Field(description="Of the event, once it was changed.")
+    changed_at: Time
+    changed_by: str = Field(description="`key:` and the prefix of an API key, or `operator:` and a login name.")
+    action: str
+    tier_id: str | None
+    changes: dict[str, dict[str, Any]] = Field(description="Field to `from` and `to`.")
+
+
+class History(_Body):
+    """Changes of an event, the newest first."""
+
+    data: list[Change]
+
+
+_Allow = Annotated[
+    list[Literal["past", "late_cancel"]] | None,
+    Field(description="What is meant on purpose: a start in the past; cancelling after the start."),
+]
+
+
+class TierRequest(_Body):
+    """A tier to be made. Its own times stand in place of the event's."""
+
+    code: str
+    price_cents: int
+    capacity: int
+    name: str | None = None
+    on_sale_at: Time | None = None
+    off_sale_at: Time | None = None
+
+
+class EventRequest(_Body):
+    """An event to be made."""
+
+    name: str
+    starts_at: Time
+    tiers: list[TierRequest]
+    currency: str | None = Field(None, description="ISO 4217. USD if it is left out.")
+    status: Literal["active", "paused", "inactive"] | None = None
+    customer_max: int | None = None
+    cancel_until: Time | None = None
+    refund_percent: int | None = None
+    on_sale_at: Time | None = None
+    off_sale_at: Time | None = None
+    allow: _Allow = None
+
+
+class EventChangeRequest(_Body):
+    """What of an event is to be changed. Null takes away a limit or a time that may be left out."""
+
+    name: str | None = None
+    starts_at: Time | None = None
+    status: Literal["active", "paused", "inactive"] | None = None
+    customer_max: int | None = None
+    cancel_until: Time | None = None
+    refund_percent: int | None = None
+    on_sale_at: Time | None = None
+    off_sale_at: Time | None = None
+    allow: _Allow = None
+
+
+class TierChangeRequest(_Body):
+    """What of a tier is to be changed."""
+
+    name: str | None = None
+    price_cents: int | None = None
+    capacity: int | None = None
+    display_order: int | None = None
+    active: bool | None = None
+    on_sale_at: Time | None = None
+    off_sale_at: Time | None = None
+
+
+class PostponementRequest(_Body):
+    """Another start, and until when bookings may be cancelled; null: until it starts."""
+
+    starts_at: Time
+    cancel_until: Time | None
+    allow: _Allow = None
 
 
 class EventPage(_Body):
@@ -272,7 +383,9 @@ class Problem(_Told):
     errors: list[Fault] | None = None
     shortfall: list[Shortfall] | None = None
     retry_after: int | None = Field(None, description="Seconds, as in the header.")
-    reason: str | None = Field(None, description="Why there is no sale: `event`, `started` or `tier`.")
+    reason: str | None = Field(None, description="Why there is no sale: `event`, `started`, `tier` or `ended`.")
+    opens_at: Time | None = Field(None, description="When all that was asked for is on sale.")
+    version: int | None = Field(None, description="Of the event now.")
     reasons: dict[str, str] | None = Field(None, description="Which part is not ready.")
     tier_id: str | None = None
     requested: int | None = None

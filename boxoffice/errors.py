@@ -9,6 +9,8 @@ BoxOfficeError
 ├── Refused                 a sale says no
 │   ├── SoldOut
 │   ├── SaleClosed
+│   ├── SaleNotOpen
+│   ├── SalePaused
 │   ├── CustomerLimit
 │   ├── UnpaidLimit
 │   ├── PriceChanged
@@ -20,7 +22,9 @@ BoxOfficeError
 │   ├── NotCancellable
 │   ├── NothingOwed
 │   ├── RefundOwed
-│   └── RefundTooLarge
+│   ├── RefundTooLarge
+│   ├── EventChanged
+│   └── EventCalledOff
 ├── Unavailable             nobody can say now; ask again
 │   ├── GateClosed
 │   │   └── RunUnchecked
@@ -45,6 +49,8 @@ __all__ = [
     "CardDataRefused",
     "CustomerLimit",
     "DriftUnexplained",
+    "EventCalledOff",
+    "EventChanged",
     "GateClosed",
     "HoldEnded",
     "KeyReused",
@@ -59,6 +65,8 @@ __all__ = [
     "Refused",
     "RunUnchecked",
     "SaleClosed",
+    "SaleNotOpen",
+    "SalePaused",
     "SoldOut",
     "StoreAway",
     "TooManyAttempts",
@@ -120,6 +128,14 @@ class SaleClosed(Refused):
     """The event or the tier is not on sale."""
 
 
+class SaleNotOpen(Refused):
+    """The sale has not begun."""
+
+
+class SalePaused(Refused):
+    """The sale is paused for a moment."""
+
+
 class CustomerLimit(Refused):
     """The customer would hold more tickets than one customer may."""
 
@@ -162,6 +178,14 @@ class RefundTooLarge(Refused):
 
 class RefundOwed(Refused):
     """The gateway refused an earlier refund of these tickets: that comes first."""
+
+
+class EventChanged(Refused):
+    """The event was changed since it was read."""
+
+
+class EventCalledOff(Refused):
+    """The event is called off."""
 
 
 class NothingOwed(Refused):

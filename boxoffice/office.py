@@ -17,6 +17,7 @@ from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
 from boxoffice.bookings.holds import Holds
 from boxoffice.bookings.reading import Bookings
+from boxoffice.books.moves import apply_moves
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.gateway.factory import open_gateway
@@ -34,6 +35,7 @@ from boxoffice.repair.reconcile import Reconciler
 from boxoffice.repair.recovery import Recovery
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue
+from boxoffice.sales.control import Control
 from boxoffice.sales.loading import Loader
 from boxoffice.sales.store import CatalogueStore
 from boxoffice.settings import Settings
@@ -92,6 +94,13 @@ class BoxOffice:
     def store(self) -> CatalogueStore:
         """What is on sale, as it is written."""
         return CatalogueStore(self.database, self.shards, self.settings)
+
+    @cached_property
+    def control(self) -> Control:
+        """Changes what is on sale, while it is."""
+        return Control(
+            self.database, self.shards, self.settings, lambda here: apply_moves(here, self.database)
+        )  # fmt: skip
 
     @cached_property
     def loader(self) -> Loader:

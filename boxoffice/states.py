@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "BOOKING_STATES",
+    "EVENT_STATUSES",
     "FINAL",
     "GIVEN_BACK",
     "HOLDS_STOCK",
@@ -71,6 +72,10 @@ TRANSITIONS: Final = (
 )
 """Every move there is. P to H: a hold's payment was declined in time. P to X: cancelled while a payment was under way.
 E to P: the money arrived after the hold had ended, and there was still stock."""
+
+EVENT_STATUSES: Final = ("active", "paused", "inactive", "called_off")
+"""`active`: on sale, within its windows. `paused`: for a moment nothing of it is let in. `inactive`: off sale. `called_off`:
+it will not take place, for good; what was paid is given back."""
 
 PAYMENT_STATUSES: Final = (
     "unknown",

@@ -32,7 +32,10 @@
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
 --           {"unloaded"}                               the event's counters are not there
+--           {"paused"}                                 the event, for a moment
 --           {"sale_closed", why}                       event, started, or a tier id
+--           {"ended", tier}                            the sale of this tier, or of the event
+--           {"not_open", opens_ms}                     when the last of its tiers goes on sale
 --           {"unknown_tier", tier}
 --           {"malformed"}                              a quantity that is no count, a tier named twice, or no tickets
 --           {"sold_out", tier, available, ...}         every tier that is short
@@ -51,6 +54,7 @@
 -- include: unpaid
 -- include: given_up
 -- include: most_unpaid
+-- include: windows
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
@@ -131,12 +135,15 @@ end
 for e = 1, events do
   local sale = sales[e]
   local n = #sale.fields
-  sale.fields[n + 1], sale.fields[n + 2], sale.fields[n + 3] = "on", "starts", "lim"
+  sale.fields[n + 1], sale.fields[n + 2], sale.fields[n + 3], sale.fields[n + 4] = "on", "starts", "lim", "win"
   local values = redis.call("HMGET", sale.key, unpack(sale.fields))
   sale.on, sale.starts, sale.limit = values[n + 1], tonumber(values[n + 2] or 0), tonumber(values[n + 3] or 0)
   for _, tier in pairs(sale.tier) do
     tier.available, tier.held, tier.price = tonumber(values[tier.at]), tonumber(values[tier.at + 1]), tonumber(values[tier.at + 2])
     tier.inactive = sub(values[tier.at + 2] or "", 1, 1) == "-"
+  end
+  if (values[n + 4] or "") ~= "" then
+    windows(sale, values[n + 4])
   end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
@@ -171,9 +178,11 @@ local admitted_under = {}
 
 -- Why no booking of a kind can be had, however many tickets are left; or how many tickets it has, and what they cost.
 local function examine(of)
-  local sale, tickets, price = of.sale, 0, 0
+  local sale, tickets, price, opens_ms = of.sale, 0, 0, 0
   if not sale.on then
     return { "unloaded" }
+  elseif sale.on == "p" then
+    return { "paused" }
   elseif sale.on ~= "1" then
     return { "sale_closed", "event" }
   elseif sale.starts <= now_ms then
@@ -189,11 +198,16 @@ local function examine(of)
       return { "sale_closed", tier.name }
     elseif not line.quantity then
       return { "malformed" }
+    elseif has_ended(tier, sale, now_ms) then
+      return { "ended", tier.name }
     end
+    opens_ms = math.max(opens_ms, tier.opens or sale.opens or 0)
     tickets, price = tickets + line.quantity, price + line.quantity * tier.price
   end
   if tickets == 0 then
     return { "malformed" }
+  elseif opens_ms > now_ms then
+    return { "not_open", format("%d", opens_ms) }
   end
   return nil, tickets, price
 end

@@ -6,15 +6,20 @@
 --
 -- ARGV[1] event
 -- ARGV[2] view          JSON for the catalogue
--- ARGV[3] on            1 on sale, 0 not
+-- ARGV[3] on            1 on sale, p paused, x called off, 0 not
 -- ARGV[4] starts_ms
 -- ARGV[5] currency
 -- ARGV[6] customer_max  tickets; 0: any number
--- ARGV[7...] tiers      tier|price|total|sold, the price with "-" in front when the tier is inactive
+-- ARGV[7] windows       see lib/windows.lua; empty: none
+-- ARGV[8] careful       1: an event that is here is left as it is, since who asks may have read it before its last change
+-- ARGV[9...] tiers      tier|price|total|sold, the price with "-" in front when the tier is inactive
 --
--- Returns {"lost", tiers}         counters of so many tiers are not there, or not all of them: reconcile the event now
+-- Returns {"differs"}             to who is careful: something has changed of an event that was here, and was left
+--         {"lost", tiers}         counters of so many tiers are not there, or not all of them: reconcile the event now
 --         {"loaded", new_tiers}   the event, or this many of its tiers, were not there; or a static field has changed
 --         {"unchanged"}
+--         {"apart", tiers}        as unchanged or loaded, but so many tiers have another total here: their move is under way,
+--                                 or somebody changed PostgreSQL by hand
 --
 -- A tier is new when it has neither counters nor a price here, and nothing of it was sold: all of it is then available; unless
 -- the event was here before: customers have tickets of it, or the catalogue has it. Otherwise its counters are lost, and what
@@ -29,7 +34,8 @@
 
 local sale, catalogue, owners = KEYS[1], KEYS[2], KEYS[3]
 local event, view = ARGV[1], ARGV[2]
-local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6] }
+local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6], "win", ARGV[7] }
+local careful = ARGV[8] == "1"
 
 local gone = redis.call("EXISTS", sale) == 0
   and (redis.call("EXISTS", owners) == 1 or redis.call("HEXISTS", catalogue, event) == 1)
@@ -37,8 +43,8 @@ local function is_whole(known)
   local a, h, c, t = tonumber(known[1]), tonumber(known[2]), tonumber(known[3]), tonumber(known[4])
   return a and h and c and t and h >= 0 and c >= 0 and a + h + c == t
 end
-local counters, new_tiers, lost, hidden = {}, 0, 0, {}
-for i = 7, #ARGV do
+local counters, new_tiers, lost, apart, hidden = {}, 0, 0, 0, {}
+for i = 9, #ARGV do
   local tier, price, total, sold = string.match(ARGV[i], "^([^|]+)|(%-?%d+)|(%d+)|(%d+)$")
   static[#static + 1], static[#static + 2] = "p:" .. tier, price
   local known = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier, "p:" .. tier)
@@ -51,6 +57,8 @@ for i = 7, #ARGV do
     for field, value in pairs({ a = total - sold, h = 0, c = sold, t = total }) do
       counters[#counters + 1], counters[#counters + 2] = field .. ":" .. tier, string.format("%d", value)
     end
+  elseif tonumber(known[4]) ~= tonumber(total) then
+    apart = apart + 1
   end
 end
 
@@ -58,8 +66,12 @@ local changed = new_tiers > 0 or redis.call("HGET", catalogue, event) ~= view
 for i = 1, #static, 2 do
   changed = changed or redis.call("HGET", sale, static[i]) ~= static[i + 1]
 end
+if changed and careful and redis.call("HEXISTS", sale, "on") == 1 and redis.call("HEXISTS", catalogue, event) == 1 then
+  return { "differs" }
+end
+local word = apart > 0 and { "apart", apart } or changed and { "loaded", new_tiers } or { "unchanged" }
 if not changed and lost == 0 then
-  return { "unchanged" }
+  return word
 end
 
 if new_tiers > 0 then
@@ -74,4 +86,4 @@ if lost > 0 then
   redis.call("HDEL", sale, unpack(hidden))
   return { "lost", lost }
 end
-return { "loaded", new_tiers }
+return word

@@ -7,6 +7,7 @@
 -- KEYS[5] bell        string  a ring is waiting
 -- KEYS[6] rings       int     rings so far
 -- KEYS[7] queue       zset    arq's queue
+-- KEYS[8] sale        hash    the counters of its event
 --
 -- ARGV[1] payment_key    of this attempt
 -- ARGV[2] payload        how the customer pays
@@ -16,6 +17,7 @@
 -- ARGV[6] job            packed arq job
 -- ARGV[7] job_prefix     of the ring's job id
 -- ARGV[8] seen           the record as the caller read it, from which it knows the attempts so far
+-- ARGV[9] until_closing  1: only as long as its tickets are on sale; 0: until its own deadline
 --
 -- Returns, the first that holds of
 --         {"closed"}
@@ -25,6 +27,11 @@
 --         {"replayed", record}        this is the latest attempt, whatever came of it
 --         {"in_progress", record}     another attempt is under way
 --         {"ended", record}           it is no hold any more; a hold past its deadline has ended
+--         {"called_off", record}      the event is
+--         {"over_event", record}      its tickets are on sale no more: the event is off sale,
+--         {"over_started", record}    has begun,
+--         {"over_tier", record}       one of the tiers is off sale,
+--         {"over_ended", record}      or its window has ended
 --         {"too_many", record}        attempts
 --         {"busy"}                    too many bookings wait
 --         {"paid", record}            the booking is pending
@@ -33,11 +40,13 @@
 -- include: gate
 -- include: ring
 -- include: record
+-- include: windows
+-- include: closing
 
 local gate, record_key, pending, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
+local bell, rings, queue, sale = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local payment_key, payload, attempts_max, pending_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local bell_ttl_ms, job, job_prefix, seen = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local bell_ttl_ms, job, job_prefix, seen, until_closing = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9] == "1"
 
 local closed = shut(gate)
 if closed then
@@ -55,6 +64,12 @@ elseif record.state == "P" then
   return { "in_progress", raw }
 elseif record.state ~= "H" or tonumber(record.deadline_ms) <= now_ms then
   return { "ended", raw }
+elseif redis.call("HGET", sale, "on") == "x" then
+  return { "called_off", raw }
+end
+local over = until_closing and closing(sale, record.items, now_ms)
+if over then
+  return { over, raw }
 elseif tonumber(record.attempts) >= attempts_max then
   return { "too_many", raw }
 elseif redis.call("ZCARD", pending) >= pending_max then

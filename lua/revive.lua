@@ -21,7 +21,7 @@
 --         "unchecked"     the gate was opened for another run of the server
 --         "pending"       it is being settled, with this payment
 --         "gone"          it is no expired hold with this payment any more
---         "sold_out"
+--         "sold_out"      or the event is called off
 --         "revived"
 
 -- include: clock
@@ -44,6 +44,9 @@ if record and record.state == "P" and record.payment_key == payment_key then
   return "pending"
 elseif not record or record.state ~= "E" or record.payment_key ~= payment_key then
   return "gone"
+end
+if redis.call("HGET", sale, "on") == "x" then
+  return "sold_out"
 end
 for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
   if tonumber(redis.call("HGET", sale, "a:" .. tier) or 0) < tonumber(quantity) then

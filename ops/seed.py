@@ -9,7 +9,9 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from boxoffice.books.moves import apply_moves
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.control import Control
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
@@ -53,14 +55,16 @@ async def seed(settings: Settings, *, demo_key: bool) -> SeedReport:
     try:
         async with database.engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SEED_LOCK})
-            return await _seed(database.engine, CatalogueStore(database, shards, settings), demo_key)
+            store = CatalogueStore(database, shards, settings)
+            control = Control(database, shards, settings, lambda here: apply_moves(here, database))
+            return await _seed(database.engine, store, control, demo_key)
     finally:
         await shards.aclose()
         await database.close()
 
 
-async def _seed(engine: AsyncEngine, store: CatalogueStore, demo_key: bool) -> SeedReport:
-    await store.create_client("Demo shop", client_id=DEMO_CLIENT)
+async def _seed(engine: AsyncEngine, store: CatalogueStore, control: Control, demo_key: bool) -> SeedReport:
+    await store.create_client("Demo shop", client_id=DEMO_CLIENT, allow_same_name=True)
     if demo_key:
         await store.add_api_key(DEMO_CLIENT, DEMO_KEY)
     now = datetime.now(UTC)
@@ -73,5 +77,5 @@ async def _seed(engine: AsyncEngine, store: CatalogueStore, demo_key: bool) -> S
         event = await store.create_event(DEMO_CLIENT, NAME, start, "USD", TIERS)
         return SeedReport(event, created=True, moved=False, api_key=key)
     past = found.starts_at <= now
-    event = await store.change_event(found.id, starts_at=start) if past else await store.change_event(found.id)
+    event = await control.change_event(found.id, starts_at=start if past else found.starts_at)
     return SeedReport(event, created=False, moved=past, api_key=key)

@@ -66,6 +66,8 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
             "not-found",
             "sold-out",
             "sale-closed",
+            "sale-not-open",
+            "sale-paused",
             "customer-limit",
             "unpaid-limit",
             "price-changed",

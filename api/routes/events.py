@@ -36,12 +36,16 @@ async def list_events(
     client: Client,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1)] = 20,
-    on_sale: Annotated[bool, Query(description="Leave out what has started: it can be booked no more.")] = False,
+    on_sale: Annotated[bool, Query(description="Leave out what cannot be booked now.")] = False,
+    past: Annotated[bool, Query(description="Show what has started, too.")] = False,
 ) -> Response:
     """Active events by start, each with what is left of its tiers."""
     if limit > office.settings.limits.page_max:
         raise bad_parameter(f"A page has up to {office.settings.limits.page_max} events.", "limit", "out_of_range")
     events = await office.catalogue.events()
+    if not past:
+        now_ms = time.time() * 1_000
+        events = [event for event in events if event.starts_ms > now_ms]
     if on_sale:
         events = [event for event in events if is_on_sale(event)]
     if cursor is not None:
@@ -58,7 +62,7 @@ async def list_events(
     "/{event_id}",
     summary="Read an event",
     responses={
-        200: {"model": schemas.Event, "headers": with_headers()},
+        200: {"model": schemas.Event, "headers": with_headers("ETag")},
         **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
     },
 )
@@ -68,8 +72,11 @@ async def read_event(event_id: str, request: Request, office: Office) -> Respons
 
 
 def is_on_sale(event: EventView) -> bool:
-    """Whether it may be booked now, by this host's clock. The rest is for Redis to say."""
-    return event.starts_ms > time.time() * 1_000 and any(tier.active for tier in event.tiers)
+    """Whether some of it may be booked now, by this host's clock. The rest is for Redis to say."""
+    now = time.time()
+    return event.status == "active" and event.starts_ms > now * 1_000 and any(
+        tier.active and event.in_window(tier, now) for tier in event.tiers
+    )  # fmt: skip
 
 
 def _cursor(event: EventView) -> str:

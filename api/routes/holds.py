@@ -73,6 +73,8 @@ _REFUNDED = {
             "not-found",
             "payment-in-progress",
             "hold-ended",
+            "sale-closed",
+            "event-called-off",
             "too-many-attempts",
             "idempotency-key-reused",
             "card-data-not-accepted",

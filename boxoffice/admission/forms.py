@@ -21,6 +21,8 @@ from boxoffice.errors import (
     KeyReused,
     PriceChanged,
     SaleClosed,
+    SaleNotOpen,
+    SalePaused,
     SoldOut,
     StoreAway,
     UnpaidLimit,
@@ -192,6 +194,12 @@ def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
             return KeyReused(booking_id=booking)
         case outcomes.SaleClosed(why):
             return _sale_closed(form.template.event, why)
+        case outcomes.Paused():
+            return SalePaused()
+        case outcomes.Ended(tier):
+            return SaleClosed("The sale has ended.", reason="ended", tier_id=tier)
+        case outcomes.NotOpen(opens_ms):
+            return SaleNotOpen(opens_at=timestamp(opens_ms))
         case outcomes.CustomerLimit(have, limit):
             return CustomerLimit(held=have, limit=limit)
         case outcomes.UnpaidLimit(whose, have, limit):

@@ -53,6 +53,22 @@ class SaleClosed(NamedTuple):
     why: str
 
 
+class Paused(NamedTuple):
+    """The event's sale is paused."""
+
+
+class Ended(NamedTuple):
+    """The sale of this tier has ended."""
+
+    tier: str
+
+
+class NotOpen(NamedTuple):
+    """The sale opens then: the last of its tiers."""
+
+    opens_ms: int
+
+
 class SoldOut(NamedTuple):
     """Every tier that is short, and what it has; a counter that is wrong may be below 0."""
 
@@ -93,8 +109,8 @@ class Unexpected(NamedTuple):
 
 
 Outcome = (
-    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | SoldOut | CustomerLimit | UnpaidLimit
-    | PriceChanged | Busy | Malformed | Unexpected
+    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen | SoldOut
+    | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
 )  # fmt: skip
 
 
@@ -110,6 +126,9 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
     b"unloaded": Unloaded,
     b"unknown_tier": lambda tier: UnknownTier(tier.decode()),
     b"sale_closed": lambda why: SaleClosed(why.decode()),
+    b"paused": Paused,
+    b"ended": lambda tier: Ended(tier.decode()),
+    b"not_open": lambda opens_ms: NotOpen(int(opens_ms)),
     b"sold_out": _sold_out,
     b"customer_limit": lambda have, limit: CustomerLimit(int(have), int(limit)),
     b"unpaid_limit": lambda whose, have, limit: UnpaidLimit(whose.decode(), int(have), int(limit)),

@@ -17,12 +17,14 @@ from boxoffice.clock import timestamp
 from boxoffice.errors import (
     AlreadyExtended,
     Busy,
+    EventCalledOff,
     GateClosed,
     HoldEnded,
     KeyReused,
     Malformed,
     NotFound,
     PaymentInProgress,
+    SaleClosed,
     StoreAway,
     TooManyAttempts,
 )
@@ -117,8 +119,8 @@ class Holds:
         """Put a payment of a hold on its way. One that costs nothing needs no charge, and ignores one.
 
         Raises `NotFound`, `Malformed` (no charge), `PaymentInProgress`, `HoldEnded` (Redis may
-        have forgotten an attempt), `TooManyAttempts`, `KeyReused` (the key came with another card before), `Busy`,
-        `GateClosed`, `StoreAway`.
+        have forgotten an attempt), `SaleClosed` (see `holds.payable_until`), `EventCalledOff`, `TooManyAttempts`,
+        `KeyReused` (the key came with another card before), `Busy`, `GateClosed`, `StoreAway`.
         """
         payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
         for _ in range(READ_AGAIN):
@@ -142,6 +144,10 @@ class Holds:
                     continue
                 case "in_progress":
                     raise PaymentInProgress(retry_after_s=2)
+                case "called_off":
+                    raise EventCalledOff
+                case "over_event" | "over_started" | "over_tier" | "over_ended":
+                    raise SaleClosed("What was held cannot be paid any more: its sale is over.", reason=outcome[5:])
                 case "too_many":
                     raise TooManyAttempts(attempts=record.attempts)
                 case "busy":
@@ -160,8 +166,10 @@ class Holds:
             earlier += (Attempt(held.payment_key, said.asked or asked_before(held), said.outcome or Outcome("failed")),)
         payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
         outcome, raw = await self.run(
-            "pay", shard, record=keys.booking(shard, booking), payment_key=payment_key, payload=pack_payload(payload),
-            attempts_max=self.settings.holds.attempts_max, pending_max=self.settings.limits.pending_max, seen=seen,
+            "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
+            until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
+            payload=pack_payload(payload), attempts_max=self.settings.holds.attempts_max,
+            pending_max=self.settings.limits.pending_max, seen=seen,
         )  # fmt: skip
         return outcome, unpack(booking, raw) if raw else held
 

@@ -172,7 +172,8 @@ class Guard:
             return "failed"
 
     async def load(self) -> int:
-        """Load what PostgreSQL has and Redis lacks. An event that lost its counters is reconciled at once.
+        """Load what PostgreSQL has and Redis lacks. An event that lost its counters is reconciled at once, and one whose
+        totals differ: somebody changed PostgreSQL by hand, or died while a capacity was lowered.
 
         Returns how many events were new or had changed.
         """
@@ -181,6 +182,8 @@ class Guard:
             await self.reconciler.strays.gather()
         for event in loaded.lost:
             await self.reconciler.event(event, fix=True, deep=True, owned=True, strays=False)
+        for event in loaded.apart:
+            await self.reconciler.event(event, fix=True)
         return len(loaded.events)
 
     async def look(self) -> Sight:

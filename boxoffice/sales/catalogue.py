@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -35,6 +36,9 @@ class TierView(msgspec.Struct, frozen=True):
     price_cents: int
     capacity: int
     active: bool
+    on_sale_at: str | None = None
+    """In place of the event's; None: the event's."""
+    off_sale_at: str | None = None
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -50,11 +54,20 @@ class EventView(msgspec.Struct, frozen=True):
     customer_max: int
     """Tickets that one customer may have; 0 for any number."""
     tiers: tuple[TierView, ...]
+    on_sale_at: str | None = None
+    off_sale_at: str | None = None
+    version: int = 0
+    """Grows with every change of the event or its tiers."""
 
     @property
     def tier_ids(self) -> str:
         """Ids of all tiers in display order, comma-separated, as admit.lua takes them."""
         return ",".join([tier.id for tier in self.tiers])
+
+    def in_window(self, tier: TierView, now_s: float) -> bool:
+        """Whether the tier's sale has begun and not ended, at this time (seconds of the epoch)."""
+        opens, closes = tier.on_sale_at or self.on_sale_at, tier.off_sale_at or self.off_sale_at
+        return (not opens or _seconds(opens) <= now_s) and (not closes or now_s < _seconds(closes))
 
     def describe(self, availability: Sequence[int | None]) -> dict[str, Any]:
         """The event as the API answers it: its active tiers, each with what is left."""
@@ -64,6 +77,9 @@ class EventView(msgspec.Struct, frozen=True):
             "starts_at": self.starts_at,
             "status": self.status,
             "currency": self.currency,
+            "on_sale_at": self.on_sale_at,
+            "off_sale_at": self.off_sale_at,
+            "version": self.version,
             "tiers": [
                 {
                     "id": tier.id,
@@ -71,6 +87,8 @@ class EventView(msgspec.Struct, frozen=True):
                     "name": tier.name,
                     "price_cents": tier.price_cents,
                     "capacity": tier.capacity,
+                    "on_sale_at": tier.on_sale_at,
+                    "off_sale_at": tier.off_sale_at,
                     "available": available,
                 }
                 for tier, available in zip(self.tiers, availability, strict=True)
@@ -80,6 +98,10 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 _event = msgspec.json.Decoder(EventView)
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 class Catalogue:
@@ -149,12 +171,15 @@ class Catalogue:
             raise self._missing() from None
 
     async def events(self) -> list[EventView]:
-        """Active events by (starts_at, id). Raises `GateClosed` or `StoreAway` as `event_of_tier`."""
+        """Events that are on sale or paused, past ones among them, by (starts_at, id).
+
+        Raises `GateClosed` or `StoreAway` as `event_of_tier`.
+        """
         if self.freshness.age > CHECK_S:
             await self.refresh()
         if not self.loaded:
             raise GateClosed
-        active = [event for event in self.known_events.values() if event.status == "active"]
+        active = [event for event in self.known_events.values() if event.status in ("active", "paused")]
         return sorted(active, key=lambda event: (event.starts_ms, event.id))
 
     async def availability(self, event: EventView) -> list[int]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from sqlalchemy import RowMapping, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select
 
 from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
-from boxoffice.errors import StoreAway
+from boxoffice.crashpoint import crashpoint
+from boxoffice.errors import NotFound, StoreAway
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores import keys
-from boxoffice.stores.database import Database
-from boxoffice.stores.models import ApiKey, Event, Inventory, Tier
+from boxoffice.stores.database import Database, Reader
+from boxoffice.stores.models import ApiKey
+from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shard, Shards
 
-__all__ = ["Loaded", "Loader", "StoredEvent", "iso", "read_events"]
+__all__ = ["Loaded", "Loader", "StoredEvent", "iso", "read_events", "windows_of"]
+
+ON: Final = {"active": "1", "paused": "p", "inactive": "0", "called_off": "x"}
+"""How the scripts are told of an event's status."""
 
 CHUNK = 200
 """Events loaded in one pipeline."""
@@ -30,20 +34,24 @@ CHUNK = 200
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as PostgreSQL has it: what readers see, and per tier (in display order) total and sold."""
+    """An event as PostgreSQL has it: what readers see, when it is on sale, and per tier (in display order) total and sold.
+    The total is the one before moves that Redis has not got yet: each of them is applied there once."""
 
     view: EventView
+    windows: str
+    """As lib/windows.lua reads them."""
     counts: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load brought into Redis: ids of new or changed events, those among them that had lost their
-    counters after tickets were held or sold (reconcile them), and API keys."""
+    """What a load brought into Redis: ids of new or changed events, those that had lost their counters after tickets were
+    held or sold (reconcile them), those with another total in Redis than in PostgreSQL (as well), and API keys."""
 
     events: tuple[str, ...]
     lost: tuple[str, ...]
     api_keys: int
+    apart: tuple[str, ...] = ()
 
 
 def iso(moment: datetime) -> str:
@@ -51,31 +59,33 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+_EVENTS: Final = """
+SELECT * FROM events WHERE ($1::int IS NULL OR shard = $1) AND ($2::text[] IS NULL OR id = ANY($2)) ORDER BY starts_at, id
+"""
+
+_TIERS: Final = """
+SELECT t.*, i.total, i.sold, (
+  SELECT coalesce(sum(m.total_delta), 0)::int FROM stock_moves m
+  WHERE m.event_id = t.event_id AND m.tier_id = t.id AND m.applied_at IS NULL
+) AS on_its_way
+FROM tiers t JOIN inventory i ON i.tier_id = t.id JOIN events e ON e.id = t.event_id
+WHERE ($1::int IS NULL OR e.shard = $1) AND ($2::text[] IS NULL OR e.id = ANY($2))
+ORDER BY t.event_id, t.display_order, t.code
+"""
+"""With what of each total Redis has not been told of."""
+
+
 async def read_events(
-    connection: AsyncConnection, *, shard: int | None = None, ids_: Sequence[str] | None = None
+    connection: Reader, *, shard: int | None = None, ids_: Sequence[str] | None = None
 ) -> list[StoredEvent]:
     """Events with their tiers, of one shard, by id, or all of them, by (start, id)."""
-    events = select(Event).order_by(Event.starts_at, Event.id)
-    tiers = (
-        select(Tier, Inventory.total, Inventory.sold)
-        .join(Inventory, Inventory.tier_id == Tier.id)
-        .join(Event, Event.id == Tier.event_id)
-        .order_by(Tier.event_id, Tier.display_order, Tier.code)
-    )
-    if shard is not None:
-        events, tiers = events.where(Event.shard == shard), tiers.where(Event.shard == shard)
-    if ids_ is not None:
-        events, tiers = events.where(Event.id.in_(ids_)), tiers.where(Event.id.in_(ids_))
-    tiers_of: dict[str, list[RowMapping]] = {}
-    for tier in (
-        await connection.execute(tiers.with_only_columns(*Tier.__table__.c, Inventory.total, Inventory.sold))
-    ).mappings():
+    tiers_of: dict[str, list[Mapping[str, Any]]] = {}
+    for tier in await connection.fetch(_TIERS, shard, ids_):
         tiers_of.setdefault(tier["event_id"], []).append(tier)
-    rows = (await connection.execute(events.with_only_columns(*Event.__table__.c))).mappings()
-    return [_stored(row, tiers_of.get(row["id"], [])) for row in rows]
+    return [_stored(event, tiers_of.get(event["id"], [])) for event in await connection.fetch(_EVENTS, shard, ids_)]
 
 
-def _stored(event: RowMapping, tiers: list[RowMapping]) -> StoredEvent:
+def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredEvent:
     view = EventView(
         id=event["id"],
         name=event["name"],
@@ -86,11 +96,39 @@ def _stored(event: RowMapping, tiers: list[RowMapping]) -> StoredEvent:
         shard=event["shard"],
         customer_max=event["customer_max"] or 0,
         tiers=tuple(
-            TierView(tier["id"], tier["code"], tier["name"], tier["price_cents"], tier["total"], tier["is_active"])
+            TierView(
+                tier["id"], tier["code"], tier["name"], tier["price_cents"], tier["total"], tier["is_active"],
+                _iso_or_none(tier["on_sale_at"]), _iso_or_none(tier["off_sale_at"]),
+            )
             for tier in tiers
         ),
-    )
-    return StoredEvent(view, tuple((tier["total"], tier["sold"]) for tier in tiers))
+        on_sale_at=_iso_or_none(event["on_sale_at"]),
+        off_sale_at=_iso_or_none(event["off_sale_at"]),
+        version=event["version"],
+    )  # fmt: skip
+    counts = tuple((tier["total"] - tier["on_its_way"], tier["sold"]) for tier in tiers)
+    return StoredEvent(view, windows_of(event, tiers), counts)
+
+
+def windows_of(event: Mapping[str, Any], tiers: Iterable[Mapping[str, Any]]) -> str:
+    """`opens|closes|tier:opens:closes,...` in ms, 0 for no bound, with the tiers that have times of their own: one that they
+    lack is the event's. Empty when nothing has any."""
+    own = [
+        f"{tier['id']}:{_ms(tier['on_sale_at'] or event['on_sale_at'])}:{_ms(tier['off_sale_at'] or event['off_sale_at'])}"
+        for tier in tiers
+        if tier["on_sale_at"] or tier["off_sale_at"]
+    ]
+    if not (own or event["on_sale_at"] or event["off_sale_at"]):
+        return ""
+    return f"{_ms(event['on_sale_at'])}|{_ms(event['off_sale_at'])}|{','.join(own)}"
+
+
+def _ms(moment: datetime | None) -> int:
+    return 0 if moment is None else int(moment.timestamp() * 1_000)
+
+
+def _iso_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(moment)
 
 
 class Loader:
@@ -102,38 +140,70 @@ class Loader:
 
     async def load(self, shard: int) -> Loaded:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
-        async with self._database.engine.connect() as connection:
-            stored = await read_events(connection, shard=shard)
+        stored = await read_events(self._database, shard=shard)
         api_keys = await self._load_keys() if shard == KEYS_SHARD else 0
-        changed, lost = [], []
+        found: dict[str, bytes] = {}
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
-            for event, (word, *_) in zip(some, await self._load(self._shards[shard], some), strict=True):
-                if word != b"unchanged":
-                    changed.append(event.view.id)
-                if word == b"lost":
-                    lost.append(event.view.id)
+            for event, (word, *_) in zip(some, await self._load(self._shards[shard], some, careful=True), strict=True):
+                found[event.view.id] = word
+        for event_id in [event_id for event_id, word in found.items() if word == b"differs"]:
+            _, found[event_id] = await self._publish(event_id)
+        await self._mark({event.view.id: event.view.version for event in stored if found[event.view.id] == b"loaded"})
         redis = self._shards[shard].redis
         if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
             await redis.hsetnx(keys.catalogue(shard), VERSION, str(await _first_version(redis)))  # type: ignore[misc]
-        return Loaded(tuple(changed), tuple(lost), api_keys)
+        changed = tuple(event_id for event_id, word in found.items() if word not in (b"unchanged", b"apart"))
+        lost, apart = ([event_id for event_id, word in found.items() if word == met] for met in (b"lost", b"apart"))
+        return Loaded(changed, tuple(lost), api_keys, tuple(apart))
 
     async def publish(self, event_id: str) -> EventView:
         """Load one event into Redis, or what changed of it; with all others of its shard while there is no catalogue.
 
-        Raises `StoreAway` when Redis is.
+        Raises `StoreAway` when Redis is, and `NotFound`.
         """
-        async with self._database.engine.connect() as connection:
-            found = await read_events(connection, ids_=[event_id])
         try:
-            here = self._shards[found[0].view.shard]
-            if await here.redis.hexists(keys.catalogue(here.number), VERSION):  # type: ignore[misc]
-                await self._load(here, found)
-            else:
+            view, _ = await self._publish(event_id)
+            here = self._shards[view.shard]
+            if not await here.redis.hexists(keys.catalogue(here.number), VERSION):  # type: ignore[misc]
                 await self.load(here.number)
-        except AWAY as error:
+        except (*AWAY, *TRANSIENT) as error:
             raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
-        return found[0].view
+        return view
+
+    async def publish_unmirrored(self, shard: int) -> int:
+        """Bring into Redis what was changed and not mirrored: whoever changed it died. Returns how many events.
+
+        Raises Redis's errors.
+        """
+        rows = await self._database.fetch(
+            "SELECT id FROM events WHERE shard = $1 AND mirrored < version ORDER BY id LIMIT 100", shard
+        )
+        for row in rows:
+            await self._publish(row["id"])
+        return len(rows)
+
+    async def _publish(self, event_id: str) -> tuple[EventView, bytes]:
+        """Read and load under the lock of the event's row, so that nobody brings an older state after a newer one."""
+        async with self._database.begin() as connection:
+            await connection.execute("SELECT FROM events WHERE id = $1 FOR NO KEY UPDATE", event_id)
+            found = await read_events(connection, ids_=[event_id])
+            if not found:
+                raise NotFound("There is no such event.")
+            view = found[0].view
+            ((word, *_),) = await self._load(self._shards[view.shard], found)
+            crashpoint("change_mirrored")
+            await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
+        return view, word
+
+    async def _mark(self, loaded: dict[str, int]) -> None:
+        """Redis has these versions."""
+        if loaded:
+            await self._database.execute(
+                "UPDATE events e SET mirrored = l.version FROM unnest($1::text[], $2::bigint[]) AS l (id, version)"
+                " WHERE e.id = l.id AND e.mirrored < l.version",
+                list(loaded), list(loaded.values()),
+            )  # fmt: skip
 
     async def write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
         """Write or remove these, which PostgreSQL has so; all of its keys while Redis has none. Returns how many differed.
@@ -173,7 +243,7 @@ class Loader:
                 await pipe.execute()
         return len(new) + len(gone)
 
-    async def _load(self, here: Shard, events: list[StoredEvent]) -> list[Any]:
+    async def _load(self, here: Shard, events: list[StoredEvent], *, careful: bool = False) -> list[Any]:
         """Run load.lua for each event of the shard, in one pipeline; a server that does not know it gets it first."""
         await here.redis.script_load(here.scripts.load.text)
         async with here.redis.pipeline(transaction=False) as pipe:
@@ -181,7 +251,7 @@ class Loader:
                 view = event.view
                 call = here.call(
                     "load", sale=keys.event(view.shard, view.id), catalogue=keys.catalogue(view.shard),
-                    owners=keys.owners(view.shard, view.id), **load_arguments(event),
+                    owners=keys.owners(view.shard, view.id), careful=int(careful), **load_arguments(event),
                 )  # fmt: skip
                 pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
             return await pipe.execute()
@@ -200,8 +270,7 @@ def load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
         for tier, (total, sold) in zip(view.tiers, event.counts, strict=True)
     ]
     json = msgspec.json.encode(view).decode()
-    on = "1" if view.status == "active" else "0"
     return {
-        "event": view.id, "view": json, "on": on, "starts_ms": view.starts_ms, "currency": view.currency,
-        "customer_max": view.customer_max, "tiers": tiers,
+        "event": view.id, "view": json, "on": ON[view.status], "windows": event.windows, "starts_ms": view.starts_ms,
+        "currency": view.currency, "customer_max": view.customer_max, "tiers": tiers,
     }  # fmt: skip

@@ -43,8 +43,9 @@ def event(shard: int, event_id: str) -> str:
     """HASH. A sale's counters, all in one so that one read shows that they add up. No TTL: it is stock.
 
     Per tier: `a:` available, `h:` held, `c:` sold, `t:` total, `p:` price (with `-` in front when the tier is inactive).
-    For the sale: `on` 1 or 0, `starts` epoch ms, `cur` currency, `lim` tickets a customer may have (0: any number).
-    Written by load, admit, settle, expire, cancel, move, reconcile.
+    For the sale: `on` 1, p (paused), x (called off) or 0, `starts` epoch ms, `cur` currency, `lim` tickets a customer may
+    have (0: any number), `win` its windows (`lib/windows.lua`; empty: none).
+    Written by load, admit, settle, expire, cancel, move, shrink, reconcile.
     """
     return f"{shard_tag(shard)}:ev:{event_id}"
 

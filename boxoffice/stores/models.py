@@ -6,6 +6,7 @@ Money is in minor units (cents) beside an ISO 4217 currency; times carry their z
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -24,9 +25,17 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from boxoffice.states import BOOKING_STATES, PAYMENT_DUES, PAYMENT_STATUSES, REFUND_ORIGINS, REFUND_STATUSES
+from boxoffice.states import (
+    BOOKING_STATES,
+    EVENT_STATUSES,
+    PAYMENT_DUES,
+    PAYMENT_STATUSES,
+    REFUND_ORIGINS,
+    REFUND_STATUSES,
+)
 
 __all__ = [
     "ApiKey",
@@ -39,6 +48,7 @@ __all__ = [
     "DeadLetter",
     "Dispute",
     "Event",
+    "EventChange",
     "Installation",
     "Intervention",
     "Inventory",
@@ -100,7 +110,9 @@ class Event(_Dated, Base):
 
     __tablename__ = "events"
     __table_args__ = (
-        CheckConstraint("status IN ('active', 'inactive')", name="status"),
+        CheckConstraint(_one_of("status", EVENT_STATUSES), name="status"),
+        CheckConstraint("off_sale_at > on_sale_at", name="off_sale_at"),
+        Index("ix_events_unmirrored", "shard", postgresql_where=text("mirrored < version")),
         CheckConstraint("shard >= 0 AND shard < 4096", name="shard"),
         CheckConstraint("customer_max IS NULL OR customer_max > 0", name="customer_max"),
         CheckConstraint("char_length(currency) = 3", name="currency"),
@@ -119,6 +131,14 @@ class Event(_Dated, Base):
     """Until when shops may cancel a confirmed booking; NULL: until the event starts."""
     refund_percent: Mapped[int] = mapped_column(server_default="100")
     """Share of the price that a cancellation gives back."""
+    on_sale_at: Mapped[datetime | None]
+    """From when it may be booked, by Redis's clock; NULL: at once."""
+    off_sale_at: Mapped[datetime | None]
+    """Until when; NULL: until it starts."""
+    version: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    """Changes of the event and its tiers so far, the first of which made it. Shops name it in `If-Match`."""
+    mirrored: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The version that Redis has. Below `version`: a worker's sweep brings the event there."""
 
 
 class Tier(_Dated, Base):
@@ -128,6 +148,7 @@ class Tier(_Dated, Base):
     __table_args__ = (
         Index("uq_tiers_event_id_code", "event_id", "code", unique=True),
         CheckConstraint("price_cents >= 0", name="price_cents"),
+        CheckConstraint("off_sale_at > on_sale_at", name="off_sale_at"),
     )
     id: Mapped[str] = mapped_column(primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
@@ -136,6 +157,28 @@ class Tier(_Dated, Base):
     price_cents: Mapped[int]
     display_order: Mapped[int] = mapped_column(server_default="0")
     is_active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    on_sale_at: Mapped[datetime | None]
+    """In place of the event's; NULL: the event's."""
+    off_sale_at: Mapped[datetime | None]
+
+
+class EventChange(Base):
+    """Who changed what of an event, and when: written by the transaction that did."""
+
+    __tablename__ = "event_changes"
+    __table_args__ = (Index("ix_event_changes_event_id_id", "event_id", "id"),)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    tier_id: Mapped[str | None]
+    """NULL for the event itself."""
+    version: Mapped[int] = mapped_column(BigInteger)
+    """Of the event, once it was changed."""
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    changed_by: Mapped[str]
+    """`key:` and an API key's prefix, or `operator:` and a login name."""
+    action: Mapped[str]
+    changes: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """Field to [before, after]."""
 
 
 class Inventory(_Dated, Base):

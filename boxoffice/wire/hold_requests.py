@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from boxoffice.errors import CardDataRefused, Malformed
@@ -13,13 +11,11 @@ from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
 from boxoffice.wire.requests import ID_MAX, ItemForm, PaymentForm, charge_of, check_text
-from boxoffice.wire.strict import in_our_words, not_json, refuse_twice, without_mark
+from boxoffice.wire.strict import read_strictly
 
 __all__ = ["RefundRequest", "parse_extension", "parse_nothing", "parse_payment", "parse_refund"]
 
 DEFAULT_REASON: Final = "requested"
-
-_B = TypeVar("_B", bound=Struct)
 
 
 class RefundRequest(NamedTuple):
@@ -52,7 +48,7 @@ def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Ch
     if raw.translate(None, b" \t\r\n") in (b"", b"{}"):
         return None
     try:
-        return charge_of(_read(raw, PaymentForm), settings.limits.text_max, gateway)
+        return charge_of(read_strictly(raw, PaymentForm), settings.limits.text_max, gateway)
     except (Malformed, CardDataRefused) as error:
         _point_at_body(error)
         raise
@@ -63,7 +59,7 @@ def parse_extension(raw: bytes, settings: Settings) -> int:
 
     Raises `Malformed`.
     """
-    extra_s = _read(raw or b"{}", Extension).extra_s
+    extra_s = read_strictly(raw or b"{}", Extension).extra_s
     if not 1 <= extra_s <= settings.holds.ttl_s:
         detail = f"An extension is 1 to {settings.holds.ttl_s} seconds."
         raise Malformed(detail, pointer="/extra_s", code="out_of_range")
@@ -77,7 +73,7 @@ def parse_refund(raw: bytes, settings: Settings) -> RefundRequest:
 
     Raises `Malformed`.
     """
-    body = _read(raw or b"{}", Refund)
+    body = read_strictly(raw or b"{}", Refund)
     reason = DEFAULT_REASON if body.reason is None else body.reason
     check_text(reason, "/reason", settings.limits.text_max)
     if isinstance(body.items, str):
@@ -104,23 +100,7 @@ def parse_nothing(raw: bytes) -> None:
     Raises `Malformed`.
     """
     if raw:
-        _read(raw, _Nothing)
-
-
-def _read(raw: bytes, kind: type[_B]) -> _B:
-    try:
-        body = msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError as error:
-        raise in_our_words(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if bare := without_mark(raw):
-            return _read(bare, kind)
-        raise not_json(raw, error) from None
-    try:
-        json.loads(raw, object_pairs_hook=refuse_twice)
-    except (ValueError, RecursionError):
-        raise Malformed("A member is named twice.", code="duplicate_member") from None
-    return body
+        read_strictly(raw, _Nothing)
 
 
 def _point_at_body(error: Malformed | CardDataRefused) -> None:

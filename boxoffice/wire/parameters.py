@@ -10,7 +10,14 @@ from boxoffice import ids
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.telemetry.redaction import has_card_number
 
-__all__ = ["bad_parameter", "check_content_encoding", "check_content_type", "check_parameter", "parse_idempotency_key"]
+__all__ = [
+    "bad_header",
+    "bad_parameter",
+    "check_content_encoding",
+    "check_content_type",
+    "check_parameter",
+    "parse_idempotency_key",
+]
 
 KEY_MAX: Final = 255
 """Characters of an idempotency key."""
@@ -77,6 +84,7 @@ def check_content_encoding(value: bytes | None) -> None:
 
 
 def bad_header(detail: str, header: str, code: str) -> NoReturn:
+    """A header that cannot be. Raises `Malformed`."""
     error = Malformed(detail, code=code)
     error.details["errors"] = [{"header": header, "code": code}]
     raise error

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from boxoffice.errors import Malformed
 
-__all__ = ["in_our_words", "not_json", "refuse_twice", "without_mark"]
+__all__ = ["in_our_words", "not_json", "read_strictly", "refuse_twice", "without_mark"]
+
+_B = TypeVar("_B", bound=Struct)
 
 _AT: Final = re.compile(r" - at `\$([a-z_.\[\]0-9]*)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `([a-z_0-9]+)`")
@@ -60,3 +66,20 @@ def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         raise ValueError("a member is named twice")
     return members
+
+
+def read_strictly(raw: bytes, kind: type[_B]) -> _B:
+    """A whole body of this kind. Raises `Malformed`, also for a member that is named twice or unknown."""
+    try:
+        body = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise in_our_words(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if bare := without_mark(raw):
+            return read_strictly(bare, kind)
+        raise not_json(raw, error) from None
+    try:
+        json.loads(raw, object_pairs_hook=refuse_twice)
+    except (ValueError, RecursionError):
+        raise Malformed("A member is named twice.", code="duplicate_member") from None
+    return body

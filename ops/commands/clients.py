@@ -30,13 +30,14 @@ def register(app: typer.Typer) -> None:
 
 def create_client(
     name: Annotated[str, typer.Argument(help="The shop's name.")],
+    same_name: Annotated[bool, typer.Option("--same-name", help="Another shop of this name is meant.")] = False,
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Create a shop. Give it a key with `boxoffice keys create`."""
 
     async def work(office: BoxOffice) -> str:
-        return await office.store.create_client(name)
+        return await office.store.create_client(name, allow_same_name=same_name)
 
     client = in_office(data_dir, work)
     print_json({"id": client, "name": name}) if as_json else typer.echo(client)

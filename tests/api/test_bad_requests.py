@@ -147,7 +147,7 @@ async def test_names_of_any_script_are_taken(
 ) -> None:
     """Blanks that do not break, joiners, marks, directions: of customers and of events."""
     event = await open_sale(GA=10)
-    await office.store.change_event(event.id, name=name)
+    await office.control.change_event(event.id, name=name)
     body = json.dumps(booking_of(event, customer_id=name, reference=name)).encode()
     assert (await send(api, body, {"Idempotency-Key": "k"})).status_code == 202
     made = await office.store.create_event("shop00000000", name, datetime.now(UTC) + timedelta(days=9), "EUR",

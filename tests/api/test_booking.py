@@ -151,11 +151,11 @@ async def test_sold_out_says_what_is_short(book: Book, open_sale: SaleMaker) -> 
 
 async def test_what_is_not_on_sale_is_refused(book: Book, office: BoxOffice, open_sale: SaleMaker) -> None:
     event = await open_sale(GA=10)
-    await office.store.change_tier(event.tiers[0].id, is_active=False)
+    await office.control.change_tier(event.tiers[0].id, is_active=False)
     problem = assert_problem(await book(event), 409, "sale-closed")
     assert problem["reason"] == "tier"
 
-    await office.store.change_event(event.id, status="inactive")
+    await office.control.change_event(event.id, status="inactive")
     assert assert_problem(await book(event), 409, "sale-closed")["reason"] == "event"
 
 

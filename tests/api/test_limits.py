@@ -118,7 +118,7 @@ async def test_a_customer_has_as_many_as_the_event_allows(
     api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
 ) -> None:
     event = await open_sale(GA=20)
-    await office.store.change_event(event.id, customer_max=4)
+    await office.control.change_event(event.id, customer_max=4)
     assert (await book(event, 3)).status_code == 202
     refused = assert_problem(await book(event, 2), 409, "customer-limit")
     assert (refused["held"], refused["limit"]) == (3, 4)

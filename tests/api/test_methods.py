@@ -36,7 +36,8 @@ async def test_head_is_answered_wherever_get_is(
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/bookings", "GET, HEAD, POST"), ("DELETE", "/v1/bookings/x", "GET, HEAD"),
-        ("POST", "/v1/events", "GET, HEAD"), ("PATCH", "/v1/events/x", "GET, HEAD"), ("POST", "/healthz", "GET, HEAD"),
+        ("PUT", "/v1/events", "GET, HEAD, POST"), ("DELETE", "/v1/events/x", "GET, HEAD, PATCH"),
+        ("GET", "/v1/events/x/pause", "POST"), ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/bookings/x/cancel", "POST"), ("OPTIONS", "/v1/bookings", "GET, HEAD, POST"),
         ("TRACE", "/v1/bookings", "GET, HEAD, POST"), ("PUT", "/actions/x", "GET, HEAD, POST"),
     ],

@@ -403,7 +403,7 @@ async def test_a_dossier_is_of_one_booking(street: Street) -> None:
 async def test_another_shops_customer_of_the_same_name_is_another_customer(street: Street) -> None:
     """Each may have as many tickets as the event allows a customer."""
     office, event = street.office, street.events["mine"]
-    await office.store.change_event(event.id, customer_max=2)
+    await office.control.change_event(event.id, customer_max=2)
     for client in (CLIENT, OTHER):
         await book(office, event, client=client, key="k", **{event.tiers[0].code: 2})
     await street.settle()

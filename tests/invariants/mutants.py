@@ -980,7 +980,7 @@ MUTANTS = (
     ),
     Mutant(
         "an event in a currency that does not exist",
-        (("boxoffice/sales/store.py", "if not is_currency(currency):", "if False:"),),
+        (("boxoffice/sales/checks.py", "if not is_currency(currency):", "if False:"),),
         "tests/boxoffice/test_currencies.py",
         "currency_that_exists",
     ),
@@ -1045,6 +1045,69 @@ MUTANTS = (
         ),
         "tests/boxoffice/money/test_accounts.py",
         "due_at_another_gateway",
+    ),
+    Mutant(
+        "a window that somebody else's clock opens",
+        (
+            (
+                "lua/admit.lua",
+                "  elseif opens_ms > now_ms then",
+                "  elseif opens_ms > now_ms + 2 * 3600000 then",
+            ),
+        ),
+        "tests/lua/test_windows.py",
+        "within_its_window",
+    ),
+    Mutant(
+        "pause not looked at in the script",
+        (
+            ("lua/admit.lua", 'elseif sale.on == "p" then', 'elseif sale.on == "never" then'),
+            ("lua/admit.lua", 'elseif sale.on ~= "1" then', 'elseif sale.on ~= "1" and sale.on ~= "p" then'),
+        ),
+        "tests/lua/test_windows.py",
+        "paused_sale",
+    ),
+    Mutant(
+        "capacity set instead of moved",
+        (
+            (
+                "boxoffice/sales/capacity.py",
+                "        delta = wanted\n        if wanted < 0:",
+                "        delta = wanted\n        if False:",
+            ),
+        ),
+        "tests/boxoffice/sales/test_control.py",
+        "shrinks_no_further",
+    ),
+    Mutant(
+        "a move that is on its way loaded as well",
+        (("boxoffice/sales/loading.py", 'tier["total"] - tier["on_its_way"]', 'tier["total"]'),),
+        "tests/boxoffice/sales/test_control.py",
+        "not_loaded_as_well",
+    ),
+    Mutant(
+        "an older state loaded behind a newer one",
+        (("boxoffice/sales/loading.py", "some, careful=True", "some"),),
+        "tests/boxoffice/sales/test_control.py",
+        "read_before_a_change",
+    ),
+    Mutant(
+        "a change that nobody mirrors after a crash",
+        (("worker/rounds.py", "            await office.loader.publish_unmirrored(shard)\n", ""),),
+        "tests/invariants/test_sale_control_crashes.py",
+        "mirrored_by_a_worker",
+    ),
+    Mutant(
+        "a total that differs left alone",
+        (("boxoffice/repair/guard.py", "for event in loaded.apart:", "for event in ():"),),
+        "tests/boxoffice/sales/test_control.py",
+        "total_changed_by_hand",
+    ),
+    Mutant(
+        "what PostgreSQL sold taken off a capacity",
+        (("boxoffice/sales/capacity.py", "min(-wanted, total - sold)", "-wanted"),),
+        "tests/boxoffice/sales/test_control.py",
+        "what_postgres_sold",
     ),
 )
 

@@ -13,6 +13,7 @@ from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import load_scripts
 from boxoffice.stores.shard import Shard
 from tests.lua.test_rewind import rewind
+from tests.lua.test_shrink import shrink
 from tests.lua.test_states import VERBS, put
 from tests.support.shop.script import Desk, Form
 
@@ -29,6 +30,7 @@ DECIDE = {
     "revive",
     "rewind",
     "settle",
+    "shrink",
 }
 """And one that is believed. The others repeat what PostgreSQL has decided (correct, load, reconcile, restore) or look for
 what is lost (gather, wake), or open it (open)."""
@@ -69,6 +71,7 @@ async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
     verbs.append(("confirm", lambda desk, form: desk.confirm(form)))
     verbs.append(("read", read))
     verbs.append(("rewind", rewind))
+    verbs.append(("shrink", lambda desk, form: shrink(desk, 1)))
     assert {verb for verb, _ in verbs} == DECIDE
     await desk.open_sale(floor=5)
     form = desk.form(hold_ms=600_000, floor=1)

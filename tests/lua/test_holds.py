@@ -19,7 +19,14 @@ LONG_MS = 600_000
 
 
 async def pay(
-    desk: Desk, form: Form, key: str = KEY, *, attempts: int = 5, pending: int = 1_000, seen: bytes | None = None
+    desk: Desk,
+    form: Form,
+    key: str = KEY,
+    *,
+    attempts: int = 5,
+    pending: int = 1_000,
+    seen: bytes | None = None,
+    until_closing: bool = False,
 ) -> str:
     """The script's word; `seen` is the record as it is, unless something else is said."""
     shard = desk.shard
@@ -28,8 +35,9 @@ async def pay(
     reply = await desk.scripts.pay(
         desk.redis,
         [keys.gate(shard), keys.booking(shard, form.id), keys.pending(shard), keys.deadlines(shard), keys.bell(shard),
-         keys.rings(shard), keys.arq_queue(shard)],
-        [key, pack_payload(Payload(CHARGE)), attempts, pending, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen],
+         keys.rings(shard), keys.arq_queue(shard), keys.event(shard, form.event)],
+        [key, pack_payload(Payload(CHARGE)), attempts, pending, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen,
+         int(until_closing)],
     )  # fmt: skip
     return told(reply)
 

@@ -12,13 +12,15 @@ from tests.lua.test_reconcile import reconcile
 from tests.support.shop.script import EVENT, FAR, Desk
 
 
-async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR) -> Any:
+async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR, windows: str = "",
+    careful: int = 0,
+) -> Any:  # fmt: skip
     """The script's reply; each tier is `id|price|total|sold`. The catalogue is whole."""
     await desk.redis.hsetnx(keys.catalogue(desk.shard), "version", "0")  # type: ignore[misc]
     return await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, view, on, starts_ms, "USD", 0, *tiers],
+        [EVENT, view, on, starts_ms, "USD", 0, windows, careful, *tiers],
     )
 
 
@@ -45,7 +47,7 @@ async def test_a_catalogue_that_is_not_whole_yet_gets_no_version(desk: Desk) -> 
     await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, "{}", "1", FAR, "USD", 0, "floor|100|50|0"],
+        [EVENT, "{}", "1", FAR, "USD", 0, "", 0, "floor|100|50|0"],
     )
     assert await desk.redis.hgetall(keys.catalogue(desk.shard)) == {EVENT.encode(): b"{}"}  # type: ignore[misc]
 
@@ -66,7 +68,7 @@ async def test_counters_that_are_there_are_never_reset(desk: Desk) -> None:
     desk.prices["floor"] = 100
     await desk.book(desk.form(floor=2))
 
-    assert await load(desk, "floor|150|60|7", on="0") == [b"loaded", 0]
+    assert await load(desk, "floor|150|60|7", on="0") == [b"apart", 1]
 
     assert await desk.counts("floor") == (48, 2, 0)
     sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
@@ -248,19 +250,58 @@ async def test_what_readers_see_changes_with_any_of_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("on", "0"), ("starts", "17"), ("cur", "EUR"), ("lim", "7"), ("p:floor", "-9")]
+    ("field", "value"),
+    [("on", "0"), ("starts", "17"), ("cur", "EUR"), ("lim", "7"), ("win", "1|2|"), ("p:floor", "-9")],
 )
 async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: str, value: str) -> None:
     await load(desk, "floor|100|50|0")
-    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "p:floor": "100"} | {field: value}
+    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "win": "", "p:floor": "100"} | {field: value}
 
     reply = await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, "{}", static["on"], static["starts"], static["cur"], static["lim"], f"floor|{static['p:floor']}|50|0"],
+        [
+            EVENT,
+            "{}",
+            static["on"],
+            static["starts"],
+            static["cur"],
+            static["lim"],
+            static["win"],
+            0,
+            f"floor|{static['p:floor']}|50|0",
+        ],
     )
 
     assert reply == [b"loaded", 0]
     sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]
     assert {name: sale[name.encode()].decode() for name in static} == static
+    assert await desk.counts("floor") == (50, 0, 0)
+
+
+@pytest.mark.parametrize("change", [{"on": "p"}, {"view": '{"n":1}'}, {"windows": "1|2|"}, {"starts_ms": 7}])
+async def test_who_is_careful_leaves_an_event_that_differs(desk: Desk, change: dict[str, Any]) -> None:
+    """It may have read the event before its last change."""
+    await load(desk, "floor|100|50|0")
+    before = await desk.snapshot()
+    assert await load(desk, "floor|100|50|0", careful=1, **change) == [b"differs"]
+    assert await load(desk, "floor|150|50|0", careful=1) == [b"differs"]
+    assert await load(desk, "floor|100|50|0", "balcony|1|2|0", careful=1) == [b"differs"]
+    assert await desk.snapshot() == before
+    assert await load(desk, "floor|100|50|0", careful=1) == [b"unchanged"]
+
+
+async def test_who_is_careful_loads_what_is_new_or_lost(desk: Desk) -> None:
+    assert await load(desk, "floor|100|50|0", careful=1) == [b"loaded", 1]
+    await desk.redis.hdel(keys.catalogue(desk.shard), EVENT)  # type: ignore[misc]
+    assert await load(desk, "floor|100|50|0", careful=1) == [b"loaded", 0]
+    await desk.redis.delete(keys.event(desk.shard, EVENT))
+    assert await load(desk, "floor|100|50|0", careful=1) == [b"lost", 1]
+
+
+async def test_another_total_is_told_and_left(desk: Desk) -> None:
+    """A move is under way, or somebody changed PostgreSQL by hand: who loads has it recounted."""
+    await load(desk, "floor|100|50|0", "balcony|1|5|0")
+    assert await load(desk, "floor|100|51|0", "balcony|1|4|0") == [b"apart", 2]
+    assert await load(desk, "floor|100|50|0", "balcony|1|4|0", careful=1) == [b"apart", 1]
     assert await desk.counts("floor") == (50, 0, 0)

@@ -202,7 +202,7 @@ async def test_how_long_a_booking_is_held(
     event = await open_sale(GA=10)
     (tier,) = event.tiers
     if free:
-        await office.store.change_tier(tier.id, price_cents=0)
+        await office.control.change_tier(tier.id, price_cents=0)
     await office.catalogue.read()
     template = office.admission.template(CLIENT, request((tier.id, 2), charge=charge, hold_s=hold_s))
     assert (template.hold_ms, template.amount) == (hold_ms, 0 if free else 2_000)
@@ -236,7 +236,7 @@ async def test_templates_are_one_for_all_who_ask_alike(
         template(CLIENT, request((ga, 1))),
     ]
     assert len({id(each) for each in [first, *others]}) == 10
-    await office.store.change_event(event.id, name="Another name")
+    await office.control.change_event(event.id, name="Another name")
     await office.catalogue.read()
     assert template(CLIENT, same) is not first
     monkeypatch.setattr(orders, "TEMPLATES_MAX", len(office.admission.templates) + 1)

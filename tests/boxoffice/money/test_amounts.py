@@ -119,7 +119,7 @@ async def test_a_process_that_has_not_heard_of_a_new_price_charges_it(
     async with open_box_office(settings) as other:
         await other.catalogue.refresh()
         assert other.catalogue.known_tier(tier)[1].price_cents == 1_000  # type: ignore[index]
-        await till.office.store.change_tier(tier, price_cents=price)
+        await till.office.control.change_tier(tier, price_cents=price)
         assert other.catalogue.known_tier(tier)[1].price_cents == 1_000  # type: ignore[index]
         booking = (await book(other, till.event, key="one", GA=3)).booking_id
 
@@ -134,7 +134,7 @@ async def test_a_price_is_that_of_the_day_it_was_booked(till: Till, price: int) 
     """What was held is paid, and what was paid comes back, whatever the tier costs by then."""
     hold, paid = await till.hold(GA=2), await till.book(GA=3)
     await till.rest()
-    await till.office.store.change_tier(till.event.tiers[0].id, price_cents=price)
+    await till.office.control.change_tier(till.event.tiers[0].id, price_cents=price)
 
     await till.pay(hold)
     await till.rest()

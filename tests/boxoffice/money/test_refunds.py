@@ -237,7 +237,7 @@ async def test_a_refund_is_made_once_for_its_key(till: Till) -> None:
 async def test_a_refund_key_belongs_to_what_it_was_used_for(till: Till) -> None:
     """Other tickets of the same price, another reason, all instead of some: refused. The order of items is not told."""
     await (await till.office.pool()).execute("UPDATE tiers SET price_cents = 1000 WHERE event_id = $1", till.event.id)
-    await till.office.store.change_event(till.event.id, name="One price")
+    await till.office.control.change_event(till.event.id, name="One price")
     same = Till(till.office, await till.office.store.event(till.event.id), till.numbers)
     await till.office.catalogue.refresh()
     booking = await confirmed(same, GA=2, VIP=2)
@@ -285,7 +285,7 @@ async def test_cancelling_after_a_partial_refund_returns_the_rest(till: Till) ->
 async def test_free_tickets_come_back_once_too(till: Till, open_sale: SaleMaker) -> None:
     """No money moves, and the key is remembered all the same."""
     await (await till.office.pool()).execute("UPDATE tiers SET price_cents = 0")
-    await till.office.store.change_event(till.event.id, name="Free concert")
+    await till.office.control.change_event(till.event.id, name="Free concert")
     free = Till(till.office, await till.office.store.event(till.event.id), till.numbers)
     await free.office.catalogue.event(free.event.id)
     booking = await confirmed(free, GA=3)

@@ -291,7 +291,7 @@ async def test_a_load_counts_nobody_whose_counters_are_there(full: Houses, shard
     before = await told(damaged)
     await full.office.redis.hdel(keys.event(shard, damaged.event.id), f"h:{damaged.event.tiers[0].id}")  # type: ignore[misc]
     await shift(drifted, "GA", a=3, h=-3)
-    await full.office.store.change_event(drifted.event.id, name="Another name")
+    await full.office.control.change_event(drifted.event.id, name="Another name")
     seen = await drifted.counted()
 
     assert await full.office.guards[shard].load() == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from boxoffice.access.api_keys import ApiKeys
@@ -141,9 +142,9 @@ async def test_events_that_are_off_sale_are_not_listed(
 ) -> None:
     """The others by their start, and those of one start by their ids; but each is found by its id."""
     off, *on = [await open_sale(GA=1, shard=n % 2) for n in range(5)]
-    await office.store.change_event(off.id, status="inactive")
+    await office.control.change_event(off.id, status="inactive")
     for event in on:
-        await office.store.change_event(event.id, starts_at=await starts_of(office, on[0]))
+        await office.control.change_event(event.id, starts_at=await starts_of(office, on[0]))
     await catalogue.read()
     assert [event.id for event in await catalogue.events()] == sorted(event.id for event in on)
     assert (await catalogue.event(off.id)).status == "inactive"
@@ -178,13 +179,16 @@ async def test_what_is_left_is_read_for_all_who_ask(
 
 def test_an_event_is_described_with_its_active_tiers() -> None:
     tiers = tuple(TierView(f"t{n}", f"C{n}", f"N{n}", 10 * n, 100 * n, n != 2) for n in (1, 2, 3))
-    event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, tiers)
+    tiers = (*tiers[:2], msgspec.structs.replace(tiers[2], on_sale_at="3", off_sale_at="4"))
+    event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, tiers, "1", "2", 9)
     assert event.tier_ids == "t1,t2,t3"
     assert event.describe([5, None, 0]) == {
         "id": "id", "name": "Name", "starts_at": "2030", "status": "active", "currency": "EUR",
+        "on_sale_at": "1", "off_sale_at": "2", "version": 9,
         "tiers": [
-            {"id": f"t{n}", "code": f"C{n}", "name": f"N{n}", "price_cents": 10 * n, "capacity": 100 * n, "available": left}
-            for n, left in ((1, 5), (3, 0))
+            {"id": f"t{n}", "code": f"C{n}", "name": f"N{n}", "price_cents": 10 * n, "capacity": 100 * n,
+             "on_sale_at": opens, "off_sale_at": closes, "available": left}
+            for n, left, opens, closes in ((1, 5, None, None), (3, 0, "3", "4"))
         ],
     }  # fmt: skip
 
@@ -223,3 +227,29 @@ async def test_what_is_lost_between_two_reads_is_not_read_as_empty(
     monkeypatch.undo()
     await load_all(office)
     assert await ApiKeys(office.shards, settings.api.key_cache_s).client_of(KEY) == CLIENT
+
+
+@pytest.mark.parametrize(
+    ("event_window", "tier_window", "on_sale"),
+    [
+        ((None, None), (None, None), True),
+        ((5, None), (None, None), True),
+        ((6, None), (None, None), False),
+        ((None, 6), (None, None), True),
+        ((None, 5), (None, None), False),
+        ((6, None), (4, None), True),
+        ((4, None), (6, None), False),
+        ((None, 4), (None, 6), True),
+        ((None, 6), (None, 4), False),
+    ],
+)
+def test_a_tier_is_on_sale_within_its_own_window_or_the_events(
+    event_window: tuple[Any, Any], tier_window: tuple[Any, Any], on_sale: bool
+) -> None:
+    """From its first second on, until its last."""
+    (opens, closes), (tier_opens, tier_closes) = (
+        [None if at is None else f"1970-01-01T00:00:0{at}Z" for at in window] for window in (event_window, tier_window)
+    )
+    tier = TierView("t1", "A", "A", 1, 1, True, tier_opens, tier_closes)
+    event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, (tier,), opens, closes)
+    assert event.in_window(tier, 5.0) is on_sale

@@ -13,7 +13,7 @@ from boxoffice.errors import StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.sales import loading
 from boxoffice.sales.catalogue import EventView, TierView
-from boxoffice.sales.loading import Loaded, StoredEvent, iso, read_events
+from boxoffice.sales.loading import Loaded, StoredEvent, iso, read_events, windows_of
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -32,15 +32,17 @@ def test_times_are_written_in_utc(moment: datetime, text: str) -> None:
     assert iso(moment) == text
 
 
-@pytest.mark.parametrize(("status", "on"), [("active", "1"), ("inactive", "0")])
+@pytest.mark.parametrize(
+    ("status", "on"), [("active", "1"), ("paused", "p"), ("inactive", "0"), ("called_off", "x")]
+)  # fmt: skip
 def test_the_script_is_told_of_every_tier(status: str, on: str) -> None:
     tiers = (TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False))
     view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers)
-    arguments = loading.load_arguments(StoredEvent(view, ((9, 3), (8, 0))))
+    arguments = loading.load_arguments(StoredEvent(view, "7|8|", ((9, 3), (8, 0))))
     assert msgspec.json.decode(str(arguments.pop("view")), type=EventView) == view
     assert arguments == {
         "event": "event", "on": on, "starts_ms": 7_000, "currency": "EUR", "customer_max": 4,
-        "tiers": ["t1|100|9|3", "t2|-0|8|0"],
+        "tiers": ["t1|100|9|3", "t2|-0|8|0"], "windows": "7|8|",
     }  # fmt: skip
 
 
@@ -53,13 +55,14 @@ async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
     assert made == EventView(
         made.id, "Concert", "2031-05-22T14:00:00.250000Z", int(starts.timestamp() * 1_000), "active", "EUR", SHARD, 4,
         (TierView(vip.id, "VIP", "Front", 2_000, 5, True), TierView(ga.id, "GA", "GA", 1_000, 100, True)),
+        version=1,
     )  # fmt: skip
     assert bare.customer_max == 0
     await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)
-    async with office.database.engine.connect() as connection:
+    async with office.database.reader() as connection:
         both = await read_events(connection)
         assert [found.view.id for found in both] == [bare.id, made.id], "by their start"
-        assert both[1] == StoredEvent(made, ((5, 3), (100, 0)))
+        assert both[1] == StoredEvent(made, "", ((5, 3), (100, 0)))
         assert await read_events(connection, shard=SHARD) == both
         assert await read_events(connection, shard=0) == []
         assert await read_events(connection, ids_=[made.id]) == both[1:]
@@ -173,3 +176,20 @@ async def test_what_redis_does_not_take_is_loaded_later(
     monkeypatch.setattr(office.redis, "hexists", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
         await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))
+
+
+def test_windows_are_told_with_what_tiers_have_of_their_own() -> None:
+    """A bound that a tier lacks is the event's; tiers without any are not named."""
+
+    def at(second: int | None) -> datetime | None:
+        return None if second is None else datetime.fromtimestamp(second, UTC)
+
+    def told(opens: int | None, closes: int | None, *tiers: tuple[int | None, int | None]) -> str:
+        rows = [{"id": f"t{n}", "on_sale_at": at(o), "off_sale_at": at(c)} for n, (o, c) in enumerate(tiers)]
+        return windows_of({"on_sale_at": at(opens), "off_sale_at": at(closes)}, rows)
+
+    assert told(None, None, (None, None)) == ""
+    assert told(1, None, (None, None)) == "1000|0|"
+    assert told(None, 2) == "0|2000|"
+    assert told(None, None, (3, None)) == "0|0|t0:3000:0"
+    assert told(1, 2, (None, None), (3, None), (None, 4), (5, 6)) == "1000|2000|t1:3000:2000,t2:1000:4000,t3:5000:6000"

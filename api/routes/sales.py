@@ -1,0 +1,218 @@
+"""Managing what is on sale: make an event, change it and its tiers, pause it, postpone it, read its history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api import answers, schemas
+from api.bodies import read_body
+from api.dependencies import BEARER, Client, Office, header, respond
+from api.headers import api_key_of
+from api.refusals import problem_responses, with_headers
+from api.transport.reply import JSON, NO_STORE, Reply
+from boxoffice.errors import Unavailable
+from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.control import Actor
+from boxoffice.wire import event_requests as requests
+from boxoffice.wire.hold_requests import parse_nothing
+from boxoffice.wire.parameters import bad_parameter, check_content_encoding, check_content_type
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER])
+
+
+async def _manager(request: Request, client: Client) -> Actor:
+    """Whoever manages: the key's own shop, and its own events alone (`Control` looks). What else a key needs for it is asked
+    here."""
+    key = api_key_of(header(request, "authorization")) or ""
+    return Actor(f"key:{key.partition('.')[0]}", client)
+
+
+Manager = Annotated[Actor, Depends(_manager)]
+
+_REFUSALS = ("malformed-request", "unauthorized", "not-found", "event-changed", "event-called-off", "store-away")
+
+_IF_MATCH = {
+    "name": "If-Match", "in": "header", "required": False, "schema": {"type": "string"}, "example": '"7"',
+    "description": "The `ETag` of the event as it was read: if it has changed since, nothing is done (412).",
+}  # fmt: skip
+
+
+def _takes(schema: str, example: dict[str, Any], *, conditional: bool = True) -> dict[str, Any]:
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
+    body = {"required": True, "content": {"application/json": content}}
+    return {"requestBody": body, "parameters": [_IF_MATCH] if conditional else []}
+
+
+_SHOWN: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*_REFUSALS)
+}  # fmt: skip
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create an event",
+    responses={
+        201: {"model": schemas.Event, "headers": with_headers("ETag", "Location")},
+        **problem_responses("malformed-request", "unauthorized", "store-away"),
+    },
+    openapi_extra=_takes(
+        "EventRequest",
+        {
+            "name": "First night", "starts_at": "2030-05-22T19:00:00Z", "on_sale_at": "2030-05-01T10:00:00Z",
+            "tiers": [{"code": "GA", "price_cents": 4900, "capacity": 500}],
+        },
+        conditional=False,
+    ),
+)  # fmt: skip
+async def create(request: Request, office: Office, by: Manager) -> Response:
+    """Make an event of your shop: on sale at once, from `on_sale_at`, or closed (`"status": "inactive"`)."""
+    form = requests.parse_event(await _read(office, request))
+    assert by.client is not None, "a key belongs to a shop"
+    event = await office.store.create_event(
+        by.client, form.name, form.starts_at, form.currency, [tier.tier() for tier in form.tiers],
+        customer_max=form.customer_max, cancel_until=form.cancel_until, refund_percent=form.refund_percent,
+        status=form.status, on_sale_at=form.on_sale_at, off_sale_at=form.off_sale_at, by=by.name, allow=form.allow,
+    )  # fmt: skip
+    return await _shown(office, event, 201)
+
+
+@router.patch(
+    "/{event_id}",
+    summary="Change an event",
+    responses=_SHOWN,
+    openapi_extra=_takes("EventChangeRequest", {"on_sale_at": "2030-05-01T10:00:00Z"}),
+)
+async def change(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """Change what is named, and nothing else. It is in force from the next booking on."""
+    changes, allow = requests.parse_change(await _read(office, request))
+    event = await office.control.change_event(event_id, by, if_version=_if_match(request), allow=allow, **changes)
+    return await _shown(office, event)
+
+
+@router.post(
+    "/{event_id}/pause", summary="Pause a sale", responses=_SHOWN, openapi_extra={"parameters": [_IF_MATCH]}
+)  # fmt: skip
+async def pause(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """Let nothing in from the next booking on, until it is resumed. What is held may be paid meanwhile."""
+    parse_nothing(await _read(office, request))
+    return await _shown(office, await office.control.pause(event_id, by, if_version=_if_match(request)))
+
+
+@router.post(
+    "/{event_id}/resume", summary="Resume a sale", responses=_SHOWN, openapi_extra={"parameters": [_IF_MATCH]}
+)  # fmt: skip
+async def resume(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """End a pause."""
+    parse_nothing(await _read(office, request))
+    return await _shown(office, await office.control.resume(event_id, by, if_version=_if_match(request)))
+
+
+@router.post(
+    "/{event_id}/postpone",
+    summary="Postpone an event",
+    responses=_SHOWN,
+    openapi_extra=_takes(
+        "PostponementRequest", {"starts_at": "2030-09-01T19:00:00Z", "cancel_until": "2030-07-01T00:00:00Z"}
+    ),
+)
+async def postpone(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """Give it another start, and say until when bookings may be cancelled (null: until it starts)."""
+    starts_at, cancel_until, allow = requests.parse_postponement(await _read(office, request))
+    event = await office.control.postpone(
+        event_id, starts_at, cancel_until, by, if_version=_if_match(request), allow=allow
+    )  # fmt: skip
+    return await _shown(office, event)
+
+
+@router.post(
+    "/{event_id}/tiers",
+    status_code=201,
+    summary="Add a tier",
+    responses={
+        201: {"model": schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*_REFUSALS)
+    },
+    openapi_extra=_takes("TierRequest", {"code": "BALCONY", "price_cents": 2900, "capacity": 80}),
+)  # fmt: skip
+async def add_tier(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """One more tier, shown behind the others."""
+    tier = requests.parse_tier(await _read(office, request))
+    event = await office.control.add_tier(event_id, tier, by, if_version=_if_match(request))
+    return await _shown(office, event, 201)
+
+
+@router.patch(
+    "/{event_id}/tiers/{tier_id}",
+    summary="Change a tier",
+    responses={
+        200: {"model": schemas.EventWithCapacity, "headers": with_headers("ETag")},
+        **problem_responses(*_REFUSALS, "gate-closed"),
+    },
+    openapi_extra=_takes("TierChangeRequest", {"price_cents": 5900, "capacity": 450}),
+)
+async def change_tier(event_id: str, tier_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """Change what is named. Another price is for bookings made from then on. A capacity shrinks as far as tickets are
+    neither held nor sold: `capacity_change` says what was asked for and what it came to."""
+    changes = requests.parse_tier_change(await _read(office, request))
+    changed = await office.control.change_tier(
+        tier_id, by, event_id=event_id, if_version=_if_match(request), **changes
+    )  # fmt: skip
+    capacity = changed.capacity
+    told = None if capacity is None else {"before": capacity.before, "asked": capacity.asked, "after": capacity.after}
+    return await _shown(office, changed.event, 200, {"capacity_change": told})
+
+
+@router.get(
+    "/{event_id}/history",
+    summary="Read what was changed",
+    responses={
+        200: {"model": schemas.History, "headers": with_headers()},
+        **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
+    },
+)
+async def history(
+    event_id: str, office: Office, by: Manager,
+    limit: Annotated[int, Query(ge=1)] = 20,
+    before: Annotated[int | None, Query(ge=1, description="Only changes older than the one of this `id`.")] = None,
+) -> Response:  # fmt: skip
+    """Who changed what of an event, and when, the newest first."""
+    if limit > office.settings.limits.page_max:
+        raise bad_parameter(f"A page has up to {office.settings.limits.page_max} changes.", "limit", "out_of_range")
+    if before is not None and before >= 2**63:
+        raise bad_parameter("There is no such change.", "before", "out_of_range")
+    await office.control.owned(event_id, by)
+    changes = await office.control.history(event_id, limit=limit, before=before)
+    return respond(Reply(200, msgspec.json.encode({"data": changes}), [JSON, NO_STORE]))
+
+
+def _if_match(request: Request) -> int | None:
+    return requests.parse_if_match([value for name, value in request.headers.raw if name == b"if-match"])
+
+
+async def _read(office: BoxOffice, request: Request) -> bytes:
+    raw = await read_body(request.receive, office.settings.limits.body_max_bytes)
+    if raw:
+        check_content_type(header(request, "content-type"))
+        check_content_encoding(header(request, "content-encoding"))
+    return raw
+
+
+async def _shown(
+    office: BoxOffice, event: EventView, status: int = 200, more: dict[str, Any] | None = None
+) -> Response:  # fmt: skip
+    """The event as it is now, off sale or not. What is left is null while Redis does not say."""
+    left: list[int | None]
+    try:
+        left = [*await office.catalogue.availability(event)]
+    except Unavailable:
+        left = [None] * len(event.tiers)
+    headers = [JSON, NO_STORE, answers.etag(event)]
+    if status == 201:
+        headers.append((b"location", b"/v1/events/" + event.id.encode()))
+    return respond(Reply(status, msgspec.json.encode(event.describe(left) | (more or {})), headers))

@@ -1,0 +1,35 @@
+-- shrink: take tickets of a tier out of what is available, before PostgreSQL takes them out of its total.
+--
+-- KEYS[1] gate    string  generation:run; absent: closed
+-- KEYS[2] moved   string  this movement was applied
+-- KEYS[3] sale    hash    the event's counters
+--
+-- ARGV[1] tier
+-- ARGV[2] tickets      at most
+-- ARGV[3] moved_ttl_s
+--
+-- Returns {"closed"}, or {"unchecked"} when the gate was opened for another run of the server
+--         {"unloaded"}      the tier has no counters: nothing was done
+--         {"taken", tickets}  so many were there
+--
+-- The caller holds the lock of the tier's row, so no move or recount of it runs meanwhile. Should it die before its commit,
+-- the total here is below PostgreSQL's: a recount gives the tickets back.
+
+-- include: gate
+
+local gate, moved, sale = KEYS[1], KEYS[2], KEYS[3]
+local tier, tickets, moved_ttl_s = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+
+local closed = shut(gate)
+if closed then
+  return { closed }
+end
+local available = tonumber(redis.call("HGET", sale, "a:" .. tier) or nil)
+if not available then
+  return { "unloaded" }
+end
+local taken = math.max(0, math.min(tickets, available))
+redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", -taken))
+redis.call("HINCRBY", sale, "t:" .. tier, string.format("%d", -taken))
+redis.call("SET", moved, "1", "EX", moved_ttl_s)
+return { "taken", taken }

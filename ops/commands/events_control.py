@@ -1,0 +1,294 @@
+"""`boxoffice events edit`, `schedule`, `pause` and whatever else changes a sale: the functions that the API has, too."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.commands._office import JsonOption, in_office, print_json
+from ops.options import DEFAULT_DATA_DIR, DataDirOption
+
+if TYPE_CHECKING:
+    from boxoffice.office import BoxOffice
+    from boxoffice.sales.catalogue import EventView
+
+__all__ = [
+    "AllowLateCancel",
+    "AllowPast",
+    "EventArgument",
+    "allowed",
+    "change",
+    "count_of",
+    "described",
+    "maybe_time",
+    "register",
+    "tell_one",
+    "tier_of",
+    "time_of",
+]
+
+EventArgument = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
+TierArgument = Annotated[str, typer.Argument(metavar="TIER", help="The tier's id.")]
+AllowPast = Annotated[bool, typer.Option("--allow-past", help="A start in the past is meant.")]
+AllowLateCancel = Annotated[bool, typer.Option("--allow-late-cancel", help="Cancelling after the start is meant.")]
+IfVersion = Annotated[int | None, typer.Option(help="Only if the event is of this version still.")]
+
+NONE = "none"
+"""For a time or a limit that is to be taken away."""
+
+OnSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="From when it may be booked; `none`: at once.")]
+OffSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="Until when; `none`: until it starts.")]
+
+
+def register(events: typer.Typer) -> None:
+    """Add the commands."""
+    events.command("edit")(edit)
+    events.command("schedule")(schedule)
+    events.command("pause")(pause)
+    events.command("resume")(resume)
+    events.command("postpone")(postpone)
+    events.command("add-tier")(add_tier)
+    events.command("edit-tier")(edit_tier)
+    events.command("history")(history)
+
+
+def edit(
+    event_id: EventArgument,
+    name: Annotated[str | None, typer.Option(help="What people read on the poster.")] = None,
+    starts_at: Annotated[str | None, typer.Option(metavar="TIME", help="With its zone.")] = None,
+    customer_max: Annotated[str | None, typer.Option(help="Tickets one customer may have; `none`: any number.")] = None,
+    cancel_until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Until when bookings may be cancelled; `none`: its start.")
+    ] = None,
+    refund_percent: Annotated[
+        int | None, typer.Option(min=0, max=100, help="Share that a cancellation gives back.")
+    ] = None,
+    if_version: IfVersion = None,
+    allow_past: AllowPast = False,
+    allow_late_cancel: AllowLateCancel = False,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Change what is named of an event, in force from the next booking on."""
+    changes: dict[str, Any] = {
+        "name": name,
+        "starts_at": None if starts_at is None else time_of(starts_at),
+        "refund_percent": refund_percent,
+    }
+    changes = {field: value for field, value in changes.items() if value is not None}
+    if customer_max is not None:
+        changes["customer_max"] = None if customer_max == NONE else _whole(customer_max)
+    changes |= _times(cancel_until=cancel_until)
+    allow = allowed(allow_past, allow_late_cancel)
+    change(data_dir, event_id, as_json, if_version=if_version, allow=allow, **changes)
+
+
+def schedule(
+    event_id: EventArgument,
+    on_sale_at: OnSaleAt = None,
+    off_sale_at: OffSaleAt = None,
+    if_version: IfVersion = None,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Say from when and until when an event is on sale, by Redis's clock."""
+    changes = _times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
+    change(data_dir, event_id, as_json, if_version=if_version, action="schedule", **changes)
+
+
+def pause(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """Let no booking of an event in until it is resumed. What is held may be paid meanwhile."""
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.control.pause(event_id))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def resume(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
+    """End a pause."""
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.control.resume(event_id))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def postpone(
+    event_id: EventArgument,
+    starts_at: Annotated[str, typer.Option(metavar="TIME", help="The new start, with its zone.")],
+    cancel_until: Annotated[
+        str, typer.Option(metavar="TIME", help="Until when bookings may be cancelled; `none`: until it starts.")
+    ],
+    allow_past: AllowPast = False,
+    allow_late_cancel: AllowLateCancel = False,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Give an event another start, and its customers a time to cancel in."""
+    start, until = time_of(starts_at), None if cancel_until == NONE else time_of(cancel_until)
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        allow = allowed(allow_past, allow_late_cancel)
+        return await described(office, await office.control.postpone(event_id, start, until, allow=allow))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def add_tier(
+    event_id: EventArgument,
+    tier: Annotated[str, typer.Argument(metavar="CODE:PRICE_CENTS:CAPACITY")],
+    name: Annotated[str, typer.Option(help="Default: its code.")] = "",
+    on_sale_at: OnSaleAt = None,
+    off_sale_at: OffSaleAt = None,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Add a tier to an event, behind its others. Its own times stand in place of the event's."""
+    from boxoffice.sales.checks import NewTier
+
+    new = NewTier(*tier_of(tier), name, maybe_time(on_sale_at), maybe_time(off_sale_at))
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.control.add_tier(event_id, new))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def edit_tier(
+    tier_id: TierArgument,
+    name: Annotated[str | None, typer.Option(help="What people read.")] = None,
+    price_cents: Annotated[int | None, typer.Option(min=0, help="For bookings from now on.")] = None,
+    capacity: Annotated[int | None, typer.Option(min=0, help="As far as tickets are neither held nor sold.")] = None,
+    display_order: Annotated[int | None, typer.Option(min=0, help="Its place among the tiers.")] = None,
+    active: Annotated[bool | None, typer.Option("--on-sale/--off-sale", help="Put it on sale, or take it off.")] = None,
+    on_sale_at: OnSaleAt = None,
+    off_sale_at: OffSaleAt = None,
+    if_version: IfVersion = None,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Change what is named of a tier, in force from the next booking on. A hold keeps its price."""
+    changes: dict[str, Any] = {
+        "name": name, "price_cents": price_cents, "capacity": capacity, "display_order": display_order, "is_active": active,
+    }  # fmt: skip
+    changes = {field: value for field, value in changes.items() if value is not None}
+    changes |= _times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        changed = await office.control.change_tier(tier_id, if_version=if_version, **changes)
+        shown = await described(office, changed.event)
+        if (moved := changed.capacity) is not None:
+            shown["capacity_change"] = {"before": moved.before, "asked": moved.asked, "after": moved.after}
+        return shown
+
+    event = in_office(data_dir, work)
+    tell_one(event, as_json)
+    moved = event.get("capacity_change")
+    if moved and moved["after"] != moved["asked"] and not as_json:
+        typer.echo(f"Of {moved['before']} tickets {moved['after']} remain: so many are held or sold.")
+
+
+def history(
+    event_id: EventArgument,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many, the newest first.")] = 100,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Who changed what of an event, and when."""
+
+    async def work(office: BoxOffice) -> list[dict[str, Any]]:
+        await office.store.event(event_id)
+        return await office.control.history(event_id, limit=limit)
+
+    found = in_office(data_dir, work)
+    if as_json:
+        print_json(found)
+        return
+    for each in found:
+        what = ", ".join(f"{field} {change['from']} -> {change['to']}" for field, change in each["changes"].items())
+        tier = f" {each['tier_id']}" if each["tier_id"] else ""
+        typer.echo(f"{each['changed_at']} v{each['version']} {each['changed_by']} {each['action']}{tier}: {what}")
+
+
+def change(data_dir: Path, event_id: str, as_json: bool, **changes: Any) -> None:
+    """Change an event and show it."""
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.control.change_event(event_id, **changes))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def allowed(past: bool, late_cancel: bool) -> list[str]:
+    """What is meant on purpose."""
+    return [word for word, meant in (("past", past), ("late_cancel", late_cancel)) if meant]
+
+
+def maybe_time(text: str | None) -> datetime | None:
+    """A time that may be left out."""
+    return None if text in (None, NONE) else time_of(str(text))
+
+
+def _times(**given: str | None) -> dict[str, datetime | None]:
+    return {field: maybe_time(text) for field, text in given.items() if text is not None}
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is no whole number.")
+    return int(text)
+
+
+def time_of(text: str) -> datetime:
+    """A time, with its zone. Raises `typer.BadParameter`."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2030-05-22T14:00:00Z.") from None
+
+
+def tier_of(text: str) -> tuple[str, int, int]:
+    """Code, price and capacity. Raises `typer.BadParameter`."""
+    code, *numbers = text.split(":")
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise typer.BadParameter(f"{text!r} is not CODE:PRICE_CENTS:CAPACITY, such as GA:1000:500.")
+    return code, int(numbers[0]), int(numbers[1])
+
+
+async def described(office: BoxOffice, event: EventView) -> dict[str, Any]:
+    """As the API answers it; what is available is None while Redis does not know."""
+    from boxoffice.errors import Unavailable
+
+    try:
+        return event.describe(await office.catalogue.availability(event))
+    except Unavailable:
+        return event.describe([None] * len(event.tiers))
+
+
+def tell_one(event: dict[str, Any], as_json: bool) -> None:
+    """An event, for people or programs."""
+    if as_json:
+        print_json(event)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxoffice.currencies import shown
+
+    typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}, version {event['version']}")
+    if event["on_sale_at"] or event["off_sale_at"]:
+        typer.echo(f"on sale from {event['on_sale_at'] or 'now'} until {event['off_sale_at'] or 'it starts'}")
+    table = Table("tier id", "code", "name", "price", "available")
+    for tier in event["tiers"]:
+        price = shown(tier["price_cents"], event["currency"])
+        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier))
+    Console().print(table)
+
+
+def count_of(tier: dict[str, Any]) -> str:
+    """What is left of how many."""
+    return f"{'?' if tier['available'] is None else tier['available']} of {tier['capacity']}"
