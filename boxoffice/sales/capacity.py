@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-import asyncpg
 from redis.exceptions import RedisError
 
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.stores import fence, keys
-from boxoffice.stores.database import Connection, Database
+from boxoffice.stores.database import Connection, Database, Row
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.shard import Shard, Shards
 from boxoffice.telemetry.seldom import seldom
@@ -54,7 +53,7 @@ class Capacity:
         self._apply_moves = apply_moves
 
     async def change(
-        self, connection: Connection, event: asyncpg.Record, tier_id: str, asked: int
+        self, connection: Connection, event: Row, tier_id: str, asked: int
     ) -> CapacityChange:  # fmt: skip
         """Inside a transaction, as the last of what may fail. Raises `NotFound`, `StoreAway`, `GateClosed`, `WentBack`."""
         here = self._shards[event["shard"]]
@@ -80,7 +79,7 @@ class Capacity:
         pair = await fence.open_batch(connection, here.number, ())
         return CapacityChange(total, asked, total + delta, pair)
 
-    async def _take(self, here: Shard, event_id: str, tier_id: str, most: int, move: asyncpg.Record) -> int:
+    async def _take(self, here: Shard, event_id: str, tier_id: str, most: int, move: Row) -> int:
         try:
             word, *taken = await here.run(
                 "shrink", moved=keys.moved(here.number, f"{move['id']}-{move['nonce']}"),

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import asyncpg
-
 from boxoffice import ids
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotFound
@@ -23,7 +21,7 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import TIERS_MAX, Checks, NewTier, Terms, check_window
 from boxoffice.sales.loading import Loader
 from boxoffice.settings import Settings
-from boxoffice.stores.database import Connection, Database
+from boxoffice.stores.database import Connection, Database, Row
 from boxoffice.stores.shard import Shard, Shards
 
 __all__ = ["Actor", "Changed", "Control"]
@@ -224,7 +222,7 @@ class Control:
         return Changed(view, moved[0] if moved else None)
 
     async def _change_tier(
-        self, connection: Connection, event: asyncpg.Record, tier_id: str, changes: dict[str, Any]
+        self, connection: Connection, event: Row, tier_id: str, changes: dict[str, Any]
     ) -> dict[str, Any]:
         row = await connection.fetchrow("SELECT * FROM tiers WHERE id = $1 AND event_id = $2", tier_id, event["id"])
         if row is None:
@@ -260,8 +258,8 @@ class Control:
 
     async def _lock(
         self, connection: Connection, event_id: str, by: Actor, if_version: int | None
-    ) -> asyncpg.Record:  # fmt: skip
-        event: asyncpg.Record | None = await connection.fetchrow(_LOCK, event_id)
+    ) -> Row:  # fmt: skip
+        event: Row | None = await connection.fetchrow(_LOCK, event_id)
         if event is None or by.client not in (None, event["client_id"]):
             raise NotFound("There is no such event.")
         if if_version is not None and event["version"] != if_version:
