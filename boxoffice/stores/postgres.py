@@ -7,6 +7,7 @@ goes through SQLAlchemy.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -260,18 +261,26 @@ def alembic_config(settings: Settings) -> Config:
     return config
 
 
+_REVISION: Final = re.compile(r'^(?:down_)?revision = (?:"(\w+)"|None)$', re.M)
+
+
+def revisions() -> dict[str, str | None]:
+    """Our migrations, each with the one before it (None: the first), as their files say: their numbers are names, no order."""
+    folder = files("migrations").joinpath("versions")
+    texts = (path.read_text("utf-8") for path in folder.iterdir() if path.name[:4].isdigit())
+    return dict((found[0] or "", found[1] or None) for found in map(_REVISION.findall, texts))
+
+
 async def check_schema(database: Any) -> None:
     """See that the schema is not older than this program. A newer one is fine: migrations add, and never break what runs.
 
     Raises `CannotRun`, which says what to do.
     """
-    ours = sorted(
-        path.name[:4] for path in files("migrations").joinpath("versions").iterdir() if path.name[:4].isdigit()
-    )
+    ours = revisions()
     there = None
     if await database.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
         there = await database.fetchval("SELECT version_num FROM alembic_version")
-    if there is None or (there in ours and there != ours[-1]):
+    if there is None or there in ours.values():
         what = f"has the schema of an earlier version ({there})" if there else "has no tables yet"
         raise CannotRun(f"The database {what}: run `boxoffice migrate`.")
 

@@ -206,7 +206,7 @@ async def test_every_member_of_a_refusal(send: Send) -> None:
         assert problem == {
             "type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, **members,
         }, what  # fmt: skip
-        more = {401: {"www-authenticate": "Bearer"}, 405: {"allow": "GET, HEAD"}}.get(status, {})
+        more = {401: {"www-authenticate": "Bearer"}, 405: {"allow": "GET, HEAD, POST"}}.get(status, {})
         assert told == {"content-type": "application/problem+json", "cache-control": "no-store"} | more, what
         line: dict[str, Any] = {
             "event": "request.refused",

@@ -36,6 +36,7 @@ def office(calls: Calls, tmp_path: Path) -> Any:
         settings=Settings(data_dir=tmp_path, shards=SHARDS),
         shards=homes(*[HOME] * SHARDS),
         database=SimpleNamespace(renew=calls.recorder("renew")),
+        loader=SimpleNamespace(publish_unmirrored=calls.recorder("publish_unmirrored")),
         holds=SimpleNamespace(expire=calls.recorder("holds.expire")),
         settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
         menders=[part("mender", shard, "mend") for shard in range(SHARDS)],

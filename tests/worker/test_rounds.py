@@ -28,6 +28,7 @@ async def test_a_sweep_is_of_one_shard(
     assert calls == [
         ("holds.expire", shard),
         ("settlement.drain", shard),
+        ("publish_unmirrored", shard),
         ("apply_moves", office.shards[shard], office.database),
     ]
 

@@ -160,3 +160,11 @@ async def test_arrays_are_asyncpgs_own_when_told_so(settings: Settings) -> None:
         assert protocol.IterableABC is known or protocol.IterableABC == known
         assert await opened.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
         await opened.close()
+
+
+def test_the_order_of_migrations_is_what_they_say_and_not_their_numbers() -> None:
+    """Each but the first has one before it, and one alone is nobody's: the head that a database has to have."""
+    ours = postgres.revisions()
+    assert list(ours.values()).count(None) == 1
+    assert len(set(ours) - set(ours.values())) == 1
+    assert {before for before in ours.values() if before} <= set(ours)
