@@ -14,7 +14,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from boxoffice.stores import postgres
-from boxoffice.stores.postgres import check_schema, is_transient, migrate, open_pool, renew_sessions, sqlstate
+from boxoffice.stores.postgres import (
+    check_schema,
+    is_transient,
+    migrate,
+    open_pool,
+    renew_sessions,
+    revisions,
+    sqlstate,
+)
 
 
 @pytest.fixture
@@ -183,9 +191,16 @@ async def test_sessions_are_renewed_after_what_a_session_keeps(error: Exception,
 # ---------------------------------------------------------------- the schema
 
 
-OURS_NOW = sorted(
-    path.name[:4] for path in files("migrations").joinpath("versions").iterdir() if path.name[:4].isdigit()
-)
+def chain_of(ours: dict[str, str | None]) -> list[str]:
+    """From the first to the head."""
+    after = {before: revision for revision, before in ours.items()}
+    chain: list[str] = []
+    while (found := after.get(chain[-1] if chain else None)) is not None:
+        chain.append(found)
+    return chain
+
+
+OURS_NOW = chain_of(revisions())
 
 
 @pytest.mark.parametrize(
