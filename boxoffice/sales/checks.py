@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from boxoffice.currencies import is_currency
@@ -152,5 +152,5 @@ def check_window(on_sale_at: datetime | None, off_sale_at: datetime | None, poin
 def _check_time(moment: datetime, pointer: str, what: str) -> None:
     if moment.tzinfo is None:
         raise Malformed(f"{what} needs a time zone, such as 2030-05-22T14:00:00Z.", pointer=pointer)
-    if not 1970 < moment.astimezone(UTC).year < LAST_YEAR:
+    if not 1970 < moment.year < LAST_YEAR:
         raise Malformed(f"A time is in the years 1971 to {LAST_YEAR - 1}.", pointer=pointer, code="out_of_range")
