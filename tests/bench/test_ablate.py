@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from bench import ablate, against
-from bench.ablate import SHORTCUTS
+from bench.ablate import BESIDE, SHORTCUTS, row
 from boxoffice.settings import Settings, load_settings
 
 
@@ -89,9 +90,43 @@ def test_slices_alternate_and_neighbours_are_compared(
     assert ["without", "with", *("without", "with", "with", "without")] == ORDER, "the first of each counts for nothing"
     assert SIDES[0].asked == [(3.0, 5.0)] * 3
     printed = capsys.readouterr().out
+    assert ("| `shapes` | 1.200 | 1.20 to 1.20 | 16.7% | keep |" in printed) is not broken
     assert "| CPU a booking | 1.200 (1.20 to 1.20) |" in printed
     assert "| CPU a booking, api | 1.800 (1.80 to 1.80) |" in printed
     assert "| bookings a second | 1.000 (1.00 to 1.00) |" in printed
+
+
+def test_all_are_measured_one_after_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each against what differs from it in nothing else, and the table is there."""
+    for each in (SIDES, ORDER, BROKEN):
+        each.clear()  # type: ignore[attr-defined]
+    record = tmp_path / "results" / "ablation.md"
+    monkeypatch.setattr(ablate, "Side", Side)
+    monkeypatch.setattr("sys.argv", ["bench.ablate", "all", "--pairs", "1", "--record", str(record)])
+    ablate.main()
+    assert [(off.settings, on.settings) for off, on in zip(SIDES[::2], SIDES[1::2], strict=True)] == [
+        (SHORTCUTS[name], BESIDE.get(name)) for name in SHORTCUTS
+    ]
+    lines = record.read_text().splitlines()
+    assert [line.split("|")[1].strip(" `") for line in lines[-len(SHORTCUTS) :]] == list(SHORTCUTS)
+    assert "1 pairs each: `python -m bench.ablate all --pairs 1 --seconds 4`" in record.read_text()
+
+
+def test_both_sides_differ_in_one_setting() -> None:
+    """The fast path is measured without the lane, which would hide it."""
+    for name, off in SHORTCUTS.items():
+        assert len(off.items() - BESIDE.get(name, {}).items()) == 1 and BESIDE.get(name, {}).items() <= off.items()
+
+
+@pytest.mark.parametrize(
+    ("without", "line"),
+    [
+        (111.2, "| `x` | 1.112 | 1.11 to 1.11 | 10.1% | keep |\n"), (111.0, "| `x` | 1.110 | 1.11 to 1.11 | 9.9% | delete |\n"),
+        (90.0, "| `x` | 0.900 | 0.90 to 0.90 | -11.1% | delete |\n"),
+    ],
+)  # fmt: skip
+def test_what_saves_a_tenth_is_kept(without: float, line: str) -> None:
+    assert row("x", [without], [100.0]) == line
 
 
 def test_a_side_is_its_checkout_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
