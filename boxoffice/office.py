@@ -110,7 +110,7 @@ class BoxOffice:
     @cached_property
     def admission(self) -> Admission:
         """Takes bookings in."""
-        return Admission(self.shards, self.catalogue, self.settings)
+        return Admission(self.shards, self.catalogue, self.settings, self.clock)
 
     @cached_property
     def bookings(self) -> Bookings:

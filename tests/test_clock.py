@@ -18,16 +18,7 @@ MODULES = ("time", "random", "secrets", "uuid")
 FUNCTIONS = ("datetime.now", "os.urandom", "asyncio.sleep")
 
 BY_ITSELF = {
-    "boxoffice/admission/admission.py": (
-        "time.monotonic time.time_ns",
-        "when a booking was made, and since when it waits",
-    ),
-    "boxoffice/admission/forms.py": ("time.monotonic", "until when a tier that was short counts as short"),
     "boxoffice/admission/templates.py": ("secrets.token_hex", "no text of a shop may look like the gap of a template"),
-    "boxoffice/admission/window.py": (
-        "time.monotonic asyncio.sleep",
-        "how long a call is sent again, at what distance",
-    ),
     "boxoffice/gateway/simulator/deliveries.py": (
         "time.time asyncio.sleep",
         "the simulated gateway is another's machine",

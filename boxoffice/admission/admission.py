@@ -6,7 +6,6 @@ An order becomes a form, by the template of all orders like it, and waits in its
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -16,6 +15,7 @@ from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order
 from boxoffice.admission.protocol import question
 from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
 from boxoffice.admission.window import Window
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.sales.catalogue import Catalogue, EventView
 from boxoffice.settings import Settings
@@ -33,12 +33,13 @@ TEMPLATES_MAX: Final = 4_096
 class Admission:
     """Admits bookings. One per process."""
 
-    def __init__(self, shards: Shards, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, shards: Shards, catalogue: Catalogue, settings: Settings, clock: Clock = CLOCK) -> None:
         self.catalogue = catalogue
         self._settings = settings
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self.templates: dict[tuple[object, ...], BookingTemplate] = {}
-        self.windows = [Window(shard, shards.pinned(shard.number), settings) for shard in shards]
+        self._now_s, self._epoch_ns = clock.now_s, clock.epoch_ns
+        self.windows = [Window(shard, shards.pinned(shard.number), settings, clock) for shard in shards]
 
     async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
         """Admit one booking for a client, or say why not.
@@ -118,7 +119,7 @@ class Admission:
         record_prefix, idempotency_prefix = self._names[template.event.shard]
         return Form(
             NOBODY, template, template.question, question(fingerprint, template.items), record_prefix + NOBODY,
-            idempotency_prefix + scope, answer, time.monotonic(), as_booking=as_booking,
+            idempotency_prefix + scope, answer, self._now_s(), as_booking=as_booking,
         )  # fmt: skip
 
     def _form(
@@ -126,7 +127,7 @@ class Admission:
         answer: Answer,
     ) -> Form:  # fmt: skip
         shard, charge = template.event.shard, order.charge if template.amount else None
-        booking = ids.booking_id(shard, time.time_ns() // 1_000_000)
+        booking = ids.booking_id(shard, self._epoch_ns() // 1_000_000)
         token = name = last4 = ""
         if charge is not None:
             token = text_of(charge.token)
@@ -140,7 +141,7 @@ class Admission:
         record_prefix, idempotency_prefix = self._names[shard]
         return Form(
             booking, template, template.kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,
-            answer, time.monotonic(), gaps,
+            answer, self._now_s(), gaps,
         )  # fmt: skip
 
     def template(self, client: str, order: Order) -> BookingTemplate:

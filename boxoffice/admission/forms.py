@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -108,6 +107,7 @@ def answers_of(
     reply: Reply,
     short: dict[str, tuple[int, float]],
     lacking: Callable[[], None],
+    now_s: Callable[[], float],
 ) -> list[Admitted | BoxOfficeError | None]:
     """The answer to each form, from its part of the script's reply; None to a question whose booking is to be sent.
     `asked` are the views of `asked_views` with which the script was called.
@@ -137,7 +137,7 @@ def answers_of(
         except Exception as error:
             seldom.exception("admission.failed", error)
             add(StoreAway())
-    until = time.monotonic() + SHORT_S
+    until = now_s() + SHORT_S
     for outcome, _ in refusals.values():
         if isinstance(outcome, outcomes.SoldOut):
             for tier, count in outcome.left.items():

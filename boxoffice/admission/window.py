@@ -8,7 +8,6 @@ members are sent again one by one, under the same booking ids, so only the bad o
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,6 +17,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import Call, Codec, decode
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
@@ -46,15 +46,16 @@ SMALL_CALL: Final = 16
 class Window:
     """Where the forms of one shard wait for its next call."""
 
-    def __init__(self, here: Shard, redis: Commands, settings: Settings) -> None:
+    def __init__(self, here: Shard, redis: Commands, settings: Settings, clock: Clock = CLOCK) -> None:
         """`redis` is who sends its calls to the shard."""
         self.redis = redis
         self._codec = Codec(here, settings.limits.pending_max)
         self.admit = self._codec.script
         self.settings = settings
+        self.clock = clock
         self.queue: list[Form] = []
         self.short: dict[str, tuple[int, float]] = {}
-        self._lacks = partial(Lacking(lambda _: redis).met, here.number)
+        self._lacks = partial(Lacking(lambda _: redis, clock).met, here.number)
         self.calls: set[asyncio.Task[None]] = set()
         self.timer: asyncio.Handle | None = None
         self._wait_until = 0.0
@@ -70,7 +71,7 @@ class Window:
         for line in lines:
             short = self.short.get(line.tier)
             if short is not None and line.quantity > short[0]:
-                if time.monotonic() < short[1]:
+                if self.clock.now_s() < short[1]:
                     return True
                 del self.short[line.tier]
         return False
@@ -135,7 +136,7 @@ class Window:
             views = asked_views(forms)
             reply = decode(await self.send(forms, views))
             self.pace_s = self.pace(reply.behind, reply.admissions)
-            answers = answers_of(forms, views, reply, self.short, self._lacks)
+            answers = answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s)
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
@@ -167,7 +168,7 @@ class Window:
         """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
         CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
         more of them."""
-        now = time.monotonic()
+        now = self.clock.now_s()
         claimed = admissions - behind
         if self._claimed is None or claimed > self._claimed:
             if self._claimed is not None:
@@ -190,14 +191,14 @@ class Window:
             try:
                 return await self.admit(self.redis, all_keys, args)
             except RunUnchecked:
-                if time.monotonic() + pause_s > deadline:
+                if self.clock.now_s() + pause_s > deadline:
                     raise
                 await ask(self.redis, self._shard)
             except AWAY as error:
-                if time.monotonic() + pause_s > deadline:
+                if self.clock.now_s() + pause_s > deadline:
                     seldom.warning("admission.store_away", bookings=len(forms), error=type(error).__name__)
                     raise StoreAway from error
-            await asyncio.sleep(pause_s)
+            await self.clock.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.25)
 
 

@@ -19,6 +19,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import Line
 from tests.conftest import SHARD
+from tests.support.clocks import Passing
 
 TIERS = tuple(TierView(f"tier{n}", f"T{n}", "Tier", 1_000 * n, 50, True) for n in (1, 2))
 EVENTS = tuple(EventView(f"event{n}", "Concert", "", 1, "active", "USD", SHARD, 0, TIERS) for n in (1, 2))
@@ -47,12 +48,10 @@ class Script:
     def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
         self.answers = list(answers)
         self.calls: list[tuple[Any, Any, Any]] = []
-        self.slept: list[float] = []
         self.asked: list[Any] = []
-        self.now = 100.0
+        self.time = Passing(100.0)
+        window.clock = self.time.clock
         monkeypatch.setattr(window, "admit", self)
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module.asyncio, "sleep", self.sleep)
         monkeypatch.setattr(module, "ask", self.ask)
 
     async def __call__(self, redis: Any, names: list[Any], args: list[Any]) -> Any:
@@ -61,10 +60,6 @@ class Script:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
     async def ask(self, redis: Any, shard: int) -> None:
         self.asked.append((redis, shard))
@@ -100,7 +95,7 @@ async def test_a_redis_that_comes_back_is_asked_again(
     script = Script(window, monkeypatch, error, error, error, b"reply")
     forms = [form("a")]
     assert await window.send(forms, asked_views(forms)) == b"reply"
-    assert script.slept == [0.02, 0.04, 0.08]
+    assert script.time.slept == [0.02, 0.04, 0.08]
     assert script.asked == asks * [(window.redis, SHARD)]
     assert all(call == script.calls[0] for call in script.calls)
 
@@ -115,8 +110,8 @@ async def test_nobody_waits_longer_than_he_would_ask_again(
     forms[0].since = 99.0
     with capture_logs() as said, pytest.raises(raised):
         await window.send(forms, asked_views(forms))
-    assert 99.0 + window.settings.api.retry_s - 0.26 < script.now <= 99.0 + window.settings.api.retry_s
-    assert max(script.slept) == 0.25
+    assert 99.0 + window.settings.api.retry_s - 0.26 < script.time.now <= 99.0 + window.settings.api.retry_s
+    assert max(script.time.slept) == 0.25
     told = [(line["event"], line["bookings"], line["error"]) for line in said]
     assert told == ([("admission.store_away", 2, "OSError")] if raised is StoreAway else [])
 
@@ -197,22 +192,18 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monke
         ([(0, 10), (1_000, 1_009)], [0.0, 0.0]),
     ],
 )
-def test_the_pace_while_somebody_claims(
-    window: Window, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]], paces: list[float]
-) -> None:
+def test_the_pace_while_somebody_claims(window: Window, seen: list[tuple[int, int]], paces: list[float]) -> None:
     """In shares of the longest; a claim is seen where more are admitted than are behind, since the last look."""
-    monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
+    window.clock = Passing(100.0).clock
     longest_s = window.settings.api.pace_ms / 1_000
     assert [window.pace(*each) for each in seen] == [pytest.approx(share * longest_s) for share in paces]
 
 
 @pytest.mark.parametrize(("later_s", "paced"), [(0.0, True), (0.25, True), (0.26, False)])
-def test_a_claim_counts_for_a_while(
-    window: Window, monkeypatch: pytest.MonkeyPatch, later_s: float, paced: bool
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_a_claim_counts_for_a_while(window: Window, later_s: float, paced: bool) -> None:
+    time = Passing(100.0)
+    window.clock = time.clock
     window.pace(0, 10)
     window.pace(1_000, 1_011)
-    now[0] += later_s
+    time.now += later_s
     assert (window.pace(1_000, 1_011) > 0) is paced

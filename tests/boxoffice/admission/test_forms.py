@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
@@ -51,7 +50,7 @@ def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short
     lacking: list[bool] = []
     views = asked_views(forms)
     reply = decode([b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0])
-    found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True))
+    found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True), lambda: 100.0)
     return found, lacking
 
 
@@ -198,9 +197,8 @@ def test_lost_counters_are_asked_for(result: list[bytes], times: int) -> None:
     assert len(tell(result, result)[1]) == times
 
 
-def test_tiers_that_are_short_are_noted_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiers_that_are_short_are_noted_for_a_second() -> None:
     """Each with what it has; those of other refusals are not."""
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     short: dict[str, Any] = {"tier1": (9, 9.0), "tier3": (4, 4.0)}
     tell([b"sold_out", b"tier1", b"1", b"tier2", b"0"], [b"sale_closed", b"tier3"], b"created", short=short)
     assert short == {"tier1": (1, 101.0), "tier2": (0, 101.0), "tier3": (4, 4.0)}

@@ -18,6 +18,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.stores.record import Charge, Line
 from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
+from tests.support.clocks import Passing
 from tests.support.shop.orders import OTHER
 
 CARD = Charge("card", "tok_ok_4242", "Ada", "4242")
@@ -41,10 +42,10 @@ def window(office: BoxOffice) -> Window:
     ],
 )
 def test_a_tier_is_short_for_a_moment_and_for_so_many(
-    window: Window, monkeypatch: pytest.MonkeyPatch, noted: dict[str, Any], lines: list[tuple[str, int]], short: bool
+    window: Window, noted: dict[str, Any], lines: list[tuple[str, int]], short: bool
 ) -> None:
     """Whose moment is over is forgotten."""
-    monkeypatch.setattr(module.time, "monotonic", lambda: 100.0)
+    window.clock = Passing(100.0).clock
     window.short = dict(noted)
     assert window.seems_short(tuple(Line(tier, quantity, 1) for tier, quantity in lines)) is short
     assert set(window.short) == {tier for tier, (_, until) in noted.items() if until > 100.0}
