@@ -4,7 +4,7 @@ In a request, a member that may be left out may also be null; its schema names n
 one that has a default for one that has to be there. In an answer every member is there, null when there is nothing to
 say; in a problem, only those that say something.
 
-A list: one class for each body.
+One file because the document is read as a whole: one class for each body, and bodies share their parts.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ and a customer of its own. Closed loop: every connection asks again when it was 
 times drawn beforehand (Poisson), and a latency counts from then, however late a connection was free.
 
     python -m bench.load < spec.json > report.json
+
+One file because it is one process of its own, which loads no more than it needs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """`make bench`: everything in one run, one table.
 
 python -m bench [--quick] [--short] [--rounds N] [--generator wrk|ours] [--only round|growth] [--profile]
+
+One file because it is one command: what is measured, in which order, and what becomes of it.
 """
 
 from __future__ import annotations

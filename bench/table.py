@@ -1,6 +1,6 @@
 """Results as people read them: one table, the ratios, and how far the targets are.
 
-A list of rows and sentences.
+One file because it is one table: rows, ratios and the sentences under them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The whole thing through HTTP: admission, end to end, refusals, reads, memory, and the baseline.
 
-A list of measurements.
+One file because its measurements share one way to ask for load and to read what it cost.
 """
 
 from __future__ import annotations

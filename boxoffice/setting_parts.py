@@ -1,5 +1,6 @@
-"""The settings of each part of the product, as `Settings` holds them. One list, which is longer than others by the reason that
-stands under each number.
+"""The settings of each part of the product, as `Settings` holds them.
+
+One file because it is one list, which is longer than others by the reason that stands under each number.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ the server looks after (`look`).
 A process that is told to stop fails nobody's request: a connection that is closed while its client is just sending the
 next request resets that request, and the client cannot know whether it was carried out. So an idle connection stays open
 for a while: its next request is answered with `Connection: close`, and then it is the client who knows first.
+
+One file because it is one state machine: what may follow in a state is read beside what led there.
 """
 
 from __future__ import annotations

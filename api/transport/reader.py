@@ -4,7 +4,7 @@ It counts every byte as it comes, keeps no more than limits say, and hands out a
 head that announces a body which never comes is nobody's request. Looks at each byte a fixed number of times, however it
 is cut into pieces.
 
-One grammar in one file: where a request ends is decided nowhere else.
+One file because it is one grammar: where a request ends is decided nowhere else.
 """
 
 from __future__ import annotations

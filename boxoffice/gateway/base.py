@@ -6,7 +6,7 @@ error is `Unknown`, to be asked again or looked up, never guessed.
 
 Operation keys are derived from the payment key (`:auth`, `:cap`, `:void`); a refund brings its own.
 
-One long file, for it is one vocabulary: each outcome is read beside those that it is told apart from.
+One file because it is one vocabulary: each outcome is read beside those that it is told apart from.
 """
 
 from __future__ import annotations

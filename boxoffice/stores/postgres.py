@@ -1,7 +1,9 @@
 """PostgreSQL: pools, sessions and migrations. No queries.
 
-Two ways in, one driver: settlement speaks asyncpg directly (fixed statements, arrays as parameters); everything else
-goes through SQLAlchemy.
+Two ways in, one driver: bookings and money speak asyncpg directly (fixed statements, arrays as parameters); the catalogue
+and operators go through SQLAlchemy.
+
+One file because both ways take the same settings, and the same errors mean that the server is away.
 """
 
 from __future__ import annotations

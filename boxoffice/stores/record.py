@@ -11,6 +11,8 @@ it was settled here, `g` some of its tickets were given back.
 final, unless late success may still revive it: whoever cancels it then knows the owner from PostgreSQL.
 The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking; nothing stands
 in it twice, and what only settling needs leaves it then: tests/boxoffice/stores/test_record.py counts the bytes.
+
+One file because a format is written and read in one place: each field is packed beside where it is unpacked.
 """
 
 from __future__ import annotations

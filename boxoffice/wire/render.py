@@ -2,7 +2,7 @@
 
 A booking looks the same whether Redis or PostgreSQL told of it.
 
-A list of views, each beside the function that writes it.
+One file because a shop reads one vocabulary: each view stands beside the function that writes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Deals the blows of a rush to the components of a private stack: kills and pauses them, and starts them again; has its
 stores go back in time, its PostgreSQL refuse writes, its logs take nothing.
 
-A list of blows, each beside the way it is mended.
+One file because each blow is read beside the way it is mended.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A private PostgreSQL, with a database `boxoffice` that belongs to a user `boxoffice`.
 
-One subject from its first start to its end: the account, the data folder, the server, its settings.
+One file because it is one server from its first start to its end: account, data folder, process, settings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Child processes that can be stopped, killed, paused and started again, and that never outlive us.
 
-One subject, what may become of a child, for every system that we run on.
+One file because what may become of a child is one subject, on every system that we run on.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@
         stack["worker"].kill()
 
 `boxoffice up` tends such a stack; tests and the rush simulator start private ones and hurt them by name.
+
+One file because components are started in an order and stopped in the reverse: both are read together.
 """
 
 from __future__ import annotations

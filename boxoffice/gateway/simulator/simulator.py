@@ -1,6 +1,6 @@
 """The simulated gateway, inside the process that calls it. Its truth is the ledger file, which others may share.
 
-One long class, for it is one protocol (`PaymentGateway`), as the ledger answers it.
+One file because it is one protocol (`PaymentGateway`), as the ledger answers it.
 """
 
 from __future__ import annotations

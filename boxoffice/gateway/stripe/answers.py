@@ -3,7 +3,7 @@
 Sources: docs.stripe.com/payments/paymentintents/lifecycle (statuses), docs.stripe.com/error-codes and
 docs.stripe.com/declines/codes (codes), docs.stripe.com/api/events/types (webhooks), docs.stripe.com/webhooks/signature.
 
-A list of translations, one function for each thing that Stripe says.
+One file because it is one dictionary: a translation for each thing that Stripe says.
 """
 
 from __future__ import annotations

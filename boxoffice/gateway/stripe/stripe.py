@@ -5,7 +5,7 @@ the first answer to a key for at least 24 hours, also when it was an error, and 
 (docs.stripe.com/api/idempotent_requests): so a repeated answer is never believed, the payment is read instead. Search
 lags behind by a minute and more (docs.stripe.com/search#data-freshness), so a list is asked before it.
 
-One long class, for it is one protocol (`PaymentGateway`): how an operation is made safe is read beside the others.
+One file because it is one protocol (`PaymentGateway`): how an operation is made safe is read beside the others.
 """
 
 from __future__ import annotations
