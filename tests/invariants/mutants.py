@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "unordered row locks",
         (("boxoffice/books/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
-        "tests/boxoffice/settlement/test_draining.py",
+        "tests/boxoffice/settlement/test_several_workers.py",
         "never_deadlock",
     ),
     Mutant(
@@ -107,7 +107,7 @@ MUTANTS = (
                 "        await self.mirror.tell(decisions, batch.done)\n        listed = await rows.write(",
             ),
         ),
-        "tests/boxoffice/settlement/test_draining.py",
+        "tests/boxoffice/settlement/test_failures.py",
         "middle_of_a_commit",
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS = (
                 "return Payload(None, outcome, None,",
             ),
         ),
-        "tests/boxoffice/settlement/test_draining.py",
+        "tests/boxoffice/settlement/test_failures.py",
         "keeps_its_cards",
     ),
     Mutant(

@@ -56,7 +56,8 @@ _ALSO: dict[str, str] = {
     " tests/boxoffice/money/test_owed.py",
     "boxoffice/repair/reversal_audit.py": "tests/boxoffice/money/test_reversals.py tests/boxoffice/money/test_owed_apart.py",
     "boxoffice/books/rows.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
-    " tests/boxoffice/settlement/test_draining.py",
+    " tests/boxoffice/settlement/test_draining.py tests/boxoffice/settlement/test_failures.py"
+    " tests/boxoffice/settlement/test_several_workers.py tests/boxoffice/settlement/test_duplicates.py",
     "boxoffice/repair/dossier.py": "tests/boxoffice/repair/test_parked.py tests/ops/test_repair_commands.py",
     "boxoffice/repair/parked.py": "tests/boxoffice/repair/test_parked_records.py",
     "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py",

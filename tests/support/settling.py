@@ -14,6 +14,7 @@ import pytest
 from boxoffice import ids
 from boxoffice.books.decisions import Claimed, Decision, Terms, Verdict
 from boxoffice.clock import Clock
+from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.settlement.batch import Batch
 from boxoffice.settlement.draining import Settlement
@@ -23,7 +24,19 @@ from boxoffice.stores.shard import Shard
 from tests.conftest import SHARD
 from tests.support.databases import DatabaseOf
 
-__all__ = ["NOW", "TERMS", "Room", "at_crash_points", "batch_of", "claimed", "over", "released", "tune", "with_worker"]
+__all__ = [
+    "NOW",
+    "TERMS",
+    "Room",
+    "at_crash_points",
+    "batch_of",
+    "claimed",
+    "over",
+    "released",
+    "tune",
+    "with_worker",
+    "work_money",
+]
 
 NOW = 1_700_000_000_000
 TERMS = Terms(NOW, 600_000)
@@ -44,6 +57,17 @@ def over(patch: pytest.MonkeyPatch, settlement: Settlement, pool: Callable[[], A
     """Bookings are looked up and written by another pool. Whether PostgreSQL takes writes is asked of its own."""
     for part in (settlement.claims, settlement.authorising, settlement.committing):
         patch.setattr(part, "database", DatabaseOf(pool))
+
+
+async def work_money(office: BoxOffice) -> None:
+    """Do whatever is due at the gateway, as if every lease had ended."""
+    pool = await office.pool()
+    for _ in range(20):
+        await office.pump.work_given()
+        await pool.execute("UPDATE captures SET leased_until = now()")
+        await pool.execute("UPDATE payments SET leased_until = NULL, due_at = now() WHERE due_at IS NOT NULL")
+        if not await office.pump.work_outbox():
+            return
 
 
 def at_crash_points(patch: pytest.MonkeyPatch, crashpoint: Callable[[str], None]) -> None:
