@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from api import problems
 from api.bodies import ClientGone, Receive, collect
 from api.headers import Headers
-from api.pipeline import NeedsWait, Refusal, Step, client_of, prepare
+from api.pipeline import NeedsWait, Refusal, Step, caller_of, prepare
+from api.rights import scope_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError
@@ -37,8 +38,8 @@ def etag(event: EventView) -> Header:
     return b"etag", b'"%d"' % event.version
 
 
-Read = Callable[[BoxOffice, bytes | None, str], Coroutine[Any, Any, Reply]]
-"""Answers a GET: office, Authorization header, name in the path."""
+Read = Callable[[BoxOffice, Headers, str], Coroutine[Any, Any, Reply]]
+"""Answers a GET: office, headers, name in the path."""
 
 
 async def book(office: BoxOffice, headers: Headers, receive: Receive) -> Reply:
@@ -99,11 +100,17 @@ def accepted(admitted: Admitted) -> Reply:
     )
 
 
-async def read_booking(office: BoxOffice, authorization: bytes | None, booking_id: str) -> Reply:
+_READ_BOOKING: Final = scope_of("read_booking")
+_READ_EVENT: Final = scope_of("read_event")
+
+
+async def read_booking(office: BoxOffice, headers: Headers, booking_id: str) -> Reply:
     """`GET /v1/bookings/{id}`."""
     client = ""
     try:
-        client = await client_of(office, authorization)
+        caller = await caller_of(office, headers.authorization)
+        client = caller.client
+        caller.check(_READ_BOOKING, headers.origin)
         view, original = await office.bookings.get(client, booking_id)
         answer = [JSON, NO_STORE]
         if not original:
@@ -117,11 +124,13 @@ async def read_booking(office: BoxOffice, authorization: bytes | None, booking_i
         return problems.unexpected(error)
 
 
-async def read_event(office: BoxOffice, authorization: bytes | None, event_id: str) -> Reply:
+async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Reply:
     """`GET /v1/events/{id}`."""
     client = ""
     try:
-        client = await client_of(office, authorization)
+        caller = await caller_of(office, headers.authorization)
+        client = caller.client
+        caller.check(_READ_EVENT, headers.origin)
         event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
         return Reply(
             200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE, etag(event)]

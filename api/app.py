@@ -17,6 +17,7 @@ from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
 from api.readiness import Readiness
+from api.rights import check_declared
 from api.routes import actions, bookings, events, health, holds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
@@ -32,7 +33,7 @@ def entrance_of(app: Any) -> Any:
     return app.app if isinstance(app, Cors) else app
 
 
-def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAPI | Front | Cors:
+def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
     """The application. It opens its own box office when it starts, unless it is handed one."""
 
     @asynccontextmanager
@@ -68,13 +69,14 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> FastAP
         app.include_router(module.router)
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router)
+    check_declared(app.routes)
     app.add_exception_handler(BoxOfficeError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _unserved)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
     entrance = front if settings.api.fast_path else app
-    return Cors(entrance, settings.api.cors_origins) if settings.api.cors_origins else entrance
+    return Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys)
 
 
 def _refused(request: Request, error: Exception) -> Response:

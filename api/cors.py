@@ -6,9 +6,11 @@ whoever names an origin to it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -16,6 +18,8 @@ from starlette.responses import Response
 from api import problems
 from api.dependencies import respond
 from api.transport.reply import Reply
+from boxoffice.access.api_keys import ApiKeys
+from boxoffice.errors import Unavailable
 
 __all__ = ["Cors"]
 
@@ -30,19 +34,30 @@ HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match"
 
 class Cors(CORSMiddleware):
     """Says nothing of origins to who has none: every way into the application answers a shop's server alike. Never allows
-    credentials: an API key stands in a header that the page itself writes."""
+    credentials: an API key stands in a header that the page itself writes.
 
-    def __init__(self, app: Any, origins: Collection[str]) -> None:
+    Pages are those of the settings, and those that some API key is for, which are read as often as keys are."""
+
+    def __init__(self, app: Any, origins: Collection[str], keys: Callable[[], ApiKeys]) -> None:
         super().__init__(
             app, allow_origins=origins, allow_methods=METHODS, allow_headers=HEADERS, expose_headers=EXPOSED
         )  # fmt: skip
+        self._keys = keys
 
-    async def simple_response(self, scope: Any, receive: Any, send: Any, request_headers: Headers) -> None:
-        """A request that is not a question about requests."""
-        if request_headers.get("origin") is None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request, or one of the server's other events."""
+        if scope["type"] != "http" or not any(name == b"origin" for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
-        else:
-            await super().simple_response(scope, receive, send, request_headers)
+            return
+        with contextlib.suppress(Unavailable, RedisError):
+            await self._keys().renew()
+        other_origins = self.allow_origins or self._keys().origins
+        await (super().__call__ if other_origins else self.app)(scope, receive, send)
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """By the settings, or because a key is for it."""
+        of_keys = self._keys().origins
+        return super().is_allowed_origin(origin) or not of_keys.isdisjoint((origin.encode("latin-1"), b"*"))
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Whether a page may ask this: 200, or a problem."""

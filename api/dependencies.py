@@ -7,14 +7,15 @@ from typing import Annotated
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
-from api.pipeline import client_of
+from api.pipeline import caller_of
+from api.rights import scope_of
 from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
 
 __all__ = ["BEARER", "Client", "Office", "header", "respond"]
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your shop, such as `demo.boxoffice`."))
-"""For the documentation only: `client_of` decides."""
+"""For the documentation only: `permitted` and `_client` decide."""
 
 
 def _office(request: Request) -> BoxOffice:
@@ -26,12 +27,14 @@ Office = Annotated[BoxOffice, Depends(_office)]
 
 
 async def _client(request: Request, office: Office) -> str:
-    client = request.state.client = await client_of(office, header(request, "authorization"))
-    return client
+    caller = await caller_of(office, header(request, "authorization"))
+    request.state.client = caller.client
+    caller.check(scope_of(request.scope["route"].name), header(request, "origin"))
+    return caller.client
 
 
 Client = Annotated[str, Depends(_client)]
-"""The shop that calls."""
+"""The shop that calls, with a key that has the route's scope."""
 
 
 def header(request: Request, name: str) -> bytes | None:

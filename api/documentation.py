@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from api import schemas
 from api.refusals import HEADERS
+from api.rights import RIGHTS
 from api.routes.events import is_on_sale
 from boxoffice.errors import NotFound, Unavailable
 
@@ -42,7 +43,7 @@ router = APIRouter(include_in_schema=False)
 
 def openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that FastAPI does not read itself."""
-    document = app.openapi()
+    document = copy.deepcopy(app.openapi())
     models = [
         (model, "validation")
         for model in (
@@ -64,6 +65,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             _tell_the_truth(operation)
+            _tell_the_scope(operation)
     for never in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(never, None)
     return document
@@ -79,6 +81,12 @@ def _tell_the_truth(operation: dict[str, Any]) -> None:
         if "anyOf" in schema:
             (kind,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
             schema |= kind
+
+
+def _tell_the_scope(operation: dict[str, Any]) -> None:
+    scope = RIGHTS[operation["operationId"]].scope
+    if scope is not None:
+        operation["description"] += f"\n\nScope: `{scope}`."
 
 
 @router.get("/openapi.json")

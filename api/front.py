@@ -58,11 +58,7 @@ class Front:
     async def _read(self, read: Read, name: str, scope: Any) -> Reply | None:
         if not name or "/" in name:
             return None
-        authorization = None
-        for header, value in scope["headers"]:
-            if header == b"authorization":
-                authorization = value
-        return await read(self.office, authorization, name)
+        return await read(self.office, Headers.of(scope["headers"]), name)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:

@@ -14,12 +14,14 @@ from msgspec import Struct
 
 from api.bodies import check_length
 from api.headers import Headers, api_key_of
+from api.rights import scope_of
+from boxoffice.access.scopes import Caller
 from boxoffice.errors import BoxOfficeError, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.wire.parameters import parse_idempotency_key
 from boxoffice.wire.requests import BookingRequest, parse_booking
 
-__all__ = ["CHECKS", "NeedsWait", "Prepared", "Refusal", "Step", "client_of", "prepare"]
+__all__ = ["CHECKS", "NeedsWait", "Prepared", "Refusal", "Step", "caller_of", "prepare"]
 
 
 class Prepared(Struct, frozen=True, gc=False):
@@ -94,20 +96,27 @@ def _go_on(passage: Passage, checks: Sequence[Check]) -> Step:
     return Prepared(passage.client, passage.order, passage.key_digest)
 
 
-def known_client(passage: Passage) -> Wait | None:
-    """Whose API key is it? Raises `Unauthorized`."""
+_SCOPE: Final = scope_of("book")
+
+
+def permitted(passage: Passage) -> Wait | None:
+    """Whose API key is it, and may it book? Raises `Unauthorized` and `Forbidden`."""
     key = api_key_of(passage.headers.authorization)
     if key is None:
         raise Unauthorized
-    client = passage.office.catalogue.known_client(key)
-    if client is None:
+    caller = passage.office.catalogue.api_keys.known_caller(key)
+    if caller is None:
         return partial(_look_up, passage, key)
-    passage.client = client
+    passage.client = caller.client
+    if _SCOPE not in caller.scopes or passage.headers.origin is not None:
+        caller.check(_SCOPE, passage.headers.origin)
     return None
 
 
 async def _look_up(passage: Passage, key: str) -> None:
-    passage.client = await passage.office.catalogue.client_of_key(key)
+    caller = await passage.office.catalogue.api_keys.caller_of(key)
+    passage.client = caller.client
+    caller.check(_SCOPE, passage.headers.origin)
 
 
 def parsed(passage: Passage) -> None:
@@ -126,14 +135,14 @@ def known_tiers(passage: Passage) -> Wait | None:
     return None if admission.ready_for(order) else partial(admission.know_tiers, order)
 
 
-CHECKS: Final[tuple[Check, ...]] = (known_client, parsed, known_tiers)
+CHECKS: Final[tuple[Check, ...]] = (permitted, parsed, known_tiers)
 """In this order, and each refuses for all that stand behind it. What needs to know whose booking it is stands behind the first;
 what is to cost less than reading a body stands before the second."""
 
 
-async def client_of(office: BoxOffice, authorization: bytes | None) -> str:
-    """The client of any other request, by its API key. Raises `Unauthorized`."""
+async def caller_of(office: BoxOffice, authorization: bytes | None) -> Caller:
+    """Who sends any other request, by its API key. What it may do is still to be checked. Raises `Unauthorized`."""
     key = api_key_of(authorization)
     if key is None:
         raise Unauthorized
-    return await office.catalogue.client_of_key(key)
+    return await office.catalogue.api_keys.caller_of(key)

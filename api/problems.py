@@ -51,6 +51,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     WebhookRefused: Problem(400, "webhook-refused", "The webhook is not signed by the gateway"),
     WebhookMalformed: Problem(400, "webhook-malformed", "The webhook cannot be read"),
     errors.Unauthorized: Problem(401, "unauthorized", "No valid API key"),
+    errors.Forbidden: Problem(403, "forbidden", "The API key may not be used for this"),
     errors.NotFound: Problem(404, "not-found", "There is no such thing"),
     errors.SoldOut: Problem(409, "sold-out", "Not enough tickets are left"),
     errors.SaleClosed: Problem(409, "sale-closed", "Not on sale"),

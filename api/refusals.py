@@ -35,7 +35,8 @@ _BY_SLUG: Final[dict[str, Problem]] = {
 
 _SAID: Final = {
     400: "Something is missing or malformed: `errors` says where.",
-    401: "The API key is missing, unknown or revoked.",
+    401: "The API key is missing, unknown, revoked or expired.",
+    403: "The API key lacks the route's `scope`, or is not for pages of this origin.",
     404: "There is no such thing, or it is not yours.",
     409: "The sale says no, or the booking is not in a state for this.",
     408: "The request did not arrive in time; nothing was done.",
@@ -55,6 +56,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "malformed-request": {"errors": [{"pointer": "/items/0/quantity", "code": "out_of_range"}]},
     "card-data-not-accepted": {"errors": [{"pointer": "/reference", "code": "card_data"}]},
     "idempotency-key-reused": {"booking_id": "01a2289d-1441-7000-936f-ca3c86615eea"},
+    "forbidden": {"scope": "refund"},
     "sold-out": {"shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1}]},
     "sale-closed": {"reason": "tier", "tier_id": _TIER},
     "sale-not-open": {"opens_at": "2030-05-01T10:00:00.000Z"},
@@ -86,8 +88,11 @@ def with_headers(*names: str) -> dict[str, Any]:
 
 
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, by status; what the connection refuses, and a mistake of ours, are always possible."""
+    """What a route may refuse with, by status: a key may lack its scope wherever there is one; what the connection refuses, and
+    a mistake of ours, are always possible."""
     told: dict[int | str, dict[str, Any]] = {}
+    if "unauthorized" in slugs:
+        slugs = (*slugs, "forbidden")
     for slug in (*slugs, *_ANYWHERE):
         problem = _BY_SLUG[slug]
         response = told.setdefault(problem.status, _response(problem.status))

@@ -383,7 +383,10 @@ class Problem(_Told):
     errors: list[Fault] | None = None
     shortfall: list[Shortfall] | None = None
     retry_after: int | None = Field(None, description="Seconds, as in the header.")
-    reason: str | None = Field(None, description="Why there is no sale: `event`, `started`, `tier` or `ended`.")
+    scope: str | None = Field(None, description="What the API key is not for.")
+    reason: str | None = Field(
+        None, description="Why there is no sale: `event`, `started`, `tier` or `ended`; `origin`: see 403."
+    )
     opens_at: Time | None = Field(None, description="When all that was asked for is on sale.")
     version: int | None = Field(None, description="Of the event now.")
     reasons: dict[str, str] | None = Field(None, description="Which part is not ready.")

@@ -124,8 +124,8 @@ class Stage:
     async def open_sale(self, tiers: int, capacity: int = 50_000_000) -> Sale:
         """Put an event on sale."""
         store = self.office.store
-        client = await store.create_client("Bench shop", allow_same_name=True)
-        api_key = await store.create_api_key(client)
+        client = await self.office.access.create_client("Bench shop", allow_same_name=True)
+        api_key = await self.office.access.create_api_key(client)
         self.secrets.append(api_key.partition(".")[2])
         starts = datetime.now(UTC) + timedelta(days=30)
         new = [NewTier(f"T{n:02d}", 2_500, capacity) for n in range(tiers)]

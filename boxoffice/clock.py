@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CLOCK", "Clock", "timestamp"]
+__all__ = ["CLOCK", "Clock", "iso", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ CLOCK: Final = Clock()
 def timestamp(ms: int) -> str:
     """Epoch milliseconds as RFC 3339 in UTC."""
     return f"{_second(ms // 1_000)}.{ms % 1_000:03d}Z"
+
+
+def iso(moment: datetime) -> str:
+    """A time as the API writes it: UTC, `Z`, whole seconds unless there is more."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @lru_cache(1_024)

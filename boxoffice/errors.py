@@ -5,6 +5,7 @@ BoxOfficeError
 │   ├── Malformed           a field, or the whole body
 │   └── CardDataRefused     a card number where none may be
 ├── Unauthorized            no known API key
+├── Forbidden               a key that may not do this
 ├── NotFound                no such thing, or not yours
 ├── Refused                 a sale says no
 │   ├── SoldOut
@@ -51,6 +52,7 @@ __all__ = [
     "DriftUnexplained",
     "EventCalledOff",
     "EventChanged",
+    "Forbidden",
     "GateClosed",
     "HoldEnded",
     "KeyReused",
@@ -109,7 +111,11 @@ class CardDataRefused(BadRequest):
 
 
 class Unauthorized(BoxOfficeError):
-    """The API key is missing, unknown or revoked."""
+    """The API key is missing, unknown, revoked or expired."""
+
+
+class Forbidden(BoxOfficeError):
+    """The API key may not be used for this."""
 
 
 class NotFound(BoxOfficeError):

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from redis.asyncio import Redis
 
+from boxoffice.access.store import AccessStore
 from boxoffice.admission.admission import Admission
 from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
@@ -89,6 +90,11 @@ class BoxOffice:
     def catalogue(self) -> Catalogue:
         """What is on sale, as Redis has it."""
         return Catalogue(self.shards, self.settings)
+
+    @cached_property
+    def access(self) -> AccessStore:
+        """Who may call, as it is written."""
+        return AccessStore(self.database, self.shards, self.settings)
 
     @cached_property
     def store(self) -> CatalogueStore:

@@ -127,7 +127,8 @@ class ApiSettings(_Part):
     accepted. 0: never pause."""
 
     key_cache_s: float = Field(30.0, ge=0, le=300)
-    """Seconds for which a good API key is remembered, so the longest a revoked one still works."""
+    """Seconds for which the secret of a good API key is not checked again. A revoked key is refused within two seconds
+    whatever this says, and one that expires to the second."""
 
     retry_s: float = Field(2.0, ge=0.1, le=30)
     """Seconds during which an admission is sent again when Redis did not answer, before the shop gets 503."""

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from boxoffice.access.store import AccessStore
 from boxoffice.books.moves import apply_moves
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.control import Control
@@ -55,18 +56,20 @@ async def seed(settings: Settings, *, demo_key: bool) -> SeedReport:
     try:
         async with database.engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SEED_LOCK})
-            store = CatalogueStore(database, shards, settings)
+            access, store = AccessStore(database, shards, settings), CatalogueStore(database, shards, settings)
             control = Control(database, shards, settings, lambda here: apply_moves(here, database))
-            return await _seed(database.engine, store, control, demo_key)
+            return await _seed(database.engine, access, store, control, demo_key)
     finally:
         await shards.aclose()
         await database.close()
 
 
-async def _seed(engine: AsyncEngine, store: CatalogueStore, control: Control, demo_key: bool) -> SeedReport:
-    await store.create_client("Demo shop", client_id=DEMO_CLIENT, allow_same_name=True)
+async def _seed(
+    engine: AsyncEngine, access: AccessStore, store: CatalogueStore, control: Control, demo_key: bool
+) -> SeedReport:
+    await access.create_client("Demo shop", client_id=DEMO_CLIENT, allow_same_name=True)
     if demo_key:
-        await store.add_api_key(DEMO_CLIENT, DEMO_KEY)
+        await access.add_api_key(DEMO_CLIENT, DEMO_KEY)
     now = datetime.now(UTC)
     start = (now + AHEAD).replace(hour=13, minute=15, second=0, microsecond=0)
     async with engine.connect() as connection:

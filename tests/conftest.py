@@ -129,8 +129,8 @@ async def clean(broom: Broom, shards: int, in_shard: object) -> None:
 async def make_shops(office: BoxOffice) -> None:
     """A shop and another shop, each with its key."""
     for client, name, key in ((CLIENT, "Shop", KEY), (OTHER, "Other shop", OTHER_KEY)):
-        await office.store.create_client(name, client_id=client)
-        await office.store.add_api_key(client, key)
+        await office.access.create_client(name, client_id=client)
+        await office.access.add_api_key(client, key)
 
 
 @pytest.fixture

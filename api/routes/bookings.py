@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, header, respond
+from api.dependencies import BEARER, Client, Office, respond
 from api.headers import Headers
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
@@ -147,7 +147,7 @@ async def list_bookings(
 async def read_booking(booking_id: str, request: Request, office: Office) -> Response:
     """The booking as it is now. When its idempotency key had been used before, the first booking, named by
     `Content-Location`."""
-    return respond(await answers.read_booking(office, header(request, "authorization"), booking_id))
+    return respond(await answers.read_booking(office, Headers.of(request.headers.raw), booking_id))
 
 
 def _digest_of(idempotency_key: str) -> str:

@@ -11,7 +11,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, header, respond
+from api.dependencies import BEARER, Client, Office, respond
+from api.headers import Headers
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, Reply
 from boxoffice.sales.catalogue import EventView
@@ -68,7 +69,7 @@ async def list_events(
 )
 async def read_event(event_id: str, request: Request, office: Office) -> Response:
     """The event with its active tiers in display order, and what is left of each."""
-    return respond(await answers.read_event(office, header(request, "authorization"), event_id))
+    return respond(await answers.read_event(office, Headers.of(request.headers.raw), event_id))
 
 
 def is_on_sale(event: EventView) -> bool:

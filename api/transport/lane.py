@@ -168,7 +168,7 @@ class _Lane(Connection):
         cycle = self.cycle = _Request(self, headers, request.body, head.stays and not self.draining)
         if wanted is not None:
             read = _READS[wanted[1]]
-            self._answer_later(cycle, read(self.front.office, headers.authorization, wanted[2].decode()))
+            self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
         elif self._book(cycle):
             self._learn(self.whole)
 

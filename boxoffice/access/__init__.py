@@ -1,1 +1,1 @@
-"""Who may call: clients and their API keys."""
+"""Who may call: clients, their API keys, and what those may be used for."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import time
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from boxoffice.access.scopes import USUAL, Caller
 from boxoffice.errors import GateClosed, StoreAway, Unauthorized
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S, Freshness
@@ -17,7 +19,7 @@ from boxoffice.stores.gate import ask_to_load
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.shard import Shards
 
-__all__ = ["KEYS_SHARD", "VERSION", "ApiKeyView", "ApiKeys", "secret_digest"]
+__all__ = ["BELIEVED_S", "KEYS_SHARD", "VERSION", "ApiKeyView", "ApiKeys", "secret_digest"]
 
 KEYS_SHARD: Final = 0
 """API keys belong to no event; they live with the first shard."""
@@ -28,12 +30,25 @@ VERSION: Final = "version"
 VERDICTS_MAX = 10_000
 """Good API keys remembered in one process. Beyond it they are forgotten, all at once, and verified anew."""
 
+BELIEVED_S: Final = 1.5
+"""Without another look at Redis, a key is believed no longer: one that was revoked is refused within two seconds, which
+leaves half a second for the mirror."""
+
 
 class ApiKeyView(msgspec.Struct, frozen=True):
-    """What Redis knows of an API key: the digest of its secret, and whose it is."""
+    """What Redis knows of an API key: the digest of its secret (empty: it was revoked), whose it is, what it may do.
+
+    What a version before wrote has neither scopes nor revision, and may do what is usual.
+    """
 
     sha256: str
     client: str
+    scopes: tuple[str, ...] = USUAL
+    origins: tuple[str, ...] = ()
+    expires_ms: int | None = None
+    """By the clock of whoever reads it."""
+    revision: int = 0
+    """Grows with every change of the key."""
 
 
 _decode = msgspec.json.Decoder(ApiKeyView).decode
@@ -45,41 +60,69 @@ def secret_digest(secret: str) -> str:
 
 
 class ApiKeys:
-    """Tells whose an API key is. Unknown ones cost Redis one small read a second at most."""
+    """Tells whose an API key is. Unknown ones cost Redis one small read a second at most.
 
-    def __init__(self, shards: Shards, cache_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` counts seconds, `wall` is the time of day, which keys expire by.
+    """
+
+    def __init__(
+        self, shards: Shards, cache_s: float, *, clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self.redis = shards[KEYS_SHARD].redis
-        self._cache_s = cache_s
-        self._clock = clock
+        self.cache_s = cache_s
+        self.clock = clock
+        self._wall = wall
         self.known: dict[str, ApiKeyView] = {}
+        self.origins: frozenset[bytes] = frozenset()
+        """Of all keys: pages that may ask whether they may ask."""
         self._version: tuple[bytes | None, bytes] | None = None
         self._freshness = Freshness(self._read, clock)
-        self._verdicts: dict[str, tuple[str, float]] = {}
+        self.look_at = self._believed_until = clock()
+        """When Redis is asked again."""
+        self._verdicts: dict[str, tuple[Caller, float]] = {}
 
-    async def client_of(self, api_key: str) -> str:
-        """The client that a presented API key belongs to.
+    async def caller_of(self, api_key: str) -> Caller:
+        """Whom a presented API key belongs to.
 
         Raises `Unauthorized`; `GateClosed` while Redis has no API keys, for nobody may call a key unknown then;
         `StoreAway` when Redis was never reached.
         """
-        if (client := self.known_client(api_key)) is not None:
-            return client
+        if (caller := self.known_caller(api_key)) is not None:
+            return caller
         prefix, _, secret = api_key.partition(".")
-        if self._freshness.age > CHECK_S or prefix not in self.known:
+        if prefix not in self.known:
             await self._refresh()
+        await self.renew()
         known = self.known.get(prefix)
-        if known is None or not hmac.compare_digest(known.sha256, secret_digest(secret)):
+        left_s = 0.0 if known is None else self._left_s(known)
+        if known is None or not hmac.compare_digest(known.sha256, secret_digest(secret)) or left_s <= 0:
             self._verdicts.pop(api_key, None)
             raise Unauthorized if self._version is not None else GateClosed
         if len(self._verdicts) >= VERDICTS_MAX:
             self._verdicts.clear()
-        self._verdicts[api_key] = (known.client, self._clock() + self._cache_s)
-        return known.client
+        caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)))
+        self._verdicts[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
+        return caller
 
-    def known_client(self, api_key: str) -> str | None:
-        """The client, when the key was found good not long ago. None says nothing: ask `client_of`."""
+    def _left_s(self, known: ApiKeyView) -> float:
+        """Until it expires."""
+        return math.inf if known.expires_ms is None else known.expires_ms / 1_000 - self._wall()
+
+    def known_caller(self, api_key: str) -> Caller | None:
+        """The same, when the key was found good not long ago. None says nothing: ask `caller_of`."""
+        now = self.clock()
+        if now >= self.look_at:
+            self._freshness.ask()
+            if now >= self._believed_until:
+                return None
         verdict = self._verdicts.get(api_key)
-        return verdict[0] if verdict is not None and verdict[1] > self._clock() else None
+        return verdict[0] if verdict is not None and verdict[1] > now else None
+
+    async def renew(self) -> None:
+        """Compare what is known with Redis, when the last look was a second ago. Raises `StoreAway` when nothing is known."""
+        if self.clock() >= self.look_at:
+            await self._refresh()
 
     async def _refresh(self) -> None:
         try:
@@ -89,7 +132,7 @@ class ApiKeys:
                 raise StoreAway from error
 
     async def _read(self) -> None:
-        name = keys.api_keys(KEYS_SHARD)
+        name, began = keys.api_keys(KEYS_SHARD), self.clock()
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.hget(name, VERSION)
             pipe.get(keys.gate(KEYS_SHARD))
@@ -106,4 +149,10 @@ class ApiKeys:
                 self._version = None
                 return
             self._version = gate, found.pop(VERSION.encode())
-            self.known = {prefix.decode(): _decode(view) for prefix, view in found.items()}
+            self._know({prefix.decode(): _decode(view) for prefix, view in found.items()})
+        self.look_at, self._believed_until = began + CHECK_S, began + BELIEVED_S
+
+    def _know(self, known: dict[str, ApiKeyView]) -> None:
+        self.known = known
+        self.origins = frozenset(origin.encode() for view in known.values() if view.sha256 for origin in view.origins)
+        self._verdicts.clear()

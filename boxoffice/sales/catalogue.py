@@ -119,10 +119,6 @@ class Catalogue:
         self._left = Together(self._read_left, most=200)
         self.api_keys = ApiKeys(shards, settings.api.key_cache_s, clock=clock)
 
-    async def client_of_key(self, api_key: str) -> str:
-        """The client that a presented API key belongs to. Raises as `ApiKeys.client_of`."""
-        return await self.api_keys.client_of(api_key)
-
     def find_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
         """The tier and its event, if the map has them and is fresh. Otherwise await `event_of_tier`."""
         age = self.freshness.age
@@ -144,10 +140,6 @@ class Catalogue:
                 return None
             self.freshness.ask()
         return self.known_events.get(event_id)
-
-    def known_client(self, api_key: str) -> str | None:
-        """The client of an API key that was good a moment ago, without waiting."""
-        return self.api_keys.known_client(api_key)
 
     async def event_of_tier(self, tier_id: str) -> tuple[EventView, TierView]:
         """The tier and its event.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from boxoffice.sales.loading import iso
+from boxoffice.clock import iso
 from boxoffice.stores.database import Connection, Reader
 
 __all__ = ["differences", "read", "write"]

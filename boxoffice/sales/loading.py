@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from sqlalchemy import select
 
-from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
+from boxoffice.access.api_keys import KEYS_SHARD, VERSION
+from boxoffice.access.key_mirror import KeyMirror
+from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound, StoreAway
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Reader
-from boxoffice.stores.models import ApiKey
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shard, Shards
 
-__all__ = ["Loaded", "Loader", "StoredEvent", "iso", "read_events", "windows_of"]
+__all__ = ["Loaded", "Loader", "StoredEvent", "read_events", "windows_of"]
 
 ON: Final = {"active": "1", "paused": "p", "inactive": "0", "called_off": "x"}
 """How the scripts are told of an event's status."""
@@ -52,11 +52,6 @@ class Loaded:
     lost: tuple[str, ...]
     api_keys: int
     apart: tuple[str, ...] = ()
-
-
-def iso(moment: datetime) -> str:
-    """A time as the API writes it: UTC, `Z`, whole seconds unless there is more."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 _EVENTS: Final = """
@@ -137,11 +132,12 @@ class Loader:
     def __init__(self, database: Database, shards: Shards) -> None:
         self._database = database
         self._shards = shards
+        self._keys = KeyMirror(database, shards)
 
     async def load(self, shard: int) -> Loaded:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
         stored = await read_events(self._database, shard=shard)
-        api_keys = await self._load_keys() if shard == KEYS_SHARD else 0
+        api_keys = await self._keys.load() if shard == KEYS_SHARD else 0
         found: dict[str, bytes] = {}
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
@@ -204,44 +200,6 @@ class Loader:
                 " WHERE e.id = l.id AND e.mirrored < l.version",
                 list(loaded), list(loaded.values()),
             )  # fmt: skip
-
-    async def write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
-        """Write or remove these, which PostgreSQL has so; all of its keys while Redis has none. Returns how many differed.
-
-        Raises `StoreAway` when Redis is.
-        """
-        try:
-            if await self._shards[KEYS_SHARD].redis.hexists(keys.api_keys(KEYS_SHARD), VERSION):  # type: ignore[misc]
-                return await self._write_keys(good, revoked)
-            return await self._load_keys()
-        except AWAY as error:
-            raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
-
-    async def _load_keys(self) -> int:
-        async with self._database.engine.connect() as connection:
-            known = (await connection.execute(select(*ApiKey.__table__.c))).mappings().all()
-        good = {
-            row["prefix"]: ApiKeyView(row["secret_sha256"], row["client_id"]) for row in known if not row["revoked_at"]
-        }
-        return await self._write_keys(good, [row["prefix"] for row in known if row["revoked_at"]])
-
-    async def _write_keys(self, good: dict[str, ApiKeyView], revoked: list[str]) -> int:
-        """Those that PostgreSQL was not asked for stay: another process may have just made them."""
-        name, redis = keys.api_keys(KEYS_SHARD), self._shards[KEYS_SHARD].redis
-        there = {key.decode(): value for key, value in (await redis.hgetall(name)).items()}  # type: ignore[misc]
-        new = {prefix: msgspec.json.encode(view) for prefix, view in good.items()}
-        new = {prefix: view for prefix, view in new.items() if there.get(prefix) != view}
-        gone = [prefix for prefix in revoked if prefix in there]
-        if new or gone or VERSION not in there:
-            first = 0 if VERSION in there else await _first_version(redis)
-            async with redis.pipeline(transaction=True) as pipe:
-                if new:
-                    pipe.hset(name, mapping=new)
-                if gone:
-                    pipe.hdel(name, *gone)
-                pipe.hincrby(name, VERSION, first or 1)
-                await pipe.execute()
-        return len(new) + len(gone)
 
     async def _load(self, here: Shard, events: list[StoredEvent], *, careful: bool = False) -> list[Any]:
         """Run load.lua for each event of the shard, in one pipeline; a server that does not know it gets it first."""

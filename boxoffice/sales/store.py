@@ -2,93 +2,36 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from boxoffice import ids
-from boxoffice.access.api_keys import ApiKeyView, secret_digest
+from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import Malformed, NotFound
+from boxoffice.errors import NotFound
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import Checks, NewTier, Terms
-from boxoffice.sales.loading import Loader, iso, read_events
+from boxoffice.sales.loading import Loader, read_events
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
-from boxoffice.stores.models import ApiKey, Client, Event, EventChange, Inventory, Tier
+from boxoffice.stores.models import Client, Event, EventChange, Inventory, Tier
 from boxoffice.stores.shard import Shards
 
 __all__ = ["CatalogueStore", "NewTier"]
 
-NAMES_LOCK: Final = 0x73686F70
-"""Advisory lock: two shops that are created at once have two names."""
-
 
 class CatalogueStore:
-    """Creates and changes clients, API keys and events."""
+    """Creates and changes events."""
 
     def __init__(self, database: Database, shards: Shards, settings: Settings) -> None:
         self._database = database
         self._loader = Loader(database, shards)
         self.shards = settings.shards
         self._checks = Checks(settings)
-
-    async def create_client(
-        self, name: str, *, client_id: str | None = None, allow_same_name: bool = False
-    ) -> str:  # fmt: skip
-        """A shop's id: a new one, unless it is given and there is such a shop.
-
-        Raises `Malformed`, also when another shop has the name, unless that is allowed.
-        """
-        self._checks.text(name, "/name")
-        client_id = client_id or ids.short_id()
-        async with self._database.engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": NAMES_LOCK})
-            same = select(Client.id).where(Client.name == name, Client.id != client_id)
-            if not allow_same_name and await connection.scalar(same) is not None:
-                raise Malformed("There is a shop of this name.", pointer="/name", code="duplicate_name")
-            await connection.execute(insert(Client).values(id=client_id, name=name).on_conflict_do_nothing())
-        return client_id
-
-    async def create_api_key(self, client_id: str) -> str:
-        """A new API key of a client, `prefix.secret`. This is the only time that anybody sees the secret.
-
-        Raises `NotFound` when there is no such client.
-        """
-        key = f"{ids.short_id()}.{secrets.token_urlsafe(32)}"
-        await self.add_api_key(client_id, key)
-        return key
-
-    async def add_api_key(self, client_id: str, key: str) -> None:
-        """Accept this API key for the client from now on, also when it was revoked before. `seed` uses it."""
-        prefix, _, secret = key.partition(".")
-        digest = secret_digest(secret)
-        async with self._database.engine.begin() as connection:
-            if await connection.scalar(select(Client.id).where(Client.id == client_id)) is None:
-                raise NotFound("There is no such client.")
-            await connection.execute(
-                text(
-                    "INSERT INTO api_keys (prefix, client_id, secret_sha256) VALUES (:prefix, :client, :digest) "
-                    "ON CONFLICT (prefix) DO UPDATE SET client_id = excluded.client_id, "
-                    "secret_sha256 = excluded.secret_sha256, revoked_at = NULL, updated_at = now()"
-                ),
-                {"prefix": prefix, "client": client_id, "digest": digest},
-            )
-        await self._loader.write_keys({prefix: ApiKeyView(digest, client_id)}, [])
-
-    async def revoke_api_key(self, prefix: str) -> None:
-        """Stop accepting a key, within `api.key_cache_s`. Raises `NotFound`."""
-        async with self._database.engine.begin() as connection:
-            statement = update(ApiKey).where(ApiKey.prefix == prefix)
-            values = {"revoked_at": func.coalesce(ApiKey.revoked_at, func.now()), "updated_at": func.now()}
-            if (await connection.execute(statement.values(values))).rowcount == 0:
-                raise NotFound("There is no such API key.")
-        await self._loader.write_keys({}, [prefix])
 
     async def create_event(
         self,
@@ -137,31 +80,6 @@ class CatalogueStore:
     async def events(self) -> list[EventView]:
         """All events as PostgreSQL has them, by (start, id)."""
         return [found.view for found in await read_events(self._database)]
-
-    async def clients(self) -> list[dict[str, Any]]:
-        """All clients, oldest first."""
-        async with self._database.engine.connect() as connection:
-            rows = await connection.execute(
-                select(Client.id, Client.name, Client.created_at).order_by(Client.created_at, Client.id)
-            )
-            return [{"id": row.id, "name": row.name, "created_at": iso(row.created_at)} for row in rows]
-
-    async def api_keys(self, client_id: str | None = None) -> list[dict[str, Any]]:
-        """API keys without their secrets, oldest first."""
-        query = select(ApiKey.prefix, ApiKey.client_id, ApiKey.created_at, ApiKey.revoked_at)
-        if client_id is not None:
-            query = query.where(ApiKey.client_id == client_id)
-        async with self._database.engine.connect() as connection:
-            rows = await connection.execute(query.order_by(ApiKey.created_at, ApiKey.prefix))
-            return [
-                {
-                    "prefix": row.prefix,
-                    "client": row.client_id,
-                    "created_at": iso(row.created_at),
-                    "revoked_at": iso(row.revoked_at) if row.revoked_at else None,
-                }
-                for row in rows
-            ]
 
     async def event(self, event_id: str) -> EventView:
         """The event as PostgreSQL has it. Raises `NotFound`."""

@@ -159,7 +159,7 @@ def catalogue(shard: int) -> str:
 
 
 def api_keys(shard: int) -> str:
-    """HASH. API key prefix to its secret's digest and its client (JSON); field `version`. No TTL."""
+    """HASH. API key prefix to its secret's digest, its client and what it may do (JSON); field `version`. No TTL."""
     return f"{shard_tag(shard)}:api_keys"
 
 

@@ -6,7 +6,7 @@ Money is in minor units (cents) beside an ISO 4217 currency; times carry their z
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -49,9 +49,11 @@ __all__ = [
     "Dispute",
     "Event",
     "EventChange",
+    "EventShare",
     "Installation",
     "Intervention",
     "Inventory",
+    "KeyChange",
     "Look",
     "Payment",
     "Refund",
@@ -72,6 +74,9 @@ _NAMES = {
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+_SCOPE: Final = "(browse|read|book|refund|manage|ops)"
 
 
 class Base(DeclarativeBase):
@@ -98,11 +103,33 @@ class ApiKey(_Dated, Base):
     """A secret of a client. Bookings follow the client, so a key may be replaced at any time."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint(f"scopes ~ '^{_SCOPE}( {_SCOPE})*$'", name="scopes"),)
     prefix: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     secret_sha256: Mapped[str]
-    scopes: Mapped[str] = mapped_column(server_default="")
+    scopes: Mapped[str] = mapped_column(server_default="browse read book refund manage")
+    """What it may be used for, with blanks between."""
+    origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """Web pages that it is for; none: it is no page's."""
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    revision: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    )
+    """Later with every change, also after PostgreSQL lost some: Redis keeps the latest."""
+
+
+class KeyChange(Base):
+    """What was done to an API key, by whom. Written beside the change, never changed."""
+
+    __tablename__ = "key_changes"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    prefix: Mapped[str] = mapped_column(index=True)
+    client_id: Mapped[str]
+    change: Mapped[str]
+    actor: Mapped[str]
+    details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Event(_Dated, Base):
@@ -139,6 +166,15 @@ class Event(_Dated, Base):
     """Changes of the event and its tiers so far, the first of which made it. Shops name it in `If-Match`."""
     mirrored: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """The version that Redis has. Below `version`: a worker's sweep brings the event there."""
+
+
+class EventShare(Base):
+    """Another shop that may sell an event."""
+
+    __tablename__ = "event_shares"
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"), primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Tier(_Dated, Base):

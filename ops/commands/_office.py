@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from boxoffice.office import BoxOffice
 
-__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json", "print_table", "progress_bar"]
+__all__ = ["REDIS_RETRIES", "JsonOption", "in_office", "print_json", "print_rows", "print_table", "progress_bar"]
 
 REDIS_RETRIES = 5
 """An operator's every command may be sent twice; a Redis that stays away is told after two seconds."""
@@ -67,3 +67,20 @@ def print_table(table: Table) -> None:
 
     console = Console()
     console.print(table) if console.is_terminal else Console(width=UNBOUND).print(table)
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    """A table for people, JSON for programs when they ask for it."""
+    if as_json:
+        print_json(list(rows))
+        return
+    from rich.table import Table
+
+    table = Table(*(column.replace("_", " ") for column in columns))
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    print_table(table)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value or "")

@@ -129,7 +129,7 @@ async def _usual_client(office: BoxOffice) -> str:
     from boxoffice.errors import CannotRun
     from ops.seed import DEMO_CLIENT
 
-    clients = [client["id"] for client in await office.store.clients()]
+    clients = [client["id"] for client in await office.access.clients()]
     if DEMO_CLIENT in clients:
         return DEMO_CLIENT
     if len(clients) == 1:

@@ -27,8 +27,8 @@ class Sale:
 async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
     """Put events on sale: at least two, and one in every shard."""
     store = office.store
-    client = await store.create_client("Rush shop", allow_same_name=True)
-    api_key = await store.create_api_key(client)
+    client = await office.access.create_client("Rush shop", allow_same_name=True)
+    api_key = await office.access.create_api_key(client)
     count = max(2, office.settings.shards)
     sizes = {code: max(10, capacity // count) for code, capacity in capacities(workload).items()}
     tiers = [NewTier(code, PRICES[code], capacity) for code, capacity in sizes.items()]

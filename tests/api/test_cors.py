@@ -11,6 +11,7 @@ import pytest
 from api.app import create_app, entrance_of
 from api.cors import Cors
 from api.front import Front
+from boxoffice.errors import StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from tests.api.conftest import SHOP_FRONT
@@ -18,11 +19,25 @@ from tests.support.shop.orders import KEY
 
 SHOP = SHOP_FRONT.encode()
 ALLOW = b"access-control-allow-origin"
-EXPOSED = b"Content-Location, Date, Idempotency-Replayed, Location, Retry-After"
+EXPOSED = b"Content-Location, Date, ETag, Idempotency-Replayed, Location, Retry-After"
 
 
-async def answer(origins: tuple[str, ...], headers: Mapping[bytes, bytes], method: str = "GET") -> dict[bytes, bytes]:
+class Keys:
+    """API keys that are for these pages."""
+
+    def __init__(self, *origins: bytes) -> None:
+        self.origins = frozenset(origins)
+
+    async def renew(self) -> None:
+        """Nothing is known: what was, stays."""
+        raise StoreAway
+
+
+async def answer(
+    origins: tuple[str, ...], headers: Mapping[bytes, bytes], method: str = "GET", of_keys: tuple[bytes, ...] = ()
+) -> dict[bytes, bytes]:
     """The headers that an answer comes with, whose application says of itself that it varies."""
+    keys: Any = Keys(*of_keys)
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -32,7 +47,7 @@ async def answer(origins: tuple[str, ...], headers: Mapping[bytes, bytes], metho
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": "/v1/events", "headers": list(headers.items())}
-    await Cors(app, origins)(scope, None, send)  # type: ignore[arg-type]
+    await Cors(app, origins, lambda: keys)(scope, None, send)  # type: ignore[arg-type]
     return {b":status": b"%d" % sent[0]["status"], **dict(sent[0]["headers"])}
 
 
@@ -49,6 +64,23 @@ async def test_an_answer_says_who_may_read_it(origins: tuple[str, ...], origin: 
         b":status": b"200", b"vary": b"Accept, Origin", b"access-control-expose-headers": EXPOSED,
         **({ALLOW: allowed} if allowed else {}),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of_keys", "allowed"),
+    [((SHOP,), SHOP), ((b"https://a.example", SHOP), SHOP), ((b"*",), SHOP), ((b"https://a.example",), None)],
+)
+async def test_an_answer_may_be_read_by_a_page_that_a_key_is_for(
+    of_keys: tuple[bytes, ...], allowed: bytes | None
+) -> None:
+    """With the settings' pages, and without any."""
+    for origins in ((), ("https://b.example",)):
+        assert (await answer(origins, {b"origin": SHOP}, of_keys=of_keys)).get(ALLOW) == allowed
+
+
+async def test_where_there_are_no_pages_nothing_is_said_of_them() -> None:
+    """Neither by the settings nor by a key."""
+    assert await answer((), {b"origin": SHOP}) == {b":status": b"200", b"vary": b"Accept"}
 
 
 @pytest.mark.parametrize("origins", [(SHOP_FRONT,), ("*",)])
@@ -74,7 +106,7 @@ async def test_a_page_is_told_what_it_may_ask(
     told = await answer((SHOP_FRONT,), asked, "OPTIONS")
     assert told[b":status"] == status
     assert told.get(ALLOW) == (SHOP if origin == SHOP else None)
-    assert told[b"access-control-allow-methods"] == b"GET, HEAD, POST"
+    assert told[b"access-control-allow-methods"] == b"GET, HEAD, PATCH, POST"
     assert {b"authorization", b"content-type", b"idempotency-key"} <= {
         name.strip() for name in told[b"access-control-allow-headers"].lower().split(b",")
     }
@@ -91,7 +123,7 @@ async def test_a_page_may_read_whatever_failed(
     async def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(office.catalogue, "client_of_key", broken)
+    monkeypatch.setattr(office.catalogue.api_keys, "caller_of", broken)
     transport = httpx2.ASGITransport(app=create_app(settings, office=office), raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {KEY}", "Origin": SHOP_FRONT}
     async with httpx2.AsyncClient(transport=transport, base_url="http://x", headers=headers) as client:
@@ -100,8 +132,6 @@ async def test_a_page_may_read_whatever_failed(
     assert (found.headers["access-control-allow-origin"], found.headers["vary"]) == (SHOP_FRONT, "Origin")
 
 
-async def test_without_origins_there_is_nothing_around(settings: Settings, office: BoxOffice) -> None:
-    none = settings.model_copy(update={"api": settings.api.model_copy(update={"cors_origins": ()})})
-    assert not isinstance(create_app(none, office=office), Cors)
+async def test_it_stands_around_the_whole_application(settings: Settings, office: BoxOffice) -> None:
     around = create_app(settings, office=office)
     assert isinstance(around, Cors) and isinstance(entrance_of(around), Front) == settings.api.fast_path

@@ -46,7 +46,7 @@ def nobodys_tier() -> dict[str, Any]:
 
 
 async def test_a_booking_of_somebody_known_waits_for_nothing(office: BoxOffice, event: EventView) -> None:
-    await office.catalogue.client_of_key(KEY)
+    await office.catalogue.api_keys.caller_of(KEY)
     step = prepare(office, headers(), body(event))
     assert isinstance(step, Prepared)
     assert (step.client, step.order.customer_id) == (CLIENT, booking_of(event, 1)["customer_id"])
@@ -57,7 +57,7 @@ async def test_a_booking_of_somebody_known_waits_for_nothing(office: BoxOffice, 
 async def test_who_is_not_known_is_looked_up_and_goes_on(office: BoxOffice, event: EventView) -> None:
     """From the check behind, once."""
     step = prepare(office, headers(), body(event))
-    assert isinstance(step, NeedsWait) and CHECKS[step.next_check - 1] is pipeline.known_client
+    assert isinstance(step, NeedsWait) and CHECKS[step.next_check - 1] is pipeline.permitted
     passed = await step.passed()
     assert isinstance(passed, Prepared)
     assert passed == prepare(office, headers(), body(event)), "now it is known"
@@ -65,7 +65,7 @@ async def test_who_is_not_known_is_looked_up_and_goes_on(office: BoxOffice, even
 
 async def test_a_tier_that_is_not_in_the_map_is_looked_for(office: BoxOffice, event: EventView) -> None:
     """And the client behind it is named."""
-    await office.catalogue.client_of_key(KEY)
+    await office.catalogue.api_keys.caller_of(KEY)
     step = prepare(office, headers(), body(event, **nobodys_tier()))
     assert isinstance(step, NeedsWait) and CHECKS[step.next_check - 1] is pipeline.known_tiers
     refusal = await step.passed()
@@ -98,7 +98,7 @@ async def test_a_store_that_is_away_is_a_refusal(
     async def away(_: str) -> str:
         raise StoreAway
 
-    monkeypatch.setattr(office.catalogue, "client_of_key", away)
+    monkeypatch.setattr(office.catalogue.api_keys, "caller_of", away)
     step = prepare(office, headers(), body(event))
     assert isinstance(step, NeedsWait)
     refusal = await step.passed()
@@ -119,7 +119,7 @@ async def test_what_is_wrong_is_said_in_one_order(
     office: BoxOffice, event: EventView, changed: dict[str, Any], long: bool, code: str
 ) -> None:
     """Headers first, then the length of the body, then what is in it."""
-    await office.catalogue.client_of_key(KEY)
+    await office.catalogue.api_keys.caller_of(KEY)
     most = office.settings.limits.body_max_bytes
     refusal = prepare(office, headers(**changed), b"{" * (most + 1 if long else most))
     assert isinstance(refusal, Refusal) and isinstance(refusal.error, Malformed)

@@ -25,7 +25,7 @@ KEYED = JSON | {"Idempotency-Key": "another"}
 NO_KEY = {"Authorization": ""}
 BAD, NO_CURSOR = "A parameter is malformed.", "This is no cursor of ours."
 NOT_THERE = "There is no such booking."
-NEEDS_KEY = "The API key is missing, unknown or revoked."
+NEEDS_KEY = "The API key is missing, unknown, revoked or expired."
 NEEDS_NAME = "An Idempotency-Key is needed here."
 STATES = "held, pending, confirmed, failed, expired, cancelled"
 

@@ -34,6 +34,65 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a revoked key that a load brings back",
+        (("lua/grant.lua", "cjson.decode(view).revision >= (cjson.decode(there).revision or 0)", "true"),),
+        "tests/boxoffice/access/test_key_mirror.py",
+        "looked_before",
+    ),
+    Mutant(
+        "a part of the keys taken for all",
+        (("lua/grant.lua", 'if not version and ARGV[1] == "0" then', "if false then"),),
+        "tests/boxoffice/access/test_key_mirror.py",
+        "come_back",
+    ),
+    Mutant(
+        "a revoked key believed for as long as its secret",
+        (
+            (
+                "boxoffice/access/api_keys.py",
+                "            if now >= self._believed_until:\n                return None\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/access/test_api_keys.py",
+        "two_seconds",
+    ),
+    Mutant(
+        "an expired key that stays good while it is remembered",
+        (("boxoffice/access/api_keys.py", "min(self.cache_s, left_s)", "self.cache_s"),),
+        "tests/boxoffice/access/test_api_keys.py",
+        "expires",
+    ),
+    Mutant(
+        "an expired key that is good again when it is asked for",
+        (("boxoffice/access/api_keys.py", " or left_s <= 0:", ":"),),
+        "tests/boxoffice/access/test_api_keys.py",
+        "expires",
+    ),
+    Mutant(
+        "a scope that nobody looks at on the lane",
+        (("api/pipeline.py", "if _SCOPE not in caller.scopes or passage.headers.origin", "if passage.headers.origin"),),
+        "tests/api/test_rights.py",
+        "good_a_moment_ago or its_scope",
+    ),
+    Mutant(
+        "a scope that nobody looks at when a key is looked up",
+        (
+            (
+                "api/pipeline.py",
+                "    passage.client = caller.client\n    caller.check(_SCOPE, passage.headers.origin)\n",
+                "    passage.client = caller.client\n",
+            ),
+        ),
+        "tests/api/test_rights.py",
+        "its_scope",
+    ),
+    Mutant(
+        "a key for every page",
+        (("boxoffice/access/scopes.py", "if origin is not None and self.origins and", "if False and"),),
+        "tests/boxoffice/access/test_scopes.py",
+    ),
+    Mutant(
         "a request before its body is there",
         (("api/transport/reader.py", "        return not self._left\n", "        return True\n"),),
         "tests/api/transport/test_wire.py",

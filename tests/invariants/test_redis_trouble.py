@@ -399,7 +399,7 @@ async def test_what_redis_lost_is_loaded_as_soon_as_somebody_misses_it(
 
                 async def sold(stranger: BoxOffice = stranger) -> bool:
                     try:
-                        assert await stranger.catalogue.client_of_key(KEY) == CLIENT
+                        assert (await stranger.catalogue.api_keys.caller_of(KEY)).client == CLIENT
                         await book(stranger, event, GA=1)
                     except GateClosed:
                         return False

@@ -53,8 +53,8 @@ async def shop(own_servers: Servers, tmp_path: Path) -> AsyncIterator[Shop]:
         redis_url=own_servers.redis_url, database_url=own_servers.database_url, data_dir=tmp_path, log_level="error"
     )
     async with open_box_office(settings, redis_retries=3) as office:
-        await office.store.create_client("Shop", client_id=CLIENT)
-        await office.store.add_api_key(CLIENT, KEY)
+        await office.access.create_client("Shop", client_id=CLIENT)
+        await office.access.add_api_key(CLIENT, KEY)
         await office.guards[SHARD].tick()
         starts_at = datetime.now(UTC) + timedelta(days=30)
         event = await office.store.create_event(CLIENT, "Concert", starts_at, "USD", [NewTier("GA", 1_000, CAPACITY)])

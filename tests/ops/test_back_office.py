@@ -82,7 +82,7 @@ async def test_holds_are_found_in_redis_and_what_ended_when_asked_for(till: Till
 
 
 async def test_every_shops_bookings_are_found_and_it_is_told_whose_they_are(till: Till) -> None:
-    await till.office.store.create_client("Third", client_id="third0000000")
+    await till.office.access.create_client("Third", client_id="third0000000")
     mine = await till.book(GA=1, reference="same")
     theirs = (await book(till.office, till.event, client=OTHER, reference="same", GA=1)).booking_id
     await till.rest()

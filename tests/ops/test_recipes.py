@@ -34,8 +34,8 @@ def blocks(page: str, begin: str, end: str) -> str:
 @pytest.fixture
 async def shop(office: BoxOffice) -> str:
     """Events that cannot be booked stand first: one that has begun, one that is sold out. Returns the tier that can."""
-    await office.store.create_client("Demo", client_id=DEMO_CLIENT)
-    await office.store.add_api_key(DEMO_CLIENT, DEMO_KEY)
+    await office.access.create_client("Demo", client_id=DEMO_CLIENT)
+    await office.access.add_api_key(DEMO_CLIENT, DEMO_KEY)
     now = datetime.now(UTC)
     for name, starts_at, tiers in (
         ("begun", now - timedelta(hours=1), [NewTier("GA", 1_000, 9)]),

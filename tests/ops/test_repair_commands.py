@@ -51,7 +51,7 @@ def terminal(office: BoxOffice) -> Terminal:
 
 
 async def test_an_event_is_created_listed_shown_and_closed(terminal: Terminal, office: BoxOffice) -> None:
-    await office.store.create_client("Demo", client_id="demo00000000")
+    await office.access.create_client("Demo", client_id="demo00000000")
     options = ["--name", "Ghost", "--starts-at", "2035-05-22T16:00:00+02:00", "--currency", "EUR"]
     event = terminal.json("events", "create", *options, "--tier", "GA:1000:500", "--tier", "VIP:0:5")
 
@@ -94,7 +94,7 @@ async def test_what_is_wrong_is_said(terminal: Terminal, options: list[str], cod
 async def test_a_client_gets_a_key(terminal: Terminal, office: BoxOffice) -> None:
     client = terminal.run("clients", "create", "Corner shop").stdout.strip()
     key = terminal.run("keys", "create", client).stdout.strip()
-    assert await office.catalogue.client_of_key(key) == client
+    assert (await office.catalogue.api_keys.caller_of(key)).client == client
     assert client in [one["id"] for one in terminal.json("clients", "list")]
 
     assert terminal.run("keys", "revoke", key.partition(".")[0]).returncode == 0

@@ -38,7 +38,7 @@ def settings(servers: Servers, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def till(clean: None, world: World, settings: Settings) -> AsyncIterator[Till]:
     async with open_box_office(settings, redis_retries=3, gateway=world.gateway) as office:
-        await office.store.create_client("Shop", client_id=CLIENT)
+        await office.access.create_client("Shop", client_id=CLIENT)
         tiers = [NewTier("GA", 1_000, 10)]
         event = await office.store.create_event(CLIENT, "Opera", datetime.now(UTC) + timedelta(days=9), "USD", tiers)
         await load_all(office)

@@ -44,8 +44,8 @@ def stand_in(world: World) -> StripeStandIn:
 @pytest.fixture
 async def office(clean: None, settings: Settings, world: World) -> AsyncIterator[BoxOffice]:
     async with open_box_office(settings, redis_retries=3, gateway=world.gateway) as office:
-        await office.store.create_client("Shop", client_id=CLIENT)
-        await office.store.add_api_key(CLIENT, KEY)
+        await office.access.create_client("Shop", client_id=CLIENT)
+        await office.access.add_api_key(CLIENT, KEY)
         yield office
 
 

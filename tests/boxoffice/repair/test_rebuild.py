@@ -71,7 +71,7 @@ async def test_an_empty_redis_sells_again(office: BoxOffice, open_sale: SaleMake
     again = await book(office, event, GA=2, VIP=1, key="first")
     assert (again.booking_id, again.replayed) == (sold.booking_id, True)
     await office.loader.load(KEYS_SHARD)
-    assert await office.catalogue.client_of_key(KEY) == CLIENT
+    assert (await office.catalogue.api_keys.caller_of(KEY)).client == CLIENT
     assert (
         await office.redis.get(keys.gate(SHARD)) == Gate(report.generation, await run_id(office.redis)).pack().encode()
     )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from boxoffice.access.api_keys import KEYS_SHARD, ApiKeys
+from boxoffice.access.api_keys import KEYS_SHARD
 from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import Catalogue
@@ -22,7 +22,6 @@ from tests.conftest import (
     CLIENT,
     EMPTIEST_SHARD,
     KEY,
-    OTHER_KEY,
     SHARD,
     SaleMaker,
     counters,
@@ -31,7 +30,7 @@ from tests.conftest import (
     settle_all,
 )
 from tests.support.shop.office import book
-from tests.support.shop.orders import OTHER, tier_of
+from tests.support.shop.orders import tier_of
 
 
 class Clock:
@@ -157,7 +156,7 @@ async def test_an_empty_redis_is_not_an_empty_catalogue(
         catalogue.events(),
         catalogue.event(event.id),
         catalogue.event_of_tier("x"),
-        catalogue.client_of_key(KEY),
+        catalogue.api_keys.caller_of(KEY),
     ):
         with pytest.raises(GateClosed):
             await ask
@@ -175,115 +174,17 @@ async def test_who_knows_something_outlives_redis(office: BoxOffice, clock: Cloc
     away = Redis(host="127.0.0.1", port=1)
     catalogue = Catalogue(office.shards, office.settings, clock=clock)
     await catalogue.event(event.id)
-    await catalogue.client_of_key(KEY)
+    await catalogue.api_keys.caller_of(KEY)
     catalogue.shards = nowhere = Shards([away] * office.settings.shards, office.scripts)
     catalogue.api_keys.redis = away
     clock.now += 100
 
     assert await catalogue.event(event.id) == event
-    assert await catalogue.client_of_key(KEY) == CLIENT
+    assert (await catalogue.api_keys.caller_of(KEY)).client == CLIENT
     with pytest.raises(StoreAway):
         await catalogue.availability(event)
     with pytest.raises(StoreAway):
         await Catalogue(nowhere, office.settings, clock=clock).event(event.id)
-
-
-# API keys
-
-
-async def test_a_key_is_verified_once_in_a_while(office: BoxOffice, clock: Clock) -> None:
-    keyring = ApiKeys(office.shards, 30, clock=clock)
-    assert await keyring.client_of(KEY) == CLIENT
-    before = await reads(office.redis)
-    for _ in range(100):
-        assert await keyring.client_of(KEY) == CLIENT
-    assert await reads(office.redis) == before
-
-
-@pytest.mark.parametrize(
-    "key", ["", ".", "shop", "shop.", "shop.wrong", "nobody.secret", "version.1", "x.\ud800", "\0." * 9]
-)
-async def test_a_wrong_key_is_refused(office: BoxOffice, key: str) -> None:
-    with pytest.raises(Unauthorized):
-        await office.catalogue.client_of_key(key)
-
-
-async def test_unknown_keys_cannot_flood_redis(office: BoxOffice, clock: Clock) -> None:
-    keyring = ApiKeys(office.shards, 30, clock=clock)
-    before = await reads(office.redis)
-    for n in range(200):
-        with pytest.raises(Unauthorized):
-            await keyring.client_of(f"guess{n}.secret")
-    assert await reads(office.redis) - before <= 7
-
-
-@pytest.mark.parametrize("others", [False, True], ids=["alone", "while others ask"])
-async def test_a_revoked_key_is_refused_after_its_time(office: BoxOffice, clock: Clock, others: bool) -> None:
-    """To the second, whether or not anybody else asks meanwhile. A new one works at once: replacing a key leaves the client
-    what it was."""
-    keyring = ApiKeys(office.shards, 30, clock=clock)
-    old = await office.store.create_api_key(CLIENT)
-    assert await keyring.client_of(old) == CLIENT
-    new = await office.store.create_api_key(CLIENT)
-    await office.store.revoke_api_key(old.partition(".")[0])
-    if others:
-        assert await keyring.client_of(new) == CLIENT
-
-    clock.now += 29.999
-    assert await keyring.client_of(old) == keyring.known_client(old) == CLIENT, "remembered"
-    clock.now += 0.001
-    assert keyring.known_client(old) is None
-    for _ in range(2):
-        with pytest.raises(Unauthorized):
-            await keyring.client_of(old)
-        assert keyring.known_client(old) is None
-    assert await keyring.client_of(new) == CLIENT
-
-
-async def test_a_key_that_is_used_all_the_time_is_refused_once_it_is_revoked(office: BoxOffice, clock: Clock) -> None:
-    """Using it makes nobody remember it for longer."""
-    keyring = ApiKeys(office.shards, 30, clock=clock)
-    assert await keyring.client_of(KEY) == CLIENT
-    await office.store.revoke_api_key(KEY.partition(".")[0])
-    for _ in range(29):
-        clock.now += 1
-        assert await keyring.client_of(KEY) == CLIENT
-    clock.now += 1
-    with pytest.raises(Unauthorized):
-        await keyring.client_of(KEY)
-
-
-@pytest.mark.parametrize("redis", ["empty", "was not told"])
-async def test_a_load_brings_no_revoked_key_back(office: BoxOffice, redis: str) -> None:
-    """Into a Redis that lost everything, and into one that was away when the key was revoked."""
-    (good, bad), prefix = (KEY, OTHER_KEY), OTHER_KEY.partition(".")[0]
-    if redis == "empty":
-        await office.store.revoke_api_key(prefix)
-        await office.redis.flushall()
-    else:
-        await (await office.pool()).execute("UPDATE api_keys SET revoked_at = now() WHERE prefix = $1", prefix)
-        assert await ApiKeys(office.shards, 30).client_of(bad)
-
-    await load_all(office)
-
-    keyring = ApiKeys(office.shards, 30)
-    assert await keyring.client_of(good) == CLIENT
-    with pytest.raises(Unauthorized):
-        await keyring.client_of(bad)
-
-
-async def test_a_revoked_key_is_one_key(office: BoxOffice) -> None:
-    """The shop's other keys, and the other shop's, stay good; a key may be accepted again, for another shop, too."""
-    second = await office.store.create_api_key(CLIENT)
-    await office.store.revoke_api_key(second.partition(".")[0])
-    rows = await office.store.api_keys()
-    assert {row["prefix"] for row in rows if row["revoked_at"]} == {second.partition(".")[0]}
-    keyring = ApiKeys(office.shards, 30)
-    assert [await keyring.client_of(key) for key in (KEY, OTHER_KEY)] == [CLIENT, OTHER]
-    await office.store.add_api_key(OTHER, second)
-    assert await ApiKeys(office.shards, 30).client_of(second) == OTHER
-    assert {row["prefix"] for row in await office.store.api_keys(CLIENT)} == {"shop"}
-    assert [row["client"] for row in await office.store.api_keys(OTHER)] == [OTHER] * 2
 
 
 async def test_a_change_is_of_one_event_or_tier(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -298,14 +199,6 @@ async def test_a_change_is_of_one_event_or_tier(office: BoxOffice, open_sale: Sa
     await office.catalogue.refresh()
     assert await office.catalogue.event(other.id) == other
     assert {event.id: event.name for event in await office.store.events()} == {one.id: "Opera", other.id: "Concert"}
-
-
-async def test_only_digests_of_secrets_are_stored(office: BoxOffice) -> None:
-    secret = (await office.store.create_api_key(CLIENT)).partition(".")[2]
-    assert len(secret) >= 43, "256 random bits"
-    rows = await (await office.pool()).fetch("SELECT * FROM api_keys")
-    assert secret not in str([tuple(row) for row in rows])
-    assert secret not in str(await office.redis.hgetall(keys.api_keys(KEYS_SHARD)))
 
 
 # Writing
@@ -408,9 +301,9 @@ async def test_only_a_client_has_events_and_keys(office: BoxOffice) -> None:
             "nobody", "E", datetime.now(UTC) + timedelta(days=1), "USD", [NewTier("A", 1, 1)]
         )
     with pytest.raises(NotFound):
-        await office.store.create_api_key("nobody")
+        await office.access.create_api_key("nobody")
     with pytest.raises(NotFound):
-        await office.store.revoke_api_key("nobody")
+        await office.access.revoke_api_key("nobody")
     with pytest.raises(NotFound):
         await office.control.change_event("nobody", status="inactive")
     with pytest.raises(NotFound):
@@ -439,7 +332,7 @@ async def test_a_version_that_comes_again_after_redis_went_back_is_another(
     await load_all(office)
     event = await open_sale(GA=10)
     await office.catalogue.refresh()
-    assert await office.catalogue.client_of_key(KEY) == CLIENT
+    assert (await office.catalogue.api_keys.caller_of(KEY)).client == CLIENT
     other = msgspec.structs.replace(event, id="another00000", name="Another")
     await office.redis.hdel(keys.catalogue(SHARD), event.id)
     await office.redis.hset(keys.catalogue(SHARD), other.id, msgspec.json.encode(other))
@@ -455,7 +348,7 @@ async def test_a_version_that_comes_again_after_redis_went_back_is_another(
 
     async def refused() -> bool:
         try:
-            await office.catalogue.api_keys.client_of("shop.another secret")
+            await office.catalogue.api_keys.caller_of("shop.another secret")
         except Unauthorized:
             return KEY.partition(".")[0] not in office.catalogue.api_keys.known
         return False

@@ -202,9 +202,9 @@ async def test_what_is_lost_between_two_reads_is_not_read_as_empty(
     await load_all(office)
     if not fresh:
         await catalogue.read()
-        assert await catalogue.client_of_key(KEY) == CLIENT
+        assert (await catalogue.api_keys.caller_of(KEY)).client == CLIENT
         await open_sale(GA=1)
-        await office.store.add_api_key(CLIENT, "another.secret")
+        await office.access.add_api_key(CLIENT, "another.secret")
     real = office.redis.hgetall
 
     async def lost(name: str) -> Any:
@@ -216,17 +216,17 @@ async def test_what_is_lost_between_two_reads_is_not_read_as_empty(
         with pytest.raises(GateClosed):
             await catalogue.event(event.id)
         with pytest.raises(GateClosed):
-            await catalogue.client_of_key(KEY)
+            await catalogue.api_keys.caller_of(KEY)
     else:
         await catalogue.read()
         assert (await catalogue.event(event.id)).id == event.id
         with pytest.raises(GateClosed):
-            await ApiKeys(office.shards, settings.api.key_cache_s).client_of(KEY)
+            await ApiKeys(office.shards, settings.api.key_cache_s).caller_of(KEY)
         with pytest.raises(GateClosed):
-            await catalogue.client_of_key("another.secret")
+            await catalogue.api_keys.caller_of("another.secret")
     monkeypatch.undo()
     await load_all(office)
-    assert await ApiKeys(office.shards, settings.api.key_cache_s).client_of(KEY) == CLIENT
+    assert (await ApiKeys(office.shards, settings.api.key_cache_s).caller_of(KEY)).client == CLIENT
 
 
 @pytest.mark.parametrize(

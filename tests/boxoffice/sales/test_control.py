@@ -206,11 +206,11 @@ async def test_a_tier_that_would_never_be_on_sale_is_refused(till: Till) -> None
 
 async def test_two_shops_of_one_name_have_to_be_meant(office: BoxOffice) -> None:
     with pytest.raises(Malformed) as refused:
-        await office.store.create_client("Shop")
+        await office.access.create_client("Shop")
     assert (refused.value.pointer, refused.value.code) == ("/name", "duplicate_name")
-    assert len(await office.store.clients()) == 2
-    await office.store.create_client("Shop", allow_same_name=True)
-    assert len(await office.store.clients()) == 3
+    assert len(await office.access.clients()) == 2
+    await office.access.create_client("Shop", allow_same_name=True)
+    assert len(await office.access.clients()) == 3
 
 
 # ---------------------------------------------------------------- changes

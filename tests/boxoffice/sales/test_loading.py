@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeys, ApiKeyView
-from boxoffice.errors import StoreAway, Unauthorized
+from boxoffice.access.api_keys import KEYS_SHARD, VERSION
+from boxoffice.errors import StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales import loading
 from boxoffice.sales.catalogue import EventView, TierView
-from boxoffice.sales.loading import Loaded, StoredEvent, iso, read_events, windows_of
+from boxoffice.sales.loading import Loaded, StoredEvent, read_events, windows_of
 from boxoffice.sales.store import NewTier
-from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker
-
-
-@pytest.mark.parametrize(
-    ("moment", "text"),
-    [
-        (datetime(2030, 5, 22, 14, tzinfo=UTC), "2030-05-22T14:00:00Z"),
-        (datetime(2030, 5, 22, 14, 0, 0, 250_000, tzinfo=UTC), "2030-05-22T14:00:00.250000Z"),
-        (datetime(2030, 5, 22, 1, tzinfo=timezone(timedelta(hours=2))), "2030-05-21T23:00:00Z"),
-    ],
-)
-def test_times_are_written_in_utc(moment: datetime, text: str) -> None:
-    assert iso(moment) == text
 
 
 @pytest.mark.parametrize(
@@ -121,52 +108,8 @@ async def test_an_empty_shard_has_a_catalogue_too(office: BoxOffice) -> None:
     assert list(await office.redis.hgetall(keys.catalogue(SHARD))) == [VERSION.encode()]  # type: ignore[misc]
 
 
-async def test_keys_are_written_when_they_differ(office: BoxOffice) -> None:
-    """Each time with another version; those that nobody speaks of stay."""
-    name, write = keys.api_keys(KEYS_SHARD), office.loader.write_keys
-    await office.redis.delete(name)
-    await office.redis.hset(name, VERSION, 1)  # type: ignore[misc]
-    one, two = ApiKeyView("aa", CLIENT), ApiKeyView("bb", CLIENT)
-
-    async def there() -> tuple[set[str], int]:
-        found = {key.decode() for key in await office.redis.hkeys(name)}  # type: ignore[misc]
-        return found - {VERSION}, int(await office.redis.hget(name, VERSION) or 0)  # type: ignore[misc]
-
-    assert (await write({}, []), await there()) == (0, (set(), 1))
-    assert (await write({"one": one, "two": two}, []), await there()) == (2, ({"one", "two"}, 2))
-    assert (await write({"one": one}, ["three"]), await there()) == (0, ({"one", "two"}, 2))
-    assert (await write({"one": two}, []), await there()) == (1, ({"one", "two"}, 3))
-    assert (await write({"three": one}, ["two"]), await there()) == (2, ({"one", "three"}, 4))
-    assert msgspec.json.decode(await office.redis.hget(name, "one"), type=ApiKeyView) == two  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("how", ["add", "revoke", "load"])
-async def test_keys_that_were_lost_come_back_all_at_once(office: BoxOffice, settings: Settings, how: str) -> None:
-    """With the one that is made or revoked: a version beside this one alone would make the others unknown."""
-    name, mine, revoked = keys.api_keys(KEYS_SHARD), "mine.secret", "revoked.secret"
-    for key in (mine, revoked):
-        await office.store.add_api_key(CLIENT, key)
-    await office.redis.delete(name)
-    if how == "add":
-        await office.store.add_api_key(CLIENT, "new.secret")
-    elif how == "revoke":
-        await office.store.revoke_api_key("revoked")
-    else:
-        await office.loader.load(KEYS_SHARD)
-
-    fresh = ApiKeys(office.shards, settings.api.key_cache_s)
-    assert await fresh.client_of(mine) == CLIENT
-    assert int(await office.redis.hget(name, VERSION) or 0) > 1_000_000_000_000_000  # type: ignore[misc]
-    if how == "add":
-        assert await fresh.client_of("new.secret") == CLIENT
-    if how == "revoke":
-        with pytest.raises(Unauthorized):
-            await fresh.client_of(revoked)
-
-
-@pytest.mark.parametrize("call", ["publish", "keys"])
 async def test_what_redis_does_not_take_is_loaded_later(
-    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, call: str
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = await open_sale(GA=1)
 
@@ -175,7 +118,7 @@ async def test_what_redis_does_not_take_is_loaded_later(
 
     monkeypatch.setattr(office.redis, "hexists", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
-        await (office.loader.publish(event.id) if call == "publish" else office.loader.write_keys({}, []))
+        await office.loader.publish(event.id)
 
 
 def test_windows_are_told_with_what_tiers_have_of_their_own() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from boxoffice.access.api_keys import secret_digest
 from boxoffice.errors import Malformed, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.sales.store import NewTier
@@ -86,7 +85,7 @@ async def test_a_changed_tier_is_written_and_published(
 async def test_a_name_that_cannot_be_changes_nothing(office: BoxOffice, open_sale: SaleMaker, name: str) -> None:
     event = await open_sale(GA=1)
     for call in (office.control.change_event(event.id, name=name), office.control.change_tier(event.tiers[0].id, name=name),
-                 office.store.create_client(name)):  # fmt: skip
+                 office.access.create_client(name)):  # fmt: skip
         with pytest.raises(Malformed) as refused:
             await call
         assert refused.value.pointer == "/name"
@@ -99,8 +98,8 @@ async def test_what_is_not_there_cannot_be_changed(office: BoxOffice, open_sale:
     await open_sale(GA=1)
     for call, what in (
         (control.change_event("nothing00000", name="x"), "event"), (control.change_tier("nothing00000", name="x"), "tier"),
-        (store.event("nothing00000"), "event"), (store.revoke_api_key("nothing"), "API key"),
-        (store.create_api_key("nothing00000"), "client"), (store.add_api_key("nothing00000", "a.b"), "client"),
+        (store.event("nothing00000"), "event"), (office.access.revoke_api_key("nothing"), "API key"),
+        (office.access.create_api_key("nothing00000"), "client"), (office.access.add_api_key("nothing00000", "a.b"), "client"),
         (store.create_event("nothing00000", "E", STARTS, "EUR", new), "client"),
     ):  # fmt: skip
         with pytest.raises(NotFound) as refused:
@@ -148,35 +147,6 @@ async def test_what_is_wrong_with_an_event_is_said(
 async def test_a_cancellation_may_give_back_nothing_or_all(office: BoxOffice, percent: int) -> None:
     await office.store.create_event(CLIENT, "E", STARTS, "EUR", [NewTier("A", 1, 1)], refund_percent=percent)
     assert await (await office.pool()).fetchval("SELECT refund_percent FROM events") == percent
-
-
-async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> None:
-    """Of one client or of all, with when they were made and revoked, and without secrets."""
-    store, pool = office.store, await office.pool()
-    await pool.execute("DELETE FROM api_keys; DELETE FROM clients")
-    for n, name in enumerate(("later", "first")):
-        assert await store.create_client(f"Name of {name}", client_id=name) == name
-        await store.add_api_key(name, f"{name}key.secret")
-        for table, column in (("clients", "id"), ("api_keys", "client_id")):
-            await pool.execute(f"UPDATE {table} SET created_at = to_timestamp($1) WHERE {column} = $2", 10 - n, name)
-    assert await store.clients() == [
-        {"id": "first", "name": "Name of first", "created_at": "1970-01-01T00:00:09Z"},
-        {"id": "later", "name": "Name of later", "created_at": "1970-01-01T00:00:10Z"},
-    ]
-    await store.revoke_api_key("laterkey")
-    await pool.execute("UPDATE api_keys SET revoked_at = to_timestamp(20) WHERE prefix = 'laterkey'")
-    await store.revoke_api_key("laterkey")
-    first = {"prefix": "firstkey", "client": "first", "created_at": "1970-01-01T00:00:09Z", "revoked_at": None}
-    later = {"prefix": "laterkey", "client": "later", "created_at": "1970-01-01T00:00:10Z",
-             "revoked_at": "1970-01-01T00:00:20Z"}  # fmt: skip
-    assert await store.api_keys() == [first, later], "who was revoked before stays so since then"
-    assert await store.api_keys("later") == [later]
-    assert await store.create_client("Other name", client_id="first") == "first"
-    assert (await store.clients())[0]["name"] == "Name of first"
-    assert len(await store.create_client("New")) == 12
-    await store.add_api_key("first", "laterkey.other")
-    row = await pool.fetchrow("SELECT client_id, secret_sha256, revoked_at FROM api_keys WHERE prefix = 'laterkey'")
-    assert tuple(row) == ("first", secret_digest("other"), None)
 
 
 async def test_events_are_listed_by_their_start(office: BoxOffice, open_sale: SaleMaker) -> None:
@@ -239,10 +209,3 @@ async def test_a_changed_price_can_be_charged(
     await office.control.change_event(event.id, status="active")
     assert sorted(asked[2:]) == [(500, "USD"), (2_000, "USD")]
     assert [tier.price_cents for tier in (await office.store.event(event.id)).tiers] == [500, 2_000]
-
-
-async def test_a_key_is_its_prefix_and_whatever_follows(office: BoxOffice) -> None:
-    """Points in a secret belong to it."""
-    await office.store.add_api_key(CLIENT, "dotted.a.b")
-    row = await (await office.pool()).fetchrow("SELECT secret_sha256 FROM api_keys WHERE prefix = 'dotted'")
-    assert tuple(row) == (secret_digest("a.b"),)

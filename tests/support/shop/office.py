@@ -28,7 +28,7 @@ __all__ = ["Died", "Till", "book", "book_many", "first_sale", "record_of", "stat
 
 async def first_sale(office: BoxOffice) -> EventView:
     """A shop and ten tickets, in an office that a test opened itself."""
-    await office.store.create_client("Shop", client_id=CLIENT)
+    await office.access.create_client("Shop", client_id=CLIENT)
     return await office.store.create_event(
         CLIENT, "Concert", datetime.now(UTC) + timedelta(days=30), "USD", [NewTier("GA", 1_000, 10)]
     )

@@ -1,0 +1,86 @@
+"""Who may call a route: the scope that its API key needs, and whose the things are that it names.
+
+One table, by the names of the operations. The lane, the fast path and the routes all look here, and the application does not
+start with a route that stands nowhere in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, Final
+
+from fastapi.routing import APIRoute
+from msgspec import Struct
+
+from boxoffice.access.scopes import BOOK, BROWSE, MANAGE, READ, REFUND
+
+__all__ = ["RIGHTS", "Owner", "Right", "check_declared", "routes_of", "scope_of"]
+
+
+class Owner(Enum):
+    """Whose the things are that a route names. Of anybody else's it says 404, so that ids tell nothing."""
+
+    NOBODY = "nobody's: it needs no API key"
+    SELLER = "events that the client owns, or that are shared with it"
+    OWNER = "events of the client alone, also those that are shared with others"
+    BOOKER = "bookings of the client"
+
+
+class Right(Struct, frozen=True):
+    """What a route asks of its caller."""
+
+    scope: str | None
+    """None: no API key is needed."""
+    owner: Owner
+
+
+_PUBLIC: Final = Right(None, Owner.NOBODY)
+
+RIGHTS: Final[dict[str, Right]] = {
+    "list_events": Right(BROWSE, Owner.SELLER),
+    "read_event": Right(BROWSE, Owner.SELLER),
+    "book": Right(BOOK, Owner.SELLER),
+    "list_bookings": Right(READ, Owner.BOOKER),
+    "read_booking": Right(READ, Owner.BOOKER),
+    "pay": Right(BOOK, Owner.BOOKER),
+    "extend": Right(BOOK, Owner.BOOKER),
+    "cancel": Right(BOOK, Owner.BOOKER),
+    "refund": Right(REFUND, Owner.BOOKER),
+    **dict.fromkeys(
+        ("create", "change", "pause", "resume", "postpone", "add_tier", "change_tier", "history"),
+        Right(MANAGE, Owner.OWNER),
+    ),
+    "hear": _PUBLIC,  # a gateway's signature is its key
+    "healthz": _PUBLIC,
+    "readyz": _PUBLIC,
+    "openapi_json": _PUBLIC,
+    "docs": _PUBLIC,
+    "docs_file": _PUBLIC,
+    "action": _PUBLIC,  # a customer's, at the simulated bank
+    "act": _PUBLIC,
+}
+"""By the name of the operation."""
+
+
+def scope_of(route: str) -> str:
+    """The scope that a route needs. Raises `LookupError` for one that is not declared, or that needs no API key."""
+    scope = RIGHTS[route].scope
+    if scope is None:
+        raise LookupError(f"{route} needs no API key")
+    return scope
+
+
+def routes_of(routes: Iterable[Any]) -> Iterator[APIRoute]:
+    """Every route of an application, those of its routers among them."""
+    for included in routes:
+        router = getattr(included, "original_router", None)
+        for route in [included] if router is None else router.routes:
+            if isinstance(route, APIRoute):
+                yield route
+
+
+def check_declared(routes: Iterable[Any]) -> None:
+    """Raises `LookupError` for routes that declare nothing."""
+    if missing := sorted({route.name for route in routes_of(routes)} - RIGHTS.keys()):
+        raise LookupError(f"api/rights.py does not say who may call {', '.join(missing)}")

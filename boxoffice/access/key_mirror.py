@@ -1,0 +1,74 @@
+"""API keys in Redis, as PostgreSQL has them: whoever reads them there asks PostgreSQL nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from boxoffice.access.api_keys import KEYS_SHARD, ApiKeyView
+from boxoffice.errors import StoreAway
+from boxoffice.stores import keys
+from boxoffice.stores.database import Database
+from boxoffice.stores.models import ApiKey
+from boxoffice.stores.redis import AWAY
+from boxoffice.stores.shard import Shards
+
+__all__ = ["KeyMirror", "view_of"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+def view_of(row: Mapping[Any, Any]) -> ApiKeyView:
+    """A row of `api_keys` as readers see it. Of a revoked key nothing is left that a secret could match."""
+    expires_at = row["expires_at"]
+    return ApiKeyView(
+        sha256="" if row["revoked_at"] else row["secret_sha256"],
+        client=row["client_id"],
+        scopes=tuple(row["scopes"].split()),
+        origins=tuple(row["origins"]),
+        expires_ms=int(expires_at.timestamp() * 1_000) if expires_at else None,
+        revision=row["revision"],
+    )
+
+
+class KeyMirror:
+    """Brings API keys into Redis."""
+
+    def __init__(self, database: Database, shards: Shards) -> None:
+        self._database = database
+        self._here = shards[KEYS_SHARD]
+
+    async def load(self) -> int:
+        """Bring in all that PostgreSQL has, and Redis lacks or has otherwise. Returns how many those were.
+
+        Those that PostgreSQL was not asked for stay: another process may have just made them.
+        """
+        async with self._database.engine.connect() as connection:
+            rows = (await connection.execute(select(*ApiKey.__table__.c))).mappings().all()
+        views = {row["prefix"]: _encode(view_of(row)) for row in rows}
+        there = await self._here.redis.hgetall(keys.api_keys(KEYS_SHARD))  # type: ignore[misc]
+        return int((await self._grant(_differing(views.items(), there), all_of_them=True))[1])
+
+    async def write(self, row: Mapping[Any, Any]) -> None:
+        """Bring in this key, which PostgreSQL has so; with all others while Redis has none.
+
+        Raises `StoreAway` when Redis is.
+        """
+        try:
+            word, *_ = await self._grant([row["prefix"], _encode(view_of(row))], all_of_them=False)
+            if word == b"missing":
+                await self.load()
+        except AWAY as error:
+            raise StoreAway("Redis does not answer. The change is in PostgreSQL; a worker will load it.") from error
+
+    async def _grant(self, grants: list[str | bytes], *, all_of_them: bool) -> Any:
+        call = self._here.call("grant", api_keys=keys.api_keys(KEYS_SHARD), all=int(all_of_them), grants=grants)
+        return await call.send(self._here.redis)
+
+
+def _differing(views: Iterable[tuple[str, bytes]], there: Mapping[bytes, bytes]) -> list[str | bytes]:
+    """Prefix and view, in turn, of those that are not there, or otherwise: the script need not look at the others."""
+    return [part for prefix, view in views if there.get(prefix.encode()) != view for part in (prefix, view)]

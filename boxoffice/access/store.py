@@ -1,0 +1,205 @@
+"""Clients and their API keys, as they are written: into PostgreSQL, and from there into Redis for everyone who reads them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import insert, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from boxoffice import ids
+from boxoffice.access.api_keys import secret_digest
+from boxoffice.access.key_mirror import KeyMirror
+from boxoffice.access.scopes import BROWSE, USUAL, check_origin, scopes_of
+from boxoffice.clock import iso
+from boxoffice.errors import Malformed, NotFound
+from boxoffice.settings import Settings
+from boxoffice.stores.database import Database
+from boxoffice.stores.models import ApiKey, Client, KeyChange
+from boxoffice.stores.shard import Shards
+from boxoffice.texts import fault_of
+
+__all__ = ["NOBODY", "AccessStore", "Grant"]
+
+NOBODY: Final = "boxoffice"
+"""Who changed something when no person is known: a program of ours."""
+
+NAMES_LOCK: Final = 0x73686F70
+"""Advisory lock: two shops that are created at once have two names."""
+
+ORIGINS_MAX: Final = 20
+"""Web pages of one key: every process keeps them all."""
+
+
+class Grant(Struct, frozen=True):
+    """What a new API key may be used for, and until when."""
+
+    scopes: tuple[str, ...] = USUAL
+    expires_at: datetime | None = None
+    origins: tuple[str, ...] = ()
+
+    def check(self, now: datetime) -> None:
+        """Raises `Malformed`."""
+        scopes_of(self.scopes)
+        if self.expires_at is not None and self.expires_at.tzinfo is None:
+            raise Malformed("The end of a key needs a time zone, such as 2030-05-22T14:00:00Z.", pointer="/expires_at")
+        if self.expires_at is not None and self.expires_at <= now:
+            raise Malformed("A key that expires does so later than now.", pointer="/expires_at", code="out_of_range")
+        if len(self.origins) > ORIGINS_MAX:
+            raise Malformed(f"A key is for up to {ORIGINS_MAX} origins.", pointer="/origins", code="too_many")
+        for at, origin in enumerate(self.origins):
+            check_origin(origin, f"/origins/{at}")
+        if self.origins and set(self.scopes) != {BROWSE}:
+            raise Malformed(
+                "A key for web pages has the scope browse alone: whoever opens the page can read the key.",
+                pointer="/scopes",
+            )
+
+
+class AccessStore:
+    """Creates clients and their API keys, and revokes keys."""
+
+    def __init__(self, database: Database, shards: Shards, settings: Settings) -> None:
+        self._database = database
+        self._mirror = KeyMirror(database, shards)
+        self._text_max = settings.limits.text_max
+
+    async def create_client(
+        self, name: str, *, client_id: str | None = None, allow_same_name: bool = False
+    ) -> str:  # fmt: skip
+        """A shop's id: a new one, unless it is given and there is such a shop.
+
+        Raises `Malformed`, also when another shop has the name, unless that is allowed.
+        """
+        if fault := fault_of(name, self._text_max):
+            raise Malformed(f"The text at /name {fault.what}.", pointer="/name", code=fault.code)
+        client_id = client_id or ids.short_id()
+        async with self._database.engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": NAMES_LOCK})
+            same = select(Client.id).where(Client.name == name, Client.id != client_id)
+            if not allow_same_name and await connection.scalar(same) is not None:
+                raise Malformed("There is a shop of this name.", pointer="/name", code="duplicate_name")
+            await connection.execute(upsert(Client).values(id=client_id, name=name).on_conflict_do_nothing())
+        return client_id
+
+    async def create_api_key(self, client_id: str, grant: Grant | None = None, *, actor: str = NOBODY) -> str:
+        """A new API key of a client, `prefix.secret`. This is the only time that anybody sees the secret.
+
+        Raises `Malformed`, or `NotFound` when there is no such client.
+        """
+        key = f"{ids.short_id()}.{secrets.token_urlsafe(32)}"
+        await self.add_api_key(client_id, key, grant, actor=actor)
+        return key
+
+    async def add_api_key(
+        self, client_id: str, key: str, grant: Grant | None = None, *, actor: str = NOBODY
+    ) -> None:  # fmt: skip
+        """Accept this API key for the client from now on, also when it was revoked before. `seed` uses it.
+
+        Raises as `create_api_key`.
+        """
+        grant = grant or Grant()
+        grant.check(datetime.now(UTC))
+        prefix, _, secret = key.partition(".")
+        values = {
+            "prefix": prefix, "client": client_id, "digest": secret_digest(secret),
+            "scopes": " ".join(scopes_of(grant.scopes)), "origins": list(grant.origins), "expires_at": grant.expires_at,
+        }  # fmt: skip
+        async with self._database.engine.begin() as connection:
+            if await connection.scalar(select(Client.id).where(Client.id == client_id)) is None:
+                raise NotFound("There is no such client.")
+            row = (await connection.execute(_ADD, values)).mappings().one()
+            await _remember(connection, "created", actor, row)
+        await self._mirror.write(row)
+
+    async def revoke_api_key(self, prefix: str, *, actor: str = NOBODY) -> dict[str, Any]:
+        """Stop accepting a key, within two seconds. Returns it as `api_keys` does; who was revoked before stays so since then.
+
+        Raises `NotFound`. When Redis is away, the key is revoked there later: `StoreAway`.
+        """
+        async with self._database.engine.begin() as connection:
+            row = (await connection.execute(_REVOKE, {"prefix": prefix})).mappings().one_or_none()
+            if row is None:
+                raise NotFound("There is no such API key.")
+            await _remember(connection, "revoked", actor, row)
+        await self._mirror.write(row)
+        return _described(row)
+
+    async def clients(self) -> list[dict[str, Any]]:
+        """All clients, oldest first."""
+        async with self._database.engine.connect() as connection:
+            rows = await connection.execute(
+                select(Client.id, Client.name, Client.created_at).order_by(Client.created_at, Client.id)
+            )
+            return [{"id": row.id, "name": row.name, "created_at": iso(row.created_at)} for row in rows]
+
+    async def api_keys(self, client_id: str | None = None) -> list[dict[str, Any]]:
+        """API keys without their secrets, oldest first."""
+        query = select(*ApiKey.__table__.c).order_by(ApiKey.created_at, ApiKey.prefix)
+        if client_id is not None:
+            query = query.where(ApiKey.client_id == client_id)
+        async with self._database.engine.connect() as connection:
+            return [_described(row) for row in (await connection.execute(query)).mappings()]
+
+    async def history(self, prefix: str | None = None, client_id: str | None = None) -> list[dict[str, Any]]:
+        """What was done to API keys, oldest first: when, by whom, and what they might do from then on."""
+        query = select(*KeyChange.__table__.c).order_by(KeyChange.id)
+        if prefix is not None:
+            query = query.where(KeyChange.prefix == prefix)
+        if client_id is not None:
+            query = query.where(KeyChange.client_id == client_id)
+        async with self._database.engine.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [
+            {
+                "at": iso(row["created_at"]), "by": row["actor"], "change": row["change"], "prefix": row["prefix"],
+                "client": row["client_id"], **row["details"],
+            }
+            for row in rows
+        ]  # fmt: skip
+
+
+_NEXT: Final = "GREATEST(api_keys.revision + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+"""Later than the one before, and than any that PostgreSQL may have forgotten: it is asked under the row's lock."""
+
+_ADD: Final = text(
+    "INSERT INTO api_keys (prefix, client_id, secret_sha256, scopes, origins, expires_at) "
+    "VALUES (:prefix, :client, :digest, :scopes, :origins, :expires_at) "
+    "ON CONFLICT (prefix) DO UPDATE SET client_id = excluded.client_id, secret_sha256 = excluded.secret_sha256, "
+    "scopes = excluded.scopes, origins = excluded.origins, expires_at = excluded.expires_at, revoked_at = NULL, "
+    f"revision = {_NEXT}, updated_at = now() RETURNING *"
+)
+
+_REVOKE: Final = text(
+    "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()), updated_at = now(), "
+    f"revision = {_NEXT} WHERE prefix = :prefix RETURNING *"
+)
+
+
+async def _remember(connection: AsyncConnection, change: str, actor: str, row: Mapping[Any, Any]) -> None:
+    """Beside the change, in its transaction."""
+    described = _described(row)
+    details = {name: described[name] for name in ("scopes", "expires_at", "origins")}
+    values = {"prefix": row["prefix"], "client_id": row["client_id"], "change": change, "actor": actor}
+    await connection.execute(insert(KeyChange).values(**values, details=details))
+
+
+def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "prefix": row["prefix"],
+        "client": row["client_id"],
+        "scopes": row["scopes"].split(),
+        "origins": list(row["origins"]),
+        "created_at": iso(row["created_at"]),
+        "expires_at": _iso(row["expires_at"]),
+        "revoked_at": _iso(row["revoked_at"]),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return iso(moment) if moment else None
