@@ -18,8 +18,9 @@ from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
 from boxoffice import states
+from boxoffice.bookings import reading
 from boxoffice.gateway.simulator.cards import CARDS
-from boxoffice.settings import Settings
+from boxoffice.settings import Settings, WorkerSettings
 from boxoffice.stores import keys, models
 from boxoffice.wire.render import FAILURES
 from ops import cli
@@ -285,6 +286,21 @@ def test_every_module_stands_in_a_room_or_is_a_word() -> None:
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(words)
     folders = {path.parent.name for path in (ROOT / "boxoffice").glob("*/__init__.py")}
     assert folders == set(rooms())
+
+
+def test_the_layout_names_every_folder() -> None:
+    section = read("docs/architecture.md").partition("## Layout")[2].partition("\n### ")[0]
+    folders = {path.parent.name for path in ROOT.glob("*/*") if path.suffix in (".py", ".lua", ".md")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", section, re.M)) == {name for name in folders if not name.startswith(".")}
+
+
+def test_the_times_on_a_bookings_path_are_those_of_the_code() -> None:
+    page = " ".join(read("docs/architecture.md").split())
+    assert f"looks every {WorkerSettings().sweep_ms:,} ms (`BOXOFFICE_WORKER__SWEEP_MS`)" in page
+    assert (
+        f"final for {reading.FRESH_MS // 1_000} s, or pending for {reading.UNSETTLED_MS // 1_000} s, is looked up"
+        in page
+    )
 
 
 def test_every_file_that_code_or_a_page_names_is_there() -> None:

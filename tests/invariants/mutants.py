@@ -376,13 +376,13 @@ MUTANTS = (
                 "return False",
             ),
         ),
-        "tests/boxoffice/gateway/test_stripe.py",
+        "tests/boxoffice/gateway/stripe/test_stripe.py",
         "repeated_error",
     ),
     Mutant(
         "another key while the first request is at work",
         (("boxoffice/gateway/stripe/answers.py", "    if error.http_status == 409:\n        return False\n", ""),),
-        "tests/boxoffice/gateway/test_stripe.py",
+        "tests/boxoffice/gateway/stripe/test_stripe.py",
         "key_in_use",
     ),
     Mutant(
@@ -800,7 +800,7 @@ MUTANTS = (
     Mutant(
         "a refund under another key behind a server error",
         (("boxoffice/gateway/stripe/reversals.py", "if answers.did_nothing(error):", "if True:"),),
-        "tests/boxoffice/gateway/test_stripe.py",
+        "tests/boxoffice/gateway/stripe/test_stripe.py",
         "may_yet_appear or something_else_pays",
     ),
     Mutant(
@@ -823,7 +823,7 @@ MUTANTS = (
                 "return True",
             ),
         ),
-        "tests/boxoffice/gateway/test_stripe_office.py",
+        "tests/boxoffice/gateway/stripe/test_stripe_office.py",
         "other_installations or bears_no_name",
     ),
     Mutant(

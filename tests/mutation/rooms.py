@@ -79,12 +79,14 @@ _ALSO: dict[str, str] = {
     "boxoffice/books/rewrite.py": "tests/boxoffice/repair/test_rebuild.py",
     "boxoffice/stores/rewind.py": "tests/boxoffice/repair/test_rewinding.py tests/lua/test_rewind.py",
     "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py tests/ops/bank/test_server.py",
-    "boxoffice/gateway/simulator/givings.py": "tests/boxoffice/gateway/test_ledger.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/simulator/givings.py": "tests/boxoffice/gateway/simulator/test_ledger.py"
+    " tests/boxoffice/gateway/test_contract.py",
     "boxoffice/gateway/factory.py": "tests/boxoffice/test_currencies.py",
-    "boxoffice/gateway/messages.py": "tests/boxoffice/gateway/test_http.py tests/boxoffice/gateway/test_contract.py",
-    "boxoffice/gateway/stripe*.py": "tests/boxoffice/gateway/test_stripe.py tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/messages.py": "tests/boxoffice/gateway/simulator/test_remote.py"
+    " tests/boxoffice/gateway/test_contract.py",
+    "boxoffice/gateway/stripe*.py": "tests/boxoffice/gateway/stripe/test_stripe.py tests/boxoffice/gateway/test_contract.py",
     "boxoffice/gateway/stripe/reversals.py": "tests/boxoffice/money/test_reversals.py",
-    "boxoffice/gateway/s[ic]*.py": "tests/boxoffice/gateway/test_contract.py tests/boxoffice/gateway/test_ledger.py",
+    "boxoffice/gateway/s[ic]*.py": "tests/boxoffice/gateway/test_contract.py tests/boxoffice/gateway/simulator/test_ledger.py",
     "api/routes/bookings.py": "tests/api/test_booking.py tests/api/test_lists.py tests/api/test_bad_requests.py",
     "api/answers.py": "tests/api/test_booking.py tests/api/test_bad_requests.py tests/api/test_reading.py",
     "api/app.py": "tests/api/transport/test_server.py",

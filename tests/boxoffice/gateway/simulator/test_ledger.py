@@ -22,7 +22,7 @@ from boxoffice.gateway.simulator.ledger import Ledger
 from boxoffice.settings import Settings
 from tests.support.gateways import World, simulated_token
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 BUYER = """
 import asyncio, sys

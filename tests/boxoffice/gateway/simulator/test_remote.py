@@ -26,7 +26,7 @@ from tests.support.asgi import served
 from tests.support.gateways import World, bearer, simulated_token, webhook_sink, with_gateway
 from tests.support.ports import free_port
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 GATEWAY = """
 import sys
