@@ -54,6 +54,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             schemas.EventRequest,
             schemas.EventChangeRequest,
             schemas.PostponementRequest,
+            schemas.CallOffRequest,
             schemas.TierRequest,
             schemas.TierChangeRequest,
         )

@@ -20,6 +20,8 @@ __all__ = [
     "Booking",
     "BookingPage",
     "BookingRequest",
+    "CallOff",
+    "CallOffRequest",
     "Event",
     "EventChangeRequest",
     "EventPage",
@@ -261,6 +263,44 @@ class PostponementRequest(_Body):
     starts_at: Time
     cancel_until: Time | None
     allow: _Allow = None
+
+
+class CallOffRequest(_Body):
+    """Why an event is called off."""
+
+    reason: str
+
+
+class RefundsOf(_Body):
+    """Refunds of one status."""
+
+    refunds: int
+    cents: int
+
+
+class RefusedRefund(_Body):
+    """What the gateway refused to give back: it is owed."""
+
+    booking_id: str
+    amount_cents: int
+    currency: str
+    code: str | None
+
+
+class CallOff(_Body):
+    """How far a call-off is."""
+
+    event_id: str
+    status: Literal["running", "finished"] = Field(
+        description="`finished`: everything is refunded, under way, or owed."
+    )
+    reason: str
+    called_off_by: str
+    started_at: Time
+    finished_at: Time | None
+    bookings: dict[str, int] = Field(description="By status. Holds that nobody tried to pay are not among them.")
+    refunds: dict[str, RefundsOf] = Field(description="By status, as in `Refund`.")
+    refused: list[RefusedRefund]
 
 
 class EventPage(_Body):

@@ -14,6 +14,7 @@ from boxoffice.admission.admission import Admission
 from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
+from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
 from boxoffice.bookings.holds import Holds
@@ -137,6 +138,11 @@ class BoxOffice:
     def cancellations(self) -> Cancellations:
         """Cancels bookings, whatever has become of them."""
         return Cancellations(self.holds, self.refunds, self.bookings, self.clock)
+
+    @cached_property
+    def calling_off(self) -> CallingOff:
+        """Calls events off."""
+        return CallingOff(self.shards, self.database, self.control, self.loader, self.holds)
 
     @cached_property
     def pump(self) -> MoneyPump:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "BOOKING_STATES",
+    "CALLED_OFF",
     "EVENT_STATUSES",
     "FINAL",
     "GIVEN_BACK",
@@ -99,6 +100,9 @@ KEY_REUSED: Final = "idempotency_key_reused"
 
 MISCONFIGURED: Final = "payment_misconfigured"
 """Why a booking failed whose gateway refused us, whatever the card: our key, our account, the currency, the amount."""
+
+CALLED_OFF: Final = "event_called_off"
+"""Why a booking failed or was cancelled whose event will not take place."""
 
 REFUND_STATUSES: Final = ("due", "pending", "succeeded", "owed", "written_off", "dropped")
 """`due`: to be asked for. `pending`: the gateway has taken it on. `succeeded`: the gateway says that it is done; it may

@@ -96,6 +96,10 @@ class Rounds:
             await office.loader.publish_unmirrored(shard)
             await apply_moves(office.shards[shard], office.database)
 
+    async def call_off(self, shard: int) -> None:
+        """Go on with events that are called off."""
+        await self._office.calling_off.work(shard)
+
     async def mend(self, shard: int) -> None:
         """What one store decided and the other never heard."""
         await self._office.menders[shard].mend()
@@ -180,6 +184,7 @@ ROUNDS: Final = (
     Round("loading", "brings into Redis the events that it lacks", LOAD_S, Rounds.load, asked=True),
     Round("sweeping", "settles what no bell announced: late holds, lapsed leases, stock that PostgreSQL moved",
           "sweep_ms", Rounds.sweep),
+    Round("calling_off", "ends and refunds the bookings of events that are called off", "sweep_ms", Rounds.call_off),
     Round("mending", "finishes, booking by booking, what one store decided and the other never heard",
           "lease_ms", Rounds.mend, times=2),
     Round("reconciling", "counts drift and logs it; mends nothing", "reconcile_s", Rounds.count_drift,

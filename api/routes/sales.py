@@ -132,6 +132,39 @@ async def postpone(event_id: str, request: Request, office: Office, by: Manager)
 
 
 @router.post(
+    "/{event_id}/call-off",
+    status_code=202,
+    summary="Call an event off",
+    responses={
+        202: {"model": schemas.CallOff, "headers": with_headers("Location")},
+        **problem_responses(*_REFUSALS[:4], "store-away"),
+    },
+    openapi_extra=_takes("CallOffRequest", {"reason": "The singer is ill."}),
+)
+async def call_off(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """For good: nothing more is let in, paid or confirmed; holds end, what is pending is let go, and everybody is refunded in
+    full, whatever the event's terms say. Called once more, it tells how far that is."""
+    reason = requests.parse_call_off(await _read(office, request))
+    report = await office.calling_off.call_off(event_id, reason, by, if_version=_if_match(request))
+    location = (b"location", b"/v1/events/" + report["event_id"].encode() + b"/call-off")
+    return respond(Reply(202, msgspec.json.encode(report), [JSON, NO_STORE, location]))
+
+
+@router.get(
+    "/{event_id}/call-off",
+    summary="Read how far a call-off is",
+    responses={
+        200: {"model": schemas.CallOff, "headers": with_headers()},
+        **problem_responses("unauthorized", "not-found", "store-away"),
+    },
+)
+async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
+    """Bookings and refunds of the event by status, and what the gateway refused to give back."""
+    await office.control.owned(event_id, by)
+    return respond(Reply(200, msgspec.json.encode(await office.calling_off.report(event_id)), [JSON, NO_STORE]))
+
+
+@router.post(
     "/{event_id}/tiers",
     status_code=201,
     summary="Add a tier",

@@ -68,7 +68,7 @@ FROM payments WHERE payment_key = ANY($1::text[])
 """
 
 _LOCK_INVENTORY = """
-SELECT tier_id, total - sold AS left
+SELECT tier_id, CASE WHEN called_off THEN -1 ELSE total - sold END AS left
 FROM inventory WHERE tier_id = ANY($1::text[]) ORDER BY tier_id FOR NO KEY UPDATE
 """
 
@@ -176,7 +176,8 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
 
 
 async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[str, int]:
-    """Lock the tiers' rows in tier order; what each can still sell. From here on nobody else sells them."""
+    """Lock the tiers' rows in tier order; what each can still sell, below 0 when its event is called off. From here on nobody
+    else sells them."""
     rows = await connection.fetch(_LOCK_INVENTORY, list(tiers))
     return {row["tier_id"]: row["left"] for row in rows}
 

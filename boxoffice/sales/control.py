@@ -51,6 +51,8 @@ WHERE id = $1
 
 _COUNT = "UPDATE events SET version = version + 1, updated_at = now() WHERE id = $1"
 
+_CALL_OFF = "UPDATE events SET status = 'called_off', version = version + 1, updated_at = now() WHERE id = $1"
+
 _ADD_TIER = """
 WITH tier AS (
   INSERT INTO tiers (id, event_id, code, name, price_cents, on_sale_at, off_sale_at, display_order)
@@ -262,11 +264,32 @@ class Control:
         event: Row | None = await connection.fetchrow(_LOCK, event_id)
         if event is None or by.client not in (None, event["client_id"]):
             raise NotFound("There is no such event.")
-        if if_version is not None and event["version"] != if_version:
-            raise EventChanged(version=event["version"])
         if event["status"] == "called_off":
             raise EventCalledOff
+        if if_version is not None and event["version"] != if_version:
+            raise EventChanged(version=event["version"])
         return event
+
+    async def call_off(
+        self, event_id: str, reason: str, by: Actor, if_version: int | None,
+        begin: Callable[[Connection, str, list[str], str, str], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        """Stop all sales of an event, for good; `begin` writes what is left to be done. Nothing, if it was called off before.
+        Raises as `change_event`."""
+        self._checks.text(reason, "/reason")
+
+        async def work(connection: Connection) -> None:
+            try:
+                event = await self._lock(connection, event_id, by, if_version)
+            except EventCalledOff:
+                return
+            tiers = [row["id"] for row in await connection.fetch(_TIERS, event_id)]
+            await begin(connection, event_id, tiers, reason, by.name)
+            await connection.execute(_CALL_OFF, event_id)
+            changes = {"status": [event["status"], "called_off"], "reason": [None, reason]}
+            await history.write(connection, event_id, None, by.name, "call_off", changes)
+
+        await self._committed(event_id, work)
 
     async def _committed(self, event_id: str, work: Callable[[Connection], Awaitable[None]]) -> EventView:
         async with self._database.answering():

@@ -26,7 +26,7 @@ from boxoffice.books.decisions import (
     Verdict,
 )
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.states import KEY_REUSED, MISCONFIGURED
+from boxoffice.states import CALLED_OFF, KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
 __all__ = ["GatewayOutcome", "decide", "is_overdue", "never_asked", "sold_by", "standing_of", "unfinished"]
@@ -149,7 +149,7 @@ def _weigh(
                 return _lose(claim, standing, mismatch, "payment_amount_mismatch", terms)
             if _short(body.lines, rest):
                 unsold = PaymentChange("authorized", reference, None, None, "void")
-                return _end(claim, standing, "failed", "sold_out_at_commit", unsold)
+                return _end(claim, standing, "failed", _why_unsold(body.lines, rest), unsold)
             _sell(body.lines, rest)
             return _end(
                 claim, standing, "confirmed", None, PaymentChange("authorized", reference, None, None, "capture")
@@ -178,7 +178,7 @@ def _weigh_free(claim: Claimed, known: Known | None, standing: Standing, rest: d
     if record.cancel_requested:
         return _end(claim, standing, "cancelled", "cancelled", payment)
     if _short(record.body.lines, rest):
-        return _end(claim, standing, "failed", "sold_out_at_commit", payment)
+        return _end(claim, standing, "failed", _why_unsold(record.body.lines, rest), payment)
     _sell(record.body.lines, rest)
     return _end(claim, standing, "confirmed", None, payment)
 
@@ -193,6 +193,10 @@ def _short(lines: tuple[Line, ...], rest: dict[str, int]) -> bool:
         if rest.get(line.tier, 0) < line.quantity:
             return True
     return False
+
+
+def _why_unsold(lines: tuple[Line, ...], rest: dict[str, int]) -> str:
+    return CALLED_OFF if any(rest.get(line.tier, 0) < 0 for line in lines) else "sold_out_at_commit"
 
 
 def _age_ms(record: Record, known: Known | None, terms: Terms) -> int:

@@ -43,6 +43,7 @@ __all__ = [
     "Batch",
     "Booking",
     "BookingItem",
+    "CallOff",
     "Captures",
     "Client",
     "DeadLetter",
@@ -217,6 +218,18 @@ class EventChange(Base):
     """Field to [before, after]."""
 
 
+class CallOff(Base):
+    """An event that will not take place: a worker ends its holds and gives its money back, until `finished_at`."""
+
+    __tablename__ = "call_offs"
+    __table_args__ = (Index("ix_call_offs_unfinished", "event_id", postgresql_where=text("finished_at IS NULL")),)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"), primary_key=True)
+    reason: Mapped[str]
+    called_off_by: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
 class Inventory(_Dated, Base):
     """What was sold of a tier. What is still available, or held, is Redis's to know."""
 
@@ -230,6 +243,8 @@ class Inventory(_Dated, Base):
     tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"), primary_key=True)
     total: Mapped[int]
     sold: Mapped[int] = mapped_column(server_default="0")
+    called_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Nothing more of it is sold, whatever was admitted. Here and not with the event: it is read under this row's lock."""
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 

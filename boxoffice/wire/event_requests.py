@@ -17,6 +17,7 @@ from boxoffice.wire.strict import read_strictly
 
 __all__ = [
     "EventForm",
+    "parse_call_off",
     "parse_change",
     "parse_event",
     "parse_if_match",
@@ -84,6 +85,10 @@ class _TierChange(Struct, forbid_unknown_fields=True):
     off_sale_at: Moment | UnsetType | None = UNSET
 
 
+class _CallOff(Struct, forbid_unknown_fields=True):
+    reason: str
+
+
 class _Postponement(Struct, forbid_unknown_fields=True):
     starts_at: Moment
     cancel_until: Moment | None
@@ -122,6 +127,11 @@ def parse_tier_change(raw: bytes) -> dict[str, Any]:
 
 
 ORDER_MAX: Final = 10_000
+
+
+def parse_call_off(raw: bytes) -> str:
+    """Why an event is called off. It has to be said: a body that was lost must not do it. Raises `Malformed`."""
+    return read_strictly(raw or b"{}", _CallOff).reason
 
 
 def parse_postponement(raw: bytes) -> tuple[datetime, datetime | None, list[str]]:

@@ -48,6 +48,7 @@ FAILURES: Final = {
     "paid_too_late": "The payment arrived after the hold had ended and the tickets were gone; it goes back.",
     "idempotency_key_reused": "Its idempotency key had been used for another request; no money was asked for.",
     "cancelled": "The booking was cancelled.",
+    "event_called_off": "The event will not take place. What was paid goes back.",
     "refunded": "All of its tickets were refunded.",
     "withdrawn": "It had been confirmed, and the database lost it; it could not be written again, and its money goes back.",
     "poison": "The booking could not be stored; an operator ended it.",

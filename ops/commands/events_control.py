@@ -50,6 +50,7 @@ def register(events: typer.Typer) -> None:
     events.command("pause")(pause)
     events.command("resume")(resume)
     events.command("postpone")(postpone)
+    events.command("call-off")(call_off)
     events.command("add-tier")(add_tier)
     events.command("edit-tier")(edit_tier)
     events.command("history")(history)
@@ -136,6 +137,40 @@ def postpone(
         return await described(office, await office.control.postpone(event_id, start, until, allow=allow))
 
     tell_one(in_office(data_dir, work), as_json)
+
+
+def call_off(
+    event_id: EventArgument,
+    reason: Annotated[str | None, typer.Option(help="What is told in its history.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only tell how far it is.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Call an event off, for good: nothing more is sold, and workers refund everybody in full."""
+    if not show and reason is None:
+        raise typer.BadParameter("Say why with --reason, or --show how far it is.")
+    if not (show or yes):
+        typer.confirm("Call it off? Everybody is refunded, and that cannot be undone.", abort=True)
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        if reason is None or show:
+            return await office.calling_off.report(event_id)
+        return await office.calling_off.call_off(event_id, reason)
+
+    report = in_office(data_dir, work)
+    if as_json:
+        print_json(report)
+        return
+    typer.echo(
+        f"{report['event_id']}: called off, {report['status']}, since {report['started_at']}: {report['reason']}"
+    )
+    for status, count in sorted(report["bookings"].items()):
+        typer.echo(f"  bookings {status}: {count}")
+    for status, found in sorted(report["refunds"].items()):
+        typer.echo(f"  refunds {status}: {found['refunds']}, {found['cents']} minor units")
+    for each in report["refused"]:
+        typer.echo(f"  refused: {each['booking_id']} {each['amount_cents']} {each['currency']} {each['code']}")
 
 
 def add_tier(

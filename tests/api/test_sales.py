@@ -267,3 +267,34 @@ async def test_a_change_is_answered_while_redis_does_not_know_what_is_left(
     await office.redis.hdel(keys.event(SHARD, event.id), f"a:{event.tiers[0].id}")  # type: ignore[misc]
     answer = await api.patch(f"/v1/events/{event.id}", json={"name": "New"})
     assert [tier["available"] for tier in answer.json()["tiers"]] == [None, None]
+
+
+async def test_an_event_is_called_off_and_told_how_far_that_is(
+    api: httpx2.AsyncClient, event: EventView, book: Book, office: BoxOffice
+) -> None:
+    path = f"/v1/events/{event.id}/call-off"
+    assert_problem(await api.get(path), 404, "not-found")
+    for body, code in (({}, "missing"), ({"reason": ""}, "empty"), ({"reason": "x", "all": 1}, "unknown_member")):
+        problem = assert_problem(await api.post(path, json=body), 400, "malformed-request")
+        assert problem["errors"][0]["code"] == code
+    assert_problem(await api.post(path, json={"reason": "x"}, headers={"If-Match": '"7"'}), 412, "event-changed")
+    assert_problem(await api.post(path, json={"reason": "x"}, headers=THEIRS), 404, "not-found")
+    await book(event)
+    answer = await api.post(path, json={"reason": "Rain"})
+    assert (answer.status_code, answer.headers["location"]) == (202, path)
+    told = (await api.get(path)).json()
+    assert told == answer.json()
+    assert (told["status"], told["reason"], told["called_off_by"], told["refused"]) == (
+        "running",
+        "Rain",
+        "key:shop",
+        [],
+    )
+    assert (await api.post(path, json={"reason": "Snow"})).json()["reason"] == "Rain"
+    assert_problem(await api.get(path, headers=THEIRS), 404, "not-found")
+    assert_problem(await book(event), 409, "sale-closed")
+    for method, other in (("PATCH", ""), ("POST", "/pause")):
+        body = {"name": "New"} if method == "PATCH" else None
+        answer = await api.request(method, f"/v1/events/{event.id}{other}", json=body)
+        assert_problem(answer, 409, "event-called-off")
+    assert (await api.get(f"/v1/events/{event.id}")).json()["status"] in ("called_off", "active")

@@ -1168,6 +1168,23 @@ MUTANTS = (
         "tests/boxoffice/sales/test_control.py",
         "what_postgres_sold",
     ),
+    Mutant(
+        "a call-off that refunds once more after a crash",
+        (("boxoffice/books/call_offs.py", "        await connection.execute(_CANCEL, bookings, CALLED_OFF)\n", ""),),
+        "tests/invariants/test_call_off_crashes.py",
+    ),
+    Mutant(
+        "a call-off that settlement does not see",
+        (("boxoffice/books/rows.py", "CASE WHEN called_off THEN -1 ELSE total - sold END", "total - sold"),),
+        "tests/boxoffice/bookings/test_calling_off.py",
+        "not_confirmed_after",
+    ),
+    Mutant(
+        "a hold of a called off event that may be paid",
+        (("lua/pay.lua", 'redis.call("HGET", sale, "on") == "x"', "false"),),
+        "tests/lua/test_windows.py",
+        "may_be_paid",
+    ),
 )
 
 

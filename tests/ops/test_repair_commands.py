@@ -57,11 +57,13 @@ async def test_an_event_is_created_listed_shown_and_closed(terminal: Terminal, o
 
     assert {key: value for key, value in event.items() if key not in ("id", "tiers")} == {
         "name": "Ghost", "starts_at": "2035-05-22T14:00:00Z", "status": "active", "currency": "EUR",
+        "on_sale_at": None, "off_sale_at": None, "version": 1,
     }  # fmt: skip
+    bounds = {"on_sale_at": None, "off_sale_at": None}
     tiers = [{key: value for key, value in tier.items() if key != "id"} for tier in event["tiers"]]
     assert tiers == [
-        {"code": "GA", "name": "GA", "price_cents": 1_000, "capacity": 500, "available": 500},
-        {"code": "VIP", "name": "VIP", "price_cents": 0, "capacity": 5, "available": 5},
+        {"code": "GA", "name": "GA", "price_cents": 1_000, "capacity": 500, **bounds, "available": 500},
+        {"code": "VIP", "name": "VIP", "price_cents": 0, "capacity": 5, **bounds, "available": 5},
     ]
     assert terminal.json("events", "show", event["id"]) == event
     assert terminal.json("events", "list") == [event]

@@ -172,6 +172,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
         ("guarding", 1.0, 0.0, 0.0, "shard"),
         ("loading", 30.0, 0.0, 0.0, "shard"),
         ("sweeping", 1.0, 1.0, 0.0, "shard"),
+        ("calling_off", 1.0, 1.0, 0.0, "shard"),
         ("mending", 30.0, 30.0, 0.0, "shard"),
         ("reconciling", 300.0, 300.0, 30.0, "shard"),
         ("watching", 15.0, 15.0, 0.0, "process"),

@@ -87,6 +87,19 @@ def test_a_booking_that_does_not_fit_in_one_tier_takes_nothing_of_the_others() -
     assert (one.failure, two.status) == ("sold_out_at_commit", "confirmed")
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_nothing_is_sold_of_an_event_that_is_called_off(free: bool) -> None:
+    """Of which less than nothing is left; what was authorised is let go."""
+    facts = case(outcome=None if free else OK)
+    if free:
+        body = replace(facts.record.body, amount_cents=0, lines=(Line("floor", 2, 0),))
+        facts.record = replace(facts.record, body=body)
+    (one,) = decided(facts, floor=-1)
+    assert (one.status, one.failure, one.verdict) == ("failed", "event_called_off", Verdict.FAIL)
+    assert (one.payment and one.payment.due) == (None if free else "void")
+    assert sold_by([one]) == {}
+
+
 def test_what_is_sold_is_summed_over_bookings_and_lines() -> None:
     """Of what these decisions confirm, and of nothing that was decided before."""
     both = case(2, outcome=Authorized("r", 500, "USD"), floor=2, box=3)
