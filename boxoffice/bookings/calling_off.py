@@ -13,9 +13,10 @@ import structlog
 
 from boxoffice.bookings.holds import Holds
 from boxoffice.books import call_offs
+from boxoffice.clock import iso
 from boxoffice.errors import GateClosed, NotFound
 from boxoffice.sales.control import Actor, Control
-from boxoffice.sales.loading import Loader, iso
+from boxoffice.sales.loading import Loader
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.record import Record, unpack
