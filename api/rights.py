@@ -48,7 +48,18 @@ RIGHTS: Final[dict[str, Right]] = {
     "cancel": Right(BOOK, Owner.BOOKER),
     "refund": Right(REFUND, Owner.BOOKER),
     **dict.fromkeys(
-        ("create", "change", "pause", "resume", "postpone", "add_tier", "change_tier", "history"),
+        (
+            "create",
+            "change",
+            "pause",
+            "resume",
+            "postpone",
+            "call_off",
+            "read_call_off",
+            "add_tier",
+            "change_tier",
+            "history",
+        ),
         Right(MANAGE, Owner.OWNER),
     ),
     "hear": _PUBLIC,  # a gateway's signature is its key
