@@ -33,7 +33,7 @@ OF_A_CLIENT: Final = 50
 
 
 class Problem(NamedTuple):
-    """How one kind of error is told."""
+    """How one kind of error is rendered."""
 
     status: int
     slug: str
@@ -101,23 +101,23 @@ def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
     Bookings of one admission call that are refused alike are handed the same error: they share answer and line.
     """
     who = id(error), context.get("client")
-    told = _told.get(who)
-    if told is not None:
-        told.requests += 1
-        return told.reply
+    rendered = _rendered.get(who)
+    if rendered is not None:
+        rendered.requests += 1
+        return rendered.reply
     problem = PROBLEMS.get(type(error))
     if problem is None:
         return unexpected(error)
-    told = _Told(error, _reply_to(error, problem), problem, {**context, **_learnt(error)})
+    rendered = _Rendered(error, _reply_to(error, problem), problem, {**context, **_learnt(error)})
     # One that was raised is nobody else's.
     if error.__traceback__ is not None or not _say_soon():
-        told.say()
+        rendered.say()
     else:
-        _told[who] = told
-    return told.reply
+        _rendered[who] = rendered
+    return rendered.reply
 
 
-class _Told:
+class _Rendered:
     """An error, the answer to it, and how many got it in this turn of the loop."""
 
     __slots__ = ("_fields", "_problem", "error", "reply", "requests")
@@ -142,13 +142,13 @@ class _Told:
         )  # fmt: skip
 
 
-_told: Final[dict[tuple[int, str | None], _Told]] = {}
+_rendered: Final[dict[tuple[int, str | None], _Rendered]] = {}
 """By the error's identity and whose requests they were, until the end of this turn of the loop."""
 
 
 def _say_soon() -> bool:
     """Whether somebody will say what is told in this turn."""
-    if _told:
+    if _rendered:
         return True
     try:
         asyncio.get_running_loop().call_soon(_say)
@@ -158,9 +158,9 @@ def _say_soon() -> bool:
 
 
 def _say() -> None:
-    told = list(_told.values())
-    _told.clear()
-    for each in told:
+    rendered = list(_rendered.values())
+    _rendered.clear()
+    for each in rendered:
         each.say()
 
 

@@ -90,17 +90,17 @@ def with_headers(*names: str) -> dict[str, Any]:
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """What a route may refuse with, by status: a key may lack its scope wherever there is one; what the connection refuses, and
     a mistake of ours, are always possible."""
-    told: dict[int | str, dict[str, Any]] = {}
+    documented: dict[int | str, dict[str, Any]] = {}
     if "unauthorized" in slugs:
         slugs = (*slugs, "forbidden")
     for slug in (*slugs, *_ANYWHERE):
         problem = _BY_SLUG[slug]
-        response = told.setdefault(problem.status, _response(problem.status))
+        response = documented.setdefault(problem.status, _response(problem.status))
         response["description"] += f" `{problem.type}`: {problem.title}."
         response["content"]["application/problem+json"]["examples"][slug] = {"value": _example(problem)}
         if "retry_after" in _MEMBERS.get(slug, {}):
             response["headers"] |= with_headers("Retry-After")
-    return told
+    return documented
 
 
 def _response(status: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
 
 
-class _Told(BaseModel):
+class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_absent_not_null)
 
 
@@ -381,21 +381,21 @@ class BookingPage(_Body):
     next_cursor: str | None
 
 
-class Health(_Told):
+class Health(_Answer):
     """How the process is."""
 
     status: Literal["alive", "ready"]
     stated: dict[str, str] | None = Field(None, description="What is believed because a setting says so.")
 
 
-class Received(_Told):
+class Received(_Answer):
     """A webhook was kept."""
 
     received: Literal[True]
     repeated: Literal[True] | None = Field(None, description="It was here before.")
 
 
-class Fault(_Told):
+class Fault(_Answer):
     """Where in a request something is wrong: a JSON pointer into the body, a header or a parameter."""
 
     pointer: str | None = None
@@ -413,7 +413,7 @@ class Shortfall(_Body):
     available: int
 
 
-class Problem(_Told):
+class Problem(_Answer):
     """A refusal (RFC 9457). `docs/errors.md` has every type, and which members come with it. There may be new ones."""
 
     type: str = Field(description="Stable: decide by it.")

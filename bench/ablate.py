@@ -53,8 +53,8 @@ def row(shortcut: str, without: list[float], with_it: list[float]) -> str:
     """The shortcut's line in the table, from the CPU a booking of neighbouring slices."""
     middle, low, high = compared(without, with_it)
     saved = 1 - 1 / middle
-    verdict = "keep" if saved >= KEEP_FROM else "delete"
-    return f"| `{shortcut}` | {middle:.3f} | {low:.2f} to {high:.2f} | {saved:.1%} | {verdict} |\n"
+    judgement = "keep" if saved >= KEEP_FROM else "delete"
+    return f"| `{shortcut}` | {middle:.3f} | {low:.2f} to {high:.2f} | {saved:.1%} | {judgement} |\n"
 
 
 def main() -> None:

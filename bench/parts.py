@@ -85,11 +85,11 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
         await redis.set(keys.gate(0), Gate("bench", await run_id(redis)).pack())
         await redis.script_load(stage.office.scripts.admit.text)
         latency = Histogram()
-        lanes = settings.api.calls_max
-        connections = [await redis.connection_pool.get_connection("EVALSHA") for _ in range(lanes)]
+        callers = settings.api.calls_max
+        connections = [await redis.connection_pool.get_connection("EVALSHA") for _ in range(callers)]
         waiting = iter(calls)
 
-        async def lane(connection: Any) -> None:
+        async def call_on(connection: Any) -> None:
             for packed, _ in waiting:
                 began = time.perf_counter()
                 await connection.send_packed_command([packed])
@@ -98,7 +98,7 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
 
         meter = Meter({"redis": stage.stack["redis"].pid})
         mine, began = _own_cpu_s(), time.perf_counter()
-        await asyncio.gather(*(lane(connection) for connection in connections))
+        await asyncio.gather(*(call_on(connection) for connection in connections))
         took, used, mine = time.perf_counter() - began, meter.used(), _own_cpu_s() - mine
         for connection in connections:
             await redis.connection_pool.release(connection)
@@ -115,7 +115,7 @@ async def script_alone(stage: Stage, sale: Sale, count: int) -> Figure:
         p50_ms=latency.quantile_ms(0.5),
         p99_ms=latency.quantile_ms(0.99),
         cpu_us={"redis": 1e6 * used["redis"] / count, "load": 1e6 * mine / count},
-        generator=f"{lanes} connections, calls of {settings.api.batch_max}",
+        generator=f"{callers} connections, calls of {settings.api.batch_max}",
     )
 
 
@@ -163,7 +163,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
         known: set[rows.Kin] = set()
         terms = Terms(time.time_ns() // 1_000_000, 600_000)
 
-        async def lane() -> None:
+        async def settle_on() -> None:
             for claims, paid in batches:
                 began = time.perf_counter()
                 async with pool.acquire() as connection, connection.transaction():
@@ -177,7 +177,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
 
         before = tree_cpu_s(stage.stack["postgres"].pid)
         mine, began = _own_cpu_s(), time.perf_counter()
-        await asyncio.gather(*(lane() for _ in range(settings.worker.lanes)))
+        await asyncio.gather(*(settle_on() for _ in range(settings.worker.lanes)))
         took, mine = time.perf_counter() - began, _own_cpu_s() - mine
         used = tree_cpu_s(stage.stack["postgres"].pid) - before
         sold = await pool.fetchval("SELECT sum(sold) FROM inventory")

@@ -361,13 +361,19 @@ def names_in_code() -> set[str]:
     """What is defined, assigned, passed or reached in Python, the modules, and the scripts: no comment, no text."""
     found = {Path(path).stem for path, _ in sources("lua", ending="lua")}
     for path, text in sources():
-        found |= {Path(path).stem, Path(path).parent.name}
-        for node in ast.walk(ast.parse(text)):
-            match node:
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                    found.add(name)
-                case ast.Attribute(attr=name) | ast.Name(id=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
-                    found.add(name)
+        found |= {Path(path).stem, Path(path).parent.name, *names_of(ast.parse(text))}
+    return found
+
+
+def names_of(tree: ast.AST) -> set[str]:
+    """What a module defines, assigns, passes or reaches."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Attribute(attr=name) | ast.Name(id=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                found.add(name)
     return found
 
 
@@ -397,6 +403,35 @@ def test_no_word_of_the_glossary_has_two_rows() -> None:
     words = re.findall(r"^\| \*\*(.+?)\*\*", read("docs/glossary.md"), re.M)
     assert len(words) > 80
     assert sorted(words) == sorted(set(words))
+
+
+HOMES = {
+    "shape": ("api/transport/", "api/server.py", "boxoffice/setting_parts.py"),
+    "lane": (
+        "api/transport/",
+        "api/server.py",
+        "boxoffice/setting_parts.py",
+        "boxoffice/settlement/draining.py",
+        "bench/",
+    ),
+    "verdict": ("boxoffice/books/", "boxoffice/settlement/", "boxoffice/repair/", "ops/rush/report.py"),
+    "ledger": ("boxoffice/gateway/", "ops/bank/", "ops/rush/", "bench/forge.py"),
+    "together": (),
+}
+"""Words that once meant several things, and where names may have them. `worker.lanes` counts batches under way, and bears
+the name that deployments give it."""
+
+
+@pytest.mark.parametrize("word", HOMES)
+def test_a_word_names_one_thing(word: str) -> None:
+    elsewhere = {
+        (path, name)
+        for path, text in sources(*PACKAGES, "bench")
+        if not path.startswith(HOMES[word] or ("nowhere",))
+        for name in names_of(ast.parse(text))
+        if word in {part.lower().removesuffix("s") for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    }
+    assert elsewhere == set()
 
 
 MEASURED = re.compile(r"\d[\d.,]* ?(?:µs|us)\b|\d[\d.,]* (?:bookings a second|bookings/s)|\bp99 \d|\bp50 \d")

@@ -90,7 +90,7 @@ def read_head(raw: bytes) -> Head:
     """A whole head, its empty line included. Raises `Unreadable`."""
     found = _head(raw)
     if found is None:
-        raise _told(raw)
+        raise _unreadable(raw)
     method, target, minor = found.groups()
     if len(target) > TARGET_MAX or raw.count(b"\n") > HEADERS_MAX + 2:
         raise Unreadable("too_large", status=431)
@@ -154,7 +154,7 @@ def check_begun(raw: bytes | bytearray, known: int, scanned: int) -> int:
         _check_method(bytes(raw[:9]))
         if first := raw.find(b"\n") + 1:
             if not _first_line(raw, 0, first):
-                raise _told(bytes(raw[:first]))
+                raise _unreadable(bytes(raw[:first]))
             known = first
         elif len(raw) > TARGET_MAX + 32:
             raise Unreadable("too_large", status=431)
@@ -174,7 +174,7 @@ def _check_method(begun: bytes) -> None:
     raise Unreadable("request_line")
 
 
-def _told(raw: bytes) -> Unreadable:
+def _unreadable(raw: bytes) -> Unreadable:
     first = raw[: raw.find(b"\n") + 1]
     if _first_line(first):
         return Unreadable("header")

@@ -125,9 +125,9 @@ class Reader:
             assert head is not None
             if not (self._read_chunks() if head.length < 0 else self._read_length()):
                 return None
-            body, was_told = self._body, self._passing and self._most >= 0
+            body, was_continued = self._body, self._passing and self._most >= 0
             self._start()
-            if not was_told:
+            if not was_continued:
                 return Request(head, bytes(body))
 
     def _read_head(self) -> bool:

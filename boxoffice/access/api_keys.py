@@ -27,7 +27,7 @@ KEYS_SHARD: Final = 0
 VERSION: Final = "version"
 """Field of this hash, and of the catalogue, that changes with any of the others. Absent: not loaded."""
 
-VERDICTS_MAX = 10_000
+REMEMBERED_MAX = 10_000
 """Good API keys remembered in one process. Beyond it they are forgotten, all at once, and verified anew."""
 
 BELIEVED_S: Final = 1.5
@@ -80,7 +80,7 @@ class ApiKeys:
         self._freshness = Freshness(self._read, clock)
         self.look_at = self._believed_until = clock()
         """When Redis is asked again."""
-        self._verdicts: dict[str, tuple[Caller, float]] = {}
+        self._remembered: dict[str, tuple[Caller, float]] = {}
 
     async def caller_of(self, api_key: str) -> Caller:
         """Whom a presented API key belongs to.
@@ -97,12 +97,12 @@ class ApiKeys:
         known = self.known.get(prefix)
         left_s = 0.0 if known is None else self._left_s(known)
         if known is None or not hmac.compare_digest(known.sha256, secret_digest(secret)) or left_s <= 0:
-            self._verdicts.pop(api_key, None)
+            self._remembered.pop(api_key, None)
             raise Unauthorized if self._version is not None else GateClosed
-        if len(self._verdicts) >= VERDICTS_MAX:
-            self._verdicts.clear()
+        if len(self._remembered) >= REMEMBERED_MAX:
+            self._remembered.clear()
         caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)))
-        self._verdicts[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
+        self._remembered[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
         return caller
 
     def _left_s(self, known: ApiKeyView) -> float:
@@ -116,8 +116,8 @@ class ApiKeys:
             self._freshness.ask()
             if now >= self._believed_until:
                 return None
-        verdict = self._verdicts.get(api_key)
-        return verdict[0] if verdict is not None and verdict[1] > now else None
+        remembered = self._remembered.get(api_key)
+        return remembered[0] if remembered is not None and remembered[1] > now else None
 
     async def renew(self) -> None:
         """Compare what is known with Redis, when the last look was a second ago. Raises `StoreAway` when nothing is known."""
@@ -155,4 +155,4 @@ class ApiKeys:
     def _know(self, known: dict[str, ApiKeyView]) -> None:
         self.known = known
         self.origins = frozenset(origin.encode() for view in known.values() if view.sha256 for origin in view.origins)
-        self._verdicts.clear()
+        self._remembered.clear()

@@ -147,8 +147,8 @@ class Admission:
     def template(self, client: str, order: Order) -> BookingTemplate:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
-        shape = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
-        alike = (client, order.lines, shape, order.reference is None, order.hold_s)
+        means = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
+        alike = (client, order.lines, means, order.reference is None, order.hold_s)
         template = self.templates.get(alike)
         if template is not None:
             # Whatever changes in the catalogue makes a new view of the event.

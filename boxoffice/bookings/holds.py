@@ -57,11 +57,11 @@ STEP_MS: Final = 1_000
 READ_AGAIN: Final = 20
 """Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
 
-_TELL_POSTGRES = """
+_WRITE_STATE = """
 UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
 """
 
-_TELL_DEADLINE = """
+_WRITE_DEADLINE = """
 UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
 """
 
@@ -189,7 +189,7 @@ class Holds:
         match outcome:
             case "extended":
                 if record.attempts:
-                    await self.tell_deadline(record.id, record.deadline_ms)
+                    await self.write_deadline(record.id, record.deadline_ms)
                 return record
             case "extended_before":
                 raise AlreadyExtended(expires_at=timestamp(record.deadline_ms))
@@ -213,7 +213,7 @@ class Holds:
             raise NotFound("There is no such booking.")
         now = unpack(booking, raw)
         if outcome == "cancelled" and now.attempts:
-            await self.tell_postgres([booking], "X")
+            await self.write_state([booking], "X")
         return outcome, now
 
     async def expire(self, shard: int) -> int:
@@ -228,7 +228,7 @@ class Holds:
             )
             ended += int(expired)
             if attempted:
-                await self.tell_postgres([booking.decode() for booking in attempted], "E")
+                await self.write_state([booking.decode() for booking in attempted], "E")
             if int(seen) < EXPIRE_CHUNK:
                 break
         if ended:
@@ -240,23 +240,23 @@ class Holds:
     async def _rewind(self, shard: int, back_ms: int) -> None:
         lease_ms = self.settings.worker.lease_ms
         for booking, deadline_ms in await rewind(self._shards[shard], lease_ms, back_ms):
-            await self.tell_deadline(booking, deadline_ms)
+            await self.write_deadline(booking, deadline_ms)
 
-    async def tell_postgres(self, bookings: list[str], letter: str) -> None:
+    async def write_state(self, bookings: list[str], letter: str) -> None:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
         try:
             async with self._database.writer() as connection:
-                await connection.execute(_TELL_POSTGRES, bookings, WORDS[letter])
+                await connection.execute(_WRITE_STATE, bookings, WORDS[letter])
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
 
-    async def tell_deadline(self, booking: str, deadline_ms: int) -> None:
+    async def write_deadline(self, booking: str, deadline_ms: int) -> None:
         """A hold that a payment was tried for has a row, from which it may have to be put back. If PostgreSQL is away,
         the next attempt's settlement does it."""
         try:
             async with self._database.writer() as connection:
-                await connection.execute(_TELL_DEADLINE, booking, deadline_ms)
+                await connection.execute(_WRITE_DEADLINE, booking, deadline_ms)
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)

@@ -22,7 +22,7 @@ from boxoffice.settings import Settings
 from boxoffice.states import KEY_REUSED
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Row
-from boxoffice.stores.lookups import Together
+from boxoffice.stores.lookups import BatchedReads
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
 from boxoffice.wire import render
@@ -98,8 +98,8 @@ class Bookings:
         self._catalogue = catalogue
         self._shards = shards
         self._epoch_ns = clock.epoch_ns
-        self.records = Together(self.read_records, most=200)
-        self.rows = Together(self.read_rows, most=200)
+        self.records = BatchedReads(self.read_records, most=200)
+        self.rows = BatchedReads(self.read_rows, most=200)
 
     async def get(self, client: str, booking_id: str) -> Found:
         """The client's booking.

@@ -64,7 +64,7 @@ async def read_parked(shards: Shards, database: Reader) -> list[DeadLetter]:
     rows = {row["booking"]: row for row in await database.fetch(_LIST, list(aside))}
     bookings, found = list({**rows, **aside}), []
     for start in range(0, len(bookings), CHUNK):
-        for redis, chunk in shards.together(bookings[start : start + CHUNK], ids.shard_of):
+        for redis, chunk in shards.by_redis(bookings[start : start + CHUNK], ids.shard_of):
             raws = await redis.mget([keys.booking(ids.shard_of(booking), booking) for booking in chunk])
             found += [_letter(*each, rows, aside) for each in zip(chunk, raws, strict=True)]
     return sorted(found, key=lambda letter: (letter.parked_at, letter.booking))

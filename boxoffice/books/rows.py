@@ -183,7 +183,7 @@ async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[s
 
 
 async def vouch(connection: Connection, kin: set[Kin], known: set[Kin]) -> None:
-    """See that what the bookings name exists, and add it to what is `known`: none of it is ever deleted.
+    """Check that every client, event and tier of the batch exists, and add them to `known`: none is ever deleted.
 
     Foreign keys would look it up anew for each booking, and lock the same three rows for it: a sixth of the transaction's
     CPU. Raises `Orphan`.

@@ -284,7 +284,7 @@ class Refunds:
     # ------------------------------------------------------------------ inside the transaction
 
     async def _run(self, booking: str, work: Callable[..., Awaitable[tuple[Refunded, int]]], *args: Any) -> Refunded:
-        told = await self._told(booking)
+        told = await self._pairs_told(booking)
 
         async def transact(connection: Connection) -> tuple[Refunded, int, fence.Pair | None]:
             if await fence.lost(connection, ids.shard_of(booking), told):
@@ -300,7 +300,7 @@ class Refunds:
         await self._tell_first(shard, booking, pair)
         return refunded
 
-    async def _told(self, booking: str) -> list[fence.Pair]:
+    async def _pairs_told(self, booking: str) -> list[fence.Pair]:
         """What PostgreSQL must have. While Redis is away nobody can say, and it is believed: whatever it decides once more,
         it decides under the same refund key."""
         try:

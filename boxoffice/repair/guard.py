@@ -158,17 +158,17 @@ class Guard:
                 await self.remember(sight)
             elif judgement not in ("waiting", "alert") or sight.gate is not None:
                 judgement = await self.act()
-            self._say(judgement)
+            self._log(judgement)
             return judgement
         except (*AWAY, *postgres.TRANSIENT) as error:
-            self._say("away", error=type(error).__name__)
+            self._log("away", error=type(error).__name__)
             return "away"
         except RedisError as error:
             # Full, or without a disk to write to: it says so to whoever asks.
-            self._say("refused", error=type(error).__name__)
+            self._log("refused", error=type(error).__name__)
             return "refused"
         except BoxOfficeError as error:
-            self._say("failed", error=error.detail)
+            self._log("failed", error=error.detail)
             return "failed"
 
     async def load(self) -> int:
@@ -335,7 +335,7 @@ class Guard:
         log.info("shard.checked", shard=self.shard, drift=sum(report.word == "fixed" for report in reports))
         return "restarted"
 
-    def _say(self, judgement: str, **details: Any) -> None:
+    def _log(self, judgement: str, **details: Any) -> None:
         """One line when something changes, not one a second."""
         if judgement != self._said and judgement not in ("fine", "restarted", "rebuilt", "recovered", "first_start"):
             log.warning("guard.judged", shard=self.shard, judgement=judgement, **details)

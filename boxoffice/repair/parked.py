@@ -159,7 +159,7 @@ class Parked:
                 await self._database.execute(_RETRY, chunk)
                 # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
                 # second.
-                for redis, some in self._shards.together(chunk, ids.shard_of):
+                for redis, some in self._shards.by_redis(chunk, ids.shard_of):
                     async with redis.pipeline(transaction=True) as pipe:
                         for booking in some:
                             shard = ids.shard_of(booking)
@@ -178,7 +178,7 @@ class Parked:
         try:
             parked = {row["booking"] for row in await self._database.fetch(_STATUSES, bookings)}
             for start in range(0, len(bookings), CHUNK):
-                for redis, chunk in self._shards.together(bookings[start : start + CHUNK], ids.shard_of):
+                for redis, chunk in self._shards.by_redis(bookings[start : start + CHUNK], ids.shard_of):
                     async with redis.pipeline(transaction=False) as pipe:
                         for booking in chunk:
                             pipe.zscore(keys.pending(ids.shard_of(booking)), booking)

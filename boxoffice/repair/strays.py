@@ -36,7 +36,7 @@ class Strays:
         while cursor:
             cursor, count = await self._page(cursor)
             found += count
-        return self._say(found)
+        return self._log(found)
 
     async def gather_some(self, pages: int, seen: list[str]) -> int:
         """As `gather`, a part of the records: the next time goes on where this one ends. Adds whose they are to `seen`."""
@@ -46,7 +46,7 @@ class Strays:
             found += count
             if not self.cursor:
                 break
-        return self._say(found)
+        return self._log(found)
 
     async def _page(self, cursor: int, seen: list[str] | None = None) -> tuple[int, int]:
         shard = self.shard
@@ -57,7 +57,7 @@ class Strays:
             seen += [record[-36:].decode() for record in records]
         return cursor, int(await self._here.run("gather", records=records))
 
-    def _say(self, found: int) -> int:
+    def _log(self, found: int) -> int:
         if found:
             log.warning("strays.gathered", shard=self.shard, bookings=found)
         return found

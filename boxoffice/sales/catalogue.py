@@ -20,7 +20,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S, STALE_S, Freshness
 from boxoffice.stores.gate import Lacking
-from boxoffice.stores.lookups import Together
+from boxoffice.stores.lookups import BatchedReads
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.shard import Shards
 
@@ -116,7 +116,7 @@ class Catalogue:
         self.freshness = Freshness(self.read, clock)
         self._asked: dict[str, EventView] = {}
         self.lacking = Lacking(lambda shard: shards[shard].redis)
-        self._left = Together(self._read_left, most=200)
+        self._left = BatchedReads(self._read_left, most=200)
         self.api_keys = ApiKeys(shards, settings.api.key_cache_s, clock=clock)
 
     def find_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
@@ -188,7 +188,7 @@ class Catalogue:
         """What is left, for everybody who asked in one turn of the loop."""
         found: dict[str, dict[str, bytes | None]] = {}
         try:
-            for redis, known in self.shards.together((self._asked[name] for name in events), lambda event: event.shard):
+            for redis, known in self.shards.by_redis((self._asked[name] for name in events), lambda event: event.shard):
                 async with redis.pipeline(transaction=False) as pipeline:
                     for event in known:
                         pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
@@ -212,7 +212,7 @@ class Catalogue:
     async def read(self) -> None:
         """Read what has changed in any shard. Raises what Redis raises."""
         changed = False
-        for redis, numbers in self.shards.together(range(len(self.shards)), int):
+        for redis, numbers in self.shards.by_redis(range(len(self.shards)), int):
             async with redis.pipeline(transaction=False) as pipe:
                 for shard in numbers:
                     pipe.hget(keys.catalogue(shard), VERSION)

@@ -53,8 +53,8 @@ class Mirror:
         for say, told in ((self._confirm, sold), (self._settle, others)):
             for start in range(0, len(told), CHUNK):
                 chunk = told[start : start + CHUNK]
-                say_it = partial(say, chunk, str(pair or ""))
-                await once_checked(self.here, say_it, CHECK_S)
+                log_it = partial(say, chunk, str(pair or ""))
+                await once_checked(self.here, log_it, CHECK_S)
                 done.update([decision.claim.record.id for decision in chunk])
                 crashpoint("chunk_settled")
 
@@ -110,7 +110,7 @@ class Mirror:
                 if decision.verdict is Verdict.HOLD and outcome == state.encode()
             ]
             if ended:
-                await self._holds.tell_postgres(ended, state)
+                await self._holds.write_state(ended, state)
 
     async def _move(self, sale_keys: list[str], booking_keys: list[str], verdicts: list[bytes], pair: str) -> Any:
         """settle.lua. Two keys for each event and for each booking."""

@@ -64,8 +64,8 @@ class Outage:
         self._takes_writes = False
         self._began: float | None = None
         self._last = float("-inf")
-        self._told_at = 0.0
-        self._told = ""
+        self._logged_at = 0.0
+        self._logged = ""
         self.pause_s = 0.0
         self._settled_at = float("-inf")
         self._answered_at = float("-inf")
@@ -80,8 +80,8 @@ class Outage:
             self._began = now
         cause = error.__cause__ if isinstance(error, StoreRefuses) and error.__cause__ else error
         said = f"{type(cause).__name__} {sqlstate(cause)}".strip()
-        if said != self._told or now >= self._told_at + REMIND_S:
-            self._told, self._told_at = said, now
+        if said != self._logged or now >= self._logged_at + REMIND_S:
+            self._logged, self._logged_at = said, now
             log.warning("settlement.paused", shard=self._shard, error=said, seconds=round(now - self._began, 1))
         return self.pause_s
 
@@ -92,7 +92,7 @@ class Outage:
         self.pause_s = 0.0
         if self._began is not None:
             log.info("settlement.resumed", shard=self._shard, seconds=round(self._settled_at - self._began, 1))
-            self._began, self._told = None, ""
+            self._began, self._logged = None, ""
 
     def answered(self) -> None:
         """The gateway has answered for some booking."""

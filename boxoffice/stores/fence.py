@@ -20,7 +20,7 @@ from boxoffice.stores.shard import Shard
 
 __all__ = ["Pair", "check", "last_batch", "lost", "open_batch", "read", "tell", "told", "verified"]
 
-KEPT: Final = 20_000
+REMEMBERED: Final = 20_000
 """Batches below the highest verified one that are kept: a quarter of an hour at full rate. A pair from before them was
 verified in its time, or its loss was noticed and mended then: who still names it is an old claim, or a Redis that went
 back, which the sequence tells."""
@@ -112,5 +112,5 @@ async def verified(connection: Writer, shard: Shard, pairs: Sequence[Pair]) -> N
         return
     await shard.redis.srem(keys.told(shard.number), *(str(pair) for pair in pairs if pair != highest))  # type: ignore[misc]
     await connection.execute(
-        "DELETE FROM batches WHERE shard = $1 AND number < $2", shard.number, highest.number - KEPT
+        "DELETE FROM batches WHERE shard = $1 AND number < $2", shard.number, highest.number - REMEMBERED
     )

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
-__all__ = ["Together"]
+__all__ = ["BatchedReads"]
 
 V = TypeVar("V")
 
 
-class Together(Generic[V]):
+class BatchedReads(Generic[V]):
     """Collects what is asked for until the loop has nothing else to do, then reads all of it at once.
 
-    Nobody is handed an answer that was read before he asked: who comes while a call is under way waits for the next.
+    A caller never gets a value that was read before it asked: who asks during a read joins the next one.
     """
 
     def __init__(self, read: Callable[[list[str]], Awaitable[Mapping[str, V]]], *, most: int) -> None:

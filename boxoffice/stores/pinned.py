@@ -1,8 +1,8 @@
 """Redis connections that stay with one caller, for the call that everything waits for.
 
 redis-py's pool takes a lock, looks whether the connection is alive and sets up timeouts for each command: two thirds of
-what a call costs here. Whoever sends the same script for ever keeps his connections instead, and finds out that one is
-dead by using it.
+what a call costs here. The caller that sends one script all the time pins connections to itself instead; its next call
+finds out that one is dead.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-__all__ = ["Kept"]
+__all__ = ["Pinned"]
 
 
-class Kept:
-    """As many connections of a client's pool as there are calls at once, each kept while it works. Closed with its pool."""
+class Pinned:
+    """As many connections of a client's pool as there are calls at once, each pinned while it works. Closed with its pool."""
 
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
-from boxoffice.stores.pinned import Kept
+from boxoffice.stores.pinned import Pinned
 from boxoffice.stores.redis import open_redis
 from boxoffice.stores.scripts import Call, Commands, Scripts, Slot
 
@@ -64,7 +64,7 @@ class Shards:
         self.clients = tuple(dict.fromkeys(homes))
         """Every Redis, once."""
         self._homes = tuple(homes)
-        self._pinned = {client: Kept(client) for client in self.clients}
+        self._pinned = {client: Pinned(client) for client in self.clients}
         self._made: dict[int, Shard] = {}
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Shards:
         """The kept connections of a shard's Redis, for who calls it all the time. Shards of one Redis share them."""
         return self._pinned[self[number].redis]
 
-    def together(self, items: Iterable[Item], shard_of: Callable[[Item], int]) -> list[tuple[Redis, list[Item]]]:
+    def by_redis(self, items: Iterable[Item], shard_of: Callable[[Item], int]) -> list[tuple[Redis, list[Item]]]:
         """The items by the Redis in which their shards live, for one call to each."""
         found: dict[Redis, list[Item]] = {}
         for item in items:

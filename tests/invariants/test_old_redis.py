@@ -237,7 +237,7 @@ async def test_what_was_cancelled_since_is_not_confirmed_again(till: Till, serve
     await till.at_rest(booking, other)
 
 
-@pytest.mark.parametrize("kept", [fence.KEPT, 0])
+@pytest.mark.parametrize("kept", [fence.REMEMBERED, 0])
 async def test_bookings_taken_since_come_back(
     till: Till, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:

@@ -16,7 +16,7 @@ from boxoffice.clock import timestamp
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.stores import redis as redis_module
-from boxoffice.stores.pinned import Kept
+from boxoffice.stores.pinned import Pinned
 from boxoffice.wire import render
 from tests.conftest import CLIENT, SHARD, SaleMaker, eventually
 from tests.support.shop.office import book
@@ -300,18 +300,18 @@ async def test_bookings_that_nobody_could_take_are_forgotten(office: BoxOffice, 
 async def test_kept_connections_leave_half_of_the_pool_to_others(office: BoxOffice) -> None:
     """And all of them work again after their server hung up."""
     pool = office.redis.connection_pool
-    kept = Kept(office.redis)
+    pinned = Pinned(office.redis)
     for _ in range(2):
-        answers = await asyncio.gather(*(kept.execute_command("ECHO", f"{n}") for n in range(pool.max_connections)))
+        answers = await asyncio.gather(*(pinned.execute_command("ECHO", f"{n}") for n in range(pool.max_connections)))
         assert answers == [b"%d" % n for n in range(pool.max_connections)]
-    assert len(kept.free) == pool.max_connections // 2
+    assert len(pinned.free) == pool.max_connections // 2
     with pytest.raises(ResponseError):
-        await kept.execute_command("NOSUCH")
+        await pinned.execute_command("NOSUCH")
     await office.redis.client_kill_filter(_type="normal", skipme=True)
 
     async def heals() -> bool:
         try:
-            return bool(await kept.execute_command("ECHO", "again") == b"again")
+            return bool(await pinned.execute_command("ECHO", "again") == b"again")
         except redis_module.AWAY:
             return False
 

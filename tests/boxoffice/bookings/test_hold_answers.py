@@ -208,7 +208,7 @@ async def test_postgresql_is_told_how_long_a_hold_lasts_that_it_knows(
     async def tell(*args: Any) -> None:
         deadlines.append(args)
 
-    monkeypatch.setattr(holds, "tell_deadline", tell)
+    monkeypatch.setattr(holds, "write_deadline", tell)
     longer = replace(RECORD, tries=tries)
     told = stub(holds, monkeypatch, [RECORD], [("extended", longer.pack())])
     assert await holds.extend("shop", BOOKING, extra_s) == unpack(BOOKING, longer.pack())
@@ -231,7 +231,7 @@ async def test_postgresql_is_told_of_a_cancelled_hold_that_it_knows(
     async def tell(*args: Any) -> None:
         ended.append(args)
 
-    monkeypatch.setattr(holds, "tell_postgres", tell)
+    monkeypatch.setattr(holds, "write_state", tell)
     now = replace(RECORD, state="X", tries=tries)
     told = stub(holds, monkeypatch, [RECORD], [(outcome, now.pack())])
     assert await holds.cancel(RECORD) == (outcome, unpack(BOOKING, now.pack()))

@@ -451,8 +451,8 @@ async def test_postgresql_is_told_of_those_holds_alone(till: Till, letter: str) 
 
     untouched = (HELD, 1_000, False)
     for booking in booked[:2]:
-        await holds.tell_deadline(booking, LATER + 7)
+        await holds.write_deadline(booking, LATER + 7)
     assert await rows() == [(HELD, LATER + 7, True), ("pending", 1_000, False), untouched, untouched]
-    await holds.tell_postgres([booked[1], booked[2]], letter)
+    await holds.write_state([booked[1], booked[2]], letter)
     ended = ("expired" if letter == "E" else "cancelled", 1_000, True)
     assert await rows() == [(HELD, LATER + 7, True), ("pending", 1_000, False), ended, untouched]

@@ -60,7 +60,7 @@ class Room:
         self.confirms: Any = 1
         self.outcomes: list[bytes] = []
         self.error: Exception | None = None
-        holds: Any = SimpleNamespace(tell_postgres=self._tell_postgres)
+        holds: Any = SimpleNamespace(write_state=self._write_state)
         redis: Any = SimpleNamespace()
         self.mirror = Mirror(Shard(redis, redis, SHARD), holds, Settings())
         self.mirror.here = SimpleNamespace(run=self.run)  # type: ignore[assignment]
@@ -71,7 +71,7 @@ class Room:
 
         monkeypatch.setattr(mirror, "once_checked", once_checked)
 
-    async def _tell_postgres(self, bookings: list[str], letter: str) -> None:
+    async def _write_state(self, bookings: list[str], letter: str) -> None:
         self.told.append((bookings, letter))
 
     async def run(self, script: str, **slots: Any) -> Any:

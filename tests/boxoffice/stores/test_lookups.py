@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from boxoffice.stores.lookups import Together
+from boxoffice.stores.lookups import BatchedReads
 
 
 async def test_questions_of_one_turn_share_a_call() -> None:
@@ -17,8 +17,8 @@ async def test_questions_of_one_turn_share_a_call() -> None:
         calls.append(names)
         return {name: name.upper() for name in names if name != "c"}
 
-    together = Together(read, most=10)
-    answers = await asyncio.gather(*(together.ask(name) for name in ("a", "b", "a", "c")))
+    reads = BatchedReads(read, most=10)
+    answers = await asyncio.gather(*(reads.ask(name) for name in ("a", "b", "a", "c")))
 
     assert answers == ["A", "B", "A", None]
     assert calls == [["a", "b", "c"]]
@@ -31,8 +31,8 @@ async def test_a_call_is_bounded() -> None:
         calls.append(len(names))
         return dict.fromkeys(names, "")
 
-    together = Together(read, most=4)
-    await asyncio.gather(*(together.ask(str(n)) for n in range(10)))
+    reads = BatchedReads(read, most=4)
+    await asyncio.gather(*(reads.ask(str(n)) for n in range(10)))
 
     assert calls == [4, 4, 2]
 
@@ -46,13 +46,13 @@ async def test_nobody_gets_what_was_read_before_he_asked() -> None:
         await may_answer.wait()
         return dict.fromkeys(names, seen)
 
-    together = Together(read, most=4)
-    first = asyncio.create_task(together.ask("a"))
-    while not together.calls:
+    reads = BatchedReads(read, most=4)
+    first = asyncio.create_task(reads.ask("a"))
+    while not reads.calls:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     value = "new"
-    second = asyncio.create_task(together.ask("a"))
+    second = asyncio.create_task(reads.ask("a"))
     await asyncio.sleep(0)
     may_answer.set()
 
@@ -69,13 +69,13 @@ async def test_an_error_is_for_those_who_asked() -> None:
             raise OSError("away")
         return dict.fromkeys(names, "here")
 
-    together = Together(read, most=4)
-    gone = asyncio.create_task(together.ask("a"))
-    asked = asyncio.create_task(together.ask("a"))
+    reads = BatchedReads(read, most=4)
+    gone = asyncio.create_task(reads.ask("a"))
+    asked = asyncio.create_task(reads.ask("a"))
     await asyncio.sleep(0)
     gone.cancel()
     with pytest.raises(OSError, match="away"):
         await asked
     broken = False
 
-    assert await together.ask("a") == "here"
+    assert await reads.ask("a") == "here"

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
 from boxoffice.settings import Settings
-from boxoffice.stores.pinned import Kept
+from boxoffice.stores.pinned import Pinned
 from boxoffice.stores.redis import open_redis
 from tests.support.proxy import Proxy, proxied
 
@@ -38,10 +38,10 @@ def redis(proxy_and_redis: tuple[Proxy, Redis]) -> Redis:
 
 async def test_a_call_that_was_cancelled_leaves_its_answer_to_nobody(redis: Redis, proxy: Proxy) -> None:
     """The answer of the first would else be read by the second: a booking told what became of another."""
-    kept = Kept(redis)
-    assert await kept.execute_command("ECHO", "warm") == b"warm"
+    pinned = Pinned(redis)
+    assert await pinned.execute_command("ECHO", "warm") == b"warm"
     proxy.delay_s = 0.05
-    calling = asyncio.create_task(kept.execute_command("ECHO", "of nobody"))
+    calling = asyncio.create_task(pinned.execute_command("ECHO", "of nobody"))
     while not proxy.waiting:
         await asyncio.sleep(0.001)
     calling.cancel()
@@ -50,40 +50,40 @@ async def test_a_call_that_was_cancelled_leaves_its_answer_to_nobody(redis: Redi
     proxy.delay_s = 0
 
     for n in range(3 * HALF):
-        assert await kept.execute_command("ECHO", f"{n}") == b"%d" % n
+        assert await pinned.execute_command("ECHO", f"{n}") == b"%d" % n
 
 
 async def test_a_call_that_timed_out_leaves_its_answer_to_nobody(redis: Redis, proxy: Proxy) -> None:
-    kept = Kept(redis)
+    pinned = Pinned(redis)
     proxy.delay_s = 0.5
     with pytest.raises(TimeoutError):
-        await kept.execute_command("ECHO", "late")
+        await pinned.execute_command("ECHO", "late")
     proxy.delay_s = 0
 
     for n in range(3 * HALF):
-        assert await kept.execute_command("ECHO", f"{n}") == b"%d" % n
+        assert await pinned.execute_command("ECHO", f"{n}") == b"%d" % n
 
 
 async def test_calls_that_fail_use_up_no_connection(redis: Redis, proxy: Proxy) -> None:
     """Neither those that Redis refuses, nor those that break: else the pool is empty after a few."""
-    kept = Kept(redis)
+    pinned = Pinned(redis)
     for _ in range(6 * HALF):
         with pytest.raises(ResponseError):
-            await kept.execute_command("NOSUCH")
+            await pinned.execute_command("NOSUCH")
     for _ in range(6 * HALF):
         proxy.when = b"doomed"
         with pytest.raises(ConnectionError):
-            await kept.execute_command("ECHO", "doomed")
+            await pinned.execute_command("ECHO", "doomed")
 
-    answers = await asyncio.gather(*(kept.execute_command("ECHO", f"{n}") for n in range(2 * HALF)))
+    answers = await asyncio.gather(*(pinned.execute_command("ECHO", f"{n}") for n in range(2 * HALF)))
     assert answers == [b"%d" % n for n in range(2 * HALF)]
 
 
 async def test_a_refused_call_keeps_its_connection(redis: Redis) -> None:
     """An error that Redis sends is a whole answer: connecting anew for each would be slow just when many are refused."""
-    kept = Kept(redis)
-    first = await kept.execute_command("CLIENT", "ID")
+    pinned = Pinned(redis)
+    first = await pinned.execute_command("CLIENT", "ID")
     with pytest.raises(ResponseError):
-        await kept.execute_command("NOSUCH")
+        await pinned.execute_command("NOSUCH")
 
-    assert await kept.execute_command("CLIENT", "ID") == first
+    assert await pinned.execute_command("CLIENT", "ID") == first

@@ -109,10 +109,10 @@ async def test_a_shards_commands_go_to_its_own_redis() -> None:
 def test_what_is_asked_of_several_shards_is_asked_of_each_redis_once() -> None:
     first, second = home(), home()
     shards = Shards([first, second, first], SCRIPTS)
-    assert shards.together(["2 b", "1 a", "0 c", "1 d"], lambda item: int(item[0])) == [
+    assert shards.by_redis(["2 b", "1 a", "0 c", "1 d"], lambda item: int(item[0])) == [
         (first, ["2 b", "0 c"]), (second, ["1 a", "1 d"]),
     ]  # fmt: skip
-    assert shards.together([], int) == []
+    assert shards.by_redis([], int) == []
 
 
 @pytest.mark.parametrize("has", [0, 1, None])
@@ -173,7 +173,7 @@ def test_nobody_else_makes_shards_or_has_an_offices_redis() -> None:
     """What is asked of a shard goes by the shard. The office's own property is for tests and benchmarks."""
     for path in OUTSIDE:
         text = path.read_text()
-        assert not re.search(r"\b(Shard|Shards|Kept|open_redis)\(", text), path
+        assert not re.search(r"\b(Shard|Shards|Pinned|open_redis)\(", text), path
         assert not re.search(r"office\.redis\b", text), path
 
 
