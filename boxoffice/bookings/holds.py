@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids
 from boxoffice.bookings.records import Reading
+from boxoffice.books import bookings as rows
 from boxoffice.clock import timestamp
 from boxoffice.errors import (
     AlreadyExtended,
@@ -56,14 +57,6 @@ STEP_MS: Final = 1_000
 
 READ_AGAIN: Final = 20
 """Times that a record is read again because somebody wrote it meanwhile: each time somebody got on."""
-
-_WRITE_STATE = """
-UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
-"""
-
-_WRITE_DEADLINE = """
-UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
-"""
 
 
 class Paid(NamedTuple):
@@ -246,7 +239,7 @@ class Holds:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
         try:
             async with self._database.writer() as connection:
-                await connection.execute(_WRITE_STATE, bookings, WORDS[letter])
+                await rows.end_holds(connection, bookings, WORDS[letter])
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
@@ -256,7 +249,7 @@ class Holds:
         the next attempt's settlement does it."""
         try:
             async with self._database.writer() as connection:
-                await connection.execute(_WRITE_DEADLINE, booking, deadline_ms)
+                await rows.extend_hold(connection, booking, deadline_ms)
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)

@@ -1,1 +1,1 @@
-"""What PostgreSQL says of bookings, payments and stock: statements, and their mirror in Redis. No gateway."""
+"""The only SQL that changes bookings, payments and stock: one verb a transition, told to Redis. Asks no gateway."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -10,11 +10,11 @@ import msgspec
 
 from boxoffice import ids
 from boxoffice.stores import keys
-from boxoffice.stores.database import Connection, Reader
+from boxoffice.stores.database import Connection, Reader, Writer
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
 
-__all__ = ["DeadLetter", "count_failure", "read_parked"]
+__all__ = ["DeadLetter", "close", "count_failure", "read_parked", "try_again"]
 
 CHUNK: Final = 500
 """Records read at once."""
@@ -32,6 +32,12 @@ SET attempts = d.attempts + 1, error = excluded.error, record = excluded.record,
     parked_at = CASE WHEN d.attempts + 1 >= $4 THEN coalesce(d.parked_at, now()) END
 RETURNING attempts
 """
+
+_TRY_AGAIN = """
+UPDATE dead_letters SET attempts = 0, parked_at = NULL, updated_at = now() WHERE booking_id = ANY($1::uuid[])
+"""
+
+_CLOSE = "UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid"
 
 
 class DeadLetter(NamedTuple):
@@ -52,6 +58,16 @@ async def count_failure(connection: Connection, booking: str, record: bytes, err
     Returns the attempts so far.
     """
     return int(await connection.fetchval(_COUNT, booking, record, error, attempts_max))
+
+
+async def try_again(writer: Writer, booking_ids: Sequence[str]) -> None:
+    """These are parked no more, and have all their attempts again. What PostgreSQL does not know of is left alone."""
+    await writer.execute(_TRY_AGAIN, booking_ids)
+
+
+async def close(writer: Writer, booking_id: str) -> None:
+    """It is parked no more: it has ended. Its failures are deleted a while later (`trim.py`)."""
+    await writer.execute(_CLOSE, booking_id)
 
 
 async def read_parked(shards: Shards, database: Reader) -> list[DeadLetter]:

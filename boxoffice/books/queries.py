@@ -30,7 +30,6 @@ from boxoffice.stores.record import (
 __all__ = [
     "Verdict",
     "bought",
-    "end_holds",
     "events_of_final",
     "final_statuses",
     "final_verdicts",
@@ -202,16 +201,6 @@ async def events_of_final(connection: Connection, booking_ids: Sequence[str]) ->
         booking_ids,
     )
     return [row["event_id"] for row in rows]
-
-
-async def end_holds(connection: Connection, booking_ids: Sequence[str], status: str) -> int:
-    """Say that these holds ended, unless they were paid meanwhile. Returns how many that changed."""
-    tag = await connection.execute(
-        "UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'",
-        booking_ids,
-        status,
-    )
-    return int(tag.rpartition(" ")[2])
 
 
 async def _records(connection: Connection, rows: list[asyncpg.Record]) -> list[Record]:

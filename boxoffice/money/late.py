@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import structlog
 from redis.exceptions import RedisError
 
 from boxoffice import ids
+from boxoffice.books.messages import REVERSED, hear
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import GateClosed, StoreAway
 from boxoffice.gateway.base import PaymentGateway, Unknown
@@ -22,31 +21,6 @@ from boxoffice.telemetry.seldom import seldom
 __all__ = ["LateMoney", "Webhooks"]
 
 log = structlog.get_logger()
-
-_REVERSED: Final = ("refunded", "refund_failed", "disputed")
-"""News of what went back of a captured payment: its refunds and disputes are read at the gateway."""
-
-_KEEP: Final = f"""
-WITH kept AS (
-  INSERT INTO webhook_events (gateway, id, kind, payment_key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
-  RETURNING true),
-news AS (
-  UPDATE payments
-  SET due = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN 'void' ELSE due END,
-      due_at = CASE WHEN due_at IS NOT NULL THEN least(due_at, now())
-                    WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now() END,
-      due_since = CASE WHEN due IS NULL AND status = 'failed' AND $3 IN ('authorized', 'captured') THEN now()
-                       ELSE due_since END
-  WHERE payment_key = $4 AND EXISTS (SELECT FROM kept) RETURNING booking_id::text AS booking),
-looked AS (
-  INSERT INTO looks (payment_key) SELECT $4 FROM news WHERE $3 IN {_REVERSED}
-  ON CONFLICT (payment_key) DO UPDATE SET due_at = now(), leased_until = NULL, tries = 0)
-SELECT EXISTS (SELECT FROM kept) AS fresh, (SELECT booking FROM news) AS booking
-"""
-"""What is due is due now, but for a capture that its worker is about to make; and money for a payment that was given up
-for lost is looked at once more. All of it is read from the row itself: what a subquery saw, a settlement that held the
-row's lock meanwhile has changed. One statement locks the row for a moment only: a settlement that waits for it has all
-tickets of its batch locked."""
 
 
 class LateMoney:
@@ -98,18 +72,17 @@ class Webhooks:
         payment_key = await self._payment_key(event)
         async with self._database.answering():
             crashpoint("webhook_heard")
-            row = await self._database.fetchrow(_KEEP, gateway, event.id, event.kind, payment_key)
+            heard = await hear(self._database, gateway, event.id, event.kind, payment_key)
         crashpoint("webhook_committed")
-        assert row is not None, "it selects no table"
-        if row["booking"]:
-            await self._wake(row["booking"])
-        return bool(row["fresh"])
+        if heard.booking:
+            await self._wake(heard.booking)
+        return heard.fresh
 
     async def _payment_key(self, event: GatewayEvent) -> str | None:
         """Whatever we ask for carries our payment key, and so an event without one is about somebody else's payment; but
         for a refund that somebody made at the gateway itself, and for a dispute. Raises `StoreAway` when the gateway does
         not say whose it is: it sends the message again."""
-        if event.payment_key is not None or event.reference is None or event.kind not in _REVERSED:
+        if event.payment_key is not None or event.reference is None or event.kind not in REVERSED:
             return event.payment_key
         found = await self._gateway.payment_key_of(event.reference)
         if isinstance(found, Unknown):

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from boxoffice.books import payments, refunds
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import CannotRun, NotFound
-from boxoffice.states import GIVEN_BACK
 from boxoffice.stores.database import Connection, Database
 
-__all__ = ["OwedMoney", "OwedRefund", "attempt_key", "recount", "try_again"]
+__all__ = ["OwedMoney", "OwedRefund", "attempt_key", "try_again"]
 
 log = structlog.get_logger()
 
@@ -24,35 +24,6 @@ SELECT refund_key, booking_id::text AS booking, payment_key, amount_cents, curre
        to_char(owed_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since, attempt AS attempts, origin
 FROM refunds WHERE status = 'owed' AND ($1::text IS NULL OR booking_id::text = $1 OR refund_key = $1)
 ORDER BY owed_since, refund_key
-"""
-
-_LOCK_PAYMENTS: Final = """
-SELECT p.payment_key, p.amount_cents FROM payments p
-WHERE EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.booking_id = $1::uuid AND r.status = 'owed')
-ORDER BY p.payment_key FOR UPDATE
-"""
-"""Of every transaction about refunds the payment's row is locked first: whoever counts them counts alone."""
-
-_TRY_AGAIN: Final = """
-UPDATE refunds SET status = 'due', due_at = now(), due_since = now(), leased_until = NULL, tries = 0, reference = NULL,
-       updated_at = now()
-WHERE booking_id = $1::uuid AND status = 'owed' AND ($2::text IS NULL OR refund_key = $2)
-RETURNING refund_key, amount_cents
-"""
-
-_RECOUNT: Final = f"""
-UPDATE payments p SET refunded_cents = least(back.cents, p.amount_cents), updated_at = now(),
-       due_since = CASE WHEN p.due IS NOT NULL THEN coalesce(p.due_since, p.updated_at) END
-FROM (SELECT coalesce(sum(amount_cents), 0)::bigint AS cents FROM refunds
-      WHERE payment_key = $1 AND status IN {GIVEN_BACK}) AS back
-WHERE p.payment_key = $1 AND p.refunded_cents <> back.cents
-"""
-
-_WRITE_OFF: Final = """
-UPDATE refunds SET status = 'written_off', written_off_at = now(), written_off_by = $2, written_off_reason = $3,
-       updated_at = now()
-WHERE status = 'owed' AND (booking_id::text = $1 OR refund_key = $1)
-RETURNING refund_key, booking_id::text AS booking, amount_cents, currency
 """
 
 
@@ -106,13 +77,13 @@ class OwedMoney:
         if not by or not reason:
             raise CannotRun("Whoever writes money off says who they are, and why.")
         owed = {refund.refund_key: refund for refund in await self.find(which)}
-        rows = await self._database.fetch(_WRITE_OFF, which, by, reason)
-        if not rows:
+        ended = await refunds.write_off(self._database, which, by, reason)
+        if not ended:
             raise NotFound("Nothing of that is owed. What is on its way at the gateway cannot be written off.")
-        for row in rows:
-            log.warning("refund.written_off", refund_key=row["refund_key"], booking_id=row["booking"],
-                        amount_cents=row["amount_cents"])  # fmt: skip
-        return [owed[row["refund_key"]] for row in rows if row["refund_key"] in owed]
+        for refund in ended:
+            log.warning("refund.written_off", refund_key=refund.refund_key, booking_id=refund.booking,
+                        amount_cents=refund.amount_cents)  # fmt: skip
+        return [owed[refund.refund_key] for refund in ended if refund.refund_key in owed]
 
 
 def attempt_key(refund_key: str, attempt: int) -> str:
@@ -125,22 +96,15 @@ async def try_again(connection: Connection, booking: str, refund_key: str | None
 
     In the caller's transaction; its locks come before those of refunds, so that two who try again do it once.
     """
-    payments = await connection.fetch(_LOCK_PAYMENTS, booking)
-    if not payments:
+    locked = await refunds.lock_owed_payments(connection, booking)
+    if not locked:
         return []
-    tried = [
-        (row["refund_key"], row["amount_cents"]) for row in await connection.fetch(_TRY_AGAIN, booking, refund_key)
-    ]
-    for payment in payments:
-        await recount(connection, payment["payment_key"])
+    tried = await refunds.try_again(connection, booking, refund_key)
+    for payment_key in locked:
+        await payments.recount_refunded(connection, payment_key)
     crashpoint("retry_written")
     if tried:
         log.info(
             "refund.retried", booking_id=booking, refunds=len(tried), amount_cents=sum(cents for _, cents in tried)
         )
     return tried
-
-
-async def recount(connection: Connection, payment_key: str) -> None:
-    """Add up what was given back of a payment, or is under way, from its refunds. Its row is locked by the caller."""
-    await connection.execute(_RECOUNT, payment_key)

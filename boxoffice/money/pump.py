@@ -12,13 +12,14 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import structlog
 
+from boxoffice.books import payments
+from boxoffice.books.payments import DuePayment
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.crashpoint import crashpoint
-from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     CaptureRequest,
@@ -52,80 +53,6 @@ UNLIST_MAX: Final = 10
 
 GIVEN_MAX: Final = 20_000
 """Captures that may wait in this process; beyond it they are left to the outbox."""
-
-_CLAIM = f"""
-WITH free AS MATERIALIZED (
-  SELECT payment_key FROM payments
-  WHERE due IS NOT NULL AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
-    AND {WRITTEN_IN.format("$3", "$4")}
-  ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-UPDATE payments p SET leased_until = now() + $1 * interval '1 millisecond', tries = p.tries + 1
-FROM free WHERE p.payment_key = free.payment_key
-RETURNING p.payment_key, p.due, p.reference, p.amount_cents, p.status, p.tries,
-          p.created_at < now() - interval '24 hours' AS old, p.booking_id::text AS booking,
-          p.method, p.token, p.card_name, p.last4, p.currency
-"""
-"""Materialized: a subquery may be run once for each row that it is joined to, and then locks more than its limit."""
-
-_OF_OTHERS = f"""
-SELECT gateway, count(*) AS payments FROM payments
-WHERE due_at <= now() AND due IS NOT NULL AND NOT {WRITTEN_IN.format("$1", "$2")} GROUP BY gateway
-"""
-
-UNLIST = """
-WITH lapsed AS (
-  DELETE FROM captures
-  WHERE id = ANY(ARRAY(SELECT id FROM captures WHERE leased_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED))
-  RETURNING payment_keys)
-UPDATE payments SET due_at = now()
-WHERE payment_key = ANY(ARRAY(SELECT unnest(payment_keys) FROM lapsed)) AND due = 'capture' AND due_at IS NULL
-"""
-"""Whoever was to capture these is dead or hangs. What it has marked already is left alone. An array, not a join: with
-statistics of an empty table that would read all payments."""
-
-CAPTURED = """
-WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING id)
-UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
-WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
-"""
-"""The list first, then its payments: who takes a list apart locks them in this order too."""
-
-CLOSE = """
-UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
-WHERE payment_key = $1 AND due = 'void'
-"""
-
-CLOSE_LATE = """
-WITH late AS (
-  UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, due_since = NULL,
-         leased_until = NULL, updated_at = now()
-  WHERE payment_key = $1 AND due = 'void' RETURNING booking_id)
-UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
-FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
-  AND b.failure_code IS DISTINCT FROM 'withdrawn'
-"""
-
-LATER = """
-UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', due_since = coalesce(due_since, updated_at),
-       leased_until = NULL, updated_at = now()
-WHERE payment_key = $1 AND due IS NOT NULL
-"""
-
-
-class Due(NamedTuple):
-    payment_key: str
-    due: str
-    reference: str | None
-    amount_cents: int
-    status: str
-    tries: int
-    old: bool
-    booking: str
-    method: str
-    token: str | None
-    card_name: str | None
-    last4: str | None
-    currency: str
 
 
 class MoneyPump:
@@ -214,10 +141,10 @@ class MoneyPump:
         calls due may have been a sale's money since. Raises `WentBack`."""
         if not await self.refunds.check_fence():
             return 0
-        lease_ms, ours = self.settings.worker.lease_ms, written_in(self.gateway.books)
+        lease_ms = self.settings.worker.lease_ms
         async with self.database.writer() as connection:
-            await connection.execute(UNLIST, UNLIST_MAX)
-            dues = [Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, CLAIM_MAX, *ours)]
+            await payments.unlist_lapsed(connection, UNLIST_MAX)
+            dues = await payments.claim_due(connection, lease_ms, CLAIM_MAX, self.gateway.books)
         refunds = await self.refund_pump.claim(lease_ms, CLAIM_MAX)
         captures = [due for due in dues if due.due == "capture"]
         if captures:
@@ -249,9 +176,8 @@ class MoneyPump:
     async def tell_of_others(self) -> None:
         """What is due at another gateway than ours stays due: only a worker with that gateway can do it."""
         async with self.database.writer() as connection:
-            for row in await connection.fetch(_OF_OTHERS, *written_in(self.gateway.books)):
-                log.error("money.of_another_gateway", gateway=row["gateway"], payments=row["payments"],
-                          ours=self.gateway.books)  # fmt: skip
+            for books, count in await payments.due_in_other_books(connection, self.gateway.books):
+                log.error("money.of_another_gateway", gateway=books, payments=count, ours=self.gateway.books)
 
     async def capture(
         self, requests: list[CaptureRequest], listed: list[int], tries: Mapping[str, int] = MappingProxyType({})
@@ -270,10 +196,10 @@ class MoneyPump:
                 unknown.append((request.payment_key, outcome.reason))
         await self.ask_later(unknown, tries)
         if done or listed:
-            await self.execute(CAPTURED, done, listed)
+            await payments.mark_captured(self.database, done, listed)
         crashpoint("capture_marked")
 
-    async def void(self, due: Due) -> None:
+    async def void(self, due: DuePayment) -> None:
         """Let money go. What the gateway does not know may still be on its way: look again for a day. Money that shows
         up for a hold that has ended buys its tickets after all, when there are some left."""
         late = False
@@ -284,7 +210,7 @@ class MoneyPump:
                 charge = Charge(due.method, due.token or "", due.card_name, due.last4)
                 if await self.late.revive(due.booking, due.payment_key, charge):
                     crashpoint("revived")
-                    await self.execute(LATER, due.payment_key, 5_000)
+                    await payments.put_off(self.database, due.payment_key, 5_000)
                     return
                 # Revived earlier, it may have been settled while we asked: then its money is a sale's.
                 if not await self.is_to_be_voided(due.payment_key):
@@ -294,17 +220,18 @@ class MoneyPump:
         crashpoint("voided")
         match outcome:
             case Done() if late:
-                await self.execute(CLOSE_LATE, due.payment_key)
+                await payments.close_late_void(self.database, due.payment_key)
             case Done():
-                await self.execute(CLOSE, due.payment_key, "failed" if due.status == "unknown" else "voided")
+                status = "failed" if due.status == "unknown" else "voided"
+                await payments.close_void(self.database, due.payment_key, status)
             case NotFound() if due.old:
-                await self.execute(CLOSE, due.payment_key, "failed")
+                await payments.close_void(self.database, due.payment_key, "failed")
             case AlreadyCaptured():
                 await self.refunds.captured_too_late(due.payment_key)
             case _:
                 if not isinstance(outcome, NotFound):
                     self.patience.unknown("void", due.payment_key, getattr(outcome, "reason", "refused"), due.tries)
-                await self.execute(LATER, due.payment_key, self.patience.pause_ms(due.tries))
+                await payments.put_off(self.database, due.payment_key, self.patience.pause_ms(due.tries))
 
     async def ask_later(self, unknown: list[tuple[str, str]], tries: Mapping[str, int]) -> None:
         """Nobody can say whether these were captured. Many at once have one reason, and are told in one line."""
@@ -312,15 +239,9 @@ class MoneyPump:
         if new:
             self.patience.unknown("capture", *new[0], tries=0, payments=len(new))
         for key, _ in unknown:
-            await self.execute(LATER, key, self.patience.pause_ms(tries.get(key, 0)))
+            await payments.put_off(self.database, key, self.patience.pause_ms(tries.get(key, 0)))
 
     async def is_to_be_voided(self, payment_key: str) -> bool:
         """Whether the payment's row says by now that it is to be let go."""
         async with self.database.writer() as connection:
-            due = await connection.fetchval("SELECT due FROM payments WHERE payment_key = $1", payment_key)
-        return bool(due == "void")
-
-    async def execute(self, statement: str, *args: Any) -> None:
-        """One statement, in a transaction of its own."""
-        async with self.database.writer() as connection:
-            await connection.execute(statement, *args)
+            return await payments.is_to_be_voided(connection, payment_key)

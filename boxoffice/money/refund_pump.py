@@ -7,13 +7,11 @@ next one get a key of its own; until a person asks for it, the money is owed.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from datetime import datetime
-from typing import Any, Final, NamedTuple
 
-import structlog
-
+from boxoffice.books import looks, refunds
+from boxoffice.books.looks import Look
+from boxoffice.books.refunds import DueRefund
 from boxoffice.crashpoint import crashpoint
-from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.gateway.base import Done, PaymentGateway, Pending, Refused, Reversals, Unknown
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.patience import Patience
@@ -21,71 +19,6 @@ from boxoffice.money.reversals import Asked, take_in
 from boxoffice.stores.database import Database
 
 __all__ = ["RefundPump"]
-
-log = structlog.get_logger()
-
-_CLAIM: Final = f"""
-WITH free AS MATERIALIZED (
-  SELECT f.refund_key, p.reference
-  FROM refunds f JOIN payments p ON p.payment_key = f.payment_key
-  WHERE f.status = 'due' AND f.due_at <= now() AND (f.leased_until IS NULL OR f.leased_until < now())
-    AND p.status = 'captured' AND {WRITTEN_IN.format("$3", "$4")}
-  ORDER BY f.due_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED)
-UPDATE refunds r SET leased_until = now() + $1 * interval '1 millisecond', tries = r.tries + 1
-FROM free WHERE r.refund_key = free.refund_key
-RETURNING r.refund_key, r.payment_key, free.reference, r.amount_cents, r.attempt, r.tries
-"""
-"""A refund waits until its payment is captured: only then is there anything to give back."""
-
-_CLAIM_LOOKS: Final = f"""
-WITH free AS MATERIALIZED (
-  SELECT k.payment_key, p.reference FROM looks k JOIN payments p ON p.payment_key = k.payment_key
-  WHERE k.due_at <= now() AND (k.leased_until IS NULL OR k.leased_until < now())
-    AND {WRITTEN_IN.format("$3", "$4")}
-  ORDER BY k.due_at LIMIT $2 FOR UPDATE OF k SKIP LOCKED)
-UPDATE looks l SET leased_until = now() + $1 * interval '1 millisecond', tries = l.tries + 1
-FROM free WHERE l.payment_key = free.payment_key
-RETURNING l.payment_key, free.reference, l.tries, l.leased_until
-"""
-
-TAKEN: Final = """
-WITH taken AS (
-  UPDATE refunds SET status = $3, reference = $4, failure_code = $5, leased_until = NULL, updated_at = now()
-  WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key)
-INSERT INTO looks (payment_key, due_at)
-SELECT payment_key, now() + $6 * interval '1 millisecond' FROM taken WHERE $3 = 'pending'
-ON CONFLICT (payment_key) DO NOTHING
-"""
-"""Whoever was overtaken writes nothing: the attempt is not the same any more."""
-
-LATER: Final = """
-UPDATE refunds SET due_at = now() + $3 * interval '1 millisecond', leased_until = NULL, updated_at = now()
-WHERE refund_key = $1 AND status = 'due' AND attempt = $2
-"""
-
-SEEN: Final = "DELETE FROM looks WHERE payment_key = $1 AND leased_until = $2"
-
-LOOK_LATER: Final = """
-UPDATE looks SET due_at = now() + $3 * interval '1 millisecond', leased_until = NULL
-WHERE payment_key = $1 AND leased_until = $2
-"""
-"""News that came while we looked has ended our lease: then it is looked at once more."""
-
-
-class Due(NamedTuple):
-    refund_key: str
-    payment_key: str
-    reference: str | None
-    amount_cents: int
-    attempt: int
-    tries: int
-
-
-class Look(NamedTuple):
-    payment_key: str
-    reference: str | None
-    tries: int
-    leased_until: datetime
 
 
 class RefundPump:
@@ -98,13 +31,13 @@ class RefundPump:
 
     async def claim(self, lease_ms: int, most: int) -> list[Awaitable[None]]:
         """What is due and nobody holds, each as work to be awaited."""
-        ours = written_in(self._gateway.books)
+        books = self._gateway.books
         async with self._database.writer() as connection:
-            dues = [Due(*row) for row in await connection.fetch(_CLAIM, lease_ms, most, *ours)]
-            looks = [Look(*row) for row in await connection.fetch(_CLAIM_LOOKS, lease_ms, most, *ours)]
-        return [*map(self.refund, dues), *map(self.look_at, looks)]
+            dues = await refunds.claim_due(connection, lease_ms, most, books)
+            seen = await looks.claim_due(connection, lease_ms, most, books)
+        return [*map(self.refund, dues), *map(self.look_at, seen)]
 
-    async def refund(self, due: Due) -> None:
+    async def refund(self, due: DueRefund) -> None:
         """Ask the gateway for one that is due, and write down what it says."""
         crashpoint("before_refund")
         outcome = await self._gateway.refund(
@@ -121,11 +54,12 @@ class RefundPump:
             case Unknown(reason):
                 await self._later(due, reason)
 
-    async def _taken(self, due: Due, status: str, reference: str, reason: str | None) -> None:
+    async def _taken(self, due: DueRefund, status: str, reference: str, reason: str | None) -> None:
         self._patience.known("refund", due.refund_key, due.tries)
-        await self.execute(TAKEN, due.refund_key, due.attempt, status, reference, reason, self._patience.pause_ms(0))
+        look_ms = self._patience.pause_ms(0)
+        await refunds.answer(self._database, due.refund_key, due.attempt, status, reference, reason, look_ms)
 
-    async def _refused(self, due: Due, code: str) -> None:
+    async def _refused(self, due: DueRefund, code: str) -> None:
         """No error is believed before the payment was read: too little may be left, because somebody refunded it at the
         gateway itself; or the refund is there after all."""
         seen = await self._gateway.reversals(due.payment_key, due.reference or "")
@@ -138,9 +72,9 @@ class RefundPump:
             await take_in(connection, due.payment_key, seen, Asked(due.refund_key, due.attempt, code))
             crashpoint("owed_written")
 
-    async def _later(self, due: Due, reason: str) -> None:
+    async def _later(self, due: DueRefund, reason: str) -> None:
         self._patience.unknown("refund", due.refund_key, reason, due.tries)
-        await self.execute(LATER, due.refund_key, due.attempt, self._patience.pause_ms(due.tries))
+        await refunds.put_off(self._database, due.refund_key, due.attempt, self._patience.pause_ms(due.tries))
 
     async def look_at(self, look: Look) -> None:
         """Read a payment's refunds and disputes at the gateway, and take them in."""
@@ -155,11 +89,6 @@ class RefundPump:
             self._patience.unknown("look", look.payment_key, seen.reason, look.tries)
         if pending:
             pause_ms = self._patience.pause_ms(look.tries)
-            await self.execute(LOOK_LATER, look.payment_key, look.leased_until, pause_ms)
+            await looks.put_off(self._database, look.payment_key, look.leased_until, pause_ms)
         else:
-            await self.execute(SEEN, look.payment_key, look.leased_until)
-
-    async def execute(self, statement: str, *args: Any) -> None:
-        """One statement, in a transaction of its own."""
-        async with self._database.writer() as connection:
-            await connection.execute(statement, *args)
+            await looks.close(self._database, look.payment_key, look.leased_until)

@@ -14,6 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from boxoffice import ids
+from boxoffice.books import bookings, inventory, payments, refunds
 from boxoffice.books.finals import Finals
 from boxoffice.books.moves import Note, apply_moves, came_back
 from boxoffice.books.rows import lock_inventory
@@ -29,7 +30,7 @@ from boxoffice.errors import (
     RefundTooLarge,
     StoreAway,
 )
-from boxoffice.money.owed import recount, try_again
+from boxoffice.money.owed import try_again
 from boxoffice.settings import Settings
 from boxoffice.stores import fence
 from boxoffice.stores.database import Connection, Database
@@ -74,54 +75,8 @@ WHERE booking_id = $1::uuid AND attempt > 0 AND status IN ('due', 'pending', 'su
 ORDER BY updated_at DESC, refund_key LIMIT 1
 """
 
-_MOVE: Final = """
-INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner, refund_key)
-SELECT $1, tier, $2::uuid, -quantity, $5, $6 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
-"""
-
-_UNSELL: Final = """
-UPDATE inventory i SET sold = i.sold - back.quantity, version = i.version + 1, updated_at = now()
-FROM unnest($1::text[], $2::int[]) AS back (tier, quantity) WHERE i.tier_id = back.tier
-"""
-
-_RETURN_ITEMS: Final = """
-UPDATE booking_items i SET refunded = i.refunded + back.quantity
-FROM unnest($2::text[], $3::int[]) AS back (tier, quantity) WHERE i.booking_id = $1::uuid AND i.tier_id = back.tier
-"""
-
-_REFUND: Final = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint)
-VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END, $7)
-"""
-"""Nothing is due for tickets that were free, but the row remembers that they came back; a booking that was free has no
-payment to name."""
-
 _ASKED_BEFORE: Final = "SELECT fingerprint FROM refunds WHERE refund_key = $1"
 _IS_THERE: Final = "SELECT true FROM refunds WHERE refund_key = $1"
-
-_CAPTURE_REFUSED: Final = """
-UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
-       leased_until = NULL, refunded_cents = 0, updated_at = now()
-WHERE payment_key = $1 AND due = 'capture' RETURNING true
-"""
-
-_NEVER_CAPTURED: Final = """
-UPDATE refunds SET status = 'dropped', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
-WHERE payment_key = $1 AND status = 'due'
-"""
-
-_LATE_MONEY: Final = """
-SELECT booking_id::text AS booking, amount_cents, currency,
-       (SELECT coalesce(sum(r.amount_cents), 0)::bigint FROM refunds r
-        WHERE r.payment_key = p.payment_key AND r.status <> 'dropped') AS spoken_for
-FROM payments p WHERE payment_key = $1 AND (due = 'void' OR status NOT IN ('authorized', 'captured')) FOR UPDATE
-"""
-
-_LATE_CAPTURE: Final = """
-UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
-       failure_code = 'paid_too_late', updated_at = now()
-WHERE payment_key = $1
-"""
 
 _ROUNDS: Final = 5
 """Tries of one transaction when PostgreSQL itself says that the next may succeed."""
@@ -194,13 +149,13 @@ class Refunds:
             async with connection.transaction():
                 row, items = await self._lock(connection, booking)
                 await fence.check(connection, self._shards[row["shard"]])
-                if not await connection.fetchval(_CAPTURE_REFUSED, payment_key, code):
+                if not await payments.refuse_capture(connection, payment_key, code):
                     return
-                await connection.execute(_NEVER_CAPTURED, payment_key)
+                await refunds.drop_uncaptured(connection, payment_key)
                 if row["status"] == "confirmed":
                     back = {item.tier: item.quantity - item.refunded for item in items}
                     await self._give_back(connection, booking, row, back, None)
-                    await self._set_cancelled(connection, booking, "capture_failed")
+                    await bookings.cancel(connection, booking, "capture_failed")
                 await fence.open_batch(connection, row["shard"], ())
                 crashpoint("refusal_written")
         log.error("booking.capture_failed", booking_id=booking, code=code)
@@ -214,22 +169,17 @@ class Refunds:
         captured it.
         """
         async with self._database.begin() as connection:
-            row = await connection.fetchrow(_LATE_MONEY, payment_key)
+            row = await payments.lock_late_capture(connection, payment_key)
             if row is None:
                 return
-            await connection.execute(_LATE_CAPTURE, payment_key)
+            await payments.take_late_capture(connection, payment_key)
             key = ids.digest(row["booking"], payment_key, "late")
             if left := row["amount_cents"] - row["spoken_for"]:
-                await connection.execute(
-                    _REFUND + " ON CONFLICT DO NOTHING", key, row["booking"], payment_key, left, row["currency"],
-                    "paid_too_late", None,
-                )  # fmt: skip
-            await recount(connection, payment_key)
-            await connection.execute(
-                "UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()"
-                " WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'",
-                row["booking"],
-            )
+                await refunds.begin(
+                    connection, key, row["booking"], payment_key, left, row["currency"], "paid_too_late", once=True
+                )
+            await payments.recount_refunded(connection, payment_key)
+            await bookings.mark_paid_too_late(connection, row["booking"])
         log.warning("payment.refunded_late", payment_key=payment_key)
 
     # ------------------------------------------------------------------ what PostgreSQL had forgotten
@@ -265,7 +215,7 @@ class Refunds:
                 await self._give_back(connection, booking, row, back, key or None)
                 done += 1
             if not +left and (code := next((note.code for note in notes if note.code), "")):
-                await self._set_cancelled(connection, booking, code)
+                await bookings.cancel(connection, booking, code)
             pair = await fence.open_batch(connection, row["shard"], ())
         await fence.tell(self._shards[row["shard"]], pair)
         return done
@@ -327,7 +277,7 @@ class Refunds:
         amount = price * row["refund_percent"] // 100
         refund = await self._pay_back(connection, booking, row["currency"], key, amount, "cancelled")
         await self._give_back(connection, booking, row, back, refund.refund_key)
-        await self._set_cancelled(connection, booking, "cancelled")
+        await bookings.cancel(connection, booking, "cancelled")
         log.info("booking.cancelled", booking_id=booking, amount_cents=refund.amount_cents)
         return refund._replace(status="cancelled")
 
@@ -364,7 +314,7 @@ class Refunds:
         refund = await self._pay_back(connection, booking, row["currency"], key, amount, reason, asked)
         await self._give_back(connection, booking, row, back, refund.refund_key)
         if all(left[tier] == back.get(tier, 0) for tier in left):
-            await self._set_cancelled(connection, booking, "refunded")
+            await bookings.cancel(connection, booking, "refunded")
             refund = refund._replace(status="cancelled")
         log.info("booking.refunded", booking_id=booking, amount_cents=refund.amount_cents)
         return refund, row["shard"]
@@ -403,35 +353,20 @@ class Refunds:
     ) -> Refunded:  # fmt: skip
         payment = await connection.fetchrow(_PAYMENT, booking)
         if payment is None:
-            await connection.execute(_REFUND, key, booking, None, 0, currency, reason, asked)
+            await refunds.begin(connection, key, booking, None, 0, currency, reason, asked)
             return Refunded(booking, "confirmed", key, 0, currency, repeated=False, refund_status="succeeded")
         spoken_for = payment["refunded_cents"] + await connection.fetchval(_SPOKEN_FOR, payment["payment_key"])
         amount = min(amount_cents, payment["amount_cents"] - spoken_for)
         if amount:
-            await connection.execute(
-                "UPDATE payments SET refunded_cents = refunded_cents + $2, updated_at = now() WHERE payment_key = $1",
-                payment["payment_key"],
-                amount,
-            )
-        await connection.execute(_REFUND, key, booking, payment["payment_key"], amount, currency, reason, asked)
+            await payments.add_refunded(connection, payment["payment_key"], amount)
+        await refunds.begin(connection, key, booking, payment["payment_key"], amount, currency, reason, asked)
         return Refunded(booking, "confirmed", key, amount, currency, False, "due" if amount else "succeeded")
 
     async def _give_back(
         self, connection: Connection, booking: str, row: Any, back: Mapping[str, int], refund_key: str | None
     ) -> None:
-        tiers = sorted(tier for tier, quantity in back.items() if quantity)
-        counts = [back[tier] for tier in tiers]
         owner = ids.owner_digest(row["client_id"], row["customer_id"])
-        await connection.execute(_UNSELL, tiers, counts)
-        await connection.execute(_RETURN_ITEMS, booking, tiers, counts)
-        await connection.execute(_MOVE, row["event_id"], booking, tiers, counts, owner, refund_key)
-
-    async def _set_cancelled(self, connection: Connection, booking: str, code: str) -> None:
-        await connection.execute(
-            "UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid",
-            booking,
-            code,
-        )
+        await inventory.give_back(connection, row["event_id"], booking, owner, back, refund_key)
 
     async def _earlier(
         self, connection: Connection, booking: str, row: Any, key: str | None = None, *,

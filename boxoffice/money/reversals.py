@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from boxoffice import ids
+from boxoffice.books import looks, payments, refunds
 from boxoffice.gateway.base import DisputeSeen, RefundSeen, Reversals
-from boxoffice.money.owed import recount
 from boxoffice.stores.database import Connection
 
 __all__ = ["Asked", "take_in"]
@@ -28,34 +28,6 @@ SELECT booking_id::text AS booking, amount_cents, currency, status, gateway FROM
 _REFUNDS: Final = """
 SELECT refund_key, attempt, status, amount_cents, origin, reference, failure_code FROM refunds
 WHERE payment_key = $1 ORDER BY created_at, refund_key
-"""
-
-_WRITE: Final = """
-UPDATE refunds SET status = $2, attempt = $3, amount_cents = $4, reference = $5, failure_code = $6,
-       owed_since = CASE WHEN $2 = 'owed' THEN coalesce(owed_since, now()) ELSE owed_since END,
-       due_at = now(), due_since = CASE WHEN $2 = 'due' AND status <> 'due' THEN now() ELSE due_since END,
-       leased_until = NULL, tries = CASE WHEN $3 <> attempt THEN 0 ELSE tries END,
-       written_off_at = CASE WHEN $2 = 'written_off' THEN written_off_at END,
-       written_off_by = CASE WHEN $2 = 'written_off' THEN written_off_by END,
-       written_off_reason = CASE WHEN $2 = 'written_off' THEN written_off_reason END, updated_at = now()
-WHERE refund_key = $1
-"""
-
-_INSERT: Final = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, origin, reference,
-                     failure_code)
-VALUES ($1, $2::uuid, $3, $4, $5, $6, 'at_the_gateway', 'gateway', $7, $8)
-"""
-
-_DISPUTE: Final = """
-INSERT INTO disputes (gateway, reference, payment_key, amount_cents, status, reason, withdrawn)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (gateway, reference) DO UPDATE
-SET amount_cents = excluded.amount_cents, status = excluded.status, reason = excluded.reason,
-    withdrawn = excluded.withdrawn, updated_at = now()
-WHERE (disputes.amount_cents, disputes.status, disputes.withdrawn)
-      IS DISTINCT FROM (excluded.amount_cents, excluded.status, excluded.withdrawn)
-RETURNING true
 """
 
 
@@ -113,9 +85,9 @@ async def take_in(
     fit(rows, payment["amount_cents"] - seen.given_back_cents, refused_row)
     for row in rows.values():
         if row.now != row.before:
-            await connection.execute(_WRITE, row.refund_key, *row.now)
+            await refunds.take_over(connection, row.refund_key, *row.now)
             _tell(row, payment["booking"])
-    await recount(connection, payment_key)
+    await payments.recount_refunded(connection, payment_key)
     for dispute in seen.disputes:
         await _write_dispute(connection, payment_key, payment, dispute)
     return any(refund.status == "pending" for refund in seen.refunds)
@@ -169,8 +141,8 @@ async def _write_foreign(
 ) -> None:
     """Refunds that nobody here asked for. They pay what is owed first: that money is the customer's already."""
     for seen in found:
-        await connection.execute(
-            _INSERT, foreign_key(seen, payment_key), payment["booking"], payment_key, seen.amount_cents,
+        await refunds.add_foreign(
+            connection, foreign_key(seen, payment_key), payment["booking"], payment_key, seen.amount_cents,
             payment["currency"], seen.status, seen.reference, seen.code,
         )  # fmt: skip
         log.warning("refund.found", booking_id=payment["booking"], payment_key=payment_key,
@@ -203,8 +175,8 @@ def lessen(row: Row, cents: int) -> int:
 
 
 async def _write_dispute(connection: Connection, payment_key: str, payment: Any, dispute: DisputeSeen) -> None:
-    changed = await connection.fetchval(
-        _DISPUTE, payment["gateway"], dispute.reference, payment_key, dispute.amount_cents, dispute.status,
+    changed = await looks.record_dispute(
+        connection, payment["gateway"], dispute.reference, payment_key, dispute.amount_cents, dispute.status,
         dispute.reason, dispute.withdrawn,
     )  # fmt: skip
     if changed:

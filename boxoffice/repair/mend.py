@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from boxoffice.books import queries
+from boxoffice.books import bookings, queries
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
@@ -102,9 +102,8 @@ class Mender:
             state = unpack(booking, raw).state if raw else "E"
             if state in "EX":
                 (cancelled if state == "X" else ended).append(booking)
-        return await queries.end_holds(connection, ended, "expired") + await queries.end_holds(
-            connection, cancelled, "cancelled"
-        )
+        expired = await bookings.end_holds(connection, ended, "expired")
+        return expired + await bookings.end_holds(connection, cancelled, "cancelled")
 
 
 def admitted_ms(booking: str) -> int:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from boxoffice import ids
+from boxoffice.books import dead_letters
 from boxoffice.books.dead_letters import DeadLetter, read_parked
+from boxoffice.books.poisoned import Facts, fail_booking, fail_payment
 from boxoffice.errors import CannotRun, NotFound
 from boxoffice.gateway.accounts import same_books
 from boxoffice.gateway.base import Done, Found, PaymentGateway
@@ -29,38 +31,8 @@ INT8_MAX: Final = 2**63 - 1
 CHUNK: Final = 500
 """Bookings given back to the workers at once."""
 
-_RETRY = """
-UPDATE dead_letters SET attempts = 0, parked_at = NULL, updated_at = now() WHERE booking_id = ANY($1::uuid[])
-"""
-
 _STATUSES = """
 SELECT booking_id::text AS booking FROM dead_letters WHERE parked_at IS NOT NULL AND booking_id = ANY($1::uuid[])
-"""
-
-_INSERT_BOOKING = """
-INSERT INTO bookings (id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,
-                      fingerprint, failure_code, sequence, expires_at, created_at)
-VALUES ($1::uuid, $2, $3, $4, $5, 'failed', $6, $7, $8, $9, 'poison', $10, to_timestamp(nullif($11::bigint, 0) / 1000.0),
-        to_timestamp($12::bigint / 1000.0))
-ON CONFLICT (id) DO UPDATE SET status = 'failed', failure_code = 'poison', updated_at = now()
-WHERE bookings.status IN ('pending', 'held')
-"""
-
-_INSERT_ITEMS = """
-INSERT INTO booking_items (booking_id, tier_id, quantity, unit_price_cents, line_total_cents)
-SELECT $1::uuid, tier, quantity, price, quantity::bigint * price
-FROM unnest($2::text[], $3::int[], $4::int[]) AS new (tier, quantity, price) JOIN tiers ON tiers.id = tier
-ON CONFLICT DO NOTHING
-"""
-
-_PAYMENT = """
-INSERT INTO payments (payment_key, booking_id, gateway, method, last4, amount_cents, currency, status, reference,
-                      failure_code, due, due_at)
-VALUES ($1, $2::uuid, $3, 'card', $4, $5, $6, $7, $8, 'poison', $9, CASE WHEN $9::text IS NULL THEN NULL ELSE now() END)
-ON CONFLICT (payment_key) DO UPDATE
-SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_at = excluded.due_at, due_since = NULL,
-    updated_at = now()
-WHERE payments.status IN ('unknown', 'requires_action')
 """
 
 
@@ -85,23 +57,6 @@ class Retried(NamedTuple):
     """Not yet, or for their customer or the gateway."""
     parked: int
     """Parked again."""
-
-
-class _Facts(NamedTuple):
-    """What can be written of a booking, whatever its record holds."""
-
-    client: str
-    event: str
-    customer: str
-    reference: str | None
-    amount_cents: int
-    currency: str
-    key: str
-    fingerprint: str
-    sequence: int
-    deadline_ms: int
-    admitted_ms: int
-    lines: Sequence[tuple[str, int, int]]
 
 
 class Parked:
@@ -156,7 +111,7 @@ class Parked:
         try:
             for start in range(0, len(letters), CHUNK):
                 chunk = [letter.booking for letter in letters[start : start + CHUNK]]
-                await self._database.execute(_RETRY, chunk)
+                await dead_letters.try_again(self._database, chunk)
                 # Together: it is always in one of them, so that reconcile counts its tickets. A sweep finds it within a
                 # second.
                 for redis, some in self._shards.by_redis(chunk, ids.shard_of):
@@ -232,9 +187,7 @@ class Parked:
                     await self.write(connection, letter, facts, payment_key, status, reference)
                     pair = await fence.open_batch(connection, shard, told)
         stock = await self.give_back(letter, facts, pair)
-        await self._database.execute(
-            "UPDATE dead_letters SET parked_at = NULL WHERE booking_id = $1::uuid", letter.booking
-        )
+        await dead_letters.close(self._database, letter.booking)
         return Ended(letter.booking, payment, facts is not None, stock)
 
     async def let_go(self, payment_key: str) -> tuple[str, str | None, str]:
@@ -249,32 +202,18 @@ class Parked:
         return "unknown", reference, f"{knew}; a worker goes on letting it go"
 
     async def write(
-        self, connection: Connection, letter: DeadLetter, facts: _Facts, payment_key: str, status: str,
+        self, connection: Connection, letter: DeadLetter, facts: Facts, payment_key: str, status: str,
         reference: str | None,
     ) -> None:  # fmt: skip
         """The booking as failed, with its items and its payment, as far as they make sense."""
-        key = facts.key
-        taken = await connection.fetchval(
-            "SELECT true FROM bookings WHERE client_id || '' = $1 AND event_id || '' = $2 AND idempotency_key = $3"
-            " AND duplicate_of IS NULL AND id <> $4::uuid",
-            facts.client, facts.event, key, letter.booking,
-        )  # fmt: skip
-        if taken:
-            key = ids.digest(letter.booking, key)
-        await connection.execute(
-            _INSERT_BOOKING, letter.booking, facts.client, facts.event, facts.customer, facts.reference,
-            facts.amount_cents, facts.currency, key, facts.fingerprint, facts.sequence, facts.deadline_ms,
-            facts.admitted_ms,
-        )  # fmt: skip
-        if facts.lines:
-            await connection.execute(_INSERT_ITEMS, letter.booking, *map(list, zip(*facts.lines, strict=True)))
+        await fail_booking(connection, letter.booking, facts)
         if payment_key:
-            await connection.execute(
-                _PAYMENT, payment_key, letter.booking, self._gateway.books, _last4(letter.record), facts.amount_cents,
-                facts.currency, status, reference, "void" if status == "unknown" else None,
+            await fail_payment(
+                connection, payment_key, letter.booking, facts, books=self._gateway.books, last4=_last4(letter.record),
+                status=status, reference=reference, due="void" if status == "unknown" else None,
             )  # fmt: skip
 
-    async def give_back(self, letter: DeadLetter, facts: _Facts | None, pair: fence.Pair | None) -> str:
+    async def give_back(self, letter: DeadLetter, facts: Facts | None, pair: fence.Pair | None) -> str:
         """Tell Redis that it failed: its tickets go on sale again. The script's word."""
         booking, shard, record, head = letter.booking, ids.shard_of(letter.booking), letter.record, head_of(letter.raw)
         scope = record.scope if record else head.get("scope", "-")
@@ -304,7 +243,7 @@ class Parked:
             await reconciler.every_event(fix=True, deep=True, owned=True)
         return "recount"
 
-    async def facts(self, connection: Connection, letter: DeadLetter) -> _Facts | None:
+    async def facts(self, connection: Connection, letter: DeadLetter) -> Facts | None:
         """What can be written of it; None when not even its event is known."""
         record = letter.record
         head = head_of(letter.raw)
@@ -317,7 +256,7 @@ class Parked:
         body = record.body if record else None
         key = record.payload.key if record else ""
         client = await connection.fetchval("SELECT id FROM clients WHERE id = $1", _clean(body.client) if body else "")
-        return _Facts(
+        return Facts(
             client or event["client_id"],
             event["id"],
             _clean(body.customer) or "" if body else "",

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
+from boxoffice.books import payments
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.currencies import shown
 from boxoffice.errors import CannotRun
@@ -72,18 +73,8 @@ ORDER BY payment_key LIMIT 5000
 """
 """What was made after the gateway began to list its payments may not be on the list."""
 
-_LISTED = """
-SELECT true FROM captures WHERE leased_until > now() AND $1 = ANY(payment_keys) LIMIT 1
-"""
-
 _BOOKS = """
 SELECT gateway, count(*) AS payments FROM payments WHERE status IN ('authorized', 'captured') GROUP BY gateway
-"""
-
-_DUE = """
-UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
-       leased_until = NULL, status = coalesce($3, status), reference = coalesce(reference, $4), updated_at = now()
-WHERE payment_key = $1
 """
 
 
@@ -289,7 +280,7 @@ class PaymentsAudit:
     async def is_on_its_way(self, record: Record) -> bool:
         """Whether a worker is about to capture the payment, or the gateway says something else of it than when it listed
         it."""
-        if await self._database.fetchval(_LISTED, record.payment_key):
+        if await payments.is_listed(self._database, record.payment_key):
             return True
         found = await self._gateway.lookup(record.payment_key, record.payment.reference)
         told = record.payment
@@ -314,7 +305,7 @@ class PaymentsAudit:
         key, due = record.payment_key, "void" if what == "authorized_not_confirmed" else "capture"
         async with self._database.begin() as connection:
             row = await connection.fetchrow(f"{_OURS} FOR UPDATE OF p", [key], grace_s)
-            if row is None or money_differs(record, row) != what or await connection.fetchval(_LISTED, key):
+            if row is None or money_differs(record, row) != what or await payments.is_listed(connection, key):
                 return False
             if any(row[name] != seen[name] for name in ("status", "due", "booking_status")):
                 return False
@@ -323,7 +314,7 @@ class PaymentsAudit:
                     # A worker does it: when it is overdue, none is running.
                     return bool(row["due"] == due)
                 status = None if due == "void" else "authorized"
-                await connection.execute(_DUE, key, due, status, record.payment.reference)
+                await payments.make_due(connection, key, due, status, record.payment.reference)
         if what == "captured_not_confirmed":
             await self._refunds.captured_too_late(key)
         return True

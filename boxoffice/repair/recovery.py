@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from boxoffice.access.api_keys import VERSION
+from boxoffice.books import looks
 from boxoffice.books.moves import Note
 from boxoffice.books.queries import final_verdicts
 from boxoffice.books.rewrite import Rewritten, rewrite
@@ -45,12 +46,6 @@ SELECT batch, settled_at < now() - $2 * interval '1 second' AS long_ago FROM sha
 """
 
 _REFUNDS = "SELECT refund_key FROM refunds WHERE refund_key = ANY($1::text[])"
-
-_LOOK_AT = """
-INSERT INTO looks (payment_key) SELECT DISTINCT payment_key FROM refunds
-WHERE booking_id = ANY($1::uuid[]) AND payment_key IS NOT NULL AND amount_cents > 0 ON CONFLICT DO NOTHING
-"""
-"""What came back within a week: that it failed since may have been told to a PostgreSQL that is no more."""
 
 
 class Recovered(NamedTuple):
@@ -123,7 +118,8 @@ class Recovery:
             )  # fmt: skip
         for start in range(0, len(found.decided), CHUNK):
             await self.correct(found.decided[start : start + CHUNK])
-        await self._database.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))
+        # What came back within a week: that it failed since may have been told to a PostgreSQL that is no more.
+        await looks.ask_for(self._database, list(found.notes.keys() | set(found.cancelled)))
         if forget:
             await self.forget_events(known)
         return done

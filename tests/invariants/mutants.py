@@ -299,7 +299,7 @@ MUTANTS = (
         "an answer is written down whichever attempt it is to",
         (
             (
-                "boxoffice/money/refund_pump.py",
+                "boxoffice/books/refunds.py",
                 "WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key",
                 "WHERE refund_key = $1 AND status = 'due' AND attempt >= $2 RETURNING payment_key",
             ),
@@ -363,7 +363,13 @@ MUTANTS = (
     ),
     Mutant(
         "each try moves the time since when it is due",
-        (("boxoffice/money/pump.py", "due_since = coalesce(due_since, updated_at)", "due_since = now()"),),
+        (
+            (
+                "boxoffice/books/payments.py",
+                "interval '1 millisecond', due_since = coalesce(due_since, updated_at)",
+                "interval '1 millisecond', due_since = now()",
+            ),
+        ),
         "tests/boxoffice/money/test_patience.py",
         "from_the_beginning",
     ),
@@ -958,7 +964,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/repair/recovery.py",
-                "        await self._database.execute(_LOOK_AT, list(found.notes.keys() | set(found.cancelled)))\n",
+                "        await looks.ask_for(self._database, list(found.notes.keys() | set(found.cancelled)))\n",
                 "",
             ),
         ),

@@ -47,6 +47,19 @@ _ALSO: dict[str, str] = {
     " tests/boxoffice/money/test_refunds.py tests/api/test_holds.py",
     "boxoffice/ids.py": "tests/boxoffice/test_ids.py tests/boxoffice/money/test_money_keys.py",
     "boxoffice/money/pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py",
+    "boxoffice/books/payments.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py"
+    " tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
+    " tests/boxoffice/repair/test_payments_audit.py",
+    "boxoffice/books/refunds.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_owed.py"
+    " tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_money_keys.py",
+    "boxoffice/books/looks.py": "tests/boxoffice/money/test_reversals.py tests/boxoffice/money/test_pump.py"
+    " tests/boxoffice/repair/test_recovery.py",
+    "boxoffice/books/messages.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
+    "boxoffice/books/inventory.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/money/test_refunds_again.py",
+    "boxoffice/books/poisoned.py": "tests/boxoffice/repair/test_parked.py",
+    "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
+    "boxoffice/books/bookings.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py"
+    " tests/boxoffice/money/test_amounts.py",
     "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
     "boxoffice/money/refunds.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
     " tests/boxoffice/money/test_owed_apart.py",

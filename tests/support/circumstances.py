@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 
+from boxoffice.books import payments
 from boxoffice.gateway.base import Unknown
-from boxoffice.money import pump as money
 from tests.conftest import eventually
 from tests.support.neighbours import OTHERS, Street
 
@@ -59,7 +59,7 @@ async def captures_due(street: Street) -> None:
     await street.till.drain()
     street.office.pump.given.clear()
     await street.till.sooner()
-    await (await street.office.pool()).execute(money.UNLIST, 100)
+    await payments.unlist_lapsed(street.office.database, 100)
 
 
 async def captures_listed(street: Street) -> None:

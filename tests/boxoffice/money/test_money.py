@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from boxoffice.books import payments
 from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
-from boxoffice.money import pump
 from tests.conftest import CLIENT, SHARD
 from tests.support.settling import at_crash_points
 from tests.support.shop.office import Till
@@ -135,7 +135,7 @@ async def test_a_mark_touches_no_index(till: Till) -> None:
     await till.drain()
     (row,) = await till.fetch("SELECT id, payment_keys FROM captures")
     async with (await till.office.pool()).acquire() as connection, connection.transaction():
-        await connection.execute(pump.CAPTURED, row["payment_keys"], [row["id"]])
+        await payments.mark_captured(connection, row["payment_keys"], [row["id"]])
         marked = await connection.fetchrow(
             "SELECT pg_stat_get_xact_tuples_updated('payments'::regclass) AS rows,"
             " pg_stat_get_xact_tuples_hot_updated('payments'::regclass) AS on_their_page"

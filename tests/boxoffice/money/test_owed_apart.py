@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from boxoffice import ids
+from boxoffice.books.payments import recount_refunded
 from boxoffice.errors import NotFound, NothingOwed
 from boxoffice.gateway.base import DisputeSeen, RefundSeen, Reversals
-from boxoffice.money.owed import recount
 from boxoffice.money.reversals import take_in
 from tests.conftest import CLIENT
 from tests.support.shop.office import Till
@@ -148,7 +148,7 @@ async def test_counting_anew_does_not_make_what_is_due_younger(till: Till, due: 
     )  # fmt: skip
     before = await payment_of(till, booking)
     async with pool.acquire() as connection:
-        await recount(connection, before["payment_key"])
+        await recount_refunded(connection, before["payment_key"])
     after = await payment_of(till, booking)
     assert after["refunded_cents"] == 0
     began = before["due_since"] or before["updated_at"]

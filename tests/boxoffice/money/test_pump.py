@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from boxoffice import ids
+from boxoffice.books import payments
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     CaptureRequest,
@@ -174,8 +175,8 @@ async def test_lists_fall_apart_when_their_lease_ends(till: Till) -> None:
     await till.drain()
     till.office.pump.given.clear()
     pool = await till.office.pool()
-    payments = [row[0] for row in await till.fetch("SELECT payment_key FROM payments ORDER BY payment_key")]
-    mine, put_off, refused, captured, other = payments
+    made = await till.fetch("SELECT payment_key FROM payments ORDER BY payment_key")
+    mine, put_off, refused, captured, other = (row[0] for row in made)
     await pool.execute("DELETE FROM captures")
     await pool.execute(
         "INSERT INTO captures (payment_keys, leased_until) VALUES ($1, now() - interval '1 s'), ($2, now() + interval '1 h')",
@@ -186,7 +187,7 @@ async def test_lists_fall_apart_when_their_lease_ends(till: Till) -> None:
     await pool.execute("UPDATE payments SET due = NULL, status = 'captured' WHERE payment_key = $1", captured)
     before = {key: await stored(till, "capture", key) for key in (put_off, refused, captured, other)}
 
-    await pool.execute(pump.UNLIST, 10)
+    await payments.unlist_lapsed(pool, 10)
 
     assert -600 < (await row_of(till, "capture", mine))["due_s"] <= 0
     assert {key: await stored(till, "capture", key) for key in before} == before

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
+from boxoffice.books.looks import Look
+from boxoffice.books.payments import DuePayment
+from boxoffice.books.refunds import DueRefund
 from boxoffice.gateway.base import (
     AlreadyCaptured,
     CaptureRequest,
@@ -23,9 +26,8 @@ from boxoffice.gateway.base import (
 from boxoffice.money import pump as module
 from boxoffice.money import refund_pump as refund_module
 from boxoffice.money.patience import Patience
-from boxoffice.money.pump import Due, MoneyPump
-from boxoffice.money.refund_pump import Due as _RefundDue
-from boxoffice.money.refund_pump import Look, RefundPump
+from boxoffice.money.pump import MoneyPump
+from boxoffice.money.refund_pump import RefundPump
 from boxoffice.office import BoxOffice
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores.record import Charge
@@ -47,6 +49,20 @@ class Calls:
             self.made.append((name, *args))
             answers = self.answers.get(name, [None])
             return answers.pop(0) if len(answers) > 1 else answers[0]
+
+        return call
+
+
+class Verbs:
+    """Verbs of the books that were called, without the database that they were called with."""
+
+    def __init__(self, made: list[tuple[Any, ...]], database: Any) -> None:
+        self.made, self.database = made, database
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(database: Any, *args: Any) -> None:
+            assert database is self.database
+            self.made.append((name, *args))
 
         return call
 
@@ -73,17 +89,17 @@ def pump(office: BoxOffice, monkeypatch: pytest.MonkeyPatch, told: list[Any]) ->
 def stubbed(
     pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, *, voided: bool = True, revived: bool = False, **gateway: Any
 ) -> Calls:
-    calls = Calls(**gateway, revive=revived, execute=None, is_to_be_voided=voided)
+    calls = Calls(**gateway, revive=revived, is_to_be_voided=voided)
     monkeypatch.setattr(pump, "gateway", calls)
     monkeypatch.setattr(pump, "refunds", calls)
     monkeypatch.setattr(pump, "late", calls)
-    monkeypatch.setattr(pump, "execute", calls.execute)
+    monkeypatch.setattr(module, "payments", Verbs(calls.made, pump.database))
     monkeypatch.setattr(pump, "is_to_be_voided", calls.is_to_be_voided)
     return calls
 
 
-def due(status: str, *, old: bool = False, reference: str | None = "ref", token: str | None = "tok") -> Due:
-    return Due("key", "void", reference, 500, status, 3, old, "booking", "card", token, "Ada", "4242", "USD")
+def due(status: str, *, old: bool = False, reference: str | None = "ref", token: str | None = "tok") -> DuePayment:
+    return DuePayment("key", "void", reference, 500, status, 3, old, "booking", "card", token, "Ada", "4242", "USD")
 
 
 def there(status: Any) -> Found:
@@ -94,9 +110,9 @@ VOID = ("void", "key", "ref")
 LOOKUP = ("lookup", "key", "ref")
 REVIVE = ("revive", "booking", "key", Charge("card", "tok", "Ada", "4242"))
 ASK = ("is_to_be_voided", "key")
-CLOSED = {status: ("execute", module.CLOSE, "key", status) for status in ("failed", "voided")}
-LATE = ("execute", module.CLOSE_LATE, "key")
-LATER = ("execute", module.LATER, "key", 800)
+CLOSED = {status: ("close_void", "key", status) for status in ("failed", "voided")}
+LATE = ("close_late_void", "key")
+LATER = ("put_off", "key", 800)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +126,7 @@ LATER = ("execute", module.LATER, "key", 800)
         (due("unknown"), {"lookup": there("authorized"), "void": Done("r")}, [LOOKUP, REVIVE, ASK, VOID, LATE], None),
         (due("unknown"), {"lookup": there("authorized"), "voided": False}, [LOOKUP, REVIVE, ASK], None),
         (due("unknown"), {"lookup": there("captured"), "revived": True},
-         [LOOKUP, REVIVE, ("execute", module.LATER, "key", 5_000)], None),
+         [LOOKUP, REVIVE, ("put_off", "key", 5_000)], None),
         (due("requires_action"), {"lookup": there("captured"), "void": AlreadyCaptured(500)},
          [LOOKUP, REVIVE, ASK, VOID, ("captured_too_late", "key")], None),
         (due("unknown"), {"lookup": there("declined"), "void": Done("r")}, [LOOKUP, VOID, CLOSED["failed"]], None),
@@ -123,7 +139,7 @@ LATER = ("execute", module.LATER, "key", 800)
     ],
 )  # fmt: skip
 async def test_money_that_is_let_go(
-    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], row: Due, answers: dict[str, Any],
+    pump: MoneyPump, monkeypatch: pytest.MonkeyPatch, told: list[Any], row: DuePayment, answers: dict[str, Any],
     calls: list[tuple[Any, ...]], unknown: Any,
 ) -> None:  # fmt: skip
     made = stubbed(pump, monkeypatch, **answers)
@@ -147,19 +163,19 @@ def request(key: str) -> CaptureRequest:
 @pytest.mark.parametrize(
     ("outcomes", "listed", "tries", "calls", "unknown"),
     [
-        ([Done("r"), Done("r")], [7], {}, [("execute", module.CAPTURED, ["a", "b"], [7])], []),
+        ([Done("r"), Done("r")], [7], {}, [("mark_captured", ["a", "b"], [7])], []),
         ([Done("r"), Refused("no")], [], {},
-         [("capture_refused", "b", "no"), ("execute", module.CAPTURED, ["a"], [])], []),
+         [("capture_refused", "b", "no"), ("mark_captured", ["a"], [])], []),
         ([Refused("no"), Refused("x")], [], {}, [("capture_refused", "a", "no"), ("capture_refused", "b", "x")], []),
         ([Refused("no"), Refused("x")], [7], {},
-         [("capture_refused", "a", "no"), ("capture_refused", "b", "x"), ("execute", module.CAPTURED, [], [7])], []),
+         [("capture_refused", "a", "no"), ("capture_refused", "b", "x"), ("mark_captured", [], [7])], []),
         ([Unknown("one"), Unknown("two")], [], {},
-         [("execute", module.LATER, "a", 100), ("execute", module.LATER, "b", 100)],
+         [("put_off", "a", 100), ("put_off", "b", 100)],
          [("unknown", "capture", "a", "one", ("tries", 0), ("payments", 2))]),
         ([Unknown("one"), Unknown("two")], [], {"a": 3, "b": 4},
-         [("execute", module.LATER, "a", 800), ("execute", module.LATER, "b", 1_600)], []),
+         [("put_off", "a", 800), ("put_off", "b", 1_600)], []),
         ([Unknown("one"), Done("r")], [8, 9], {"a": 4},
-         [("execute", module.LATER, "a", 1_600), ("execute", module.CAPTURED, ["b"], [8, 9])], []),
+         [("put_off", "a", 1_600), ("mark_captured", ["b"], [8, 9])], []),
     ],
 )  # fmt: skip
 async def test_money_that_is_taken(
@@ -228,30 +244,30 @@ def refund_pump(
 
         transaction = acquire
 
-        async def execute(self, *args: Any) -> None:
-            calls.made.append(("execute", *args))
-
     async def pool() -> Any:
         return Connection()
 
     monkeypatch.setattr(refund_module, "take_in", take_in)
-    return RefundPump(DatabaseOf(pool), calls, patience(told)), calls, taken  # type: ignore[arg-type]
+    database = DatabaseOf(pool)
+    for books in ("refunds", "looks"):
+        monkeypatch.setattr(refund_module, books, Verbs(calls.made, database))
+    return RefundPump(database, calls, patience(told)), calls, taken  # type: ignore[arg-type]
 
 
-REFUND = _RefundDue("refund", "key", None, 500, 2, 3)
+REFUND = DueRefund("refund", "key", None, 500, 2, 3)
 ASKED = ("refund", "refund-2", "key", "", 500)
 
 
 @pytest.mark.parametrize(
     ("outcome", "calls", "said"),
     [
-        (Done("re"), [("execute", refund_module.TAKEN, "refund", 2, "succeeded", "re", None, 100)], "known"),
+        (Done("re"), [("answer", "refund", 2, "succeeded", "re", None, 100)], "known"),
         (
             Pending("re", "slow"),
-            [("execute", refund_module.TAKEN, "refund", 2, "pending", "re", "slow", 100)],
+            [("answer", "refund", 2, "pending", "re", "slow", 100)],
             "known",
         ),
-        (Unknown("timeout"), [("execute", refund_module.LATER, "refund", 2, 800)], "timeout"),
+        (Unknown("timeout"), [("put_off", "refund", 2, 800)], "timeout"),
     ],
 )
 async def test_money_that_is_given_back(
@@ -274,7 +290,7 @@ async def test_a_refusal_is_believed_once_the_payment_was_read(
         assert taken == [("key", seen, ("refund", 2, "closed"))] and len(made.made) == 2
         assert told == [("known", "refund", "refund", 3)]
     else:
-        assert taken == [] and made.made[2:] == [("execute", refund_module.LATER, "refund", 2, 800)]
+        assert taken == [] and made.made[2:] == [("put_off", "refund", 2, 800)]
         assert told == [("unknown", "refund", "refund", "refused, and not read", 3)]
 
 
@@ -291,8 +307,8 @@ async def test_a_payment_is_looked_at_until_nothing_is_pending(
     await pump.look_at(Look("key", "ref", 3, leased))  # type: ignore[arg-type]
     assert taken == ([("key", seen)] if isinstance(seen, Reversals) else [])
     seen_, later = (
-        ("execute", refund_module.SEEN, "key", leased),
-        ("execute", refund_module.LOOK_LATER, "key", leased, 800),
+        ("close", "key", leased),
+        ("put_off", "key", leased, 800),
     )
     assert made.made == [("reversals", "key", "ref"), seen_ if over else later]
     assert told == ([("unknown", "look", "key", "timeout", 3)] if isinstance(seen, Unknown) else [])
@@ -323,7 +339,7 @@ async def test_one_at_a_time_is_no_pump(pump: MoneyPump, monkeypatch: pytest.Mon
     running = most = 0
     done: list[str] = []
 
-    async def void(row: Due) -> None:
+    async def void(row: DuePayment) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)

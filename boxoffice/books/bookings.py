@@ -1,0 +1,50 @@
+"""Where the row of one booking moves outside a settlement. A settlement moves its batch in `rows.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from boxoffice.stores.database import Writer
+
+__all__ = ["cancel", "end_holds", "extend_hold", "mark_paid_too_late"]
+
+_END_HOLDS: Final = """
+UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
+"""
+
+_EXTEND_HOLD: Final = """
+UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
+"""
+
+_CANCEL: Final = """
+UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid
+"""
+
+_PAID_TOO_LATE: Final = """
+UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()
+WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'
+"""
+
+
+async def end_holds(writer: Writer, booking_ids: Sequence[str], status: str) -> int:
+    """`held` to `expired` or `cancelled`: holds that ended in Redis, which decides them. One that was paid or decided
+    meanwhile is left alone, and so is one without a row. Returns how many moved."""
+    return int((await writer.execute(_END_HOLDS, booking_ids, status)).rpartition(" ")[2])
+
+
+async def extend_hold(writer: Writer, booking_id: str, deadline_ms: int) -> None:
+    """`expires_at` of a `held` booking, as Redis has it (epoch ms). Any other booking is left alone."""
+    await writer.execute(_EXTEND_HOLD, booking_id, deadline_ms)
+
+
+async def cancel(writer: Writer, booking_id: str, code: str) -> None:
+    """`confirmed` to `cancelled`, with the reason. The caller has locked the row and seen that it is confirmed; its stock and
+    its money are moved in the same transaction."""
+    await writer.execute(_CANCEL, booking_id, code)
+
+
+async def mark_paid_too_late(writer: Writer, booking_id: str) -> None:
+    """The reason of a `failed` or `expired` booking becomes `paid_too_late`: its money arrived after its end. One that was
+    withdrawn keeps that reason; no status moves."""
+    await writer.execute(_PAID_TOO_LATE, booking_id)
