@@ -16,7 +16,7 @@ TABLES = {
     "refunds": "Refund", "looks": "Look", "disputes": "Dispute", "inventory": "Inventory", "stock_moves": "StockMove",
     "dead_letters": "DeadLetter", "webhook_events": "WebhookEvent",
 }  # fmt: skip
-"""Tables that the books alone change, with the class of each in `stores/models.py`."""
+"""Tables that the books alone change, with the class of each in `stores/models/`."""
 
 ELSEWHERE = {
     "boxoffice/sales/store.py": (

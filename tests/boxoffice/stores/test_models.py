@@ -1,4 +1,4 @@
-"""The tables as `models.py` describes them are the tables that the migrations make: a migration is compared with the models
+"""The tables as `models/` describes them are the tables that the migrations make: a migration is compared with the models
 when it is written, and whoever reads the models believes them."""
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""The tables. PostgreSQL decides what became of a booking; these rows are that decision.
+
+Money is in minor units (cents) beside an ISO 4217 currency; times carry their zone.
+"""
+
+from boxoffice.stores.models.access import ApiKey, Client, KeyChange
+from boxoffice.stores.models.base import Base
+from boxoffice.stores.models.bookings import Booking, BookingItem, DeadLetter, Intervention, Inventory, StockMove
+from boxoffice.stores.models.catalogue import Event, EventChange, EventShare, Tier
+from boxoffice.stores.models.money import Captures, Dispute, Look, Payment, Refund, WebhookEvent
+from boxoffice.stores.models.servers import Batch, Installation, Shard
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Batch",
+    "Booking",
+    "BookingItem",
+    "Captures",
+    "Client",
+    "DeadLetter",
+    "Dispute",
+    "Event",
+    "EventChange",
+    "EventShare",
+    "Installation",
+    "Intervention",
+    "Inventory",
+    "KeyChange",
+    "Look",
+    "Payment",
+    "Refund",
+    "Shard",
+    "StockMove",
+    "Tier",
+    "WebhookEvent",
+]

@@ -1,0 +1,100 @@
+"""What is on sale: events and tiers, who else may sell them, and who changed them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from boxoffice.states import EVENT_STATUSES
+from boxoffice.stores.models.base import Base, Dated, one_of
+
+__all__ = ["Event", "EventChange", "EventShare", "Tier"]
+
+
+class Event(Dated, Base):
+    """Something people attend."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        CheckConstraint(one_of("status", EVENT_STATUSES), name="status"),
+        CheckConstraint("off_sale_at > on_sale_at", name="off_sale_at"),
+        Index("ix_events_unmirrored", "shard", postgresql_where=text("mirrored < version")),
+        CheckConstraint("shard >= 0 AND shard < 4096", name="shard"),
+        CheckConstraint("customer_max IS NULL OR customer_max > 0", name="customer_max"),
+        CheckConstraint("char_length(currency) = 3", name="currency"),
+        CheckConstraint("refund_percent BETWEEN 0 AND 100", name="refund_percent"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
+    shard: Mapped[int]
+    name: Mapped[str]
+    starts_at: Mapped[datetime]
+    status: Mapped[str] = mapped_column(server_default="active")
+    currency: Mapped[str] = mapped_column(server_default="USD")
+    customer_max: Mapped[int | None]
+    """Tickets one customer may hold or buy; NULL for any number."""
+    cancel_until: Mapped[datetime | None]
+    """Until when shops may cancel a confirmed booking; NULL: until the event starts."""
+    refund_percent: Mapped[int] = mapped_column(server_default="100")
+    """Share of the price that a cancellation gives back."""
+    on_sale_at: Mapped[datetime | None]
+    """From when it may be booked, by Redis's clock; NULL: at once."""
+    off_sale_at: Mapped[datetime | None]
+    """Until when; NULL: until it starts."""
+    version: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    """Changes of the event and its tiers so far, the first of which made it. Shops name it in `If-Match`."""
+    mirrored: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The version that Redis has. Below `version`: a worker's sweep brings the event there."""
+
+
+class EventShare(Base):
+    """Another shop that may sell an event."""
+
+    __tablename__ = "event_shares"
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"), primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Tier(Dated, Base):
+    """A class of ticket with a price and a capacity."""
+
+    __tablename__ = "tiers"
+    __table_args__ = (
+        Index("uq_tiers_event_id_code", "event_id", "code", unique=True),
+        CheckConstraint("price_cents >= 0", name="price_cents"),
+        CheckConstraint("off_sale_at > on_sale_at", name="off_sale_at"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    code: Mapped[str]
+    name: Mapped[str]
+    price_cents: Mapped[int]
+    display_order: Mapped[int] = mapped_column(server_default="0")
+    is_active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    on_sale_at: Mapped[datetime | None]
+    """In place of the event's; NULL: the event's."""
+    off_sale_at: Mapped[datetime | None]
+
+
+class EventChange(Base):
+    """Who changed what of an event, and when: written by the transaction that did."""
+
+    __tablename__ = "event_changes"
+    __table_args__ = (Index("ix_event_changes_event_id_id", "event_id", "id"),)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    tier_id: Mapped[str | None]
+    """NULL for the event itself."""
+    version: Mapped[int] = mapped_column(BigInteger)
+    """Of the event, once it was changed."""
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    changed_by: Mapped[str]
+    """`key:` and an API key's prefix, or `operator:` and a login name."""
+    action: Mapped[str]
+    changes: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """Field to [before, after]."""
