@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
-from boxoffice.books.rows import lock_inventory
+from boxoffice.books.inventory import lock_inventory
 from boxoffice.crashpoint import crashpoint
 from boxoffice.states import CALLED_OFF
 from boxoffice.stores import fence

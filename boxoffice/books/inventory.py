@@ -1,13 +1,24 @@
-"""Where tickets come back outside a settlement: `sold` shrinks, and a move tells Redis. Rows are locked in tier order first."""
+"""What of a tier is sold. Rows are locked in tier order, in every transaction that sells or gives back: two that share tiers
+wait for each other instead of deadlocking."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from boxoffice.stores.database import Writer
+from boxoffice.stores.database import Connection, Writer
 
-__all__ = ["give_back"]
+__all__ = ["SELL", "give_back", "lock_inventory", "sell"]
+
+_LOCK_INVENTORY = """
+SELECT tier_id, CASE WHEN called_off THEN -1 ELSE total - sold END AS left
+FROM inventory WHERE tier_id = ANY($1::text[]) ORDER BY tier_id FOR NO KEY UPDATE
+"""
+
+SELL = """
+UPDATE inventory i SET sold = i.sold + new.quantity, version = i.version + 1, updated_at = now()
+FROM unnest($1::text[], $2::int[]) AS new (tier, quantity) WHERE i.tier_id = new.tier
+"""
 
 _UNSELL: Final = """
 UPDATE inventory i SET sold = i.sold - back.quantity, version = i.version + 1, updated_at = now()
@@ -23,6 +34,19 @@ _MOVE: Final = """
 INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner, refund_key)
 SELECT $1, tier, $2::uuid, -quantity, $5, $6 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
 """
+
+
+async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[str, int]:
+    """Lock the tiers' rows in tier order; what each can still sell, below 0 when its event is called off. From here on nobody
+    else sells them."""
+    rows = await connection.fetch(_LOCK_INVENTORY, list(tiers))
+    return {row["tier_id"]: row["left"] for row in rows}
+
+
+async def sell(connection: Connection, sold: dict[str, int]) -> None:
+    """Count tickets as sold. The table's checks would refuse a sale beyond the total: that is a bug alarm."""
+    if sold:
+        await connection.execute(SELL, list(sold), list(sold.values()))
 
 
 async def give_back(

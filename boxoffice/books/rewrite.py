@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from boxoffice import ids
+from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, booking_arrays, item_arrays
+from boxoffice.books.inventory import lock_inventory, sell
 from boxoffice.books.moves import Note, came_back
-from boxoffice.books.rows import known_by_key, lock_inventory, sell
+from boxoffice.books.rows import known_by_key
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
 from boxoffice.stores.database import Connection
 from boxoffice.stores.fence import Pair, open_batch
@@ -22,24 +24,11 @@ __all__ = ["Rewritten", "rewrite"]
 
 _EXISTING = "SELECT id::text AS id, status FROM bookings WHERE id = ANY($1::uuid[]) FOR UPDATE"
 
-_INSERT_BOOKINGS = """
-INSERT INTO bookings (id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,
-                      fingerprint, duplicate_of, failure_code, sequence, expires_at, created_at)
-SELECT id, client, event, customer, reference, status, amount, currency, key, fingerprint, duplicate_of, failure,
-       sequence, to_timestamp(nullif(deadline_ms, 0) / 1000.0), to_timestamp(admitted_ms / 1000.0)
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
-            $10::text[], $11::uuid[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[])
-  AS new (id, client, event, customer, reference, status, amount, currency, key, fingerprint, duplicate_of, failure,
-          sequence, deadline_ms, admitted_ms)
+_INSERT_BOOKINGS = f"""{INSERT_BOOKINGS}
 ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_code = excluded.failure_code, updated_at = now()
 """
 
-_INSERT_ITEMS = """
-INSERT INTO booking_items (booking_id, tier_id, quantity, unit_price_cents, line_total_cents, refunded)
-SELECT booking, tier, quantity, price, quantity::bigint * price, refunded
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[]) AS new (booking, tier, quantity, price, refunded)
-ON CONFLICT (booking_id, tier_id) DO UPDATE SET refunded = excluded.refunded
-"""
+_INSERT_ITEMS = f"{INSERT_ITEMS}ON CONFLICT (booking_id, tier_id) DO UPDATE SET refunded = excluded.refunded"
 
 _INSERT_PAYMENTS = """
 INSERT INTO payments (payment_key, booking_id, gateway, method, last4, amount_cents, refunded_cents, currency, status,
@@ -194,36 +183,19 @@ def _net(row: _Row) -> dict[str, int]:
 
 
 async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None:
-    records = [row.record for row in rows]
-    bodies = [record.body for record in records]
-    await connection.execute(
-        _INSERT_BOOKINGS,
-        [record.id for record in records],
-        [body.client for body in bodies],
-        [record.event for record in records],
-        [body.customer for body in bodies],
-        [body.reference for body in bodies],
-        [row.status for row in rows],
-        [body.amount_cents for body in bodies],
-        [body.currency for body in bodies],
-        # A record of an earlier version has none.
-        [record.payload.key or ids.digest(record.id) for record in records],
-        [record.fingerprint for record in records],
-        [row.duplicate_of for row in rows],
-        [row.failure for row in rows],
-        [record.sequence for record in records],
-        [record.deadline_ms for record in records],
-        [record.admitted_ms for record in records],
-    )
-    lines = [(row, line) for row in rows if row.failure != "duplicate" for line in row.record.body.lines]
-    await connection.execute(
-        _INSERT_ITEMS,
-        [row.record.id for row, _ in lines],
-        [line.tier for _, line in lines],
-        [line.quantity for _, line in lines],
-        [line.unit_price_cents for _, line in lines],
-        [min(line.quantity, row.back.get(line.tier, 0)) for row, line in lines],
-    )
+    written = [
+        # A record of an earlier version has no key.
+        BookingRow(
+            row.record, row.status, row.failure, row.duplicate_of, row.record.payload.key or ids.digest(row.record.id)
+        )
+        for row in rows
+    ]
+    await connection.execute(_INSERT_BOOKINGS, *booking_arrays(written))
+    lines = [
+        (row.record.id, line, min(line.quantity, row.back.get(line.tier, 0)))
+        for row in rows if row.failure != "duplicate" for line in row.record.body.lines
+    ]  # fmt: skip
+    await connection.execute(_INSERT_ITEMS, *item_arrays(lines))
     paid = [row for row in rows if row.payment]
     outcomes = [row.record.payload.outcome for row in paid]
     await connection.execute(

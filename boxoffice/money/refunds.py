@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.books import bookings, inventory, payments, refunds
 from boxoffice.books.finals import Finals
+from boxoffice.books.inventory import lock_inventory
 from boxoffice.books.moves import Note, apply_moves, came_back
-from boxoffice.books.rows import lock_inventory
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import (
     GateClosed,

@@ -153,7 +153,13 @@ MUTANTS = (
     ),
     Mutant(
         "unordered row locks",
-        (("boxoffice/books/rows.py", "ORDER BY tier_id FOR NO KEY UPDATE", "ORDER BY random() FOR NO KEY UPDATE"),),
+        (
+            (
+                "boxoffice/books/inventory.py",
+                "ORDER BY tier_id FOR NO KEY UPDATE",
+                "ORDER BY random() FOR NO KEY UPDATE",
+            ),
+        ),
         "tests/boxoffice/settlement/test_several_workers.py",
         "never_deadlock",
     ),

@@ -55,7 +55,11 @@ _ALSO: dict[str, str] = {
     "boxoffice/books/looks.py": "tests/boxoffice/money/test_reversals.py tests/boxoffice/money/test_pump.py"
     " tests/boxoffice/repair/test_recovery.py",
     "boxoffice/books/messages.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
-    "boxoffice/books/inventory.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/money/test_refunds_again.py",
+    "boxoffice/books/inventory.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/money/test_refunds_again.py"
+    " tests/boxoffice/settlement/test_draining.py",
+    "boxoffice/books/co[lp]*.py": "tests/boxoffice/books/test_rows.py tests/boxoffice/money/test_amounts.py"
+    " tests/boxoffice/settlement/test_draining.py",
+    "boxoffice/books/inserting.py": "tests/boxoffice/books/test_rows.py tests/boxoffice/settlement/test_draining.py",
     "boxoffice/books/poisoned.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/bookings.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, Uuid, func, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from boxoffice.states import BOOKING_STATES
@@ -27,6 +27,8 @@ class Inventory(Dated, Base):
     tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"), primary_key=True)
     total: Mapped[int]
     sold: Mapped[int] = mapped_column(server_default="0")
+    called_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Nothing more of it is sold, whatever was admitted. Here and not with the event: it is read under this row's lock."""
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from boxoffice.states import EVENT_STATUSES
 from boxoffice.stores.models.base import Base, Dated, one_of
 
-__all__ = ["Event", "EventChange", "EventShare", "Tier"]
+__all__ = ["CallOff", "Event", "EventChange", "EventShare", "Tier"]
 
 
 class Event(Dated, Base):
@@ -98,3 +98,15 @@ class EventChange(Base):
     action: Mapped[str]
     changes: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """Field to [before, after]."""
+
+
+class CallOff(Base):
+    """An event that will not take place: a worker ends its holds and gives its money back, until `finished_at`."""
+
+    __tablename__ = "call_offs"
+    __table_args__ = (Index("ix_call_offs_unfinished", "event_id", postgresql_where=text("finished_at IS NULL")),)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"), primary_key=True)
+    reason: Mapped[str]
+    called_off_by: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]

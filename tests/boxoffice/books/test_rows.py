@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -173,37 +172,6 @@ async def test_what_is_remembered_of_them_is_bounded(monkeypatch: pytest.MonkeyP
     assert len(seen) == 3
     await rows.vouch(Asked(("c", "e", "y")), {("c", "e", "y")}, seen)  # type: ignore[arg-type]
     assert seen == {("c", "e", "y")}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, r"\N"), ("", ""), ("plain", "plain"), ("a\\b", r"a\\b"), ("a\tb", r"a\tb"), ("a\nb", r"a\nb"), ("a\rb", r"a\rb"),
-        (r"\N", r"\\N"), ("\\\t\n\r", r"\\\t\n\r"),
-    ],
-)  # fmt: skip
-def test_a_field_of_a_copy(value: str | None, text: str) -> None:
-    assert rows.as_text(value) == rows.word(value) == text
-
-
-@pytest.mark.parametrize(
-    ("ms", "text"),
-    [(0, r"\N"), (1, "1970-01-01 00:00:00.001+00"), (1_700_000_000_099, "2023-11-14 22:13:20.099+00")],
-)
-def test_a_time_of_a_copy(ms: int, text: str) -> None:
-    assert rows.time_text(ms) == text
-
-
-async def test_tickets_are_counted_as_sold_by_tier_and_never_beyond_the_total(till: Till) -> None:
-    """What is not there has nothing left; the table itself refuses one ticket too many."""
-    pool, tier = await till.office.pool(), till.event.tiers[0].id
-    async with pool.acquire() as connection:
-        assert await rows.lock_inventory(connection, [tier, "nobody"]) == {tier: 50}
-        await rows.sell(connection, {})
-        await rows.sell(connection, {tier: 49})
-        assert await rows.lock_inventory(connection, [tier]) == {tier: 1}
-        with pytest.raises(asyncpg.CheckViolationError):
-            await rows.sell(connection, {tier: 2})
 
 
 @pytest.mark.parametrize("counted", [0, 1, 300])
