@@ -567,7 +567,7 @@ MUTANTS = (
     ),
     Mutant(
         "a shop is told of a cancellation that nobody would miss",
-        (("boxoffice/money/refunds.py", "if pair and await fence.lost(self._database, shard, [pair]):", "if False:"),),
+        (("boxoffice/money/mirror.py", "if pair and await fence.lost(self._database, shard, [pair]):", "if False:"),),
         "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "redis_was_not_told",
     ),
@@ -679,7 +679,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancellation that redis hears of later",
-        (("boxoffice/money/refunds.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
+        (("boxoffice/money/mirror.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
         "tests/boxoffice/books/test_moves.py",
         "read_after_a_cancellation",
     ),
@@ -801,7 +801,7 @@ MUTANTS = (
         "more tickets refunded while some are owed",
         (
             (
-                "boxoffice/money/refunds.py",
+                "boxoffice/money/terms.py",
                 "            raise RefundOwed(tier_id=tier, owed_cents=cents)",
                 "            pass",
             ),

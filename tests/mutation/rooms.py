@@ -67,6 +67,11 @@ _ALSO: dict[str, str] = {
     "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
     "boxoffice/money/refunds.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
     " tests/boxoffice/money/test_owed_apart.py",
+    "boxoffice/money/mirror.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/books/test_moves.py"
+    " tests/boxoffice/repair/test_recovery.py",
+    "boxoffice/money/terms.py": "tests/boxoffice/money/test_terms.py tests/boxoffice/money/test_refunds.py",
+    "boxoffice/books/[gs][io][lv]*.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/money/test_amounts.py"
+    " tests/boxoffice/money/test_money_keys.py tests/boxoffice/money/test_owed_apart.py",
     "boxoffice/money/refund_pump.py": "tests/boxoffice/money/test_owed.py",
     "boxoffice/money/owed.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_money_keys.py",
     "boxoffice/money/reversals.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_pump.py"

@@ -171,8 +171,13 @@ PLACES: dict[str, tuple[str, str]] = {
         "Recovery.correct",
         "went_back tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
     ),
+    "boxoffice/money/mirror.py": (
+        "StockMirror.tell_first StockMirror.tell StockMirror._tell",
+        "is_cancelled is_refunded went_back",
+    ),
     "boxoffice/money/refunds.py": (
-        "Refunds._run Refunds._told Refunds._tell_first Refunds._mirror Refunds._tell_redis",
+        "Refunds.capture_refused Refunds.again Refunds.cancel_again Refunds._run Refunds._told Refunds._cancel "
+        "Refunds._refund Refunds._retry",
         "is_cancelled is_refunded went_back",
     ),
     "boxoffice/repair/tools.py": (

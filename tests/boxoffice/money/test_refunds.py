@@ -456,7 +456,7 @@ async def test_nobody_hears_of_a_refund_before_redis_unless_it_cannot(
         return await (till.cancel(booking) if call == "cancel" else till.refund(booking, "key", GA=1))
 
     with monkeypatch.context() as patch:
-        patch.setattr("boxoffice.money.refunds.apply_moves", fails)
+        patch.setattr("boxoffice.money.mirror.apply_moves", fails)
         if told:
             with pytest.raises(told):
                 await asked()

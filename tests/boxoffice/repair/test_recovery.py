@@ -154,7 +154,7 @@ async def test_a_cancellation_that_redis_was_not_told_of_is_not_told_to_the_shop
             await past.come_back()
             return 0
 
-        patched.setattr("boxoffice.money.refunds.apply_moves", too_late)
+        patched.setattr("boxoffice.money.mirror.apply_moves", too_late)
         with pytest.raises(StoreAway):
             await till.cancel(booking)
     assert await guard.tick() == "fine"

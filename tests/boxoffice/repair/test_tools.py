@@ -54,7 +54,7 @@ async def move_unheard(house: House, booking: str, monkeypatch: pytest.MonkeyPat
         return 0
 
     with monkeypatch.context() as patched:
-        patched.setattr("boxoffice.money.refunds.apply_moves", nothing)
+        patched.setattr("boxoffice.money.mirror.apply_moves", nothing)
         assert await house.cancel(booking) == "cancelled"
 
 
