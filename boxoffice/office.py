@@ -1,4 +1,7 @@
-"""The box office: every part, built once and closed once, for every door."""
+"""The box office: every part, built once and closed once, for every door.
+
+One file because it is one list: each part, with what it is made of.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Holds: tickets set aside until they are paid, cancelled, or their time is up. Redis alone decides these.
 
 What happens once a payment is under way is settlement's to say; once a booking is confirmed, `refunds.py`'s.
+
+One file because each verb is a script call whose refusals are told apart from the others'.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from redis.exceptions import RedisError
 
 from boxoffice import ids
 from boxoffice.bookings.records import Reading
-from boxoffice.books import bookings as rows
+from boxoffice.books.bookings import end_holds, extend_hold
 from boxoffice.clock import timestamp
 from boxoffice.errors import (
     AlreadyExtended,
@@ -239,7 +241,7 @@ class Holds:
         """Holds that a payment was tried for have rows: say there how they ended. If PostgreSQL is away, `mend` does."""
         try:
             async with self._database.writer() as connection:
-                await rows.end_holds(connection, bookings, WORDS[letter])
+                await end_holds(connection, bookings, WORDS[letter])
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=len(bookings), error=type(error).__name__)
@@ -249,7 +251,7 @@ class Holds:
         the next attempt's settlement does it."""
         try:
             async with self._database.writer() as connection:
-                await rows.extend_hold(connection, booking, deadline_ms)
+                await extend_hold(connection, booking, deadline_ms)
         except TRANSIENT as error:
             await self._database.renew(error)
             seldom.warning("holds.told_later", holds=1, error=type(error).__name__)

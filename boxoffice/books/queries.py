@@ -1,4 +1,7 @@
-"""What PostgreSQL knows of bookings, as a Redis record would say it. Queries of reconcile and rebuild."""
+"""What PostgreSQL knows of bookings, as a Redis record would say it. Queries of reconcile and rebuild; they change nothing.
+
+One file because each answer is built by the same few readers of rows.
+"""
 
 from __future__ import annotations
 

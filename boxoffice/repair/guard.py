@@ -3,6 +3,8 @@
 Each remembers how far the other had come: PostgreSQL the admissions (a lower bound, written about once a second), Redis
 every commit that it was told of (`fence.py`). What is read first can only be older, so there is no false alarm: Redis's
 memory of PostgreSQL, then PostgreSQL, then Redis.
+
+One file because what was seen, the verdict on it and what is done about it are read against each other.
 """
 
 from __future__ import annotations

@@ -3,13 +3,16 @@ that differ. Mends what can be mended.
 
 Workers go on meanwhile, and after an outage they have much to do: what was read a moment ago may be theirs by now. So
 each difference is looked at again before it is told, what workers will do by themselves is left to them, and money is
-mended under the row's lock only, when the gateway still says what it said."""
+mended under the row's lock only, when the gateway still says what it said.
+
+One file because what is mended is looked at once more by the reads that found it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from boxoffice import ids
 from boxoffice.books import payments
@@ -20,6 +23,7 @@ from boxoffice.gateway.accounts import same_books
 from boxoffice.gateway.base import Done, Found, PaymentGateway, Pending, Record, Reversals
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.refunds import Refunds
+from boxoffice.repair.differences import Difference, amount_differs, difference_of, money_differs
 from boxoffice.repair.reversal_audit import mend_reversals, open_ends, reversals_differ
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Database
@@ -29,30 +33,13 @@ from boxoffice.stores.record import payment_key_of, unpack
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.shard import Shards
 
-__all__ = ["DIFFERENCES", "Difference", "PaymentsAudit"]
+__all__ = ["PaymentsAudit"]
 
 CHUNK: Final = 1_000
 """Payments compared at once."""
 
 GRACE_S: Final = 60
 """Money that moved so recently may still be on its way into our rows."""
-
-DIFFERENCES: Final = {
-    "authorized_without_booking": "money is set aside for a booking that we do not know; mended by letting it go",
-    "authorized_not_confirmed": "money is set aside for a booking that is not confirmed; mended by letting it go",
-    "captured_without_booking": "money was taken for a booking that we do not know; mended by a refund",
-    "captured_not_confirmed": "money was taken for a booking that is not confirmed; mended by a refund",
-    "confirmed_not_captured": "a confirmed booking was never paid; mended by capturing now",
-    "capture_not_marked": "money was taken and our row does not say so; mended by capturing again, which does nothing",
-    "unknown_to_gateway": "our row says that money moved, the gateway knows of none",
-    "amount_differs": "the gateway has another amount than our row",
-    "refunded_differs": "the gateway's refunds and disputes are others than our rows say; mended by writing them down",
-    "refund_overdue": "a refund has been due for longer than it should, and nobody can say what became of it",
-    "refund_pending": "a refund is pending at the gateway",
-    "refund_owed": "the gateway refused a refund; `payments retry` tries it again, `payments write-off` ends it",
-    "disputed": "a customer disputes the payment; answer at the gateway",
-}
-"""What the audit finds, and what `--fix` does about it. The last three are known: the books agree on them."""
 
 _OURS = """
 SELECT p.payment_key, p.gateway, p.status, p.due, p.reference, p.amount_cents, p.currency, b.id::text AS booking,
@@ -76,20 +63,6 @@ ORDER BY payment_key LIMIT 5000
 _BOOKS = """
 SELECT gateway, count(*) AS payments FROM payments WHERE status IN ('authorized', 'captured') GROUP BY gateway
 """
-
-
-class Difference(NamedTuple):
-    """One payment on which the gateway and we disagree."""
-
-    what: str
-    payment_key: str
-    booking: str | None
-    at_gateway: str
-    ours: str
-    mended: bool | None
-    """None: nobody tried."""
-    known: bool = False
-    """Both books tell it alike, and a person has to do something about it, or to wait."""
 
 
 class PaymentsAudit:
@@ -244,9 +217,7 @@ class PaymentsAudit:
                 mended = await self.mend(what, record, row, grace_s) if fix else None
                 yield difference_of(what, record, row, mended)
         elif payment.status in ("authorized", "captured") and row["status"] in ("authorized", "captured"):
-            if (payment.amount_cents, payment.currency.upper()) != (row["amount_cents"], row["currency"]) or (
-                row["status"] == "captured" and payment.captured_cents != row["amount_cents"]
-            ):
+            if amount_differs(record, row):
                 yield difference_of("amount_differs", record, row, None)
             told = row["reversed"] or record.reversals != Reversals()
             if told and await reversals_differ(self._database, record, grace_s):
@@ -318,37 +289,6 @@ class PaymentsAudit:
         if what == "captured_not_confirmed":
             await self._refunds.captured_too_late(key)
         return True
-
-
-def money_differs(record: Record, row: Any) -> str | None:
-    """The difference that money makes, if any. What is due and not overdue, or claimed by a worker, is on its way."""
-    payment, on_its_way = record.payment, row["leased"] or (row["due"] is not None and not row["overdue"])
-    undecided = row["booking_status"] in ("pending", "held") and row["status"] in ("unknown", "requires_action")
-    if on_its_way or undecided or not row["settled"]:
-        return None
-    # A booking that was cancelled before its capture is captured all the same, and then refunded by its terms.
-    sold = row["booking_status"] in ("confirmed", "cancelled") and row["status"] in ("authorized", "captured")
-    if payment.status == "authorized":
-        return "confirmed_not_captured" if sold else "authorized_not_confirmed"
-    if payment.status == "captured":
-        if row["status"] == "captured":
-            return None
-        return "capture_not_marked" if sold else "captured_not_confirmed"
-    return None
-
-
-def difference_of(what: str, record: Record, row: Any, mended: bool | None) -> Difference:
-    payment = record.payment
-    theirs = f"{payment.status} {shown(payment.amount_cents, payment.currency)}"
-    if payment.captured_cents:
-        captured, refunded = (shown(n, payment.currency) for n in (payment.captured_cents, payment.refunded_cents))
-        theirs += f", captured {captured}, refunded {refunded}"
-    ours = "nothing"
-    if row is not None:
-        ours = f"{row['status']} {shown(row['amount_cents'], row['currency'])}, booking {row['booking_status']}"
-        if row["refunded_cents"]:
-            ours += f", refunded {shown(row['refunded_cents'], row['currency'])}"
-    return Difference(what, record.payment_key, row["booking"] if row else record.booking_id, theirs, ours, mended)
 
 
 async def _chunks(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:

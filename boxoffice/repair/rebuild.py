@@ -2,6 +2,8 @@
 
 Re-created are events, API keys, undecided bookings with their stock, and the recent final ones with their idempotency
 keys; then every event is reconciled, customers' counts included. Bookings that only Redis knows stay accepted.
+
+One file because a whole rebuild and a quick check take the same steps in the same order, and open the same gate.
 """
 
 from __future__ import annotations

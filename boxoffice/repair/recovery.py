@@ -5,6 +5,8 @@ in the order of admission and as far as there are tickets; the gateway has its p
 otherwise is written as its shop was told, and money that is not a sale's is let go. Cancellations and refunds are made again
 under the same refund key. What cannot be confirmed, and everything when an operator says that it shall be forgotten, is
 withdrawn: failed, with a code that its shop can read, its money given back. All of it may be repeated at any point.
+
+One file because it is one procedure: what is looked at decides what is written, and in which order.
 """
 
 from __future__ import annotations

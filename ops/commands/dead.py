@@ -15,7 +15,8 @@ from ops.options import DEFAULT_DATA_DIR, DataDirOption, finite
 if TYPE_CHECKING:
     from boxoffice.books.dead_letters import DeadLetter
     from boxoffice.office import BoxOffice
-    from boxoffice.repair.parked import Ended, Parked, Retried
+    from boxoffice.repair.failing import Ended
+    from boxoffice.repair.parked import Parked, Retried
 
 __all__ = ["register"]
 

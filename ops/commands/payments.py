@@ -14,7 +14,7 @@ from ops.options import DEFAULT_DATA_DIR, DataDirOption
 if TYPE_CHECKING:
     from boxoffice.money.owed import OwedRefund
     from boxoffice.office import BoxOffice
-    from boxoffice.repair.payments_audit import Difference
+    from boxoffice.repair.differences import Difference
 
 __all__ = ["register"]
 
@@ -125,7 +125,7 @@ def _list(refunds: list[OwedRefund], as_json: bool, nothing: str) -> None:
 
 
 def _print(found: list[Difference]) -> None:
-    from boxoffice.repair.payments_audit import DIFFERENCES
+    from boxoffice.repair.differences import DIFFERENCES
 
     mended = {None: "", True: "  mended", False: "  NOT mended"}
     for what, meaning in DIFFERENCES.items():

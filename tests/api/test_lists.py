@@ -8,7 +8,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from boxoffice.bookings import reading
+from boxoffice.bookings import listing
 from boxoffice.bookings.reading import BookingFilter
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
@@ -98,7 +98,7 @@ async def test_no_list_reads_on_and_on(
     """However many agree with a part of the filter and few or none with the rest, beside another shop as large: a page reads
     so many rows and no more, and no more of an index, also far from the newest. Following the pages finds each of the
     shop's own once."""
-    monkeypatch.setattr(reading, "LOOKED_AT", 500)
+    monkeypatch.setattr(listing, "LOOKED_AT", 500)
     async with asyncpg.create_pool(servers.database_url, min_size=1, max_size=1) as pool:
 
         async def one_connection() -> Any:
@@ -132,7 +132,7 @@ async def test_what_is_rare_among_failures_is_found_page_by_page(
     servers: Servers, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each page reads so many rows and no more, and following them finds each booking once, in order, while others come."""
-    monkeypatch.setattr(reading, "LOOKED_AT", 2_000)
+    monkeypatch.setattr(listing, "LOOKED_AT", 2_000)
     sold = [1, 4, 1_999, 2_000, 2_001, 9_001, 11_996, 12_001, 28_001, 28_002]
     async with asyncpg.create_pool(servers.database_url, min_size=1, max_size=1) as pool:
 

@@ -60,6 +60,9 @@ _ALSO: dict[str, str] = {
     "boxoffice/books/co[lp]*.py": "tests/boxoffice/books/test_rows.py tests/boxoffice/money/test_amounts.py"
     " tests/boxoffice/settlement/test_draining.py",
     "boxoffice/books/inserting.py": "tests/boxoffice/books/test_rows.py tests/boxoffice/settlement/test_draining.py",
+    "boxoffice/repair/differences.py": "tests/boxoffice/repair/test_payments_audit.py tests/boxoffice/money/test_accounts.py",
+    "boxoffice/repair/failing.py": "tests/boxoffice/repair/test_parked.py",
+    "boxoffice/repair/salvage.py": "tests/boxoffice/repair/test_parked.py tests/boxoffice/repair/test_parked_records.py",
     "boxoffice/books/poisoned.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/bookings.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py"
@@ -81,8 +84,9 @@ _ALSO: dict[str, str] = {
     " tests/boxoffice/settlement/test_draining.py tests/boxoffice/settlement/test_failures.py"
     " tests/boxoffice/settlement/test_several_workers.py tests/boxoffice/settlement/test_duplicates.py",
     "boxoffice/repair/dossier.py": "tests/boxoffice/repair/test_parked.py tests/ops/test_repair_commands.py",
-    "boxoffice/repair/parked.py": "tests/boxoffice/repair/test_parked_records.py",
-    "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py",
+    "boxoffice/bookings/reading.py": "tests/api/test_booking.py tests/api/test_reading.py tests/api/test_lists.py",
+    "boxoffice/bookings/listing.py": "tests/api/test_lists.py tests/boxoffice/bookings/test_reading.py",
+    "boxoffice/bookings/rows.py": "tests/api/test_booking.py tests/api/test_lists.py tests/boxoffice/bookings/test_reading.py",
     "boxoffice/setting_parts.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/settings.py": "tests/boxoffice/money/test_misconfigured.py tests/test_docs.py",
     "boxoffice/states.py": "tests/test_docs.py",

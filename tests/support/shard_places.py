@@ -143,9 +143,13 @@ PLACES: dict[str, tuple[str, str]] = {
         "Outage.__init__ Outage.begin Outage.settled Outage.over Outage.try_canary _canary",
         "tests/boxoffice/settlement/test_outages.py::test_an_outage_is_two_lines",
     ),
+    "boxoffice/repair/failing.py": (
+        "Failing.fail Failing.give_back",
+        "is_failed_by_an_operator",
+    ),
     "boxoffice/repair/parked.py": (
-        "Parked.retry_all Parked.retried Parked._fail Parked.give_back",
-        "is_retried is_failed_by_an_operator",
+        "Parked.retry_all Parked.retried",
+        "is_retried",
     ),
     "boxoffice/repair/payments_audit.py": (
         "PaymentsAudit.run PaymentsAudit.under_way",

@@ -49,7 +49,7 @@ class Booking(Base):
             postgresql_where=text("duplicate_of IS NULL"),
         ),
         Index("ix_bookings_client_id_id", "client_id", "id"),
-        # Those that lists read (`bookings._LEADS`).
+        # Those that lists read (`boxoffice/bookings/listing.py`).
         Index("ix_bookings_event_id_client_id_id", "event_id", "client_id", "id"),
         Index(
             # What is confirmed is most of all: it costs a sale nothing.

@@ -10,9 +10,10 @@ import pytest
 from msgspec.structs import astuple, replace
 
 from boxoffice import ids
-from boxoffice.bookings import reading
+from boxoffice.bookings import listing, reading
 from boxoffice.bookings.reading import BookingFilter
 from boxoffice.bookings.records import Seen
+from boxoffice.bookings.rows import refund_state
 from boxoffice.errors import Malformed, NotFound, StoreAway, Unavailable
 from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Line, Payload, Record
@@ -67,11 +68,11 @@ async def test_what_is_wanted(till: Till, wanted: BookingFilter, agrees: bool) -
 
 
 def test_a_cursor_names_the_booking_behind_which_to_go_on() -> None:
-    cursor = reading.cursor_of(RECORD.id)
-    assert (len(cursor), reading.id_after(cursor)) == (22, RECORD.id)
+    cursor = listing.cursor_of(RECORD.id)
+    assert (len(cursor), listing.id_after(cursor)) == (22, RECORD.id)
     for wrong in ("", cursor[:-2], cursor + "AAAA", "é" * 22, "!" * 22):
         with pytest.raises(Malformed) as refused:
-            reading.id_after(wrong)
+            listing.id_after(wrong)
         assert refused.value.details["errors"] == [{"parameter": "cursor", "code": "cursor"}]
 
 
@@ -89,7 +90,7 @@ ROW: dict[str, Any] = {"written_off": 0, "pending_cents": 0, "owed_cents": 0, "o
     ],
 )  # fmt: skip
 def test_how_the_refunds_of_a_booking_stand_together(row: dict[str, Any], state: RefundState) -> None:
-    assert reading.refund_state(ROW | row) == state  # type: ignore[arg-type]
+    assert refund_state(ROW | row) == state  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_how_the_refunds_of_a_booking_stand_together(row: dict[str, Any], state:
 def test_a_list_is_looked_for_in_the_index_that_has_it(chosen: dict[str, str], lead: str, after: str | None) -> None:
     """Its columns lead, in its order; the others are conditions; a value stands for each mark."""
     columns = {"client_id": "shop", **chosen}
-    query = reading.by_lead(columns, after, 7)
+    query = listing.by_lead(columns, after, 7)
     names = lead.split(", ")
     bounds = [columns[name] for name in names] + ([after] if after else [])
     others = [name for name in columns if name not in names]

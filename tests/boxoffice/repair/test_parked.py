@@ -122,7 +122,7 @@ async def test_failing_twice_after_a_crash_gives_back_once(till: Till, monkeypat
         raise RuntimeError("died")
 
     with monkeypatch.context() as patch:
-        patch.setattr(till.office.parked, "give_back", dies)
+        patch.setattr(till.office.parked.failing, "give_back", dies)
         with pytest.raises(RuntimeError):
             await till.office.parked.fail(booking)
     assert await till.state(booking) == "P failed"

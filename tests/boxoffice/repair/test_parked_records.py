@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from boxoffice import ids
 from boxoffice.books.dead_letters import DeadLetter
-from boxoffice.repair import parked as parked_module
+from boxoffice.repair.salvage import Names, lines_of, names_of
 from boxoffice.stores.record import Line, Payload
 from tests.conftest import CLIENT
 from tests.support.damaged import LINE, RECORD, body
@@ -64,7 +64,7 @@ async def test_what_can_be_written_of_a_record(till: Till) -> None:
     async with (await till.office.pool()).acquire() as connection:
         for changes, field, value in FACTS:
             record = replace(RECORD, event=till.event.id, **changes)
-            facts = await till.office.parked.facts(connection, DeadLetter(record.id, "", 5, "", record, b""))
+            facts = await till.office.parked.failing.facts(connection, DeadLetter(record.id, "", 5, "", record, b""))
             assert facts is not None
             assert (getattr(facts, field), facts.event) == (value, till.event.id), changes
 
@@ -85,11 +85,12 @@ async def test_what_can_be_written_of_a_record(till: Till) -> None:
     ],
 )
 def test_lines_that_postgresql_takes(line: Line, kept: bool) -> None:
-    found = parked_module.lines_of(replace(RECORD.body, lines=(line, LINE)))
+    found = lines_of(replace(RECORD.body, lines=(line, LINE)))
     assert found == [msgspec.structs.astuple(each) for each in ([line, LINE] if kept else [LINE])]
 
 
-HEAD = {"payment_key": "0f", "scope": "ab" * 16, "event": "event0000001"}
+HEAD = Names("event0000001", "ab" * 16, "0f")
+NOTHING = Names("", "", "")
 
 
 @pytest.mark.parametrize(
@@ -97,16 +98,21 @@ HEAD = {"payment_key": "0f", "scope": "ab" * 16, "event": "event0000001"}
     [
         (b"P|1|2|3|0f|%s|finger|event0000001|rest\nof it", HEAD),
         (b"P|x|y|z|0f|%s|finger|event0000001|", HEAD),
-        (b"P|1|2|3|=|%s|finger|event0000001|", HEAD | {"payment_key": "ab" * 16}),
-        (b"P|1|2|3||%s|finger|event0000001|", HEAD | {"payment_key": ""}),
-        (b"p|1|2|3|0f|%s|finger|event0000001|", {}),
-        (b"P|1|2|3|0f|%s|finger|event0000001", {}),
-        (b"P|1|2|3|0f|%s|finger||", {}),
-        (b"P|1|2|3|0g|%s|finger|event0000001|", {}),
-        (b"P|1|2|3|0f|%s0|finger|event0000001|", {}),
-        (b"P|1|\n|3|0f|%s|finger|event0000001|", {}),
-        (b"x P|1|2|3|0f|%s|finger|event0000001|", {}),
+        (b"P|1|2|3|=|%s|finger|event0000001|", HEAD._replace(payment_key="ab" * 16)),
+        (b"P|1|2|3||%s|finger|event0000001|", HEAD._replace(payment_key="")),
+        (b"p|1|2|3|0f|%s|finger|event0000001|", NOTHING),
+        (b"P|1|2|3|0f|%s|finger|event0000001", NOTHING),
+        (b"P|1|2|3|0f|%s|finger||", NOTHING),
+        (b"P|1|2|3|0g|%s|finger|event0000001|", NOTHING),
+        (b"P|1|2|3|0f|%s0|finger|event0000001|", NOTHING),
+        (b"P|1|\n|3|0f|%s|finger|event0000001|", NOTHING),
+        (b"x P|1|2|3|0f|%s|finger|event0000001|", NOTHING),
     ],
 )
-def test_what_of_a_damaged_head_still_makes_sense(raw: bytes, found: dict[str, str]) -> None:
-    assert parked_module.head_of(raw.replace(b"%s", b"ab" * 16)) == found
+def test_what_of_a_damaged_head_still_makes_sense(raw: bytes, found: Names) -> None:
+    assert names_of(DeadLetter("b1", "", 5, "", None, raw.replace(b"%s", b"ab" * 16))) == found
+
+
+def test_a_record_that_can_be_read_is_known_by_what_it_says() -> None:
+    record = replace(RECORD, event="event0000001")
+    assert names_of(DeadLetter(record.id, "", 5, "", record, b"nothing of this")) == ("event0000001", "scope", "pay")

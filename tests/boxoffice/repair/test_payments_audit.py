@@ -14,7 +14,7 @@ from boxoffice.gateway.base import (
     Record,
 )
 from boxoffice.repair import payments_audit
-from boxoffice.repair.payments_audit import DIFFERENCES, Difference
+from boxoffice.repair.differences import DIFFERENCES, Difference
 from boxoffice.stores import keys
 from tests.conftest import SHARD
 from tests.support.clocks import Passing
