@@ -9,12 +9,13 @@ import pytest
 
 from boxoffice import ids
 from boxoffice.books.moves import Note, came_back
+from boxoffice.books.rewrite import rewrite
 from boxoffice.office import BoxOffice
 from boxoffice.repair.guard import Guard
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
-from tests.conftest import CLIENT
+from tests.conftest import CLIENT, SaleMaker
 from tests.support.houses import House, Houses
 from tests.support.past import Past
 from tests.support.shop.office import Till
@@ -37,6 +38,11 @@ ROWS = {
 @pytest.fixture
 def past(office: BoxOffice) -> Past:
     return Past(office)
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
+    return Till(office, await open_sale(GA=10))
 
 
 @pytest.fixture
@@ -247,6 +253,28 @@ async def test_free_bookings_owe_nothing(houses: Houses, past: Past, guard: Guar
     assert [await till.state(booking) for booking in (confirmed, cancelled)] == ["C confirmed", "X cancelled"]
     assert await till.fetch("SELECT 1 FROM refunds UNION ALL SELECT 1 FROM payments") == []
     await till.at_rest(confirmed, cancelled)
+
+
+@pytest.mark.parametrize("state", ["unknown", "requires_action"])
+async def test_a_payment_that_was_undecided_then_ends_as_redis_was_told(till: Till, state: str) -> None:
+    """With the gateway's reason and reference, and with nothing for its customer to do any more."""
+    booking = await till.book("tok_card_declined", GA=1)
+    await till.rest()
+    record = await till.record(booking)
+    assert record is not None and record.payload.outcome is not None
+    pool = await till.office.pool()
+    await pool.execute("UPDATE bookings SET status = 'pending', failure_code = NULL")
+    await pool.execute(
+        "UPDATE payments SET status = $1, failure_code = NULL, next_action = 'https://bank.example', due = NULL", state
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        await rewrite(
+            connection, ids.shard_of(booking), [record], {}, gateway="books", known={till.event.id}, forget=False
+        )
+    rows = await till.fetch("SELECT status, failure_code, reference, next_action, due FROM payments")
+    outcome = record.payload.outcome
+    assert outcome.failure_code == "card_declined"
+    assert [tuple(row) for row in rows] == [("declined", "card_declined", outcome.reference, None, None)]
 
 
 # ------------------------------------------------------------------ whose it is

@@ -206,7 +206,7 @@ async def test_all_are_tried_again_or_those_of_an_event_or_a_reason(till: Till) 
     """What is chosen goes back to the workers, the others stay where they are."""
     bad = await poison(till, reference="bad\0text")
     unreadable = await damaged(till, b"garbage")
-    parked = till.office.parked
+    parked = till.office.parked.failing
 
     assert [letter.booking for letter in await parked.all(event=till.event.id)] == [bad]
     assert [letter.booking for letter in await parked.all(reason="CHARACTER")] == [bad]
@@ -457,7 +457,7 @@ async def test_what_was_decided_meanwhile_is_not_overwritten(
     """Neither the booking's row nor its payment's; what is undecided becomes what the gateway said."""
     booking = await till.book(GA=1)
     await till.rest()
-    pool, parked = await till.office.pool(), till.office.parked
+    pool, parked = await till.office.pool(), till.office.parked.failing
     record = await till.record(booking)
     assert record is not None
     await pool.execute("UPDATE bookings SET status = $1", booking_status)
@@ -487,7 +487,7 @@ async def test_a_store_that_does_not_answer_is_said_to_the_operator(
         raise ConnectionResetError
 
     with monkeypatch.context() as patch:
-        patch.setattr(till.office.parked, where, away)
+        patch.setattr(till.office.parked.failing, where, away)
         with pytest.raises(CannotRun, match="ConnectionResetError"):
             await till.office.parked.fail(booking)
     assert (await till.office.parked.fail(booking)).stock == "record"

@@ -65,6 +65,28 @@ async def test_drift_is_reported_then_fixed(office: BoxOffice, open_sale: SaleMa
     assert (await reconciler.event(event.id, fix=True)).word == "same"
 
 
+@pytest.mark.parametrize("fix", [False, True])
+async def test_only_who_mends_tells_redis_of_a_commit(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, fix: bool
+) -> None:
+    """A look tells nothing, so Redis is not to remember by it what PostgreSQL has."""
+    event = await open_sale(GA=100)
+    await book(office, event, GA=2)
+    await settle_all(office)
+    reconciler = reconciler_of(office, event)
+    real, pairs = reconciler.run, []
+
+    async def run(*args: Any, pair: Any = None, **more: Any) -> Any:
+        pairs.append(str(pair or ""))
+        return await real(*args, pair=pair, **more)
+
+    monkeypatch.setattr(reconciler, "run", run)
+    await reconciler.event(event.id, fix=fix)
+
+    last = await (await office.pool()).fetchval("SELECT number || ':' || nonce FROM batches")
+    assert pairs == ([last] if fix else [""])
+
+
 async def test_a_settlement_that_redis_never_heard_of_is_mirrored(office: BoxOffice, open_sale: SaleMaker) -> None:
     """The worker died between its commit and settle.lua. Failed ones go back on sale, sold ones stay sold."""
     event = await open_sale(GA=100)
