@@ -1187,7 +1187,7 @@ MUTANTS = (
     ),
     Mutant(
         "a call-off that settlement does not see",
-        (("boxoffice/books/rows.py", "CASE WHEN called_off THEN -1 ELSE total - sold END", "total - sold"),),
+        (("boxoffice/books/inventory.py", "CASE WHEN called_off THEN -1 ELSE total - sold END", "total - sold"),),
         "tests/boxoffice/bookings/test_calling_off.py",
         "not_confirmed_after",
     ),
