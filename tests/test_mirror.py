@@ -53,6 +53,7 @@ ELSEWHERE = {
         "boxoffice/stores/keys.py": "tests/test_docs.py",
     },
     "with the other half of what it does": {
+        "boxoffice/books/call_offs.py": "tests/boxoffice/bookings/test_calling_off.py",
         "boxoffice/sales/capacity.py": "tests/boxoffice/sales/test_control.py",
         "boxoffice/sales/checks.py": "tests/boxoffice/sales/test_control.py",
         "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py",

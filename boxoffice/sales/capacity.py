@@ -50,7 +50,7 @@ class Capacity:
     ) -> None:  # fmt: skip
         self._database = database
         self._shards = shards
-        self._apply_moves = apply_moves
+        self.apply_moves = apply_moves
 
     async def change(
         self, connection: Connection, event: Row, tier_id: str, asked: int
@@ -97,6 +97,6 @@ class Capacity:
             return
         try:
             await fence.tell(self._shards[shard], change.pair)
-            await self._apply_moves(self._shards[shard])
+            await self.apply_moves(self._shards[shard])
         except (RedisError, GateClosed, *TRANSIENT) as error:
             seldom.warning("moves.later", shard=shard, error=type(error).__name__)

@@ -96,9 +96,9 @@ class Control:
     ) -> None:
         """`apply_moves` mirrors a shard's open stock moves."""
         self._database = database
-        self._loader = Loader(database, shards)
+        self.loader = Loader(database, shards)
         self._checks = Checks(settings)
-        self._capacity = Capacity(database, shards, apply_moves)
+        self.capacity = Capacity(database, shards, apply_moves)
 
     async def owned(self, event_id: str, by: Actor) -> None:
         """Whether they may manage the event. The one place that says so. Raises `NotFound`."""
@@ -210,7 +210,7 @@ class Control:
             found = await self._change_tier(connection, event, tier_id, changes)
             if capacity is not None:
                 # Last: what it takes in Redis stays taken there should this transaction end without its commit.
-                change = await self._capacity.change(connection, event, tier_id, capacity)
+                change = await self.capacity.change(connection, event, tier_id, capacity)
                 moved.append(change)
                 if change.after != change.before:
                     found["capacity"] = [change.before, change.after]
@@ -220,7 +220,7 @@ class Control:
 
         view = await self._committed(event_id, work)
         if moved:
-            await self._capacity.mirror(view.shard, moved[0])
+            await self.capacity.mirror(view.shard, moved[0])
         return Changed(view, moved[0] if moved else None)
 
     async def _change_tier(
@@ -256,7 +256,7 @@ class Control:
                 "SELECT true FROM events WHERE id = $1 AND mirrored < version", event_id
             )
         if behind:
-            await self._loader.publish(event_id)
+            await self.loader.publish(event_id)
 
     async def _lock(
         self, connection: Connection, event_id: str, by: Actor, if_version: int | None
@@ -295,7 +295,7 @@ class Control:
         async with self._database.answering():
             await self._database.transaction(work, tries=TRIES)
         crashpoint("change_committed")
-        return await self._loader.publish(event_id)
+        return await self.loader.publish(event_id)
 
     async def history(self, event_id: str, *, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
         """What was changed of an event, the newest first. Raises `StoreAway`."""

@@ -141,7 +141,9 @@ class Loader:
         found: dict[str, bytes] = {}
         for start in range(0, len(stored), CHUNK):
             some = stored[start : start + CHUNK]
-            for event, (word, *_) in zip(some, await self._load(self._shards[shard], some, careful=True), strict=True):
+            for event, (word, *_) in zip(
+                some, await self.load_some(self._shards[shard], some, careful=True), strict=True
+            ):
                 found[event.view.id] = word
         for event_id in [event_id for event_id, word in found.items() if word == b"differs"]:
             _, found[event_id] = await self._publish(event_id)
@@ -187,7 +189,7 @@ class Loader:
             if not found:
                 raise NotFound("There is no such event.")
             view = found[0].view
-            ((word, *_),) = await self._load(self._shards[view.shard], found)
+            ((word, *_),) = await self.load_some(self._shards[view.shard], found)
             crashpoint("change_mirrored")
             await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
         return view, word
@@ -201,7 +203,7 @@ class Loader:
                 list(loaded), list(loaded.values()),
             )  # fmt: skip
 
-    async def _load(self, here: Shard, events: list[StoredEvent], *, careful: bool = False) -> list[Any]:
+    async def load_some(self, here: Shard, events: list[StoredEvent], *, careful: bool = False) -> list[Any]:
         """Run load.lua for each event of the shard, in one pipeline; a server that does not know it gets it first."""
         await here.redis.script_load(here.scripts.load.text)
         async with here.redis.pipeline(transaction=False) as pipe:

@@ -53,6 +53,30 @@ PLACES: dict[str, tuple[str, str]] = {
         "Window.__init__ Window.send",
         "is_booked refuses_while_it_is_closed",
     ),
+    "boxoffice/backoffice/figures.py": (
+        "Figures._waiting",
+        "tests/ops/test_sales_command.py",
+    ),
+    "boxoffice/backoffice/finding.py": (
+        "Finder.owner Finder._finding records",
+        "tests/ops/test_back_office.py",
+    ),
+    "boxoffice/bookings/calling_off.py": (
+        "CallingOff.work",
+        "tests/boxoffice/bookings/test_calling_off.py",
+    ),
+    "boxoffice/books/call_offs.py": (
+        "unfinished",
+        "tests/boxoffice/bookings/test_calling_off.py",
+    ),
+    "boxoffice/sales/capacity.py": (
+        "Capacity.mirror",
+        "tests/boxoffice/sales/test_control.py",
+    ),
+    "boxoffice/sales/control.py": (
+        "Control.change_tier",
+        "tests/boxoffice/sales/test_control.py",
+    ),
     "boxoffice/bookings/reading.py": (
         "Bookings.record Bookings.read_records Bookings._by_key",
         "is_found is_listed_by_its_key",
@@ -87,7 +111,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/repair/guard.py": (
         "Guard.__init__ Guard.load Guard.look Guard.remember Guard._is_settled Guard.act Guard._start "
-        "Guard._close Guard.recover Guard._rebuild Guard.after_restart Guard._say",
+        "Guard._close Guard.recover Guard._rebuild Guard.after_restart Guard._log",
         "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py tests/boxoffice/repair/test_guard_acts.py",
     ),
     "boxoffice/bookings/holds.py": (
@@ -108,7 +132,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/test_docs.py tests/lua/conftest.py",
     ),
     "boxoffice/stores/shard.py": (
-        "Shard.__init__ Shards.together",
+        "Shard.__init__ Shards.by_redis",
         "tests/boxoffice/stores/test_shard.py::test_each_shard_has_its_own",
     ),
     "boxoffice/money/late.py": (
@@ -120,8 +144,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_rebuilt is_guarded is_mended",
     ),
     "boxoffice/sales/loading.py": (
-        "read_events Loader.load Loader.publish Loader._load",
-        "is_loaded is_rebuilt",
+        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._publish Loader.load_some",
+        "is_loaded is_rebuilt tests/boxoffice/sales/test_control.py",
     ),
     "boxoffice/repair/mend.py": (
         "Mender.__init__ Mender.mend Mender._unheard Mender._expire",
@@ -180,7 +204,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_cancelled is_refunded went_back",
     ),
     "boxoffice/money/refunds.py": (
-        "Refunds.capture_refused Refunds.again Refunds.cancel_again Refunds._run Refunds._told Refunds._cancel "
+        "Refunds.capture_refused Refunds.again Refunds.cancel_again Refunds._run Refunds._pairs_told Refunds._cancel "
         "Refunds._refund Refunds._retry",
         "is_cancelled is_refunded went_back",
     ),
@@ -213,7 +237,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/settlement/test_slow.py",
     ),
     "boxoffice/repair/strays.py": (
-        "Strays.__init__ Strays._page Strays._say",
+        "Strays.__init__ Strays._page Strays._log",
         "is_gathered",
     ),
     "boxoffice/repair/survey.py": (
@@ -221,7 +245,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_guarded tests/boxoffice/repair/test_guard_acts.py",
     ),
     "ops/commands/reconcile.py": (
-        "rebuild _tell",
+        "rebuild _print",
         "tests/ops/test_repair_commands.py",
     ),
     "ops/rush/old_copy.py": (
@@ -253,9 +277,9 @@ PLACES: dict[str, tuple[str, str]] = {
         "heard tests/worker/test_doorbell.py",
     ),
     "worker/rounds.py": (
-        "Rounds.guard Rounds.load Rounds.until_load Rounds.sweep Rounds.mend Rounds.count_drift "
+        "Rounds.guard Rounds.load Rounds.until_load Rounds.sweep Rounds.call_off Rounds.mend Rounds.count_drift "
         "Rounds._watcher Round.scope Round.works",
-        "opened loaded swept mended counted tests/worker/test_rounds.py",
+        "opened loaded swept mended counted tests/worker/test_rounds.py tests/boxoffice/bookings/test_calling_off.py",
     ),
 }
 """File: its functions, and the tests: steps of `tests/boxoffice/test_shards.py` by their name, and others by their path."""

@@ -460,7 +460,7 @@ async def test_a_change_waits_for_no_redis(till: Till, monkeypatch: pytest.Monke
     async def away(*_: object, **__: object) -> None:
         raise ConnectionError
 
-    monkeypatch.setattr(office.control._loader, "_load", away)
+    monkeypatch.setattr(office.control.loader, "load_some", away)
     with pytest.raises(StoreAway):
         await office.control.pause(till.event.id)
     await till.book(GA=1)
@@ -477,7 +477,7 @@ def office_load(till: Till) -> Any:
 async def test_a_load_that_read_before_a_change_does_not_undo_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker read the event, then it was paused, then the worker loads what it read."""
     office = till.office
-    real = office.loader._load
+    real = office.loader.load_some
     paused = False
 
     async def late(*args: Any, **how: Any) -> Any:
@@ -487,7 +487,7 @@ async def test_a_load_that_read_before_a_change_does_not_undo_it(till: Till, mon
             await office.control.pause(till.event.id)
         return await real(*args, **how)
 
-    monkeypatch.setattr(office.loader, "_load", late)
+    monkeypatch.setattr(office.loader, "load_some", late)
     await office.loader.load(SHARD)
     assert await office.redis.hget(keys.event(SHARD, till.event.id), "on") == b"p"  # type: ignore[misc]
 
@@ -518,7 +518,7 @@ async def test_a_move_whose_mark_is_missing_is_applied_once(till: Till, monkeypa
     async def nothing(*_: object) -> None:
         raise ConnectionError
 
-    monkeypatch.setattr(office.control._capacity, "_apply_moves", nothing)
+    monkeypatch.setattr(office.control.capacity, "apply_moves", nothing)
     for capacity in (14, 6):
         await office.control.change_tier(ga, capacity=capacity)
         for _ in range(2):
