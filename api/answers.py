@@ -18,7 +18,7 @@ from api.pipeline import NeedsWait, Refusal, Step, caller_of, prepare
 from api.rights import scope_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice.admission.forms import Admitted
-from boxoffice.errors import BoxOfficeError
+from boxoffice.errors import BoxOfficeError, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.wire import render
@@ -132,6 +132,8 @@ async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Repl
         client = caller.client
         caller.check(_READ_EVENT, headers.origin)
         event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
+        if not event.sold_by(client):
+            raise NotFound
         return Reply(
             200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE, etag(event)]
         )

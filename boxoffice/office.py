@@ -42,6 +42,7 @@ from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.control import Control
 from boxoffice.sales.loading import Loader
+from boxoffice.sales.sharing import Sharing
 from boxoffice.sales.store import CatalogueStore
 from boxoffice.settings import Settings
 from boxoffice.settlement.draining import Settlement
@@ -104,6 +105,11 @@ class BoxOffice:
     def store(self) -> CatalogueStore:
         """What is on sale, as it is written."""
         return CatalogueStore(self.database, self.shards, self.settings)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which shops sell an event."""
+        return Sharing(self.control)
 
     @cached_property
     def control(self) -> Control:

@@ -148,13 +148,15 @@ SaleMaker = Callable[..., Awaitable[EventView]]
 def open_sale(office: BoxOffice, in_shard: Callable[[int], None]) -> SaleMaker:
     """Puts an event on sale in the last shard: `await open_sale(GA=100, VIP=5)`, or in another: `open_sale(shard=0, GA=1)`.
 
-    Prices are 1000, 2000, … in the order given.
+    Prices are 1000, 2000, … in the order given. The other shop sells it, too.
     """
 
     async def open_sale(*, starts_in: timedelta = timedelta(days=30), shard: int = -1, **capacities: int) -> EventView:
         tiers = [NewTier(code, 1_000 * at, capacity) for at, (code, capacity) in enumerate(capacities.items(), 1)]
         in_shard(shard)
-        event = await office.store.create_event(CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers)
+        event = await office.store.create_event(
+            CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers, shared_with=[OTHER]
+        )
         in_shard(-1)
         assert event.shard == shard % office.settings.shards
         return event

@@ -40,10 +40,10 @@ async def list_events(
     on_sale: Annotated[bool, Query(description="Leave out what cannot be booked now.")] = False,
     past: Annotated[bool, Query(description="Show what has started, too.")] = False,
 ) -> Response:
-    """Active events by start, each with what is left of its tiers."""
+    """Active events that you sell, by start, each with what is left of its tiers."""
     if limit > office.settings.limits.page_max:
         raise bad_parameter(f"A page has up to {office.settings.limits.page_max} events.", "limit", "out_of_range")
-    events = await office.catalogue.events()
+    events = [event for event in await office.catalogue.events() if event.sold_by(client)]
     if not past:
         now_ms = time.time() * 1_000
         events = [event for event in events if event.starts_ms > now_ms]

@@ -155,7 +155,7 @@ class Admission:
             found = self.catalogue.known_tier(order.lines[0][0])
             if found is not None and found[0] is template.event:
                 return template
-        event, lines = self.price(order)
+        event, lines = self.price(client, order)
         free = not any(line.unit_price_cents for line in lines)
         hold_ms = 1_000 * min(order.hold_s or self._settings.holds.ttl_s, self._settings.holds.ttl_s)
         if charge or (free and order.hold_s is None):
@@ -172,14 +172,19 @@ class Admission:
         self.templates[alike] = template
         return template
 
-    def price(self, order: Order) -> tuple[EventView, tuple[Line, ...]]:
-        """The event, and its lines by tier with today's prices."""
+    def price(self, client: str, order: Order) -> tuple[EventView, tuple[Line, ...]]:
+        """The event, and its lines by tier with today's prices. Raises `NotFound` for what the client does not sell.
+
+        Asked for each template, which is of one client and of this view of the event.
+        """
         event: EventView | None = None
         lines = []
         for index, (tier_id, quantity) in enumerate(order.lines):
             found = self.catalogue.known_tier(tier_id)
             if found is None:
                 raise NotFound("There is no such tier.", pointer=f"/items/{index}/tier_id")
+            if not found[0].sold_by(client):
+                raise NotFound  # in every word as of a tier that there is not
             if event is None:
                 event = found[0]
             elif event.id != found[0].id:

@@ -58,6 +58,14 @@ class EventView(msgspec.Struct, frozen=True):
     off_sale_at: str | None = None
     version: int = 0
     """Grows with every change of the event or its tiers."""
+    client: str = ""
+    """The shop that owns it. Empty: a version before this wrote the view, and every shop sells it until it is loaded again."""
+    shops: tuple[str, ...] = ()
+    """Others that it is shared with."""
+
+    def sold_by(self, client: str) -> bool:
+        """Whether this shop sees and sells it."""
+        return client == self.client or client in self.shops or not self.client
 
     @property
     def tier_ids(self) -> str:

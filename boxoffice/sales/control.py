@@ -119,7 +119,7 @@ class Control:
         by = by or Actor.operator()
 
         async def work(connection: Connection) -> None:
-            event = await self._lock(connection, event_id, by, if_version)
+            event = await self.lock(connection, event_id, by, if_version)
             before = Terms(*(event[column] for column in Terms._fields))
             after = before._replace(**changes)
             self._checks.event(after, event["now"], allow, before)
@@ -133,7 +133,7 @@ class Control:
                 await connection.execute(_CHANGE, event_id, *after)
                 await history.write(connection, event_id, None, by.name, action, found)
 
-        return await self._committed(event_id, work)
+        return await self.committed(event_id, work)
 
     async def pause(self, event_id: str, by: Actor | None = None, *, if_version: int | None = None) -> EventView:
         """Let nothing of it in, from the next admission call on. What is held may be paid. Raises as `change_event`, and
@@ -150,7 +150,7 @@ class Control:
         by = by or Actor.operator()
 
         async def work(connection: Connection) -> None:
-            event = await self._lock(connection, event_id, by, if_version)
+            event = await self.lock(connection, event_id, by, if_version)
             if event["status"] not in (source, target):
                 raise Malformed(f"The event is {event['status']}, not {source}.", pointer="/status", code="status")
             if event["status"] == source:
@@ -160,7 +160,7 @@ class Control:
                 )  # fmt: skip
                 await history.write(connection, event_id, None, by.name, action, {"status": [source, target]})
 
-        return await self._committed(event_id, work)
+        return await self.committed(event_id, work)
 
     async def add_tier(
         self, event_id: str, tier: NewTier, by: Actor | None = None, *, if_version: int | None = None
@@ -169,7 +169,7 @@ class Control:
         by, tier_id = by or Actor.operator(), ids.short_id()
 
         async def work(connection: Connection) -> None:
-            event = await self._lock(connection, event_id, by, if_version)
+            event = await self.lock(connection, event_id, by, if_version)
             self._checks.tier(tier, event["currency"], event["on_sale_at"], event["off_sale_at"], "")
             codes = {row["code"] for row in await connection.fetch(_TIERS, event_id)}
             if tier.code in codes:
@@ -186,7 +186,7 @@ class Control:
                 connection, event_id, tier_id, by.name, "add_tier", history.differences({}, made)
             )  # fmt: skip
 
-        return await self._committed(event_id, work)
+        return await self.committed(event_id, work)
 
     async def change_tier(
         self, tier_id: str, by: Actor | None = None, *, event_id: str | None = None, if_version: int | None = None,
@@ -206,7 +206,7 @@ class Control:
 
         async def work(connection: Connection) -> None:
             moved.clear()
-            event = await self._lock(connection, event_id, by, if_version)
+            event = await self.lock(connection, event_id, by, if_version)
             found = await self._change_tier(connection, event, tier_id, changes)
             if capacity is not None:
                 # Last: what it takes in Redis stays taken there should this transaction end without its commit.
@@ -218,7 +218,7 @@ class Control:
                 await connection.execute(_COUNT, event_id)
                 await history.write(connection, event_id, tier_id, by.name, "edit_tier", found)
 
-        view = await self._committed(event_id, work)
+        view = await self.committed(event_id, work)
         if moved:
             await self.capacity.mirror(view.shard, moved[0])
         return Changed(view, moved[0] if moved else None)
@@ -258,9 +258,10 @@ class Control:
         if behind:
             await self.loader.publish(event_id)
 
-    async def _lock(
-        self, connection: Connection, event_id: str, by: Actor, if_version: int | None
+    async def lock(
+        self, connection: Connection, event_id: str, by: Actor, if_version: int | None = None
     ) -> Row:  # fmt: skip
+        """The event's row, until the transaction ends. Raises as `change_event`."""
         event: Row | None = await connection.fetchrow(_LOCK, event_id)
         if event is None or by.client not in (None, event["client_id"]):
             raise NotFound("There is no such event.")
@@ -280,7 +281,7 @@ class Control:
 
         async def work(connection: Connection) -> None:
             try:
-                event = await self._lock(connection, event_id, by, if_version)
+                event = await self.lock(connection, event_id, by, if_version)
             except EventCalledOff:
                 return
             tiers = [row["id"] for row in await connection.fetch(_TIERS, event_id)]
@@ -289,9 +290,10 @@ class Control:
             changes = {"status": [event["status"], "called_off"], "reason": [None, reason]}
             await history.write(connection, event_id, None, by.name, "call_off", changes)
 
-        await self._committed(event_id, work)
+        await self.committed(event_id, work)
 
-    async def _committed(self, event_id: str, work: Callable[[Connection], Awaitable[None]]) -> EventView:
+    async def committed(self, event_id: str, work: Callable[[Connection], Awaitable[None]]) -> EventView:
+        """The event after this work, in a transaction, committed and mirrored. Raises as `change_event`."""
         async with self._database.answering():
             await self._database.transaction(work, tries=TRIES)
         crashpoint("change_committed")

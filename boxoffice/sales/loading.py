@@ -55,7 +55,8 @@ class Loaded:
 
 
 _EVENTS: Final = """
-SELECT * FROM events WHERE ($1::int IS NULL OR shard = $1) AND ($2::text[] IS NULL OR id = ANY($2)) ORDER BY starts_at, id
+SELECT e.*, ARRAY(SELECT s.client_id FROM event_shares s WHERE s.event_id = e.id ORDER BY s.client_id) AS shops
+FROM events e WHERE ($1::int IS NULL OR e.shard = $1) AND ($2::text[] IS NULL OR e.id = ANY($2)) ORDER BY e.starts_at, e.id
 """
 
 _TIERS: Final = """
@@ -100,6 +101,8 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         on_sale_at=_iso_or_none(event["on_sale_at"]),
         off_sale_at=_iso_or_none(event["off_sale_at"]),
         version=event["version"],
+        client=event["client_id"],
+        shops=tuple(event["shops"]),
     )  # fmt: skip
     counts = tuple((tier["total"] - tier["on_its_way"], tier["sold"]) for tier in tiers)
     return StoredEvent(view, windows_of(event, tiers), counts)

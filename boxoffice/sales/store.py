@@ -18,7 +18,7 @@ from boxoffice.sales.checks import Checks, NewTier, Terms
 from boxoffice.sales.loading import Loader, read_events
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
-from boxoffice.stores.models import Client, Event, EventChange, Inventory, Tier
+from boxoffice.stores.models import Client, Event, EventChange, EventShare, Inventory, Tier
 from boxoffice.stores.shard import Shards
 
 __all__ = ["CatalogueStore", "NewTier"]
@@ -49,10 +49,11 @@ class CatalogueStore:
         off_sale_at: datetime | None = None,
         by: str = "operator",
         allow: Collection[str] = (),
+        shared_with: Collection[str] = (),
     ) -> EventView:
         """A new event in the shard that has the fewest: on sale at once, or from `on_sale_at`, or not (`inactive`).
         `cancel_until` (None: its start) and `refund_percent` are its terms of cancellation. `by` is told in its history;
-        `allow` has what is meant on purpose, of `checks.ALLOWED`.
+        `allow` has what is meant on purpose, of `checks.ALLOWED`; `shared_with` other shops that sell it.
 
         Raises `Malformed`, or `NotFound` when there is no such client. When Redis is away, the event is there and the
         workers load it later: `StoreAway`.
@@ -71,6 +72,9 @@ class CatalogueStore:
             values = {"id": event_id, "client_id": client_id, "shard": shard, "currency": currency, **terms._asdict()}
             await connection.execute(insert(Event).values(values))
             await _insert_tiers(connection, event_id, tiers)
+            if shared_with:
+                shares = [{"event_id": event_id, "client_id": shop} for shop in shared_with]
+                await connection.execute(insert(EventShare).values(shares))
             made = {"name": [None, name], "starts_at": [None, iso(starts_at)], "status": [None, status]}
             change = {"event_id": event_id, "version": 1, "changed_by": by, "action": "create", "changes": made}
             await connection.execute(insert(EventChange).values(change))

@@ -10,7 +10,7 @@ __all__ = ["CHECK_S", "STALE_S", "Freshness"]
 CHECK_S = 1.0
 """What was compared longer ago is compared again by whoever asks next."""
 
-STALE_S = 5.0
+STALE_S = 2.0
 """What was compared longer ago answers no synchronous look-up."""
 
 BURST = 5

@@ -53,6 +53,8 @@ def register(events: typer.Typer) -> None:
     events.command("call-off")(call_off)
     events.command("add-tier")(add_tier)
     events.command("edit-tier")(edit_tier)
+    events.command("share")(share)
+    events.command("unshare")(unshare)
     events.command("history")(history)
 
 
@@ -98,6 +100,31 @@ def schedule(
     """Say from when and until when an event is on sale, by Redis's clock."""
     changes = _times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
     change(data_dir, event_id, as_json, if_version=if_version, action="schedule", **changes)
+
+
+ShopArgument = Annotated[str, typer.Argument(metavar="SHOP", help="Id of the other shop.")]
+
+
+def share(
+    event_id: EventArgument, shop: ShopArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR
+) -> None:
+    """Let another shop see and sell an event, from now on. It manages nothing of it."""
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.sharing.share(event_id, shop))
+
+    tell_one(in_office(data_dir, work), as_json)
+
+
+def unshare(
+    event_id: EventArgument, shop: ShopArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR
+) -> None:
+    """Let another shop sell an event no longer. What it has booked stays its own."""
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        return await described(office, await office.sharing.unshare(event_id, shop))
+
+    tell_one(in_office(data_dir, work), as_json)
 
 
 def pause(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:

@@ -21,7 +21,7 @@ from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, PAYMENT_STATUSES
 from boxoffice.wire import hold_requests, render, requests
 from tests.api.conftest import Book
-from tests.conftest import SaleMaker, eventually, settle_all
+from tests.conftest import CLIENT, SaleMaker, eventually, settle_all
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
@@ -115,10 +115,19 @@ async def test_every_call_needs_an_api_key(settings: Settings, office: BoxOffice
     assert {path for path in open_to_all if not path.startswith("/v1/webhooks/")} == {"/healthz", "/readyz"}
 
 
-async def test_the_example_works_when_pasted(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
-    """It names a tier that is on sale now, and none of the last time that somebody looked."""
+async def test_the_example_works_when_pasted(api: httpx2.AsyncClient, open_sale: SaleMaker, office: BoxOffice) -> None:
+    """It names a tier that the example shop sells now, and none of the last time that somebody looked; none of any other
+    shop's, for whoever reads it has no key."""
     assert documentation.TIER_ID in (await api.get("/openapi.json")).text
-    await open_sale(GA=10)
+    event = await open_sale(GA=10)
+    await office.catalogue.refresh()
+    assert (await office.catalogue.event(event.id)).id == event.id
+    assert documentation.TIER_ID in (await api.get("/openapi.json")).text
+    await office.access.create_client("Third", client_id="third")
+    await office.access.add_api_key("third", documentation.DEMO_KEY)
+    await office.catalogue.api_keys.renew()
+    assert documentation.TIER_ID in (await api.get("/openapi.json")).text
+    await office.access.add_api_key(CLIENT, documentation.DEMO_KEY)
 
     async def written() -> str:
         text = (await api.get("/openapi.json")).text

@@ -161,16 +161,63 @@ async def test_nobody_does_anything_to_anothers_booking(
     assert (await ask(wire, request_of("GET", f"/v1/bookings/{booking}", KEY)))[0] == 200
 
 
-async def test_every_shop_sees_every_event(door: Door, event: EventView) -> None:
-    """The catalogue is common: whoever has an API key sells what is on sale."""
+SELLS = {
+    "its own": (KEY, True),
+    "shared": (OTHER_KEY, True),
+    "another's": (OTHER_KEY, False),
+    "no longer": (OTHER_KEY, False),
+}
+
+
+@pytest.mark.parametrize("whose", SELLS)
+async def test_who_sees_and_sells_an_event(door: Door, office: BoxOffice, open_sale: SaleMaker, whose: str) -> None:
+    """Its owner, and whom it is shared with. To anybody else it is, in every word, what does not exist."""
+    api_key, sells = SELLS[whose]
+    event, beside = await open_sale(GA=50), await open_sale(GA=5)
+    if whose == "another's":
+        await office.sharing.unshare(event.id, OTHER)
     wire = door.connect()
-    for api_key in SHOPS.values():
-        assert (await ask(wire, request_of("GET", f"/v1/events/{event.id}", api_key)))[2]["id"] == event.id
-        assert [found["id"] for found in (await ask(wire, request_of("GET", "/v1/events", api_key)))[2]["data"]] == [
-            event.id
-        ]
-    for path in ("/v1/events", f"/v1/events/{event.id}", "/v1/bookings"):
-        assert (await ask(wire, request_of("GET", path, "nobody.knows")))[0] == 401
+    nothing = {"items": [{"tier_id": "nothing00000", "quantity": 1}]}
+    unknown = (
+        await ask(wire, request_of("GET", "/v1/events/nothing00000", api_key)),
+        await ask(wire, request_of("POST", "/v1/bookings", api_key, booking_of(event) | nothing, "n")),
+    )
+    if whose == "no longer":
+        for n in range(3):
+            assert (await ask(wire, request_of("POST", "/v1/bookings", api_key, booking_of(event), f"w{n}")))[0] == 202
+        await office.sharing.unshare(event.id, OTHER)
+        await office.catalogue.read()
+
+    listed = (await ask(wire, request_of("GET", "/v1/events", api_key)))[2]["data"]
+    assert [found["id"] for found in listed if found["id"] == event.id] == [event.id] * sells
+    assert beside.id in [found["id"] for found in listed]
+    both = [{"tier_id": one.tiers[0].id, "quantity": 1} for one in (beside, event)]
+    for answer, refused in (
+        (await ask(wire, request_of("GET", f"/v1/events/{event.id}", api_key)), unknown[0]),
+        (await ask(wire, request_of("POST", "/v1/bookings", api_key, booking_of(event), "k")), unknown[1]),
+        (await ask(wire, request_of("POST", "/v1/bookings", api_key, booking_of(event, items=both), "b")), unknown[1]),
+        (await ask(wire, request_of("POST", "/v1/bookings", api_key, booking_of(event, items=both[::-1]), "c")), unknown[1]),
+    ):  # fmt: skip
+        if sells:
+            assert answer[0] in (200, 202, 400)
+        else:
+            assert (answer[0], answer[2]) == (404, refused[2])
+    assert (await ask(wire, request_of("POST", "/v1/bookings", KEY, booking_of(event), "own")))[0] == 202
+
+
+async def test_what_was_booked_stays_its_shops_when_the_event_does_not(
+    door: Door, office: BoxOffice, event: EventView
+) -> None:
+    """Read, paid, refunded: whoever has sold a ticket answers for it."""
+    wire = door.connect()
+    body = booking_of(event, 1, payment=...)
+    held = (await ask(wire, request_of("POST", "/v1/bookings", OTHER_KEY, body)))[2]["id"]
+    await office.sharing.unshare(event.id, OTHER)
+    await office.catalogue.read()
+    assert (await ask(wire, request_of("GET", f"/v1/bookings/{held}", OTHER_KEY)))[2]["status"] == "held"
+    assert (await ask(wire, request_of("POST", of(held, "payment"), OTHER_KEY, CARD)))[0] == 202
+    await settle_all(office)
+    assert (await ask(wire, request_of("POST", of(held, "refunds"), OTHER_KEY, {"items": "all"})))[0] == 201
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker
 from tests.support.shop.office import book
+from tests.support.shop.orders import OTHER
 from tests.support.wire import WAYS, Door, Wire
 
 
@@ -148,6 +149,29 @@ async def test_a_key_that_was_good_a_moment_ago_is_refused_on_the_lane_too(
     await office.access.add_api_key(CLIENT, key, Grant(("read",)))
     office.catalogue.api_keys.clock = lambda: 1e12
     assert named((await ask(wire, call.request(key)))[1]) == (403, "/problems/forbidden")
+
+
+async def test_no_route_names_to_one_shop_what_is_anothers(
+    door: Door, settings: Settings, office: BoxOffice, event: EventView
+) -> None:
+    """With every scope: 404, the same as of what does not exist. What is shared may be seen and sold, and not managed."""
+    key = await office.access.create_api_key(OTHER, Grant(tuple(SCOPES)))
+    booking = (await book(office, event, None, GA=1)).booking_id
+    named = {Owner.BOOKER: {booking}, Owner.SELLER: {event.id, event.tiers[0].id}, Owner.OWNER: {event.id}}
+    wire = door.connect()
+    for shared in (True, False):
+        if not shared:
+            await office.sharing.unshare(event.id, OTHER)
+            await office.catalogue.read()
+        for call in calls(settings, office, event, booking):
+            owner = RIGHTS[call.name].owner
+            if not any(name in call.path or name in call.body.decode() for name in named.get(owner, ())):
+                continue
+            status, problem, _ = await ask(wire, call.request(key))
+            if shared and owner is Owner.SELLER:
+                assert status in (200, 202), call
+            else:
+                assert status in ((404, 400) if owner is Owner.OWNER else (404,)), (call, problem)
 
 
 def test_a_route_that_declares_nothing_keeps_the_application_from_starting() -> None:

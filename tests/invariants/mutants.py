@@ -34,6 +34,30 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "any shop books any event",
+        (("boxoffice/admission/admission.py", "if not found[0].sold_by(client):", "if False:"),),
+        "tests/api/test_ownership.py",
+        "who_sees",
+    ),
+    Mutant(
+        "any shop reads any event",
+        (("api/answers.py", "        if not event.sold_by(client):\n            raise NotFound\n", ""),),
+        "tests/api/test_ownership.py",
+        "who_sees",
+    ),
+    Mutant(
+        "any shop lists any event",
+        (("api/routes/events.py", " if event.sold_by(client)]", "]"),),
+        "tests/api/test_ownership.py",
+        "who_sees",
+    ),
+    Mutant(
+        "a share that no process hears of",
+        (("boxoffice/sales/loading.py", '        shops=tuple(event["shops"]),\n', ""),),
+        "tests/boxoffice/sales/test_sharing.py",
+        "taken_back",
+    ),
+    Mutant(
         "a revoked key that a load brings back",
         (("lua/grant.lua", "cjson.decode(view).revision >= (cjson.decode(there).revision or 0)", "true"),),
         "tests/boxoffice/access/test_key_mirror.py",

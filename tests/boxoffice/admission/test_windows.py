@@ -252,14 +252,14 @@ async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_
     ga, vip = event.tiers
     await office.catalogue.event(other.id)
     for lines in (((ga.id, 2), (vip.id, 1)), ((vip.id, 1), (ga.id, 2))):
-        found, priced = office.admission.price(request(*lines))
+        found, priced = office.admission.price(CLIENT, request(*lines))
         assert found.id == event.id
         assert list(priced) == sorted([Line(ga.id, 2, 1_000), Line(vip.id, 1, 2_000)], key=lambda line: line.tier)
     with pytest.raises(Malformed) as refused:
-        office.admission.price(request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
+        office.admission.price(CLIENT, request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
     assert (refused.value.pointer, refused.value.code) == ("/items/2/tier_id", "other_event")
     with pytest.raises(NotFound) as unknown:
-        office.admission.price(request((ga.id, 1), ("nothing00000", 1)))
+        office.admission.price(CLIENT, request((ga.id, 1), ("nothing00000", 1)))
     assert unknown.value.details == {"pointer": "/items/1/tier_id"}
     ready = office.admission.ready_for
     assert ready(request((ga.id, 1), (vip.id, 1))) and not ready(request((ga.id, 1), ("nothing00000", 1)))

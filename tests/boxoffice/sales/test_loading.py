@@ -42,7 +42,7 @@ async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
     assert made == EventView(
         made.id, "Concert", "2031-05-22T14:00:00.250000Z", int(starts.timestamp() * 1_000), "active", "EUR", SHARD, 4,
         (TierView(vip.id, "VIP", "Front", 2_000, 5, True), TierView(ga.id, "GA", "GA", 1_000, 100, True)),
-        version=1,
+        version=1, client=CLIENT,
     )  # fmt: skip
     assert bare.customer_max == 0
     await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)
