@@ -49,7 +49,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/money/pump.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py",
     "boxoffice/books/payments.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_late.py"
     " tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
-    " tests/boxoffice/repair/test_payments_audit.py",
+    " tests/boxoffice/repair/test_payments_audit.py tests/boxoffice/money/test_accounts.py",
     "boxoffice/books/refunds.py": "tests/boxoffice/money/test_owed_apart.py tests/boxoffice/money/test_owed.py"
     " tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_money_keys.py",
     "boxoffice/books/looks.py": "tests/boxoffice/money/test_reversals.py tests/boxoffice/money/test_pump.py"

@@ -3,6 +3,7 @@ for once, and put off alone when nobody can say what became of it."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -458,3 +459,14 @@ async def test_voiding_what_was_captured_gives_it_back(till: Till, monkeypatch: 
     )  # fmt: skip
     rows = await till.fetch("SELECT payment_key, amount_cents, status FROM refunds")
     assert [tuple(row) for row in rows] == [(mine, 1_000, "due")]
+
+
+async def test_a_payment_that_another_worker_is_claiming_is_left_to_it(till: Till) -> None:
+    """Nobody waits for the other's transaction, and the rest is done."""
+    first, _ = await two_due(till, "capture")
+    pool = await till.office.pool()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1 FROM payments WHERE payment_key = $1 FOR UPDATE", first)
+        async with asyncio.timeout(20):
+            assert await till.office.pump.work_outbox() == 1
+    assert await till.office.pump.work_outbox() == 1

@@ -239,3 +239,11 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
     assert {each.claim.record.sequence for each in given_back} == {1, 2, 9}
     assert {(each.verdict, each.delay_ms) for each in given_back} == {(Verdict.RELEASE, 0)}
     assert [future.cancelled() for future in (*waits, *more)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("count", "tasks", "too_many"), [(1_999, 1, False), (2_000, 1, True), (2_000, 0, False)])
+def test_how_many_are_too_many(room: Room, count: int, tasks: int, too_many: bool) -> None:
+    """Where no task waits, none can end."""
+    room.settlement.slow.count = count
+    room.settlement.slow.tasks = set(range(tasks))  # type: ignore[arg-type]
+    assert room.settlement.slow.too_many is too_many
