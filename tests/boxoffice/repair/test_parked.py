@@ -206,7 +206,7 @@ async def test_all_are_tried_again_or_those_of_an_event_or_a_reason(till: Till) 
     """What is chosen goes back to the workers, the others stay where they are."""
     bad = await poison(till, reference="bad\0text")
     unreadable = await damaged(till, b"garbage")
-    parked = till.office.parked.failing
+    parked = till.office.parked
 
     assert [letter.booking for letter in await parked.all(event=till.event.id)] == [bad]
     assert [letter.booking for letter in await parked.all(reason="CHARACTER")] == [bad]
