@@ -25,7 +25,7 @@ from boxoffice.gateway.base import (
     Unknown,
 )
 from boxoffice.gateway.calls import in_parallel
-from boxoffice.settlement.batch import Batch, Ready
+from boxoffice.settlement.batch import Batch, Ready, halves
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_asked, standing_of
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
@@ -75,9 +75,9 @@ class Authorising:
                 if len(failed) >= ALIKE_MAX and not self.outage.answered_after(since):
                     raise StoreRefuses from error
                 return Ready([], {}, {})
-            middle = len(claims) // 2
-            ready = await self.apart(batch, claims[:middle], failed, since)
-            return ready.and_(await self.apart(batch, claims[middle:], failed, since))
+            first, rest = halves(claims)
+            ready = await self.apart(batch, first, failed, since)
+            return ready.and_(await self.apart(batch, rest, failed, since))
 
     async def authorise(self, batch: Batch, claims: list[Claimed]) -> Ready:
         """Look the batch up, then ask the gateway for every payment that PostgreSQL has not decided.

@@ -11,7 +11,7 @@ from boxoffice.settlement.deciding import GatewayOutcome, unfinished
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Payload
 
-__all__ = ["Batch", "Ready", "parked"]
+__all__ = ["Batch", "Ready", "halves", "parked"]
 
 
 @dataclass(slots=True)
@@ -33,6 +33,12 @@ class Batch:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""
         kept = unfinished(claim, asked=claim.record.id in self.asked)
         return Decision(claim, Verdict.RELEASE, kept, delay_ms)
+
+
+def halves(claims: list[Claimed]) -> tuple[list[Claimed], list[Claimed]]:
+    """Of two or more that fail together: tried apart, and halved again where they fail, they end at the offender."""
+    middle = len(claims) // 2
+    return claims[:middle], claims[middle:]
 
 
 def parked(claim: Claimed) -> Decision:

@@ -15,7 +15,7 @@ from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.base import CaptureRequest, PaymentGateway
 from boxoffice.money.pump import MoneyPump
 from boxoffice.settings import Settings
-from boxoffice.settlement.batch import Batch, Ready, parked
+from boxoffice.settlement.batch import Batch, Ready, halves, parked
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.deciding import decide, sold_by
 from boxoffice.settlement.mirror import Mirror
@@ -96,9 +96,8 @@ class Committing:
             elif len(claims) == 1:
                 await self.fail_alone(batch, claims[0], error, asking=False, since=self._clock.now_s())
             else:
-                middle = len(claims) // 2
-                await self.settle(batch, ready.only(claims[:middle]))
-                await self.settle(batch, ready.only(claims[middle:]))
+                for half in halves(claims):
+                    await self.settle(batch, ready.only(half))
             return
         crashpoint("committed")
         await self.mirror.tell(decisions, batch.done, pair)
