@@ -243,7 +243,7 @@ async def test_bookings_taken_since_come_back(
 ) -> None:
     """The highest sequence in PostgreSQL shows them: the shard is rebuilt before it opens. Also when the file is so old
     that PostgreSQL no longer keeps the batches that it names."""
-    monkeypatch.setattr(fence, "KEPT", kept)
+    monkeypatch.setattr(fence, "REMEMBERED", kept)
     office = till.office
     await till.book(GA=1)
     await till.rest()

@@ -143,7 +143,7 @@ async def test_a_pair_from_before_the_kept_ones_is_no_alarm(
     till: Till, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An old claim names it, or a Redis that went back by more batches than are kept. Others that are missing are lost."""
-    monkeypatch.setattr(fence, "KEPT", 0)
+    monkeypatch.setattr(fence, "REMEMBERED", 0)
     await till.book(GA=1)
     await till.rest()
     await till.book(GA=1)

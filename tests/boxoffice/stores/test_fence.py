@@ -113,7 +113,7 @@ async def test_each_shard_is_checked(office: BoxOffice) -> None:
 
 async def test_the_highest_stands_for_all_that_were_seen(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was told since the look stays; batches far below go, in its own shard only."""
-    monkeypatch.setattr(fence, "KEPT", 3)
+    monkeypatch.setattr(fence, "REMEMBERED", 3)
     pool, seen = await office.pool(), [Pair(9, 1), Pair(10, 5), Pair(4, 9)]
     for shard in range(SHARDS):
         await batches(office, shard, *(Pair(number, 1) for number in range(4, 12)))
