@@ -34,6 +34,10 @@ class Clock:
         """Milliseconds since 1970."""
         return self.epoch_ns() // 1_000_000
 
+    def now(self) -> datetime:
+        """The time in UTC."""
+        return datetime.fromtimestamp(self.epoch_ns() / 1_000_000_000, UTC)
+
 
 CLOCK: Final = Clock()
 """The process's own."""

@@ -99,12 +99,12 @@ class BoxOffice:
     @cached_property
     def access(self) -> AccessStore:
         """Who may call, as it is written."""
-        return AccessStore(self.database, self.shards, self.settings)
+        return AccessStore(self.database, self.shards, self.settings, self.clock)
 
     @cached_property
     def store(self) -> CatalogueStore:
         """What is on sale, as it is written."""
-        return CatalogueStore(self.database, self.shards, self.settings)
+        return CatalogueStore(self.database, self.shards, self.settings, self.clock)
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from boxoffice import ids
 from boxoffice.access.api_keys import secret_digest
 from boxoffice.access.key_mirror import KeyMirror
 from boxoffice.access.scopes import BROWSE, USUAL, check_origin, scopes_of
-from boxoffice.clock import iso
+from boxoffice.clock import CLOCK, Clock, iso
 from boxoffice.errors import Malformed, NotFound
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
@@ -64,8 +64,9 @@ class Grant(Struct, frozen=True):
 class AccessStore:
     """Creates clients and their API keys, and revokes keys."""
 
-    def __init__(self, database: Database, shards: Shards, settings: Settings) -> None:
+    def __init__(self, database: Database, shards: Shards, settings: Settings, clock: Clock = CLOCK) -> None:
         self._database = database
+        self._clock = clock
         self._mirror = KeyMirror(database, shards)
         self._text_max = settings.limits.text_max
 
@@ -104,7 +105,7 @@ class AccessStore:
         Raises as `create_api_key`.
         """
         grant = grant or Grant()
-        grant.check(datetime.now(UTC))
+        grant.check(self._clock.now())
         prefix, _, secret = key.partition(".")
         values = {
             "prefix": prefix, "client": client_id, "digest": secret_digest(secret),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from boxoffice import ids
-from boxoffice.clock import iso
+from boxoffice.clock import CLOCK, Clock, iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound
 from boxoffice.sales.catalogue import EventView
@@ -27,8 +27,9 @@ __all__ = ["CatalogueStore", "NewTier"]
 class CatalogueStore:
     """Creates and changes events."""
 
-    def __init__(self, database: Database, shards: Shards, settings: Settings) -> None:
+    def __init__(self, database: Database, shards: Shards, settings: Settings, clock: Clock = CLOCK) -> None:
         self._database = database
+        self._clock = clock
         self._loader = Loader(database, shards)
         self.shards = settings.shards
         self._checks = Checks(settings)
@@ -62,7 +63,7 @@ class CatalogueStore:
             name, starts_at, status, customer_max, cancel_until, refund_percent, on_sale_at, off_sale_at
         )  # fmt: skip
         self._checks.currency(currency)
-        self._checks.event(terms, datetime.now(UTC), allow)
+        self._checks.event(terms, self._clock.now(), allow)
         self._checks.tiers(tiers, currency, terms)
         event_id = ids.short_id()
         async with self._database.engine.begin() as connection:
