@@ -1221,6 +1221,12 @@ MUTANTS = (
         "tests/lua/test_windows.py",
         "may_be_paid",
     ),
+    Mutant(
+        "late money of a called off event taken",
+        (("lua/revive.lua", 'redis.call("HGET", sale, "on") == "x"', "false"),),
+        "tests/lua/test_holds.py",
+        "called_off_event",
+    ),
 )
 
 

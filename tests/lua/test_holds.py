@@ -343,6 +343,13 @@ async def expired_with_payment(desk: Desk) -> Form:
     return form
 
 
+async def test_late_money_of_a_called_off_event_takes_nothing(desk: Desk) -> None:
+    """There are tickets, and none of them is for sale any more: the money goes back."""
+    form = await expired_with_payment(desk)
+    await desk.redis.hset(keys.event(desk.shard, form.event), "on", "x")  # type: ignore[misc]
+    assert await untouched(desk, revive(desk, form)) == "sold_out"
+
+
 async def test_late_money_takes_the_tickets_again(desk: Desk) -> None:
     """Once; the record lives on without a TTL, and a worker is rung for."""
     form = await expired_with_payment(desk)
