@@ -41,7 +41,7 @@ async def shop(office: BoxOffice) -> str:
         ("begun", now - timedelta(hours=1), [NewTier("GA", 1_000, 9)]),
         ("sold out", now + timedelta(days=1), [NewTier("VIP", 1_000, 0), NewTier("GA", 1_000, 0)]),
     ):
-        await office.store.create_event(DEMO_CLIENT, name, starts_at, "USD", tiers)
+        await office.store.create_event(DEMO_CLIENT, name, starts_at, "USD", tiers, allow=["past"])
     tiers = [NewTier("VIP", 5_000, 0), NewTier("GA", 1_000, 50)]
     event = await office.store.create_event(DEMO_CLIENT, "good", now + timedelta(days=2), "USD", tiers)
     return event.tiers[1].id
