@@ -15,7 +15,7 @@ from api.transport import shape
 from api.transport.reader import WEBHOOK_MAX
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.sales.store import COUNT_MAX, NewTier
+from boxoffice.sales.checks import COUNT_MAX, NewTier
 from boxoffice.settings import Settings
 from tests.api.conftest import Book, assert_problem, booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker, counters, settle_all

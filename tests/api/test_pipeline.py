@@ -10,7 +10,8 @@ import pytest
 from api import pipeline
 from api.headers import Headers
 from api.pipeline import CHECKS, NeedsWait, Prepared, Refusal, prepare
-from boxoffice.errors import Malformed, NotFound, StoreAway, Unauthorized
+from boxoffice.access.store import Grant
+from boxoffice.errors import Forbidden, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from tests.api.conftest import booking_of
@@ -61,6 +62,18 @@ async def test_who_is_not_known_is_looked_up_and_goes_on(office: BoxOffice, even
     passed = await step.passed()
     assert isinstance(passed, Prepared)
     assert passed == prepare(office, headers(), body(event)), "now it is known"
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_key_without_the_scope_books_nothing(office: BoxOffice, event: EventView, known: bool) -> None:
+    """Neither with its first request, which waits for a look at the key, nor with its next; and its client is named."""
+    key = await office.access.create_api_key(CLIENT, Grant(("read",)))
+    if known:
+        await office.catalogue.api_keys.caller_of(key)
+    step = prepare(office, headers(authorization=f"Bearer {key}".encode()), body(event))
+    assert isinstance(step, NeedsWait) is not known
+    refusal = await step.passed() if isinstance(step, NeedsWait) else step
+    assert isinstance(refusal, Refusal) and (type(refusal.error), refusal.client) == (Forbidden, CLIENT)
 
 
 async def test_a_tier_that_is_not_in_the_map_is_looked_for(office: BoxOffice, event: EventView) -> None:

@@ -108,8 +108,8 @@ MUTANTS = (
                 "    passage.client = caller.client\n",
             ),
         ),
-        "tests/api/test_rights.py",
-        "its_scope",
+        "tests/api/test_pipeline.py",
+        "without_the_scope",
     ),
     Mutant(
         "a key for every page",

@@ -22,7 +22,7 @@ async def test_the_seed_may_be_run_again(office: BoxOffice) -> None:
     ]  # fmt: skip
     with pytest.raises(Unauthorized):
         await office.catalogue.api_keys.caller_of(DEMO_KEY)
-    await book(office, first.event, GA=2)
+    await book(office, first.event, client=DEMO_CLIENT, GA=2)
 
     again = await seed(office.settings, demo_key=True)
 
