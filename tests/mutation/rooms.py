@@ -67,7 +67,8 @@ _ALSO: dict[str, str] = {
     "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
     "boxoffice/books/bookings.py": "tests/boxoffice/bookings/test_holds.py tests/boxoffice/money/test_refunds.py"
     " tests/boxoffice/money/test_amounts.py",
-    "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py",
+    "boxoffice/money/late.py": "tests/boxoffice/money/test_pump.py tests/boxoffice/money/test_webhooks.py"
+    " tests/boxoffice/money/test_reversals.py",
     "boxoffice/money/refunds.py": "tests/boxoffice/money/test_amounts.py tests/boxoffice/money/test_money_keys.py"
     " tests/boxoffice/money/test_owed_apart.py",
     "boxoffice/money/mirror.py": "tests/boxoffice/money/test_refunds.py tests/boxoffice/books/test_moves.py"
@@ -123,6 +124,7 @@ _ALSO: dict[str, str] = {
     "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",
     "lua/lib/*given_up.lua": "tests/lua/test_given_up.py",
     "lua/lib/most_unpaid.lua": "tests/lua/test_given_up.py",
+    "lua/admit.lua": "tests/lua/test_unpaid.py tests/lua/test_given_up.py",
     "lua/correct.lua": "tests/boxoffice/repair/test_rebuild.py",
 }
 """Tests that neither bear the name of a file nor import it."""

@@ -14,7 +14,7 @@ from boxoffice.bookings import listing, reading
 from boxoffice.bookings.reading import BookingFilter
 from boxoffice.bookings.records import Seen
 from boxoffice.bookings.rows import refund_state
-from boxoffice.errors import Malformed, NotFound, StoreAway, Unavailable
+from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unavailable
 from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Line, Payload, Record
 from boxoffice.wire.render import RefundState
@@ -467,3 +467,19 @@ async def test_what_a_shut_redis_calls_ended_may_be_held(
 
     monkeypatch.setattr(till.office.bookings, "record", found)
     assert (await till.office.bookings.get(CLIENT, booking)).view.status == told
+
+
+@pytest.mark.parametrize("error", [NotFound, Unavailable, GateClosed, OSError])
+async def test_a_key_is_looked_up_in_postgresql_while_nobody_knows_the_event(
+    till: Till, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    booking = await till.book(key="mine", GA=1)
+    await till.rest()
+    bookings = till.office.bookings
+
+    async def nobody(_: str) -> object:
+        raise error
+
+    monkeypatch.setattr(till.office.catalogue, "event", nobody)
+    page = await bookings.list(CLIENT, BookingFilter(event_id=till.event.id, key_digest=ids.digest("mine")), None, 10)
+    assert [view.id for view in page.views] == [booking]

@@ -61,6 +61,15 @@ async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
     assert all(report.word == "same" for report in await till.office.guards[SHARD].reconciler.every_event(fix=False))
 
 
+@pytest.mark.parametrize(("status", "goes"), [("pending", 0), ("held", 0), ("expired", 1), ("failed", 1)])
+async def test_a_failure_goes_when_its_booking_has_ended(till: Till, status: str, goes: int) -> None:
+    await notes(till)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE bookings SET status = $1", status)
+    await age(pool, 400)
+    assert (await trim.trim(till.office.database, DAYS)).get("dead_letters", 0) == goes
+
+
 async def test_what_somebody_may_still_need_stays(till: Till) -> None:
     """A move that Redis has not made, a parked booking and its moves, a failure of a booking that has not ended."""
     booking = await notes(till)

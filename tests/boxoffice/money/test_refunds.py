@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError, ResponseError
 from boxoffice import ids
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import GateClosed, KeyReused, Malformed, NotCancellable, NotFound, RefundTooLarge, StoreAway
-from boxoffice.stores import keys
+from boxoffice.stores import fence, keys
 from boxoffice.stores.postgres import WentBack
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.shop.office import Died, Till
@@ -565,3 +565,14 @@ async def test_money_that_was_taken_too_late_goes_back(
     key = ids.digest(booking, keys_of[booking], "late")
     found = await till.fetch("SELECT amount_cents, currency, status, reason FROM refunds WHERE refund_key = $1", key)
     assert [tuple(each) for each in found] == ([(cents, "USD", "due", "paid_too_late")] if cents else [])
+
+
+async def test_nobody_believes_what_is_due_while_redis_is_away(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis alone knows which commits PostgreSQL may lack."""
+    assert await till.office.refunds.check_fence()
+
+    async def away(*_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(fence, "check", away)
+    assert not await till.office.refunds.check_fence()
