@@ -205,7 +205,27 @@ class WorkerSettings(_Part):
 
     retention_days: int = Field(30, ge=8, le=3_650)
     """How long PostgreSQL keeps stock moves that Redis has made, webhooks that were acted on, and failures of bookings that
-    have ended. Redis remembers a move for 7 days. Bookings and payments stay for ever."""
+    have ended, unless one of the next three says otherwise. Redis remembers a move for 7 days. Bookings and payments stay for
+    ever."""
+
+    retention_moves_days: int | None = Field(None, ge=8, le=3_650)
+    """Of stock moves alone."""
+
+    retention_webhooks_days: int | None = Field(None, ge=8, le=3_650)
+    """Of webhooks alone: gateways repeat one for days, and what is forgotten is acted on anew."""
+
+    retention_failures_days: int | None = Field(None, ge=1, le=3_650)
+    """Of failures of bookings that have ended alone; a parked booking stays until an operator decides."""
+
+    @property
+    def retention(self) -> dict[str, int]:
+        """Days by table."""
+        kept = {
+            "stock_moves": self.retention_moves_days,
+            "webhook_events": self.retention_webhooks_days,
+            "dead_letters": self.retention_failures_days,
+        }
+        return {table: days or self.retention_days for table, days in kept.items()}
 
 
 class GatewaySettings(_Part):

@@ -126,7 +126,7 @@ class Rounds:
 
     async def trim_rows(self) -> None:
         """Rows that have done their work."""
-        trimmed = await trim(self._office.database, self._office.settings.worker.retention_days)
+        trimmed = await trim(self._office.database, self._office.settings.worker.retention)
         if trimmed:
             log.info("tables.trimmed", **trimmed)
 

@@ -6,11 +6,12 @@ has made, gateways' messages that were acted on, failures of bookings that have 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from boxoffice.stores.database import Database
 
-__all__ = ["STEP", "trim"]
+__all__ = ["STEP", "count_old", "trim"]
 
 STEP: Final = 1_000
 """Rows deleted by one statement: some milliseconds, and no lock that anybody waits for."""
@@ -20,12 +21,13 @@ STEPS: Final = 20
 
 _OLD: Final = "now() - $1 * interval '1 day'"
 
+_MOVES: Final = f"m.applied_at < {_OLD} AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = m.booking_id)"
+_FAILURES: Final = f"d.parked_at IS NULL AND d.updated_at < {_OLD} AND b.status NOT IN ('pending', 'held')"
+
 TRIM: Final = {
     "stock_moves": f"""
 DELETE FROM stock_moves WHERE id = ANY(ARRAY(
-  SELECT m.id FROM stock_moves m WHERE m.applied_at < {_OLD}
-    AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = m.booking_id)
-  ORDER BY m.applied_at LIMIT $2 FOR UPDATE OF m SKIP LOCKED))
+  SELECT m.id FROM stock_moves m WHERE {_MOVES} ORDER BY m.applied_at LIMIT $2 FOR UPDATE OF m SKIP LOCKED))
 """,
     "webhook_events": f"""
 WITH old AS MATERIALIZED (
@@ -35,23 +37,34 @@ WITH old AS MATERIALIZED (
     "dead_letters": f"""
 DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
   SELECT d.booking_id FROM dead_letters d JOIN bookings b ON b.id = d.booking_id
-  WHERE d.parked_at IS NULL AND d.updated_at < {_OLD} AND b.status NOT IN ('pending', 'held')
-  LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
+  WHERE {_FAILURES} LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
 """,
 }
 """A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
 
+COUNT: Final = {
+    "dead_letters": f"SELECT count(*) FROM dead_letters d JOIN bookings b ON b.id = d.booking_id WHERE {_FAILURES}",
+    "stock_moves": f"SELECT count(*) FROM stock_moves m WHERE {_MOVES}",
+    "webhook_events": f"SELECT count(*) FROM webhook_events WHERE received_at < {_OLD}",
+}
+"""In the order in which they are trimmed: a failure that goes lets moves go."""
 
-async def trim(database: Database, days: int) -> dict[str, int]:
-    """Delete what is older than that. Returns how many rows of each table, for those that had any.
+
+async def count_old(database: Database, days: Mapping[str, int]) -> dict[str, int]:
+    """How many rows of each table are older than its days, and would be deleted."""
+    return {table: await database.fetchval(query, days[table]) for table, query in COUNT.items()}
+
+
+async def trim(database: Database, days: Mapping[str, int]) -> dict[str, int]:
+    """Delete what is older than its table's days. Returns how many rows of each table, for those that had any.
 
     At most `STEPS` times `STEP` of each: the next call goes on. Two calls at once share the work.
     """
     trimmed: dict[str, int] = {}
     async with database.writer() as connection:
-        for table in ("dead_letters", "stock_moves", "webhook_events"):
+        for table in COUNT:
             for _ in range(STEPS):
-                count = int((await connection.execute(TRIM[table], days, STEP)).rpartition(" ")[2])
+                count = int((await connection.execute(TRIM[table], days[table], STEP)).rpartition(" ")[2])
                 if count:
                     trimmed[table] = trimmed.get(table, 0) + count
                 if count < STEP:

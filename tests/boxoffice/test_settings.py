@@ -17,7 +17,7 @@ def numbers() -> Iterator[tuple[str, str, list[Any]]]:
     for part, field in Settings.model_fields.items():
         parts = field.annotation.model_fields if _is_part(field.annotation) else {"": field}
         for name, setting in parts.items():
-            if setting.annotation in (int, float):
+            if setting.annotation in (int, float, int | None):
                 yield part, name, list(setting.metadata)
 
 
@@ -137,6 +137,9 @@ BOUNDS = {
     "worker.reconcile_s": "[1, ...)",
     "worker.pool_max": "[2, 200]",
     "worker.retention_days": "[8, 3650]",
+    "worker.retention_failures_days": "[1, 3650]",
+    "worker.retention_moves_days": "[8, 3650]",
+    "worker.retention_webhooks_days": "[8, 3650]",
     "gateway.timeout_s": "(0, 60]",
     "gateway.cutoff_s": "(0, 60]",
     "gateway.concurrency": "[1, 1000]",

@@ -143,7 +143,7 @@ async def test_trimming(
     monkeypatch.setattr(rounds_module, "trim", calls.recorder("trim", trimmed))
     with capture_logs() as said:
         await rounds.trim_rows()
-    assert calls == [("trim", office.database, office.settings.worker.retention_days)]
+    assert calls == [("trim", office.database, office.settings.worker.retention)]
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
 
 

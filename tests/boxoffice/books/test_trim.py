@@ -11,12 +11,13 @@ from structlog.testing import capture_logs
 
 from boxoffice import ids
 from boxoffice.books import trim
+from boxoffice.setting_parts import WorkerSettings
 from tests.conftest import SHARD, eventually
 from tests.invariants.conftest import working
 from tests.support.rounds import change_round
 from tests.support.shop.office import Till
 
-DAYS = 30
+DAYS = dict.fromkeys(trim.TRIM, 30)
 
 
 async def age(pool: asyncpg.Pool[Any], days: float) -> None:
@@ -51,9 +52,11 @@ async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
     await notes(till)
     pool = await till.office.pool()
     assert await trim.trim(till.office.database, DAYS) == {}
-    await age(pool, DAYS + 0.1)
+    await age(pool, 30.1)
 
-    assert await trim.trim(till.office.database, DAYS) == {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
+    old = {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
+    assert await trim.count_old(till.office.database, DAYS) == old
+    assert await trim.trim(till.office.database, DAYS) == old
 
     assert await left(pool) == (0, 0, 0)
     assert await pool.fetchval("SELECT count(*) FROM bookings") == 2
@@ -126,3 +129,22 @@ async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> 
             await eventually(gone)
     (line,) = (line for line in lines if line["event"] == "tables.trimmed")
     assert (line["stock_moves"], line["webhook_events"], line["dead_letters"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("table", trim.TRIM)
+async def test_each_table_has_days_of_its_own(till: Till, table: str) -> None:
+    booking = await notes(till)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE stock_moves SET booking_id = $1", booking)
+    await age(pool, 20)
+    days = DAYS | {table: 19}
+    assert await trim.count_old(till.office.database, days) == dict.fromkeys(trim.COUNT, 0) | {table: 1}
+    assert await trim.trim(till.office.database, days) == {table: 1}
+
+
+def test_days_of_a_table_are_those_of_all_unless_it_has_its_own() -> None:
+    assert WorkerSettings().retention == DAYS
+    own = WorkerSettings(
+        retention_days=10, retention_moves_days=11, retention_webhooks_days=12, retention_failures_days=13
+    )
+    assert own.retention == {"stock_moves": 11, "webhook_events": 12, "dead_letters": 13}
