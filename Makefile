@@ -48,7 +48,7 @@ bench: $(VENV)/.dev  ## Measure everything on a private stack and audit it, in 1
 
 .PHONY: soak
 soak: $(VENV)/.dev  ## Long tests, then sales with components killed and paused, each audited (SEEDS="1 2 3" SOAK_S=60)
-	@$(RUN) -m pytest -m soak tests/api tests/boxoffice tests/ops/stack/test_full_disk.py
+	@$(RUN) -m pytest -m soak tests/api tests/boxoffice tests/ops/stack/test_full_disk.py tests/ops/test_export_command.py
 	@for seed in $(or $(SEEDS),1 2 3); do \
 		$(RUN) -m ops.cli rush --chaos --seconds $(or $(SOAK_S),60) --seed $$seed || exit $$?; \
 	done

@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -43,9 +43,17 @@ def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]]) ->
     return asyncio.run(run())
 
 
+class Told(Protocol):
+    """Tells a bar how many are done, and of how many when that is known later."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Move it."""
+        ...
+
+
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere. It is told how many are done."""
+def progress_bar(what: str, total: int | None) -> Iterator[Told]:
+    """A bar on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -53,7 +61,11 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+
+        def told(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield told
 
 
 def print_json(value: Any) -> None:
