@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands import events_control
-from ops.commands._office import JsonOption, in_office, print_json
-from ops.commands.events_control import (
+from ops.commands import _events_control
+from ops.commands._events_control import (
     AllowLateCancel,
     AllowPast,
     EventArgument,
@@ -22,6 +21,7 @@ from ops.commands.events_control import (
     tier_of,
     time_of,
 )
+from ops.commands._office import JsonOption, in_office, print_json
 from ops.commands.sales import stats
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     events.command("open")(open_sale)
     events.command("close")(close_sale)
     events.command("stats")(stats)
-    events_control.register(events)
+    _events_control.register(events)
     app.add_typer(events, name="events")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -169,3 +170,11 @@ def test_bash_completes(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert ran.stdout == "close\n", ran.stderr
+
+
+def test_commands_of_a_group_are_in_no_other() -> None:
+    """What stands at the top is what was meant to: a module of a group's commands begins with an underscore."""
+    listed = boxoffice("--help").stdout
+    named = set(re.findall(r"^│ ([a-z-]+) ", listed, re.M))
+    assert {"up", "bookings", "events", "sales", "export", "trim"} <= named
+    assert not named & {"edit", "schedule", "pause", "history", "refund", "forget"}
