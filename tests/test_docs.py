@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -207,11 +208,23 @@ def rooms_table() -> str:
     return table(("room", "what lives there", "modules"), *rows)
 
 
+def export_table() -> str:
+    """As the last `make soak` measured it."""
+    rows = json.loads(read("bench/export.json"))
+    assert all(row["peak_mb"] < 200 for row in rows if row["rows"] >= 1_000_000)
+    cells = (
+        (f"{row['what']}, {row['format']}", f"{row['rows']:,}", f"{row['peak_mb']} MB", f"{row['seconds']} s")
+        for row in rows
+    )
+    return table(("export", "rows", "peak memory", "time"), *cells)
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
     "settings": ("docs/operations.md", settings_table),
     "commands": ("docs/operations.md", commands_table),
     "rounds": ("docs/operations.md", rounds_table),
+    "export": ("docs/operations.md", export_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),
