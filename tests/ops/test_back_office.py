@@ -283,3 +283,16 @@ async def test_names_and_reasons_are_texts(till: Till, by: str, reason: str) -> 
     assert "4242" not in str(caught.value)
     assert await till.state(booking) == "C confirmed"
     assert await till.fetch("SELECT * FROM interventions") == []
+
+
+async def test_retention_by_hand(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First a look, then the deed; days come from the settings."""
+    await till.fetch("INSERT INTO webhook_events (gateway, id, kind, received_at) SELECT 'x', 'e' || n, 'k',"
+                     " now() - interval '20 days' FROM generate_series(1, 21000) AS n")  # fmt: skip
+    assert (await run("trim", "--dry-run"))[0] == 0
+    monkeypatch.setenv("BOXOFFICE_WORKER__RETENTION_WEBHOOKS_DAYS", "10")
+    code, said = await run("trim", "--dry-run")
+    assert (code, "webhook_events: 21000 would go" in said) == (1, True)
+    code, said = await run("trim", "--json")
+    assert (code, json.loads(said)) == (0, {"dead_letters": 0, "stock_moves": 0, "webhook_events": 21_000})
+    assert await till.fetch("SELECT * FROM webhook_events") == []
