@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from boxoffice.access.api_keys import KEYS_SHARD, ApiKeyView
+from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
 from boxoffice.errors import StoreAway
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
@@ -50,7 +50,29 @@ class KeyMirror:
             rows = (await connection.execute(select(*ApiKey.__table__.c))).mappings().all()
         views = {row["prefix"]: _encode(view_of(row)) for row in rows}
         there = await self._here.redis.hgetall(keys.api_keys(KEYS_SHARD))  # type: ignore[misc]
-        return int((await self._grant(_differing(views.items(), there), all_of_them=True))[1])
+        if VERSION.encode() in there:
+            word, *changed = await self._grant(_differing(views.items(), there), all_of_them=False)
+            if word == b"granted":
+                return int(changed[0])
+        # It has none, or has lost them since it was looked at: what differed then is not all that it lacks now.
+        return int((await self._grant(_differing(views.items(), {}), all_of_them=True))[1])
+
+    async def withdraw(self, prefix: str) -> bool:
+        """Leave nothing of a key that PostgreSQL has forgotten, since it went back, which a secret could match. Returns False
+        when Redis has none.
+
+        Raises `StoreAway` when Redis is.
+        """
+        try:
+            found = await self._here.redis.hget(keys.api_keys(KEYS_SHARD), prefix)  # type: ignore[misc]
+            if found is None or prefix == VERSION:
+                return False
+            view = msgspec.json.decode(found, type=ApiKeyView)
+            gone = msgspec.structs.replace(view, sha256="", revision=view.revision + 1)
+            await self._grant([prefix, _encode(gone)], all_of_them=False)
+        except AWAY as error:
+            raise StoreAway("Redis does not answer. PostgreSQL knows no such key; ask again.") from error
+        return True
 
     async def write(self, row: Mapping[Any, Any]) -> None:
         """Bring in this key, which PostgreSQL has so; with all others while Redis has none.

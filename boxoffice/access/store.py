@@ -120,14 +120,18 @@ class AccessStore:
 
     async def revoke_api_key(self, prefix: str, *, actor: str = NOBODY) -> dict[str, Any]:
         """Stop accepting a key, within two seconds. Returns it as `api_keys` does; who was revoked before stays so since then.
+        One that PostgreSQL has forgotten, since it went back, is taken from Redis, and of it `prefix` is all that is known.
 
         Raises `NotFound`. When Redis is away, the key is revoked there later: `StoreAway`.
         """
         async with self._database.engine.begin() as connection:
             row = (await connection.execute(_REVOKE, {"prefix": prefix})).mappings().one_or_none()
-            if row is None:
-                raise NotFound("There is no such API key.")
-            await _remember(connection, "revoked", actor, row)
+            if row is not None:
+                await _remember(connection, "revoked", actor, row)
+        if row is None:
+            if await self._mirror.withdraw(prefix):
+                return {"prefix": prefix}
+            raise NotFound("There is no such API key.")
         await self._mirror.write(row)
         return _described(row)
 

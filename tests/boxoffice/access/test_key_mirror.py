@@ -12,7 +12,7 @@ import pytest
 from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeys, ApiKeyView
 from boxoffice.access.key_mirror import view_of
 from boxoffice.access.store import Grant
-from boxoffice.errors import StoreAway, Unauthorized
+from boxoffice.errors import NotFound, StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -137,6 +137,40 @@ async def test_a_load_that_looked_before_a_change_does_not_undo_it(
             await keyring.caller_of(f"{prefix}.{secret}")
     else:
         assert (await keyring.caller_of(KEY)).scopes == {"read"}
+
+
+async def test_keys_that_are_lost_while_they_are_loaded_come_back_whole(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the writing: what differed then is not all that Redis lacks now."""
+    real = office.redis.hgetall
+
+    async def then_lost(name: str) -> Any:
+        found = await real(name)  # type: ignore[misc]
+        await office.redis.delete(name)
+        return found
+
+    monkeypatch.setattr(office.redis, "hgetall", then_lost)
+    assert (await office.loader.load(KEYS_SHARD)).api_keys == 2
+    monkeypatch.undo()
+    assert (await ApiKeys(office.shards, 30).caller_of(KEY)).client == CLIENT
+
+
+async def test_a_key_that_postgresql_forgot_can_be_revoked(office: BoxOffice) -> None:
+    """It went back to before the key was made, and Redis has the key; another that neither has is unknown."""
+    await office.access.add_api_key(CLIENT, "forgotten.secret")
+    for table in ("key_changes", "api_keys"):
+        await (await office.pool()).execute(f"DELETE FROM {table} WHERE prefix = 'forgotten'")
+    assert (await ApiKeys(office.shards, 30).caller_of("forgotten.secret")).client == CLIENT
+    assert await office.access.revoke_api_key("forgotten") == {"prefix": "forgotten"}
+    with pytest.raises(Unauthorized):
+        await ApiKeys(office.shards, 30).caller_of("forgotten.secret")
+    await office.loader.load(KEYS_SHARD)
+    with pytest.raises(Unauthorized):
+        await ApiKeys(office.shards, 30).caller_of("forgotten.secret")
+    for unknown in ("nobody", VERSION):
+        with pytest.raises(NotFound):
+            await office.access.revoke_api_key(unknown)
 
 
 async def test_what_postgresql_forgot_does_not_outlive_the_next_change(office: BoxOffice) -> None:
