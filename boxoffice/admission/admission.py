@@ -177,22 +177,25 @@ class Admission:
 
         Asked for each template, which is of one client and of this view of the event.
         """
-        event: EventView | None = None
-        lines = []
-        for index, (tier_id, quantity) in enumerate(order.lines):
+        known = []
+        for index, (tier_id, _) in enumerate(order.lines):
             found = self.catalogue.known_tier(tier_id)
             if found is None:
                 raise NotFound("There is no such tier.", pointer=f"/items/{index}/tier_id")
             if not found[0].sold_by(client):
                 raise NotFound  # in every word as of a tier that there is not
-            if event is None:
-                event = found[0]
-            elif event.id != found[0].id:
+            known.append(found)
+        # After all of them are known to be the client's to sell: which of two refusals comes tells nothing of others' tiers.
+        event = known[0][0]
+        for index, (other, _) in enumerate(known):
+            if other.id != event.id:
                 raise Malformed(
                     "All tiers of a booking belong to one event.", pointer=f"/items/{index}/tier_id", code="other_event"
                 )
-            lines.append(Line(tier_id, quantity, found[1].price_cents))
-        assert event is not None, "an order has at least one line"
+        lines = [
+            Line(tier_id, quantity, tier.price_cents)
+            for (tier_id, quantity), (_, tier) in zip(order.lines, known, strict=True)
+        ]
         lines.sort(key=_by_tier)
         return event, tuple(lines)
 

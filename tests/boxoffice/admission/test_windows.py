@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from boxoffice.admission.admission import Admission
 from boxoffice.admission.window import Window, code_of
 from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged
 from boxoffice.office import BoxOffice
+from boxoffice.sales.store import NewTier
 from boxoffice.stores.record import Charge, Line
 from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
@@ -258,6 +260,12 @@ async def test_lines_are_priced_today_and_stand_by_tier(office: BoxOffice, open_
     with pytest.raises(Malformed) as refused:
         office.admission.price(CLIENT, request((ga.id, 1), (vip.id, 1), (other.tiers[0].id, 1)))
     assert (refused.value.pointer, refused.value.code) == ("/items/2/tier_id", "other_event")
+    starts_at = datetime.now(UTC) + timedelta(days=30)
+    theirs = await office.store.create_event(OTHER, "Theirs", starts_at, "USD", [NewTier("GA", 1_000, 10)])
+    await office.catalogue.read()
+    for last in ("nothing00000", theirs.tiers[0].id):
+        with pytest.raises(NotFound):  # of two faults the one that tells nothing of others' tiers
+            office.admission.price(CLIENT, request((ga.id, 1), (other.tiers[0].id, 1), (last, 1)))
     with pytest.raises(NotFound) as unknown:
         office.admission.price(CLIENT, request((ga.id, 1), ("nothing00000", 1)))
     assert unknown.value.details == {"pointer": "/items/1/tier_id"}
