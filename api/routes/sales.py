@@ -1,4 +1,7 @@
-"""Managing what is on sale: make an event, change it and its tiers, pause it, postpone it, read its history."""
+"""Managing what is on sale: make an event, change it and its tiers, pause it, postpone it, read its history.
+
+One file because every route here is entered by who may manage the event, and is a few lines.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import answers, schemas
+from api import answers, event_schemas
 from api.bodies import read_body
 from api.dependencies import BEARER, Client, Office, header, respond
 from api.headers import api_key_of
@@ -50,7 +53,7 @@ def _takes(schema: str, example: dict[str, Any], *, conditional: bool = True) ->
 
 
 _SHOWN: dict[int | str, dict[str, Any]] = {
-    200: {"model": schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*_REFUSALS)
+    200: {"model": event_schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*_REFUSALS)
 }  # fmt: skip
 
 
@@ -59,7 +62,7 @@ _SHOWN: dict[int | str, dict[str, Any]] = {
     status_code=201,
     summary="Create an event",
     responses={
-        201: {"model": schemas.Event, "headers": with_headers("ETag", "Location")},
+        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")},
         **problem_responses("malformed-request", "unauthorized", "store-away"),
     },
     openapi_extra=_takes(
@@ -136,7 +139,7 @@ async def postpone(event_id: str, request: Request, office: Office, by: Manager)
     status_code=202,
     summary="Call an event off",
     responses={
-        202: {"model": schemas.CallOff, "headers": with_headers("Location")},
+        202: {"model": event_schemas.CallOff, "headers": with_headers("Location")},
         **problem_responses(*_REFUSALS[:4], "store-away"),
     },
     openapi_extra=_takes("CallOffRequest", {"reason": "The singer is ill."}),
@@ -154,14 +157,14 @@ async def call_off(event_id: str, request: Request, office: Office, by: Manager)
     "/{event_id}/call-off",
     summary="Read how far a call-off is",
     responses={
-        200: {"model": schemas.CallOff, "headers": with_headers()},
+        200: {"model": event_schemas.CallOff, "headers": with_headers()},
         **problem_responses("unauthorized", "not-found", "store-away"),
     },
 )
 async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
     """Bookings and refunds of the event by status, and what the gateway refused to give back."""
     await office.control.owned(event_id, by)
-    return respond(Reply(200, msgspec.json.encode(await office.calling_off.report(event_id)), [JSON, NO_STORE]))
+    return respond(Reply(200, msgspec.json.encode(await office.calling_off.report(event_id, by)), [JSON, NO_STORE]))
 
 
 @router.post(
@@ -169,7 +172,7 @@ async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
     status_code=201,
     summary="Add a tier",
     responses={
-        201: {"model": schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*_REFUSALS)
+        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*_REFUSALS)
     },
     openapi_extra=_takes("TierRequest", {"code": "BALCONY", "price_cents": 2900, "capacity": 80}),
 )  # fmt: skip
@@ -184,7 +187,7 @@ async def add_tier(event_id: str, request: Request, office: Office, by: Manager)
     "/{event_id}/tiers/{tier_id}",
     summary="Change a tier",
     responses={
-        200: {"model": schemas.EventWithCapacity, "headers": with_headers("ETag")},
+        200: {"model": event_schemas.EventWithCapacity, "headers": with_headers("ETag")},
         **problem_responses(*_REFUSALS, "gate-closed"),
     },
     openapi_extra=_takes("TierChangeRequest", {"price_cents": 5900, "capacity": 450}),
@@ -205,7 +208,7 @@ async def change_tier(event_id: str, tier_id: str, request: Request, office: Off
     "/{event_id}/history",
     summary="Read what was changed",
     responses={
-        200: {"model": schemas.History, "headers": with_headers()},
+        200: {"model": event_schemas.History, "headers": with_headers()},
         **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
     },
 )

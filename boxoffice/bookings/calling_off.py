@@ -57,12 +57,13 @@ class CallingOff:
         Raises `NotFound`, `Malformed`, `EventChanged`, and `StoreAway`: then it may be done, and may be asked for once more.
         """
         await self._control.call_off(event_id, reason, by or Actor.operator(), if_version, call_offs.begin)
-        return await self.report(event_id)
+        return await self.report(event_id, by)
 
-    async def report(self, event_id: str) -> dict[str, Any]:
-        """How far it is: bookings and refunds by status, and what the gateway refused. Raises `NotFound`, `StoreAway`."""
+    async def report(self, event_id: str, by: Actor | None = None) -> dict[str, Any]:
+        """How far it is: bookings and refunds by status, and what the gateway refused of the bookings of whoever asks, of all
+        to an operator. Raises `NotFound`, `StoreAway`."""
         async with self._database.answering():
-            found = await call_offs.read(self._database, event_id)
+            found = await call_offs.read(self._database, event_id, by.client if by else None)
         if found is None:
             raise NotFound("The event is not called off.")
         return {

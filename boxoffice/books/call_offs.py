@@ -103,6 +103,7 @@ FROM call_offs c WHERE c.event_id = $1
 _REFUSED: Final = f"""
 SELECT r.booking_id::text AS booking_id, r.amount_cents, r.currency, r.failure_code AS code
 FROM refunds r JOIN bookings b ON b.id = r.booking_id WHERE b.event_id = $1 AND r.status = 'owed'
+  AND ($2::text IS NULL OR b.client_id = $2)
 ORDER BY r.owed_since, r.refund_key LIMIT {REFUSED_MAX}
 """
 
@@ -168,12 +169,12 @@ async def finish(database: Database, event_id: str) -> bool:
     return bool(await database.fetchval(_FINISH, event_id))
 
 
-async def read(reader: Reader, event_id: str) -> Report | None:
-    """None for an event that is not called off."""
+async def read(reader: Reader, event_id: str, client: str | None) -> Report | None:
+    """None for an event that is not called off. `refused` has those of this client's bookings; None: of everybody's."""
     row = await reader.fetchrow(_REPORT, event_id, CALLED_OFF)
     if row is None:
         return None
-    refused = [dict(each) for each in await reader.fetch(_REFUSED, event_id)]
+    refused = [dict(each) for each in await reader.fetch(_REFUSED, event_id, client)]
     return Report(
         row["reason"], row["called_off_by"], row["started_at"], row["finished_at"], row["bookings"], row["refunds"], refused
     )  # fmt: skip

@@ -162,6 +162,11 @@ async def test_a_refund_that_the_gateway_refuses_is_told(till: Till) -> None:
 
     (owed,) = await eventually(refused)
     assert (owed["booking_id"], owed["amount_cents"], owed["currency"]) == (booking, 1_000, "USD")
+    report = till.office.calling_off.report
+    assert (await report(till.event.id, Actor("key:shop", CLIENT)))["refused"] == [owed]
+    assert (await report(till.event.id, Actor("key:other", OTHER)))["refused"] == [], (
+        "of bookings of others nothing is told"
+    )
 
 
 async def test_while_the_gate_is_shut_nothing_is_done(till: Till) -> None:
