@@ -87,14 +87,14 @@ class Rounds:
         del self.load_again_s[shard]
 
     async def sweep(self, shard: int) -> None:
-        """What no bell announced: late holds, lapsed leases, changed events, moved stock. Nothing while the gate is shut:
+        """What no bell announced: late holds, lapsed leases, moved stock, changed events. Nothing while the gate is shut:
         whoever shut it says so."""
         office = self._office
         with contextlib.suppress(GateClosed):
             await office.holds.expire(shard)
             await office.settlements[shard].drain()
-            await office.loader.publish_unmirrored(shard)
             await apply_moves(office.shards[shard], office.database)
+            await office.loader.publish_unmirrored(shard)
 
     async def call_off(self, shard: int) -> None:
         """Go on with events that are called off."""

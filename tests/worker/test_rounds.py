@@ -22,14 +22,14 @@ from worker.stop import Stop
 async def test_a_sweep_is_of_one_shard(
     rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
-    """Late holds, then what is pending, then stock."""
+    """Late holds, then what is pending, then stock; last the events, so that one that cannot be loaded keeps nothing else."""
     monkeypatch.setattr(rounds_module, "apply_moves", calls.recorder("apply_moves"))
     await rounds.sweep(shard)
     assert calls == [
         ("holds.expire", shard),
         ("settlement.drain", shard),
-        ("publish_unmirrored", shard),
         ("apply_moves", office.shards[shard], office.database),
+        ("publish_unmirrored", shard),
     ]
 
 
