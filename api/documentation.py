@@ -13,7 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
-from api import schemas
+from api import event_schemas, schemas
 from api.refusals import HEADERS
 from api.rights import RIGHTS
 from api.routes.events import is_on_sale
@@ -54,12 +54,12 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             schemas.ExtensionRequest,
             schemas.RefundRequest,
             schemas.Problem,
-            schemas.EventRequest,
-            schemas.EventChangeRequest,
-            schemas.PostponementRequest,
-            schemas.CallOffRequest,
-            schemas.TierRequest,
-            schemas.TierChangeRequest,
+            event_schemas.EventRequest,
+            event_schemas.EventChangeRequest,
+            event_schemas.PostponementRequest,
+            event_schemas.CallOffRequest,
+            event_schemas.TierRequest,
+            event_schemas.TierChangeRequest,
         )
     ]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]

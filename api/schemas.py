@@ -17,27 +17,19 @@ from boxoffice.wire.render import FAILURES
 
 __all__ = [
     "Accepted",
+    "Answer",
+    "Body",
     "Booking",
     "BookingPage",
     "BookingRequest",
-    "CallOff",
-    "CallOffRequest",
-    "Event",
-    "EventChangeRequest",
-    "EventPage",
-    "EventRequest",
-    "EventWithCapacity",
     "ExtensionRequest",
     "Health",
-    "History",
     "PaymentRequest",
-    "PostponementRequest",
     "Problem",
     "Received",
     "Refund",
     "RefundRequest",
-    "TierChangeRequest",
-    "TierRequest",
+    "Time",
 ]
 
 BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
@@ -59,22 +51,26 @@ def _absent_not_null(schema: dict[str, Any]) -> None:
             member |= kind
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Every member is there, and no other."""
+
     model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """Members that have nothing to say are left out."""
+
     model_config = ConfigDict(extra="forbid", json_schema_extra=_absent_not_null)
 
 
-class ItemRequest(_Body):
+class ItemRequest(Body):
     """One tier and a quantity."""
 
     tier_id: str = Field(min_length=1, max_length=64)
     quantity: int = Field(ge=1, description="Up to 10 by default.")
 
 
-class PaymentRequest(_Body):
+class PaymentRequest(Body):
     """How to pay: with a token of the gateway's or, where the gateway is simulated, with the number and name of a test
     card, which are exchanged for a token at once."""
 
@@ -84,7 +80,7 @@ class PaymentRequest(_Body):
     token: str | None = Field(None, min_length=1, max_length=255, description="Without a number.")
 
 
-class BookingRequest(_Body):
+class BookingRequest(Body):
     """One to ten tiers of one event, all or nothing. Prices come from the server."""
 
     customer_id: str = Field(min_length=1, max_length=200, description="Your own id of the customer.")
@@ -100,13 +96,13 @@ class BookingRequest(_Body):
     )
 
 
-class ExtensionRequest(_Body):
+class ExtensionRequest(Body):
     """How much longer to hold."""
 
     extra_s: int = Field(ge=1, description="Seconds; at most the hold's first length.")
 
 
-class RefundRequest(_Body):
+class RefundRequest(Body):
     """What to refund."""
 
     items: Annotated[list[ItemRequest], Field(min_length=1)] | Literal["all", "owed"] = Field(
@@ -116,7 +112,7 @@ class RefundRequest(_Body):
     reason: str | None = Field(None, min_length=1, max_length=200, description="For your own books.")
 
 
-class Refund(_Body):
+class Refund(Body):
     """Money on its way back."""
 
     id: str | None
@@ -129,7 +125,7 @@ class Refund(_Body):
     )
 
 
-class RefundState(_Body):
+class RefundState(Body):
     """How the refunds of a booking stand, all together."""
 
     status: Literal["pending", "succeeded", "owed", "written_off"]
@@ -139,178 +135,7 @@ class RefundState(_Body):
     since: Time | None = Field(description="Since when money is owed.")
 
 
-class Tier(_Body):
-    """A class of ticket, and what is left of it."""
-
-    id: str
-    code: str
-    name: str
-    price_cents: int
-    capacity: int
-    on_sale_at: Time | None = Field(description="In place of the event's; null: the event's.")
-    off_sale_at: Time | None
-    available: int | None = Field(description="Null only in answers of those who manage it, while nobody can say.")
-
-
-class Event(_Body):
-    """Something people attend, with its active tiers in display order."""
-
-    id: str
-    name: str
-    starts_at: Time
-    status: Literal["active", "paused", "inactive", "called_off"]
-    currency: str
-    on_sale_at: Time | None = Field(description="From when it may be booked; null: at once.")
-    off_sale_at: Time | None = Field(description="Until when; null: until it starts.")
-    version: int = Field(description="Grows with every change of the event or its tiers, as its `ETag`.")
-    tiers: list[Tier]
-
-
-class CapacityChange(_Body):
-    """What a capacity was, what was asked for, and what it came to: more than that if as many were held or sold."""
-
-    before: int
-    asked: int
-    after: int
-
-
-class EventWithCapacity(Event):
-    """The event after a change of a tier."""
-
-    capacity_change: CapacityChange | None
-
-
-class Change(_Body):
-    """One change of an event."""
-
-    id: int
-    version: int = Field(description="Of the event, once it was changed.")
-    changed_at: Time
-    changed_by: str = Field(description="`key:` and the prefix of an API key, or `operator:` and a login name.")
-    action: str
-    tier_id: str | None
-    changes: dict[str, dict[str, Any]] = Field(description="Field to `from` and `to`.")
-
-
-class History(_Body):
-    """Changes of an event, the newest first."""
-
-    data: list[Change]
-
-
-_Allow = Annotated[
-    list[Literal["past", "late_cancel"]] | None,
-    Field(description="What is meant on purpose: a start in the past; cancelling after the start."),
-]
-
-
-class TierRequest(_Body):
-    """A tier to be made. Its own times stand in place of the event's."""
-
-    code: str
-    price_cents: int
-    capacity: int
-    name: str | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-
-
-class EventRequest(_Body):
-    """An event to be made."""
-
-    name: str
-    starts_at: Time
-    tiers: list[TierRequest]
-    currency: str | None = Field(None, description="ISO 4217. USD if it is left out.")
-    status: Literal["active", "paused", "inactive"] | None = None
-    customer_max: int | None = None
-    cancel_until: Time | None = None
-    refund_percent: int | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-    allow: _Allow = None
-
-
-class EventChangeRequest(_Body):
-    """What of an event is to be changed. Null takes away a limit or a time that may be left out."""
-
-    name: str | None = None
-    starts_at: Time | None = None
-    status: Literal["active", "paused", "inactive"] | None = None
-    customer_max: int | None = None
-    cancel_until: Time | None = None
-    refund_percent: int | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-    allow: _Allow = None
-
-
-class TierChangeRequest(_Body):
-    """What of a tier is to be changed."""
-
-    name: str | None = None
-    price_cents: int | None = None
-    capacity: int | None = None
-    display_order: int | None = None
-    active: bool | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-
-
-class PostponementRequest(_Body):
-    """Another start, and until when bookings may be cancelled; null: until it starts."""
-
-    starts_at: Time
-    cancel_until: Time | None
-    allow: _Allow = None
-
-
-class CallOffRequest(_Body):
-    """Why an event is called off."""
-
-    reason: str
-
-
-class RefundsOf(_Body):
-    """Refunds of one status."""
-
-    refunds: int
-    cents: int
-
-
-class RefusedRefund(_Body):
-    """What the gateway refused to give back: it is owed."""
-
-    booking_id: str
-    amount_cents: int
-    currency: str
-    code: str | None
-
-
-class CallOff(_Body):
-    """How far a call-off is."""
-
-    event_id: str
-    status: Literal["running", "finished"] = Field(
-        description="`finished`: everything is refunded, under way, or owed."
-    )
-    reason: str
-    called_off_by: str
-    started_at: Time
-    finished_at: Time | None
-    bookings: dict[str, int] = Field(description="By status. Holds that nobody tried to pay are not among them.")
-    refunds: dict[str, RefundsOf] = Field(description="By status, as in `Refund`.")
-    refused: list[RefusedRefund]
-
-
-class EventPage(_Body):
-    """Some events. `next_cursor` is null on the last page."""
-
-    data: list[Event]
-    next_cursor: str | None
-
-
-class Item(_Body):
+class Item(Body):
     """One tier and a quantity of a booking."""
 
     tier_id: str
@@ -320,7 +145,7 @@ class Item(_Body):
     line_total_cents: int
 
 
-class Payment(_Body):
+class Payment(Body):
     """How the latest payment went, or goes."""
 
     status: Literal["pending", "requires_action", "authorized", "captured", "declined", "voided", "failed"]
@@ -331,14 +156,14 @@ class Payment(_Body):
     next_action: str | None = Field(description="Where the customer has to go before the payment can go on.")
 
 
-class Failure(_Body):
+class Failure(Body):
     """Why a booking was not confirmed, or is no more."""
 
     code: str = Field(description=f"One of {', '.join(f'`{code}`' for code in FAILURES)}; there may be new ones.")
     message: str
 
 
-class Booking(_Body):
+class Booking(Body):
     """One customer's purchase."""
 
     id: str
@@ -360,7 +185,7 @@ class Booking(_Body):
     failure: Failure | None
 
 
-class Left(_Body):
+class Left(Body):
     """What is left of a tier."""
 
     tier_id: str
@@ -374,28 +199,28 @@ class Accepted(Booking):
     availability: list[Left]
 
 
-class BookingPage(_Body):
+class BookingPage(Body):
     """Some bookings, newest first. `next_cursor` is null on the last page."""
 
     data: list[Booking]
     next_cursor: str | None
 
 
-class Health(_Answer):
+class Health(Answer):
     """How the process is."""
 
     status: Literal["alive", "ready"]
     stated: dict[str, str] | None = Field(None, description="What is believed because a setting says so.")
 
 
-class Received(_Answer):
+class Received(Answer):
     """A webhook was kept."""
 
     received: Literal[True]
     repeated: Literal[True] | None = Field(None, description="It was here before.")
 
 
-class Fault(_Answer):
+class Fault(Answer):
     """Where in a request something is wrong: a JSON pointer into the body, a header or a parameter."""
 
     pointer: str | None = None
@@ -404,7 +229,7 @@ class Fault(_Answer):
     code: str
 
 
-class Shortfall(_Body):
+class Shortfall(Body):
     """A tier of which fewer tickets are left than were asked for."""
 
     tier_id: str
@@ -413,7 +238,7 @@ class Shortfall(_Body):
     available: int
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """A refusal (RFC 9457). `docs/errors.md` has every type, and which members come with it. There may be new ones."""
 
     type: str = Field(description="Stable: decide by it.")

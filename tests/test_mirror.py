@@ -19,6 +19,7 @@ ELSEWHERE = {
     "through HTTP, as a shop meets it": {
         "api/answers.py": "tests/api/test_booking.py",
         "api/app.py": "tests/api/test_front.py",
+        "api/event_schemas.py": "tests/api/test_documentation.py",
         "api/refusals.py": "tests/api/test_documentation.py",
         "api/routes/bookings.py": "tests/api/test_booking.py",
         "api/routes/events.py": "tests/api/test_events.py",
@@ -34,6 +35,7 @@ ELSEWHERE = {
         "boxoffice/backoffice/exporting.py": "tests/ops/test_export_command.py",
         "boxoffice/backoffice/figures.py": "tests/ops/test_back_office.py",
         "boxoffice/backoffice/finding.py": "tests/ops/test_back_office.py",
+        "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
         "ops/commands/bookings.py": "tests/ops/test_back_office.py",
         "ops/commands/clients.py": "tests/ops/test_repair_commands.py",
         "ops/commands/dead.py": "tests/ops/test_money_commands.py",
@@ -43,9 +45,6 @@ ELSEWHERE = {
         "ops/commands/payments.py": "tests/ops/test_money_commands.py",
         "ops/commands/reconcile.py": "tests/ops/test_repair_commands.py",
         "ops/commands/sales.py": "tests/ops/test_back_office.py",
-    },
-    "so far through HTTP alone, which calls the same functions": {
-        "ops/commands/_events_control.py": "tests/api/test_sales.py",
     },
     "by what uses it, for it is a list of words, keys or limits, or one assembly": {
         "boxoffice/books/decisions.py": "tests/boxoffice/settlement/test_deciding.py",

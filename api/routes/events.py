@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import answers, schemas
+from api import answers, event_schemas
 from api.dependencies import BEARER, Client, Office, respond
 from api.headers import Headers
 from api.refusals import problem_responses, with_headers
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
     "",
     summary="List events",
     responses={
-        200: {"model": schemas.EventPage, "headers": with_headers()},
+        200: {"model": event_schemas.EventPage, "headers": with_headers()},
         **problem_responses("malformed-request", "unauthorized", "gate-closed", "store-away"),
     },
 )
@@ -63,7 +63,7 @@ async def list_events(
     "/{event_id}",
     summary="Read an event",
     responses={
-        200: {"model": schemas.Event, "headers": with_headers("ETag")},
+        200: {"model": event_schemas.Event, "headers": with_headers("ETag")},
         **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
     },
 )

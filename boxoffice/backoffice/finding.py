@@ -2,6 +2,8 @@
 
 PostgreSQL has a booking from its first payment attempt on. Holds, and what was admitted in the last milliseconds, stand in
 Redis alone, where no index is: their records are read, those of undecided bookings, or all that are left when asked to.
+
+One file because each way of looking is one statement and its twin in Redis.
 """
 
 from __future__ import annotations

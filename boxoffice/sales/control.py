@@ -3,6 +3,8 @@
 A change is one transaction under the lock of the event's row: what is new, the event's next version, and a row of its history.
 Then it is mirrored in Redis, in force from the next admission call. Whoever dies between the two leaves an event whose
 `mirrored` is below its `version`: a worker's sweep brings it there.
+
+One file because every change is the same transaction, with another statement in it.
 """
 
 from __future__ import annotations

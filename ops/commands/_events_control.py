@@ -1,19 +1,21 @@
-"""`boxoffice events edit`, `schedule`, `pause` and whatever else changes a sale: the functions that the API has, too."""
+"""`boxoffice events edit`, `schedule`, `pause` and whatever else changes a sale: the functions that the API has, too.
+
+One file because each command is one function of a few lines, and all of them have the same options.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.commands._events_shown import NONE, described, maybe_time, tell_one, tier_of, time_of, times, whole
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
-    from boxoffice.sales.catalogue import EventView
 
 __all__ = [
     "AllowLateCancel",
@@ -21,13 +23,7 @@ __all__ = [
     "EventArgument",
     "allowed",
     "change",
-    "count_of",
-    "described",
-    "maybe_time",
     "register",
-    "tell_one",
-    "tier_of",
-    "time_of",
 ]
 
 EventArgument = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
@@ -35,9 +31,6 @@ TierArgument = Annotated[str, typer.Argument(metavar="TIER", help="The tier's id
 AllowPast = Annotated[bool, typer.Option("--allow-past", help="A start in the past is meant.")]
 AllowLateCancel = Annotated[bool, typer.Option("--allow-late-cancel", help="Cancelling after the start is meant.")]
 IfVersion = Annotated[int | None, typer.Option(help="Only if the event is of this version still.")]
-
-NONE = "none"
-"""For a time or a limit that is to be taken away."""
 
 OnSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="From when it may be booked; `none`: at once.")]
 OffSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="Until when; `none`: until it starts.")]
@@ -83,8 +76,8 @@ def edit(
     }
     changes = {field: value for field, value in changes.items() if value is not None}
     if customer_max is not None:
-        changes["customer_max"] = None if customer_max == NONE else _whole(customer_max)
-    changes |= _times(cancel_until=cancel_until)
+        changes["customer_max"] = None if customer_max == NONE else whole(customer_max)
+    changes |= times(cancel_until=cancel_until)
     allow = allowed(allow_past, allow_late_cancel)
     change(data_dir, event_id, as_json, if_version=if_version, allow=allow, **changes)
 
@@ -98,7 +91,7 @@ def schedule(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Say from when and until when an event is on sale, by Redis's clock."""
-    changes = _times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
+    changes = times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
     change(data_dir, event_id, as_json, if_version=if_version, action="schedule", **changes)
 
 
@@ -238,7 +231,7 @@ def edit_tier(
         "name": name, "price_cents": price_cents, "capacity": capacity, "display_order": display_order, "is_active": active,
     }  # fmt: skip
     changes = {field: value for field, value in changes.items() if value is not None}
-    changes |= _times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
+    changes |= times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
 
     async def work(office: BoxOffice) -> dict[str, Any]:
         changed = await office.control.change_tier(tier_id, if_version=if_version, **changes)
@@ -288,69 +281,3 @@ def change(data_dir: Path, event_id: str, as_json: bool, **changes: Any) -> None
 def allowed(past: bool, late_cancel: bool) -> list[str]:
     """What is meant on purpose."""
     return [word for word, meant in (("past", past), ("late_cancel", late_cancel)) if meant]
-
-
-def maybe_time(text: str | None) -> datetime | None:
-    """A time that may be left out."""
-    return None if text in (None, NONE) else time_of(str(text))
-
-
-def _times(**given: str | None) -> dict[str, datetime | None]:
-    return {field: maybe_time(text) for field, text in given.items() if text is not None}
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is no whole number.")
-    return int(text)
-
-
-def time_of(text: str) -> datetime:
-    """A time, with its zone. Raises `typer.BadParameter`."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time such as 2030-05-22T14:00:00Z.") from None
-
-
-def tier_of(text: str) -> tuple[str, int, int]:
-    """Code, price and capacity. Raises `typer.BadParameter`."""
-    code, *numbers = text.split(":")
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        raise typer.BadParameter(f"{text!r} is not CODE:PRICE_CENTS:CAPACITY, such as GA:1000:500.")
-    return code, int(numbers[0]), int(numbers[1])
-
-
-async def described(office: BoxOffice, event: EventView) -> dict[str, Any]:
-    """As the API answers it; what is available is None while Redis does not know."""
-    from boxoffice.errors import Unavailable
-
-    try:
-        return event.describe(await office.catalogue.availability(event))
-    except Unavailable:
-        return event.describe([None] * len(event.tiers))
-
-
-def tell_one(event: dict[str, Any], as_json: bool) -> None:
-    """An event, for people or programs."""
-    if as_json:
-        print_json(event)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    from boxoffice.currencies import shown
-
-    typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}, version {event['version']}")
-    if event["on_sale_at"] or event["off_sale_at"]:
-        typer.echo(f"on sale from {event['on_sale_at'] or 'now'} until {event['off_sale_at'] or 'it starts'}")
-    table = Table("tier id", "code", "name", "price", "available")
-    for tier in event["tiers"]:
-        price = shown(tier["price_cents"], event["currency"])
-        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier))
-    Console().print(table)
-
-
-def count_of(tier: dict[str, Any]) -> str:
-    """What is left of how many."""
-    return f"{'?' if tier['available'] is None else tier['available']} of {tier['capacity']}"

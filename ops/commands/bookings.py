@@ -1,4 +1,7 @@
-"""`boxoffice bookings`: find them, look into one, cancel and refund at the desk."""
+"""`boxoffice bookings`: find them, look into one, cancel and refund at the desk.
+
+One file because the five commands share how a booking is shown and how a refusal is told.
+"""
 
 from __future__ import annotations
 

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.commands import _events_control
-from ops.commands._events_control import (
-    AllowLateCancel,
-    AllowPast,
-    EventArgument,
-    allowed,
-    change,
-    count_of,
-    described,
-    maybe_time,
-    tell_one,
-    tier_of,
-    time_of,
-)
+from ops.commands._events_control import AllowLateCancel, AllowPast, EventArgument, allowed, change
+from ops.commands._events_shown import count_of, described, maybe_time, tell_one, tier_of, time_of
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.commands.sales import stats
 from ops.options import DEFAULT_DATA_DIR, DataDirOption

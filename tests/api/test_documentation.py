@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from api import documentation, problems, schemas
+from api import documentation, event_schemas, problems, schemas
 from api.app import create_app, entrance_of
 from api.front import Front
 from boxoffice.office import BoxOffice
@@ -176,8 +176,8 @@ async def test_answers_are_as_documented(
     await settle_all(office)
     schemas.Booking.model_validate_json((await api.get(accepted.headers["location"])).content)
     schemas.BookingPage.model_validate_json((await api.get("/v1/bookings")).content)
-    schemas.Event.model_validate_json((await api.get(f"/v1/events/{event.id}")).content)
-    schemas.EventPage.model_validate_json((await api.get("/v1/events")).content)
+    event_schemas.Event.model_validate_json((await api.get(f"/v1/events/{event.id}")).content)
+    event_schemas.EventPage.model_validate_json((await api.get("/v1/events")).content)
     schemas.Problem.model_validate_json((await book(event, 10)).content)
 
 

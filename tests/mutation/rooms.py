@@ -94,7 +94,7 @@ _ALSO: dict[str, str] = {
     "boxoffice/states.py": "tests/test_docs.py",
     "boxoffice/stores/keys.py": "tests/test_docs.py",
     "boxoffice/errors.py": "tests/test_docs.py",
-    "api/schemas.py": "tests/api/test_documentation.py",
+    "api/*schemas.py": "tests/api/test_documentation.py",
     "api/refusals.py": "tests/api/test_documentation.py",
     "api/transport/connection.py": "tests/api/transport/test_connection.py tests/api/transport/test_connection_turns.py",
     "api/[adp]*.py": "tests/api/test_whole_answers.py",

@@ -1,0 +1,87 @@
+"""What the commands of `boxoffice events` read from their options, and how they show an event."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ops.commands._office import print_json
+
+if TYPE_CHECKING:
+    from boxoffice.office import BoxOffice
+    from boxoffice.sales.catalogue import EventView
+
+__all__ = ["NONE", "count_of", "described", "maybe_time", "tell_one", "tier_of", "time_of", "times", "whole"]
+
+NONE = "none"
+"""For a time or a limit that is to be taken away."""
+
+
+def maybe_time(text: str | None) -> datetime | None:
+    """A time that may be left out."""
+    return None if text in (None, NONE) else time_of(str(text))
+
+
+def times(**given: str | None) -> dict[str, datetime | None]:
+    """Those that were given, by field."""
+    return {field: maybe_time(text) for field, text in given.items() if text is not None}
+
+
+def whole(text: str) -> int:
+    """A whole number from 0. Raises `typer.BadParameter`."""
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is no whole number.")
+    return int(text)
+
+
+def time_of(text: str) -> datetime:
+    """A time, with its zone. Raises `typer.BadParameter`."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time such as 2030-05-22T14:00:00Z.") from None
+
+
+def tier_of(text: str) -> tuple[str, int, int]:
+    """Code, price and capacity. Raises `typer.BadParameter`."""
+    code, *numbers = text.split(":")
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise typer.BadParameter(f"{text!r} is not CODE:PRICE_CENTS:CAPACITY, such as GA:1000:500.")
+    return code, int(numbers[0]), int(numbers[1])
+
+
+async def described(office: BoxOffice, event: EventView) -> dict[str, Any]:
+    """As the API answers it; what is available is None while Redis does not know."""
+    from boxoffice.errors import Unavailable
+
+    try:
+        return event.describe(await office.catalogue.availability(event))
+    except Unavailable:
+        return event.describe([None] * len(event.tiers))
+
+
+def tell_one(event: dict[str, Any], as_json: bool) -> None:
+    """An event, for people or programs."""
+    if as_json:
+        print_json(event)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxoffice.currencies import shown
+
+    typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}, version {event['version']}")
+    if event["on_sale_at"] or event["off_sale_at"]:
+        typer.echo(f"on sale from {event['on_sale_at'] or 'now'} until {event['off_sale_at'] or 'it starts'}")
+    table = Table("tier id", "code", "name", "price", "available")
+    for tier in event["tiers"]:
+        price = shown(tier["price_cents"], event["currency"])
+        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier))
+    Console().print(table)
+
+
+def count_of(tier: dict[str, Any]) -> str:
+    """What is left of how many."""
+    return f"{'?' if tier['available'] is None else tier['available']} of {tier['capacity']}"
