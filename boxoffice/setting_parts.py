@@ -177,11 +177,6 @@ class WorkerSettings(_Part):
     drain_s: float = Field(10.0, ge=0.5, le=60)
     """A ring's job leaves after this long and rings again, well before arq's own job timeout."""
 
-    payable_until: Literal["deadline", "closing"] = "deadline"
-    """Until when a hold may be paid: until its own deadline, whatever becomes of the sale meanwhile; or no longer than its
-    tickets are on sale (`off_sale_at`, the start, an event or a tier taken off sale). A pause ends neither. Nothing of an event
-    that is called off may be paid."""
-
     attempts_max: int = Field(5, ge=1, le=100)
     """Times a booking may fail alone before it is parked for an operator."""
 

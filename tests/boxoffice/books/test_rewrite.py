@@ -316,7 +316,7 @@ async def test_an_event_that_postgresql_lacks_is_taken_off_the_sale_of_its_shard
         "DELETE FROM bookings WHERE event_id = $1",
         "DELETE FROM inventory WHERE tier_id IN (SELECT id FROM tiers WHERE event_id = $1)",
         "DELETE FROM event_changes WHERE event_id = $1", "DELETE FROM tiers WHERE event_id = $1",
-        "DELETE FROM events WHERE id = $1",
+        "DELETE FROM event_shares WHERE event_id = $1", "DELETE FROM events WHERE id = $1",
     ):  # fmt: skip
         await pool.execute(statement, *([gone.event.id] if "$1" in statement else []))
     await gone.office.redis.sadd(keys.told(SHARD), "99:1")  # type: ignore[misc]

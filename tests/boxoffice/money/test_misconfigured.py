@@ -18,6 +18,7 @@ from ops.stack.servers import Servers
 from tests.conftest import CLIENT, KEY, SaleMaker, eventually, load_all
 from tests.support.gateways import World, stripe_world
 from tests.support.shop.office import Till
+from tests.support.shop.orders import OTHER
 from tests.support.stripe_stand_in import ApiError, StripeStandIn
 
 
@@ -44,7 +45,8 @@ def stand_in(world: World) -> StripeStandIn:
 @pytest.fixture
 async def office(clean: None, settings: Settings, world: World) -> AsyncIterator[BoxOffice]:
     async with open_box_office(settings, redis_retries=3, gateway=world.gateway) as office:
-        await office.access.create_client("Shop", client_id=CLIENT)
+        for client, name in ((CLIENT, "Shop"), (OTHER, "Other shop")):
+            await office.access.create_client(name, client_id=client)
         await office.access.add_api_key(CLIENT, KEY)
         yield office
 

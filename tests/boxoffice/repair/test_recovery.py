@@ -453,7 +453,7 @@ async def test_another_database_waits_for_an_operator(till: Till, past: Past, gu
     undecided, hold = await till.book(GA=1), await till.hold(GA=1)
     await (await till.office.pool()).execute(
         "DELETE FROM payments; DELETE FROM booking_items; DELETE FROM bookings; DELETE FROM inventory; DELETE FROM tiers;"
-        "DELETE FROM event_changes; DELETE FROM events; DELETE FROM batches; DELETE FROM captures"
+        "DELETE FROM event_changes; DELETE FROM event_shares; DELETE FROM events; DELETE FROM batches; DELETE FROM captures"
     )
 
     assert await guard.tick() == POSTGRES_WENT_BACK

@@ -24,12 +24,13 @@ CHANGES = {
     "api.no_descriptors", "gateway.misconfigured", "gateway.mended", "settlement.paused", "settlement.resumed",
     "money.paused", "money.resumed", "money.of_another_gateway", "guard.judged", "shard.opened", "shard.closed",
     "shard.lost", "shard.recovered", "shard.rebuilt", "shard.checked", "postgres.promoted", "clock.went_back",
+    "call_off.finished",
 }  # fmt: skip
 """When something changes, and at most once a minute while it lasts."""
 
 WORK = {
     "batch.settled", "holds.expired", "records.corrected", "strays.gathered", "tables.trimmed", "drift.found",
-    "durability.weak",
+    "durability.weak", "call_off.refunded",
 }  # fmt: skip
 """When many rows were worked on together, or every 15 s and more."""
 
