@@ -24,7 +24,6 @@ NO_LANE: Final = {"BOXOFFICE_API__LANE": "false"}
 
 SHORTCUTS: Final[dict[str, dict[str, str]]] = {
     "shapes": {"BOXOFFICE_API__SHAPES": "false"},
-    "arrays": {"BOXOFFICE_POSTGRES_FAST_ARRAYS": "false"},
     "turn_away": {"BOXOFFICE_API__TURN_AWAY": "false"},
     "lane": NO_LANE,
     "fast_path": {**NO_LANE, "BOXOFFICE_API__FAST_PATH": "false"},

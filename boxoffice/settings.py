@@ -91,9 +91,6 @@ class Settings(BaseSettings):
     """The same of a PostgreSQL that hides `fsync`, `full_page_writes` and `synchronous_commit`. `provider`: its storage
     keeps commits by other means, so the first two may be off."""
 
-    postgres_fast_arrays: bool = True
-    """Let the driver take lists and tuples alone for arrays. Off, it looks at every element of an array twice, in Python."""
-
     redis_pool_max: int = Field(32, ge=2, le=1_000)
     """Redis connections of one process."""
 

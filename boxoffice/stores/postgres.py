@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from asyncpg import InterfaceError, PostgresError, SerializationError
-from asyncpg.protocol import protocol as asyncpg_protocol
 from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError as SQLInterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -181,17 +180,6 @@ def open_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
     return engine
 
 
-_ITERABLE: Final = asyncpg_protocol.IterableABC  # type: ignore[attr-defined]
-
-
-def _recognise_arrays(settings: Settings) -> None:
-    """asyncpg asks of every element of an array parameter whether it is a container itself, by way of `Iterable` and in
-    Python: two thirds of what our arrays cost. Nothing that we store in arrays is one, and the arrays are lists. What it
-    asks is one for the process, as the settings of the pool that was opened last have it."""
-    known = (list, tuple) if settings.postgres_fast_arrays else _ITERABLE
-    asyncpg_protocol.IterableABC = known  # type: ignore[attr-defined]
-
-
 async def open_pool(settings: Settings, *, size: int | None = None, min_size: int = 1) -> asyncpg.Pool[Any]:
     """asyncpg's own pool, for settlement.
 
@@ -199,7 +187,6 @@ async def open_pool(settings: Settings, *, size: int | None = None, min_size: in
     start. Whoever freezes in the middle of a transaction lets go of its locks when its leases end. Raises OSError or an
     asyncpg error when PostgreSQL is away.
     """
-    _recognise_arrays(settings)
 
     async def open_with(**more: str) -> asyncpg.Pool[Any]:
         return await asyncpg.create_pool(

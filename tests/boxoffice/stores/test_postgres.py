@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
 import pytest
-from asyncpg.protocol import protocol
 
 from boxoffice.books import rows
 from boxoffice.office import BoxOffice, open_box_office
@@ -137,34 +136,3 @@ async def test_an_older_server_knows_no_transaction_timeout(
     pool = await open_pool(short)
     assert await pool.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')") == "1s"
     await pool.close()
-
-
-async def test_arrays_are_encoded_without_asking_what_a_container_is(
-    pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """asyncpg still looks up, each time, what we replaced: an asyncpg that does not is slow again without a word."""
-    assert protocol.IterableABC == (list, tuple)
-    assert await pool.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
-
-    monkeypatch.setattr(protocol, "IterableABC", dict)
-
-    with pytest.raises(Exception, match="container expected"):
-        await pool.fetchval("SELECT $1::text[]", ["a", None])
-
-
-async def test_arrays_are_asyncpgs_own_when_told_so(settings: Settings) -> None:
-    """`postgres_fast_arrays` is off. What the next pool says counts for the process."""
-    slow = settings.model_copy(update={"postgres_fast_arrays": False})
-    for chosen, known in ((slow, Iterable), (settings, (list, tuple))):
-        opened = await open_pool(chosen, size=1)
-        assert protocol.IterableABC is known or protocol.IterableABC == known
-        assert await opened.fetchval("SELECT $1::text[]", ["a", None]) == ["a", None]
-        await opened.close()
-
-
-def test_the_order_of_migrations_is_what_they_say_and_not_their_numbers() -> None:
-    """Each but the first has one before it, and one alone is nobody's: the head that a database has to have."""
-    ours = postgres.revisions()
-    assert list(ours.values()).count(None) == 1
-    assert len(set(ours) - set(ours.values())) == 1
-    assert {before for before in ours.values() if before} <= set(ours)
