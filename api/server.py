@@ -48,7 +48,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         signal.signal(signum, _heard)
     _spare_the_collector()
     memory.map_large()
-    Server(config, settings.api.drain_s, turn_away=settings.api.turn_away).run()
+    Server(config, settings.api.drain_s).run()
 
 
 def connection_class(settings: Settings, app: Any) -> type[Connection]:

@@ -4,8 +4,7 @@
     python -m bench.ablate all --record bench/results/ablation.md
 
 The two stacks differ in nothing but the setting that turns the shortcut off. What brings under a tenth of a booking's CPU is
-not worth its code. `turn_away` costs and saves nothing while a sale runs: it drops new connections at shutdown, which
-`tests/api/transport/test_listener.py` pins; how many resets that spares is counted nowhere. Run it on a machine that does
+not worth its code. Run it on a machine that does
 nothing else: all of them take a quarter of an hour.
 """
 
@@ -24,7 +23,6 @@ NO_LANE: Final = {"BOXOFFICE_API__LANE": "false"}
 
 SHORTCUTS: Final[dict[str, dict[str, str]]] = {
     "shapes": {"BOXOFFICE_API__SHAPES": "false"},
-    "turn_away": {"BOXOFFICE_API__TURN_AWAY": "false"},
     "lane": NO_LANE,
     "fast_path": {**NO_LANE, "BOXOFFICE_API__FAST_PATH": "false"},
 }

@@ -108,10 +108,6 @@ class ApiSettings(_Part):
     shapes: bool = True
     """In the lane, match the head of a booking against those before it on its connection. Off, every head is parsed."""
 
-    turn_away: bool = True
-    """While the process stops listening, have the kernel drop what begins a connection (Linux). Off, a client that connects
-    in these milliseconds may get a reset."""
-
     batch_max: int = Field(64, ge=1, le=200)
     """Bookings admitted by one script call; twice as many while admission gives way to settlement. Redis runs nothing
     else meanwhile: 64 take one or two milliseconds."""

@@ -38,10 +38,9 @@ log = structlog.get_logger()
 class Server(uvicorn.Server):
     """Looks after deadlines; when told to stop: no new connections, last answers, hang up."""
 
-    def __init__(self, config: uvicorn.Config, drain_s: float, *, turn_away: bool = True) -> None:
+    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
         super().__init__(config)
         self._drain_s = drain_s
-        self._turn_away = turn_away
         self._short = False
         self._most = 0
         self._trim_in = -1
@@ -92,7 +91,7 @@ class Server(uvicorn.Server):
         # Every request sees it in its scope: `/readyz` says so to whoever is still connected.
         self.lifespan.state["stopping"] = True
         for server in self.servers:
-            await stop_listening(server, self._protocol, turn_away=self._turn_away)
+            await stop_listening(server, self._protocol)
         end = loop.time() + self._drain_s
         while self.server_state.connections and not self.force_exit and loop.time() < end:
             # Again each time: a connection that was accepted last may not have been there the first time.

@@ -30,7 +30,6 @@ def changed(found: Any, usual: Any, path: str = "") -> set[str]:
     ("shortcut", "off"),
     [
         ("shapes", {"api.shapes"}),
-        ("turn_away", {"api.turn_away"}),
         ("lane", {"api.lane"}),
         ("fast_path", {"api.lane", "api.fast_path"}),
     ],
@@ -42,7 +41,7 @@ def test_only_the_shortcut_is_turned_off(monkeypatch: pytest.MonkeyPatch, shortc
     for name, value in SHORTCUTS[shortcut].items():
         monkeypatch.setenv(name, value)
     assert changed(load_settings(), usual) == off
-    assert set(SHORTCUTS) == {"shapes", "turn_away", "lane", "fast_path"}
+    assert set(SHORTCUTS) == {"shapes", "lane", "fast_path"}
 
 
 class Side:

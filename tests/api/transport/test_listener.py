@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
-from typing import Any
 
 import pytest
 
-from api.transport import listener, watch
+from api.transport import listener
 from api.transport.connection import Connection
 from api.transport.listener import stop_listening
 from api.transport.watch import Server
@@ -77,33 +75,20 @@ async def test_whoever_knocked_at_any_of_several_doors_is_served() -> None:
             assert await asyncio.to_thread(late.connect_ex, address) != 0
 
 
-@pytest.mark.parametrize("turn_away", [True, False])
-async def test_whoever_connects_meanwhile_is_dropped(monkeypatch: pytest.MonkeyPatch, turn_away: bool) -> None:
-    """In the kernel, so that it is refused when it tries again; unless `api.turn_away` is off."""
+async def test_whoever_connects_meanwhile_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the socket is closed: the kernel shakes hands with it, and it is accepted with the others."""
     monkeypatch.setattr(listener, "HANDSHAKE_S", 0.5)
+    served: list[asyncio.BaseTransport] = []
+
+    class Serves(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            served.append(transport)
+
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     (address,) = (listening.getsockname() for listening in server.sockets)
-    stopping = asyncio.create_task(stop_listening(server, asyncio.Protocol, turn_away=turn_away))
+    stopping = asyncio.create_task(stop_listening(server, Serves))
     await asyncio.sleep(0)
-    with socket.socket() as late:
-        late.setblocking(False)
-        began = late.connect_ex(address)
-        connected = began == 0 or bool(select.select([], [late], [], 0.2)[1])
-    await stopping
-    assert connected is not turn_away
-
-
-@pytest.mark.parametrize("turn_away", [True, False])
-async def test_a_server_is_told_whether_to_drop_them(
-    server: Server, monkeypatch: pytest.MonkeyPatch, turn_away: bool
-) -> None:
-    asked: list[Any] = []
-
-    async def stopped(*_: object, **how: bool) -> None:
-        asked.append(how)
-
-    monkeypatch.setattr(watch, "stop_listening", stopped)
-    other = Server(server.config, drain_s=0.0, turn_away=turn_away)
-    other.lifespan, other.servers = server.lifespan, server.servers
-    await other.shutdown()
-    assert asked == [{"turn_away": turn_away}]
+    with socket.create_connection(address, timeout=10):
+        await stopping
+        assert len(served) == 1
+        served[0].close()
