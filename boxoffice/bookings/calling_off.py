@@ -89,8 +89,16 @@ class CallingOff:
         done = 0
         with contextlib.suppress(GateClosed):
             for _ in range(steps):
-                events = await call_offs.unfinished(self._database, shard)
-                some = sum([await self._step(self._shards[shard], event_id) for event_id in events])
+                some, failed = 0, list[Exception]()
+                for event_id in await call_offs.unfinished(self._database, shard):
+                    try:
+                        some += await self._step(self._shards[shard], event_id)
+                    except GateClosed:
+                        raise
+                    except Exception as error:  # what is wrong with one event keeps no other waiting
+                        failed.append(error)
+                if failed:
+                    raise failed[0]
                 if not some:
                     break
                 done += some
@@ -117,7 +125,8 @@ class CallingOff:
                 for record in await self._records(here, bookings[start : start + CHUNK], event_id):
                     met += 1
                     if record.state == "H" or not record.cancel_requested:
-                        await self._holds.cancel(record)
+                        with contextlib.suppress(NotFound):  # it ended meanwhile, and its record with it
+                            await self._holds.cancel(record)
         return met
 
     async def _records(self, here: Shard, bookings: list[str], event_id: str) -> list[Record]:

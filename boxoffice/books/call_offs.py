@@ -47,9 +47,16 @@ _CONFIRMED: Final = """
 SELECT id, client_id, customer_id FROM bookings WHERE event_id = $1 AND status = 'confirmed' LIMIT $2 FOR UPDATE
 """
 
-_LOCK_PAYMENTS: Final = "SELECT FROM payments WHERE booking_id = ANY($1::uuid[]) ORDER BY payment_key FOR UPDATE"
+_PAID: Final = """
+status IN ('authorized', 'captured') AND failure_code IS DISTINCT FROM 'paid_too_late' AND due IS DISTINCT FROM 'void'
+"""
+"""Of the payment that a booking was sold by: not one whose money came too late, or is still to be let go of."""
 
-_REFUND: Final = """
+_LOCK_PAYMENTS: Final = f"""
+SELECT FROM payments WHERE booking_id = ANY($1::uuid[]) AND {_PAID} ORDER BY payment_key FOR UPDATE
+"""
+
+_REFUND: Final = f"""
 WITH due AS (
   SELECT b.id, a.refund_key, b.currency, p.payment_key, coalesce(greatest(0, least(p.cents, (
     SELECT sum((i.quantity - i.refunded)::bigint * i.unit_price_cents) FROM booking_items i WHERE i.booking_id = b.id
@@ -59,8 +66,7 @@ WITH due AS (
       SELECT coalesce(sum(r.amount_cents), 0) FROM refunds r
       WHERE r.payment_key = payments.payment_key AND r.status IN ('owed', 'written_off')
     ) AS cents
-    FROM payments WHERE booking_id = b.id AND status IN ('authorized', 'captured')
-      AND failure_code IS DISTINCT FROM 'paid_too_late'
+    FROM payments WHERE booking_id = b.id AND {_PAID} LIMIT 1
   ) p ON true
 ), taken AS (
   UPDATE payments p SET refunded_cents = refunded_cents + due.cents, updated_at = now()

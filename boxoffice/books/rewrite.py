@@ -53,7 +53,10 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::te
 ON CONFLICT DO NOTHING
 """
 
-_TERMS = "SELECT id, refund_percent FROM events WHERE id = ANY($1::text[])"
+_TERMS = """
+SELECT id, CASE WHEN status = 'called_off' THEN 100 ELSE refund_percent END AS refund_percent
+FROM events WHERE id = ANY($1::text[])
+"""
 
 _SET_ASIDE: Final = ("authorized", "captured")
 _LET_GO: Final = ("unknown", "requires_action", *_SET_ASIDE)

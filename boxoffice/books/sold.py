@@ -10,8 +10,9 @@ from boxoffice.stores.database import Connection
 __all__ = ["Item", "Paid", "Sold", "find", "lock", "lock_payment"]
 
 _BOOKING: Final = """
-SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.event_id, b.currency, e.refund_percent, e.shard,
-       now() > coalesce(e.cancel_until, e.starts_at) AS too_late
+SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.event_id, b.currency,
+       CASE WHEN e.status = 'called_off' THEN 100 ELSE e.refund_percent END AS refund_percent, e.shard,
+       e.status <> 'called_off' AND now() > coalesce(e.cancel_until, e.starts_at) AS too_late
 FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.id = $1::uuid
 """
 
@@ -22,8 +23,9 @@ SELECT tier_id, quantity, refunded, unit_price_cents FROM booking_items WHERE bo
 _PAYMENT: Final = """
 SELECT payment_key, amount_cents, refunded_cents FROM payments
 WHERE booking_id = $1::uuid AND status IN ('authorized', 'captured')
-  AND failure_code IS DISTINCT FROM 'paid_too_late' FOR UPDATE
+  AND failure_code IS DISTINCT FROM 'paid_too_late' AND due IS DISTINCT FROM 'void' FOR UPDATE
 """
+"""Not one of an earlier attempt whose money is still to be let go of: nothing of it was ever taken."""
 
 _OWED: Final = """
 SELECT coalesce(sum(amount_cents), 0)::bigint FROM refunds WHERE payment_key = $1 AND status IN ('owed', 'written_off')

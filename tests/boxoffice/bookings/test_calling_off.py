@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice.books import call_offs
 from boxoffice.books.moves import apply_moves
-from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotFound, SaleClosed
+from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotCancellable, NotFound, SaleClosed
 from boxoffice.sales.control import Actor
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, load_all, settle_all
@@ -177,3 +178,102 @@ async def test_while_the_gate_is_shut_nothing_is_done(till: Till) -> None:
     await till.office.redis.delete(keys.gate(SHARD))
     assert await till.office.calling_off.work(SHARD) == 0
     assert await status_of(till.office, booking) == "confirmed"
+
+
+@pytest.mark.parametrize("percent", [0, 50])
+async def test_who_cancels_before_the_worker_comes_gets_all_back_too(till: Till, percent: int) -> None:
+    """By the terms nothing, or half, or too late: they are the terms of an event that takes place."""
+    pool = await till.office.pool()
+    await pool.execute("UPDATE events SET refund_percent = $1, cancel_until = now() - interval '1 day'", percent)
+    booking = await till.book(GA=2)
+    await till.rest()
+    with pytest.raises(NotCancellable):
+        await till.cancel(booking)
+    await till.office.calling_off.call_off(till.event.id, "Rain")
+    await till.cancel(booking)
+    await work_off(till)
+    assert await pool.fetchval("SELECT refunded_cents FROM payments") == 2_000
+    assert await pool.fetchval("SELECT count(*) FROM refunds") == 1
+
+
+@pytest.mark.parametrize("by", ["call-off", "cancel", "refund"])
+async def test_a_payment_that_is_still_to_be_let_go_of_is_not_the_one_that_is_given_back(till: Till, by: str) -> None:
+    """An earlier attempt was authorised in another way than was asked, and its void is not done: money came from the second
+    alone, and each booking of the chunk has one refund."""
+    booking, other = await till.book(GA=2), await till.book(GA=1, customer="ann")
+    await till.rest()
+    pool = await till.office.pool()
+    await pool.execute(
+        "INSERT INTO payments (payment_key, booking_id, amount_cents, currency, gateway, method, status, due, due_at,"
+        " created_at) SELECT 'earlier', booking_id, 7, currency, gateway, method, 'authorized', 'void',"
+        " now() + interval '1 day',"
+        " created_at - interval '1 hour' FROM payments WHERE booking_id = $1", booking,
+    )  # fmt: skip
+    for there, back in (("", "x"), ("x", "")):  # so that the earlier one is met first, also where no order is asked for
+        await pool.execute(
+            "UPDATE payments SET payment_key = rtrim(payment_key, $1) || $2 WHERE booking_id = $3 AND amount_cents > 7",
+            there, back, booking,
+        )  # fmt: skip
+    if by == "call-off":
+        await till.office.calling_off.call_off(till.event.id, "Rain")
+        await till.office.calling_off.work(SHARD)
+    elif by == "cancel":
+        await till.cancel(booking)
+    else:
+        await till.refund(booking, GA=2)
+    found = await pool.fetch(
+        "SELECT booking_id::text, payment_key, amount_cents FROM refunds WHERE booking_id = $1", booking
+    )
+    assert [(row["amount_cents"], row["payment_key"] == "earlier") for row in found] == [(2_000, False)]
+    assert await pool.fetchval("SELECT refunded_cents FROM payments WHERE payment_key = 'earlier'") == 0
+    if by == "call-off":
+        assert await pool.fetchval("SELECT sum(amount_cents) FROM refunds WHERE booking_id = $1", other) == 1_000
+
+
+async def test_one_event_that_cannot_be_worked_off_keeps_no_other_waiting(
+    till: Till, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await till.book(GA=1)
+    later = Till(till.office, await open_sale(GA=5))
+    await later.book(GA=1, customer="ann")
+    await settle_all(till.office)
+    for event in (till.event, later.event):
+        await till.office.calling_off.call_off(event.id, "Rain")
+    give_back = call_offs.give_back
+
+    async def broken(database: Any, here: Any, event_id: str, **how: Any) -> int:
+        if event_id == till.event.id:
+            raise ZeroDivisionError
+        return await give_back(database, here, event_id, **how)
+
+    monkeypatch.setattr(call_offs, "give_back", broken)
+    with pytest.raises(ZeroDivisionError):
+        await till.office.calling_off.work(SHARD)
+    pool = await till.office.pool()
+    left = "SELECT count(*) FROM bookings WHERE event_id = $1 AND status = 'confirmed'"
+    assert (await pool.fetchval(left, till.event.id), await pool.fetchval(left, later.event.id)) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["load", "publish"])
+async def test_a_call_off_that_postgresql_lost_is_no_sale_again(till: Till, how: str) -> None:
+    """A standby was promoted that had not heard of it: Redis keeps it off sale, and an operator is told. Called off once more,
+    both agree."""
+    office, pool = till.office, await till.office.pool()
+    booking = await till.book(GA=1)
+    await settle_all(office)
+    await office.calling_off.call_off(till.event.id, "Rain")
+    await pool.execute("UPDATE inventory SET called_off = false")
+    await pool.execute("DELETE FROM call_offs")
+    await pool.execute("UPDATE events SET status = 'active', version = version - 1")
+    with capture_logs() as lines:
+        if how == "load":
+            assert till.event.id not in (await office.loader.load(SHARD)).events
+        else:
+            await office.loader.publish(till.event.id)
+    assert ("event.call_off_lost", till.event.id) in {(line["event"], line.get("event_id")) for line in lines}
+    await office.catalogue.refresh()
+    with pytest.raises(SaleClosed):
+        await till.book(GA=1)
+    await office.calling_off.call_off(till.event.id, "Rain")
+    await work_off(till)
+    assert await till.state(booking) == "X cancelled"
