@@ -14,7 +14,8 @@
 -- ARGV[8] careful       1: an event that is here is left as it is, since who asks may have read it before its last change
 -- ARGV[9...] tiers      tier|price|total|sold, the price with "-" in front when the tier is inactive
 --
--- Returns {"differs"}             to who is careful: something has changed of an event that was here, and was left
+-- Returns {"revoked"}             it is called off here, and not to the caller: PostgreSQL has lost that. It stays called off
+--         {"differs"}             to who is careful: something has changed of an event that was here, and was left
 --         {"lost", tiers}         counters of so many tiers are not there, or not all of them: reconcile the event now
 --         {"loaded", new_tiers}   the event, or this many of its tiers, were not there; or a static field has changed
 --         {"unchanged"}
@@ -68,6 +69,9 @@ for i = 1, #static, 2 do
 end
 if changed and careful and redis.call("HEXISTS", sale, "on") == 1 and redis.call("HEXISTS", catalogue, event) == 1 then
   return { "differs" }
+end
+if redis.call("HGET", sale, "on") == "x" and ARGV[3] ~= "x" then
+  return { "revoked" }
 end
 local word = apart > 0 and { "apart", apart } or changed and { "loaded", new_tiers } or { "unchanged" }
 if not changed and lost == 0 then

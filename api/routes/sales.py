@@ -16,7 +16,7 @@ from api.dependencies import BEARER, Client, Office, header, respond
 from api.headers import api_key_of
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
-from boxoffice.errors import Unavailable
+from boxoffice.errors import NotFound, Unavailable
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.control import Actor
@@ -26,7 +26,14 @@ from boxoffice.wire.parameters import bad_parameter, check_content_encoding, che
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER])
+
+def _named(request: Request) -> None:
+    """An id has printable ASCII alone; PostgreSQL takes not every other text. Raises `NotFound`."""
+    if not all(name.isascii() and name.isprintable() for name in request.path_params.values()):
+        raise NotFound
+
+
+router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER, Depends(_named)])
 
 
 async def _manager(request: Request, client: Client) -> Actor:

@@ -22,6 +22,7 @@ from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shard, Shards
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Loaded", "Loader", "StoredEvent", "read_events", "windows_of"]
 
@@ -104,7 +105,7 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         client=event["client_id"],
         shops=tuple(event["shops"]),
     )  # fmt: skip
-    counts = tuple((tier["total"] - tier["on_its_way"], tier["sold"]) for tier in tiers)
+    counts = tuple((max(0, tier["total"] - tier["on_its_way"]), tier["sold"]) for tier in tiers)
     return StoredEvent(view, windows_of(event, tiers), counts)
 
 
@@ -154,7 +155,9 @@ class Loader:
         redis = self._shards[shard].redis
         if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
             await redis.hsetnx(keys.catalogue(shard), VERSION, str(await _first_version(redis)))  # type: ignore[misc]
-        changed = tuple(event_id for event_id, word in found.items() if word not in (b"unchanged", b"apart"))
+        changed = tuple(
+            event_id for event_id, word in found.items() if word not in (b"unchanged", b"apart", b"revoked")
+        )
         lost, apart = ([event_id for event_id, word in found.items() if word == met] for met in (b"lost", b"apart"))
         return Loaded(changed, tuple(lost), api_keys, tuple(apart))
 
@@ -193,6 +196,8 @@ class Loader:
                 raise NotFound("There is no such event.")
             view = found[0].view
             ((word, *_),) = await self.load_some(self._shards[view.shard], found)
+            if word == b"revoked":
+                seldom.error("event.call_off_lost", event_id=event_id)
             crashpoint("change_mirrored")
             await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
         return view, word

@@ -298,3 +298,23 @@ async def test_an_event_is_called_off_and_told_how_far_that_is(
         answer = await api.request(method, f"/v1/events/{event.id}{other}", json=body)
         assert_problem(answer, 409, "event-called-off")
     assert (await api.get(f"/v1/events/{event.id}")).json()["status"] in ("called_off", "active")
+
+
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%0a", "%e2%82%ac", "%ed%a0%80", "%ff"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "{}/history"), ("GET", "{}/call-off"), ("POST", "{}/pause"), ("POST", "{}/resume"), ("PATCH", "{}"),
+        ("POST", "{}/tiers"), ("POST", "{}/postpone"), ("POST", "{}/call-off"), ("PATCH", "event/tiers/{}"),
+    ],
+)  # fmt: skip
+async def test_an_id_that_no_store_takes_is_unknown(
+    api: httpx2.AsyncClient, event: EventView, method: str, path: str, name: str
+) -> None:
+    body = {
+        "postpone": {"starts_at": "2040-01-01T00:00:00Z"}, "call-off": {"reason": "Rain"},
+        "tiers": {"code": "NEW", "price_cents": 1, "capacity": 1},
+    }.get(path.rpartition("/")[2], {"name": "New"})  # fmt: skip
+    path = path.format(name).replace("event/", f"{event.id}/")
+    answer = await api.request(method, f"/v1/events/{path}", json=None if method == "GET" else body)
+    assert_problem(answer, 404, "not-found")
