@@ -153,7 +153,7 @@ class Troubled(Model):
     async def _rebuild(self) -> None:
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
-        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, *tiers]
+        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", 0, *tiers]
         names = [keys.event(SHARD, EVENT), keys.catalogue(SHARD), keys.owners(SHARD, EVENT)]
         await self.desk.scripts.load(self.desk.redis, names, view)
         self.drifted = True
