@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -162,6 +163,7 @@ def main() -> None:
     """Run a command; whatever goes wrong is one sentence."""
     _keep_standard_streams()
     _log_to_standard_error()
+    _quiet_libraries()
     _read_arguments()
     try:
         for command in commands():
@@ -176,6 +178,13 @@ def main() -> None:
         from ops.complaints import sentence_of
 
         _fail(sentence_of(error))
+
+
+def _quiet_libraries() -> None:
+    """What libraries log through `logging` is nobody's to read at a terminal, tracebacks least: what matters of it comes back
+    to the command as an error. Commands that serve set up a log of their own."""
+    if os.environ.get("BOXOFFICE_DEBUG") != "1":
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _read_arguments() -> None:

@@ -178,3 +178,25 @@ def test_commands_of_a_group_are_in_no_other() -> None:
     named = set(re.findall(r"^│ ([a-z-]+) ", listed, re.M))
     assert {"up", "bookings", "events", "sales", "export", "trim"} <= named
     assert not named & {"edit", "schedule", "pause", "history", "refund", "forget"}
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_terminal_reads_no_traceback_of_a_library(debug: str) -> None:
+    """As asyncpg logs that it could not connect, and tries again, while a rush kills PostgreSQL."""
+    program = """
+import atexit, logging, sys
+from ops import cli
+def late():
+    try:
+        raise OSError("refused")
+    except OSError:
+        logging.getLogger("asyncpg.pool").exception("Failed")
+atexit.register(late)
+sys.argv[1:] = ["--version"]
+cli.main()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True,
+        env=os.environ | {"BOXOFFICE_DEBUG": debug},
+    )  # fmt: skip
+    assert ("Traceback" in ran.stderr) is (debug == "1")
