@@ -181,8 +181,7 @@ def main() -> None:
 
 
 def _quiet_libraries() -> None:
-    """What libraries log through `logging` is nobody's to read at a terminal, tracebacks least: what matters of it comes back
-    to the command as an error. Commands that serve set up a log of their own."""
+    """Keep their lines and tracebacks off a terminal: what matters comes back as an error. Who serves has a log of its own."""
     if os.environ.get("BOXOFFICE_DEBUG") != "1":
         logging.getLogger().addHandler(logging.NullHandler())
 
