@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.books.inventory import lock_inventory
+from boxoffice.books.sold import PAID
 from boxoffice.crashpoint import crashpoint
 from boxoffice.states import CALLED_OFF
 from boxoffice.stores import fence
@@ -47,13 +48,8 @@ _CONFIRMED: Final = """
 SELECT id, client_id, customer_id FROM bookings WHERE event_id = $1 AND status = 'confirmed' LIMIT $2 FOR UPDATE
 """
 
-_PAID: Final = """
-status IN ('authorized', 'captured') AND failure_code IS DISTINCT FROM 'paid_too_late' AND due IS DISTINCT FROM 'void'
-"""
-"""Of the payment that a booking was sold by: not one whose money came too late, or is still to be let go of."""
-
 _LOCK_PAYMENTS: Final = f"""
-SELECT FROM payments WHERE booking_id = ANY($1::uuid[]) AND {_PAID} ORDER BY payment_key FOR UPDATE
+SELECT FROM payments WHERE booking_id = ANY($1::uuid[]) AND {PAID} ORDER BY payment_key FOR UPDATE
 """
 
 _REFUND: Final = f"""
@@ -66,7 +62,7 @@ WITH due AS (
       SELECT coalesce(sum(r.amount_cents), 0) FROM refunds r
       WHERE r.payment_key = payments.payment_key AND r.status IN ('owed', 'written_off')
     ) AS cents
-    FROM payments WHERE booking_id = b.id AND {_PAID} LIMIT 1
+    FROM payments WHERE booking_id = b.id AND {PAID} LIMIT 1
   ) p ON true
 ), taken AS (
   UPDATE payments p SET refunded_cents = refunded_cents + due.cents, updated_at = now()

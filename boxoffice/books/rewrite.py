@@ -15,6 +15,7 @@ from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, b
 from boxoffice.books.inventory import lock_inventory, sell
 from boxoffice.books.moves import Note, came_back
 from boxoffice.books.rows import known_by_key
+from boxoffice.books.sold import REFUND_PERCENT
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
 from boxoffice.stores.database import Connection
 from boxoffice.stores.fence import Pair, open_batch
@@ -53,10 +54,7 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::te
 ON CONFLICT DO NOTHING
 """
 
-_TERMS = """
-SELECT id, CASE WHEN status = 'called_off' THEN 100 ELSE refund_percent END AS refund_percent
-FROM events WHERE id = ANY($1::text[])
-"""
+_TERMS = f"SELECT e.id, {REFUND_PERCENT} AS refund_percent FROM events e WHERE e.id = ANY($1::text[])"
 
 _SET_ASIDE: Final = ("authorized", "captured")
 _LET_GO: Final = ("unknown", "requires_action", *_SET_ASIDE)

@@ -7,11 +7,20 @@ from typing import Final, NamedTuple
 from boxoffice.books.inventory import lock_inventory
 from boxoffice.stores.database import Connection
 
-__all__ = ["Item", "Paid", "Sold", "find", "lock", "lock_payment"]
+__all__ = ["PAID", "REFUND_PERCENT", "Item", "Paid", "Sold", "find", "lock", "lock_payment"]
 
-_BOOKING: Final = """
+PAID: Final = """
+status IN ('authorized', 'captured') AND failure_code IS DISTINCT FROM 'paid_too_late' AND due IS DISTINCT FROM 'void'
+"""
+"""Of the payment that a booking was sold by: not one whose money came too late, nor one of an earlier attempt whose money is
+still to be let go of: nothing of it was ever taken."""
+
+REFUND_PERCENT: Final = "CASE WHEN e.status = 'called_off' THEN 100 ELSE e.refund_percent END"
+"""Share that a cancellation gives back of a booking of event `e`: its terms are those of an event that takes place."""
+
+_BOOKING: Final = f"""
 SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.event_id, b.currency,
-       CASE WHEN e.status = 'called_off' THEN 100 ELSE e.refund_percent END AS refund_percent, e.shard,
+       {REFUND_PERCENT} AS refund_percent, e.shard,
        e.status <> 'called_off' AND now() > coalesce(e.cancel_until, e.starts_at) AS too_late
 FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.id = $1::uuid
 """
@@ -20,12 +29,9 @@ _ITEMS: Final = """
 SELECT tier_id, quantity, refunded, unit_price_cents FROM booking_items WHERE booking_id = $1::uuid ORDER BY tier_id
 """
 
-_PAYMENT: Final = """
-SELECT payment_key, amount_cents, refunded_cents FROM payments
-WHERE booking_id = $1::uuid AND status IN ('authorized', 'captured')
-  AND failure_code IS DISTINCT FROM 'paid_too_late' AND due IS DISTINCT FROM 'void' FOR UPDATE
+_PAYMENT: Final = f"""
+SELECT payment_key, amount_cents, refunded_cents FROM payments WHERE booking_id = $1::uuid AND {PAID} FOR UPDATE
 """
-"""Not one of an earlier attempt whose money is still to be let go of: nothing of it was ever taken."""
 
 _OWED: Final = """
 SELECT coalesce(sum(amount_cents), 0)::bigint FROM refunds WHERE payment_key = $1 AND status IN ('owed', 'written_off')
