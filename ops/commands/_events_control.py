@@ -5,6 +5,7 @@ One file because each command is one function of a few lines, and all of them ha
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
 if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
+    from boxoffice.sales.catalogue import EventView
 
 __all__ = [
     "AllowLateCancel",
@@ -103,10 +105,7 @@ def share(
 ) -> None:
     """Let another shop see and sell an event, from now on. It manages nothing of it."""
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.sharing.share(event_id, shop))
-
-    tell_one(in_office(data_dir, work), as_json)
+    changed(data_dir, as_json, lambda office: office.sharing.share(event_id, shop))
 
 
 def unshare(
@@ -114,28 +113,19 @@ def unshare(
 ) -> None:
     """Let another shop sell an event no longer. What it has booked stays its own."""
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.sharing.unshare(event_id, shop))
-
-    tell_one(in_office(data_dir, work), as_json)
+    changed(data_dir, as_json, lambda office: office.sharing.unshare(event_id, shop))
 
 
 def pause(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     """Let no booking of an event in until it is resumed. What is held may be paid meanwhile."""
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.control.pause(event_id))
-
-    tell_one(in_office(data_dir, work), as_json)
+    changed(data_dir, as_json, lambda office: office.control.pause(event_id))
 
 
 def resume(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
     """End a pause."""
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.control.resume(event_id))
-
-    tell_one(in_office(data_dir, work), as_json)
+    changed(data_dir, as_json, lambda office: office.control.resume(event_id))
 
 
 def postpone(
@@ -152,11 +142,8 @@ def postpone(
     """Give an event another start, and its customers a time to cancel in."""
     start, until = time_of(starts_at), None if cancel_until == NONE else time_of(cancel_until)
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        allow = allowed(allow_past, allow_late_cancel)
-        return await described(office, await office.control.postpone(event_id, start, until, allow=allow))
-
-    tell_one(in_office(data_dir, work), as_json)
+    allow = allowed(allow_past, allow_late_cancel)
+    changed(data_dir, as_json, lambda office: office.control.postpone(event_id, start, until, allow=allow))
 
 
 def call_off(
@@ -207,10 +194,7 @@ def add_tier(
 
     new = NewTier(*tier_of(tier), name, maybe_time(on_sale_at), maybe_time(off_sale_at))
 
-    async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.control.add_tier(event_id, new))
-
-    tell_one(in_office(data_dir, work), as_json)
+    changed(data_dir, as_json, lambda office: office.control.add_tier(event_id, new))
 
 
 def edit_tier(
@@ -234,9 +218,9 @@ def edit_tier(
     changes |= times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
 
     async def work(office: BoxOffice) -> dict[str, Any]:
-        changed = await office.control.change_tier(tier_id, if_version=if_version, **changes)
-        shown = await described(office, changed.event)
-        if (moved := changed.capacity) is not None:
+        found = await office.control.change_tier(tier_id, if_version=if_version, **changes)
+        shown = await described(office, found.event)
+        if (moved := found.capacity) is not None:
             shown["capacity_change"] = {"before": moved.before, "asked": moved.asked, "after": moved.after}
         return shown
 
@@ -271,9 +255,14 @@ def history(
 
 def change(data_dir: Path, event_id: str, as_json: bool, **changes: Any) -> None:
     """Change an event and show it."""
+    changed(data_dir, as_json, lambda office: office.control.change_event(event_id, **changes))
+
+
+def changed(data_dir: Path, as_json: bool, act: Callable[[BoxOffice], Awaitable[EventView]]) -> None:
+    """Do something to an event, and show it as it is then."""
 
     async def work(office: BoxOffice) -> dict[str, Any]:
-        return await described(office, await office.control.change_event(event_id, **changes))
+        return await described(office, await act(office))
 
     tell_one(in_office(data_dir, work), as_json)
 
