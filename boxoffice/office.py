@@ -17,6 +17,7 @@ from boxoffice.admission.admission import Admission
 from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
+from boxoffice.backoffice.forgetting import Forgetting
 from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
@@ -230,6 +231,11 @@ class BoxOffice:
     def figures(self) -> Figures:
         """How sales stand."""
         return Figures(self.shards, self.settings)
+
+    @cached_property
+    def forgetting(self) -> Forgetting:
+        """Erases customers."""
+        return Forgetting(self.shards, self.database)
 
     @cached_property
     def desk(self) -> Desk:

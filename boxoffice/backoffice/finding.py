@@ -250,17 +250,24 @@ def agrees(wanted: Wanted, record: Record) -> bool:
 
 async def records(shard: Shard, *, ended: bool) -> AsyncIterator[Record]:
     """Of a shard's undecided bookings; with `ended`, all that Redis still has. Raises Redis's errors."""
+    async for some in _ids(shard, ended=ended):
+        raws = await shard.redis.mget([keys.booking(shard.number, booking) for booking in some])
+        for booking, raw in zip(some, raws, strict=True):
+            try:
+                yield unpack(booking, raw or b"")
+            except ValueError:
+                continue  # parked and unreadable, or over by now: `boxoffice dead` tells of the one
+
+
+async def _ids(shard: Shard, *, ended: bool) -> AsyncIterator[builtins.list[str]]:
+    """Ids of a shard's undecided bookings, some at a time; with `ended`, of all that Redis has. Raises Redis's errors."""
     redis, number = shard.redis, shard.number
     prefix = keys.booking(number, "")
     if ended:
         found = [name.decode().removeprefix(prefix) async for name in redis.scan_iter(f"{prefix}*", count=CHUNK)]
     else:
         sets = (keys.pending(number), keys.deadlines(number), keys.dead(number))
-        found = sorted({each.decode() for name in sets for each in await redis.zrange(name, 0, -1)})
-    for start in range(0, len(found), CHUNK):
-        some = found[start : start + CHUNK]
-        for booking, raw in zip(some, await redis.mget([prefix + each for each in some]), strict=True):
-            try:
-                yield unpack(booking, raw or b"")
-            except ValueError:
-                continue  # parked and unreadable, or over by now: `boxoffice dead` tells of the one
+        found = [each.decode() for name in sets for each in await redis.zrange(name, 0, -1)]
+    once = sorted(set(found))
+    for start in range(0, len(once), CHUNK):
+        yield once[start : start + CHUNK]

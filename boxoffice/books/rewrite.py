@@ -54,6 +54,11 @@ FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::te
 ON CONFLICT DO NOTHING
 """
 
+_KEEP_OWNERS = """
+UPDATE bookings b SET owner = forgotten.owner FROM unnest($1::uuid[], $2::text[]) AS forgotten (id, owner)
+WHERE b.id = forgotten.id
+"""
+
 _TERMS = f"SELECT e.id, {REFUND_PERCENT} AS refund_percent FROM events e WHERE e.id = ANY($1::text[])"
 
 _SET_ASIDE: Final = ("authorized", "captured")
@@ -183,6 +188,12 @@ def _net(row: _Row) -> dict[str, int]:
     return {tier: tickets for tier, tickets in net.items() if tickets > 0}
 
 
+async def _keep_owners(connection: Connection, records: list[Record]) -> None:
+    """Of customers who were forgotten: their pseudonym does not tell by what their tickets count."""
+    if owners := {record.id: record.payload.owner for record in records if record.payload.owner}:
+        await connection.execute(_KEEP_OWNERS, [*owners], [*owners.values()])
+
+
 async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None:
     written = [
         # A record of an earlier version has no key.
@@ -192,6 +203,7 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         for row in rows
     ]
     await connection.execute(_INSERT_BOOKINGS, *booking_arrays(written))
+    await _keep_owners(connection, [row.record for row in rows])
     lines = [
         (row.record.id, line, min(line.quantity, row.back.get(line.tier, 0)))
         for row in rows if row.failure != "duplicate" for line in row.record.body.lines

@@ -19,7 +19,7 @@ REFUND_PERCENT: Final = "CASE WHEN e.status = 'called_off' THEN 100 ELSE e.refun
 """Share that a cancellation gives back of a booking of event `e`: its terms are those of an event that takes place."""
 
 _BOOKING: Final = f"""
-SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.event_id, b.currency,
+SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.owner, b.event_id, b.currency,
        {REFUND_PERCENT} AS refund_percent, e.shard,
        e.status <> 'called_off' AND now() > coalesce(e.cancel_until, e.starts_at) AS too_late
 FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.id = $1::uuid
@@ -56,6 +56,8 @@ class Sold(NamedTuple):
     status: str
     client: str
     customer: str
+    owner: str | None
+    """Of a customer who was forgotten: by what its tickets count. None: by `ids.owner_digest`."""
     event: str
     currency: str
     refund_percent: int

@@ -109,11 +109,12 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
-    "charge": "p", "outcome": "o", "failure": "f", "key": "k", "asked": "h", "earlier": "e",
+    "charge": "p", "outcome": "o", "failure": "f", "key": "k", "asked": "h", "earlier": "e", "owner": "w",
 }):  # fmt: skip
     """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, shorter
     once it has ended: see `key_after`. Of a hold that was paid, `asked` is the fingerprint of its latest payment's request,
-    and `earlier` are the attempts before it, until PostgreSQL is the one to ask."""
+    and `earlier` are the attempts before it, until PostgreSQL is the one to ask. `owner`: of a customer who was forgotten, by
+    what its tickets count."""
 
     charge: Charge | None = None
     outcome: Outcome | None = None
@@ -121,6 +122,7 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     key: str = ""
     asked: str = ""
     earlier: tuple[Attempt, ...] = ()
+    owner: str = ""
 
 
 SAME: Final = "="

@@ -49,7 +49,7 @@ async def check_at_rest(
     bookings = {
         str(row["id"]): row
         for row in await pool.fetch("SELECT id, client_id, event_id, status, amount_cents, duplicate_of, idempotency_key, "
-                                    "customer_id FROM bookings")
+                                    "customer_id, owner FROM bookings")
     }  # fmt: skip
     items = await pool.fetch("SELECT booking_id, tier_id, quantity - refunded AS quantity FROM booking_items")
     inventory = {row["tier_id"]: row for row in await pool.fetch("SELECT tier_id, total, sold FROM inventory")}
@@ -102,7 +102,8 @@ async def check_at_rest(
     for item in items:
         row = bookings[str(item["booking_id"])]
         if row["status"] == "confirmed":
-            owned[row["event_id"], ids.owner_digest(row["client_id"], row["customer_id"])] += item["quantity"]
+            owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
+            owned[row["event_id"], owner] += item["quantity"]
     for shard in range(office.settings.shards):
         async for key in office.redis.scan_iter(match=keys.event(shard, "*")):
             for tier, (a, h, c, t) in _conserved(await office.redis.hgetall(key)).items():

@@ -58,8 +58,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/test_sales_command.py",
     ),
     "boxoffice/backoffice/finding.py": (
-        "Finder.owner Finder._finding records",
+        "Finder.owner Finder._finding records _ids",
         "tests/ops/test_back_office.py",
+    ),
+    "boxoffice/backoffice/forgetting.py": (
+        "Forgetting._records Forgetting._erase_notes Forgetting._erase_record _erase_some",
+        "tests/ops/test_customers_command.py",
     ),
     "boxoffice/bookings/calling_off.py": (
         "CallingOff.work",

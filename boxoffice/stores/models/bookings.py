@@ -74,6 +74,8 @@ class Booking(Base):
     event_id: Mapped[str]
     """No foreign keys: what settlement writes exists (`rows.vouch`), and looking it up for every row is dear."""
     customer_id: Mapped[str]
+    owner: Mapped[str | None]
+    """Of a customer who was forgotten: by what its tickets count against its limit. NULL: by `ids.owner_digest`."""
     reference: Mapped[str | None]
     status: Mapped[str]
     amount_cents: Mapped[int] = mapped_column(BigInteger)

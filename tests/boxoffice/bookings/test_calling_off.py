@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from boxoffice.books import call_offs
-from boxoffice.books.moves import apply_moves
 from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotCancellable, NotFound, SaleClosed
 from boxoffice.sales.control import Actor
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, load_all, settle_all
+from tests.support.calling_off import work_off
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import Till, record_of, status_of
 from tests.support.shop.orders import OTHER
@@ -23,19 +23,6 @@ from tests.support.shop.orders import OTHER
 async def till(office: Any, open_sale: SaleMaker) -> Till:
     await load_all(office)
     return Till(office, await open_sale(GA=50, VIP=5))
-
-
-async def work_off(till: Till) -> None:
-    """What workers do, until it is finished and all money has moved."""
-    office = till.office
-    async with asyncio.timeout(20):
-        while (await office.calling_off.report(till.event.id))["status"] == "running":
-            await office.calling_off.work(SHARD)
-            await settle_all(office)
-            await office.loader.publish_unmirrored(SHARD)
-            while await apply_moves(office.shards[SHARD], office.database):
-                pass
-    await till.rest()
 
 
 async def test_everybody_is_refunded_in_full_whatever_the_terms(till: Till) -> None:

@@ -89,7 +89,8 @@ async def test_bookings_of_more_than_an_hour_before_are_not_looked_for(office: B
 def row(**changes: Any) -> Any:
     return {
         "id": "b1", "status": "confirmed", "sequence": 7, "admitted_ms": 11, "deadline_ms": 0, "client_id": "shop",
-        "event_id": "event", "customer_id": "ann", "idempotency_key": "ab" * 16, "fingerprint": "print", "amount_cents": 300,
+        "event_id": "event", "customer_id": "ann", "owner": None,
+        "idempotency_key": "ab" * 16, "fingerprint": "print", "amount_cents": 300,
         "currency": "EUR", "reference": "ref 7", "failure_code": None, "duplicate_of": None,
     } | changes  # fmt: skip
 
@@ -116,6 +117,8 @@ def test_a_row_becomes_a_record() -> None:
     outcome = Outcome("captured", "card", "4242", "r1", "lost_card", None)
     assert record.payload == Payload(None, outcome, None, record.payload.key, "", ())
     assert len(record.payload.key) == 22
+    forgotten = queries.record_from(row(owner="of who was forgotten"), LINES, [])
+    assert (forgotten.owner, forgotten.payload.owner) == 2 * ("of who was forgotten",)
 
 
 @pytest.mark.parametrize(

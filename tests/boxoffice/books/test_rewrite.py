@@ -149,6 +149,23 @@ async def test_the_first_to_come_keep_their_tickets(houses: Houses, past: Past, 
     await house.at_rest(*booked)
 
 
+async def test_whoever_was_forgotten_has_the_same_tickets_counted(houses: Houses, past: Past, guard: Guard) -> None:
+    """The record's customer is a pseudonym by then: its digest is another than that of the customer. Of others none is kept."""
+    house, _ = houses.of(SHARD)
+    await past.remember()
+    booking = await house.book(customer="ann", GA=3)
+    other = await house.book(customer="bob", GA=1)
+    await house.rest()
+    pseudonym = (await house.office.forgetting.forget(CLIENT, "ann", "eve")).pseudonym
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    await house.at_rest(booking, other)
+    found = await house.fetch("SELECT customer_id, owner FROM bookings ORDER BY customer_id")
+    assert [tuple(row) for row in found] == [("bob", None), (pseudonym, ids.owner_digest(CLIENT, "ann"))]
+
+
 async def test_a_key_that_was_used_again_stays_with_whom_postgresql_has(
     houses: Houses, past: Past, guard: Guard
 ) -> None:

@@ -22,7 +22,7 @@ ITEMS = (Item("ga", 3, 1, 1_000), Item("vip", 2, 0, 555))
 
 
 def sold(status: str = "confirmed", *, percent: int = 100, too_late: bool = False, items: Any = ITEMS) -> Sold:
-    return Sold("b1", status, "shop", "ada", "event", "EUR", percent, 0, too_late, items)
+    return Sold("b1", status, "shop", "ada", None, "event", "EUR", percent, 0, too_late, items)
 
 
 def test_what_is_left_is_what_has_not_come_back() -> None:

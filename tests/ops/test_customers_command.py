@@ -1,0 +1,275 @@
+"""A customer is forgotten: nothing personal is left in either store, and the books, the limits and the counters agree."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from boxoffice import ids
+from boxoffice.books import interventions, personal
+from boxoffice.errors import CannotRun, CustomerLimit, KeyReused
+from boxoffice.office import BoxOffice
+from boxoffice.sales.control import Actor
+from boxoffice.stores import keys
+from tests.conftest import SHARD, SaleMaker, load_all
+from tests.ops.terminal import run
+from tests.support.calling_off import work_off
+from tests.support.checks import check_at_rest
+from tests.support.shop.office import Till, book
+from tests.support.shop.orders import CLIENT, OTHER
+
+pytestmark = pytest.mark.usefixtures("terminal")
+
+WHO = "ada@example.org"
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
+    await load_all(office)
+    return Till(office, await open_sale(GA=50))
+
+
+async def forget(*arguments: str) -> dict[str, Any]:
+    code, said = await run("customers", "forget", WHO, "--client", CLIENT, "--json", *arguments)
+    assert code == 0
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+async def everything(till: Till) -> str:
+    """All that PostgreSQL and Redis have, as text."""
+    rows = [
+        str([dict(row) for row in await till.fetch(f"SELECT * FROM {table}")])
+        for table in (
+            "bookings",
+            "payments",
+            "refunds",
+            "dead_letters",
+            "interventions",
+            "webhook_events",
+            "stock_moves",
+        )
+    ]
+    redis = till.office.redis
+    for name in sorted(await redis.keys("*")):
+        if await redis.type(name) == b"string":
+            rows.append(f"{name} {await redis.get(name)}")
+    return "\n".join(rows)
+
+
+async def busy(till: Till) -> list[str]:
+    """Bookings of the customer: confirmed and refunded in part, declined, cancelled at the desk, a hold that ended."""
+    kept = await till.book(GA=3, customer=WHO, reference="order-1")
+    await till.book("tok_card_declined", GA=1, customer=WHO)
+    gone = await till.book(GA=2, customer=WHO)
+    paid = await till.hold(GA=1, customer=WHO)
+    await till.rest()
+    await till.pay(paid, "tok_card_declined")
+    await till.rest()
+    await till.cancel(paid)
+    await run("bookings", "cancel", gone, "--reason", f"{WHO} called")
+    items = {till.event.tiers[0].id: 1}
+    await till.office.refunds.refund(CLIENT, kept, ids.digest("r"), items, f"for {WHO}")
+    hold = await till.hold(GA=1, customer=WHO)
+    await till.cancel(hold)
+    await till.rest()
+    await till.fetch(
+        "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, $2, 'x', 1)", kept, WHO.encode()
+    )
+    return [kept, gone, paid, hold]
+
+
+async def test_nothing_personal_is_left_and_the_books_stay(till: Till) -> None:
+    kept, *_ = await busy(till)
+    other = await till.book(GA=1, customer="grace")
+    same = (await book(till.office, till.event, client=OTHER, customer=WHO, GA=1)).booking_id
+    await till.rest()
+    before = await till.fetch("SELECT id, status, amount_cents, reference FROM bookings ORDER BY id")
+    money = await till.fetch("SELECT payment_key, status, amount_cents, refunded_cents FROM payments ORDER BY 1")
+
+    found = await forget("--by", "eve")
+
+    assert found["erased"] == {"bookings": 4, "payments": 4, "refunds": 1, "dead_letters": 1, "interventions": 1}
+    assert found["records"] == 5
+    left = await everything(till)
+    assert left.count(WHO) == 2, "another shop's customer of the same name, in both stores"
+    for what in ("Ada Lovelace", "4242"):
+        assert left.count(what) == (await everything_of(till, other, same)).count(what), "of the others"
+    assert await till.fetch("SELECT id, status, amount_cents, reference FROM bookings ORDER BY id") == before
+    assert (
+        await till.fetch("SELECT payment_key, status, amount_cents, refunded_cents FROM payments ORDER BY 1") == money
+    )
+    (row,) = await till.fetch("SELECT operator, outcome FROM interventions WHERE verb = 'forget'")
+    assert tuple(row) == ("eve", "erased 4 bookings, 5 records")
+    assert (await till.office.bookings.get(CLIENT, kept)).view.customer_id == found["pseudonym"]
+    notes = [name async for name in till.office.redis.scan_iter(f"{keys.moved(SHARD, '')}*")]
+    assert notes and min([await till.office.redis.ttl(name) for name in notes]) > 0
+    await check_at_rest(till.office, [])
+
+
+async def everything_of(till: Till, *bookings: str) -> str:
+    rows = [
+        str(
+            [
+                dict(row)
+                for row in await till.fetch(f"SELECT * FROM {table} WHERE {column} = ANY($1::uuid[])", list(bookings))
+            ]
+        )
+        for table, column in (("bookings", "id"), ("payments", "booking_id"))
+    ]
+    return "\n".join(rows + [str(await till.office.redis.get(keys.booking(SHARD, each))) for each in bookings])
+
+
+async def test_once_more_changes_nothing(till: Till) -> None:
+    await busy(till)
+    pseudonym = (await forget())["pseudonym"]
+    before = await till.fetch("SELECT * FROM bookings ORDER BY id")
+    assert await forget() == {"pseudonym": None, "erased": dict.fromkeys(personal.TABLES, 0), "records": 0}
+    assert await till.fetch("SELECT * FROM bookings ORDER BY id") == before
+    with pytest.raises(CannotRun, match="pseudonym"):
+        await run("customers", "forget", pseudonym, "--client", CLIENT)
+    code, said = await run("customers", "forget", "nobody", "--client", CLIENT)
+    assert (code, "nothing; in Redis: 0 records" in said, "gateway" in said) == (0, True, True)
+
+
+async def test_who_died_on_the_way_is_gone_on_with(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    await busy(till)
+    with monkeypatch.context() as dying:
+        dying.setattr(personal, "erase", None)
+        with pytest.raises(TypeError):
+            await forget()
+    found = await forget()
+    assert (found["records"], found["erased"]["bookings"]) == (0, 4)
+    assert WHO not in await everything(till)
+    assert {row[0] for row in await till.fetch("SELECT customer_id FROM bookings")} == {found["pseudonym"]}
+
+
+async def test_what_is_booked_meanwhile_is_erased_too(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Booked and settled after the records were read: PostgreSQL knows it, and so it is looked for in Redis."""
+    await busy(till)
+    begin = interventions.begin
+
+    async def slowly(database: Any, verb: str, *rest: Any) -> int:
+        monkeypatch.undo()
+        await till.book(GA=1, customer=WHO)
+        await till.rest()
+        return await begin(database, verb, *rest)
+
+    await till.fetch("UPDATE events SET customer_max = NULL")
+    monkeypatch.setattr(interventions, "begin", slowly)
+    found = await till.office.forgetting.forget(CLIENT, WHO, "eve")
+    assert (found.records, found.erased["bookings"]) == (6, 5)
+    assert WHO not in await everything(till)
+
+
+async def test_whose_event_was_called_off_stays_so_in_the_report(till: Till) -> None:
+    """Reasons that are no free text are the books'."""
+    office = till.office
+    await busy(till)
+    await office.calling_off.call_off(till.event.id, "rain", Actor("key:shop", CLIENT))
+    await work_off(till)
+    before = await office.calling_off.report(till.event.id)
+    await forget()
+    after = await office.calling_off.report(till.event.id)
+    assert after == before
+    assert after["refunds"]
+    assert WHO not in await everything(till)
+
+
+async def test_tickets_of_a_called_off_event_are_given_back_to_who_was_forgotten(till: Till) -> None:
+    await till.book(GA=2, customer=WHO)
+    await till.rest()
+    await forget()
+    await till.office.calling_off.call_off(till.event.id, "rain", Actor("key:shop", CLIENT))
+    await work_off(till)
+    await check_at_rest(till.office)
+
+
+async def test_asked_again_it_is_the_same_booking(till: Till) -> None:
+    """From Redis's record, and from PostgreSQL once that has left: no second booking, no other customer's name."""
+    kept = await till.book(key="k", GA=2, customer=WHO)
+    await till.rest()
+    pseudonym = (await forget())["pseudonym"]
+    assert await till.book(key="k", GA=2, customer=WHO) == kept
+    with pytest.raises(KeyReused):
+        await till.book(key="k", GA=2, customer=pseudonym)
+    record = await till.record(kept)
+    assert record is not None
+    await till.office.redis.delete(keys.booking(SHARD, kept), keys.idempotency(SHARD, record.scope))
+    again = await till.book(key="k", GA=2, customer=WHO)
+    await till.rest()
+    (row,) = await till.fetch("SELECT duplicate_of::text FROM bookings WHERE id = $1::uuid", again)
+    assert row[0] == kept
+    await check_at_rest(till.office, [kept])
+
+
+async def test_a_limit_outlives_who_was_forgotten(till: Till) -> None:
+    """Also a rebuild, which counts anew from PostgreSQL; and tickets that go back are given back to it."""
+    await till.fetch("UPDATE events SET customer_max = 3")
+    await till.office.loader.load(SHARD)
+    first = await till.book(GA=2, customer=WHO)
+    await till.rest()
+    await forget()
+    again = await till.book(GA=1, customer=WHO)
+    await till.rest()
+    await till.office.redis.delete(keys.owners(SHARD, till.event.id))
+    await till.office.rebuilders[SHARD].rebuild()
+    with pytest.raises(CustomerLimit):
+        await till.book(GA=1, customer=WHO)
+    await till.cancel(first)
+    assert await till.book(GA=2, customer=WHO)
+    await till.rest()
+    with pytest.raises(CustomerLimit):
+        await till.book(GA=1, customer=WHO)
+    await forget()
+    await check_at_rest(till.office, [first, again])
+
+
+UNDECIDED = {
+    "a hold": "1 bookings in Redis",
+    "pending": "1 bookings in Redis",
+    "owed": "1 refunds",
+    "due": "1 payments",
+    "parked": "1 parked",
+}
+
+
+@pytest.mark.parametrize("what", UNDECIDED)
+async def test_what_is_undecided_comes_first(till: Till, what: str) -> None:
+    """Refused with what it is, and nothing at all is erased."""
+    booking = await till.book("tok_refund_refused" if what == "owed" else "tok_ok", GA=2, customer=WHO)
+    await till.rest()
+    match what:
+        case "a hold":
+            await till.hold(GA=1, customer=WHO)
+        case "pending":
+            await till.book(GA=1, customer=WHO)
+        case "owed":
+            await till.cancel(booking)
+            await till.pump()
+        case "due":
+            await till.fetch("UPDATE payments SET due = 'void', due_at = now() + interval '1 hour'")
+        case _:
+            await till.fetch(
+                "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at) VALUES ($1, '', 'x', 1, now())",
+                booking,
+            )
+    before = await everything(till)
+    with pytest.raises(CannotRun) as caught:
+        await forget()
+    assert UNDECIDED[what] in caught.value.detail
+    assert "Nothing was erased" in caught.value.detail
+    assert await everything(till) == before
+
+
+async def test_without_redis_nothing_is_erased(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    await till.book(GA=2, customer=WHO)
+    await till.rest()
+    before = await everything(till)
+    with monkeypatch.context() as away:
+        away.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+        with pytest.raises(Exception, match="Nothing was erased"):
+            await forget()
+    assert await everything(till) == before
