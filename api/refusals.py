@@ -63,6 +63,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "event-changed": {"version": 7},
     "customer-limit": {"held": 4, "limit": 4},
     "unpaid-limit": {"whose": "customer", "held": 38, "limit": 40, "retry_after": 15},
+    "price-changed": {"amount_cents": 9800, "currency": "USD"},
     "payment-in-progress": {"retry_after": 2},
     "hold-ended": {"booking_status": "expired"},
     "too-many-attempts": {"attempts": 5},

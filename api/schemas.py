@@ -94,6 +94,12 @@ class BookingRequest(Body):
         ge=1,
         description="Seconds to hold; at most, and by default, 600. Without it, what costs nothing is confirmed at once.",
     )
+    expected_amount_cents: int | None = Field(
+        None,
+        ge=0,
+        description="What your customer has seen that it costs. When it costs another amount by now, it is refused as "
+        "`price-changed`, and nothing is taken.",
+    )
 
 
 class ExtensionRequest(Body):
@@ -261,6 +267,8 @@ class Problem(Answer):
     owed_cents: int | None = None
     held: int | None = None
     limit: int | None = None
+    amount_cents: int | None = Field(None, description="What it costs now.")
+    currency: str | None = None
     whose: Literal["customer", "client"] | None = None
     attempts: int | None = None
     booking_id: str | None = None

@@ -15,6 +15,7 @@ BoxOfficeError
 │   ├── CustomerLimit
 │   ├── UnpaidLimit
 │   ├── PriceChanged
+│   │   └── PriceOutdated
 │   ├── KeyReused
 │   ├── PaymentInProgress
 │   ├── HoldEnded
@@ -62,6 +63,7 @@ __all__ = [
     "NothingOwed",
     "PaymentInProgress",
     "PriceChanged",
+    "PriceOutdated",
     "RefundOwed",
     "RefundTooLarge",
     "Refused",
@@ -151,6 +153,10 @@ class UnpaidLimit(Refused):
 
 
 class PriceChanged(Refused):
+    """It costs another amount by now than was expected."""
+
+
+class PriceOutdated(PriceChanged):
     """A price changed while the booking was on its way."""
 
 

@@ -16,7 +16,8 @@
 -- ARGV[5] events         number of events
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
---                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount | items
+--                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount, and :amount
+--                        that the shop expects when it is another | items
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
@@ -42,7 +43,7 @@
 --           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", have, limit}
 --           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
---           {"price_changed"}
+--           {"price_changed", amount}                  it costs so much, which is not the amount, or not what is expected
 --           {"busy"}                                   too many bookings wait
 --           {"created", admitted_ms}                   by an earlier sending of this same booking
 --           "created"                                  now
@@ -86,7 +87,8 @@ local function tier_of(sale, name)
 end
 local kind = {}
 for k = 1, kinds do
-  local event, letter, hold_ms, amount, items = match(ARGV[6 + events + k], "^(%d+)|([PHQ])|([%d:]+)|(%d+)|(.*)$")
+  local event, letter, hold_ms, amount, expected, items =
+    match(ARGV[6 + events + k], "^(%d+)|([PHQ])|([%d:]+)|(%d+):?(%d*)|(.*)$")
   local sale, lines, named = sales[tonumber(event)], {}, {}
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
@@ -94,7 +96,8 @@ for k = 1, kinds do
     lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity) }
     named[tier] = true
   end
-  local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), lines = lines }
+  local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), expected = tonumber(expected),
+    lines = lines }
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
@@ -275,8 +278,8 @@ local function refusal(b)
   local sale, owned = of.sale, of.sale.owned[owner_of[b]]
   if sale.limit > 0 and owned + of.tickets > sale.limit then
     return { "customer_limit", owned, sale.limit }
-  elseif of.price ~= of.amount then
-    return { "price_changed" }
+  elseif of.price ~= of.amount or of.price ~= (of.expected or of.amount) then
+    return { "price_changed", format("%d", of.price) }
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
   elseif of.limited then

@@ -25,7 +25,7 @@ from api.transport.reader import Request
 from api.transport.reply import Reply
 from api.transport.shape import Shape
 from boxoffice.admission.forms import Admitted
-from boxoffice.errors import BoxOfficeError, PriceChanged
+from boxoffice.errors import BoxOfficeError, PriceOutdated
 
 __all__ = ["lane"]
 
@@ -102,7 +102,7 @@ class _Request(Struct, eq=False):
         try:
             if isinstance(result, Admitted) and result.shown is not None:
                 self.answer(answers.accepted(result))
-            elif isinstance(result, Admitted | PriceChanged):
+            elif isinstance(result, Admitted | PriceOutdated):
                 self.protocol.admit_later(self, self.prepared)
             else:
                 self.answer(answers.refused(result, self.prepared.client))

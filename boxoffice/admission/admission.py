@@ -16,7 +16,7 @@ from boxoffice.admission.protocol import question
 from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
 from boxoffice.admission.window import Window
 from boxoffice.clock import CLOCK, Clock
-from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceChanged
+from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceOutdated
 from boxoffice.sales.catalogue import Catalogue, EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -49,8 +49,8 @@ class Admission:
         """
         await self.know_tiers(order)
         result = await self.ask(client, order, key_digest)
-        if isinstance(result, PriceChanged):
-            # The shop names no price: it is our map that was late. Read it anew and ask once more.
+        if isinstance(result, PriceOutdated):
+            # Not what the shop has seen: it is our map that was late. Read it anew and ask once more.
             await self.catalogue.refresh()
             result = await self.ask(client, order, key_digest)
         if isinstance(result, BoxOfficeError):
@@ -94,11 +94,11 @@ class Admission:
             raise GateClosed("This process does not serve the event's shard.")
         window = self.windows[event.shard]
         scope = ids.scope(client, event.id, key_digest)
-        charge = order.charge
+        charge, expected = order.charge, order.expected_amount_cents
         fingerprint = (
-            ids.fingerprint(order.customer_id, template.items, charge.method, charge.last4 or charge.token)
+            ids.fingerprint(order.customer_id, template.items, charge.method, charge.last4 or charge.token, expected)
             if charge
-            else ids.fingerprint(order.customer_id, template.items, "", "")
+            else ids.fingerprint(order.customer_id, template.items, "", "", expected)
         )
         if not window.seems_short(template.lines):
             window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
@@ -139,8 +139,10 @@ class Admission:
             text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
         ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
+        expected = order.expected_amount_cents
+        kind = template.kind if expected is None else template.expecting(expected)
         return Form(
-            booking, template, template.kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,
+            booking, template, kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,
             answer, self._now_s(), gaps,
         )  # fmt: skip
 

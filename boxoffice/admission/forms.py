@@ -19,6 +19,7 @@ from boxoffice.errors import (
     GateClosed,
     KeyReused,
     PriceChanged,
+    PriceOutdated,
     SaleClosed,
     SaleNotOpen,
     SalePaused,
@@ -52,6 +53,8 @@ class Order(Protocol):
     lines: tuple[tuple[str, int], ...]
     charge: Charge | None
     hold_s: int | None
+    expected_amount_cents: int | None
+    """What the shop has seen that it costs; None when it does not say."""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +80,7 @@ class Form(msgspec.Struct):
     id: str
     template: BookingTemplate
     kind: Kind
-    """Of the template, its kind or its question."""
+    """Of the template: its kind, that of another expected amount, or its question."""
     packed: str
     record_key: str
     idempotency_key: str
@@ -204,8 +207,9 @@ def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
             return CustomerLimit(held=have, limit=limit)
         case outcomes.UnpaidLimit(whose, have, limit):
             return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
-        case outcomes.PriceChanged():
-            return PriceChanged()
+        case outcomes.PriceChanged(amount):
+            changed = PriceChanged if amount == form.template.amount else PriceOutdated
+            return changed(amount_cents=amount, currency=form.template.event.currency)
         case outcomes.Busy():
             return Busy(retry_after_s=2)
         case outcomes.Unloaded() | outcomes.UnknownTier():

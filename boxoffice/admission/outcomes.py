@@ -91,7 +91,9 @@ class UnpaidLimit(NamedTuple):
 
 
 class PriceChanged(NamedTuple):
-    """It costs another amount."""
+    """It costs another amount: this one."""
+
+    amount: int
 
 
 class Busy(NamedTuple):
@@ -132,7 +134,7 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
     b"sold_out": _sold_out,
     b"customer_limit": lambda have, limit: CustomerLimit(int(have), int(limit)),
     b"unpaid_limit": lambda whose, have, limit: UnpaidLimit(whose.decode(), int(have), int(limit)),
-    b"price_changed": PriceChanged,
+    b"price_changed": lambda amount: PriceChanged(int(amount)),
     b"busy": Busy,
     b"malformed": Malformed,
 }

@@ -37,14 +37,18 @@ class Kind(NamedTuple):
     text: str
 
 
-def booking_kind(event: str, *, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = ()) -> Kind:
-    """Bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units.
+def booking_kind(
+    event: str, *, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = (), expected: int | None = None
+) -> Kind:  # fmt: skip
+    """Bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units, of which the
+    shop thinks that they cost `expected`: when it is another amount, they are refused.
 
     `unpaid_max` are tickets that the customer, and the client, may have and not paid for, and those that the client gives up
     before it may have fewer; the last may be left out, and all of them.
     """
     lasts = ":".join(map(str, (hold_ms, *unpaid_max)))
-    return Kind(event, f"{'H' if hold_ms else 'P'}|{lasts}|{amount}|{items}")
+    costs = amount if expected in (None, amount) else f"{amount}:{expected}"
+    return Kind(event, f"{'H' if hold_ms else 'P'}|{lasts}|{costs}|{items}")
 
 
 def question_kind(event: str, items: str) -> Kind:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from boxoffice.admission.protocol import booking_kind, question_kind
+from boxoffice.admission.protocol import Kind, booking_kind, question_kind
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items, pack_rest
@@ -64,6 +64,7 @@ class BookingTemplate:
 
     __slots__ = (
         "_form",
+        "_limited",
         "_pick_form",
         "_pick_shown",
         "_shown",
@@ -88,10 +89,8 @@ class BookingTemplate:
         self.items = pack_items(lines)
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
         self.hold_ms = hold_ms
-        limited = unpaid_max if hold_ms or charge else ()
-        self.kind = booking_kind(
-            event.id, hold_ms=hold_ms, unpaid_max=limited, amount=self.amount, items=self.items
-        )  # fmt: skip
+        self._limited = unpaid_max if hold_ms or charge else ()
+        self.kind = self._kind()
         self.question = question_kind(event.id, self.items)
         record = self._marked(client, charge, referred)
         given = {"customer", *(["reference"] if referred else [])}
@@ -108,6 +107,16 @@ class BookingTemplate:
         view.expires_in_s = hold_ms // 1_000 if hold_ms else None
         shown = {"booking", "created_at", *given, *(["expires_at"] if hold_ms else []), *(card & {"last4"})}
         self._shown, self._pick_shown = _with_gaps(render.booking(view).decode(), shown)
+
+    def expecting(self, amount: int) -> Kind:
+        """The kind of a booking whose shop has seen this amount."""
+        return self.kind if amount == self.amount else self._kind(amount)
+
+    def _kind(self, expected: int | None = None) -> Kind:
+        return booking_kind(
+            self.event.id, hold_ms=self.hold_ms, unpaid_max=self._limited, amount=self.amount, items=self.items,
+            expected=expected,
+        )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, referred: bool) -> Record:
         """The record of such a booking, with a mark for each gap."""

@@ -32,6 +32,9 @@ __all__ = [
 ID_MAX: Final = 64
 """Characters of an event's or a tier's id; ours have 12."""
 
+AMOUNT_MAX: Final = 2**53 - 1
+"""Minor units: up to here a double, which Lua and JavaScript count in, knows every whole number."""
+
 TOKEN_MAX: Final = 255
 """Characters of a gateway's token."""
 
@@ -46,6 +49,8 @@ class BookingRequest(Struct, gc=False):
     charge: Charge | None
     """None: a hold, to be paid later."""
     hold_s: int | None
+    expected_amount_cents: int | None = None
+    """What its shop has seen that it costs; None when it does not say."""
 
 
 class ItemForm(Struct, forbid_unknown_fields=True, gc=False):
@@ -68,6 +73,7 @@ class Booking(Struct, forbid_unknown_fields=True, gc=False):
     reference: str | UnsetType | None = UNSET
     payment: PaymentForm | UnsetType | None = UNSET
     hold_s: int | UnsetType | None = UNSET
+    expected_amount_cents: int | UnsetType | None = UNSET
 
 
 _booking = msgspec.json.Decoder(Booking).decode
@@ -94,15 +100,26 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     reference = body.reference or None
     if reference:
         check_text(reference, "/reference", text_max)
-    lines = _lines(body.items, settings)
+    lines = lines_of(body.items, settings)
+    expected = None if body.expected_amount_cents is UNSET else check_amount(body.expected_amount_cents)
     if not body.payment:
-        return BookingRequest(body.customer_id, lines, reference, None, _hold_s(body, settings))
+        return BookingRequest(body.customer_id, lines, reference, None, _hold_s(body, settings), expected)
     if not _absent(body.hold_s):
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
-    return BookingRequest(body.customer_id, lines, reference, charge_of(body.payment, text_max, gateway), None)
+    charge = charge_of(body.payment, text_max, gateway)
+    return BookingRequest(body.customer_id, lines, reference, charge, None, expected)
 
 
-def _lines(items: list[ItemForm], settings: Settings) -> tuple[tuple[str, int], ...]:
+def check_amount(expected: int | None) -> int | None:
+    """Raises `Malformed` for an amount that nothing costs."""
+    if expected is not None and not 0 <= expected <= AMOUNT_MAX:
+        detail = f"An amount is a whole number of minor units, from 0 to {AMOUNT_MAX}."
+        raise Malformed(detail, pointer="/expected_amount_cents", code="out_of_range")
+    return expected
+
+
+def lines_of(items: list[ItemForm], settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Tier id and quantity of what is to be booked. Raises `Malformed`."""
     limits = settings.limits
     if not 1 <= len(items) <= limits.items_max:
         code = "too_many" if items else "empty"
@@ -191,6 +208,7 @@ def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
     Where a text has colons of its own, or an escape hides one, the body is read again.
     """
     members = 2 + 2 * len(body.items) + (body.reference is not UNSET) + (body.hold_s is not UNSET)
+    members += body.expected_amount_cents is not UNSET
     payment = body.payment
     if payment is None:
         members += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx2
 import pytest
@@ -157,6 +158,52 @@ async def test_what_is_not_on_sale_is_refused(book: Book, office: BoxOffice, ope
 
     await office.control.change_event(event.id, status="inactive")
     assert assert_problem(await book(event), 409, "sale-closed")["reason"] == "event"
+
+
+@pytest.mark.parametrize("payment", [..., {"method": "card", "token": "tok_ok"}], ids=["held", "paid"])
+async def test_another_price_than_its_customer_has_seen_is_refused(
+    book: Book, office: BoxOffice, open_sale: SaleMaker, payment: Any
+) -> None:
+    """It says what it costs now, takes nothing, and uses up no key. What costs as much as expected is let in."""
+    event = await open_sale(GA=10)
+    wanted = {"payment": payment, "key": "k"}
+
+    for expected in (1_999, 2_001, 0):
+        problem = assert_problem(await book(event, 2, **wanted, expected_amount_cents=expected), 409, "price-changed")
+        assert (problem["amount_cents"], problem["currency"]) == (2_000, "USD")
+
+    answer = await book(event, 2, **wanted, expected_amount_cents=2_000)
+    assert answer.is_success, answer.text
+    assert answer.json()["amount_cents"] == 2_000
+    assert answer.json()["availability"][0]["available"] == 8, "the refused ones took nothing"
+
+
+async def test_a_price_that_changed_since_the_customer_saw_it(
+    book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """The price that counts is the one at which the script sells. What was booked before keeps its price, and its repeat is
+    no new booking at another."""
+    event = await open_sale(GA=10)
+    held = (await book(event, 2, key="before", payment=..., expected_amount_cents=2_000)).json()
+
+    await office.control.change_tier(event.tiers[0].id, price_cents=1_500)
+
+    problem = assert_problem(await book(event, 2, expected_amount_cents=2_000), 409, "price-changed")
+    assert problem["amount_cents"] == 3_000
+    again = await book(event, 2, key="before", payment=..., expected_amount_cents=2_000)
+    assert (again.json()["id"], again.json()["amount_cents"]) == (held["id"], 2_000)
+    assert (await book(event, 2, expected_amount_cents=3_000)).json()["amount_cents"] == 3_000
+    assert (await book(event, 2)).json()["amount_cents"] == 3_000, "who expects nothing pays what it costs"
+
+
+async def test_the_expected_amount_belongs_to_the_request(book: Book, open_sale: SaleMaker) -> None:
+    """The same key with another expectation, or with none, is another request."""
+    event = await open_sale(GA=10)
+    first = await book(event, key="k", expected_amount_cents=1_000)
+    assert first.status_code == 202
+    assert (await book(event, key="k", expected_amount_cents=1_000)).json()["id"] == first.json()["id"]
+    for changes in ({}, {"expected_amount_cents": 999}):
+        assert_problem(await book(event, key="k", **changes), 422, "idempotency-key-reused")
 
 
 async def test_an_unknown_tier_is_not_found(book: Book, open_sale: SaleMaker) -> None:

@@ -18,7 +18,7 @@ from tests.conftest import SaleMaker
 __all__ = ["serving"]
 
 CARD = {"method": "card", "card_name": "Ada", "card_number": "4242424242424242"}
-NULLS: dict[str, Any] = {"reference": None, "hold_s": None}
+NULLS: dict[str, Any] = {"reference": None, "hold_s": None, "expected_amount_cents": None}
 
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # name: a body without optional members, the same with each null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def test_digests_keep_their_parts_apart() -> None:
         (ids.scope, ("shop", "event", "key")),
         (ids.attempt_key, ("shop", "booking", "key")),
         (ids.fingerprint, ("customer", "GA:2", "card", "4242")),
+        (ids.fingerprint, ("customer", "GA:2", "card", "4242", 1_000)),
         (ids.payment_fingerprint, ("card", "4242")),
         (ids.owner_digest, ("shop", "customer")),
         (ids.refund_fingerprint, ({"GA": 1, "VIP": 2}, "rain")),
@@ -88,6 +90,13 @@ def test_every_part_of_a_key_counts(make: Callable[..., str], parts: tuple[objec
         assert make(*parts[:at], "another" if at or make is not ids.refund_fingerprint else {}, *parts[at + 1 :]) != (
             make(*parts)
         )
+
+
+def test_a_request_that_expects_no_amount_is_another_than_one_that_expects_nothing() -> None:
+    """And the one without is what it was before anybody could expect an amount: a repeat is still known."""
+    asked = "customer", "GA:2", "card", "4242"
+    assert ids.fingerprint(*asked, None) == ids.fingerprint(*asked) != ids.fingerprint(*asked, 0)
+    assert ids.fingerprint(*asked) == hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
 
 
 def test_a_refund_is_known_by_its_tickets_and_its_reason() -> None:

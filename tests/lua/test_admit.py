@@ -237,7 +237,36 @@ async def test_price_changed_when_the_shop_saw_another_amount(desk: Desk) -> Non
     """Redis has the price of this moment; a booking priced from an older catalogue is refused."""
     await desk.open_sale(floor=5)
 
-    assert await refused_without_a_trace(desk, desk.form(floor=1, amount=99)) == [[b"price_changed"]]
+    assert await refused_without_a_trace(desk, desk.form(floor=1, amount=99)) == [[b"price_changed", b"100"]]
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected", "result"),
+    [
+        (200, None, b"created"), (200, 200, b"created"), (200, 199, [b"price_changed", b"200"]),
+        (200, 201, [b"price_changed", b"200"]), (200, 0, [b"price_changed", b"200"]),
+        (100, 200, [b"price_changed", b"200"]), (100, None, [b"price_changed", b"200"]),
+    ],
+)  # fmt: skip
+async def test_what_its_shop_expects_it_to_cost(
+    desk: Desk, amount: int, expected: int | None, result: bytes | list[bytes]
+) -> None:
+    """It is compared with what the script sells at, and so is the amount that stands in the record."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, amount=amount)
+    form.expected = expected
+    before = await desk.snapshot()
+
+    assert await desk.book(form) == [result]
+
+    assert (await desk.snapshot() == before) is isinstance(result, list), "a refusal writes nothing"
+
+
+async def test_a_hold_is_refused_for_its_price_like_a_booking(desk: Desk) -> None:
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=1, hold_ms=60_000)
+    form.expected = 99
+    assert await refused_without_a_trace(desk, form) == [[b"price_changed", b"100"]]
 
 
 async def test_busy_when_too_many_bookings_wait(desk: Desk) -> None:

@@ -26,7 +26,7 @@ from boxoffice.admission.outcomes import OUTCOMES, outcome_of
         ([b"sold_out", b"t", b"1", b"u", b"-2"], outcomes.SoldOut(left={"t": 1, "u": -2})),
         ([b"customer_limit", 3, 4], outcomes.CustomerLimit(have=3, limit=4)),
         ([b"unpaid_limit", b"client", 3, 4], outcomes.UnpaidLimit(whose="client", have=3, limit=4)),
-        ([b"price_changed"], outcomes.PriceChanged()),
+        ([b"price_changed", b"4900"], outcomes.PriceChanged(amount=4_900)),
         ([b"busy"], outcomes.Busy()),
         ([b"malformed"], outcomes.Malformed()),
         ([b"something new"], outcomes.Unexpected(word="something new")),

@@ -14,7 +14,7 @@ from boxoffice.admission import admission as orders
 from boxoffice.admission import window as module
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.window import Window, code_of
-from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged
+from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged, PriceOutdated
 from boxoffice.office import BoxOffice
 from boxoffice.sales.store import NewTier
 from boxoffice.stores.record import Charge, Line
@@ -347,12 +347,32 @@ async def test_every_tier_that_is_not_known_is_looked_for(
     assert asked == sorted(unknown)
 
 
-@pytest.mark.parametrize("stale", [True, False])
-async def test_a_price_that_changed_is_read_and_asked_for_once_more(
-    office: BoxOffice, monkeypatch: pytest.MonkeyPatch, stale: bool
+@pytest.mark.parametrize(("expected", "costs"), [(None, "2000"), (2_000, "2000"), (0, "2000:0")])
+async def test_what_a_shop_expects_goes_with_its_booking(
+    office: BoxOffice, open_sale: SaleMaker, expected: int | None, costs: str
 ) -> None:
-    """Once: a price that changes twice in a moment is told."""
-    answers: list[Any] = [PriceChanged(), PriceChanged() if stale else "admitted"]
+    """Only when it is another amount: bookings that expect what they cost are of one kind with those that expect nothing.
+    Their fingerprints differ all the same."""
+    event = await open_sale(GA=10)
+    await office.catalogue.event(event.id)
+    put: list[Any] = []
+    office.admission.windows[SHARD].put = put.append  # type: ignore[method-assign]
+    order = request((event.tiers[0].id, 2))
+    order.expected_amount_cents = expected
+    office.admission.submit(CLIENT, order, "ab" * 16, print)
+    (form,) = put
+    assert form.kind.text == f"H|600000:40:50000:40|{costs}|{event.tiers[0].id}:2"
+    assert (form.kind is form.template.kind) is (expected in (None, 2_000))
+    fingerprint = ids.fingerprint("ada", f"{event.tiers[0].id}:2", "", "", expected)
+    assert form.packed.split("|")[2] == fingerprint
+
+
+@pytest.mark.parametrize("second", [PriceOutdated(), PriceChanged(), "admitted"])
+async def test_a_price_that_changed_is_read_and_asked_for_once_more(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch, second: Any
+) -> None:
+    """Once: a price that changes twice in a moment is told, and so is one that the shop did not expect."""
+    answers: list[Any] = [PriceOutdated(), second]
     done: list[str] = []
 
     async def nothing(*_: object) -> None:
@@ -366,9 +386,14 @@ async def test_a_price_that_changed_is_read_and_asked_for_once_more(
     monkeypatch.setattr(office.admission.catalogue, "refresh", nothing)
     monkeypatch.setattr(office.admission, "ask", ask)
     book = office.admission.book(CLIENT, request(("a", 1)), "key")
-    if stale:
-        with pytest.raises(PriceChanged):
+    if second != "admitted":
+        with pytest.raises(PriceChanged) as raised:
             await book
+        assert raised.value is second
     else:
         assert await book == "admitted"  # type: ignore[comparison-overlap]
     assert done == ["known", "asked", "refreshed", "asked"]
+    answers.append(PriceChanged())
+    with pytest.raises(PriceChanged):
+        await office.admission.book(CLIENT, request(("a", 1)), "key")
+    assert done[4:] == ["known", "asked"], "the map is right, the shop is not"

@@ -84,6 +84,11 @@ NAME = "n" * TEXT_MAX
         (booking(items=[item(quantity=QUANTITY_MAX)]), BookingRequest("ada", (("t1", QUANTITY_MAX),), None, None, None)),
         (booking(items=[item("t" * 64)]), BookingRequest("ada", (("t" * 64, 1),), None, None, None)),
         (b"\xef\xbb\xbf" + booking(), BookingRequest("ada", LINES, None, None, None)),
+        (booking(expected_amount_cents=None), BookingRequest("ada", LINES, None, None, None)),
+        *((booking(expected_amount_cents=cents), BookingRequest("ada", LINES, None, None, None, cents))
+          for cents in (0, 2**53 - 1)),
+        (booking(expected_amount_cents=1, payment={"method": "card", "token": "tok_ok"}),
+         BookingRequest("ada", LINES, None, Charge("card", "checked tok_ok", None, "9999"), None, 1)),
         (paid(token="tok_ok"), BookingRequest("ada", LINES, None, Charge("card", "checked tok_ok", None, "9999"), None)),
         (paid(token="tok_ok", card_name="Ada L", card_number=None),
          BookingRequest("ada", LINES, None, Charge("card", "checked tok_ok", "Ada L", "9999"), None)),
@@ -133,6 +138,8 @@ def twice(raw: bytes, name: str) -> bytes:
         (booking(hold_s=0), "/hold_s", "out_of_range"),
         (booking(hold_s=TTL_S + 1), "/hold_s", "out_of_range"),
         (booking(hold_s=60, payment={"method": "card", "token": "tok_ok"}), "/hold_s", "not_a_hold"),
+        *((booking(expected_amount_cents=cents), "/expected_amount_cents", "out_of_range") for cents in (-1, 2**53)),
+        (booking(expected_amount_cents="1"), "/expected_amount_cents", "wrong_type"),
         (paid(), "/payment/card_number", "missing"),
         (booking(payment={"method": "cash", "token": "t"}), "/payment/method", "unknown_method"),
         (paid(token=""), "/payment/token", "empty"),
@@ -157,7 +164,8 @@ def twice(raw: bytes, name: str) -> bytes:
         (b"\xef\xbb\xbf\xef\xbb\xbf" + booking(), "", "not_json"),
         *((twice(paid(token="t", card_name="A", card_number=None), name), "", "duplicate_member")
           for name in ("token", "card_name", "card_number")),
-        *((twice(booking(reference="r", hold_s=60), name), "", "duplicate_member") for name in ("reference", "hold_s")),
+        *((twice(booking(reference="r", hold_s=60, expected_amount_cents=1), name), "", "duplicate_member")
+          for name in ("reference", "hold_s", "expected_amount_cents")),
         (booking(payment=None).replace(b'"payment"', b'"payment": null, "payment"'), "", "duplicate_member"),
         (booking().replace(b'"items"', b'"items": [], "items"'), "", "duplicate_member"),
         (booking().replace(b'"tier_id"', b'"tier_id": "x", "tier_id"'), "", "duplicate_member"),

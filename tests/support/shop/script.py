@@ -62,6 +62,8 @@ class Form:
     unpaid_max: tuple[int, ...] = ()
     """Tickets that the customer, and those that the client may have held and not paid for, and those that a client gives up
     before it may have fewer."""
+    expected: int | None = None
+    """What the shop has seen that it costs."""
 
 
 @dataclass
@@ -170,7 +172,8 @@ class Desk:
             kind = question_kind(form.event, form.items)
         else:
             kind = booking_kind(
-                form.event, hold_ms=form.hold_ms, amount=form.amount, items=form.items, unpaid_max=form.unpaid_max
+                form.event, hold_ms=form.hold_ms, amount=form.amount, items=form.items, unpaid_max=form.unpaid_max,
+                expected=form.expected,
             )  # fmt: skip
         return _Member(
             kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
