@@ -66,8 +66,7 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
             admitted = await office.admission.book(client, step.order, step.key_digest)
             if admitted.shown is None:
                 view = (await office.bookings.get(client, admitted.booking_id)).view
-                held = view.expires_at is not None
-                admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, held=held)
+                admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, status=view.status)
             return accepted(admitted)
         except BoxOfficeError as error:
             return refused(error, client)
@@ -80,6 +79,9 @@ def refused(error: BoxOfficeError, client: str) -> Reply:
     return problems.of_error(error, route="book", client=client)
 
 
+_STATUSES: Final = {"pending": 202, "held": 201}
+"""By the booking's status; of one that has ended nothing was accepted or made, it is only told."""
+
 _RETRY_AFTER_LINE: Final = b"%b: %b\r\n" % RETRY_AFTER
 _REPLAYED_LINE: Final = b"%b: %b\r\n" % REPLAYED
 _ACCEPTED: Final = (
@@ -89,15 +91,14 @@ _ACCEPTED: Final = (
 
 
 def accepted(admitted: Admitted) -> Reply:
-    """202, or 201 for a hold; for a repeat the same, with what has become of the booking since."""
+    """202 while a booking is pending, 201 while it is held; 200 for a repeat of one that has ended since."""
     assert admitted.shown is not None, "somebody has read the booking"
     body = render.with_left(admitted.shown, admitted.event, admitted.availability)
-    more = b"" if admitted.held else _RETRY_AFTER_LINE
+    status = _STATUSES.get(admitted.status, 200)
+    more = _RETRY_AFTER_LINE if status == 202 else b""
     if admitted.replayed:
         more += _REPLAYED_LINE
-    return Reply.of_lines(
-        201 if admitted.held else 202, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body))
-    )
+    return Reply.of_lines(status, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
 
 
 _READ_BOOKING: Final = scope_of("read_booking")

@@ -57,7 +57,11 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "card-data-not-accepted": {"errors": [{"pointer": "/reference", "code": "card_data"}]},
     "idempotency-key-reused": {"booking_id": "01a2289d-1441-7000-936f-ca3c86615eea"},
     "forbidden": {"scope": "refund"},
-    "sold-out": {"shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1}]},
+    "sold-out": {
+        "shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1, "may_return": True}],
+        "may_return": True,
+        "retry_after": 15,
+    },
     "sale-closed": {"reason": "tier", "tier_id": _TIER},
     "sale-not-open": {"opens_at": "2030-05-01T10:00:00.000Z"},
     "event-changed": {"version": 7},

@@ -242,6 +242,7 @@ class Shortfall(Body):
     code: str
     requested: int
     available: int
+    may_return: bool = Field(description="Whether some of its tickets are held, or being paid, and may come back.")
 
 
 class Problem(Answer):
@@ -253,6 +254,7 @@ class Problem(Answer):
     detail: str
     errors: list[Fault] | None = None
     shortfall: list[Shortfall] | None = None
+    may_return: bool | None = Field(None, description="Whether that is so of every tier that is short.")
     retry_after: int | None = Field(None, description="Seconds, as in the header.")
     scope: str | None = Field(None, description="What the API key is not for.")
     reason: str | None = Field(

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 __all__ = [
     "BOOKING_STATES",
     "CALLED_OFF",
+    "DUPLICATE_OF",
     "EVENT_STATUSES",
     "FINAL",
     "GIVEN_BACK",
@@ -94,6 +95,10 @@ PAYMENT_DUES: Final = ("capture", "void")
 
 WITHDRAWN: Final = "withdrawn"
 """Why a booking failed that its shop had been told is confirmed: PostgreSQL forgot it, and it could not be written again."""
+
+DUPLICATE_OF: Final = "duplicate_of:"
+"""Begins the failure in the record of a booking whose key had been used before, while Redis had forgotten it; behind it
+stands the booking that used it first."""
 
 KEY_REUSED: Final = "idempotency_key_reused"
 """Why a booking failed whose key another request had used, which Redis had forgotten and PostgreSQL had not."""

@@ -39,7 +39,8 @@
 --           {"not_open", opens_ms}                     when the last of its tiers goes on sale
 --           {"unknown_tier", tier}
 --           {"malformed"}                              a quantity that is no count, a tier named twice, or no tickets
---           {"sold_out", tier, available, ...}         every tier that is short
+--           {"sold_out", ends_ms, tier, available, held, ...}  every tier that is short, and how many of it are held or
+--                                                      pending; when any is, the next hold of the shard ends then, or 0
 --           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", have, limit}
 --           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
@@ -219,6 +220,13 @@ for k = 1, kinds do
   of.why, of.tickets, of.price = examine(of)
 end
 
+-- When the next hold ends, looked up only for whoever is told that tickets may come back.
+local next_end
+local function next_end_ms()
+  next_end = next_end or redis.call("ZRANGE", deadlines, 0, 0, "WITHSCORES")[2] or "0"
+  return next_end
+end
+
 -- Every tier that is short of what a kind asks for. The answer holds until the next booking is admitted.
 local function shortage(of)
   if of.short_after ~= #admitted then
@@ -226,8 +234,10 @@ local function shortage(of)
     for _, line in ipairs(of.lines) do
       local tier = line.tier
       if tier.available < line.quantity then
-        short = short or { "sold_out" }
-        short[#short + 1], short[#short + 2] = tier.name, format("%d", tier.available)
+        short = short or { "sold_out", "0" }
+        short[2] = tier.held > 0 and next_end_ms() or short[2]
+        local n = #short
+        short[n + 1], short[n + 2], short[n + 3] = tier.name, format("%d", tier.available), format("%d", tier.held)
       end
     end
     of.short, of.short_after = short, #admitted

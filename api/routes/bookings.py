@@ -60,6 +60,11 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
     responses={
         202: {"model": schemas.Accepted, "description": "Accepted for good; poll its Location.", "headers": _ACCEPTED},
         201: {"model": schemas.Accepted, "description": "Held until `expires_at`.", "headers": _HELD},
+        200: {
+            "model": schemas.Accepted,
+            "description": "A repeat of a booking that has ended since, as it is now.",
+            "headers": _HELD,
+        },
         **problem_responses(
             "malformed-request",
             "unauthorized",

@@ -67,6 +67,11 @@ _REFUNDED = {
             "description": "The payment is under way; poll the booking.",
             "headers": with_headers("Idempotency-Replayed", "Location", "Retry-After"),
         },
+        200: {
+            "model": schemas.Booking,
+            "description": "A repeat of a payment that is not under way any more, with how it went.",
+            "headers": with_headers("Idempotency-Replayed", "Location"),
+        },
         **problem_responses(
             "malformed-request",
             "unauthorized",
@@ -100,7 +105,7 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
         headers.append(answers.RETRY_AFTER)
     if replayed:
         headers.append(answers.REPLAYED)
-    return respond(Reply(202, render.booking(view), headers))
+    return respond(Reply(202 if view.status == "pending" else 200, render.booking(view), headers))
 
 
 @router.post(

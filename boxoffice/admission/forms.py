@@ -23,11 +23,12 @@ from boxoffice.errors import (
     SaleClosed,
     SaleNotOpen,
     SalePaused,
-    SoldOut,
     StoreAway,
     UnpaidLimit,
 )
-from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.refusals import sale_closed, sold_out
+from boxoffice.states import DUPLICATE_OF, WORDS
 from boxoffice.stores.record import Charge, unpack
 from boxoffice.telemetry.seldom import seldom
 from boxoffice.wire import render
@@ -61,14 +62,15 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """A booking that is in: how its shop sees it, what is left of each tier of its event, and whether it was in before."""
 
     shown: bytes | None
-    """As JSON. None when the key's first use is remembered but its record is not readable: PostgreSQL has it."""
+    """As JSON. None when the key's first use is remembered but its record is not readable, or names a booking that used it
+    before: PostgreSQL has it."""
     booking_id: str
     event: EventView
     availability: list[int]
     """Tickets left per tier, in the order of `event.tiers`."""
     replayed: bool
-    held: bool
-    """Whether it was posted to be paid later."""
+    status: str
+    """`held`, `pending`, or whatever it ended as. A hold past its deadline has `expired`, told or not."""
 
 
 Answer = Callable[[Admitted | BoxOfficeError], None]
@@ -154,7 +156,7 @@ def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admi
     template = form.template
     assert form.gaps is not None, "no question is admitted"
     shown = template.shown(form.gaps, admitted_ms, created_at)
-    return Admitted(shown, form.id, template.event, left, False, bool(template.hold_ms))
+    return Admitted(shown, form.id, template.event, left, False, "held" if template.hold_ms else "pending")
 
 
 def _answer(
@@ -173,30 +175,32 @@ def _answer(
         case outcomes.Created(admitted_ms):
             return _new(form, left, admitted_ms, timestamp(admitted_ms))
         case outcomes.Replayed(booking, record):
-            return _replayed(booking, record, event, left)
+            return _replayed(booking, record, event, left, now_ms)
     refusal = _refusal(form, outcome, now_ms)
     refusals[alike] = outcome, refusal
     return refusal
 
 
-def _replayed(booking: str, raw: bytes, event: EventView, left: list[int]) -> Admitted:
+def _replayed(booking: str, raw: bytes, event: EventView, left: list[int], now_ms: int) -> Admitted:
     try:
         record = unpack(booking, raw)
     except ValueError:
-        return Admitted(None, booking, event, left, True, False)
-    return Admitted(
-        render.booking(render.of_record(record, event)), booking, event, left, True, bool(record.deadline_ms)
-    )
+        record = None
+    if record is None or (record.payload.failure or "").startswith(DUPLICATE_OF):
+        return Admitted(None, booking, event, left, True, "")
+    over = record.state == "H" and record.deadline_ms <= now_ms
+    status = "expired" if over else WORDS[record.state]
+    return Admitted(render.booking(render.of_record(record, event)), booking, event, left, True, status)
 
 
 def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
     match outcome:
-        case outcomes.SoldOut(left):
-            return _sold_out(form, left)
+        case outcomes.SoldOut():
+            return _sold_out(form, outcome, now_ms)
         case outcomes.Mismatch(booking):
             return KeyReused(booking_id=booking)
         case outcomes.SaleClosed(why):
-            return _sale_closed(form.template.event, why)
+            return sale_closed(form.template.event, why)
         case outcomes.Paused():
             return SalePaused()
         case outcomes.Ended(tier):
@@ -220,28 +224,6 @@ def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
             return StoreAway()
 
 
-def _sold_out(form: Form, left: dict[str, int]) -> SoldOut:
-    tiers = {tier.id: tier for tier in form.template.event.tiers}
-    shortfall = [
-        {
-            "tier_id": line.tier,
-            "code": tiers[line.tier].code,
-            "requested": line.quantity,
-            "available": max(0, left[line.tier]),
-        }
-        for line in form.template.lines
-        if line.tier in left
-    ]
-    said = "; ".join(
-        f"{short['code']}: requested {short['requested']}, available {short['available']}" for short in shortfall
-    )
-    return SoldOut(f"Not enough tickets are left. {said}.", shortfall=shortfall)
-
-
-def _sale_closed(event: EventView, why: str) -> SaleClosed:
-    if why == "event":
-        return SaleClosed("The event is not on sale.", reason="event")
-    if why == "started":
-        return SaleClosed("The event has started.", reason="started")
-    tier: TierView | None = next((tier for tier in event.tiers if tier.id == why), None)
-    return SaleClosed(f"Tier {tier.code if tier else why} is not on sale.", reason="tier", tier_id=why)
+def _sold_out(form: Form, outcome: outcomes.SoldOut, now_ms: int) -> BoxOfficeError:
+    asked = [(line.tier, line.quantity) for line in form.template.lines]
+    return sold_out(form.template.event, asked, outcome.left, outcome.held, outcome.next_end_ms, now_ms)

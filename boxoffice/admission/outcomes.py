@@ -70,9 +70,12 @@ class NotOpen(NamedTuple):
 
 
 class SoldOut(NamedTuple):
-    """Every tier that is short, and what it has; a counter that is wrong may be below 0."""
+    """Every tier that is short, with what it has, and what of it is held or pending; a counter that is wrong may be below 0."""
 
     left: dict[str, int]
+    held: dict[str, int]
+    next_end_ms: int
+    """When the next hold of the shard ends; 0 when nothing is held, or nobody looked."""
 
 
 class CustomerLimit(NamedTuple):
@@ -116,8 +119,10 @@ Outcome = (
 )  # fmt: skip
 
 
-def _sold_out(*pairs: bytes) -> SoldOut:
-    return SoldOut({tier.decode(): int(count) for tier, count in zip(pairs[::2], pairs[1::2], strict=True)})
+def _sold_out(ends_ms: bytes, *short: bytes) -> SoldOut:
+    tiers = [tier.decode() for tier in short[::3]]
+    left, held = (dict(zip(tiers, map(int, short[at::3]), strict=True)) for at in (1, 2))
+    return SoldOut(left, held, int(ends_ms))
 
 
 OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {

@@ -22,7 +22,7 @@ from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import NotFound, StoreAway, Unavailable
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
-from boxoffice.states import KEY_REUSED
+from boxoffice.states import DUPLICATE_OF, KEY_REUSED
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.lookups import BatchedReads
@@ -39,9 +39,6 @@ telling Redis."""
 
 FRESH_MS = 30_000
 """A final booking this old is read from PostgreSQL, which hears of captures and refunds; Redis is the second choice."""
-
-DUPLICATE = "duplicate_of:"
-"""Begins the failure in the record of a booking whose key had been used before, while Redis had forgotten it."""
 
 
 class Found(NamedTuple):
@@ -98,8 +95,8 @@ class Bookings:
             if record.body.client != client:
                 raise NotFound("There is no such booking.")
             failure = record.payload.failure
-            if failure is not None and failure.startswith(DUPLICATE):
-                return Found((await self.get(client, failure.removeprefix(DUPLICATE))).view, original=False)
+            if failure is not None and failure.startswith(DUPLICATE_OF):
+                return Found((await self.get(client, failure.removeprefix(DUPLICATE_OF))).view, original=False)
             if is_fresh(record, self._epoch_ns) and not shut:
                 try:
                     return Found(render.of_record(record, await self._catalogue.event(record.event)), original=True)

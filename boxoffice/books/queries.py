@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from boxoffice import ids
-from boxoffice.states import FINAL, LETTERS
+from boxoffice.states import DUPLICATE_OF, FINAL, LETTERS
 from boxoffice.stores.database import Connection
 from boxoffice.stores.postgres import REPAIR_S, take_time
 from boxoffice.stores.record import (
@@ -279,4 +279,4 @@ def _outcome(row: asyncpg.Record) -> Outcome | None:
 
 
 def _failure(row: asyncpg.Record) -> str | None:
-    return f"duplicate_of:{row['duplicate_of']}" if row["failure_code"] == "duplicate" else row["failure_code"]
+    return f"{DUPLICATE_OF}{row['duplicate_of']}" if row["failure_code"] == "duplicate" else row["failure_code"]

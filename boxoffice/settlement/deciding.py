@@ -26,7 +26,7 @@ from boxoffice.books.decisions import (
     Verdict,
 )
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.states import CALLED_OFF, KEY_REUSED, MISCONFIGURED
+from boxoffice.states import CALLED_OFF, DUPLICATE_OF, KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
 __all__ = ["GatewayOutcome", "decide", "is_overdue", "never_asked", "sold_by", "standing_of", "unfinished"]
@@ -267,7 +267,7 @@ def _outcome(payload: Payload, payment: PaymentChange | None) -> Outcome | None:
 def _duplicate(claim: Claimed, first: Known) -> Decision:
     """Its key was used before, by a request that was the same, or by another, whose answer this one may not be given."""
     reused = first.fingerprint != claim.record.fingerprint
-    payload = Payload(failure=KEY_REUSED if reused else f"duplicate_of:{first.id}")
+    payload = Payload(failure=KEY_REUSED if reused else DUPLICATE_OF + first.id)
     failure = KEY_REUSED if reused else "duplicate"
     return Decision(claim, Verdict.FAIL, payload, 0, DUPLICATE, "failed", failure, None, first.id)
 

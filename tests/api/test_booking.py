@@ -82,8 +82,9 @@ async def test_a_repeat_gets_the_same_booking(book: Book, office: BoxOffice, ope
 
     again = await book(event, key="k")
 
-    assert again.status_code == 202
+    assert again.status_code == 200
     assert again.headers["idempotency-replayed"] == "true"
+    assert "retry-after" not in again.headers
     assert again.headers["location"] == first.headers["location"]
     assert again.json()["id"] == first.json()["id"]
     assert again.json()["status"] == "confirmed"
@@ -142,12 +143,43 @@ async def test_sold_out_says_what_is_short(book: Book, open_sale: SaleMaker) -> 
 
     _, vip, box = event.tiers
     assert sorted(problem["shortfall"], key=lambda short: -short["available"]) == [
-        {"tier_id": vip.id, "code": "VIP", "requested": 2, "available": 1},
-        {"tier_id": box.id, "code": "BOX", "requested": 2, "available": 0},
+        {"tier_id": vip.id, "code": "VIP", "requested": 2, "available": 1, "may_return": False},
+        {"tier_id": box.id, "code": "BOX", "requested": 2, "available": 0, "may_return": False},
     ]
     assert "VIP: requested 2, available 1" in problem["detail"]
     left = (await book(event)).json()["availability"]
     assert [tier["available"] for tier in left] == [9, 1, 0]
+
+
+async def test_sold_out_says_whether_tickets_may_come_back(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """While some are held or being paid, and when to ask again; once all are sold, neither."""
+    event = await open_sale(GA=2)
+    held = await book(event, payment=..., hold_s=600)
+    await book(event)
+
+    answer = await book(event)
+    problem = assert_problem(answer, 409, "sold-out")
+    assert (problem["may_return"], problem["shortfall"][0]["may_return"]) == (True, True)
+    assert answer.headers["retry-after"] == str(problem["retry_after"]) == "15"
+    assert "may come back" in problem["detail"]
+
+    await settle_all(office)
+    assert (await book(event)).json()["may_return"] is True, "one is held, the other sold"
+    await api.post(f"{held.headers['location']}/cancel")
+    await book(event)
+    await settle_all(office)
+    answer = await book(event)
+    problem = assert_problem(answer, 409, "sold-out")
+    assert (problem["may_return"], problem["shortfall"][0]["may_return"]) == (False, False)
+    assert "retry-after" not in answer.headers and "retry_after" not in problem
+
+
+async def test_a_hold_that_is_about_to_end_is_worth_waiting_for(book: Book, open_sale: SaleMaker) -> None:
+    event = await open_sale(GA=1)
+    await book(event, payment=..., hold_s=5)
+    assert 1 <= int((await book(event)).headers["retry-after"]) <= 5
 
 
 async def test_what_is_not_on_sale_is_refused(book: Book, office: BoxOffice, open_sale: SaleMaker) -> None:

@@ -87,8 +87,9 @@ REFUSALS: list[Case] = [
     ("POST /v1/bookings", {"Idempotency-Key": "k"}, "{}", "book", MALFORMED, "The Content-Type of a body is application/json.",
      header("Content-Type", "content_type")),
     ("POST /v1/bookings", KEYED, "MANY", "book", "sold-out",
-     "Not enough tickets are left. GA: requested 9, available 3.",
-     {"shortfall": [{"tier_id": "TIER", "code": "GA", "requested": 9, "available": 3}]}),
+     "Not enough tickets are left. GA: requested 9, available 3. Tickets that are held may come back.",
+     {"shortfall": [{"tier_id": "TIER", "code": "GA", "requested": 9, "available": 3, "may_return": True}],
+      "may_return": True, "retry_after": 15}),
     ("POST /v1/bookings/x/payment", KEYED, "CARD", "pay", "not-found", NOT_THERE, {}),
     (f"POST /v1/bookings/{NOBODYS}/payment", KEYED, "CARD", "pay", "not-found", NOT_THERE, {}),
     ("POST /v1/bookings/HELD/payment", NO_KEY, "CARD", "pay", "unauthorized", NEEDS_KEY, {}),
@@ -154,7 +155,7 @@ ANSWERS: list[tuple[str, dict[str, str], str, int, dict[str, str]]] = [
     ("GET /v1/events/EVENT", {}, "", 200, CATALOGUE),
     ("GET /v1/bookings/PAID", {}, "", 200, NO_STORE),
     ("GET /v1/bookings", {}, "", 200, NO_STORE),
-    ("POST /v1/bookings", JSON | {"Idempotency-Key": "paid"}, "ONE", 202, NO_STORE | AT_PAID | AGAIN | SOON),
+    ("POST /v1/bookings", JSON | {"Idempotency-Key": "paid"}, "ONE", 200, NO_STORE | AT_PAID | AGAIN),
     ("POST /v1/bookings/HELD/extend", JSON, '{"extra_s":1}', 200, NO_STORE),
     ("POST /v1/bookings/HELD/payment", KEYED, "CARD", 202, NO_STORE | AT_HELD | SOON),
     ("POST /v1/bookings/HELD/payment", KEYED, "CARD", 202, NO_STORE | AT_HELD | SOON | AGAIN),
@@ -207,6 +208,7 @@ async def test_every_member_of_a_refusal(send: Send) -> None:
             "type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, **members,
         }, what  # fmt: skip
         more = {401: {"www-authenticate": "Bearer"}, 405: {"allow": "GET, HEAD, POST"}}.get(status, {})
+        more |= {"retry-after": str(members["retry_after"])} if "retry_after" in members else {}
         assert told == {"content-type": "application/problem+json", "cache-control": "no-store"} | more, what
         line: dict[str, Any] = {
             "event": "request.refused",

@@ -199,14 +199,34 @@ async def test_sold_out_names_every_short_tier_and_takes_nothing(desk: Desk) -> 
 
     (result,) = await refused_without_a_trace(desk, desk.form(floor=2, balcony=2, box=1))
 
-    assert result == [b"sold_out", b"balcony", b"1", b"box", b"0"]
+    assert result == [b"sold_out", b"0", b"balcony", b"1", b"0", b"box", b"0", b"0"]
+
+
+async def test_sold_out_tells_what_is_held_and_when_the_next_hold_ends(desk: Desk) -> None:
+    """Held or pending: either may come back. The end is that of the shard's next hold, and is looked up only when some of a
+    short tier are held; whatever the others have, none of theirs comes back for this one."""
+    await desk.open_sale(floor=2, balcony=2, box=0)
+    first, later = desk.form(floor=1, hold_ms=60_000), desk.form(balcony=1, hold_ms=90_000)
+    await desk.book(first, later, desk.form(floor=1))
+    record = await desk.record(first)
+    assert record is not None
+    ends = b"%d" % record.deadline_ms
+
+    floor, balcony, box, both, question = await desk.book(
+        desk.form(floor=1), desk.form(balcony=2), desk.form(box=1), desk.form(floor=3, box=2), desk.question(floor=1)
+    )
+
+    assert floor == question == [b"sold_out", ends, b"floor", b"0", b"2"]
+    assert balcony == [b"sold_out", ends, b"balcony", b"1", b"1"]
+    assert box == [b"sold_out", b"0", b"box", b"0", b"0"]
+    assert both == [b"sold_out", ends, b"box", b"0", b"0", b"floor", b"0", b"2"]
 
 
 async def test_a_sold_out_answer_is_not_remembered(desk: Desk) -> None:
     """The same key may succeed later, when tickets come back."""
     await desk.open_sale(floor=2)
     first, second = desk.form(floor=2), desk.form(key="k", floor=1)
-    assert (await desk.book(first, second))[1] == [b"sold_out", b"floor", b"0"]
+    assert (await desk.book(first, second))[1] == [b"sold_out", b"0", b"floor", b"0", b"2"]
     await desk.settle_failed(first)
 
     assert await desk.book(second) == [b"created"]
@@ -476,7 +496,7 @@ async def test_left_answers_a_question_and_takes_nothing(desk: Desk) -> None:
     await desk.open_sale(floor=2, limit=1)
 
     assert await refused_without_a_trace(desk, desk.question(floor=2)) == [[b"left"]]
-    assert await refused_without_a_trace(desk, desk.question(floor=3)) == [[b"sold_out", b"floor", b"2"]]
+    assert await refused_without_a_trace(desk, desk.question(floor=3)) == [[b"sold_out", b"0", b"floor", b"2", b"0"]]
     assert await refused_without_a_trace(desk, desk.question(stalls=1)) == [[b"unknown_tier", b"stalls"]]
 
 

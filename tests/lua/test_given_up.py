@@ -120,7 +120,7 @@ async def test_it_has_a_tenth_yet_so_many_and_half_at_most(desk: Desk, left: int
     await desk.open_sale(floor=left)
     await gave_up(desk, max(left, least))
     assert await desk.book(hold(desk, least=least, floor=most + 1)) == [
-        limited(0, most) if most < left else [b"sold_out", b"floor", b"1"]
+        limited(0, most) if most < left else [b"sold_out", b"0", b"floor", b"1", b"0"]
     ]
     assert await desk.book(hold(desk, least=least, floor=most)) == [FREE]
 

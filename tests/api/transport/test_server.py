@@ -267,8 +267,9 @@ async def test_each_refusal_says_what_was_asked(serving: Serving, open_sale: Sal
         status, headers, problem = await answer_of(reader)
         assert (status, headers["content-type"]) == (409, "application/problem+json")
         assert problem["shortfall"] == [
-            {"tier_id": tier.id, "code": tier.code, "requested": quantity, "available": 1}
+            {"tier_id": tier.id, "code": tier.code, "requested": quantity, "available": 1, "may_return": False}
         ]  # fmt: skip
+        assert problem["may_return"] is False and "retry-after" not in headers
         writer.close()
 
     async def all_said() -> bool:

@@ -72,7 +72,7 @@ OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
     b"ended": (SaleClosed, [b"tier1"]),
     b"not_open": (SaleNotOpen, [b"7"]),
     b"unknown_tier": (GateClosed, [b"tier1"]),
-    b"sold_out": (SoldOut, [b"tier1", b"1"]),
+    b"sold_out": (SoldOut, [b"0", b"tier1", b"1", b"0"]),
     b"customer_limit": (CustomerLimit, [b"3", b"4"]),
     b"unpaid_limit": (UnpaidLimit, [b"client", b"3", b"4"]),
     b"price_changed": (PriceOutdated, [b"1"]),
@@ -133,21 +133,25 @@ def test_what_is_not_on_sale_is_named(why: str, detail: str) -> None:
 
 def test_what_is_short_is_told_line_by_line() -> None:
     """In the order of the lines, whatever the script's; never less than nothing."""
-    refused = told([b"sold_out", b"tier2", b"-3", b"tier1", b"1"])
+    refused = told([b"sold_out", b"%d" % (NOW_MS + 3_001), b"tier2", b"-3", b"0", b"tier1", b"1", b"4"])
     assert isinstance(refused, SoldOut)
-    assert refused.details["shortfall"] == [
-        {"tier_id": "tier1", "code": "T1", "requested": 2, "available": 1},
-        {"tier_id": "tier2", "code": "T2", "requested": 1, "available": 0},
-    ]
-    assert refused.detail == "Not enough tickets are left. T1: requested 2, available 1; T2: requested 1, available 0."
-    (one,) = told([b"sold_out", b"tier1", b"1"]).details["shortfall"]
+    assert refused.details == {"may_return": False, "shortfall": [
+        {"tier_id": "tier1", "code": "T1", "requested": 2, "available": 1, "may_return": True},
+        {"tier_id": "tier2", "code": "T2", "requested": 1, "available": 0, "may_return": False},
+    ]}  # fmt: skip
+    (one,) = told([b"sold_out", b"0", b"tier1", b"1", b"0"]).details["shortfall"]
     assert one["tier_id"] == "tier1"
+
+
+def test_when_the_next_hold_ends_is_told_from_the_time_of_the_call() -> None:
+    refused = told([b"sold_out", b"%d" % (NOW_MS + 3_001), b"tier1", b"1", b"4"])
+    assert (refused.details["may_return"], refused.details["retry_after_s"]) == (True, 4)
 
 
 def test_who_is_refused_alike_is_told_alike() -> None:
     """One answer for all who asked for the same of the same event; others have theirs."""
     other = form(lines=LINES[:1])
-    result = [b"sold_out", b"tier1", b"1"]
+    result = [b"sold_out", b"0", b"tier1", b"1", b"0"]
     answers, _ = tell(result, result, result, [b"busy"], forms=[form(), form(), other, form()])
     assert answers[0] is not answers[2] and isinstance(answers[3], Busy)
     same = form()
@@ -165,25 +169,34 @@ def test_a_new_booking_is_told_with_what_is_left(hold_ms: int) -> None:
     assert not lacking
     for answer, booking, created in ((now, "a", "2025-11-22T19:33:20.007Z"), (before, "b", "2025-11-22T19:33:15.007Z")):
         assert (answer.booking_id, answer.event, answer.availability) == (booking, EVENT, [5, 0, 7])
-        assert (answer.replayed, answer.held) == (False, bool(hold_ms))
+        assert (answer.replayed, answer.status) == (False, "held" if hold_ms else "pending")
         shown = msgspec.json.decode(answer.shown)
         assert (shown["id"], shown["created_at"], shown["customer_id"]) == (booking, created, "ada")
         assert shown["expires_at"] == (created.replace("33:20", "34:20").replace("33:15", "34:15") if hold_ms else None)
 
 
-@pytest.mark.parametrize("deadline_ms", [0, NOW_MS])
-def test_a_repeated_booking_is_told_by_its_record(deadline_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("state", "deadline_ms", "status"),
+    [("H", NOW_MS + 1, "held"), ("H", NOW_MS, "expired"), ("H", 1, "expired"), ("P", NOW_MS, "pending"),
+     ("P", 0, "pending"), ("C", 0, "confirmed"), ("C", NOW_MS, "confirmed"), ("F", 0, "failed"), ("E", 1, "expired"),
+     ("X", NOW_MS + 1, "cancelled")],
+)  # fmt: skip
+def test_a_repeated_booking_is_told_by_its_record(state: str, deadline_ms: int, status: str) -> None:
+    """A hold whose time is up has ended, whether a sweep has seen it or not."""
     record = Record(
-        "first", "H", 1, NOW_MS, deadline_ms, "", "scope", "print", "event", "owner", "tier1:2", "0",
+        "first", state, 1, NOW_MS, deadline_ms, "", "scope", "print", "event", "owner", "tier1:2", "0",
         Body("shop", "bob", 2_000, "USD", (Line("tier1", 2, 1_000),)), Payload(),
     )  # fmt: skip
     (answer,), _ = tell([b"replayed", b"first", record.pack()])
-    assert (answer.booking_id, answer.replayed, answer.held, answer.availability, answer.event) == (
-        "first", True, bool(deadline_ms), [5, 0, 7], EVENT,
+    assert (answer.booking_id, answer.replayed, answer.status, answer.availability, answer.event) == (
+        "first", True, status, [5, 0, 7], EVENT,
     )  # fmt: skip
     assert msgspec.json.decode(answer.shown)["customer_id"] == "bob"
     (unread,), _ = tell([b"replayed", b"first", b"nonsense"])
-    assert unread == Admitted(None, "first", EVENT, [5, 0, 7], True, False)
+    assert unread == Admitted(None, "first", EVENT, [5, 0, 7], True, "")
+    again = msgspec.structs.replace(record, state="F", payload=Payload(failure="duplicate_of:zeroth"))
+    (duplicate,), _ = tell([b"replayed", b"first", again.pack()])
+    assert duplicate == unread, "PostgreSQL knows who came first"
 
 
 def test_a_question_whose_tickets_are_there_is_to_be_sent() -> None:
@@ -192,7 +205,12 @@ def test_a_question_whose_tickets_are_there_is_to_be_sent() -> None:
 
 @pytest.mark.parametrize(
     ("result", "times"),
-    [([b"unloaded"], 1), ([b"unknown_tier", b"tier1"], 1), ([b"busy"], 0), ([b"sold_out", b"tier1", b"0"], 0)],
+    [
+        ([b"unloaded"], 1),
+        ([b"unknown_tier", b"tier1"], 1),
+        ([b"busy"], 0),
+        ([b"sold_out", b"0", b"tier1", b"0", b"0"], 0),
+    ],
 )
 def test_lost_counters_are_asked_for(result: list[bytes], times: int) -> None:
     """Once for all that are refused alike."""
@@ -202,7 +220,8 @@ def test_lost_counters_are_asked_for(result: list[bytes], times: int) -> None:
 def test_tiers_that_are_short_are_noted_for_a_second() -> None:
     """Each with what it has; those of other refusals are not."""
     short: dict[str, Any] = {"tier1": (9, 9.0), "tier3": (4, 4.0)}
-    tell([b"sold_out", b"tier1", b"1", b"tier2", b"0"], [b"sale_closed", b"tier3"], b"created", short=short)
+    gone = [b"sold_out", b"0", b"tier1", b"1", b"0", b"tier2", b"0", b"9"]
+    tell(gone, [b"sale_closed", b"tier3"], b"created", short=short)
     assert short == {"tier1": (1, 101.0), "tier2": (0, 101.0), "tier3": (4, 4.0)}
 
 

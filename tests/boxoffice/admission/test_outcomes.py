@@ -23,7 +23,10 @@ from boxoffice.admission.outcomes import OUTCOMES, outcome_of
         ([b"paused"], outcomes.Paused()),
         ([b"ended", b"t"], outcomes.Ended(tier="t")),
         ([b"not_open", b"17"], outcomes.NotOpen(opens_ms=17)),
-        ([b"sold_out", b"t", b"1", b"u", b"-2"], outcomes.SoldOut(left={"t": 1, "u": -2})),
+        (
+            [b"sold_out", b"7", b"t", b"1", b"3", b"u", b"-2", b"0"],
+            outcomes.SoldOut(left={"t": 1, "u": -2}, held={"t": 3, "u": 0}, next_end_ms=7),
+        ),
         ([b"customer_limit", 3, 4], outcomes.CustomerLimit(have=3, limit=4)),
         ([b"unpaid_limit", b"client", 3, 4], outcomes.UnpaidLimit(whose="client", have=3, limit=4)),
         ([b"price_changed", b"4900"], outcomes.PriceChanged(amount=4_900)),
