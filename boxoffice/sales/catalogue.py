@@ -219,7 +219,17 @@ class Catalogue:
 
     async def read(self) -> None:
         """Read what has changed in any shard. Raises what Redis raises."""
-        changed = False
+        before = self._by_shard.copy()
+        try:
+            await self._read_shards()
+        finally:  # what was read before a shard failed is not read again
+            self.loaded = len(self._by_shard) == len(self.shards)
+            if self._by_shard != before:
+                every = [event for _, events in self._by_shard.values() for event in events]
+                self.known_events = {event.id: event for event in every}
+                self.known_tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}
+
+    async def _read_shards(self) -> None:
         for redis, numbers in self.shards.by_redis(range(len(self.shards)), int):
             async with redis.pipeline(transaction=False) as pipe:
                 for shard in numbers:
@@ -238,9 +248,3 @@ class Catalogue:
                     continue
                 newest = gate, found.pop(VERSION.encode())
                 self._by_shard[shard] = (newest, [_event.decode(view) for view in found.values()])
-                changed = True
-        self.loaded = len(self._by_shard) == len(self.shards)
-        if changed:
-            every = [event for _, events in self._by_shard.values() for event in events]
-            self.known_events = {event.id: event for event in every}
-            self.known_tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}

@@ -113,6 +113,46 @@ async def test_every_shard_has_to_be_loaded(office: BoxOffice, open_sale: SaleMa
     assert met == [0, SHARD]
 
 
+async def test_what_has_not_changed_is_not_made_again(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """A process with ten thousand events looks every second, while it answers others."""
+    event = await open_sale(GA=1)
+    await load_all(office)
+    catalogue = Catalogue(office.shards, office.settings)
+    await catalogue.read()
+    before = catalogue.known_events, catalogue.known_tiers
+    await catalogue.read()
+    assert (catalogue.known_events, catalogue.known_tiers) == before
+    assert catalogue.known_events is before[0] and catalogue.known_tiers is before[1]
+    await office.control.pause(event.id)
+    await catalogue.read()
+    assert catalogue.known_events[event.id].status == "paused"
+
+
+async def test_what_one_shard_told_is_not_forgotten_because_another_failed(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not read again as long as it stays: so it has to be in the map."""
+    first, second = await open_sale(GA=1, shard=0), await open_sale(GA=1)
+    await load_all(office)
+    catalogue = Catalogue(office.shards, office.settings)
+    await catalogue.read()
+    for event in (first, second):
+        await office.control.change_event(event.id, name="New")
+    read = office.redis.hgetall
+
+    async def broken(key: str) -> Any:
+        if key == keys.catalogue(SHARD):
+            raise OSError
+        return await read(key)  # type: ignore[misc]
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(office.redis, "hgetall", broken)
+        await catalogue.read()
+    await catalogue.read()
+    assert {event.name for event in catalogue.known_events.values()} == {"New"}
+    assert {event.name for event, _ in catalogue.known_tiers.values()} == {"New"}
+
+
 async def test_only_what_changed_is_read_again(
     catalogue: Catalogue, open_sale: SaleMaker, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
