@@ -1,4 +1,5 @@
-"""Runs migrations: one at a time (advisory lock), never waiting long for a table that is in use (lock timeout)."""
+"""Runs migrations: by one process at a time (advisory lock), each in a transaction of its own, never waiting long for a table
+that is in use (lock timeout)."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ LOCK_TIMEOUT_MS = 5_000
 
 
 def run(connection: Connection) -> None:
-    """Migrate inside one transaction."""
-    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
-    with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'"))
-        context.run_migrations()
+    """What one migration locks it lets go of before the next begins. One that fails undoes itself alone, and the next run goes
+    on with it. The lock is the session's: it ends with the connection."""
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, compare_type=True, transaction_per_migration=True
+    )
+    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'"))
+    connection.commit()
+    context.run_migrations()
 
 
 async def connect_and_run() -> None:
@@ -31,7 +35,6 @@ async def connect_and_run() -> None:
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)
-            await connection.commit()
     finally:
         await engine.dispose()
 

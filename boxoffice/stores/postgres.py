@@ -294,7 +294,7 @@ def migrate(settings: Settings, revision: str = "head") -> None:
         if sqlstate(error.orig or error) != LOCK_NOT_AVAILABLE:
             raise
         raise CannotRun(
-            "Somebody uses a table that is to be changed, and has for 5 seconds; nothing was changed. Wait for long "
-            "transactions (`SELECT pid, query FROM pg_stat_activity WHERE xact_start < now() - interval '5 s'`), and "
-            "migrate again."
+            "Somebody uses a table that is to be changed, and has for 5 seconds; the migration that needs it changed "
+            "nothing. Wait for long transactions (`SELECT pid, query FROM pg_stat_activity WHERE xact_start < now() - "
+            "interval '5 s'`), and migrate again."
         ) from error
