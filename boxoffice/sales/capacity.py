@@ -2,7 +2,8 @@
 
 More: PostgreSQL first, then Redis. Less: Redis first, as far as tickets are there, then PostgreSQL, both under the lock of the
 tier's row. So what Redis lets in never exceeds what PostgreSQL has, and whoever dies between the two leaves too little in
-Redis: an open move is applied by a worker's sweep, and a total that differs without one is recounted when workers load.
+Redis: an open move is applied by a worker's sweep, and a total that differs without one is recounted when workers load. Of a
+transaction that is tried again, what its first try took in Redis counts for the next.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ MOVED_TTL_S: Final = 7 * 86_400
 """As of every stock move."""
 
 _LOCK = "SELECT total, sold FROM inventory WHERE tier_id = $1 FOR UPDATE"
+
+_ON_ITS_WAY = """
+SELECT coalesce(sum(total_delta), 0)::int FROM stock_moves
+WHERE event_id = $1 AND tier_id = $2 AND applied_at IS NULL AND total_delta > 0
+"""
+"""What of a total Redis has not been told of: it has taken already whatever was taken away."""
 
 _MOVE = "INSERT INTO stock_moves (event_id, tier_id, total_delta) VALUES ($1, $2, $3) RETURNING id, nonce"
 
@@ -72,18 +79,19 @@ class Capacity:
         assert move is not None, "it was inserted"
         delta = wanted
         if wanted < 0:
-            delta = -await self._take(here, event["id"], tier_id, min(-wanted, total - sold), move)
+            mirrored = total - await connection.fetchval(_ON_ITS_WAY, event["id"], tier_id)
+            delta = -await self._take(here, event["id"], tier_id, min(-wanted, total - sold), mirrored, move)
             crashpoint("capacity_taken")
             await connection.execute("UPDATE stock_moves SET total_delta = $2 WHERE id = $1", move["id"], delta)
         await connection.execute(_TOTAL, tier_id, delta)
         pair = await fence.open_batch(connection, here.number, ())
         return CapacityChange(total, asked, total + delta, pair)
 
-    async def _take(self, here: Shard, event_id: str, tier_id: str, most: int, move: Row) -> int:
+    async def _take(self, here: Shard, event_id: str, tier_id: str, most: int, total: int, move: Row) -> int:
         try:
             word, *taken = await here.run(
                 "shrink", moved=keys.moved(here.number, f"{move['id']}-{move['nonce']}"),
-                sale=keys.event(here.number, event_id), tier=tier_id, tickets=most, moved_ttl_s=MOVED_TTL_S,
+                sale=keys.event(here.number, event_id), tier=tier_id, tickets=most, total=total, moved_ttl_s=MOVED_TTL_S,
             )  # fmt: skip
         except (RedisError, OSError) as error:
             raise StoreAway from error

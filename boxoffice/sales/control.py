@@ -203,6 +203,7 @@ class Control:
         event_id = event_id or await self._event_of(tier_id)
         if capacity is not None:
             self._checks.capacity(capacity)
+            await self.owned(event_id, by)
             await self._mirrored(event_id)
         moved: list[CapacityChange] = []
 

@@ -7,6 +7,7 @@ import getpass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from boxoffice.books.moves import apply_moves
@@ -27,7 +28,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import NewTier
 from boxoffice.sales.control import Actor
-from boxoffice.stores import keys
+from boxoffice.stores import fence, keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventually, load_all, settle_all
 from tests.support.checks import check_at_rest, check_conservation
 from tests.support.shop.office import Till, book, book_many, record_of, status_of
@@ -525,6 +526,62 @@ async def test_a_move_whose_mark_is_missing_is_applied_once(till: Till, monkeypa
             await apply_moves(office.shards[SHARD], office.database)
         assert (await counters(office, till.event, "GA")).total == capacity
     assert await eventually(lambda: _no_open_moves(office))
+
+
+async def test_a_shrink_that_is_tried_again_takes_once(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL ends the first transactions after Redis was asked: what they took there is not taken again."""
+    office, ga, begin = till.office, tier_of(till.event, "GA"), fence.open_batch
+    fails = iter([asyncpg.SerializationError, asyncpg.DeadlockDetectedError])
+
+    async def ended(*args: Any) -> Any:
+        for error in fails:
+            raise error
+        return await begin(*args)
+
+    await till.hold(GA=2)
+    monkeypatch.setattr(fence, "open_batch", ended)
+    _, change = await office.control.change_tier(ga, capacity=6)
+    assert change is not None and (change.before, change.after) == (10, 6)
+    counted = await counters(office, till.event, "GA")
+    assert (counted.available, counted.held, counted.total) == (4, 2, 6)
+    assert await _no_open_moves(office)
+
+
+@pytest.mark.parametrize(("second", "total"), [(8, 8), (3, 4), (1, 4)])
+async def test_a_shrink_whose_asker_died_counts_for_the_next(
+    till: Till, monkeypatch: pytest.MonkeyPatch, second: int, total: int
+) -> None:
+    """Also beside a growth that Redis has not been told of: nobody can take of that yet. What the next one does not want
+    goes on sale again."""
+    office, ga = till.office, tier_of(till.event, "GA")
+
+    async def nothing(*_: object) -> None:
+        raise ConnectionError
+
+    await till.hold(GA=2)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(fence, "open_batch", lambda *_: 1 / 0)
+        await office.control.change_tier(ga, capacity=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(office.control.capacity, "apply_moves", nothing)
+        await office.control.change_tier(ga, capacity=12)
+    await office.control.change_tier(ga, capacity=second)
+    await apply_moves(office.shards[SHARD], office.database)
+    counted = await counters(office, till.event, "GA")
+    assert (counted.available, counted.held, counted.total) == (total - 2, 2, total)
+    assert await (await office.pool()).fetchval("SELECT total FROM inventory WHERE tier_id = $1", ga) == total
+
+
+async def test_nobody_else_mirrors_an_event_by_asking_for_its_capacity(till: Till) -> None:
+    """A growth waits until Redis has the tier: whose it is, is asked before."""
+    pool, ga = await till.office.pool(), tier_of(till.event, "GA")
+    await pool.execute("UPDATE events SET version = version + 1 WHERE id = $1", till.event.id)
+    for how in ({}, {"event_id": till.event.id}):
+        with pytest.raises(NotFound):
+            await till.office.control.change_tier(ga, Actor("key:other", OTHER), capacity=20, **how)
+    assert await pool.fetchval("SELECT mirrored < version FROM events WHERE id = $1", till.event.id)
+    await till.office.control.change_tier(ga, SHOP, capacity=20)
+    assert (await counters(till.office, till.event, "GA")).total == 20
 
 
 async def _no_open_moves(office: BoxOffice) -> bool:
