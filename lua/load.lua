@@ -14,7 +14,9 @@
 -- ARGV[8] careful       1: an event that is here is left as it is, since who asks may have read it before its last change
 -- ARGV[9...] tiers      tier|price|total|sold, the price with "-" in front when the tier is inactive
 --
--- Returns {"revoked"}             it is called off here, and not to the caller: PostgreSQL has lost that. It stays called off
+-- Returns {"older", version}      what is here is of this later version: whoever asks read PostgreSQL before it, or PostgreSQL
+--                                 has lost it. Nothing was written
+--         {"revoked"}             it is called off here, and not to the caller: PostgreSQL has lost that. It stays called off
 --         {"differs"}             to who is careful: something has changed of an event that was here, and was left
 --         {"lost", tiers}         counters of so many tiers are not there, or not all of them: reconcile the event now
 --         {"loaded", new_tiers}   the event, or this many of its tiers, were not there; or a static field has changed
@@ -44,6 +46,10 @@ local function is_whole(known)
   local a, h, c, t = tonumber(known[1]), tonumber(known[2]), tonumber(known[3]), tonumber(known[4])
   return a and h and c and t and h >= 0 and c >= 0 and a + h + c == t
 end
+local function version_of(json)
+  local readable, known = pcall(cjson.decode, json)
+  return readable and type(known) == "table" and tonumber(known.version) or 0
+end
 local counters, new_tiers, lost, apart, hidden = {}, 0, 0, 0, {}
 for i = 9, #ARGV do
   local tier, price, total, sold = string.match(ARGV[i], "^([^|]+)|(%-?%d+)|(%d+)|(%d+)$")
@@ -63,14 +69,18 @@ for i = 9, #ARGV do
   end
 end
 
-local changed = new_tiers > 0 or redis.call("HGET", catalogue, event) ~= view
+local there = redis.call("HGET", catalogue, event)
+local changed = new_tiers > 0 or there ~= view
 for i = 1, #static, 2 do
   changed = changed or redis.call("HGET", sale, static[i]) ~= static[i + 1]
 end
 if changed and careful and redis.call("HEXISTS", sale, "on") == 1 and redis.call("HEXISTS", catalogue, event) == 1 then
   return { "differs" }
 end
-if redis.call("HGET", sale, "on") == "x" and ARGV[3] ~= "x" then
+local later = there and there ~= view and version_of(there) or 0
+if later > version_of(view) then
+  return { "older", later }
+elseif redis.call("HGET", sale, "on") == "x" and ARGV[3] ~= "x" then
   return { "revoked" }
 end
 local word = apart > 0 and { "apart", apart } or changed and { "loaded", new_tiers } or { "unchanged" }

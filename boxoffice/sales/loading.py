@@ -1,4 +1,7 @@
-"""Brings into Redis what PostgreSQL has on sale."""
+"""Brings into Redis what PostgreSQL has on sale.
+
+One file because a new field of an event is read, told to load.lua and compared in one go.
+"""
 
 from __future__ import annotations
 
@@ -188,19 +191,31 @@ class Loader:
         return len(rows)
 
     async def _publish(self, event_id: str) -> tuple[EventView, bytes]:
-        """Read and load under the lock of the event's row, so that nobody brings an older state after a newer one."""
+        """Read and load under the lock of the event's row, so that nobody brings an older state after a newer one. Who has lost
+        the lock with its session is told so by the version in Redis. An event of which PostgreSQL has lost versions gets a
+        later one than Redis has, so that its next changes are in force."""
         async with self._database.begin() as connection:
             await connection.execute("SELECT FROM events WHERE id = $1 FOR NO KEY UPDATE", event_id)
-            found = await read_events(connection, ids_=[event_id])
-            if not found:
-                raise NotFound("There is no such event.")
-            view = found[0].view
-            ((word, *_),) = await self.load_some(self._shards[view.shard], found)
+            view, word, later = await self._load_one(connection, event_id)
+            if word == b"older":
+                seldom.error("event.changes_lost", event_id=event_id, version=view.version, redis_version=later)
+                # Whoever has lost the lock cannot write this: its session is gone. Who has it has what counts.
+                await connection.execute("UPDATE events SET version = $2 WHERE id = $1", event_id, later + 1)
+                view, word, _ = await self._load_one(connection, event_id)
             if word == b"revoked":
                 seldom.error("event.call_off_lost", event_id=event_id)
             crashpoint("change_mirrored")
             await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
         return view, word
+
+    async def _load_one(self, connection: Reader, event_id: str) -> tuple[EventView, bytes, int]:
+        """The event, load.lua's word, and the version that Redis has if that is a later one. Raises `NotFound`."""
+        found = await read_events(connection, ids_=[event_id])
+        if not found:
+            raise NotFound("There is no such event.")
+        view = found[0].view
+        ((word, *more),) = await self.load_some(self._shards[view.shard], found)
+        return view, word, int(more[0]) if more else 0
 
     async def _mark(self, loaded: dict[str, int]) -> None:
         """Redis has these versions."""

@@ -1187,6 +1187,18 @@ MUTANTS = (
         "read_before_a_change",
     ),
     Mutant(
+        "an older version loaded by who lost the lock",
+        (("lua/load.lua", "if later > version_of(view) then", "if false then"),),
+        "tests/boxoffice/sales/test_loading.py",
+        "lost_the_lock",
+    ),
+    Mutant(
+        "a shrink that takes once more with each try",
+        (("lua/shrink.lua", "local before = math.max(0, total", "local before = math.min(0, total"),),
+        "tests/boxoffice/sales/test_control.py",
+        "tried_again_takes_once",
+    ),
+    Mutant(
         "a change that nobody mirrors after a crash",
         (("worker/rounds.py", "            await office.loader.publish_unmirrored(shard)\n", ""),),
         "tests/invariants/test_sale_control_crashes.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -94,6 +95,63 @@ async def test_a_static_field_that_was_lost_comes_back(desk: Desk) -> None:
 
     assert await desk.redis.hget(keys.event(desk.shard, EVENT), "p:floor") == b"100"  # type: ignore[misc]
     assert await version(desk) == 2
+
+
+def view_of(version: int | None, name: str = "Old") -> str:
+    return json.dumps({"name": name, "version": version})
+
+
+@pytest.mark.parametrize(
+    ("there", "given", "older"),
+    [(5, 4, True), (5, None, True), (10, 9, True), (5, 5, False), (9, 10, False), (None, 1, False)],
+)
+async def test_an_older_version_never_replaces_a_newer_one(
+    desk: Desk, there: int | None, given: int | None, older: bool
+) -> None:
+    """Another look of the same version does: it was changed by hand."""
+    await load(desk, "floor|100|50|0", view=view_of(there))
+    before = await desk.snapshot()
+
+    reply = await load(desk, "floor|200|50|0", "balcony|9|9|0", view=view_of(given, "New"), on="p")
+
+    assert reply == ([b"older", there] if older else [b"loaded", 1])
+    assert (await desk.snapshot() == before) is older
+    price, on = await desk.redis.hmget(keys.event(desk.shard, EVENT), "p:floor", "on")  # type: ignore[misc]
+    assert (price, on) == ((b"100", b"1") if older else (b"200", b"p"))
+
+
+async def test_who_is_careful_leaves_a_later_version_to_whoever_has_the_lock(desk: Desk) -> None:
+    await load(desk, "floor|100|50|0", view=view_of(5))
+    assert await load(desk, "floor|200|50|0", view=view_of(4), careful=1) == [b"differs"]
+
+
+@pytest.mark.parametrize("damaged", ["", "7", '"7"', "[1]", '{"version": "x"}', "{"])
+async def test_what_is_no_event_there_is_replaced(desk: Desk, damaged: str) -> None:
+    await load(desk, "floor|100|50|0")
+    await desk.redis.hset(keys.catalogue(desk.shard), EVENT, damaged)  # type: ignore[misc]
+    assert await load(desk, "floor|100|50|0", view=view_of(1)) == [b"loaded", 0]
+    assert await desk.redis.hget(keys.catalogue(desk.shard), EVENT) == view_of(1).encode()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("version", "on", "reply"),
+    [
+        (1, "1", [b"older", 2]),
+        (2, "1", [b"revoked"]),
+        (3, "p", [b"revoked"]),
+        (3, "0", [b"revoked"]),
+        (3, "x", [b"loaded", 0]),
+    ],
+)
+async def test_what_was_called_off_stays_so_whatever_version_comes(
+    desk: Desk, version: int, on: str, reply: list[Any]
+) -> None:
+    """PostgreSQL may have lost that, and what was changed there since knows nothing of it."""
+    await load(desk, "floor|100|50|0", view=view_of(2), on="x")
+
+    assert await load(desk, "floor|100|50|0", view=view_of(version, "New"), on=on) == reply
+
+    assert await desk.redis.hget(keys.event(desk.shard, EVENT), "on") == b"x"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("field", ["a", "h", "c", "t", "all"])

@@ -86,7 +86,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_found is_listed_by_its_key",
     ),
     "boxoffice/sales/catalogue.py": (
-        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue.read",
+        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue.read Catalogue._read_shards",
         "is_shown_by_a_new_process",
     ),
     "boxoffice/sales/store.py": (
@@ -148,7 +148,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_rebuilt is_guarded is_mended",
     ),
     "boxoffice/sales/loading.py": (
-        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._publish Loader.load_some",
+        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._load_one Loader.load_some",
         "is_loaded is_rebuilt tests/boxoffice/sales/test_control.py",
     ),
     "boxoffice/repair/mend.py": (

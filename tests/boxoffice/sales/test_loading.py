@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice.access.api_keys import KEYS_SHARD, VERSION
 from boxoffice.errors import StoreAway
@@ -16,6 +17,7 @@ from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.sales.loading import Loaded, StoredEvent, read_events, windows_of
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
+from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, SHARD, SaleMaker
 
 
@@ -119,6 +121,55 @@ async def test_what_redis_does_not_take_is_loaded_later(
     monkeypatch.setattr(office.redis, "hexists", away)
     with pytest.raises(StoreAway, match="The change is in PostgreSQL"):
         await office.loader.publish(event.id)
+
+
+async def test_who_lost_the_lock_brings_no_older_state(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session ended after it had read the event; another one changed and mirrored it before the first went on."""
+    event = await open_sale(GA=1)
+    pool, real = await office.pool(), office.loader.load_some
+    met: list[Any] = []
+
+    async def late(here: Shard, events: list[StoredEvent], **how: Any) -> Any:
+        if not met:
+            await pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%FROM events e WHERE%'"
+                " AND state = 'idle in transaction' AND datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            await office.control.pause(event.id)
+        met.append((await real(here, events, **how))[0])
+        return [met[-1]]
+
+    monkeypatch.setattr(office.loader, "load_some", late)
+    with pytest.raises(StoreAway):
+        await office.loader.publish(event.id)
+    assert met == [[b"older", 2]]
+    assert await office.redis.hget(keys.event(SHARD, event.id), "on") == b"p"  # type: ignore[misc]
+    assert (await office.store.event(event.id)).version == 2
+
+
+@pytest.mark.parametrize("how", ["load", "publish"])
+async def test_what_postgresql_lost_is_undone_in_redis_by_a_later_version(
+    office: BoxOffice, open_sale: SaleMaker, how: str
+) -> None:
+    """A standby was promoted that had not heard of two changes: what it has counts, and its next change is in force at once."""
+    event, other = await open_sale(GA=1), await open_sale(GA=1)
+    for name in ("One", "Two"):
+        await office.control.change_event(event.id, name=name)
+    await (await office.pool()).execute("UPDATE events SET name = 'Concert', version = 1 WHERE id = $1", event.id)
+    with capture_logs() as lines:
+        for _ in range(2):
+            await (office.loader.load(SHARD) if how == "load" else office.loader.publish(event.id))
+    assert [(line["event_id"], line["version"], line["redis_version"]) for line in lines] == [(event.id, 1, 3)]
+    stored = await office.store.event(event.id)
+    assert (stored.name, stored.version) == ("Concert", 4)
+    raw = await office.redis.hget(keys.catalogue(SHARD), event.id)  # type: ignore[misc]
+    assert msgspec.json.decode(raw or b"", type=EventView) == stored
+    rows = await (await office.pool()).fetch("SELECT version, mirrored FROM events ORDER BY version")
+    assert [tuple(row) for row in rows] == [(other.version, other.version), (4, 4)]
+    await office.control.pause(event.id)
+    assert await office.redis.hget(keys.event(SHARD, event.id), "on") == b"p"  # type: ignore[misc]
 
 
 def test_windows_are_told_with_what_tiers_have_of_their_own() -> None:
