@@ -18,6 +18,7 @@ from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
 from boxoffice.backoffice.forgetting import Forgetting
+from boxoffice.backoffice.overview import Overview
 from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.hold_payments import HoldPayments
@@ -236,6 +237,11 @@ class BoxOffice:
     def forgetting(self) -> Forgetting:
         """Erases customers."""
         return Forgetting(self.shards, self.database)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """How it is going."""
+        return Overview(self.shards, self.settings)
 
     @cached_property
     def desk(self) -> Desk:

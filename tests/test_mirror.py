@@ -35,6 +35,7 @@ ELSEWHERE = {
         "boxoffice/backoffice/exporting.py": "tests/ops/test_export_command.py",
         "boxoffice/backoffice/figures.py": "tests/ops/test_back_office.py",
         "boxoffice/backoffice/finding.py": "tests/ops/test_back_office.py",
+        "boxoffice/backoffice/overview.py": "tests/ops/test_status_command.py",
         "boxoffice/backoffice/forgetting.py": "tests/ops/test_customers_command.py",
         "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
         "ops/commands/bookings.py": "tests/ops/test_back_office.py",
@@ -46,6 +47,7 @@ ELSEWHERE = {
         "ops/commands/payments.py": "tests/ops/test_money_commands.py",
         "ops/commands/reconcile.py": "tests/ops/test_repair_commands.py",
         "ops/commands/sales.py": "tests/ops/test_back_office.py",
+        "ops/commands/status.py": "tests/ops/test_status_command.py",
     },
     "by what uses it, for it is a list of words, keys or limits, or one assembly": {
         "boxoffice/books/decisions.py": "tests/boxoffice/settlement/test_deciding.py",

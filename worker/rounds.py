@@ -6,6 +6,8 @@ A round outlives whatever its work raises. Should it end all the same, the proce
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.setting_parts import WorkerSettings
 from boxoffice.stores import durability, keys
 from boxoffice.stores.gate import wait_until_asked
+from boxoffice.stores.heartbeats import BEAT_S, Beat, beat
 from boxoffice.stores.shard import Shards
 from worker.stop import Stop
 
@@ -55,6 +58,8 @@ class Rounds:
         self._watchers = watchers
         self._stop = stop
         self.load_again_s: dict[int, float] = {}
+        self._started_ms = office.clock.epoch_ms()
+        self._counted: dict[int, tuple[int, int]] = {}
 
     async def guard(self, shard: int) -> None:
         """Look at the shard; then wait a while, or until somebody asks, or its server went away and came back."""
@@ -106,9 +111,11 @@ class Rounds:
 
     async def count_drift(self, shard: int) -> None:
         """A dry run: says what reconcile would mend."""
-        for report in await self._office.guards[shard].reconciler.every_event(fix=False):
-            if report.word == "drift":
-                log.error("drift.found", shard=shard, event_id=report.event)
+        reports = await self._office.guards[shard].reconciler.every_event(fix=False)
+        drifted = [report.event for report in reports if report.word == "drift"]
+        for event in drifted:
+            log.error("drift.found", shard=shard, event_id=event)
+        self._counted[shard] = self._office.clock.epoch_ms(), len(drifted)
 
     async def watch(self) -> None:
         """Whether the gateway takes our key, which logs what it finds, and whether the stores still keep what they acknowledge:
@@ -123,6 +130,12 @@ class Rounds:
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
         await office.pump.tell_of_others()
+
+    async def beat(self, shard: int) -> None:
+        """Say that this worker lives, and how much drift it counted last, for `boxoffice status`."""
+        counted_ms, drifted = self._counted.get(shard, (0, 0))
+        said = Beat(socket.gethostname(), os.getpid(), self._started_ms, counted_ms, drifted)
+        await beat(self._office.shards[shard], said)
 
     async def trim_rows(self) -> None:
         """Rows that have done their work."""
@@ -191,6 +204,7 @@ ROUNDS: Final = (
           after_s=COUNT_AFTER_S),
     Round("watching", "looks whether the gateway takes our key and the stores still keep what they acknowledge",
           WATCH_S, of_process=Rounds.watch),
+    Round("beating", "says that the worker lives, for `boxoffice status`", BEAT_S, Rounds.beat),
     Round("trimming", "deletes rows that have done their work", TRIM_S, of_process=Rounds.trim_rows, after_s=TRIM_S),
 )  # fmt: skip
 """All of them."""

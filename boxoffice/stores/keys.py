@@ -31,6 +31,7 @@ __all__ = [
     "sound",
     "told",
     "unpaid",
+    "workers",
 ]
 
 
@@ -151,6 +152,12 @@ def probe(shard: int) -> str:
 def rings(shard: int) -> str:
     """INT. Rings so far: each has a job id of its own. No TTL."""
     return f"{shard_tag(shard)}:rings"
+
+
+def workers(shard: int) -> str:
+    """HASH. Worker (host, process, start) to what it said of itself last (JSON), written by each every two seconds. No
+    TTL: a worker that starts takes away whoever is silent."""
+    return f"{shard_tag(shard)}:workers"
 
 
 def catalogue(shard: int) -> str:

@@ -38,7 +38,8 @@ _SLOW: dict[str, str] = {
 
 _ALSO: dict[str, str] = {
     "boxoffice/backoffice/*.py": "tests/ops/test_back_office.py tests/ops/test_sales_command.py"
-    " tests/ops/test_export_command.py tests/ops/test_customers_command.py",
+    " tests/ops/test_export_command.py tests/ops/test_customers_command.py"
+    " tests/ops/test_status_command.py",
     "boxoffice/books/personal.py": "tests/ops/test_customers_command.py",
     "boxoffice/books/interventions.py": "tests/ops/test_back_office.py",
     "boxoffice/*/[dhlmopr]*.py": "tests/boxoffice/test_ownership.py",

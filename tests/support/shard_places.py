@@ -65,6 +65,10 @@ PLACES: dict[str, tuple[str, str]] = {
         "Forgetting._records Forgetting._erase_notes Forgetting._erase_record _erase_some",
         "tests/ops/test_customers_command.py",
     ),
+    "boxoffice/backoffice/overview.py": (
+        "Overview.glance Overview._sale _of_shard with_rates troubles_of _troubles_of_shard",
+        "tests/ops/test_status_command.py",
+    ),
     "boxoffice/bookings/calling_off.py": (
         "CallingOff.work",
         "tests/boxoffice/bookings/test_calling_off.py",
@@ -126,13 +130,17 @@ PLACES: dict[str, tuple[str, str]] = {
         "_Maker.make booking_id",
         "tests/boxoffice/test_ids.py::test_a_booking_id_is_a_uuid_that_tells_shard_and_time",
     ),
+    "boxoffice/stores/heartbeats.py": (
+        "beat",
+        "tests/boxoffice/stores/test_heartbeats.py",
+    ),
     "boxoffice/stores/jobs.py": (
         "pack_ring job_prefix",
         "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
     "boxoffice/stores/keys.py": (
         "shard_tag event booking idempotency pending deadlines dead owners unpaid ended moved sequence told sound "
-        "clock gate asked lacking bell probe rings catalogue api_keys arq_queue",
+        "clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),
     "boxoffice/stores/shard.py": (
@@ -252,6 +260,10 @@ PLACES: dict[str, tuple[str, str]] = {
         "rebuild _print",
         "tests/ops/test_repair_commands.py",
     ),
+    "ops/commands/status.py": (
+        "_described _tables",
+        "tests/ops/test_status_command.py",
+    ),
     "ops/rush/old_copy.py": (
         "OldCopy._look OldCopy._unpaid",
         "tests/ops/rush/test_old_copy.py",
@@ -282,7 +294,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "worker/rounds.py": (
         "Rounds.guard Rounds.load Rounds.until_load Rounds.sweep Rounds.call_off Rounds.mend Rounds.count_drift "
-        "Rounds._watcher Round.scope Round.works",
+        "Rounds.beat Rounds._watcher Round.scope Round.works",
         "opened loaded swept mended counted tests/worker/test_rounds.py tests/boxoffice/bookings/test_calling_off.py",
     ),
 }

@@ -62,6 +62,7 @@ async def test_everything_is_done_for_every_shard(
         "mending": {(2 * worker.lease_ms / 1_000, 0)},
         "reconciling": {(worker.reconcile_s, 30)},
         "watching": {(15, 0)},
+        "beating": {(2, 0)},
         "trimming": {(60, 60)},
     }
     for what in ("guarding", "loading", "sweeping", "reconciling"):

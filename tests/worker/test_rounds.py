@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,6 +127,25 @@ async def test_who_waits_to_be_asked_looks_around_now_and_then(
     office.clock = Clock(now_s=lambda: now)
     await rounds.until_load(2, helped=True)
     assert [seconds for (seconds,) in calls] == steps
+
+
+async def test_a_worker_says_in_each_shard_what_it_counted_there(
+    rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds_module, "beat", calls.recorder("beat"))
+    reports = [SimpleNamespace(word="drift", event=f"concert {n}") for n in range(3)]
+    office.guards[2].reconciler = SimpleNamespace(every_event=calls.recorder("every_event", reports))
+    await rounds.count_drift(2)
+    calls.clear()
+    await rounds.beat(0)
+    await rounds.beat(2)
+    assert [(name, shard.number, said.drifted, said.counted_ms > 0) for name, shard, said in calls] == [
+        ("beat", 0, 0, False),
+        ("beat", 2, 3, True),
+    ]
+    assert {(said.host, said.pid, said.started_ms) for _, _, said in calls} == {
+        (socket.gethostname(), os.getpid(), calls[0][2].started_ms)
+    }
 
 
 async def test_drift_is_counted_and_left_alone(rounds: Rounds, office: Any, calls: Calls) -> None:

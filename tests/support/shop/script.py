@@ -351,7 +351,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
             keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
-            keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.arq_queue(shard),
+            keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip
         for name in named:
