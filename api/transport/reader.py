@@ -16,7 +16,10 @@ from msgspec import Struct
 
 from api.transport.head import TOKEN, Head, Unreadable, check_begun, lines, read_head
 
-__all__ = ["WEBHOOK_MAX", "Reader", "Request", "TooLong"]
+__all__ = ["WEBHOOK_MAX", "WITH_BODY", "Reader", "Request", "TooLong"]
+
+WITH_BODY: Final = (b"POST", b"PATCH")
+"""Methods whose bodies somebody looks at. Those of others are let by unread."""
 
 CHUNK_LINE_MAX: Final = 128
 """Bytes of a chunk's first line: its size and what nobody asked for."""
@@ -163,7 +166,7 @@ class Reader:
 
     def _most_of(self, head: Head) -> int | None:
         """Bytes that a body may have; None when nobody will look at it."""
-        if head.method != b"POST":
+        if head.method not in WITH_BODY:
             return None
         return WEBHOOK_MAX if head.target.startswith(b"/v1/webhooks/") else self._body_max
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api import documentation, event_schemas, problems, schemas
 from api.app import create_app, entrance_of
 from api.front import Front
+from api.transport.reader import WITH_BODY
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES, PAYMENT_STATUSES
@@ -100,6 +101,18 @@ async def test_every_problem_is_told_where_it_may_come(settings: Settings, offic
 
     assert told == slugs - {"method-not-allowed"}, "which is an answer to what is not described"
     assert not [name for name in document["components"]["schemas"] if "Validation" in name]
+
+
+async def test_every_method_that_takes_a_body_has_it_read(settings: Settings, office: BoxOffice) -> None:
+    """From the connection: bodies of other methods are let by, and their routes would find none."""
+    document = documentation.openapi(application(settings, office))
+    methods = {
+        method.upper().encode()
+        for path in document["paths"].values()
+        for method, operation in path.items()
+        if "requestBody" in operation
+    }
+    assert methods == {*WITH_BODY}
 
 
 async def test_every_call_needs_an_api_key(settings: Settings, office: BoxOffice) -> None:

@@ -58,6 +58,10 @@ CASES: dict[str, tuple[bytes, list[Any]]] = {
     "a body that is missing": (post(b"abc")[:-1], ["begun"]),
     "a head that is missing": (head("GET")[:-1], ["begun"]),
     "a webhook's body": (post(b"x" * 21, "/v1/webhooks/stripe"), [b"x" * 21]),
+    "a change's body": (
+        head("PATCH", "/v1/events/e", "Content-Length: 20") + b"x" * 20 + head("GET"), [b"x" * 20, b""],
+    ),
+    "a change's body of one more": (head("PATCH", "/v1/events/e", "Content-Length: 21") + b"x" * 21, ["more than 20"]),
     "a body that nobody reads": (head("GET", "/", "Content-Length: 30") + b"x" * 30 + head("GET"), [b"", b""]),
     "a head of the most": (head("GET", "/", "A: " + "x" * (HEAD_MAX - len(head("GET", "/", "A: ")))), [b""]),
     "a head of one more": (

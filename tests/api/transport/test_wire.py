@@ -59,6 +59,14 @@ def booking(event: EventView, key: str, more: bytes = b"", **changes: Any) -> by
     return request_of("/v1/bookings", json.dumps(booking_of(event, **changes)).encode(), more, key=key)
 
 
+async def test_every_method_that_takes_a_body_is_given_it(door: Door, event: EventView) -> None:
+    """One after the other on a connection: what is left of a body would be read as the next request."""
+    change = request_of(f"/v1/events/{event.id}", b'{"name":"Changed"}', method="PATCH")
+    answers = await door.answers(change + HEALTH)
+    assert statuses(answers) == [200, 200]
+    assert json.loads(answers[0].body)["name"] == "Changed"
+
+
 async def pending(office: BoxOffice) -> int:
     return int(await office.redis.zcard("{s01}:pend"))
 
