@@ -16,10 +16,12 @@ from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.office import BoxOffice
 from boxoffice.stores.postgres import open_readers
 from ops.rush.booking_checks import check_bookings, check_history
+from ops.rush.change_checks import check_changes, check_terms
 from ops.rush.findings import Findings
 from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks, check_texts
 from ops.rush.money_checks import check_money
+from ops.rush.operating import Changes
 from ops.rush.record_checks import walk
 from ops.rush.sampler import Sampler
 from ops.rush.stock_checks import check_stock
@@ -44,6 +46,8 @@ class Witness:
     """How the gateway's webhooks went, when it sent any."""
     commits_lost: int | None = 0
     """How many commits PostgreSQL lost meanwhile: webhooks may be among them. None: some, nobody knows how many."""
+    changes: Changes | None = None
+    """What an operator changed meanwhile."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -70,6 +74,10 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
         walked = await walk(office.shards, pool, refused, findings)
         await check_stock(office.shards, pool, walked.opened, findings)
         await check_bookings(pool, findings)
+        if witness.commits_lost == 0:
+            await check_terms(office.shards, pool, findings)
+        if witness.changes is not None:
+            await check_changes(pool, witness.changes, went_back=_went_back(witness), findings=findings)
         if witness.history is not None:
             await check_history(pool, witness.history, walked.unpaid, findings)
 
@@ -88,6 +96,10 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
         for booking in findings.parked:
             findings["I9"].blame(f"booking {booking} was parked")
     return findings
+
+
+def _went_back(witness: Witness) -> bool:
+    return witness.commits_lost != 0 or (witness.history is not None and witness.history.redis_went_back)
 
 
 async def _both(*halves: Coroutine[Any, Any, None]) -> None:

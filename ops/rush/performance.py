@@ -23,6 +23,7 @@ from ops.rush.customers import Customers
 from ops.rush.findings import Findings
 from ops.rush.history import History
 from ops.rush.http_client import HttpClient
+from ops.rush.operating import Change, Changes, Operator
 from ops.rush.plan import Workload, draw
 from ops.rush.rest import wait_for_rest
 from ops.rush.sale import Sale, open_sale
@@ -62,6 +63,10 @@ class Performance:
     """Everything runs again: settle down, then audit."""
     history: History | None = None
     sampler: Sampler | None = None
+    to_change: list[Change] = field(default_factory=list)
+    """What an operator will change while it sells."""
+    changes: Changes | None = None
+    """What it was told."""
     sale: Sale | None = None
     findings: Findings | None = None
     committed: list[tuple[float, float]] = field(default_factory=list)
@@ -124,6 +129,9 @@ class Performance:
         bank = HttpClient(self.gateway_port) if self.gateway_port else None
         action = press_the_button(bank) if bank else in_their_place(office.gateway)
         customers = Customers(shop, history, start=start, complete_action=action, seed=self.workload.seed)
+        operator = Operator(shop, sale.events)
+        self.changes = operator.changes
+        operating = asyncio.create_task(operator.work(self.to_change, start))
         stop_sampling = asyncio.Event()
         sampling = asyncio.create_task(sampler.run(stop_sampling))
         self.phase = "selling"
@@ -132,8 +140,10 @@ class Performance:
         self.took_s = clock() - start
         self.ended.set()
         self.phase = "waiting for the last customers"
-        if visits:
-            await asyncio.wait(visits, timeout=self.patience_s + 60)
+        await asyncio.wait([operating, *visits], timeout=self.patience_s + 60)
+        operating.cancel()
+        if operating.done() and not operating.cancelled():
+            operating.result()
         await asyncio.to_thread(self.calm.wait)
         if self._stop:
             return
@@ -152,7 +162,9 @@ class Performance:
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.workload.seed}-"]
-        witness = Witness(history, sampler, secrets, unrest, self.tally, self.commits_lost, parked_is_broken=True)
+        witness = Witness(
+            history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, parked_is_broken=True
+        )
         self.findings = await audit(office, witness)
 
     async def _come_to_rest(self, office: BoxOffice, bank: HttpClient | None) -> list[str]:

@@ -55,6 +55,8 @@ class Report:
     accepted, until one was committed."""
     slowest: list[str] = field(default_factory=list)
     """The bookings that took longest to become final, paid with plain cards."""
+    changes: dict[str, int] = field(default_factory=dict)
+    """What an operator changed meanwhile, by what it was."""
     webhooks: dict[str, int] = field(default_factory=dict)
     """What the gateway told us: events, those that were heard, repeats of them, given up. Empty without a gateway."""
     rested_s: float = 0.0
@@ -105,6 +107,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
             f"{booking}: accepted after {accepted_s:.2f} s, final {waited_s:.2f} s later"
             for waited_s, accepted_s, booking in sorted(history.waits, reverse=True)[:3]
         ],
+        changes=dict(sorted(performance.changes.made.items())) if performance.changes else {},
         webhooks=_webhooks(performance.tally),
         rested_s=round(performance.rested_s, 1),
         surprises=surprises,
@@ -179,6 +182,8 @@ def tell(report: Report) -> Iterator[str]:
     yield f"  holds      {'yes' if report.holds else 'not yet known to this API'}"
     yield f"  accepted   {report.accepted} ({report.accepted_per_s:g}/s)"
     yield f"  refused    {refused}"
+    if report.changes:
+        yield f"  operator   {_listed(report.changes)}"
     yield f"  unknown    {report.unknown}, after {report.repeats} repeats"
     for name, what in (("post", "POST"), ("final", "until final, as read"), ("committed", "until committed")):
         yield "  {:22} p50 {:g} ms, p99 {:g} ms, max {:g} ms".format(

@@ -16,6 +16,7 @@ from ops.options import settings_for
 from ops.rush.blows import draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.old_copy import OldCopy
+from ops.rush.operating import draw_changes
 from ops.rush.performance import Performance
 from ops.rush.plan import Workload
 from ops.rush.read_only import ReadOnly
@@ -149,6 +150,7 @@ def _private(
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
     workload = options.workload
     performance = Performance(scene.settings, scene.ports, workload, gateway_port=scene.gateway_port)
+    performance.to_change = draw_changes(workload.seconds, workload.seed) if options.chaos else []
     chaos = _chaos(scene, scene.stack, performance, options, show) if scene.stack else None
     show.say(f"seed {workload.seed}, {workload.rate:g} bookings/s for {workload.seconds:g} s")
     thread = performance.start()

@@ -264,6 +264,10 @@ PLACES: dict[str, tuple[str, str]] = {
         "_described _tables",
         "tests/ops/test_status_command.py",
     ),
+    "ops/rush/change_checks.py": (
+        "check_terms",
+        "tests/ops/rush/test_change_checks.py",
+    ),
     "ops/rush/old_copy.py": (
         "OldCopy._look OldCopy._unpaid",
         "tests/ops/rush/test_old_copy.py",

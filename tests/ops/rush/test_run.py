@@ -38,6 +38,7 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert set(report["kills"]) == {"api", "worker", "redis", "postgres"}
     assert [finding["name"] for finding in report["findings"]] == [*TITLES]
     assert report["surprises"] == []
+    assert {"paused", "resumed", "capacity lowered", "price changed"} <= set(report["changes"])
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
 
 

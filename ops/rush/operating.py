@@ -1,0 +1,158 @@
+"""The operator of a rush: pauses, enlarges and shrinks the sale and changes its prices while it goes on, through the API, as
+drawn from the seed; and remembers what it was told, for the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final, Literal, NamedTuple
+
+from boxoffice.sales.catalogue import EventView, TierView
+from ops.rush.asking import Asking
+
+__all__ = ["Change", "Changes", "Operator", "Pause", "Price", "draw_changes"]
+
+Kind = Literal["pause", "capacity", "price"]
+
+EVERY_S: Final[dict[Kind, float]] = {"pause": 8.0, "capacity": 2.0, "price": 4.0}
+"""One of each in so many seconds; at least one of each in a rush."""
+
+PAUSE_S: Final = (0.2, 1.0)
+SHRINK: Final = (0.5, 0.95)
+GROW: Final = (1.05, 1.6)
+"""Share of the capacity as it was told last."""
+
+PRICE: Final = (0.5, 2.0)
+"""Share of the first price."""
+
+LATEST: Final = 0.9
+"""Share of the time in which the last change begins."""
+
+
+class Change(NamedTuple):
+    """One to come. `share`: seconds of a pause; of the capacity, or of the first price."""
+
+    at_s: float
+    kind: Kind
+    share: float
+    which: int
+    """Draws the event and the tier."""
+
+
+class Price(NamedTuple):
+    """A price that was asked for (epoch seconds), and was answered: from then on it is in force."""
+
+    cents: int
+    asked_s: float = -inf
+    answered_s: float = -inf
+
+
+class Pause(NamedTuple):
+    """From its answer to when its end was asked for nothing is let in (epoch seconds)."""
+
+    event: str
+    from_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an operator was told."""
+
+    made: Counter[str] = field(default_factory=Counter)
+    """Changes by what they were; `unanswered` those that nobody confirmed."""
+    capacities: dict[str, int | None] = field(default_factory=dict)
+    """By tier, as it was told last; None: nobody answered."""
+    prices: dict[str, list[Price]] = field(default_factory=dict)
+    """By tier, in the order in which they were asked for. No two are the same."""
+    pauses: list[Pause] = field(default_factory=list)
+
+
+def draw_changes(seconds: float, seed: int) -> list[Change]:
+    """In the order in which they come. Capacities go down and up in turn. The same seed draws the same ones."""
+    chance, found = random.Random(f"changes-{seed}"), []
+    for kind, every_s in EVERY_S.items():
+        count = max(1, round(seconds / every_s))
+        for at in range(count):
+            share = {"pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE}[kind]
+            at_s = (at + chance.random()) * seconds * LATEST / count
+            found.append(Change(at_s, kind, chance.uniform(*share), chance.randrange(1_000)))
+    return sorted(found)
+
+
+class Operator:
+    """Makes the changes, one after the other."""
+
+    def __init__(self, shop: Asking, events: list[EventView], clock_s: Callable[[], float] = time.time) -> None:
+        self._shop = shop
+        self._events = events
+        self._clock_s = clock_s
+        self._asked = 0
+        tiers = [tier for event in events for tier in event.tiers]
+        self.changes = Changes(
+            capacities={tier.id: tier.capacity for tier in tiers},
+            prices={tier.id: [Price(tier.price_cents)] for tier in tiers},
+        )
+
+    async def work(self, changes: list[Change], start: float) -> None:
+        """All of them, each at its time by the loop's clock, or as soon as those before it are answered."""
+        clock = asyncio.get_running_loop().time
+        for change in changes:
+            await asyncio.sleep(max(0.0, start + change.at_s - clock()))
+            event = self._events[change.which % len(self._events)]
+            match change.kind:
+                case "pause":
+                    await self._pause(event, change.share)
+                case "capacity":
+                    await self._resize(event, event.tiers[change.which % len(event.tiers)], change.share)
+                case "price":
+                    priced = [tier for tier in event.tiers if tier.price_cents]
+                    await self._price(event, priced[change.which % len(priced)], change.share)
+
+    async def _pause(self, event: EventView, seconds: float) -> None:
+        path = f"/v1/events/{event.id}"
+        answered = await self._ask("POST", f"{path}/pause", "paused")
+        from_s = self._clock_s()
+        await asyncio.sleep(seconds)
+        until_s = self._clock_s()
+        if answered is not None:
+            self.changes.pauses.append(Pause(event.id, from_s, until_s))
+        await self._ask("POST", f"{path}/resume", "resumed")
+
+    async def _resize(self, event: EventView, tier: TierView, share: float) -> None:
+        now = self.changes.capacities[tier.id]
+        if now is None:
+            return
+        asked = max(1, round(now * share))
+        path = f"/v1/events/{event.id}/tiers/{tier.id}"
+        word = "capacity lowered" if asked < now else "capacity raised"
+        answer = await self._ask("PATCH", path, word, json.dumps({"capacity": asked}).encode())
+        self.changes.capacities[tier.id] = None if answer is None else int(answer["capacity_change"]["after"])
+
+    async def _price(self, event: EventView, tier: TierView, share: float) -> None:
+        prices = self.changes.prices[tier.id]
+        cents = max(1, round(tier.price_cents * share))
+        while any(price.cents == cents for price in prices):
+            cents += 1
+        asked_s = self._clock_s()
+        prices.append(Price(cents, asked_s, inf))
+        path = f"/v1/events/{event.id}/tiers/{tier.id}"
+        if await self._ask("PATCH", path, "price changed", json.dumps({"price_cents": cents}).encode()) is not None:
+            prices[-1] = Price(cents, asked_s, self._clock_s())
+
+    async def _ask(self, method: str, path: str, word: str, body: bytes = b"") -> dict[str, Any] | None:
+        """Insistently: a change that is asked for twice is made once. None when nobody confirmed it."""
+        self._asked += 1
+        answer = await self._shop.insist(method, path, f"operator-{self._asked}", self._asked, body)
+        if answer is None or answer.status != 200:
+            self.changes.made["unanswered"] += 1
+            return None
+        self.changes.made[word] += 1
+        told: dict[str, Any] = json.loads(answer.body)
+        return told
