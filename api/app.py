@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -16,9 +16,10 @@ from api.cors import Cors
 from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
+from api.query import only_known
 from api.readiness import Readiness
 from api.rights import check_declared
-from api.routes import actions, bookings, events, health, holds, sales, webhooks
+from api.routes import actions, bookings, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
         lifespan=lifespan,
         openapi_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(only_known)],
         # The names of operations are what a generated client calls its functions.
         generate_unique_id_function=lambda route: route.name,
     )
@@ -65,7 +67,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
     if office is not None:
         move_in(office)
     app.add_middleware(Heads)
-    for module in (events, sales, bookings, holds, webhooks, health, documentation):
+    for module in (events, sales, bookings, holds, refunds, webhooks, health, documentation):
         app.include_router(module.router)
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router)

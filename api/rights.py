@@ -47,6 +47,8 @@ RIGHTS: Final[dict[str, Right]] = {
     "extend": Right(BOOK, Owner.BOOKER),
     "cancel": Right(BOOK, Owner.BOOKER),
     "refund": Right(REFUND, Owner.BOOKER),
+    "list_refunds": Right(READ, Owner.BOOKER),
+    "read_refund": Right(READ, Owner.BOOKER),
     **dict.fromkeys(
         (
             "create",

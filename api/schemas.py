@@ -28,11 +28,14 @@ __all__ = [
     "Problem",
     "Received",
     "Refund",
+    "RefundList",
     "RefundRequest",
+    "RefundRow",
     "Time",
 ]
 
 BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
+RefundStatus = Literal["due", "pending", "succeeded", "owed", "written_off", "dropped"]
 
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -126,9 +129,43 @@ class Refund(Body):
     booking_status: Literal["confirmed", "cancelled", "failed", "expired", "held", "pending"]
     amount_cents: int
     currency: str
-    status: Literal["due", "pending", "succeeded", "owed", "written_off", "dropped"] = Field(
+    status: RefundStatus = Field(
         description="`due`: to be asked for. `pending`: taken on by the gateway. `owed`: refused by it; try again."
     )
+
+
+class RefundItem(Body):
+    """Tickets of one tier that came back with a refund."""
+
+    tier_id: str
+    code: str
+    quantity: int
+
+
+class RefundRow(Body):
+    """A refund as the books have it."""
+
+    id: str
+    booking_id: str
+    amount_cents: int
+    currency: str
+    status: RefundStatus = Field(
+        description="`due`: to be asked for. `pending`: taken on by the gateway. `succeeded`: paid, as the gateway says. "
+        "`owed`: refused by it; try again. `written_off`: a person has ended it. `dropped`: nothing had been taken."
+    )
+    items: list[RefundItem] = Field(description="Empty when money came back and no tickets.")
+    reason: str
+    origin: Literal["shop", "gateway"] = Field(description="`gateway`: somebody made it there, as in its dashboard.")
+    failure_code: str | None = Field(description="The gateway's last word on why it is not paid.")
+    owed_since: Time | None = Field(description="When the gateway refused it first.")
+    created_at: Time
+    updated_at: Time
+
+
+class RefundList(Body):
+    """All refunds of a booking, oldest first."""
+
+    data: list[RefundRow]
 
 
 class RefundState(Body):
@@ -147,6 +184,9 @@ class Item(Body):
     tier_id: str
     code: str
     quantity: int
+    refunded: int = Field(
+        description="Of `quantity`: cancelled or refunded. The others are valid while it is confirmed."
+    )
     unit_price_cents: int
     line_total_cents: int
 

@@ -4,6 +4,7 @@ that is in use (lock timeout)."""
 from __future__ import annotations
 
 import asyncio
+import time
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -13,6 +14,7 @@ from boxoffice.stores.models import Base
 
 MIGRATION_LOCK = 0x626F786F  # "boxo": every migration run of every host takes this advisory lock
 LOCK_TIMEOUT_MS = 5_000
+LOOK_AGAIN_S = 0.1
 
 
 def run(connection: Connection) -> None:
@@ -21,7 +23,10 @@ def run(connection: Connection) -> None:
     context.configure(
         connection=connection, target_metadata=Base.metadata, compare_type=True, transaction_per_migration=True
     )
-    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}):
+        # Whoever waited inside a statement would have a snapshot, for which an index that is built concurrently waits in turn.
+        connection.commit()
+        time.sleep(LOOK_AGAIN_S)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'"))
     connection.commit()
     context.run_migrations()

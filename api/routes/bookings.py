@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -11,11 +11,12 @@ from api.dependencies import BEARER, Client, Office, respond
 from api.headers import Headers
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
+from boxoffice.bookings.listing import CREATED, UPDATED
 from boxoffice.bookings.reading import BookingFilter
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.states import BOOKING_STATES
 from boxoffice.wire import render
-from boxoffice.wire.parameters import bad_parameter, check_parameter, parse_idempotency_key
+from boxoffice.wire.parameters import bad_parameter, check_parameter, parse_idempotency_key, parse_time
 
 __all__ = ["router"]
 
@@ -48,6 +49,8 @@ _BOOKED: dict[str, Any] = {
         },
     },
 }
+
+ORDERS: Final = (CREATED, UPDATED)
 
 _HELD = with_headers("Idempotency-Replayed", "Location")
 _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
@@ -108,34 +111,56 @@ async def list_bookings(
     event_id: Annotated[str | None, Query()] = None,
     status: Annotated[str | None, Query(json_schema_extra={"enum": list(BOOKING_STATES)})] = None,
     reference: Annotated[str | None, Query()] = None,
+    updated_since: Annotated[
+        str | None,
+        Query(description="Only what has changed since, then included.", json_schema_extra={"format": "date-time"}),
+    ] = None,
+    order: Annotated[
+        str | None,
+        Query(
+            description="`created` (the newest first) when it is left out; `updated`: the oldest change first.",
+            json_schema_extra={"enum": list(ORDERS)},
+        ),
+    ] = None,
     idempotency_key: Annotated[str | None, Query(description="With event_id, finds a booking at once.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1)] = 20,
 ) -> Response:
-    """Your bookings, newest first.
+    """Your bookings, the newest first; with `order=updated` the one whose last change is oldest.
 
-    A booking is listed from its first payment attempt on, some milliseconds after it was accepted; asked for by
-    `event_id` and `idempotency_key`, it is found at once.
+    A booking is listed from its first payment attempt on, some milliseconds after it was accepted; with `status=held`, or
+    asked for by `event_id` and `idempotency_key`, it is found at once.
     """
     texts = {
         "customer_id": customer_id,
         "event_id": event_id,
         "status": status,
         "reference": reference,
+        "updated_since": updated_since,
+        "order": order,
         "cursor": cursor,
     }
     for name, value in texts.items():
         if value is not None:
             check_parameter(value, name)
-    if status is not None and status not in BOOKING_STATES:
-        raise bad_parameter(f"A status is one of {', '.join(BOOKING_STATES)}.", "status", "unknown")
+    for name, value, words, kind in (
+        ("status", status, BOOKING_STATES, "A status"),
+        ("order", order, ORDERS, "An order"),
+    ):
+        if value is not None and value not in words:
+            raise bad_parameter(f"{kind} is one of {', '.join(words)}.", name, "unknown")
     key_digest = None
     if idempotency_key is not None:
         check_parameter(idempotency_key, "idempotency_key")
         key_digest = _digest_of(idempotency_key)
     if limit > office.settings.limits.page_max:
         raise bad_parameter(f"A page has up to {office.settings.limits.page_max} bookings.", "limit", "out_of_range")
-    wanted = BookingFilter(customer_id, event_id, status, reference, key_digest)
+    since = None if updated_since is None else parse_time(updated_since, "updated_since")
+    for name, there in (("order", order == UPDATED), ("updated_since", since is not None)):
+        if there and (status == "held" or key_digest is not None):
+            # Redis has holds, and remembers of none when it changed; under a key there is one booking an event.
+            raise bad_parameter(f"Not with {'idempotency_key' if key_digest else 'status=held'}.", name, "not_together")
+    wanted = BookingFilter(customer_id, event_id, status, reference, key_digest, since, order or CREATED)
     page = await office.bookings.list(client, wanted, cursor, limit)
     shown = [render.booking(view) for view in page.views]
     return respond(Reply(200, render.page(shown, page.next_cursor), [JSON, NO_STORE]))

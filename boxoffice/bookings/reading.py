@@ -9,13 +9,28 @@ import asyncio
 import builtins
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from redis.exceptions import RedisError
 
 from boxoffice import ids
-from boxoffice.bookings.listing import IN_ORDER, Query, by_key, by_lead, cursor_of, id_after
+from boxoffice.bookings import refund_rows
+from boxoffice.bookings.held import newest_held
+from boxoffice.bookings.listing import (
+    CREATED,
+    IN_ORDER,
+    OVER,
+    UPDATED,
+    Query,
+    by_change,
+    by_key,
+    by_lead,
+    cursor_of,
+    place_after,
+    place_of,
+)
 from boxoffice.bookings.records import Reading, Seen
 from boxoffice.bookings.rows import ATTEMPT, SELECT, BookingRow, of_row, payment_of
 from boxoffice.clock import CLOCK, Clock
@@ -29,7 +44,7 @@ from boxoffice.stores.lookups import BatchedReads
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
 from boxoffice.wire import render
-from boxoffice.wire.render import BookingView, PaymentView
+from boxoffice.wire.render import BookingView, PaymentView, RefundRowView
 
 __all__ = ["BookingFilter", "Bookings", "Found", "Page"]
 
@@ -50,7 +65,7 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some bookings, newest first, and where to go on."""
+    """Some bookings in the order of their list, and where to go on."""
 
     views: list[BookingView]
     next_cursor: str | None
@@ -58,13 +73,16 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BookingFilter:
-    """Which bookings to list; None for any. `key_digest` is that of an idempotency key."""
+    """Which bookings to list; None for any. `key_digest` is that of an idempotency key. By when they were made, newest first,
+    or by their last change, oldest first; holds and one key's bookings by when they were made alone."""
 
     customer_id: str | None = None
     event_id: str | None = None
     status: str | None = None
     reference: str | None = None
     key_digest: str | None = None
+    updated_since: datetime | None = None
+    order: str = CREATED
 
 
 class Bookings:
@@ -132,8 +150,8 @@ class Bookings:
         try:
             row = await self.rows.ask(booking)
         except StoreAway:
-            if record is None:
-                raise
+            if record is None or record.refunded:
+                raise  # some of its tickets are valid no more, and Redis cannot tell which
             return Found(await self.show(record), original=True)
         if row is not None and row.client == client:
             if row.duplicate_of is not None:
@@ -184,28 +202,74 @@ class Bookings:
             rows = await self.database.fetch(query, *values)
         return [of_row(row) for row in rows]
 
+    async def refunds(self, client: str, booking_id: str) -> builtins.list[RefundRowView]:
+        """All refunds of the client's booking, oldest first: none of a hold that nobody tried to pay. Raises as `get`."""
+        return await refund_rows.of_booking(self.database, (await self.get(client, booking_id)).view.id)
+
+    async def refund(self, client: str, refund_id: str) -> RefundRowView:
+        """One refund of the client's bookings. Raises `NotFound`, `StoreAway`."""
+        return await refund_rows.one(self.database, client, refund_id)
+
     async def list(self, client: str, wanted: BookingFilter, cursor: str | None, limit: int) -> Page:
-        """The client's bookings, newest first, as PostgreSQL has them: from their first payment attempt on.
+        """The client's bookings as PostgreSQL has them: from their first payment attempt on. Holds, when they are asked for by
+        their status, as both stores have them.
 
         One that is asked for by its event and idempotency key is also looked for in Redis, so that a shop that lost its
-        answer finds it at once. Raises `Malformed` for a cursor that is none of ours.
+        answer finds it at once. Raises `Malformed` for a cursor that is none of ours; of holds as `newest_held`.
         """
+        after = None if cursor is None else place_after(cursor, wanted.order)
         if wanted.key_digest and wanted.event_id:
             return await self._by_key(client, wanted)
+        rows, behind = await self._fetch_page(await self._query(client, wanted, after, limit), limit)
+        found = await asyncio.gather(*(self.as_read(row, wanted) for row in rows))
+        views = [view for view in found if view is not None]
+        if wanted.status == "held" and wanted.key_digest is None:
+            return await self._with_held(client, wanted, after, limit, views, behind)
+        return Page(views, cursor_of(behind) if behind else None)
+
+    async def _query(self, client: str, wanted: BookingFilter, after: str | None, limit: int) -> Query:
         columns = {
             "client_id": client, "customer_id": wanted.customer_id, "event_id": wanted.event_id,
             "reference": wanted.reference, "status": wanted.status, "idempotency_key": wanted.key_digest,
         }  # fmt: skip
         chosen = {column: value for column, value in columns.items() if value is not None}
-        query = (by_lead if wanted.key_digest is None else by_key)(
-            chosen, None if cursor is None else id_after(cursor), limit
-        )
-        rows, behind = await self._fetch_page(query, limit)
-        views = await asyncio.gather(*(self.as_read(row, wanted) for row in rows))
-        return Page([view for view in views if view is not None], cursor_of(behind) if behind else None)
+        if wanted.key_digest is not None:
+            return by_key(chosen, after, limit)
+        if wanted.order == UPDATED:
+            async with self.database.answering():
+                over = await self.database.fetchval(OVER)
+            return by_change(chosen, after, limit, wanted.updated_since, over)
+        return by_lead(chosen, after, limit, wanted.updated_since)
+
+    async def _with_held(
+        self, client: str, wanted: BookingFilter, after: str | None, limit: int, known: builtins.list[BookingView],
+        behind: str | None,
+    ) -> Page:  # fmt: skip
+        """A page of holds: those `known` to PostgreSQL, down to the booking `behind`, and those that Redis has."""
+        shards = [*self._shards]
+        if wanted.event_id is not None:
+            try:
+                shards = shards[(await self._catalogue.event(wanted.event_id)).shard :][:1]
+            except NotFound:
+                shards = []
+        held = await newest_held(
+            shards, self._reading,
+            lambda record: record.body.client == client and wanted.event_id in (None, record.event)
+            and wanted.customer_id in (None, record.body.customer)
+            and wanted.reference in (None, record.body.reference),
+            after, limit,
+        )  # fmt: skip
+        views = {view.id: view for view in known}
+        for record in held.records:
+            views[record.id] = await self.show(record)
+        # Of what is older than either store was looked at, the other may have more.
+        floor = max(behind or "", held.behind or "")
+        page = sorted((booking for booking in views if booking >= floor), reverse=True)
+        last = page[limit - 1] if len(page) > limit else floor
+        return Page([views[booking] for booking in page[:limit]], cursor_of(last) if last else None)
 
     async def _fetch_page(self, query: Query, limit: int) -> tuple[builtins.list[BookingRow], str | None]:
-        """A page, and the booking behind which the next one begins."""
+        """A page, and the place behind which the next one begins."""
         async with (
             self.database.answering(),
             self.database.reader() as connection,
@@ -215,7 +279,8 @@ class Bookings:
                 await connection.execute(IN_ORDER)
             rows = [of_row(row) for row in await connection.fetch(query.page, *query.values)]
             if len(rows) > limit:
-                return rows[:limit], rows[limit - 1].view.id
+                last = rows[limit - 1]
+                return rows[:limit], place_of(query.order, last.view.id, last.updated_us)
             return rows, await connection.fetchval(query.last, *query.bounds) if query.last else None
 
     async def as_read(self, row: BookingRow, wanted: BookingFilter) -> BookingView | None:

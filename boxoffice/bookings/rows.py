@@ -21,6 +21,8 @@ class BookingRow(NamedTuple):
     duplicate_of: UUID | None
     """The booking that answers for this one. None of one that used its key for another request."""
     view: BookingView
+    updated_us: int
+    """When it changed last, in microseconds."""
 
 
 SELECT = """
@@ -28,14 +30,15 @@ SELECT b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.reference, b.
        b.duplicate_of, b.failure_code,
        (extract(epoch FROM b.created_at) * 1000)::bigint AS created_ms,
        (extract(epoch FROM b.expires_at) * 1000)::bigint AS expires_ms,
-       i.tiers, i.codes, i.quantities, i.prices,
+       (extract(epoch FROM b.updated_at) * 1000000)::bigint AS updated_us,
+       i.tiers, i.codes, i.quantities, i.came_back, i.prices,
        p.payment_key, p.status AS payment_status, p.method, p.last4, p.reference AS payment_reference,
        p.failure_code AS payment_failure, p.next_action, coalesce(p.refunded_cents, 0) AS refunded_cents,
        r.refunds, r.written_off, r.pending_cents, r.owed_cents, r.code AS owed_code, r.since_ms AS owed_ms
 FROM bookings b
 CROSS JOIN LATERAL (
   SELECT array_agg(i.tier_id ORDER BY i.tier_id) AS tiers, array_agg(t.code ORDER BY i.tier_id) AS codes,
-         array_agg(i.quantity ORDER BY i.tier_id) AS quantities,
+         array_agg(i.quantity ORDER BY i.tier_id) AS quantities, array_agg(i.refunded ORDER BY i.tier_id) AS came_back,
          array_agg(i.unit_price_cents ORDER BY i.tier_id) AS prices
   FROM booking_items i JOIN tiers t ON t.id = i.tier_id WHERE i.booking_id = b.id
 ) i
@@ -70,7 +73,7 @@ def payment_of(row: Row) -> PaymentView:
 
 def of_row(row: Row) -> BookingRow:
     """A row of `SELECT`."""
-    items = zip(row["tiers"] or (), row["codes"] or (), row["quantities"] or (), row["prices"] or (), strict=True)
+    columns = (row[name] or () for name in ("tiers", "codes", "quantities", "came_back", "prices"))
     payment = payment_of(row) if row["payment_status"] is not None else None
     view = BookingView(
         row["id"],
@@ -78,7 +81,10 @@ def of_row(row: Row) -> BookingRow:
         row["event_id"],
         row["customer_id"],
         row["reference"],
-        [ItemView(tier, code, quantity, price, quantity * price) for tier, code, quantity, price in items],
+        [
+            ItemView(tier, code, quantity, back, price, quantity * price)
+            for tier, code, quantity, back, price in zip(*columns, strict=True)
+        ],
         row["amount_cents"],
         row["currency"],
         row["refunded_cents"],
@@ -90,7 +96,7 @@ def of_row(row: Row) -> BookingRow:
         render.failure_of(row["failure_code"]) if row["failure_code"] else None,
     )
     repeats = row["duplicate_of"] if row["failure_code"] == "duplicate" else None
-    return BookingRow(row["client_id"], row["payment_key"], repeats, view)
+    return BookingRow(row["client_id"], row["payment_key"], repeats, view, row["updated_us"])
 
 
 def refund_state(row: Row) -> RefundState:

@@ -68,8 +68,11 @@ WITH due AS (
   UPDATE payments p SET refunded_cents = refunded_cents + due.cents, updated_at = now()
   FROM due WHERE p.payment_key = due.payment_key AND due.cents > 0
 )
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status)
-SELECT refund_key, id, payment_key, cents, currency, $3, CASE WHEN cents = 0 THEN 'succeeded' ELSE 'due' END FROM due
+INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, items)
+SELECT refund_key, id, payment_key, cents, currency, $3, CASE WHEN cents = 0 THEN 'succeeded' ELSE 'due' END, (
+  SELECT jsonb_object_agg(i.tier_id, i.quantity - i.refunded) FROM booking_items i
+  WHERE i.booking_id = due.id AND i.quantity > i.refunded
+) FROM due
 """
 
 _MOVE: Final = """

@@ -35,6 +35,14 @@ INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner, refun
 SELECT $1, tier, $2::uuid, -quantity, $5, $6 FROM unnest($3::text[], $4::int[]) AS back (tier, quantity)
 """
 
+_NOTE: Final = """
+UPDATE refunds SET items = (SELECT jsonb_object_agg(tier, quantity) FROM unnest($2::text[], $3::int[]) AS back (tier, quantity))
+WHERE refund_key = $1
+"""
+"""Moves are trimmed; refunds are the books."""
+
+_CHANGED: Final = "UPDATE bookings SET updated_at = now() WHERE id = $1::uuid"
+
 
 async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[str, int]:
     """Lock the tiers' rows in tier order; what each can still sell, below 0 when its event is called off. From here on nobody
@@ -53,10 +61,14 @@ async def give_back(
     writer: Writer, event_id: str, booking_id: str, owner: str, back: Mapping[str, int], refund_key: str | None
 ) -> None:
     """Tickets of a confirmed booking (tier to quantity) are no longer sold: `inventory.sold` shrinks, `booking_items.refunded`
-    grows, and for each tier a row in `stock_moves` waits until Redis has moved it too. The caller has locked the tiers' rows,
-    in tier order, and then the booking's; `refund_key` names the refund of the same transaction, if there is one."""
+    grows, `bookings.updated_at` moves, and for each tier a row in `stock_moves` waits until Redis has moved it too. The caller
+    has locked the tiers' rows, in tier order, and then the booking's; `refund_key` names the refund of the same transaction, if
+    there is one: its row has the tickets from now on."""
     tiers = sorted(tier for tier, quantity in back.items() if quantity)
     counts = [back[tier] for tier in tiers]
     await writer.execute(_UNSELL, tiers, counts)
     await writer.execute(_RETURN_ITEMS, booking_id, tiers, counts)
+    await writer.execute(_CHANGED, booking_id)
     await writer.execute(_MOVE, event_id, booking_id, tiers, counts, owner, refund_key)
+    if refund_key is not None:
+        await writer.execute(_NOTE, refund_key, tiers, counts)

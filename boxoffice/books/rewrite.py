@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from boxoffice import ids
 from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, booking_arrays, item_arrays
 from boxoffice.books.inventory import lock_inventory, sell
@@ -47,10 +49,10 @@ WHERE payments.status IN ('unknown', 'requires_action')
 """
 
 _INSERT_REFUNDS = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint)
-SELECT key, booking, payment, amount, currency, reason, CASE WHEN amount = 0 THEN 'succeeded' ELSE 'due' END, asked
-FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-  AS new (key, booking, payment, amount, currency, reason, asked)
+INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint, items)
+SELECT key, booking, payment, amount, currency, reason, CASE WHEN amount = 0 THEN 'succeeded' ELSE 'due' END, asked, items
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
+  AS new (key, booking, payment, amount, currency, reason, asked, items)
 ON CONFLICT DO NOTHING
 """
 
@@ -82,6 +84,8 @@ class _Refund(NamedTuple):
     amount_cents: int
     reason: str
     asked: str | None
+    tickets: Mapping[str, int]
+    """Tier to tickets that came back with it."""
 
 
 class _Row(NamedTuple):
@@ -156,17 +160,20 @@ def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row
     for key, (note, tickets) in came_back(notes).items():
         back.update(tickets)
         if key:
-            refunds[key] = _Refund(key, note.amount_cents, note.reason, note.asked or None)
+            refunds[key] = _Refund(key, note.amount_cents, note.reason, note.asked or None, tickets)
     due = "void" if payment in _LET_GO else None
     if record.state in "CX" and payment in _SET_ASIDE:
         # Cancelled before its capture, it is captured all the same, and then refunded by its terms.
         payment, due = "authorized", "capture"
     if record.state == "X":
         # What nobody remembers how it was given back was given back by the event's terms.
-        price = sum(max(0, line.quantity - back[line.tier]) * line.unit_price_cents for line in record.body.lines)
+        left = {
+            line.tier: line.quantity - back[line.tier] for line in record.body.lines if line.quantity > back[line.tier]
+        }
+        price = sum(left.get(line.tier, 0) * line.unit_price_cents for line in record.body.lines)
         if due == "capture" and price:
             key = ids.digest(record.id, "cancel")
-            refunds.setdefault(key, _Refund(key, price * refund_percent // 100, "cancelled", None))
+            refunds.setdefault(key, _Refund(key, price * refund_percent // 100, "cancelled", None, left))
         if due == "capture" or not record.body.amount_cents:
             # It was sold. A hold that was never paid gave back no ticket of a sale.
             back = Counter({line.tier: line.quantity for line in record.body.lines})
@@ -236,4 +243,5 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         [row.record.body.currency for row, _ in refunds],
         [refund.reason for _, refund in refunds],
         [refund.asked for _, refund in refunds],
+        [msgspec.json.encode(refund.tickets).decode() if refund.tickets else None for _, refund in refunds],
     )

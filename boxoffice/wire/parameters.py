@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from datetime import UTC, datetime
+from typing import Annotated, Final, NoReturn, TypeAlias
+
+import msgspec
+from msgspec import Meta
 
 from boxoffice import ids
 from boxoffice.errors import CardDataRefused, Malformed
@@ -17,6 +21,7 @@ __all__ = [
     "check_content_type",
     "check_parameter",
     "parse_idempotency_key",
+    "parse_time",
 ]
 
 KEY_MAX: Final = 255
@@ -90,11 +95,24 @@ def bad_header(detail: str, header: str, code: str) -> NoReturn:
     raise error
 
 
-def bad_parameter(detail: str, parameter: str, code: str) -> Malformed:
-    """A parameter of the query that cannot be."""
+def bad_parameter(detail: str, parameter: str | None, code: str) -> Malformed:
+    """A parameter of the query that cannot be; None: its name is not to be repeated."""
     error = Malformed(detail, code=code)
-    error.details["errors"] = [{"parameter": parameter, "code": code}]
+    error.details["errors"] = [{"code": code} if parameter is None else {"parameter": parameter, "code": code}]
     return error
+
+
+Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
+
+
+def parse_time(value: str, parameter: str) -> datetime:
+    """A time in the query, in UTC. Raises `Malformed` for one without a zone, or that is none."""
+    try:
+        return msgspec.convert(value, type=Moment).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        raise bad_parameter(
+            "A time is written as 2030-05-22T14:00:00Z; a plus in its zone as %2B.", parameter, "time"
+        ) from None
 
 
 _SHOPS: Final = frozenset({"customer_id", "event_id", "reference"})

@@ -25,6 +25,8 @@ __all__ = [
     "FailureView",
     "ItemView",
     "PaymentView",
+    "RefundItemView",
+    "RefundRowView",
     "RefundState",
     "RefundView",
     "booking",
@@ -34,6 +36,7 @@ __all__ = [
     "of_record",
     "page",
     "refund",
+    "refund_row",
     "seconds_left",
     "with_left",
 ]
@@ -62,6 +65,8 @@ class ItemView(msgspec.Struct, gc=False):
     tier_id: str
     code: str
     quantity: int
+    refunded: int
+    """Of the quantity: cancelled or refunded. The others are valid as long as the booking is confirmed."""
     unit_price_cents: int
     line_total_cents: int
 
@@ -132,6 +137,34 @@ class RefundView(msgspec.Struct, gc=False):
     status: str
 
 
+class RefundItemView(msgspec.Struct, gc=False):
+    """Tickets of one tier that came back with a refund."""
+
+    tier_id: str
+    code: str
+    quantity: int
+
+
+class RefundRowView(msgspec.Struct, gc=False):
+    """A refund as the books have it."""
+
+    id: str
+    booking_id: str
+    amount_cents: int
+    currency: str
+    status: str
+    items: list[RefundItemView]
+    """Empty when money came back and no tickets."""
+    reason: str
+    origin: str
+    failure_code: str | None
+    """The gateway's last word on why it is not paid."""
+    owed_since: str | None
+    """When the gateway refused it first."""
+    created_at: str
+    updated_at: str
+
+
 _json = msgspec.json.Encoder().encode
 
 
@@ -147,7 +180,7 @@ def of_record(record: Record, event: EventView, now_ms: int | None = None) -> Bo
         body.customer,
         body.reference,
         [
-            ItemView(line.tier, codes.get(line.tier, ""), line.quantity, line.unit_price_cents,
+            ItemView(line.tier, codes.get(line.tier, ""), line.quantity, 0, line.unit_price_cents,
                      line.quantity * line.unit_price_cents)
             for line in body.lines
         ],
@@ -205,6 +238,11 @@ def refund(refunded: Refunded) -> bytes:
             refunded.refund_status,
         )
     )
+
+
+def refund_row(view: RefundRowView) -> bytes:
+    """A refund of the books as JSON."""
+    return _json(view)
 
 
 class _Texts:

@@ -201,7 +201,8 @@ async def test_answers_are_as_documented(
         (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests.Booking),
         (schemas.ItemRequest, requests.ItemForm), (schemas.PaymentRequest, requests.PaymentForm),
         (schemas.ExtensionRequest, hold_requests.Extension), (schemas.RefundRequest, hold_requests.Refund),
-        (schemas.Refund, render.RefundView),
+        (schemas.Refund, render.RefundView), (schemas.RefundRow, render.RefundRowView),
+        (schemas.RefundItem, render.RefundItemView),
     ],
 )  # fmt: skip
 def test_documented_fields_are_the_true_ones(documented: Any, true: Any) -> None:

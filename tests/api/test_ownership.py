@@ -125,6 +125,7 @@ ACTIONS: dict[str, tuple[str, Callable[[str], str], Any]] = {
     "extend": ("POST", lambda booking: of(booking, "extend"), {"extra_s": 60}),
     "cancel": ("POST", lambda booking: of(booking, "cancel"), None),
     "refund": ("POST", lambda booking: of(booking, "refunds"), {"items": "all"}),
+    "list refunds": ("GET", lambda booking: of(booking, "refunds"), None),
     "refund what is owed": ("POST", lambda booking: of(booking, "refunds"), {"items": "owed"}),
 }
 

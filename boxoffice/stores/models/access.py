@@ -22,6 +22,10 @@ class Client(Dated, Base):
     __tablename__ = "clients"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    return_url: Mapped[str | None]
+    """Where customers come back to from the bank when their booking does not say; NULL: where all do."""
+    return_urls: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """What a booking may say: each an origin, or the beginning of a path there."""
 
 
 class ApiKey(Dated, Base):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from boxoffice.states import BOOKING_STATES
@@ -67,6 +69,7 @@ class Booking(Base):
             "id",
             postgresql_where=text("reference IS NOT NULL"),
         ),
+        Index("ix_bookings_client_id_updated_at_id", "client_id", "updated_at", "id"),
         Index("ix_bookings_undecided", "updated_at", postgresql_where=text("status IN ('pending', 'held')")),
     )
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -92,6 +95,11 @@ class Booking(Base):
     """Deadline of the hold; NULL for a booking posted with its payment."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When its status changed last, or tickets of it came back. The time of the transaction that did it."""
+    described: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSONB(none_as_null=True))
+    """The shop's own words, string to string. Nobody looks in them."""
+    return_url: Mapped[str | None]
+    """Where its customer comes back to from the bank; NULL: where all do."""
 
 
 class BookingItem(Base):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from boxoffice.states import PAYMENT_DUES, PAYMENT_STATUSES, REFUND_ORIGINS, REFUND_STATUSES
@@ -117,6 +119,8 @@ class Refund(Dated, Base):
     written_off_at: Mapped[datetime | None]
     written_off_by: Mapped[str | None]
     written_off_reason: Mapped[str | None]
+    items: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Tickets that came back with it, tier to quantity. NULL: none, or nobody remembers."""
 
 
 class Dispute(Dated, Base):

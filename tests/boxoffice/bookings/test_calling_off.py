@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -55,11 +56,14 @@ async def test_everybody_is_refunded_in_full_whatever_the_terms(till: Till) -> N
     assert record is not None and record.state == "X"
     assert await status_of(office, pending) in ("cancelled cancelled", "failed event_called_off")
     rows = await pool.fetch(
-        "SELECT booking_id::text, amount_cents, status FROM refunds WHERE reason = 'event_called_off'"
+        "SELECT booking_id::text, amount_cents, status, items FROM refunds WHERE reason = 'event_called_off'"
     )
     assert {(row["booking_id"], row["amount_cents"], row["status"]) for row in rows} == {
         *((booking, 2_000, "succeeded") for booking in confirmed), (partly, 4_000, "succeeded"),
     }  # fmt: skip
+    codes = {tier.id: tier.code for tier in till.event.tiers}
+    back = {row["booking_id"]: {codes[tier]: n for tier, n in json.loads(row["items"]).items()} for row in rows}
+    assert back == {booking: {"GA": 2} for booking in confirmed} | {partly: {"GA": 2, "VIP": 1}}
     report = await office.calling_off.report(till.event.id)
     assert report["status"] == "finished" and report["finished_at"] and report["refused"] == []
     assert report["refunds"] == {"succeeded": {"refunds": 4, "cents": 10_000}}

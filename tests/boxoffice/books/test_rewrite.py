@@ -28,8 +28,8 @@ ROWS = {
     "booking_items": "SELECT i.* FROM booking_items i JOIN bookings b ON b.id = i.booking_id WHERE {} ORDER BY 1, 2",
     "payments": "SELECT payment_key, booking_id, gateway, method, p.last4, p.amount_cents, refunded_cents, p.currency,"
     " p.status, p.reference, p.failure_code FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE {} ORDER BY 1",
-    "refunds": "SELECT refund_key, booking_id, payment_key, r.amount_cents, r.currency, reason, r.status, r.fingerprint"
-    " FROM refunds r JOIN bookings b ON b.id = r.booking_id WHERE {} ORDER BY 1",
+    "refunds": "SELECT refund_key, booking_id, payment_key, r.amount_cents, r.currency, reason, r.status, r.fingerprint,"
+    " r.items FROM refunds r JOIN bookings b ON b.id = r.booking_id WHERE {} ORDER BY 1",
     "inventory": "SELECT tier_id, total, sold FROM inventory JOIN tiers b ON b.id = tier_id WHERE {} ORDER BY 1",
 }
 """As far as Redis can know them. When a row was last touched, and what the pump is to do, are its own."""

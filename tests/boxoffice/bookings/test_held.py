@@ -1,0 +1,138 @@
+"""Holds in a list: those that Redis alone has, and those of which a payment was tried, each once and in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from boxoffice.bookings import held, listing
+from boxoffice.bookings.reading import BookingFilter
+from boxoffice.errors import GateClosed, StoreAway
+from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
+from tests.conftest import CLIENT, SaleMaker, load_all
+from tests.support.shop.office import Till, book
+from tests.support.shop.orders import OTHER
+
+
+@pytest.fixture
+def shards() -> int:
+    return 3
+
+
+@pytest.fixture
+async def tills(office: BoxOffice, open_sale: SaleMaker) -> list[Till]:
+    """An event in each of two shards."""
+    await load_all(office)
+    return [Till(office, await open_sale(GA=100, shard=shard)) for shard in (0, 2)]
+
+
+async def page(
+    office: BoxOffice, cursor: str | None, limit: int, client: str = CLIENT, **wanted: Any
+) -> tuple[list[str], str | None]:
+    found = await office.bookings.list(client, BookingFilter(status="held", **wanted), cursor, limit)
+    assert {view.status for view in found.views} <= {"held"}
+    return [view.id for view in found.views], found.next_cursor
+
+
+async def every(office: BoxOffice, limit: int, **wanted: Any) -> list[str]:
+    found, cursor = await page(office, None, limit, **wanted)
+    while cursor:
+        more, cursor = await page(office, cursor, limit, **wanted)
+        found += more
+    return found
+
+
+async def declined(till: Till) -> str:
+    """A hold that PostgreSQL knows."""
+    booking = await till.hold(GA=1)
+    await till.pay(booking, "tok_card_declined")
+    await till.rest_bookings()
+    assert await till.state(booking) == "H held"
+    return booking
+
+
+async def test_holds_of_all_shards_are_listed_newest_first(office: BoxOffice, tills: list[Till]) -> None:
+    """Whether or not PostgreSQL knows them, however long they are held, and in pages of any size; nobody else's, and nothing
+    that is not held."""
+    made = []
+    for n in range(3):
+        for till in tills:
+            made += [await till.hold(GA=1, hold_s=600 - 100 * n), await declined(till)]
+    await tills[0].book(GA=1)
+    await tills[0].cancel(await tills[0].hold(GA=1))
+    theirs = (await book(office, tills[0].event, None, client=OTHER, GA=1)).booking_id
+    for limit in (1, 2, 5, 12, 13):
+        assert await every(office, limit) == sorted(made, reverse=True)
+    assert await every(office, 2, client=OTHER) == [theirs]
+
+
+async def test_filters_hold_for_holds(office: BoxOffice, tills: list[Till]) -> None:
+    first, second = tills
+    one, two = await first.hold(GA=1), await declined(second)
+    other = (await book(office, first.event, None, customer="bob", reference="r-1", GA=1)).booking_id
+    assert await every(office, 5, event_id=first.event.id) == sorted((one, other), reverse=True)
+    assert await every(office, 5, event_id=second.event.id) == [two]
+    assert await every(office, 5, event_id="nothing00000") == []
+    for wanted in ({"customer_id": "bob"}, {"reference": "r-1"}, {"customer_id": "bob", "event_id": first.event.id}):
+        assert await every(office, 5, **wanted) == [other]
+
+
+async def test_holds_that_come_and_go_between_pages_move_no_other(office: BoxOffice, tills: list[Till]) -> None:
+    """One is extended, one is paid, one ends, a new one comes: each of the rest comes once."""
+    till = tills[0]
+    made = sorted([await till.hold(GA=1, hold_s=300) for _ in range(8)], reverse=True)
+    found, cursor = await page(office, None, 3)
+    await office.holds.extend(CLIENT, made[4], 200)
+    await till.cancel(made[0])
+    await till.cancel(made[5])
+    await till.pay(made[6])
+    await till.hold(GA=1)
+    while cursor:
+        more, cursor = await page(office, cursor, 1)
+        found += more
+    assert found == [*made[:5], made[7]]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+async def test_a_page_reads_so_many_records_and_goes_on(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Most of the holds are somebody else's: pages may be short, and all of them together have each once."""
+    monkeypatch.setattr(held, "LOOKED_AT", 4)
+    monkeypatch.setattr(held, "STEP", 3)
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    made = []
+    for n in range(18):
+        client = CLIENT if n % 5 in (0, 1) else OTHER
+        till = tills[n % 2]
+        made.append((client, (await book(office, till.event, None, client=client, GA=1)).booking_id))
+    made += [(CLIENT, await declined(till)) for till in tills]
+    mine = [booking for client, booking in made if client == CLIENT]
+    assert await every(office, limit) == sorted(mine, reverse=True)
+
+
+async def test_who_cannot_be_believed_is_not(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list without the holds of one shard would say that there are none."""
+    booking = await tills[0].hold(GA=1)
+    await office.redis.delete(keys.gate(2))
+    with pytest.raises(GateClosed):
+        await page(office, None, 5)
+    assert await every(office, 5, event_id=tills[0].event.id) == [booking], "the others may be asked"
+
+    async def away(*_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(held.Reading, "read", away)
+    with pytest.raises(StoreAway):
+        await page(office, None, 5)
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other(office: BoxOffice, tills: list[Till]) -> None:
+    bad, good = await tills[0].hold(GA=1), await tills[0].hold(GA=1)
+    await office.redis.set(keys.booking(0, bad), b"nonsense")
+    assert await every(office, 5) == [good]
