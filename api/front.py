@@ -24,7 +24,8 @@ EVENT: Final = "/v1/events/"
 
 
 class Front:
-    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`; hands on the rest."""
+    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`; hands on the rest, and whatever has a
+    query: of that these have none."""
 
     office: BoxOffice
     """Set by the application behind when it starts, before any request comes."""
@@ -35,7 +36,7 @@ class Front:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or one of the server's other events."""
         reply = None
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not scope.get("query_string"):
             if scope["method"] == "HEAD":
                 scope, send = as_get(scope, send)
             path, method = scope["path"], scope["method"]

@@ -84,7 +84,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
 """What a problem has beside type, title, status and detail, as an example."""
 
 
-_ANYWHERE: Final = ("request-timeout", "head-too-large", "too-many-connections", "internal-error")
+_ANYWHERE: Final = ("malformed-request", "request-timeout", "head-too-large", "too-many-connections", "internal-error")
 
 
 def with_headers(*names: str) -> dict[str, Any]:
@@ -93,12 +93,12 @@ def with_headers(*names: str) -> dict[str, Any]:
 
 
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, by status: a key may lack its scope wherever there is one; what the connection refuses, and
-    a mistake of ours, are always possible."""
+    """What a route may refuse with, by status: a key may lack its scope wherever there is one; a parameter that there is not,
+    what the connection refuses, and a mistake of ours are always possible."""
     documented: dict[int | str, dict[str, Any]] = {}
     if "unauthorized" in slugs:
         slugs = (*slugs, "forbidden")
-    for slug in (*slugs, *_ANYWHERE):
+    for slug in dict.fromkeys((*slugs, *_ANYWHERE)):
         problem = _BY_SLUG[slug]
         response = documented.setdefault(problem.status, _response(problem.status))
         response["description"] += f" `{problem.type}`: {problem.title}."

@@ -105,5 +105,6 @@ def parse_nothing(raw: bytes) -> None:
 
 def _point_at_body(error: Malformed | CardDataRefused) -> None:
     """The payment is the whole body here: `/payment/token` is `/token`."""
-    error.pointer = error.pointer.removeprefix("/payment")
+    if error.pointer.startswith("/payment/"):
+        error.pointer = error.pointer.removeprefix("/payment")
     error.details["errors"][0]["pointer"] = error.pointer

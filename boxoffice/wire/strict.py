@@ -12,21 +12,36 @@ from msgspec import Struct
 
 from boxoffice.errors import Malformed
 
-__all__ = ["in_our_words", "not_json", "read_strictly", "refuse_twice", "without_mark"]
+__all__ = ["in_our_words", "may_be_named", "not_json", "read_strictly", "refuse_twice", "without_mark"]
 
 _B = TypeVar("_B", bound=Struct)
 
 _AT: Final = re.compile(r" - at `\$([a-z_.\[\]0-9]*)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `([a-z_0-9]+)`")
+_UNKNOWN: Final = re.compile(r"^Object contains unknown field `(.*?)`(?: - at `[^`]*`)?$", re.DOTALL)
+
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z_-]*(?:[0-9]{1,4}[A-Za-z_-]*)?")
+"""Letters, and too few digits for a card number."""
+
+_PLAIN_MAX: Final = 40
+
+
+def may_be_named(name: str) -> bool:
+    """Whether a name that somebody made up may be repeated to him: a plain word, and no number that it might hide."""
+    return len(name) <= _PLAIN_MAX and _PLAIN.fullmatch(name) is not None
 
 
 def in_our_words(finding: str) -> Malformed:
-    """A decoder's finding in our words. Its own may repeat the input; a path is made of our names and positions."""
+    """A decoder's finding in our words. Its own may repeat the input; a path is made of our names and positions, and of a
+    member that we do not know only its name is told, if that is a plain word."""
     at = _AT.search(finding)
     pointer = at[1].replace("[", "/").replace("]", "").replace(".", "/") if at else ""
     if missing := _MISSING.match(finding):
         return Malformed("A member is missing.", pointer=f"{pointer}/{missing[1]}", code="missing")
     if finding.startswith("Object contains unknown field"):
+        unknown = _UNKNOWN.match(finding)
+        if unknown and may_be_named(unknown[1]):
+            pointer = f"{pointer}/{unknown[1]}"
         return Malformed("There is a member that does not belong here.", pointer=pointer, code="unknown_member")
     if finding.startswith("Expected"):
         return Malformed("This is not of the right type.", pointer=pointer, code="wrong_type")

@@ -27,7 +27,7 @@ async def test_head_is_answered_wherever_get_is(
             assert answer.headers[name] == told.headers[name], path
         # A booking may have become another meanwhile.
         assert abs(int(answer.headers["content-length"]) - len(told.content)) < 200
-    for path in (f"{location}/cancel", f"{location}/refunds", "/v1/webhooks/simulator"):
+    for path in (f"{location}/cancel", f"{location}/payment", "/v1/webhooks/simulator"):
         answer = await api.head(path)
         assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
 
@@ -39,6 +39,7 @@ async def test_head_is_answered_wherever_get_is(
         ("PUT", "/v1/events", "GET, HEAD, POST"), ("DELETE", "/v1/events/x", "GET, HEAD, PATCH"),
         ("GET", "/v1/events/x/pause", "POST"), ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/bookings/x/cancel", "POST"), ("OPTIONS", "/v1/bookings", "GET, HEAD, POST"),
+        ("PUT", "/v1/bookings/x/refunds", "GET, HEAD, POST"),
         ("TRACE", "/v1/bookings", "GET, HEAD, POST"), ("PUT", "/actions/x", "GET, HEAD, POST"),
     ],
 )  # fmt: skip

@@ -86,8 +86,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/sales/test_control.py",
     ),
     "boxoffice/bookings/reading.py": (
-        "Bookings.record Bookings.read_records Bookings._by_key",
-        "is_found is_listed_by_its_key",
+        "Bookings.record Bookings.read_records Bookings._with_held Bookings._by_key",
+        "is_found is_listed_by_its_key tests/boxoffice/bookings/test_held.py",
+    ),
+    "boxoffice/bookings/held.py": (
+        "newest_held _ids _records",
+        "tests/boxoffice/bookings/test_held.py",
     ),
     "boxoffice/sales/catalogue.py": (
         "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue.read Catalogue._read_shards",

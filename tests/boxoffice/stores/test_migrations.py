@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -93,3 +94,39 @@ async def test_two_at_once_wait_for_each_other(before: Settings) -> None:
     count = await connection.fetchval("SELECT count(*) FROM alembic_version")
     await connection.close()
     assert count == 1
+
+
+async def test_a_refund_gets_the_tickets_that_its_moves_remember(before: Settings) -> None:
+    """Of both tiers; a refund without moves has none. An index that was begun and cut off is built anew."""
+    await to(before, "0029")
+    connection = await asyncpg.connect(before.database_url)
+    await put_rows(connection)
+    for tier in ("ga", "vip"):
+        await connection.execute(
+            "INSERT INTO tiers (id, event_id, code, name, price_cents) VALUES ($1, 'both', $1, $1, 1)", tier
+        )
+    booking = await connection.fetchval("SELECT id FROM bookings LIMIT 1")
+    for key in ("moved", "not"):
+        await connection.execute(
+            "INSERT INTO refunds (refund_key, booking_id, amount_cents, currency, reason) VALUES ($1, $2, 1, 'USD', 'x')",
+            key, booking,
+        )  # fmt: skip
+    for tier, count, key in (("ga", 2, "moved"), ("vip", 1, "moved"), ("ga", 5, None)):
+        await connection.execute(
+            "INSERT INTO stock_moves (event_id, tier_id, sold_delta, refund_key) VALUES ('both', $1, $2, $3)",
+            tier, -count, key,
+        )  # fmt: skip
+    index = "ix_bookings_client_id_updated_at_id"
+    await connection.execute(f"CREATE INDEX {index} ON bookings (currency)")
+    await to(before, "0025")
+    items = dict(await connection.fetch("SELECT refund_key, items::text FROM refunds"))
+    columns, lock_timeout = await connection.fetchrow(
+        f"SELECT pg_get_indexdef('{index}'::regclass), current_setting('lock_timeout')"
+    )
+    await to(before, "-0029")
+    await to(before, "0025")
+    await connection.close()
+    assert {key: json.loads(told) if told else told for key, told in items.items()} == {
+        "moved": {"ga": 2, "vip": 1}, "not": None,
+    }  # fmt: skip
+    assert columns.endswith("(client_id, updated_at, id)") and lock_timeout == "0"

@@ -62,7 +62,7 @@ def test_how_a_hold_is_to_be_paid(raw: bytes, charge: Charge | None) -> None:
         (b'{"method": "card", "token": "%s"}' % CARD.encode(), "/token", "card_data"),
         (b'{"method": "card", "token": "t", "card_name": "%s"}' % (b"n" * (TEXT_MAX + 1)), "/card_name", "too_long"),
         (b'{"token": "t"}', "/method", "missing"),
-        (b'{"method": "card", "token": "t", "amount": 1}', "", "unknown_member"),
+        (b'{"method": "card", "token": "t", "amount": 1}', "/amount", "unknown_member"),
         (b'{"method": "card", "method": "card", "token": "t"}', "", "duplicate_member"),
         (b'{"method": 1}', "/method", "wrong_type"),
         (b"[]", "", "wrong_type"),
@@ -87,7 +87,7 @@ def test_how_much_longer_a_hold_shall_last(extra_s: int) -> None:
         (b'{"extra_s": 0}', "/extra_s", "out_of_range"),
         (b'{"extra_s": %d}' % (TTL_S + 1), "/extra_s", "out_of_range"),
         (b'{"extra_s": null}', "/extra_s", "wrong_type"),
-        (b'{"extra_s": 1, "until": 2}', "", "unknown_member"),
+        (b'{"extra_s": 1, "until": 2}', "/until", "unknown_member"),
         (b'{"extra_s": 1, "extra_s": 2}', "", "duplicate_member"),
     ],
 )
@@ -136,7 +136,7 @@ def test_what_is_to_be_refunded(raw: bytes, asked: RefundRequest) -> None:
         (refund("all", reason=""), "/reason", "empty"),
         (refund("all", reason="r" * (TEXT_MAX + 1)), "/reason", "too_long"),
         (refund("all", reason=CARD), "/reason", "card_data"),
-        (refund("all", amount_cents=1), "", "unknown_member"),
+        (refund("all", amount_cents=1), "/amount_cents", "unknown_member"),
         (b'{"items": "all", "items": "owed"}', "", "duplicate_member"),
     ],
 )
@@ -147,5 +147,5 @@ def test_why_a_refund_is_refused(raw: bytes, pointer: str, code: str) -> None:
 def test_a_request_without_a_body_may_have_an_empty_one() -> None:
     parse_nothing(b"")
     parse_nothing(b"{}")
-    assert refusal(parse_nothing, b'{"items": []}') == ("", "unknown_member")
+    assert refusal(parse_nothing, b'{"items": []}') == ("/items", "unknown_member")
     assert refusal(parse_nothing, b"[]") == ("", "wrong_type")
