@@ -43,6 +43,22 @@ def test_an_amount_for_people(amount: int, code: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "least"),
+    [
+        ("AED", 200), ("AUD", 50), ("BRL", 50), ("CAD", 50), ("CHF", 50), ("CZK", 1_500), ("DKK", 250), ("EUR", 50),
+        ("GBP", 30), ("HKD", 400), ("HUF", 17_500), ("INR", 50), ("JPY", 50), ("MXN", 1_000), ("MYR", 200), ("NOK", 300),
+        ("NZD", 50), ("PLN", 200), ("RON", 200), ("SEK", 300), ("SGD", 50), ("THB", 1_000), ("USD", 50),
+        # Of a currency that no account settles in, Stripe tells.
+        ("ARS", 1), ("ZMW", 1),
+    ],
+)  # fmt: skip
+def test_the_least_that_stripe_charges(code: str, least: int) -> None:
+    assert why_not(least, code) == ""
+    if least > 1:
+        assert why_not(least - 1, code) == f"Stripe charges {shown(least, code)} or more."
+
+
+@pytest.mark.parametrize(
     "code", ["", "usd", "Usd", "US", "USDT", "ABC", "ZZZ", "XXX", "XTS", "XAU", "BTC", "ＵＳＤ", "U D"]
 )
 def test_what_is_no_currency(code: str) -> None:

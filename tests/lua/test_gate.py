@@ -8,7 +8,7 @@ import pytest
 
 from boxoffice.errors import GateClosed, RunUnchecked
 from boxoffice.stores import keys
-from boxoffice.stores.gate import Gate, look
+from boxoffice.stores.gate import Gate, look, open_gate
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import load_scripts
 from boxoffice.stores.shard import Shard
@@ -89,6 +89,18 @@ async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
             assert isinstance(refusal.value, RunUnchecked) == (value is not None)
         assert await desk.snapshot() == before
         await desk.open_gate()
+
+
+async def test_who_opens_lets_the_run_decide_and_forgets_the_bell(desk: Desk) -> None:
+    """Nobody heard it while the gate was shut. Other shards' are left."""
+    here, gate = Shard(desk.redis, desk.scripts, desk.shard), Gate("second", "7" * 40)
+    await desk.redis.set(keys.bell(desk.shard), 1)
+    await desk.redis.set(keys.bell(desk.shard + 1), 1)
+    await open_gate(here, gate)
+    assert Gate.parse(await desk.redis.get(keys.gate(desk.shard))) == gate
+    bells = [await desk.redis.exists(keys.bell(shard)) for shard in (desk.shard, desk.shard + 1)]
+    await desk.redis.delete(keys.bell(desk.shard + 1))
+    assert bells == [0, 1]
 
 
 async def test_looking_says_what_the_scripts_say(desk: Desk) -> None:

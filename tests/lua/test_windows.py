@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from boxoffice.stores import keys
+from tests.lua.test_deadlines import stopped
 from tests.lua.test_holds import pay
 from tests.support.shop.script import EVENT, Desk
 
@@ -126,3 +127,19 @@ async def test_what_of_a_hold_may_be_paid(desk: Desk, sale: dict[str, Any], unti
 
     assert await pay(desk, hold, until_closing=until_closing) == word
     assert await desk.counts("floor") == (4, 1, 0)
+
+
+@pytest.mark.parametrize("after_ms", [-1, 0, 1])
+@pytest.mark.parametrize(
+    ("field", "value", "word"), [("starts", "{at}", "over_started"), ("win", "0|{at}|", "over_ended")]
+)
+async def test_a_hold_may_be_paid_until_the_moment_at_which_its_sale_ends(
+    desk: Desk, field: str, value: str, word: str, after_ms: int
+) -> None:
+    await desk.open_sale(floor=5)
+    hold = desk.form(floor=1, hold_ms=HOUR)
+    await desk.book(hold)
+    at = await now_of(desk) + 1_000
+    await desk.redis.hset(keys.event(desk.shard, EVENT), field, value.format(at=at))  # type: ignore[misc]
+
+    assert await pay(stopped(desk, at + after_ms), hold, until_closing=True) == ("paid" if after_ms < 0 else word)

@@ -190,6 +190,7 @@ async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monke
         ([(0, 10), (9_000, 9_011)], [0.0, 1.0]),
         ([(0, 10), (1_000, 1_010)], [0.0, 0.0]),
         ([(0, 10), (1_000, 1_009)], [0.0, 0.0]),
+        ([(0, 10), (100, 2_000)], [0.0, 0.0]),
     ],
 )
 def test_the_pace_while_somebody_claims(window: Window, seen: list[tuple[int, int]], paces: list[float]) -> None:

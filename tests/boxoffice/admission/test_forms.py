@@ -83,6 +83,15 @@ OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
 """Every outcome of the script, see its header, with what a shop is told. That none is missing: tests/test_lua_headers.py."""
 
 
+def test_an_outcome_that_nobody_knows_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a script that is newer than this process, as a fault of ours."""
+    said: list[Any] = []
+    monkeypatch.setattr(module.seldom, "error", lambda event, **fields: said.append((event, fields["outcome"])))
+    for result in ([b"something_new", b"7"], [b"malformed"]):
+        assert type(told(result)) is StoreAway
+    assert said == [("admission.unexpected", "something_new"), ("admission.unexpected", "malformed")]
+
+
 @pytest.mark.parametrize("word", OUTCOMES)
 def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one is a fault of ours."""

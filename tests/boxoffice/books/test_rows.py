@@ -115,6 +115,25 @@ async def test_what_becomes_due_is_due_from_now_on(
     assert await pool.fetchval("SELECT reference FROM payments") == "r7", "what nobody told stays"
 
 
+async def test_what_is_to_be_captured_is_listed_once_and_nothing_for_a_batch_without_any(till: Till) -> None:
+    """Its id is the pump's: a list of nothing would be claimed, and taken apart, for ever."""
+    booking = await till.book("tok_error", GA=1)
+    await till.drain()
+    claim, pool = Claimed(await record_of(till, booking), b"", 0), await till.office.pool()
+    for status, payment, listed in (
+        ("failed", PaymentChange("declined", "r7", "why"), False),
+        ("failed", None, False),
+        ("confirmed", PaymentChange("authorized", "r7", None, None, "capture"), True),
+    ):
+        verdict = Verdict.CONFIRM if listed else Verdict.FAIL
+        decision = Decision(claim, verdict, Payload(), 0, Standing.OPEN, status, None, payment)
+        async with pool.acquire() as connection:
+            number = await rows.write(connection, [decision], "books", 9_000)
+        assert (number is not None) is listed
+        assert await pool.fetchval("SELECT count(*) FROM captures") == listed
+    assert await pool.fetchval("SELECT payment_keys FROM captures WHERE id = $1", number) == [claim.record.payment_key]
+
+
 async def test_a_payment_that_is_decided_stays_as_it_is(till: Till) -> None:
     booking = await till.book(GA=1)
     await till.rest()

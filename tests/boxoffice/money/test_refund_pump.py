@@ -59,6 +59,25 @@ async def test_each_refund_is_asked_for_by_its_own_payment(till: Till, monkeypat
     )
 
 
+async def test_a_payment_without_a_reference_is_looked_at_by_its_key(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway told of it before we had heard how it calls it: an empty text, as its calls are typed."""
+    mine, _ = await two_due(till, "look")
+    pool = await till.office.pool()
+    await pool.execute("UPDATE payments SET reference = NULL WHERE payment_key = $1", mine)
+    asked: dict[str, str] = {}
+
+    async def reversals(payment_key: str, reference: str) -> Unknown:
+        asked[payment_key] = reference
+        return Unknown("timeout")
+
+    monkeypatch.setattr(till.gateway, "reversals", reversals)
+    await till.office.pump.work_outbox()
+    rows = await till.fetch("SELECT payment_key, coalesce(reference, '') FROM payments")
+    assert asked == dict(map(tuple, rows))
+
+
 @pytest.mark.parametrize("answer", [Done("re_1"), Refused("no")])
 @pytest.mark.parametrize("now", ["succeeded", "owed", "pending"])
 async def test_an_answer_that_comes_late_moves_no_refund_backwards(

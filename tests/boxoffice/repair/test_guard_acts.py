@@ -202,6 +202,30 @@ async def test_a_restarted_redis_that_lacks_a_settled_booking_is_filled(
     assert gate is not None and gate.run == run and (gate.generation == GENERATION) is (word == "restarted")
 
 
+async def test_where_an_operator_has_to_decide_the_gate_is_shut(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody opened it, or a restart kept it: its own, and no other shard's."""
+    guard = guard_of(office)
+
+    async def look() -> Sight:
+        return FINE._replace(alert=BOTH_CHANGED)
+
+    monkeypatch.setattr(guard, "look", look)
+    assert await guard.act() == "alert"
+    assert [await office.redis.exists(keys.gate(shard)) for shard in (0, SHARD)] == [1, 0]
+
+
+async def test_every_total_that_was_changed_by_hand_is_counted_anew(office: BoxOffice, open_sale: SaleMaker) -> None:
+    guard, events = guard_of(office), [await open_sale(GA=10) for _ in range(3)]
+    await office.loader.load(SHARD)
+    await (await office.pool()).execute(
+        "UPDATE inventory SET total = 7 WHERE tier_id = ANY($1)", [event.tiers[0].id for event in events[:2]]
+    )
+    await guard.load()
+    assert [(await counters(office, event, "GA")).total for event in events] == [7, 7, 10]
+
+
 async def test_lost_counters_are_counted_from_every_booking(
     office: BoxOffice, open_sale: SaleMaker, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -557,6 +557,22 @@ async def test_how_many_payments_stand_in_which_books_is_told(till: Till) -> Non
     await check()
 
 
+async def test_a_payment_in_other_books_is_none_of_the_listed(till: Till) -> None:
+    """Whichever of those that the gateway listed together it is."""
+    for _ in range(3):
+        await till.book(GA=1)
+    await till.rest()
+    pool = await till.office.pool()
+    for (key,) in await till.fetch("SELECT payment_key FROM payments"):
+        await pool.execute("UPDATE payments SET status = 'voided' WHERE payment_key = $1", key)
+        assert len(await audit(till)) == 1
+        await pool.execute("UPDATE payments SET gateway = 'stripe/acct_1' WHERE payment_key = $1", key)
+        assert await audit(till) == []
+        await pool.execute(
+            "UPDATE payments SET status = 'captured', gateway = $2 WHERE payment_key = $1", key, till.gateway.books
+        )
+
+
 @pytest.mark.parametrize("shard", [0, 1])
 async def test_an_alert_of_any_shard_keeps_the_audit_from_mending(till: Till, shard: int) -> None:
     await (await till.office.pool()).execute("UPDATE shards SET alert = 'both_changed' WHERE shard = $1", shard)

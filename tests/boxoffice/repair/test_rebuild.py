@@ -406,6 +406,28 @@ async def test_records_are_put_back_each_to_its_event(
     assert await rebuilder.restore([]) == 0
 
 
+async def test_moves_are_remembered_as_long_as_records_live(
+    office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder
+) -> None:
+    """An older one is of a booking that nobody asks Redis for: it would be kept for a week for nothing."""
+    event = await open_sale(GA=10)
+    booked = [await book(office, event, GA=1) for _ in range(2)]
+    await settle_all(office)
+    for each in booked:
+        await office.cancellations.cancel(CLIENT, each.booking_id)
+    pool, life_s = await office.pool(), office.settings.worker.settled_ttl_s
+    for each, age_s in zip(booked, (life_s - 100, life_s + 100), strict=True):
+        await pool.execute(
+            "UPDATE stock_moves SET applied_at = now() - $2 * interval '1 second' WHERE booking_id = $1",
+            each.booking_id, float(age_s),
+        )  # fmt: skip
+    await office.redis.flushall()
+    await rebuilder.rebuild()
+    rows = await pool.fetch("SELECT id, nonce FROM stock_moves ORDER BY applied_at DESC")
+    there = [await office.redis.exists(keys.moved(SHARD, f"{row['id']}-{row['nonce']}")) for row in rows]
+    assert there == [1, 0]
+
+
 @pytest.mark.parametrize("what", ["nothing", "counters", "event", "record"])
 async def test_strays_are_looked_for_when_something_is_counted_anew(
     office: BoxOffice, open_sale: SaleMaker, rebuilder: Rebuilder, monkeypatch: pytest.MonkeyPatch, what: str

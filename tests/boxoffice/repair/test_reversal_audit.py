@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from boxoffice import ids
 from boxoffice.gateway.base import (
@@ -14,7 +15,7 @@ from boxoffice.gateway.base import (
     RefundSeen,
     Reversals,
 )
-from boxoffice.repair.reversal_audit import open_ends, reversals_differ
+from boxoffice.repair.reversal_audit import mend_reversals, open_ends, reversals_differ
 from tests.support.differences import AGO, NOW, pair_of_sales, stray, told
 from tests.support.shop.office import Till
 
@@ -43,6 +44,8 @@ REVERSALS: list[tuple[Any, Any, Any, Any, bool]] = [
     ([refund(), refund(reference="re_2")], [], [OUR_REFUND], [], True),
     ([refund()], [], [("due", 400, "re_1")], [], True),
     ([], [], [("owed", 400, "re_1")], [], False),
+    ([], [], [("succeeded", 1, "re_1")], [], True),
+    ([refund(cents=1)], [], [("succeeded", 1, "re_1")], [], False),
     ([], [], [("succeeded", 0, "re_1")], [], False),
     ([], [dispute()], [], [], True),
     ([], [dispute()], [], [dispute()], False),
@@ -105,6 +108,17 @@ async def test_what_changed_just_now_may_be_half_told(
     )
     record = Record(key, first, 1, told("captured", 1_000).payment, Reversals((refund(cents=2),)))
     assert await reversals_differ(pool, record, 60) is not moving
+
+
+async def test_what_still_differs_is_not_mended(till: Till) -> None:
+    """Also when our row has changed just now: nobody else is about to tell."""
+    first, _ = await pair_of_sales(till)
+    pool = await till.office.pool()
+    key = await pool.fetchval("SELECT payment_key FROM payments WHERE booking_id = $1", first)
+    await pool.execute("UPDATE refunds SET updated_at = now()")
+    listed = next(record for record in [each async for each in till.gateway.records()] if record.payment_key == key)
+    assert await mend_reversals(till.office.database, listed) is True
+    assert await mend_reversals(till.office.database, replace(listed, reversals=Reversals())) is False
 
 
 async def test_money_that_is_not_where_it_should_be_in_the_end(till: Till) -> None:

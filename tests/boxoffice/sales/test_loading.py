@@ -79,6 +79,20 @@ async def test_a_load_tells_what_was_new_and_what_was_lost(
     assert await office.redis.exists(keys.event(0, other.id))
 
 
+async def test_each_event_that_is_lost_or_apart_is_told(office: BoxOffice, open_sale: SaleMaker) -> None:
+    """However many there are of either, in the order of their starts."""
+    events = [await open_sale(GA=10, starts_in=timedelta(days=day)) for day in range(1, 6)]
+    await office.loader.load(SHARD)
+    for event in (events[0], events[3]):
+        await office.redis.hset(keys.owners(SHARD, event.id), "00000000deadbeef", 1)  # type: ignore[misc]
+        await office.redis.delete(keys.event(SHARD, event.id))
+    for event in (events[1], events[4]):
+        await (await office.pool()).execute("UPDATE inventory SET total = 9 WHERE tier_id = $1", event.tiers[0].id)
+    loaded = await office.loader.load(SHARD)
+    assert loaded.lost == loaded.events == (events[0].id, events[3].id)
+    assert loaded.apart == (events[1].id, events[4].id)
+
+
 @pytest.mark.parametrize("how", ["load", "publish"])
 async def test_a_catalogue_that_was_lost_is_whole_before_it_has_a_version(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, how: str

@@ -60,6 +60,19 @@ def test_pauses_grow_to_two_seconds_and_begin_anew(room: Room) -> None:
     assert room.outage.begin(OSError()) == 0.1
 
 
+async def test_while_it_lasts_nothing_is_claimed_before_a_canary_is_written(room: Room) -> None:
+    """However well it went before."""
+    room.outage.settled()
+    assert (await room.outage.over(), room.did) == (0.0, [])
+    room.outage.begin(OSError())
+    room.error = OSError()
+    assert await room.outage.over() == 0.2
+    room.error = None
+    assert (await room.outage.over(), room.did[-1]) == (0.0, "tried")
+    tried = len(room.did)
+    assert (await room.outage.over(), len(room.did)) == (0.0, tried)
+
+
 def test_what_is_said_of_an_outage(room: Room) -> None:
     """A line when it begins, when its reason changes, once a minute, and when it is over; each with how long it has been."""
     deadlock = asyncpg.DeadlockDetectedError("hunter2")

@@ -42,6 +42,36 @@ def test_a_client_is_bounded(options: dict[str, Any], seconds: float, retries: i
     assert again or not {ConnectionError, ReadOnlyError, OSError} & set(connection.retry_on_error)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("connected", [True, False])
+async def test_an_idle_connection_is_looked_at_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, asked: bool, connected: bool
+) -> None:
+    """One that was cut while nobody used it would take a command and never answer. A new one was just looked at."""
+    connection: Any = open_redis(SETTINGS).connection_pool.make_connection()
+    did: list[str] = []
+
+    class Writer:
+        def writelines(self, pieces: list[bytes]) -> None:
+            did.extend(piece.decode() for piece in pieces)
+
+        async def drain(self) -> None:
+            pass
+
+    def noted(word: str) -> Any:
+        async def note() -> None:
+            did.append(word)
+
+        return note
+
+    monkeypatch.setattr(type(connection), "is_connected", connected)
+    monkeypatch.setattr(connection, "_writer", Writer())
+    for word in ("connect", "check_health"):
+        monkeypatch.setattr(connection, word, noted(word))
+    await connection.send_packed_command(b"PING", check_health=asked)
+    assert did == [*(["check_health"] * asked if connected else ["connect"]), "PING"]
+
+
 @pytest.mark.parametrize(
     ("error", "away"),
     [
