@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx2
 import pytest
@@ -26,6 +25,7 @@ from ops.stack.servers import Servers, temporary_servers
 from tests.support.broom import Broom
 from tests.support.environment import kept_environment
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
+from tests.support.waiting import eventually
 from tests.support.warm import WarmServers
 
 GENERATION = "first"
@@ -186,45 +186,16 @@ async def counters(office: BoxOffice, event: EventView, code: str) -> Counters:
 
 async def settle_all(office: BoxOffice, *, timeout_s: float = 20) -> None:
     """Let the box office settle until nothing is pending, money included."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            waiting = 0
-            for settlement in office.settlements:
-                await settlement.drain()
-                waiting += await office.redis.zcard(keys.pending(settlement.shard))
-            await office.pump.work_given()
-            if not waiting:
-                return
-            await asyncio.sleep(0.01)
 
+    async def settled() -> bool:
+        waiting = 0
+        for settlement in office.settlements:
+            await settlement.drain()
+            waiting += await office.redis.zcard(keys.pending(settlement.shard))
+        await office.pump.work_given()
+        return not waiting
 
-STALLS_MAX = 12
-"""Times that `eventually` waits anew because there was progress."""
-
-
-async def eventually(
-    check: Callable[[], Awaitable[Any]],
-    *,
-    timeout_s: float = 10,
-    progress: Callable[[], Awaitable[Any]] | None = None,
-) -> Any:
-    """Poll until the check gives something true, or fail with `TimeoutError`.
-
-    With `progress`, the deadline is one of progress: time starts anew, up to `STALLS_MAX` times, when that gives another
-    value than before. So a busy machine fails no test whose processes get on.
-    """
-    before = await progress() if progress else None
-    for _ in range(STALLS_MAX + 1):
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not (found := await check()):
-                    await asyncio.sleep(0.01)
-                return found
-        except TimeoutError:
-            if progress is None or (now := await progress()) == before:
-                raise
-            before = now
-    raise TimeoutError("There was progress, and no end.")
+    await eventually(settled, timeout_s=timeout_s)
 
 
 async def until_later(office: BoxOffice, by_ms: int) -> None:

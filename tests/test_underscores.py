@@ -21,6 +21,7 @@ READS_SOURCES = ("tests/mutation/", "tests/support/shard_places.py", "tests/test
 OF_OTHERS = {
     ("tests/boxoffice/stores/test_postgres.py", "_transport"): "asyncpg's socket",
     ("tests/boxoffice/stores/test_redis.py", "_writer"): "redis-py's socket",
+    ("tests/boxoffice/stores/test_redis_client.py", "_writer"): "redis-py's socket",
     ("tests/support/fake_info.py", "_info"): "fakeredis's answer to INFO",
     ("tests/invariants/test_fence.py", "_fields"): "every NamedTuple's",
 }

@@ -25,6 +25,7 @@ from tests.support.checks import check_at_rest, check_conservation
 from tests.support.proxy import proxied
 from tests.support.shop.office import book, book_many, record_of
 from tests.support.shop.orders import tier_of
+from tests.support.waiting import pace
 
 Spawn = Callable[..., Program]
 
@@ -130,7 +131,7 @@ async def test_six_rolling_restarts_under_load_lose_nothing(
     async def sell() -> None:
         while selling:
             booked.extend(await book_many(office, event, 10, GA=1))
-            await asyncio.sleep(0.05)
+            await pace(0.05)
 
     load = asyncio.create_task(sell())
     worker = spawn()
@@ -220,7 +221,7 @@ async def test_redis_killed_under_load_loses_no_accepted_booking(
                 accepted.add(admitted.booking_id)
             except StoreAway:
                 unknown.append((key, who))
-            await asyncio.sleep(0.005)
+            await pace(0.005)
 
     async with working(office):
         load = [asyncio.create_task(customer(n)) for n in range(20)]

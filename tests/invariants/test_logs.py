@@ -39,6 +39,7 @@ from tests.invariants.conftest import at_rest, working
 from tests.support.checks import check_at_rest
 from tests.support.ports import free_port
 from tests.support.shop.office import book, book_many, record_of, status_of
+from tests.support.waiting import pace
 from worker.app import TASK_ENDED, WorkerApp
 
 GROWN = 1 << 16
@@ -132,7 +133,7 @@ async def trouble(office: BoxOffice, seconds: float) -> None:
         for name in names:
             await connection.execute(f"ALTER TABLE {name} RENAME TO away_{name}")
         try:
-            await asyncio.sleep(seconds)
+            await pace(seconds)
         finally:
             for name in names:
                 await connection.execute(f"ALTER TABLE away_{name} RENAME TO {name}")

@@ -24,6 +24,7 @@ from tests.conftest import CLIENT, SHARD, SaleMaker, check_run, counters, eventu
 from tests.invariants.conftest import at_rest, working
 from tests.support.shop.office import Till, book, record_of
 from tests.support.shop.orders import card
+from tests.support.waiting import pace
 
 PutBack = Callable[[], Awaitable[None]]
 
@@ -325,7 +326,7 @@ async def test_a_restart_is_not_felt(
                 started = asyncio.get_running_loop().time()
                 booked.append((await book(shop, event, GA=1)).booking_id)
                 waited.append(asyncio.get_running_loop().time() - started)
-                await asyncio.sleep(0.02)
+                await pace(0.02)
 
         customers = [asyncio.create_task(customer()) for _ in range(10)]
         for _ in range(restarts):

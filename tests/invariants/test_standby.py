@@ -31,6 +31,7 @@ from tests.conftest import CLIENT, KEY, SHARD, eventually
 from tests.invariants.conftest import LEASE_MS, at_rest
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import book
+from tests.support.waiting import pace
 
 CAPACITY = 240
 RATE = 60
@@ -90,9 +91,9 @@ class Shop:
             except BoxOfficeError as error:
                 if type(error).__name__ == "SoldOut":
                     return
-                await asyncio.sleep(0.05)
+                await pace(0.05)
             except AWAY:
-                await asyncio.sleep(0.05)
+                await pace(0.05)
         else:
             return
         booking = admitted.booking_id
@@ -106,7 +107,7 @@ class Shop:
             with contextlib.suppress(*AWAY):
                 if (await self.read(booking)) not in ("pending", "held"):
                     return
-            await asyncio.sleep(0.03)
+            await pace(0.03)
 
     async def has_read(self, confirmed: int) -> bool:
         return len(self.once_confirmed) >= confirmed
@@ -128,14 +129,14 @@ class Shop:
                     await self.office.refunds.refund(CLIENT, booking, ids.digest("part"), {tier: 1}, "test")
                 self.cancelled.add(booking)
                 return
-            await asyncio.sleep(0.05)
+            await pace(0.05)
 
     async def crowd(self, seconds: float) -> list[asyncio.Task[None]]:
         """At the rate, for so long."""
         tasks = []
         for _ in range(int(seconds * RATE)):
             tasks.append(asyncio.create_task(self.customer(len(self.accepted) + len(tasks) + 10_000 * self.crowds)))
-            await asyncio.sleep(1 / RATE)
+            await pace(1 / RATE)
         self.crowds += 1
         return tasks
 

@@ -19,6 +19,7 @@ from ops.stack.supervisor import invite
 from tests.api.conftest import office, settings
 from tests.api.transport.test_server import ROOT, Serving, connect, serving
 from tests.conftest import settle_all
+from tests.support.waiting import pace
 
 __all__ = ["office", "serving", "settings"]
 
@@ -55,7 +56,7 @@ async def typed(lines: str, office: BoxOffice, tmp_path: Path) -> str:
     async def settle() -> None:
         while True:
             await settle_all(office)
-            await asyncio.sleep(0.02)
+            await pace(0.02)
 
     working = asyncio.create_task(settle())
     try:

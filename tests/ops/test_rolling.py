@@ -20,6 +20,7 @@ from ops.stack.stack import Stack
 from tests.conftest import KEY, SaleMaker, counters, eventually
 from tests.invariants.conftest import at_rest, ends
 from tests.support.checks import check_at_rest
+from tests.support.waiting import pace
 
 CUSTOMERS = 16
 
@@ -59,7 +60,7 @@ class Customer:
             if accepted is not None:
                 self.booked.append(json.loads(accepted.body)["id"])
                 await self._ask("GET", f"/v1/bookings/{self.booked[-1]}")
-            await asyncio.sleep(self._chance.uniform(0, 0.3))
+            await pace(self._chance.uniform(0, 0.3))
         for client in self._clients:
             await client.close()
 

@@ -16,6 +16,7 @@ import pytest
 from boxoffice.office import BoxOffice
 from tests.api.transport.test_server import Serving, connect
 from tests.conftest import KEY, SaleMaker, settle_all
+from tests.support.waiting import pace
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -50,7 +51,7 @@ async def a_worker(office: BoxOffice) -> Any:
     async def settle() -> None:
         while True:
             await settle_all(office)
-            await asyncio.sleep(0.02)
+            await pace(0.02)
 
     task = asyncio.create_task(settle())
     try:

@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from tests.support.waiting import true_soon
+
 
 @asynccontextmanager
 async def served(create: Callable[[str], Any]) -> AsyncIterator[str]:
@@ -19,10 +21,9 @@ async def served(create: Callable[[str], Any]) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(create(url), log_config=None, lifespan="on", timeout_graceful_shutdown=1))
     # serve() would take over SIGINT from pytest.
     serving = asyncio.create_task(server._serve(sockets=[listener]))
-    while not server.started:
-        if serving.done():
-            await serving
-        await asyncio.sleep(0.005)
+    await true_soon(lambda: server.started or serving.done())
+    if serving.done():
+        await serving
     try:
         yield url
     finally:

@@ -16,6 +16,7 @@ from api.transport.connection import Connection
 from api.transport.lane import lane
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from tests.support.waiting import true_soon
 
 WAYS = ("lane", "fast", "plain")
 """The three ways into the application."""
@@ -57,12 +58,14 @@ class Wire(asyncio.Transport):
 
     async def quiet(self) -> Wire:
         """Everything that was sent has been dealt with."""
-        async with asyncio.timeout(30):
-            while not self.closing and (
-                self._is_coming or self.protocol.busy or self.protocol.paced or self.protocol.queued
-            ):
-                await asyncio.sleep(0.002)
-            await asyncio.sleep(0)
+        await true_soon(
+            lambda: (
+                self.closing
+                or not (self._is_coming or self.protocol.busy or self.protocol.paced or self.protocol.queued)
+            ),
+            timeout_s=30,
+        )
+        await asyncio.sleep(0)
         return self
 
     @property

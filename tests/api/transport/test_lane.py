@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -20,6 +19,7 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker
+from tests.support.waiting import pace
 from tests.support.wire import Door, Wire
 
 
@@ -135,7 +135,7 @@ async def test_a_connection_without_shapes_learns_none(
     for n in range(7):
         wire.protocol.lessons = min(wire.protocol.lessons, lane.LESSONS)
         await wire.send(booking(event, f"{n}")).quiet()
-        await asyncio.sleep(COMPILED_EACH_S * shapes)
+        await pace(COMPILED_EACH_S * shapes)
     assert (wire.protocol.shape is not None) is shapes
     assert [answer.status for answer in wire.answers()] == [202] * 7
 

@@ -22,6 +22,7 @@ from tests.api.bad_bodies import BODIES
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.ports import free_port
+from tests.support.waiting import pace
 
 pytestmark = pytest.mark.parametrize("settings", ["lane", "fast", "plain"], indirect=True)
 
@@ -331,7 +332,7 @@ async def test_a_connection_may_be_used_in_any_way(serving: Serving, open_sale: 
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.01)
+            await pace(0.01)
         found, _, body = await answer_of(reader)
         assert found == status, body
         if status == 202:

@@ -32,6 +32,7 @@ from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.hostile import HEALTH, HOSTILE, keyed
 from tests.support.ports import free_port
 from tests.support.unread import unread
+from tests.support.waiting import true_soon
 from tests.support.wire import WAYS, Door
 
 ROOT = Path(__file__).parents[3]
@@ -451,8 +452,7 @@ async def test_nothing_leads_back_to_a_connection_that_is_gone(
                 gone = weakref.ref(wire.protocol)
                 wire.hang_up()
                 del wire
-                await asyncio.sleep(0.01)
-                assert gone() is None, (way, sent)
+                await true_soon(lambda gone=gone: gone() is None)  # type: ignore[misc]
     finally:
         gc.enable()
 

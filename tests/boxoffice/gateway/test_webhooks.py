@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from boxoffice.gateway.base import Authorized, RequiresAction
 from boxoffice.gateway.simulator import signing
 from boxoffice.gateway.webhooks import GatewayEvent, WebhookRefused
 from tests.support.gateways import World
+from tests.support.waiting import true_soon
 
 SECRET = "whsec_simulator"
 
@@ -39,13 +39,12 @@ def body(world: World, payment_key: str = "key") -> bytes:
 
 async def told(world: World, enough: Callable[[list[GatewayEvent]], bool]) -> list[GatewayEvent]:
     """The events that have come, once they are enough. All of them must be believable."""
-    async with asyncio.timeout(10):
-        while True:
-            now_s = time.time()
-            events = [world.gateway.verify_webhook(headers, body, now_s) for headers, body in world.webhooks]
-            if enough(events):
-                return events
-            await asyncio.sleep(0.01)
+
+    def events() -> list[GatewayEvent]:
+        return [world.gateway.verify_webhook(headers, body, time.time()) for headers, body in world.webhooks]
+
+    await true_soon(lambda: enough(events()))
+    return events()
 
 
 async def pay(world: World, behaviour: str) -> tuple[str, str]:

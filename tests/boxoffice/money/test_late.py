@@ -10,6 +10,7 @@ from boxoffice.gateway.base import CaptureRequest, NotFound, Unknown
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD
 from tests.support.shop.office import Till
+from tests.support.waiting import eventually
 
 
 async def ended_unknown(till: Till, monkeypatch: pytest.MonkeyPatch, **tiers: int) -> str:
@@ -214,8 +215,12 @@ async def test_a_cancelled_booking_is_not_revived(till: Till, monkeypatch: pytes
         patch.setattr(till.gateway, "void", unheard)
         await till.drain()
         cancelling = asyncio.create_task(till.cancel(booking))
-        while (record := await till.record(booking)) is None or not record.cancel_requested:
-            await asyncio.sleep(0.001)
+
+        async def asked_to_cancel() -> bool:
+            record = await till.record(booking)
+            return record is not None and record.cancel_requested
+
+        await eventually(asked_to_cancel)
         await till.drain()
         assert await cancelling == "cancelled"
     assert (await till.payment(booking)).status == "authorized"

@@ -13,6 +13,7 @@ from boxoffice.gateway.base import CaptureRequest, NotFound, Refused, Unknown
 from tests.conftest import CLIENT, SHARD
 from tests.support.settling import at_crash_points
 from tests.support.shop.office import Till
+from tests.support.waiting import eventually
 
 
 class Died(Exception):
@@ -289,10 +290,10 @@ async def test_the_pump_survives_what_goes_wrong(till: Till, monkeypatch: pytest
     running = asyncio.create_task(till.office.pump.run())
     await till.drain()
 
-    async with asyncio.timeout(15):
-        while await till.payments(booking) != ["captured/-"]:
-            await till.sooner()
-            await asyncio.sleep(0.05)
+    async def captured() -> bool:
+        return await till.payments(booking) == ["captured/-"]
+
+    await eventually(till.hurrying(captured), timeout_s=15)
     till.office.pump.stop()
     await running
 

@@ -17,6 +17,7 @@ from boxoffice.stores.postgres import WentBack
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.shop.office import Died, Till
 from tests.support.shop.orders import OTHER
+from tests.support.waiting import pace
 
 
 async def confirmed(till: Till, token: str = "tok_ok", **tiers: int) -> str:
@@ -392,12 +393,12 @@ async def test_cancel_settle_and_reconcile_at_once(till: Till) -> None:
     async def reconcile() -> None:
         for _ in range(10):
             await till.office.guards[SHARD].reconciler.event(till.event.id, fix=True)
-            await asyncio.sleep(0.001)
+            await pace(0.001)
 
     async def settle() -> None:
         for _ in range(5):
             await till.drain()
-            await asyncio.sleep(0.005)
+            await pace(0.005)
 
     results = await asyncio.gather(
         *(till.cancel(booking) for booking in bookings), *(till.cancel(booking) for booking in bookings),

@@ -18,6 +18,7 @@ from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
 from tests.support.shop.office import book
 from tests.support.shop.orders import tier_of
+from tests.support.waiting import pace
 
 
 @pytest.fixture(params=[1, 4])
@@ -127,13 +128,13 @@ async def test_drift_under_traffic_ends_exact(office: BoxOffice, open_sale: Sale
             try:
                 accepted.append((await book(office, event, token=token, GA=dice.randint(1, 4))).booking_id)
             except SoldOut:
-                await asyncio.sleep(0.01)
+                await pace(0.01)
 
     async def worker() -> None:
         while not over.is_set():
             for settlement in office.settlements:
                 await settlement.drain()
-            await asyncio.sleep(0.005)
+            await pace(0.005)
 
     tasks = [asyncio.create_task(customer()) for _ in range(20)] + [asyncio.create_task(worker())]
     for _ in range(30):
@@ -141,7 +142,7 @@ async def test_drift_under_traffic_ends_exact(office: BoxOffice, open_sale: Sale
         assert looked.word == "same", f"no drift is seen where none is: {looked}"
         await shift(office, event, "GA", dice.choice("ahc"), dice.choice([-500, 500]))
         assert (await reconciler.event(event.id, fix=True)).word == "fixed"
-        await asyncio.sleep(0.02)
+        await pace(0.02)
     over.set()
     await asyncio.gather(*tasks)
     await settle_all(office)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +30,7 @@ from tests.conftest import (
 )
 from tests.support.shop.office import book
 from tests.support.shop.orders import tier_of
+from tests.support.waiting import true_soon
 
 
 class Clock:
@@ -126,9 +126,7 @@ async def test_a_synchronous_look_up_refreshes_in_the_background(
     clock.now += 2
 
     assert catalogue.find_tier(event.tiers[0].id), "what it knows"
-    async with asyncio.timeout(5):
-        while catalogue.find_tier(event.tiers[0].id)[1].price_cents != 1_500:  # type: ignore[index]
-            await asyncio.sleep(0.001)
+    await true_soon(lambda: catalogue.find_tier(event.tiers[0].id)[1].price_cents == 1_500)  # type: ignore[index]
     clock.now += 6
     assert catalogue.find_tier(event.tiers[0].id) is None, "too old to be believed without a look"
 

@@ -183,10 +183,12 @@ async def test_a_batch_that_fails_after_another_is_told_too(
     settlement = office.settlements[SHARD]
     for _ in range(2):
         await book(office, event, GA=1)
-    failures = iter([0.0, 0.02])
+    under_way: list[asyncio.Task[Any]] = []
 
     async def fail(_batch: Batch) -> None:
-        await asyncio.sleep(next(failures))
+        under_way.append(asyncio.current_task())  # type: ignore[arg-type]
+        if len(under_way) == 2:
+            await asyncio.wait(under_way[:1])
         raise RuntimeError("planted")
 
     monkeypatch.setattr(settlement, "settle", fail)

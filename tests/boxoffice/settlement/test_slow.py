@@ -28,6 +28,7 @@ from tests.support.settling import (
     claimed,
 )
 from tests.support.shop.office import book, book_many, first_sale, record_of, status_of
+from tests.support.waiting import true_soon
 from worker.doorbell import ring
 
 LEASE_MS = 300
@@ -229,9 +230,7 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
     assert batch.done == {each.record.id for each in (*waits.values(), *more.values())}
     first = next(iter(waits))
     first.set_result(Done("a"))
-    async with asyncio.timeout(10):
-        while not seen:
-            await asyncio.sleep(0.005)
+    await true_soon(lambda: seen)
     assert (seen, room.settlement.slow.count) == ([3], 3)
     await room.settlement.stop()
     assert (room.settlement.slow.count, room.settlement.slow.tasks) == (0, set())

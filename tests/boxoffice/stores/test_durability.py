@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from ops.stack.binaries import find_redis
 from ops.stack.servers import temporary_servers
 from tests.conftest import load_all
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 MEMORY_ONLY = ["appendonly no", "appendfsync everysec"]
 DURABLE = ["appendonly yes", "appendfsync always", "maxmemory-policy noeviction"]
@@ -44,12 +44,13 @@ def valkey(folder: Path, *lines: str) -> Iterator[str]:
     url = f"redis://127.0.0.1:{port}/0"
     try:
         with sync_redis.Redis.from_url(url) as client:
-            end = time.monotonic() + 10
-            while time.monotonic() < end:
+
+            def answers() -> bool:
                 with contextlib.suppress(sync_redis.ConnectionError):
-                    client.ping()
-                    break
-                time.sleep(0.02)
+                    return bool(client.ping())
+                return False
+
+            until(answers)
         yield url
     finally:
         server.terminate()

@@ -13,6 +13,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores.pinned import Pinned
 from boxoffice.stores.redis import open_redis
 from tests.support.proxy import Proxy, proxied
+from tests.support.waiting import true_soon
 
 HALF = 2
 """Connections kept: half of a pool of four."""
@@ -42,8 +43,7 @@ async def test_a_call_that_was_cancelled_leaves_its_answer_to_nobody(redis: Redi
     assert await pinned.execute_command("ECHO", "warm") == b"warm"
     proxy.delay_s = 0.05
     calling = asyncio.create_task(pinned.execute_command("ECHO", "of nobody"))
-    while not proxy.waiting:
-        await asyncio.sleep(0.001)
+    await true_soon(lambda: proxy.waiting)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling

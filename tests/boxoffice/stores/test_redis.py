@@ -11,6 +11,7 @@ from redis.exceptions import TimeoutError
 
 from boxoffice.settings import Settings
 from boxoffice.stores.redis import open_redis
+from tests.support.waiting import true_soon
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -68,9 +69,8 @@ async def test_a_command_that_was_written_in_part_ends_its_connection(settings: 
         await connection.send_command("TIME")
         assert await connection.read_response() == b"OK"
         writing = asyncio.create_task(connection.send_command("ECHO", b"x" * 50_000_000))
-        while cancelled and not connection._writer.transport.get_write_buffer_size():
-            await asyncio.sleep(0.001)
         if cancelled:
+            await true_soon(lambda: connection._writer.transport.get_write_buffer_size())
             writing.cancel()
 
         with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from ops.stack.running import RunningStack, find_stack
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 FULL_S = 5
 """How long customers come while the disk is full, and how long it is full after that."""
@@ -34,13 +35,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a tmpfs, and some containers forbid that too")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def eventually(true: Callable[[], bool], timeout_s: float = 60) -> None:
-    end = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.mark.soak
@@ -85,7 +79,7 @@ def test_a_stack_on_a_full_disk_comes_back_with_all_that_was_accepted(disk: Path
         return False
 
     try:
-        eventually(lambda: says("boxoffice ready"), 120)
+        until(lambda: says("boxoffice ready"), timeout_s=120)
         tier = client.get("/v1/events").json()["data"][0]["tiers"][0]["id"]
         assert book(0) == 202
         with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
@@ -99,11 +93,10 @@ def test_a_stack_on_a_full_disk_comes_back_with_all_that_was_accepted(disk: Path
             with contextlib.suppress(ProcessLookupError):
                 os.kill(stack().pids[name], signal.SIGKILL)
         end = time.monotonic() + FULL_S
-        while time.monotonic() < end:
-            assert up.poll() is None, "up lives"
-            time.sleep(0.1)
+        until(lambda: up.poll() is not None or time.monotonic() > end)
+        assert up.poll() is None, "up lives"
         (disk / "ballast").unlink()
-        eventually(ready, 90)
+        until(ready, timeout_s=90)
         assert book(1_000) == 202
         audit = subprocess.run(
             [sys.executable, "-m", "ops.cli", "audit", "--data-dir", str(disk / "data"), "--json"],

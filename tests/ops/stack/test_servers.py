@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from boxoffice.errors import CannotRun
 from ops.stack.data_dir import DataDir
 from ops.stack.postgresql import PostgresServer, own
 from ops.stack.servers import Servers, temporary_data_dir, temporary_servers
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,6 @@ def sql_of(url: str, statement: str) -> list[Any]:
 
 def store(servers: Servers) -> redis.Redis:
     return redis.Redis.from_url(servers.redis_url, decode_responses=True, socket_timeout=0.2)
-
-
-def eventually(true: Callable[[], bool], timeout_s: float = 20) -> bool:
-    end = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < end:
-        time.sleep(0.02)
-    return true()
 
 
 def test_the_applications_role_is_no_superuser(servers: Servers) -> None:
@@ -264,7 +257,7 @@ def test_servers_do_not_outlive_a_killed_owner(data_dir: Path) -> None:
         assert store(servers).ping()
         assert sql(servers, "SELECT 1") == [(1,)]
         assert not {servers.redis_pid, servers.postgres_pid} & set(pids)
-    assert eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
+    until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
 
 
 def test_a_server_that_cannot_start_is_a_sentence_and_leaves_nothing(data_dir: Path) -> None:

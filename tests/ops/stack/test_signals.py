@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ops.stack.signals import StopWatch
+from tests.support.waiting import until
 
 needs_make = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not shutil.which("make"), reason="needs make, and Linux to look at it"
@@ -69,6 +69,4 @@ def test_the_second_signal_hurries() -> None:
 
 def _raise(signum: signal.Signals, watch: StopWatch, requests: int) -> None:
     os.kill(os.getpid(), signum)
-    end = time.monotonic() + 5
-    while watch.requests < requests and time.monotonic() < end:
-        time.sleep(0.001)
+    until(lambda: watch.requests >= requests, timeout_s=5, every_s=0.001)

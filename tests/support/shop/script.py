@@ -31,6 +31,7 @@ from boxoffice.stores.redis import run_id
 from boxoffice.stores.scripts import Scripts
 from boxoffice.stores.shard import Shard
 from tests.support.shop.orders import CLIENT, card
+from tests.support.waiting import eventually
 
 __all__ = ["EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
 
@@ -331,11 +332,12 @@ class Desk:
 
     async def wait_ms(self, ms: float) -> None:
         """Let this much of Redis's time pass. fakeredis and real servers both run on the wall clock."""
-        import asyncio
-
         end = await self.now_ms() + ms
-        while await self.now_ms() <= end:
-            await asyncio.sleep(0.001)
+
+        async def passed() -> bool:
+            return await self.now_ms() > end
+
+        await eventually(passed)
 
 
 def known_keys(shards: Sequence[int]) -> str:

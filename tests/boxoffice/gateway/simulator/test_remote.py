@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
@@ -25,12 +27,14 @@ from ops.bank.server import create_app
 from tests.support.asgi import served
 from tests.support.gateways import World, bearer, simulated_token, webhook_sink, with_gateway
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[4]
 
 GATEWAY = """
 import sys
 from pathlib import Path
+from typing import Any
 from ops.bank.server import serve
 from boxoffice.settings import Settings
 
@@ -43,14 +47,15 @@ async def process(folder: Path, port: int) -> AsyncIterator[subprocess.Popen[byt
     """A gateway process that answers."""
     gateway = subprocess.Popen([sys.executable, "-c", GATEWAY, str(folder), str(port)], cwd=ROOT)
     try:
-        async with asyncio.timeout(30), httpx2.AsyncClient() as client:
-            while True:
-                try:
-                    assert (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
-                    break
-                except httpx2.ConnectError:
-                    assert gateway.poll() is None
-                    await asyncio.sleep(0.05)
+        async with httpx2.AsyncClient() as client:
+
+            async def answers() -> bool:
+                assert gateway.poll() is None
+                with contextlib.suppress(httpx2.ConnectError):
+                    return (await client.get(f"http://127.0.0.1:{port}/healthz")).text == "ok\n"
+                return False
+
+            await eventually(answers, timeout_s=30)
         yield gateway
     finally:
         gateway.kill()
@@ -111,9 +116,12 @@ async def test_the_gateway_says_how_its_webhooks_go(settings: Settings):
         gateway = open_gateway(with_gateway(settings, kind="http", url=url))
         world = World(gateway, simulated_token, lambda key: asyncio.sleep(0), webhooks)
         assert isinstance(await gateway.authorize(world.request("twice")), Authorized)
-        async with asyncio.timeout(10):
-            while (tally := (await client.get("/v1/deliveries")).json())["waiting"]:
-                await asyncio.sleep(0.02)
+
+        async def delivered() -> Any:
+            tally = (await client.get("/v1/deliveries")).json()
+            return None if tally["waiting"] else tally
+
+        tally = await eventually(delivered)
         await gateway.close()
 
     assert tally == {"events": 1, "heard": 1, "repeats": 1, "given_up": 0, "waiting": 0}
