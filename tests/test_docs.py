@@ -19,9 +19,8 @@ from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
 
 from boxoffice import states
-from boxoffice.bookings import reading
 from boxoffice.gateway.simulator.cards import CARDS
-from boxoffice.settings import Settings, WorkerSettings
+from boxoffice.settings import Settings
 from boxoffice.stores import keys, models
 from boxoffice.wire.render import FAILURES
 from ops import cli
@@ -208,6 +207,30 @@ def rooms_table() -> str:
     return table(("room", "what lives there", "modules"), *rows)
 
 
+def imported_by(room: str) -> set[str]:
+    """Rooms that modules of this one import from."""
+    found: set[str] = set()
+    for path in (ROOT / "boxoffice" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "boxoffice":
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("boxoffice."):
+                found.add((node.module or "").split(".")[1])
+            elif isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("boxoffice.")}
+    return (found & {*rooms()}) - {room}
+
+
+def rooms_picture() -> str:
+    """Each room in one line, and a mark in the column of each room that it imports."""
+    order, wide = rooms(), max(len(room) for room in rooms())
+    heads = [f"{'':{wide + 3}}" + " ".join(f"{at:>2}" for at in range(1, len(order) + 1))]
+    for at, room in enumerate(order, 1):
+        marks = ("·" if each == room else "x" if each in imported_by(room) else " " for each in order)
+        heads.append(f"{at:>2} {room:{wide}}" + " ".join(f"{mark:>2}" for mark in marks))
+    return "```text\n" + "\n".join(line.rstrip() for line in heads) + "\n```"
+
+
 def export_table() -> str:
     """As the last `make soak` measured it."""
     rows = json.loads(read("bench/export.json"))
@@ -221,6 +244,7 @@ def export_table() -> str:
 
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
+    "imports": ("docs/architecture.md", rooms_picture),
     "settings": ("docs/operations.md", settings_table),
     "commands": ("docs/operations.md", commands_table),
     "rounds": ("docs/operations.md", rounds_table),
@@ -290,30 +314,6 @@ def test_every_variable_of_the_environment_is_documented() -> None:
     named = set(re.findall(r"\"(BOXOFFICE_[A-Z][A-Z_]*[A-Z])\"", CODE)) - {"BOXOFFICE_CRASHPOINT"}
     operations = read("docs/operations.md")
     assert not [name for name in named if f"`{name}`" not in operations]
-
-
-def test_every_module_stands_in_a_room_or_is_a_word() -> None:
-    section = read("docs/architecture.md").partition("### Inside the box office")[2].partition("\n## ")[0]
-    words = {path.stem for path in (ROOT / "boxoffice").glob("*.py")} - {"__init__", "office"}
-    (listed,) = re.findall(r"^Below all rooms are the words: (.*?)\.$", section, re.M | re.S)
-    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(words)
-    folders = {path.parent.name for path in (ROOT / "boxoffice").glob("*/__init__.py")}
-    assert folders == set(rooms())
-
-
-def test_the_layout_names_every_folder() -> None:
-    section = read("docs/architecture.md").partition("## Layout")[2].partition("\n### ")[0]
-    folders = {path.parent.name for path in ROOT.glob("*/*") if path.suffix in (".py", ".lua", ".md")}
-    assert set(re.findall(r"^\| `(\w+)/` \|", section, re.M)) == {name for name in folders if not name.startswith(".")}
-
-
-def test_the_times_on_a_bookings_path_are_those_of_the_code() -> None:
-    page = " ".join(read("docs/architecture.md").split())
-    assert f"looks every {WorkerSettings().sweep_ms:,} ms (`BOXOFFICE_WORKER__SWEEP_MS`)" in page
-    assert (
-        f"final for {reading.FRESH_MS // 1_000} s, or pending for {reading.UNSETTLED_MS // 1_000} s, is looked up"
-        in page
-    )
 
 
 def test_every_file_that_code_or_a_page_names_is_there() -> None:
