@@ -33,6 +33,12 @@ class Tier(Body):
     capacity: int
     on_sale_at: Time | None = Field(description="In place of the event's; null: the event's.")
     off_sale_at: Time | None
+    booking_min: int | None = Field(
+        description="Tickets of this tier, beside the event's rules, which it has to keep, too."
+    )
+    booking_max: int | None
+    customer_min: int | None
+    customer_max: int | None
     available: int | None = Field(description="Null only in answers of those who manage it, while nobody can say.")
 
 
@@ -47,6 +53,12 @@ class Event(Body):
     on_sale_at: Time | None = Field(description="From when it may be booked; null: at once.")
     off_sale_at: Time | None = Field(description="Until when; null: until it starts.")
     version: int = Field(description="Grows with every change of the event or its tiers, as its `ETag`.")
+    booking_min: int | None = Field(description="Least tickets of one booking; null: any number.")
+    booking_max: int | None = Field(description="Most tickets of one booking.")
+    customer_min: int | None = Field(
+        description="Least that a customer has once a booking is in, all of them together."
+    )
+    customer_max: int | None = Field(description="Most that a customer may hold or have bought.")
     tiers: list[Tier]
 
 
@@ -97,6 +109,10 @@ class TierRequest(Body):
     name: str | None = None
     on_sale_at: Time | None = None
     off_sale_at: Time | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
+    customer_max: int | None = None
 
 
 class EventRequest(Body):
@@ -107,6 +123,9 @@ class EventRequest(Body):
     tiers: list[TierRequest]
     currency: str | None = Field(None, description="ISO 4217. USD if it is left out.")
     status: Literal["active", "paused", "inactive"] | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
     customer_max: int | None = None
     cancel_until: Time | None = None
     refund_percent: int | None = None
@@ -121,6 +140,9 @@ class EventChangeRequest(Body):
     name: str | None = None
     starts_at: Time | None = None
     status: Literal["active", "paused", "inactive"] | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
     customer_max: int | None = None
     cancel_until: Time | None = None
     refund_percent: int | None = None
@@ -139,6 +161,10 @@ class TierChangeRequest(Body):
     active: bool | None = None
     on_sale_at: Time | None = None
     off_sale_at: Time | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
+    customer_max: int | None = None
 
 
 class PostponementRequest(Body):

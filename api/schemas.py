@@ -308,7 +308,10 @@ class Problem(Answer):
     refundable: int | None = None
     owed_cents: int | None = None
     held: int | None = None
+    least: int | None = None
     limit: int | None = None
+    may_take: int | None = Field(None, description="Tickets that the customer may still take.")
+    code: str | None = Field(None, description="Of the tier.")
     amount_cents: int | None = Field(None, description="What it costs now.")
     currency: str | None = None
     whose: Literal["customer", "client"] | None = None

@@ -12,6 +12,7 @@ BoxOfficeError
 │   ├── SaleClosed
 │   ├── SaleNotOpen
 │   ├── SalePaused
+│   ├── BookingLimit
 │   ├── CustomerLimit
 │   ├── UnpaidLimit
 │   ├── PriceChanged
@@ -45,6 +46,7 @@ from typing import Any
 __all__ = [
     "AlreadyExtended",
     "BadRequest",
+    "BookingLimit",
     "BoxOfficeError",
     "Busy",
     "CannotRun",
@@ -144,8 +146,12 @@ class SalePaused(Refused):
     """The sale is paused for a moment."""
 
 
+class BookingLimit(Refused):
+    """A booking of this sale has more tickets than that, or fewer."""
+
+
 class CustomerLimit(Refused):
-    """The customer would hold more tickets than one customer may."""
+    """The customer would hold more tickets than one customer may, or fewer."""
 
 
 class UnpaidLimit(Refused):

@@ -39,10 +39,13 @@
 --           {"not_open", opens_ms}                     when the last of its tiers goes on sale
 --           {"unknown_tier", tier}
 --           {"malformed"}                              a quantity that is no count, a tier named twice, or no tickets
+--           {"booking_limit", tier, least, most}       too few tickets in it, or too many; of the event when no tier is named
 --           {"sold_out", ends_ms, tier, available, held, ...}  every tier that is short, and how many of it are held or
 --                                                      pending; when any is, the next hold of the shard ends then, or 0
 --           {"left"}                                   to a question: no tier is short, so send the booking
---           {"customer_limit", have, limit}
+--           {"customer_limit", tier, have, least, most, left}
+--                                                      its customer would have too few, or too many: left is how many more
+--                                                      are allowed, empty for any number; 0 is no least, and no most
 --           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
 --           {"price_changed", amount}                  it costs so much, which is not the amount, or not what is expected
 --           {"busy"}                                   too many bookings wait
@@ -57,6 +60,8 @@
 -- include: given_up
 -- include: most_unpaid
 -- include: windows
+-- include: owned_tiers
+-- include: rules
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
@@ -74,7 +79,7 @@ local KEYS, ARGV, match, gmatch, sub, format = KEYS, ARGV, string.match, string.
 local sales = {}
 for e = 1, events do
   sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {},
-    given_up = {} }
+    again = {}, by_tier = {}, given_up = {} }
 end
 local function tier_of(sale, name)
   local tier = sale.tier[name]
@@ -98,7 +103,7 @@ for k = 1, kinds do
     named[tier] = true
   end
   local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), expected = tonumber(expected),
-    lines = lines }
+    items = items, lines = lines }
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
@@ -140,6 +145,7 @@ for e = 1, events do
   local sale = sales[e]
   local n = #sale.fields
   sale.fields[n + 1], sale.fields[n + 2], sale.fields[n + 3], sale.fields[n + 4] = "on", "starts", "lim", "win"
+  sale.fields[n + 5] = "rules"
   local values = redis.call("HMGET", sale.key, unpack(sale.fields))
   sale.on, sale.starts, sale.limit = values[n + 1], tonumber(values[n + 2] or 0), tonumber(values[n + 3] or 0)
   for _, tier in pairs(sale.tier) do
@@ -149,8 +155,17 @@ for e = 1, events do
   if (values[n + 4] or "") ~= "" then
     windows(sale, values[n + 4])
   end
+  if (values[n + 5] or "") ~= "" then
+    rules(sale, values[n + 5])
+  end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
+    sale.again[#sale.again + 1] = tickets and sale.owners[i] or nil
+  end
+  -- Most customers of a rush have nothing yet. One that is looked at anyway tells whether the key is of the right type.
+  sale.again[1] = sale.again[1] or sale.owners[1]
+  for i, by_tier in ipairs(redis.call("HMGET", owned_tiers_key(sale.owners_key), unpack(sale.again))) do
+    sale.by_tier[sale.again[i]] = by_tier or nil
   end
   if sale.unpaid then
     local whose = {}
@@ -213,7 +228,7 @@ local function examine(of)
   elseif opens_ms > now_ms then
     return { "not_open", format("%d", opens_ms) }
   end
-  return nil, tickets, price
+  return sale.rule and breaks_booking_rule(sale, of.lines, tickets), tickets, price
 end
 for k = 1, kinds do
   local of = kind[k]
@@ -285,10 +300,14 @@ local function refusal(b)
   elseif of.letter == "Q" then
     return { "left" }
   end
-  local sale, owned = of.sale, of.sale.owned[owner_of[b]]
-  if sale.limit > 0 and owned + of.tickets > sale.limit then
-    return { "customer_limit", owned, sale.limit }
-  elseif of.price ~= of.amount or of.price ~= (of.expected or of.amount) then
+  local sale, owner = of.sale, owner_of[b]
+  if sale.limit > 0 or sale.rule then
+    local broken = breaks_customer_rule(sale, of.lines, of.tickets, sale.owned[owner], sale.by_tier[owner] or "")
+    if broken then
+      return broken
+    end
+  end
+  if of.price ~= of.amount or of.price ~= (of.expected or of.amount) then
     return { "price_changed", format("%d", of.price) }
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
@@ -318,6 +337,7 @@ for b = 1, count do
     end
     local owner = owner_of[b]
     sale.owned[owner] = sale.owned[owner] + of.tickets
+    sale.by_tier[owner] = with_items(sale.by_tier[owner] or "", of.items, 1)
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
     else
@@ -337,7 +357,7 @@ if #admitted > 0 then
   for e = 1, events do
     local sale = sales[e]
     if sale.changed then
-      local counters, owners = {}, {}
+      local counters, owners, by_tier = {}, {}, {}
       for name, tier in pairs(sale.tier) do
         if tier.changed then
           local n = #counters
@@ -350,9 +370,12 @@ if #admitted > 0 then
         if sale.owned[owner] > 0 then
           owners[#owners + 1] = owner
           owners[#owners + 1] = format("%d", sale.owned[owner])
+          by_tier[#by_tier + 1] = sale.by_tier[owner] and owner
+          by_tier[#by_tier + 1] = sale.by_tier[owner]
         end
       end
       redis.call("HSET", sale.owners_key, unpack(owners))
+      redis.call("HSET", owned_tiers_key(sale.owners_key), unpack(by_tier))
       if sale.holds then
         local unpaid = {}
         for who, tickets in pairs(sale.unpaid) do

@@ -39,6 +39,8 @@
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
+-- include: owned_tiers
+-- include: count_owned
 -- include: give_back
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]

@@ -28,6 +28,8 @@
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
+-- include: owned_tiers
+-- include: count_owned
 -- include: give_back
 
 local gate, deadlines = KEYS[1], KEYS[2]

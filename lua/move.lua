@@ -29,6 +29,8 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: owned_tiers
+-- include: count_owned
 
 local gate, moved, sale, owners, record_key, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -59,8 +61,8 @@ redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", total_delta - sold
 redis.call("HINCRBY", sale, "c:" .. tier, string.format("%d", sold_delta))
 redis.call("HINCRBY", sale, "t:" .. tier, string.format("%d", total_delta))
 redis.call("SET", moved, note, "EX", moved_ttl_s)
-if owner ~= "" and redis.call("HINCRBY", owners, owner, string.format("%d", sold_delta)) <= 0 then
-  redis.call("HDEL", owners, owner)
+if owner ~= "" then
+  count_owned(owners, owner, tier .. ":" .. ARGV[2], 1)
 end
 if balance then
   redis.call("HSET", unpaid_key(owners), balance_of, (string.gsub(balance, "^%-?%d+", function(tickets)

@@ -23,7 +23,7 @@
 -- ARGV[11] pair          number:nonce of a commit that has all of these
 -- ARGV[12...] facts      per tier `tier|total|sold`; per final booking `counted|state|payload`; per stock move
 --                        `tier|sold delta|total delta|owner|cancelled|payload`; per stock move its note (see move.lua); then
---                        `owner:bought,...`
+--                        `owner=tier:bought,...;...`
 --
 -- Returns {"unloaded"}  the event has no counters
 --         {word, settled, moved, oversold, counts} where word is "same", "drift" (found) or "fixed" (written); settled
@@ -41,6 +41,8 @@
 -- include: unpaid
 -- include: is_unpaid
 -- include: count_unpaid
+-- include: owned_tiers
+-- include: count_owned
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
@@ -65,8 +67,8 @@ end
 -- (a) What PostgreSQL has decided and Redis has not heard yet, by the guards of settle.lua and move.lua.
 local touched, given_back, rewritten, settled, moved, leave = {}, {}, {}, 0, 0, {}
 local no_longer_unpaid = {}
-local function give_back(owner, tickets)
-  given_back[owner] = (given_back[owner] or 0) + tickets
+local function give_back(owner, items, times)
+  given_back[#given_back + 1] = { owner, items, times }
 end
 local function conclude(record, state, payload)
   record.state, record.tail = state, string.match(record.tail, "^\n[^\n]*\n") .. payload
@@ -89,7 +91,7 @@ for n = 1, finals do
       tickets = tickets + quantity
     end
     if counted ~= "C" then
-      give_back(record.owner, tickets)
+      give_back(record.owner, record.items, -1)
     end
     if is_unpaid(record.deadline_ms, record.tail) then
       no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets, record.deadline_ms }
@@ -111,7 +113,7 @@ for n = 1, moves do
     local c = count[tier]
     c.c, c.t, c.a = c.c + sold, c.t + total, c.a + total - sold
     if owner ~= "" then
-      give_back(owner, -tonumber(sold))
+      give_back(owner, tier .. ":" .. sold, 1)
     end
     marks[#marks + 1] = { mark, ARGV[11 + tiers + finals + moves + n] }
     moved = moved + 1
@@ -161,11 +163,11 @@ if counted then
             if #whose > 0 and deadline == "0" then
               whose[3], whose[4], whose[5] = "wo:" .. owner, "wc:" .. client_of(raw), "w"
             end
+            holding[owner] = with_items(holding[owner] or "", items, 1)
             for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
               if count[tier] then
                 count[tier].counted = count[tier].counted + quantity
               end
-              holding[owner] = (holding[owner] or 0) + quantity
               for _, who in ipairs(whose) do
                 unpaid[who] = (unpaid[who] or 0) + quantity
               end
@@ -206,10 +208,8 @@ tell(told, pair)
 if word == "fixed" or settled > 0 or moved > 0 then
   redis.call("HSET", sale, unpack(fields))
 end
-for owner, tickets in pairs(given_back) do
-  if redis.call("HINCRBY", owners, owner, string.format("%d", -tickets)) <= 0 then
-    redis.call("HDEL", owners, owner)
-  end
+for _, each in ipairs(given_back) do
+  count_owned(owners, unpack(each))
 end
 if counted and not unreadable then
   if redis.call("TYPE", unpaid_key(owners)).ok == "hash" then
@@ -229,20 +229,30 @@ else
     count_unpaid(owners, unpack(ended_hold))
   end
 end
+local function set_owned(owner, by_tier)
+  local tickets = 0
+  for quantity in string.gmatch(by_tier, ":(%d+)") do
+    tickets = tickets + quantity
+  end
+  if tickets > 0 then
+    redis.call("HSET", owners, owner, string.format("%d", tickets))
+    redis.call("HSET", owned_tiers_key(owners), owner, by_tier)
+  else
+    redis.call("HDEL", owners, owner)
+    redis.call("HDEL", owned_tiers_key(owners), owner)
+  end
+end
 if owned then
   for n = 12 + tiers + finals + 2 * moves, #ARGV do
-    for owner, bought in string.gmatch(ARGV[n], "(%x+):(%d+)") do
-      local tickets = (holding[owner] or 0) + bought
-      if tickets > 0 then
-        redis.call("HSET", owners, owner, string.format("%d", tickets))
-      else
-        redis.call("HDEL", owners, owner)
-      end
+    for owner, bought in string.gmatch(ARGV[n], "(%x+)=([^;]*)") do
+      set_owned(owner, with_items(holding[owner] or "", bought, 1))
     end
   end
   -- Who has bought something is among the facts of one call or another.
-  for owner, tickets in pairs(holding) do
-    redis.call("HSETNX", owners, owner, string.format("%d", tickets))
+  for owner, by_tier in pairs(holding) do
+    if redis.call("HEXISTS", owners, owner) == 0 then
+      set_owned(owner, by_tier)
+    end
   end
 end
 for _, change in ipairs(rewritten) do

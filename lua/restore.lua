@@ -23,6 +23,8 @@
 -- include: unpaid
 -- include: is_unpaid
 -- include: count_unpaid
+-- include: owned_tiers
+-- include: count_owned
 
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
 local events, pair = tonumber(ARGV[1]), ARGV[2]
@@ -50,7 +52,7 @@ for b = 1, #ARGV - 2 do
           redis.call("HINCRBY", sale, "h:" .. tier, quantity)
           tickets = tickets + quantity
         end
-        redis.call("HINCRBY", owners, new.owner, string.format("%d", tickets))
+        count_owned(owners, new.owner, new.items, 1)
         if is_unpaid(new.deadline_ms, new.tail) then
           count_unpaid(owners, new.owner, client_of(new.tail), tickets, new.deadline_ms)
         end

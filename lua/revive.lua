@@ -30,6 +30,8 @@
 -- include: record
 -- include: unpaid
 -- include: count_unpaid
+-- include: owned_tiers
+-- include: count_owned
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -60,7 +62,7 @@ for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
   redis.call("HINCRBY", sale, "h:" .. tier, quantity)
   tickets = tickets + quantity
 end
-redis.call("HINCRBY", owners, record.owner, string.format("%d", tickets))
+count_owned(owners, record.owner, record.items, 1)
 count_unpaid(owners, record.owner, client_of(record.tail), tickets)
 record.state = "P"
 record.flags = string.gsub(record.flags, "r", "") .. "r"

@@ -33,6 +33,8 @@
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
+-- include: owned_tiers
+-- include: count_owned
 -- include: gate
 -- include: tell
 
@@ -66,6 +68,7 @@ redis.call("ZCARD", deadlines)
 for e = 1, events do
   redis.call("HLEN", sales[e].key)
   redis.call("HLEN", sales[e].owners_key)
+  redis.call("HLEN", owned_tiers_key(sales[e].owners_key))
 end
 
 local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}, {}, {}, {}
@@ -132,7 +135,7 @@ for b = 1, count do
         tickets = tickets + quantity
       end
       if not sold then
-        add(sale.owners, owner, -tickets)
+        sale.owners[#sale.owners + 1] = { owner, items, -1 }
       end
       if is_unpaid(deadline, sub(raw, payload_at)) then
         sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets, deadline }
@@ -175,10 +178,8 @@ for e = 1, events do
     end
     redis.call("HSET", sale.key, unpack(counters))
   end
-  for owner, delta in pairs(sale.owners) do
-    if redis.call("HINCRBY", sale.owners_key, owner, format("%d", delta)) <= 0 then
-      redis.call("HDEL", sale.owners_key, owner)
-    end
+  for _, given_back in ipairs(sale.owners) do
+    count_owned(sale.owners_key, unpack(given_back))
   end
   for _, counted in ipairs(sale.unpaid) do
     count_unpaid(sale.owners_key, unpack(counted))

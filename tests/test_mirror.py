@@ -38,6 +38,7 @@ ELSEWHERE = {
         "boxoffice/backoffice/overview.py": "tests/ops/test_status_command.py",
         "boxoffice/backoffice/forgetting.py": "tests/ops/test_customers_command.py",
         "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
+        "ops/commands/_events_shown.py": "tests/ops/test_events_commands.py",
         "ops/commands/bookings.py": "tests/ops/test_back_office.py",
         "ops/commands/clients.py": "tests/ops/test_repair_commands.py",
         "ops/commands/dead.py": "tests/ops/test_money_commands.py",

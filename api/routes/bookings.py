@@ -76,6 +76,7 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
             "sale-closed",
             "sale-not-open",
             "sale-paused",
+            "booking-limit",
             "customer-limit",
             "unpaid-limit",
             "price-changed",

@@ -87,7 +87,7 @@ async def create(request: Request, office: Office, by: Manager) -> Response:
     assert by.client is not None, "a key belongs to a shop"
     event = await office.store.create_event(
         by.client, form.name, form.starts_at, form.currency, [tier.tier() for tier in form.tiers],
-        customer_max=form.customer_max, cancel_until=form.cancel_until, refund_percent=form.refund_percent,
+        rules=form.rules, cancel_until=form.cancel_until, refund_percent=form.refund_percent,
         status=form.status, on_sale_at=form.on_sale_at, off_sale_at=form.off_sale_at, by=by.name, allow=form.allow,
     )  # fmt: skip
     return await _shown(office, event, 201)

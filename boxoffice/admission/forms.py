@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from boxoffice.admission import outcomes
+from boxoffice.admission.limits import beyond
 from boxoffice.admission.outcomes import CREATED, LEFT, Outcome, outcome_of
 from boxoffice.admission.protocol import Kind, Reply
 from boxoffice.admission.templates import BookingTemplate, Gaps
@@ -15,7 +16,6 @@ from boxoffice.clock import timestamp
 from boxoffice.errors import (
     BoxOfficeError,
     Busy,
-    CustomerLimit,
     GateClosed,
     KeyReused,
     PriceChanged,
@@ -207,8 +207,8 @@ def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
             return SaleClosed("The sale has ended.", reason="ended", tier_id=tier)
         case outcomes.NotOpen(opens_ms):
             return SaleNotOpen(opens_at=timestamp(opens_ms))
-        case outcomes.CustomerLimit(have, limit):
-            return CustomerLimit(held=have, limit=limit)
+        case outcomes.BookingLimit() | outcomes.CustomerLimit():
+            return beyond(form.template.event, outcome)
         case outcomes.UnpaidLimit(whose, have, limit):
             return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
         case outcomes.PriceChanged(amount):

@@ -78,11 +78,23 @@ class SoldOut(NamedTuple):
     """When the next hold of the shard ends; 0 when nothing is held, or nobody looked."""
 
 
-class CustomerLimit(NamedTuple):
-    """Too many tickets of one customer."""
+class BookingLimit(NamedTuple):
+    """Too few tickets, or too many, of one booking: of a tier (None: of the event); None for no bound."""
 
+    tier: str | None
+    least: int | None
+    most: int | None
+
+
+class CustomerLimit(NamedTuple):
+    """Too few tickets, or too many, of one customer: of a tier (None: of the event); None for no bound. `left` is how many
+    more the customer may take."""
+
+    tier: str | None
     have: int
-    limit: int
+    least: int | None
+    most: int | None
+    left: int | None
 
 
 class UnpaidLimit(NamedTuple):
@@ -115,7 +127,7 @@ class Unexpected(NamedTuple):
 
 Outcome = (
     Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen | SoldOut
-    | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
+    | BookingLimit | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
 )  # fmt: skip
 
 
@@ -123,6 +135,10 @@ def _sold_out(ends_ms: bytes, *short: bytes) -> SoldOut:
     tiers = [tier.decode() for tier in short[::3]]
     left, held = (dict(zip(tiers, map(int, short[at::3]), strict=True)) for at in (1, 2))
     return SoldOut(left, held, int(ends_ms))
+
+
+def _bound(tickets: Any) -> int | None:
+    return int(tickets) or None
 
 
 OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
@@ -137,7 +153,10 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
     b"ended": lambda tier: Ended(tier.decode()),
     b"not_open": lambda opens_ms: NotOpen(int(opens_ms)),
     b"sold_out": _sold_out,
-    b"customer_limit": lambda have, limit: CustomerLimit(int(have), int(limit)),
+    b"booking_limit": lambda tier, *bounds: BookingLimit(tier.decode() or None, *map(_bound, bounds)),
+    b"customer_limit": lambda tier, have, least, most, left: CustomerLimit(
+        tier.decode() or None, int(have), _bound(least), _bound(most), None if left == b"" else int(left)
+    ),
     b"unpaid_limit": lambda whose, have, limit: UnpaidLimit(whose.decode(), int(have), int(limit)),
     b"price_changed": lambda amount: PriceChanged(int(amount)),
     b"busy": Busy,

@@ -111,10 +111,10 @@ SELECT max(sequence) FROM (
 """
 
 _BOUGHT = """
-SELECT b.client_id, b.customer_id, b.owner, sum(i.quantity - i.refunded)::int AS tickets
+SELECT b.client_id, b.customer_id, b.owner, i.tier_id, sum(i.quantity - i.refunded)::int AS tickets
 FROM bookings b JOIN booking_items i ON i.booking_id = b.id
 WHERE b.event_id = $1 AND b.status = 'confirmed'
-GROUP BY b.client_id, b.customer_id, b.owner HAVING sum(i.quantity - i.refunded) > 0
+GROUP BY b.client_id, b.customer_id, b.owner, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
 """
 
 
@@ -146,18 +146,22 @@ async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> 
     return verdicts
 
 
-async def bought(connection: Connection, event: str) -> dict[str, int]:
-    """Digest of (client, customer) to the tickets that are theirs. Reads every confirmed booking of the event."""
+async def bought(connection: Connection, event: str) -> dict[str, str]:
+    """Digest of (client, customer) to the tickets that are theirs, as `tier:tickets,...`. Reads all its bookings."""
     async with connection.transaction():
         await take_time(connection)
         for name in ("seqscan", "hashjoin", "mergejoin"):
             await connection.execute(f"SET LOCAL enable_{name} = on")
         rows = await connection.fetch(_BOUGHT, event, timeout=REPAIR_S)
-    tickets: Counter[str] = Counter()
+    tickets: dict[str, Counter[str]] = {}
     for row in rows:
-        # Whoever was forgotten, and came back, has two rows.
-        tickets[row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])] += row["tickets"]
-    return dict(tickets)
+        # Whoever was forgotten, and came back, has rows of both.
+        owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
+        tickets.setdefault(owner, Counter())[row["tier_id"]] += row["tickets"]
+    return {
+        owner: ",".join(f"{tier}:{count}" for tier, count in sorted(theirs.items()))
+        for owner, theirs in tickets.items()
+    }
 
 
 async def undecided(connection: Connection, shard: int, older_than_ms: int = 0) -> AsyncIterator[list[Record]]:

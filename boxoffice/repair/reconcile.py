@@ -31,7 +31,7 @@ DEEP_MAX: Final = 20_000
 LOCK_TRIES: Final = 10
 """A settling batch holds the rows for some milliseconds; who waits longer than this many lock timeouts gives up."""
 
-OWNERS_MAX: Final = 20_000
+OWNERS_MAX: Final = 10_000
 """Customers counted by one script call: some 50 ms in which Redis runs nothing else."""
 
 CHUNK: Final = 1_000
@@ -205,7 +205,7 @@ class Reconciler:
         facts += [verdict.fact for _, _, verdict in verdicts]
         facts += [move.fact for move in moves]
         facts += [move.note for move in moves]
-        facts += [",".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
+        facts += [";".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
         return await self._here.run(
             "reconcile", sale=keys.event(shard, event), owners=keys.owners(shard, event), keys=names, fix=int(fix),
             deep=int(deep), owned=int(owners is not None), ttl_s=self._ttl_s, moved_ttl_s=MOVED_TTL_S, event=event,
@@ -215,9 +215,11 @@ class Reconciler:
     async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:
         """Each call sets some customers' counts to what they hold and bought, and gives one to whoever holds tickets and has
         none. Who is new meanwhile is in no call."""
-        counted = await self._redis.hkeys(keys.owners(self.shard, event))  # type: ignore[misc]
-        bought = dict.fromkeys(map(bytes.decode, counted), 0) | await queries.bought(connection, event)
-        owners = [f"{owner}:{tickets}" for owner, tickets in bought.items()]
+        bought: dict[str, str] = {}
+        for name in (keys.owners(self.shard, event), keys.owned_tiers(self.shard, event)):
+            bought |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
+        bought |= await queries.bought(connection, event)
+        owners = [f"{owner}={items}" for owner, items in bought.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):
             await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
 

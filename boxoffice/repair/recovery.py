@@ -260,7 +260,8 @@ class Recovery:
             async with self._redis.pipeline(transaction=True) as pipe:
                 for event in gone:
                     pipe.hdel(name, event)
-                    pipe.delete(keys.event(self.shard, event), keys.owners(self.shard, event))
+                    names = (keys.event, keys.owners, keys.owned_tiers, keys.unpaid)
+                    pipe.delete(*(key(self.shard, event) for key in names))
                 if VERSION in events:
                     pipe.hincrby(name, VERSION, 1)
                 await pipe.execute()

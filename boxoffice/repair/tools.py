@@ -103,7 +103,8 @@ class Repair:
         reports, unloaded = [], []
         for id_ in [event] if event else [row["id"] for row in rows]:
             try:
-                reports.append(await reconciler.event(id_, fix=fix, deep=True, strays=False))
+                owned = fix and event is not None  # who names one event has its customers counted anew, too
+                reports.append(await reconciler.event(id_, fix=fix, deep=True, owned=owned, strays=False))
             except GateClosed:
                 unloaded.append(id_)
         return Findings(tuple(reports), unloaded=tuple(unloaded))

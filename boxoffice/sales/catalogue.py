@@ -1,4 +1,5 @@
 """What is on sale, as the hot path reads it: a map in this process, kept from Redis, never from PostgreSQL.
+One file because the map has nothing but these views.
 
 Look-ups are plain dict reads. The map is compared with Redis at most once a second, and read again when the catalogue's
 version has changed; an id that it lacks may ask sooner, a few times and then once a second.
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 
 from boxoffice.access.api_keys import VERSION, ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
+from boxoffice.sales.rules import NONE, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S, STALE_S, Freshness
@@ -39,6 +41,7 @@ class TierView(msgspec.Struct, frozen=True):
     on_sale_at: str | None = None
     """In place of the event's; None: the event's."""
     off_sale_at: str | None = None
+    rules: Rules = NONE
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -62,6 +65,8 @@ class EventView(msgspec.Struct, frozen=True):
     """The shop that owns it. Empty: a version before this wrote the view, and every shop sells it until it is loaded again."""
     shops: tuple[str, ...] = ()
     """Others that it is shared with."""
+    rules: Rules = NONE
+    """`customer_max` among them."""
 
     def sold_by(self, client: str) -> bool:
         """Whether this shop sees and sells it."""
@@ -88,6 +93,7 @@ class EventView(msgspec.Struct, frozen=True):
             "on_sale_at": self.on_sale_at,
             "off_sale_at": self.off_sale_at,
             "version": self.version,
+            **self.rules._asdict(),
             "tiers": [
                 {
                     "id": tier.id,
@@ -97,6 +103,7 @@ class EventView(msgspec.Struct, frozen=True):
                     "capacity": tier.capacity,
                     "on_sale_at": tier.on_sale_at,
                     "off_sale_at": tier.off_sale_at,
+                    **tier.rules._asdict(),
                     "available": available,
                 }
                 for tier, available in zip(self.tiers, availability, strict=True)

@@ -10,13 +10,11 @@ from typing import Final, NamedTuple
 from boxoffice.currencies import is_currency
 from boxoffice.errors import Malformed
 from boxoffice.gateway.factory import why_not_chargeable
+from boxoffice.sales.rules import COUNT_MAX, NONE, Rules, check_rules
 from boxoffice.settings import Settings
 from boxoffice.texts import fault_of
 
 __all__ = ["ALLOWED", "COUNT_MAX", "TIERS_MAX", "Checks", "NewTier", "Terms", "check_window"]
-
-COUNT_MAX: Final = 2_147_483_647
-"""PostgreSQL's integer: capacities and prices in minor units."""
 
 LAST_YEAR: Final = 9000
 """No event starts later: JavaScript and Python count no further, and time zones push a time some hours on."""
@@ -38,6 +36,7 @@ class NewTier:
     name: str = ""
     on_sale_at: datetime | None = None
     off_sale_at: datetime | None = None
+    rules: Rules = NONE
 
 
 class Terms(NamedTuple):
@@ -51,6 +50,14 @@ class Terms(NamedTuple):
     refund_percent: int
     on_sale_at: datetime | None
     off_sale_at: datetime | None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """Least and most tickets."""
+        return Rules(self.booking_min, self.booking_max, self.customer_min, self.customer_max)
 
 
 class Checks:
@@ -85,8 +92,9 @@ class Checks:
         ):  # fmt: skip
             if (moment := getattr(terms, column)) is not None:
                 _check_time(moment, f"/{column}", what)
-        if terms.customer_max is not None and not 1 <= terms.customer_max <= COUNT_MAX:
-            raise Malformed("A customer may have one ticket or more.", pointer="/customer_max")
+        if before is None or terms.rules != before.rules:
+            limits = self._settings.limits
+            check_rules(terms.rules, "", NONE, limits.items_max * limits.quantity_max)
         if not 0 <= terms.refund_percent <= 100:
             raise Malformed("A cancellation gives back 0 to 100 percent.", pointer="/refund_percent")
         if terms.status not in ("active", "paused", "inactive"):
@@ -112,6 +120,7 @@ class Checks:
             raise Malformed(f"An event has 1 to {TIERS_MAX} tiers.", pointer="/tiers")
         for at, tier in enumerate(tiers):
             self.tier(tier, currency, terms.on_sale_at, terms.off_sale_at, f"/tiers/{at}")
+            self.tier_rules(tier.rules, terms.rules, f"/tiers/{at}")
         if len({tier.code for tier in tiers}) < len(tiers):
             raise Malformed("Two tiers have the same code.", pointer="/tiers")
 
@@ -135,6 +144,10 @@ class Checks:
         check_window(tier.on_sale_at or on_sale_at, tier.off_sale_at or off_sale_at, f"{pointer}/off_sale_at")
         if currency is not None:
             self.price(tier.price_cents, currency, f"{pointer}/price_cents")
+
+    def tier_rules(self, rules: Rules, event: Rules, pointer: str) -> None:
+        """Those of a tier, under its event's. Raises `Malformed`."""
+        check_rules(rules, pointer, event, self._settings.limits.quantity_max)
 
     def capacity(self, capacity: int) -> None:
         """Another one of a tier. Raises `Malformed`."""

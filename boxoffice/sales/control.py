@@ -22,6 +22,7 @@ from boxoffice.sales.capacity import Capacity, CapacityChange
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import TIERS_MAX, Checks, NewTier, Terms, check_window
 from boxoffice.sales.loading import Loader
+from boxoffice.sales.rules import RULES, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Connection, Database, Row
 from boxoffice.stores.shard import Shard, Shards
@@ -33,7 +34,8 @@ TRIES: Final = 5
 
 _LOCK = """
 SELECT id, client_id, shard, currency, version, now() AS now,
-       name, starts_at, status, customer_max, cancel_until, refund_percent, on_sale_at, off_sale_at
+       name, starts_at, status, customer_max, cancel_until, refund_percent, on_sale_at, off_sale_at,
+       booking_min, booking_max, customer_min
 FROM events WHERE id = $1 FOR NO KEY UPDATE
 """
 
@@ -41,13 +43,14 @@ _TIERS = "SELECT * FROM tiers WHERE event_id = $1 ORDER BY display_order, code"
 
 _CHANGE = """
 UPDATE events SET name = $2, starts_at = $3, status = $4, customer_max = $5, cancel_until = $6, refund_percent = $7,
-       on_sale_at = $8, off_sale_at = $9, version = version + 1, updated_at = now()
+       on_sale_at = $8, off_sale_at = $9, booking_min = $10, booking_max = $11, customer_min = $12,
+       version = version + 1, updated_at = now()
 WHERE id = $1
 """
 
 _CHANGE_TIER = """
 UPDATE tiers SET name = $2, price_cents = $3, display_order = $4, is_active = $5, on_sale_at = $6, off_sale_at = $7,
-       updated_at = now()
+       booking_min = $8, booking_max = $9, customer_min = $10, customer_max = $11, updated_at = now()
 WHERE id = $1
 """
 
@@ -57,13 +60,14 @@ _CALL_OFF = "UPDATE events SET status = 'called_off', version = version + 1, upd
 
 _ADD_TIER = """
 WITH tier AS (
-  INSERT INTO tiers (id, event_id, code, name, price_cents, on_sale_at, off_sale_at, display_order)
-  SELECT $1, $2, $3, $4, $5, $6, $7, coalesce(max(display_order) + 1, 0) FROM tiers WHERE event_id = $2
+  INSERT INTO tiers (id, event_id, code, name, price_cents, on_sale_at, off_sale_at, booking_min, booking_max, customer_min,
+                     customer_max, display_order)
+  SELECT $1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, coalesce(max(display_order) + 1, 0) FROM tiers WHERE event_id = $2
 )
 INSERT INTO inventory (tier_id, total) VALUES ($1, $8)
 """
 
-_TIER_COLUMNS: Final = ("name", "price_cents", "display_order", "is_active", "on_sale_at", "off_sale_at")
+_TIER_COLUMNS: Final = ("name", "price_cents", "display_order", "is_active", "on_sale_at", "off_sale_at", *RULES)
 
 
 class Actor(NamedTuple):
@@ -129,6 +133,8 @@ class Control:
             for at, tier in enumerate(tiers):
                 window = tier["on_sale_at"] or after.on_sale_at, tier["off_sale_at"] or after.off_sale_at
                 check_window(*window, f"/tiers/{at}/off_sale_at")
+                if after.rules != before.rules:
+                    self._checks.tier_rules(Rules.of(tier), after.rules, f"/tiers/{at}")
                 if after.status == "active" != before.status:
                     self._checks.price(tier["price_cents"], event["currency"], "/tiers")
             if found := history.differences(before._asdict(), after._asdict()):
@@ -173,6 +179,7 @@ class Control:
         async def work(connection: Connection) -> None:
             event = await self.lock(connection, event_id, by, if_version)
             self._checks.tier(tier, event["currency"], event["on_sale_at"], event["off_sale_at"], "")
+            self._checks.tier_rules(tier.rules, Rules.of(event), "")
             codes = {row["code"] for row in await connection.fetch(_TIERS, event_id)}
             if tier.code in codes:
                 raise Malformed("Two tiers have the same code.", pointer="/code", code="duplicate_code")
@@ -180,10 +187,11 @@ class Control:
                 raise Malformed(f"An event has 1 to {TIERS_MAX} tiers.", code="too_many")
             await connection.execute(
                 _ADD_TIER, tier_id, event_id, tier.code, tier.name or tier.code, tier.price_cents, tier.on_sale_at,
-                tier.off_sale_at, tier.capacity,
+                tier.off_sale_at, tier.capacity, *tier.rules,
             )  # fmt: skip
             await connection.execute(_COUNT, event_id)
             made = {"code": tier.code, "price_cents": tier.price_cents, "capacity": tier.capacity}
+            made |= tier.rules.given
             await history.write(
                 connection, event_id, tier_id, by.name, "add_tier", history.differences({}, made)
             )  # fmt: skip
@@ -194,7 +202,7 @@ class Control:
         self, tier_id: str, by: Actor | None = None, *, event_id: str | None = None, if_version: int | None = None,
         capacity: int | None = None, **changes: Any,
     ) -> Changed:  # fmt: skip
-        """Change `name`, `price_cents`, `display_order`, `is_active`, `on_sale_at` or `off_sale_at` of a tier; and its
+        """Change `name`, `price_cents`, `display_order`, `is_active`, `on_sale_at`, `off_sale_at` or a rule of a tier; and its
         capacity, which grows at once, and shrinks as far as tickets are neither held nor sold: the answer says how far.
 
         Raises as `change_event`; `GateClosed` while nobody can say what is left of a tier that is to shrink.
@@ -240,6 +248,8 @@ class Control:
             NewTier(row["code"], after["price_cents"], 0, after["name"], after["on_sale_at"], after["off_sale_at"]),
             currency, event["on_sale_at"], event["off_sale_at"], "",
         )  # fmt: skip
+        if Rules.of(after) != Rules.of(before):
+            self._checks.tier_rules(Rules.of(after), Rules.of(event), "")
         found = history.differences(before, after)
         if found:
             await connection.execute(_CHANGE_TIER, tier_id, *after.values())

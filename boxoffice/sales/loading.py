@@ -19,6 +19,7 @@ from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound, StoreAway
 from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.sales.rules import Rules, rules_text
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Reader
 from boxoffice.stores.postgres import TRANSIENT
@@ -98,7 +99,7 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         tiers=tuple(
             TierView(
                 tier["id"], tier["code"], tier["name"], tier["price_cents"], tier["total"], tier["is_active"],
-                _iso_or_none(tier["on_sale_at"]), _iso_or_none(tier["off_sale_at"]),
+                _iso_or_none(tier["on_sale_at"]), _iso_or_none(tier["off_sale_at"]), Rules.of(tier),
             )
             for tier in tiers
         ),
@@ -107,6 +108,7 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         version=event["version"],
         client=event["client_id"],
         shops=tuple(event["shops"]),
+        rules=Rules.of(event),
     )  # fmt: skip
     counts = tuple((max(0, tier["total"] - tier["on_its_way"]), tier["sold"]) for tier in tiers)
     return StoredEvent(view, windows_of(event, tiers), counts)
@@ -256,4 +258,5 @@ def load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
     return {
         "event": view.id, "view": json, "on": ON[view.status], "windows": event.windows, "starts_ms": view.starts_ms,
         "currency": view.currency, "customer_max": view.customer_max, "tiers": tiers,
+        "rules": rules_text(view.rules, [(tier.id, tier.rules) for tier in view.tiers]),
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -16,6 +17,7 @@ from boxoffice.errors import NotFound
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import Checks, NewTier, Terms
 from boxoffice.sales.loading import Loader, read_events
+from boxoffice.sales.rules import NONE, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
 from boxoffice.stores.models import Client, Event, EventChange, EventShare, Inventory, Tier
@@ -42,7 +44,7 @@ class CatalogueStore:
         currency: str,
         tiers: Sequence[NewTier],
         *,
-        customer_max: int | None = None,
+        rules: Rules = NONE,
         cancel_until: datetime | None = None,
         refund_percent: int = 100,
         status: str = "active",
@@ -53,14 +55,15 @@ class CatalogueStore:
         shared_with: Collection[str] = (),
     ) -> EventView:
         """A new event in the shard that has the fewest: on sale at once, or from `on_sale_at`, or not (`inactive`).
-        `cancel_until` (None: its start) and `refund_percent` are its terms of cancellation. `by` is told in its history;
-        `allow` has what is meant on purpose, of `checks.ALLOWED`; `shared_with` other shops that sell it.
+        `rules` say how few and how many tickets are let in; `cancel_until` (None: its start) and `refund_percent` are its
+        terms of cancellation. `by` is told in its history; `allow` has what is meant on purpose, of `checks.ALLOWED`;
+        `shared_with` other shops that sell it.
 
         Raises `Malformed`, or `NotFound` when there is no such client. When Redis is away, the event is there and the
         workers load it later: `StoreAway`.
         """
         terms = Terms(
-            name, starts_at, status, customer_max, cancel_until, refund_percent, on_sale_at, off_sale_at
+            name, starts_at, status, rules.customer_max, cancel_until, refund_percent, on_sale_at, off_sale_at, *rules[:3]
         )  # fmt: skip
         self._checks.currency(currency)
         self._checks.event(terms, self._clock.now(), allow)
@@ -76,7 +79,8 @@ class CatalogueStore:
             if shared_with:
                 shares = [{"event_id": event_id, "client_id": shop} for shop in shared_with]
                 await connection.execute(insert(EventShare).values(shares))
-            made = {"name": [None, name], "starts_at": [None, iso(starts_at)], "status": [None, status]}
+            made: dict[str, Any] = {"name": [None, name], "starts_at": [None, iso(starts_at)], "status": [None, status]}
+            made |= {rule: [None, tickets] for rule, tickets in rules.given.items()}
             change = {"event_id": event_id, "version": 1, "changed_by": by, "action": "create", "changes": made}
             await connection.execute(insert(EventChange).values(change))
         crashpoint("change_committed")
@@ -113,6 +117,7 @@ async def _insert_tiers(connection: AsyncConnection, event_id: str, tiers: Seque
             "display_order": order,
             "on_sale_at": tier.on_sale_at,
             "off_sale_at": tier.off_sale_at,
+            **tier.rules._asdict(),
         }
         await connection.execute(insert(Tier).values(values))
         await connection.execute(insert(Inventory).values(tier_id=tier_id, total=tier.capacity))

@@ -22,6 +22,7 @@ __all__ = [
     "idempotency",
     "lacking",
     "moved",
+    "owned_tiers",
     "owners",
     "pending",
     "probe",
@@ -45,7 +46,8 @@ def event(shard: int, event_id: str) -> str:
 
     Per tier: `a:` available, `h:` held, `c:` sold, `t:` total, `p:` price (with `-` in front when the tier is inactive).
     For the sale: `on` 1, p (paused), x (called off) or 0, `starts` epoch ms, `cur` currency, `lim` tickets a customer may
-    have (0: any number), `win` its windows (`lib/windows.lua`; empty: none).
+    have (0: any number), `win` its windows (`lib/windows.lua`; empty: none), `rules` least and most tickets
+    (`lib/rules.lua`; empty: none).
     Written by load, admit, settle, expire, cancel, move, shrink, reconcile.
     """
     return f"{shard_tag(shard)}:ev:{event_id}"
@@ -79,6 +81,12 @@ def dead(shard: int) -> str:
 def owners(shard: int, event_id: str) -> str:
     """HASH. Digest of (client, customer) to tickets held or bought. No TTL: a limit lives as long as the purchase."""
     return f"{shard_tag(shard)}:own:{event_id}"
+
+
+def owned_tiers(shard: int, event_id: str) -> str:
+    """HASH. Digest of (client, customer) to what of `owners` is of which tier: `tier:tickets,...`. No TTL. Processes of an
+    earlier version do not write it: a customer who is not in it has nothing of any tier, until reconcile has counted."""
+    return f"{shard_tag(shard)}:owntiers:{event_id}"
 
 
 def unpaid(shard: int, event_id: str) -> str:

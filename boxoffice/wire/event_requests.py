@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from boxoffice.errors import Malformed
 from boxoffice.sales.checks import ALLOWED, NewTier
+from boxoffice.sales.rules import Rules
 from boxoffice.wire.parameters import bad_header
 from boxoffice.wire.strict import read_strictly
 
@@ -38,13 +39,18 @@ class TierForm(Struct, forbid_unknown_fields=True):
     name: str | None = None
     on_sale_at: Moment | None = None
     off_sale_at: Moment | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
+    customer_max: int | None = None
 
     def tier(self) -> NewTier:
         """As the box office takes it."""
         name = self.code if self.name is None else self.name
         if self.name == "":
             raise Malformed("The text at /name must not be empty.", pointer="/name", code="empty")
-        return NewTier(self.code, self.price_cents, self.capacity, name, self.on_sale_at, self.off_sale_at)
+        times = self.on_sale_at, self.off_sale_at
+        return NewTier(self.code, self.price_cents, self.capacity, name, *times, _rules_of(self))
 
 
 class EventForm(Struct, forbid_unknown_fields=True):
@@ -55,6 +61,9 @@ class EventForm(Struct, forbid_unknown_fields=True):
     tiers: list[TierForm]
     currency: str = "USD"
     status: str = "active"
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
     customer_max: int | None = None
     cancel_until: Moment | None = None
     refund_percent: int = 100
@@ -62,11 +71,19 @@ class EventForm(Struct, forbid_unknown_fields=True):
     off_sale_at: Moment | None = None
     allow: list[str] = []
 
+    @property
+    def rules(self) -> Rules:
+        """Least and most tickets."""
+        return _rules_of(self)
+
 
 class _Change(Struct, forbid_unknown_fields=True):
     name: str | UnsetType = UNSET
     starts_at: Moment | UnsetType = UNSET
     status: str | UnsetType = UNSET
+    booking_min: int | UnsetType | None = UNSET
+    booking_max: int | UnsetType | None = UNSET
+    customer_min: int | UnsetType | None = UNSET
     customer_max: int | UnsetType | None = UNSET
     cancel_until: Moment | UnsetType | None = UNSET
     refund_percent: int | UnsetType = UNSET
@@ -83,6 +100,10 @@ class _TierChange(Struct, forbid_unknown_fields=True):
     active: bool | UnsetType = UNSET
     on_sale_at: Moment | UnsetType | None = UNSET
     off_sale_at: Moment | UnsetType | None = UNSET
+    booking_min: int | UnsetType | None = UNSET
+    booking_max: int | UnsetType | None = UNSET
+    customer_min: int | UnsetType | None = UNSET
+    customer_max: int | UnsetType | None = UNSET
 
 
 class _CallOff(Struct, forbid_unknown_fields=True):
@@ -156,6 +177,10 @@ def parse_if_match(values: Sequence[bytes]) -> int | None:
     if len(values) > 1 or text != f'"{digits}"' or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         bad_header('If-Match is one ETag of an event, such as "7".', "If-Match", "malformed")
     return int(digits)
+
+
+def _rules_of(form: TierForm | EventForm) -> Rules:
+    return Rules(form.booking_min, form.booking_max, form.customer_min, form.customer_max)
 
 
 def _given(form: Struct) -> dict[str, Any]:

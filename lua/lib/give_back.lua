@@ -1,4 +1,5 @@
--- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_unpaid, count_given_up.
+-- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_owned, count_unpaid,
+-- count_given_up.
 -- Returns the seconds for which its record and its idempotency key are kept. A hold that nobody tried to pay stands in no
 -- other store and is soon forgotten; the more so when its client has ended very many of them lately.
 local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
@@ -6,6 +7,7 @@ local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, 
   local ended = string.match(owners, "^(.-):own:") .. ":ended:" .. client
   -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
   redis.call("HLEN", owners)
+  redis.call("HLEN", owned_tiers_key(owners))
   redis.call("HLEN", unpaid_key(owners))
   assert(tonumber(redis.call("GET", ended) or 0), "the count of ended holds is no number")
   for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
@@ -13,9 +15,7 @@ local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, 
     redis.call("HINCRBY", sale, "a:" .. tier, quantity)
     tickets = tickets + quantity
   end
-  if redis.call("HINCRBY", owners, record.owner, string.format("%d", -tickets)) <= 0 then
-    redis.call("HDEL", owners, record.owner)
-  end
+  count_owned(owners, record.owner, record.items, -1)
   count_unpaid(owners, record.owner, client, -tickets)
   count_given_up(owners, client, record.items, false)
   if tonumber(record.attempts) > 0 then

@@ -6,12 +6,13 @@ One file because each command is one function of a few lines, and all of them ha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands._events_shown import NONE, described, maybe_time, tell_one, tier_of, time_of, times, whole
+from ops.commands._events_shown import NONE, described, maybe_time, rules_given, tell_one, tier_of, time_of, times
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AllowLateCancel",
     "AllowPast",
+    "BookingMax",
+    "BookingMin",
+    "CustomerMax",
+    "CustomerMin",
     "EventArgument",
     "allowed",
     "change",
@@ -33,6 +38,15 @@ TierArgument = Annotated[str, typer.Argument(metavar="TIER", help="The tier's id
 AllowPast = Annotated[bool, typer.Option("--allow-past", help="A start in the past is meant.")]
 AllowLateCancel = Annotated[bool, typer.Option("--allow-late-cancel", help="Cancelling after the start is meant.")]
 IfVersion = Annotated[int | None, typer.Option(help="Only if the event is of this version still.")]
+
+BookingMin = Annotated[str | None, typer.Option(metavar="TICKETS", help="Least of one booking; `none`: any number.")]
+BookingMax = Annotated[str | None, typer.Option(metavar="TICKETS", help="Most of one booking; `none`: any number.")]
+CustomerMin = Annotated[
+    str | None, typer.Option(metavar="TICKETS", help="Least one customer has in all; `none`: any number.")
+]
+CustomerMax = Annotated[
+    str | None, typer.Option(metavar="TICKETS", help="Most one customer may have in all; `none`: any number.")
+]
 
 OnSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="From when it may be booked; `none`: at once.")]
 OffSaleAt = Annotated[str | None, typer.Option(metavar="TIME", help="Until when; `none`: until it starts.")]
@@ -57,7 +71,10 @@ def edit(
     event_id: EventArgument,
     name: Annotated[str | None, typer.Option(help="What people read on the poster.")] = None,
     starts_at: Annotated[str | None, typer.Option(metavar="TIME", help="With its zone.")] = None,
-    customer_max: Annotated[str | None, typer.Option(help="Tickets one customer may have; `none`: any number.")] = None,
+    booking_min: BookingMin = None,
+    booking_max: BookingMax = None,
+    customer_min: CustomerMin = None,
+    customer_max: CustomerMax = None,
     cancel_until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Until when bookings may be cancelled; `none`: its start.")
     ] = None,
@@ -77,8 +94,9 @@ def edit(
         "refund_percent": refund_percent,
     }
     changes = {field: value for field, value in changes.items() if value is not None}
-    if customer_max is not None:
-        changes["customer_max"] = None if customer_max == NONE else whole(customer_max)
+    changes |= rules_given(
+        booking_min=booking_min, booking_max=booking_max, customer_min=customer_min, customer_max=customer_max
+    )  # fmt: skip
     changes |= times(cancel_until=cancel_until)
     allow = allowed(allow_past, allow_late_cancel)
     change(data_dir, event_id, as_json, if_version=if_version, allow=allow, **changes)
@@ -184,15 +202,24 @@ def add_tier(
     event_id: EventArgument,
     tier: Annotated[str, typer.Argument(metavar="CODE:PRICE_CENTS:CAPACITY")],
     name: Annotated[str, typer.Option(help="Default: its code.")] = "",
+    booking_min: BookingMin = None,
+    booking_max: BookingMax = None,
+    customer_min: CustomerMin = None,
+    customer_max: CustomerMax = None,
     on_sale_at: OnSaleAt = None,
     off_sale_at: OffSaleAt = None,
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Add a tier to an event, behind its others. Its own times stand in place of the event's."""
-    from boxoffice.sales.checks import NewTier
-
-    new = NewTier(*tier_of(tier), name, maybe_time(on_sale_at), maybe_time(off_sale_at))
+    given = rules_given(
+        booking_min=booking_min, booking_max=booking_max, customer_min=customer_min, customer_max=customer_max
+    )  # fmt: skip
+    new = tier_of(tier)
+    new = replace(
+        new, name=name, on_sale_at=maybe_time(on_sale_at), off_sale_at=maybe_time(off_sale_at),
+        rules=new.rules._replace(**given),
+    )  # fmt: skip
 
     changed(data_dir, as_json, lambda office: office.control.add_tier(event_id, new))
 
@@ -204,6 +231,10 @@ def edit_tier(
     capacity: Annotated[int | None, typer.Option(min=0, help="As far as tickets are neither held nor sold.")] = None,
     display_order: Annotated[int | None, typer.Option(min=0, help="Its place among the tiers.")] = None,
     active: Annotated[bool | None, typer.Option("--on-sale/--off-sale", help="Put it on sale, or take it off.")] = None,
+    booking_min: BookingMin = None,
+    booking_max: BookingMax = None,
+    customer_min: CustomerMin = None,
+    customer_max: CustomerMax = None,
     on_sale_at: OnSaleAt = None,
     off_sale_at: OffSaleAt = None,
     if_version: IfVersion = None,
@@ -216,6 +247,9 @@ def edit_tier(
     }  # fmt: skip
     changes = {field: value for field, value in changes.items() if value is not None}
     changes |= times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)
+    changes |= rules_given(
+        booking_min=booking_min, booking_max=booking_max, customer_min=customer_min, customer_max=customer_max
+    )  # fmt: skip
 
     async def work(office: BoxOffice) -> dict[str, Any]:
         found = await office.control.change_tier(tier_id, if_version=if_version, **changes)

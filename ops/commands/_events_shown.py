@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,21 @@ from ops.commands._office import print_json
 if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
     from boxoffice.sales.catalogue import EventView
+    from boxoffice.sales.checks import NewTier
 
-__all__ = ["NONE", "count_of", "described", "maybe_time", "tell_one", "tier_of", "time_of", "times", "whole"]
+__all__ = [
+    "NONE",
+    "count_of",
+    "described",
+    "maybe_time",
+    "rules_given",
+    "rules_told",
+    "tell_one",
+    "tier_of",
+    "time_of",
+    "times",
+    "whole",
+]
 
 NONE = "none"
 """For a time or a limit that is to be taken away."""
@@ -44,12 +58,30 @@ def time_of(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is no time such as 2030-05-22T14:00:00Z.") from None
 
 
-def tier_of(text: str) -> tuple[str, int, int]:
-    """Code, price and capacity. Raises `typer.BadParameter`."""
+def tier_of(text: str) -> NewTier:
+    """Code, price, capacity, and then rules such as `booking_max=4`. Raises `typer.BadParameter`."""
+    from boxoffice.sales.checks import NewTier
+    from boxoffice.sales.rules import RULES, Rules
+
     code, *numbers = text.split(":")
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+    numbers, rules = numbers[:2], dict(each.partition("=")[::2] for each in numbers[2:])
+    if len(numbers) != 2 or not all(each.isascii() and each.isdecimal() for each in (*numbers, *rules.values())):
         raise typer.BadParameter(f"{text!r} is not CODE:PRICE_CENTS:CAPACITY, such as GA:1000:500.")
-    return code, int(numbers[0]), int(numbers[1])
+    if unknown := rules.keys() - set(RULES):
+        raise typer.BadParameter(f"{min(unknown)!r} is none of {', '.join(RULES)}.")
+    return NewTier(code, int(numbers[0]), int(numbers[1]), rules=Rules(**{rule: int(n) for rule, n in rules.items()}))
+
+
+def rules_given(**given: str | None) -> dict[str, int | None]:
+    """Rules that were given, by name; `none` takes one away. Raises `typer.BadParameter`."""
+    return {rule: None if text == NONE else whole(text) for rule, text in given.items() if text is not None}
+
+
+def rules_told(of: Mapping[str, Any]) -> str:
+    """The rules of an event or a tier, for people; empty when there are none."""
+    from boxoffice.sales.rules import RULES
+
+    return ", ".join(f"{rule} {of[rule]}" for rule in RULES if of[rule] is not None)
 
 
 async def described(office: BoxOffice, event: EventView) -> dict[str, Any]:
@@ -75,10 +107,12 @@ def tell_one(event: dict[str, Any], as_json: bool) -> None:
     typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}, version {event['version']}")
     if event["on_sale_at"] or event["off_sale_at"]:
         typer.echo(f"on sale from {event['on_sale_at'] or 'now'} until {event['off_sale_at'] or 'it starts'}")
-    table = Table("tier id", "code", "name", "price", "available")
+    if rules := rules_told(event):
+        typer.echo(f"tickets let in: {rules}")
+    table = Table("tier id", "code", "name", "price", "available", "rules")
     for tier in event["tiers"]:
         price = shown(tier["price_cents"], event["currency"])
-        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier))
+        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier), rules_told(tier))
     Console().print(table)
 
 

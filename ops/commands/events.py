@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.commands import _events_control
-from ops.commands._events_control import AllowLateCancel, AllowPast, EventArgument, allowed, change
-from ops.commands._events_shown import count_of, described, maybe_time, tell_one, tier_of, time_of
+from ops.commands._events_control import (
+    AllowLateCancel,
+    AllowPast,
+    BookingMax,
+    BookingMin,
+    CustomerMax,
+    CustomerMin,
+    EventArgument,
+    allowed,
+    change,
+)
+from ops.commands._events_shown import count_of, described, maybe_time, rules_given, tell_one, tier_of, time_of
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.commands.sales import stats
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
     from boxoffice.office import BoxOffice
 
 __all__ = ["register"]
+
+TIER_HELP = "Once for each tier, in order. Rules: booking_min, booking_max, customer_min, customer_max."
 
 
 def register(app: typer.Typer) -> None:
@@ -60,11 +72,14 @@ def show(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDir
 def create(
     name: Annotated[str, typer.Option(help="What people read on the poster.")],
     starts_at: Annotated[str, typer.Option(metavar="TIME", help="With its zone: 2030-05-22T14:00:00Z.")],
-    tier: Annotated[list[str], typer.Option(metavar="CODE:PRICE_CENTS:CAPACITY", help="Once for each tier, in order.")],
+    tier: Annotated[list[str], typer.Option(metavar="CODE:PRICE_CENTS:CAPACITY[:RULE=TICKETS]", help=TIER_HELP)],
     currency: Annotated[
         str, typer.Option(help="ISO 4217 code: prices are in its minor unit, 1000 is 10.00 USD and 1000 JPY.")
     ] = "USD",
-    customer_max: Annotated[int | None, typer.Option(min=1, help="Tickets one customer may have.")] = None,
+    booking_min: BookingMin = None,
+    booking_max: BookingMax = None,
+    customer_min: CustomerMin = None,
+    customer_max: CustomerMax = None,
     cancel_until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Until when bookings may be cancelled. Default: its start.")
     ] = None,
@@ -84,15 +99,17 @@ def create(
 ) -> None:
     """Create an event: on sale at once, from a time on, or closed."""
     from boxoffice.sales.control import Actor
-    from boxoffice.sales.store import NewTier
+    from boxoffice.sales.rules import Rules
 
-    tiers = [NewTier(*tier_of(text)) for text in tier]
-    start = time_of(starts_at)
+    tiers, start = [tier_of(text) for text in tier], time_of(starts_at)
+    rules = Rules(**rules_given(
+        booking_min=booking_min, booking_max=booking_max, customer_min=customer_min, customer_max=customer_max
+    ))  # fmt: skip
 
     async def work(office: BoxOffice) -> dict[str, Any]:
         owner = client or await _usual_client(office)
         event = await office.store.create_event(
-            owner, name, start, currency, tiers, customer_max=customer_max, cancel_until=maybe_time(cancel_until),
+            owner, name, start, currency, tiers, rules=rules, cancel_until=maybe_time(cancel_until),
             refund_percent=refund_percent, on_sale_at=maybe_time(on_sale_at), off_sale_at=maybe_time(off_sale_at),
             status="inactive" if closed else "active", by=Actor.operator().name,
             allow=allowed(allow_past, allow_late_cancel),

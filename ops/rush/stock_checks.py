@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,14 +30,14 @@ ORDER BY e.id, t.display_order
 """
 
 _BUYERS: Final = r"""
-SELECT event, array_agg(owner) AS owners, array_agg(tickets) AS tickets FROM (
+SELECT event, array_agg(owner) AS owners, array_agg(tier) AS tiers, array_agg(tickets) AS tickets FROM (
   SELECT event, coalesce(owner, left(encode(sha256(convert_to(client, 'UTF8') || '\x00'::bytea
-         || convert_to(customer, 'UTF8')), 'hex'), 16)) AS owner, sum(tickets)::int AS tickets
-  FROM (SELECT b.event_id AS event, b.client_id AS client, b.customer_id AS customer, b.owner,
+         || convert_to(customer, 'UTF8')), 'hex'), 16)) AS owner, tier, sum(tickets)::int AS tickets
+  FROM (SELECT b.event_id AS event, b.client_id AS client, b.customer_id AS customer, b.owner, bi.tier_id AS tier,
                sum(bi.quantity - bi.refunded)::int AS tickets
         FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
-        WHERE b.status = 'confirmed' GROUP BY 1, 2, 3, 4) AS bought
-  GROUP BY 1, 2) AS owned
+        WHERE b.status = 'confirmed' GROUP BY 1, 2, 3, 4, 5) AS bought
+  GROUP BY 1, 2, 3) AS owned
 WHERE tickets <> 0 GROUP BY event
 """
 """Owners are named as in `ids.owner_digest`. Arrays: a row for each customer takes ten times as long to read."""
@@ -50,8 +51,8 @@ class OpenBookings:
 
     held: Counter[str] = field(default_factory=Counter)
     """Tickets per tier."""
-    owned: dict[str, Counter[str]] = field(default_factory=dict)
-    """Tickets per event and owner's digest."""
+    owned: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    """Tickets per event, owner's digest and tier."""
     unpaid: dict[str, Counter[str]] = field(default_factory=dict)
     """Tickets not paid for, per event and as the scripts count them: see `keys.unpaid`."""
 
@@ -59,7 +60,7 @@ class OpenBookings:
         """One more booking that holds stock."""
         for line in record.body.lines:
             self.held[line.tier] += line.quantity
-            self.owned.setdefault(record.event, Counter())[record.owner] += line.quantity
+            self.owned.setdefault(record.event, Counter())[record.owner, line.tier] += line.quantity
             if record.deadline_ms or record.at_bank:
                 unpaid = self.unpaid.setdefault(record.event, Counter())
                 unpaid[f"o:{record.owner}"] += line.quantity
@@ -114,10 +115,11 @@ def _check_counters(row: Any, counters: dict[bytes, bytes], opened: OpenBookings
 async def _check_owners(
     shards: Shards, pool: Pool, events: dict[str, int], opened: OpenBookings, findings: Findings
 ) -> None:
-    """Tickets counted per customer are a second count of everything taken and given back."""
+    """Tickets counted per customer, and of those per tier, are a second count of everything taken and given back."""
     expected = {event: Counter(opened.owned.get(event, {})) for event in events}
     for row in await pool.fetch(_BUYERS):
-        expected[row["event"]].update(dict(zip(row["owners"], row["tickets"], strict=True)))
+        whose = zip(row["owners"], row["tiers"], strict=True)
+        expected[row["event"]].update(dict(zip(whose, row["tickets"], strict=True)))
     customers = 0
     for event, shard in events.items():
         redis = shards[shard].redis
@@ -131,12 +133,24 @@ async def _check_owners(
             findings["I7"].blame(
                 f"event {event}: unpaid {unpaid}, holds add up to {dict(opened.unpaid.get(event, {}))}"
             )
-        if counted == expected[event]:
-            continue
-        for owner in counted.keys() | expected[event].keys():
-            if counted.get(owner, 0) != expected[event][owner]:
-                findings["I7"].blame(
-                    f"event {event}, customer {owner}: {counted.get(owner, 0)} tickets counted, "
-                    f"{expected[event][owner]} held or bought"
-                )
+        in_all: Counter[str] = Counter()
+        for (owner, _), tickets in expected[event].items():
+            in_all[owner] += tickets
+        _compare(event, counted, in_all, findings)
+        by_tier: dict[tuple[str, str], int] = {}
+        async for owner, items in redis.hscan_iter(keys.owned_tiers(shard, event), count=OWNERS):
+            for tier, _, tickets in (item.partition(":") for item in items.decode().split(",")):
+                by_tier[owner.decode(), tier] = int(tickets)
+        _compare(event, by_tier, expected[event], findings)
     findings["I7"].looked_at.append(f"tickets of {customers} customers")
+
+
+def _compare(event: str, counted: Mapping[Any, int], expected: Mapping[Any, int], findings: Findings) -> None:
+    """What Redis counts of customers, or of customers and tiers, with what is held or bought."""
+    if dict(counted) == dict(expected):
+        return
+    for whose in counted.keys() | expected.keys():
+        found, right = counted.get(whose, 0), expected.get(whose, 0)
+        if found != right:
+            who = whose if isinstance(whose, str) else f"{whose[0]}, tier {whose[1]}"
+            findings["I7"].blame(f"event {event}, customer {who}: {found} tickets counted, {right} held or bought")

@@ -10,6 +10,7 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.rules import RULES
 from boxoffice.stores import keys
 from tests.api.conftest import Book, assert_problem
 from tests.conftest import SHARD, SaleMaker
@@ -50,16 +51,29 @@ async def test_an_event_is_made_and_booked(api: httpx2.AsyncClient, book: Book, 
 
 
 async def test_every_member_of_a_new_event_is_taken(api: httpx2.AsyncClient, office: BoxOffice) -> None:
-    tier = {"code": "A", "price_cents": 1, "capacity": 2, "name": "First", "on_sale_at": SOON, "off_sale_at": LATER}
-    body = {"name": "N", "starts_at": LATER, "tiers": [tier], "currency": "EUR", "status": "inactive", "customer_max": 3,
-            "cancel_until": SOON, "refund_percent": 40, "on_sale_at": SOON, "off_sale_at": LATER}  # fmt: skip
+    tier = {
+        "code": "A",
+        "price_cents": 1,
+        "capacity": 2,
+        "name": "First",
+        "on_sale_at": SOON,
+        "off_sale_at": LATER,
+        "booking_min": 2,
+        "booking_max": 3,
+        "customer_min": 1,
+        "customer_max": 4,
+    }
+    body = {"name": "N", "starts_at": LATER, "tiers": [tier], "currency": "EUR", "status": "inactive", "customer_max": 9,
+            "cancel_until": SOON, "refund_percent": 40, "on_sale_at": SOON, "off_sale_at": LATER,
+            "booking_min": 1, "booking_max": 8, "customer_min": 2}  # fmt: skip
     made = (await api.post("/v1/events", json=body)).json()
-    assert {name: made[name] for name in ("on_sale_at", "off_sale_at", "status", "currency")} == {
-        "on_sale_at": SOON, "off_sale_at": LATER, "status": "inactive", "currency": "EUR",
+    assert {name: made[name] for name in ("on_sale_at", "off_sale_at", "status", "currency", *RULES)} == {
+        "on_sale_at": SOON, "off_sale_at": LATER, "status": "inactive", "currency": "EUR", "booking_min": 1,
+        "booking_max": 8, "customer_min": 2, "customer_max": 9,
     }  # fmt: skip
     assert {name: made["tiers"][0][name] for name in tier} == tier
     row = await (await office.pool()).fetchrow("SELECT customer_max, refund_percent, cancel_until FROM events")
-    assert (row["customer_max"], row["refund_percent"], row["cancel_until"]) == (3, 40, datetime.fromisoformat(SOON))
+    assert (row["customer_max"], row["refund_percent"], row["cancel_until"]) == (9, 40, datetime.fromisoformat(SOON))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +91,13 @@ async def test_every_member_of_a_new_event_is_taken(api: httpx2.AsyncClient, off
         ({"tiers": [{"code": "", "price_cents": 1, "capacity": 1}]}, "/tiers/0/code", "empty"),
         ({"tiers": [{"code": "A", "price_cents": 1, "capacity": 1, "name": ""}]}, "/name", "empty"),
         ({"tiers": [{"code": "A", "price_cents": 1}]}, "/tiers/0/capacity", "missing"),
+        ({"customer_max": 0}, "/customer_max", "malformed"),
+        ({"booking_min": "2"}, "/booking_min", "wrong_type"),
+        (
+            {"booking_max": 2, "tiers": [{"code": "A", "price_cents": 1, "capacity": 1, "customer_min": 3}]},
+            "/tiers/0/customer_min",
+            "least_above_most",
+        ),
         ({"allow": ["everything"]}, "/allow/0", "unknown_word"),
         ({"surprise": 1}, "/surprise", "unknown_member"),
     ],
@@ -166,7 +187,8 @@ async def test_a_tier_is_changed_and_its_capacity_told(api: httpx2.AsyncClient, 
     ("body", "pointer"),
     [({"capacity": -1}, "/capacity"), ({"capacity": 2**31}, "/capacity"), ({"price_cents": -1}, ""), ({"name": ""}, "/name"),
      ({"display_order": -1}, "/display_order"), ({"display_order": 10_000}, "/display_order"), ({"capacity": "7"}, "/capacity"),
-     ({"code": "X"}, "/code"), ({"on_sale_at": "x"}, "/on_sale_at")],
+     ({"code": "X"}, "/code"), ({"on_sale_at": "x"}, "/on_sale_at"), ({"booking_max": 0}, "/booking_max"),
+     ({"customer_min": 3, "booking_max": 2}, "/customer_min"), ({"customer_max": True}, "/customer_max")],
 )  # fmt: skip
 async def test_a_tier_that_cannot_be_is_not_changed(
     api: httpx2.AsyncClient, office: BoxOffice, event: EventView, body: dict[str, Any], pointer: str
@@ -174,6 +196,38 @@ async def test_a_tier_that_cannot_be_is_not_changed(
     answer = await api.patch(f"/v1/events/{event.id}/tiers/{event.tiers[0].id}", json=body)
     assert assert_problem(answer, 400, "malformed-request")["errors"][0]["pointer"] == pointer
     assert await office.store.event(event.id) == event
+
+
+async def test_rules_are_set_told_and_taken_away(api: httpx2.AsyncClient, event: EventView, book: Book) -> None:
+    """A booking that breaks one is told which, how many are let in, and how many the customer may still take; nothing of what
+    was sent."""
+    path, ga = f"/v1/events/{event.id}", tier_of(event, "GA")
+    shown = (await api.patch(path, json={"booking_max": 4, "customer_max": 6})).json()
+    assert [shown[rule] for rule in RULES] == [None, 4, None, 6]
+    tier = {"booking_min": 2, "booking_max": 3, "customer_max": 5}
+    shown = (await api.patch(f"{path}/tiers/{ga}", json=tier)).json()
+    assert [shown["tiers"][0][rule] for rule in RULES] == [2, 3, None, 5]
+    of_event = assert_problem(await book(event, 5), 409, "booking-limit")
+    assert (of_event["limit"], "least" in of_event, "tier_id" in of_event) == (4, False, False)
+    assert of_event["detail"] == "A booking has at most 4 tickets of this event."
+    of_tier = assert_problem(await book(event, 1), 409, "booking-limit")
+    assert {name: of_tier[name] for name in ("least", "limit", "tier_id", "code")} == {
+        "least": 2, "limit": 3, "tier_id": ga, "code": "GA",
+    }  # fmt: skip
+    assert of_tier["detail"] == "A booking has at least 2 and at most 3 tickets of tier GA."
+    assert (await book(event, 3)).status_code == 202
+    refused = assert_problem(await book(event, 3), 409, "customer-limit")
+    assert {name: refused[name] for name in ("held", "limit", "may_take", "tier_id", "code")} == {
+        "held": 3, "limit": 5, "may_take": 2, "tier_id": ga, "code": "GA",
+    }  # fmt: skip
+    assert "ada" not in refused["detail"]
+    assert (await book(event, 2)).status_code == 202
+    assert (await book(event, 3, customer_id="another")).status_code == 202
+    shown = (await api.patch(f"{path}/tiers/{ga}", json=dict.fromkeys(RULES))).json()
+    assert [shown["tiers"][0][rule] for rule in RULES] == 4 * [None]
+    in_all = assert_problem(await book(event, 2), 409, "customer-limit")
+    assert (in_all["held"], in_all["limit"], in_all["may_take"], "tier_id" in in_all) == (5, 6, 1, False)
+    assert (await book(event, 1)).status_code == 202
 
 
 async def test_a_tier_is_added(api: httpx2.AsyncClient, event: EventView) -> None:

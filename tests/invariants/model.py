@@ -29,13 +29,16 @@ from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.scripts import load_scripts
 from tests.conftest import SHARD
 from tests.support.shop.orders import CLIENT
-from tests.support.shop.script import EVENT, Desk, Form, Verdict, counts_of_unpaid
+from tests.support.shop.script import EVENT, Desk, Form, Verdict, counts_of_unpaid, tickets_by_tier
 
-__all__ = ["LIMIT", "TIERS", "Model", "tickets_of"]
+__all__ = ["LIMIT", "RULES", "TIERS", "Model", "tickets_of"]
 
 TIERS = {"box": 3, "floor": 8}
 CUSTOMERS = ("ann", "bob")
 LIMIT = 6
+TIER_LIMITS = {"box": 2, "floor": LIMIT}
+RULES = "0:0:0|box:0:0:0:2"
+"""As lib/rules.lua reads them: what a customer may have of the box."""
 
 
 class Model(RuleBasedStateMachine):
@@ -82,7 +85,7 @@ class Model(RuleBasedStateMachine):
         """Two are in already, and a worker has them, so that trouble finds somebody."""
         self.run(self.desk.redis.flushdb())
         self.run(self.desk.open_gate())
-        self.run(self.desk.open_sale(limit=LIMIT, **TIERS))
+        self.run(self.desk.open_sale(limit=LIMIT, rules=RULES, **TIERS))
         first = [self.form(key="1", customer="ann", floor=2), self.form(key="2", customer="bob", box=1, floor=1)]
         self.run(self.desk.book(*first))
         for form in first:
@@ -111,12 +114,12 @@ class Model(RuleBasedStateMachine):
     def taken(self, tier: str, states: str) -> int:
         return sum(tickets_of(self.forms[id])[tier] for id, state in self.state.items() if state in states)
 
-    def owned(self, owner: str) -> int:
-        return sum(
-            sum(tickets_of(self.forms[id]).values())
-            for id, state in self.state.items()
-            if state in "HPC" and self.forms[id].owner == owner
+    def owned(self, owner: str) -> Counter[str]:
+        """By tier."""
+        theirs = (
+            self.forms[id] for id, state in self.state.items() if state in "HPC" and self.forms[id].owner == owner
         )
+        return sum((Counter(tickets_of(form)) for form in theirs), Counter())
 
     def sold(self, tier: str) -> int:
         """In PostgreSQL."""
@@ -139,7 +142,8 @@ class Model(RuleBasedStateMachine):
             return {"created", "sold_out", "customer_limit"}
         if any(TIERS[tier] - self.taken(tier, "HPC") < count for tier, count in tickets.items() if count):
             return {"sold_out"}
-        if self.owned(form.owner) + sum(tickets.values()) > LIMIT:
+        after = self.owned(form.owner) + Counter(tickets)
+        if after.total() > LIMIT or any(tickets[tier] and after[tier] > most for tier, most in TIER_LIMITS.items()):
             return {"customer_limit"}
         return {"created"}
 
@@ -289,7 +293,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def redis_agrees_with_the_book(self) -> None:
         """Counters, customers' counts, and where every booking stands."""
-        sale, owners, unpaid, pending, dead, deadlines, rings, jobs = self.run(self.look())
+        sale, owners, by_tier, unpaid, pending, dead, deadlines, rings, jobs = self.run(self.look())
         if not sale or self.closed:
             return
         assert _ids(pending) == {id for id, state in self.state.items() if state == "P"} - self.parked - self.strays
@@ -304,7 +308,10 @@ class Model(RuleBasedStateMachine):
             counted = tuple(int(sale[f"{letter}:{tier}".encode()]) for letter in "ahct")
             assert counted == (total - held - sold, held, sold, total)
         owned = {form.owner: self.owned(form.owner) for form in self.forms.values()}
-        assert {owner.decode(): int(count) for owner, count in owners.items()} == {o: n for o, n in owned.items() if n}
+        in_all = {owner: tickets.total() for owner, tickets in owned.items() if tickets}
+        assert {owner.decode(): int(count) for owner, count in owners.items()} == in_all
+        counted_by_tier = {owner.decode(): tickets_by_tier(items) for owner, items in by_tier.items()}
+        assert counted_by_tier == {owner: dict(+tickets) for owner, tickets in owned.items() if tickets}
         holds = [form for id, form in self.forms.items() if form.hold_ms and self.state[id] in "HP"]
         counted_unpaid: Counter[str] = Counter()
         for form in holds:
@@ -317,6 +324,7 @@ class Model(RuleBasedStateMachine):
         pipe = redis.pipeline(transaction=False)
         pipe.hgetall(keys.event(SHARD, EVENT))
         pipe.hgetall(keys.owners(SHARD, EVENT))
+        pipe.hgetall(keys.owned_tiers(SHARD, EVENT))
         pipe.hgetall(keys.unpaid(SHARD, EVENT))
         for key in (keys.pending(SHARD), keys.dead(SHARD), keys.deadlines(SHARD)):
             pipe.zrange(key, 0, -1)

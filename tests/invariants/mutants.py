@@ -1142,6 +1142,54 @@ MUTANTS = (
         "due_at_another_gateway",
     ),
     Mutant(
+        "tickets of a tier that a customer never gets back",
+        (
+            (
+                "lua/lib/count_owned.lua",
+                'with_items(redis.call("HGET", tiers, owner) or "", items, times)',
+                'with_items(redis.call("HGET", tiers, owner) or "", items, math.max(0, times))',
+            ),
+        ),
+        "tests/lua/test_rules.py",
+        "given_back",
+    ),
+    Mutant(
+        "tickets that a customer never gets back",
+        (("lua/lib/give_back.lua", "  count_owned(owners, record.owner, record.items, -1)\n", ""),),
+        "tests/lua/test_rules.py",
+        "given_back",
+    ),
+    Mutant(
+        "a refund that counts against its customer",
+        (("lua/move.lua", 'count_owned(owners, owner, tier .. ":" .. ARGV[2], 1)', "local _ = count_owned"),),
+        "tests/lua/test_rules.py",
+        "given_back",
+    ),
+    Mutant(
+        "a tier's count of a customer that is read before the call, not in it",
+        (
+            (
+                "lua/admit.lua",
+                '    sale.by_tier[owner] = with_items(sale.by_tier[owner] or "", of.items, 1)\n',
+                "    sale.by_tier[owner] = of.items\n",
+            ),
+        ),
+        "tests/lua/test_rules.py",
+        "one_after_the_other",
+    ),
+    Mutant(
+        "a customer's tickets by tier that no recount makes good",
+        (("lua/reconcile.lua", '    redis.call("HSET", owned_tiers_key(owners), owner, by_tier)\n', ""),),
+        "tests/lua/test_rules.py tests/lua/test_reconcile.py",
+        "earlier_version or counted_anew",
+    ),
+    Mutant(
+        "an audit that looks at no tiers of customers",
+        (("ops/rush/stock_checks.py", "        _compare(event, by_tier, expected[event], findings)\n", ""),),
+        "tests/ops/rush/test_audit.py",
+        "of_a_tier",
+    ),
+    Mutant(
         "a window that somebody else's clock opens",
         (
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from boxoffice.stores.record import Payload
 from boxoffice.stores.shard import Shard
 from ops.stack.servers import Servers
 from tests.conftest import SHARD
-from tests.invariants.model import LIMIT, TIERS, Model, tickets_of
+from tests.invariants.model import LIMIT, RULES, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
 from tests.support.fake_info import fake_redis
@@ -135,10 +136,11 @@ class Troubled(Model):
         assert (await reconcile(self.desk, stock, fix=False, deep=True))[0] == b"same"
         self.drifted = False
 
-    def bought(self, owner: str) -> int:
-        """By a customer, in PostgreSQL."""
+    def bought(self, owner: str) -> str:
+        """By a customer, in PostgreSQL, by tier."""
         sold = [self.forms[id] for id, letter in self.decided.items() if letter == "C"]
-        return sum(sum(tickets_of(form).values()) for form in sold if form.owner == owner)
+        tickets = sum((Counter(tickets_of(form)) for form in sold if form.owner == owner), Counter[str]())
+        return ",".join(f"{tier}:{count}" for tier, count in tickets.items() if count)
 
     @precondition(lambda self: self.closed)
     @rule()
@@ -153,7 +155,7 @@ class Troubled(Model):
     async def _rebuild(self) -> None:
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
-        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", 0, *tiers]
+        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", RULES, 0, *tiers]
         names = [keys.event(SHARD, EVENT), keys.catalogue(SHARD), keys.owners(SHARD, EVENT)]
         await self.desk.scripts.load(self.desk.redis, names, view)
         self.drifted = True

@@ -14,14 +14,14 @@ from tests.support.shop.script import EVENT, FAR, Desk
 
 
 async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR, windows: str = "",
-    careful: int = 0,
+    rules: str = "", careful: int = 0,
 ) -> Any:  # fmt: skip
     """The script's reply; each tier is `id|price|total|sold`. The catalogue is whole."""
     await desk.redis.hsetnx(keys.catalogue(desk.shard), "version", "0")  # type: ignore[misc]
     return await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, view, on, starts_ms, "USD", 0, windows, careful, *tiers],
+        [EVENT, view, on, starts_ms, "USD", 0, windows, rules, careful, *tiers],
     )
 
 
@@ -48,7 +48,7 @@ async def test_a_catalogue_that_is_not_whole_yet_gets_no_version(desk: Desk) -> 
     await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, "{}", "1", FAR, "USD", 0, "", 0, "floor|100|50|0"],
+        [EVENT, "{}", "1", FAR, "USD", 0, "", "", 0, "floor|100|50|0"],
     )
     assert await desk.redis.hgetall(keys.catalogue(desk.shard)) == {EVENT.encode(): b"{}"}  # type: ignore[misc]
 
@@ -309,11 +309,21 @@ async def test_what_readers_see_changes_with_any_of_it(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("on", "0"), ("starts", "17"), ("cur", "EUR"), ("lim", "7"), ("win", "1|2|"), ("p:floor", "-9")],
+    [
+        ("on", "0"),
+        ("starts", "17"),
+        ("cur", "EUR"),
+        ("lim", "7"),
+        ("win", "1|2|"),
+        ("rules", "1:2:0|"),
+        ("p:floor", "-9"),
+    ],
 )
 async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: str, value: str) -> None:
     await load(desk, "floor|100|50|0")
-    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "win": "", "p:floor": "100"} | {field: value}
+    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "win": "", "rules": "", "p:floor": "100"} | {
+        field: value
+    }
 
     reply = await desk.scripts.load(
         desk.redis,
@@ -326,6 +336,7 @@ async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: s
             static["cur"],
             static["lim"],
             static["win"],
+            static["rules"],
             0,
             f"floor|{static['p:floor']}|50|0",
         ],
@@ -337,7 +348,9 @@ async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: s
     assert await desk.counts("floor") == (50, 0, 0)
 
 
-@pytest.mark.parametrize("change", [{"on": "p"}, {"view": '{"n":1}'}, {"windows": "1|2|"}, {"starts_ms": 7}])
+@pytest.mark.parametrize(
+    "change", [{"on": "p"}, {"view": '{"n":1}'}, {"windows": "1|2|"}, {"rules": "1:2:0|"}, {"starts_ms": 7}]
+)
 async def test_who_is_careful_leaves_an_event_that_differs(desk: Desk, change: dict[str, Any]) -> None:
     """It may have read the event before its last change."""
     await load(desk, "floor|100|50|0")

@@ -8,7 +8,7 @@ import pytest
 
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
-from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
+from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict, tickets_by_tier
 
 
 class Final(NamedTuple):
@@ -38,7 +38,7 @@ async def reconcile(
     fix: bool = True,
     deep: bool = False,
     moves: tuple[Move, ...] = (),
-    bought: dict[str, int] | None = None,
+    bought: dict[str, str] | None = None,
 ) -> Any:
     """The script's reply. `stock` is each tier's total and sold in PostgreSQL."""
     names = [keys.pending(desk.shard), keys.dead(desk.shard), keys.deadlines(desk.shard), keys.event(desk.shard, EVENT),
@@ -54,7 +54,7 @@ async def reconcile(
         )
     facts += [f"note {move.id}" for move in moves]
     if bought is not None:
-        facts.append(",".join(f"{owner}:{tickets}" for owner, tickets in bought.items()))
+        facts.append(";".join(f"{owner}={items}" for owner, items in bought.items()))
     return await desk.scripts.reconcile(
         desk.redis,
         names,
@@ -233,11 +233,22 @@ async def test_customers_are_counted_anew(desk: Desk) -> None:
     forms = await a_lively_sale(desk)
     wrong = {"ffffffffffffffff": 9, "dddddddddddddddd": 4, forms[0].owner: 1}
     await desk.redis.hset(keys.owners(desk.shard, EVENT), mapping=wrong)  # type: ignore[misc]
+    by_tier = {"ffffffffffffffff": "floor:9", "dddddddddddddddd": "balcony:4", forms[0].owner: "balcony:2"}
+    await desk.redis.hset(keys.owned_tiers(desk.shard, EVENT), mapping=by_tier)  # type: ignore[misc]
 
-    await reconcile(desk, SOUND, bought={forms[0].owner: 5, "eeeeeeeeeeeeeeee": 2, "ffffffffffffffff": 0})
+    await reconcile(
+        desk,
+        SOUND,
+        bought={forms[0].owner: "floor:4,stalls:1", "eeeeeeeeeeeeeeee": "balcony:2", "ffffffffffffffff": ""},
+    )
 
     assert await desk.redis.hgetall(keys.owners(desk.shard, EVENT)) == {  # type: ignore[misc]
         forms[0].owner.encode(): b"16", b"eeeeeeeeeeeeeeee": b"2", b"dddddddddddddddd": b"4",
+    }  # fmt: skip
+    counted = await desk.redis.hgetall(keys.owned_tiers(desk.shard, EVENT))  # type: ignore[misc]
+    assert {owner.decode(): tickets_by_tier(items) for owner, items in counted.items()} == {
+        forms[0].owner: {"floor": 10 + 4, "balcony": 1, "stalls": 1}, "eeeeeeeeeeeeeeee": {"balcony": 2},
+        "dddddddddddddddd": {"balcony": 4},
     }  # fmt: skip
 
 
@@ -316,7 +327,7 @@ async def test_a_customer_without_tickets_has_no_count(desk: Desk) -> None:
 
     await reconcile(desk, {"floor": (50, 0), "balcony": (5, 0)}, Final(refused, "F"), moves=moves)
 
-    assert await desk.redis.hgetall(keys.owners(desk.shard, EVENT)) == {}  # type: ignore[misc]
+    assert await desk.redis.exists(keys.owners(desk.shard, EVENT), keys.owned_tiers(desk.shard, EVENT)) == 0
     assert (await desk.counts("floor"), await desk.counts("balcony")) == ((50, 0, 0), (5, 0, 0))
 
 
@@ -467,8 +478,9 @@ async def test_a_customer_who_holds_and_has_no_count_gets_one(desk: Desk) -> Non
     await desk.book(bob, cat)
     await desk.redis.delete(keys.owners(desk.shard, EVENT))
     await desk.redis.hset(keys.owners(desk.shard, EVENT), mapping={cat.owner: 7})  # type: ignore[misc]
+    await desk.redis.hset(keys.owned_tiers(desk.shard, EVENT), mapping={cat.owner: "floor:7"})  # type: ignore[misc]
 
-    await reconcile(desk, SOUND, bought={forms[0].owner: 5})
+    await reconcile(desk, SOUND, bought={forms[0].owner: "floor:5"})
 
     assert [await desk.owned(form) for form in (forms[0], bob, cat)] == [16, 3, 7]
     await desk.redis.delete(keys.owners(desk.shard, EVENT))

@@ -19,6 +19,7 @@ async def taken_away(desk: Desk, form: Form) -> Record:
     assert record is not None
     await desk.redis.delete(keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope))
     await desk.redis.delete(keys.pending(desk.shard), keys.deadlines(desk.shard), keys.owners(desk.shard, EVENT))
+    await desk.redis.delete(keys.owned_tiers(desk.shard, EVENT))
     for tier, (available, held, _) in before.items():
         await desk.redis.hset(  # type: ignore[misc]
             keys.event(desk.shard, EVENT), mapping={f"a:{tier}": available, f"h:{tier}": held}

@@ -11,6 +11,7 @@ import pytest
 from boxoffice.errors import EventChanged, Malformed, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.rules import RULES
 from tests.conftest import SaleMaker, load_all
 from tests.ops.terminal import run
 from tests.support.shop.office import book
@@ -93,6 +94,27 @@ async def test_a_sale_is_scheduled_paused_resumed_and_postponed(office: BoxOffic
     assert code == 0 and "pause: status active -> paused" in said
     with pytest.raises(NotFound):
         await run("events", "history", "nothing00000")
+
+
+async def test_rules_are_given_edited_and_taken_away(office: BoxOffice, event: EventView) -> None:
+    """Of an event and of its tiers; one that is no rule, or no number, is refused before anything is done."""
+    options = ["--name", "E", "--starts-at", "2040-01-01T20:00:00Z", "--client", CLIENT, "--booking-min", "1",
+               "--booking-max", "4", "--customer-min", "2", "--customer-max", "8"]  # fmt: skip
+    made = await told("create", *options, "--tier", "GA:1000:5:booking_max=3:customer_min=2", "--tier", "BOX:1:5")
+    assert [made[rule] for rule in RULES] == [1, 4, 2, 8]
+    assert [[tier[rule] for rule in RULES] for tier in made["tiers"]] == [[None, 3, 2, None], 4 * [None]]
+    code, said = await run("events", "show", made["id"])
+    assert code == 0 and "tickets let in: booking_min 1, booking_max 4, customer_min 2, customer_max 8" in said
+    for bad in ("GA:1000:5:booking_max=x", "GA:1000:5:booking_max", "GA:1000:5:limit=3", "GA:1000"):
+        assert (await run("events", "create", *options, "--tier", bad))[0] == 2
+    edited = await told("edit", made["id"], "--booking-max", "6", "--booking-min", "none", "--customer-min", "none")
+    assert [edited[rule] for rule in RULES] == [None, 6, None, 8]
+    added = await told("add-tier", made["id"], "NEW:1:5:booking_min=2:booking_max=3", "--booking-max", "4",
+                       "--customer-max", "5")  # fmt: skip
+    assert [added["tiers"][2][rule] for rule in RULES] == [2, 4, None, 5]
+    tier = await told("edit-tier", added["tiers"][2]["id"], "--booking-min", "none", "--customer-min", "3")
+    assert [tier["tiers"][2][rule] for rule in RULES] == [None, 4, 3, 5]
+    assert (await run("events", "edit-tier", event.tiers[0].id, "--customer-max", "-1"))[0] == 2
 
 
 async def test_tiers_are_added_and_edited(office: BoxOffice, event: EventView) -> None:

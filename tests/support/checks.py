@@ -14,7 +14,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record, unpack
-from tests.support.shop.script import counts_of_unpaid, known_keys
+from tests.support.shop.script import counts_of_unpaid, known_keys, tickets_by_tier
 
 __all__ = ["check_at_rest", "check_conservation"]
 
@@ -87,12 +87,14 @@ async def check_at_rest(
     records = await _records(office)
     held: Counter[str] = Counter()
     owned: Counter[tuple[str, str]] = Counter()
+    by_tier: Counter[tuple[str, str, str]] = Counter()
     unpaid: Counter[tuple[str, str]] = Counter()
     for record in records.values():
         if record.state in "HP":
             for line in record.body.lines:
                 held[line.tier] += line.quantity
                 owned[record.event, record.owner] += line.quantity
+                by_tier[record.event, record.owner, line.tier] += line.quantity
                 if record.at_bank and not record.deadline_ms:
                     for who in ("w", f"wo:{record.owner}", f"wc:{record.body.client}"):
                         unpaid[record.event, who] += line.quantity
@@ -104,6 +106,7 @@ async def check_at_rest(
         if row["status"] == "confirmed":
             owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
             owned[row["event_id"], owner] += item["quantity"]
+            by_tier[row["event_id"], owner, item["tier_id"]] += item["quantity"]
     for shard in range(office.settings.shards):
         async for key in office.redis.scan_iter(match=keys.event(shard, "*")):
             for tier, (a, h, c, t) in _conserved(await office.redis.hgetall(key)).items():
@@ -116,12 +119,18 @@ async def check_at_rest(
                 assert int(tickets) == owned.pop((event, owner.decode()), 0), (
                     f"I7: {owner!r} has {int(tickets)} tickets"
                 )
+        async for key in office.redis.scan_iter(match=keys.owned_tiers(shard, "*")):
+            event = key.decode().rpartition(":")[2]
+            for owner, items in (await office.redis.hgetall(key)).items():
+                for tier, tickets in tickets_by_tier(items).items():
+                    assert tickets == by_tier.pop((event, owner.decode(), tier), 0), f"I7: {owner!r} has {items!r}"
         async for key in office.redis.scan_iter(match=keys.unpaid(shard, "*")):
             event = key.decode().rpartition(":")[2]
             for who, tickets in counts_of_unpaid(await office.redis.hgetall(key)).items():
                 assert tickets == unpaid.pop((event, who), 0), f"I7: {who!r} has {tickets} unpaid"
     assert not +unpaid, f"I7: held, and not counted as unpaid: {unpaid}"
     assert not +owned, f"I7: not counted for their customers: {owned}"
+    assert not +by_tier, f"I7: not counted for their customers by tier: {by_tier}"
 
     # I4: whoever was told 202 can read one final state, the same in both stores.
     for booking in accepted:

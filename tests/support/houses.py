@@ -56,6 +56,7 @@ class House(Till):
         return {
             "sale": await redis.hgetall(keys.event(shard, event)),  # type: ignore[misc]
             "owners": await redis.hgetall(keys.owners(shard, event)),  # type: ignore[misc]
+            "by tier": await redis.hgetall(keys.owned_tiers(shard, event)),  # type: ignore[misc]
             "unpaid": await redis.hgetall(keys.unpaid(shard, event)),  # type: ignore[misc]
         }
 

@@ -166,6 +166,7 @@ class Street:
                     for key in (
                         keys.event(event.shard, event.id),
                         keys.owners(event.shard, event.id),
+                        keys.owned_tiers(event.shard, event.id),
                         keys.unpaid(event.shard, event.id),
                     )
                 ]

@@ -143,7 +143,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
     "boxoffice/stores/keys.py": (
-        "shard_tag event booking idempotency pending deadlines dead owners unpaid ended moved sequence told sound "
+        "shard_tag event booking idempotency pending deadlines dead owners owned_tiers unpaid ended moved sequence told sound "
         "clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),

@@ -25,6 +25,7 @@ class Event(Dated, Base):
         Index("ix_events_unmirrored", "shard", postgresql_where=text("mirrored < version")),
         CheckConstraint("shard >= 0 AND shard < 4096", name="shard"),
         CheckConstraint("customer_max IS NULL OR customer_max > 0", name="customer_max"),
+        CheckConstraint("booking_min > 0 AND booking_max > 0 AND customer_min > 0", name="rules"),
         CheckConstraint("char_length(currency) = 3", name="currency"),
         CheckConstraint("refund_percent BETWEEN 0 AND 100", name="refund_percent"),
     )
@@ -36,7 +37,7 @@ class Event(Dated, Base):
     status: Mapped[str] = mapped_column(server_default="active")
     currency: Mapped[str] = mapped_column(server_default="USD")
     customer_max: Mapped[int | None]
-    """Tickets one customer may hold or buy; NULL for any number."""
+    """Most tickets one customer may hold or buy; NULL for any number."""
     cancel_until: Mapped[datetime | None]
     """Until when shops may cancel a confirmed booking; NULL: until the event starts."""
     refund_percent: Mapped[int] = mapped_column(server_default="100")
@@ -49,6 +50,11 @@ class Event(Dated, Base):
     """Changes of the event and its tiers so far, the first of which made it. Shops name it in `If-Match`."""
     mirrored: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """The version that Redis has. Below `version`: a worker's sweep brings the event there."""
+    booking_min: Mapped[int | None]
+    """Least tickets of one booking; NULL for any number, as of all these rules."""
+    booking_max: Mapped[int | None]
+    customer_min: Mapped[int | None]
+    """Least tickets that a customer has once a booking is in: held, bought and this one's."""
 
 
 class EventShare(Base):
@@ -68,6 +74,7 @@ class Tier(Dated, Base):
         Index("uq_tiers_event_id_code", "event_id", "code", unique=True),
         CheckConstraint("price_cents >= 0", name="price_cents"),
         CheckConstraint("off_sale_at > on_sale_at", name="off_sale_at"),
+        CheckConstraint("booking_min > 0 AND booking_max > 0 AND customer_min > 0 AND customer_max > 0", name="rules"),
     )
     id: Mapped[str] = mapped_column(primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
@@ -79,6 +86,11 @@ class Tier(Dated, Base):
     on_sale_at: Mapped[datetime | None]
     """In place of the event's; NULL: the event's."""
     off_sale_at: Mapped[datetime | None]
+    booking_min: Mapped[int | None]
+    """Tickets of this tier, beside the event's rules: a booking has to keep both."""
+    booking_max: Mapped[int | None]
+    customer_min: Mapped[int | None]
+    customer_max: Mapped[int | None]
 
 
 class EventChange(Base):

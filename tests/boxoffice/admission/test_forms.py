@@ -12,6 +12,7 @@ from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import decode
 from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.errors import (
+    BookingLimit,
     BoxOfficeError,
     Busy,
     CustomerLimit,
@@ -73,7 +74,8 @@ OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
     b"not_open": (SaleNotOpen, [b"7"]),
     b"unknown_tier": (GateClosed, [b"tier1"]),
     b"sold_out": (SoldOut, [b"0", b"tier1", b"1", b"0"]),
-    b"customer_limit": (CustomerLimit, [b"3", b"4"]),
+    b"booking_limit": (BookingLimit, [b"", b"2", b"4"]),
+    b"customer_limit": (CustomerLimit, [b"", b"3", b"0", b"4", b"1"]),
     b"unpaid_limit": (UnpaidLimit, [b"client", b"3", b"4"]),
     b"price_changed": (PriceOutdated, [b"1"]),
     b"busy": (Busy, []),
@@ -108,7 +110,12 @@ def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest
     ("result", "error", "details"),
     [
         ([b"mismatch", b"first"], KeyReused, {"booking_id": "first"}),
-        ([b"customer_limit", b"3", b"4"], CustomerLimit, {"held": 3, "limit": 4}),
+        ([b"booking_limit", b"tier1", b"2", b"4"], BookingLimit, {"least": 2, "limit": 4, "tier_id": "tier1", "code": "T1"}),
+        ([b"customer_limit", b"gone", b"0", b"2", b"0", b""], CustomerLimit, {"held": 0, "least": 2, "tier_id": "gone"}),
+        ([b"customer_limit", b"tier2", b"4", b"0", b"4", b"0"], CustomerLimit,
+         {"held": 4, "limit": 4, "may_take": 0, "tier_id": "tier2", "code": "T2"}),
+        ([b"customer_limit", b"", b"3", b"0", b"4", b"1"], CustomerLimit,
+         {"held": 3, "limit": 4, "may_take": 1}),
         ([b"unpaid_limit", b"client", b"3", b"4"], UnpaidLimit,
          {"whose": "client", "held": 3, "limit": 4, "retry_after_s": 15}),
         ([b"price_changed", b"4000"], PriceChanged, {"amount_cents": 4_000, "currency": "USD"}),
@@ -250,6 +257,6 @@ def test_each_event_is_told_what_is_left_of_it() -> None:
 def test_one_whose_answer_cannot_be_made_fails_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Any] = []
     monkeypatch.setattr(module.seldom, "exception", lambda *args: said.append(args))
-    answers, _ = tell(b"created", [b"customer_limit", b"no number", b"4"], b"created")
+    answers, _ = tell(b"created", [b"customer_limit", b"", b"no number", b"0", b"4", b"1"], b"created")
     assert [type(answer) for answer in answers] == [Admitted, StoreAway, Admitted]
     assert [name for name, _ in said] == ["admission.failed"]

@@ -16,6 +16,7 @@ from tests.conftest import eventually
 from tests.invariants.conftest import working
 from tests.support.houses import SHARDS, House, Houses, unheard
 from tests.support.shop.office import Died
+from tests.support.shop.script import shift_owned
 
 SHARD = 1
 
@@ -51,9 +52,7 @@ async def lose(house: House, booking: str) -> None:
     for line in record.body.lines:
         await redis.hincrby(keys.event(shard, event), f"a:{line.tier}", line.quantity)  # type: ignore[misc]
         await redis.hincrby(keys.event(shard, event), f"h:{line.tier}", -line.quantity)  # type: ignore[misc]
-    tickets = sum(line.quantity for line in record.body.lines)
-    if await redis.hincrby(keys.owners(shard, event), record.owner, -tickets) <= 0:  # type: ignore[misc]
-        await redis.hdel(keys.owners(shard, event), record.owner)  # type: ignore[misc]
+    await shift_owned(redis, shard, event, record.owner, **{line.tier: -line.quantity for line in record.body.lines})
     if record.deadline_ms:
         await redis.delete(keys.unpaid(shard, event))
 

@@ -15,6 +15,8 @@ from boxoffice.stores.gate import Gate, look
 from boxoffice.stores.redis import run_id
 from tests.support.houses import SHARDS, House, Houses, unheard
 from tests.support.shop.office import Died
+from tests.support.shop.orders import tier_of
+from tests.support.shop.script import shift_owned
 
 
 @pytest.fixture
@@ -82,7 +84,9 @@ async def test_a_rebuild_fills_its_shard_and_touches_no_other(full: Houses, shar
     assert await full.office.guards[shard].tick() == "fine"
 
 
-@pytest.mark.parametrize("lost", ["sale", "owners", "unpaid", "pending", "deadlines", "records", "keys", "none"])
+@pytest.mark.parametrize(
+    "lost", ["sale", "owners", "owned_tiers", "unpaid", "pending", "deadlines", "records", "keys", "none"]
+)
 async def test_a_rebuild_puts_back_what_is_lost_and_leaves_what_is_there(full: Houses, shard: int, lost: str) -> None:
     """Whatever kind of key it is, for both events of the shard."""
     before, redis = [await told(house) for house in full.of(shard)], full.office.redis
@@ -92,6 +96,7 @@ async def test_a_rebuild_puts_back_what_is_lost_and_leaves_what_is_there(full: H
         names += {
             "sale": [keys.event(shard, house.event.id)],
             "owners": [keys.owners(shard, house.event.id)],
+            "owned_tiers": [keys.owned_tiers(shard, house.event.id)],
             "unpaid": [keys.unpaid(shard, house.event.id)],
             "pending": [keys.pending(shard)],
             "deadlines": [keys.deadlines(shard)],
@@ -363,7 +368,7 @@ async def wrong(house: House, how: str, monkeypatch: pytest.MonkeyPatch) -> None
             await redis.delete(keys.booking(shard, booking))
             await shift(house, "GA", a=2, h=-2)
             await redis.zrem(keys.pending(shard), booking)
-            await redis.hincrby(keys.owners(shard, house.event.id), record.owner, -2)  # type: ignore[misc]
+            await shift_owned(redis, shard, house.event.id, record.owner, **{tier_of(house.event, "GA"): -2})
 
 
 # ------------------------------------------------------------------ reconciling
@@ -446,6 +451,8 @@ async def test_every_event_of_a_shard_is_reconciled_and_none_of_the_other(
     for house in full.of(shard):
         await full.office.redis.delete(keys.owners(shard, house.event.id))
         await full.office.redis.hset(keys.owners(shard, house.event.id), mapping={"feedfeedfeedfeed": 3})  # type: ignore[misc]
+        await full.office.redis.delete(keys.owned_tiers(shard, house.event.id))
+        await full.office.redis.hset(keys.owned_tiers(shard, house.event.id), mapping={"beefbeefbeefbeef": "x:3"})  # type: ignore[misc]
     reconciler = full.office.guards[shard].reconciler
 
     assert {report.word for report in await reconciler.every_event(fix=True)} == {"same"}

@@ -14,6 +14,7 @@ from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unautho
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.loading import Loaded
+from boxoffice.sales.rules import Rules
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.stores import keys
 from boxoffice.stores.shard import Shards
@@ -222,7 +223,7 @@ async def test_events_are_spread_over_the_shards(office: BoxOffice, monkeypatch:
         ({"tiers": [NewTier("A", 1, 1), NewTier("A", 2, 2)]}, "/tiers"),
         ({"tiers": [NewTier("A", -1, 1)]}, "/tiers/0"),
         ({"tiers": [NewTier("A", 1, 2**31)]}, "/tiers/0"),
-        ({"customer_max": 0}, "/customer_max"),
+        ({"rules": Rules(customer_max=0)}, "/customer_max"),
     ],
 )
 async def test_an_event_that_cannot_be_is_refused(office: BoxOffice, change: dict[str, object], pointer: str) -> None:
@@ -249,8 +250,13 @@ async def test_an_event_that_cannot_be_is_refused(office: BoxOffice, change: dic
         ({"tiers": [NewTier("A", 1, 2**31 - 1)]}, {"tiers": [NewTier("A", 1, 2**31)]}, "/tiers/0"),
         ({"tiers": [NewTier("A", 0, 0)]}, {"tiers": [NewTier("A", 0, -1)]}, "/tiers/0"),
         ({"tiers": [NewTier("A", 0, 1)]}, {"tiers": [NewTier("A", -1, 1)]}, "/tiers/0"),
-        ({"customer_max": 1}, {"customer_max": 0}, "/customer_max"),
-        ({"customer_max": 2**31 - 1}, {"customer_max": 2**31}, "/customer_max"),
+        ({"rules": Rules(customer_max=1)}, {"rules": Rules(customer_max=0)}, "/customer_max"),
+        ({"rules": Rules(customer_max=2**31 - 1)}, {"rules": Rules(customer_max=2**31)}, "/customer_max"),
+        ({"rules": Rules(booking_min=100)}, {"rules": Rules(booking_min=101)}, "/booking_min"),
+        (
+            {"tiers": [NewTier("A", 1, 1, rules=Rules(booking_min=10))]},
+            {"tiers": [NewTier("A", 1, 1, rules=Rules(booking_min=11))]}, "/tiers/0/booking_min",
+        ),
         ({"refund_percent": 0}, {"refund_percent": -1}, "/refund_percent"),
         ({"refund_percent": 100}, {"refund_percent": 101}, "/refund_percent"),
         (

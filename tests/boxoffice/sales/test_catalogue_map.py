@@ -12,6 +12,7 @@ from boxoffice.access.api_keys import ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import Catalogue, EventView, TierView
+from boxoffice.sales.rules import NONE, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, KEY, SHARD, SaleMaker, load_all
@@ -219,16 +220,17 @@ async def test_what_is_left_is_read_for_all_who_ask(
 
 def test_an_event_is_described_with_its_active_tiers() -> None:
     tiers = tuple(TierView(f"t{n}", f"C{n}", f"N{n}", 10 * n, 100 * n, n != 2) for n in (1, 2, 3))
-    tiers = (*tiers[:2], msgspec.structs.replace(tiers[2], on_sale_at="3", off_sale_at="4"))
-    event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, tiers, "1", "2", 9)
+    tiers = (*tiers[:2], msgspec.structs.replace(tiers[2], on_sale_at="3", off_sale_at="4", rules=Rules(2, 3, 4, 5)))
+    event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, tiers, "1", "2", 9, rules=Rules(6, 7, 8, 9))
     assert event.tier_ids == "t1,t2,t3"
     assert event.describe([5, None, 0]) == {
         "id": "id", "name": "Name", "starts_at": "2030", "status": "active", "currency": "EUR",
         "on_sale_at": "1", "off_sale_at": "2", "version": 9,
+        "booking_min": 6, "booking_max": 7, "customer_min": 8, "customer_max": 9,
         "tiers": [
             {"id": f"t{n}", "code": f"C{n}", "name": f"N{n}", "price_cents": 10 * n, "capacity": 100 * n,
-             "on_sale_at": opens, "off_sale_at": closes, "available": left}
-            for n, left, opens, closes in ((1, 5, None, None), (3, 0, "3", "4"))
+             "on_sale_at": opens, "off_sale_at": closes, **rules._asdict(), "available": left}
+            for n, left, opens, closes, rules in ((1, 5, None, None, NONE), (3, 0, "3", "4", Rules(2, 3, 4, 5)))
         ],
     }  # fmt: skip
 

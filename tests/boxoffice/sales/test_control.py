@@ -155,7 +155,6 @@ def test_a_hold_is_payable_until_its_deadline_by_default(office: BoxOffice) -> N
         ({"on_sale_at": datetime(2030, 1, 1)}, "/on_sale_at", "malformed", ""),
         ({"off_sale_at": datetime(9000, 1, 1, tzinfo=UTC)}, "/off_sale_at", "out_of_range", ""),
         ({"refund_percent": 101}, "/refund_percent", "malformed", ""),
-        ({"customer_max": 0}, "/customer_max", "malformed", ""),
         ({"name": ""}, "/name", "empty", ""),
     ],
 )

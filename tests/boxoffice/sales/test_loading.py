@@ -15,6 +15,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.sales import loading
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.sales.loading import Loaded, StoredEvent, read_events, windows_of
+from boxoffice.sales.rules import Rules
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
 from boxoffice.stores.shard import Shard
@@ -25,26 +26,29 @@ from tests.conftest import CLIENT, SHARD, SaleMaker
     ("status", "on"), [("active", "1"), ("paused", "p"), ("inactive", "0"), ("called_off", "x")]
 )  # fmt: skip
 def test_the_script_is_told_of_every_tier(status: str, on: str) -> None:
-    tiers = (TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False))
-    view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers)
-    arguments = loading.load_arguments(StoredEvent(view, "7|8|", ((9, 3), (8, 0))))
+    tiers = (
+        TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False, rules=Rules(2, 3, 4, 5)),
+        TierView("t3", "C", "c", 0, 7, True, rules=Rules(customer_max=6)),
+    )  # fmt: skip
+    view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers, rules=Rules(1, 9, 1, 4))
+    arguments = loading.load_arguments(StoredEvent(view, "7|8|", ((9, 3), (8, 0), (7, 0))))
     assert msgspec.json.decode(str(arguments.pop("view")), type=EventView) == view
     assert arguments == {
         "event": "event", "on": on, "starts_ms": 7_000, "currency": "EUR", "customer_max": 4,
-        "tiers": ["t1|100|9|3", "t2|-0|8|0"], "windows": "7|8|",
+        "tiers": ["t1|100|9|3", "t2|-0|8|0", "t3|0|7|0"], "windows": "7|8|", "rules": "1:9:1|t2:2:3:4:5,t3:0:0:0:6",
     }  # fmt: skip
 
 
 async def test_an_event_is_read_as_it_was_written(office: BoxOffice) -> None:
     starts = datetime(2031, 5, 22, 14, 0, 0, 250_000, tzinfo=UTC)
     tiers = [NewTier("VIP", 2_000, 5, "Front"), NewTier("GA", 1_000, 100)]
-    made = await office.store.create_event(CLIENT, "Concert", starts, "EUR", tiers, customer_max=4)
+    made = await office.store.create_event(CLIENT, "Concert", starts, "EUR", tiers, rules=Rules(customer_max=4))
     bare = await office.store.create_event(CLIENT, "Other", starts - timedelta(days=1), "USD", tiers[1:])
     vip, ga = made.tiers
     assert made == EventView(
         made.id, "Concert", "2031-05-22T14:00:00.250000Z", int(starts.timestamp() * 1_000), "active", "EUR", SHARD, 4,
         (TierView(vip.id, "VIP", "Front", 2_000, 5, True), TierView(ga.id, "GA", "GA", 1_000, 100, True)),
-        version=1, client=CLIENT,
+        version=1, client=CLIENT, rules=Rules(customer_max=4),
     )  # fmt: skip
     assert bare.customer_max == 0
     await (await office.pool()).execute("UPDATE inventory SET sold = 3 WHERE tier_id = $1", vip.id)

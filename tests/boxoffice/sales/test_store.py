@@ -9,6 +9,7 @@ import pytest
 
 from boxoffice.errors import Malformed, NotFound
 from boxoffice.office import BoxOffice
+from boxoffice.sales.rules import Rules
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SHARD, SaleMaker
@@ -20,7 +21,7 @@ async def test_every_value_of_a_new_event_is_written(office: BoxOffice) -> None:
     until = STARTS - timedelta(days=7)
     tiers = [NewTier("VIP", 2_000, 5, "Front"), NewTier("GA", 1_000, 100)]
     event = await office.store.create_event(
-        CLIENT, "Concert", STARTS, "EUR", tiers, customer_max=4, cancel_until=until, refund_percent=35
+        CLIENT, "Concert", STARTS, "EUR", tiers, rules=Rules(customer_max=4), cancel_until=until, refund_percent=35
     )
     pool = await office.pool()
     row = await pool.fetchrow(
@@ -121,7 +122,13 @@ async def test_what_is_not_there_cannot_be_changed(office: BoxOffice, open_sale:
         ({"refund_percent": -1}, "/refund_percent", "malformed", "A cancellation gives back 0 to 100 percent."),
         ({"currency": "eur"}, "/currency", "currency",
          "The currency is a code of ISO 4217, three capital letters, such as EUR."),
-        ({"customer_max": 0}, "/customer_max", "malformed", "A customer may have one ticket or more."),
+        ({"rules": Rules(customer_max=0)}, "/customer_max", "malformed", "Rules count tickets: 1 to 2147483647."),
+        ({"rules": Rules(booking_min=3, customer_max=2)}, "/booking_min", "least_above_most",
+         "Nobody could book: no more than 2 tickets are let in at once."),
+        ({"tiers": [NewTier("A", 1, 1), NewTier("B", 1, 1, rules=Rules(customer_min=0))]}, "/tiers/1/customer_min",
+         "malformed", "Rules count tickets: 1 to 2147483647."),
+        ({"rules": Rules(booking_max=2), "tiers": [NewTier("A", 1, 1, rules=Rules(customer_min=3))]},
+         "/tiers/0/customer_min", "least_above_most", "Nobody could book: no more than 2 tickets are let in at once."),
         ({"tiers": []}, "/tiers", "malformed", "An event has 1 to 100 tiers."),
         ({"tiers": [NewTier("A", 1, 1), NewTier("B", -1, 1)]}, "/tiers/1", "malformed",
          "Prices and capacities are whole numbers from 0 to 2147483647."),

@@ -17,6 +17,7 @@ from ops.rush.report import tell_findings
 from tests.conftest import CLIENT, SHARD, eventually
 from tests.ops.rush.conftest import GOOD, Plant, Sold, book
 from tests.support.shop.office import Till
+from tests.support.shop.script import shift_owned
 
 
 async def test_a_sale_without_damage_passes(sold: Sold) -> None:
@@ -210,6 +211,15 @@ async def tickets_came_back_to_a_customer_twice(sold: Sold) -> None:
     await sold.office.redis.hincrby(keys.owners(sold.event.shard, sold.event.id), owner, -1)
 
 
+async def tickets_of_a_tier_count_for_another(sold: Sold) -> None:
+    name, owner = keys.owned_tiers(sold.event.shard, sold.event.id), ids.owner_digest(CLIENT, "c-key-0")
+    await sold.office.redis.hset(name, owner, "another:1")  # type: ignore[misc]
+
+
+async def nobody_has_tickets_of_a_tier(sold: Sold) -> None:
+    await sold.office.redis.delete(keys.owned_tiers(sold.event.shard, sold.event.id))
+
+
 async def a_failed_booking_still_waits(sold: Sold) -> None:
     await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
 
@@ -288,6 +298,8 @@ async def a_final_record_lives_for_ever(sold: Sold) -> None:
         ("I11", who_was_confirmed_is_failed_without_a_word),
         ("I11", who_was_withdrawn_was_not_told),
         ("I7", tickets_came_back_to_a_customer_twice),
+        ("I7", tickets_of_a_tier_count_for_another),
+        ("I7", nobody_has_tickets_of_a_tier),
         ("I7", a_failed_booking_still_waits),
         ("I7", a_stock_move_was_not_applied),
         ("I8", a_card_number_is_logged),
@@ -343,7 +355,8 @@ async def test_a_parked_booking_is_listed_apart_and_breaks_only_a_rush(sold: Sol
     await sold.office.redis.hincrby(sold.sale, f"a:{sold.tier}", -2)
     await sold.office.redis.hincrby(sold.sale, f"h:{sold.tier}", 2)
     await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
-    await sold.office.redis.hincrby(keys.owners(SHARD, sold.event.id), ids.owner_digest(CLIENT, "c-key-2"), 2)
+    owner = ids.owner_digest(CLIENT, "c-key-2")
+    await shift_owned(sold.office.redis, SHARD, sold.event.id, owner, **{sold.tier: 2})
     await sold.sql("DELETE FROM bookings WHERE id = $1::uuid", sold.failed)
     await sold.sql("DELETE FROM booking_items WHERE booking_id = $1::uuid", sold.failed)
     await sold.sql("DELETE FROM payments WHERE booking_id = $1::uuid", sold.failed)

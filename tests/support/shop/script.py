@@ -33,12 +33,41 @@ from boxoffice.stores.shard import Shard
 from tests.support.shop.orders import CLIENT, card
 from tests.support.waiting import eventually
 
-__all__ = ["EVENT", "FAR", "OTHER_EVENT", "Desk", "Form", "Verdict", "counts_of_unpaid"]
+__all__ = [
+    "EVENT",
+    "FAR",
+    "OTHER_EVENT",
+    "Desk",
+    "Form",
+    "Verdict",
+    "counts_of_unpaid",
+    "shift_owned",
+    "tickets_by_tier",
+]
 
 EVENT = "concert00000"
 OTHER_EVENT = "theatre00000"
 FAR = 4_000_000_000_000
 """An event's start in ms, far ahead."""
+
+
+def tickets_by_tier(items: bytes | None) -> dict[str, int]:
+    """What a customer has, as Redis counts it: `tier:tickets,...`."""
+    pairs = (item.partition(":") for item in (items or b"").decode().split(",") if item)
+    return {tier: int(tickets) for tier, _, tickets in pairs}
+
+
+async def shift_owned(redis: Redis, shard: int, event: str, owner: str, **tiers: int) -> None:
+    """So many tickets more, or less, are counted against a customer: in all, and by tier."""
+    if await redis.hincrby(keys.owners(shard, event), owner, sum(tiers.values())) <= 0:  # type: ignore[misc]
+        await redis.hdel(keys.owners(shard, event), owner)  # type: ignore[misc]
+    name = keys.owned_tiers(shard, event)
+    has = Counter(tickets_by_tier(await redis.hget(name, owner)))  # type: ignore[misc]
+    has.update(tiers)
+    if items := ",".join(f"{tier}:{tickets}" for tier, tickets in sorted(has.items()) if tickets > 0):
+        await redis.hset(name, owner, items)  # type: ignore[misc]
+    else:
+        await redis.hdel(name, owner)  # type: ignore[misc]
 
 
 def counts_of_unpaid(found: dict[bytes, bytes]) -> dict[str, int]:
@@ -113,11 +142,12 @@ class Desk:
         on: str = "1",
         starts_ms: int = FAR,
         limit: int = 0,
+        rules: str = "",
         inactive: str = "",
         **tiers: int,
     ) -> None:
         """Put an event on sale: `open_sale(floor=5, balcony=1)`. Prices are 100, 200, … in the order given."""
-        sale: dict[str, Any] = {"on": on, "starts": starts_ms, "cur": "USD", "lim": limit}
+        sale: dict[str, Any] = {"on": on, "starts": starts_ms, "cur": "USD", "lim": limit, "rules": rules}
         for at, (tier, capacity) in enumerate(tiers.items(), 1):
             self.prices[tier] = 100 * at
             price = f"-{100 * at}" if tier == inactive else f"{100 * at}"
@@ -296,8 +326,15 @@ class Desk:
         return await self.members(keys.pending(self.shard))
 
     async def owned(self, form: Form) -> int:
-        """Tickets counted against the form's customer."""
-        return int(await self.redis.hget(keys.owners(self.shard, form.event), form.owner) or 0)  # type: ignore[misc]
+        """Tickets counted against the form's customer: as many as it has of the tiers together."""
+        in_all = int(await self.redis.hget(keys.owners(self.shard, form.event), form.owner) or 0)  # type: ignore[misc]
+        assert in_all == sum((await self.owned_tiers(form)).values())
+        return in_all
+
+    async def owned_tiers(self, form: Form) -> dict[str, int]:
+        """The same by tier."""
+        name = keys.owned_tiers(self.shard, form.event)
+        return tickets_by_tier(await self.redis.hget(name, form.owner))  # type: ignore[misc]
 
     async def unpaid(self, event: str = EVENT) -> dict[str, int]:
         """Tickets held and not paid for: `o:` and a customer's digest, `c:` and a client."""
@@ -351,7 +388,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
-            keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
+            keys.owned_tiers(shard, "<event>"), keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",

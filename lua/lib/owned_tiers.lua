@@ -1,0 +1,30 @@
+-- owned_tiers: what a customer holds and has bought of an event, by tier, as `tier:tickets,...`: the items of a booking, or
+-- those of several together. In a hash beside the event's owners, which has what that comes to.
+local function owned_tiers_key(owners)
+  return (string.gsub(owners, ":own:", ":owntiers:", 1))
+end
+
+-- These with so many times the items more: 1, or -1 to take them away. Empty when nothing is left.
+local function with_items(by_tier, items, times)
+  if by_tier == "" and times == 1 then
+    return items
+  end
+  local order, count, packed = {}, {}, {}
+  for name, tickets in string.gmatch(by_tier, "([^:,]+):(%d+)") do
+    order[#order + 1], count[name] = name, tonumber(tickets)
+  end
+  for name, tickets in string.gmatch(items, "([^:,]+):(%-?%d+)") do
+    if not count[name] then
+      order[#order + 1], count[name] = name, 0
+    end
+    count[name] = count[name] + times * tickets
+  end
+  -- By tier, as items are: what adds up to the same is the same text.
+  table.sort(order)
+  for _, name in ipairs(order) do
+    if count[name] > 0 then
+      packed[#packed + 1] = name .. ":" .. string.format("%d", count[name])
+    end
+  end
+  return table.concat(packed, ",")
+end
