@@ -103,6 +103,11 @@ class BookingRequest(Body):
         description="What your customer has seen that it costs. When it costs another amount by now, it is refused as "
         "`price-changed`, and nothing is taken.",
     )
+    metadata: dict[str, str] | None = Field(
+        None,
+        description="Your own words: up to 20 texts of up to 500 characters, by names of up to 40; 4,096 bytes as JSON.",
+        max_length=20,
+    )
 
 
 class ExtensionRequest(Body):
@@ -217,6 +222,8 @@ class Booking(Body):
     event_id: str
     customer_id: str
     reference: str | None
+    metadata: dict[str, str] = Field(description="Your own words; empty when there are none.")
+    return_url: str | None = Field(description="Where the customer comes back to from the bank. Null: where all do.")
     items: list[Item]
     amount_cents: int
     currency: str

@@ -102,15 +102,19 @@ def attempt_key(client: str, booking: str, key_digest: str) -> str:
     return digest(client, booking, key_digest)
 
 
-def fingerprint(customer: str, items: str, method: str, last4: str, expected_cents: int | None = None) -> str:
+def fingerprint(
+    customer: str, items: str, method: str, last4: str, expected_cents: int | None = None, metadata: str | None = None
+) -> str:
     """What a request asks for, to tell a repeat from another request under the same key: 64 bits as 16 hex digits.
 
     Never the card number or a digest of it. `last4` is the gateway's token where the gateway tells no digits;
-    `expected_cents` is None when the request expects no amount.
+    `expected_cents` is None when the request expects no amount. `metadata` is JSON, None when there is none.
     """
     asked = f"{customer}\0{items}\0{method}\0{last4}"
     if expected_cents is not None:
         asked += f"\0{expected_cents}"
+    if metadata is not None:
+        asked += f"\0{metadata}"
     return _sha256(asked.encode()).hexdigest()[:16]
 
 

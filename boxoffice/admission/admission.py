@@ -94,12 +94,9 @@ class Admission:
             raise GateClosed("This process does not serve the event's shard.")
         window = self.windows[event.shard]
         scope = ids.scope(client, event.id, key_digest)
-        charge, expected = order.charge, order.expected_amount_cents
-        fingerprint = (
-            ids.fingerprint(order.customer_id, template.items, charge.method, charge.last4 or charge.token, expected)
-            if charge
-            else ids.fingerprint(order.customer_id, template.items, "", "", expected)
-        )
+        charge, expected, metadata = order.charge, order.expected_amount_cents, order.metadata
+        method, card = (charge.method, charge.last4 or charge.token) if charge else ("", "")
+        fingerprint = ids.fingerprint(order.customer_id, template.items, method, card, expected, metadata)
         if not window.seems_short(template.lines):
             window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
             return
@@ -137,6 +134,7 @@ class Admission:
         gaps: Gaps = tuple.__new__(Gaps, (
             booking, scope, fingerprint, ids.owner_digest(client, order.customer_id), text_of(order.customer_id),
             text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
+            order.metadata or "", text_of(order.return_url) if order.return_url is not None else "",
         ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
         expected = order.expected_amount_cents
@@ -150,7 +148,9 @@ class Admission:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
         means = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
-        alike = (client, order.lines, means, order.reference is None, order.hold_s)
+        plain = order.metadata is None and order.return_url is None
+        extras = None if plain else (order.metadata is None, order.return_url is None)
+        alike = (client, order.lines, means, order.reference is None, order.hold_s, extras)
         template = self.templates.get(alike)
         if template is not None:
             # Whatever changes in the catalogue makes a new view of the event.
@@ -167,6 +167,7 @@ class Admission:
         holds = self._settings.holds
         template = BookingTemplate(
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
+            described=order.metadata is not None, returning=order.return_url is not None,
             unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
         )  # fmt: skip
         if len(self.templates) >= TEMPLATES_MAX:

@@ -54,6 +54,8 @@ class Order(Protocol):
     lines: tuple[tuple[str, int], ...]
     charge: Charge | None
     hold_s: int | None
+    metadata: str | None
+    return_url: str | None
     expected_amount_cents: int | None
     """What the shop has seen that it costs; None when it does not say."""
 

@@ -41,6 +41,8 @@ class Gaps(NamedTuple):
     card_name: str
     last4: str
     key_digest: str
+    metadata: str = ""
+    return_url: str = ""
 
 
 _NAMES: Final = (*Gaps._fields, "created_at", "expires_at")
@@ -51,7 +53,7 @@ _TAG: Final = secrets.token_hex(8)
 
 _MARKS: Final = {name: f"{_TAG}-{name}" for name in _NAMES}
 
-_AS_JSON: Final = frozenset({"customer", "reference", "token", "card_name", "last4"})
+_AS_JSON: Final = frozenset({"customer", "reference", "token", "card_name", "last4", "return_url"})
 
 
 def text_of(value: str) -> str:
@@ -79,7 +81,7 @@ class BookingTemplate:
 
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
-        hold_ms: int, unpaid_max: tuple[int, int, int] = (0, 0, 0),
+        hold_ms: int, described: bool = False, returning: bool = False, unpaid_max: tuple[int, int, int] = (0, 0, 0),
     ) -> None:  # fmt: skip
         """`hold_ms` is 0 for a booking that is settled at once; without a charge it costs nothing then. `unpaid_max`
         are tickets that the customer, and the client, may have set aside and not paid for, and those that the client
@@ -92,8 +94,9 @@ class BookingTemplate:
         self._limited = unpaid_max if hold_ms or charge else ()
         self.kind = self._kind()
         self.question = question_kind(event.id, self.items)
-        record = self._marked(client, charge, referred)
-        given = {"customer", *(["reference"] if referred else [])}
+        has = {"reference": referred, "metadata": described, "return_url": returning}
+        given = {"customer", *(name for name, there in has.items() if there)}
+        record = self._marked(client, charge, given)
         rest = pack_rest(
             payment_key=record.payment_key, scope=record.scope, fingerprint=record.fingerprint, event=event.id,
             owner=record.owner, items=self.items, body=record.body, payload=record.payload,
@@ -118,17 +121,20 @@ class BookingTemplate:
             expected=expected,
         )  # fmt: skip
 
-    def _marked(self, client: str, charge: Charge | None, referred: bool) -> Record:
+    def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:
         """The record of such a booking, with a mark for each gap."""
         marks, state = Gaps(*map(_MARKS.__getitem__, Gaps._fields)), "H" if self.hold_ms else "P"
         card = charge and Charge(
             charge.method, marks.token, charge.card_name and marks.card_name, charge.last4 and marks.last4
         )  # fmt: skip
-        reference = marks.reference if referred else None
+        reference, metadata, return_url = (
+            getattr(marks, name) if name in given else None for name in ("reference", "metadata", "return_url")
+        )
+        words = {metadata: ""} if metadata else None
         return Record(
             marks.booking, state, 0, 0, self.hold_ms, "" if self.hold_ms else marks.scope, marks.scope, marks.fingerprint,
             self.event.id, marks.owner, self.items, "",
-            Body(client, marks.customer, self.amount, self.event.currency, self.lines, reference),
+            Body(client, marks.customer, self.amount, self.event.currency, self.lines, reference, words, return_url),
             Payload(card, key=marks.key_digest),
         )  # fmt: skip
 
@@ -145,6 +151,8 @@ class BookingTemplate:
 def _with_gaps(text: str, there: set[str]) -> tuple[str, Pick]:
     """The text with `%s` in place of the marks that are there, and what picks their values out of all, in the text's order."""
     marks = {name: f'"{_MARKS[name]}"' if name in _AS_JSON else _MARKS[name] for name in there}
+    if "metadata" in there:
+        marks["metadata"] = f'{{"{_MARKS["metadata"]}":""}}'
     in_order = sorted(there, key=lambda name: text.index(marks[name]))
     pieces = []
     for name in in_order:

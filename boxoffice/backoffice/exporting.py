@@ -37,7 +37,7 @@ _ITEMS_TEXT: Final = """
 _BOOKINGS: Final = """
 SELECT b.id::text AS booking_id, b.client_id, b.event_id, e.name AS event, b.customer_id, b.reference, b.status,
        b.failure_code, {items} AS items, b.currency, b.amount_cents, coalesce(p.refunded_cents, 0) AS refunded_cents,
-       p.status AS payment_status, p.method, p.last4, p.reference AS payment_reference, b.created_at, b.updated_at
+       p.status AS payment_status, p.method, p.last4, p.reference AS payment_reference, b.metadata, b.created_at, b.updated_at
 FROM bookings b LEFT JOIN events e ON e.id = b.event_id LEFT JOIN LATERAL (
   SELECT * FROM payments WHERE booking_id = b.id ORDER BY created_at DESC, payment_key LIMIT 1
 ) p ON true
@@ -142,8 +142,9 @@ _json = msgspec.json.Encoder().encode
 
 def _object(row: Any) -> dict[str, Any]:
     found = {name: _time(cell) if isinstance(cell, datetime) else cell for name, cell in row.items()}
-    if "items" in found:
-        found["items"] = msgspec.Raw((found["items"] or "[]").encode())
+    for name, empty in (("items", "[]"), ("metadata", "{}")):
+        if name in found:
+            found[name] = msgspec.Raw((found[name] or empty).encode())
     return found
 
 

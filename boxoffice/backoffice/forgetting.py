@@ -147,7 +147,8 @@ async def _erase_some(shard: Shard, names: list[bytes], bookings: set[str]) -> N
 
 
 def erased_of(record: Record, pseudonym: str, owner: str) -> Record:
-    """The record without what is personal: no name, no digits and no token of a card, and another customer. By
+    """The record without what is personal: no name, no digits and no token of a card, no words of the shop, and another
+    customer. By
     `owner` its tickets count, should it have to be written to PostgreSQL again."""
     payload = record.payload
     outcome = payload.outcome and msgspec.structs.replace(payload.outcome, last4=None, next_action=None)
@@ -157,7 +158,7 @@ def erased_of(record: Record, pseudonym: str, owner: str) -> Record:
         )
         for each in payload.earlier
     )
-    record.body = msgspec.structs.replace(record.body, customer=pseudonym)
+    record.body = msgspec.structs.replace(record.body, customer=pseudonym, metadata=None, return_url=None)
     record.payload = msgspec.structs.replace(
         payload, charge=None, outcome=outcome, earlier=earlier, asked="", owner=owner
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from boxoffice.clock import timestamp
 from boxoffice.stores.database import Row
+from boxoffice.stores.record import metadata_from
 from boxoffice.wire import render
 from boxoffice.wire.render import BookingView, ItemView, PaymentView, RefundState
 
@@ -27,7 +28,7 @@ class BookingRow(NamedTuple):
 
 SELECT = """
 SELECT b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.reference, b.status, b.amount_cents, b.currency,
-       b.duplicate_of, b.failure_code,
+       b.duplicate_of, b.failure_code, b.metadata, b.return_url,
        (extract(epoch FROM b.created_at) * 1000)::bigint AS created_ms,
        (extract(epoch FROM b.expires_at) * 1000)::bigint AS expires_ms,
        (extract(epoch FROM b.updated_at) * 1000000)::bigint AS updated_us,
@@ -81,6 +82,8 @@ def of_row(row: Row) -> BookingRow:
         row["event_id"],
         row["customer_id"],
         row["reference"],
+        metadata_from(row["metadata"]) or {},
+        row["return_url"],
         [
             ItemView(tier, code, quantity, back, price, quantity * price)
             for tier, code, quantity, back, price in zip(*columns, strict=True)

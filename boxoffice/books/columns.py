@@ -6,29 +6,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from boxoffice.stores.record import Line, Record
+import msgspec
+
+from boxoffice.stores.record import Body, Line, Record
 
 __all__ = [
     "COPIED_BOOKING",
     "COPIED_ITEM",
+    "EXTRAS",
     "INSERT_BOOKINGS",
     "INSERT_ITEMS",
     "BookingRow",
     "booking_arrays",
     "item_arrays",
+    "metadata_text",
 ]
 
 _BOOKING: Final = {
     "id": "uuid", "client_id": "text", "event_id": "text", "customer_id": "text", "reference": "text", "status": "text",
     "amount_cents": "bigint", "currency": "text", "idempotency_key": "text", "fingerprint": "text",
     "duplicate_of": "uuid", "failure_code": "text", "sequence": "bigint", "expires_at": "bigint", "created_at": "bigint",
+    "metadata": "jsonb", "return_url": "text",
 }  # fmt: skip
 _ITEM: Final = {
     "booking_id": "uuid", "tier_id": "text", "quantity": "int", "unit_price_cents": "int", "refunded": "int",
 }  # fmt: skip
 """Columns, in the order of the arrays, and the type of each array. Times are epoch milliseconds, 0 for none."""
 
-COPIED_BOOKING: Final = tuple(column for column in _BOOKING if column != "duplicate_of")
+EXTRAS: Final = ("metadata", "return_url")
+"""What few bookings have."""
+
+COPIED_BOOKING: Final = tuple(column for column in _BOOKING if column not in ("duplicate_of", *EXTRAS))
 """Whoever is copied repeats nobody."""
 
 COPIED_ITEM: Final = ("booking_id", "tier_id", "quantity", "unit_price_cents", "line_total_cents")
@@ -44,7 +52,7 @@ INSERT_BOOKINGS: Final = f"""
 INSERT INTO bookings ({", ".join(_BOOKING)})
 SELECT id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key, fingerprint,
        duplicate_of, failure_code, sequence, to_timestamp(nullif(expires_at, 0) / 1000.0),
-       to_timestamp(created_at / 1000.0)
+       to_timestamp(created_at / 1000.0), metadata, return_url
 FROM {_new(_BOOKING)}
 """
 """Without what is to be done about those that are there."""
@@ -87,7 +95,14 @@ def booking_arrays(rows: Sequence[BookingRow]) -> list[list[Any]]:
         [record.sequence for record in records],
         [record.deadline_ms for record in records],
         [record.admitted_ms for record in records],
+        [metadata_text(body) for body in bodies],
+        [body.return_url for body in bodies],
     ]
+
+
+def metadata_text(body: Body) -> str | None:
+    """A booking's metadata as PostgreSQL takes it."""
+    return msgspec.json.encode(body.metadata).decode() if body.metadata else None
 
 
 def item_arrays(lines: Iterable[tuple[str, Line, int]]) -> list[list[Any]]:

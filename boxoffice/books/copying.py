@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from boxoffice.books.columns import COPIED_BOOKING, COPIED_ITEM
+from boxoffice.books.columns import COPIED_BOOKING, COPIED_ITEM, EXTRAS, metadata_text
 from boxoffice.books.decisions import Decision
 from boxoffice.stores.database import Connection
 
@@ -29,16 +29,20 @@ class Raced(Exception):
 async def copy_new(connection: Connection, decisions: list[Decision], gateway: str) -> None:
     """Bookings that PostgreSQL has never seen, by COPY: for rows as short as ours that is half of an INSERT's CPU there,
     and one pass over the batch here."""
-    bookings, items, payments = [], [], []
+    bookings, described, items, payments = [], [], [], []
     for decision in decisions:
         record, payment = decision.claim.record, decision.payment
         body, payload = record.body, record.payload
         booking, amount, currency = record.id, body.amount_cents, word(body.currency)
-        bookings.append(
+        row = (
             f"{booking}\t{word(body.client)}\t{word(record.event)}\t{as_text(body.customer)}\t{as_text(body.reference)}\t"
             f"{decision.status}\t{amount}\t{currency}\t{as_text(payload.key)}\t{record.fingerprint}\t"
-            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}\n"
+            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}"
         )
+        if body.metadata is None and body.return_url is None:
+            bookings.append(f"{row}\n")
+        else:
+            described.append(f"{row}\t{as_text(metadata_text(body))}\t{as_text(body.return_url)}\n")
         for line in body.lines:
             quantity, price = line.quantity, line.unit_price_cents
             items.append(f"{booking}\t{word(line.tier)}\t{quantity}\t{price}\t{quantity * price}\n")
@@ -55,7 +59,10 @@ async def copy_new(connection: Connection, decisions: list[Decision], gateway: s
                 f"{word(payment.due)}\n"
             )
     try:
-        await _copy(connection, "bookings", COPIED_BOOKING, bookings)
+        if bookings:
+            await _copy(connection, "bookings", COPIED_BOOKING, bookings)
+        if described:
+            await _copy(connection, "bookings", (*COPIED_BOOKING, *EXTRAS), described)
     except asyncpg.UniqueViolationError as error:
         raise Raced from error
     await _copy(connection, "booking_items", COPIED_ITEM, items)

@@ -34,7 +34,8 @@ SELECT (SELECT count(*) FROM bookings WHERE id = ANY($1::uuid[]) AND status IN (
 
 _ERASE: Final = {
     "bookings": """
-UPDATE bookings SET customer_id = $2, owner = $3, updated_at = now() WHERE id = ANY($1::uuid[])
+UPDATE bookings SET customer_id = $2, owner = $3, metadata = NULL, return_url = NULL, updated_at = now()
+WHERE id = ANY($1::uuid[])
 """,
     "payments": """
 UPDATE payments SET card_name = NULL, last4 = NULL, token = NULL, next_action = NULL, updated_at = now()

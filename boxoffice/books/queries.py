@@ -27,6 +27,7 @@ from boxoffice.stores.record import (
     Record,
     earlier_after,
     key_after,
+    metadata_from,
     pack_items,
     pack_payload,
 )
@@ -64,7 +65,7 @@ WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
 
 _COLUMNS = """
 b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.owner, b.reference, b.status, b.amount_cents, b.currency,
-b.idempotency_key, b.fingerprint, b.duplicate_of, b.failure_code, b.sequence,
+b.idempotency_key, b.fingerprint, b.duplicate_of, b.failure_code, b.sequence, b.metadata, b.return_url,
 (1000 * extract(epoch FROM least(b.created_at, now())))::bigint AS admitted_ms,
 coalesce((1000 * extract(epoch FROM b.expires_at))::bigint, 0) AS deadline_ms,
 extract(epoch FROM now() - b.updated_at)::int AS age_s
@@ -246,7 +247,16 @@ def record_from(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asy
         row["owner"] or ids.owner_digest(client, customer),
         pack_items(lines),
         str(len(payments)),
-        Body(client, customer, row["amount_cents"], row["currency"], lines, row["reference"]),
+        Body(
+            client,
+            customer,
+            row["amount_cents"],
+            row["currency"],
+            lines,
+            row["reference"],
+            metadata_from(row["metadata"]),
+            row["return_url"],
+        ),
         Payload(
             charge,
             _outcome(payment) if payment is not None else None,

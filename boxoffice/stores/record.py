@@ -1,7 +1,7 @@
 """A booking's record in Redis: one string of three lines, packed and unpacked here and nowhere else in Python.
 
     head      state|sequence|admitted_ms|deadline_ms|payment_key|scope|fingerprint|event|owner|items|tries
-    body      JSON that never changes: client, customer, currency, price of one ticket per item, reference
+    body      JSON: client, customer, currency, price of one ticket per item, reference, metadata, return_url
     payload   JSON: what settling needs while the booking is undecided, how it went afterwards
 
 `payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
@@ -39,6 +39,7 @@ __all__ = [
     "earlier_after",
     "ended",
     "key_after",
+    "metadata_from",
     "pack_items",
     "pack_rest",
     "payment_key_of",
@@ -63,6 +64,10 @@ class Body(msgspec.Struct, frozen=True):
     currency: str
     lines: tuple[Line, ...]
     reference: str | None = None
+    metadata: dict[str, str] | None = None
+    """The shop's own words, in the order of their keys; None when there are none."""
+    return_url: str | None = None
+    """Where its customer comes back to from the bank; None: where all do."""
 
 
 class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
@@ -73,6 +78,8 @@ class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
     currency: str
     prices: tuple[int, ...]
     reference: str | None = None
+    metadata: dict[str, str] | None = None
+    return_url: str | None = None
 
 
 class Charge(msgspec.Struct, frozen=True, omit_defaults=True, rename={
@@ -214,9 +221,16 @@ def pack_rest(
     head = f"{paid_as}|{scope}|{fingerprint}|{event}|{owner}|{items}|{tries}"
     prices = [line.unit_price_cents for line in body.lines]
     packed: tuple[object, ...] = (body.client, body.customer, body.currency, prices)
-    if body.reference is not None:
+    if body.metadata is not None or body.return_url is not None:
+        packed += (body.reference, body.metadata, body.return_url)
+    elif body.reference is not None:
         packed += (body.reference,)
     return b"\n".join((head.encode(), _encode(packed), _encode(payload)))
+
+
+def metadata_from(text: str | None) -> dict[str, str] | None:
+    """Metadata as PostgreSQL has it, which orders names by their lengths. None for none."""
+    return dict(sorted(msgspec.json.decode(text).items())) if text else None
 
 
 def key_after(state: str, key: str) -> str:
@@ -284,7 +298,9 @@ def unpack(booking_id: str, raw: bytes) -> Record:
     return Record(
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
         scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
-        Body(body.client, body.customer, amount_cents, body.currency, lines, body.reference), payment,
+        Body(
+            body.client, body.customer, amount_cents, body.currency, lines, body.reference, body.metadata, body.return_url
+        ), payment,
     )  # fmt: skip
 
 

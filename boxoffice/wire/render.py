@@ -110,6 +110,10 @@ class BookingView(msgspec.Struct, gc=False):
     event_id: str
     customer_id: str
     reference: str | None
+    metadata: dict[str, str]
+    """The shop's own words; empty when there are none."""
+    return_url: str | None
+    """Where its customer comes back to from the bank; None: where all do."""
     items: list[ItemView]
     amount_cents: int
     currency: str
@@ -179,6 +183,8 @@ def of_record(record: Record, event: EventView, now_ms: int | None = None) -> Bo
         record.event,
         body.customer,
         body.reference,
+        body.metadata or {},
+        body.return_url,
         [
             ItemView(line.tier, codes.get(line.tier, ""), line.quantity, 0, line.unit_price_cents,
                      line.quantity * line.unit_price_cents)

@@ -21,6 +21,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
 from boxoffice.telemetry.redaction import has_card_number
 from boxoffice.texts import fault_of
+from boxoffice.wire.metadata import metadata_of
 from boxoffice.wire.strict import in_our_words, not_json, refuse_twice, without_mark
 
 __all__ = [
@@ -51,6 +52,10 @@ class BookingRequest(Struct, gc=False):
     hold_s: int | None
     expected_amount_cents: int | None = None
     """What its shop has seen that it costs; None when it does not say."""
+    metadata: str | None = None
+    """The shop's own words, as JSON in the order of their keys; None when there are none."""
+    return_url: str | None = None
+    """Where the customer comes back to from the bank; None: where all do."""
 
 
 class ItemForm(Struct, forbid_unknown_fields=True, gc=False):
@@ -74,6 +79,7 @@ class Booking(Struct, forbid_unknown_fields=True, gc=False):
     payment: PaymentForm | UnsetType | None = UNSET
     hold_s: int | UnsetType | None = UNSET
     expected_amount_cents: int | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType | None = UNSET
 
 
 _booking = msgspec.json.Decoder(Booking).decode
@@ -102,12 +108,14 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
         check_text(reference, "/reference", text_max)
     lines = lines_of(body.items, settings)
     expected = None if body.expected_amount_cents is UNSET else check_amount(body.expected_amount_cents)
+    metadata = metadata_of(body.metadata) if body.metadata else None
     if not body.payment:
-        return BookingRequest(body.customer_id, lines, reference, None, _hold_s(body, settings), expected)
+        hold_s = _hold_s(body, settings)
+        return BookingRequest(body.customer_id, lines, reference, None, hold_s, expected, metadata)
     if not _absent(body.hold_s):
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
     charge = charge_of(body.payment, text_max, gateway)
-    return BookingRequest(body.customer_id, lines, reference, charge, None, expected)
+    return BookingRequest(body.customer_id, lines, reference, charge, None, expected, metadata)
 
 
 def check_amount(expected: int | None) -> int | None:
@@ -209,6 +217,8 @@ def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
     """
     members = 2 + 2 * len(body.items) + (body.reference is not UNSET) + (body.hold_s is not UNSET)
     members += body.expected_amount_cents is not UNSET
+    if body.metadata is not UNSET:
+        members += 1 + len(body.metadata or ())
     payment = body.payment
     if payment is None:
         members += 1

@@ -35,7 +35,8 @@ def in_our_words(finding: str) -> Malformed:
     """A decoder's finding in our words. Its own may repeat the input; a path is made of our names and positions, and of a
     member that we do not know only its name is told, if that is a plain word."""
     at = _AT.search(finding)
-    pointer = at[1].replace("[", "/").replace("]", "").replace(".", "/") if at else ""
+    # A name that the shop chose stands there as dots: the pointer ends before it.
+    pointer = at[1].partition("[...]")[0].replace("[", "/").replace("]", "").replace(".", "/") if at else ""
     if missing := _MISSING.match(finding):
         return Malformed("A member is missing.", pointer=f"{pointer}/{missing[1]}", code="missing")
     if finding.startswith("Object contains unknown field"):

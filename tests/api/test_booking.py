@@ -37,8 +37,11 @@ async def test_a_booking_is_accepted(book: Book, open_sale: SaleMaker) -> None:
         "event_id": event.id,
         "customer_id": "customer-1",
         "reference": "order 7",
+        "metadata": {},
+        "return_url": None,
         "items": [
-            {"tier_id": ga.id, "code": "GA", "quantity": 2, "unit_price_cents": 1000, "line_total_cents": 2000}
+            {"tier_id": ga.id, "code": "GA", "quantity": 2, "refunded": 0, "unit_price_cents": 1000,
+             "line_total_cents": 2000}
         ],
         "amount_cents": 2000,
         "currency": "USD",

@@ -61,7 +61,7 @@ async def everything(till: Till) -> str:
 
 async def busy(till: Till) -> list[str]:
     """Bookings of the customer: confirmed and refunded in part, declined, cancelled at the desk, a hold that ended."""
-    kept = await till.book(GA=3, customer=WHO, reference="order-1")
+    kept = await till.book(GA=3, customer=WHO, reference="order-1", metadata={"a": WHO}, return_url=f"https://{WHO}")
     await till.book("tok_card_declined", GA=1, customer=WHO)
     gone = await till.book(GA=2, customer=WHO)
     paid = await till.hold(GA=1, customer=WHO)
@@ -72,7 +72,7 @@ async def busy(till: Till) -> list[str]:
     await run("bookings", "cancel", gone, "--reason", f"{WHO} called")
     items = {till.event.tiers[0].id: 1}
     await till.office.refunds.refund(CLIENT, kept, ids.digest("r"), items, f"for {WHO}")
-    hold = await till.hold(GA=1, customer=WHO)
+    hold = await till.book(None, GA=1, customer=WHO, metadata={WHO: "a"})
     await till.cancel(hold)
     await till.rest()
     await till.fetch(

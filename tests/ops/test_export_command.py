@@ -52,7 +52,7 @@ async def table(*arguments: str) -> list[dict[str, str]]:
 
 
 async def test_bookings_with_their_items_and_payment(till: Till) -> None:
-    first = await till.book(GA=2, VIP=1, customer="=1+1", reference="order-1")
+    first = await till.book(GA=2, VIP=1, customer="=1+1", reference="order-1", metadata={"b": "=1", "a": "2"})
     declined = await till.book("tok_card_declined", GA=1)
     await till.rest()
     await till.refund(first, GA=1)
@@ -77,7 +77,9 @@ async def test_bookings_with_their_items_and_payment(till: Till) -> None:
     ]
     assert (one["payment_status"], one["method"], one["last4"]) == ("captured", "card", "4242")
     assert (two["status"], two["failure_code"], two["payment_status"]) == ("failed", "payment_declined", "declined")
-    row, _ = await table("bookings")
+    assert (one["metadata"], two["metadata"]) == ({"a": "2", "b": "=1"}, {})
+    row, other = await table("bookings")
+    assert (json.loads(row["metadata"]), other["metadata"]) == ({"a": "2", "b": "=1"}, "")
     assert (row["amount"], row["refunded"], row["items"], row["customer_id"]) == (
         "40.00",
         "10.00",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,20 +42,25 @@ def card_of(charge: Charge | None) -> tuple[str, str, str]:
     return token or "", name or "", last4 or ""
 
 
+words = st.none() | st.dictionaries(texts, texts, min_size=1, max_size=3).map(lambda found: dict(sorted(found.items())))
+
+
 @settings(max_examples=300)
-@given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000))
+@given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000), words, st.none() | texts)
 def test_a_filled_template_is_the_record_and_the_booking_as_shown(
-    lines: tuple[Line, ...], charge: Charge | None, customer: str, reference: str | None, hold_ms: int
-) -> None:
+    lines: tuple[Line, ...], charge: Charge | None, customer: str, reference: str | None, hold_ms: int,
+    words: dict[str, str] | None, return_url: str | None,
+) -> None:  # fmt: skip
     """Whatever stands in a gap, and whatever in the texts around it."""
     hold_ms = 0 if charge else hold_ms
     template = BookingTemplate("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
-                  unpaid_max=(40, 50_000, 30))  # fmt: skip
+                  unpaid_max=(40, 50_000, 30), described=words is not None, returning=return_url is not None)  # fmt: skip
     key = ids.digest("key")
     scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
     gaps = Gaps(
         ids.booking_id(SHARD, 1), scope, fingerprint, owner, text_of(customer),
         "" if reference is None else text_of(reference), *card_of(charge), key,
+        "" if words is None else msgspec.json.encode(words).decode(), "" if return_url is None else text_of(return_url),
     )  # fmt: skip
 
     form = template.form(gaps)
@@ -71,6 +77,7 @@ def test_a_filled_template_is_the_record_and_the_booking_as_shown(
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)
     assert record.body.lines == lines and record.payload.key == key
+    assert (record.body.metadata, record.body.return_url) == (words, return_url)
     assert shown == render.booking(render.of_record(record, EVENT, record.admitted_ms))
 
 

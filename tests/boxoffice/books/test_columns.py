@@ -7,6 +7,7 @@ import re
 from boxoffice.books.columns import (
     COPIED_BOOKING,
     COPIED_ITEM,
+    EXTRAS,
     INSERT_BOOKINGS,
     INSERT_ITEMS,
     BookingRow,
@@ -19,7 +20,7 @@ LINES = (Line("ga", 2, 500), Line("vip", 1, 900))
 
 RECORD = Record(
     "b1", "C", 7, 1_000, 2_000, "pay", "scope", "print", "event", "owner", "ga:2", "1",
-    Body("shop", "ada", 1_900, "EUR", LINES, "order 1"), Payload(key="key"),
+    Body("shop", "ada", 1_900, "EUR", LINES, "order 1", {"a": "é"}, "https://x"), Payload(key="key"),
 )  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def test_an_array_stands_at_the_place_of_its_column() -> None:
         "reference": ["order 1"] * 2, "status": ["failed"] * 2, "amount_cents": [1_900] * 2, "currency": ["EUR"] * 2,
         "idempotency_key": ["digest"] * 2, "fingerprint": ["print"] * 2, "duplicate_of": ["b0"] * 2,
         "failure_code": ["duplicate"] * 2, "sequence": [7] * 2, "expires_at": [2_000] * 2, "created_at": [1_000] * 2,
+        "metadata": ['{"a":"é"}'] * 2, "return_url": ["https://x"] * 2,
     }  # fmt: skip
     lines = [("b1", line, at) for at, line in enumerate(LINES)]
     assert dict(zip(columns_of(INSERT_ITEMS), item_arrays(lines), strict=True)) == {
@@ -45,5 +47,5 @@ def test_an_array_stands_at_the_place_of_its_column() -> None:
 
 
 def test_what_is_copied_has_the_same_columns_but_for_what_it_never_has() -> None:
-    assert [*COPIED_BOOKING] == [name for name in columns_of(INSERT_BOOKINGS) if name != "duplicate_of"]
+    assert [*COPIED_BOOKING] == [name for name in columns_of(INSERT_BOOKINGS) if name not in ("duplicate_of", *EXTRAS)]
     assert [*COPIED_ITEM] == [*(name for name in columns_of(INSERT_ITEMS) if name != "refunded"), "line_total_cents"]

@@ -24,7 +24,8 @@ SHARD = 1
 
 ROWS = {
     "bookings": "SELECT id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,"
-    " fingerprint, duplicate_of, failure_code, sequence, expires_at, created_at FROM bookings b WHERE {} ORDER BY id",
+    " fingerprint, duplicate_of, failure_code, sequence, expires_at, created_at,"
+    " metadata, return_url FROM bookings b WHERE {} ORDER BY id",
     "booking_items": "SELECT i.* FROM booking_items i JOIN bookings b ON b.id = i.booking_id WHERE {} ORDER BY 1, 2",
     "payments": "SELECT payment_key, booking_id, gateway, method, p.last4, p.amount_cents, refunded_cents, p.currency,"
     " p.status, p.reference, p.failure_code FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE {} ORDER BY 1",

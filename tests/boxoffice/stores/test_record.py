@@ -34,12 +34,14 @@ lines = st.lists(
 
 
 def body_of(lines: tuple[Line, ...], client: str = "c", customer: str = "u", currency: str = "USD",
-            reference: str | None = None) -> Body:  # fmt: skip
+            reference: str | None = None, metadata: dict[str, str] | None = None,
+            return_url: str | None = None) -> Body:  # fmt: skip
     amount = sum(line.quantity * line.unit_price_cents for line in lines)
-    return Body(client, customer, amount, currency, lines, reference)
+    return Body(client, customer, amount, currency, lines, reference, metadata, return_url)
 
 
-bodies = st.builds(body_of, lines, texts, texts, texts, st.none() | texts)
+words = st.none() | st.dictionaries(texts, texts, min_size=1, max_size=3)
+bodies = st.builds(body_of, lines, texts, texts, texts, st.none() | texts, words, st.none() | texts)
 payloads = st.builds(
     Payload,
     st.none() | st.builds(Charge, texts, texts, st.none() | texts, st.none() | texts),

@@ -18,7 +18,7 @@ EVENT = EventView("event0000000", "100% “Live” %d", "2030-01-01T00:00:00Z", 
 
 def record(state: str, payload: Payload, deadline_ms: int = 0) -> Record:
     lines = (Line(TIERS[0].id, 2, 1_000), Line(TIERS[2].id, 1, 3_000))
-    body = Body("shop", "Zoë", 5_000, "USD", lines, 'order "7"')
+    body = Body("shop", "Zoë", 5_000, "USD", lines, 'order "7"', {"seat": "7"}, "https://shop.example")
     return Record("id", state, 1, 1_763_840_000_007, deadline_ms, "", "", "", EVENT.id, "", "", "1", body, payload)
 
 
@@ -97,6 +97,8 @@ def test_every_value_of_a_booking_stands_where_it_belongs() -> None:
         "event_id": EVENT.id,
         "customer_id": "Zoë",
         "reference": 'order "7"',
+        "metadata": {"seat": "7"},
+        "return_url": "https://shop.example",
         "items": [
             {"tier_id": TIERS[0].id, "code": TIERS[0].code, "quantity": 2, "refunded": 0,
              "unit_price_cents": 1_000, "line_total_cents": 2_000},

@@ -36,10 +36,10 @@ async def first_sale(office: BoxOffice) -> EventView:
 
 async def book(
     office: BoxOffice, event: EventView, token: str | None = "tok_ok", *, key: str | None = None, client: str = CLIENT,
-    customer: str = "ada", reference: str | None = None, hold_s: int | None = None, **tickets: int,
+    customer: str = "ada", **how: Any,
 ) -> Admitted:  # fmt: skip
     """Admit one booking: `await book(office, event, GA=2)`, under a new key unless one is given; held without a token."""
-    wanted = order(event, token, customer=customer, reference=reference, hold_s=hold_s, **tickets)
+    wanted = order(event, token, customer=customer, **how)
     return await office.admission.book(client, wanted, ids.digest(key or ids.short_id()))
 
 

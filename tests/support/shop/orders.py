@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores.record import Charge
+from boxoffice.wire.metadata import metadata_of
 from boxoffice.wire.requests import BookingRequest
 
 __all__ = ["CLIENT", "KEY", "OTHER", "OTHER_KEY", "card", "lines_of", "order", "tier_of"]
@@ -39,7 +40,10 @@ def lines_of(event: EventView, **tickets: int) -> tuple[tuple[str, int], ...]:
 
 def order(
     event: EventView, token: str | None = "tok_ok", *, customer: str = "ada", reference: str | None = None,
-    hold_s: int | None = None, **tickets: int,
+    hold_s: int | None = None, metadata: dict[str, str] | None = None, return_url: str | None = None, **tickets: int,
 ) -> BookingRequest:  # fmt: skip
     """`order(event, GA=2)`. Without a token it is to be held."""
-    return BookingRequest(customer, lines_of(event, **tickets), reference, card(token) if token else None, hold_s)
+    return BookingRequest(
+        customer, lines_of(event, **tickets), reference, card(token) if token else None, hold_s,
+        metadata=metadata_of(metadata) if metadata else None, return_url=return_url,
+    )  # fmt: skip
