@@ -27,7 +27,7 @@ MOVED_TTL_S: Final = 7 * 86_400
 """How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
 
 MOVES_MAX: Final = 1_000
-"""Moves read at once."""
+"""Moves read at once, by whoever takes them one by one."""
 
 _MOVES = """
 SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
@@ -41,7 +41,7 @@ LEFT JOIN refunds r ON r.refund_key = m.refund_key
 
 _OPEN = f"""{_MOVES}
 WHERE m.applied_at IS NULL AND ($1::text IS NULL OR m.event_id = $1) AND ($2::int IS NULL OR e.shard = $2)
-ORDER BY m.id LIMIT {MOVES_MAX}
+ORDER BY m.id LIMIT $3
 """
 
 _APPLIED = f"""{_MOVES}
@@ -116,9 +116,11 @@ class Move(NamedTuple):
         return head.encode() + self.payload
 
 
-async def open_moves(connection: Connection, *, event: str | None = None, shard: int | None = None) -> list[Move]:
-    """Moves that nobody has marked as applied, oldest first."""
-    rows = await connection.fetch(_OPEN, event, shard)
+async def open_moves(
+    connection: Connection, *, event: str | None = None, shard: int | None = None, most: int | None = None
+) -> list[Move]:
+    """Moves that nobody has marked as applied, oldest first: all of them, or so many."""
+    rows = await connection.fetch(_OPEN, event, shard, most)
     cancelled = [str(row["booking_id"]) for row in rows if row["cancelled"]]
     verdicts = await final_verdicts(connection, cancelled) if cancelled else {}
     return [
@@ -159,7 +161,7 @@ async def apply_moves(here: Shard, database: Database) -> int:
     """
     shard = here.number
     async with database.writer() as connection:
-        moves = await open_moves(connection, shard=shard)
+        moves = await open_moves(connection, shard=shard, most=MOVES_MAX)
         pair = await last_batch(connection, shard) if moves else None
         applied = []
         for move in moves:

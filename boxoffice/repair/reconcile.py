@@ -2,6 +2,8 @@
 
 Under the lock of the event's inventory rows nothing of it is sold or cancelled: what PostgreSQL calls final stays so, and
 one script may compare, and recount what is held. Admissions never wait; settling waits for some milliseconds.
+
+One file because all of it is one call of a script: what goes in, under which lock, and what came of it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ LOCK_TRIES: Final = 10
 
 OWNERS_MAX: Final = 10_000
 """Customers counted by one script call: some 50 ms in which Redis runs nothing else."""
+
+OPEN_MAX: Final = 200_000
+"""Open stock moves of an event that one script call takes: each is four of its arguments, and Redis takes a million. Workers
+keep them at some thousands."""
 
 CHUNK: Final = 1_000
 """Records read, and customers written, at once."""
@@ -153,7 +159,10 @@ class Reconciler:
         stock = await connection.fetch(_LOCK, event)
         if not stock:
             raise NotFound("There is no such event, or it has no tiers.")
-        moves = await open_moves(connection, event=event)
+        # All of them: what PostgreSQL says was sold has all of them, and one that is not marked with it is made once more.
+        moves = await open_moves(connection, event=event, most=OPEN_MAX + 1)
+        if len(moves) > OPEN_MAX:
+            raise CannotRun(f"More than {OPEN_MAX} stock moves of event {event} are open: let workers make some first.")
         # Who is admitted from now on cannot be final: we hold the lock.
         waiting = await self._look(seen)
         decided = await queries.final_verdicts(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from boxoffice import ids
 from boxoffice.books.moves import apply_moves
+from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
@@ -72,6 +75,42 @@ async def test_reconcile_applies_open_moves(office: BoxOffice, open_sale: SaleMa
     assert (found.word, found.reports[0].moved) == ("same", 1)
     assert (await counters(office, event, "GA")).available == 10
     assert await (await office.pool()).fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+@pytest.mark.parametrize("drifted", [0, -3])
+async def test_reconcile_takes_every_open_move_however_many(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, drifted: int
+) -> None:
+    """What PostgreSQL says was sold has them all: one that was left out would be made once more, and its ticket sold twice."""
+    monkeypatch.setattr("boxoffice.books.moves.MOVES_MAX", 1)
+    event = await open_sale(GA=10)
+    for _ in range(3):
+        await cancelled(office, event)
+    assert await (await office.pool()).fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 3
+    await office.redis.hincrby(keys.event(SHARD, event.id), f"a:{tier_of(event, 'GA')}", drifted)
+
+    looked = await repair_of(office).reconcile()
+    found = await repair_of(office).reconcile(fix=True)
+    while await apply_moves(office.shards[SHARD], office.database):
+        pass
+
+    assert (looked.word, found.word) == (("drift", "fixed") if drifted else ("same", "same"))
+    assert found.reports[0].moved == 3
+    counted = await counters(office, event, "GA")
+    assert (counted.available, counted.held, counted.sold, counted.total) == (10, 0, 0, 10)
+
+
+async def test_more_moves_than_one_call_takes_are_made_first(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await open_sale(GA=10)
+    for _ in range(3):
+        await cancelled(office, event)
+    monkeypatch.setattr("boxoffice.repair.reconcile.OPEN_MAX", 2)
+    with pytest.raises(CannotRun, match="More than 2 stock moves"):
+        await office.reconcilers[SHARD].event(event.id, fix=True)
+    monkeypatch.setattr("boxoffice.repair.reconcile.OPEN_MAX", 3)
+    assert (await office.reconcilers[SHARD].event(event.id, fix=True)).moved == 3
 
 
 async def test_a_rebuild_counts_a_move_once(office: BoxOffice, open_sale: SaleMaker) -> None:
