@@ -51,6 +51,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         (model, "validation")
         for model in (
             schemas.BookingRequest,
+            schemas.ChangeRequest,
             schemas.ExtensionRequest,
             schemas.RefundRequest,
             schemas.Problem,
@@ -112,8 +113,10 @@ async def openapi_json(request: Request) -> Response:
 
 def _written(app: FastAPI, tier: str) -> bytes:
     document = copy.deepcopy(openapi(app))
-    for path in ("/v1/bookings", "/v1/bookings/{booking_id}/refunds"):
-        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    for method, path in (
+        ("post", "/v1/bookings"), ("patch", "/v1/bookings/{booking_id}"), ("post", "/v1/bookings/{booking_id}/refunds"),
+    ):  # fmt: skip
+        body = document["paths"][path][method]["requestBody"]["content"]["application/json"]
         body["example"]["items"][0]["tier_id"] = tier
     return msgspec.json.encode(document)
 

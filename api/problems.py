@@ -67,6 +67,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.HoldEnded: Problem(409, "hold-ended", "The booking is no longer held"),
     errors.TooManyAttempts: Problem(409, "too-many-attempts", "No payment attempts are left"),
     errors.AlreadyExtended: Problem(409, "already-extended", "The hold was extended before"),
+    errors.TooManyChanges: Problem(409, "too-many-changes", "No changes are left"),
     errors.NotCancellable: Problem(409, "not-cancellable", "The booking cannot be cancelled"),
     errors.NothingOwed: Problem(409, "nothing-owed", "No refund was refused"),
     errors.RefundOwed: Problem(409, "refund-owed", "An earlier refund of these tickets is owed"),

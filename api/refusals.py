@@ -72,6 +72,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "payment-in-progress": {"retry_after": 2},
     "hold-ended": {"booking_status": "expired"},
     "too-many-attempts": {"attempts": 5},
+    "too-many-changes": {"limit": 50},
     "already-extended": {"expires_at": "2030-05-22T14:20:00.000Z"},
     "not-cancellable": {"booking_status": "expired"},
     "refund-owed": {"tier_id": _TIER, "owed_cents": 4900},

@@ -22,6 +22,7 @@ __all__ = [
     "Booking",
     "BookingPage",
     "BookingRequest",
+    "ChangeRequest",
     "ExtensionRequest",
     "Health",
     "PaymentRequest",
@@ -107,6 +108,17 @@ class BookingRequest(Body):
         None,
         description="Your own words: up to 20 texts of up to 500 characters, by names of up to 40; 4,096 bytes as JSON.",
         max_length=20,
+    )
+
+
+class ChangeRequest(Body):
+    """What a hold shall have instead of what it has."""
+
+    items: list[ItemRequest] = Field(
+        min_length=1, description="All of its items, each tier once. A tier that is not named is given up."
+    )
+    expected_amount_cents: int | None = Field(
+        None, ge=0, description="What your customer has seen that all of it costs then; as in a booking."
     )
 
 
@@ -320,6 +332,7 @@ class Problem(Answer):
     may_take: int | None = Field(None, description="Tickets that the customer may still take.")
     code: str | None = Field(None, description="Of the tier.")
     amount_cents: int | None = Field(None, description="What it costs now.")
+    unit_price_cents: int | None = Field(None, description="What a ticket of `tier_id` costs now.")
     currency: str | None = None
     whose: Literal["customer", "client"] | None = None
     attempts: int | None = None

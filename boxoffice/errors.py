@@ -22,6 +22,7 @@ BoxOfficeError
 │   ├── HoldEnded
 │   ├── TooManyAttempts
 │   ├── AlreadyExtended
+│   ├── TooManyChanges
 │   ├── NotCancellable
 │   ├── NothingOwed
 │   ├── RefundOwed
@@ -76,6 +77,7 @@ __all__ = [
     "SoldOut",
     "StoreAway",
     "TooManyAttempts",
+    "TooManyChanges",
     "Unauthorized",
     "Unavailable",
     "UnpaidLimit",
@@ -184,6 +186,10 @@ class TooManyAttempts(Refused):
 
 class AlreadyExtended(Refused):
     """The hold was extended before."""
+
+
+class TooManyChanges(Refused):
+    """The hold was changed as often as a hold may be."""
 
 
 class NotCancellable(Refused):

@@ -6,11 +6,13 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 
 __all__ = [
     "attempt_key",
     "booking_id",
     "canonical_booking_id",
+    "change_fingerprint",
     "digest",
     "fingerprint",
     "made_ms",
@@ -134,6 +136,13 @@ def refund_fingerprint(items: dict[str, int] | None, reason: str) -> str:
     the reason."""
     lines = sorted((items or {}).items())
     return digest("all" if items is None else ",".join(f"{tier}:{count}" for tier, count in lines), reason)[:16]
+
+
+def change_fingerprint(lines: Iterable[tuple[str, int]], expected_cents: int | None) -> str:
+    """What a change of a hold asks for, as `fingerprint` for a booking: tickets by tier in any order, and the amount that is
+    expected; None for none."""
+    items = ",".join(f"{tier}:{count}" for tier, count in sorted(lines))
+    return digest(items, "" if expected_cents is None else str(expected_cents))[:16]
 
 
 def owner_digest(client: str, customer: str) -> str:

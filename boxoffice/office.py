@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from boxoffice.access.store import AccessStore
 from boxoffice.admission.admission import Admission
+from boxoffice.admission.changes import HoldChanges
 from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
@@ -21,6 +22,7 @@ from boxoffice.backoffice.forgetting import Forgetting
 from boxoffice.backoffice.overview import Overview
 from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
+from boxoffice.bookings.held_rows import HeldRows
 from boxoffice.bookings.hold_payments import HoldPayments
 from boxoffice.bookings.holds import Holds
 from boxoffice.bookings.reading import Bookings
@@ -146,6 +148,16 @@ class BoxOffice:
         return HoldPayments(self.holds, self.bookings)
 
     @cached_property
+    def held_rows(self) -> HeldRows:
+        """What PostgreSQL says of holds."""
+        return HeldRows(self.shards, self.database)
+
+    @cached_property
+    def hold_changes(self) -> HoldChanges:
+        """Changes the items of holds, once for each key."""
+        return HoldChanges(self.admission, self.holds, self.held_rows, self.bookings, self.settings)
+
+    @cached_property
     def cancellations(self) -> Cancellations:
         """Cancels bookings, whatever has become of them."""
         return Cancellations(self.holds, self.refunds, self.bookings, self.clock)
@@ -263,7 +275,8 @@ class BoxOffice:
         """One for each shard."""
         tools = zip(self.shards, self.reconcilers, self.rebuilders, strict=True)
         return [
-            Mender(shard, self.database, reconciler, rebuilder, self.settings) for shard, reconciler, rebuilder in tools
+            Mender(shard, self.database, reconciler, rebuilder, self.held_rows, self.settings)
+            for shard, reconciler, rebuilder in tools
         ]
 
     async def close(self) -> None:

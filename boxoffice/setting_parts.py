@@ -72,6 +72,9 @@ class HoldSettings(_Part):
     attempts_max: int = Field(5, ge=1, le=100)
     """Payments one hold may try. More is card testing."""
 
+    changes_max: int = Field(50, ge=1, le=10_000)
+    """How often the items of one hold may be changed. Each change's key is remembered, at about 100 bytes."""
+
     unpaid_customer_max: int = Field(40, ge=1)
     """Tickets of one event that one customer may have held and not paid for. Beyond it new holds are refused; bookings
     posted with their payment are not counted."""

@@ -62,6 +62,7 @@
 -- include: windows
 -- include: owned_tiers
 -- include: rules
+-- include: breaks_rules
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]

@@ -29,6 +29,20 @@
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
 local events, pair = tonumber(ARGV[1]), ARGV[2]
 
+-- Count a booking's tickets as held, or with -1 no more.
+local function count(sale, owners, record, sign)
+  local tickets = 0
+  for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
+    redis.call("HINCRBY", sale, "a:" .. tier, string.format("%d", -sign * quantity))
+    redis.call("HINCRBY", sale, "h:" .. tier, string.format("%d", sign * quantity))
+    tickets = tickets + sign * quantity
+  end
+  count_owned(owners, record.owner, record.items, sign)
+  if is_unpaid(record.deadline_ms, record.tail) then
+    count_unpaid(owners, record.owner, client_of(record.tail), tickets, record.deadline_ms)
+  end
+end
+
 tell(told, pair)
 local restored = 0
 for b = 1, #ARGV - 2 do
@@ -45,17 +59,15 @@ for b = 1, #ARGV - 2 do
     local old = parse(raw)
     local forgot = old and new.state == "P" and old.state ~= "C" and tonumber(old.attempts) < tonumber(new.attempts)
     if not raw or forgot then
-      local sale, owners, tickets = KEYS[2 + 2 * event], KEYS[3 + 2 * event], 0
-      if not (forgot and (old.state == "H" or old.state == "P")) then
-        for tier, quantity in string.gmatch(new.items, "([^:,]+):(%d+)") do
-          redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
-          redis.call("HINCRBY", sale, "h:" .. tier, quantity)
-          tickets = tickets + quantity
-        end
-        count_owned(owners, new.owner, new.items, 1)
-        if is_unpaid(new.deadline_ms, new.tail) then
-          count_unpaid(owners, new.owner, client_of(new.tail), tickets, new.deadline_ms)
-        end
+      local sale, owners = KEYS[2 + 2 * event], KEYS[3 + 2 * event]
+      local counted = forgot and (old.state == "H" or old.state == "P")
+      -- A hold may have been changed since, before it was paid: then other tickets of it are counted here.
+      if counted and old.items ~= new.items then
+        count(sale, owners, old, -1)
+        counted = false
+      end
+      if not counted then
+        count(sale, owners, new, 1)
       end
       if forgot and string.find(old.flags, "e") then
         new.flags, new.deadline_ms = new.flags .. "e", old.deadline_ms

@@ -1,4 +1,7 @@
-"""What may become of a booking that is there: pay it, extend it, cancel it, refund it."""
+"""What may become of a booking that is there: pay it, change or extend it, cancel it, refund it.
+
+One file because these routes share how a booking is named, a key is read and an answer is shown.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,15 @@ _PAID = {
     "requestBody": _body(
         "PaymentRequest",
         {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
+    ),
+}
+_CHANGED = {
+    "parameters": [
+        _key_header("Another one for each change: a repeat with the same key changes nothing.", "order-10042-vip")
+    ],
+    "requestBody": _body(
+        "ChangeRequest",
+        {"items": [{"tier_id": "TIER_ID", "quantity": 3}], "expected_amount_cents": 14700},
     ),
 }
 _EXTENDED = {"requestBody": _body("ExtensionRequest", {"extra_s": 300})}
@@ -106,6 +118,50 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
     if replayed:
         headers.append(answers.REPLAYED)
     return respond(Reply(202 if view.status == "pending" else 200, render.booking(view), headers))
+
+
+@router.patch(
+    "",
+    summary="Change the items of a hold",
+    responses={
+        200: {"model": schemas.Booking, "headers": with_headers("Idempotency-Replayed")},
+        **problem_responses(
+            "malformed-request",
+            "unauthorized",
+            "not-found",
+            "sold-out",
+            "sale-closed",
+            "sale-not-open",
+            "sale-paused",
+            "event-called-off",
+            "customer-limit",
+            "unpaid-limit",
+            "price-changed",
+            "payment-in-progress",
+            "hold-ended",
+            "too-many-changes",
+            "idempotency-key-reused",
+            "card-data-not-accepted",
+            "gate-closed",
+            "store-away",
+        ),
+    },
+    openapi_extra=_CHANGED,
+)
+async def change_items(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+    """Let a hold have other tiers or quantities, in one step: all of it or nothing.
+
+    `items` is all that it shall have. What stays keeps its price; what comes is at today's, and is taken as a booking
+    takes it. The deadline stays.
+    """
+    booking = _known(booking_id)
+    key_digest = _idempotency_key(request)
+    change = hold_requests.parse_change(await _read(office, request), office.settings)
+    view, repeated = await office.hold_changes.change(client, booking, change, key_digest)
+    headers: list[Header] = [JSON, NO_STORE]
+    if repeated:
+        headers.append(answers.REPLAYED)
+    return respond(Reply(200, render.booking(view), headers))
 
 
 @router.post(

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from boxoffice import ids
-from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Order
+from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Named, Order
 from boxoffice.admission.protocol import question
 from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
 from boxoffice.admission.window import Window
@@ -64,7 +64,7 @@ class Admission:
                 return False
         return True
 
-    async def know_tiers(self, order: Order) -> None:
+    async def know_tiers(self, order: Named) -> None:
         """Read the events of those tiers that the map has not got. Raises `NotFound`, or `Unavailable` while there is no
         catalogue."""
         for tier_id, _ in order.lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -33,7 +33,7 @@ from boxoffice.stores.record import Charge, unpack
 from boxoffice.telemetry.seldom import seldom
 from boxoffice.wire import render
 
-__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Order", "answers_of", "asked_views"]
+__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Named", "Order", "answers_of", "asked_views", "refusal_of"]
 
 
 SHORT_S: Final = 1.0
@@ -46,12 +46,17 @@ NOBODY: Final = "00000000-0000-7000-8000-000000000000"
 """The id of no booking."""
 
 
-class Order(Protocol):
+class Named(Protocol):
+    """Whatever names tiers, with a quantity of each."""
+
+    lines: tuple[tuple[str, int], ...]
+
+
+class Order(Named, Protocol):
     """What a shop asks for, already known to be well-formed."""
 
     customer_id: str
     reference: str | None
-    lines: tuple[tuple[str, int], ...]
     charge: Charge | None
     hold_s: int | None
     metadata: str | None
@@ -178,7 +183,9 @@ def _answer(
             return _new(form, left, admitted_ms, timestamp(admitted_ms))
         case outcomes.Replayed(booking, record):
             return _replayed(booking, record, event, left, now_ms)
-    refusal = _refusal(form, outcome, now_ms)
+    template = form.template
+    asked = [(line.tier, line.quantity) for line in template.lines]
+    refusal = refusal_of(outcome, event, asked, template.amount, now_ms, form.id)
     refusals[alike] = outcome, refusal
     return refusal
 
@@ -195,14 +202,17 @@ def _replayed(booking: str, raw: bytes, event: EventView, left: list[int], now_m
     return Admitted(render.booking(render.of_record(record, event)), booking, event, left, True, status)
 
 
-def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
+def refusal_of(
+    outcome: Outcome, event: EventView, asked: Iterable[tuple[str, int]], amount_cents: int, now_ms: int, booking: str
+) -> BoxOfficeError:
+    """Why tickets were not given: `asked` for, tier and quantity; `amount_cents` is what we thought that they cost."""
     match outcome:
-        case outcomes.SoldOut():
-            return _sold_out(form, outcome, now_ms)
-        case outcomes.Mismatch(booking):
-            return KeyReused(booking_id=booking)
+        case outcomes.SoldOut(left, held, next_end_ms):
+            return sold_out(event, asked, left, held, next_end_ms, now_ms)
+        case outcomes.Mismatch(first):
+            return KeyReused(booking_id=first)
         case outcomes.SaleClosed(why):
-            return sale_closed(form.template.event, why)
+            return sale_closed(event, why)
         case outcomes.Paused():
             return SalePaused()
         case outcomes.Ended(tier):
@@ -210,22 +220,17 @@ def _refusal(form: Form, outcome: Outcome, now_ms: int) -> BoxOfficeError:
         case outcomes.NotOpen(opens_ms):
             return SaleNotOpen(opens_at=timestamp(opens_ms))
         case outcomes.BookingLimit() | outcomes.CustomerLimit():
-            return beyond(form.template.event, outcome)
+            return beyond(event, outcome)
         case outcomes.UnpaidLimit(whose, have, limit):
             return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
         case outcomes.PriceChanged(amount):
-            changed = PriceChanged if amount == form.template.amount else PriceOutdated
-            return changed(amount_cents=amount, currency=form.template.event.currency)
+            changed = PriceChanged if amount == amount_cents else PriceOutdated
+            return changed(amount_cents=amount, currency=event.currency)
         case outcomes.Busy():
             return Busy(retry_after_s=2)
         case outcomes.Unloaded() | outcomes.UnknownTier():
             return GateClosed("The sale's counters are not loaded.")
         case _:
             word = outcome.word if isinstance(outcome, outcomes.Unexpected) else "malformed"
-            seldom.error("admission.unexpected", outcome=word, booking_id=form.id, now_ms=now_ms)
+            seldom.error("admission.unexpected", outcome=word, booking_id=booking, now_ms=now_ms)
             return StoreAway()
-
-
-def _sold_out(form: Form, outcome: outcomes.SoldOut, now_ms: int) -> BoxOfficeError:
-    asked = [(line.tier, line.quantity) for line in form.template.lines]
-    return sold_out(form.template.event, asked, outcome.left, outcome.held, outcome.next_end_ms, now_ms)

@@ -8,7 +8,7 @@ One file because each verb is a script call whose refusals are told apart from t
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from redis.exceptions import RedisError
@@ -44,7 +44,7 @@ from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
-__all__ = ["Holds", "Paid", "fingerprint_of"]
+__all__ = ["READ_AGAIN", "Holds", "Paid", "fingerprint_of", "refusal_of"]
 
 log = structlog.get_logger()
 
@@ -258,16 +258,21 @@ class Holds:
 
     async def run(self, name: str, shard: int, **slots: Slot) -> tuple[str, bytes]:
         """Call a script of the shard: its word, and the record. Raises `StoreAway`, `GateClosed`."""
+        reply = await self.call(name, shard, **slots)
+        return reply[0].decode(), reply[1] if len(reply) > 1 else b""
+
+    async def call(self, name: str, shard: int, **slots: Slot) -> list[Any]:
+        """The same: its whole reply, of which the first is its word."""
         here = self._shards[shard]
         try:
-            reply = await once_checked(here, partial(here.run, name, **slots), self.settings.api.retry_s)
+            reply: list[Any] = await once_checked(here, partial(here.run, name, **slots), self.settings.api.retry_s)
         except AWAY as error:
             raise StoreAway from error
         except RedisError as error:
             # Full, without a disk, without its replicas: it refused before the first write.
             seldom.error("hold.refused", shard=shard, script=name, reply=refusal(error))
             raise StoreAway("Redis takes no writes now; nothing was done.") from error
-        return reply[0].decode(), reply[1] if len(reply) > 1 else b""
+        return reply
 
 
 def fingerprint_of(charge: Charge | None) -> str:
@@ -291,6 +296,7 @@ def _check_same(booking: str, before: str, now: str) -> None:
 
 
 def refusal_of(outcome: str, record: Record) -> Exception:
+    """What is missing is not found; any other is held no more."""
     if outcome == "missing":
         return NotFound("There is no such booking.")
     status = "expired" if record.state == "H" else WORDS[record.state]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from boxoffice.stores.database import Writer
+from boxoffice.books.items import rewrite_items
+from boxoffice.stores.database import Connection, Writer
+from boxoffice.stores.record import Record
 
-__all__ = ["cancel", "end_holds", "extend_hold", "mark_paid_too_late"]
+__all__ = ["cancel", "change_hold", "end_holds", "extend_hold", "lock_hold", "mark_paid_too_late"]
+
+_LOCK_HOLD: Final = "SELECT true FROM bookings WHERE id = $1::uuid AND status = 'held' FOR UPDATE"
 
 _END_HOLDS: Final = """
 UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
@@ -36,6 +40,17 @@ async def end_holds(writer: Writer, booking_ids: Sequence[str], status: str) -> 
 async def extend_hold(writer: Writer, booking_id: str, deadline_ms: int) -> None:
     """`expires_at` of a `held` booking, as Redis has it (epoch ms). Any other booking is left alone."""
     await writer.execute(_EXTEND_HOLD, booking_id, deadline_ms)
+
+
+async def lock_hold(connection: Connection, booking_id: str) -> bool:
+    """Lock a booking that is `held`; whether there is such a row."""
+    return await connection.fetchval(_LOCK_HOLD, booking_id) is not None
+
+
+async def change_hold(writer: Writer, record: Record) -> None:
+    """Items, `amount_cents` and `expires_at` of a `held` booking, as Redis has them. The caller has locked it."""
+    await rewrite_items(writer, [record])
+    await extend_hold(writer, record.id, record.deadline_ms)
 
 
 async def cancel(writer: Writer, booking_id: str, code: str) -> None:

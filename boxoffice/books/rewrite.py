@@ -2,6 +2,8 @@
 
 No gateway is asked. A booking that was confirmed had its payment authorised, perhaps captured: its capture is due again,
 under the same payment key, and one that was captured already is simply marked.
+
+One file because what is written of a booking follows from one reading of its record.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import msgspec
 from boxoffice import ids
 from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, booking_arrays, item_arrays
 from boxoffice.books.inventory import lock_inventory, sell
+from boxoffice.books.items import drop_items
 from boxoffice.books.moves import Note, came_back
 from boxoffice.books.rows import known_by_key
 from boxoffice.books.sold import REFUND_PERCENT
@@ -28,7 +31,8 @@ __all__ = ["Rewritten", "rewrite"]
 _EXISTING = "SELECT id::text AS id, status FROM bookings WHERE id = ANY($1::uuid[]) FOR UPDATE"
 
 _INSERT_BOOKINGS = f"""{INSERT_BOOKINGS}
-ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_code = excluded.failure_code, updated_at = now()
+ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_code = excluded.failure_code,
+    amount_cents = excluded.amount_cents, updated_at = now()
 """
 
 _INSERT_ITEMS = f"{INSERT_ITEMS}ON CONFLICT (booking_id, tier_id) DO UPDATE SET refunded = excluded.refunded"
@@ -215,6 +219,8 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         (row.record.id, line, min(line.quantity, row.back.get(line.tier, 0)))
         for row in rows if row.failure != "duplicate" for line in row.record.body.lines
     ]  # fmt: skip
+    # A hold may have had other items when it was written.
+    await drop_items(connection, [row.record.id for row in rows if row.record.changed])
     await connection.execute(_INSERT_ITEMS, *item_arrays(lines))
     paid = [row for row in rows if row.payment]
     outcomes = [row.record.payload.outcome for row in paid]

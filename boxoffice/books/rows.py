@@ -2,6 +2,8 @@
 
 Inventory rows are locked first and in tier order, in every transaction that sells: two batches that share tiers wait for
 each other instead of deadlocking.
+
+One file because the statements run in one order, which is that of their locks.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from boxoffice.books.copying import Raced, copy_new
 from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, Known, PaymentChange, PaymentRow
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
+from boxoffice.books.items import rewrite_items
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -198,12 +201,13 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
     if duplicates:
         await insert_duplicates(connection, duplicates)
     if again:
+        # It may have been changed since it was written, or extended.
+        await rewrite_items(connection, [decision.claim.record for decision in again if decision.claim.record.changed])
         await connection.execute(
             _UPDATE_BOOKINGS,
             [decision.claim.record.id for decision in again],
             [decision.status for decision in again],
             [decision.failure for decision in again],
-            # It may have been extended since it was written.
             [decision.claim.record.deadline_ms for decision in again],
         )
     if payments:

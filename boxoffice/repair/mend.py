@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from boxoffice.bookings.held_rows import HeldRows
 from boxoffice.books import bookings, queries
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
+from boxoffice.states import HOLDS_STOCK
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import look
-from boxoffice.stores.record import unpack
+from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Mended", "Mender"]
@@ -47,6 +49,7 @@ class Mender:
         database: Database,
         reconciler: Reconciler,
         rebuilder: Rebuilder,
+        rows: HeldRows,
         settings: Settings,
     ) -> None:
         self.shard = here.number
@@ -55,6 +58,7 @@ class Mender:
         self._database = database
         self.reconciler = reconciler
         self._rebuilder = rebuilder
+        self._rows = rows
         self.age_ms = 2 * settings.worker.lease_ms
         self._finals = reconciler.finals
 
@@ -75,6 +79,7 @@ class Mender:
                 late = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
                 restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
                 expired += await self._expire(connection, sorted(late))
+                await self._tell([record for record in records if record.id not in late])
         settled = 0
         if events | corrected:
             gathered += await self.reconciler.strays.gather()
@@ -82,6 +87,15 @@ class Mender:
             report = await self.reconciler.event(event, fix=True, owned=event in corrected, strays=False)
             settled += report.settled
         return Mended(settled, restored, expired, gathered, len(corrected))
+
+    async def _tell(self, records: list[Record]) -> None:
+        """Write holds whose items or deadline Redis has changed since, and their API died, or PostgreSQL was away."""
+        holds = [record for record in records if record.state == "H"]
+        raws = await self._redis.mget([keys.booking(self.shard, hold.id) for hold in holds]) if holds else []
+        for hold, raw in zip(holds, raws, strict=True):
+            now = unpack(hold.id, raw) if raw else hold
+            if now.state in HOLDS_STOCK and (now.body.lines, now.deadline_ms) != (hold.body.lines, hold.deadline_ms):
+                await self._rows.write(hold.id)
 
     async def _unheard(self, connection: Connection, before_ms: int) -> list[str]:
         """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""

@@ -63,6 +63,12 @@ def idempotency(shard: int, scope: str) -> str:
     return f"{shard_tag(shard)}:idem:{scope}"
 
 
+def changes(shard: int, booking_id: str) -> str:
+    """HASH. Digest of a change's idempotency key to the fingerprint of its request, for a hold whose items were changed. TTL
+    `worker.settled_ttl_s` from its last change: a repeat changes nothing."""
+    return f"{shard_tag(shard)}:chg:{booking_id}"
+
+
 def pending(shard: int) -> str:
     """ZSET. Booking id to the ms from which a worker may claim it: admission, later the end of its lease. No TTL."""
     return f"{shard_tag(shard)}:pend"

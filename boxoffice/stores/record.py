@@ -1,12 +1,13 @@
 """A booking's record in Redis: one string of three lines, packed and unpacked here and nowhere else in Python.
 
     head      state|sequence|admitted_ms|deadline_ms|payment_key|scope|fingerprint|event|owner|items|tries
-    body      JSON: client, customer, currency, price of one ticket per item, reference, metadata, return_url
+    body      JSON that changes only with the items of a hold: client, customer, currency, price of one ticket per item,
+              reference, metadata, return_url
     payload   JSON: what settling needs while the booking is undecided, how it went afterwards
 
 `payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
 attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success, `b` given back by a stock move before
-it was settled here, `g` some of its tickets were given back.
+it was settled here, `g` some of its tickets were given back, `c` changed: its items are others than it was posted with.
 `owner`, whose count of tickets the booking is in, is empty once it is
 final, unless late success may still revive it: whoever cancels it then knows the owner from PostgreSQL.
 The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking; nothing stands
@@ -161,7 +162,7 @@ class Record(msgspec.Struct):
     @property
     def attempts(self) -> int:
         """Payments that were tried."""
-        return int(self.tries.rstrip("exrbg") or 0)
+        return int(self.tries.rstrip("exrbgc") or 0)
 
     @property
     def extended(self) -> bool:
@@ -187,6 +188,19 @@ class Record(msgspec.Struct):
     def refunded(self) -> bool:
         """Whether some of its tickets were given back. PostgreSQL knows how many."""
         return "g" in self.tries
+
+    @property
+    def changed(self) -> bool:
+        """Whether its items were changed while it was held: PostgreSQL may know it with others."""
+        return "c" in self.tries
+
+    def with_lines(self, lines: tuple[Line, ...]) -> Record:
+        """The same booking of other items, which are by tier."""
+        amount_cents = sum(line.quantity * line.unit_price_cents for line in lines)
+        return msgspec.structs.replace(
+            self, items=pack_items(lines), tries=self.tries if self.changed else self.tries + "c",
+            body=msgspec.structs.replace(self.body, lines=lines, amount_cents=amount_cents),
+        )  # fmt: skip
 
     @property
     def at_bank(self) -> bool:

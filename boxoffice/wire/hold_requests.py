@@ -1,4 +1,4 @@
-"""What a shop may ask for once a booking is there: to pay it, to extend it, to refund it. As strict as `requests.py`."""
+"""What a shop may ask for once a booking is there: to pay, change, extend or refund it. As strict as `requests.py`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
-from boxoffice.wire.requests import ID_MAX, ItemForm, PaymentForm, charge_of, check_text
+from boxoffice.wire.requests import (
+    ID_MAX,
+    ItemForm,
+    PaymentForm,
+    charge_of,
+    check_amount,
+    check_text,
+    lines_of,
+)
 from boxoffice.wire.strict import read_strictly
 
-__all__ = ["RefundRequest", "parse_extension", "parse_nothing", "parse_payment", "parse_refund"]
+__all__ = [
+    "ChangeRequest",
+    "RefundRequest",
+    "parse_change",
+    "parse_extension",
+    "parse_nothing",
+    "parse_payment",
+    "parse_refund",
+]
 
 DEFAULT_REASON: Final = "requested"
 
@@ -24,6 +40,18 @@ class RefundRequest(NamedTuple):
     items: dict[str, int] | None
     reason: str
     owed: bool = False
+
+
+class ChangeRequest(Struct):
+    """What a hold shall have: tier id and quantity, each tier once; and what its shop thinks that all of it costs then."""
+
+    lines: tuple[tuple[str, int], ...]
+    expected_amount_cents: int | None = None
+
+
+class Change(Struct, forbid_unknown_fields=True):
+    items: list[ItemForm]
+    expected_amount_cents: int | None = None
 
 
 class Extension(Struct, forbid_unknown_fields=True):
@@ -52,6 +80,15 @@ def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Ch
     except (Malformed, CardDataRefused) as error:
         _point_at_body(error)
         raise
+
+
+def parse_change(raw: bytes, settings: Settings) -> ChangeRequest:
+    """Read what a hold shall have instead of what it has. All of it has to be said.
+
+    Raises `Malformed`, or `CardDataRefused`.
+    """
+    body = read_strictly(raw or b"{}", Change)
+    return ChangeRequest(lines_of(body.items, settings), check_amount(body.expected_amount_cents))
 
 
 def parse_extension(raw: bytes, settings: Settings) -> int:

@@ -35,7 +35,7 @@ async def test_head_is_answered_wherever_get_is(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/bookings", "GET, HEAD, POST"), ("DELETE", "/v1/bookings/x", "GET, HEAD"),
+        ("PUT", "/v1/bookings", "GET, HEAD, POST"), ("DELETE", "/v1/bookings/x", "GET, HEAD, PATCH"),
         ("PUT", "/v1/events", "GET, HEAD, POST"), ("DELETE", "/v1/events/x", "GET, HEAD, PATCH"),
         ("GET", "/v1/events/x/pause", "POST"), ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/bookings/x/cancel", "POST"), ("OPTIONS", "/v1/bookings", "GET, HEAD, POST"),

@@ -65,7 +65,8 @@ class Call(NamedTuple):
 def calls(settings: Settings, office: BoxOffice, event: EventView, booking: str) -> Iterator[Call]:
     """Every route of the application, about this booking and event. With a body where only a good one gets to what it names."""
     bodies: dict[str, Any] = {
-        "book": booking_of(event, 1), "extend": {"extra_s": 60}, "refund": {"items": "all"},
+        "book": booking_of(event, 1), "change_items": {"items": booking_of(event, 2)["items"]},
+        "extend": {"extra_s": 60}, "refund": {"items": "all"},
         "pay": {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
     }  # fmt: skip
     app: Any = create_app(settings.model_copy(update={"api": settings.api.model_copy(update={"fast_path": False})}),

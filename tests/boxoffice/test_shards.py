@@ -172,6 +172,18 @@ async def is_extended(twins: Twins) -> None:
     assert await twins.office.redis.zscore(keys.deadlines(twins.mine), twins.booking) == after.deadline_ms
 
 
+async def is_changed(twins: Twins) -> None:
+    """In Redis, and in the row that a declined payment has left."""
+    await twins.till.pay(twins.booking, "tok_card_declined")
+    await twins.office.settlements[twins.mine].drain()
+    before = await twins.till.left("GA")
+    view, _ = await twins.till.change(twins.booking, GA=1)
+    assert await twins.till.left("GA") == (before[0] + before[1] - 1, 1, before[2])
+    rows = await twins.till.fetch("SELECT quantity FROM booking_items WHERE booking_id = $1", twins.booking)
+    assert ([row["quantity"] for row in rows], view.amount_cents) == ([1], 1_000)
+    assert await twins.office.redis.exists(keys.changes(twins.mine, twins.booking))
+
+
 async def is_cancelled(twins: Twins) -> None:
     assert await twins.till.cancel(twins.booking) == "cancelled"
     assert await twins.till.left("GA") == (10, 0, 0)
@@ -359,7 +371,8 @@ Step = Callable[[Twins], Awaitable[None]]
 
 ROWS: list[tuple[Step, Step]] = [
     (nothing, is_booked), (nothing, refuses_while_it_is_closed), (nothing, is_loaded),
-    (held, is_found), (held, is_listed_by_its_key), (held, is_paid), (held, is_extended), (held, is_cancelled),
+    (held, is_found), (held, is_listed_by_its_key), (held, is_paid), (held, is_extended), (held, is_changed),
+    (held, is_cancelled),
     (held, is_told_in_a_dossier), (late, expires), (late, comes_in_late), (pending, settles), (asked, rings),
     (confirmed, is_cancelled), (confirmed, is_refunded), (parked, is_retried), (parked, is_failed_by_an_operator),
     (moved, moves), (drifted, is_reconciled), (lost, is_rebuilt), (lost, is_guarded), (forgotten, is_mended),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from boxoffice.stores import keys
-from boxoffice.stores.record import Record
+from boxoffice.stores.record import Line, Record
 from tests.lua.test_holds import cancel, extend, pay
 from tests.support.shop.orders import CLIENT
 from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
@@ -245,6 +245,30 @@ async def test_a_newer_payment_takes_the_tickets_unless_they_are_held(desk: Desk
     record = await desk.record(form)
     assert record is not None and (record.state, record.payment_key, record.tries) == ("P", row.payment_key, "2")
     assert await desk.pending() == [form.id]
+
+
+@pytest.mark.parametrize("state", "HPE")
+async def test_a_payment_of_a_hold_that_was_changed_takes_what_it_was_for(desk: Desk, state: str) -> None:
+    """This Redis knows the hold as it was before: what it counts of that is given back, and what was paid for is taken."""
+    await desk.open_sale(floor=5, balcony=5)
+    form = desk.form(floor=2, balcony=1, hold_ms=60_000)
+    await desk.book(form)
+    before = await desk.record(form)
+    assert before is not None
+    row = await paid(desk, form, 2)
+    row = row.with_lines((Line("balcony", 4, 200),))
+    if state != "H":
+        await pay(desk, form)
+    if state == "E":
+        await desk.settle(Verdict(form, state, payment_key="a" * 32))
+
+    assert await restore(desk, row) == 1
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((5, 0, 0), (1, 4, 0))
+    assert await desk.owned(form) == 4
+    assert await desk.unpaid() == {f"o:{form.owner}": 4, f"c:{CLIENT}": 4}
+    record = await desk.record(form)
+    assert record is not None and (record.items, record.state) == ("balcony:4", "P")
 
 
 async def test_a_key_that_another_booking_has_stays_with_it(desk: Desk) -> None:

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from boxoffice.books.moves import MOVED_TTL_S
 from boxoffice.states import TRANSITIONS, WORDS
 from boxoffice.stores import keys
+from tests.lua.test_change import change
 from tests.lua.test_holds import KEY, OTHER_KEY, cancel, expire, extend, pay, revive, wake
 from tests.support.shop.script import Desk, Form, Verdict
 
@@ -55,6 +56,7 @@ VERBS: list[tuple[str, Callable[[Desk, Form], Awaitable[Any]]]] = [
     ("pay", lambda desk, form: pay(desk, form, OTHER_KEY)),
     ("pay", lambda desk, form: pay(desk, form, KEY)),
     ("extend", extend),
+    ("change", lambda desk, form: change(desk, form, floor=2)),
     ("cancel", cancel),
     ("expire", lambda desk, _form: expire(desk)),
     ("revive", lambda desk, form: revive(desk, form, KEY)),

@@ -45,6 +45,14 @@ PLACES: dict[str, tuple[str, str]] = {
         "Admission.__init__ Admission.submit Admission._question Admission._form",
         "is_booked refuses_while_it_is_closed",
     ),
+    "boxoffice/admission/changes.py": (
+        "HoldChanges._ask HoldChanges._refusal",
+        "is_changed",
+    ),
+    "boxoffice/bookings/held_rows.py": (
+        "HeldRows._write",
+        "is_changed",
+    ),
     "boxoffice/admission/protocol.py": (
         "Codec.__init__ Codec.encode",
         "is_booked refuses_while_it_is_closed",
@@ -127,7 +135,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_guarded went_back is_loaded tests/boxoffice/repair/test_guard.py tests/boxoffice/repair/test_guard_acts.py",
     ),
     "boxoffice/bookings/holds.py": (
-        "Holds.read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds.run",
+        "Holds.read Holds._try_to_pay Holds.extend Holds.cancel Holds.expire Holds._rewind Holds.run Holds.call",
         "is_found is_paid is_extended is_cancelled expires",
     ),
     "boxoffice/ids.py": (
@@ -143,8 +151,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
     "boxoffice/stores/keys.py": (
-        "shard_tag event booking idempotency pending deadlines dead owners owned_tiers unpaid ended moved sequence told sound "
-        "clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
+        "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers unpaid ended moved sequence "
+        "told sound clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),
     "boxoffice/stores/shard.py": (
@@ -164,7 +172,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_loaded is_rebuilt tests/boxoffice/sales/test_control.py",
     ),
     "boxoffice/repair/mend.py": (
-        "Mender.__init__ Mender.mend Mender._unheard Mender._expire",
+        "Mender.__init__ Mender.mend Mender._tell Mender._unheard Mender._expire",
         "is_mended mended",
     ),
     "boxoffice/settlement/mirror.py": (

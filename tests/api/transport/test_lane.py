@@ -52,7 +52,7 @@ def booking(event: EventView, key: str, more: str = "", quantity: int = 1) -> by
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS"])
-@pytest.mark.parametrize(("what", "methods"), [("booking", "GET, HEAD"), ("event", "GET, HEAD, PATCH")])
+@pytest.mark.parametrize(("what", "methods"), [("booking", "GET, HEAD, PATCH"), ("event", "GET, HEAD, PATCH")])
 async def test_only_a_get_is_a_read(door: Door, event: EventView, method: str, what: str, methods: str) -> None:
     """Whatever else is asked of the path goes the ordinary way, which knows whether it may be."""
     (booked,) = await door.answers(booking(event, "k"))

@@ -123,6 +123,40 @@ def forgiving(found: dict[str, list[tuple[Any, ...]]], house: House) -> dict[str
     return found | {"bookings": bookings}
 
 
+@pytest.mark.parametrize("paid", [True, False])
+async def test_a_hold_that_was_changed_is_written_again_with_what_it_has_now(
+    houses: Houses, past: Past, guard: Guard, paid: bool
+) -> None:
+    """PostgreSQL goes back to where it had other items: what was sold is what was paid for, and nothing stays of the rest. Of
+    one that is held in both stores alike, a mender tells."""
+    house, _ = houses.of(SHARD)
+    booking = await house.book(None, customer="ann", GA=2)
+    await house.pay(booking, "tok_card_declined")
+    await house.rest()
+    await past.remember()
+    await house.change(booking, GA=1, VIP=1)
+    if paid:
+        await house.pay(booking)
+    else:
+        await house.pay(booking, "tok_insufficient_funds")
+    await house.rest()
+    before = await rows(house)
+    counted = await house.counted()
+    await past.come_back()
+
+    assert await guard.tick() == "recovered"
+
+    await house.rest()
+    if not paid:
+        await house.fetch("UPDATE bookings SET updated_at = updated_at - interval '1 hour'")
+        await houses.office.menders[SHARD].mend()
+    now = await rows(house)
+    assert now["booking_items"] == before["booking_items"]
+    assert [row[6] for row in now["bookings"]] == [row[6] for row in before["bookings"]] == [1_000 + 2_000]
+    assert await house.counted() == counted
+    assert await house.state(booking) == ("C confirmed" if paid else "H held")
+
+
 # ------------------------------------------------------------------ what may be sold of it
 
 

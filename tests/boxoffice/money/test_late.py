@@ -8,8 +8,10 @@ import pytest
 
 from boxoffice.gateway.base import CaptureRequest, NotFound, Unknown
 from boxoffice.stores import keys
+from boxoffice.stores.record import Line
 from tests.conftest import CLIENT, SHARD
 from tests.support.shop.office import Till
+from tests.support.shop.orders import tier_of
 from tests.support.waiting import eventually
 
 
@@ -54,6 +56,22 @@ async def test_late_money_buys_the_tickets_that_are_left(till: Till, monkeypatch
     assert (await till.payment(booking)).captured_cents == 4_000
     view = await till.office.bookings.decided(CLIENT, booking)
     assert view.failure is None
+
+
+async def test_late_money_buys_no_other_tickets_than_it_was_for(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payment was asked for, nobody knew what became of it, and its hold was changed before it ended: the money is let
+    go, and the tickets stay on sale."""
+    booking = await ended_unknown(till, monkeypatch, VIP=2)
+    record = await till.record(booking)
+    assert record is not None
+    lines = (Line(tier_of(till.event, "GA"), 3, 1_000),)
+    await till.office.redis.set(keys.booking(SHARD, booking), record.with_lines(lines).pack(), keepttl=True)
+
+    await till.at_rest(booking)
+
+    assert (await till.state(booking)).startswith("E ")
+    assert (await till.left("GA"), await till.left("VIP")) == ((10, 0, 0), (4, 0, 0))
+    assert (await till.payment(booking)).status == "voided"
 
 
 @pytest.mark.parametrize("captured", [False, True])

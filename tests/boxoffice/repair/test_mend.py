@@ -12,7 +12,7 @@ from boxoffice.repair.mend import Mender, admitted_ms
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
-from tests.conftest import eventually
+from tests.conftest import CLIENT, eventually
 from tests.invariants.conftest import working
 from tests.support.houses import SHARDS, House, Houses, unheard
 from tests.support.shop.office import Died
@@ -124,6 +124,56 @@ async def test_a_lost_payment_of_a_hold_past_its_deadline_is_restored(
     await house.look_again(booking)
     await house.at_rest(booking)
     assert await house.state(booking) == "C confirmed"
+
+
+@pytest.mark.parametrize("what", ["changed", "extended", "nothing", "paid again"])
+async def test_postgresql_is_told_of_a_hold_that_was_changed_while_nobody_could(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """From its row it may have to be put back. What was written is not written again, and no neighbour's is touched."""
+    house, other = houses.of(SHARD)
+    booking, neighbour = await tried(house, late=False), await tried(other, late=False)
+    with monkeypatch.context() as patch:
+        for where, name in ((houses.office.held_rows, "write"), (houses.office.holds, "write_deadline")):
+            patch.setattr(where, name, nothing)
+        if what == "extended":
+            await houses.office.holds.extend(CLIENT, booking, None)
+        elif what != "nothing":
+            await house.change(booking, GA=1, VIP=2)
+    if what == "paid again":
+        await house.pay(booking, "tok_3ds")
+    await aged(houses)
+    written: list[str] = []
+    write = houses.office.held_rows.write
+
+    async def noted(which: str) -> None:
+        written.append(which)
+        await write(which)
+
+    monkeypatch.setattr(houses.office.held_rows, "write", noted)
+    assert await mender.mend() == (0, 0, 0, 0, 0)
+    await aged(houses)
+    await mender.mend()
+
+    assert written == ([] if what == "nothing" else [booking])
+    record = await house.record(booking)
+    assert record is not None
+    (row,) = await house.fetch(
+        "SELECT amount_cents, (1000 * extract(epoch FROM expires_at))::bigint AS deadline FROM bookings WHERE id = $1",
+        booking,
+    )
+    assert tuple(row) == (record.body.amount_cents, record.deadline_ms)
+    items = await house.fetch(
+        "SELECT tier_id, quantity, unit_price_cents FROM booking_items WHERE booking_id = $1 ORDER BY tier_id", booking
+    )
+    assert [tuple(item) for item in items] == [
+        (line.tier, line.quantity, line.unit_price_cents) for line in record.body.lines
+    ]  # fmt: skip
+    assert await other.state(neighbour) == "H held"
+
+
+async def nothing(*_: object) -> None:
+    """PostgreSQL is away."""
 
 
 async def now_ms(redis: Redis) -> int:

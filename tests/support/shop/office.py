@@ -19,9 +19,11 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record, unpack
+from boxoffice.wire.hold_requests import ChangeRequest
+from boxoffice.wire.render import BookingView
 from tests.conftest import counters, eventually, settle_all
 from tests.support.checks import check_at_rest
-from tests.support.shop.orders import CLIENT, card, order, tier_of
+from tests.support.shop.orders import CLIENT, card, lines_of, order, tier_of
 
 __all__ = ["Died", "Till", "book", "book_many", "first_sale", "record_of", "status_of"]
 
@@ -98,6 +100,14 @@ class Till:
         key = key or f"pay-{next(self.numbers)}"
         paid = await self.office.holds.pay(CLIENT, booking, card(token), ids.digest(key))
         return paid.record, paid.replayed
+
+    async def change(
+        self, booking: str, *, key: str | None = None, expected: int | None = None, client: str = CLIENT, **tiers: int
+    ) -> tuple[BookingView, bool]:
+        """Other items for a hold, under a new key unless one is given: `await till.change(hold, GA=1)`."""
+        wanted = ChangeRequest(lines_of(self.event, **tiers), expected)
+        key = key or f"change-{next(self.numbers)}"
+        return await self.office.hold_changes.change(client, booking, wanted, ids.digest(key))
 
     async def cancel(self, booking: str) -> str:
         """Its status afterwards."""

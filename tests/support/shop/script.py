@@ -389,6 +389,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
             keys.owned_tiers(shard, "<event>"), keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
+            keys.changes(shard, "<booking>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
