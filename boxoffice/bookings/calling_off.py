@@ -13,6 +13,7 @@ import structlog
 
 from boxoffice.bookings.holds import Holds
 from boxoffice.books import call_offs
+from boxoffice.books.moves import apply_moves
 from boxoffice.clock import iso
 from boxoffice.errors import GateClosed, NotFound
 from boxoffice.sales.control import Actor, Control
@@ -111,6 +112,8 @@ class CallingOff:
         refunded = await call_offs.give_back(self._database, here, event_id, tries=TRIES)
         if refunded:
             log.info("call_off.refunded", event_id=event_id, bookings=refunded)
+            # Chunk by chunk: a repair has to know every move that is open, and takes no more than some at once.
+            await apply_moves(here, self._database)
         elif not undecided and await call_offs.finish(self._database, event_id):
             log.info("call_off.finished", event_id=event_id)
         return undecided + refunded

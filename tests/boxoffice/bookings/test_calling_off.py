@@ -142,6 +142,19 @@ async def test_many_bookings_are_refunded_in_chunks(till: Till, monkeypatch: pyt
     await check_at_rest(till.office, booked)
 
 
+async def test_redis_hears_of_each_chunk_before_the_next(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a large event would leave more open than a repair takes."""
+    monkeypatch.setattr(call_offs, "CHUNK", 2)
+    for number in range(5):
+        await till.book(GA=1, customer=f"c{number}")
+    await till.rest()
+    await till.office.calling_off.call_off(till.event.id, "rain")
+    for left in (3, 1, 0):
+        await till.office.calling_off.work(SHARD, 1)
+        assert await till.fetch("SELECT id FROM stock_moves WHERE applied_at IS NULL") == []
+        assert (await counters(till.office, till.event, "GA")).sold == left
+
+
 async def test_a_refund_that_the_gateway_refuses_is_told(till: Till) -> None:
     booking = await till.book("tok_refund_refused", GA=1)
     await settle_all(till.office)
