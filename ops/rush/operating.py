@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, NamedTuple
@@ -74,11 +74,11 @@ class Changes:
     pauses: list[Pause] = field(default_factory=list)
 
 
-def draw_changes(seconds: float, seed: int) -> list[Change]:
+def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVERY_S) -> list[Change]:
     """In the order in which they come. Capacities go down and up in turn. The same seed draws the same ones."""
     chance, found = random.Random(f"changes-{seed}"), []
-    for kind, every_s in EVERY_S.items():
-        count = max(1, round(seconds / every_s))
+    for kind, each_s in every_s.items():
+        count = max(1, round(seconds / each_s))
         for at in range(count):
             share = {"pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE}[kind]
             at_s = (at + chance.random()) * seconds * LATEST / count
@@ -100,7 +100,7 @@ class Operator:
             prices={tier.id: [Price(tier.price_cents)] for tier in tiers},
         )
 
-    async def work(self, changes: list[Change], start: float) -> None:
+    async def work(self, changes: Sequence[Change], start: float) -> None:
         """All of them, each at its time by the loop's clock, or as soon as those before it are answered."""
         clock = asyncio.get_running_loop().time
         for change in changes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -63,7 +64,7 @@ class Performance:
     """Everything runs again: settle down, then audit."""
     history: History | None = None
     sampler: Sampler | None = None
-    to_change: list[Change] = field(default_factory=list)
+    to_change: Sequence[Change] = ()
     """What an operator will change while it sells."""
     changes: Changes | None = None
     """What it was told."""

@@ -16,7 +16,7 @@ from ops.options import settings_for
 from ops.rush.blows import draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.old_copy import OldCopy
-from ops.rush.operating import draw_changes
+from ops.rush.operating import Change, draw_changes
 from ops.rush.performance import Performance
 from ops.rush.plan import Workload
 from ops.rush.read_only import ReadOnly
@@ -74,6 +74,8 @@ class Options:
     """Of the APIs of a running stack."""
     data_dir: Path = Path(".boxoffice")
     quiet: bool = False
+    changes: tuple[Change, ...] = ()
+    """What an operator does meanwhile. Under chaos, and without any: as the seed draws."""
     keep: bool = False
     """Do not remove the data directory of a private stack."""
 
@@ -150,7 +152,8 @@ def _private(
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
     workload = options.workload
     performance = Performance(scene.settings, scene.ports, workload, gateway_port=scene.gateway_port)
-    performance.to_change = draw_changes(workload.seconds, workload.seed) if options.chaos else []
+    drawn = draw_changes(workload.seconds, workload.seed) if options.chaos else []
+    performance.to_change = options.changes or drawn
     chaos = _chaos(scene, scene.stack, performance, options, show) if scene.stack else None
     show.say(f"seed {workload.seed}, {workload.rate:g} bookings/s for {workload.seconds:g} s")
     thread = performance.start()

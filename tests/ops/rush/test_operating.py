@@ -61,6 +61,11 @@ def test_all_kinds_come_in_order_and_capacities_both_ways(seconds: float) -> Non
     assert [share < 1 for share in shares] == [at % 2 == 0 for at in range(len(shares))]
 
 
+def test_as_often_as_asked_for() -> None:
+    found = draw_changes(60, 3, {"capacity": 0.3, "pause": 1.2})
+    assert Counter(change.kind for change in found) == {"capacity": 200, "pause": 50}
+
+
 async def test_a_pause_lasts_from_its_answer_to_the_question_for_its_end() -> None:
     shop = Shop()
     found = await work(shop, Change(0, "pause", 0.0, 1))

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.rush.findings import TITLES
+from ops.rush.findings import TITLES, Findings
+from ops.rush.operating import draw_changes
+from ops.rush.plan import Workload
+from ops.rush.report import tell_findings
+from ops.rush.run import Options
+from ops.rush.run import rush as run
 
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if "REDIS_URL" not in name and "DATABASE_URL" not in name
@@ -82,6 +87,27 @@ def test_a_rush_on_a_stack_that_does_not_answer_could_not_run(tmp_path: Path) ->
     assert ran.returncode == 3
     assert ran.stdout == ""
     assert len(ran.stderr.splitlines()) <= 4
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+def test_a_sale_whose_capacity_changes_two_hundred_times_and_that_pauses_fifty_times_adds_up(tmp_path: Path) -> None:
+    """Two hundred changes, also of prices, in a minute; SOAK_S says otherwise, and then there are as many a second."""
+    seconds = float(os.environ.get("SOAK_S", "60"))
+    often = draw_changes(seconds, 7, {"capacity": 0.3, "pause": 1.2, "price": 4.0})
+    workload = Workload(seconds=seconds, rate=150, seed=7)
+
+    report, performance = run(
+        Options(workload, private=True, data_dir=tmp_path, quiet=True, changes=tuple(often)), ENVIRONMENT
+    )
+
+    assert report.held, "\n".join(tell_findings(performance.findings or Findings()))
+    made = report.changes
+    assert made["capacity raised"] + made["capacity lowered"] == round(seconds / 0.3)
+    assert (made["paused"], made["resumed"]) == 2 * (round(seconds / 1.2),)
+    assert "unanswered" not in made
+    assert report.refused["sale-paused"] > 0
+    assert report.accepted > 10 * seconds
 
 
 @pytest.mark.soak
