@@ -62,10 +62,10 @@ class Cors(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """Whether a page may ask this: 200, or a problem."""
         found = super().preflight_response(request_headers)
-        kept = [header for header in found.raw_headers if header[0] not in (b"content-type", b"content-length")]
+        cors_headers = [header for header in found.raw_headers if header[0] not in (b"content-type", b"content-length")]
         if found.status_code == 200:
-            reply = Reply(200, b"", kept)
+            reply = Reply(200, b"", cors_headers)
         else:
             refused = problems.of_status(400, "This origin, method or header is not allowed to other origins.")
-            reply = Reply(400, refused.body, [*refused.headers, *kept])
+            reply = Reply(400, refused.body, [*refused.headers, *cors_headers])
         return respond(reply)

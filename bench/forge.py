@@ -123,8 +123,8 @@ async def _fill_redis(stage: Stage, sale: Sale, first: int, last: int, now_ms: i
                 owners += [owner, "1"]
                 book.append(f"{scope} {authorized} {booking} {now_ms}\n{scope} {captured} - {now_ms}\n")
             ledger.write("".join(book))
-            kept = pack(("EVAL", _KEEP, len(names), *names, ttl_s, *values))
-            await connection.send_packed_command([kept + pack(("HSET", *owners))])
+            written = pack(("EVAL", _KEEP, len(names), *names, ttl_s, *values))
+            await connection.send_packed_command([written + pack(("HSET", *owners))])
             for _ in range(2):
                 await connection.read_response()
     finally:

@@ -29,9 +29,9 @@ def decimal(amount: int, code: str) -> str:
     """The amount in whole units with all decimals of the minor unit: `10.00`, `1500`, `1.250`; for a column with the
     currency in another. Of what is no currency, the minor units."""
     digits = _exponents().get(code, 0)
-    whole, part = divmod(abs(amount), 10**digits)
+    units, part = divmod(abs(amount), 10**digits)
     minus = "-" if amount < 0 else ""
-    return f"{minus}{whole}{f'.{part:0{digits}}' if digits else ''}"
+    return f"{minus}{units}{f'.{part:0{digits}}' if digits else ''}"
 
 
 @cache

@@ -214,12 +214,12 @@ class WorkerSettings(_Part):
     @property
     def retention(self) -> dict[str, int]:
         """Days by table."""
-        kept = {
+        own_days = {
             "stock_moves": self.retention_moves_days,
             "webhook_events": self.retention_webhooks_days,
             "dead_letters": self.retention_failures_days,
         }
-        return {table: days or self.retention_days for table, days in kept.items()}
+        return {table: days or self.retention_days for table, days in own_days.items()}
 
 
 class GatewaySettings(_Part):
@@ -272,7 +272,7 @@ class GatewaySettings(_Part):
         return tuple(secret for secret in (self.webhook_secret, self.webhook_secret_before) if secret)
 
     @model_validator(mode="after")
-    def _stripe_is_whole(self) -> Self:
+    def _stripe_is_complete(self) -> Self:
         if self.kind == "stripe" and (wrong := self._missing_for_stripe()):
             raise ValueError("; ".join(wrong))
         return self

@@ -430,8 +430,20 @@ HOMES = {
     "verdict": ("boxoffice/books/", "boxoffice/settlement/", "boxoffice/repair/", "ops/rush/report.py"),
     "ledger": ("boxoffice/gateway/", "ops/bank/", "ops/rush/", "bench/forge.py"),
     "together": (),
+    "kept": ("ops/stack/", "ops/rush/run.py"),
+    "whole": ("api/transport/", "ops/stack/processes.py", "bench/"),
+    "late": (
+        "boxoffice/money/",
+        "boxoffice/books/",
+        "boxoffice/office.py",
+        "boxoffice/repair/payments_audit.py",
+        "ops/commands/_events_control.py",
+        "ops/commands/events.py",
+        "bench/",
+    ),
 }
-"""Words that once meant several things, and where names may have them. `worker.lanes` counts batches under way, and bears
+"""Words that once meant several things, and where names may have them. `late_cancel` is a word of the API; a load generator is
+`late` in bench/ when it sends after its time. `worker.lanes` counts batches under way, and bears
 the name that deployments give it."""
 
 

@@ -48,7 +48,7 @@ HEARING = "hearing"
 BOOKS_S = 3.0
 """How long a worker that starts waits for the gateway's name."""
 
-GUARD_LATE_S = 1.0
+GUARD_OVERDUE_S = 1.0
 """An answer of Redis to the guard that comes so late does not come: it connects again."""
 
 
@@ -98,7 +98,7 @@ class WorkerApp:
             log.info("worker.stopped")
             return
         settings = self._office.settings
-        timeout_s = settings.worker.guard_ms / 1_000 + GUARD_LATE_S
+        timeout_s = settings.worker.guard_ms / 1_000 + GUARD_OVERDUE_S
         async with contextlib.aclosing(
             open_shards(settings, self._office.shards.scripts, timeout_s=timeout_s)
         ) as watchers:

@@ -72,8 +72,8 @@ class Forgetting:
                 await self._refuse(connection, bookings)
                 erased = await personal.erase(connection, bookings, pseudonym, owner)
             # Those that were booked and decided since.
-            late = sorted({*bookings} - {*found})
-            records += sum([await self._erase_record(booking, pseudonym, owner) for booking in late])
+            admitted_since = sorted({*bookings} - {*found})
+            records += sum([await self._erase_record(booking, pseudonym, owner) for booking in admitted_since])
             await interventions.end(self._database, number, f"erased {len(bookings)} bookings, {records} records")
         return Forgotten(pseudonym if bookings else None, erased, records)
 

@@ -14,9 +14,9 @@ from boxoffice.stores.heartbeats import Beat, living
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.shard import Shard, Shards
 
-__all__ = ["LATE_S", "OVERDUE_S", "Glance", "Money", "Overview", "Sale", "ShardGlance"]
+__all__ = ["DUE_FOR_S", "OVERDUE_S", "Glance", "Money", "Overview", "Sale", "ShardGlance"]
 
-LATE_S: Final = 10.0
+DUE_FOR_S: Final = 10.0
 """A booking that nobody has taken up for so long, though it is due, means that nobody works, or not fast enough."""
 
 OVERDUE_S: Final = 300
@@ -48,13 +48,13 @@ _ALERTS: Final = "SELECT shard, alert FROM shards WHERE alert IS NOT NULL ORDER 
 
 class ShardGlance(NamedTuple):
     """One shard. `gate`: `open`, `closed`, `unchecked`, or `away` when its Redis does not answer. `backlog`: bookings that wait
-    to be settled; `late_s`: for how long the first of them has been due. `drifted`: events whose counters differed when a
+    to be settled; `due_for_s`: for how long the first of them has been due. `drifted`: events whose counters differed when a
     worker last counted them, None when none has. `admitted`: bookings let in ever. `at_ms`: when, by its Redis."""
 
     shard: int
     gate: str
     backlog: int = 0
-    late_s: float = 0.0
+    due_for_s: float = 0.0
     holds: int = 0
     parked: int = 0
     drifted: int | None = None
@@ -161,11 +161,11 @@ async def _of_shard(shard: Shard) -> tuple[ShardGlance, list[Beat]]:
     except (RedisError, OSError):
         return ShardGlance(number, "away"), []
     now_ms = 1_000 * seconds + micros // 1_000
-    late_s = round(max(0.0, now_ms - first[0][1]) / 1_000, 1) if first else 0.0
+    due_for_s = round(max(0.0, now_ms - first[0][1]) / 1_000, 1) if first else 0.0
     beats = living(fields, now_ms)
     counted = max((each for each in beats if each.counted_ms), key=lambda each: each.counted_ms, default=None)
     drifted = counted.drifted if counted else None
-    return ShardGlance(number, word, backlog, late_s, holds, parked, drifted, int(admitted or 0), now_ms), beats
+    return ShardGlance(number, word, backlog, due_for_s, holds, parked, drifted, int(admitted or 0), now_ms), beats
 
 
 def with_rates(glance: Glance, before: Glance | None) -> Glance:
@@ -207,8 +207,8 @@ def _troubles_of_shard(shard: ShardGlance) -> list[str]:
         found.append(
             f"Shard {shard.shard}: its gate is {shard.gate}; nothing is sold there. See `boxoffice reconcile`."
         )
-    if shard.late_s > LATE_S:
-        found.append(f"Shard {shard.shard}: a booking has been due for {shard.late_s:.0f} s, and nobody settles it.")
+    if shard.due_for_s > DUE_FOR_S:
+        found.append(f"Shard {shard.shard}: a booking has been due for {shard.due_for_s:.0f} s, and nobody settles it.")
     if shard.parked:
         found.append(f"Shard {shard.shard}: {shard.parked} bookings are parked. See `boxoffice dead list`.")
     if shard.drifted:

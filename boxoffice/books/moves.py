@@ -34,7 +34,7 @@ SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delt
        coalesce(b.status = 'cancelled', false) AS cancelled, b.failure_code, m.refund_key,
        r.amount_cents, r.reason, r.fingerprint,
        (SELECT string_agg(s.tier_id || ':' || -s.sold_delta, ',' ORDER BY s.tier_id) FROM stock_moves s
-        WHERE s.booking_id = m.booking_id AND s.refund_key IS NOT DISTINCT FROM m.refund_key) AS whole
+        WHERE s.booking_id = m.booking_id AND s.refund_key IS NOT DISTINCT FROM m.refund_key) AS all_items
 FROM stock_moves m JOIN events e ON e.id = m.event_id LEFT JOIN bookings b ON b.id = m.booking_id
 LEFT JOIN refunds r ON r.refund_key = m.refund_key
 """
@@ -65,7 +65,7 @@ class Note(msgspec.Struct, array_like=True, frozen=True):
     """Why the booking is cancelled with it; empty when it is not."""
     asked: str = ""
     """Fingerprint of the request that asked for the refund; empty when none did."""
-    whole: str = ""
+    all_items: str = ""
     """`tier:tickets,...` of all that came back with it: Redis may have heard of some tiers only. Empty in earlier versions."""
 
 
@@ -74,9 +74,9 @@ def came_back(notes: Iterable[Note]) -> dict[str, tuple[Note, Counter[str]]]:
     found: dict[str, tuple[Note, Counter[str]]] = {}
     for note in notes:
         _, tickets = found.setdefault(note.refund_key, (note, Counter()))
-        if not note.whole:
+        if not note.all_items:
             tickets[note.tier] += note.quantity
-        for item in filter(None, note.whole.split(",")):
+        for item in filter(None, note.all_items.split(",")):
             tier, _, quantity = item.partition(":")
             tickets[tier] = int(quantity)
     return found
@@ -140,7 +140,7 @@ def note_of(row: asyncpg.Record) -> bytes:
         Note(
             str(row["booking_id"]), row["tier_id"], -row["sold_delta"], row["refund_key"] or "", row["amount_cents"] or 0,
             row["reason"] or "", row["failure_code"] or "" if row["cancelled"] else "",
-            row["fingerprint"] or "", row["whole"] or "",
+            row["fingerprint"] or "", row["all_items"] or "",
         )
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ def open_simulator(
         actions=f"{(gateway.url or f'http://127.0.0.1:{settings.port}').rstrip('/')}/actions"
         if actions is None
         else actions,
-        late_s=gateway.cutoff_s * 1.5,
+        slow_s=gateway.cutoff_s * 1.5,
         hang_s=gateway.timeout_s,
         patience_s=gateway.timeout_s,
         webhook_secrets=gateway.webhook_secrets,

@@ -90,7 +90,7 @@ class Sight(NamedTuple):
         return bool(self.server and self.server_before) and self.server != self.server_before
 
     @property
-    def redis_is_whole(self) -> bool:
+    def redis_lacks_nothing(self) -> bool:
         """Whether Redis is the run that was compared last, and has all that PostgreSQL remembers of it."""
         run = self.run_id if self.gate is not None else self.run_before
         return run == self.server_run_id and (self.admitted or 0) >= self.sequence
@@ -106,7 +106,7 @@ def judge(sight: Sight) -> str:
     """
     if sight.alert == BOTH_CHANGED:
         return "alert"
-    if sight.promoted and not sight.redis_is_whole:
+    if sight.promoted and not sight.redis_lacks_nothing:
         return BOTH_CHANGED
     if sight.lost:
         return POSTGRES_WENT_BACK
@@ -305,9 +305,9 @@ class Guard:
             self._remind_at = self._now_s() + REMIND_S
             log.error("shard.closed", shard=self.shard, reason=POSTGRES_WENT_BACK)
             told = sight._replace(gate=None, alert=POSTGRES_WENT_BACK)
-        redis_is_whole = sight.run_id == sight.server_run_id and (sight.admitted or 0) >= sight.sequence
+        redis_lacks_nothing = sight.run_id == sight.server_run_id and (sight.admitted or 0) >= sight.sequence
         try:
-            report = await self.rebuilder.rebuild_locked(fill=not redis_is_whole)
+            report = await self.rebuilder.rebuild_locked(fill=not redis_lacks_nothing)
         except DriftUnexplained as error:
             log.error("shard.lost", shard=self.shard, error=error.detail)
             await self._close(told, POSTGRES_WENT_BACK)

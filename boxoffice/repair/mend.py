@@ -76,10 +76,12 @@ class Mender:
             corrected = await self._finals.correct(connection, seen[:LIMIT])
             restored, expired = 0, 0
             async for records in queries.undecided(connection, self.shard, self.age_ms):
-                late = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
-                restored += await self._rebuilder.restore([(0, record) for record in records if record.id not in late])
-                expired += await self._expire(connection, sorted(late))
-                await self._tell([record for record in records if record.id not in late])
+                overdue = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
+                restored += await self._rebuilder.restore(
+                    [(0, record) for record in records if record.id not in overdue]
+                )
+                expired += await self._expire(connection, sorted(overdue))
+                await self._tell([record for record in records if record.id not in overdue])
         settled = 0
         if events | corrected:
             gathered += await self.reconciler.strays.gather()
@@ -105,14 +107,14 @@ class Mender:
         old = [booking for booking in map(bytes.decode, waiting) if admitted_ms(booking) < before_ms]
         return await queries.events_of_final(connection, old) if old else []
 
-    async def _expire(self, connection: Connection, late: list[str]) -> int:
+    async def _expire(self, connection: Connection, overdue: list[str]) -> int:
         """Tell PostgreSQL of holds that ended in Redis. One that is still held there is the sweeper's."""
-        if not late:
+        if not overdue:
             return 0
         ended: list[str] = []
         cancelled: list[str] = []
-        raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in late])
-        for booking, raw in zip(late, raws, strict=True):
+        raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in overdue])
+        for booking, raw in zip(overdue, raws, strict=True):
             state = unpack(booking, raw).state if raw else "E"
             if state in "EX":
                 (cancelled if state == "X" else ended).append(booking)

@@ -109,8 +109,8 @@ class Checks:
                 "The start is in the past: allow `past` to mean it.", pointer="/starts_at", code="in_the_past"
             )
         moved = moved or (before is not None and terms.cancel_until != before.cancel_until)
-        late = terms.cancel_until is not None and terms.cancel_until > terms.starts_at
-        if moved and late and "late_cancel" not in allow:
+        after_start = terms.cancel_until is not None and terms.cancel_until > terms.starts_at
+        if moved and after_start and "late_cancel" not in allow:
             detail = "Bookings could be cancelled after the start: allow `late_cancel` to mean it."
             raise Malformed(detail, pointer="/cancel_until", code="after_start")
 

@@ -31,8 +31,8 @@ class Batch:
 
     def released(self, claim: Claimed, delay_ms: int) -> Decision:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""
-        kept = unfinished(claim, asked=claim.record.id in self.asked)
-        return Decision(claim, Verdict.RELEASE, kept, delay_ms)
+        payload = unfinished(claim, asked=claim.record.id in self.asked)
+        return Decision(claim, Verdict.RELEASE, payload, delay_ms)
 
 
 def halves(claims: list[Claimed]) -> tuple[list[Claimed], list[Claimed]]:

@@ -86,7 +86,7 @@ class SlowAnswers:
                     claims = [slow.pop(answer) for answer in ready]
                     self.count -= len(claims)
                     crashpoint("answered")
-                    await self.settle_late(batch, claims, ready, known)
+                    await self.settle_answered(batch, claims, ready, known)
                 if self._clock.now_s() >= renew_at and slow:
                     renew_at = self._clock.now_s() + half_lease_s
                     with contextlib.suppress(RedisError, OSError):
@@ -103,7 +103,7 @@ class SlowAnswers:
         finally:
             self.count -= len(slow)
 
-    async def settle_late(
+    async def settle_answered(
         self, batch: Batch, claims: list[Claimed], answers: list[asyncio.Future[Any]], known: Mapping[str, Known]
     ) -> None:
         """Settle those that have answered together; each error is its own booking's."""

@@ -183,18 +183,18 @@ def _spans(plain: str, places: Sequence[_Place]) -> Iterator[tuple[int, int, str
 
 def _unescaped(text: str, places: Sequence[_Place]) -> tuple[str, list[_Place]]:
     """The text with one character in place of each escape, and where each of its characters stood."""
-    pieces, kept, at = [], [], 0
+    pieces, remaining, at = [], [], 0
     for found in _ESCAPE.finditer(text):
         code = next((int(each, 16) for each in found.group(1, 2, 3, 5) if each), int(found[4] or 0))
         pieces += [text[at : found.start()], chr(code) if 0x20 <= code < 0x110000 else "~"]
-        kept += [*places[at : found.start()], found.span()]
+        remaining += [*places[at : found.start()], found.span()]
         at = found.end()
-    return "".join([*pieces, text[at:]]), [*kept, *places[at:]]
+    return "".join([*pieces, text[at:]]), [*remaining, *places[at:]]
 
 
 def _plain(text: str, places: Sequence[_Place]) -> tuple[str, list[_Place]]:
     """ASCII digits for those of any script, one letter for all others, nothing for what nobody sees; and where each stood."""
-    plain, kept = [], []
+    plain, remaining = [], []
     for place, character in zip(places, text, strict=True):
         for each in unicodedata.normalize("NFKC", character):
             category = unicodedata.category(each)
@@ -204,8 +204,8 @@ def _plain(text: str, places: Sequence[_Place]) -> tuple[str, list[_Place]]:
                 plain.append(str(digit))
             else:
                 plain.append(each if each.isascii() else "x" if category[0] == "L" else "~")
-            kept.append(place)
-    return "".join(plain), kept
+            remaining.append(place)
+    return "".join(plain), remaining
 
 
 def _digit(character: str) -> int | None:

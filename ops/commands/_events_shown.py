@@ -20,13 +20,13 @@ __all__ = [
     "count_of",
     "described",
     "maybe_time",
+    "number_of",
     "rules_given",
     "rules_told",
     "tell_one",
     "tier_of",
     "time_of",
     "times",
-    "whole",
 ]
 
 NONE = "none"
@@ -43,7 +43,7 @@ def times(**given: str | None) -> dict[str, datetime | None]:
     return {field: maybe_time(text) for field, text in given.items() if text is not None}
 
 
-def whole(text: str) -> int:
+def number_of(text: str) -> int:
     """A whole number from 0. Raises `typer.BadParameter`."""
     if not (text.isascii() and text.isdecimal()):
         raise typer.BadParameter(f"{text!r} is no whole number.")
@@ -74,7 +74,7 @@ def tier_of(text: str) -> NewTier:
 
 def rules_given(**given: str | None) -> dict[str, int | None]:
     """Rules that were given, by name; `none` takes one away. Raises `typer.BadParameter`."""
-    return {rule: None if text == NONE else whole(text) for rule, text in given.items() if text is not None}
+    return {rule: None if text == NONE else number_of(text) for rule, text in given.items() if text is not None}
 
 
 def rules_told(of: Mapping[str, Any]) -> str:

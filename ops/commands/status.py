@@ -119,7 +119,7 @@ def _tables(glance: Glance) -> list[Table]:
 
     shards = Table("shard", "gate", "backlog", "due for", "holds", "parked", "drifted events")
     for shard in glance.shards:
-        numbers = (shard.backlog, f"{shard.late_s:.1f} s", shard.holds, shard.parked, _known(shard.drifted))
+        numbers = (shard.backlog, f"{shard.due_for_s:.1f} s", shard.holds, shard.parked, _known(shard.drifted))
         cells = map(str, numbers if shard.gate != "away" else "?" * len(numbers))
         shards.add_row(str(shard.shard), shard.gate, *cells)
     sales = Table("on sale now", "status", "tickets", "sold", "%", "held", "available")

@@ -145,14 +145,14 @@ class _Connection(asyncio.Protocol):
         answer: asyncio.Future[Answer] = loop.create_future()
         self._answer = answer
         self._transport.write(request)
-        late = loop.call_later(timeout_s, self._give_up, answer)
+        deadline = loop.call_later(timeout_s, self._give_up, answer)
         try:
             return await answer
         except asyncio.CancelledError:
             self.abort()
             raise
         finally:
-            late.cancel()
+            deadline.cancel()
 
     def _give_up(self, answer: asyncio.Future[Answer]) -> None:
         if not answer.done():

@@ -63,7 +63,7 @@ LIMIT 100
 """
 
 _PAID_FOR_NOTHING: Final = """
-SELECT b.id::text AS id, b.status, sum(p.amount_cents - p.refunded_cents - open.cents) AS kept
+SELECT b.id::text AS id, b.status, sum(p.amount_cents - p.refunded_cents - open.cents) AS retained
 FROM bookings b JOIN payments p ON p.booking_id = b.id
 CROSS JOIN LATERAL (SELECT coalesce(sum(r.amount_cents), 0) AS cents FROM refunds r
                     WHERE r.payment_key = p.payment_key AND r.status IN ('owed', 'written_off')) AS open
@@ -158,8 +158,8 @@ def _disagreement(record: Record, row: Any) -> str:
         return f"{payment.refunded_cents} refunded of {payment.captured_cents} captured"
     if not payment.refunded_cents == row["refunded_cents"] == row["refunds"]:
         return f"{payment.refunded_cents} refunded; row says {row['refunded_cents']}, refund rows {row['refunds']}"
-    kept = payment.captured_cents > payment.refunded_cents and not row["open"]
-    if kept and row["booking_status"] not in ("confirmed", "cancelled"):
+    retained = payment.captured_cents > payment.refunded_cents and not row["open"]
+    if retained and row["booking_status"] not in ("confirmed", "cancelled"):
         return (
             f"{payment.captured_cents} captured for a booking that is {row['booking_status']} ({row['failure_code']})"
         )
@@ -173,7 +173,7 @@ async def _check_bookings(pool: Pool, finding: Finding) -> None:
     for row in await pool.fetch(_CONFIRMED_UNPAID):
         finding.blame(f"booking {row['id']}: confirmed at {row['amount_cents']}, captured {row['captured']}")
     for row in await pool.fetch(_PAID_FOR_NOTHING):
-        finding.blame(f"booking {row['id']}: {row['status']}, and {row['kept']} was kept")
+        finding.blame(f"booking {row['id']}: {row['status']}, and {row['retained']} was kept")
     for row in await pool.fetch(_FOR_NOTHING):
         finding.blame(f"payment {row['key']} of booking {row['booking']}: nothing was asked for")
     for row in await pool.fetch(_WRONG_SUM):

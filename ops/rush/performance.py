@@ -175,10 +175,10 @@ class Performance:
             if bank is None:
                 return unrest
             events = self.tally.events if self.tally else -1
-            self.tally, late = await wait_for_deliveries(bank, gateway_token(self.settings), self.rest_s)
-            if unrest or late or (self.tally and self.tally.events == events):
+            self.tally, undelivered = await wait_for_deliveries(bank, gateway_token(self.settings), self.rest_s)
+            if unrest or undelivered or (self.tally and self.tally.events == events):
                 await bank.close()
-                return unrest + late
+                return unrest + undelivered
 
     async def _let_in(self, customers: Customers, sale: Sale, start: float) -> set[asyncio.Task[None]]:
         """Let every customer in at the intended time, whether the others were served or not: an open loop."""

@@ -87,8 +87,8 @@ async def walk(shards: Shards, pool: Pool, refused: set[str], findings: Findings
         redis, shard = here.redis, here.number
         sets = await _read_sets(redis, shard)
         findings.parked += sorted(sets.dead)
-        if late := sets.pending - findings.undecided:
-            findings["I9"].blame(f"{len(late)} pending in shard {shard}, such as {_some(late)}")
+        if stuck := sets.pending - findings.undecided:
+            findings["I9"].blame(f"{len(stuck)} pending in shard {shard}, such as {_some(stuck)}")
         if rings := await rings_waiting(redis, shard):
             findings["I9"].blame(f"{len(rings)} rings wait in shard {shard}")
         prefix = keys.booking(shard, "")

@@ -14,10 +14,10 @@ WHERE b.status = 'pending' AND p.status IN ('unknown', 'requires_action')
   AND now() < coalesce(b.expires_at, p.created_at + $1 * interval '1 second') + $2 * interval '1 second'
 """
 
-LATE_S: Final = 60.0
+OVERDUE_S: Final = 60.0
 """So long after its deadline a payment may still be looked up and let go."""
 
 
 async def undecided(pool: asyncpg.Pool[Any] | asyncpg.Connection[Any], deadline_s: float) -> frozenset[str]:
     """Their ids. One that has waited for longer than its hold, or `gateway.deadline_s`, lasts is none of them."""
-    return frozenset(row["id"] for row in await pool.fetch(_UNDECIDED, deadline_s, LATE_S))
+    return frozenset(row["id"] for row in await pool.fetch(_UNDECIDED, deadline_s, OVERDUE_S))

@@ -841,7 +841,7 @@ MUTANTS = (
     ),
     Mutant(
         "both stores may change at once",
-        (("boxoffice/repair/guard.py", "if sight.promoted and not sight.redis_is_whole:", "if False:"),),
+        (("boxoffice/repair/guard.py", "if sight.promoted and not sight.redis_lacks_nothing:", "if False:"),),
         "tests/boxoffice/repair/test_guard.py",
         "both_changed",
     ),
@@ -1003,7 +1003,7 @@ MUTANTS = (
     ),
     Mutant(
         "what redis heard by half is all",
-        (("boxoffice/books/moves.py", 'row["whole"] or "",', '"",'),),
+        (("boxoffice/books/moves.py", 'row["all_items"] or "",', '"",'),),
         "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "by_half",
     ),

@@ -134,7 +134,7 @@ async def stripe_world(settings: Settings) -> AsyncIterator[World]:
     """Stripe's adapter before a stand-in for Stripe."""
     webhooks: list[tuple[dict[str, str], bytes]] = []
     limits = settings.gateway
-    stand_in = StripeStandIn("", "", limits.webhook_secret, late_s=limits.cutoff_s * 1.5, hang_s=limits.timeout_s * 2)
+    stand_in = StripeStandIn("", "", limits.webhook_secret, slow_s=limits.cutoff_s * 1.5, hang_s=limits.timeout_s * 2)
 
     def create(url: str) -> Starlette:
         stand_in.base_url = url

@@ -257,7 +257,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "settles heard is_failed_by_an_operator",
     ),
     "boxoffice/settlement/slow.py": (
-        "SlowAnswers.__init__ SlowAnswers._ended SlowAnswers.settle_late",
+        "SlowAnswers.__init__ SlowAnswers._ended SlowAnswers.settle_answered",
         "tests/boxoffice/settlement/test_slow.py",
     ),
     "boxoffice/repair/strays.py": (

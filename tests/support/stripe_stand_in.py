@@ -41,13 +41,13 @@ class ApiError(Exception):
 
 
 class StripeStandIn:
-    """`late_s` and `hang_s` are how long the slow payment methods take; webhooks go to `webhook_url`."""
+    """`slow_s` and `hang_s` are how long the slow payment methods take; webhooks go to `webhook_url`."""
 
-    def __init__(self, base_url: str, webhook_url: str, secret: str, *, late_s: float, hang_s: float) -> None:
+    def __init__(self, base_url: str, webhook_url: str, secret: str, *, slow_s: float, hang_s: float) -> None:
         self.base_url = base_url
         self.webhook_url = webhook_url
         self.secret = secret
-        self.late_s = late_s
+        self.slow_s = slow_s
         self.hang_s = hang_s
         self.api_key = "sk_test_stand_in"
         self.intents: dict[str, Json] = {}
@@ -308,7 +308,7 @@ class StripeStandIn:
     async def _linger(self, path: str, params: Json, intent_id: str) -> None:
         behaviour = params.get("payment_method", "").removeprefix("pm_")
         if behaviour == "late":
-            await asyncio.sleep(self.late_s)
+            await asyncio.sleep(self.slow_s)
         losing = path.endswith("/capture") and self._behaviour(self.intents[intent_id]) == "capture_timeout"
         if behaviour == "timeout" or losing:
             await asyncio.sleep(self.hang_s)
@@ -358,7 +358,7 @@ class StripeStandIn:
 
     def _soon(self, change: Callable[[], object]) -> None:
         async def later() -> None:
-            await asyncio.sleep(self.late_s)
+            await asyncio.sleep(self.slow_s)
             change()
 
         task = asyncio.create_task(later())
@@ -396,9 +396,9 @@ class StripeStandIn:
         event = {"id": f"evt_{next(self._numbers)}", "object": "event", "type": kind, "data": {"object": about}}
         body = json.dumps(event)
         last = behaviour == "reordered" and kind.endswith("amount_capturable_updated")
-        self._start(body, 3 * self.late_s if last else 0)
+        self._start(body, 3 * self.slow_s if last else 0)
         if behaviour == "twice":
-            self._start(body, self.late_s)
+            self._start(body, self.slow_s)
 
     def _start(self, body: str, delay_s: float) -> None:
         async def deliver() -> None:

@@ -207,7 +207,7 @@ async def test_a_guards_own_connection_waits_a_second_longer_than_it_is_asked_to
 def test_what_an_operator_sees_of_a_worker() -> None:
     """The exit code is documented; the waits decide how soon a supervisor starts another."""
     assert (worker_app.TASK_ENDED, worker_app.END_S, worker_app.REDIS_RETRIES) == (3, 10, 20)
-    assert (worker_app.BOOKS_S, worker_app.GUARD_LATE_S) == (3, 1)
+    assert (worker_app.BOOKS_S, worker_app.GUARD_OVERDUE_S) == (3, 1)
 
 
 @pytest.mark.parametrize("waits", [True, False])

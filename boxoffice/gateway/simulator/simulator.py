@@ -48,8 +48,8 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Simulator:
     """A `PaymentGateway` that plays what the test card stands for.
 
-    `actions` is the address under which 3-D Secure is gone through; `late_s` and `hang_s` are how long the cards `late`
-    and `timeout` take, and `late_s` also how long what comes later (a pending refund's end, a dispute) takes; `changed`
+    `actions` is the address under which 3-D Secure is gone through; `slow_s` and `hang_s` are how long the cards `late`
+    and `timeout` take, and `slow_s` also how long what comes later (a pending refund's end, a dispute) takes; `changed`
     hears of every line written, after it was written.
     """
 
@@ -63,7 +63,7 @@ class Simulator:
         ledger: Ledger,
         *,
         actions: str,
-        late_s: float,
+        slow_s: float,
         hang_s: float,
         patience_s: float,
         webhook_secrets: Sequence[str],
@@ -73,8 +73,8 @@ class Simulator:
     ) -> None:
         self.ledger = ledger
         self.actions = actions
-        self.late_s = late_s
-        self.later_ms = int(1_000 * late_s)
+        self.slow_s = slow_s
+        self.later_ms = int(1_000 * slow_s)
         self.hang_s = hang_s
         self.patience_s = patience_s
         self.webhook_secrets = webhook_secrets
@@ -254,7 +254,7 @@ class Simulator:
         answer = scenario.answer(word, payment_key, self.actions)
         match scenario.read(word).behaviour:
             case "late":
-                return self._later(self.late_s, answer)
+                return self._later(self.slow_s, answer)
             case "timeout":
                 return self._later(self.hang_s, scenario.TIMEOUT)
             case _:

@@ -56,8 +56,8 @@ def from_stripe(amount: int, currency: str) -> int:
     digits = exponent(currency) - _digits(currency)
     if digits >= 0:
         return amount * _ten(digits)
-    whole, rest = divmod(amount, _ten(-digits))
-    return -amount if rest else whole
+    units, rest = divmod(amount, _ten(-digits))
+    return -amount if rest else units
 
 
 def why_not(amount: int, currency: str) -> str:

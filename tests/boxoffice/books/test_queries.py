@@ -173,7 +173,7 @@ def test_a_duplicate_names_the_first() -> None:
 def move(**changes: Any) -> Any:
     return {
         "booking_id": "b1", "tier_id": "floor", "sold_delta": -2, "refund_key": "r1", "amount_cents": 200, "reason": "rain",
-        "failure_code": "by_shop", "cancelled": True, "fingerprint": "print", "whole": "floor:2,balcony:1",
+        "failure_code": "by_shop", "cancelled": True, "fingerprint": "print", "all_items": "floor:2,balcony:1",
     } | changes  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def move(**changes: Any) -> Any:
         ({"cancelled": False}, '["b1","floor",2,"r1",200,"rain","","print","floor:2,balcony:1"]'),
         ({"failure_code": None}, '["b1","floor",2,"r1",200,"rain","","print","floor:2,balcony:1"]'),
         (
-            dict.fromkeys(("refund_key", "amount_cents", "reason", "fingerprint", "whole")),
+            dict.fromkeys(("refund_key", "amount_cents", "reason", "fingerprint", "all_items")),
             '["b1","floor",2,"",0,"","by_shop","",""]',
         ),
         ({"booking_id": None}, "1"),
@@ -197,8 +197,8 @@ def test_a_note_has_all_that_came_back(changes: Any, note: str) -> None:
 
 def test_what_came_back_is_gathered_by_refund() -> None:
     """A note names all tiers, or, from earlier versions, its own only."""
-    first = Note("b1", "floor", 2, "r1", 200, "", "", whole="floor:2,balcony:1")
-    second = Note("b1", "balcony", 1, "r1", 200, "", "", whole="floor:2,balcony:1")
+    first = Note("b1", "floor", 2, "r1", 200, "", "", all_items="floor:2,balcony:1")
+    second = Note("b1", "balcony", 1, "r1", 200, "", "", all_items="floor:2,balcony:1")
     old, older = Note("b1", "floor", 1, "r2", 100, "", ""), Note("b1", "floor", 3, "r2", 100, "", "")
     found = came_back([first, second, old, older])
     assert found == {"r1": (first, {"floor": 2, "balcony": 1}), "r2": (old, {"floor": 4})}

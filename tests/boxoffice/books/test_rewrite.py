@@ -391,8 +391,8 @@ async def test_an_event_that_postgresql_lacks_is_taken_off_the_sale_of_its_shard
 # ------------------------------------------------------------------ how much came back
 
 
-def note(tier: str, quantity: int, key: str = "k", whole: str = "") -> Note:
-    return Note("booking", tier, quantity, key, 500, "reason", "", "", whole)
+def note(tier: str, quantity: int, key: str = "k", all_items: str = "") -> Note:
+    return Note("booking", tier, quantity, key, 500, "reason", "", "", all_items)
 
 
 @pytest.mark.parametrize(
@@ -400,9 +400,9 @@ def note(tier: str, quantity: int, key: str = "k", whole: str = "") -> Note:
     [
         ([note("a", 1), note("b", 2)], {"k": {"a": 1, "b": 2}}),
         ([note("a", 1), note("a", 2)], {"k": {"a": 3}}),
-        ([note("a", 1, whole="a:1,b:2")], {"k": {"a": 1, "b": 2}}),
-        ([note("a", 1, whole="a:1,b:2"), note("b", 2, whole="a:1,b:2")], {"k": {"a": 1, "b": 2}}),
-        ([note("a", 1, whole="a:1"), note("a", 1, "l", "a:1")], {"k": {"a": 1}, "l": {"a": 1}}),
+        ([note("a", 1, all_items="a:1,b:2")], {"k": {"a": 1, "b": 2}}),
+        ([note("a", 1, all_items="a:1,b:2"), note("b", 2, all_items="a:1,b:2")], {"k": {"a": 1, "b": 2}}),
+        ([note("a", 1, all_items="a:1"), note("a", 1, "l", "a:1")], {"k": {"a": 1}, "l": {"a": 1}}),
         ([note("a", 2, "")], {"": {"a": 2}}),
         ([], {}),
     ],

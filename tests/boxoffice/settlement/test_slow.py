@@ -175,7 +175,7 @@ async def test_slow_answers_are_settled_and_each_error_is_its_own(room: Room) ->
     room.settlement.committing.fail_alone = room.noting("alone")  # type: ignore[method-assign]
     room.settlement.committing.settle = room.noting("settle")  # type: ignore[method-assign]
     answers = [answer_of(value) for value in (Done("a"), error, Done("c"))]
-    await room.settlement.slow.settle_late(batch, claims, answers, known)
+    await room.settlement.slow.settle_answered(batch, claims, answers, known)
     outcomes = {claims[0].record.id: Done("a"), claims[2].record.id: Done("c")}
     assert room.said == [
         ("alone", batch, claims[1], error, True, room.now),
@@ -197,7 +197,7 @@ async def test_slow_answers_that_cannot_be_settled(
     """Given back, or left to lapse where Redis is away."""
     room.settlement.committing.settle = room.noting("settle", error=error)  # type: ignore[method-assign]
     with capture_logs() as lines:
-        await room.settlement.slow.settle_late(batch_of(), [claimed(1)], [answer_of(Done("a"))], {})
+        await room.settlement.slow.settle_answered(batch_of(), [claimed(1)], [answer_of(Done("a"))], {})
     assert room.names() == names
     assert [each["event"] for each in lines if each["event"] == "batch.failed"] == line
 
@@ -207,7 +207,7 @@ async def test_an_end_of_the_process_is_no_answer(room: Room) -> None:
         pass
 
     with pytest.raises(End):
-        await room.settlement.slow.settle_late(batch_of(), [claimed(1)], [answer_of(End())], {})
+        await room.settlement.slow.settle_answered(batch_of(), [claimed(1)], [answer_of(End())], {})
     assert room.said == []
 
 
@@ -219,11 +219,11 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
     batch = batch_of()
     seen: list[int] = []
 
-    async def settle_late(_batch: Batch, claims: list[Claimed], _answers: Any, _known: Any) -> None:
+    async def settle_answered(_batch: Batch, claims: list[Claimed], _answers: Any, _known: Any) -> None:
         seen.append(room.settlement.slow.count)
         room.said.append(("late", len(claims)))
 
-    room.settlement.slow.settle_late = settle_late  # type: ignore[method-assign]
+    room.settlement.slow.settle_answered = settle_answered  # type: ignore[method-assign]
     room.settlement.slow.wait_for(batch, dict(more), {})
     room.settlement.slow.wait_for(batch, dict(waits), {})
     assert room.settlement.slow.count == 4

@@ -273,7 +273,7 @@ async def test_how_the_settings_open_a_simulator(tmp_path: Path, url: str, actio
     })  # fmt: skip
     told: list[Any] = []
     simulator = factory.open_simulator(settings, actions=actions, changed=told.append)
-    found = (simulator.actions, simulator.late_s, simulator.later_ms, simulator.hang_s, simulator.patience_s)
+    found = (simulator.actions, simulator.slow_s, simulator.later_ms, simulator.hang_s, simulator.patience_s)
     assert found == (where, 3.0, 3_000, 9, 9)
     assert (simulator.webhook_secrets, simulator.webhook_age_s, simulator.changed) == (("s",), 77, told.append)
     await simulator.close()
