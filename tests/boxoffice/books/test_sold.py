@@ -62,7 +62,7 @@ async def test_each_field_is_the_booking_s_or_its_event_s(till: Till, booking: s
     """Found without its items: those are read under the lock alone."""
     await change(till, "UPDATE events SET refund_percent = 40")
     assert await find(till, booking) == Sold(
-        booking, "confirmed", CLIENT, "ada", till.event.id, "USD", 40, SHARD, too_late=False, items=()
+        booking, "confirmed", CLIENT, "ada", None, till.event.id, "USD", 40, SHARD, too_late=False, items=()
     )
 
 
