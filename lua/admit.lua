@@ -161,7 +161,9 @@ for e = 1, events do
   end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
-    sale.again[#sale.again + 1] = tickets and sale.owners[i] or nil
+    if tickets then
+      sale.again[#sale.again + 1] = sale.owners[i]
+    end
   end
   -- Most customers of a rush have nothing yet. One that is looked at anyway tells whether the key is of the right type.
   sale.again[1] = sale.again[1] or sale.owners[1]
@@ -302,8 +304,9 @@ local function refusal(b)
     return { "left" }
   end
   local sale, owner = of.sale, owner_of[b]
-  if sale.limit > 0 or sale.rule then
-    local broken = breaks_customer_rule(sale, of.lines, of.tickets, sale.owned[owner], sale.by_tier[owner] or "")
+  local owned = sale.owned[owner]
+  if sale.rule or (sale.limit > 0 and owned + of.tickets > sale.limit) then
+    local broken = breaks_customer_rule(sale, of.lines, of.tickets, owned, sale.by_tier[owner] or "")
     if broken then
       return broken
     end
@@ -337,8 +340,9 @@ for b = 1, count do
       tier.available, tier.held, tier.changed = tier.available - line.quantity, tier.held + line.quantity, true
     end
     local owner = owner_of[b]
+    local by_tier = sale.by_tier[owner]
     sale.owned[owner] = sale.owned[owner] + of.tickets
-    sale.by_tier[owner] = with_items(sale.by_tier[owner] or "", of.items, 1)
+    sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
     else
@@ -369,10 +373,9 @@ if #admitted > 0 then
       redis.call("HSET", sale.key, unpack(counters))
       for _, owner in ipairs(sale.owners) do
         if sale.owned[owner] > 0 then
-          owners[#owners + 1] = owner
-          owners[#owners + 1] = format("%d", sale.owned[owner])
-          by_tier[#by_tier + 1] = sale.by_tier[owner] and owner
-          by_tier[#by_tier + 1] = sale.by_tier[owner]
+          local n, m = #owners, #by_tier
+          owners[n + 1], owners[n + 2] = owner, format("%d", sale.owned[owner])
+          by_tier[m + 1], by_tier[m + 2] = sale.by_tier[owner] and owner, sale.by_tier[owner]
         end
       end
       redis.call("HSET", sale.owners_key, unpack(owners))

@@ -1170,7 +1170,7 @@ MUTANTS = (
         (
             (
                 "lua/admit.lua",
-                '    sale.by_tier[owner] = with_items(sale.by_tier[owner] or "", of.items, 1)\n',
+                "    sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items\n",
                 "    sale.by_tier[owner] = of.items\n",
             ),
         ),
