@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pytest
 
 from boxoffice.books import refunds
@@ -69,3 +70,21 @@ async def test_what_moves_with_what_the_gateway_lists(
     gone: tuple[Any, ...] = (None, None, None)
     written_off = (row["written_off_by"], row["written_off_reason"], row["written_off_at"])
     assert written_off == (("ann", "paid in cash", LONG_AGO) if after == "written_off" else gone)
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_refund_that_may_be_there_is_left_alone_and_another_is_an_error(till: Till, once: bool) -> None:
+    """What is written again after a restore may have been written; two of one request are a bug."""
+    await row_of(till, "due")
+    ((booking, payment),) = await till.fetch("SELECT booking_id::text, payment_key FROM refunds")
+    before, pool = await till.fetch("SELECT * FROM refunds"), await till.office.pool()
+    again = refunds.begin(pool, "key", booking, payment, 7, "EUR", "again", "print", once=once)
+    if once:
+        await again
+    else:
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await again
+    assert await till.fetch("SELECT * FROM refunds") == before
+    await refunds.begin(pool, "other", booking, payment, 0, "USD", "x", "print", once=once)
+    (row,) = await till.fetch("SELECT status, amount_cents, fingerprint FROM refunds WHERE refund_key = 'other'")
+    assert tuple(row) == ("succeeded", 0, "print")

@@ -185,3 +185,31 @@ async def test_a_message_rings(till: Till, api: httpx2.AsyncClient) -> None:
     await told(api, till, booking, "authorized")
 
     assert int(await till.office.redis.get(keys.rings(SHARD))) == rings + 1
+
+
+@pytest.mark.parametrize(
+    ("event", "found", "asked_for"),
+    [
+        # Our own key says whose it is, whatever else is told with it.
+        (GatewayEvent("e", "refunded", "ours", "ref"), "ours", []),
+        (GatewayEvent("e", "captured", None, "ref"), None, []),
+        (GatewayEvent("e", "refunded", None, None), None, []),
+        # Somebody refunded it at the gateway itself, or a customer disputes it.
+        (GatewayEvent("e", "refunded", None, "ref"), "key of ref", ["ref"]),
+        (GatewayEvent("e", "disputed", None, "ref"), "key of ref", ["ref"]),
+    ],
+)
+async def test_whose_payment_an_event_is_about(
+    till: Till, monkeypatch: pytest.MonkeyPatch, event: GatewayEvent, found: str | None, asked_for: list[str]
+) -> None:
+    """The gateway is asked only when nothing else can tell."""
+    asked: list[str] = []
+
+    async def payment_key_of(reference: str) -> str:
+        asked.append(reference)
+        return f"key of {reference}"
+
+    monkeypatch.setattr(till.gateway, "payment_key_of", payment_key_of)
+    assert await till.office.webhooks.receive("simulator", event)
+    assert asked == asked_for
+    assert [row[0] for row in await till.fetch("SELECT payment_key FROM webhook_events")] == [found]

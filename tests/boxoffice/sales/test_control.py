@@ -231,7 +231,10 @@ async def test_a_change_that_changes_nothing_is_none(till: Till) -> None:
     assert (await control.change_event(till.event.id, name=till.event.name)).version == 1
     changed = await control.change_tier(till.event.tiers[0].id, price_cents=1_000, capacity=10)
     assert (changed.event.version, changed.capacity and changed.capacity.after) == (1, 10)
+    assert changed.capacity is not None and changed.capacity.pair is None
     assert len(await control.history(till.event.id)) == 1
+    for table in ("stock_moves", "batches"):
+        assert await till.fetch(f"SELECT 1 FROM {table}") == [], "Redis has nothing to be told of"
 
 
 async def test_another_price_is_for_bookings_from_then_on(till: Till) -> None:
