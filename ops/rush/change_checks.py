@@ -22,9 +22,11 @@ SLACK_S: Final = 0.02
 
 _PRICES: Final = """
 SELECT i.tier_id AS tier, i.unit_price_cents AS cents, count(*) AS bookings,
-       extract(epoch FROM min(b.created_at))::float8 AS first, extract(epoch FROM max(b.created_at))::float8 AS last
+       extract(epoch FROM min(b.created_at) FILTER (WHERE b.expires_at IS NULL))::float8 AS first,
+       extract(epoch FROM max(b.created_at))::float8 AS last
 FROM booking_items i JOIN bookings b ON b.id = i.booking_id WHERE i.tier_id = ANY($1::text[]) GROUP BY 1, 2
 """
+"""A hold may have been changed since it was let in: what came then is at the price of that time."""
 
 _ADMITTED: Final = """
 SELECT count(*) FROM bookings
@@ -58,7 +60,7 @@ def _price_trouble(row: Any, prices: list[Price], went_back: bool) -> str:
         return "which it never cost"
     if went_back:
         return ""
-    if row["first"] < prices[at].asked_s - SLACK_S:
+    if row["first"] is not None and row["first"] < prices[at].asked_s - SLACK_S:
         return "one of them before that was asked for"
     # A price ends when the next that was answered is in force: one that nobody confirmed may have come, or not.
     ends_s = min((price.answered_s for price in prices[at + 1 :]), default=None)

@@ -47,7 +47,7 @@ class Customers:
                 await self._browse(visit)
             case "bad":
                 await self._blunder(visit)
-            case "hold_pay" | "hold_decline_pay" | "hold_extend_pay" | "hold_cancel" | "hold_leave":
+            case "hold_pay" | "hold_decline_pay" | "hold_extend_pay" | "hold_change_pay" | "hold_cancel" | "hold_leave":
                 await self._hold(visit)
             case _:
                 await self._buy(visit)
@@ -105,12 +105,25 @@ class Customers:
             case "hold_extend_pay":
                 body = b'{"extra_s":%d}' % HOLD_S
                 await self._shop.insist("POST", f"{path}/extend", visit.key + "-e", visit.number, body)
+            case "hold_change_pay":
+                await self._change(entry, visit, path)
             case "hold_decline_pay":
                 await self._pay(visit, path, DECLINING[0], "-first")
                 await asyncio.sleep(1.0)
         await self._pay(visit, path, visit.card, "-pay")
         if visit.card in HOLD_TROUBLE[:2]:
             await self._go_through_action(entry)
+
+    async def _change(self, entry: Entry, visit: Visit, path: str) -> None:
+        """To other items, twice at once: all of them, or none."""
+        post, key = self._shop.insist, visit.key + "-c"
+        answers = await asyncio.gather(*(post("PATCH", path, key, visit.number + n, visit.change) for n in range(2)))
+        changed = [answer for answer in answers if answer is not None and answer.status == 200]
+        self._history.holds_changed += bool(changed)
+        for answer in changed:
+            items = json.loads(answer.body)["items"]
+            if sorted((item["tier_id"], item["quantity"]) for item in items) != sorted(visit.other):
+                self._history.complain(f"{entry.accepted}: was changed, and has {items}")
 
     async def _pay(self, visit: Visit, path: str, card: str, suffix: str) -> None:
         await self._shop.insist("POST", f"{path}/payment", visit.key + suffix, visit.number, visit.payment_of(card))

@@ -58,6 +58,8 @@ class History:
         self.retries = 0
         self.replays = 0
         self.unanswered = 0
+        self.holds_changed = 0
+        """Holds that were given other items."""
         self.post_s: list[float] = []
         """From the intended time of a booking's first request to its first definite answer."""
         self.final_s: list[float] = []

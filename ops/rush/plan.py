@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -69,6 +69,7 @@ HOLD_MANNERS: Final = {
     "hold_pay": 12.0,
     "hold_decline_pay": 4.0,
     "hold_extend_pay": 3.0,
+    "hold_change_pay": 3.0,
     "hold_cancel": 3.0,
     "hold_leave": 3.0,
     "cancel": 5.0,
@@ -114,6 +115,8 @@ class Visit:
     card: str
     free: bool = False
     """Nothing but tickets that cost nothing."""
+    other: tuple[tuple[str, int], ...] = ()
+    """What a hold is changed to: of other tiers and quantities, and as free or not."""
 
     @property
     def body(self) -> bytes:
@@ -128,17 +131,25 @@ class Visit:
         """A booking to be paid later."""
         return self._json({"hold_s": seconds})
 
+    @property
+    def change(self) -> bytes:
+        """Other items for a hold."""
+        return json.dumps({"items": _lines(self.other)}).encode()
+
     @staticmethod
     def payment(card: str) -> dict[str, str]:
         """How to pay with a card."""
         return {"method": "card", "card_name": "Ada Lovelace", "card_number": card}
 
     def _json(self, more: dict[str, object]) -> bytes:
-        items = [{"tier_id": tier, "quantity": quantity} for tier, quantity in self.items]
         return json.dumps(
-            {"customer_id": self.customer, "reference": f"order-{self.number}", "items": items, **more},
+            {"customer_id": self.customer, "reference": f"order-{self.number}", "items": _lines(self.items), **more},
             separators=(",", ":"),
         ).encode()
+
+
+def _lines(items: Iterable[tuple[str, int]]) -> list[dict[str, object]]:
+    return [{"tier_id": tier, "quantity": quantity} for tier, quantity in items]
 
 
 def capacities(workload: Workload) -> dict[str, int]:
@@ -160,6 +171,7 @@ def draw(workload: Workload, events: list[EventView]) -> Iterator[Visit]:
         manner = chance.choices(names, cum_weights=weights)[0]
         event = chance.choice(events)
         cart = _cart(event.tiers, chance)
+        free = all(tier == event.tiers[3].id for tier, _ in cart)
         yield Visit(
             number,
             at_s,
@@ -169,7 +181,8 @@ def draw(workload: Workload, events: list[EventView]) -> Iterator[Visit]:
             event.id,
             cart,
             _card(workload, manner, chance),
-            free=all(tier == event.tiers[3].id for tier, _ in cart),
+            free=free,
+            other=_other(event.tiers, free, number) if manner == "hold_change_pay" else (),
         )
 
 
@@ -201,6 +214,13 @@ def _cart(tiers: tuple[TierView, ...], chance: random.Random) -> tuple[tuple[str
     if luck < 0.48:
         return tuple(sorted(((stand, quantity), (guest, 1))))
     return ((floor if luck < 0.60 else stand, quantity),)
+
+
+def _other(tiers: tuple[TierView, ...], free: bool, number: int) -> tuple[tuple[str, int], ...]:
+    front, floor, stand, guest = (tier.id for tier in tiers[:4])
+    if free:
+        return ((guest, 1 + number % 4),)
+    return ((floor, 1 + number % 2), (stand, 1 + number % 3)) if number % 2 else ((front, 1), (guest, 1))
 
 
 def _card(workload: Workload, manner: str, chance: random.Random) -> str:

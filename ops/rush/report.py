@@ -33,6 +33,8 @@ class Report:
     repeats: int
     reads: int
     holds: bool
+    holds_changed: int
+    """That were given other items."""
     ms: dict[str, float]
     """Quantiles in milliseconds: of POST from the intended time to its definite answer; from acceptance to a final
     status that the customer read; from admission to the commit."""
@@ -89,6 +91,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         repeats=history.retries + history.replays,
         reads=history.reads,
         holds=performance.workload.holds,
+        holds_changed=history.holds_changed,
         ms={
             **_quantiles("post", history.post_s),
             **_quantiles("final", history.final_s),
@@ -179,7 +182,7 @@ def tell(report: Report) -> Iterator[str]:
     """The figures, for people."""
     refused = ", ".join(f"{count} {kind}" for kind, count in report.refused.items()) or "none"
     yield f"Seed {report.seed}: {report.arrivals} bookings asked for in {report.seconds:g} s, {report.reads} reads"
-    yield f"  holds      {'yes' if report.holds else 'not yet known to this API'}"
+    yield f"  holds      {f'yes, {report.holds_changed} changed' if report.holds else 'not yet known to this API'}"
     yield f"  accepted   {report.accepted} ({report.accepted_per_s:g}/s)"
     yield f"  refused    {refused}"
     if report.changes:

@@ -71,6 +71,14 @@ async def test_other_prices_are_found(sold: Sold) -> None:
     assert await judged(sold, later) == (False, True), "after the next but one was"
 
 
+async def test_a_hold_may_have_been_changed_since(sold: Sold) -> None:
+    """What came then is at the price of that time. What was over before it was let in is not."""
+    price, _, first, last = await facts(sold)
+    await sold.sql("UPDATE bookings SET expires_at = created_at + interval '6 seconds'")
+    assert await judged(sold, [Price(7), Price(price, last + 1, last + 2)]) == (True, True)
+    assert await judged(sold, [Price(price), Price(7, first - 2, first - 1)]) == (False, True)
+
+
 async def test_a_capacity_is_what_was_told(sold: Sold) -> None:
     _, total, *_ = await facts(sold)
     assert await judged(sold, capacity=total) == (True, True)

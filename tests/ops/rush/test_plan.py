@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
@@ -60,6 +61,19 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
     assert {b'"payment"' in visit.body for visit in free} == {True, False}
     assert {visit.payment_of("4242") for visit in free} == {b"{}"}
     assert any("guest" in dict(visit.items) and not visit.free for visit in visits)
+
+
+def test_a_hold_is_changed_to_what_is_as_free_as_it_was() -> None:
+    """Whoever pays for nothing gives no card, and has to have nothing to pay afterwards."""
+    visits = [visit for visit in draw(Workload(seconds=60, rate=200, holds=True), EVENTS) if visit.other]
+    assert {visit.manner for visit in visits} == {"hold_change_pay"}
+    assert {visit.free for visit in visits} == {True, False}
+    assert all(visit.free == all(tier == "guest" for tier, _ in visit.other) for visit in visits)
+    assert {len(visit.other) for visit in visits} == {1, 2}
+    assert any({*dict(visit.other)} != {*dict(visit.items)} for visit in visits)
+    assert json.loads(visits[0].change) == {
+        "items": [{"tier_id": tier, "quantity": quantity} for tier, quantity in visits[0].other]
+    }
 
 
 def test_whoever_gives_back_may_meet_trouble_too() -> None:

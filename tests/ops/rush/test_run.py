@@ -44,6 +44,7 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert [finding["name"] for finding in report["findings"]] == [*TITLES]
     assert report["surprises"] == []
     assert {"paused", "resumed", "capacity lowered", "price changed"} <= set(report["changes"])
+    assert report["holds_changed"] > 0
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
 
 
