@@ -212,7 +212,23 @@ class Stub:
 
 def view(status: str) -> BookingView:
     return BookingView(
-        "id", status, "event", "ada", None, [], 1, "USD", 0, None, "", None, None, PaymentView("captured", "card"), None
+        "id",
+        status,
+        "event",
+        "ada",
+        None,
+        {},
+        None,
+        [],
+        1,
+        "USD",
+        0,
+        None,
+        "",
+        None,
+        None,
+        PaymentView("captured", "card"),
+        None,
     )
 
 
