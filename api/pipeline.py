@@ -15,6 +15,7 @@ from msgspec import Struct
 from api.bodies import check_length
 from api.headers import Headers, api_key_of
 from api.rights import scope_of
+from boxoffice.access.return_urls import check_return_url
 from boxoffice.access.scopes import Caller
 from boxoffice.errors import BoxOfficeError, Unauthorized
 from boxoffice.office import BoxOffice
@@ -75,6 +76,7 @@ class Passage(Struct, gc=False):
     headers: Headers
     body: bytes
     client: str = ""
+    caller: Caller | None = None
     key_digest: str = ""
     order: BookingRequest | None = None
 
@@ -107,7 +109,7 @@ def permitted(passage: Passage) -> Wait | None:
     caller = passage.office.catalogue.api_keys.known_caller(key)
     if caller is None:
         return partial(_look_up, passage, key)
-    passage.client = caller.client
+    passage.client, passage.caller = caller.client, caller
     if _SCOPE not in caller.scopes or passage.headers.origin is not None:
         caller.check(_SCOPE, passage.headers.origin)
     return None
@@ -115,7 +117,7 @@ def permitted(passage: Passage) -> Wait | None:
 
 async def _look_up(passage: Passage, key: str) -> None:
     caller = await passage.office.catalogue.api_keys.caller_of(key)
-    passage.client = caller.client
+    passage.client, passage.caller = caller.client, caller
     caller.check(_SCOPE, passage.headers.origin)
 
 
@@ -125,7 +127,13 @@ def parsed(passage: Passage) -> None:
     passage.key_digest = parse_idempotency_key(passage.headers.idempotency_keys)
     office, body = passage.office, passage.body
     check_length(body, office.settings.limits.body_max_bytes)
-    passage.order = parse_booking(body, office.settings, office.gateway)
+    passage.order = order = parse_booking(body, office.settings, office.gateway)
+    caller = passage.caller
+    assert caller is not None, "it was asked who calls"
+    if order.return_url is not None:
+        check_return_url(order.return_url, caller.return_urls)
+    else:
+        order.return_url = caller.return_url
 
 
 def known_tiers(passage: Passage) -> Wait | None:

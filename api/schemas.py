@@ -104,6 +104,11 @@ class BookingRequest(Body):
         description="What your customer has seen that it costs. When it costs another amount by now, it is refused as "
         "`price-changed`, and nothing is taken.",
     )
+    return_url: str | None = Field(
+        None,
+        max_length=500,
+        description="Where your customer comes back to from the bank: one of the URLs that your shop is allowed, or below it.",
+    )
     metadata: dict[str, str] | None = Field(
         None,
         description="Your own words: up to 20 texts of up to 500 characters, by names of up to 40; 4,096 bytes as JSON.",

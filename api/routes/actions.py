@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from api.dependencies import Office
+from boxoffice.bookings.rows import return_url_of
 from boxoffice.gateway.base import Found
 from boxoffice.gateway.simulator import action_page
 from boxoffice.gateway.simulator.simulator import Simulator
@@ -24,7 +25,7 @@ async def action(payment_key: str, office: Office) -> HTMLResponse:
     payment = await _simulator(office).lookup(payment_key, None)
     if not isinstance(payment, Found):
         return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)
-    return HTMLResponse(action_page.render(payment, office.settings.gateway.return_url), headers=_NO_STORE)
+    return HTMLResponse(action_page.render(payment, await _shop(office, payment_key)), headers=_NO_STORE)
 
 
 @router.post("/actions/{payment_key}")
@@ -33,9 +34,13 @@ async def act(payment_key: str, office: Office) -> HTMLResponse:
     payment = await _simulator(office).complete_action(payment_key)
     if not isinstance(payment, Found):
         return HTMLResponse(action_page.UNKNOWN, 404, headers=_NO_STORE)
-    shop = office.settings.gateway.return_url
+    shop = await _shop(office, payment_key)
     headers = _NO_STORE | {"Location": action_page.way_back(payment, shop)}
     return HTMLResponse(action_page.render(payment, shop), 303, headers=headers)
+
+
+async def _shop(office: BoxOffice, payment_key: str) -> str:
+    return await return_url_of(office.bookings.database, payment_key) or office.settings.gateway.return_url
 
 
 def _simulator(office: BoxOffice) -> Simulator:

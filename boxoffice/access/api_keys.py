@@ -49,6 +49,9 @@ class ApiKeyView(msgspec.Struct, frozen=True):
     """By the clock of whoever reads it."""
     revision: int = 0
     """Grows with every change of the key."""
+    return_url: str | None = None
+    return_urls: tuple[str, ...] = ()
+    """Of its client, so that a change of these is a change of all of the client's keys."""
 
 
 _decode = msgspec.json.Decoder(ApiKeyView).decode
@@ -101,7 +104,8 @@ class ApiKeys:
             raise Unauthorized if self._version is not None else GateClosed
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
-        caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)))
+        caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)), known.return_url,
+                        known.return_urls)  # fmt: skip
         self._remembered[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
         return caller
 

@@ -12,7 +12,7 @@ from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeyView
 from boxoffice.errors import StoreAway
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
-from boxoffice.stores.models import ApiKey
+from boxoffice.stores.models import ApiKey, Client
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.shard import Shards
 
@@ -22,7 +22,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def view_of(row: Mapping[Any, Any]) -> ApiKeyView:
-    """A row of `api_keys` as readers see it. Of a revoked key nothing is left that a secret could match."""
+    """A row of `api_keys`, and what its client says, as readers see it.
+
+    Of a revoked key nothing is left that a secret could match."""
     expires_at = row["expires_at"]
     return ApiKeyView(
         sha256="" if row["revoked_at"] else row["secret_sha256"],
@@ -31,6 +33,8 @@ def view_of(row: Mapping[Any, Any]) -> ApiKeyView:
         origins=tuple(row["origins"]),
         expires_ms=int(expires_at.timestamp() * 1_000) if expires_at else None,
         revision=row["revision"],
+        return_url=row["return_url"],
+        return_urls=tuple(row["return_urls"]),
     )
 
 
@@ -47,7 +51,10 @@ class KeyMirror:
         Those that PostgreSQL was not asked for stay: another process may have just made them.
         """
         async with self._database.engine.connect() as connection:
-            rows = (await connection.execute(select(*ApiKey.__table__.c))).mappings().all()
+            query = select(*ApiKey.__table__.c, Client.return_url, Client.return_urls).join(
+                Client, Client.id == ApiKey.client_id
+            )
+            rows = (await connection.execute(query)).mappings().all()
         views = {row["prefix"]: _encode(view_of(row)) for row in rows}
         there = await self._here.redis.hgetall(keys.api_keys(KEYS_SHARD))  # type: ignore[misc]
         if VERSION.encode() in there:

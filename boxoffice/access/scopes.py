@@ -51,6 +51,9 @@ class Caller(Struct, frozen=True, gc=False):
     scopes: frozenset[str]
     origins: frozenset[bytes] = frozenset()
     """Pages that may use it, as browsers name them in Origin; `*` is any. Empty: the key knows no pages."""
+    return_url: str | None = None
+    return_urls: tuple[str, ...] = ()
+    """Of the shop: where its customers come back to from the bank, and what a booking may say instead."""
 
     def check(self, scope: str, origin: bytes | None) -> None:
         """Raises `Forbidden` when the key lacks the scope, or is used by a page that it is not for."""

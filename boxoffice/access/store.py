@@ -1,4 +1,7 @@
-"""Clients and their API keys, as they are written: into PostgreSQL, and from there into Redis for everyone who reads them."""
+"""Clients and their API keys, as they are written: into PostgreSQL, and from there into Redis for everyone who reads them.
+
+One file because whatever changes of a client or a key goes the same way into both stores.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from boxoffice import ids
 from boxoffice.access.api_keys import secret_digest
 from boxoffice.access.key_mirror import KeyMirror
+from boxoffice.access.return_urls import check_allowed, check_return_url
 from boxoffice.access.scopes import BROWSE, USUAL, check_origin, scopes_of
 from boxoffice.clock import CLOCK, Clock, iso
 from boxoffice.errors import Malformed, NotFound
@@ -135,13 +139,38 @@ class AccessStore:
         await self._mirror.write(row)
         return _described(row)
 
+    async def set_return_urls(
+        self, client_id: str, allowed: list[str], usual: str | None = None, *, actor: str = NOBODY
+    ) -> None:
+        """Where the shop's customers may come back to from the bank: what is `allowed` to a booking, and the `usual` one
+        of those that do not say. In force within two seconds. Written down beside every key of the shop, by which it is told.
+
+        Raises `Malformed`, `NotFound`; when Redis is away, `StoreAway`: a worker brings it in.
+        """
+        check_allowed(allowed)
+        if usual is not None:
+            check_return_url(usual, allowed)
+        values = {"client": client_id, "url": usual, "urls": allowed}
+        async with self._database.engine.begin() as connection:
+            if (await connection.execute(_RETURN_URLS, values)).rowcount == 0:
+                raise NotFound("There is no such client.")
+            rows = (await connection.execute(_TOUCH, {"client": client_id})).mappings().all()
+            for row in rows:
+                await _remember(connection, "return_urls", actor, row)
+        for row in rows:
+            await self._mirror.write(row)
+
     async def clients(self) -> list[dict[str, Any]]:
         """All clients, oldest first."""
         async with self._database.engine.connect() as connection:
-            rows = await connection.execute(
-                select(Client.id, Client.name, Client.created_at).order_by(Client.created_at, Client.id)
-            )
-            return [{"id": row.id, "name": row.name, "created_at": iso(row.created_at)} for row in rows]
+            rows = await connection.execute(select(*Client.__table__.c).order_by(Client.created_at, Client.id))
+            return [
+                {
+                    "id": row.id, "name": row.name, "created_at": iso(row.created_at), "return_url": row.return_url,
+                    "return_urls": list(row.return_urls),
+                }
+                for row in rows
+            ]  # fmt: skip
 
     async def api_keys(self, client_id: str | None = None) -> list[dict[str, Any]]:
         """API keys without their secrets, oldest first."""
@@ -172,17 +201,32 @@ class AccessStore:
 _NEXT: Final = "GREATEST(api_keys.revision + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 """Later than the one before, and than any that PostgreSQL may have forgotten: it is asked under the row's lock."""
 
-_ADD: Final = text(
+_WITH_CLIENT: Final = (
+    "WITH changed AS ({}) SELECT changed.*, c.return_url, c.return_urls "
+    "FROM changed JOIN clients c ON c.id = changed.client_id"
+)
+"""Redis is told of a key with what its client says."""
+
+_ADD: Final = text(_WITH_CLIENT.format(
     "INSERT INTO api_keys (prefix, client_id, secret_sha256, scopes, origins, expires_at) "
     "VALUES (:prefix, :client, :digest, :scopes, :origins, :expires_at) "
     "ON CONFLICT (prefix) DO UPDATE SET client_id = excluded.client_id, secret_sha256 = excluded.secret_sha256, "
     "scopes = excluded.scopes, origins = excluded.origins, expires_at = excluded.expires_at, revoked_at = NULL, "
     f"revision = {_NEXT}, updated_at = now() RETURNING *"
-)
+))  # fmt: skip
 
-_REVOKE: Final = text(
+_REVOKE: Final = text(_WITH_CLIENT.format(
     "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()), updated_at = now(), "
     f"revision = {_NEXT} WHERE prefix = :prefix RETURNING *"
+))  # fmt: skip
+
+_RETURN_URLS: Final = text(
+    "UPDATE clients SET return_url = :url, return_urls = :urls, updated_at = now() WHERE id = :client"
+)
+
+_TOUCH: Final = text(
+    f"UPDATE api_keys SET updated_at = now(), revision = {_NEXT} FROM clients c "
+    "WHERE api_keys.client_id = :client AND c.id = api_keys.client_id RETURNING api_keys.*, c.return_url, c.return_urls"
 )
 
 
@@ -190,6 +234,8 @@ async def _remember(connection: AsyncConnection, change: str, actor: str, row: M
     """Beside the change, in its transaction."""
     described = _described(row)
     details = {name: described[name] for name in ("scopes", "expires_at", "origins")}
+    if change == "return_urls":
+        details |= {"return_url": row["return_url"], "return_urls": list(row["return_urls"])}
     values = {"prefix": row["prefix"], "client_id": row["client_id"], "change": change, "actor": actor}
     await connection.execute(insert(KeyChange).values(**values, details=details))
 

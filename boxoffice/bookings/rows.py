@@ -6,12 +6,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from boxoffice.clock import timestamp
-from boxoffice.stores.database import Row
+from boxoffice.stores.database import Database, Row
 from boxoffice.stores.record import metadata_from
 from boxoffice.wire import render
 from boxoffice.wire.render import BookingView, ItemView, PaymentView, RefundState
 
-__all__ = ["ATTEMPT", "SELECT", "BookingRow", "of_row", "payment_of", "refund_state"]
+__all__ = ["ATTEMPT", "SELECT", "BookingRow", "of_row", "payment_of", "refund_state", "return_url_of"]
 
 
 class BookingRow(NamedTuple):
@@ -62,6 +62,17 @@ SELECT method, last4, token, status AS payment_status, reference AS payment_refe
        next_action
 FROM payments WHERE booking_id = $1::uuid AND payment_key = $2
 """
+
+_RETURN_URL = """
+SELECT b.return_url FROM payments p JOIN bookings b ON b.id = p.booking_id WHERE p.payment_key = $1
+"""
+
+
+async def return_url_of(database: Database, payment_key: str) -> str | None:
+    """Where the customer of a payment comes back to from the bank; None: where all do. Raises `StoreAway`."""
+    async with database.answering():
+        found: str | None = await database.fetchval(_RETURN_URL, payment_key)
+    return found
 
 
 def payment_of(row: Row) -> PaymentView:

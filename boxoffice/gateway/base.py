@@ -79,6 +79,8 @@ class AuthorizeRequest(Struct, frozen=True, gc=False):
     """ISO 4217, upper case."""
     method: str
     token: str
+    return_url: str | None = None
+    """Where the customer comes back to from the bank; None: where all do. The same at every repeat."""
 
 
 class CaptureRequest(Struct, frozen=True, gc=False):

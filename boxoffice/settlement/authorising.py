@@ -174,6 +174,7 @@ def request_of(record: Record) -> AuthorizeRequest:
         record.body.currency,
         charge.method if charge else "card",
         charge.token if charge else "",
+        record.body.return_url,
     )
 
 

@@ -80,6 +80,7 @@ class Booking(Struct, forbid_unknown_fields=True, gc=False):
     hold_s: int | UnsetType | None = UNSET
     expected_amount_cents: int | UnsetType | None = UNSET
     metadata: dict[str, str] | UnsetType | None = UNSET
+    return_url: str | UnsetType | None = UNSET
 
 
 _booking = msgspec.json.Decoder(Booking).decode
@@ -109,13 +110,14 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     lines = lines_of(body.items, settings)
     expected = None if body.expected_amount_cents is UNSET else check_amount(body.expected_amount_cents)
     metadata = metadata_of(body.metadata) if body.metadata else None
+    return_url = None if body.return_url is UNSET else body.return_url
     if not body.payment:
         hold_s = _hold_s(body, settings)
-        return BookingRequest(body.customer_id, lines, reference, None, hold_s, expected, metadata)
+        return BookingRequest(body.customer_id, lines, reference, None, hold_s, expected, metadata, return_url)
     if not _absent(body.hold_s):
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
     charge = charge_of(body.payment, text_max, gateway)
-    return BookingRequest(body.customer_id, lines, reference, charge, None, expected, metadata)
+    return BookingRequest(body.customer_id, lines, reference, charge, None, expected, metadata, return_url)
 
 
 def check_amount(expected: int | None) -> int | None:
@@ -219,6 +221,7 @@ def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
     members += body.expected_amount_cents is not UNSET
     if body.metadata is not UNSET:
         members += 1 + len(body.metadata or ())
+    members += body.return_url is not UNSET
     payment = body.payment
     if payment is None:
         members += 1

@@ -76,6 +76,8 @@ class _Server:
         self._base_url = base_url
         self._webhook_url = webhook_url
         self._authorization = f"Bearer {gateway_token(settings)}".encode()
+        self._return_urls: dict[str, str] = {}
+        """Of payments that say. Whoever starts anew sends customers where all go."""
         self._simulator: Simulator
         self._deliveries: Deliveries
 
@@ -145,6 +147,8 @@ class _Server:
         cards.check_token(body.token)
         if not _WORDS.fullmatch(f"{body.booking_id} {body.currency}"):
             raise ValueError("would break a line of the ledger")
+        if body.return_url is not None:
+            self._return_urls[body.payment_key] = body.return_url
         return _answer(await self._simulator.authorize(body))
 
     async def capture(self, request: Request) -> Response:
@@ -197,16 +201,19 @@ class _Server:
         payment = await self._simulator.lookup(request.path_params["key"], None)
         if not isinstance(payment, Found):
             return HTMLResponse(action_page.UNKNOWN, 404)
-        return HTMLResponse(action_page.render(payment, self._settings.gateway.return_url))
+        return HTMLResponse(action_page.render(payment, self._shop(request)))
 
     async def act(self, request: Request) -> Response:
         """The customer has pressed the button, and goes back to the shop."""
         payment = await self._simulator.complete_action(request.path_params["key"])
         if not isinstance(payment, Found):
             return HTMLResponse(action_page.UNKNOWN, 404)
-        shop = self._settings.gateway.return_url
+        shop = self._shop(request)
         back = {"Location": action_page.way_back(payment, shop)}
         return HTMLResponse(action_page.render(payment, shop), 303, headers=back)
+
+    def _shop(self, request: Request) -> str:
+        return self._return_urls.get(request.path_params["key"], self._settings.gateway.return_url)
 
     async def healthz(self, request: Request) -> Response:
         """Alive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     clients = typer.Typer(help="Clients: the shops that sell through us.", no_args_is_help=True)
     clients.command("create")(create_client)
     clients.command("list")(list_clients)
+    clients.command("return-urls")(set_return_urls)
     app.add_typer(clients, name="clients")
 
 
@@ -45,3 +47,22 @@ def list_clients(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_
         return await office.access.clients()
 
     print_rows(in_office(data_dir, work), ("id", "name", "created_at"), as_json)
+
+
+def set_return_urls(
+    client: Annotated[str, typer.Argument(help="The shop's id.")],
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="An origin, or the beginning of a path there; as often as you like."),
+    ] = None,
+    usual: Annotated[str | None, typer.Option("--usual", help="Of bookings that do not say; an allowed one.")] = None,
+    by: Annotated[str, typer.Option("--by", help="Who does it; by default who is logged in.")] = "",
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Say where the shop's customers may come back to from the bank, in place of what was said before."""
+
+    async def work(office: BoxOffice) -> None:
+        await office.access.set_return_urls(client, allow or [], usual, actor=by or getpass.getuser())
+
+    in_office(data_dir, work)
+    typer.echo(f"{len(allow or [])} allowed; within two seconds.")

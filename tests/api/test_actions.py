@@ -8,7 +8,7 @@ from boxoffice.gateway.base import Found
 from boxoffice.gateway.factory import open_simulator
 from boxoffice.gateway.simulator import action_page
 from boxoffice.settings import Settings
-from tests.conftest import SHARD
+from tests.conftest import CLIENT, SHARD, eventually
 from tests.support.gateways import with_gateway
 
 
@@ -33,6 +33,21 @@ async def test_a_customer_confirms_at_the_simulated_bank(office, open_sale, api,
     back = "https://example.com/paid?redirect_status=succeeded"
     assert (pressed.status_code, pressed.headers["location"]) == (303, back), "gateway.return_url"
     assert f'href="{back}"' in (await api.get(url)).text
+
+
+async def test_a_customer_comes_back_to_where_the_booking_says(office, open_sale, api, book):
+    await office.access.set_return_urls(CLIENT, ["https://shop.example"])
+    office.catalogue.api_keys.look_at = 0.0
+    await office.catalogue.api_keys.renew()
+    card = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4000000000003220"}
+    posted = (await book(await open_sale(GA=5), payment=card, return_url="https://shop.example/back?a=1")).json()
+
+    async def action() -> str | None:
+        await office.settlements[SHARD].drain()
+        return (await api.get(f"/v1/bookings/{posted['id']}")).json()["payment"]["next_action"]
+
+    pressed = await api.post(await eventually(action))
+    assert pressed.headers["location"] == "https://shop.example/back?a=1&redirect_status=succeeded"
 
 
 async def test_the_simulated_bank_knows_no_strangers(api):

@@ -94,6 +94,42 @@ MUTANTS = (
         "expires",
     ),
     Mutant(
+        "a page that only begins like one that is allowed",
+        (
+            (
+                "boxoffice/access/return_urls.py",
+                "startswith(f\"{allowed.path.rstrip('/')}/\")",
+                "startswith(allowed.path)",
+            ),
+        ),
+        "tests/boxoffice/access/test_return_urls.py",
+        "what_is_not",
+    ),
+    Mutant(
+        "a page of another port",
+        (("boxoffice/access/return_urls.py", "place[:3] != allowed[:3]", "place[:2] != allowed[:2]"),),
+        "tests/boxoffice/access/test_return_urls.py",
+        "what_is_not",
+    ),
+    Mutant(
+        "a booking that goes wherever it says",
+        (("api/pipeline.py", "        check_return_url(order.return_url, caller.return_urls)\n", "        pass\n"),),
+        "tests/api/test_return_urls.py",
+        "where_its_shop_is_allowed",
+    ),
+    Mutant(
+        "a list by change that goes up to now",
+        (
+            (
+                "boxoffice/bookings/listing.py",
+                "SELECT least(now(), min(xact_start)) FROM",
+                "SELECT coalesce(now(), min(xact_start)) FROM",
+            ),
+        ),
+        "tests/boxoffice/bookings/test_listing.py",
+        "still_being_written",
+    ),
+    Mutant(
         "a scope that nobody looks at on the lane",
         (("api/pipeline.py", "if _SCOPE not in caller.scopes or passage.headers.origin", "if passage.headers.origin"),),
         "tests/api/test_rights.py",
@@ -104,8 +140,8 @@ MUTANTS = (
         (
             (
                 "api/pipeline.py",
-                "    passage.client = caller.client\n    caller.check(_SCOPE, passage.headers.origin)\n",
-                "    passage.client = caller.client\n",
+                "caller.client, caller\n    caller.check(_SCOPE, passage.headers.origin)\n",
+                "caller.client, caller\n",
             ),
         ),
         "tests/api/test_pipeline.py",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from boxoffice.errors import Malformed, NotFound
 from boxoffice.office import BoxOffice
 from ops.commands.keys import expiry
 from tests.conftest import CLIENT
@@ -94,3 +95,24 @@ def test_an_end_is_a_time_or_a_span(text: str, end: datetime | None) -> None:
         return
     with pytest.raises(typer.BadParameter):
         expiry(text, NOW)
+
+
+async def test_a_shop_is_told_where_its_customers_may_come_back_to(office: BoxOffice) -> None:
+    """In place of what was said before; what cannot be is refused, and changes nothing."""
+    said = ["clients", "return-urls", CLIENT, "--allow", "https://a.example", "--allow", "https://b.example/x"]
+    assert (await run(*said, "--usual", "https://b.example/x/y", "--by", "ada"))[0] == 0
+
+    async def urls() -> tuple[Any, Any]:
+        (shop,) = [row for row in json.loads((await run("clients", "list", "--json"))[1]) if row["id"] == CLIENT]
+        return shop["return_url"], shop["return_urls"]
+
+    for refused in (["--usual", "https://c.example"], ["--allow", "http://a.example"]):
+        with pytest.raises(Malformed):
+            await run(*said[:3], *refused)
+        assert await urls() == ("https://b.example/x/y", ["https://a.example", "https://b.example/x"])
+    with pytest.raises(NotFound):
+        await run("clients", "return-urls", "nobody")
+    (told,) = [each for each in await office.access.history(client_id=CLIENT) if each["change"] == "return_urls"]
+    assert told["by"] == "ada"
+    assert (await run(*said[:3]))[0] == 0
+    assert await urls() == (None, [])

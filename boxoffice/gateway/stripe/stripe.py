@@ -61,7 +61,7 @@ _DIGITS: Final = re.compile(r"[0-9]{13,}")
 class StripeGateway:
     """A `PaymentGateway` on Stripe, or on whoever speaks its API at `gateway.url`.
 
-    `return_url` is where customers come back to after 3-D Secure.
+    `return_url` is where customers come back to after 3-D Secure, unless their payment says otherwise.
     """
 
     name = "stripe"
@@ -243,7 +243,7 @@ class StripeGateway:
                 "allowed_payment_method_types": ["card"],
                 "capture_method": "manual",
                 "confirm": True,
-                "return_url": self._return_url,
+                "return_url": request.return_url or self._return_url,
                 "metadata": metadata,
             },
             {"idempotency_key": answers.numbered(f"{request.payment_key}:auth", number)},

@@ -22,6 +22,7 @@ NAME = keys.api_keys(KEYS_SHARD)
 ROW: dict[str, Any] = {
     "prefix": "p", "client_id": "c", "secret_sha256": "aa", "scopes": "browse ops", "origins": ["https://a.example"],
     "expires_at": None, "revoked_at": None, "revision": 7,
+    "return_url": "https://a.example/x", "return_urls": ["https://a.example"],
 }  # fmt: skip
 
 
@@ -37,6 +38,7 @@ def test_a_row_is_shown_with_what_a_reader_needs(changed: dict[str, Any], shown:
     """Of a revoked key no digest: no process, of whatever version, finds a secret that fits."""
     usual: dict[str, Any] = {
         "sha256": "aa", "client": "c", "scopes": ("browse", "ops"), "origins": ("https://a.example",), "revision": 7,
+        "return_url": "https://a.example/x", "return_urls": ("https://a.example",),
     }  # fmt: skip
     assert view_of(ROW | changed) == ApiKeyView(**usual | shown)
 
@@ -63,7 +65,10 @@ async def test_a_key_is_in_redis_as_it_was_made(office: BoxOffice) -> None:
     assert (found.client, found.scopes, found.origins) == (CLIENT, ("browse",), grant.origins)
     assert found.expires_ms == int(expires.timestamp() * 1_000)
     assert await version(office) == before + 1
-    row = await (await office.pool()).fetchrow("SELECT * FROM api_keys WHERE prefix = $1", prefix)
+    row = await (await office.pool()).fetchrow(
+        "SELECT k.*, c.return_url, c.return_urls FROM api_keys k JOIN clients c ON c.id = k.client_id WHERE prefix = $1",
+        prefix,
+    )
     assert view_of(row) == found
 
 

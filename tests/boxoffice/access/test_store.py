@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -26,9 +27,10 @@ async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> No
         await store.add_api_key(name, f"{name}key.secret")
         for table, column in (("clients", "id"), ("api_keys", "client_id")):
             await pool.execute(f"UPDATE {table} SET created_at = to_timestamp($1) WHERE {column} = $2", 10 - n, name)
+    nowhere: dict[str, Any] = {"return_url": None, "return_urls": []}
     assert await store.clients() == [
-        {"id": "first", "name": "Name of first", "created_at": "1970-01-01T00:00:09Z"},
-        {"id": "later", "name": "Name of later", "created_at": "1970-01-01T00:00:10Z"},
+        {"id": "first", "name": "Name of first", "created_at": "1970-01-01T00:00:09Z", **nowhere},
+        {"id": "later", "name": "Name of later", "created_at": "1970-01-01T00:00:10Z", **nowhere},
     ]
     await store.revoke_api_key("laterkey")
     await pool.execute("UPDATE api_keys SET revoked_at = to_timestamp(20) WHERE prefix = 'laterkey'")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import stripe
+from msgspec.structs import replace
 from stripe import WebhookSignature
 
 from boxoffice.errors import CardDataRefused, Malformed
@@ -18,6 +19,7 @@ from boxoffice.gateway.base import (
     NotFound,
     Pending,
     Refused,
+    RequiresAction,
     Reversals,
     Token,
     Unknown,
@@ -52,6 +54,18 @@ async def test_payment_methods_are_tokens(world: World):
     assert world.gateway.check_token("pm_card_visa") == Token("pm_card_visa", None)
     with pytest.raises(Malformed):
         world.gateway.check_token("tok_visa")
+
+
+async def test_a_customer_comes_back_to_where_the_payment_says(world: World, stand_in: StripeStandIn):
+    """Or to where all do."""
+    for own, told in (
+        (None, "https://example.com/paid"),
+        ("https://other.example/back", "https://other.example/back"),
+    ):
+        outcome = await world.gateway.authorize(replace(world.request("3ds"), return_url=own))
+        assert isinstance(outcome, RequiresAction)
+        action = stand_in.intents[outcome.reference]["next_action"]
+        assert action["redirect_to_url"]["return_url"] == told
 
 
 async def test_operations_have_keys_of_their_own(world: World, stand_in: StripeStandIn):
