@@ -948,6 +948,113 @@ MUTANTS = (
         "decided_by_nobody",
     ),
     Mutant(
+        "another price than the customer saw is let in",
+        (("lua/admit.lua", "or of.price ~= (of.expected or of.amount) then", "then"),),
+        "tests/lua/test_admit.py",
+        "expects_it_to_cost",
+    ),
+    Mutant(
+        "what is sold for good may come back",
+        (("boxoffice/sales/refusals.py", '"may_return": held[tier] > 0,', '"may_return": True,'),),
+        "tests/boxoffice/sales/test_refusals.py",
+    ),
+    Mutant(
+        "the repeat of what has ended was made just now",
+        (("api/answers.py", "_STATUSES.get(admitted.status, 200)", "_STATUSES.get(admitted.status, 202)"),),
+        "tests/api/test_repeats.py",
+        "what_the_booking_is",
+    ),
+    Mutant(
+        "a changed hold keeps what it gave up",
+        (("lua/change.lua", '  redis.call("HINCRBY", sale_key, "a:" .. tier, quantity)\n', ""),),
+        "tests/lua/test_change.py",
+        "moves_the_difference",
+    ),
+    Mutant(
+        "a change counts no difference for its customer",
+        (("lua/change.lua", '  count_owned(owners, record.owner, table.concat(differences, ","), 1)\n', ""),),
+        "tests/lua/test_change.py",
+        "moves_the_difference",
+    ),
+    Mutant(
+        "a change is held against no customer limit",
+        (("lua/change.lua", " or breaks_customer()\n", "\n"),),
+        "tests/lua/test_change.py",
+        "customer_limit or rules_of_the_sale",
+    ),
+    Mutant(
+        "a change takes what is not left",
+        (("lua/change.lua", "if tier.available < line.quantity then", "if false then"),),
+        "tests/lua/test_change.py",
+        "sold_out",
+    ),
+    Mutant(
+        "a swap gives nothing up",
+        (("lua/change.lua", "count_given_up(owners, client, back, false)\n", ""),),
+        "tests/lua/test_change.py",
+        "given_up_as_by",
+    ),
+    Mutant(
+        "a change of what somebody has changed meanwhile",
+        (("lua/change.lua", "elseif raw ~= seen then", "elseif false then"),),
+        "tests/lua/test_change.py tests/boxoffice/admission/test_changes.py",
+        "another_by_now or same_time",
+    ),
+    Mutant(
+        "a repeated change is made again",
+        (("lua/change.lua", 'local before = redis.call("HGET", changes, key)', "local before = nil"),),
+        "tests/lua/test_change.py tests/boxoffice/admission/test_changes.py",
+        "repeated or repeat or one_key",
+    ),
+    Mutant(
+        "a hold is changed after its deadline",
+        (
+            (
+                "lua/change.lua",
+                'elseif record.state ~= "H" or tonumber(record.deadline_ms) <= now_ms then',
+                'elseif record.state ~= "H" then',
+            ),
+        ),
+        "tests/lua/test_change.py",
+        "deadline_on",
+    ),
+    Mutant(
+        "postgresql is told of no change",
+        (("boxoffice/admission/changes.py", "            await self._rows.write(record.id)\n", "            pass\n"),),
+        "tests/boxoffice/admission/test_changes.py",
+        "postgresql_knows or same_row",
+    ),
+    Mutant(
+        "a change is read before its row is locked",
+        (("boxoffice/books/bookings.py", "AND status = 'held' FOR UPDATE", "AND status = 'held'"),),
+        "tests/boxoffice/admission/test_changes.py",
+        "same_row",
+    ),
+    Mutant(
+        "a changed hold is sold with the items that it had",
+        (
+            (
+                "boxoffice/books/rows.py",
+                "if decision.claim.record.changed]",
+                "if False]",
+            ),
+        ),
+        "tests/boxoffice/admission/test_changes.py",
+        "missed",
+    ),
+    Mutant(
+        "nobody tells postgresql of a change that it missed",
+        (("boxoffice/repair/mend.py", "                await self._rows.write(hold.id)\n", "                pass\n"),),
+        "tests/boxoffice/repair/test_mend.py",
+        "nobody_could",
+    ),
+    Mutant(
+        "a forgotten payment counts the items of before",
+        (("lua/restore.lua", "if counted and old.items ~= new.items then", "if false then"),),
+        "tests/lua/test_restore.py",
+        "takes_what_it_was_for",
+    ),
+    Mutant(
         "an expired hold stays counted as unpaid",
         (("lua/lib/give_back.lua", "  count_unpaid(owners, record.owner, client, -tickets)\n", ""),),
         "tests/lua/test_unpaid.py tests/boxoffice/admission/test_unpaid.py",

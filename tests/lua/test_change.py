@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -417,3 +419,35 @@ async def test_a_key_of_a_wrong_type_is_noticed_before_anything_is_written(desk:
     with pytest.raises(Exception, match="WRONGTYPE"):
         await change(desk, hold, floor=1)
     assert await desk.snapshot() == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_changes_in_a_row_count_what_the_holds_have(desk: Desk, seed: int) -> None:
+    """Of two customers with two holds each, one of which may end: counters, customers' counts, and what is unpaid."""
+    chance = random.Random(seed)
+    most = {"floor": 6, "balcony": 4, "box": 3}
+    await desk.open_sale(limit=7, **most)
+    holds = [desk.form(customer=customer, hold_ms=LONG_MS, floor=1) for customer in ("ann", "ann", "bob", "bob")]
+    await desk.book(*holds)
+    words = set()
+    for number in range(40):
+        form = chance.choice(holds)
+        tiers = {tier: chance.randint(1, 4) for tier in most if chance.random() < 0.5} or {"floor": 1}
+        words.add(await word(desk, form, f"{number:032x}", most=1_000, **tiers))
+        if number == 30:
+            await cancel(desk, holds[0])
+        records = [record for hold in holds if (record := await desk.record(hold)) and record.state == "H"]
+        for tier, total in most.items():
+            held = sum(line.quantity for record in records for line in record.body.lines if line.tier == tier)
+            assert await desk.counts(tier) == (total - held, held, 0)
+        for hold in holds:
+            theirs = [line for record in records if record.owner == hold.owner for line in record.body.lines]
+            assert await desk.owned(hold) == sum(line.quantity for line in theirs) <= 7
+            by_tier = await desk.redis.hget(keys.owned_tiers(desk.shard, hold.event), hold.owner)
+            counted = Counter({tier: sum(line.quantity for line in theirs if line.tier == tier) for tier in most})
+            assert (by_tier or b"").decode() == ",".join(
+                f"{tier}:{count}" for tier, count in sorted((+counted).items())
+            )
+            unpaid = (await unpaid_of(desk, hold)).get(f"o:{hold.owner}", 0)
+            assert unpaid == sum(line.quantity for line in theirs)
+    assert {"changed", "sold_out"} <= words

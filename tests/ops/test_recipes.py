@@ -94,6 +94,17 @@ async def test_ten_minutes_of_payments(serving: Serving, shop: str, office: BoxO
     assert states == ["pending", "held", "pending", "confirmed", "cancelled"], said
 
 
+async def test_a_hold_is_changed_as_the_page_says(
+    serving: Serving, shop: str, office: BoxOffice, tmp_path: Path
+) -> None:
+    """One more, and not at another price."""
+    lines = blocks("docs/api.md", "## Changing a hold", "## Idempotency")
+    names = f"api=http://127.0.0.1:8000/v1 auth='Authorization: Bearer {DEMO_KEY}' tier={shop}\n"
+    said = await typed(await on_port(names + lines, serving), office, tmp_path)
+    assert re.findall(r'"status":"(\w+)","event_id"', said) == ["held"], said
+    assert '"quantity":3' in said and '"type":"/problems/price-changed"' in said and '"amount_cents":4000' in said, said
+
+
 @pytest.mark.parametrize("gateway", ["simulator", "stripe"])
 async def test_the_invitation_of_make_run_names_what_the_gateway_takes(
     serving: Serving, shop: str, office: BoxOffice, gateway: str
