@@ -35,7 +35,10 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    event: Annotated[str | None, typer.Option(metavar="ID", help="Only this event.")] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only this event; with --fix its customers' tickets are counted anew, too."),
+    ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what drifted, fill what is empty.")] = False,
     accept_postgres: AcceptOption = False,
     as_json: JsonOption = False,

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from boxoffice.office import BoxOffice
+from boxoffice.sales.rules import RULES
 from boxoffice.stores import keys
 from tests.api.conftest import SHOP_FRONT, Book, assert_problem
 from tests.conftest import SaleMaker, eventually
@@ -20,7 +21,7 @@ async def test_an_event_shows_its_active_tiers(
     """In display order, with what is left of each now."""
     event = await open_sale(GA=10, VIP=5, BOX=2)
     ga, vip, box = event.tiers
-    bounds = {"on_sale_at": None, "off_sale_at": None}
+    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES)}
     await book(event, 3)
     await office.control.change_tier(vip.id, is_active=False)
 
@@ -37,6 +38,7 @@ async def test_an_event_shows_its_active_tiers(
         "currency": "USD",
         "on_sale_at": None,
         "off_sale_at": None,
+        **dict.fromkeys(RULES),
         "version": 2,
         "tiers": [
             {"id": ga.id, "code": "GA", "name": "GA", "price_cents": 1000, "capacity": 10, **bounds, "available": 7},

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from boxoffice.office import BoxOffice
+from boxoffice.sales.rules import RULES
 from boxoffice.stores import keys
 from tests.conftest import SHARD, SaleMaker
 from tests.support import commands
@@ -57,9 +58,9 @@ async def test_an_event_is_created_listed_shown_and_closed(terminal: Terminal, o
 
     assert {key: value for key, value in event.items() if key not in ("id", "tiers")} == {
         "name": "Ghost", "starts_at": "2035-05-22T14:00:00Z", "status": "active", "currency": "EUR",
-        "on_sale_at": None, "off_sale_at": None, "version": 1,
+        "on_sale_at": None, "off_sale_at": None, "version": 1, **dict.fromkeys(RULES),
     }  # fmt: skip
-    bounds = {"on_sale_at": None, "off_sale_at": None}
+    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES)}
     tiers = [{key: value for key, value in tier.items() if key != "id"} for tier in event["tiers"]]
     assert tiers == [
         {"code": "GA", "name": "GA", "price_cents": 1_000, "capacity": 500, **bounds, "available": 500},

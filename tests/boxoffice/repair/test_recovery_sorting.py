@@ -174,13 +174,15 @@ async def test_events_that_are_forgotten_are_on_sale_no_more(till: Till, recover
         await redis.hset(keys.catalogue(shard), mapping={event: "{}" for event in gone} | {VERSION: 41})  # type: ignore[misc]
         for event in gone:
             await redis.hset(keys.event(shard, event), "on", "1")  # type: ignore[misc]
-            await redis.hset(keys.owners(shard, event), "o", "1")  # type: ignore[misc]
+            for name in (keys.owners, keys.owned_tiers, keys.unpaid):
+                await redis.hset(name(shard, event), "o", "1")  # type: ignore[misc]
     await recovery.forget_events({till.event.id})
     assert await redis.hget(catalogue, VERSION) == b"42"  # type: ignore[misc]
     assert set(await redis.hkeys(catalogue)) == {till.event.id.encode(), VERSION.encode()}  # type: ignore[misc]
-    names = [name(SHARD, event) for event in gone for name in (keys.event, keys.owners)]
+    all_of_it = (keys.event, keys.owners, keys.owned_tiers, keys.unpaid)
+    names = [name(SHARD, event) for event in gone for name in all_of_it]
     assert await redis.exists(*names) == 0
-    assert await redis.exists(*[name(0, event) for event in gone for name in (keys.event, keys.owners)]) == 4
+    assert await redis.exists(*[name(0, event) for event in gone for name in all_of_it]) == 8
     await recovery.forget_events({till.event.id})
     assert await redis.hget(catalogue, VERSION) == b"42", "nothing was forgotten"  # type: ignore[misc]
     await redis.hdel(catalogue, VERSION)  # type: ignore[misc]

@@ -438,6 +438,20 @@ async def test_reconciling_everything_mends_both_shards(full: Houses, monkeypatc
         assert await house.left("VIP") == (3, 0, 1)
 
 
+async def test_who_names_an_event_has_its_customers_counted_anew(full: Houses, shard: int) -> None:
+    """Of that event, and when it is to be mended. Without drift nothing else counts them."""
+    mine, other = full.of(shard)
+    before = [await told(house) for house in (mine, other)]
+    for house in (mine, other):
+        await full.office.redis.delete(keys.owned_tiers(shard, house.event.id))
+    for how in ({"fix": True}, {"event": mine.event.id}):
+        assert (await full.office.repair.reconcile(**how)).word == "same"  # type: ignore[arg-type]
+        assert await told(mine) != before[0]
+    assert (await full.office.repair.reconcile(event=mine.event.id, fix=True)).word == "same"
+    assert await told(mine) == before[0]
+    assert await told(other) != before[1]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_every_event_of_a_shard_is_reconciled_and_none_of_the_other(
     full: Houses, shard: int, count: int, monkeypatch: pytest.MonkeyPatch
