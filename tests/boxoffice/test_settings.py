@@ -104,6 +104,7 @@ BOUNDS = {
     "limits.text_max": "[1, 1000]",
     "limits.page_max": "[1, 1000]",
     "limits.pending_max": "[1, ...)",
+    "holds.changes_max": "[1, 10000]",
     "holds.ttl_s": "[5, 86400]",
     "holds.attempts_max": "[1, 100]",
     "holds.unpaid_customer_max": "[1, ...)",
