@@ -112,12 +112,12 @@ def fingerprint(
     Never the card number or a digest of it. `last4` is the gateway's token where the gateway tells no digits;
     `expected_cents` is None when the request expects no amount. `metadata` is JSON, None when there is none.
     """
-    asked = f"{customer}\0{items}\0{method}\0{last4}"
+    parts = f"{customer}\0{items}\0{method}\0{last4}"
     if expected_cents is not None:
-        asked += f"\0{expected_cents}"
+        parts += f"\0{expected_cents}"
     if metadata is not None:
-        asked += f"\0{metadata}"
-    return _sha256(asked.encode()).hexdigest()[:16]
+        parts += f"\0{metadata}"
+    return _sha256(parts.encode()).hexdigest()[:16]
 
 
 def payment_fingerprint(method: str, last4: str) -> str:

@@ -128,9 +128,9 @@ def _unread(store: str, names: Iterable[str], setting: str, believed: str, level
 async def _configuration(redis: Redis, names: list[str]) -> dict[str, str]:
     """What `CONFIG GET` tells of these; nothing when it is refused. Older servers take one name at a time."""
     found: dict[str, str] = {}
-    for asked in (names, *([name] for name in names)):
+    for some in (names, *([name] for name in names)):
         try:
-            found |= {str(name): str(value) for name, value in (await redis.config_get(*asked)).items()}  # type: ignore[arg-type]
+            found |= {str(name): str(value) for name, value in (await redis.config_get(*some)).items()}  # type: ignore[arg-type]
         except AWAY:
             raise
         except (RedisError, ValueError, AttributeError):

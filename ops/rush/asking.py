@@ -113,8 +113,8 @@ class Asking:
         """Read a booking and note its status. None when it could not be read."""
         # Another API process each time: one of them may be away.
         self._reads += 1
-        asked = self._reads if api is None else api
-        answer = await self.ask("GET", f"/v1/bookings/{entry.accepted}", self._authorization, b"", asked)
+        through = self._reads if api is None else api
+        answer = await self.ask("GET", f"/v1/bookings/{entry.accepted}", self._authorization, b"", through)
         if answer is None:
             return None
         self._history.reads += 1

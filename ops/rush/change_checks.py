@@ -85,9 +85,9 @@ async def check_terms(shards: Shards, pool: Pool, findings: Findings) -> None:
         if different := [name for name in _DECIDING if getattr(view, name) != getattr(there, name)]:
             findings["I3"].blame(f"event {view.id}: {', '.join(different)} are others in Redis")
         for tier, price in zip(view.tiers, sold_for, strict=True):
-            asked = f"{'' if tier.active else '-'}{tier.price_cents}"
-            if (price or b"").decode() != asked:
-                findings["I3"].blame(f"tier {tier.id}: costs {asked}, in Redis {(price or b'nothing').decode()}")
+            expected = f"{'' if tier.active else '-'}{tier.price_cents}"
+            if (price or b"").decode() != expected:
+                findings["I3"].blame(f"tier {tier.id}: costs {expected}, in Redis {(price or b'nothing').decode()}")
     findings["I3"].looked_at.append(f"terms of {len(events)} events")
 
 

@@ -129,10 +129,10 @@ class Operator:
         now = self.changes.capacities[tier.id]
         if now is None:
             return
-        asked = max(1, round(now * share))
+        capacity = max(1, round(now * share))
         path = f"/v1/events/{event.id}/tiers/{tier.id}"
-        word = "capacity lowered" if asked < now else "capacity raised"
-        answer = await self._ask("PATCH", path, word, json.dumps({"capacity": asked}).encode())
+        word = "capacity lowered" if capacity < now else "capacity raised"
+        answer = await self._ask("PATCH", path, word, json.dumps({"capacity": capacity}).encode())
         self.changes.capacities[tier.id] = None if answer is None else int(answer["capacity_change"]["after"])
 
     async def _price(self, event: EventView, tier: TierView, share: float) -> None:
