@@ -14,7 +14,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.states import BOOKING_STATES
 from ops.stack.servers import Servers
-from tests.api.conftest import Book
+from tests.api.conftest import Book, assert_problem
 from tests.conftest import CLIENT, SaleMaker, settle_all
 from tests.support.databases import DatabaseOf
 from tests.support.shop.orders import OTHER
@@ -123,6 +123,50 @@ async def test_no_list_reads_on_and_on(
                     ["client_id = $1", "duplicate_of IS NULL", *(f"{name} = '{chosen[name]}'" for name in chosen)]
                 )
                 expected = await pool.fetch(f"SELECT id::text FROM bookings WHERE {told} ORDER BY id DESC", CLIENT)
+                assert found == [row["id"] for row in expected], chosen
+        finally:
+            await pool.execute("TRUNCATE bookings CASCADE")
+
+
+@pytest.mark.parametrize("analysed", [True, False])
+async def test_a_list_by_change_reads_as_little(
+    servers: Servers, office: BoxOffice, monkeypatch: pytest.MonkeyPatch, analysed: bool
+) -> None:
+    """Beside another shop as large, with many changes at one time; and a filter that few or none agree with."""
+    monkeypatch.setattr(listing, "LOOKED_AT", 500)
+    async with asyncpg.create_pool(servers.database_url, min_size=1, max_size=1) as pool:
+
+        async def one_connection() -> Any:
+            return pool
+
+        monkeypatch.setattr(office.bookings, "database", DatabaseOf(one_connection))
+        try:
+            fill = _ALL_ALIKE.replace("duplicate_of)", "duplicate_of, updated_at)")
+            when = "gen_random_uuid() END, now() - interval '1 second' * (n % 7)"
+            await pool.execute(fill.replace("gen_random_uuid() END", when), CLIENT, 12_000)
+            if analysed:
+                await pool.execute("ANALYZE bookings")
+            for chosen in (
+                {},
+                {"status": "failed"},
+                {"reference": "campaign", "event_id": "much0"},
+                {"customer_id": "no"},
+            ):
+                found: list[str] = []
+                cursor, pages = None, 0
+                while pages == 0 or cursor:
+                    rows, blocks = await rows_read(pool), await blocks_read(pool)
+                    page = await office.bookings.list(CLIENT, BookingFilter(**chosen, order="updated"), cursor, 400)
+                    assert await rows_read(pool) - rows <= 2 * 500 + 20, chosen
+                    assert await blocks_read(pool) - blocks <= 60, chosen
+                    found += [view.id for view in page.views]
+                    cursor, pages = page.next_cursor, pages + 1
+                told = " AND ".join(
+                    ["client_id = $1", "duplicate_of IS NULL", *(f"{name} = '{chosen[name]}'" for name in chosen)]
+                )
+                expected = await pool.fetch(
+                    f"SELECT id::text FROM bookings WHERE {told} ORDER BY updated_at, id", CLIENT
+                )  # fmt: skip
                 assert found == [row["id"] for row in expected], chosen
         finally:
             await pool.execute("TRUNCATE bookings CASCADE")
@@ -246,3 +290,48 @@ async def test_each_filter_leaves_out_what_differs(
         assert [booking["id"] for booking in page] == [made[name] for name in found]
     for status, count in (("confirmed", 4), ("held", 0)):
         assert len((await api.get("/v1/bookings", params={"status": status})).json()["data"]) == count
+
+
+@pytest.mark.parametrize(
+    ("wanted", "parameter", "code"),
+    [
+        ({"order": "odd"}, "order", "unknown"), ({"order": ""}, "order", "length"),
+        ({"updated_since": "yesterday"}, "updated_since", "time"),
+        ({"updated_since": "2030-05-22T14:00:00"}, "updated_since", "time"),
+        ({"updated_since": "0001-01-01T00:00:00+14:00"}, "updated_since", "time"),
+        ({"order": "updated", "status": "held"}, "order", "not_together"),
+        ({"updated_since": "2030-05-22T14:00:00Z", "status": "held"}, "updated_since", "not_together"),
+        ({"order": "updated", "idempotency_key": "k"}, "order", "not_together"),
+        ({"updated_since": "2030-05-22T14:00:00Z", "idempotency_key": "k"}, "updated_since", "not_together"),
+        ({"order": "updated", "cursor": "AAAAAAAAAAAAAAAAAAAAAA"}, "cursor", "cursor"),
+        ({"order": "created", "cursor": "A" * 32}, "cursor", "cursor"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_listed_is_told_by_its_parameter(
+    api: httpx2.AsyncClient, wanted: dict[str, str], parameter: str, code: str
+) -> None:
+    problem = assert_problem(await api.get("/v1/bookings", params=wanted), 400, "malformed-request")
+    assert problem["errors"] == [{"parameter": parameter, "code": code}]
+
+
+async def test_lists_over_http_have_both_orders_and_holds(
+    api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale: SaleMaker
+) -> None:
+    """A hold at once, without a payment; what was refunded in part has changed last."""
+    event = await open_sale(GA=20)
+    one, two = [(await book(event)).json()["id"] for _ in range(2)]
+    held = (await book(event, payment=...)).json()["id"]
+    await settle_all(office)
+
+    async def ids_of(**wanted: str) -> list[str]:
+        return [each["id"] for each in (await api.get("/v1/bookings", params=wanted)).json()["data"]]
+
+    assert await ids_of(status="held") == [held]
+    assert await ids_of(order="created") == await ids_of() == sorted((one, two), reverse=True)
+    await api.post(
+        f"/v1/bookings/{one}/refunds", json={"items": "all"}, headers={"Idempotency-Key": "r"}
+    )  # fmt: skip
+    assert await ids_of(order="updated") == [two, one]
+    for since in ("2999-01-01T00:00:00+02:00", "2999-01-01T00:00:00Z"):
+        assert await ids_of(updated_since=since) == await ids_of(updated_since=since, order="updated") == []
+    assert await ids_of(updated_since="2020-01-01T00:00:00.5Z", order="updated") == [two, one]
