@@ -58,6 +58,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             event_schemas.EventRequest,
             event_schemas.EventChangeRequest,
             event_schemas.PostponementRequest,
+            event_schemas.AccessCodesRequest,
             event_schemas.CallOffRequest,
             event_schemas.TierRequest,
             event_schemas.TierChangeRequest,

@@ -1,4 +1,7 @@
-"""Bodies about what is on sale, as the documentation shows them; see `api/schemas.py`, which has those about bookings."""
+"""Bodies about what is on sale, as the documentation shows them; see `api/schemas.py`, which has those about bookings.
+
+One file because each is a few lines, and they refer to one another.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from pydantic import Field
 from api.schemas import Body, Time
 
 __all__ = [
+    "AccessCode",
+    "AccessCodePage",
+    "AccessCodesRequest",
     "CallOff",
     "CallOffRequest",
     "Event",
@@ -17,7 +23,9 @@ __all__ = [
     "EventRequest",
     "EventWithCapacity",
     "History",
+    "NewAccessCodes",
     "PostponementRequest",
+    "Revoked",
     "TierChangeRequest",
     "TierRequest",
 ]
@@ -39,6 +47,7 @@ class Tier(Body):
     booking_max: int | None
     customer_min: int | None
     customer_max: int | None
+    access_code_required: bool = Field(description="Sold to holders of an access code alone.")
     available: int | None = Field(description="Null only in answers of those who manage it, while nobody can say.")
 
 
@@ -113,6 +122,7 @@ class TierRequest(Body):
     booking_max: int | None = None
     customer_min: int | None = None
     customer_max: int | None = None
+    access_code_required: bool | None = None
 
 
 class EventRequest(Body):
@@ -159,6 +169,7 @@ class TierChangeRequest(Body):
     capacity: int | None = None
     display_order: int | None = None
     active: bool | None = None
+    access_code_required: bool | None = None
     on_sale_at: Time | None = None
     off_sale_at: Time | None = None
     booking_min: int | None = None
@@ -211,6 +222,62 @@ class CallOff(Body):
     bookings: dict[str, int] = Field(description="By status. Holds that nobody tried to pay are not among them.")
     refunds: dict[str, RefundsOf] = Field(description="By status, as in `Refund`.")
     refused: list[RefusedRefund] = Field(description="Of your own bookings.")
+
+
+class AccessCodesRequest(Body):
+    """Access codes to be made: `count` new ones, or those in `codes`."""
+
+    tickets: int = Field(ge=1, description="Held and bought with each of them at a time, at most.")
+    count: int | None = Field(None, ge=1, le=10_000)
+    codes: list[str] | None = Field(
+        None, max_length=10_000,
+        description="12 letters and digits or more, each. Capitals, blanks and dashes make no difference.",
+    )  # fmt: skip
+    tier_id: str | None = Field(
+        None, description="The only tier that they are for; null: any, one that needs a code, too."
+    )
+    valid_from: Time | None = Field(None, description="From when they let in, before `on_sale_at`; null: at once.")
+    valid_until: Time | None = Field(None, description="Null: as long as tickets are on sale.")
+    label: str | None = Field(None, description="What you call them.")
+
+
+class NewAccessCode(Body):
+    """A code, told once."""
+
+    id: str
+    code: str
+
+
+class NewAccessCodes(Body):
+    """Codes that were made."""
+
+    data: list[NewAccessCode]
+
+
+class AccessCode(Body):
+    """A code, without what it reads."""
+
+    id: str
+    label: str | None
+    tier_id: str | None
+    tickets: int
+    used: int | None = Field(description="Tickets held and bought with it now; null while nobody can say.")
+    valid_from: Time | None
+    valid_until: Time | None
+    created_at: Time
+    revoked_at: Time | None
+
+
+class AccessCodePage(Body):
+    """Codes of an event by `id`: ask for those after the last one."""
+
+    data: list[AccessCode]
+
+
+class Revoked(Body):
+    """How many codes let in until now."""
+
+    revoked: int
 
 
 class EventPage(Body):

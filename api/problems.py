@@ -1,4 +1,7 @@
-"""Errors as shops read them (RFC 9457). The one table of statuses, types and titles; `docs/errors.md` explains each."""
+"""Errors as shops read them (RFC 9457). The one table of statuses, types and titles; `docs/errors.md` explains each.
+
+One file because an answer to an error and its line in the log are made from one table.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,9 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.SaleClosed: Problem(409, "sale-closed", "Not on sale"),
     errors.SaleNotOpen: Problem(409, "sale-not-open", "The sale has not begun"),
     errors.SalePaused: Problem(409, "sale-paused", "The sale is paused"),
+    errors.AccessCodeInvalid: Problem(403, "access-code-invalid", "The access code does not let this booking in"),
+    errors.AccessCodeRequired: Problem(403, "access-code-required", "These tickets need an access code"),
+    errors.AccessCodeUsedUp: Problem(409, "access-code-used-up", "Too few tickets are left of the access code"),
     errors.BookingLimit: Problem(409, "booking-limit", "A booking may not have so many tickets, or so few"),
     errors.CustomerLimit: Problem(409, "customer-limit", "The customer may not have so many tickets, or so few"),
     errors.UnpaidLimit: Problem(429, "unpaid-limit", "Too many tickets are held and not paid for"),

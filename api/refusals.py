@@ -36,7 +36,7 @@ _BY_SLUG: Final[dict[str, Problem]] = {
 _SAID: Final = {
     400: "Something is missing or malformed: `errors` says where.",
     401: "The API key is missing, unknown, revoked or expired.",
-    403: "The API key lacks the route's `scope`, or is not for pages of this origin.",
+    403: "The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in.",
     404: "There is no such thing, or it is not yours.",
     409: "The sale says no, or the booking is not in a state for this.",
     408: "The request did not arrive in time; nothing was done.",
@@ -57,6 +57,8 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "card-data-not-accepted": {"errors": [{"pointer": "/reference", "code": "card_data"}]},
     "idempotency-key-reused": {"booking_id": "01a2289d-1441-7000-936f-ca3c86615eea"},
     "forbidden": {"scope": "refund"},
+    "access-code-invalid": {"reason": "unknown"},
+    "access-code-used-up": {"left": 1},
     "sold-out": {
         "shortfall": [{"tier_id": _TIER, "code": "VIP", "requested": 2, "available": 1, "may_return": True}],
         "may_return": True,

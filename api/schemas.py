@@ -114,6 +114,7 @@ class BookingRequest(Body):
         description="Your own words: up to 20 texts of up to 500 characters, by names of up to 40; 4,096 bytes as JSON.",
         max_length=20,
     )
+    access_code: str | None = Field(None, max_length=64, description="Books earlier, or a tier that needs one.")
 
 
 class ChangeRequest(Body):
@@ -322,7 +323,8 @@ class Problem(Answer):
     retry_after: int | None = Field(None, description="Seconds, as in the header.")
     scope: str | None = Field(None, description="What the API key is not for.")
     reason: str | None = Field(
-        None, description="Why there is no sale: `event`, `started`, `tier` or `ended`; `origin`: see 403."
+        None,
+        description="Why there is no sale: `event`, `started`, `tier` or `ended`; why no access code, or `origin`: see 403.",
     )
     opens_at: Time | None = Field(None, description="When all that was asked for is on sale.")
     version: int | None = Field(None, description="Of the event now.")
@@ -339,6 +341,7 @@ class Problem(Answer):
     amount_cents: int | None = Field(None, description="What it costs now.")
     unit_price_cents: int | None = Field(None, description="What a ticket of `tier_id` costs now.")
     currency: str | None = None
+    left: int | None = Field(None, description="Tickets of the access code.")
     whose: Literal["customer", "client"] | None = None
     attempts: int | None = None
     booking_id: str | None = None

@@ -38,6 +38,8 @@ BoxOfficeError
     └── DriftUnexplained
 
 `api/problems.py` gives each a status and a type; `docs/errors.md` has a heading for each.
+
+One file because it is the list of all that can go wrong, one class each.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AccessCodeInvalid",
+    "AccessCodeRequired",
+    "AccessCodeUsedUp",
     "AlreadyExtended",
     "BadRequest",
     "BookingLimit",
@@ -150,6 +155,18 @@ class SalePaused(Refused):
 
 class BookingLimit(Refused):
     """A booking of this sale has more tickets than that, or fewer."""
+
+
+class AccessCodeInvalid(Refused):
+    """The access code does not let this booking in."""
+
+
+class AccessCodeUsedUp(Refused):
+    """Fewer tickets are left of the access code than the booking asks for."""
+
+
+class AccessCodeRequired(Refused):
+    """These tickets are sold to holders of an access code alone."""
 
 
 class CustomerLimit(Refused):

@@ -7,16 +7,19 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = [
     "attempt_key",
     "booking_id",
     "canonical_booking_id",
     "change_fingerprint",
+    "code_digest",
     "digest",
     "fingerprint",
     "made_ms",
     "owner_digest",
+    "owners_of",
     "payment_fingerprint",
     "refund_fingerprint",
     "scope",
@@ -105,18 +108,27 @@ def attempt_key(client: str, booking: str, key_digest: str) -> str:
 
 
 def fingerprint(
-    customer: str, items: str, method: str, last4: str, expected_cents: int | None = None, metadata: str | None = None
+    customer: str,
+    items: str,
+    method: str,
+    last4: str,
+    expected_cents: int | None = None,
+    metadata: str | None = None,
+    access_code: str = "",
 ) -> str:
     """What a request asks for, to tell a repeat from another request under the same key: 64 bits as 16 hex digits.
 
     Never the card number or a digest of it. `last4` is the gateway's token where the gateway tells no digits;
-    `expected_cents` is None when the request expects no amount. `metadata` is JSON, None when there is none.
+    `expected_cents` is None when the request expects no amount. `metadata` is JSON, None when there is none. `access_code` is a
+    code's digest.
     """
     parts = f"{customer}\0{items}\0{method}\0{last4}"
     if expected_cents is not None:
         parts += f"\0{expected_cents}"
     if metadata is not None:
         parts += f"\0{metadata}"
+    if access_code:
+        parts += f"\0k{access_code}"
     return _sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -148,3 +160,18 @@ def change_fingerprint(lines: Iterable[tuple[str, int]], expected_cents: int | N
 def owner_digest(client: str, customer: str) -> str:
     """Names a shop's customer in the count of tickets a customer holds: 64 bits as 16 hex digits."""
     return _sha256(f"{client}\0{customer}".encode()).hexdigest()[:16]
+
+
+def owners_of(owner: str, access_code: str | None) -> str:
+    """Everybody in whose count of tickets a booking is, as stock moves name them: its customer, and its access code, both by
+    their digests."""
+    return f"{owner}k{access_code}" if access_code else owner
+
+
+_LOOK_ALIKE: Final = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
+
+
+def code_digest(code: str) -> str:
+    """What is kept of an access code: 128 bits as 32 hex digits. However it is typed: capitals, dashes, blanks, and the letters
+    that look like digits make no difference."""
+    return digest(code.upper().translate(_LOOK_ALIKE))

@@ -44,6 +44,7 @@ from boxoffice.repair.reconcile import Reconciler
 from boxoffice.repair.recovery import Recovery
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import Catalogue
+from boxoffice.sales.codes import AccessCodes
 from boxoffice.sales.control import Control
 from boxoffice.sales.loading import Loader
 from boxoffice.sales.sharing import Sharing
@@ -114,6 +115,11 @@ class BoxOffice:
     def sharing(self) -> Sharing:
         """Which shops sell an event."""
         return Sharing(self.control)
+
+    @cached_property
+    def codes(self) -> AccessCodes:
+        """Access codes of events."""
+        return AccessCodes(self.database, self.shards, self.control)
 
     @cached_property
     def control(self) -> Control:

@@ -16,8 +16,8 @@
 -- ARGV[5] events         number of events
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
---                        event index | letter P, H or Q (only a question: nothing is taken) | hold ms | amount, and :amount
---                        that the shop expects when it is another | items
+--                        event index | letter P, H or Q (only a question: nothing is taken), and C behind it of bookings made
+--                        with an access code | hold ms | amount, and :amount that the shop expects when it is another | items
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
@@ -36,10 +36,12 @@
 --           {"paused"}                                 the event, for a moment
 --           {"sale_closed", why}                       event, started, or a tier id
 --           {"ended", tier}                            the sale of this tier, or of the event
---           {"not_open", opens_ms}                     when the last of its tiers goes on sale
+--           {"not_open", opens_ms}                     when the last of its tiers goes on sale, or its code lets it in
 --           {"unknown_tier", tier}
 --           {"malformed"}                              a quantity that is no count, a tier named twice, or no tickets
 --           {"booking_limit", tier, least, most}       too few tickets in it, or too many; of the event when no tier is named
+--           {"code_refused", why}                      unknown, revoked, expired, or other_tier: it is for another tier
+--           {"code_used_up", left}                     fewer tickets are left of its access code
 --           {"sold_out", ends_ms, tier, available, held, ...}  every tier that is short, and how many of it are held or
 --                                                      pending; when any is, the next hold of the shard ends then, or 0
 --           {"left"}                                   to a question: no tier is short, so send the booking
@@ -63,6 +65,9 @@
 -- include: owned_tiers
 -- include: rules
 -- include: breaks_rules
+-- include: access_code
+-- include: code_terms
+-- include: code_refusal
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
@@ -94,8 +99,8 @@ local function tier_of(sale, name)
 end
 local kind = {}
 for k = 1, kinds do
-  local event, letter, hold_ms, amount, expected, items =
-    match(ARGV[6 + events + k], "^(%d+)|([PHQ])|([%d:]+)|(%d+):?(%d*)|(.*)$")
+  local event, letter, coded, hold_ms, amount, expected, items =
+    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|(%d+):?(%d*)|(.*)$")
   local sale, lines, named = sales[tonumber(event)], {}, {}
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
@@ -103,8 +108,8 @@ for k = 1, kinds do
     lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity) }
     named[tier] = true
   end
-  local of = { sale = sale, letter = letter, hold_ms = hold_ms, amount = tonumber(amount), expected = tonumber(expected),
-    items = items, lines = lines }
+  local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms, amount = tonumber(amount),
+    expected = tonumber(expected), items = items, lines = lines }
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
@@ -120,7 +125,7 @@ for k = 1, kinds do
 end
 -- Per booking: its kind, its record behind the deadline, the fingerprint and owner in it, and once admitted its id.
 local kind_of, rest_of, fingerprint_of, owner_of, id_of, record_of, idempotency_keys = {}, {}, {}, {}, {}, {}, {}
-local customer_by, client_by = {}, {}
+local customer_by, client_by, code_by = {}, {}, {}
 local first_form, first_key = 6 + events + kinds, 6 + 2 * events
 for b = 1, count do
   local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
@@ -132,6 +137,15 @@ for b = 1, count do
     sale.owners[#sale.owners + 1] = owner
   end
   idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
+  if of.coded then
+    -- Counted as one more of those whose tickets these are.
+    local code = code_of(rest) or ""
+    code_by[b], sale.codes = code, sale.codes or {}
+    if not sale.owned["k" .. code] then
+      sale.owned["k" .. code], sale.codes[#sale.codes + 1] = 0, code
+      sale.owners[#sale.owners + 1] = "k" .. code
+    end
+  end
   if of.limited then
     local at = of.letter == "H" and "" or "w"
     local client = client_of(rest)
@@ -169,6 +183,12 @@ for e = 1, events do
   sale.again[1] = sale.again[1] or sale.owners[1]
   for i, by_tier in ipairs(redis.call("HMGET", owned_tiers_key(sale.owners_key), unpack(sale.again))) do
     sale.by_tier[sale.again[i]] = by_tier or nil
+  end
+  if sale.codes then
+    sale.terms = {}
+    for i, packed in ipairs(redis.call("HMGET", codes_key(sale.owners_key), unpack(sale.codes))) do
+      sale.terms[sale.codes[i]] = code_terms(packed)
+    end
   end
   if sale.unpaid then
     local whose = {}
@@ -226,9 +246,10 @@ local function examine(of)
     opens_ms = math.max(opens_ms, tier.opens or sale.opens or 0)
     tickets, price = tickets + line.quantity, price + line.quantity * tier.price
   end
+  of.opens_ms = opens_ms
   if tickets == 0 then
     return { "malformed" }
-  elseif opens_ms > now_ms then
+  elseif opens_ms > now_ms and not of.coded then
     return { "not_open", format("%d", opens_ms) }
   end
   return sale.rule and breaks_booking_rule(sale, of.lines, tickets), tickets, price
@@ -243,6 +264,11 @@ local next_end
 local function next_end_ms()
   next_end = next_end or redis.call("ZRANGE", deadlines, 0, 0, "WITHSCORES")[2] or "0"
   return next_end
+end
+
+local function code_refused(b, of)
+  local code, sale = code_by[b], of.sale
+  return code_refusal(sale.terms[code], sale.owned["k" .. code], of.tickets, of.lines, of.opens_ms, now_ms)
 end
 
 -- Every tier that is short of what a kind asks for. The answer holds until the next booking is admitted.
@@ -297,7 +323,7 @@ local function refusal(b)
     end
     return { "replayed", first_use[b], record or "" }
   end
-  local why = of.why or shortage(of)
+  local why = of.why or (of.coded and code_refused(b, of)) or shortage(of)
   if why then
     return why
   elseif of.letter == "Q" then
@@ -343,6 +369,11 @@ for b = 1, count do
     local by_tier = sale.by_tier[owner]
     sale.owned[owner] = sale.owned[owner] + of.tickets
     sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items
+    if of.coded then
+      local code = "k" .. code_by[b]
+      sale.owned[code] = sale.owned[code] + of.tickets
+      sale.by_tier[code] = with_items(sale.by_tier[code] or "", of.items, 1)
+    end
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
     else

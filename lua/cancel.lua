@@ -40,6 +40,8 @@
 -- include: given_up
 -- include: count_given_up
 -- include: owned_tiers
+-- include: access_code
+-- include: whose
 -- include: count_owned
 -- include: give_back
 

@@ -33,7 +33,7 @@
 --         change that makes it worse: fewer than the least, or more than the most
 --         of a tier of which it shall have more than before, or of the event when there is any, as admit.lua says it:
 --         {"unloaded"}, {"paused"}, {"called_off"}, {"sale_closed", why}, {"unknown_tier", tier}, {"ended", tier},
---         {"not_open", opens_ms}, {"unpaid_limit", whose, have, limit},
+--         {"not_open", opens_ms}, {"code_refused", why}, {"code_used_up", left}, {"unpaid_limit", whose, have, limit},
 --         {"sold_out", wait_ms, tier, available, held, ...} where held is what others hold, and the next hold ends then, or 0
 --         {"two_prices", tier, price} the tier costs so much by now, and the hold has some of it at another price
 --         {"price_changed", amount}   all of it costs so much, which is not the sum of the prices, or not what is expected
@@ -50,6 +50,10 @@
 -- include: count_given_up
 -- include: most_unpaid
 -- include: windows
+-- include: access_code
+-- include: whose
+-- include: code_terms
+-- include: code_refusal
 -- include: owned_tiers
 -- include: count_owned
 -- include: rules
@@ -150,7 +154,11 @@ local function why_not()
     end
     opens_ms = math.max(opens_ms, tier.opens or sale.opens or 0)
   end
-  if opens_ms > now_ms then
+  local code = code_of(record.tail)
+  if code then
+    local used = tonumber(redis.call("HGET", owners, "k" .. code) or 0)
+    return code_refusal(code_terms(redis.call("HGET", codes_key(owners), code)), used, more, grown, opens_ms, now_ms)
+  elseif opens_ms > now_ms then
     return { "not_open", string.format("%d", opens_ms) }
   end
 end
@@ -289,7 +297,7 @@ for tier, quantity in string.gmatch(back, "([^:,]+):(%d+)") do
   redis.call("HINCRBY", sale_key, "a:" .. tier, quantity)
 end
 if #differences > 0 then
-  count_owned(owners, record.owner, table.concat(differences, ","), 1)
+  count_owned(owners, whose_of(record.owner, record.tail), table.concat(differences, ","), 1)
   count_unpaid(owners, record.owner, client, more, record.deadline_ms)
 end
 -- Whoever holds one tier after the other gives each of them up, as if it had cancelled.

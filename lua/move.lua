@@ -10,7 +10,8 @@
 -- ARGV[1] tier
 -- ARGV[2] sold_delta   tickets; negative: given back, and on sale again
 -- ARGV[3] total_delta  tickets; negative: taken from what is available
--- ARGV[4] owner        digest of the customer who gave back; empty: nobody
+-- ARGV[4] owner        digest of the customer who gave back, with k and the digest of its access code behind it if it had one;
+--                      empty: nobody
 -- ARGV[5] cancelled    1: the booking is cancelled with it
 -- ARGV[6] payload      of the cancelled booking's record
 -- ARGV[7] moved_ttl_s

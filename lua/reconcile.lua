@@ -12,7 +12,7 @@
 -- ARGV[1] fix            1: write; 0: only look
 -- ARGV[2] deep           1: count every booking that holds stock; 0: only when the counters do not add up
 -- ARGV[3] owned          1: count what the customers among the facts have, too, and what those hold who have no count at
---                        all; others are left alone
+--                        all; others are left alone. Access codes among them, as k and their digest
 -- ARGV[4] ttl_s          life of a final record and its idempotency key
 -- ARGV[5] moved_ttl_s    how long a stock move is remembered
 -- ARGV[6] event
@@ -43,6 +43,8 @@
 -- include: count_unpaid
 -- include: owned_tiers
 -- include: count_owned
+-- include: access_code
+-- include: whose
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
@@ -91,7 +93,7 @@ for n = 1, finals do
       tickets = tickets + quantity
     end
     if counted ~= "C" then
-      give_back(record.owner, record.items, -1)
+      give_back(whose_of(record.owner, record.tail), record.items, -1)
     end
     if is_unpaid(record.deadline_ms, record.tail) then
       no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets, record.deadline_ms }
@@ -108,7 +110,7 @@ local marks = {}
 for n = 1, moves do
   local mark, key = KEYS[5 + 2 * finals + 2 * n], KEYS[6 + 2 * finals + 2 * n]
   local tier, sold, total, owner, cancelled, payload =
-    string.match(ARGV[11 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|(%x*)|([01])|(.*)$")
+    string.match(ARGV[11 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|([k%x]*)|([01])|(.*)$")
   if redis.call("EXISTS", mark) == 0 then
     local c = count[tier]
     c.c, c.t, c.a = c.c + sold, c.t + total, c.a + total - sold
@@ -163,7 +165,9 @@ if counted then
             if #whose > 0 and deadline == "0" then
               whose[3], whose[4], whose[5] = "wo:" .. owner, "wc:" .. client_of(raw), "w"
             end
-            holding[owner] = with_items(holding[owner] or "", items, 1)
+            for each in string.gmatch(whose_of(owner, raw), "k?%x+") do
+              holding[each] = with_items(holding[each] or "", items, 1)
+            end
             for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
               if count[tier] then
                 count[tier].counted = count[tier].counted + quantity
@@ -244,7 +248,7 @@ local function set_owned(owner, by_tier)
 end
 if owned then
   for n = 12 + tiers + finals + 2 * moves, #ARGV do
-    for owner, bought in string.gmatch(ARGV[n], "(%x+)=([^;]*)") do
+    for owner, bought in string.gmatch(ARGV[n], "(k?%x+)=([^;]*)") do
       set_owned(owner, with_items(holding[owner] or "", bought, 1))
     end
   end

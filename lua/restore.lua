@@ -24,6 +24,8 @@
 -- include: is_unpaid
 -- include: count_unpaid
 -- include: owned_tiers
+-- include: access_code
+-- include: whose
 -- include: count_owned
 
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
@@ -37,7 +39,7 @@ local function count(sale, owners, record, sign)
     redis.call("HINCRBY", sale, "h:" .. tier, string.format("%d", sign * quantity))
     tickets = tickets + sign * quantity
   end
-  count_owned(owners, record.owner, record.items, sign)
+  count_owned(owners, whose_of(record.owner, record.tail), record.items, sign)
   if is_unpaid(record.deadline_ms, record.tail) then
     count_unpaid(owners, record.owner, client_of(record.tail), tickets, record.deadline_ms)
   end

@@ -21,7 +21,7 @@
 --         "unchecked"     the gate was opened for another run of the server
 --         "pending"       it is being settled, with this payment
 --         "gone"          it is no expired hold with this payment any more
---         "sold_out"      or the event is called off
+--         "sold_out"      or the event is called off, or others have used up its access code since
 --         "revived"
 
 -- include: clock
@@ -32,6 +32,9 @@
 -- include: count_unpaid
 -- include: owned_tiers
 -- include: count_owned
+-- include: access_code
+-- include: whose
+-- include: code_terms
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -55,14 +58,21 @@ for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
     return "sold_out"
   end
 end
+local code, tickets = code_of(record.tail), 0
+for quantity in string.gmatch(record.items, ":(%d+)") do
+  tickets = tickets + quantity
+end
+local terms = code and code_terms(redis.call("HGET", codes_key(owners), code))
+local most = terms and terms.tickets
+if most and (redis.call("HGET", owners, "k" .. code) or 0) + tickets > most then
+  return "sold_out"
+end
 
-local tickets = 0
 for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
   redis.call("HINCRBY", sale, "a:" .. tier, "-" .. quantity)
   redis.call("HINCRBY", sale, "h:" .. tier, quantity)
-  tickets = tickets + quantity
 end
-count_owned(owners, record.owner, record.items, 1)
+count_owned(owners, whose_of(record.owner, record.tail), record.items, 1)
 count_unpaid(owners, record.owner, client_of(record.tail), tickets)
 record.state = "P"
 record.flags = string.gsub(record.flags, "r", "") .. "r"

@@ -37,6 +37,8 @@
 -- include: count_owned
 -- include: gate
 -- include: tell
+-- include: access_code
+-- include: whose
 
 local gate, pending, dead, deadlines, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ttl_s, pair, events = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -135,7 +137,7 @@ for b = 1, count do
         tickets = tickets + quantity
       end
       if not sold then
-        sale.owners[#sale.owners + 1] = { owner, items, -1 }
+        sale.owners[#sale.owners + 1] = { whose_of(owner, raw), items, -1 }
       end
       if is_unpaid(deadline, sub(raw, payload_at)) then
         sale.unpaid[#sale.unpaid + 1] = { owner, client_of(raw), -tickets, deadline }

@@ -32,6 +32,7 @@ BY_ITSELF = {
     "boxoffice/ids.py": ("secrets.choice os.urandom", "no name is made twice, whatever a test hands in"),
     "boxoffice/repair/reconcile.py": ("asyncio.sleep", "lets others run between two steps"),
     "boxoffice/access/store.py": ("secrets.token_urlsafe", "a secret"),
+    "boxoffice/sales/codes.py": ("secrets.choice", "a secret"),
     "boxoffice/settlement/draining.py": ("asyncio.sleep", "lets a batch end that is under way in this process"),
     "boxoffice/stores/fence.py": ("random.SystemRandom", "no nonce is made twice"),
     "boxoffice/telemetry/log.py": ("time.time_ns", "when a line was written: nobody decides by it"),

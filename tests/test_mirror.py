@@ -40,6 +40,7 @@ ELSEWHERE = {
         "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
         "ops/commands/_events_shown.py": "tests/ops/test_events_commands.py",
         "ops/commands/bookings.py": "tests/ops/test_back_office.py",
+        "ops/commands/codes.py": "tests/ops/test_codes_command.py",
         "ops/commands/clients.py": "tests/ops/test_repair_commands.py",
         "ops/commands/dead.py": "tests/ops/test_money_commands.py",
         "ops/commands/events.py": "tests/ops/test_repair_commands.py",

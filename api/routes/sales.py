@@ -1,4 +1,5 @@
-"""Managing what is on sale: make an event, change it and its tiers, pause it, postpone it, read its history.
+"""Managing what is on sale: make an event, change it and its tiers, pause it, postpone it, read its history, and who may book
+with an access code.
 
 One file because every route here is entered by who may manage the event, and is a few lines.
 """
@@ -232,6 +233,66 @@ async def history(
     await office.control.owned(event_id, by)
     changes = await office.control.history(event_id, limit=limit, before=before)
     return respond(Reply(200, msgspec.json.encode({"data": changes}), [JSON, NO_STORE]))
+
+
+@router.post(
+    "/{event_id}/access-codes",
+    status_code=201,
+    summary="Make access codes",
+    responses={
+        201: {"model": event_schemas.NewAccessCodes, "headers": with_headers()},
+        **problem_responses(*_REFUSALS[:3], "event-called-off", "store-away"),
+    },
+    openapi_extra=_takes(
+        "AccessCodesRequest",
+        {"count": 100, "tickets": 2, "valid_until": "2030-05-01T10:00:00Z", "label": "fan club"},
+        conditional=False,
+    ),
+)
+async def create_codes(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """So many new codes, or those in `codes`, each good for `tickets` at a time. This answer is the only one that ever has
+    them: what is kept of a code is its digest."""
+    terms, count, given = requests.parse_codes(await _read(office, request))
+    made = await office.codes.create(event_id, terms, count=count, given=given, by=by)
+    return respond(Reply(201, msgspec.json.encode({"data": made}), [JSON, NO_STORE]))
+
+
+@router.get(
+    "/{event_id}/access-codes",
+    summary="List access codes",
+    responses={
+        200: {"model": event_schemas.AccessCodePage, "headers": with_headers()},
+        **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
+    },
+)
+async def list_codes(
+    event_id: str, office: Office, by: Manager,
+    limit: Annotated[int, Query(ge=1)] = 20,
+    after: Annotated[str | None, Query(description="Only codes behind the one of this `id`.")] = None,
+) -> Response:  # fmt: skip
+    """What each code of an event is good for, and how many tickets are held or bought with it now."""
+    if limit > office.settings.limits.page_max:
+        raise bad_parameter(f"A page has up to {office.settings.limits.page_max} codes.", "limit", "out_of_range")
+    if after is not None and not (after.isascii() and after.isprintable()):
+        raise bad_parameter("There is no such code.", "after", "malformed")
+    await office.control.owned(event_id, by)
+    codes = await office.codes.page(event_id, after=after, limit=limit)
+    return respond(Reply(200, msgspec.json.encode({"data": codes}), [JSON, NO_STORE]))
+
+
+@router.post(
+    "/{event_id}/access-codes/{code_id}/revoke",
+    summary="Revoke an access code",
+    responses={
+        200: {"model": event_schemas.Revoked, "headers": with_headers()},
+        **problem_responses(*_REFUSALS[:3], "event-called-off", "store-away"),
+    },
+)
+async def revoke_code(event_id: str, code_id: str, request: Request, office: Office, by: Manager) -> Response:
+    """Let nothing more in with it, from the next booking on. What was booked stays booked, and what is held may be paid."""
+    parse_nothing(await _read(office, request))
+    count = await office.codes.revoke(event_id, [code_id], by=by)
+    return respond(Reply(200, msgspec.json.encode({"revoked": count}), [JSON, NO_STORE]))
 
 
 def _if_match(request: Request) -> int | None:

@@ -94,10 +94,13 @@ class Admission:
             raise GateClosed("This process does not serve the event's shard.")
         window = self.windows[event.shard]
         scope = ids.scope(client, event.id, key_digest)
-        charge, expected, metadata = order.charge, order.expected_amount_cents, order.metadata
+        charge, expected, code = order.charge, order.expected_amount_cents, order.access_code
         method, card = (charge.method, charge.last4 or charge.token) if charge else ("", "")
-        fingerprint = ids.fingerprint(order.customer_id, template.items, method, card, expected, metadata)
-        if not window.seems_short(template.lines):
+        fingerprint = ids.fingerprint(
+            order.customer_id, template.items, method, card, expected, order.metadata, code
+        )  # fmt: skip
+        # A question says nothing of its code, without which it would be told that the sale has not begun.
+        if code or not window.seems_short(template.lines):
             window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
             return
         as_booking = partial(self._form, client, order, key_digest, template, scope, fingerprint, answer)
@@ -134,7 +137,7 @@ class Admission:
         gaps: Gaps = tuple.__new__(Gaps, (
             booking, scope, fingerprint, ids.owner_digest(client, order.customer_id), text_of(order.customer_id),
             text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
-            order.metadata or "", text_of(order.return_url) if order.return_url is not None else "",
+            order.metadata or "", text_of(order.return_url) if order.return_url is not None else "", order.access_code,
         ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
         expected = order.expected_amount_cents
@@ -148,8 +151,8 @@ class Admission:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
         means = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
-        plain = order.metadata is None and order.return_url is None
-        extras = None if plain else (order.metadata is None, order.return_url is None)
+        plain = order.metadata is None and order.return_url is None and not order.access_code
+        extras = None if plain else (order.metadata is None, order.return_url is None, not order.access_code)
         alike = (client, order.lines, means, order.reference is None, order.hold_s, extras)
         template = self.templates.get(alike)
         if template is not None:
@@ -169,6 +172,7 @@ class Admission:
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
             described=order.metadata is not None, returning=order.return_url is not None,
             unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
+            coded=bool(order.access_code),
         )  # fmt: skip
         if len(self.templates) >= TEMPLATES_MAX:
             self.templates.clear()

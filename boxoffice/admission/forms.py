@@ -1,4 +1,7 @@
-"""A booking on its way into admit.lua, and what the script says of it."""
+"""A booking on its way into admit.lua, and what the script says of it.
+
+One file because each answer of the script is one short case of the same few functions.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from boxoffice.admission.protocol import Kind, Reply
 from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.clock import timestamp
 from boxoffice.errors import (
+    AccessCodeInvalid,
+    AccessCodeRequired,
+    AccessCodeUsedUp,
     BoxOfficeError,
     Busy,
     GateClosed,
@@ -26,7 +32,7 @@ from boxoffice.errors import (
     StoreAway,
     UnpaidLimit,
 )
-from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.catalogue import NEVER_MS, EventView
 from boxoffice.sales.refusals import sale_closed, sold_out
 from boxoffice.states import DUPLICATE_OF, WORDS
 from boxoffice.stores.record import Charge, unpack
@@ -41,6 +47,13 @@ SHORT_S: Final = 1.0
 
 UNPAID_RETRY_S: Final = 15
 """When whoever has held too much without paying may ask again: something may have been paid, cancelled or expired."""
+
+_CODE_REFUSED: Final = {
+    "unknown": "There is no such access code for this event.",
+    "revoked": "The access code was revoked.",
+    "expired": "The access code has expired.",
+    "other_tier": "The access code is for another tier.",
+}
 
 NOBODY: Final = "00000000-0000-7000-8000-000000000000"
 """The id of no booking."""
@@ -63,6 +76,8 @@ class Order(Named, Protocol):
     return_url: str | None
     expected_amount_cents: int | None
     """What the shop has seen that it costs; None when it does not say."""
+    access_code: str
+    """Digest of its access code; empty without one."""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -218,7 +233,11 @@ def refusal_of(
         case outcomes.Ended(tier):
             return SaleClosed("The sale has ended.", reason="ended", tier_id=tier)
         case outcomes.NotOpen(opens_ms):
-            return SaleNotOpen(opens_at=timestamp(opens_ms))
+            return AccessCodeRequired() if opens_ms == NEVER_MS else SaleNotOpen(opens_at=timestamp(opens_ms))
+        case outcomes.CodeRefused(why):
+            return AccessCodeInvalid(_CODE_REFUSED[why], reason=why)
+        case outcomes.CodeUsedUp(left):
+            return AccessCodeUsedUp(left=left)
         case outcomes.BookingLimit() | outcomes.CustomerLimit():
             return beyond(event, outcome)
         case outcomes.UnpaidLimit(whose, have, limit):

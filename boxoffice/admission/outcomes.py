@@ -69,6 +69,18 @@ class NotOpen(NamedTuple):
     opens_ms: int
 
 
+class CodeRefused(NamedTuple):
+    """Why its access code does not let it in: `unknown`, `revoked`, `expired` or `other_tier`."""
+
+    why: str
+
+
+class CodeUsedUp(NamedTuple):
+    """Fewer tickets than it asks for are left of its access code."""
+
+    left: int
+
+
 class SoldOut(NamedTuple):
     """Every tier that is short, with what it has, and what of it is held or pending; a counter that is wrong may be below 0."""
 
@@ -126,8 +138,8 @@ class Unexpected(NamedTuple):
 
 
 Outcome = (
-    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen | SoldOut
-    | BookingLimit | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
+    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen | CodeRefused
+    | CodeUsedUp | SoldOut | BookingLimit | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
 )  # fmt: skip
 
 
@@ -152,6 +164,8 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
     b"paused": Paused,
     b"ended": lambda tier: Ended(tier.decode()),
     b"not_open": lambda opens_ms: NotOpen(int(opens_ms)),
+    b"code_refused": lambda why: CodeRefused(why.decode()),
+    b"code_used_up": lambda left: CodeUsedUp(int(left)),
     b"sold_out": _sold_out,
     b"booking_limit": lambda tier, *bounds: BookingLimit(tier.decode() or None, *map(_bound, bounds)),
     b"customer_limit": lambda tier, have, least, most, left: CustomerLimit(

@@ -43,6 +43,7 @@ class Gaps(NamedTuple):
     key_digest: str
     metadata: str = ""
     return_url: str = ""
+    access_code: str = ""
 
 
 _NAMES: Final = (*Gaps._fields, "created_at", "expires_at")
@@ -65,6 +66,7 @@ class BookingTemplate:
     """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
     __slots__ = (
+        "_coded",
         "_form",
         "_limited",
         "_pick_form",
@@ -82,16 +84,18 @@ class BookingTemplate:
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
         hold_ms: int, described: bool = False, returning: bool = False, unpaid_max: tuple[int, int, int] = (0, 0, 0),
+        coded: bool = False,
     ) -> None:  # fmt: skip
         """`hold_ms` is 0 for a booking that is settled at once; without a charge it costs nothing then. `unpaid_max`
         are tickets that the customer, and the client, may have set aside and not paid for, and those that the client
-        gives up before it may have fewer."""
+        gives up before it may have fewer; `coded`: each booking has an access code."""
         self.event = event
         self.lines = lines
         self.items = pack_items(lines)
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
         self.hold_ms = hold_ms
         self._limited = unpaid_max if hold_ms or charge else ()
+        self._coded = coded
         self.kind = self._kind()
         self.question = question_kind(event.id, self.items)
         has = {"reference": referred, "metadata": described, "return_url": returning}
@@ -103,7 +107,8 @@ class BookingTemplate:
         )  # fmt: skip
         card = {name for name in ("token", "card_name", "last4") if charge and getattr(charge, name)}
         self._form, self._pick_form = _with_gaps(
-            rest.decode(), {"scope", "fingerprint", "owner", "key_digest", *given, *card}
+            rest.decode(),
+            {"scope", "fingerprint", "owner", "key_digest", *given, *card, *(["access_code"] if coded else [])},
         )
         view = render.of_record(record, event)
         view.created_at, view.expires_at = _MARKS["created_at"], _MARKS["expires_at"] if hold_ms else None
@@ -118,7 +123,7 @@ class BookingTemplate:
     def _kind(self, expected: int | None = None) -> Kind:
         return booking_kind(
             self.event.id, hold_ms=self.hold_ms, unpaid_max=self._limited, amount=self.amount, items=self.items,
-            expected=expected,
+            expected=expected, coded=self._coded,
         )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:
@@ -134,7 +139,10 @@ class BookingTemplate:
         return Record(
             marks.booking, state, 0, 0, self.hold_ms, "" if self.hold_ms else marks.scope, marks.scope, marks.fingerprint,
             self.event.id, marks.owner, self.items, "",
-            Body(client, marks.customer, self.amount, self.event.currency, self.lines, reference, words, return_url),
+            Body(
+                client, marks.customer, self.amount, self.event.currency, self.lines, reference, words, return_url,
+                marks.access_code if self._coded else None,
+            ),
             Payload(card, key=marks.key_digest),
         )  # fmt: skip
 

@@ -45,7 +45,8 @@ RETURNING true
 """
 
 _CONFIRMED: Final = """
-SELECT id, client_id, customer_id, owner FROM bookings WHERE event_id = $1 AND status = 'confirmed' LIMIT $2 FOR UPDATE
+SELECT id, client_id, customer_id, owner, access_code FROM bookings
+WHERE event_id = $1 AND status = 'confirmed' LIMIT $2 FOR UPDATE
 """
 
 _LOCK_PAYMENTS: Final = f"""
@@ -150,7 +151,10 @@ async def give_back(database: Database, here: Shard, event_id: str, *, tries: in
             return 0, None
         bookings = [row["id"] for row in found]
         refund_keys = [ids.digest(str(booking), CALLED_OFF) for booking in bookings]
-        owners = [row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"]) for row in found]
+        owners = [
+            ids.owners_of(row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"]), row["access_code"])
+            for row in found
+        ]
         await connection.execute(_LOCK_PAYMENTS, bookings)
         await connection.execute(_REFUND, bookings, refund_keys, CALLED_OFF)
         await connection.execute(_MOVE, event_id, bookings, refund_keys, owners)

@@ -26,6 +26,7 @@ _BOOKING: Final = {
     "id": "uuid", "client_id": "text", "event_id": "text", "customer_id": "text", "reference": "text", "status": "text",
     "amount_cents": "bigint", "currency": "text", "idempotency_key": "text", "fingerprint": "text",
     "duplicate_of": "uuid", "failure_code": "text", "sequence": "bigint", "expires_at": "bigint", "created_at": "bigint",
+    "access_code": "text",
     "metadata": "jsonb", "return_url": "text",
 }  # fmt: skip
 _ITEM: Final = {
@@ -52,7 +53,7 @@ INSERT_BOOKINGS: Final = f"""
 INSERT INTO bookings ({", ".join(_BOOKING)})
 SELECT id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key, fingerprint,
        duplicate_of, failure_code, sequence, to_timestamp(nullif(expires_at, 0) / 1000.0),
-       to_timestamp(created_at / 1000.0), metadata, return_url
+       to_timestamp(created_at / 1000.0), access_code, metadata, return_url
 FROM {_new(_BOOKING)}
 """
 """Without what is to be done about those that are there."""
@@ -95,6 +96,7 @@ def booking_arrays(rows: Sequence[BookingRow]) -> list[list[Any]]:
         [record.sequence for record in records],
         [record.deadline_ms for record in records],
         [record.admitted_ms for record in records],
+        [body.access_code for body in bodies],
         [metadata_text(body) for body in bodies],
         [body.return_url for body in bodies],
     ]

@@ -37,7 +37,8 @@ async def copy_new(connection: Connection, decisions: list[Decision], gateway: s
         row = (
             f"{booking}\t{word(body.client)}\t{word(record.event)}\t{as_text(body.customer)}\t{as_text(body.reference)}\t"
             f"{decision.status}\t{amount}\t{currency}\t{as_text(payload.key)}\t{record.fingerprint}\t"
-            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}"
+            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}\t"
+            f"{body.access_code or _NULL}"
         )
         if body.metadata is None and body.return_url is None:
             bookings.append(f"{row}\n")
@@ -89,6 +90,8 @@ def as_text(value: str | None) -> str:
 word: Final = lru_cache(4_096)(as_text)
 """The same for what many bookings have in common."""
 
+
+_NULL: Final = r"\N"
 
 _NO_CHARGE: Final = "card\t\\N\t\\N\t\\N"
 """Method, name, digits and token of a payment that nobody remembers."""

@@ -65,7 +65,7 @@ WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
 
 _COLUMNS = """
 b.id::text AS id, b.client_id, b.event_id, b.customer_id, b.owner, b.reference, b.status, b.amount_cents, b.currency,
-b.idempotency_key, b.fingerprint, b.duplicate_of, b.failure_code, b.sequence, b.metadata, b.return_url,
+b.idempotency_key, b.fingerprint, b.duplicate_of, b.failure_code, b.sequence, b.metadata, b.return_url, b.access_code,
 (1000 * extract(epoch FROM least(b.created_at, now())))::bigint AS admitted_ms,
 coalesce((1000 * extract(epoch FROM b.expires_at))::bigint, 0) AS deadline_ms,
 extract(epoch FROM now() - b.updated_at)::int AS age_s
@@ -118,6 +118,13 @@ WHERE b.event_id = $1 AND b.status = 'confirmed'
 GROUP BY b.client_id, b.customer_id, b.owner, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
 """
 
+_BOUGHT_BY_CODE = """
+SELECT b.access_code, i.tier_id, sum(i.quantity - i.refunded)::int AS tickets
+FROM bookings b JOIN booking_items i ON i.booking_id = b.id
+WHERE b.event_id = $1 AND b.access_code IS NOT NULL AND b.status = 'confirmed'
+GROUP BY b.access_code, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
+"""
+
 
 class Verdict:
     """How a final booking counts in Redis (C: sold, else back on sale), its state there, and its payload."""
@@ -148,17 +155,21 @@ async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> 
 
 
 async def bought(connection: Connection, event: str) -> dict[str, str]:
-    """Digest of (client, customer) to the tickets that are theirs, as `tier:tickets,...`. Reads all its bookings."""
+    """Digest of (client, customer), and `k` with an access code's digest, to their tickets, as `tier:tickets,...`. Reads all
+    its bookings."""
     async with connection.transaction():
         await take_time(connection)
         for name in ("seqscan", "hashjoin", "mergejoin"):
             await connection.execute(f"SET LOCAL enable_{name} = on")
         rows = await connection.fetch(_BOUGHT, event, timeout=REPAIR_S)
+        by_code = await connection.fetch(_BOUGHT_BY_CODE, event, timeout=REPAIR_S)
     tickets: dict[str, Counter[str]] = {}
     for row in rows:
         # Whoever was forgotten, and came back, has rows of both.
         owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
         tickets.setdefault(owner, Counter())[row["tier_id"]] += row["tickets"]
+    for row in by_code:
+        tickets.setdefault(f"k{row['access_code']}", Counter())[row["tier_id"]] += row["tickets"]
     return {
         owner: ",".join(f"{tier}:{count}" for tier, count in sorted(theirs.items()))
         for owner, theirs in tickets.items()
@@ -256,6 +267,7 @@ def record_from(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asy
             row["reference"],
             metadata_from(row["metadata"]),
             row["return_url"],
+            row["access_code"],
         ),
         Payload(
             charge,

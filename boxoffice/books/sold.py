@@ -21,7 +21,7 @@ REFUND_PERCENT: Final = "CASE WHEN e.status = 'called_off' THEN 100 ELSE e.refun
 _BOOKING: Final = f"""
 SELECT b.id::text AS booking, b.status, b.client_id, b.customer_id, b.owner, b.event_id, b.currency,
        {REFUND_PERCENT} AS refund_percent, e.shard,
-       e.status <> 'called_off' AND now() > coalesce(e.cancel_until, e.starts_at) AS too_late
+       e.status <> 'called_off' AND now() > coalesce(e.cancel_until, e.starts_at) AS too_late, b.access_code
 FROM bookings b JOIN events e ON e.id = b.event_id WHERE b.id = $1::uuid
 """
 
@@ -66,6 +66,8 @@ class Sold(NamedTuple):
     """The time to cancel has passed."""
     items: tuple[Item, ...] = ()
     """In tier order. None when it was only looked at."""
+    access_code: str | None = None
+    """Digest of the code that it was made with."""
 
 
 class Paid(NamedTuple):
@@ -80,7 +82,7 @@ class Paid(NamedTuple):
 async def find(connection: Connection, booking_id: str) -> Sold | None:
     """As it is now, without its items and without a lock."""
     row = await connection.fetchrow(_BOOKING, booking_id)
-    return Sold(*row) if row is not None else None
+    return Sold(*row[:-1])._replace(access_code=row["access_code"]) if row is not None else None
 
 
 async def lock(connection: Connection, booking_id: str) -> Sold:

@@ -3,6 +3,8 @@ One file because the map has nothing but these views.
 
 Look-ups are plain dict reads. The map is compared with Redis at most once a second, and read again when the catalogue's
 version has changed; an id that it lacks may ask sooner, a few times and then once a second.
+
+One file because the map and what it is a map of are read and changed together.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from redis.exceptions import RedisError
@@ -26,7 +28,10 @@ from boxoffice.stores.lookups import BatchedReads
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.shard import Shards
 
-__all__ = ["Catalogue", "EventView", "TierView"]
+__all__ = ["NEVER_MS", "Catalogue", "EventView", "TierView"]
+
+NEVER_MS: Final = 9_999_999_999_999
+"""When a tier goes on sale for whoever has no access code, if it is sold to those alone (`lua/lib/windows.lua`)."""
 
 
 class TierView(msgspec.Struct, frozen=True):
@@ -42,6 +47,8 @@ class TierView(msgspec.Struct, frozen=True):
     """In place of the event's; None: the event's."""
     off_sale_at: str | None = None
     rules: Rules = NONE
+    code_only: bool = False
+    """Sold to holders of an access code alone."""
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -78,7 +85,9 @@ class EventView(msgspec.Struct, frozen=True):
         return ",".join([tier.id for tier in self.tiers])
 
     def in_window(self, tier: TierView, now_s: float) -> bool:
-        """Whether the tier's sale has begun and not ended, at this time (seconds of the epoch)."""
+        """Whether the tier's sale has begun for everybody and not ended, at this time (seconds of the epoch)."""
+        if tier.code_only:
+            return False
         opens, closes = tier.on_sale_at or self.on_sale_at, tier.off_sale_at or self.off_sale_at
         return (not opens or _seconds(opens) <= now_s) and (not closes or now_s < _seconds(closes))
 
@@ -104,6 +113,7 @@ class EventView(msgspec.Struct, frozen=True):
                     "on_sale_at": tier.on_sale_at,
                     "off_sale_at": tier.off_sale_at,
                     **tier.rules._asdict(),
+                    "access_code_required": tier.code_only,
                     "available": available,
                 }
                 for tier, available in zip(self.tiers, availability, strict=True)

@@ -37,6 +37,8 @@ class NewTier:
     on_sale_at: datetime | None = None
     off_sale_at: datetime | None = None
     rules: Rules = NONE
+    code_only: bool = False
+    """Sold to holders of an access code alone."""
 
 
 class Terms(NamedTuple):

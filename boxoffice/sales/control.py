@@ -50,7 +50,7 @@ WHERE id = $1
 
 _CHANGE_TIER = """
 UPDATE tiers SET name = $2, price_cents = $3, display_order = $4, is_active = $5, on_sale_at = $6, off_sale_at = $7,
-       booking_min = $8, booking_max = $9, customer_min = $10, customer_max = $11, updated_at = now()
+       booking_min = $8, booking_max = $9, customer_min = $10, customer_max = $11, code_only = $12, updated_at = now()
 WHERE id = $1
 """
 
@@ -61,13 +61,16 @@ _CALL_OFF = "UPDATE events SET status = 'called_off', version = version + 1, upd
 _ADD_TIER = """
 WITH tier AS (
   INSERT INTO tiers (id, event_id, code, name, price_cents, on_sale_at, off_sale_at, booking_min, booking_max, customer_min,
-                     customer_max, display_order)
-  SELECT $1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, coalesce(max(display_order) + 1, 0) FROM tiers WHERE event_id = $2
+                     customer_max, code_only, display_order)
+  SELECT $1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13, coalesce(max(display_order) + 1, 0)
+  FROM tiers WHERE event_id = $2
 )
 INSERT INTO inventory (tier_id, total) VALUES ($1, $8)
 """
 
-_TIER_COLUMNS: Final = ("name", "price_cents", "display_order", "is_active", "on_sale_at", "off_sale_at", *RULES)
+_TIER_COLUMNS: Final = (
+    "name", "price_cents", "display_order", "is_active", "on_sale_at", "off_sale_at", *RULES, "code_only",
+)  # fmt: skip
 
 
 class Actor(NamedTuple):
@@ -187,7 +190,7 @@ class Control:
                 raise Malformed(f"An event has 1 to {TIERS_MAX} tiers.", code="too_many")
             await connection.execute(
                 _ADD_TIER, tier_id, event_id, tier.code, tier.name or tier.code, tier.price_cents, tier.on_sale_at,
-                tier.off_sale_at, tier.capacity, *tier.rules,
+                tier.off_sale_at, tier.capacity, *tier.rules, tier.code_only,
             )  # fmt: skip
             await connection.execute(_COUNT, event_id)
             made = {"code": tier.code, "price_cents": tier.price_cents, "capacity": tier.capacity}
@@ -202,8 +205,9 @@ class Control:
         self, tier_id: str, by: Actor | None = None, *, event_id: str | None = None, if_version: int | None = None,
         capacity: int | None = None, **changes: Any,
     ) -> Changed:  # fmt: skip
-        """Change `name`, `price_cents`, `display_order`, `is_active`, `on_sale_at`, `off_sale_at` or a rule of a tier; and its
-        capacity, which grows at once, and shrinks as far as tickets are neither held nor sold: the answer says how far.
+        """Change `name`, `price_cents`, `display_order`, `is_active`, `on_sale_at`, `off_sale_at`, `code_only` or a rule of a
+        tier; and its capacity, which grows at once, and shrinks as far as tickets are neither held nor sold: the answer says
+        how far.
 
         Raises as `change_event`; `GateClosed` while nobody can say what is left of a tier that is to shrink.
         """

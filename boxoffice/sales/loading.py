@@ -18,7 +18,8 @@ from boxoffice.access.key_mirror import KeyMirror
 from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound, StoreAway
-from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.sales.catalogue import NEVER_MS, EventView, TierView
+from boxoffice.sales.code_mirror import CodeMirror
 from boxoffice.sales.rules import Rules, rules_text
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Reader
@@ -46,6 +47,8 @@ class StoredEvent:
     windows: str
     """As lib/windows.lua reads them."""
     counts: tuple[tuple[int, int], ...]
+    codes_version: int = 0
+    """Of the event when its access codes were last changed; 0: it has never had any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         tiers=tuple(
             TierView(
                 tier["id"], tier["code"], tier["name"], tier["price_cents"], tier["total"], tier["is_active"],
-                _iso_or_none(tier["on_sale_at"]), _iso_or_none(tier["off_sale_at"]), Rules.of(tier),
+                _iso_or_none(tier["on_sale_at"]), _iso_or_none(tier["off_sale_at"]), Rules.of(tier), tier["code_only"],
             )
             for tier in tiers
         ),
@@ -111,20 +114,24 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         rules=Rules.of(event),
     )  # fmt: skip
     counts = tuple((max(0, tier["total"] - tier["on_its_way"]), tier["sold"]) for tier in tiers)
-    return StoredEvent(view, windows_of(event, tiers), counts)
+    return StoredEvent(view, windows_of(event, tiers), counts, event["codes_version"])
 
 
 def windows_of(event: Mapping[str, Any], tiers: Iterable[Mapping[str, Any]]) -> str:
     """`opens|closes|tier:opens:closes,...` in ms, 0 for no bound, with the tiers that have times of their own: one that they
-    lack is the event's. Empty when nothing has any."""
+    lack is the event's. A tier that is sold by access code alone goes on sale for nobody else. Empty when nothing has any."""
     own = [
-        f"{tier['id']}:{_ms(tier['on_sale_at'] or event['on_sale_at'])}:{_ms(tier['off_sale_at'] or event['off_sale_at'])}"
+        f"{tier['id']}:{_opens_ms(event, tier)}:{_ms(tier['off_sale_at'] or event['off_sale_at'])}"
         for tier in tiers
-        if tier["on_sale_at"] or tier["off_sale_at"]
+        if tier["on_sale_at"] or tier["off_sale_at"] or tier["code_only"]
     ]
     if not (own or event["on_sale_at"] or event["off_sale_at"]):
         return ""
     return f"{_ms(event['on_sale_at'])}|{_ms(event['off_sale_at'])}|{','.join(own)}"
+
+
+def _opens_ms(event: Mapping[str, Any], tier: Mapping[str, Any]) -> int:
+    return NEVER_MS if tier["code_only"] else _ms(tier["on_sale_at"] or event["on_sale_at"])
 
 
 def _ms(moment: datetime | None) -> int:
@@ -142,6 +149,7 @@ class Loader:
         self._database = database
         self._shards = shards
         self._keys = KeyMirror(database, shards)
+        self._codes = CodeMirror(shards)
 
     async def load(self, shard: int) -> Loaded:
         """Bring into Redis what PostgreSQL has and Redis lacks: events, static fields, API keys. Idempotent."""
@@ -156,6 +164,8 @@ class Loader:
                 found[event.view.id] = word
         for event_id in [event_id for event_id, word in found.items() if word == b"differs"]:
             _, found[event_id] = await self._publish(event_id)
+        for event_id in await self._codes.behind(shard, {event.view.id: event.codes_version for event in stored}):
+            await self._publish(event_id)
         await self._mark({event.view.id: event.view.version for event in stored if found[event.view.id] == b"loaded"})
         redis = self._shards[shard].redis
         if not await redis.hexists(keys.catalogue(shard), VERSION):  # type: ignore[misc]
@@ -206,6 +216,8 @@ class Loader:
                 view, word, _ = await self._load_one(connection, event_id)
             if word == b"revoked":
                 seldom.error("event.call_off_lost", event_id=event_id)
+            # Behind the event: whoever has lost the lock with its session was told so.
+            await self._codes.bring(connection, view.shard, event_id)
             crashpoint("change_mirrored")
             await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
         return view, word

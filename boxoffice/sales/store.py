@@ -118,6 +118,7 @@ async def _insert_tiers(connection: AsyncConnection, event_id: str, tiers: Seque
             "on_sale_at": tier.on_sale_at,
             "off_sale_at": tier.off_sale_at,
             **tier.rules._asdict(),
+            "code_only": tier.code_only,
         }
         await connection.execute(insert(Tier).values(values))
         await connection.execute(insert(Inventory).values(tier_id=tier_id, total=tier.capacity))

@@ -14,6 +14,7 @@ __all__ = [
     "booking",
     "catalogue",
     "clock",
+    "codes",
     "dead",
     "deadlines",
     "ended",
@@ -85,7 +86,8 @@ def dead(shard: int) -> str:
 
 
 def owners(shard: int, event_id: str) -> str:
-    """HASH. Digest of (client, customer) to tickets held or bought. No TTL: a limit lives as long as the purchase."""
+    """HASH. Digest of (client, customer), or `k` and the digest of an access code, to tickets held or bought. No TTL: a limit
+    lives as long as the purchase."""
     return f"{shard_tag(shard)}:own:{event_id}"
 
 
@@ -93,6 +95,12 @@ def owned_tiers(shard: int, event_id: str) -> str:
     """HASH. Digest of (client, customer) to what of `owners` is of which tier: `tier:tickets,...`. No TTL. Processes of an
     earlier version do not write it: a customer who is not in it has nothing of any tier, until reconcile has counted."""
     return f"{shard_tag(shard)}:owntiers:{event_id}"
+
+
+def codes(shard: int, event_id: str) -> str:
+    """HASH. Digest of an access code to what it is good for (`lua/lib/code_terms.lua`), or `x`: revoked; and `v`: the version
+    of the event up to which they are here. No TTL: written under the lock of the event's row when it is loaded."""
+    return f"{shard_tag(shard)}:codes:{event_id}"
 
 
 def unpaid(shard: int, event_id: str) -> str:

@@ -2,7 +2,8 @@
 
     head      state|sequence|admitted_ms|deadline_ms|payment_key|scope|fingerprint|event|owner|items|tries
     body      JSON that changes only with the items of a hold: client, customer, currency, price of one ticket per item,
-              reference, metadata, return_url
+              reference, metadata, return_url, and the digest of its access code in brackets of its own, which tell it from a
+              text (`lua/lib/access_code.lua`)
     payload   JSON: what settling needs while the booking is undecided, how it went afterwards
 
 `payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
@@ -69,6 +70,8 @@ class Body(msgspec.Struct, frozen=True):
     """The shop's own words, in the order of their keys; None when there are none."""
     return_url: str | None = None
     """Where its customer comes back to from the bank; None: where all do."""
+    access_code: str | None = None
+    """Digest of the code that it was made with."""
 
 
 class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
@@ -81,6 +84,7 @@ class _PackedBody(msgspec.Struct, array_like=True, frozen=True):
     reference: str | None = None
     metadata: dict[str, str] | None = None
     return_url: str | None = None
+    access_code: tuple[str] | None = None
 
 
 class Charge(msgspec.Struct, frozen=True, omit_defaults=True, rename={
@@ -235,10 +239,12 @@ def pack_rest(
     head = f"{paid_as}|{scope}|{fingerprint}|{event}|{owner}|{items}|{tries}"
     prices = [line.unit_price_cents for line in body.lines]
     packed: tuple[object, ...] = (body.client, body.customer, body.currency, prices)
-    if body.metadata is not None or body.return_url is not None:
+    if body.metadata is not None or body.return_url is not None or body.access_code is not None:
         packed += (body.reference, body.metadata, body.return_url)
     elif body.reference is not None:
         packed += (body.reference,)
+    if body.access_code is not None:
+        packed += ((body.access_code,),)
     return b"\n".join((head.encode(), _encode(packed), _encode(payload)))
 
 
@@ -313,7 +319,8 @@ def unpack(booking_id: str, raw: bytes) -> Record:
         booking_id, state, int(sequence), int(admitted_ms), int(deadline_ms),
         scope if payment_key == SAME else payment_key, scope, fingerprint, event, owner, items, tries,
         Body(
-            body.client, body.customer, amount_cents, body.currency, lines, body.reference, body.metadata, body.return_url
+            body.client, body.customer, amount_cents, body.currency, lines, body.reference, body.metadata, body.return_url,
+            body.access_code[0] if body.access_code else None,
         ), payment,
     )  # fmt: skip
 

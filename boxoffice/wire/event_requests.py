@@ -6,20 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from boxoffice.errors import Malformed
 from boxoffice.sales.checks import ALLOWED, NewTier
+from boxoffice.sales.codes import CodeTerms
 from boxoffice.sales.rules import Rules
 from boxoffice.wire.parameters import bad_header
+from boxoffice.wire.requests import ID_MAX, check_text
 from boxoffice.wire.strict import read_strictly
 
 __all__ = [
+    "CodesRequest",
     "EventForm",
     "parse_call_off",
     "parse_change",
+    "parse_codes",
     "parse_event",
     "parse_if_match",
     "parse_postponement",
@@ -43,14 +47,17 @@ class TierForm(Struct, forbid_unknown_fields=True):
     booking_max: int | None = None
     customer_min: int | None = None
     customer_max: int | None = None
+    access_code_required: bool = False
 
     def tier(self) -> NewTier:
         """As the box office takes it."""
         name = self.code if self.name is None else self.name
         if self.name == "":
             raise Malformed("The text at /name must not be empty.", pointer="/name", code="empty")
-        times = self.on_sale_at, self.off_sale_at
-        return NewTier(self.code, self.price_cents, self.capacity, name, *times, _rules_of(self))
+        return NewTier(
+            self.code, self.price_cents, self.capacity, name, self.on_sale_at, self.off_sale_at, _rules_of(self),
+            self.access_code_required,
+        )  # fmt: skip
 
 
 class EventForm(Struct, forbid_unknown_fields=True):
@@ -98,12 +105,23 @@ class _TierChange(Struct, forbid_unknown_fields=True):
     capacity: int | UnsetType = UNSET
     display_order: int | UnsetType = UNSET
     active: bool | UnsetType = UNSET
+    access_code_required: bool | UnsetType = UNSET
     on_sale_at: Moment | UnsetType | None = UNSET
     off_sale_at: Moment | UnsetType | None = UNSET
     booking_min: int | UnsetType | None = UNSET
     booking_max: int | UnsetType | None = UNSET
     customer_min: int | UnsetType | None = UNSET
     customer_max: int | UnsetType | None = UNSET
+
+
+class _Codes(Struct, forbid_unknown_fields=True):
+    tickets: int
+    count: int | UnsetType = UNSET
+    codes: list[str] | UnsetType = UNSET
+    tier_id: str | None = None
+    valid_from: Moment | None = None
+    valid_until: Moment | None = None
+    label: str | None = None
 
 
 class _CallOff(Struct, forbid_unknown_fields=True):
@@ -142,12 +160,36 @@ def parse_tier_change(raw: bytes) -> dict[str, Any]:
     changes = _given(read_strictly(raw, _TierChange))
     if "active" in changes:
         changes["is_active"] = changes.pop("active")
+    if "access_code_required" in changes:
+        changes["code_only"] = changes.pop("access_code_required")
     if not 0 <= changes.get("display_order", 0) < ORDER_MAX:
         raise Malformed(f"An order is 0 to {ORDER_MAX - 1}.", pointer="/display_order", code="out_of_range")
     return changes
 
 
 ORDER_MAX: Final = 10_000
+
+
+class CodesRequest(NamedTuple):
+    """Access codes to be made: so many, or those that are given."""
+
+    terms: CodeTerms
+    how_many: int
+    given: list[str]
+
+
+def parse_codes(raw: bytes) -> CodesRequest:
+    """Read what codes are to be made, and how many or which. Raises `Malformed`."""
+    form = read_strictly(raw, _Codes)
+    if (form.count is UNSET) == (form.codes is UNSET):
+        raise Malformed("Say how many codes, or which.", pointer="/count", code="ambiguous")
+    if form.tier_id is not None:
+        check_text(form.tier_id, "/tier_id", ID_MAX)
+    given = [] if form.codes is UNSET else form.codes
+    if form.codes is not UNSET and not given:
+        raise Malformed("There is no code.", pointer="/codes", code="empty")
+    terms = CodeTerms(form.tickets, form.tier_id, form.valid_from, form.valid_until, form.label)
+    return CodesRequest(terms, 1 if form.count is UNSET else form.count, given)
 
 
 def parse_call_off(raw: bytes) -> str:

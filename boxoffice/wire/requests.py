@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from boxoffice import ids
 from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
@@ -35,6 +36,8 @@ ID_MAX: Final = 64
 
 AMOUNT_MAX: Final = 2**53 - 1
 """Minor units: up to here a double, which Lua and JavaScript count in, knows every whole number."""
+CODE_MAX: Final = 64
+"""Characters of an access code."""
 
 TOKEN_MAX: Final = 255
 """Characters of a gateway's token."""
@@ -56,6 +59,8 @@ class BookingRequest(Struct, gc=False):
     """The shop's own words, as JSON in the order of their keys; None when there are none."""
     return_url: str | None = None
     """Where the customer comes back to from the bank; None: where all do."""
+    access_code: str = ""
+    """Digest of its access code: the code itself ends here. Empty without one."""
 
 
 class ItemForm(Struct, forbid_unknown_fields=True, gc=False):
@@ -81,6 +86,7 @@ class Booking(Struct, forbid_unknown_fields=True, gc=False):
     expected_amount_cents: int | UnsetType | None = UNSET
     metadata: dict[str, str] | UnsetType | None = UNSET
     return_url: str | UnsetType | None = UNSET
+    access_code: str | UnsetType | None = UNSET
 
 
 _booking = msgspec.json.Decoder(Booking).decode
@@ -111,13 +117,20 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     expected = None if body.expected_amount_cents is UNSET else check_amount(body.expected_amount_cents)
     metadata = metadata_of(body.metadata) if body.metadata else None
     return_url = None if body.return_url is UNSET else body.return_url
+    code = _code(body.access_code) if body.access_code else ""
+    charge = hold_s = None
     if not body.payment:
         hold_s = _hold_s(body, settings)
-        return BookingRequest(body.customer_id, lines, reference, None, hold_s, expected, metadata, return_url)
-    if not _absent(body.hold_s):
+    elif not _absent(body.hold_s):
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
-    charge = charge_of(body.payment, text_max, gateway)
-    return BookingRequest(body.customer_id, lines, reference, charge, None, expected, metadata, return_url)
+    else:
+        charge = charge_of(body.payment, text_max, gateway)
+    return BookingRequest(body.customer_id, lines, reference, charge, hold_s, expected, metadata, return_url, code)
+
+
+def _code(code: str) -> str:
+    check_text(code, "/access_code", CODE_MAX)
+    return ids.code_digest(code)
 
 
 def check_amount(expected: int | None) -> int | None:
@@ -222,6 +235,7 @@ def _refuse_members_named_twice(raw: bytes, body: Booking) -> None:
     if body.metadata is not UNSET:
         members += 1 + len(body.metadata or ())
     members += body.return_url is not UNSET
+    members += body.access_code is not UNSET
     payment = body.payment
     if payment is None:
         members += 1

@@ -1,5 +1,5 @@
--- give_back: a held booking's tickets go on sale again, and its customer may hold as many others. Needs count_owned, count_unpaid,
--- count_given_up.
+-- give_back: a held booking's tickets go on sale again, and its customer, or its code, may have as many others. Needs whose,
+-- count_owned, count_unpaid, count_given_up.
 -- Returns the seconds for which its record and its idempotency key are kept. A hold that nobody tried to pay stands in no
 -- other store and is soon forgotten; the more so when its client has ended very many of them lately.
 local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, brief_ttl_s)
@@ -15,7 +15,7 @@ local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, 
     redis.call("HINCRBY", sale, "a:" .. tier, quantity)
     tickets = tickets + quantity
   end
-  count_owned(owners, record.owner, record.items, -1)
+  count_owned(owners, whose_of(record.owner, record.tail), record.items, -1)
   count_unpaid(owners, record.owner, client, -tickets)
   count_given_up(owners, client, record.items, false)
   if tonumber(record.attempts) > 0 then

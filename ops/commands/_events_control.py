@@ -208,6 +208,7 @@ def add_tier(
     customer_max: CustomerMax = None,
     on_sale_at: OnSaleAt = None,
     off_sale_at: OffSaleAt = None,
+    code_only: Annotated[bool, typer.Option("--code-only", help="Sell it to holders of an access code alone.")] = False,
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
@@ -218,7 +219,7 @@ def add_tier(
     new = tier_of(tier)
     new = replace(
         new, name=name, on_sale_at=maybe_time(on_sale_at), off_sale_at=maybe_time(off_sale_at),
-        rules=new.rules._replace(**given),
+        rules=new.rules._replace(**given), code_only=code_only,
     )  # fmt: skip
 
     changed(data_dir, as_json, lambda office: office.control.add_tier(event_id, new))
@@ -230,6 +231,10 @@ def edit_tier(
     price_cents: Annotated[int | None, typer.Option(min=0, help="For bookings from now on.")] = None,
     capacity: Annotated[int | None, typer.Option(min=0, help="As far as tickets are neither held nor sold.")] = None,
     display_order: Annotated[int | None, typer.Option(min=0, help="Its place among the tiers.")] = None,
+    code_only: Annotated[
+        bool | None,
+        typer.Option("--code-only/--for-all", help="Sell it to holders of an access code alone, or to all."),
+    ] = None,
     active: Annotated[bool | None, typer.Option("--on-sale/--off-sale", help="Put it on sale, or take it off.")] = None,
     booking_min: BookingMin = None,
     booking_max: BookingMax = None,
@@ -244,6 +249,7 @@ def edit_tier(
     """Change what is named of a tier, in force from the next booking on. A hold keeps its price."""
     changes: dict[str, Any] = {
         "name": name, "price_cents": price_cents, "capacity": capacity, "display_order": display_order, "is_active": active,
+        "code_only": code_only,
     }  # fmt: skip
     changes = {field: value for field, value in changes.items() if value is not None}
     changes |= times(on_sale_at=on_sale_at, off_sale_at=off_sale_at)

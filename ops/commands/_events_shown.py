@@ -112,7 +112,8 @@ def tell_one(event: dict[str, Any], as_json: bool) -> None:
     table = Table("tier id", "code", "name", "price", "available", "rules")
     for tier in event["tiers"]:
         price = shown(tier["price_cents"], event["currency"])
-        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier), rules_told(tier))
+        rules = " ".join(filter(None, (rules_told(tier), "code-only" if tier["access_code_required"] else "")))
+        table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier), rules)
     Console().print(table)
 
 

@@ -39,8 +39,15 @@ SELECT event, array_agg(owner) AS owners, array_agg(tier) AS tiers, array_agg(ti
         WHERE b.status = 'confirmed' GROUP BY 1, 2, 3, 4, 5) AS bought
   GROUP BY 1, 2, 3) AS owned
 WHERE tickets <> 0 GROUP BY event
+UNION ALL
+SELECT event, array_agg('k' || code), array_agg(tier), array_agg(tickets)
+FROM (SELECT b.event_id AS event, b.access_code AS code, bi.tier_id AS tier, sum(bi.quantity - bi.refunded)::int AS tickets
+      FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
+      WHERE b.status = 'confirmed' AND b.access_code IS NOT NULL GROUP BY 1, 2, 3) AS bought
+WHERE tickets <> 0 GROUP BY event
 """
-"""Owners are named as in `ids.owner_digest`. Arrays: a row for each customer takes ten times as long to read."""
+"""Owners are named as in `ids.owner_digest`, and access codes as in `ids.owners_of`.
+Arrays: a row for each customer takes ten times as long to read."""
 
 _OPEN_MOVES: Final = "SELECT id, event_id, tier_id, sold_delta, total_delta FROM stock_moves WHERE applied_at IS NULL"
 
@@ -52,7 +59,7 @@ class OpenBookings:
     held: Counter[str] = field(default_factory=Counter)
     """Tickets per tier."""
     owned: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
-    """Tickets per event, owner's digest and tier."""
+    """Tickets per event, owner's digest (or `k` and an access code's) and tier."""
     unpaid: dict[str, Counter[str]] = field(default_factory=dict)
     """Tickets not paid for, per event and as the scripts count them: see `keys.unpaid`."""
 
@@ -60,7 +67,10 @@ class OpenBookings:
         """One more booking that holds stock."""
         for line in record.body.lines:
             self.held[line.tier] += line.quantity
-            self.owned.setdefault(record.event, Counter())[record.owner, line.tier] += line.quantity
+            owned = self.owned.setdefault(record.event, Counter())
+            owned[record.owner, line.tier] += line.quantity
+            if record.body.access_code:
+                owned[f"k{record.body.access_code}", line.tier] += line.quantity
             if record.deadline_ms or record.at_bank:
                 unpaid = self.unpaid.setdefault(record.event, Counter())
                 unpaid[f"o:{record.owner}"] += line.quantity
@@ -142,7 +152,7 @@ async def _check_owners(
             for tier, _, tickets in (item.partition(":") for item in items.decode().split(",")):
                 by_tier[owner.decode(), tier] = int(tickets)
         _compare(event, by_tier, expected[event], findings)
-    findings["I7"].looked_at.append(f"tickets of {customers} customers")
+    findings["I7"].looked_at.append(f"tickets of {customers} customers and access codes")
 
 
 def _compare(event: str, counted: Mapping[Any, int], expected: Mapping[Any, int], findings: Findings) -> None:

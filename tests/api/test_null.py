@@ -18,7 +18,13 @@ from tests.conftest import SaleMaker
 __all__ = ["serving"]
 
 CARD = {"method": "card", "card_name": "Ada", "card_number": "4242424242424242"}
-NULLS: dict[str, Any] = {"reference": None, "hold_s": None, "expected_amount_cents": None}
+NULLS: dict[str, Any] = {
+    "reference": None,
+    "hold_s": None,
+    "expected_amount_cents": None,
+    "access_code": None,
+    "metadata": None,
+}
 
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # name: a body without optional members, the same with each null

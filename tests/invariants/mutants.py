@@ -52,6 +52,54 @@ MUTANTS = (
         "who_sees",
     ),
     Mutant(
+        "what a code got is counted call by call, not in the script",
+        (
+            (
+                "lua/admit.lua",
+                "      sale.owned[code] = sale.owned[code] + of.tickets\n",
+                "",
+            ),
+        ),
+        "tests/lua/test_codes.py",
+        "more_tickets",
+    ),
+    Mutant(
+        "a code does not get its tickets back",
+        (("lua/lib/whose.lua", 'return code and owner .. "k" .. code or owner', "return owner"),),
+        "tests/lua/test_codes.py",
+        "go_back_to_their_code",
+    ),
+    Mutant(
+        "a failed booking keeps the tickets of its code",
+        (("lua/settle.lua", "{ whose_of(owner, raw), items, -1 }", "{ owner, items, -1 }"),),
+        "tests/lua/test_codes.py",
+        "go_back_to_their_code",
+    ),
+    Mutant(
+        "a refund keeps the tickets of its code",
+        (("boxoffice/money/refunds.py", "    owner = ids.owners_of(owner, found.access_code)\n", ""),),
+        "tests/boxoffice/sales/test_codes.py",
+        "hold_to_its_refund",
+    ),
+    Mutant(
+        "a rebuild forgets what codes got",
+        (("boxoffice/books/queries.py", "    for row in by_code:\n", "    for row in by_code[:0]:\n"),),
+        "tests/boxoffice/sales/test_codes.py",
+        "counts_codes_anew",
+    ),
+    Mutant(
+        "a revoked code lets in",
+        (("lua/lib/code_terms.lua", 'if packed == "x" then', "if false then"),),
+        "tests/lua/test_codes.py",
+        "lets_in",
+    ),
+    Mutant(
+        "a code is stored as it reads",
+        (("boxoffice/wire/requests.py", "    return ids.code_digest(code)\n", "    return code\n"),),
+        "tests/api/test_codes.py",
+        "presale",
+    ),
+    Mutant(
         "a share that no process hears of",
         (("boxoffice/sales/loading.py", '        shops=tuple(event["shops"]),\n', ""),),
         "tests/boxoffice/sales/test_sharing.py",
@@ -972,7 +1020,13 @@ MUTANTS = (
     ),
     Mutant(
         "a change counts no difference for its customer",
-        (("lua/change.lua", '  count_owned(owners, record.owner, table.concat(differences, ","), 1)\n', ""),),
+        (
+            (
+                "lua/change.lua",
+                '  count_owned(owners, whose_of(record.owner, record.tail), table.concat(differences, ","), 1)\n',
+                "",
+            ),
+        ),
         "tests/lua/test_change.py",
         "moves_the_difference",
     ),
@@ -1298,7 +1352,13 @@ MUTANTS = (
     ),
     Mutant(
         "tickets that a customer never gets back",
-        (("lua/lib/give_back.lua", "  count_owned(owners, record.owner, record.items, -1)\n", ""),),
+        (
+            (
+                "lua/lib/give_back.lua",
+                "  count_owned(owners, whose_of(record.owner, record.tail), record.items, -1)\n",
+                "",
+            ),
+        ),
         "tests/lua/test_rules.py",
         "given_back",
     ),
@@ -1337,8 +1397,8 @@ MUTANTS = (
         (
             (
                 "lua/admit.lua",
-                "  elseif opens_ms > now_ms then",
-                "  elseif opens_ms > now_ms + 2 * 3600000 then",
+                "  elseif opens_ms > now_ms and not of.coded then",
+                "  elseif opens_ms > now_ms + 2 * 3600000 and not of.coded then",
             ),
         ),
         "tests/lua/test_windows.py",

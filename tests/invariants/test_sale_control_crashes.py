@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from boxoffice.errors import AccessCodeInvalid
 from boxoffice.office import BoxOffice
 from tests.conftest import KEY, SaleMaker, counters, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
@@ -44,6 +45,33 @@ async def test_a_pause_that_nobody_mirrored_is_mirrored_by_a_worker(
     with pytest.raises(Exception, match="paused"):
         await book(office, event, GA=1)
     assert [row["action"] for row in await office.control.history(event.id)] == ["pause", "create"]
+
+
+@pytest.mark.parametrize("point", ["change_committed", "change_mirrored"])
+async def test_codes_that_nobody_mirrored_are_mirrored_by_a_worker(
+    office: BoxOffice, open_sale: SaleMaker, fork: Fork, point: str
+) -> None:
+    """S1, S2. Made, and then revoked: whoever does it dies before Redis has heard of it, or before that is noted."""
+    await load_all(office)
+    event = await open_sale(GA=10)
+    pool, code = await office.pool(), "FANS-OF-ADA-2030"
+
+    async def mirrored() -> bool:
+        return bool(await pool.fetchval("SELECT mirrored = version FROM events"))
+
+    path = f"/v1/events/{event.id}/access-codes"
+    await dies(fork, point, "POST", path, {"codes": [code], "tickets": 9})
+    async with working(office):
+        await eventually(mirrored)
+    booked = [(await book(office, event, GA=2, access_code=code)).booking_id]
+    (made,) = await office.codes.page(event.id)
+    await dies(fork, point, "POST", f"{path}/{made['id']}/revoke", None)
+    async with working(office):
+        await eventually(mirrored)
+        await at_rest(office)
+    with pytest.raises(AccessCodeInvalid, match="revoked"):
+        await book(office, event, GA=1, access_code=code)
+    await check_at_rest(office, booked)
 
 
 @pytest.mark.parametrize(

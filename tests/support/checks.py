@@ -49,7 +49,7 @@ async def check_at_rest(
     bookings = {
         str(row["id"]): row
         for row in await pool.fetch("SELECT id, client_id, event_id, status, amount_cents, duplicate_of, idempotency_key, "
-                                    "customer_id, owner FROM bookings")
+                                    "customer_id, owner, access_code FROM bookings")
     }  # fmt: skip
     items = await pool.fetch("SELECT booking_id, tier_id, quantity - refunded AS quantity FROM booking_items")
     inventory = {row["tier_id"]: row for row in await pool.fetch("SELECT tier_id, total, sold FROM inventory")}
@@ -95,6 +95,9 @@ async def check_at_rest(
                 held[line.tier] += line.quantity
                 owned[record.event, record.owner] += line.quantity
                 by_tier[record.event, record.owner, line.tier] += line.quantity
+                if record.body.access_code:
+                    owned[record.event, f"k{record.body.access_code}"] += line.quantity
+                    by_tier[record.event, f"k{record.body.access_code}", line.tier] += line.quantity
                 if record.at_bank and not record.deadline_ms:
                     for who in ("w", f"wo:{record.owner}", f"wc:{record.body.client}"):
                         unpaid[record.event, who] += line.quantity
@@ -107,6 +110,9 @@ async def check_at_rest(
             owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
             owned[row["event_id"], owner] += item["quantity"]
             by_tier[row["event_id"], owner, item["tier_id"]] += item["quantity"]
+            if row["access_code"]:
+                owned[row["event_id"], f"k{row['access_code']}"] += item["quantity"]
+                by_tier[row["event_id"], f"k{row['access_code']}", item["tier_id"]] += item["quantity"]
     for shard in range(office.settings.shards):
         async for key in office.redis.scan_iter(match=keys.event(shard, "*")):
             for tier, (a, h, c, t) in _conserved(await office.redis.hgetall(key)).items():

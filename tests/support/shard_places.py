@@ -151,8 +151,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
     "boxoffice/stores/keys.py": (
-        "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers unpaid ended moved sequence "
-        "told sound clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
+        "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers codes unpaid ended moved "
+        "sequence told sound clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),
     "boxoffice/stores/shard.py": (
@@ -168,8 +168,16 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_rebuilt is_guarded is_mended",
     ),
     "boxoffice/sales/loading.py": (
-        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._load_one Loader.load_some",
+        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._publish Loader._load_one Loader.load_some",
         "is_loaded is_rebuilt tests/boxoffice/sales/test_control.py",
+    ),
+    "boxoffice/sales/code_mirror.py": (
+        "CodeMirror.behind CodeMirror.bring",
+        "tests/boxoffice/sales/test_codes.py",
+    ),
+    "boxoffice/sales/codes.py": (
+        "AccessCodes.page AccessCodes._used",
+        "tests/boxoffice/sales/test_codes.py",
     ),
     "boxoffice/repair/mend.py": (
         "Mender.__init__ Mender.mend Mender._tell Mender._unheard Mender._expire",

@@ -70,6 +70,7 @@ class Booking(Base):
             postgresql_where=text("reference IS NOT NULL"),
         ),
         Index("ix_bookings_client_id_updated_at_id", "client_id", "updated_at", "id"),
+        Index("ix_bookings_access_code", "event_id", "access_code", postgresql_where=text("access_code IS NOT NULL")),
         Index("ix_bookings_undecided", "updated_at", postgresql_where=text("status IN ('pending', 'held')")),
     )
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -93,6 +94,8 @@ class Booking(Base):
     """Place in its shard's order of admission."""
     expires_at: Mapped[datetime | None]
     """Deadline of the hold; NULL for a booking posted with its payment."""
+    access_code: Mapped[str | None]
+    """Digest of the access code that it was made with. Never the code; and no foreign key, for the same reason."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """When its status changed last, or tickets of it came back. The time of the transaction that did it."""
@@ -140,7 +143,7 @@ class StockMove(Base):
     sold_delta: Mapped[int] = mapped_column(server_default="0")
     total_delta: Mapped[int] = mapped_column(server_default="0")
     owner: Mapped[str | None]
-    """Whose tickets they were, as counted in the customer limit."""
+    """Whose tickets they were, as counted in the limits: see `ids.owners_of`."""
     refund_key: Mapped[str | None]
     """The refund that came with it. No foreign key: both are written by one transaction."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

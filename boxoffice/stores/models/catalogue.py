@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from boxoffice.states import EVENT_STATUSES
 from boxoffice.stores.models.base import Base, Dated, one_of
 
-__all__ = ["CallOff", "Event", "EventChange", "EventShare", "Tier"]
+__all__ = ["AccessCode", "CallOff", "Event", "EventChange", "EventShare", "Tier"]
 
 
 class Event(Dated, Base):
@@ -48,6 +48,8 @@ class Event(Dated, Base):
     """Until when; NULL: until it starts."""
     version: Mapped[int] = mapped_column(BigInteger, server_default="1")
     """Changes of the event and its tiers so far, the first of which made it. Shops name it in `If-Match`."""
+    codes_version: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The version with which its access codes were last changed; 0: it has never had any."""
     mirrored: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """The version that Redis has. Below `version`: a worker's sweep brings the event there."""
     booking_min: Mapped[int | None]
@@ -91,6 +93,35 @@ class Tier(Dated, Base):
     booking_max: Mapped[int | None]
     customer_min: Mapped[int | None]
     customer_max: Mapped[int | None]
+    code_only: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Sold to holders of an access code alone."""
+
+
+class AccessCode(Base):
+    """A code that lets its holder book. What it reads is nowhere."""
+
+    __tablename__ = "access_codes"
+    __table_args__ = (
+        Index("uq_access_codes_event_id_digest", "event_id", "digest", unique=True),
+        Index("ix_access_codes_event_id_id", "event_id", "id"),
+        CheckConstraint("tickets > 0", name="tickets"),
+        CheckConstraint("valid_until > valid_from", name="valid_until"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    digest: Mapped[str]
+    """First 128 bits of its SHA-256, as hex: see `ids.code_digest`."""
+    tier_id: Mapped[str | None] = mapped_column(ForeignKey("tiers.id"))
+    """The only tier that it is for; NULL: any."""
+    tickets: Mapped[int]
+    """Held and bought with it at a time, at most."""
+    valid_from: Mapped[datetime | None]
+    valid_until: Mapped[datetime | None]
+    label: Mapped[str | None]
+    version: Mapped[int] = mapped_column(BigInteger)
+    """Of the event when it was made, or revoked."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
 
 
 class EventChange(Base):

@@ -12,6 +12,9 @@ from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import decode
 from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.errors import (
+    AccessCodeInvalid,
+    AccessCodeRequired,
+    AccessCodeUsedUp,
     BookingLimit,
     BoxOfficeError,
     Busy,
@@ -73,6 +76,8 @@ OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
     b"ended": (SaleClosed, [b"tier1"]),
     b"not_open": (SaleNotOpen, [b"7"]),
     b"unknown_tier": (GateClosed, [b"tier1"]),
+    b"code_refused": (AccessCodeInvalid, [b"unknown"]),
+    b"code_used_up": (AccessCodeUsedUp, [b"1"]),
     b"sold_out": (SoldOut, [b"0", b"tier1", b"1", b"0"]),
     b"booking_limit": (BookingLimit, [b"", b"2", b"4"]),
     b"customer_limit": (CustomerLimit, [b"", b"3", b"0", b"4", b"1"]),
@@ -118,6 +123,13 @@ def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest
          {"held": 3, "limit": 4, "may_take": 1}),
         ([b"unpaid_limit", b"client", b"3", b"4"], UnpaidLimit,
          {"whose": "client", "held": 3, "limit": 4, "retry_after_s": 15}),
+        ([b"not_open", b"9999999999999"], AccessCodeRequired, {}),
+        ([b"not_open", b"9999999999998"], SaleNotOpen, {"opens_at": "2286-11-20T17:46:39.998Z"}),
+        ([b"code_refused", b"unknown"], AccessCodeInvalid, {"reason": "unknown"}),
+        ([b"code_refused", b"revoked"], AccessCodeInvalid, {"reason": "revoked"}),
+        ([b"code_refused", b"expired"], AccessCodeInvalid, {"reason": "expired"}),
+        ([b"code_refused", b"other_tier"], AccessCodeInvalid, {"reason": "other_tier"}),
+        ([b"code_used_up", b"1"], AccessCodeUsedUp, {"left": 1}),
         ([b"price_changed", b"4000"], PriceChanged, {"amount_cents": 4_000, "currency": "USD"}),
         ([b"price_changed", b"4001"], PriceOutdated, {"amount_cents": 4_001, "currency": "USD"}),
         ([b"busy"], Busy, {"retry_after_s": 2}),

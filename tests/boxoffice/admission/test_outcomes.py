@@ -23,6 +23,8 @@ from boxoffice.admission.outcomes import OUTCOMES, outcome_of
         ([b"paused"], outcomes.Paused()),
         ([b"ended", b"t"], outcomes.Ended(tier="t")),
         ([b"not_open", b"17"], outcomes.NotOpen(opens_ms=17)),
+        ([b"code_refused", b"revoked"], outcomes.CodeRefused(why="revoked")),
+        ([b"code_used_up", b"2"], outcomes.CodeUsedUp(left=2)),
         (
             [b"sold_out", b"7", b"t", b"1", b"3", b"u", b"-2", b"0"],
             outcomes.SoldOut(left={"t": 1, "u": -2}, held={"t": 3, "u": 0}, next_end_ms=7),

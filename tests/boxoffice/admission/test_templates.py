@@ -46,30 +46,37 @@ words = st.none() | st.dictionaries(texts, texts, min_size=1, max_size=3).map(la
 
 
 @settings(max_examples=300)
-@given(lines, charges, texts, st.none() | texts, st.integers(1, 600_000), words, st.none() | texts)
+@given(
+    lines, charges, texts, st.none() | texts, st.integers(1, 600_000), words, st.none() | texts,
+    st.sampled_from(["", "c0de" * 8]),
+)  # fmt: skip
 def test_a_filled_template_is_the_record_and_the_booking_as_shown(
     lines: tuple[Line, ...], charge: Charge | None, customer: str, reference: str | None, hold_ms: int,
-    words: dict[str, str] | None, return_url: str | None,
+    words: dict[str, str] | None, return_url: str | None, access_code: str,
 ) -> None:  # fmt: skip
     """Whatever stands in a gap, and whatever in the texts around it."""
     hold_ms = 0 if charge else hold_ms
     template = BookingTemplate("shop00000000", EVENT, lines, charge=charge, referred=reference is not None, hold_ms=hold_ms,
-                  unpaid_max=(40, 50_000, 30), described=words is not None, returning=return_url is not None)  # fmt: skip
+                  unpaid_max=(40, 50_000, 30), described=words is not None, returning=return_url is not None,
+                  coded=bool(access_code))  # fmt: skip
     key = ids.digest("key")
     scope, fingerprint, owner = ids.scope("shop00000000", EVENT.id, key), "f" * 16, "0" * 16
     gaps = Gaps(
         ids.booking_id(SHARD, 1), scope, fingerprint, owner, text_of(customer),
         "" if reference is None else text_of(reference), *card_of(charge), key,
         "" if words is None else msgspec.json.encode(words).decode(), "" if return_url is None else text_of(return_url),
+        access_code,
     )  # fmt: skip
 
     form = template.form(gaps)
     assert template.kind.event == EVENT.id
-    letter, hold, amount, items = template.kind.text.split("|")
+    letters, hold, amount, items = template.kind.text.split("|")
+    letter, coded = letters[0], letters[1:]
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
     record = unpack(gaps.booking, f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
     shown = template.shown(gaps, record.admitted_ms, timestamp(record.admitted_ms))
 
+    assert coded == ("C" if access_code else "") and record.body.access_code == (access_code or None)
     assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
     assert int(amount) == record.body.amount_cents
     assert items == record.items and template.question == (EVENT.id, f"Q|0|0|{items}")

@@ -20,7 +20,7 @@ LINES = (Line("ga", 2, 500), Line("vip", 1, 900))
 
 RECORD = Record(
     "b1", "C", 7, 1_000, 2_000, "pay", "scope", "print", "event", "owner", "ga:2", "1",
-    Body("shop", "ada", 1_900, "EUR", LINES, "order 1", {"a": "é"}, "https://x"), Payload(key="key"),
+    Body("shop", "ada", 1_900, "EUR", LINES, "order 1", {"a": "é"}, "https://x", "c0de"), Payload(key="key"),
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def test_an_array_stands_at_the_place_of_its_column() -> None:
         "idempotency_key": ["digest"] * 2, "fingerprint": ["print"] * 2, "duplicate_of": ["b0"] * 2,
         "failure_code": ["duplicate"] * 2, "sequence": [7] * 2, "expires_at": [2_000] * 2, "created_at": [1_000] * 2,
         "metadata": ['{"a":"é"}'] * 2, "return_url": ["https://x"] * 2,
+        "access_code": ["c0de"] * 2,
     }  # fmt: skip
     lines = [("b1", line, at) for at, line in enumerate(LINES)]
     assert dict(zip(columns_of(INSERT_ITEMS), item_arrays(lines), strict=True)) == {

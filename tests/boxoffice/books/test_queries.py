@@ -93,6 +93,7 @@ def row(**changes: Any) -> Any:
         "idempotency_key": "ab" * 16, "fingerprint": "print", "amount_cents": 300,
         "currency": "EUR", "reference": "ref 7", "failure_code": None, "duplicate_of": None,
         "metadata": '{"b": "2", "aa": "1"}', "return_url": "https://shop.example",
+        "access_code": "c0de",
     } | changes  # fmt: skip
 
 
@@ -114,7 +115,9 @@ def test_a_row_becomes_a_record() -> None:
     assert (record.payment_key, record.scope) == ("pay2", ids.scope("shop", "event", "ab" * 16))
     assert (record.fingerprint, record.event, record.owner) == ("print", "event", ids.owner_digest("shop", "ann"))
     assert (record.items, record.tries) == ("floor:1,balcony:2", "2")
-    assert record.body == Body("shop", "ann", 300, "EUR", LINES, "ref 7", {"aa": "1", "b": "2"}, "https://shop.example")
+    assert record.body == Body(
+        "shop", "ann", 300, "EUR", LINES, "ref 7", {"aa": "1", "b": "2"}, "https://shop.example", "c0de"
+    )
     assert list(record.body.metadata or ()) == ["aa", "b"], "in their order, whatever PostgreSQL's is"
     assert queries.record_from(row(metadata=None), LINES, []).body.metadata is None
     outcome = Outcome("captured", "card", "4242", "r1", "lost_card", None)

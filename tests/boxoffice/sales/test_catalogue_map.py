@@ -229,7 +229,7 @@ def test_an_event_is_described_with_its_active_tiers() -> None:
         "booking_min": 6, "booking_max": 7, "customer_min": 8, "customer_max": 9,
         "tiers": [
             {"id": f"t{n}", "code": f"C{n}", "name": f"N{n}", "price_cents": 10 * n, "capacity": 100 * n,
-             "on_sale_at": opens, "off_sale_at": closes, **rules._asdict(), "available": left}
+             "on_sale_at": opens, "off_sale_at": closes, **rules._asdict(), "access_code_required": False, "available": left}
             for n, left, opens, closes, rules in ((1, 5, None, None, NONE), (3, 0, "3", "4", Rules(2, 3, 4, 5)))
         ],
     }  # fmt: skip
@@ -295,3 +295,4 @@ def test_a_tier_is_on_sale_within_its_own_window_or_the_events(
     tier = TierView("t1", "A", "A", 1, 1, True, tier_opens, tier_closes)
     event = EventView("id", "Name", "2030", 7, "active", "EUR", 1, 4, (tier,), opens, closes)
     assert event.in_window(tier, 5.0) is on_sale
+    assert not event.in_window(msgspec.structs.replace(tier, code_only=True), 5.0), "not for everybody"

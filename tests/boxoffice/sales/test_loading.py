@@ -196,12 +196,19 @@ def test_windows_are_told_with_what_tiers_have_of_their_own() -> None:
     def at(second: int | None) -> datetime | None:
         return None if second is None else datetime.fromtimestamp(second, UTC)
 
-    def told(opens: int | None, closes: int | None, *tiers: tuple[int | None, int | None]) -> str:
-        rows = [{"id": f"t{n}", "on_sale_at": at(o), "off_sale_at": at(c)} for n, (o, c) in enumerate(tiers)]
+    def told(
+        opens: int | None, closes: int | None, *tiers: tuple[int | None, int | None], code_only: bool = False
+    ) -> str:
+        rows = [
+            {"id": f"t{n}", "on_sale_at": at(o), "off_sale_at": at(c), "code_only": code_only}
+            for n, (o, c) in enumerate(tiers)
+        ]
         return windows_of({"on_sale_at": at(opens), "off_sale_at": at(closes)}, rows)
 
     assert told(None, None, (None, None)) == ""
     assert told(1, None, (None, None)) == "1000|0|"
+    assert told(None, None, (None, None), code_only=True) == "0|0|t0:9999999999999:0"
+    assert told(1, 2, (3, None), (None, 4), code_only=True) == "1000|2000|t0:9999999999999:2000,t1:9999999999999:4000"
     assert told(None, 2) == "0|2000|"
     assert told(None, None, (3, None)) == "0|0|t0:3000:0"
     assert told(1, 2, (None, None), (3, None), (None, 4), (5, 6)) == "1000|2000|t1:3000:2000,t2:1000:4000,t3:5000:6000"

@@ -35,13 +35,14 @@ lines = st.lists(
 
 def body_of(lines: tuple[Line, ...], client: str = "c", customer: str = "u", currency: str = "USD",
             reference: str | None = None, metadata: dict[str, str] | None = None,
-            return_url: str | None = None) -> Body:  # fmt: skip
+            return_url: str | None = None, access_code: str | None = None) -> Body:  # fmt: skip
     amount = sum(line.quantity * line.unit_price_cents for line in lines)
-    return Body(client, customer, amount, currency, lines, reference, metadata, return_url)
+    return Body(client, customer, amount, currency, lines, reference, metadata, return_url, access_code)
 
 
 words = st.none() | st.dictionaries(texts, texts, min_size=1, max_size=3)
-bodies = st.builds(body_of, lines, texts, texts, texts, st.none() | texts, words, st.none() | texts)
+codes = st.sampled_from([None, "c0de" * 8])
+bodies = st.builds(body_of, lines, texts, texts, texts, st.none() | texts, words, st.none() | texts, codes)
 payloads = st.builds(
     Payload,
     st.none() | st.builds(Charge, texts, texts, st.none() | texts, st.none() | texts),

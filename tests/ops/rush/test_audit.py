@@ -220,6 +220,15 @@ async def nobody_has_tickets_of_a_tier(sold: Sold) -> None:
     await sold.office.redis.delete(keys.owned_tiers(sold.event.shard, sold.event.id))
 
 
+async def tickets_of_a_code_are_not_counted(sold: Sold) -> None:
+    await sold.sql("UPDATE bookings SET access_code = $2 WHERE id = $1::uuid", sold.confirmed, "c0de" * 8)
+
+
+async def a_code_got_tickets_that_nobody_bought(sold: Sold) -> None:
+    name = keys.owners(sold.event.shard, sold.event.id)
+    await sold.office.redis.hset(name, "k" + "c0de" * 8, 1)  # type: ignore[misc]
+
+
 async def a_failed_booking_still_waits(sold: Sold) -> None:
     await sold.office.redis.zadd(keys.dead(sold.event.shard), {sold.failed: 1})
 
@@ -300,6 +309,8 @@ async def a_final_record_lives_for_ever(sold: Sold) -> None:
         ("I7", tickets_came_back_to_a_customer_twice),
         ("I7", tickets_of_a_tier_count_for_another),
         ("I7", nobody_has_tickets_of_a_tier),
+        ("I7", tickets_of_a_code_are_not_counted),
+        ("I7", a_code_got_tickets_that_nobody_bought),
         ("I7", a_failed_booking_still_waits),
         ("I7", a_stock_move_was_not_applied),
         ("I8", a_card_number_is_logged),

@@ -91,9 +91,9 @@ class Till:
         admitted = await book(self.office, self.event, token, key=key or f"key-{next(self.numbers)}", **how)
         return admitted.booking_id
 
-    async def hold(self, *, hold_s: int | None = None, **tiers: int) -> str:
+    async def hold(self, *, hold_s: int | None = None, access_code: str = "", **tiers: int) -> str:
         """Tickets set aside."""
-        return await self.book(None, hold_s=hold_s, **tiers)
+        return await self.book(None, hold_s=hold_s, access_code=access_code, **tiers)
 
     async def pay(self, booking: str, token: str = "tok_ok", *, key: str | None = None) -> tuple[Record, bool]:
         """A payment of a hold, under a new key unless one is given."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from boxoffice import ids
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores.record import Charge
 from boxoffice.wire.metadata import metadata_of
@@ -40,10 +41,12 @@ def lines_of(event: EventView, **tickets: int) -> tuple[tuple[str, int], ...]:
 
 def order(
     event: EventView, token: str | None = "tok_ok", *, customer: str = "ada", reference: str | None = None,
-    hold_s: int | None = None, metadata: dict[str, str] | None = None, return_url: str | None = None, **tickets: int,
+    hold_s: int | None = None, metadata: dict[str, str] | None = None, return_url: str | None = None,
+    access_code: str = "", **tickets: int,
 ) -> BookingRequest:  # fmt: skip
     """`order(event, GA=2)`. Without a token it is to be held."""
     return BookingRequest(
         customer, lines_of(event, **tickets), reference, card(token) if token else None, hold_s,
         metadata=metadata_of(metadata) if metadata else None, return_url=return_url,
+        access_code=ids.code_digest(access_code) if access_code else "",
     )  # fmt: skip

@@ -94,6 +94,7 @@ class Form:
     before it may have fewer."""
     expected: int | None = None
     """What the shop has seen that it costs."""
+    access_code: str | None = None
 
 
 @dataclass
@@ -164,9 +165,10 @@ class Desk:
         amount: int | None = None,
         items: str | None = None,
         reference: str | None = None,
+        access_code: str | None = None,
         **tiers: int,
     ) -> Form:
-        """A booking of these tiers, paid at once unless `hold_ms` is given."""
+        """A booking of these tiers, paid at once unless `hold_ms` is given; `access_code` is a digest."""
         lines = tuple(Line(tier, quantity, self.prices.get(tier, 0)) for tier, quantity in sorted(tiers.items()))
         items = pack_items(lines) if items is None else items
         amount = sum(line.quantity * line.unit_price_cents for line in lines) if amount is None else amount
@@ -176,12 +178,15 @@ class Desk:
         charge = None if hold_ms else card()
         owner = ids.owner_digest(CLIENT, customer)
         rest = pack_rest(
-            payment_key=payment_key, scope=scope, fingerprint=ids.fingerprint(customer, items, "card", "4242"), event=event,
-            owner=owner, items=items, body=Body(CLIENT, customer, amount, "USD", lines, reference),
+            payment_key=payment_key, scope=scope, event=event,
+            fingerprint=ids.fingerprint(customer, items, "card", "4242", None, None, access_code or ""),
+            owner=owner, items=items, body=Body(CLIENT, customer, amount, "USD", lines, reference, access_code=access_code),
             payload=Payload(charge, key=key_digest),
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
-        return Form(booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner)
+        return Form(
+            booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner, access_code=access_code
+        )
 
     def question(self, **wanted: Any) -> Form:
         """Whether there is anything left for such a booking, as the API asks in a sold-out rush."""
@@ -204,7 +209,7 @@ class Desk:
         else:
             kind = booking_kind(
                 form.event, hold_ms=form.hold_ms, amount=form.amount, items=form.items, unpaid_max=form.unpaid_max,
-                expected=form.expected,
+                expected=form.expected, coded=form.access_code is not None,
             )  # fmt: skip
         return _Member(
             kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
@@ -336,6 +341,14 @@ class Desk:
         name = keys.owned_tiers(self.shard, form.event)
         return tickets_by_tier(await self.redis.hget(name, form.owner))  # type: ignore[misc]
 
+    async def set_code(self, access_code: str, terms: str, event: str = EVENT) -> None:
+        """A code, by its digest, and what it is good for, as codes.lua writes it."""
+        await self.redis.hset(keys.codes(self.shard, event), access_code, terms)  # type: ignore[misc]
+
+    async def got_with(self, access_code: str, event: str = EVENT) -> int:
+        """Tickets counted against a code."""
+        return int(await self.redis.hget(keys.owners(self.shard, event), f"k{access_code}") or 0)  # type: ignore[misc]
+
     async def unpaid(self, event: str = EVENT) -> dict[str, int]:
         """Tickets held and not paid for: `o:` and a customer's digest, `c:` and a client."""
         found = await self.redis.hgetall(keys.unpaid(self.shard, event))  # type: ignore[misc]
@@ -388,8 +401,8 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
-            keys.owned_tiers(shard, "<event>"), keys.unpaid(shard, "<event>"), keys.ended(shard, "<event>"),
-            keys.changes(shard, "<booking>"),
+            keys.owned_tiers(shard, "<event>"), keys.unpaid(shard, "<event>"), keys.codes(shard, "<event>"),
+            keys.ended(shard, "<event>"), keys.changes(shard, "<booking>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
