@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -183,3 +184,12 @@ async def test_tickets_of_a_tier_count_as_long_as_they_live(till: Till) -> None:
     await till.book(VIP=1)
     await till.at_rest()
     assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def test_however_many_ask_at_once_a_customer_has_no_more(till: Till) -> None:
+    """Counted in the call that admits: nobody reads a count that another booking is about to change."""
+    await till.office.control.change_tier(tier_of(till.event, "GA"), customer_max=3)
+    answers = await asyncio.gather(*(till.book(GA=1) for _ in range(8)), return_exceptions=True)
+    assert [type(answer) for answer in answers if not isinstance(answer, str)] == 5 * [CustomerLimit]
+    await till.book(GA=3, customer="bob")
+    await till.at_rest()
