@@ -23,6 +23,7 @@ NULLS: dict[str, Any] = {
     "hold_s": None,
     "expected_amount_cents": None,
     "access_code": None,
+    "return_url": None,
     "metadata": None,
 }
 
