@@ -142,3 +142,32 @@ async def test_only_a_hold_is_changed(
         "confirmed",
         "true",
     )
+
+
+async def test_what_is_added_needs_what_a_booking_of_it_needs(
+    api: httpx2.AsyncClient, book: Book, patch: Patch, event: EventView
+) -> None:
+    """A hold without an access code gets no ticket that needs one; one with a code as many as are left of it. The event's
+    least and most tickets of a booking are kept, too."""
+    path, vip = f"/v1/events/{event.id}", tier_of(event, "VIP")
+    await api.patch(f"{path}/tiers/{vip}", json={"access_code_required": True})
+    (code,) = (await api.post(f"{path}/access-codes", json={"count": 1, "tickets": 3})).json()["data"]
+    assert_problem(await patch(GA=2, VIP=1), 403, "access-code-required")
+
+    items = [{"tier_id": vip, "quantity": 2}]
+    coded = (await book(event, items=items, payment=..., access_code=code["code"])).json()
+    for number, (quantity, slug) in enumerate(((4, "access-code-used-up"), (3, ""), (1, ""))):
+        wanted = {"items": [{"tier_id": vip, "quantity": quantity}]}
+        answer = await api.patch(f"/v1/bookings/{coded['id']}", json=wanted, headers={"Idempotency-Key": f"c{number}"})
+        if slug:
+            assert assert_problem(answer, 403 if "required" in slug else 409, slug)["left"] == 1
+        else:
+            assert answer.json()["items"][0]["quantity"] == quantity
+    (listed,) = (await api.get(f"{path}/access-codes")).json()["data"]
+    assert listed["used"] == 1, "what was given up may be had with the code again"
+
+    await api.patch(path, json={"booking_min": 2, "booking_max": 3})
+    for count, limits in ((1, (2, 3)), (4, (2, 3))):
+        problem = assert_problem(await patch(GA=count), 409, "booking-limit")
+        assert (problem["least"], problem["limit"]) == limits
+    assert (await patch(GA=3)).status_code == 200
