@@ -136,3 +136,26 @@ async def test_a_record_that_cannot_be_read_hides_no_other(office: BoxOffice, ti
     bad, good = await tills[0].hold(GA=1), await tills[0].hold(GA=1)
     await office.redis.set(keys.booking(0, bad), b"nonsense")
     assert await every(office, 5) == [good]
+
+
+async def test_what_is_held_no_more_when_its_record_is_read_is_left_out(office: BoxOffice, tills: list[Till]) -> None:
+    """It was paid between the two: its id was among the holds, and its record says that it is pending."""
+    paid, good = await tills[0].book(GA=1), await tills[0].hold(GA=1)
+    await office.redis.zadd(keys.deadlines(0), {paid: 1})
+    assert await every(office, 5) == [good]
+
+
+async def test_holds_wait_until_postgresql_was_looked_at_as_far(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of it may end before it has come to a hold that only it knows, and that is newer than one of Redis."""
+    monkeypatch.setattr(listing, "LOOKED_AT", 2)
+    till = tills[0]
+    oldest, known = await till.hold(GA=1), await declined(till)
+    await office.redis.zrem(keys.deadlines(0), known)
+    await office.redis.delete(keys.booking(0, known))
+    for _ in range(3):
+        await till.book(GA=1)
+    await till.rest_bookings()
+    first, second = sorted((oldest, known), reverse=True)
+    assert await every(office, 5, customer_id="ada") == [first, second]
