@@ -948,9 +948,15 @@ MUTANTS = (
     ),
     Mutant(
         "who is at the bank is counted by nobody",
-        (("lua/lib/is_unpaid.lua", """ or string.find(record, '"s":"requires_action"', 1, true) ~= nil""", ""),),
+        (("lua/lib/is_unpaid.lua", """ or string.find(payload, '"s":"requires_action"', 1, true) ~= nil""", ""),),
         "tests/lua/test_unpaid.py",
         "at_the_bank",
+    ),
+    Mutant(
+        "a shop's own words say that its customer is at the bank",
+        (("lua/lib/is_unpaid.lua", """string.match(record, "^.*\\n(.*)$") or record""", "record"),),
+        "tests/lua/test_reconcile.py tests/lua/test_restore.py",
+        "words_of_a_shop",
     ),
     Mutant(
         "confirmed past the count of who was at the bank",

@@ -8,6 +8,7 @@ import pytest
 
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
+from tests.support.shop.orders import CLIENT
 from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict, tickets_by_tier
 
 
@@ -468,6 +469,21 @@ async def test_unpaid_tickets_stay_counted_while_one_record_cannot_be_read(desk:
 
     assert set((await desk.unpaid()).values()) == {3}
     await desk.redis.set(keys.booking(desk.shard, forms[2].id), raw)
+
+
+async def test_the_words_of_a_shop_leave_nobody_unpaid(desk: Desk) -> None:
+    """They may look like a payment that waits for the bank: its tickets are neither counted as unpaid, nor taken off."""
+    await desk.open_sale(floor=50)
+    one, two = (desk.form(floor=n, metadata={"s": "requires_action"}) for n in (2, 4))
+    hold = desk.form(floor=3, hold_ms=60_000)
+    await desk.book(one, two, hold)
+    unpaid = {f"o:{hold.owner}": 3, f"c:{CLIENT}": 3}
+    assert await desk.unpaid() == unpaid
+
+    await reconcile(desk, {"floor": (50, 0)}, deep=True)
+    assert await desk.unpaid() == unpaid
+    await reconcile(desk, {"floor": (50, 2)}, Final(one, "C"))
+    assert await desk.unpaid() == unpaid
 
 
 async def test_a_customer_who_holds_and_has_no_count_gets_one(desk: Desk) -> None:

@@ -61,6 +61,16 @@ async def test_a_pending_booking_comes_back_due_at_once(desk: Desk) -> None:
     assert (await desk.book(form))[0][0] == b"created", "and so does its idempotency key"
 
 
+async def test_the_words_of_a_shop_leave_nobody_unpaid(desk: Desk) -> None:
+    """They may look like a payment that waits for the bank."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, metadata={"s": "requires_action"})
+    record = await taken_away(desk, form)
+
+    assert await restore(desk, record) == 1
+    assert (await desk.counts("floor"), await desk.unpaid()) == ((3, 2, 0), {})
+
+
 async def test_a_held_booking_comes_back_with_its_deadline(desk: Desk) -> None:
     await desk.open_sale(floor=5)
     form = desk.form(floor=2, hold_ms=60_000)

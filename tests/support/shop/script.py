@@ -166,6 +166,7 @@ class Desk:
         items: str | None = None,
         reference: str | None = None,
         access_code: str | None = None,
+        metadata: dict[str, str] | None = None,
         **tiers: int,
     ) -> Form:
         """A booking of these tiers, paid at once unless `hold_ms` is given; `access_code` is a digest."""
@@ -180,7 +181,8 @@ class Desk:
         rest = pack_rest(
             payment_key=payment_key, scope=scope, event=event,
             fingerprint=ids.fingerprint(customer, items, "card", "4242", None, None, access_code or ""),
-            owner=owner, items=items, body=Body(CLIENT, customer, amount, "USD", lines, reference, access_code=access_code),
+            owner=owner, items=items,
+            body=Body(CLIENT, customer, amount, "USD", lines, reference, metadata, access_code=access_code),
             payload=Payload(charge, key=key_digest),
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
