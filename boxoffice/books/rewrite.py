@@ -220,7 +220,7 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         for row in rows if row.failure != "duplicate" for line in row.record.body.lines
     ]  # fmt: skip
     # A hold may have had other items when it was written.
-    await drop_items(connection, [row.record.id for row in rows if row.record.changed])
+    await drop_items(connection, [row.record.id for row in rows if row.record.deadline_ms])
     await connection.execute(_INSERT_ITEMS, *item_arrays(lines))
     paid = [row for row in rows if row.payment]
     outcomes = [row.record.payload.outcome for row in paid]

@@ -201,8 +201,11 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
     if duplicates:
         await insert_duplicates(connection, duplicates)
     if again:
-        # It may have been changed since it was written, or extended.
-        await rewrite_items(connection, [decision.claim.record for decision in again if decision.claim.record.changed])
+        # A hold may have been changed since it was written, or extended; and a Redis that went back may have it as it was
+        # before a change that it does not remember: what Redis counts is what is sold.
+        await rewrite_items(
+            connection, [decision.claim.record for decision in again if decision.claim.record.deadline_ms]
+        )
         await connection.execute(
             _UPDATE_BOOKINGS,
             [decision.claim.record.id for decision in again],

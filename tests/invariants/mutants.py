@@ -1095,12 +1095,24 @@ MUTANTS = (
         (
             (
                 "boxoffice/books/rows.py",
-                "if decision.claim.record.changed]",
-                "if False]",
+                "for decision in again if decision.claim.record.deadline_ms]",
+                "for decision in again if False]",
             ),
         ),
         "tests/boxoffice/admission/test_changes.py",
         "missed",
+    ),
+    Mutant(
+        "only a hold that says it was changed is sold with the items that it has",
+        (
+            (
+                "boxoffice/books/rows.py",
+                "for decision in again if decision.claim.record.deadline_ms]",
+                "for decision in again if decision.claim.record.changed]",
+            ),
+        ),
+        "tests/boxoffice/books/test_items.py",
+        "other_items",
     ),
     Mutant(
         "nobody tells postgresql of a change that it missed",

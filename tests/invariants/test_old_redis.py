@@ -268,6 +268,48 @@ async def test_bookings_taken_since_come_back(
     await till.at_rest(*booked)
 
 
+@pytest.mark.parametrize("at", ["before", "while it is paid"])
+async def test_a_hold_whose_change_is_forgotten_is_sold_with_the_items_that_redis_counts(
+    till: Till, servers: Servers, tmp_path: Path, at: str
+) -> None:
+    """PostgreSQL has it held with those of the change. Paid again, items, money and stock agree, and all of it can be given
+    back."""
+    office, booking = till.office, await till.hold(GA=1)
+    if at != "before":
+        await till.pay(booking, "tok_card_declined")
+    async with copied(servers, tmp_path) as put_back:
+        if at == "before":
+            await till.change(booking, GA=4)
+            await till.pay(booking, "tok_card_declined")
+            await till.rest()
+        else:
+            await till.rest()
+            await till.change(booking, GA=4)
+        since = await till.book(GA=1)
+        await till.rest()
+        await put_back()
+    (item,) = await till.fetch("SELECT quantity FROM booking_items WHERE booking_id = $1", booking)
+    assert item["quantity"] == 4
+    await check_run(office)
+    await till.rest()
+    assert await till.state(booking) == "H held"
+
+    await till.pay(booking)
+    await till.rest()
+
+    assert await till.state(booking) == "C confirmed"
+    (row,) = await till.fetch(
+        "SELECT i.quantity, b.amount_cents, n.sold FROM booking_items i JOIN bookings b ON b.id = i.booking_id"
+        " JOIN inventory n ON n.tier_id = i.tier_id WHERE b.id = $1",
+        booking,
+    )
+    assert tuple(row) == (1, 1_000, 1 + 1)
+    assert await till.left("GA") == (98, 0, 2)
+    assert await till.cancel(booking) == "cancelled"
+    await till.at_rest(booking, since)
+    assert await till.left("GA") == (99, 0, 1)
+
+
 # ---------------------------------------------------------------------- a replica
 
 

@@ -329,6 +329,26 @@ async def test_a_payment_that_was_undecided_then_ends_as_redis_was_told(till: Ti
     assert [tuple(row) for row in rows] == [("declined", "card_declined", outcome.reference, None, None)]
 
 
+async def test_a_hold_that_was_sold_is_written_with_the_items_that_its_record_has(till: Till) -> None:
+    """Whether or not the record remembers that they were changed."""
+    booking = await till.hold(GA=2)
+    await till.pay(booking)
+    await till.rest()
+    record = await till.record(booking)
+    assert record is not None and not record.changed
+    pool = await till.office.pool()
+    await pool.execute("UPDATE bookings SET status = 'held', amount_cents = 5000")
+    await pool.execute("UPDATE booking_items SET quantity = 5")
+    async with pool.acquire() as connection, connection.transaction():
+        await rewrite(
+            connection, ids.shard_of(booking), [record], {}, gateway="books", known={till.event.id}, forget=False
+        )
+    (row,) = await till.fetch(
+        "SELECT status, amount_cents, quantity, refunded FROM bookings b JOIN booking_items i ON i.booking_id = b.id"
+    )
+    assert tuple(row) == ("confirmed", 2_000, 2, 0)
+
+
 # ------------------------------------------------------------------ whose it is
 
 

@@ -1,0 +1,54 @@
+"""The items of a hold that PostgreSQL has otherwise than Redis: what is sold is what Redis counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from boxoffice.office import BoxOffice
+from boxoffice.stores import keys
+from tests.conftest import SHARD, SaleMaker
+from tests.support.shop.office import Till
+
+
+@pytest.fixture
+async def till(office: BoxOffice, open_sale: SaleMaker) -> Till:
+    return Till(office, await open_sale(GA=10))
+
+
+async def rows(till: Till, booking: str) -> list[tuple[int, int]]:
+    """Quantity of each item, with what all of it costs."""
+    found = await till.fetch(
+        "SELECT i.quantity, b.amount_cents FROM bookings b JOIN booking_items i ON i.booking_id = b.id WHERE b.id = $1",
+        booking,
+    )
+    return [tuple(row) for row in found]
+
+
+@pytest.mark.parametrize("redis_has", ["the hold", "its first payment"])
+async def test_a_hold_that_postgresql_has_with_other_items(till: Till, redis_has: str) -> None:
+    """Its record, of an older copy of Redis, does not say that it was ever changed: it may even be under the payment that
+    PostgreSQL has declined. Paid again, it is sold as Redis has it, and gives back as much."""
+    booking = await till.hold(GA=1)
+    await till.pay(booking, "tok_card_declined")
+    paying = await till.office.redis.get(keys.booking(SHARD, booking))
+    await till.rest()
+    await till.fetch("UPDATE booking_items SET quantity = 4 WHERE booking_id = $1", booking)
+    await till.fetch("UPDATE bookings SET amount_cents = 4000 WHERE id = $1", booking)
+    if redis_has != "the hold":
+        await till.office.redis.set(keys.booking(SHARD, booking), paying)
+        await till.office.redis.zadd(keys.pending(SHARD), {booking: 1})
+        await till.office.redis.zrem(keys.deadlines(SHARD), booking)
+        await till.drain()
+    record = await till.record(booking)
+    assert record is not None and (record.state, record.changed) == ("H", False)
+
+    await till.pay(booking)
+    await till.rest()
+
+    assert await till.state(booking) == "C confirmed"
+    assert await rows(till, booking) == [(1, 1_000)]
+    assert [row["sold"] for row in await till.fetch("SELECT sold FROM inventory")] == [1]
+    assert await till.left("GA") == (9, 0, 1)
+    assert await till.cancel(booking) == "cancelled"
+    await till.at_rest(booking)
+    assert await till.left("GA") == (10, 0, 0)
