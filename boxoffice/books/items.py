@@ -26,11 +26,12 @@ async def drop_items(writer: Writer, booking_ids: Sequence[str]) -> None:
 
 async def rewrite_items(writer: Writer, records: Sequence[Record]) -> None:
     """The rows of `booking_items`, and `amount_cents`, of these bookings are what their records say; nothing of them was ever
-    refunded. The caller has locked the bookings, and they are no sale."""
+    refunded. They are no sale. Whoever else rewrites one of them meanwhile waits until the caller's transaction is over."""
     if not records:
         return
     booking_ids = [record.id for record in records]
+    # This first: it locks the rows.
+    await writer.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in records])
     await drop_items(writer, booking_ids)
     lines = [(record.id, line, 0) for record in records for line in record.body.lines]
     await writer.execute(INSERT_ITEMS, *item_arrays(lines))
-    await writer.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in records])

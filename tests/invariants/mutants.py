@@ -1115,6 +1115,20 @@ MUTANTS = (
         "other_items",
     ),
     Mutant(
+        "items are rewritten before their booking is locked",
+        (
+            (
+                "boxoffice/books/items.py",
+                "    await writer.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in records])\n"
+                "    await drop_items(writer, booking_ids)\n",
+                "    await drop_items(writer, booking_ids)\n"
+                "    await writer.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in records])\n",
+            ),
+        ),
+        "tests/boxoffice/books/test_items.py",
+        "one_after_the_other",
+    ),
+    Mutant(
         "nobody tells postgresql of a change that it missed",
         (("boxoffice/repair/mend.py", "                await self._rows.write(hold.id)\n", "                pass\n"),),
         "tests/boxoffice/repair/test_mend.py",

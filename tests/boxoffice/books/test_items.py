@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from boxoffice.books.bookings import change_hold, lock_hold
+from boxoffice.books.items import rewrite_items
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
-from tests.conftest import SHARD, SaleMaker
+from boxoffice.stores.record import Record
+from tests.conftest import SHARD, SaleMaker, eventually
 from tests.support.shop.office import Till
 
 
@@ -52,3 +57,31 @@ async def test_a_hold_that_postgresql_has_with_other_items(till: Till, redis_has
     assert await till.cancel(booking) == "cancelled"
     await till.at_rest(booking)
     assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Till) -> None:
+    """A change on its way to PostgreSQL, and a settlement: neither deadlock nor a row that is there twice."""
+    booking = await till.hold(GA=1)
+    await till.pay(booking, "tok_card_declined")
+    await till.rest()
+    record, pool = await till.record(booking), await till.office.pool()
+    assert record is not None
+    (line,) = record.body.lines
+
+    def having(quantity: int) -> Record:
+        return record.with_lines((type(line)(line.tier, quantity, line.unit_price_cents),))
+
+    async def settle() -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await rewrite_items(connection, [having(3)])
+
+    async with pool.acquire() as changing, changing.transaction():
+        assert await lock_hold(changing, booking)
+        settling = asyncio.create_task(settle())
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
+        pid = changing.get_server_pid()
+        await eventually(lambda: pool.fetchval(waiting, pid))
+        await change_hold(changing, having(2))
+    await settling
+
+    assert await rows(till, booking) == [(3, 3_000)]
