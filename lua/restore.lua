@@ -1,4 +1,5 @@
 -- restore: put back the bookings that PostgreSQL has and Redis lacks, and the payments of those that Redis still has.
+-- A hold that has ended in PostgreSQL with other items than it has here gives back what it has, and is what it ended as.
 -- Whatever else Redis has is left alone.
 --
 -- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
@@ -53,7 +54,18 @@ for b = 1, #ARGV - 2 do
   local id = string.sub(key, -36)
   if ttl_s ~= "0" then
     redis.call("SET", idempotency, id, "NX", "EX", ttl_s)
-    if redis.call("SET", key, record, "NX", "EX", ttl_s) then
+    local done = redis.call("SET", key, record, "NX", "EX", ttl_s)
+    local old = not done and parse(redis.call("GET", key))
+    -- One that late success has revived waits for its second verdict.
+    if old and (old.state == "H" or old.state == "P") and not string.find(old.flags, "r")
+      and old.items ~= parse(record).items then
+      count(KEYS[2 + 2 * event], KEYS[3 + 2 * event], old, -1)
+      done = redis.call("SET", key, record, "EX", ttl_s)
+      redis.call("EXPIRE", idempotency, ttl_s)
+      redis.call("ZREM", pending, id)
+      redis.call("ZREM", deadlines, id)
+    end
+    if done then
       restored = restored + 1
     end
   else

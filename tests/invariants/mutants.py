@@ -1141,6 +1141,12 @@ MUTANTS = (
         "takes_what_it_was_for",
     ),
     Mutant(
+        "a final record keeps the items that an older redis had",
+        (("lua/restore.lua", "      and old.items ~= parse(record).items then\n", "      and false then\n"),),
+        "tests/lua/test_restore.py",
+        "ended_with_other_items",
+    ),
+    Mutant(
         "an expired hold stays counted as unpaid",
         (("lua/lib/give_back.lua", "  count_unpaid(owners, record.owner, client, -tickets)\n", ""),),
         "tests/lua/test_unpaid.py tests/boxoffice/admission/test_unpaid.py",

@@ -193,6 +193,59 @@ async def test_each_comes_back_to_its_own_event(desk: Desk) -> None:
     assert set(await desk.pending()) == {forms[0].id, forms[1].id}
 
 
+@pytest.mark.parametrize("state", "HP")
+async def test_a_hold_that_ended_with_other_items_gives_back_what_it_has(desk: Desk, state: str) -> None:
+    """It was changed, paid and decided; this Redis is older. What it counts of it goes back on sale, of everybody's counts,
+    and nobody claims or expires it."""
+    await desk.open_sale(floor=5, balcony=5)
+    form = desk.form(floor=2, balcony=1, hold_ms=60_000)
+    await desk.book(form)
+    if state == "P":
+        await pay(desk, form)
+    row = (await paid(desk, form, 2)).with_lines((Line("balcony", 4, 200),))
+    row.state = "C"
+
+    assert await restore(desk, row, life_s=60) == 1
+
+    assert (await desk.counts("floor"), await desk.counts("balcony")) == ((5, 0, 0), (5, 0, 0)), "a recount follows"
+    assert (await desk.owned(form), await desk.unpaid()) == (0, {})
+    record = await desk.record(form)
+    assert record is not None and (record.items, record.state) == ("balcony:4", "C")
+    assert (await desk.pending(), await desk.members(keys.deadlines(desk.shard))) == ([], [])
+    for key in (keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)):
+        assert 50 < await desk.redis.ttl(key) <= 60
+    assert await restore(desk, row, life_s=60) == 0
+
+
+@pytest.mark.parametrize("what", ["the same items", "revived", "confirmed", "ended"])
+async def test_a_final_one_takes_nothing_else_from_redis(desk: Desk, what: str) -> None:
+    """A hold of the same items is settled by the recount; one that was revived waits for its verdict; one that has ended
+    here counts nothing."""
+    await desk.open_sale(floor=5, balcony=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    await pay(desk, form)
+    row = await paid(desk, form, 2)
+    row.state = "C"
+    if what != "the same items":
+        row = row.with_lines((Line("balcony", 4, 200),))
+    if what == "revived":
+        record = await desk.record(form)
+        assert record is not None
+        record.tries += "r"
+        await desk.redis.set(keys.booking(desk.shard, form.id), record.pack())
+    elif what in ("confirmed", "ended"):
+        await desk.settle(Verdict(form, "C" if what == "confirmed" else "E", payment_key="a" * 32))
+    before = await desk.record(form), await desk.counts("floor"), await desk.owned(form), await desk.pending()
+
+    assert await restore(desk, row, life_s=60) == 0
+
+    assert (await desk.record(form), await desk.counts("floor"), await desk.owned(form), await desk.pending()) == before
+    alive = -1 if what in ("the same items", "revived") else 60
+    assert (await desk.redis.ttl(keys.booking(desk.shard, form.id)) == -1) == (alive == -1)
+    assert (await desk.redis.ttl(keys.idempotency(desk.shard, form.scope)) == -1) == (alive == -1)
+
+
 async def test_a_final_one_is_told_and_its_key_is_the_first_booking_that_used_it(desk: Desk) -> None:
     """With the pair of a commit that has it. A record or a key that is there stays as it is, with the life it has."""
     await desk.open_sale(floor=5)
