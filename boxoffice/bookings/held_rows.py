@@ -6,13 +6,13 @@ from __future__ import annotations
 from redis.exceptions import RedisError
 
 from boxoffice import ids
+from boxoffice.bookings.records import readable
 from boxoffice.books.bookings import change_hold, lock_hold
 from boxoffice.crashpoint import crashpoint
 from boxoffice.states import HOLDS_STOCK
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT
-from boxoffice.stores.record import unpack
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
@@ -44,7 +44,8 @@ class HeldRows:
             if not await lock_hold(connection, booking):
                 return
             raw = await self._shards[shard].redis.get(keys.booking(shard, booking))
-            if raw is None or (record := unpack(booking, raw)).state not in HOLDS_STOCK:
+            record = readable(booking, raw) if raw is not None else None
+            if record is None or record.state not in HOLDS_STOCK:
                 return
             await change_hold(connection, record)
             crashpoint("hold_written")

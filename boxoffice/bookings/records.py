@@ -10,9 +10,11 @@ from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import once_checked
+from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shards
+from boxoffice.telemetry.seldom import seldom
 
-__all__ = ["Reading", "Seen"]
+__all__ = ["Reading", "Seen", "readable"]
 
 
 class Seen(NamedTuple):
@@ -38,3 +40,12 @@ class Reading:
             return [Seen(raw) for raw in await once_checked(here, read, self._patience_s)]
         except GateClosed:
             return [Seen(raw, shut=True) for raw in await here.redis.mget(names)]
+
+
+def readable(booking: str, raw: bytes) -> Record | None:
+    """The record, or None with a line in the log: one that nobody can read keeps nobody from the others."""
+    try:
+        return unpack(booking, raw)
+    except ValueError as error:
+        seldom.warning("record.unreadable", booking_id=booking, error=type(error).__name__)
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from boxoffice.bookings.held_rows import HeldRows
+from boxoffice.bookings.records import readable
 from boxoffice.books import bookings, queries
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
@@ -16,7 +17,7 @@ from boxoffice.states import HOLDS_STOCK
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import look
-from boxoffice.stores.record import Record, unpack
+from boxoffice.stores.record import Record
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Mended", "Mender"]
@@ -95,7 +96,9 @@ class Mender:
         holds = [record for record in records if record.state == "H"]
         raws = await self._redis.mget([keys.booking(self.shard, hold.id) for hold in holds]) if holds else []
         for hold, raw in zip(holds, raws, strict=True):
-            now = unpack(hold.id, raw) if raw else hold
+            now = readable(hold.id, raw) if raw else hold
+            if now is None:
+                continue
             if now.state in HOLDS_STOCK and (now.body.lines, now.deadline_ms) != (hold.body.lines, hold.deadline_ms):
                 await self._rows.write(hold.id)
 
@@ -115,7 +118,10 @@ class Mender:
         cancelled: list[str] = []
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in overdue])
         for booking, raw in zip(overdue, raws, strict=True):
-            state = unpack(booking, raw).state if raw else "E"
+            record = readable(booking, raw) if raw else None
+            if raw and record is None:
+                continue
+            state = record.state if record else "E"
             if state in "EX":
                 (cancelled if state == "X" else ended).append(booking)
         expired = await bookings.end_holds(connection, ended, "expired")

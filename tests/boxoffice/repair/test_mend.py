@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from boxoffice import ids
 from boxoffice.repair.mend import Mender, admitted_ms
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
+from boxoffice.telemetry.seldom import seldom
 from tests.conftest import CLIENT, eventually
 from tests.invariants.conftest import working
 from tests.support.houses import SHARDS, House, Houses, unheard
@@ -170,6 +172,34 @@ async def test_postgresql_is_told_of_a_hold_that_was_changed_while_nobody_could(
         (line.tier, line.quantity, line.unit_price_cents) for line in record.body.lines
     ]  # fmt: skip
     assert await other.state(neighbour) == "H held"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_record_that_nobody_can_read_keeps_nobody_from_the_others(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """It is named in the log, and left as it is; whatever else the pass has to do, it does."""
+    house, other = houses.of(SHARD)
+    bad, good = await tried(house, late=late), await tried(other, late=late)
+    if late:
+        await put(houses.office.redis, other, good, "E")
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(houses.office.held_rows, "write", nothing)
+            await other.change(good, GA=1)
+    await houses.office.redis.set(keys.booking(SHARD, bad), "H|nonsense")
+    await houses.office.redis.zrem(keys.deadlines(SHARD), bad)
+    await aged(houses)
+    seldom.forget()
+
+    with capture_logs() as lines:
+        await mender.mend()
+        await houses.office.held_rows.write(bad)
+
+    assert [line["booking_id"] for line in lines if line["event"] == "record.unreadable"] == [bad]
+    assert await houses.office.redis.get(keys.booking(SHARD, bad)) == b"H|nonsense"
+    found = await house.fetch("SELECT status, amount_cents FROM bookings WHERE id = ANY($1) ORDER BY id", [bad, good])
+    assert [tuple(row) for row in found] == [("held", 2_000), ("expired", 2_000) if late else ("held", 1_000)]
 
 
 async def nothing(*_: object) -> None:
