@@ -4,9 +4,10 @@ local function owned_tiers_key(owners)
   return (string.gsub(owners, ":own:", ":owntiers:", 1))
 end
 
--- These with so many times the items more: 1, or -1 to take them away. Empty when nothing is left.
+-- These with so many times the items more: 1, or -1 to take them away; items may be negative themselves. Empty when nothing is
+-- left: a count is never below zero.
 local function with_items(by_tier, items, times)
-  if by_tier == "" and times == 1 then
+  if by_tier == "" and times == 1 and not string.find(items, "-", 1, true) then
     return items
   end
   local order, count, packed = {}, {}, {}

@@ -9,7 +9,7 @@ import pytest
 from boxoffice.ids import owner_digest
 from boxoffice.stores import keys
 from tests.support.shop.orders import CLIENT
-from tests.support.shop.script import EVENT, Desk, Form, Verdict
+from tests.support.shop.script import EVENT, Desk, Form, Verdict, tickets_by_tier
 
 ANN = owner_digest(CLIENT, "ann")
 
@@ -226,3 +226,20 @@ async def test_a_booking_that_ended_otherwise_is_not_called_cancelled(desk: Desk
     raw = await desk.redis.get(keys.booking(desk.shard, form.id))
     await move(desk, "floor", sold=-1, of=form)
     assert await desk.redis.get(keys.booking(desk.shard, form.id)) == raw
+
+
+@pytest.mark.parametrize(("has", "left"), [(None, None), ("box:1", b"box:1"), ("floor:1", None)])
+async def test_what_comes_back_of_a_tier_that_was_never_counted_is_no_negative_count(
+    desk: Desk, has: str | None, left: bytes | None
+) -> None:
+    """A booking of before customers were counted by tier: its customer has too few of the tier, or nothing at all."""
+    await desk.open_sale(floor=5)
+    form = await sold(desk, floor=2)
+    name = keys.owned_tiers(desk.shard, EVENT)
+    await desk.redis.delete(name)
+    if has:
+        await desk.redis.hset(name, ANN, has)  # type: ignore[misc]
+    assert await move(desk, "floor", sold=-2, owner=ANN, of=form) == [b"moved", 5]
+    assert await desk.redis.hget(name, ANN) == left  # type: ignore[misc]
+    await desk.book(desk.form(floor=1))
+    assert tickets_by_tier(await desk.redis.hget(name, ANN))["floor"] == 1  # type: ignore[misc]

@@ -253,6 +253,15 @@ async def test_customers_are_counted_anew(desk: Desk) -> None:
     }  # fmt: skip
 
 
+async def test_what_comes_back_of_a_tier_that_was_never_counted_is_no_negative_count(desk: Desk) -> None:
+    """As move.lua does it."""
+    forms = await a_lively_sale(desk)
+    await desk.redis.delete(keys.owned_tiers(desk.shard, EVENT))
+    moves = (Move(1, "floor", sold=-2, owner=forms[4].owner),)
+    assert (await reconcile(desk, {"floor": (50, 3), "balcony": (5, 0)}, moves=moves))[0] == b"same"
+    assert await desk.redis.hgetall(keys.owned_tiers(desk.shard, EVENT)) == {}  # type: ignore[misc]
+
+
 async def test_ids_that_hold_nothing_any_more_leave_the_sets(desk: Desk) -> None:
     forms = await a_lively_sale(desk)
     await desk.redis.zadd(keys.pending(desk.shard), {forms[4].id: 1})
