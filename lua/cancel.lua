@@ -44,6 +44,7 @@
 -- include: whose
 -- include: count_owned
 -- include: give_back
+-- include: changes
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, deadlines, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -81,5 +82,6 @@ record.state = "X"
 raw = pack(record)
 redis.call("SET", record_key, raw, "EX", life_s)
 redis.call("EXPIRE", idempotency, life_s)
+redis.call("EXPIRE", changes_key(record_key), life_s)
 redis.call("ZREM", deadlines, id)
 return { "cancelled", raw }

@@ -33,6 +33,7 @@
 -- include: whose
 -- include: count_owned
 -- include: give_back
+-- include: changes
 
 local gate, deadlines = KEYS[1], KEYS[2]
 local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -59,6 +60,7 @@ for _, id in ipairs(due) do
     record.state = "E"
     redis.call("SET", record_key, pack(record), "EX", life_s)
     redis.call("EXPIRE", prefix .. ":idem:" .. record.scope, life_s)
+    redis.call("EXPIRE", changes_key(record_key), life_s)
     expired = expired + 1
     if tonumber(record.attempts) > 0 then
       attempted[#attempted + 1] = id

@@ -66,7 +66,7 @@ def idempotency(shard: int, scope: str) -> str:
 
 def changes(shard: int, booking_id: str) -> str:
     """HASH. Digest of a change's idempotency key to the fingerprint of its request, for a hold whose items were changed. TTL
-    `worker.settled_ttl_s` from its last change: a repeat changes nothing."""
+    `worker.settled_ttl_s` from its last change: a repeat changes nothing; that of its record once the hold has ended."""
     return f"{shard_tag(shard)}:chg:{booking_id}"
 
 

@@ -175,14 +175,16 @@ async def test_holding_and_cancelling_fills_no_memory(stadium: Till) -> None:
     lives = []
     for _ in range(60):
         booking = await hold(stadium, 1)
+        await stadium.change(booking, LAWN=2)
         await stadium.cancel(booking)
         lives.append(await redis.ttl(keys.booking(SHARD, booking)))
+        assert lives[-1] - 1 <= await redis.ttl(keys.changes(SHARD, booking)) <= lives[-1]
     assert [life_s > BRIEF_S for life_s in lives].count(True) == 3
     assert 0 < max(lives[3:]) <= BRIEF_S
     cycle = ((await redis.info("memory"))["used_memory"] - before) / 60
     assert cycle < 2_500, f"{cycle:.0f} bytes a cycle"
     for key in await redis.keys("*"):
-        if b":bk:" in key or b":idem:" in key:
+        if any(kind in key for kind in (b":bk:", b":idem:", b":chg:")):
             assert 0 < await redis.ttl(key) <= 600
 
 
