@@ -36,7 +36,7 @@
 --         {"not_open", opens_ms}, {"code_refused", why}, {"code_used_up", left}, {"unpaid_limit", whose, have, limit},
 --         {"sold_out", wait_ms, tier, available, held, ...} where held is what others hold, and the next hold ends then, or 0
 --         {"two_prices", tier, price} the tier costs so much by now, and the hold has some of it at another price
---         {"price_changed", amount}   all of it costs so much, which is not the sum of the prices, or not what is expected
+--         {"price_changed", amount}   all of it costs so much; one of the prices is another, or that is not what is expected
 --         {"changed", record}
 --
 -- A ticket that stays keeps its price and counts in no limit anew; the deadline stays, too.
@@ -166,7 +166,7 @@ end
 -- In how many ms the next hold but this one ends.
 local function wait_ms()
   local ends = redis.call("ZRANGE", deadlines, 0, 1, "WITHSCORES")
-  local next_end = ends[1] == string.sub(record_key, -36) and ends[4] or ends[2]
+  local next_end = ends[ends[1] == string.sub(record_key, -36) and 4 or 2]
   return next_end and string.format("%d", math.max(1, next_end - now_ms)) or "0"
 end
 
@@ -269,13 +269,13 @@ local refused = (#grown > 0 and why_not()) or breaks_booking() or (#grown > 0 an
 if refused then
   return refused
 end
-local summed, amount = 0, 0
+local amount, outdated = 0, false
 for name, quantity in pairs(has) do
   local tier = sale.tier[name]
-  summed = summed + quantity * price_of[name]
   amount = amount + quantity * (tier and tier.price or price_of[name])
+  outdated = outdated or (tier and tier.price ~= price_of[name])
 end
-if amount ~= summed or amount ~= (expected or amount) then
+if outdated or amount ~= (expected or amount) then
   return { "price_changed", string.format("%d", amount) }
 end
 refused = #grown > 0 and too_much_unpaid()

@@ -11,9 +11,9 @@ import pytest
 from boxoffice.errors import GateClosed
 from boxoffice.stores import keys
 from boxoffice.stores.record import Line, unpack
-from tests.lua.test_holds import LONG_MS, cancel, expire, pay
+from tests.lua.test_holds import LONG_MS, cancel, ended, expire, pay
 from tests.support.shop.orders import CLIENT
-from tests.support.shop.script import FAR, Desk, Form
+from tests.support.shop.script import FAR, Desk, Form, tickets_by_tier
 
 ONE, TWO = "1" * 32, "2" * 32
 PRINT, OTHER_PRINT = "f" * 16, "e" * 16
@@ -269,6 +269,14 @@ async def test_its_own_tickets_do_not_come_back_to_it(desk: Desk) -> None:
     assert await untouched(desk, form, floor=3) == [b"sold_out", b"0", b"floor", b"0", b"0"]
 
 
+async def test_nor_while_others_who_are_paying_have_the_rest(desk: Desk) -> None:
+    """They have no deadline: nobody knows when the next hold ends."""
+    await desk.open_sale(floor=3)
+    form = desk.form(hold_ms=LONG_MS, floor=2)
+    await desk.book(form, desk.form(floor=1))
+    assert await untouched(desk, form, floor=3) == [b"sold_out", b"0", b"floor", b"0", b"1"]
+
+
 async def test_the_next_hold_to_end_is_another(desk: Desk) -> None:
     await desk.open_sale(floor=3)
     form, other = desk.form(hold_ms=10_000, floor=2), desk.form(hold_ms=LONG_MS, floor=1)
@@ -407,6 +415,18 @@ async def test_price_changed_when_it_costs_another_amount(
         assert await word(desk, hold, **wanted) == "changed"
 
 
+@pytest.mark.parametrize("expected", ["", 300])
+async def test_prices_that_moved_against_each_other_are_not_the_prices(desk: Desk, expected: int | str) -> None:
+    """Though their sum is what it was: each line is written, and refunded, at its own."""
+    await desk.open_sale(floor=5, balcony=5, box=5)
+    form = desk.form(hold_ms=LONG_MS, box=1)
+    await desk.book(form)
+    wanted: dict[str, Any] = {"expected": expected, "floor": 1, "balcony": 1}
+    moved = {"floor": 150, "balcony": 150}
+    assert await untouched(desk, form, prices=moved, **wanted) == [b"price_changed", b"300"]
+    assert await word(desk, form, **wanted) == "changed"
+
+
 async def test_an_amount_is_expected_of_what_is_only_given_up_too(desk: Desk, hold: Form) -> None:
     assert await untouched(desk, hold, expected=300, floor=1) == [b"price_changed", b"100"]
     assert await word(desk, hold, expected=100, floor=1) == "changed"
@@ -419,6 +439,33 @@ async def test_a_key_of_a_wrong_type_is_noticed_before_anything_is_written(desk:
     with pytest.raises(Exception, match="WRONGTYPE"):
         await change(desk, hold, floor=1)
     assert await desk.snapshot() == before
+
+
+@pytest.mark.parametrize("by", ["cancel", "expire"])
+async def test_the_keys_of_its_changes_live_as_long_as_its_record_once_it_has_ended(
+    desk: Desk, hold: Form, by: str
+) -> None:
+    """Or whoever holds, changes and cancels would fill Redis."""
+    await change(desk, hold, floor=1)
+    name = keys.changes(desk.shard, hold.id)
+    await desk.redis.persist(name)
+    if by == "cancel":
+        assert await cancel(desk, hold) == "cancelled"
+    else:
+        await ended(desk, hold)
+        assert (await expire(desk))[1] == 1
+    life_s = await desk.redis.ttl(keys.booking(desk.shard, hold.id))
+    assert 0 < life_s - 1 <= await desk.redis.ttl(name) <= life_s
+
+
+async def test_what_a_hold_gives_up_that_was_never_counted_by_tier_is_no_negative_count(desk: Desk, hold: Form) -> None:
+    """A hold of before customers were counted by tier."""
+    name = keys.owned_tiers(desk.shard, hold.event)
+    await desk.redis.delete(name)
+    assert await word(desk, hold, ONE, floor=1) == "changed"
+    assert await desk.redis.hgetall(name) == {}
+    assert await word(desk, hold, TWO, floor=2, box=1) == "changed"
+    assert tickets_by_tier(await desk.redis.hget(name, hold.owner)) == {"floor": 1, "box": 1}
 
 
 @pytest.mark.parametrize("seed", range(3))

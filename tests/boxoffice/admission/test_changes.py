@@ -210,6 +210,23 @@ async def test_a_price_that_our_map_has_not_heard_of_is_read_anew(till: Till) ->
     assert view.amount_cents == 3_500
 
 
+@pytest.mark.parametrize("expected", [None, 4_000])
+async def test_prices_that_moved_against_each_other_are_read_anew_too(
+    till: Till, open_sale: SaleMaker, expected: int | None
+) -> None:
+    """Though their sum is what it was: each item is written at its own."""
+    other = Till(till.office, await open_sale(GA=5, VIP=5, BOX=5), till.numbers)
+    control, (vip, box) = till.office.control, (tier_of(other.event, code) for code in ("VIP", "BOX"))
+    for tier in (vip, box):
+        await control.change_tier(tier, price_cents=2_000)
+    booking = await other.hold(GA=1)
+    await till.office.catalogue.read()
+    await control.change_tier(vip, price_cents=2_500)
+    await control.change_tier(box, price_cents=1_500)
+    view, _ = await other.change(booking, expected=expected, VIP=1, BOX=1)
+    assert {item.code: item.unit_price_cents for item in view.items} == {"VIP": 2_500, "BOX": 1_500}
+
+
 # ------------------------------------------------------------------ what is refused
 
 
