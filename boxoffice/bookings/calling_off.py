@@ -20,6 +20,7 @@ from boxoffice.sales.control import Actor, Control
 from boxoffice.sales.loading import Loader
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
+from boxoffice.stores.gate import look
 from boxoffice.stores.record import Record, unpack
 from boxoffice.stores.shard import Shard, Shards
 
@@ -109,11 +110,15 @@ class CallingOff:
         # First: as long as Redis says that it is on sale, holds come in as they are ended.
         await self._loader.publish(event_id)
         undecided = await self._end_holds(here, event_id)
+        # Redis could be told of no move: chunk after chunk would leave more open than a repair takes, which opens the gate.
+        if (await look(here)).word != "open":
+            raise GateClosed
         refunded = await call_offs.give_back(self._database, here, event_id, tries=TRIES)
         if refunded:
             log.info("call_off.refunded", event_id=event_id, bookings=refunded)
-            # Chunk by chunk: a repair has to know every move that is open, and takes no more than some at once.
-            await apply_moves(here, self._database)
+            # Chunk by chunk, and all of it: a repair has to know every move that is open, and takes no more than some at once.
+            while await apply_moves(here, self._database):
+                pass
         elif not undecided and await call_offs.finish(self._database, event_id):
             log.info("call_off.finished", event_id=event_id)
         return undecided + refunded

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from boxoffice.books import call_offs
+from boxoffice.books import call_offs, moves
 from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotCancellable, NotFound, SaleClosed
 from boxoffice.sales.control import Actor
 from boxoffice.stores import keys
@@ -174,14 +174,41 @@ async def test_a_refund_that_the_gateway_refuses_is_told(till: Till) -> None:
     )
 
 
-async def test_while_the_gate_is_shut_nothing_is_done(till: Till) -> None:
+@pytest.mark.parametrize("holds", [0, 1])
+@pytest.mark.parametrize("gate", [None, "first:another-run"], ids=["closed", "unchecked"])
+async def test_while_the_gate_is_shut_nothing_is_done(till: Till, gate: str | None, holds: int) -> None:
+    """Nothing is refunded of which Redis cannot hear: neither with holds that are to be ended first, nor without."""
     booking = await till.book(GA=1)
     await settle_all(till.office)
-    await till.hold(GA=1)
+    for _ in range(holds):
+        await till.hold(GA=1)
     await till.office.calling_off.call_off(till.event.id, "Rain")
-    await till.office.redis.delete(keys.gate(SHARD))
-    assert await till.office.calling_off.work(SHARD) == 0
+    name = keys.gate(SHARD)
+    open_gate = await till.office.redis.getdel(name)
+    if gate:
+        await till.office.redis.set(name, gate)
+    for _ in range(2):
+        assert await till.office.calling_off.work(SHARD) == 0
     assert await status_of(till.office, booking) == "confirmed"
+    assert await till.fetch("SELECT id FROM stock_moves") == []
+    await till.office.redis.set(name, open_gate)
+    await work_off(till)
+    assert await status_of(till.office, booking) == "cancelled event_called_off"
+
+
+async def test_redis_hears_of_a_chunk_of_more_moves_than_one_call_makes(
+    office: Any, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A booking is a move for each of its tiers."""
+    monkeypatch.setattr(moves, "MOVES_MAX", 3)
+    await load_all(office)
+    till = Till(office, await open_sale(**dict.fromkeys("ABCDEFGH", 5)))
+    await till.book(**dict.fromkeys("ABCDEFGH", 1))
+    await till.rest()
+    await office.calling_off.call_off(till.event.id, "Rain")
+    assert await office.calling_off.work(SHARD, 1) == 1
+    assert await till.fetch("SELECT id FROM stock_moves WHERE applied_at IS NULL") == []
+    assert [(await counters(office, till.event, code)).available for code in "ABCDEFGH"] == [5] * 8
 
 
 @pytest.mark.parametrize("percent", [0, 50])
