@@ -143,7 +143,8 @@ class AccessStore:
         self, client_id: str, allowed: list[str], usual: str | None = None, *, actor: str = NOBODY
     ) -> None:
         """Where the shop's customers may come back to from the bank: what is `allowed` to a booking, and the `usual` one
-        of those that do not say. In force within two seconds. Written down beside every key of the shop, by which it is told.
+        of those that do not say. In force within two seconds. Written down beside every key of the shop, by which it is told;
+        of a shop without keys, beside none.
 
         Raises `Malformed`, `NotFound`; when Redis is away, `StoreAway`: a worker brings it in.
         """
@@ -157,6 +158,8 @@ class AccessStore:
             rows = (await connection.execute(_TOUCH, {"client": client_id})).mappings().all()
             for row in rows:
                 await _remember(connection, "return_urls", actor, row)
+            if not rows:
+                await connection.execute(insert(KeyChange).values(**_of_shop(client_id, actor, usual, allowed)))
         for row in rows:
             await self._mirror.write(row)
 
@@ -238,6 +241,12 @@ async def _remember(connection: AsyncConnection, change: str, actor: str, row: M
         details |= {"return_url": row["return_url"], "return_urls": list(row["return_urls"])}
     values = {"prefix": row["prefix"], "client_id": row["client_id"], "change": change, "actor": actor}
     await connection.execute(insert(KeyChange).values(**values, details=details))
+
+
+def _of_shop(client_id: str, actor: str, usual: str | None, allowed: list[str]) -> dict[str, Any]:
+    """A row of the history of a shop that has no key yet."""
+    details = {"scopes": [], "expires_at": None, "origins": [], "return_url": usual, "return_urls": allowed}
+    return {"prefix": "", "client_id": client_id, "change": "return_urls", "actor": actor, "details": details}
 
 
 def _described(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -111,3 +111,14 @@ async def test_a_shops_urls_are_known_with_each_of_its_keys(office: BoxOffice) -
     assert (shop["return_url"], shop["return_urls"]) == ("https://shop.example/paid", ALLOWED)
     await office.access.set_return_urls(CLIENT, [])
     assert await known(KEY) == (None, ())
+
+
+async def test_of_a_shop_without_keys_it_is_written_down_too(office: BoxOffice) -> None:
+    shop = await office.access.create_client("keyless")
+    await office.access.set_return_urls(shop, ALLOWED, "https://shop.example/paid", actor="eve")
+    (told,) = await office.access.history(client_id=shop)
+    assert isinstance(told.pop("at"), str)
+    assert told == {
+        "by": "eve", "change": "return_urls", "prefix": "", "client": shop, "scopes": [], "expires_at": None, "origins": [],
+        "return_url": "https://shop.example/paid", "return_urls": ALLOWED,
+    }  # fmt: skip
