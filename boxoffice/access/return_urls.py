@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from boxoffice.errors import CardDataRefused, Malformed
@@ -29,7 +30,14 @@ _WRITTEN_URL: Final = re.compile(
 _PORTS: Final = {"http": "80", "https": "443"}
 _PORT_MAX: Final = 65_535
 _LOOPBACK: Final = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
-_ODD_PATH: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)|//|%2f|%5c|%(?![0-9a-f]{2})", re.IGNORECASE)
+_ODD_PATH: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:[/;]|%3b|$)|//|%2f|%5c", re.IGNORECASE)
+"""Dots for a part, also before its parameters, which some servers cut off before they walk the path."""
+
+_ODD_ESCAPE: Final = re.compile(r"%[01][0-9a-f]|%7f|%(?![0-9a-f]{2})", re.IGNORECASE)
+"""A control character, such as the end of a line in a header, or none at all."""
+
+_PLACES_MAX: Final = 4_096
+"""Allowed URLs that a process keeps as they were read: those of some hundred shops."""
 
 
 class _Place(NamedTuple):
@@ -45,7 +53,7 @@ class _Place(NamedTuple):
 def check_return_url(url: str, allowed: Iterable[str], pointer: str = "/return_url") -> None:
     """Raises `Malformed` for what is no such URL, or begins with none of the allowed, and `CardDataRefused`."""
     place = _place_of(url, pointer)
-    if not any(_begins(place, _place_of(each, pointer)) for each in allowed):
+    if not any(_begins(place, _allowed_place(each)) for each in allowed):
         raise Malformed("This URL is none that the shop is allowed.", pointer=pointer, code="not_allowed")
 
 
@@ -61,14 +69,21 @@ def check_allowed(urls: list[str], pointer: str = "/allow") -> None:
             raise Malformed("What is allowed has no query.", pointer=f"{pointer}/{at}", code="url")
 
 
+@lru_cache(_PLACES_MAX)
+def _allowed_place(url: str) -> _Place:
+    """Read once: it is compared with the URL of each booking."""
+    return _place_of(url, "/allow")
+
+
 def _place_of(url: str, pointer: str) -> _Place:
     if has_card_number(url):
         raise CardDataRefused(pointer=pointer)
     found = _WRITTEN_URL.fullmatch(url) if len(url) <= URL_MAX else None
-    if found is None or int(found["port"] or 0) > _PORT_MAX or _ODD_PATH.search(found["path"] or ""):
+    odd = _ODD_ESCAPE.search(url) or (found and _ODD_PATH.search(found["path"] or ""))
+    if found is None or odd or int(found["port"] or 0) > _PORT_MAX:
         raise Malformed(
             f"A URL has up to {URL_MAX} characters: https://, a host in small letters, a port unless it is the usual one, "
-            "a path without dots for its parts, and a query. It has no user and no fragment.",
+            "a path without dots for its parts, and a query. It has no user, no fragment and no control character.",
             pointer=pointer, code="url",
         )  # fmt: skip
     scheme, host = found["scheme"], found["host"]

@@ -21,7 +21,8 @@ ALLOWED = ["https://shop.example", "https://pay.example:8443/done", "http://loca
         "https://shop.example", "https://shop.example/", "https://shop.example/a/b?c=d&e=%20f", "https://shop.example:443/x",
         "https://shop.example?order=7", "https://pay.example:8443/done", "https://pay.example:8443/done/7",
         "https://pay.example:8443/done?x=/../y", "http://localhost:3000/back", "https://end.example/a/", "https://end.example/a/b",
-        "https://shop.example/@somebody:7", "https://shop.example/" + "x" * 479,
+        "https://shop.example/@somebody:7", "https://shop.example/a..;b/...;/%20%3b?a=%2e%2F..;",
+        "https://shop.example/" + "x" * 479,
     ],
 )  # fmt: skip
 def test_what_is_allowed(url: str) -> None:
@@ -52,6 +53,11 @@ def test_what_is_allowed(url: str) -> None:
             "https://-shop.example/", "https://shop.example./", "https://sh\u00f6p.example/", "https://shop.example/\u00f6",
             "https://\uff53hop.example/", "http://localhost.evil.example/", "http://128.0.0.1/",
             "https://shop.example/" + "x" * 480,
+            "https://pay.example:8443/done/..;/admin", "https://pay.example:8443/done/.;x/admin",
+            "https://pay.example:8443/done/%2e.%3B/admin", "https://pay.example:8443/done/..%3b", "https://shop.example/%00",
+            "https://shop.example/a%0ab", "https://shop.example/a%0Db", "https://shop.example/%1f", "https://shop.example/%7F",
+            "https://shop.example/?a=%zz", "https://shop.example/?a=%2", "https://shop.example/?%0d%0ax:y",
+            "https://shop.example?%7f",
         )),
     ],
 )  # fmt: skip
@@ -68,6 +74,20 @@ def test_it_has_no_card_number_and_nothing_is_allowed_unless_it_is_said() -> Non
     assert refused.value.pointer == "/return_url"
     with pytest.raises(Malformed):
         check_return_url("https://shop.example", [])
+
+
+def test_what_is_allowed_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many bookings are compared with it."""
+    read: list[str] = []
+
+    def look(url: str) -> bool:
+        read.append(url)
+        return False
+
+    monkeypatch.setattr("boxoffice.access.return_urls.has_card_number", look)
+    for _ in range(3):
+        check_return_url("https://once.example/x", ["https://once.example"])
+    assert (read.count("https://once.example"), read.count("https://once.example/x")) == (1, 3)
 
 
 @pytest.mark.parametrize(
