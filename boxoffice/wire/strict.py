@@ -17,6 +17,7 @@ __all__ = ["in_our_words", "may_be_named", "not_json", "read_strictly", "refuse_
 _B = TypeVar("_B", bound=Struct)
 
 _AT: Final = re.compile(r" - at `\$([a-z_.\[\]0-9]*)`$")
+_STEP: Final = re.compile(r"\.([a-z_0-9]+)|\[([0-9]{1,5})\]")
 _MISSING: Final = re.compile(r"^Object missing required field `([a-z_0-9]+)`")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(.*?)`(?: - at `[^`]*`)?$", re.DOTALL)
 
@@ -35,8 +36,7 @@ def in_our_words(finding: str) -> Malformed:
     """A decoder's finding in our words. Its own may repeat the input; a path is made of our names and positions, and of a
     member that we do not know only its name is told, if that is a plain word."""
     at = _AT.search(finding)
-    # A name that the shop chose stands there as dots: the pointer ends before it.
-    pointer = at[1].partition("[...]")[0].replace("[", "/").replace("]", "").replace(".", "/") if at else ""
+    pointer = _pointer_of(at[1]) if at else ""
     if missing := _MISSING.match(finding):
         return Malformed("A member is missing.", pointer=f"{pointer}/{missing[1]}", code="missing")
     if finding.startswith("Object contains unknown field"):
@@ -49,6 +49,17 @@ def in_our_words(finding: str) -> Malformed:
     if "out of range" in finding:
         return Malformed("This number is out of range.", pointer=pointer, code="out_of_range")
     return Malformed(pointer=pointer)
+
+
+def _pointer_of(path: str) -> str:
+    """A decoder's path as a pointer. It ends before a name that the shop chose, which stands there as dots; and before what is
+    none of our names: a member that we do not know may look as if it ended in a path."""
+    pointer, end = "", 0
+    while step := _STEP.match(path, end):
+        if step[1] and not may_be_named(step[1]):
+            break
+        pointer, end = f"{pointer}/{step[1] or step[2]}", step.end()
+    return pointer
 
 
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
