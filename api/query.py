@@ -1,4 +1,4 @@
-"""Parameters of the query: only those that the route has, each once. One rule for every route.
+"""Parameters of the query: only those that the route has, each once. One rule for every route that shops and operators call.
 
 The hot paths take no query at all: who sends one is answered here.
 """
@@ -22,8 +22,9 @@ MOST: Final = 50
 
 
 async def only_known(request: Request) -> None:
-    """A dependency of the whole application. Raises `Malformed` for a parameter that the route does not have, or that is there
-    twice: it would be left out without a word. The refusal has its name when that is a plain one, never its value."""
+    """A dependency of every route but those that gateways and load balancers call. Raises `Malformed` for a parameter that the
+    route does not have, or that is there twice: it would be left out without a word. The refusal has its name when that is a
+    plain one, never its value."""
     if not request.scope["query_string"]:
         return
     known = parameters_of(request.scope["route"])

@@ -31,6 +31,10 @@ UNHEARD = {"hear", "act"}
 """A gateway's message is its own to shape, and the simulated bank's page sends no JSON."""
 
 
+OTHERS_CALL = {"hear", "healthz", "readyz"}
+"""Gateways and load balancers, with parameters of their own."""
+
+
 async def every_call(settings: Settings, office: BoxOffice, event: EventView) -> list[Call]:
     booking = (await book(office, event, None, GA=1)).booking_id
     return list(calls(settings, office, event, booking))
@@ -42,6 +46,8 @@ async def test_a_parameter_that_a_route_does_not_have_is_refused(
     """Named, when its name is a plain word; its value never is."""
     wire = door.connect()
     for call in await every_call(settings, office, event):
+        if call.name in OTHERS_CALL:
+            continue
         for query, told in (
             (f"surprise={VALUE}", {"parameter": "surprise"}), ("surprise", {"parameter": "surprise"}),
             (f"4242424242424242={VALUE}", {}), (f"a%20{VALUE}=1", {}), (f"{VALUE}12345=1", {}), (f"=%00{VALUE}", {}),
@@ -55,6 +61,20 @@ async def test_a_parameter_that_a_route_does_not_have_is_refused(
             wire.send(call._replace(method="HEAD", path=f"{call.path}?surprise=1").request(KEY))
             assert (await wire.quiet()).answers(heads=True)[-1].status == 400, call
             wire = door.connect()
+
+
+async def test_what_others_call_takes_parameters_of_theirs(
+    door: Door, settings: Settings, office: BoxOffice, event: EventView
+) -> None:
+    """A load balancer's probe, a gateway's webhook: the answer is the same as without."""
+    wire, asked = door.connect(), set()
+    for call in await every_call(settings, office, event):
+        if call.name in OTHERS_CALL:
+            plain = await ask(wire, call.request(KEY))
+            status, body, _ = await ask(wire, call._replace(path=f"{call.path}?src=lb&src=lb").request(KEY))
+            assert (status, body) == plain[:2], call
+            asked.add(call.name)
+    assert asked == OTHERS_CALL
 
 
 async def test_a_parameter_that_is_there_twice_is_refused(
