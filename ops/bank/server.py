@@ -31,6 +31,7 @@ from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.settings import Settings
 from boxoffice.telemetry.seldom import seldom
+from ops.bank.pages import Pages
 
 __all__ = ["Amount", "RefundBody", "create_app", "serve"]
 
@@ -76,8 +77,7 @@ class _Server:
         self._base_url = base_url
         self._webhook_url = webhook_url
         self._authorization = f"Bearer {gateway_token(settings)}".encode()
-        self._return_urls: dict[str, str] = {}
-        """Of payments that say. Whoever starts anew sends customers where all go."""
+        self._pages = Pages(settings.gateway.return_url)
         self._simulator: Simulator
         self._deliveries: Deliveries
 
@@ -148,7 +148,7 @@ class _Server:
         if not _WORDS.fullmatch(f"{body.booking_id} {body.currency}"):
             raise ValueError("would break a line of the ledger")
         if body.return_url is not None:
-            self._return_urls[body.payment_key] = body.return_url
+            self._pages.keep(body.payment_key, body.return_url)
         return _answer(await self._simulator.authorize(body))
 
     async def capture(self, request: Request) -> Response:
@@ -213,7 +213,7 @@ class _Server:
         return HTMLResponse(action_page.render(payment, shop), 303, headers=back)
 
     def _shop(self, request: Request) -> str:
-        return self._return_urls.get(request.path_params["key"], self._settings.gateway.return_url)
+        return self._pages.of(request.path_params["key"])
 
     async def healthz(self, request: Request) -> Response:
         """Alive."""
