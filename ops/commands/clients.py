@@ -46,7 +46,7 @@ def list_clients(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.access.clients()
 
-    print_rows(in_office(data_dir, work), ("id", "name", "created_at"), as_json)
+    print_rows(in_office(data_dir, work), ("id", "name", "created_at", "return_urls", "return_url"), as_json)
 
 
 def set_return_urls(
@@ -56,10 +56,13 @@ def set_return_urls(
         typer.Option("--allow", help="An origin, or the beginning of a path there; as often as you like."),
     ] = None,
     usual: Annotated[str | None, typer.Option("--usual", help="Of bookings that do not say; an allowed one.")] = None,
+    nowhere: Annotated[bool, typer.Option("--none", help="Allow nothing any more.")] = False,
     by: Annotated[str, typer.Option("--by", help="Who does it; by default who is logged in.")] = "",
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Say where the shop's customers may come back to from the bank, in place of what was said before."""
+    if bool(allow) == nowhere:
+        raise typer.BadParameter("Name with --allow all that is allowed from now on, or say --none.")
 
     async def work(office: BoxOffice) -> None:
         await office.access.set_return_urls(client, allow or [], usual, actor=by or getpass.getuser())

@@ -97,7 +97,9 @@ def test_an_end_is_a_time_or_a_span(text: str, end: datetime | None) -> None:
         expiry(text, NOW)
 
 
-async def test_a_shop_is_told_where_its_customers_may_come_back_to(office: BoxOffice) -> None:
+async def test_a_shop_is_told_where_its_customers_may_come_back_to(
+    office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In place of what was said before; what cannot be is refused, and changes nothing."""
     said = ["clients", "return-urls", CLIENT, "--allow", "https://a.example", "--allow", "https://b.example/x"]
     assert (await run(*said, "--usual", "https://b.example/x/y", "--by", "ada"))[0] == 0
@@ -106,13 +108,20 @@ async def test_a_shop_is_told_where_its_customers_may_come_back_to(office: BoxOf
         (shop,) = [row for row in json.loads((await run("clients", "list", "--json"))[1]) if row["id"] == CLIENT]
         return shop["return_url"], shop["return_urls"]
 
-    for refused in (["--usual", "https://c.example"], ["--allow", "http://a.example"]):
+    for refused in (["--none", "--usual", "https://c.example"], ["--allow", "http://a.example"]):
         with pytest.raises(Malformed):
             await run(*said[:3], *refused)
         assert await urls() == ("https://b.example/x/y", ["https://a.example", "https://b.example/x"])
+    for neither_or_both in ([], ["--usual", "https://a.example"], ["--none", "--allow", "https://a.example"]):
+        assert (await run(*said[:3], *neither_or_both))[0] == 2
+        assert await urls() == ("https://b.example/x/y", ["https://a.example", "https://b.example/x"])
+    monkeypatch.setenv("COLUMNS", "250")
+    table = (await run("clients", "list"))[1]
+    assert "https://a.example https://b.example/x" in table and "https://b.example/x/y" in table
     with pytest.raises(NotFound):
-        await run("clients", "return-urls", "nobody")
+        await run("clients", "return-urls", "nobody", "--none")
     (told,) = [each for each in await office.access.history(client_id=CLIENT) if each["change"] == "return_urls"]
     assert told["by"] == "ada"
-    assert (await run(*said[:3]))[0] == 0
+    code, told = await run(*said[:3], "--none")
+    assert (code, told.split()[0]) == (0, "0")
     assert await urls() == (None, [])
