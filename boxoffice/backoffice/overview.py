@@ -120,7 +120,7 @@ class Overview:
 
     async def _of_postgres(self) -> tuple[list[str], list[Sale] | None, Money | None]:
         try:
-            async with asyncio.timeout(AWAY_S), snapshot(self._settings) as connection:
+            async with snapshot(self._settings, AWAY_S) as connection:
                 alerts = await connection.fetch(_ALERTS)
                 money: Any = await connection.fetchrow(_MONEY, OVERDUE_S)
                 rows = await connection.fetch(_SALES)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from boxoffice.backoffice.overview import Overview
 from boxoffice.office import BoxOffice
 from boxoffice.stores import keys
 from tests.conftest import SHARD, SaleMaker, load_all
 from tests.ops.terminal import run
+from tests.support.proxy import proxied
 from tests.support.shop.office import Till
 from worker.rounds import Rounds
 from worker.stop import Stop
@@ -188,6 +190,30 @@ async def test_a_store_that_hangs_is_away(till: Till, monkeypatch: pytest.Monkey
         monkeypatch.setenv("DATABASE_URL", f"postgresql://a@{host}:{port}/b")
         code, found = await asyncio.wait_for(status(), 30)
     assert (code, len(found["troubles"]), found["workers"], found["sales"]) == (1, 3, None, None)
+
+
+@pytest.mark.parametrize(
+    "when", [b"default_transaction_read_only", b"REPEATABLE READ", b"FROM shards", b"JOIN inventory"]
+)
+async def test_postgresql_that_hangs_once_it_took_the_connection_is_away(
+    till: Till, monkeypatch: pytest.MonkeyPatch, when: bytes
+) -> None:
+    """Whatever it was asked last; it answers no rollback either."""
+    monkeypatch.setattr("boxoffice.backoffice.overview.AWAY_S", 0.5)
+    async with proxied(till.office.settings.database_url) as (proxy, url):
+        proxy.when, proxy.then = when, "black-hole"
+        overview = Overview(till.office.shards, till.office.settings.model_copy(update={"database_url": url}))
+        looking = asyncio.create_task(overview.glance())
+        await asyncio.wait([looking], timeout=20)
+        assert looking.done() and proxy.when is None
+    (trouble,) = looking.result().troubles
+    assert trouble.startswith("PostgreSQL does not answer")
+
+
+async def test_a_glance_in_time_is_not_cut(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what comes after it."""
+    monkeypatch.setattr("boxoffice.backoffice.overview.AWAY_S", 5.0)
+    assert (await till.office.overview.glance()).troubles == []
 
 
 # ------------------------------------------------------------------ sales on now
