@@ -35,11 +35,12 @@ _PSEUDONYM: Final = re.compile(PREFIX + "[0-9a-f]{12}")
 
 class Forgotten(NamedTuple):
     """What was erased: rows of each table, and records in Redis. `pseudonym` stands for the customer from now on; None
-    when PostgreSQL had nothing of it."""
+    when PostgreSQL had no booking of it. `unread`: records of failures that nobody can read, and that may be anybody's."""
 
     pseudonym: str | None
     erased: dict[str, int]
     records: int
+    unread: int
 
 
 class Forgetting:
@@ -59,23 +60,26 @@ class Forgetting:
             raise CannotRun("This is the pseudonym of a customer who is forgotten.")
         owner = ids.owner_digest(client, customer)
         async with self._database.answering():
+            found = await self._records(client, customer)
             async with self._database.begin() as connection:
                 known = await personal.lock(connection, client, customer)
-                await self._refuse(connection, known)
-            found = await self._records(client, customer)
+                failed, unread = _failed(await personal.unclaimed(connection), {*found}, client, customer)
+                await self._refuse(connection, sorted({*known, *found, *failed}))
             pseudonym = PREFIX + ids.digest("forgotten", owner)[:12]
             number = await interventions.begin(self._database, "forget", by, None, f"client {client}, owner {owner}")
             records = sum([await self._erase_record(booking, pseudonym, owner) for booking in found])
             await self._erase_notes({*known, *found})
             async with self._database.begin() as connection:
                 bookings = await personal.lock(connection, client, customer)
-                await self._refuse(connection, bookings)
-                erased = await personal.erase(connection, bookings, pseudonym, owner)
+                # Of those that Redis alone has there may be failures, and words of operators.
+                theirs = sorted({*bookings, *found, *failed})
+                await self._refuse(connection, theirs)
+                erased = await personal.erase(connection, theirs, pseudonym, owner)
             # Those that were booked and decided since.
             admitted_since = sorted({*bookings} - {*found})
             records += sum([await self._erase_record(booking, pseudonym, owner) for booking in admitted_since])
             await interventions.end(self._database, number, f"erased {len(bookings)} bookings, {records} records")
-        return Forgotten(pseudonym if bookings else None, erased, records)
+        return Forgotten(pseudonym if bookings else None, erased, records, unread)
 
     async def _refuse(self, connection: Connection, bookings: list[str]) -> None:
         if waiting := await personal.undecided(connection, bookings):
@@ -133,6 +137,22 @@ class Forgetting:
                         continue
         except (RedisError, OSError) as error:
             raise StoreAway("Redis does not answer: a part is erased. Type the same again.") from error
+
+
+def _failed(
+    unclaimed: dict[str, bytes], found: set[str], client: str, customer: str
+) -> tuple[list[str], int]:  # fmt: skip
+    """Of records of failures that have no row: which are the customer's, and how many nobody can read. `found` are known."""
+    failed, unread = [], 0
+    for booking, raw in unclaimed.items():
+        try:
+            body = unpack(booking, raw).body
+        except ValueError:
+            unread += booking not in found
+            continue
+        if (body.client, body.customer) == (client, customer):
+            failed.append(booking)
+    return failed, unread
 
 
 async def _erase_some(shard: Shard, names: list[bytes], bookings: set[str]) -> None:

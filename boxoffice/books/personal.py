@@ -11,7 +11,7 @@ from typing import Final
 from boxoffice.states import CALLED_OFF
 from boxoffice.stores.database import Connection
 
-__all__ = ["ERASED", "OURS", "TABLES", "erase", "lock", "undecided"]
+__all__ = ["ERASED", "OURS", "TABLES", "erase", "lock", "unclaimed", "undecided"]
 
 ERASED: Final = "erased"
 """Stands in place of a free text."""
@@ -30,6 +30,11 @@ SELECT (SELECT count(*) FROM bookings WHERE id = ANY($1::uuid[]) AND status IN (
        )) AS payments,
        (SELECT count(*) FROM refunds WHERE booking_id = ANY($1::uuid[]) AND status IN ('due', 'pending', 'owed')) AS refunds,
        (SELECT count(*) FROM dead_letters WHERE booking_id = ANY($1::uuid[]) AND parked_at IS NOT NULL) AS parked
+"""
+
+_UNCLAIMED: Final = """
+SELECT d.booking_id::text AS id, d.record FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id
+WHERE b.id IS NULL AND d.record <> ''
 """
 
 _ERASE: Final = {
@@ -67,6 +72,11 @@ async def undecided(connection: Connection, bookings: list[str]) -> dict[str, in
     """What of these bookings somebody has still to decide, by kind; nothing when all is."""
     row = await connection.fetchrow(_UNDECIDED, bookings)
     return {kind: count for kind, count in dict(row).items() if count} if row else {}
+
+
+async def unclaimed(connection: Connection) -> dict[str, bytes]:
+    """Records of failures whose bookings have no row, which would say whose they are; by booking."""
+    return {row["id"]: row["record"] for row in await connection.fetch(_UNCLAIMED)}
 
 
 async def erase(connection: Connection, bookings: list[str], pseudonym: str, owner: str) -> dict[str, int]:

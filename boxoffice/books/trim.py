@@ -1,7 +1,7 @@
 """Rows that have done their work leave PostgreSQL after a while, some at a time.
 
 Bookings, their items, payments and refunds stay for ever: they are the books. What goes are notes: stock moves that Redis
-has made, gateways' messages that were acted on, failures of bookings that have ended.
+has made, gateways' messages that were acted on, failures of bookings that have ended or are not there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ STEPS: Final = 20
 _OLD: Final = "now() - $1 * interval '1 day'"
 
 _MOVES: Final = f"m.applied_at < {_OLD} AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.booking_id = m.booking_id)"
-_FAILURES: Final = f"d.parked_at IS NULL AND d.updated_at < {_OLD} AND b.status NOT IN ('pending', 'held')"
+_FAILURES: Final = (
+    f"d.parked_at IS NULL AND d.updated_at < {_OLD} AND (b.id IS NULL OR b.status NOT IN ('pending', 'held'))"
+)
 
 TRIM: Final = {
     "stock_moves": f"""
@@ -36,14 +38,14 @@ WITH old AS MATERIALIZED (
 """,
     "dead_letters": f"""
 DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
-  SELECT d.booking_id FROM dead_letters d JOIN bookings b ON b.id = d.booking_id
+  SELECT d.booking_id FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id
   WHERE {_FAILURES} LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
 """,
 }
 """A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
 
 COUNT: Final = {
-    "dead_letters": f"SELECT count(*) FROM dead_letters d JOIN bookings b ON b.id = d.booking_id WHERE {_FAILURES}",
+    "dead_letters": f"SELECT count(*) FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id WHERE {_FAILURES}",
     "stock_moves": f"SELECT count(*) FROM stock_moves m WHERE {_MOVES}",
     "webhook_events": f"SELECT count(*) FROM webhook_events WHERE received_at < {_OLD}",
 }

@@ -126,7 +126,7 @@ async def test_once_more_changes_nothing(till: Till) -> None:
     await busy(till)
     pseudonym = (await forget())["pseudonym"]
     before = await till.fetch("SELECT * FROM bookings ORDER BY id")
-    assert await forget() == {"pseudonym": None, "erased": dict.fromkeys(personal.TABLES, 0), "records": 0}
+    assert await forget() == {"pseudonym": None, "erased": dict.fromkeys(personal.TABLES, 0), "records": 0, "unread": 0}
     assert await till.fetch("SELECT * FROM bookings ORDER BY id") == before
     with pytest.raises(CannotRun, match="pseudonym"):
         await run("customers", "forget", pseudonym, "--client", CLIENT)
@@ -162,6 +162,69 @@ async def test_what_is_booked_meanwhile_is_erased_too(till: Till, monkeypatch: p
     found = await till.office.forgetting.forget(CLIENT, WHO, "eve")
     assert (found.records, found.erased["bookings"]) == (6, 5)
     assert WHO not in await everything(till)
+
+
+async def fail(till: Till, booking: str, record: bytes, parked: bool = False) -> None:
+    await till.fetch(
+        "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at)"
+        " VALUES ($1, $2, 'x', 1, CASE WHEN $3 THEN now() END)",
+        booking, record, parked,
+    )  # fmt: skip
+
+
+async def test_what_failed_of_bookings_that_postgresql_does_not_have_is_erased_too(till: Till) -> None:
+    """A hold that an operator ended, and one whose record only a failure still has; another's failure stays."""
+    hold, lost, other = [await till.hold(GA=1, customer=who) for who in (WHO, WHO, "grace")]
+    await run("bookings", "cancel", hold, "--reason", f"{WHO} called")
+    await till.cancel(lost)
+    await till.rest()
+    await fail(till, hold, WHO.encode())
+    for booking in (lost, other):
+        raw = await till.office.redis.get(keys.booking(SHARD, booking))
+        assert raw is not None
+        await fail(till, booking, raw)
+    await till.office.redis.delete(keys.booking(SHARD, lost))
+    assert await till.fetch("SELECT id FROM bookings") == []
+    found = await forget()
+    assert (found["pseudonym"], found["records"], found["unread"]) == (None, 1, 0)
+    assert {table: count for table, count in found["erased"].items() if count} == {
+        "dead_letters": 2,
+        "interventions": 1,
+    }
+    assert WHO not in await everything(till)
+    (kept,) = await till.fetch("SELECT booking_id::text FROM dead_letters WHERE record <> ''")
+    assert kept[0] == other
+
+
+@pytest.mark.parametrize("redis_has_it", [True, False])
+async def test_what_is_parked_and_has_no_row_is_undecided(till: Till, redis_has_it: bool) -> None:
+    """Its record is all that is left of the booking."""
+    hold = await till.hold(GA=1, customer=WHO)
+    await till.cancel(hold)
+    await till.rest()
+    raw = await till.office.redis.get(keys.booking(SHARD, hold))
+    assert raw is not None
+    await fail(till, hold, raw, parked=True)
+    if not redis_has_it:
+        await till.office.redis.delete(keys.booking(SHARD, hold))
+    before = await everything(till)
+    with pytest.raises(CannotRun, match="1 parked"):
+        await forget()
+    assert await everything(till) == before
+
+
+async def test_how_many_records_nobody_can_read_is_told(till: Till) -> None:
+    """Of bookings without a row: of others it is known whose they are."""
+    booking = await till.book(GA=1, customer="grace")
+    await till.rest()
+    await fail(till, booking, b"x")
+    await fail(till, ids.booking_id(SHARD, 1_000), b"x")
+    await fail(till, ids.booking_id(SHARD, 1_001), b"")
+    assert (await forget())["unread"] == 1
+    said = (await run("customers", "forget", WHO, "--client", CLIENT))[1]
+    assert "1 records of failures cannot be read" in said
+    await till.fetch("DELETE FROM dead_letters")
+    assert "cannot be read" not in (await run("customers", "forget", WHO, "--client", CLIENT))[1]
 
 
 async def test_whose_event_was_called_off_stays_so_in_the_report(till: Till) -> None:

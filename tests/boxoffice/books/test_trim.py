@@ -74,12 +74,12 @@ async def test_a_failure_goes_when_its_booking_has_ended(till: Till, status: str
 
 
 async def test_what_somebody_may_still_need_stays(till: Till) -> None:
-    """A move that Redis has not made, a parked booking and its moves, a failure of a booking that has not ended."""
+    """A move that Redis has not made, a parked booking and its moves; one that is parked and has no row."""
     booking = await notes(till)
     pool = await till.office.pool()
     await pool.execute("UPDATE dead_letters SET booking_id = $1, parked_at = now()", booking)
     await pool.execute(
-        "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', 'x', 1)",
+        "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at) VALUES ($1, '', 'x', 1, now())",
         ids.booking_id(SHARD, 1_000),
     )
     await pool.execute(
@@ -89,6 +89,19 @@ async def test_what_somebody_may_still_need_stays(till: Till) -> None:
     await age(pool, 400)
     assert await trim.trim(till.office.database, DAYS) == {"webhook_events": 1}
     assert await left(pool) == (2, 0, 2)
+
+
+async def test_a_failure_goes_when_there_is_no_such_booking(till: Till) -> None:
+    """Its record may name a customer, and nothing else would ever take it away."""
+    pool = await till.office.pool()
+    await pool.execute(
+        "INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, 'x', 'x', 1)",
+        ids.booking_id(SHARD, 1_000),
+    )
+    assert await trim.trim(till.office.database, DAYS) == {}
+    await age(pool, 30.1)
+    assert (await trim.count_old(till.office.database, DAYS))["dead_letters"] == 1
+    assert await trim.trim(till.office.database, DAYS) == {"dead_letters": 1}
 
 
 async def test_it_goes_step_by_step_and_two_share_the_work(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
