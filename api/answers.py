@@ -66,7 +66,9 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
             admitted = await office.admission.book(client, step.order, step.key_digest)
             if admitted.shown is None:
                 view = (await office.bookings.get(client, admitted.booking_id)).view
-                admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, status=view.status)
+                over = view.status == "held" and view.expires_in_s == 0
+                status = "expired" if over else view.status
+                admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, status=status)
             return accepted(admitted)
         except BoxOfficeError as error:
             return refused(error, client)

@@ -24,6 +24,9 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/bookings/{booking_id}", tags=["bookings"], dependencies=[BEARER])
 
+_NO_MONEY = ("declined", "failed", "voided")
+"""The statuses of a payment that is over and brought nothing."""
+
 
 def _key_header(description: str, example: str) -> dict[str, Any]:
     return {
@@ -113,11 +116,13 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
     charge = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
     view, replayed = await office.hold_payments.pay(client, booking, charge, key_digest)
     headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
-    if view.status == "pending":
+    # A booking is pending, too, while another attempt than the one that is shown is under way.
+    under_way = view.status == "pending" and (view.payment is None or view.payment.status not in _NO_MONEY)
+    if under_way:
         headers.append(answers.RETRY_AFTER)
     if replayed:
         headers.append(answers.REPLAYED)
-    return respond(Reply(202 if view.status == "pending" else 200, render.booking(view), headers))
+    return respond(Reply(202 if under_way else 200, render.booking(view), headers))
 
 
 @router.patch(

@@ -66,6 +66,16 @@ async def time_is_up(till: Till, booking: str) -> None:
     await till.time_is_up(booking)
 
 
+async def declined(till: Till, booking: str) -> None:
+    await till.pay(booking, "tok_card_declined")
+    await settle_all(till.office)
+
+
+async def declined_and_time_is_up(till: Till, booking: str) -> None:
+    await declined(till, booking)
+    await till.time_is_up(booking)
+
+
 async def expired(till: Till, booking: str) -> None:
     await till.time_is_up(booking)
     await till.office.holds.expire(SHARD)
@@ -79,6 +89,8 @@ FATES: dict[str, tuple[dict[str, Any], Fate, int, str]] = {
     "a hold that was paid": (HELD, paid_and_settled, 200, "confirmed"),
     "a hold that was cancelled": (HELD, cancelled, 200, "cancelled"),
     "a hold whose time is up": (HELD, time_is_up, 200, "held"),
+    "a hold that was declined": (HELD, declined, 201, "held"),
+    "a hold that was declined and whose time is up": (HELD, declined_and_time_is_up, 200, "held"),
     "a hold that expired": (HELD, expired, 200, "expired"),
     "a booking": (PAID, nothing, 202, "pending"),
     "a booking that was confirmed": (PAID, settled, 200, "confirmed"),
@@ -107,7 +119,11 @@ async def test_a_repeat_is_answered_by_what_the_booking_is(
     assert booking["availability"][0]["available"] == (100 if now in ("cancelled", "expired", "failed") else 99)
 
 
-@pytest.mark.parametrize("name", ["a hold that was paid", "a booking that failed"])
+@pytest.mark.parametrize(
+    "name",
+    ["a hold that was paid", "a hold that was declined", "a hold that was declined and whose time is up",
+     "a booking that failed"],
+)  # fmt: skip
 async def test_it_is_so_when_only_postgresql_has_the_booking(
     door: Door, office: BoxOffice, event: EventView, name: str
 ) -> None:
@@ -144,13 +160,20 @@ async def test_a_key_that_was_used_before_redis_forgot_it_answers_the_first_book
 
 
 async def test_the_repeat_of_a_payment_is_answered_alike(door: Door, office: BoxOffice, event: EventView) -> None:
-    """202 while it is under way, 200 once it is not: the booking may be held again, or confirmed."""
+    """202 while it is under way, 200 once it is not: the booking may be held again, confirmed, or be paid by another one."""
     wire = door.connect()
     _, _, hold = await ask(wire, request_of("POST", "/v1/bookings", KEY, booking_of(event, payment=...)))
     path = f"/v1/bookings/{hold['id']}/payment"
+    first = request_of("POST", path, KEY, {"method": "card", "token": "tok_card_declined"}, "p1")
     for key, card, now in (("p1", "tok_card_declined", "held"), ("p2", "tok_ok", "confirmed")):
         request = request_of("POST", path, KEY, {"method": "card", "token": card}, key)
-        assert [(await ask(wire, request))[0] for _ in range(2)] == [202, 202]
+        for _ in range(2):
+            status, headers, booking = await ask(wire, request)
+            assert (status, booking["status"], headers["retry-after"]) == (202, "pending", "1")
+        status, headers, booking = await ask(wire, first)
+        told = (booking["status"], booking["payment"]["status"])
+        assert (status, told) == ((202, ("pending", "pending")) if key == "p1" else (200, ("pending", "declined")))
+        assert ("retry-after" in headers) is (status == 202)
         await settle_all(office)
         status, headers, booking = await ask(wire, request)
         assert (status, booking["status"], headers["idempotency-replayed"]) == (200, now, "true")
