@@ -21,10 +21,11 @@ from boxoffice.stores.shard import Shard
 __all__ = ["LOOKED_AT", "Held", "newest_held"]
 
 LOOKED_AT: Final = 5_000
-"""Holds whose records are read for one page, of whichever client they are: some 2 MB."""
+"""Holds whose records are read for one page, of whichever client they are: some 2 MB, and ten times as much where each has
+4 KB of metadata. One step of them is in memory at a time, besides those that are wanted."""
 
 STEP: Final = 500
-"""Records read by one call, and ids by one step of a scan: a fraction of a millisecond of Redis."""
+"""Records read by one call, and ids by one step of a scan: a fraction of a millisecond of Redis, and more of large records."""
 
 NOBODY: Final = "00000000-0000-7000-8000-000000000000"
 
@@ -45,10 +46,9 @@ async def newest_held(
     Raises `GateClosed` while a shard is not to be believed, and `StoreAway`.
     """
     try:
-        candidates = heapq.nlargest(
-            LOOKED_AT + 1,
-            [booking for shard in shards for booking in await _ids(shard, reading) if after is None or booking < after],
-        )
+        async with reading.all_holds:
+            ids_of_holds = [booking for shard in shards for booking in await _ids(shard, reading, after)]
+            candidates = heapq.nlargest(LOOKED_AT + 1, ids_of_holds)
         found: list[Record] = []
         looked = 0
         for some in _steps(candidates[:LOOKED_AT]):
@@ -65,15 +65,18 @@ async def newest_held(
     return Held(found, candidates[looked - 1] if looked < len(candidates) else None)
 
 
-async def _ids(shard: Shard, reading: Reading) -> list[str]:
-    """Of all holds of a shard. A scan, not a range by place: it misses none while others come and go."""
+async def _ids(shard: Shard, reading: Reading, after: str | None) -> set[str]:
+    """Of the holds of a shard that were made before this one. All are read, in a scan and not a range by place: it misses none
+    while others come and go."""
     (seen,) = await reading.read(shard.number, [NOBODY])
     if seen.shut:
         raise GateClosed
     name, found = keys.deadlines(shard.number), set()
     async for member, _ in shard.redis.zscan_iter(name, count=STEP):
-        found.add(member.decode())
-    return list(found)
+        booking = member.decode()
+        if after is None or booking < after:
+            found.add(booking)
+    return found
 
 
 def _steps(bookings: list[str]) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -261,7 +262,8 @@ class Bookings:
         )  # fmt: skip
         views = {view.id: view for view in known}
         for record in held.records:
-            views[record.id] = await self.show(record)
+            with suppress(NotFound):  # its event is gone: it hides no other
+                views[record.id] = await self.show(record)
         # Of what is older than either store was looked at, the other may have more.
         floor = max(behind or "", held.behind or "")
         page = sorted((booking for booking in views if booking >= floor), reverse=True)
@@ -305,13 +307,13 @@ class Bookings:
     async def _by_key(self, client: str, wanted: BookingFilter) -> Page:
         """The one booking that used this key for this event first, if the rest of the filter agrees with it."""
         assert wanted.event_id is not None and wanted.key_digest is not None
-        try:
+        booking, views = b"", []
+        with suppress(NotFound, Unavailable, RedisError, OSError):
             shard = (await self._catalogue.event(wanted.event_id)).shard
             name = keys.idempotency(shard, ids.scope(client, wanted.event_id, wanted.key_digest))
-            booking = await self._shards[shard].redis.get(name)
-        except (NotFound, Unavailable, RedisError, OSError):
-            booking = None
-        views = [(await self.get(client, booking.decode())).view] if booking is not None else []
+            booking = await self._shards[shard].redis.get(name) or b""
+        with suppress(NotFound):  # nobody has used the key, or it outlived its record
+            views = [(await self.get(client, booking.decode())).view]
         if not views or (views[0].failure and views[0].failure.code == KEY_REUSED):
             query = f"{SELECT} WHERE b.client_id || '' = $1 AND b.event_id || '' = $2 AND b.idempotency_key = $3"
             rows = await self._fetch(f"{query} AND b.duplicate_of IS NULL", client, wanted.event_id, wanted.key_digest)

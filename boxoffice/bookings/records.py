@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -30,6 +31,8 @@ class Reading:
     def __init__(self, shards: Shards, settings: Settings) -> None:
         self._shards = shards
         self._patience_s = settings.api.retry_s
+        self.all_holds = asyncio.Lock()
+        """Held by whoever reads the ids of all holds: one at a time."""
 
     async def read(self, shard: int, bookings: Sequence[str]) -> list[Seen]:
         """One for each booking of the shard. Raises Redis's errors."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
 from boxoffice.bookings import held, listing
 from boxoffice.bookings.reading import BookingFilter
-from boxoffice.errors import GateClosed, StoreAway
+from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import keys
 from tests.conftest import CLIENT, SaleMaker, load_all
 from tests.support.shop.office import Till, book
@@ -130,6 +134,43 @@ async def test_who_cannot_be_believed_is_not(
     monkeypatch.setattr(held.Reading, "read", away)
     with pytest.raises(StoreAway):
         await page(office, None, 5)
+
+
+async def test_the_holds_are_read_for_one_page_at_a_time(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask at once: each page reads the ids of all holds."""
+    booking = await tills[0].hold(GA=1)
+    ids_of, running, most = Redis.zscan_iter, 0, 0
+
+    async def counted(redis: Redis, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        async for each in ids_of(redis, *args, **kwargs):
+            yield each
+        running -= 1
+
+    monkeypatch.setattr(Redis, "zscan_iter", counted)
+    assert await asyncio.gather(*(page(office, None, 5) for _ in range(4))) == [([booking], None)] * 4
+    assert most == 1
+
+
+async def test_a_hold_of_an_event_that_is_gone_hides_no_other(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, good = await tills[0].hold(GA=1), await tills[1].hold(GA=1)
+    event = office.catalogue.event
+
+    async def but_one(name: str) -> EventView:
+        if name == tills[0].event.id:
+            raise NotFound
+        return await event(name)
+
+    monkeypatch.setattr(office.catalogue, "event", but_one)
+    assert await every(office, 5) == [good]
+    monkeypatch.undo()
+    assert await every(office, 5) == sorted((gone, good), reverse=True)
 
 
 async def test_a_record_that_cannot_be_read_hides_no_other(office: BoxOffice, tills: list[Till]) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import astuple, replace
 
 from boxoffice import ids
 from boxoffice.bookings import listing, reading
-from boxoffice.bookings.reading import BookingFilter
+from boxoffice.bookings.reading import BookingFilter, Page
 from boxoffice.bookings.records import Seen
 from boxoffice.bookings.rows import refund_state
 from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unavailable
@@ -480,6 +480,15 @@ async def test_what_a_shut_redis_calls_ended_may_be_held(
 
     monkeypatch.setattr(till.office.bookings, "record", found)
     assert (await till.office.bookings.get(CLIENT, booking)).view.status == told
+
+
+async def test_a_key_whose_booking_neither_store_has_finds_nothing(till: Till) -> None:
+    """An empty page, as for a key that nobody has used: a list is never not found."""
+    booking = await till.hold(key="mine", GA=1)
+    wanted = BookingFilter(event_id=till.event.id, key_digest=ids.digest("mine"))
+    assert [view.id for view in (await till.office.bookings.list(CLIENT, wanted, None, 10)).views] == [booking]
+    await till.office.redis.delete(keys.booking(ids.shard_of(booking), booking))
+    assert await till.office.bookings.list(CLIENT, wanted, None, 10) == Page([], None)
 
 
 @pytest.mark.parametrize("error", [NotFound, Unavailable, GateClosed, OSError])
