@@ -20,7 +20,6 @@ __all__ = [
     "count_of",
     "described",
     "maybe_time",
-    "number_of",
     "rules_given",
     "rules_told",
     "tell_one",
@@ -41,13 +40,6 @@ def maybe_time(text: str | None) -> datetime | None:
 def times(**given: str | None) -> dict[str, datetime | None]:
     """Those that were given, by field."""
     return {field: maybe_time(text) for field, text in given.items() if text is not None}
-
-
-def number_of(text: str) -> int:
-    """A whole number from 0. Raises `typer.BadParameter`."""
-    if not (text.isascii() and text.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is no whole number.")
-    return int(text)
 
 
 def time_of(text: str) -> datetime:
@@ -73,8 +65,12 @@ def tier_of(text: str) -> NewTier:
 
 
 def rules_given(**given: str | None) -> dict[str, int | None]:
-    """Rules that were given, by name; `none` takes one away. Raises `typer.BadParameter`."""
-    return {rule: None if text == NONE else number_of(text) for rule, text in given.items() if text is not None}
+    """Rules that were given, by name; `none` takes one away. Raises `typer.BadParameter` for what is no number from 1."""
+    for rule, text in given.items():
+        if text not in (None, NONE) and not (text.isascii() and text.isdecimal() and int(text)):
+            option = f"'--{rule.replace('_', '-')}'"
+            raise typer.BadParameter(f"{text!r} is no number of tickets from 1, and not `none`.", param_hint=option)
+    return {rule: None if text == NONE else int(text) for rule, text in given.items() if text is not None}
 
 
 def rules_told(of: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ async def test_an_event_shows_its_active_tiers(
     """In display order, with what is left of each now."""
     event = await open_sale(GA=10, VIP=5, BOX=2)
     ga, vip, box = event.tiers
-    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES)}
+    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES), "access_code_required": False}
     await book(event, 3)
     await office.control.change_tier(vip.id, is_active=False)
 

@@ -20,6 +20,7 @@ from tests.support.shop.script import Desk, Form
 DECIDE = {
     "admit",
     "cancel",
+    "change",
     "claim",
     "confirm",
     "expire",

@@ -20,7 +20,7 @@ def app() -> typer.Typer:
     return app
 
 
-CREATE = ["events", "create", "--name", "E", "--starts-at", "2030-01-01", "--currency", "EUR", "--tier", "GA:10.00:5"]
+CREATE = ["events", "create", "--name", "E", "--starts-at", "2030-01-01", "--currency", "EUR", "--tier", "GA:1000:5"]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ async def test_an_event_is_created_listed_shown_and_closed(terminal: Terminal, o
         "name": "Ghost", "starts_at": "2035-05-22T14:00:00Z", "status": "active", "currency": "EUR",
         "on_sale_at": None, "off_sale_at": None, "version": 1, **dict.fromkeys(RULES),
     }  # fmt: skip
-    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES)}
+    bounds = {"on_sale_at": None, "off_sale_at": None, **dict.fromkeys(RULES), "access_code_required": False}
     tiers = [{key: value for key, value in tier.items() if key != "id"} for tier in event["tiers"]]
     assert tiers == [
         {"code": "GA", "name": "GA", "price_cents": 1_000, "capacity": 500, **bounds, "available": 500},

@@ -43,7 +43,8 @@ WORDS: list[tuple[Any, str]] = [
     (Token("tok", None), '{"token":"tok","last4":null}'),
     (
         AuthorizeRequest("k", "b", 5, "EUR", "card", "tok"),
-        '{"payment_key":"k","booking_id":"b","amount_cents":5,"currency":"EUR","method":"card","token":"tok"}',
+        '{"payment_key":"k","booking_id":"b","amount_cents":5,"currency":"EUR","method":"card","token":"tok",'
+        '"return_url":null}',
     ),
     (CaptureRequest("k", "r", 5), '{"payment_key":"k","reference":"r","amount_cents":5,"currency":""}'),
     (Authorized("r", 5, "EUR"), '{"type":"Authorized","reference":"r","amount_cents":5,"currency":"EUR"}'),
