@@ -210,12 +210,6 @@ async def test_postgresql_that_hangs_once_it_took_the_connection_is_away(
     assert trouble.startswith("PostgreSQL does not answer")
 
 
-async def test_a_glance_in_time_is_not_cut(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is what comes after it."""
-    monkeypatch.setattr("boxoffice.backoffice.overview.AWAY_S", 5.0)
-    assert (await till.office.overview.glance()).troubles == []
-
-
 # ------------------------------------------------------------------ sales on now
 
 
