@@ -1,8 +1,8 @@
 -- codes: bring an event's access codes into Redis, or what has changed of them.
 --
--- KEYS[1] codes       hash  digest -> what the code is good for; v: the event's version up to which they are here
+-- KEYS[1] codes       hash  digest -> what the code is good for; v: the event's version up to which they are here, @, and whose it is
 --
--- ARGV[1] version     of the event; 0 while more of its codes are to come
+-- ARGV[1] version     what v becomes; 0 while more of its codes are to come
 -- ARGV[2] anew        1: whatever is here is forgotten first
 -- ARGV[3...] changes  per code `digest:terms`, see lib/code_terms.lua
 --

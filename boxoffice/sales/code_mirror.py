@@ -1,7 +1,8 @@
 """Access codes of an event, brought into Redis where admit.lua looks them up.
 
 An event's `codes_version` is its version when its codes were last changed, and Redis has, beside the codes, the one up to
-which it has them. So a change is some few writes, and whoever finds another number in Redis knows that some are lacking.
+which it has them, and from which PostgreSQL (`stores/lineage.py`): a standby that lost a change and was promoted may give its
+number to another. So a change is some few writes, and whoever finds another mark in Redis knows that some are lacking.
 """
 
 from __future__ import annotations
@@ -37,34 +38,44 @@ class CodeMirror:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
-    async def behind(self, shard: int, versions: Mapping[str, int]) -> list[str]:
-        """Those of the events (id to `codes_version`) whose codes Redis has not got, or has of another time. Raises Redis's
-        errors."""
+    async def behind(self, shard: int, versions: Mapping[str, int], server: str) -> list[str]:
+        """Those of the events (id to `codes_version`) whose codes Redis has not got, or has of another time, or of another
+        PostgreSQL than this `server`. Raises Redis's errors."""
         events = [event_id for event_id, version in versions.items() if version]
         async with self._shards[shard].redis.pipeline(transaction=False) as pipe:
             for event_id in events:
                 pipe.hget(keys.codes(shard, event_id), VERSION)
             there = await pipe.execute() if events else []
-        return [event_id for event_id, raw in zip(events, there, strict=True) if int(raw or 0) != versions[event_id]]
+        return [
+            event_id for event_id, raw in zip(events, there, strict=True) if raw != _mark(versions[event_id], server)
+        ]
 
-    async def bring(self, connection: Connection, shard: int, event_id: str) -> None:
-        """Write what has changed since Redis was told last; everything, where Redis is ahead of PostgreSQL. The caller holds
-        the lock of the event's row, so nobody brings an older state after a newer one. Raises Redis's errors."""
+    async def bring(self, connection: Connection, shard: int, event_id: str, server: str) -> None:
+        """Write what has changed since Redis was told last; everything, where Redis is ahead of PostgreSQL, or was told by
+        another than this `server`. The caller holds the lock of the event's row, so nobody brings an older state after a
+        newer one. Raises Redis's errors."""
         version = await connection.fetchval("SELECT codes_version FROM events WHERE id = $1", event_id)
         if not version:
             return
         here, name = self._shards[shard], keys.codes(shard, event_id)
-        known = int(await here.redis.hget(name, VERSION) or 0)  # type: ignore[misc]
-        if known == version:
+        mark = _mark(version, server)
+        raw: bytes = await here.redis.hget(name, VERSION) or b""  # type: ignore[misc]
+        if raw == mark:
             return
-        rows = await connection.fetch(_CHANGED, event_id, known if known < version else 0)
+        known, _, teller = raw.partition(b"@")
+        since = int(known) if known and teller == server.encode() and int(known) < version else 0
+        rows = await connection.fetch(_CHANGED, event_id, since)
         changes = [f"{row['digest']}:{_terms(row)}" for row in rows]
         for start in range(0, max(1, len(changes)), CHUNK):
             last = start + CHUNK >= len(changes)
             await here.run(
-                "codes", codes=name, version=version if last else 0, anew=int(known > version and start == 0),
+                "codes", codes=name, version=mark if last else 0, anew=int(raw != b"" and since == start == 0),
                 changes=changes[start : start + CHUNK],
             )  # fmt: skip
+
+
+def _mark(version: int, server: str) -> bytes:
+    return f"{version}@{server}".encode()
 
 
 def _terms(code: Mapping[str, Any]) -> str:

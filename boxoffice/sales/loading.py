@@ -23,6 +23,7 @@ from boxoffice.sales.code_mirror import CodeMirror
 from boxoffice.sales.rules import Rules, rules_text
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Reader
+from boxoffice.stores.lineage import server_of
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Slot
@@ -164,7 +165,8 @@ class Loader:
                 found[event.view.id] = word
         for event_id in [event_id for event_id, word in found.items() if word == b"differs"]:
             _, found[event_id] = await self._publish(event_id)
-        for event_id in await self._codes.behind(shard, {event.view.id: event.codes_version for event in stored}):
+        versions = {event.view.id: event.codes_version for event in stored}
+        for event_id in await self._codes.behind(shard, versions, await server_of(self._database)):
             await self._publish(event_id)
         await self._mark({event.view.id: event.view.version for event in stored if found[event.view.id] == b"loaded"})
         redis = self._shards[shard].redis
@@ -206,6 +208,7 @@ class Loader:
         """Read and load under the lock of the event's row, so that nobody brings an older state after a newer one. Who has lost
         the lock with its session is told so by the version in Redis. An event of which PostgreSQL has lost versions gets a
         later one than Redis has, so that its next changes are in force."""
+        server = await server_of(self._database)
         async with self._database.begin() as connection:
             await connection.execute("SELECT FROM events WHERE id = $1 FOR NO KEY UPDATE", event_id)
             view, word, later = await self._load_one(connection, event_id)
@@ -217,7 +220,7 @@ class Loader:
             if word == b"revoked":
                 seldom.error("event.call_off_lost", event_id=event_id)
             # Behind the event: whoever has lost the lock with its session was told so.
-            await self._codes.bring(connection, view.shard, event_id)
+            await self._codes.bring(connection, view.shard, event_id, server)
             crashpoint("change_mirrored")
             await connection.execute("UPDATE events SET mirrored = $2 WHERE id = $1", event_id, view.version)
         return view, word

@@ -99,7 +99,8 @@ def owned_tiers(shard: int, event_id: str) -> str:
 
 def codes(shard: int, event_id: str) -> str:
     """HASH. Digest of an access code to what it is good for (`lua/lib/code_terms.lua`), or `x`: revoked; and `v`: the version
-    of the event up to which they are here. No TTL: written under the lock of the event's row when it is loaded."""
+    of the event up to which they are here, `@`, and the PostgreSQL whose version it is. No TTL: written under the lock of the
+    event's row when it is loaded."""
     return f"{shard_tag(shard)}:codes:{event_id}"
 
 

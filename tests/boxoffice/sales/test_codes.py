@@ -26,6 +26,7 @@ from boxoffice.sales.codes import AccessCodes, CodeTerms, new_code
 from boxoffice.sales.control import Actor
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
+from boxoffice.stores.lineage import server_of
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, load_all, settle_all
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import Till, book
@@ -328,26 +329,32 @@ async def test_only_what_has_changed_is_brought(
     assert after == before | {
         b"0" * 32: b"left alone",
         ids.code_digest(code).encode(): b"4||0|0",
-        b"v": b"%d" % version,
+        b"v": f"{version}@{await server_of(office.database)}".encode(),
     }
     await office.control.pause(event.id)
     assert await fields(office, event) == after, "other changes write no code"
 
 
 @pytest.mark.parametrize("how", ["load", "sweep"])
-@pytest.mark.parametrize("lost", ["all", "last", "ahead"])
+@pytest.mark.parametrize("lost", ["all", "last", "ahead", "another's", "another's before"])
 async def test_what_redis_lacks_a_worker_brings(office: BoxOffice, event: EventView, how: str, lost: str) -> None:
-    """A change whose writer died, a Redis that lost them, one that has not heard of the last change, one that is ahead."""
+    """A change whose writer died, a Redis that lost them, one that has not heard of the last change, one that is ahead, and
+    one whose version is that of a PostgreSQL before this one, which had given it to another change."""
     name, code = keys.codes(event.shard, event.id), await made(office, event)
     before = await fields(office, event)
     await office.codes.revoke(event.id)
     whole = await fields(office, event)
     assert whole[ids.code_digest(code).encode()] == b"x"
+    server = await server_of(office.database)
     await office.redis.delete(name)
     if lost == "last":
         await office.redis.hset(name, mapping=before)  # type: ignore[misc]
     elif lost == "ahead":
-        await office.redis.hset(name, mapping={"0" * 32: "9||0|0", "v": "999"})  # type: ignore[misc]
+        await office.redis.hset(name, mapping={"0" * 32: "9||0|0", "v": f"999@{server}"})  # type: ignore[misc]
+    elif lost.startswith("another's"):
+        version, _, _ = whole[b"v"].decode().partition("@")
+        mark = f"{int(version) - lost.count('before')}@{server[:-1]}0"
+        await office.redis.hset(name, mapping={"0" * 32: "9||0|0", "v": mark})  # type: ignore[misc]
     if how == "load":
         await load_all(office)
     else:
