@@ -39,6 +39,7 @@ __all__ = [
     "final_statuses",
     "final_verdicts",
     "finals",
+    "finals_of",
     "finals_since",
     "highest_sequence",
     "undecided",
@@ -84,6 +85,11 @@ SELECT {_COLUMNS} FROM bookings b JOIN events e ON e.id = b.event_id
 WHERE b.id > $3::uuid AND e.shard = $1 AND b.status NOT IN ('pending', 'held') AND b.duplicate_of IS NULL
   AND b.updated_at > now() - $2 * interval '1 second'
 ORDER BY b.id LIMIT {CHUNK}
+"""
+
+_FINALS_OF = f"""
+SELECT {_COLUMNS} FROM bookings b
+WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held') AND b.duplicate_of IS NULL
 """
 
 _FINALS_SINCE = """
@@ -193,6 +199,11 @@ async def finals(connection: Connection, shard: int, life_s: int) -> AsyncIterat
         lives = [max(1, life_s - row["age_s"]) for row in rows]
         yield list(zip(lives, await _records(connection, rows), strict=True))
         last = rows[-1]["id"]
+
+
+async def finals_of(connection: Connection, booking_ids: Sequence[str]) -> list[Record]:
+    """Those of the bookings that PostgreSQL has decided for good, without duplicates."""
+    return await _records(connection, await connection.fetch(_FINALS_OF, booking_ids))
 
 
 async def finals_since(connection: Connection, shard: int, since: datetime) -> list[str]:

@@ -44,6 +44,9 @@ was last seen to agree."""
 CHUNK: Final = 250
 """Bookings restored by one script call: about two milliseconds in which Redis runs nothing else."""
 
+FINALS_CHUNK: Final = 1_000
+"""Records looked at at once: half a megabyte."""
+
 REPAIR_LOCK: Final = 0x72657061
 """Advisory lock, with the shard as its second half: one process repairs a shard at a time."""
 
@@ -193,6 +196,7 @@ class Rebuilder:
                 await self.sound_s(), float(self._life_s), self._commit_s,
             )  # fmt: skip
             ended = await queries.finals_since(connection, self.shard, since)
+            await self._end_changed(connection, ended)
             corrected = await self.reconciler.finals.correct(connection, ended)
             await remember_applied(self._here, connection, since)
             events, drifted = await suspects(self._here, connection)
@@ -202,6 +206,17 @@ class Rebuilder:
             await self.reconciler.event(event, fix=True, deep=True, owned=event in corrected | lost, strays=False)
             for event in sorted(events | corrected | lost)
         ]
+
+    async def _end_changed(self, connection: Connection, ended: Sequence[str]) -> None:
+        """Bookings that have ended and wait or are held in Redis, with other items, are what they ended as. What they sold
+        shows in the counters afterwards, which `suspects` compares."""
+        for start in range(0, len(ended), FINALS_CHUNK):
+            some = ended[start : start + FINALS_CHUNK]
+            raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in some])
+            waiting = [booking for booking, raw in zip(some, raws, strict=True) if raw and raw[:1] in (b"P", b"H")]
+            records = await queries.finals_of(connection, waiting) if waiting else []
+            pair = await fence.last_batch(connection, self.shard)
+            await self.restore([(self._life_s, record) for record in records], pair)
 
     async def sound_s(self) -> float | None:
         """When a guard last found this Redis open and agreeing, by PostgreSQL's clock."""

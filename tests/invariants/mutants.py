@@ -1141,6 +1141,12 @@ MUTANTS = (
         "takes_what_it_was_for",
     ),
     Mutant(
+        "a quick check leaves a hold that has ended with other items",
+        (("boxoffice/repair/rebuild.py", "            await self._end_changed(connection, ended)\n", ""),),
+        "tests/invariants/test_old_redis.py",
+        "ended_since",
+    ),
+    Mutant(
         "a final record keeps the items that an older redis had",
         (("lua/restore.lua", "      and old.items ~= parse(record).items then\n", "      and false then\n"),),
         "tests/lua/test_restore.py",

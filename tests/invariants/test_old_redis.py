@@ -310,6 +310,51 @@ async def test_a_hold_whose_change_is_forgotten_is_sold_with_the_items_that_redi
     assert await till.left("GA") == (99, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("how", "had", "end", "told"),
+    [
+        ("checked", "H", "confirmed", True), ("checked", "P", "confirmed", True), ("checked", "H", "cancelled", True),
+        ("checked", "H", "cancelled", False), ("rebuilt", "H", "confirmed", True), ("rebuilt", "P", "cancelled", False),
+    ],
+)  # fmt: skip
+async def test_a_booking_that_was_changed_and_ended_since_is_what_it_ended_as(
+    till: Till, servers: Servers, tmp_path: Path, how: str, had: str, end: str, told: bool
+) -> None:
+    """With the tickets that were sold, for whoever reads it, and in everybody's counts; also when nobody was admitted since,
+    or no Redis was ever told that its tickets came back."""
+    office, booking, same = till.office, await till.hold(GA=1), await till.hold(GA=2)
+    if had == "P":
+        await till.pay(booking, "tok_card_declined")
+    async with copied(servers, tmp_path) as put_back:
+        await till.rest()
+        await till.change(booking, GA=4)
+        for each in (booking, same):
+            await till.pay(each)
+        if how == "rebuilt":
+            await till.book(GA=1)
+        await till.rest()
+        if end == "cancelled":
+            await till.cancel(booking)
+            await till.rest()
+        if not told:
+            await till.fetch("UPDATE stock_moves SET applied_at = NULL")
+        await put_back()
+    assert await till.state(booking) == f"{had} {end}"
+
+    await check_run(office)
+
+    record = await record_of(office, booking)
+    assert record is not None and [line.quantity for line in record.body.lines] == [4]
+    assert record.body.amount_cents == 4_000
+    assert record.state == ("C" if end == "confirmed" else "X")
+    assert await state_of(office, same) == "C"
+    sold = 2 + (how == "rebuilt") + (4 if end == "confirmed" else 0)
+    assert await till.left("GA") == (100 - sold, 0, sold)
+    for name in (keys.pending(SHARD), keys.deadlines(SHARD)):
+        assert await office.redis.zcard(name) == 0
+    await till.at_rest(booking, same)
+
+
 # ---------------------------------------------------------------------- a replica
 
 

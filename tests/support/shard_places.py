@@ -217,8 +217,9 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/repair/rebuild.py": (
         "shard_lock Rebuilder.__init__ Rebuilder.rebuild Rebuilder.rebuild_locked Rebuilder._see_that_nobody_waits "
-        "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder.sound_s Rebuilder._restore Rebuilder.open_gate",
-        "is_rebuilt is_guarded",
+        "Rebuilder._fill Rebuilder._finals Rebuilder.check Rebuilder._end_changed Rebuilder.sound_s Rebuilder._restore "
+        "Rebuilder.open_gate",
+        "is_rebuilt is_guarded tests/boxoffice/repair/test_rebuild.py",
     ),
     "boxoffice/repair/reconcile.py": (
         "Reconciler.__init__ Reconciler.every_event Reconciler._locked Reconciler.run "

@@ -22,6 +22,7 @@ from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import unpack
 from boxoffice.stores.redis import run_id
 from tests.conftest import KEY, SHARD, SaleMaker, counters, settle_all
+from tests.support.houses import Houses
 from tests.support.shop.office import book
 from tests.support.shop.orders import CLIENT
 
@@ -456,3 +457,21 @@ async def test_strays_are_looked_for_when_something_is_counted_anew(
     assert all(report.event == event.id for report in reports)
     assert (await counters(office, event, "GA")).available == 9
     assert (await counters(office, other, "GA")).available == 10
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_a_check_puts_right_the_items_of_what_has_ended_in_its_shard(houses: Houses, shard: int) -> None:
+    """An older hold is there, of other items than were sold."""
+    house, redis = houses.of(shard)[0], houses.office.redis
+    booking = await house.book(None, hold_s=900, customer="ann", GA=1)
+    older = await redis.get(keys.booking(shard, booking))
+    await house.pay(booking)
+    await house.rest()
+    await house.fetch("UPDATE booking_items SET quantity = 2 WHERE booking_id = $1", booking)
+    await redis.set(keys.booking(shard, booking), older)
+
+    await houses.office.guards[shard].rebuilder.check()
+
+    record = await house.record(booking)
+    assert record is not None and record.state == "C"
+    assert [line.quantity for line in record.body.lines] == [2]
