@@ -105,6 +105,21 @@ async def test_a_process_and_a_simulator_inside_another_share_their_payments(set
         await inside.close()
 
 
+async def test_a_customer_goes_back_to_the_page_that_the_payment_said_first(settings: Settings):
+    """And to where all go, when it said none."""
+    async with served(lambda url: create_app(settings, url)) as url, httpx2.AsyncClient(base_url=url) as customer:
+        gateway = open_gateway(with_gateway(settings, kind="http", url=url))
+        world = World(gateway, simulated_token, lambda key: asyncio.sleep(0))
+        usual = settings.gateway.return_url
+        for pages, page in ((["https://a.example/x", "https://b.example"], "https://a.example/x"), ([None], usual)):
+            request = world.request("3ds")
+            for each in pages:
+                await gateway.authorize(msgspec.structs.replace(request, return_url=each))
+            went = (await customer.post(f"/actions/{request.payment_key}")).headers["location"]
+            assert went.startswith(page) and "redirect_status=succeeded" in went
+        await gateway.close()
+
+
 async def test_the_gateway_says_how_its_webhooks_go(settings: Settings):
     """So that whoever waits for the last of them knows when it has come, and how many came twice."""
     webhooks: list[tuple[dict[str, str], bytes]] = []
