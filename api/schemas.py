@@ -38,7 +38,6 @@ __all__ = [
 BookingStatus = Literal["held", "pending", "confirmed", "failed", "expired", "cancelled"]
 RefundStatus = Literal["due", "pending", "succeeded", "owed", "written_off", "dropped"]
 
-
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -275,6 +274,7 @@ class BookingPage(Body):
 
     data: list[Booking]
     next_cursor: str | None
+    as_of: Time = Field("", description="With `order=updated`: the list has every change before it, up to this page.")
 
 
 class Health(Answer):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CLOCK", "Clock", "iso", "timestamp"]
+__all__ = ["CLOCK", "Clock", "iso", "micros", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ def timestamp(ms: int) -> str:
 def iso(moment: datetime) -> str:
     """A time as the API writes it: UTC, `Z`, whole seconds unless there is more."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def micros(moment: datetime) -> str:
+    """A time as the API writes it where no microsecond may be lost: always six digits of a second."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @lru_cache(1_024)

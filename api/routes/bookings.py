@@ -167,7 +167,7 @@ async def list_bookings(
     wanted = BookingFilter(customer_id, event_id, status, reference, key_digest, since, order or CREATED)
     page = await office.bookings.list(client, wanted, cursor, limit)
     shown = [render.booking(view) for view in page.views]
-    return respond(Reply(200, render.page(shown, page.next_cursor), [JSON, NO_STORE]))
+    return respond(Reply(200, render.page(shown, page.next_cursor, page.as_of), [JSON, NO_STORE]))
 
 
 @router.get(

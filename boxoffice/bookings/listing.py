@@ -42,6 +42,8 @@ class Query(NamedTuple):
     bounds: list[Any]
     """Its values."""
     order: str = CREATED
+    as_of: datetime | None = None
+    """Of a list by change: every change before it is in the list, up to its last page."""
 
 
 _PAGE = f"""
@@ -98,13 +100,14 @@ def by_lead(chosen: Mapping[str, str], after: str | None, limit: int, since: dat
 
 
 OVER: Final = """
-SELECT least(now(), min(xact_start)) FROM pg_stat_activity
+SELECT least(now() - interval '100 milliseconds', min(xact_start)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
   AND (backend_xid IS NOT NULL OR xact_start > now() - interval '1 minute')
 """
 """No transaction that began before writes anything any more. A booking changes at the time at which its transaction began, and
 shows when that commits: a page that went further would be passed by changes behind it. What has read for longer than a minute
-and written nothing (a dump) is nobody to wait for."""
+and written nothing (a dump) is nobody to wait for. That a transaction has begun is seen by others a moment after: they have a
+tenth of a second for that."""
 
 
 def by_change(
@@ -121,7 +124,7 @@ def by_change(
     page = f"SELECT * FROM bookings WHERE {within} {order} LIMIT {LOOKED_AT}"
     page = f"SELECT * FROM ({page}) changed WHERE {others} {order} LIMIT {limit + 1}"
     last = f"SELECT {_MICROS} || '.' || id FROM bookings WHERE {within} {order} OFFSET {LOOKED_AT - 1} LIMIT 1"
-    return Query(_PAGE.format(page, "b.updated_at, b.id"), values, last, bounds, UPDATED)
+    return Query(_PAGE.format(page, "b.updated_at, b.id"), values, last, bounds, UPDATED, over)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -66,10 +66,11 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some bookings in the order of their list, and where to go on."""
+    """Some bookings in the order of their list, where to go on, and of a list by change how far it goes: see `Query`."""
 
     views: list[BookingView]
     next_cursor: str | None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +222,13 @@ class Bookings:
         after = None if cursor is None else place_after(cursor, wanted.order)
         if wanted.key_digest and wanted.event_id:
             return await self._by_key(client, wanted)
-        rows, behind = await self._fetch_page(await self._query(client, wanted, after, limit), limit)
+        query = await self._query(client, wanted, after, limit)
+        rows, behind = await self._fetch_page(query, limit)
         found = await asyncio.gather(*(self.as_read(row, wanted) for row in rows))
         views = [view for view in found if view is not None]
         if wanted.status == "held" and wanted.key_digest is None:
             return await self._with_held(client, wanted, after, limit, views, behind)
-        return Page(views, cursor_of(behind) if behind else None)
+        return Page(views, cursor_of(behind) if behind else None, query.as_of)
 
     async def _query(self, client: str, wanted: BookingFilter, after: str | None, limit: int) -> Query:
         columns = {

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from boxoffice.clock import timestamp
+from boxoffice.clock import micros, timestamp
 from boxoffice.money.refunds import Refunded
 from boxoffice.sales.catalogue import EventView
 from boxoffice.states import WORDS
@@ -310,6 +311,7 @@ def with_left(shown: bytes, view: EventView, available: Sequence[int]) -> bytes:
     return b'%b,"availability":%b}' % (shown[:-1], left(view, available))
 
 
-def page(shown: Sequence[bytes], next_cursor: str | None) -> bytes:
-    """One page of a listing."""
-    return b'{"data":[%b],"next_cursor":%b}' % (b",".join(shown), _json(next_cursor))
+def page(shown: Sequence[bytes], next_cursor: str | None, as_of: datetime | None = None) -> bytes:
+    """One page of a listing; with how far it goes, to the microsecond, when that is known."""
+    told = b"" if as_of is None else b',"as_of":%b' % _json(micros(as_of))
+    return b'{"data":[%b],"next_cursor":%b%b}' % (b",".join(shown), _json(next_cursor), told)

@@ -16,6 +16,7 @@ from ops.stack.servers import Servers
 from tests.conftest import CLIENT, SaleMaker
 from tests.support.shop.office import Till, book_many
 from tests.support.shop.orders import OTHER
+from tests.support.waiting import eventually
 
 BY_CHANGE = BookingFilter(order=listing.UPDATED)
 TODAY = datetime(2030, 5, 22, 14, tzinfo=UTC)
@@ -56,7 +57,19 @@ async def page(till: Till, cursor: str | None, limit: int, **wanted: Any) -> tup
     return [view.id for view in found.views], found.next_cursor
 
 
+async def seen(till: Till) -> None:
+    """Until a list goes as far as now."""
+    pool = await till.office.pool()
+    now = await pool.fetchval("SELECT clock_timestamp()")
+
+    async def over() -> bool:
+        return bool(await pool.fetchval(listing.OVER) >= now)
+
+    await eventually(over)
+
+
 async def every(till: Till, limit: int, **wanted: Any) -> list[str]:
+    await seen(till)
     found, cursor = await page(till, None, limit, **wanted)
     while cursor:
         more, cursor = await page(till, cursor, limit, **wanted)
@@ -110,6 +123,7 @@ async def test_nothing_is_passed_over_while_it_changes(till: Till) -> None:
     found, cursor = await page(till, None, 2)
     await changed(till, made[0])
     await changed(till, made[4])
+    await seen(till)
     while cursor:
         more, cursor = await page(till, cursor, 2)
         found += more
@@ -131,6 +145,32 @@ async def test_a_page_ends_before_what_is_still_being_written(till: Till, writer
     assert await every(till, 2) == [made[0], made[2], made[1], made[3]]
 
 
+async def test_a_copy_is_kept_from_as_of_to_as_of(till: Till, writer: asyncpg.Connection) -> None:
+    """However long a transaction stays open: a list ends where it began and says so, and the next one goes on from there."""
+    made = await sold(till, 3)
+    await seen(till)
+    async with writer.transaction():
+        began = await writer.fetchval("SELECT now()")
+        await writer.execute("UPDATE bookings SET updated_at = now() WHERE id = $1", made[0])
+        await changed(till, made[2])
+
+        async def so_far() -> bool:
+            return bool(await (await till.office.pool()).fetchval(listing.OVER) == began)
+
+        await eventually(so_far)
+        first = await till.office.bookings.list(CLIENT, BY_CHANGE, None, 20)
+    assert ([view.id for view in first.views], first.as_of) == (made[:2], began)
+    assert await every(till, 2, updated_since=first.as_of) == [made[0], made[2]]
+
+
+async def test_as_of_leaves_a_moment_to_who_has_just_begun(till: Till) -> None:
+    """For a moment a transaction has begun and nobody else can see when."""
+    now, over = await (await till.office.pool()).fetchrow(f"SELECT now(), ({listing.OVER})")
+    assert now - over >= timedelta(milliseconds=100)
+    page = await till.office.bookings.list(CLIENT, BookingFilter(), None, 20)
+    assert page.as_of is None, "of a list in another order nothing is told"
+
+
 async def test_whoever_has_read_for_long_keeps_nobody_waiting(
     till: Till, writer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,11 +181,15 @@ async def test_whoever_has_read_for_long_keeps_nobody_waiting(
     try:
         async with writer.transaction():
             began = await writer.fetchval("SELECT now()")
+
+            async def beyond(query: str) -> bool:
+                return bool(await other.fetchval(query) > began)
+
+            await eventually(lambda: beyond(at_once))
             assert await other.fetchval(listing.OVER) == began
-            assert await other.fetchval(at_once) > began
             await writer.execute("UPDATE bookings SET reference = 'x' WHERE id = $1", booking)
             assert await other.fetchval(at_once) == began
-        assert await other.fetchval(listing.OVER) > began
+        await eventually(lambda: beyond(listing.OVER))
     finally:
         await other.close()
 

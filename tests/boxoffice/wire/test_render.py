@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -176,3 +177,7 @@ def test_texts_of_very_many_events_are_forgotten(monkeypatch: pytest.MonkeyPatch
 
 def test_a_page_of_some() -> None:
     assert json.loads(render.page([b"1", b"2"], "next")) == {"data": [1, 2], "next_cursor": "next"}
+    at = datetime(2030, 5, 22, 16, tzinfo=timezone(timedelta(hours=2)))
+    for micros, told in ((0, "000000"), (123_456, "123456")):
+        page = json.loads(render.page([], None, at.replace(microsecond=micros)))
+        assert page == {"data": [], "next_cursor": None, "as_of": f"2030-05-22T14:00:00.{told}Z"}
