@@ -55,10 +55,11 @@ for b = 1, #ARGV - 2 do
   if ttl_s ~= "0" then
     redis.call("SET", idempotency, id, "NX", "EX", ttl_s)
     local done = redis.call("SET", key, record, "NX", "EX", ttl_s)
-    local old = not done and parse(redis.call("GET", key))
-    -- One that late success has revived waits for its second verdict.
-    if old and (old.state == "H" or old.state == "P") and not string.find(old.flags, "r")
-      and old.items ~= parse(record).items then
+    local old, ends = not done and parse(redis.call("GET", key)), not done and parse(record)
+    -- One that late success has revived waits for its second verdict; one that failed as poison may have no items there, and
+    -- what it holds here is given back by reconcile.lua.
+    if old and ends and (old.state == "H" or old.state == "P") and not string.find(old.flags, "r")
+      and old.items ~= ends.items then
       count(KEYS[2 + 2 * event], KEYS[3 + 2 * event], old, -1)
       done = redis.call("SET", key, record, "EX", ttl_s)
       redis.call("EXPIRE", idempotency, ttl_s)

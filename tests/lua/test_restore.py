@@ -217,6 +217,22 @@ async def test_a_hold_that_ended_with_other_items_gives_back_what_it_has(desk: D
     assert await restore(desk, row, life_s=60) == 0
 
 
+async def test_a_final_one_without_items_is_left_to_the_recount(desk: Desk) -> None:
+    """A record that nobody could read is written as failed, with no items: here it still holds some."""
+    await desk.open_sale(floor=5)
+    form = desk.form(floor=2, hold_ms=60_000)
+    await desk.book(form)
+    await pay(desk, form)
+    row = (await paid(desk, form, 2)).with_lines(())
+    row.state = "F"
+
+    assert await restore(desk, row, life_s=60) == 0
+
+    record = await desk.record(form)
+    assert record is not None and (record.items, record.state) == ("floor:2", "P")
+    assert await desk.counts("floor") == (3, 2, 0)
+
+
 @pytest.mark.parametrize("what", ["the same items", "revived", "confirmed", "ended"])
 async def test_a_final_one_takes_nothing_else_from_redis(desk: Desk, what: str) -> None:
     """A hold of the same items is settled by the recount; one that was revived waits for its verdict; one that has ended
