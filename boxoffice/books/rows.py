@@ -175,7 +175,7 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
     """Bookings, items and payments as it was decided, with what is due at the gateway.
 
     Returns the row in `captures` that lists what is to be captured, if anything is. Raises `Raced` when a booking or a key
-    turns out to be taken.
+    turns out to be taken, or decided.
     """
     new, again, duplicates = [], [], []
     payments: list[tuple[Claimed, PaymentChange]] = []
@@ -201,17 +201,20 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
     if duplicates:
         await insert_duplicates(connection, duplicates)
     if again:
-        # A hold may have been changed since it was written, or extended; and a Redis that went back may have it as it was
-        # before a change that it does not remember: what Redis counts is what is sold.
-        await rewrite_items(
-            connection, [decision.claim.record for decision in again if decision.claim.record.deadline_ms]
-        )
-        await connection.execute(
+        written = await connection.execute(
             _UPDATE_BOOKINGS,
             [decision.claim.record.id for decision in again],
             [decision.status for decision in again],
             [decision.failure for decision in again],
             [decision.claim.record.deadline_ms for decision in again],
+        )
+        if written != f"UPDATE {len(again)}":
+            # Decided since it was looked at again, by somebody who claimed it with other tiers and so has locked others.
+            raise Raced
+        # A hold may have been changed since it was written, or extended; and a Redis that went back may have it as it was
+        # before a change that it does not remember: what Redis counts is what is sold.
+        await rewrite_items(
+            connection, [decision.claim.record for decision in again if decision.claim.record.deadline_ms]
         )
     if payments:
         await _upsert_payments(connection, payments, gateway, lease_ms)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from boxoffice.books import rows as settling_rows
 from boxoffice.books.bookings import change_hold, lock_hold
 from boxoffice.books.items import rewrite_items
 from boxoffice.office import BoxOffice
@@ -57,6 +59,30 @@ async def test_a_hold_that_postgresql_has_with_other_items(till: Till, redis_has
     assert await till.cancel(booking) == "cancelled"
     await till.at_rest(booking)
     assert await till.left("GA") == (10, 0, 0)
+
+
+async def test_a_hold_that_was_decided_since_it_was_looked_at_again_stays_as_it_was_decided(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By somebody who had claimed it with other tiers, and so waits for none of the same locks."""
+    booking = await till.hold(GA=1)
+    await till.pay(booking, "tok_card_declined")
+    await till.rest()
+    await till.pay(booking)
+    look = settling_rows.recheck
+
+    async def decided_behind(*args: Any) -> None:
+        await look(*args)
+        await till.fetch("UPDATE booking_items SET quantity = 4 WHERE booking_id = $1", booking)
+        await till.fetch("UPDATE bookings SET status = 'cancelled', amount_cents = 4000 WHERE id = $1", booking)
+        monkeypatch.setattr(settling_rows, "recheck", look)
+
+    monkeypatch.setattr(settling_rows, "recheck", decided_behind)
+    await till.drain()
+
+    assert await rows(till, booking) == [(4, 4_000)]
+    assert [row["status"] for row in await till.fetch("SELECT status FROM bookings")] == ["cancelled"]
+    assert [row["sold"] for row in await till.fetch("SELECT sold FROM inventory")] == [0]
 
 
 async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Till) -> None:
