@@ -25,7 +25,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.gate import Gate, open_gate
-from boxoffice.stores.record import Record
+from boxoffice.stores.record import Record, items_of
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.shard import Shard
 
@@ -196,8 +196,8 @@ class Rebuilder:
                 await self.sound_s(), float(self._life_s), self._commit_s,
             )  # fmt: skip
             ended = await queries.finals_since(connection, self.shard, since)
-            await self._end_changed(connection, ended)
-            corrected = await self.reconciler.finals.correct(connection, ended)
+            changed = await self._end_changed(connection, ended)
+            corrected = changed | await self.reconciler.finals.correct(connection, ended)
             await remember_applied(self._here, connection, since)
             events, drifted = await suspects(self._here, connection)
         if drifted or lost or corrected:
@@ -207,16 +207,24 @@ class Rebuilder:
             for event in sorted(events | corrected | lost)
         ]
 
-    async def _end_changed(self, connection: Connection, ended: Sequence[str]) -> None:
-        """Bookings that have ended and wait or are held in Redis, with other items, are what they ended as. What they sold
-        shows in the counters afterwards, which `suspects` compares."""
+    async def _end_changed(self, connection: Connection, ended: Sequence[str]) -> set[str]:
+        """Bookings that have ended and wait or are held in Redis, with other items, are what they ended as. Returns their
+        events: what customers and codes have of these is counted anew."""
+        events: set[str] = set()
         for start in range(0, len(ended), FINALS_CHUNK):
             some = ended[start : start + FINALS_CHUNK]
             raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in some])
-            waiting = [booking for booking, raw in zip(some, raws, strict=True) if raw and raw[:1] in (b"P", b"H")]
-            records = await queries.finals_of(connection, waiting) if waiting else []
+            items = {
+                booking: items_of(raw)
+                for booking, raw in zip(some, raws, strict=True)
+                if raw and raw[:1] in (b"P", b"H")
+            }
+            finals = await queries.finals_of(connection, [*items]) if items else []
+            records = [record for record in finals if record.items != items[record.id]]
+            events |= {record.event for record in records}
             pair = await fence.last_batch(connection, self.shard)
             await self.restore([(self._life_s, record) for record in records], pair)
+        return events
 
     async def sound_s(self) -> float | None:
         """When a guard last found this Redis open and agreeing, by PostgreSQL's clock."""

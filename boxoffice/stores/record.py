@@ -9,10 +9,9 @@
 `payment_key` is `=` when it is the scope, as in every booking posted with its payment. `tries` is the number of payment
 attempts and flags: `e` extended, `x` cancel requested, `r` revived by late success, `b` given back by a stock move before
 it was settled here, `g` some of its tickets were given back, `c` changed: its items are others than it was posted with.
-`owner`, whose count of tickets the booking is in, is empty once it is
-final, unless late success may still revive it: whoever cancels it then knows the owner from PostgreSQL.
-The scripts read the head only. One string instead of a hash of ten fields halves the memory of a booking; nothing stands
-in it twice, and what only settling needs leaves it then: tests/boxoffice/stores/test_record.py counts the bytes.
+`owner`, whose count of tickets the booking is in, is empty once it is final, unless late success may still revive it: whoever
+cancels it then knows the owner from PostgreSQL. The scripts read the head only. One string instead of a hash of ten fields
+halves the memory of a booking; nothing stands in it twice: tests/boxoffice/stores/test_record.py counts the bytes.
 
 One file because a format is written and read in one place: each field is packed beside where it is unpacked.
 """
@@ -40,6 +39,7 @@ __all__ = [
     "confirmed",
     "earlier_after",
     "ended",
+    "items_of",
     "key_after",
     "metadata_from",
     "pack_items",
@@ -342,3 +342,8 @@ def payment_key_of(raw: bytes) -> str:
     if len(head) < 6:
         return ""
     return head[5] if head[4] == SAME else head[4]
+
+
+def items_of(raw: bytes) -> str:
+    """The items of a record whose other lines may be unreadable; empty when its head is, too."""
+    return b"".join(raw.partition(b"\n")[0].split(b"|")[9:10]).decode(errors="replace")

@@ -470,8 +470,10 @@ async def test_a_check_puts_right_the_items_of_what_has_ended_in_its_shard(house
     await house.fetch("UPDATE booking_items SET quantity = 2 WHERE booking_id = $1", booking)
     await redis.set(keys.booking(shard, booking), older)
 
-    await houses.office.guards[shard].rebuilder.check()
+    reports = await houses.office.guards[shard].rebuilder.check()
 
     record = await house.record(booking)
     assert record is not None and record.state == "C"
     assert [line.quantity for line in record.body.lines] == [2]
+    assert [report.event for report in reports] == [house.event.id]
+    assert await redis.hvals(keys.owners(shard, house.event.id)) == [b"2"], "what its customer has is counted anew"

@@ -18,6 +18,7 @@ from boxoffice.stores.record import (
     Record,
     confirmed,
     earlier_after,
+    items_of,
     key_after,
     pack_items,
     pack_rest,
@@ -94,6 +95,8 @@ def test_the_payment_key_is_read_even_when_the_rest_is_not() -> None:
 
     assert payment_key_of(whole.pack().partition(b"\n")[0] + b"\n{garbage") == whole.payment_key
     assert payment_key_of(b"") == payment_key_of(b"garbage") == ""
+    assert items_of(whole.pack().partition(b"\n")[0] + b"\n{garbage|") == whole.items
+    assert items_of(b"") == items_of(b"garbage") == ""
 
 
 def test_a_records_repr_is_not_needed_to_count_attempts() -> None:
