@@ -21,7 +21,8 @@
 --         "unchecked"     the gate was opened for another run of the server
 --         "pending"       it is being settled, with this payment
 --         "gone"          it is no expired hold with this payment any more
---         "sold_out"      or the event is called off, or others have used up its access code since
+--         "sold_out"      or the event is called off, or others have used up its access code since, or its customer has so many
+--                         tickets by now that with these it would have more than the rules allow
 --         "revived"
 
 -- include: clock
@@ -35,6 +36,7 @@
 -- include: access_code
 -- include: whose
 -- include: code_terms
+-- include: rules
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -66,6 +68,24 @@ local terms = code and code_terms(redis.call("HGET", codes_key(owners), code))
 local most = terms and terms.tickets
 if most and (redis.call("HGET", owners, "k" .. code) or 0) + tickets > most then
   return "sold_out"
+end
+local limit, ruled = unpack(redis.call("HMGET", sale, "lim", "rules"))
+local owned = tonumber(redis.call("HGET", owners, record.owner) or 0)
+if is_outside(owned + tickets, 0, tonumber(limit or 0)) then
+  return "sold_out"
+end
+local by_tier, bound = redis.call("HGET", owned_tiers_key(owners), record.owner) or "", { tier = {} }
+for tier in string.gmatch(record.items, "([^:,]+):") do
+  bound.tier[tier] = {}
+end
+if (ruled or "") ~= "" then
+  rules(bound, ruled)
+end
+for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
+  local rule = bound.tier[tier].rule
+  if rule and is_outside(tickets_of(by_tier, tier) + quantity, 0, rule.customer_most) then
+    return "sold_out"
+  end
 end
 
 for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do

@@ -271,3 +271,30 @@ async def test_of_an_earlier_version_are_customers_without_tiers(desk: Desk) -> 
     await reconcile(desk, {"floor": (20, 0), "balcony": (20, 0)}, bought={form.owner: ""})
     assert await desk.owned_tiers(form) == {"floor": 3}
     assert await desk.book(desk.form(floor=1)) == [[b"customer_limit", b"floor", 3, 0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("rules", "since", "word"),
+    [
+        ({"lim": 4}, {"floor": 2}, "revived"), ({"lim": 4}, {"floor": 3}, "sold_out"),
+        ({"lim": 4}, {"balcony": 3}, "sold_out"), ({"rules": "0:0:0|floor:0:0:0:4"}, {"floor": 2}, "revived"),
+        ({"rules": "0:0:0|floor:0:0:0:4"}, {"floor": 3}, "sold_out"),
+        ({"rules": "0:0:0|floor:0:0:0:4"}, {"balcony": 9}, "revived"),
+        ({"rules": "0:0:0|balcony:0:0:0:1"}, {"balcony": 1}, "revived"),
+        ({"rules": "9:9:9|floor:9:9:9:0"}, {}, "revived"), ({"lim": 1}, {}, "sold_out"),
+    ],
+)  # fmt: skip
+async def test_late_money_gives_nobody_more_than_the_rules_allow(
+    desk: Desk, rules: dict[str, str | int], since: dict[str, int], word: str
+) -> None:
+    """What its customer has had since counts; a least does not, for what was let in once had enough."""
+    form = await expired_with_payment(desk)
+    await desk.open_sale(floor=9, balcony=9)
+    if since:
+        assert await desk.book(desk.form(**since)) == [b"created"]  # type: ignore[arg-type]
+        assert await desk.book(desk.form(floor=2, customer="somebody else")) == [b"created"]
+    await desk.redis.hset(keys.event(desk.shard, EVENT), mapping=rules)  # type: ignore[arg-type,misc]
+    before = await desk.redis.dump(keys.event(desk.shard, EVENT))
+    assert await revive(desk, form) == word
+    assert (await desk.redis.dump(keys.event(desk.shard, EVENT)) == before) is (word == "sold_out")
+    assert await desk.owned(form) == sum(since.values()) + (2 if word == "revived" else 0)
