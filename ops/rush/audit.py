@@ -15,11 +15,13 @@ import asyncpg
 from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.office import BoxOffice
 from boxoffice.stores.postgres import open_readers
+from ops.rush.agreed import Agreed
 from ops.rush.booking_checks import check_bookings, check_history
 from ops.rush.change_checks import check_changes, check_terms
 from ops.rush.findings import Findings
 from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks, check_texts
+from ops.rush.limit_checks import check_limits
 from ops.rush.money_checks import check_money
 from ops.rush.operating import Changes
 from ops.rush.record_checks import walk
@@ -48,6 +50,8 @@ class Witness:
     """How many commits PostgreSQL lost meanwhile: webhooks may be among them. None: some, nobody knows how many."""
     changes: Changes | None = None
     """What an operator changed meanwhile."""
+    agreed: Agreed | None = None
+    """Selling rules and access codes that were in force throughout."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -78,6 +82,11 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
             await check_terms(office.shards, pool, findings)
         if witness.changes is not None:
             await check_changes(pool, witness.changes, went_back=_went_back(witness), findings=findings)
+        if witness.agreed is not None and witness.history is not None:
+            await check_limits(
+                pool, witness.agreed, witness.history, witness.changes, walked.opened, went_back=_went_back(witness),
+                findings=findings,
+            )  # fmt: skip
         if witness.history is not None:
             await check_history(pool, witness.history, walked.unpaid, findings)
 
@@ -125,5 +134,7 @@ def _add_samples(sampler: Sampler | None, history: History | None, findings: Fin
         )
     for line in sampler.sums_broken + ([] if went_back else sampler.surplus):
         findings["I1"].blame(line)
+    for line in [] if went_back else sampler.codes_broken:
+        findings["I13"].blame(line)
     for line in sampler.stores_broken:
         findings["I3"].blame(line)

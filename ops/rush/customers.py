@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import replace
 from typing import Final
 
 from ops.rush.asking import Asking, is_final
@@ -16,6 +17,9 @@ __all__ = ["Customers"]
 
 HOLD_S: Final = 6
 """Length of the holds of a rush: some are left to expire, and the audit waits for them."""
+
+DECLINE_LOOKS: Final = 20
+"""How often a customer looks whether its card was declined, ten times a second."""
 
 ACTION_LOOKS: Final = 40
 """How often a customer looks for the page of 3-D Secure, four times a second."""
@@ -47,7 +51,7 @@ class Customers:
                 await self._browse(visit)
             case "bad":
                 await self._blunder(visit)
-            case "hold_pay" | "hold_decline_pay" | "hold_extend_pay" | "hold_change_pay" | "hold_cancel" | "hold_leave":
+            case manner if manner.startswith("hold_"):
                 await self._hold(visit)
             case _:
                 await self._buy(visit)
@@ -56,7 +60,7 @@ class Customers:
 
     async def _buy(self, visit: Visit) -> None:
         """Book with payment; then perhaps ask the same again, look what becomes of it, or give it back."""
-        entry = self._history.open(visit.key)
+        entry = self._history.open(visit.key, visit.customer, visit.code)
         # A refused capture cancels what was confirmed.
         entry.may_change = visit.card in HOLD_TROUBLE
         intended = self._start + visit.at_s
@@ -89,7 +93,7 @@ class Customers:
 
     async def _hold(self, visit: Visit) -> None:
         """Set tickets aside, and then pay, extend, cancel, or forget about them."""
-        entry = self._history.open(visit.key)
+        entry = self._history.open(visit.key, visit.customer, visit.code)
         await self._shop.book(entry, visit, self._start + visit.at_s, body=visit.hold(HOLD_S))
         if not entry.accepted:
             return
@@ -102,6 +106,9 @@ class Customers:
                 return
             case "hold_leave":
                 return
+            case "hold_again":
+                await self._have_again(visit, path)
+                return
             case "hold_extend_pay":
                 body = b'{"extra_s":%d}' % HOLD_S
                 await self._shop.insist("POST", f"{path}/extend", visit.key + "-e", visit.number, body)
@@ -110,12 +117,38 @@ class Customers:
             case "hold_decline_pay":
                 await self._pay(visit, path, DECLINING[0], "-first")
                 await asyncio.sleep(1.0)
+            case "hold_decline_change_pay":
+                declined = await self._be_declined(entry, visit, path)
+                self._history.changed_after_decline += await self._change(entry, visit, path) and declined
         await self._pay(visit, path, visit.card, "-pay")
         if visit.card in HOLD_TROUBLE[:2]:
             await self._go_through_action(entry)
 
-    async def _change(self, entry: Entry, visit: Visit, path: str) -> None:
-        """To other items, twice at once: all of them, or none."""
+    async def _be_declined(self, entry: Entry, visit: Visit, path: str) -> bool:
+        """Pay with a card that is declined, and wait until the tickets are held once more. Whether they are."""
+        await self._pay(visit, path, DECLINING[0], "-first")
+        for _ in range(DECLINE_LOOKS):
+            booking = await self._shop.read(entry) or {}
+            if entry.status == "held" and (booking.get("payment") or {}).get("status") == "declined":
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    async def _have_again(self, visit: Visit, path: str) -> None:
+        """Cancel, and book the same: its code and its customer are nobody else's, so nothing is in the way but what was given
+        back."""
+        answer = await self._shop.insist("POST", f"{path}/cancel", visit.key + "-x", visit.number)
+        if answer is None or answer.status != 200:
+            return
+        again = replace(visit, key=visit.key + "-again")
+        entry = self._history.open(again.key, again.customer, again.code)
+        await self._shop.book(entry, again, self._clock())
+        self._history.booked_again += bool(entry.ids)
+        if entry.refused in ("access-code-used-up", "customer-limit"):
+            self._history.not_given_back.append(f"{visit.customer}, with a code of its own: {entry.refused}")
+
+    async def _change(self, entry: Entry, visit: Visit, path: str) -> bool:
+        """To other items, twice at once: all of them, or none. Whether it was changed."""
         post, key = self._shop.insist, visit.key + "-c"
         answers = await asyncio.gather(*(post("PATCH", path, key, visit.number + n, visit.change) for n in range(2)))
         changed = [answer for answer in answers if answer is not None and answer.status == 200]
@@ -124,6 +157,7 @@ class Customers:
             items = json.loads(answer.body)["items"]
             if sorted((item["tier_id"], item["quantity"]) for item in items) != sorted(visit.other):
                 self._history.complain(f"{entry.accepted}: was changed, and has {items}")
+        return bool(changed)
 
     async def _pay(self, visit: Visit, path: str, card: str, suffix: str) -> None:
         await self._shop.insist("POST", f"{path}/payment", visit.key + suffix, visit.number, visit.payment_of(card))

@@ -24,6 +24,7 @@ TITLES: Final = {
     "I10": "What is owed is known: each refund is paid, on its way, owed, or written off by a person",
     "I11": "What was told confirmed is confirmed, was cancelled since, or was withdrawn and told so",
     "I12": "What an operator changes is in force: no other price or capacity, and nothing is let in during a pause",
+    "I13": "No access code and no customer has more tickets than allowed; what is given back may be had again",
 }
 
 

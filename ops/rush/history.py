@@ -19,6 +19,9 @@ class Entry:
     """One idempotency key, from its first request to the last thing its customer saw."""
 
     key: str
+    customer: str = ""
+    code: str = ""
+    """The access code that was sent along."""
     doubt: bool = False
     """Some request under this key was never answered, or with 5xx: it may have been carried out whatever came later."""
     refused: str = ""
@@ -60,6 +63,12 @@ class History:
         self.unanswered = 0
         self.holds_changed = 0
         """Holds that were given other items."""
+        self.changed_after_decline = 0
+        """Of these, those of which a payment had been declined."""
+        self.booked_again = 0
+        """Holds that were cancelled, and all of whose tickets were then had once more."""
+        self.not_given_back: list[str] = []
+        """Bookings of a customer and a code that nobody else uses, refused because of what had been given back before."""
         self.post_s: list[float] = []
         """From the intended time of a booking's first request to its first definite answer."""
         self.final_s: list[float] = []
@@ -74,9 +83,9 @@ class History:
         self.redis_went_back = False
         """Whether an older Redis was put back, or is about to be."""
 
-    def open(self, key: str) -> Entry:
-        """A key is about to be used."""
-        entry = Entry(key)
+    def open(self, key: str, customer: str = "", code: str = "") -> Entry:
+        """A key is about to be used, for a booking of this customer with this access code."""
+        entry = Entry(key, customer, code)
         self.entries.append(entry)
         return entry
 

@@ -1,5 +1,5 @@
-"""The operator of a rush: pauses, enlarges and shrinks the sale and changes its prices while it goes on, through the API, as
-drawn from the seed; and remembers what it was told, for the audit."""
+"""The operator of a rush: pauses, enlarges and shrinks the sale, changes its prices and revokes access codes while it goes on,
+through the API, as drawn from the seed; and remembers what it was told, for the audit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from math import inf
 from typing import Any, Final, Literal, NamedTuple
 
 from boxoffice.sales.catalogue import EventView, TierView
+from ops.rush.agreed import Code
 from ops.rush.asking import Asking
 
 __all__ = ["Change", "Changes", "Operator", "Pause", "Price", "draw_changes"]
 
-Kind = Literal["pause", "capacity", "price"]
+Kind = Literal["pause", "capacity", "price", "revoke"]
 
-EVERY_S: Final[dict[Kind, float]] = {"pause": 8.0, "capacity": 2.0, "price": 4.0}
+EVERY_S: Final[dict[Kind, float]] = {"pause": 8.0, "capacity": 2.0, "price": 4.0, "revoke": 20.0}
 """One of each in so many seconds; at least one of each in a rush."""
 
 PAUSE_S: Final = (0.2, 1.0)
@@ -30,6 +31,9 @@ GROW: Final = (1.05, 1.6)
 
 PRICE: Final = (0.5, 2.0)
 """Share of the first price."""
+
+ALL: Final = (1.0, 1.0)
+"""A code is revoked, or it is not."""
 
 LATEST: Final = 0.9
 """Share of the time in which the last change begins."""
@@ -42,7 +46,7 @@ class Change(NamedTuple):
     kind: Kind
     share: float
     which: int
-    """Draws the event and the tier."""
+    """Draws the event, and the tier or the code."""
 
 
 class Price(NamedTuple):
@@ -72,6 +76,8 @@ class Changes:
     prices: dict[str, list[Price]] = field(default_factory=dict)
     """By tier, in the order in which they were asked for. No two are the same."""
     pauses: list[Pause] = field(default_factory=list)
+    revoked: dict[str, float] = field(default_factory=dict)
+    """Digest of an access code to when its revocation was answered (epoch seconds): from then on it lets nothing in."""
 
 
 def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVERY_S) -> list[Change]:
@@ -80,7 +86,7 @@ def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVER
     for kind, each_s in every_s.items():
         count = max(1, round(seconds / each_s))
         for at in range(count):
-            share = {"pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE}[kind]
+            share = {"pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE, "revoke": ALL}[kind]
             at_s = (at + chance.random()) * seconds * LATEST / count
             found.append(Change(at_s, kind, chance.uniform(*share), chance.randrange(1_000)))
     return sorted(found)
@@ -89,9 +95,14 @@ def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVER
 class Operator:
     """Makes the changes, one after the other."""
 
-    def __init__(self, shop: Asking, events: list[EventView], clock_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, shop: Asking, events: list[EventView], clock_s: Callable[[], float] = time.time,
+        codes: Mapping[str, Sequence[Code]] | None = None,
+    ) -> None:  # fmt: skip
+        """`codes`: by event, those that may be revoked."""
         self._shop = shop
         self._events = events
+        self._codes = codes or {}
         self._clock_s = clock_s
         self._asked = 0
         tiers = [tier for event in events for tier in event.tiers]
@@ -114,6 +125,8 @@ class Operator:
                 case "price":
                     priced = [tier for tier in event.tiers if tier.price_cents]
                     await self._price(event, priced[change.which % len(priced)], change.share)
+                case "revoke" if codes := self._codes.get(event.id, ()):
+                    await self._revoke(codes[change.which // len(self._events) % len(codes)])
 
     async def _pause(self, event: EventView, seconds: float) -> None:
         path = f"/v1/events/{event.id}"
@@ -145,6 +158,11 @@ class Operator:
         path = f"/v1/events/{event.id}/tiers/{tier.id}"
         if await self._ask("PATCH", path, "price changed", json.dumps({"price_cents": cents}).encode()) is not None:
             prices[-1] = Price(cents, asked_s, self._clock_s())
+
+    async def _revoke(self, code: Code) -> None:
+        path = f"/v1/events/{code.event}/access-codes/{code.id}/revoke"
+        if await self._ask("POST", path, "code revoked") is not None:
+            self.changes.revoked.setdefault(code.digest, self._clock_s())
 
     async def _ask(self, method: str, path: str, word: str, body: bytes = b"") -> dict[str, Any] | None:
         """Insistently: a change that is asked for twice is made once. None when nobody confirmed it."""

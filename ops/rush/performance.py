@@ -16,6 +16,7 @@ from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.gateway.simulator.kept_files import gateway_token
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
+from ops.rush.agreed import invite
 from ops.rush.asking import Asking, is_final
 from ops.rush.audit import Witness, audit
 from ops.rush.bank import in_their_place, press_the_button, wait_for_deliveries
@@ -124,13 +125,13 @@ class Performance:
     async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale) -> None:
         clock = asyncio.get_running_loop().time
         history = self.history = History(sale.client)
-        sampler = self.sampler = Sampler(office.shards, self.settings.database_url, sale.events)
+        sampler = self.sampler = Sampler(office.shards, self.settings.database_url, sale.events, sale.agreed.codes)
         start = clock() + 0.2
         shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.workload.seed)
         bank = HttpClient(self.gateway_port) if self.gateway_port else None
         action = press_the_button(bank) if bank else in_their_place(office.gateway)
         customers = Customers(shop, history, start=start, complete_action=action, seed=self.workload.seed)
-        operator = Operator(shop, sale.events)
+        operator = Operator(shop, sale.events, codes=sale.agreed.shared)
         self.changes = operator.changes
         operating = asyncio.create_task(operator.work(self.to_change, start))
         stop_sampling = asyncio.Event()
@@ -164,8 +165,9 @@ class Performance:
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.workload.seed}-"]
         witness = Witness(
-            history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, parked_is_broken=True
-        )
+            history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, sale.agreed,
+            parked_is_broken=True,
+        )  # fmt: skip
         self.findings = await audit(office, witness)
 
     async def _come_to_rest(self, office: BoxOffice, bank: HttpClient | None) -> list[str]:
@@ -190,7 +192,7 @@ class Performance:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self.failure = self.failure or error
 
-        for visit in draw(self.workload, sale.events):
+        for visit in invite(draw(self.workload, sale.events), sale.agreed, self.workload.seed):
             wait_s = start + visit.at_s - clock()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)

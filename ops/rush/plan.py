@@ -12,6 +12,7 @@ from typing import Final
 from boxoffice.sales.catalogue import EventView, TierView
 
 __all__ = [
+    "CHANGING",
     "DECLINING",
     "GOOD_CARD",
     "HOLD_TROUBLE",
@@ -70,12 +71,18 @@ HOLD_MANNERS: Final = {
     "hold_decline_pay": 4.0,
     "hold_extend_pay": 3.0,
     "hold_change_pay": 3.0,
+    "hold_decline_change_pay": 2.0,
+    "hold_again": 2.0,
     "hold_cancel": 3.0,
     "hold_leave": 3.0,
     "cancel": 5.0,
     "refund": 3.0,
 }
-"""What customers do, and how many in a hundred or so. `cancel` and `refund` follow a confirmed booking."""
+"""What customers do, and how many in a hundred or so. `cancel` and `refund` follow a confirmed booking; `hold_again` cancels a
+hold and books the same once more."""
+
+CHANGING: Final = ("hold_change_pay", "hold_decline_change_pay")
+"""They let a hold have other items; the second after a payment of it was declined."""
 
 REFUND_TROUBLES: Final = 3.0
 """So many times the share of other troublesome cards: few come to give something back."""
@@ -117,6 +124,8 @@ class Visit:
     """Nothing but tickets that cost nothing."""
     other: tuple[tuple[str, int], ...] = ()
     """What a hold is changed to: of other tiers and quantities, and as free or not."""
+    code: str = ""
+    """The access code that it is booked with."""
 
     @property
     def body(self) -> bytes:
@@ -142,6 +151,8 @@ class Visit:
         return {"method": "card", "card_name": "Ada Lovelace", "card_number": card}
 
     def _json(self, more: dict[str, object]) -> bytes:
+        if self.code:
+            more = more | {"access_code": self.code}
         return json.dumps(
             {"customer_id": self.customer, "reference": f"order-{self.number}", "items": _lines(self.items), **more},
             separators=(",", ":"),
@@ -153,12 +164,12 @@ def _lines(items: Iterable[tuple[str, int]]) -> list[dict[str, object]]:
 
 
 def capacities(workload: Workload) -> dict[str, int]:
-    """Tiers of an event for a rush of this size: a small one that everybody wants, one that does not sell out, and one
-    that costs nothing."""
+    """Tiers of an event for a rush of this size: a small one that everybody wants, one that does not sell out, one that
+    costs nothing, and one for holders of an access code."""
     arrivals = max(40, int(workload.seconds * workload.rate))
     return {
         "FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4),
-        "GUEST": max(20, arrivals // 10),
+        "GUEST": max(20, arrivals // 10), "FANS": max(30, arrivals // 8),
     }  # fmt: skip
 
 
@@ -182,7 +193,7 @@ def draw(workload: Workload, events: list[EventView]) -> Iterator[Visit]:
             cart,
             _card(workload, manner, chance),
             free=free,
-            other=_other(event.tiers, free, number) if manner == "hold_change_pay" else (),
+            other=_other(event.tiers, free, number) if manner in CHANGING else (),
         )
 
 

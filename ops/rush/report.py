@@ -34,7 +34,8 @@ class Report:
     reads: int
     holds: bool
     holds_changed: int
-    """That were given other items."""
+    changed_after_decline: int
+    booked_again: int
     ms: dict[str, float]
     """Quantiles in milliseconds: of POST from the intended time to its definite answer; from acceptance to a final
     status that the customer read; from admission to the commit."""
@@ -92,6 +93,8 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         reads=history.reads,
         holds=performance.workload.holds,
         holds_changed=history.holds_changed,
+        changed_after_decline=history.changed_after_decline,
+        booked_again=history.booked_again,
         ms={
             **_quantiles("post", history.post_s),
             **_quantiles("final", history.final_s),
@@ -182,7 +185,8 @@ def tell(report: Report) -> Iterator[str]:
     """The figures, for people."""
     refused = ", ".join(f"{count} {kind}" for kind, count in report.refused.items()) or "none"
     yield f"Seed {report.seed}: {report.arrivals} bookings asked for in {report.seconds:g} s, {report.reads} reads"
-    yield f"  holds      {f'yes, {report.holds_changed} changed' if report.holds else 'not yet known to this API'}"
+    changed = f"{report.holds_changed} changed, {report.changed_after_decline} of them after a decline"
+    yield f"  holds      {f'{changed}, {report.booked_again} booked again' if report.holds else 'not yet known to this API'}"
     yield f"  accepted   {report.accepted} ({report.accepted_per_s:g}/s)"
     yield f"  refused    {refused}"
     if report.changes:

@@ -1,18 +1,24 @@
-"""The events that a rush is about: made for it, sold by a shop of its own."""
+"""The events that a rush is about: made for it, sold by a shop of its own, with selling rules and a presale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.codes import CodeTerms
+from boxoffice.sales.rules import NONE
 from boxoffice.sales.store import NewTier
+from ops.rush.agreed import EVENT_RULES, OWN, PRESALE, TIER_RULES, Agreed, Code, rules_of
 from ops.rush.plan import Workload, capacities
 
 __all__ = ["Sale", "open_sale"]
 
-PRICES = {"FRONT": 12_000, "FLOOR": 6_500, "STAND": 2_500, "GUEST": 0}
+PRICES = {"FRONT": 12_000, "FLOOR": 6_500, "STAND": 2_500, "GUEST": 0, PRESALE: 3_000}
+
+SHARED = 4
+"""Codes of an event that many use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class Sale:
     client: str
     api_key: str
     events: list[EventView]
+    agreed: Agreed = field(default_factory=Agreed)
 
 
 async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
@@ -31,10 +38,31 @@ async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
     api_key = await office.access.create_api_key(client)
     count = max(2, office.settings.shards)
     sizes = {code: max(10, capacity // count) for code, capacity in capacities(workload).items()}
-    tiers = [NewTier(code, PRICES[code], capacity) for code, capacity in sizes.items()]
+    tiers = [
+        NewTier(code, PRICES[code], capacity, rules=TIER_RULES.get(code, NONE), code_only=code == PRESALE)
+        for code, capacity in sizes.items()
+    ]
     starts = datetime.now(UTC) + timedelta(days=30)
     events = [
-        await store.create_event(client, f"Rush {workload.seed}, stage {number}", starts, "USD", tiers)
+        await store.create_event(
+            client, f"Rush {workload.seed}, stage {number}", starts, "USD", tiers, rules=EVENT_RULES
+        )
         for number in range(1, count + 1)
     ]
-    return Sale(client, api_key, events)
+    return Sale(client, api_key, events, await _agree(office, workload, events))
+
+
+async def _agree(office: BoxOffice, workload: Workload, events: list[EventView]) -> Agreed:
+    """Some codes for many customers, used up long before the rush ends, and many for one each."""
+    each = workload.seconds * workload.rate / len(events)
+
+    async def codes(event: EventView, tickets: int, count: int) -> list[Code]:
+        made = await office.codes.create(event.id, CodeTerms(tickets, label="presale"), count=count)
+        return [Code(one["id"], one["code"], event.id, tickets) for one in made]
+
+    return Agreed(
+        rules_of(events),
+        {event.id: await codes(event, max(4, int(each / 50)), SHARED) for event in events},
+        {event.id: await codes(event, OWN, max(5, int(each / 40))) for event in events},
+        {event.id: tier.id for event in events for tier in event.tiers if tier.code == PRESALE},
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -11,6 +12,7 @@ from boxoffice.database_url import read_database_url
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import fence, gate, keys
 from boxoffice.stores.shard import Shards
+from ops.rush.agreed import Code
 from ops.rush.away import STORE_AWAY
 
 __all__ = ["Sampler"]
@@ -31,9 +33,13 @@ FROM inventory i JOIN tiers t ON t.id = i.tier_id WHERE t.event_id = $1
 
 
 class Sampler:
-    """Samples I1 every 50 ms, I3 twice a second. A store that is away is looked at later."""
+    """Samples I1 every 50 ms, I3 and I13 twice a second. A store that is away is looked at later."""
 
-    def __init__(self, shards: Shards, database_url: str, events: list[EventView]) -> None:
+    def __init__(
+        self, shards: Shards, database_url: str, events: list[EventView], codes: Sequence[Code] = ()
+    ) -> None:  # fmt: skip
+        """`codes`: of which no more tickets are counted than they are good for."""
+        self._codes = {event.id: [code for code in codes if code.event == event.id] for event in events}
         self._shards = shards
         self._database_url = database_url
         self._events = events
@@ -52,6 +58,8 @@ class Sampler:
         holds back whose tickets had been sold since. Nothing more is sold then, and PostgreSQL refuses the surplus."""
         self.stores_broken: list[str] = []
         """Evidence against I3."""
+        self.codes_broken: list[str] = []
+        """Evidence against I13, unless an older Redis brought holds back."""
         self.available: dict[str, int] = {}
         """Tickets left per event when last seen."""
 
@@ -67,6 +75,7 @@ class Sampler:
                 if clock() >= compare_s:
                     compare_s = clock() + COMPARE_S
                     for event in self._events:
+                        await self.count_codes(event, clock() - began)
                         await self.compare(event, clock() - began)
             except STORE_AWAY:
                 self.hang_up()
@@ -89,6 +98,17 @@ class Sampler:
             left += a
         self.available[event.id] = left
         self.counted += 1
+
+    async def count_codes(self, event: EventView, at_s: float) -> None:
+        """Per access code: no more tickets than it is good for, and none of which there are fewer than none."""
+        codes = self._codes[event.id]
+        if not codes:
+            return
+        redis, fields = self._shards[event.shard].redis, [f"k{code.digest}" for code in codes]
+        raws = await redis.hmget(keys.owners(event.shard, event.id), fields)  # type: ignore[misc]
+        for code, raw in zip(codes, raws, strict=True):
+            if not 0 <= (tickets := int(raw or 0)) <= code.tickets:
+                _note(self.codes_broken, f"after {at_s:.2f} s: code {code.id} has {tickets} of {code.tickets} tickets")
 
     async def compare(self, event: EventView, at_s: float) -> None:
         """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken

@@ -302,7 +302,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/sampler.py": (
-        "Sampler.count Sampler.compare Sampler._checked",
+        "Sampler.count Sampler.count_codes Sampler.compare Sampler._checked",
         "tests/ops/rush/test_sampler.py",
     ),
     "ops/rush/stock_checks.py": (

@@ -29,6 +29,7 @@ class Sold:
         self.history = history
         self.tier = event.tiers[0].id
         self.sale = keys.event(event.shard, event.id)
+        self.owners = keys.owners(event.shard, event.id)
 
     @property
     def confirmed(self) -> str:
@@ -50,7 +51,7 @@ async def book(office: BoxOffice, history: History, tier: str, key: str, card: s
     body = {"customer_id": f"c-{key}", "items": [{"tier_id": tier, "quantity": 2}], "payment": payment}
     request = parse_booking(json.dumps(body).encode(), office.settings, office.gateway)
     admitted = await office.admission.book(CLIENT, request, ids.digest(key))
-    entry = history.open(key)
+    entry = history.open(key, f"c-{key}")
     entry.ids.append(admitted.booking_id)
     entry.status = "confirmed" if card == GOOD else "failed"
     entry.confirmed = card == GOOD

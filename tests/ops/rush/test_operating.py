@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from boxoffice.sales.catalogue import EventView, TierView
+from ops.rush.agreed import Code
 from ops.rush.http_client import Answer
 from ops.rush.operating import EVERY_S, LATEST, Change, Operator, Pause, Price, draw_changes
 
@@ -35,9 +36,12 @@ class Shop:
         return None if answer is None else Answer(200, b"", json.dumps(answer).encode())
 
 
+CODES = {"e1": [Code(f"c{n}", f"AAAA-BBBB-CCCC-000{n}", "e1", 5) for n in range(2)]}
+
+
 def operator(shop: Any) -> Operator:
     ticks = iter(range(1, 1_000))
-    return Operator(shop, EVENTS, lambda: float(next(ticks)))
+    return Operator(shop, EVENTS, lambda: float(next(ticks)), CODES)
 
 
 async def work(shop: Shop, *changes: Change) -> Operator:
@@ -104,6 +108,17 @@ async def test_prices_are_remembered_with_when_they_were_asked_for_and_answered(
     assert [(price.cents, price.asked_s) for price in prices] == [(2_000, 1.0), (2_001, 3.0), (1_001, 4.0)]
     assert [price.answered_s for price in prices] == [2.0, float("inf"), 5.0]
     assert found.changes.prices["guest"] == [Price(0)]
+
+
+async def test_a_code_is_revoked_from_its_answer_on() -> None:
+    """One whose revocation nobody confirmed may let in, or not; of two answers the first counts."""
+    shop = Shop({}, None, {})
+    first, second = Change(0, "revoke", 1.0, 1), Change(0, "revoke", 1.0, 3)
+    found = await work(shop, first, second, first._replace(which=5), Change(0, "revoke", 1.0, 0))
+    path = "/v1/events/e1/access-codes/{}/revoke"
+    assert shop.asked == [("POST", path.format(code), None) for code in ("c0", "c1", "c0")], "e0 has no codes"
+    assert found.changes.revoked == {CODES["e1"][0].digest: 1.0}
+    assert found.changes.made == {"code revoked": 2, "unanswered": 1}
 
 
 async def test_each_comes_at_its_time() -> None:

@@ -16,7 +16,7 @@ from boxoffice.sales.catalogue import EventView, TierView
 from ops.rush.blows import AGE_S, KINDS, PUT_BACK_S, READ_ONLY_S, STORES, Blow, draw_blows
 from ops.rush.chaos import Chaos
 from ops.rush.history import History, quantile
-from ops.rush.plan import DECLINING, GOOD_CARD, REFUND_TROUBLE, Workload, capacities, draw
+from ops.rush.plan import CHANGING, DECLINING, GOOD_CARD, REFUND_TROUBLE, Workload, capacities, draw
 from ops.rush.promotion import CLEAR_S, LAG_S
 from ops.stack.processes import Child
 
@@ -66,7 +66,7 @@ def test_some_decline_some_buy_several_tiers_and_the_front_sells_out() -> None:
 def test_a_hold_is_changed_to_what_is_as_free_as_it_was() -> None:
     """Whoever pays for nothing gives no card, and has to have nothing to pay afterwards."""
     visits = [visit for visit in draw(Workload(seconds=60, rate=200, holds=True), EVENTS) if visit.other]
-    assert {visit.manner for visit in visits} == {"hold_change_pay"}
+    assert {visit.manner for visit in visits} == {*CHANGING}
     assert {visit.free for visit in visits} == {True, False}
     assert all(visit.free == all(tier == "guest" for tier, _ in visit.other) for visit in visits)
     assert {len(visit.other) for visit in visits} == {1, 2}

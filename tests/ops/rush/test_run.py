@@ -13,7 +13,7 @@ import pytest
 from ops.rush.findings import TITLES, Findings
 from ops.rush.operating import draw_changes
 from ops.rush.plan import Workload
-from ops.rush.report import tell_findings
+from ops.rush.report import tell, tell_findings
 from ops.rush.run import Options
 from ops.rush.run import rush as run
 
@@ -43,8 +43,9 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert set(report["kills"]) == {"api", "worker", "redis", "postgres"}
     assert [finding["name"] for finding in report["findings"]] == [*TITLES]
     assert report["surprises"] == []
-    assert {"paused", "resumed", "capacity lowered", "price changed"} <= set(report["changes"])
+    assert {"paused", "resumed", "capacity lowered", "price changed", "code revoked"} <= set(report["changes"])
     assert report["holds_changed"] > 0
+    assert report["booked_again"] > 0
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
 
 
@@ -102,7 +103,8 @@ def test_a_sale_whose_capacity_changes_two_hundred_times_and_that_pauses_fifty_t
         Options(workload, private=True, data_dir=tmp_path, quiet=True, changes=tuple(often)), ENVIRONMENT
     )
 
-    assert report.held, "\n".join(tell_findings(performance.findings or Findings()))
+    print("\n".join([*tell(report), *tell_findings(performance.findings or Findings())]))
+    assert report.held
     made = report.changes
     assert made["capacity raised"] + made["capacity lowered"] == round(seconds / 0.3)
     assert (made["paused"], made["resumed"]) == 2 * (round(seconds / 1.2),)
@@ -120,5 +122,7 @@ def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int) -> Non
     assert ran.returncode == 0, ran.stdout[-6_000:] + ran.stderr[-2_000:]
     report = json.loads(ran.stdout)
     assert sum(report["kills"].values()) >= 20
+    assert report["changed_after_decline"] > 0
+    assert {"access-code-used-up", "access-code-invalid", "booking-limit", "customer-limit"} <= set(report["refused"])
     assert report["promotions"] >= 1
     assert report["commits_lost"] > 0

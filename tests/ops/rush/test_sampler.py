@@ -8,6 +8,7 @@ import pytest
 
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import fence, keys
+from ops.rush.agreed import Code
 from ops.rush.audit import Witness
 from ops.rush.sampler import Sampler
 from tests.conftest import CLIENT
@@ -104,3 +105,18 @@ async def test_a_surplus_is_excused_by_an_older_redis_alone(sold: Sold, went_bac
         )
         await sampler.count(sold.event, 1.0)
         assert f"a={counters[0]} h={counters[1]} c={counters[2]} t={counters[3]}" in sampler.sums_broken.pop()
+
+
+@pytest.mark.parametrize(("tickets", "holds"), [(-1, False), (0, True), (2, True), (3, False)])
+async def test_a_code_never_counts_more_than_it_is_good_for(sold: Sold, tickets: int, holds: bool) -> None:
+    """Not for a moment, and not fewer than none."""
+    code = Code("one", "AAAA-BBBB-CCCC-DDDD", sold.event.id, 2)
+    elsewhere = code._replace(event="another", tickets=-9)
+    sampler = Sampler(sold.office.shards, "", [sold.event], [elsewhere, code])
+    await sold.office.redis.hset(sold.owners, f"k{code.digest}", tickets)  # type: ignore[misc]
+    await sampler.count_codes(sold.event, 1.0)
+    await sold.office.redis.hdel(sold.owners, f"k{code.digest}")  # type: ignore[misc]
+    assert bool(sampler.codes_broken) is not holds
+    assert (await sold.audit(Witness(sold.history, sampler))).broken == ([] if holds else ["I13"])
+    sold.history.redis_went_back = True
+    assert (await sold.audit(Witness(sold.history, sampler))).held
