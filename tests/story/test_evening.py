@@ -49,31 +49,45 @@ class Evening:
         return event
 
     async def asks(
-        self, event: dict[str, Any], card: str | None = "4242424242424242", **tickets: int
+        self,
+        event: dict[str, Any],
+        card: str | None = "4242424242424242",
+        *,
+        who: str = "",
+        code: str = "",
+        **tickets: int,
     ) -> httpx2.Response:
-        """A customer's booking, by the codes of tiers; without a card a hold."""
+        """A customer's booking, by the codes of tiers; without a card a hold. Somebody new, unless it says who."""
         self.customers += 1
         number = self.customers
         ids = {tier["code"]: tier["id"] for tier in event["tiers"]}
         body = body_of(
             {ids[code]: quantity for code, quantity in tickets.items()}, card,
-            customer_id=f"customer-{number}", reference=f"order-{number}",
+            customer_id=who or f"customer-{number}", reference=f"order-{number}", access_code=code or ...,
         )  # fmt: skip
         return await self.api.post("/v1/bookings", json=body, headers={"Idempotency-Key": f"key-{number}"})
 
     async def books(
-        self, event: dict[str, Any], card: str | None = "4242424242424242", **tickets: int
+        self,
+        event: dict[str, Any],
+        card: str | None = "4242424242424242",
+        *,
+        who: str = "",
+        code: str = "",
+        **tickets: int,
     ) -> dict[str, Any]:
         """One that is let in."""
-        answer = await self.asks(event, card, **tickets)
+        answer = await self.asks(event, card, who=who, code=code, **tickets)
         assert answer.status_code in (201, 202), answer.text
         booking: dict[str, Any] = answer.json()
         return booking
 
-    async def refused(self, event: dict[str, Any], **tickets: int) -> dict[str, Any]:
+    async def refused(
+        self, event: dict[str, Any], *, status: int = 409, who: str = "", code: str = "", **tickets: int
+    ) -> dict[str, Any]:
         """One that is not: the problem."""
-        answer = await self.asks(event, **tickets)
-        assert answer.status_code == 409, answer.text
+        answer = await self.asks(event, who=who, code=code, **tickets)
+        assert answer.status_code == status, answer.text
         problem: dict[str, Any] = answer.json()
         return problem | {"type": problem["type"].rpartition("/")[2]}
 
@@ -103,7 +117,7 @@ async def test_an_operators_evening(evening: Evening) -> None:
     # Weeks before: two nights are announced. Everybody sees the first, and nobody can book it yet.
     opening = in_time(hours=1)
     first = await evening.announces(
-        "First night", "--tier", "FLOOR:4900:6", "--tier", "FANS:3900:2", "--on-sale-at", opening
+        "First night", "--tier", "FLOOR:4900:6", "--tier", "FANS:3900:6", "--on-sale-at", opening
     )
     second = await evening.announces("Second night", "--tier", "FLOOR:4900:50")
     listed = (await evening.api.get("/v1/events")).json()["data"]
@@ -111,14 +125,31 @@ async def test_an_operators_evening(evening: Evening) -> None:
     early = await refused(first, FLOOR=1)
     assert (early["type"], early["opens_at"]) == ("sale-not-open", opening)
 
-    # The presale: a tier with a time of its own.
-    await types("events", "edit-tier", tier(first, "FANS"), "--on-sale-at", in_time(hours=-1), "--off-sale-at", opening)
-    fan = await books(first, FANS=1)
-    assert (await refused(first, FLOOR=1))["type"] == "sale-not-open"
+    # Selling rules: up to three tickets in a booking, up to four of a customer.
+    await types("events", "edit", first["id"], "--booking-max", "3", "--customer-max", "4")
 
-    # On sale at the second: by Redis's clock, for everybody at once.
+    # The presale: codes for two tickets each, made in bulk and exported once. What is kept tells nobody what they read.
+    exported = await types("codes", "create", first["id"], "--count", "3", "--tickets", "2", "--label", "fan club")
+    one, two, lost = (code["code"] for code in exported)
+    listed = json.dumps(await types("codes", "list", first["id"]))
+    assert not [code for code in (one, two, lost) if code in listed]
+
+    # A code opens the sale for so many tickets, and not for one more; a hold that ends gives its tickets back to the code.
+    fan = await books(first, FANS=2, code=one)
+    used_up = await refused(first, FANS=1, code=one)
+    assert (used_up["type"], used_up["left"]) == ("access-code-used-up", 0)
+    given_up = await books(first, None, FANS=2, code=two)
+    assert (await refused(first, FANS=1, code=two))["type"] == "access-code-used-up"
+    await evening.api.post(f"/v1/bookings/{given_up['id']}/cancel", headers={"Idempotency-Key": "no"})
+    await books(first, FANS=1, code=two.lower().replace("-", ""))
+    assert (await refused(first, FLOOR=1))["type"] == "sale-not-open"
+    (misplaced,) = [code["id"] for code in exported if code["code"] == lost]
+    await types("codes", "revoke", first["id"], misplaced)
+    assert (await refused(first, status=403, FANS=1, code=lost))["reason"] == "revoked"
+
+    # On sale at the second: by Redis's clock, for everybody at once. The fans' tier ends then.
     opening = in_time(seconds=0.3)
-    await types("events", "edit-tier", tier(first, "FANS"), "--off-sale-at", opening)
+    await types("events", "edit-tier", tier(first, "FANS"), "--on-sale-at", in_time(hours=-1), "--off-sale-at", opening)
     await types("events", "schedule", first["id"], "--on-sale-at", opening)
 
     async def let_in() -> dict[str, Any] | None:
@@ -129,6 +160,9 @@ async def test_an_operators_evening(evening: Evening) -> None:
     assert on_time["created_at"] >= opening
     assert (await refused(first, FANS=1))["type"] == "sale-closed"
     held = await books(first, None, FLOOR=1)
+    assert (await refused(first, FLOOR=4))["type"] == "booking-limit"
+    greedy = await refused(first, FLOOR=3, who=on_time["customer_id"])
+    assert (greedy["type"], greedy["limit"]) == ("customer-limit", 4)
 
     # A pause: nobody comes in, and who holds tickets may pay.
     assert (await types("events", "pause", first["id"]))["status"] == "paused"
@@ -179,7 +213,7 @@ async def test_an_operators_evening(evening: Evening) -> None:
     # For accounting: what was sold, taken and given back, to the cent; and who did what.
     sold = {(row["event"], row["code"]): row for row in await types("sales", first["id"], second["id"])}
     floor, fans = sold[first["id"], "FLOOR"], sold[first["id"], "FANS"]
-    assert (floor["sold"], floor["returned"], fans["sold"]) == (4, 3, 1)
+    assert (floor["sold"], floor["returned"], fans["sold"]) == (4, 3, 3)
     assert (floor["revenue_cents"], floor["refunded_cents"]) == (5 * 4_900 + 11_800, 9_800 + 5_900)
     night = sold[second["id"], "FLOOR"]
     assert (night["sold"], night["revenue_cents"] - night["refunded_cents"]) == (0, 0)
@@ -191,7 +225,9 @@ async def test_an_operators_evening(evening: Evening) -> None:
     assert net == sum(row["revenue_cents"] - row["refunded_cents"] for row in sold.values())
     assert net == sum(payment.captured_cents - payment.refunded_cents for payment in at_gateway)
     done = [change["action"] for change in await types("events", "history", first["id"])]
-    assert done[::-1] == ["create", "edit_tier", "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier"]
+    assert done[::-1] == [
+        "create", "edit", "create_codes", "revoke_codes", "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier",
+    ]  # fmt: skip
 
     # And at the end, with a worker running, all is well and everything agrees.
     await worker.at_rest(fan["id"], on_time["id"], held["id"], late["id"])
