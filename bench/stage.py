@@ -53,15 +53,18 @@ class Sale:
     client: str
     api_key: str
     event: EventView
+    codes: tuple[str, ...] = ()
+    """Access codes that bookings are made with, in turn. Without any, they have none."""
 
     def bookings(self, run: str) -> list[bytes]:
-        """One request for each tier in turn: a ticket for a customer who comes once. `run` keeps runs apart."""
-        return [self._booking(tier.id, run) for tier in self.event.tiers]
+        """One request for each tier, and each code, in turn: a ticket for a customer who comes once. `run` keeps runs apart."""
+        return [self._booking(tier.id, run, code) for tier in self.event.tiers for code in self.codes or [""]]
 
-    def _booking(self, tier_id: str, run: str) -> bytes:
+    def _booking(self, tier_id: str, run: str, code: str) -> bytes:
         number = NUMBER.decode()
         items = [{"tier_id": tier_id, "quantity": 1}]
-        body = json.dumps({"customer_id": f"{run}-{number}", "items": items, "payment": CARD}, separators=(",", ":"))
+        order = {"customer_id": f"{run}-{number}", "items": items, "payment": CARD}
+        body = json.dumps(order | ({"access_code": code} if code else {}), separators=(",", ":"))
         head = self._head("POST", "/v1/bookings")
         head += f"Idempotency-Key: {run}-{number}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         return f"{head}\r\n{body}".encode()
