@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -13,17 +14,20 @@ from starlette.exceptions import HTTPException
 from api import documentation, problems
 from api.bodies import ClientGone
 from api.cors import Cors
+from api.counting import Counting, expect
 from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
 from api.query import only_known
 from api.readiness import Readiness
-from api.rights import check_declared
+from api.rights import check_declared, routes_of
 from api.routes import actions, bookings, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import durability
+from boxoffice.telemetry.metrics import REGISTRY
+from boxoffice.telemetry.port import open_port
 from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["create_app", "entrance_of"]
@@ -46,7 +50,8 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
             yield
             return
         durability.tell_what_is_stated(settings)
-        async with open_box_office(settings) as opened:
+        REGISTRY.counts = settings.telemetry.count
+        async with open_box_office(settings) as opened, _port(opened):
             move_in(opened)
             yield
 
@@ -68,12 +73,14 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
 
     if office is not None:
         move_in(office)
+    app.add_middleware(Counting)
     app.add_middleware(Heads)
     for module in (events, sales, bookings, holds, refunds, webhooks, health, documentation):
         app.include_router(module.router, dependencies=None if module in _OTHERS_CALL else [Depends(only_known)])
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router, dependencies=[Depends(only_known)])
     check_declared(app.routes)
+    expect(routes_of(app.routes))
     app.add_exception_handler(BoxOfficeError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _unserved)
@@ -81,6 +88,12 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
     app.add_exception_handler(Exception, _failed)
     entrance = front if settings.api.fast_path else app
     return Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys)
+
+
+def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:
+    """For whoever watches this process: never the public one."""
+    telemetry = office.settings.telemetry
+    return open_port({"/metrics": partial(office.readings.metrics, "api")}, telemetry.host, telemetry.api_port)
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from api.dependencies import respond
 from api.transport.reply import Reply
 from boxoffice.access.api_keys import ApiKeys
 from boxoffice.errors import Unavailable
+from boxoffice.telemetry.series import REQUESTS
 
 __all__ = ["Cors"]
 
@@ -62,6 +63,7 @@ class Cors(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """Whether a page may ask this: 200, or a problem."""
         found = super().preflight_response(request_headers)
+        REQUESTS.cell("OPTIONS", "preflight", str(found.status_code)).add()
         cors_headers = [header for header in found.raw_headers if header[0] not in (b"content-type", b"content-length")]
         if found.status_code == 200:
             reply = Reply(200, b"", cors_headers)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from api import answers
 from api.answers import Read
 from api.bodies import ClientGone, Receive
+from api.counting import BOOK, READ_BOOKING, READ_EVENT
 from api.headers import Headers
 from api.methods import as_get
 from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
+from boxoffice.telemetry.metrics import REGISTRY
 
 __all__ = ["Front", "send_reply"]
 
@@ -30,12 +33,14 @@ class Front:
     office: BoxOffice
     """Set by the application behind when it starts, before any request comes."""
 
-    def __init__(self, behind: App) -> None:
+    def __init__(self, behind: App, now_s: Callable[[], float] = time.monotonic) -> None:
         self.behind = behind
+        self._now_s = now_s
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or one of the server's other events."""
-        reply = None
+        reply, route = None, BOOK
+        began_s = self._now_s()
         if scope["type"] == "http" and not scope.get("query_string"):
             if scope["method"] == "HEAD":
                 scope, send = as_get(scope, send)
@@ -46,14 +51,19 @@ class Front:
                         reply = await answers.book(self.office, Headers.of(scope["headers"]), receive)
                 elif method == "GET":
                     if path.startswith(BOOKING):
+                        route = READ_BOOKING
                         reply = await self._read(answers.read_booking, path[len(BOOKING) :], scope)
                     elif path.startswith(EVENT):
+                        route = READ_EVENT
                         reply = await self._read(answers.read_event, path[len(EVENT) :], scope)
             except ClientGone:
                 return
         if reply is None:
             await self.behind(scope, receive, send)
         else:
+            if REGISTRY.counts:
+                route.count(reply.status)
+                route.took(self._now_s() - began_s)
             await send_reply(send, reply)
 
     async def _read(self, read: Read, name: str, scope: Any) -> Reply | None:

@@ -16,6 +16,7 @@ from api.transport.lane import lane
 from api.transport.watch import Server, room_for
 from boxoffice.settings import Settings
 from boxoffice.telemetry import log
+from boxoffice.telemetry.series import CONNECTIONS_MAX
 
 __all__ = ["connection_class", "serve"]
 
@@ -57,6 +58,7 @@ def connection_class(settings: Settings, app: Any) -> type[Connection]:
     in_lane = settings.api.lane and isinstance(front, Front)
     kind = lane(front, shapes=settings.api.shapes) if in_lane else Connection
     room = room_for(settings.api.connections_max)
+    CONNECTIONS_MAX.set(room)
     patience = settings.api.model_copy(update={"connections_max": room})
     return type("Served", (kind,), {"limits": settings.limits, "patience": patience})
 

@@ -20,6 +20,7 @@ from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
 from boxoffice.backoffice.forgetting import Forgetting
 from boxoffice.backoffice.overview import Overview
+from boxoffice.backoffice.readings import Readings
 from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
 from boxoffice.bookings.held_rows import HeldRows
@@ -29,6 +30,7 @@ from boxoffice.bookings.reading import Bookings
 from boxoffice.books.moves import apply_moves
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.gateway.base import PaymentGateway
+from boxoffice.gateway.counted import counted
 from boxoffice.gateway.factory import open_gateway
 from boxoffice.money.late import LateMoney, Webhooks
 from boxoffice.money.owed import OwedMoney
@@ -174,9 +176,14 @@ class BoxOffice:
         return CallingOff(self.shards, self.database, self.control, self.loader, self.holds)
 
     @cached_property
+    def counted_gateway(self) -> PaymentGateway:
+        """The gateway, for workers: what it answers them is counted."""
+        return counted(self.gateway, self.clock)
+
+    @cached_property
     def pump(self) -> MoneyPump:
         """Captures, voids, refunds."""
-        return MoneyPump(self.database, self.gateway, self.refunds, self.late, self.settings, self.clock)
+        return MoneyPump(self.database, self.counted_gateway, self.refunds, self.late, self.settings, self.clock)
 
     @cached_property
     def refunds(self) -> Refunds:
@@ -202,7 +209,7 @@ class BoxOffice:
     def settlements(self) -> list[Settlement]:
         """One for each shard."""
         return [
-            Settlement(shard, self.database, self.gateway, self.pump, self.holds, self.settings, self.clock)
+            Settlement(shard, self.database, self.counted_gateway, self.pump, self.holds, self.settings, self.clock)
             for shard in self.shards
         ]
 
@@ -262,6 +269,11 @@ class BoxOffice:
         return Overview(self.shards, self.settings)
 
     @cached_property
+    def readings(self) -> Readings:
+        """What `/metrics` tells that nobody counts."""
+        return Readings(self.shards, self.database, self.settings, self.clock)
+
+    @cached_property
     def desk(self) -> Desk:
         """Cancels and refunds for operators."""
         return Desk(self.database, self.finder, self.bookings, self.cancellations, self.refunds, self.settings)
@@ -289,6 +301,8 @@ class BoxOffice:
         """Let every admission in flight end, then let go of everything."""
         if "admission" in self.__dict__:
             await self.admission.close()
+        if "readings" in self.__dict__:
+            await self.readings.close()
         await self.gateway.close()
         await self.database.close()
         await self.shards.aclose()

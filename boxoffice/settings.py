@@ -26,6 +26,7 @@ from boxoffice.setting_parts import (
     GatewaySettings,
     HoldSettings,
     LimitSettings,
+    TelemetrySettings,
     WorkerSettings,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "HoldSettings",
     "LimitSettings",
     "Settings",
+    "TelemetrySettings",
     "WorkerSettings",
     "load_settings",
     "misspelt",
@@ -105,6 +107,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("redis_url")
     @classmethod
@@ -150,7 +153,9 @@ def load_settings() -> Settings:
 
 def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The settings of several values that cannot be read, each with what one looks like."""
-    parts = {f"BOXOFFICE_{name}": '{"name": 1}' for name in ("LIMITS", "HOLDS", "API", "WORKER", "GATEWAY")}
+    parts = {
+        f"BOXOFFICE_{name}": '{"name": 1}' for name in ("LIMITS", "HOLDS", "API", "WORKER", "GATEWAY", "TELEMETRY")
+    }
     for name, example in {**parts, "BOXOFFICE_API__CORS_ORIGINS": '["https://shop.example"]'}.items():
         for key in environ:
             if key.upper() == name:

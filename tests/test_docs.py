@@ -22,6 +22,7 @@ from boxoffice import states
 from boxoffice.gateway.simulator.cards import CARDS
 from boxoffice.settings import Settings
 from boxoffice.stores import keys, models
+from boxoffice.telemetry import series
 from boxoffice.wire.render import FAILURES
 from ops import cli
 from worker.rounds import ROUNDS, Round
@@ -242,6 +243,17 @@ def export_table() -> str:
     return table(("export", "rows", "peak memory", "time"), *cells)
 
 
+def metrics_table() -> str:
+    """Every metric, with its labels and the values that are known beforehand."""
+    return table(
+        ("metric", "kind", "labels", "what it says"),
+        *(
+            (f"`{each.name}`", each.kind, " ".join(f"`{label}`" for label in each.labels), each.help)
+            for each in series.REGISTRY.metrics.values()
+        ),
+    )
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
     "imports": ("docs/architecture.md", rooms_picture),
@@ -249,6 +261,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("docs/operations.md", commands_table),
     "rounds": ("docs/operations.md", rounds_table),
     "export": ("docs/operations.md", export_table),
+    "metrics": ("docs/metrics.md", metrics_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),

@@ -24,8 +24,11 @@ from boxoffice.settings import Settings
 from boxoffice.stores import durability, postgres, redis
 from boxoffice.stores.shard import Shards, open_shards
 from boxoffice.telemetry.log import configure
+from boxoffice.telemetry.metrics import REGISTRY
+from boxoffice.telemetry.port import open_port
 from boxoffice.telemetry.seldom import seldom
 from worker.doorbell import hear
+from worker.port import routes
 from worker.rounds import ROUNDS, Rounds
 from worker.stop import Stop
 
@@ -64,7 +67,12 @@ def run_worker(settings: Settings) -> None:
 
 
 async def main(settings: Settings) -> None:
-    async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
+    REGISTRY.counts = settings.telemetry.count
+    telemetry = settings.telemetry
+    async with (
+        open_box_office(settings, redis_retries=REDIS_RETRIES) as office,
+        open_port(routes(office), telemetry.host, telemetry.worker_port),
+    ):
         app = WorkerApp(office)
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):

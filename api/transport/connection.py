@@ -26,6 +26,7 @@ from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
 from api.transport.reply import Reply
 from api.transport.turns import ORDINARY_S
+from boxoffice.telemetry import series
 
 __all__ = ["Connection"]
 
@@ -34,6 +35,12 @@ TURN: Final = 4
 
 LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
+
+_made: Final = series.CONNECTIONS.cell()
+
+
+def _refused(reason: str) -> None:
+    series.REFUSED_CONNECTIONS.cell(reason).add()
 
 
 class Connection(Condition):
@@ -66,11 +73,13 @@ class Connection(Condition):
         self.transport = transport
         self.flow = Flow(self.transport)
         self.since = self.loop.time()
+        _made.add()
         full = len(connections) >= self.patience.connections_max
         connections.add(self)
         if full:
             # Not listened to for a while, as others are: that would be one more connection.
             self.lingering = True
+            _refused("crowded")
             self.transport.write(problems.crowded().last())
             self.transport.close()
 
@@ -186,6 +195,7 @@ class Connection(Condition):
             self._refuse_body(error)
             return True
         except Unreadable as error:
+            _refused("unreadable")
             self._refuse(problems.unreadable(error.status, error.code, error.header))
             return False
         if request is not None:
@@ -204,6 +214,7 @@ class Connection(Condition):
         due = self.turns.pace(now)
         if due > now:
             self.paced = True
+            series.DELAYED.cell().add()
             self.due = self.loop.call_at(due, self._next_is_due)
 
     def _next_is_due(self) -> None:
@@ -216,6 +227,7 @@ class Connection(Condition):
         stage = 0 if not reader.begun else 1 if reader.head is None else 2
         if self.ended:
             if stage and not (stage == 2 and reader.passing):
+                _refused("incomplete")
                 self._refuse(problems.unreadable(400, "incomplete"))
             else:
                 self.transport.close()
@@ -255,6 +267,7 @@ class Connection(Condition):
         """Say that the body is too long, and let the rest of it by: a connection closed now might take the answer with
         it."""
         head = error.head
+        _refused("body_too_large")
         if head.expects:
             self._tell_to_send(head)
         self.asked = True
@@ -291,6 +304,7 @@ class Connection(Condition):
         elif self.reader.begun:
             most = self.patience.head_s if self.reader.head is None else self.patience.body_s
             if waited > min(most, self.stopping_s):
+                _refused("head_late" if self.reader.head is None else "body_late")
                 self._refuse(problems.unreadable(408, "timeout"))
         elif waited > (self.patience.keep_alive_s if self.asked else self.patience.head_s):
             self.transport.close()
@@ -305,6 +319,7 @@ class Connection(Condition):
         if not self.stuck_since or size < before:
             self.stuck_since = now
         elif now - self.stuck_since > min(self.patience.flush_s, self.stopping_s):
+            _refused("unread")
             self.transport.abort()
         return True
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from api import answers, problems
 from api.answers import Read
+from api.counting import BOOK, READ_BOOKING, READ_EVENT, Route
 from api.front import BOOKINGS, Front
 from api.headers import Headers
 from api.pipeline import Prepared, Refusal, Step, prepare
@@ -26,6 +27,7 @@ from api.transport.reply import Reply
 from api.transport.shape import Shape
 from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError, PriceOutdated
+from boxoffice.telemetry.metrics import REGISTRY
 
 __all__ = ["lane"]
 
@@ -39,7 +41,10 @@ LESSONS: Final = 6
 _READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
 """Paths of the hot reads, as nearly everybody writes them."""
 
-_READS: Final[dict[bytes, Read]] = {b"bookings": answers.read_booking, b"events": answers.read_event}
+_READS: Final[dict[bytes, tuple[Read, Route]]] = {
+    b"bookings": (answers.read_booking, READ_BOOKING),
+    b"events": (answers.read_event, READ_EVENT),
+}
 
 
 def lane(front: Front, *, shapes: bool = True) -> type[Connection]:
@@ -79,12 +84,15 @@ class _Request(Struct, eq=False):
     message_event: _Nobody = _NOBODY
     prepared: Prepared = None  # type: ignore[assignment]
     """Of a booking that passed the checks without waiting."""
+    route: Route = BOOK
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
         if self.response_complete:
             return
         self.response_complete = True
+        if REGISTRY.counts:
+            self.route.count(reply.status)
         protocol = self.protocol
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
@@ -167,7 +175,7 @@ class _Lane(Connection):
         headers = Headers.of_distinct(head.said) if distinct else Headers.of(head.headers)
         cycle = self.cycle = _Request(self, headers, request.body, head.stays and not self.draining)
         if wanted is not None:
-            read = _READS[wanted[1]]
+            read, cycle.route = _READS[wanted[1]]
             self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
         elif self._book(cycle):
             self._learn(self.whole)
@@ -205,8 +213,12 @@ class _Lane(Connection):
     def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
         """By the function that the ordinary way calls, in a task."""
 
+        began_s = self.loop.time()
+
         async def answer() -> None:
             request.answer(await reply)
+            if REGISTRY.counts:
+                request.route.took(self.loop.time() - began_s)
 
         task: asyncio.Task[None] = self.loop.create_task(answer())
         task.add_done_callback(self.tasks.discard)

@@ -14,6 +14,7 @@ import uvicorn
 from api.transport import memory
 from api.transport.connection import Connection
 from api.transport.listener import stop_listening
+from boxoffice.telemetry.series import OPEN_CONNECTIONS
 
 __all__ = ["Server", "room_for"]
 
@@ -56,6 +57,7 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, Connection):
                 connection.look(now)
+        OPEN_CONNECTIONS.set(len(self.server_state.connections))
         self.look_for_descriptors()
         self.look_for_memory()
 

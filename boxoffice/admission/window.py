@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
+from boxoffice.admission.counting import count_call
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import Call, Codec, decode
 from boxoffice.clock import CLOCK, Clock
@@ -26,6 +27,7 @@ from boxoffice.stores.record import Line
 from boxoffice.stores.redis import AWAY
 from boxoffice.stores.scripts import Commands
 from boxoffice.stores.shard import Shard
+from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Window"]
@@ -132,6 +134,7 @@ class Window:
     async def call(self, forms: list[Form]) -> None:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
+        began_s = self.clock.now_s()
         try:
             views = asked_views(forms)
             reply = decode(await self.send(forms, views))
@@ -153,6 +156,8 @@ class Window:
         except Exception as error:
             seldom.exception("admission.failed", error)
             answers = [StoreAway()] * len(forms)
+        if REGISTRY.counts:
+            count_call(forms, answers, began_s, self.clock.now_s())
         for form, answer in zip(forms, answers, strict=True):
             try:
                 if answer is None:

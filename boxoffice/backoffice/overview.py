@@ -14,7 +14,18 @@ from boxoffice.stores.heartbeats import Beat, living
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.shard import Shard, Shards
 
-__all__ = ["DUE_FOR_S", "OVERDUE_S", "Glance", "Money", "Overview", "Sale", "ShardGlance"]
+__all__ = [
+    "DUE_FOR_S",
+    "OVERDUE_S",
+    "SALES",
+    "Glance",
+    "Money",
+    "Overview",
+    "Sale",
+    "ShardGlance",
+    "look_at_shard",
+    "sale_of",
+]
 
 DUE_FOR_S: Final = 10.0
 """A booking that nobody has taken up for so long, though it is due, means that nobody works, or not fast enough."""
@@ -25,7 +36,7 @@ OVERDUE_S: Final = 300
 AWAY_S: Final = 4.0
 """A store that answers later is away, whether it refuses or hangs."""
 
-_SALES: Final = """
+SALES: Final = """
 SELECT e.id, e.name, e.shard, e.status, sum(i.total)::bigint AS total, sum(i.sold)::bigint AS sold
 FROM events e JOIN tiers t ON t.event_id = e.id JOIN inventory i ON i.tier_id = t.id
 WHERE e.status IN ('active', 'paused') AND e.starts_at > now() - interval '1 day'
@@ -108,7 +119,7 @@ class Overview:
 
     async def glance(self) -> Glance:
         """How it is now. A store that is away is one of the troubles. Raises `CannotRun` when Redis does not say who it is."""
-        seen = await asyncio.gather(*map(_of_shard, self._shards))
+        seen = await asyncio.gather(*map(look_at_shard, self._shards))
         shards = [shard for shard, _ in seen]
         answered = [beats for shard, beats in seen if shard.gate != "away"]
         workers = {each.name: each for beats in answered for each in beats}
@@ -123,29 +134,32 @@ class Overview:
             async with snapshot(self._settings, AWAY_S) as connection:
                 alerts = await connection.fetch(_ALERTS)
                 money: Any = await connection.fetchrow(_MONEY, OVERDUE_S)
-                rows = await connection.fetch(_SALES)
+                rows = await connection.fetch(SALES)
         except (*TRANSIENT, OSError) as error:
             return [f"PostgreSQL does not answer ({type(error).__name__})."], None, None
         told = [f"Shard {row['shard']} waits for an operator: {row['alert']}." for row in alerts]
-        return told, list(await asyncio.gather(*map(self._sale, rows))), Money(*money)
-
-    async def _sale(self, row: Any) -> Sale:
-        counters: dict[bytes, bytes] = {}
-        shard = self._shards[row["shard"]] if row["shard"] < len(self._shards) else None
-        if shard is not None:
-            try:
-                async with asyncio.timeout(AWAY_S):
-                    counters = await shard.redis.hgetall(keys.event(shard.number, row["id"]))  # type: ignore[misc]
-            except (RedisError, OSError):
-                pass
-        held, available = (
-            sum(int(count) for name, count in counters.items() if name.startswith(letter)) if counters else None
-            for letter in (b"h:", b"a:")
-        )
-        return Sale(row["id"], row["name"], row["status"], row["total"], row["sold"], held, available)
+        return told, list(await asyncio.gather(*(sale_of(self._shards, row) for row in rows))), Money(*money)
 
 
-async def _of_shard(shard: Shard) -> tuple[ShardGlance, list[Beat]]:
+async def sale_of(shards: Shards, row: Any) -> Sale:
+    """A row of `SALES`, with what Redis says of it."""
+    counters: dict[bytes, bytes] = {}
+    shard = shards[row["shard"]] if row["shard"] < len(shards) else None
+    if shard is not None:
+        try:
+            async with asyncio.timeout(AWAY_S):
+                counters = await shard.redis.hgetall(keys.event(shard.number, row["id"]))  # type: ignore[misc]
+        except (RedisError, OSError):
+            pass
+    held, available = (
+        sum(int(count) for name, count in counters.items() if name.startswith(letter)) if counters else None
+        for letter in (b"h:", b"a:")
+    )
+    return Sale(row["id"], row["name"], row["status"], row["total"], row["sold"], held, available)
+
+
+async def look_at_shard(shard: Shard) -> tuple[ShardGlance, list[Beat]]:
+    """How it stands, and the workers that live there. One whose Redis does not answer is `away`."""
     number, redis = shard.number, shard.redis
     try:
         async with asyncio.timeout(AWAY_S):

@@ -28,6 +28,8 @@ class Batch:
     """Left to a later claim."""
     done: set[str] = field(default_factory=set)
     """Redis was told, or a task of its own goes on with them."""
+    claimed_s: float = 0.0
+    """When it was claimed, in seconds of the clock."""
 
     def released(self, claim: Claimed, delay_ms: int) -> Decision:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""

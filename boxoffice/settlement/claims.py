@@ -23,10 +23,13 @@ from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import payment_key_of, unpack
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.series import LAPSES, PARKED
 
 __all__ = ["Claims"]
 
 log = structlog.get_logger()
+
+_lapses: Final = LAPSES.cell()
 
 LAPSES_MAX: Final = 14
 """A booking whose lease lapsed so often, the last times alone, kills its workers. It is parked untouched."""
@@ -62,10 +65,13 @@ class Claims:
         if not reply:
             return Batch([], Terms(0, 0))
         crashpoint("claimed")
-        batch = Batch([], Terms(int(reply[0]), int(self.settings.gateway.deadline_s * 1_000)), read(reply[2]))
+        terms = Terms(int(reply[0]), int(self.settings.gateway.deadline_s * 1_000))
+        batch = Batch([], terms, read(reply[2]), claimed_s=self._clock.now_s())
         unfit = []
         for index in range(3, len(reply), 3):
             booking, lapses, raw = reply[index].decode(), int(reply[index + 1]), reply[index + 2]
+            if lapses:
+                _lapses.add()
             try:
                 record = unpack(booking, raw)
             except ValueError as error:
@@ -88,6 +94,7 @@ class Claims:
         async with self.database.writer() as connection:
             await count_failure(connection, booking, raw, error, attempts_max=0)
         await self.mirror.park(booking, payment_key)
+        PARKED.cell().add()
         log.error("booking.parked", booking_id=booking, error=error)
 
     async def extend(self, claims: Iterable[Claimed]) -> None:

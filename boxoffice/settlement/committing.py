@@ -17,13 +17,16 @@ from boxoffice.money.pump import MoneyPump
 from boxoffice.settings import Settings
 from boxoffice.settlement.batch import Batch, Ready, halves, parked
 from boxoffice.settlement.claims import Claims
+from boxoffice.settlement.counting import count_commit
 from boxoffice.settlement.deciding import decide, sold_by
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import Outage, StoreRefuses
 from boxoffice.stores.database import Connection, Database
 from boxoffice.stores.fence import Pair, open_batch
 from boxoffice.stores.postgres import AWAY, TRANSIENT, SerializationError, sqlstate
+from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.series import PARKED
 
 __all__ = ["Committing"]
 
@@ -99,6 +102,8 @@ class Committing:
                 for half in halves(claims):
                     await self.settle(batch, ready.only(half))
             return
+        if REGISTRY.counts:
+            count_commit(batch, decisions, self._clock.now_s())
         crashpoint("committed")
         await self.mirror.tell(decisions, batch.done, pair)
         crashpoint("settled")
@@ -168,6 +173,8 @@ class Committing:
         parks = decision.verdict is Verdict.PARK
         log.error("booking.failed_alone", booking_id=booking, error=what, attempts=attempts, parked=parks)
         await self.mirror.tell([decision], batch.done)
+        if parks:
+            PARKED.cell().add()
 
 
 def _captures(decisions: Iterable[Decision]) -> list[CaptureRequest]:

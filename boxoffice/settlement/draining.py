@@ -22,11 +22,13 @@ from boxoffice.settlement.authorising import Authorising
 from boxoffice.settlement.batch import Batch
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.committing import Committing
+from boxoffice.settlement.counting import count_batch
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage
 from boxoffice.settlement.slow import SlowAnswers
 from boxoffice.stores.database import Database
 from boxoffice.stores.shard import Shard
+from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Settlement"]
@@ -148,3 +150,6 @@ class Settlement:
                 await self.committing.fail_alone(batch, claim, error, asking=True, since=since)
         except (GateClosed, *REFUSED) as error:
             await self.claims.give_back(batch, batch.claims, error)
+        finally:
+            if REGISTRY.counts:
+                count_batch(batch, self._clock.now_s())

@@ -165,6 +165,13 @@ class Database:
         """One statement that writes; PostgreSQL's word for what it did. Raises as `fetch`."""
         return await (await self.pool()).execute(query, *values)
 
+    def pool_use(self) -> tuple[int, int, int]:
+        """Sessions of the pool: in use, idle, and how many there may be. All 0 before the first use."""
+        pool = self._pool
+        if pool is None:
+            return 0, 0, 0
+        return pool.get_size() - pool.get_idle_size(), pool.get_idle_size(), pool.get_max_size()
+
     async def close(self) -> None:
         """Close the pools, in bounded time."""
         if self._pool is not None:

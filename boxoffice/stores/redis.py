@@ -24,7 +24,7 @@ from redis.exceptions import (
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 
-__all__ = ["AWAY", "FastConnection", "open_redis", "refusal", "run_id", "run_of", "takes_writes"]
+__all__ = ["AWAY", "FastConnection", "open_redis", "pool_use", "refusal", "run_id", "run_of", "takes_writes"]
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
@@ -105,6 +105,13 @@ def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None 
     # Of what the URL says, which kind of connection it is; ours are as fast and as safe for each.
     kind = _FAST.get(arguments.pop("connection_class", Connection), FastConnection)
     return Redis(connection_pool=BlockingConnectionPool(connection_class=kind, **arguments))
+
+
+def pool_use(client: Redis) -> tuple[int, int, int]:
+    """Connections of a client's pool: in use (those that somebody keeps are), idle, and how many there may be."""
+    pool: Any = client.connection_pool
+    # redis-py tells nobody.
+    return len(pool._in_use_connections), len(pool._available_connections), pool.max_connections
 
 
 def refusal(error: RedisError) -> str:

@@ -1,1 +1,1 @@
-"""Log lines, and card numbers kept out of them. May be lost, never stops anybody."""
+"""Log lines, with card numbers kept out of them, and numbers for Prometheus. May be lost, never stops anybody."""

@@ -148,6 +148,9 @@ BOUNDS = {
     "gateway.retry_s": "(0, 3600]",
     "gateway.retry_max_s": "(0, 86400]",
     "gateway.webhook_age_s": "[1, ...)",
+    "telemetry.api_port": "[0, 65535]",
+    "telemetry.events_max": "[0, 500]",
+    "telemetry.worker_port": "[0, 65535]",
 }
 
 

@@ -46,7 +46,15 @@ def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
 def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None:
     """A name without a value is taken from who starts it, and left out where it is not set."""
     own = {name for name, value in services["api"]["environment"].items() if value is not None}
-    assert own == {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "PORT"}
+    watched = {f"BOXOFFICE_TELEMETRY__{name}" for name in ("HOST", "API_PORT", "WORKER_PORT")}
+    assert own == {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "PORT"} | watched
+
+
+def test_ports_for_watchers_stay_inside(services: dict[str, Any]) -> None:
+    """The API's port alone is published."""
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert set(published) == {"api"}
+    assert "94" not in "".join(map(str, published["api"]))
 
 
 def test_api_and_worker_have_the_same_settings(services: dict[str, Any]) -> None:

@@ -74,8 +74,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/test_customers_command.py",
     ),
     "boxoffice/backoffice/overview.py": (
-        "Overview.glance Overview._sale _of_shard with_rates troubles_of _troubles_of_shard",
+        "Overview.glance sale_of look_at_shard with_rates troubles_of _troubles_of_shard",
         "tests/ops/test_status_command.py",
+    ),
+    "boxoffice/backoffice/readings.py": (
+        "Readings._look_at_redis show_shard",
+        "tests/boxoffice/backoffice/test_readings.py",
     ),
     "boxoffice/bookings/calling_off.py": (
         "CallingOff.work",

@@ -11,6 +11,7 @@ from api.transport import connection as module
 from api.transport.connection import Connection
 from api.transport.turns import Turns
 from boxoffice.settings import ApiSettings
+from tests.support.telling import Changes, change
 
 PATIENCE = ApiSettings(head_s=10, body_s=30, flush_s=20, keep_alive_s=75, drain_s=3, connections_max=2)
 HALF_A_HEAD = b"POST /v1/bookings HTTP/1.1\r\nHost: x\r\n"
@@ -107,23 +108,26 @@ def status(one: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("sent", "most_s", "ends", "answer"),
+    ("sent", "most_s", "ends", "answer", "counted"),
     [
-        (b"", 10, ["close"], 0),
-        (HALF_A_HEAD, 10, ["eof"], 408),
-        (HALF_A_BODY, 30, ["eof"], 408),
+        (b"", 10, ["close"], 0, {}),
+        (HALF_A_HEAD, 10, ["eof"], 408, {"http_refused head_late": 1}),
+        (HALF_A_BODY, 30, ["eof"], 408, {"http_refused body_late": 1}),
     ],
     ids=["nothing", "a head", "a body"],
 )
-def test_each_part_of_a_request_has_its_time(one: Any, sent: bytes, most_s: int, ends: list[str], answer: int) -> None:
+def test_each_part_of_a_request_has_its_time(
+    one: Any, sent: bytes, most_s: int, ends: list[str], answer: int, counted: Changes
+) -> None:
     """To the second, and each begins when the part before it is over."""
     if sent:
         one.loop.now += 9
         one.data_received(sent)
     one.look(one.loop.now + most_s)
     assert one.transport.ends == []
-    one.look(one.loop.now + most_s + 0.001)
-    assert (one.transport.ends, status(one)) == (ends, answer)
+    with change() as changes:
+        one.look(one.loop.now + most_s + 0.001)
+    assert (one.transport.ends, status(one), changes) == (ends, answer, counted)
 
 
 def test_more_of_the_same_part_buys_no_time(one: Any) -> None:
@@ -191,8 +195,9 @@ def test_an_answer_that_is_not_read_has_its_time(one: Any) -> None:
         one.transport.unread = unread
         one.look(now + at)
         assert one.transport.ends == []
-    one.look(now + 40.001)
-    assert one.transport.ends == ["abort"]
+    with change() as changes:
+        one.look(now + 40.001)
+    assert (one.transport.ends, changes) == (["abort"], {"http_refused unread": 1})
 
 
 def test_an_answer_that_is_read_in_the_end_is_forgotten(one: Any) -> None:

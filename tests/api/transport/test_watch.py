@@ -15,6 +15,7 @@ from api.transport import reply, watch
 from api.transport.connection import Connection
 from api.transport.reply import JSON, NO_STORE, Reply
 from api.transport.watch import Server, room_for
+from tests.support.telling import gauge
 
 
 async def _app(*_: Any) -> None: ...
@@ -42,6 +43,7 @@ async def test_every_fifth_tick_each_connection_is_looked_at(server: Server) -> 
     for tick in range(1, 11):
         await server.on_tick(tick)
     assert [len(each.looks) for each in ours] == [2, 2]
+    assert gauge("http_connections") == 3
 
 
 @pytest.mark.parametrize("counts", [[10, 0], [31, 1], [32, 17]])

@@ -1,0 +1,78 @@
+"""Requests that were answered, counted by the templates of their routes: the hot routes where they are answered, all others by
+a middleware. What the connection itself refuses is counted there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from boxoffice.telemetry.metrics import REGISTRY, Cell
+from boxoffice.telemetry.series import REQUEST_SECONDS, REQUESTS
+
+__all__ = ["BOOK", "READ_BOOKING", "READ_EVENT", "Counting", "Route", "expect"]
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Any other is `other`: a method is whatever a client writes."""
+
+
+def expect(routes: Iterable[Any]) -> None:
+    """A 500 of each is there as 0 before it happens: of a number that was never there, a rate sees no first."""
+    for route in routes:
+        for method in route.methods:
+            REQUESTS.cell(method, route.path, "500")
+
+
+class Route:
+    """One of the hot routes: its answers, by status."""
+
+    def __init__(self, method: str, template: str) -> None:
+        self.labels = method, template
+        self._cells: dict[int, Cell] = {}
+        self._seconds = REQUEST_SECONDS.cell(template)
+
+    def count(self, status: int) -> None:
+        """One more answer."""
+        cell = self._cells.get(status)
+        if cell is None:
+            cell = self._cells[status] = REQUESTS.cell(*self.labels, str(status))
+        cell.value += 1
+
+    def took(self, seconds: float) -> None:
+        """One of them was answered after so long."""
+        self._seconds.add(seconds)
+
+
+BOOK: Final = Route("POST", "/v1/bookings")
+READ_BOOKING: Final = Route("GET", "/v1/bookings/{booking_id}")
+READ_EVENT: Final = Route("GET", "/v1/events/{event_id}")
+
+
+class Counting:
+    """Middleware around the routes: counts what they answer. It stands inside of what makes a HEAD a GET."""
+
+    def __init__(self, app: Any, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
+        self._now_s = now_s
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request, or one of the server's other events."""
+        if scope["type"] != "http" or not REGISTRY.counts:
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting(message: Mapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began_s = self._now_s()
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            template = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            REQUESTS.cell(method, template, str(status)).add()
+            REQUEST_SECONDS.cell(template).add(self._now_s() - began_s)
