@@ -17,13 +17,14 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
-from boxoffice.stores import keys
+from boxoffice.stores import keys, postgres
 from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
 from boxoffice.telemetry.seldom import seldom
 from ops.stack.servers import Servers, temporary_servers
 from tests.support.broom import Broom
 from tests.support.environment import kept_environment
+from tests.support.patience import LIMITS, give_time
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.waiting import eventually
 from tests.support.warm import WarmServers
@@ -37,6 +38,7 @@ SHARD = 1
 def pytest_configure() -> None:
     """Commands, APIs and workers that a test starts in processes of their own have two shards as well."""
     os.environ["BOXOFFICE_SHARDS"] = str(SHARD + 1)
+    give_time()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,6 +67,13 @@ def _own_environment() -> Iterator[None]:
     directory they work on, and programs that another test starts would work on that."""
     with kept_environment():
         yield
+
+
+@pytest.fixture
+def products_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of PostgreSQL that pause are cut off as soon as the product says, and not as late as in other tests."""
+    for name, limit_ms in LIMITS.items():
+        monkeypatch.setattr(postgres, name, limit_ms)
 
 
 @pytest.fixture(autouse=True)

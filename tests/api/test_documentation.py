@@ -146,7 +146,7 @@ async def test_the_example_works_when_pasted(api: httpx2.AsyncClient, open_sale:
         text = (await api.get("/openapi.json")).text
         return "" if documentation.TIER_ID in text else text
 
-    document = json.loads(await eventually(written, timeout_s=5))
+    document = json.loads(await eventually(written, timeout_s=30))
     operation = document["paths"]["/v1/bookings"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["example"]
     key = next(parameter for parameter in operation["parameters"] if parameter["name"] == "Idempotency-Key")

@@ -451,15 +451,15 @@ async def test_an_unchecked_server_is_asked_about_at_once(till: Till) -> None:
             # The worker has looked once, and waits.
             await eventually(lambda: office.redis.exists(keys.sound(SHARD)))
             await office.redis.set(keys.gate(SHARD), "first:of another run")
-            await asyncio.wait_for(book(shop, till.event, GA=1), 5)
+            await asyncio.wait_for(book(shop, till.event, GA=1), 25)
             await office.redis.set(keys.gate(SHARD), "first:of another run")
-            hold = await asyncio.wait_for(Till(shop, till.event).hold(GA=1), 5)
+            hold = await asyncio.wait_for(Till(shop, till.event).hold(GA=1), 25)
             await office.redis.set(keys.gate(SHARD), "first:of another run")
-            await asyncio.wait_for(shop.holds.extend(CLIENT, hold, None), 5)
+            await asyncio.wait_for(shop.holds.extend(CLIENT, hold, None), 25)
             await office.redis.set(keys.gate(SHARD), "first:of another run")
-            assert (await asyncio.wait_for(shop.bookings.get(CLIENT, hold), 5)).view.status == "held"
+            assert (await asyncio.wait_for(shop.bookings.get(CLIENT, hold), 25)).view.status == "held"
             await office.redis.set(keys.gate(SHARD), "first:of another run")
-            await asyncio.wait_for(shop.holds.pay(CLIENT, hold, card(), "0" * 32), 5)
+            await asyncio.wait_for(shop.holds.pay(CLIENT, hold, card(), "0" * 32), 25)
 
 
 # ---------------------------------------------------------------------- with the gate open

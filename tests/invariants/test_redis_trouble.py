@@ -405,6 +405,6 @@ async def test_what_redis_lost_is_loaded_as_soon_as_somebody_misses_it(
                         return False
                     return True
 
-                await eventually(sold, timeout_s=8)
+                await eventually(sold, timeout_s=20)
             await settle_all(office)
             assert (await counters(office, event, "GA")).sold == already + 1

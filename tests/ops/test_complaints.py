@@ -184,7 +184,7 @@ async def test_a_worker_stopped_while_it_waits_was_never_ready(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(durability, "check_redis", away)
-    await asyncio.wait_for(worker.run(), 10)
+    await asyncio.wait_for(worker.run(), 30)
 
     said = "".join(capfd.readouterr())
     assert "worker.waiting" in said and "worker.stopped" in said

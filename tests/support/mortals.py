@@ -23,6 +23,7 @@ from typing import Any
 
 from boxoffice.crashpoint import arm
 from ops.stack.processes import die_with_parent
+from tests.support.patience import give_time
 
 __all__ = ["Mortal", "Nursery"]
 
@@ -138,6 +139,7 @@ def serve() -> None:
 
     import worker.app  # noqa: F401
 
+    give_time()
     asked = b""
     while True:
         if select.select([0], [], [], 0.01)[0]:

@@ -48,7 +48,7 @@ async def test_everything_is_done_for_every_shard(
     while "trimming" not in kept:
         await asyncio.sleep(0)
     app.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running
 
     worker = office.settings.worker
@@ -215,7 +215,7 @@ async def test_who_stops_ends_a_pause(app: WorkerApp, waits: bool) -> None:
     """And a pause that nobody ends is over in its time."""
     if waits:
         asyncio.get_running_loop().call_soon(app.stop)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await app.stopping.pause(60 if waits else 0.01)
 
 

@@ -117,7 +117,7 @@ async def test_an_outage_of_postgresql_parks_nothing_and_counts_no_attempt(
     over(monkeypatch, settlement, away)
     for _ in range(5):
         settlement.claims.closed_until = 0.0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await settlement.drain()
 
         async def due() -> bool:

@@ -22,7 +22,7 @@ HALF = 2
 @pytest.fixture
 async def proxy_and_redis(settings: Settings) -> AsyncIterator[tuple[Proxy, Redis]]:
     async with proxied(settings.redis_url) as (proxy, url):
-        redis = open_redis(settings.model_copy(update={"redis_url": url, "redis_pool_max": 2 * HALF}), timeout_s=0.3)
+        redis = open_redis(settings.model_copy(update={"redis_url": url, "redis_pool_max": 2 * HALF}), timeout_s=1.0)
         yield proxy, redis
         await redis.aclose()
 
@@ -55,7 +55,7 @@ async def test_a_call_that_was_cancelled_leaves_its_answer_to_nobody(redis: Redi
 
 async def test_a_call_that_timed_out_leaves_its_answer_to_nobody(redis: Redis, proxy: Proxy) -> None:
     pinned = Pinned(redis)
-    proxy.delay_s = 0.5
+    proxy.delay_s = 1.2
     with pytest.raises(TimeoutError):
         await pinned.execute_command("ECHO", "late")
     proxy.delay_s = 0

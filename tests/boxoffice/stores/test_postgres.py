@@ -22,6 +22,8 @@ from tests.support.settling import at_crash_points
 from tests.support.shop.office import book_many, status_of
 from tests.support.shop.orders import tier_of
 
+pytestmark = pytest.mark.usefixtures("products_limits")
+
 
 @pytest.fixture
 def short(settings: Settings) -> Settings:

@@ -24,6 +24,8 @@ from boxoffice.stores.postgres import (
     sqlstate,
 )
 
+pytestmark = pytest.mark.usefixtures("products_limits")
+
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_a_reader_that_stops_reading_holds_nobody_up(pipe: tuple[int, IO[bytes]]
     started = time.monotonic()
     for _ in range(2_000):
         write(sink, line)
-    assert time.monotonic() - started < 5, "a blocking write would never return"
+    assert time.monotonic() - started < 30, "a blocking write would never return"
     lost = sink.lost
     assert lost > 1_000
     read = b""

@@ -62,7 +62,7 @@ async def test_every_request_gets_its_own_answer_on_few_connections(server: Serv
 
 
 async def test_silence_is_no_answer_and_spoils_nothing(server: Server) -> None:
-    client = HttpClient(server.port, connections_max=2, timeout_s=0.2)
+    client = HttpClient(server.port, connections_max=2, timeout_s=1.0)
 
     with pytest.raises(NoAnswer):
         await client.request("GET", "/silent")

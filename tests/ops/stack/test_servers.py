@@ -53,8 +53,8 @@ def sql_of(url: str, statement: str) -> list[Any]:
     return asyncio.run(ask())
 
 
-def store(servers: Servers) -> redis.Redis:
-    return redis.Redis.from_url(servers.redis_url, decode_responses=True, socket_timeout=0.2)
+def store(servers: Servers, timeout_s: float = 20) -> redis.Redis:
+    return redis.Redis.from_url(servers.redis_url, decode_responses=True, socket_timeout=timeout_s)
 
 
 def test_the_applications_role_is_no_superuser(servers: Servers) -> None:
@@ -172,7 +172,7 @@ def test_postgres_killed_and_restarted_keeps_url_and_data(servers: Servers) -> N
 def test_a_paused_server_is_silent_until_it_is_resumed(servers: Servers) -> None:
     servers.redis.pause()
     with pytest.raises(redis.TimeoutError):
-        store(servers).ping()
+        store(servers, timeout_s=0.2).ping()
     servers.redis.resume()
 
     assert store(servers).ping()

@@ -52,7 +52,7 @@ def make(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_signal_to_make_alone_is_heard(make: subprocess.Popen[str], signum: int) -> None:
     make.send_signal(signum)
 
-    said, _ = make.communicate(timeout=20)
+    said, _ = make.communicate(timeout=60)
 
     assert said == "stopped\n"
 
@@ -69,4 +69,4 @@ def test_the_second_signal_hurries() -> None:
 
 def _raise(signum: signal.Signals, watch: StopWatch, requests: int) -> None:
     os.kill(os.getpid(), signum)
-    until(lambda: watch.requests >= requests, timeout_s=5, every_s=0.001)
+    until(lambda: watch.requests >= requests, timeout_s=30, every_s=0.001)

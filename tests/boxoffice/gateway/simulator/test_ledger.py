@@ -163,7 +163,7 @@ async def test_a_stopped_process_does_not_stop_the_others(settings, ledger_path)
     await stopped.begin(1)
     began = time.monotonic()
     assert await world.gateway.authorize(world.request("ok")) == Unknown("ledger_busy")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     stopped.end()
     assert isinstance(await world.gateway.authorize(world.request("ok")), Authorized)
     stopped.close()
