@@ -79,9 +79,9 @@ async def try_it(bench: Bench, tests: CoverageMap, mutant: Mutant) -> Verdict:
     chosen = tests.choose(mutant, budget_s=BUDGET_S, tests_max=TESTS_MAX)
     verdict = Verdict(mutant, SURVIVED, tests=chosen, known=entry)
     with bench.mutated(mutant.path, mutant.mutated):
-        left = chosen
+        left, unsound = chosen, list[str]()
         while left:
-            ran = await bench.run(left, timeout_s=TIMEOUT_S)
+            ran = await bench.run(left, timeout_s=TIMEOUT_S, but=unsound)
             if ran.passed:
                 break
             by = ran.failed[0] if ran.failed else ""
@@ -91,7 +91,11 @@ async def try_it(bench: Bench, tests: CoverageMap, mutant: Mutant) -> Verdict:
             if not by or await _believed(bench, mutant, by):
                 verdict.word, verdict.by = NOTICED, by or "cannot even be collected"
                 break
-            left = [test for test in left if test not in (by, by.partition("::")[0])]
+            if by in unsound:
+                break
+            # Of a file that was chosen as a whole the other tests are tried.
+            unsound.append(by)
+            left = [test for test in left if test != by]
     verdict.seconds = time.monotonic() - start
     return verdict
 

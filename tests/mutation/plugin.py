@@ -1,6 +1,6 @@
 """pytest's plugin of a mutation run: keeps to the chosen tests in the chosen order, says what failed, or draws the map.
 
-`MUTATION_JOB` names a file of JSON: `{"chosen": [ids], "out": path, "map": false}`.
+`MUTATION_JOB` names a file of JSON: `{"chosen": [ids], "never": [ids], "out": path, "map": false}`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _FOLDERS = ("boxoffice", "api", "worker")
 class Plugin:
     def __init__(self, job: dict[str, Any]) -> None:
         self.chosen: list[str] = job.get("chosen") or []
+        self.never: list[str] = job.get("never") or []
         self.out = Path(job["out"])
         self.failed: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -34,10 +35,14 @@ class Plugin:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.chosen:
             order = {name: at for at, name in enumerate(self.chosen)}
-            places = [(order.get(item.nodeid, order.get(item.nodeid.partition("::")[0])), item) for item in items]
-            config.hook.pytest_deselected(items=[item for place, item in places if place is None])
+            places = [
+                (order.get(item.nodeid, order.get(item.nodeid.partition("::")[0])), item)
+                for item in items if item.nodeid not in self.never
+            ]  # fmt: skip
             kept = [(place, item) for place, item in places if place is not None]
-            items[:] = [item for _, item in sorted(kept, key=lambda found: found[0])]
+            chosen = [item for _, item in sorted(kept, key=lambda found: found[0])]
+            config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+            items[:] = chosen
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:

@@ -137,6 +137,9 @@ _ALSO: dict[str, str] = {
     "lua/settle.lua": "tests/lua/test_given_up.py tests/lua/test_unpaid.py",
     "lua/open.lua": "tests/boxoffice/stores/test_gate.py",
     "lua/lib/closing.lua": "tests/lua/test_windows.py",
+    "lua/lib/*code*.lua": "tests/lua/test_codes.py",
+    "lua/lib/*rules.lua": "tests/lua/test_rules.py",
+    "lua/lib/*owned*.lua": "tests/lua/test_rules.py tests/lua/test_holds.py",
     "lua/lib/windows.lua": "tests/lua/test_windows.py",
 }
 """Tests that neither bear the name of a file nor import it."""

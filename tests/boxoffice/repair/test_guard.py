@@ -10,16 +10,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from boxoffice.errors import DriftUnexplained, GateClosed, StoreAway
-from boxoffice.office import BoxOffice
+from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.repair.guard import Guard, judge
 from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, shard_lock
+from boxoffice.settings import Settings
 from boxoffice.stores import keys, lineage
 from boxoffice.stores.gate import Gate, look
 from boxoffice.stores.lineage import BOTH_CHANGED
 from boxoffice.stores.redis import run_id
-from ops.stack.servers import Servers
 from tests.conftest import CLIENT, GENERATION, SHARD, SaleMaker, counters, eventually, settle_all
 from tests.support.guards import FINE, guard_of, row
+from tests.support.proxy import proxied
 from tests.support.shop.office import book
 
 BEFORE = Gate(GENERATION, "the run before").pack()
@@ -276,21 +277,27 @@ async def test_an_empty_postgresql_is_closed_and_told(office: BoxOffice, open_sa
 
 
 async def test_nothing_is_closed_while_postgresql_is_away(
-    office: BoxOffice, open_sale: SaleMaker, guard: Guard, servers: Servers
+    office: BoxOffice, open_sale: SaleMaker, settings: Settings
 ) -> None:
     """Sales go on; settling waits."""
     event = await open_sale(GA=10)
-    servers.kill_postgres()
-    try:
+    async with (
+        proxied(settings.database_url) as (proxy, url),
+        open_box_office(settings.model_copy(update={"database_url": url}), redis_retries=3) as far,
+    ):
+        guard = guard_of(far)
+        assert await guard.tick() == "fine"
+        proxy.refuse = True
+        proxy.reset_all()
         assert await guard.tick() == "away"
-        await book(office, event, GA=1)
-    finally:
-        servers.restart_postgres()
+        await book(far, event, GA=1)
+        assert (await look(far.shards[SHARD])).word == "open"
+        proxy.refuse = False
 
-    async def fine() -> bool:
-        return await guard.tick() == "fine"
+        async def fine() -> bool:
+            return await guard.tick() == "fine"
 
-    await eventually(fine)
+        await eventually(fine)
 
 
 async def test_one_process_acts(office: BoxOffice, guard: Guard) -> None:
