@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from boxoffice.stores.models import Base
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FOLDERS = ("api", "boxoffice", "ops", "worker")
@@ -88,3 +90,38 @@ def test_a_claim_with_a_limit_is_run_once() -> None:
                 assert opened > before.rfind('"""'), f"{path.relative_to(ROOT)}: a claim that may be run more than once"
                 claims += 1
     assert claims >= 6, "the search finds them"
+
+
+DATED = {
+    table.name for table in Base.metadata.sorted_tables if "updated_at" in table.columns
+}  # fmt: skip
+
+UNDATED = {
+    "payments leased_until", "payments due_at", "payments due", "refunds leased_until",  # whose turn it is, and when
+    "refunds items",  # of a row that was written a moment ago, in the same transaction
+    "bookings owner",  # a digest that the row lost with a restored database
+    "dead_letters parked_at",  # tried again from now on
+    "events version", "events mirrored",  # what Redis was told of
+}  # fmt: skip
+"""Tables, and the first column that is set, where a row does not change for whoever asks when it did."""
+
+_UPDATES = re.compile(
+    r"""\bUPDATE\s+(?:ONLY\s+)?(\w+)(?:\s+(?:AS\s+)?\w+)?\s+SET\b(.*?)(?=\bWHERE\b|\bRETURNING\b|"|\Z)""", re.S
+)
+
+
+def test_whatever_changes_a_row_says_when() -> None:
+    """`updated_at` decides what a listing by change, a repair and an audit read."""
+    undated, dated = set[str](), 0
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            for update in _UPDATES.finditer(path.read_text()):
+                table, changes = update[1], update[2]
+                if table not in DATED:
+                    continue
+                if re.search(r"\bupdated_at = now\(\)", changes):
+                    dated += 1
+                else:
+                    undated.add(f"{table} {changes.split()[0]}")
+    assert dated >= 35, "the search finds them"
+    assert undated == UNDATED

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from boxoffice import ids
 from boxoffice.books import interventions, personal
+from boxoffice.books.moves import Note
 from boxoffice.errors import CannotRun, CustomerLimit, KeyReused
 from boxoffice.office import BoxOffice
 from boxoffice.sales.control import Actor
@@ -120,6 +122,27 @@ async def everything_of(till: Till, *bookings: str) -> str:
         for table, column in (("bookings", "id"), ("payments", "booking_id"))
     ]
     return "\n".join(rows + [str(await till.office.redis.get(keys.booking(SHARD, each))) for each in bookings])
+
+
+async def test_what_redis_remembers_of_other_refunds_stays(till: Till) -> None:
+    """Another customer's, and what no shop wrote."""
+    mine, other, gone = [await till.book(GA=2, customer=name) for name in (WHO, "grace", WHO)]
+    await till.rest()
+    for booking in (mine, other):
+        items = {till.event.tiers[0].id: 1}
+        await till.office.refunds.refund(CLIENT, booking, ids.digest(booking), items, f"for {booking}")
+    await till.cancel(gone)
+    await till.rest()
+
+    async def reasons() -> dict[str, str]:
+        names = [name async for name in till.office.redis.scan_iter(f"{keys.moved(SHARD, '')}*")]
+        notes = [msgspec.json.decode(await till.office.redis.get(name), type=Note) for name in names]
+        return {note.booking: note.reason for note in notes}
+
+    before = await reasons()
+    assert before.keys() == {mine, other, gone} and before[gone] in personal.OURS
+    await forget()
+    assert await reasons() == before | {mine: personal.ERASED}
 
 
 async def test_once_more_changes_nothing(till: Till) -> None:
@@ -295,6 +318,11 @@ UNDECIDED = {
     "pending": "1 bookings in Redis",
     "owed": "1 refunds",
     "due": "1 payments",
+    "unknown": "1 payments",
+    "requires_action": "1 payments",
+    "looked at": "1 payments",
+    "refund due": "1 refunds",
+    "refund pending": "1 refunds",
     "parked": "1 parked",
 }
 
@@ -314,6 +342,13 @@ async def test_what_is_undecided_comes_first(till: Till, what: str) -> None:
             await till.pump()
         case "due":
             await till.fetch("UPDATE payments SET due = 'void', due_at = now() + interval '1 hour'")
+        case "unknown" | "requires_action":
+            await till.fetch("UPDATE payments SET status = $1", what)
+        case "looked at":
+            await till.fetch("INSERT INTO looks (payment_key) SELECT payment_key FROM payments")
+        case "refund due" | "refund pending":
+            await till.cancel(booking)
+            await till.fetch("UPDATE refunds SET status = $1", what.removeprefix("refund "))
         case _:
             await till.fetch(
                 "INSERT INTO dead_letters (booking_id, record, error, attempts, parked_at) VALUES ($1, '', 'x', 1, now())",

@@ -14,7 +14,8 @@ from boxoffice.admission import window as module
 from boxoffice.admission.forms import Admitted, Form
 from boxoffice.clock import timestamp
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
-from boxoffice.office import BoxOffice
+from boxoffice.office import BoxOffice, open_box_office
+from boxoffice.settings import Settings
 from boxoffice.stores import redis as redis_module
 from boxoffice.stores.pinned import Pinned
 from boxoffice.wire import render
@@ -93,7 +94,7 @@ async def test_a_member_that_fails_when_it_is_sent_alone_keeps_nobody_waiting(
         return await send(self, forms, views)
 
     monkeypatch.setattr(module.Window, "send", faulty)
-    told = await asyncio.wait_for(admit_three(office, open_sale), 5)
+    told = await asyncio.wait_for(admit_three(office, open_sale), 30)
 
     assert [type(answer) for answer in told] == [Admitted, StoreAway, Admitted]
 
@@ -316,3 +317,18 @@ async def test_kept_connections_leave_half_of_the_pool_to_others(office: BoxOffi
             return False
 
     await eventually(heals)
+
+
+async def test_an_office_that_closes_answers_whoever_was_under_way(
+    office: BoxOffice, open_sale: SaleMaker, settings: Settings
+) -> None:
+    """And one that never admitted anybody makes no admission in order to close it."""
+    event = await open_sale(GA=10)
+    told: list[Any] = []
+    async with open_box_office(settings, redis_retries=3) as closing, open_box_office(settings) as idle:
+        await closing.catalogue.refresh()
+        for number in range(3):
+            closing.admission.submit(CLIENT, order(event, GA=1), f"{number:032x}", told.append)
+        assert told == []
+    assert [type(answer) for answer in told] == 3 * [Admitted]
+    assert "admission" not in vars(idle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.record import Line
 from tests.conftest import SHARD
 from tests.support.clocks import Passing
+from tests.support.waiting import true_soon
 
 TIERS = tuple(TierView(f"tier{n}", f"T{n}", "Tier", 1_000 * n, 50, True) for n in (1, 2))
 EVENTS = tuple(EventView(f"event{n}", "Concert", "", 1, "active", "USD", SHARD, 0, TIERS) for n in (1, 2))
@@ -208,3 +210,33 @@ def test_a_claim_counts_for_a_while(window: Window, later_s: float, paced: bool)
     window.pace(1_000, 1_011)
     time.now += later_s
     assert (window.pace(1_000, 1_011) > 0) is paced
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_call_that_ends_without_an_answer_leaves_nobody_waiting(
+    window: Window, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    """Whatever was the matter with it, each is told, also behind one that cannot be; and those behind them are sent."""
+    heard: list[Any] = []
+    calls: list[list[str]] = []
+
+    async def call(forms: list[Form]) -> None:
+        calls.append([form.id for form in forms])
+        if len(calls) == 1:
+            raise asyncio.CancelledError if cancelled else ZeroDivisionError
+
+    def fails(_: Any) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(window, "call", call)
+    monkeypatch.setattr(window, "settings", window.settings.model_copy(
+        update={"api": window.settings.api.model_copy(update={"calls_max": 1, "batch_max": 2})}
+    ))  # fmt: skip
+    bad = form("a")
+    bad.answer = fails
+    for each in (bad, form("b", told=heard), form("c", told=heard)):
+        window.put(each)
+    await true_soon(lambda: len(calls) == 2)
+    await window.drained()
+    assert calls == [["a", "b"], ["c"]]
+    assert [(name, type(error)) for name, error in heard] == [("b", StoreAway)]
