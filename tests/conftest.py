@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
-from boxoffice.stores import keys, postgres
+from boxoffice.stores import database, keys, postgres
 from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
 from boxoffice.telemetry.seldom import seldom
 from ops.stack.servers import Servers, temporary_servers
 from tests.support.broom import Broom
 from tests.support.environment import kept_environment
+from tests.support.kept import Kept
 from tests.support.patience import LIMITS, give_time
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.waiting import eventually
@@ -44,6 +46,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that may take minutes come first: whichever of them began last would end long after all others."""
     items.sort(key=lambda item: all(mark.args[0] < LONG_S for mark in item.iter_markers("timeout")))
+
+
+def pytest_collection_finish() -> None:
+    """Thirteen thousand tests are a million objects, none of which goes away: nobody looks at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 LONG_S = 240
@@ -122,7 +130,18 @@ def in_shard(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.fixture(scope="session")
-async def broom(servers: Servers) -> AsyncIterator[Broom]:
+async def kept_sessions(servers: Servers) -> AsyncIterator[None]:
+    """Offices get the pools and engines of those before them, see `tests/support/kept.py`."""
+    kept = Kept(servers.database_url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "open_pool", kept.open_pool)
+        patch.setattr(database, "open_engine", kept.open_engine)
+        yield
+    await kept.close()
+
+
+@pytest.fixture(scope="session")
+async def broom(servers: Servers, kept_sessions: None) -> AsyncIterator[Broom]:
     """What empties the stores, on connections that stay open from test to test."""
     broom = Broom(servers)
     yield broom
