@@ -41,10 +41,10 @@ class Serving:
         self.log = log
 
 
-@pytest.fixture
-def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: Path) -> Iterator[Serving]:
+@contextlib.contextmanager
+def serving_with(servers: Servers, settings: Settings, log: Path) -> Iterator[Serving]:
+    """An API process with these settings."""
     port = free_port()
-    log = tmp_path / "api.log"
     environment = os.environ | {
         "REDIS_URL": servers.redis_url,
         "DATABASE_URL": servers.database_url,
@@ -59,6 +59,12 @@ def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: P
     with log.open("wb") as lines, subprocess.Popen(command, env=environment, stderr=lines, stdout=lines) as process:
         yield Serving(process, port, log)
         process.kill()
+
+
+@pytest.fixture
+def serving(servers: Servers, settings: Settings, office: BoxOffice, tmp_path: Path) -> Iterator[Serving]:
+    with serving_with(servers, settings, tmp_path / "api.log") as serving:
+        yield serving
 
 
 async def connect(serving: Serving) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
