@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ _NEAR_MAX = 6
 _MAPPED = ("tests/ops/test_money_commands.py", "tests/ops/test_repair_commands.py", "tests/ops/test_cli.py")
 
 
+@cache
+def _said(path: Path) -> str:
+    """Its text; hundreds of files are looked through for each one that may be mutated."""
+    return path.read_text()
+
+
+@cache
 def mapped_files(root: Path = ROOT) -> list[str]:
     """Files of tests that run in one process, on servers that they do not stop."""
     names = sorted(str(path.relative_to(root)) for path in root.glob("tests/**/test_*.py"))
@@ -55,14 +63,18 @@ def near_files(path: str, root: Path = ROOT) -> list[str]:
     named.sort(key=lambda test: not test.endswith(f"/test_{stem}.py"))
     also = also_tests(path)
     if path.endswith(".lua"):
-        saying = [test for test in tests if "/lua/" in test and re.search(rf"\b{stem}\b", (root / test).read_text())]
+        saying = [test for test in tests if "/lua/" in test and re.search(rf"\b{stem}\b", _said(root / test))]
         return list(dict.fromkeys([*named, *also, *saying]))[:_NEAR_MAX]
     package = path.removesuffix(".py").rpartition("/")[0].replace("/", ".")
     imports = re.compile(
         rf"from {package}\.{stem} import|from {package} import .*\b{stem}\b|import {package}\.{stem}\b"
     )
-    importing = [test for test in tests if imports.search((root / test).read_text())]
-    users = [name_of(file).rpartition("/")[2] for file in files_of(root) if imports.search((root / file).read_text())]
+    importing = [test for test in tests if package in _said(root / test) and imports.search(_said(root / test))]
+    users = [
+        name_of(file).rpartition("/")[2]
+        for file in files_of(root)
+        if package in _said(root / file) and imports.search(_said(root / file))
+    ]
     theirs = [test for user in users for test in tests if test.endswith(f"/test_{user}.py")]
     return list(dict.fromkeys([*named, *also, *importing, *theirs]))[:_NEAR_MAX]
 
