@@ -12,56 +12,25 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import answers, event_schemas
-from api.bodies import read_body
-from api.dependencies import BEARER, Client, Office, header, respond
-from api.headers import api_key_of
+from api.dependencies import BEARER, Office, respond
 from api.refusals import problem_responses, with_headers
+from api.routes.managing import IF_MATCH, REFUSALS, Manager, if_match, named, read, takes
 from api.transport.reply import JSON, NO_STORE, Reply
-from boxoffice.errors import NotFound, Unavailable
+from boxoffice.errors import Unavailable
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.sales.control import Actor
 from boxoffice.wire import event_requests as requests
 from boxoffice.wire.hold_requests import parse_nothing
-from boxoffice.wire.parameters import bad_parameter, check_content_encoding, check_content_type
+from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["router"]
 
 
-def _named(request: Request) -> None:
-    """An id has printable ASCII alone; PostgreSQL takes not every other text. Raises `NotFound`."""
-    if not all(name.isascii() and name.isprintable() for name in request.path_params.values()):
-        raise NotFound
-
-
-router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER, Depends(_named)])
-
-
-async def _manager(request: Request, client: Client) -> Actor:
-    """Whoever manages: the key's own shop, and its own events alone (`Control` looks). What else a key needs for it is asked
-    here."""
-    key = api_key_of(header(request, "authorization")) or ""
-    return Actor(f"key:{key.partition('.')[0]}", client)
-
-
-Manager = Annotated[Actor, Depends(_manager)]
-
-_REFUSALS = ("malformed-request", "unauthorized", "not-found", "event-changed", "event-called-off", "store-away")
-
-_IF_MATCH = {
-    "name": "If-Match", "in": "header", "required": False, "schema": {"type": "string"}, "example": '"7"',
-    "description": "The `ETag` of the event as it was read: if it has changed since, nothing is done (412).",
-}  # fmt: skip
-
-
-def _takes(schema: str, example: dict[str, Any], *, conditional: bool = True) -> dict[str, Any]:
-    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
-    body = {"required": True, "content": {"application/json": content}}
-    return {"requestBody": body, "parameters": [_IF_MATCH] if conditional else []}
+router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER, Depends(named)])
 
 
 _SHOWN: dict[int | str, dict[str, Any]] = {
-    200: {"model": event_schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*_REFUSALS)
+    200: {"model": event_schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*REFUSALS)
 }  # fmt: skip
 
 
@@ -73,7 +42,7 @@ _SHOWN: dict[int | str, dict[str, Any]] = {
         201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")},
         **problem_responses("malformed-request", "unauthorized", "store-away"),
     },
-    openapi_extra=_takes(
+    openapi_extra=takes(
         "EventRequest",
         {
             "name": "First night", "starts_at": "2030-05-22T19:00:00Z", "on_sale_at": "2030-05-01T10:00:00Z",
@@ -84,7 +53,7 @@ _SHOWN: dict[int | str, dict[str, Any]] = {
 )  # fmt: skip
 async def create(request: Request, office: Office, by: Manager) -> Response:
     """Make an event of your shop: on sale at once, from `on_sale_at`, or closed (`"status": "inactive"`)."""
-    form = requests.parse_event(await _read(office, request))
+    form = requests.parse_event(await read(office, request))
     assert by.client is not None, "a key belongs to a shop"
     event = await office.store.create_event(
         by.client, form.name, form.starts_at, form.currency, [tier.tier() for tier in form.tiers],
@@ -98,46 +67,46 @@ async def create(request: Request, office: Office, by: Manager) -> Response:
     "/{event_id}",
     summary="Change an event",
     responses=_SHOWN,
-    openapi_extra=_takes("EventChangeRequest", {"on_sale_at": "2030-05-01T10:00:00Z"}),
+    openapi_extra=takes("EventChangeRequest", {"on_sale_at": "2030-05-01T10:00:00Z"}),
 )
 async def change(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Change what is named, and nothing else. It is in force from the next booking on."""
-    changes, allow = requests.parse_change(await _read(office, request))
-    event = await office.control.change_event(event_id, by, if_version=_if_match(request), allow=allow, **changes)
+    changes, allow = requests.parse_change(await read(office, request))
+    event = await office.control.change_event(event_id, by, if_version=if_match(request), allow=allow, **changes)
     return await _shown(office, event)
 
 
 @router.post(
-    "/{event_id}/pause", summary="Pause a sale", responses=_SHOWN, openapi_extra={"parameters": [_IF_MATCH]}
+    "/{event_id}/pause", summary="Pause a sale", responses=_SHOWN, openapi_extra={"parameters": [IF_MATCH]}
 )  # fmt: skip
 async def pause(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Let nothing in from the next booking on, until it is resumed. What is held may be paid meanwhile."""
-    parse_nothing(await _read(office, request))
-    return await _shown(office, await office.control.pause(event_id, by, if_version=_if_match(request)))
+    parse_nothing(await read(office, request))
+    return await _shown(office, await office.control.pause(event_id, by, if_version=if_match(request)))
 
 
 @router.post(
-    "/{event_id}/resume", summary="Resume a sale", responses=_SHOWN, openapi_extra={"parameters": [_IF_MATCH]}
+    "/{event_id}/resume", summary="Resume a sale", responses=_SHOWN, openapi_extra={"parameters": [IF_MATCH]}
 )  # fmt: skip
 async def resume(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """End a pause."""
-    parse_nothing(await _read(office, request))
-    return await _shown(office, await office.control.resume(event_id, by, if_version=_if_match(request)))
+    parse_nothing(await read(office, request))
+    return await _shown(office, await office.control.resume(event_id, by, if_version=if_match(request)))
 
 
 @router.post(
     "/{event_id}/postpone",
     summary="Postpone an event",
     responses=_SHOWN,
-    openapi_extra=_takes(
+    openapi_extra=takes(
         "PostponementRequest", {"starts_at": "2030-09-01T19:00:00Z", "cancel_until": "2030-07-01T00:00:00Z"}
     ),
 )
 async def postpone(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Give it another start, and say until when bookings may be cancelled (null: until it starts)."""
-    starts_at, cancel_until, allow = requests.parse_postponement(await _read(office, request))
+    starts_at, cancel_until, allow = requests.parse_postponement(await read(office, request))
     event = await office.control.postpone(
-        event_id, starts_at, cancel_until, by, if_version=_if_match(request), allow=allow
+        event_id, starts_at, cancel_until, by, if_version=if_match(request), allow=allow
     )  # fmt: skip
     return await _shown(office, event)
 
@@ -148,15 +117,15 @@ async def postpone(event_id: str, request: Request, office: Office, by: Manager)
     summary="Call an event off",
     responses={
         202: {"model": event_schemas.CallOff, "headers": with_headers("Location")},
-        **problem_responses(*_REFUSALS[:4], "store-away"),
+        **problem_responses(*REFUSALS[:4], "store-away"),
     },
-    openapi_extra=_takes("CallOffRequest", {"reason": "The singer is ill."}),
+    openapi_extra=takes("CallOffRequest", {"reason": "The singer is ill."}),
 )
 async def call_off(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """For good: nothing more is let in, paid or confirmed; holds end, what is pending is let go, and everybody is refunded in
     full, whatever the event's terms say. Called once more, it tells how far that is."""
-    reason = requests.parse_call_off(await _read(office, request))
-    report = await office.calling_off.call_off(event_id, reason, by, if_version=_if_match(request))
+    reason = requests.parse_call_off(await read(office, request))
+    report = await office.calling_off.call_off(event_id, reason, by, if_version=if_match(request))
     location = (b"location", b"/v1/events/" + report["event_id"].encode() + b"/call-off")
     return respond(Reply(202, msgspec.json.encode(report), [JSON, NO_STORE, location]))
 
@@ -180,14 +149,14 @@ async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
     status_code=201,
     summary="Add a tier",
     responses={
-        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*_REFUSALS)
+        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*REFUSALS)
     },
-    openapi_extra=_takes("TierRequest", {"code": "BALCONY", "price_cents": 2900, "capacity": 80}),
+    openapi_extra=takes("TierRequest", {"code": "BALCONY", "price_cents": 2900, "capacity": 80}),
 )  # fmt: skip
 async def add_tier(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """One more tier, shown behind the others."""
-    tier = requests.parse_tier(await _read(office, request))
-    event = await office.control.add_tier(event_id, tier, by, if_version=_if_match(request))
+    tier = requests.parse_tier(await read(office, request))
+    event = await office.control.add_tier(event_id, tier, by, if_version=if_match(request))
     return await _shown(office, event, 201)
 
 
@@ -196,16 +165,16 @@ async def add_tier(event_id: str, request: Request, office: Office, by: Manager)
     summary="Change a tier",
     responses={
         200: {"model": event_schemas.EventWithCapacity, "headers": with_headers("ETag")},
-        **problem_responses(*_REFUSALS, "gate-closed"),
+        **problem_responses(*REFUSALS, "gate-closed"),
     },
-    openapi_extra=_takes("TierChangeRequest", {"price_cents": 5900, "capacity": 450}),
+    openapi_extra=takes("TierChangeRequest", {"price_cents": 5900, "capacity": 450}),
 )
 async def change_tier(event_id: str, tier_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Change what is named. Another price is for bookings made from then on. A capacity shrinks as far as tickets are
     neither held nor sold: `capacity_change` says what was asked for and what it came to."""
-    changes = requests.parse_tier_change(await _read(office, request))
+    changes = requests.parse_tier_change(await read(office, request))
     changed = await office.control.change_tier(
-        tier_id, by, event_id=event_id, if_version=_if_match(request), **changes
+        tier_id, by, event_id=event_id, if_version=if_match(request), **changes
     )  # fmt: skip
     capacity = changed.capacity
     told = None if capacity is None else {"before": capacity.before, "asked": capacity.asked, "after": capacity.after}
@@ -241,9 +210,9 @@ async def history(
     summary="Make access codes",
     responses={
         201: {"model": event_schemas.NewAccessCodes, "headers": with_headers()},
-        **problem_responses(*_REFUSALS[:3], "event-called-off", "store-away"),
+        **problem_responses(*REFUSALS[:3], "event-called-off", "store-away"),
     },
-    openapi_extra=_takes(
+    openapi_extra=takes(
         "AccessCodesRequest",
         {"count": 100, "tickets": 2, "valid_until": "2030-05-01T10:00:00Z", "label": "fan club"},
         conditional=False,
@@ -252,7 +221,7 @@ async def history(
 async def create_codes(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """So many new codes, or those in `codes`, each good for `tickets` at a time. This answer is the only one that ever has
     them: what is kept of a code is its digest."""
-    terms, count, given = requests.parse_codes(await _read(office, request))
+    terms, count, given = requests.parse_codes(await read(office, request))
     made = await office.codes.create(event_id, terms, count=count, given=given, by=by)
     return respond(Reply(201, msgspec.json.encode({"data": made}), [JSON, NO_STORE]))
 
@@ -285,26 +254,14 @@ async def list_codes(
     summary="Revoke an access code",
     responses={
         200: {"model": event_schemas.Revoked, "headers": with_headers()},
-        **problem_responses(*_REFUSALS[:3], "event-called-off", "store-away"),
+        **problem_responses(*REFUSALS[:3], "event-called-off", "store-away"),
     },
 )
 async def revoke_code(event_id: str, code_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Let nothing more in with it, from the next booking on. What was booked stays booked, and what is held may be paid."""
-    parse_nothing(await _read(office, request))
+    parse_nothing(await read(office, request))
     count = await office.codes.revoke(event_id, [code_id], by=by)
     return respond(Reply(200, msgspec.json.encode({"revoked": count}), [JSON, NO_STORE]))
-
-
-def _if_match(request: Request) -> int | None:
-    return requests.parse_if_match([value for name, value in request.headers.raw if name == b"if-match"])
-
-
-async def _read(office: BoxOffice, request: Request) -> bytes:
-    raw = await read_body(request.receive, office.settings.limits.body_max_bytes)
-    if raw:
-        check_content_type(header(request, "content-type"))
-        check_content_encoding(header(request, "content-encoding"))
-    return raw
 
 
 async def _shown(
