@@ -138,7 +138,7 @@ async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Repl
         if not event.sold_by(client):
             raise NotFound
         return Reply(
-            200, render.event(event, await office.catalogue.availability(event)), [JSON, CATALOGUE, etag(event)]
+            200, render.event(event, await office.catalogue.availability(event, client)), [JSON, CATALOGUE, etag(event)]
         )
     except BoxOfficeError as error:
         return problems.of_error(error, route="read_event", client=client)

@@ -21,7 +21,7 @@ from api.methods import Heads, allowed
 from api.query import only_known
 from api.readiness import Readiness
 from api.rights import check_declared, routes_of
-from api.routes import actions, bookings, events, health, holds, refunds, sales, webhooks
+from api.routes import actions, allocations, bookings, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -75,7 +75,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
         move_in(office)
     app.add_middleware(Counting)
     app.add_middleware(Heads)
-    for module in (events, sales, bookings, holds, refunds, webhooks, health, documentation):
+    for module in (events, sales, allocations, bookings, holds, refunds, webhooks, health, documentation):
         app.include_router(module.router, dependencies=None if module in _OTHERS_CALL else [Depends(only_known)])
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router, dependencies=[Depends(only_known)])

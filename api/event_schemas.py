@@ -15,6 +15,10 @@ __all__ = [
     "AccessCode",
     "AccessCodePage",
     "AccessCodesRequest",
+    "Allocation",
+    "AllocationChangeRequest",
+    "AllocationRequest",
+    "Allocations",
     "CallOff",
     "CallOffRequest",
     "Event",
@@ -25,6 +29,7 @@ __all__ = [
     "History",
     "NewAccessCodes",
     "PostponementRequest",
+    "ReleaseRequest",
     "Revoked",
     "TierChangeRequest",
     "TierRequest",
@@ -278,6 +283,54 @@ class Revoked(Body):
     """How many codes let in until now."""
 
     revoked: int
+
+
+class AllocationRequest(Body):
+    """Tickets to be set aside, for a shop or for a code."""
+
+    tier_id: str
+    tickets: int = Field(ge=1, description="On top of what the holder holds or has bought of the tier.")
+    shop: str | None = Field(None, description="The shop that they are for: yours, or one that sells the event.")
+    code_id: str | None = Field(None, description="The `id` of the access code that they are for.")
+
+
+class AllocationChangeRequest(Body):
+    """Another size of an allocation."""
+
+    tickets: int = Field(ge=0)
+
+
+class ReleaseRequest(Body):
+    """Tickets of an allocation that everybody may book."""
+
+    tickets: int | None = Field(description="So many; null: all, with which the allocation ends.")
+
+
+class Allocation(Body):
+    """Tickets of a tier that are set aside for one shop, or for one access code."""
+
+    id: str
+    tier_id: str
+    shop: str | None
+    code_id: str | None
+    tickets: int
+    used: int | None = Field(description="Of them, what the holder holds or has bought; null while nobody can say.")
+    reserved: int | None = Field(description="Of them, what nobody else may take; null while nobody can say.")
+    lacking: int | None = Field(
+        description="So many fewer are available than are reserved of the tier, of these at most."
+    )
+    in_force: bool = Field(
+        description="False when it was released, its code is revoked, or its shop does not sell the event: then nothing is "
+        "reserved."
+    )
+    created_at: Time
+    released_at: Time | None
+
+
+class Allocations(Body):
+    """What is set aside of an event, by `id`."""
+
+    data: list[Allocation]
 
 
 class EventPage(Body):

@@ -162,10 +162,10 @@ def owner_digest(client: str, customer: str) -> str:
     return _sha256(f"{client}\0{customer}".encode()).hexdigest()[:16]
 
 
-def owners_of(owner: str, access_code: str | None) -> str:
-    """Everybody in whose count of tickets a booking is, as stock moves name them: its customer, and its access code, both by
-    their digests."""
-    return f"{owner}k{access_code}" if access_code else owner
+def owners_of(owner: str, access_code: str | None, client: str) -> str:
+    """Everybody in whose count of tickets a booking is, as stock moves name them (`lua/lib/whose.lua`): its customer and its
+    access code, both by their digests, and its shop."""
+    return f"{owner}k{access_code}@{client}" if access_code else f"{owner}@{client}"
 
 
 _LOOK_ALIKE: Final = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})

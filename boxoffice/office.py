@@ -45,6 +45,7 @@ from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.repair.recovery import Recovery
 from boxoffice.repair.tools import Repair
+from boxoffice.sales.allocations import Allocations
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.codes import AccessCodes
 from boxoffice.sales.control import Control
@@ -122,6 +123,11 @@ class BoxOffice:
     def codes(self) -> AccessCodes:
         """Access codes of events."""
         return AccessCodes(self.database, self.shards, self.control)
+
+    @cached_property
+    def allocations(self) -> Allocations:
+        """Tickets that are set aside for a shop or a code."""
+        return Allocations(self.database, self.shards, self.control)
 
     @cached_property
     def control(self) -> Control:

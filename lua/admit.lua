@@ -17,7 +17,8 @@
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken), and C behind it of bookings made
---                        with an access code | hold ms | amount, and :amount that the shop expects when it is another | items
+--                        with an access code | hold ms | amount, and :amount that the shop expects when it is another | client |
+--                        items
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
@@ -28,7 +29,7 @@
 --         {"unchecked"}  it was opened for another run of the server, which nobody has compared with PostgreSQL
 --         {"open", now_ms, results, availability, behind, admissions} where behind is how many bookings are due after
 --         this call and claimed by no worker, admissions how many there were so far, availability has, per event, what is
---         left of each tier (or nothing, when nothing was admitted there), and results has, per booking, the first that
+--         left of each tier for everybody (or nothing, when nothing was admitted there), and results has, per booking, the first that
 --         holds of
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
@@ -42,8 +43,9 @@
 --           {"booking_limit", tier, least, most}       too few tickets in it, or too many; of the event when no tier is named
 --           {"code_refused", why}                      unknown, revoked, expired, or other_tier: it is for another tier
 --           {"code_used_up", left}                     fewer tickets are left of its access code
---           {"sold_out", ends_ms, tier, available, held, ...}  every tier that is short, and how many of it are held or
---                                                      pending; when any is, the next hold of the shard ends then, or 0
+--           {"sold_out", ends_ms, tier, available, held, ...}  every tier that is short: how many of it this shop and code may
+--                                                      have, and how many are held, pending, or set aside for others; when
+--                                                      any is held, the next hold of the shard ends then, or 0
 --           {"left"}                                   to a question: no tier is short, so send the booking
 --           {"customer_limit", tier, have, least, most, left}
 --                                                      its customer would have too few, or too many: left is how many more
@@ -63,6 +65,13 @@
 -- include: most_unpaid
 -- include: windows
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
+-- include: tickets_of
+-- include: allocations
+-- include: takeable
+-- include: draw
 -- include: rules
 -- include: breaks_rules
 -- include: access_code
@@ -99,8 +108,8 @@ local function tier_of(sale, name)
 end
 local kind = {}
 for k = 1, kinds do
-  local event, letter, coded, hold_ms, amount, expected, items =
-    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|(%d+):?(%d*)|(.*)$")
+  local event, letter, coded, hold_ms, amount, expected, client, items =
+    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|(%d+):?(%d*)|([^|]*)|(.*)$")
   local sale, lines, named = sales[tonumber(event)], {}, {}
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
@@ -109,7 +118,7 @@ for k = 1, kinds do
     named[tier] = true
   end
   local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms, amount = tonumber(amount),
-    expected = tonumber(expected), items = items, lines = lines }
+    expected = tonumber(expected), client = client, items = items, lines = lines, admitted = 0 }
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
@@ -148,7 +157,7 @@ for b = 1, count do
   end
   if of.limited then
     local at = of.letter == "H" and "" or "w"
-    local client = client_of(rest)
+    local client = of.client
     customer_by[b], client_by[b] = at .. "o:" .. owner, at .. "c:" .. client
     sale.unpaid[customer_by[b]], sale.unpaid[client_by[b]] = 0, 0
     for _, line in ipairs(of.given_up_max and of.lines or {}) do
@@ -160,7 +169,7 @@ for e = 1, events do
   local sale = sales[e]
   local n = #sale.fields
   sale.fields[n + 1], sale.fields[n + 2], sale.fields[n + 3], sale.fields[n + 4] = "on", "starts", "lim", "win"
-  sale.fields[n + 5] = "rules"
+  sale.fields[n + 5], sale.fields[n + 6] = "rules", "alloc"
   local values = redis.call("HMGET", sale.key, unpack(sale.fields))
   sale.on, sale.starts, sale.limit = values[n + 1], tonumber(values[n + 2] or 0), tonumber(values[n + 3] or 0)
   for _, tier in pairs(sale.tier) do
@@ -172,6 +181,9 @@ for e = 1, events do
   end
   if (values[n + 5] or "") ~= "" then
     rules(sale, values[n + 5])
+  end
+  if (values[n + 6] or "") ~= "" then
+    sale.allocated = allocations(values[n + 6], sale.owners_key)
   end
   for i, tickets in ipairs(redis.call("HMGET", sale.owners_key, unpack(sale.owners))) do
     sale.owned[sale.owners[i]] = tonumber(tickets or 0)
@@ -215,6 +227,9 @@ local admissions = assert(tonumber(redis.call("GET", sequence) or 0), "the seque
 assert(tonumber(redis.call("GET", rings) or 0), "the count of rings is no number")
 redis.call("ZCARD", deadlines)
 redis.call("ZCARD", queue)
+for e = 1, events do
+  redis.call("HLEN", shops_key(sales[e].owners_key))
+end
 local admitted = {}
 local admitted_under = {}
 
@@ -271,17 +286,29 @@ local function code_refused(b, of)
   return code_refusal(sale.terms[code], sale.owned["k" .. code], of.tickets, of.lines, of.opens_ms, now_ms)
 end
 
--- Every tier that is short of what a kind asks for. The answer holds until the next booking is admitted.
-local function shortage(of)
-  if of.short_after ~= #admitted then
+-- How many of a tier a booking may have: all that are available, unless some are set aside; and how many are for others.
+local function left_for(of, tier, code)
+  local aside = of.sale.allocated and of.sale.allocated[tier.name]
+  if not aside then
+    return tier.available, 0
+  end
+  local own, left = takeable(aside, tier.available, of.client, code)
+  return left, aside.reserved - own
+end
+
+-- Every tier that is short of what a booking asks for. The answer holds for its kind until the next one is admitted; where tickets
+-- are set aside, for its code alone.
+local function shortage(of, code)
+  if of.short_after ~= #admitted or (code and of.sale.allocated) then
     local short
     for _, line in ipairs(of.lines) do
       local tier = line.tier
-      if tier.available < line.quantity then
+      local left, for_others = left_for(of, tier, code)
+      if left < line.quantity then
         short = short or { "sold_out", "0" }
         short[2] = tier.held > 0 and next_end_ms() or short[2]
         local n = #short
-        short[n + 1], short[n + 2], short[n + 3] = tier.name, format("%d", tier.available), format("%d", tier.held)
+        short[n + 1], short[n + 2], short[n + 3] = tier.name, format("%d", left), format("%d", tier.held + for_others)
       end
     end
     of.short, of.short_after = short, #admitted
@@ -323,7 +350,7 @@ local function refusal(b)
     end
     return { "replayed", first_use[b], record or "" }
   end
-  local why = of.why or (of.coded and code_refused(b, of)) or shortage(of)
+  local why = of.why or (of.coded and code_refused(b, of)) or shortage(of, code_by[b])
   if why then
     return why
   elseif of.letter == "Q" then
@@ -364,7 +391,12 @@ for b = 1, count do
     for _, line in ipairs(of.lines) do
       local tier = line.tier
       tier.available, tier.held, tier.changed = tier.available - line.quantity, tier.held + line.quantity, true
+      local aside = sale.allocated and sale.allocated[tier.name]
+      if aside then
+        draw(aside, of.client, code_by[b], line.quantity)
+      end
     end
+    of.admitted = of.admitted + 1
     local owner = owner_of[b]
     local by_tier = sale.by_tier[owner]
     sale.owned[owner] = sale.owned[owner] + of.tickets
@@ -422,6 +454,12 @@ if #admitted > 0 then
       end
     end
   end
+  for k = 1, kinds do
+    local of = kind[k]
+    for _, line in ipairs(of.admitted > 0 and of.lines or {}) do
+      count_shop(of.sale.owners_key, of.client, line.tier.name, of.admitted * line.quantity)
+    end
+  end
   local last = redis.call("INCRBY", sequence, #admitted) - #admitted
   admissions = last + #admitted
   local strings, due, holds = {}, {}, {}
@@ -465,6 +503,12 @@ for e = 1, events do
       fields[#fields + 1] = "a:" .. tier
     end
     left = redis.call("HMGET", sales[e].key, unpack(fields))
+    for at, field in ipairs(sales[e].allocated and fields or {}) do
+      local aside = left[at] and sales[e].allocated[sub(field, 3)]
+      if aside then
+        left[at] = format("%d", select(2, takeable(aside, tonumber(left[at]), "")))
+      end
+    end
   end
   availability[e] = left
 end

@@ -36,10 +36,14 @@
 -- include: ring
 -- include: record
 -- include: unpaid
+-- include: client_of
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
 -- include: access_code
 -- include: whose
 -- include: count_owned

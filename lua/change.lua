@@ -34,7 +34,7 @@
 --         of a tier of which it shall have more than before, or of the event when there is any, as admit.lua says it:
 --         {"unloaded"}, {"paused"}, {"called_off"}, {"sale_closed", why}, {"unknown_tier", tier}, {"ended", tier},
 --         {"not_open", opens_ms}, {"code_refused", why}, {"code_used_up", left}, {"unpaid_limit", whose, have, limit},
---         {"sold_out", wait_ms, tier, available, held, ...} where held is what others hold, and the next hold ends then, or 0
+--         {"sold_out", wait_ms, tier, available, held, ...} where held is what others hold, or have set aside, and the next hold ends then, or 0
 --         {"two_prices", tier, price} the tier costs so much by now, and the hold has some of it at another price
 --         {"price_changed", amount}   all of it costs so much; one of the prices is another, or that is not what is expected
 --         {"changed", record}
@@ -45,6 +45,7 @@
 -- include: gate
 -- include: record
 -- include: unpaid
+-- include: client_of
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
@@ -55,6 +56,12 @@
 -- include: code_terms
 -- include: code_refusal
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
+-- include: tickets_of
+-- include: allocations
+-- include: takeable
 -- include: count_owned
 -- include: rules
 
@@ -99,7 +106,8 @@ local price_of = counted(prices)
 local more = tickets - tickets_before
 
 local sale = { tier = {} }
-local on, starts, limit, win, ruled = unpack(redis.call("HMGET", sale_key, "on", "starts", "lim", "win", "rules"))
+local on, starts, limit, win, ruled, allocated =
+  unpack(redis.call("HMGET", sale_key, "on", "starts", "lim", "win", "rules", "alloc"))
 local grown, shrunk, differences = {}, {}, {}
 local function differs(name, tickets_more)
   differences[#differences + 1] = name .. ":" .. string.format("%d", tickets_more)
@@ -170,22 +178,28 @@ local function wait_ms()
   return next_end and string.format("%d", math.max(1, next_end - now_ms)) or "0"
 end
 
+local client = client_of(record.tail)
 local function shortage()
-  local short
+  local aside, short = (allocated or "") ~= "" and allocations(allocated, owners) or {}
   for _, line in ipairs(grown) do
     local tier = line.tier
-    if tier.available < line.quantity then
+    local left, for_others = tier.available, 0
+    if aside[tier.name] then
+      local own
+      own, left = takeable(aside[tier.name], left, client, code_of(record.tail))
+      for_others = aside[tier.name].reserved - own
+    end
+    if left < line.quantity then
       local held = tier.held - line.had
       short = short or { "sold_out", "0" }
       short[2] = held > 0 and wait_ms() or short[2]
-      short[#short + 1], short[#short + 2], short[#short + 3] = tier.name, string.format("%d", tier.available),
-        string.format("%d", held)
+      short[#short + 1], short[#short + 2], short[#short + 3] = tier.name, string.format("%d", left),
+        string.format("%d", held + for_others)
     end
   end
   return short
 end
 
-local client = client_of(record.tail)
 local function too_much_unpaid()
   local unpaid = unpaid_key(owners)
   local by_customer = tonumber(redis.call("HGET", unpaid, "o:" .. record.owner) or 0)
@@ -285,6 +299,7 @@ end
 -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
 redis.call("HLEN", unpaid_key(owners))
 redis.call("HLEN", owned_tiers_key(owners))
+redis.call("HLEN", shops_key(owners))
 
 local back = table.concat(shrunk, ",")
 for _, line in ipairs(grown) do

@@ -12,8 +12,9 @@
 -- ARGV[6] customer_max  tickets; 0: any number
 -- ARGV[7] windows       see lib/windows.lua; empty: none
 -- ARGV[8] rules         see lib/rules.lua; empty: none
--- ARGV[9] careful       1: an event that is here is left as it is, since who asks may have read it before its last change
--- ARGV[10...] tiers     tier|price|total|sold, the price with "-" in front when the tier is inactive
+-- ARGV[9] allocated     see lib/allocations.lua; empty: none
+-- ARGV[10] careful      1: an event that is here is left as it is, since who asks may have read it before its last change
+-- ARGV[11...] tiers     tier|price|total|sold, the price with "-" in front when the tier is inactive
 --
 -- Returns {"older", version}      what is here is of this later version: whoever asks read PostgreSQL before it, or PostgreSQL
 --                                 has lost it. Nothing was written
@@ -38,8 +39,9 @@
 
 local sale, catalogue, owners = KEYS[1], KEYS[2], KEYS[3]
 local event, view = ARGV[1], ARGV[2]
-local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6], "win", ARGV[7], "rules", ARGV[8] }
-local careful = ARGV[9] == "1"
+local static = { "on", ARGV[3], "starts", ARGV[4], "cur", ARGV[5], "lim", ARGV[6], "win", ARGV[7], "rules", ARGV[8],
+  "alloc", ARGV[9] }
+local careful = ARGV[10] == "1"
 
 local gone = redis.call("EXISTS", sale) == 0
   and (redis.call("EXISTS", owners) == 1 or redis.call("HEXISTS", catalogue, event) == 1)
@@ -52,7 +54,7 @@ local function version_of(json)
   return readable and type(known) == "table" and tonumber(known.version) or 0
 end
 local counters, new_tiers, lost, apart, hidden = {}, 0, 0, 0, {}
-for i = 10, #ARGV do
+for i = 11, #ARGV do
   local tier, price, total, sold = string.match(ARGV[i], "^([^|]+)|(%-?%d+)|(%d+)|(%d+)$")
   static[#static + 1], static[#static + 2] = "p:" .. tier, price
   local known = redis.call("HMGET", sale, "a:" .. tier, "h:" .. tier, "c:" .. tier, "t:" .. tier, "p:" .. tier)

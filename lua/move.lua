@@ -10,8 +10,8 @@
 -- ARGV[1] tier
 -- ARGV[2] sold_delta   tickets; negative: given back, and on sale again
 -- ARGV[3] total_delta  tickets; negative: taken from what is available
--- ARGV[4] owner        digest of the customer who gave back, with k and the digest of its access code behind it if it had one;
---                      empty: nobody
+-- ARGV[4] owner        digest of the customer who gave back, with k and the digest of its access code behind it if it had one,
+--                      and @ and its shop (lib/whose.lua); empty: nobody
 -- ARGV[5] cancelled    1: the booking is cancelled with it
 -- ARGV[6] payload      of the cancelled booking's record
 -- ARGV[7] moved_ttl_s
@@ -30,7 +30,11 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: client_of
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
 -- include: count_owned
 
 local gate, moved, sale, owners, record_key, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]

@@ -12,7 +12,8 @@
 -- ARGV[1] fix            1: write; 0: only look
 -- ARGV[2] deep           1: count every booking that holds stock; 0: only when the counters do not add up
 -- ARGV[3] owned          1: count what the customers among the facts have, too, and what those hold who have no count at
---                        all; others are left alone. Access codes among them, as k and their digest
+--                        all; others are left alone. Access codes among them, as k and their digest, and shops, as @
+--                        and their id
 -- ARGV[4] ttl_s          life of a final record and its idempotency key
 -- ARGV[5] moved_ttl_s    how long a stock move is remembered
 -- ARGV[6] event
@@ -39,9 +40,14 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: client_of
 -- include: is_unpaid
 -- include: count_unpaid
 -- include: owned_tiers
+-- include: with_items
+-- include: tickets_of
+-- include: shops
+-- include: count_shop
 -- include: count_owned
 -- include: access_code
 -- include: whose
@@ -110,7 +116,7 @@ local marks = {}
 for n = 1, moves do
   local mark, key = KEYS[5 + 2 * finals + 2 * n], KEYS[6 + 2 * finals + 2 * n]
   local tier, sold, total, owner, cancelled, payload =
-    string.match(ARGV[11 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|([k%x]*)|([01])|(.*)$")
+    string.match(ARGV[11 + tiers + finals + n], "^([^|]+)|(%-?%d+)|(%-?%d+)|([^|]*)|([01])|(.*)$")
   if redis.call("EXISTS", mark) == 0 then
     local c = count[tier]
     c.c, c.t, c.a = c.c + sold, c.t + total, c.a + total - sold
@@ -165,9 +171,11 @@ if counted then
             if #whose > 0 and deadline == "0" then
               whose[3], whose[4], whose[5] = "wo:" .. owner, "wc:" .. client_of(raw), "w"
             end
-            for each in string.gmatch(whose_of(owner, raw), "k?%x+") do
+            local digests, shop = string.match(whose_of(owner, raw), "^([^@]*)(@.*)$")
+            for each in string.gmatch(digests, "k?%x+") do
               holding[each] = with_items(holding[each] or "", items, 1)
             end
+            holding[shop] = with_items(holding[shop] or "", items, 1)
             for tier, quantity in string.gmatch(items, "([^:,]+):(%d+)") do
               if count[tier] then
                 count[tier].counted = count[tier].counted + quantity
@@ -246,16 +254,47 @@ local function set_owned(owner, by_tier)
     redis.call("HDEL", owned_tiers_key(owners), owner)
   end
 end
+local function shop_fields(shop)
+  local names = {}
+  for n, tier in ipairs(order) do
+    names[n] = string.sub(shop, 2) .. ":" .. tier
+  end
+  return names
+end
+local function set_shop(shop, by_tier)
+  for n, field in ipairs(shop_fields(shop)) do
+    local tickets = tickets_of(by_tier, order[n])
+    if tickets > 0 then
+      redis.call("HSET", shops_key(owners), field, string.format("%d", tickets))
+    else
+      redis.call("HDEL", shops_key(owners), field)
+    end
+  end
+end
+local function set_count(whose, by_tier)
+  local set = string.sub(whose, 1, 1) == "@" and set_shop or set_owned
+  set(whose, by_tier)
+end
+local function has_count(whose)
+  if string.sub(whose, 1, 1) ~= "@" then
+    return redis.call("HEXISTS", owners, whose) == 1
+  end
+  for _, tickets in ipairs(redis.call("HMGET", shops_key(owners), unpack(shop_fields(whose)))) do
+    if tickets then
+      return true
+    end
+  end
+end
 if owned then
   for n = 12 + tiers + finals + 2 * moves, #ARGV do
-    for owner, bought in string.gmatch(ARGV[n], "(k?%x+)=([^;]*)") do
-      set_owned(owner, with_items(holding[owner] or "", bought, 1))
+    for owner, bought in string.gmatch(ARGV[n], "([^;=]+)=([^;]*)") do
+      set_count(owner, with_items(holding[owner] or "", bought, 1))
     end
   end
   -- Who has bought something is among the facts of one call or another.
   for owner, by_tier in pairs(holding) do
-    if redis.call("HEXISTS", owners, owner) == 0 then
-      set_owned(owner, by_tier)
+    if not has_count(owner) then
+      set_count(owner, by_tier)
     end
   end
 end

@@ -22,9 +22,13 @@
 -- include: record
 -- include: tell
 -- include: unpaid
+-- include: client_of
 -- include: is_unpaid
 -- include: count_unpaid
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
 -- include: access_code
 -- include: whose
 -- include: count_owned

@@ -22,7 +22,8 @@
 --         "pending"       it is being settled, with this payment
 --         "gone"          it is no expired hold with this payment any more
 --         "sold_out"      or the event is called off, or others have used up its access code since, or its customer has so many
---                         tickets by now that with these it would have more than the rules allow
+--                         tickets by now that with these it would have more than the rules allow, or what is left is set
+--                         aside for others
 --         "revived"
 
 -- include: clock
@@ -30,8 +31,15 @@
 -- include: ring
 -- include: record
 -- include: unpaid
+-- include: client_of
 -- include: count_unpaid
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
+-- include: tickets_of
+-- include: allocations
+-- include: takeable
 -- include: count_owned
 -- include: access_code
 -- include: whose
@@ -55,12 +63,16 @@ end
 if redis.call("HGET", sale, "on") == "x" then
   return "sold_out"
 end
+local code, tickets, aside = code_of(record.tail), 0, allocations(redis.call("HGET", sale, "alloc") or "", owners)
 for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
-  if tonumber(redis.call("HGET", sale, "a:" .. tier) or 0) < tonumber(quantity) then
+  local left = tonumber(redis.call("HGET", sale, "a:" .. tier) or 0)
+  if aside[tier] then
+    left = select(2, takeable(aside[tier], left, client_of(record.tail), code))
+  end
+  if left < tonumber(quantity) then
     return "sold_out"
   end
 end
-local code, tickets = code_of(record.tail), 0
 for quantity in string.gmatch(record.items, ":(%d+)") do
   tickets = tickets + quantity
 end

@@ -29,11 +29,15 @@
 
 -- include: clock
 -- include: unpaid
+-- include: client_of
 -- include: is_unpaid
 -- include: count_unpaid
 -- include: given_up
 -- include: count_given_up
 -- include: owned_tiers
+-- include: with_items
+-- include: shops
+-- include: count_shop
 -- include: count_owned
 -- include: gate
 -- include: tell
@@ -71,6 +75,7 @@ for e = 1, events do
   redis.call("HLEN", sales[e].key)
   redis.call("HLEN", sales[e].owners_key)
   redis.call("HLEN", owned_tiers_key(sales[e].owners_key))
+  redis.call("HLEN", shops_key(sales[e].owners_key))
 end
 
 local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}, {}, {}, {}

@@ -53,7 +53,7 @@ async def list_events(
         after = _after(cursor)
         events = [event for event in events if (event.starts_ms, event.id) > after]
     page = events[:limit]
-    counts = await asyncio.gather(*(office.catalogue.availability(event) for event in page))
+    counts = await asyncio.gather(*(office.catalogue.availability(event, client) for event in page))
     shown = [render.event(event, available) for event, available in zip(page, counts, strict=True)]
     body = render.page(shown, _cursor(page[-1]) if len(events) > limit else None)
     return respond(Reply(200, body, [JSON, answers.CATALOGUE]))

@@ -270,7 +270,7 @@ async def _shown(
     """The event as it is now, off sale or not. What is left is null while Redis does not say."""
     left: list[int | None]
     try:
-        left = [*await office.catalogue.availability(event)]
+        left = [*await office.catalogue.availability(event, event.client)]
     except Unavailable:
         left = [None] * len(event.tiers)
     headers = [JSON, NO_STORE, answers.etag(event)]

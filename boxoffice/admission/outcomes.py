@@ -82,7 +82,8 @@ class CodeUsedUp(NamedTuple):
 
 
 class SoldOut(NamedTuple):
-    """Every tier that is short, with what it has, and what of it is held or pending; a counter that is wrong may be below 0."""
+    """Every tier that is short, with what it has for whoever asks, and what of it is held, pending, or set aside for others; a
+    counter that is wrong may be below 0."""
 
     left: dict[str, int]
     held: dict[str, int]

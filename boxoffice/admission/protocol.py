@@ -38,23 +38,23 @@ class Kind(NamedTuple):
 
 
 def booking_kind(
-    event: str, *, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = (), expected: int | None = None,
-    coded: bool = False,
+    event: str, *, client: str, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = (),
+    expected: int | None = None, coded: bool = False,
 ) -> Kind:  # fmt: skip
-    """Bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units, of which the
-    shop thinks that they cost `expected`: when it is another amount, they are refused. `coded`: each has an access code.
+    """A shop's bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units, while
+    it thinks that they cost `expected`: when it is another amount, they are refused. `coded`: each has an access code.
 
     `unpaid_max` are tickets that the customer, and the client, may have and not paid for, and those that the client gives up
     before it may have fewer; the last may be left out, and all of them.
     """
     lasts = ":".join(map(str, (hold_ms, *unpaid_max)))
     costs = amount if expected in (None, amount) else f"{amount}:{expected}"
-    return Kind(event, f"{'H' if hold_ms else 'P'}{'C' if coded else ''}|{lasts}|{costs}|{items}")
+    return Kind(event, f"{'H' if hold_ms else 'P'}{'C' if coded else ''}|{lasts}|{costs}|{client}|{items}")
 
 
-def question_kind(event: str, items: str) -> Kind:
-    """Questions whether such items are left: nothing is taken."""
-    return Kind(event, f"Q|0|0|{items}")
+def question_kind(event: str, items: str, client: str) -> Kind:
+    """A shop's questions whether such items are left: nothing is taken."""
+    return Kind(event, f"Q|0|0|{client}|{items}")
 
 
 def question(fingerprint: str, items: str) -> str:

@@ -66,6 +66,7 @@ class BookingTemplate:
     """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
     __slots__ = (
+        "_client",
         "_coded",
         "_form",
         "_limited",
@@ -95,9 +96,9 @@ class BookingTemplate:
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
         self.hold_ms = hold_ms
         self._limited = unpaid_max if hold_ms or charge else ()
-        self._coded = coded
+        self._coded, self._client = coded, client
         self.kind = self._kind()
-        self.question = question_kind(event.id, self.items)
+        self.question = question_kind(event.id, self.items, client)
         has = {"reference": referred, "metadata": described, "return_url": returning}
         given = {"customer", *(name for name, there in has.items() if there)}
         record = self._marked(client, charge, given)
@@ -122,8 +123,8 @@ class BookingTemplate:
 
     def _kind(self, expected: int | None = None) -> Kind:
         return booking_kind(
-            self.event.id, hold_ms=self.hold_ms, unpaid_max=self._limited, amount=self.amount, items=self.items,
-            expected=expected, coded=self._coded,
+            self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, amount=self.amount,
+            items=self.items, expected=expected, coded=self._coded,
         )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:

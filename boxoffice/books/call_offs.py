@@ -152,7 +152,11 @@ async def give_back(database: Database, here: Shard, event_id: str, *, tries: in
         bookings = [row["id"] for row in found]
         refund_keys = [ids.digest(str(booking), CALLED_OFF) for booking in bookings]
         owners = [
-            ids.owners_of(row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"]), row["access_code"])
+            ids.owners_of(
+                row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"]),
+                row["access_code"],
+                row["client_id"],
+            )
             for row in found
         ]
         await connection.execute(_LOCK_PAYMENTS, bookings)

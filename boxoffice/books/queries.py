@@ -161,8 +161,8 @@ async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> 
 
 
 async def bought(connection: Connection, event: str) -> dict[str, str]:
-    """Digest of (client, customer), and `k` with an access code's digest, to their tickets, as `tier:tickets,...`. Reads all
-    its bookings."""
+    """Digest of (client, customer), `k` with an access code's digest, and `@` with a client, to their tickets, as
+    `tier:tickets,...`. Reads all its bookings."""
     async with connection.transaction():
         await take_time(connection)
         for name in ("seqscan", "hashjoin", "mergejoin"):
@@ -173,7 +173,8 @@ async def bought(connection: Connection, event: str) -> dict[str, str]:
     for row in rows:
         # Whoever was forgotten, and came back, has rows of both.
         owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
-        tickets.setdefault(owner, Counter())[row["tier_id"]] += row["tickets"]
+        for whose in (owner, f"@{row['client_id']}"):
+            tickets.setdefault(whose, Counter())[row["tier_id"]] += row["tickets"]
     for row in by_code:
         tickets.setdefault(f"k{row['access_code']}", Counter())[row["tier_id"]] += row["tickets"]
     return {

@@ -303,7 +303,7 @@ async def _pay_back(
 
 async def _give_back(connection: Connection, found: Sold, back: Mapping[str, int], refund_key: str | None) -> None:
     owner = found.owner or ids.owner_digest(found.client, found.customer)
-    owner = ids.owners_of(owner, found.access_code)
+    owner = ids.owners_of(owner, found.access_code, found.client)
     await inventory.give_back(connection, found.event, found.booking, owner, back, refund_key)
 
 

@@ -222,11 +222,13 @@ class Reconciler:
         )  # fmt: skip
 
     async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:
-        """Each call sets some customers' counts to what they hold and bought, and gives one to whoever holds tickets and has
-        none. Who is new meanwhile is in no call."""
+        """Each call sets some counts, of customers, access codes and shops, to what they hold and bought, and gives one to
+        whoever holds tickets and has none. Who is new meanwhile is in no call."""
         bought: dict[str, str] = {}
         for name in (keys.owners(self.shard, event), keys.owned_tiers(self.shard, event)):
             bought |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
+        counted = map(bytes.decode, await self._redis.hkeys(keys.shops(self.shard, event)))  # type: ignore[misc]
+        bought |= {f"@{field.partition(':')[0]}": "" for field in counted}
         bought |= await queries.bought(connection, event)
         owners = [f"{owner}={items}" for owner, items in bought.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):

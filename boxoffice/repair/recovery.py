@@ -260,7 +260,7 @@ class Recovery:
             async with self._redis.pipeline(transaction=True) as pipe:
                 for event in gone:
                     pipe.hdel(name, event)
-                    names = (keys.event, keys.owners, keys.owned_tiers, keys.unpaid, keys.codes)
+                    names = (keys.event, keys.owners, keys.owned_tiers, keys.shops, keys.unpaid, keys.codes)
                     pipe.delete(*(key(self.shard, event) for key in names))
                 if VERSION in events:
                     pipe.hincrby(name, VERSION, 1)

@@ -40,7 +40,8 @@ _TOTAL = "UPDATE inventory SET total = total + $2, version = version + 1, update
 
 
 class CapacityChange(NamedTuple):
-    """What was asked for, and what it came to: `after` is above `asked` when more than that is held or sold."""
+    """What was asked for, and what it came to: `after` is above `asked` when more than that is held, sold or
+    set aside."""
 
     before: int
     asked: int
@@ -91,7 +92,8 @@ class Capacity:
         try:
             word, *taken = await here.run(
                 "shrink", moved=keys.moved(here.number, f"{move['id']}-{move['nonce']}"),
-                sale=keys.event(here.number, event_id), tier=tier_id, tickets=most, total=total, moved_ttl_s=MOVED_TTL_S,
+                sale=keys.event(here.number, event_id), owners=keys.owners(here.number, event_id), tier=tier_id, tickets=most,
+                total=total, moved_ttl_s=MOVED_TTL_S,
             )  # fmt: skip
         except (RedisError, OSError) as error:
             raise StoreAway from error

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from boxoffice.access.api_keys import VERSION, ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
+from boxoffice.sales.left import Allocated, Left, ask_left, left_of, takeable
 from boxoffice.sales.rules import NONE, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -74,6 +75,8 @@ class EventView(msgspec.Struct, frozen=True):
     """Others that it is shared with."""
     rules: Rules = NONE
     """`customer_max` among them."""
+    allocated: tuple[Allocated, ...] = ()
+    """For holders that may book: of no code that is revoked, and no shop that sells it no more."""
 
     def sold_by(self, client: str) -> bool:
         """Whether this shop sees and sells it."""
@@ -199,26 +202,34 @@ class Catalogue:
         active = [event for event in self.known_events.values() if event.status in ("active", "paused")]
         return sorted(active, key=lambda event: (event.starts_ms, event.id))
 
-    async def availability(self, event: EventView) -> list[int]:
-        """What is left of each tier, in display order. Raises `GateClosed` when the counters are not loaded."""
+    async def availability(self, event: EventView, client: str = "") -> list[int]:
+        """What is left of each tier for this shop, in display order: what is set aside for it is, what is set aside for others
+        is not. Without a client for everybody. Raises `GateClosed` when the counters are not loaded."""
         self._asked[event.id] = event
         left = await self._left.ask(event.id)
-        counts = [left.get(tier.id) for tier in event.tiers] if left else [None]
-        if None in counts:
+        counts = [left.available.get(tier.id) for tier in event.tiers] if left else [None]
+        if left is None or None in counts:
             self.lacking.met(event.shard)
             raise GateClosed
-        return [max(0, int(count)) for count in counts if count is not None]
+        reserved = left.reserved
+        return [
+            takeable(int(count), reserved[tier.id, ""], reserved[tier.id, f"@{client}"])
+            if reserved
+            else max(0, int(count))
+            for tier, count in zip(event.tiers, counts, strict=True)
+            if count is not None
+        ]
 
-    async def _read_left(self, events: list[str]) -> Mapping[str, dict[str, bytes | None]]:
+    async def _read_left(self, events: list[str]) -> Mapping[str, Left]:
         """What is left, for everybody who asked in one turn of the loop."""
-        found: dict[str, dict[str, bytes | None]] = {}
+        found: dict[str, Left] = {}
         try:
             for redis, known in self.shards.by_redis((self._asked[name] for name in events), lambda event: event.shard):
                 async with redis.pipeline(transaction=False) as pipeline:
                     for event in known:
-                        pipeline.hmget(keys.event(event.shard, event.id), [f"a:{tier.id}" for tier in event.tiers])
-                    for event, left in zip(known, await pipeline.execute(), strict=True):
-                        found[event.id] = dict(zip((tier.id for tier in event.tiers), left, strict=True))
+                        ask_left(pipeline, event)
+                    replies = iter(await pipeline.execute())
+                    found |= {event.id: left_of(event, replies) for event in known}
         except (RedisError, OSError) as error:
             raise StoreAway from error
         return found

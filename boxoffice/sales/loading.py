@@ -20,6 +20,7 @@ from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound, StoreAway
 from boxoffice.sales.catalogue import NEVER_MS, EventView, TierView
 from boxoffice.sales.code_mirror import CodeMirror
+from boxoffice.sales.left import Allocated, allocated_text
 from boxoffice.sales.rules import Rules, rules_text
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database, Reader
@@ -68,6 +69,16 @@ SELECT e.*, ARRAY(SELECT s.client_id FROM event_shares s WHERE s.event_id = e.id
 FROM events e WHERE ($1::int IS NULL OR e.shard = $1) AND ($2::text[] IS NULL OR e.id = ANY($2)) ORDER BY e.starts_at, e.id
 """
 
+_ALLOCATED: Final = """
+SELECT a.event_id, a.tier_id, coalesce('k' || c.digest, '@' || a.client_id) AS holder, a.tickets
+FROM allocations a JOIN events e ON e.id = a.event_id LEFT JOIN access_codes c ON c.id = a.code_id
+WHERE ($1::int IS NULL OR e.shard = $1) AND ($2::text[] IS NULL OR e.id = ANY($2))
+  AND a.released_at IS NULL AND c.revoked_at IS NULL AND (a.client_id IS NULL OR a.client_id = e.client_id
+  OR EXISTS (SELECT FROM event_shares s WHERE s.event_id = e.id AND s.client_id = a.client_id))
+ORDER BY a.event_id, a.id
+"""
+"""Those whose holders may book."""
+
 _TIERS: Final = """
 SELECT t.*, i.total, i.sold, (
   SELECT coalesce(sum(m.total_delta), 0)::int FROM stock_moves m
@@ -87,10 +98,18 @@ async def read_events(
     tiers_of: dict[str, list[Mapping[str, Any]]] = {}
     for tier in await connection.fetch(_TIERS, shard, ids_):
         tiers_of.setdefault(tier["event_id"], []).append(tier)
-    return [_stored(event, tiers_of.get(event["id"], [])) for event in await connection.fetch(_EVENTS, shard, ids_)]
+    allocated: dict[str, list[Allocated]] = {}
+    for row in await connection.fetch(_ALLOCATED, shard, ids_):
+        allocated.setdefault(row["event_id"], []).append(Allocated(row["tier_id"], row["holder"], row["tickets"]))
+    return [
+        _stored(event, tiers_of.get(event["id"], []), allocated.get(event["id"], []))
+        for event in await connection.fetch(_EVENTS, shard, ids_)
+    ]
 
 
-def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredEvent:
+def _stored(
+    event: Mapping[str, Any], tiers: list[Mapping[str, Any]], allocated: list[Allocated]
+) -> StoredEvent:  # fmt: skip
     view = EventView(
         id=event["id"],
         name=event["name"],
@@ -113,6 +132,7 @@ def _stored(event: Mapping[str, Any], tiers: list[Mapping[str, Any]]) -> StoredE
         client=event["client_id"],
         shops=tuple(event["shops"]),
         rules=Rules.of(event),
+        allocated=tuple(allocated),
     )  # fmt: skip
     counts = tuple((max(0, tier["total"] - tier["on_its_way"]), tier["sold"]) for tier in tiers)
     return StoredEvent(view, windows_of(event, tiers), counts, event["codes_version"])
@@ -274,4 +294,5 @@ def load_arguments(event: StoredEvent) -> dict[str, Slot | Sequence[Slot]]:
         "event": view.id, "view": json, "on": ON[view.status], "windows": event.windows, "starts_ms": view.starts_ms,
         "currency": view.currency, "customer_max": view.customer_max, "tiers": tiers,
         "rules": rules_text(view.rules, [(tier.id, tier.rules) for tier in view.tiers]),
+        "allocated": allocated_text(view.allocated),
     }  # fmt: skip

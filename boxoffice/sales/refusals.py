@@ -22,8 +22,8 @@ def sold_out(
     """Fewer tickets are left than were asked for (tier and quantity). `left` and `held` are by tier, of every tier that is
     short; a counter that is wrong may be below 0. `next_end_ms`: when the next hold ends, 0 when nobody knows of one.
 
-    Tickets that are held or pending may come back. It says when to ask again only if some of every tier may: otherwise
-    waiting is in vain.
+    Tickets that are held, pending or set aside for others (`held` has them all) may come back. It says when to ask again only
+    if some of every tier may: otherwise waiting is in vain.
     """
     codes = {tier.id: tier.code for tier in event.tiers}
     shortfall: list[dict[str, Any]] = [
@@ -39,7 +39,9 @@ def sold_out(
     )
     gone = [short["code"] for short in shortfall if not short["may_return"]]
     hope = (
-        f"Nothing of {', '.join(gone)} is held that may come back." if gone else "Tickets that are held may come back."
+        f"Nothing of {', '.join(gone)} is held that may come back."
+        if gone
+        else "Tickets that are held or set aside may come back."
     )
     wait_ms = next_end_ms - now_ms if next_end_ms else 1_000 * RETURN_S
     wait = {} if gone else {"retry_after_s": max(1, min(RETURN_S, -(-wait_ms // 1_000)))}

@@ -30,6 +30,7 @@ __all__ = [
     "rings",
     "sequence",
     "shard_tag",
+    "shops",
     "sound",
     "told",
     "unpaid",
@@ -95,6 +96,12 @@ def owned_tiers(shard: int, event_id: str) -> str:
     """HASH. Digest of (client, customer) to what of `owners` is of which tier: `tier:tickets,...`. No TTL. Processes of an
     earlier version do not write it: a customer who is not in it has nothing of any tier, until reconcile has counted."""
     return f"{shard_tag(shard)}:owntiers:{event_id}"
+
+
+def shops(shard: int, event_id: str) -> str:
+    """HASH. Client, `:` and a tier to tickets that its customers hold or have bought of the tier. No TTL. Processes of an
+    earlier version do not write it: a shop that is not in it has nothing, until reconcile has counted."""
+    return f"{shard_tag(shard)}:shops:{event_id}"
 
 
 def codes(shard: int, event_id: str) -> str:

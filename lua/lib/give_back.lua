@@ -8,6 +8,7 @@ local function give_back(sale, owners, record, ttl_s, unpaid_ttl_s, unpaid_max, 
   -- Looked at only so that a key of a wrong type is noticed before anything is written: a script is not rolled back.
   redis.call("HLEN", owners)
   redis.call("HLEN", owned_tiers_key(owners))
+  redis.call("HLEN", shops_key(owners))
   redis.call("HLEN", unpaid_key(owners))
   assert(tonumber(redis.call("GET", ended) or 0), "the count of ended holds is no number")
   for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do

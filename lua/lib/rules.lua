@@ -13,10 +13,6 @@ local function rules(sale, text)
     end
   end
 end
-local function tickets_of(by_tier, name)
-  local _, at = string.find("," .. by_tier, "," .. name .. ":", 1, true)
-  return at and tonumber(string.match(by_tier, "^%d+", at)) or 0
-end
 local function is_outside(tickets, least, most)
   return tickets < least or (most > 0 and tickets > most)
 end

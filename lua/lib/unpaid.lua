@@ -5,7 +5,3 @@
 local function unpaid_key(owners)
   return (string.gsub(owners, ":own:", ":unpaid:", 1))
 end
-
-local function client_of(record)
-  return string.match(record, '\n%["([^"]+)"') or ""
-end

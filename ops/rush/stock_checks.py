@@ -45,8 +45,13 @@ FROM (SELECT b.event_id AS event, b.access_code AS code, bi.tier_id AS tier, sum
       FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id
       WHERE b.status = 'confirmed' AND b.access_code IS NOT NULL GROUP BY 1, 2, 3) AS bought
 WHERE tickets <> 0 GROUP BY event
+UNION ALL
+SELECT event, array_agg('@' || client), array_agg(tier), array_agg(tickets)
+FROM (SELECT b.event_id AS event, b.client_id AS client, bi.tier_id AS tier, sum(bi.quantity - bi.refunded)::int AS tickets
+      FROM bookings b JOIN booking_items bi ON bi.booking_id = b.id WHERE b.status = 'confirmed' GROUP BY 1, 2, 3) AS bought
+WHERE tickets <> 0 GROUP BY event
 """
-"""Owners are named as in `ids.owner_digest`, and access codes as in `ids.owners_of`.
+"""Owners are named as in `ids.owner_digest`, access codes and shops as in `ids.owners_of`.
 Arrays: a row for each customer takes ten times as long to read."""
 
 _OPEN_MOVES: Final = "SELECT id, event_id, tier_id, sold_delta, total_delta FROM stock_moves WHERE applied_at IS NULL"
@@ -59,7 +64,7 @@ class OpenBookings:
     held: Counter[str] = field(default_factory=Counter)
     """Tickets per tier."""
     owned: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
-    """Tickets per event, owner's digest (or `k` and an access code's) and tier."""
+    """Tickets per event, owner's digest (or `k` and an access code's, or `@` and a shop) and tier."""
     unpaid: dict[str, Counter[str]] = field(default_factory=dict)
     """Tickets not paid for, per event and as the scripts count them: see `keys.unpaid`."""
 
@@ -69,6 +74,7 @@ class OpenBookings:
             self.held[line.tier] += line.quantity
             owned = self.owned.setdefault(record.event, Counter())
             owned[record.owner, line.tier] += line.quantity
+            owned[f"@{record.body.client}", line.tier] += line.quantity
             if record.body.access_code:
                 owned[f"k{record.body.access_code}", line.tier] += line.quantity
             if record.deadline_ms or record.at_bank:
@@ -145,14 +151,17 @@ async def _check_owners(
             )
         in_all: Counter[str] = Counter()
         for (owner, _), tickets in expected[event].items():
-            in_all[owner] += tickets
-        _compare(event, counted, in_all, findings)
+            in_all[owner] += tickets * (owner[:1] != "@")  # a shop is counted by tier alone
+        _compare(event, counted, +in_all, findings)
         by_tier: dict[tuple[str, str], int] = {}
         async for owner, items in redis.hscan_iter(keys.owned_tiers(shard, event), count=OWNERS):
             for tier, _, tickets in (item.partition(":") for item in items.decode().split(",")):
                 by_tier[owner.decode(), tier] = int(tickets)
+        for name, tickets in (await redis.hgetall(keys.shops(shard, event))).items():  # type: ignore[misc]
+            shop, _, tier = name.decode().partition(":")
+            by_tier[f"@{shop}", tier] = int(tickets)
         _compare(event, by_tier, expected[event], findings)
-    findings["I7"].looked_at.append(f"tickets of {customers} customers and access codes")
+    findings["I7"].looked_at.append(f"tickets of {customers} customers and access codes, and of shops")
 
 
 def _compare(event: str, counted: Mapping[Any, int], expected: Mapping[Any, int], findings: Findings) -> None:

@@ -87,7 +87,7 @@ REFUSALS: list[Case] = [
     ("POST /v1/bookings", {"Idempotency-Key": "k"}, "{}", "book", MALFORMED, "The Content-Type of a body is application/json.",
      header("Content-Type", "content_type")),
     ("POST /v1/bookings", KEYED, "MANY", "book", "sold-out",
-     "Not enough tickets are left. GA: requested 9, available 3. Tickets that are held may come back.",
+     "Not enough tickets are left. GA: requested 9, available 3. Tickets that are held or set aside may come back.",
      {"shortfall": [{"tier_id": "TIER", "code": "GA", "requested": 9, "available": 3, "may_return": True}],
       "may_return": True, "retry_after": 15}),
     ("POST /v1/bookings/x/payment", KEYED, "CARD", "pay", "not-found", NOT_THERE, {}),

@@ -293,7 +293,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def redis_agrees_with_the_book(self) -> None:
         """Counters, customers' counts, and where every booking stands."""
-        sale, owners, by_tier, unpaid, pending, dead, deadlines, rings, jobs = self.run(self.look())
+        sale, owners, by_tier, shops, unpaid, pending, dead, deadlines, rings, jobs = self.run(self.look())
         if not sale or self.closed:
             return
         assert _ids(pending) == {id for id, state in self.state.items() if state == "P"} - self.parked - self.strays
@@ -312,6 +312,9 @@ class Model(RuleBasedStateMachine):
         assert {owner.decode(): int(count) for owner, count in owners.items()} == in_all
         counted_by_tier = {owner.decode(): tickets_by_tier(items) for owner, items in by_tier.items()}
         assert counted_by_tier == {owner: dict(+tickets) for owner, tickets in owned.items() if tickets}
+        assert shops == {
+            f"{CLIENT}:{tier}".encode(): b"%d" % self.taken(tier, "HPC") for tier in TIERS if self.taken(tier, "HPC")
+        }
         holds = [form for id, form in self.forms.items() if form.hold_ms and self.state[id] in "HP"]
         counted_unpaid: Counter[str] = Counter()
         for form in holds:
@@ -325,6 +328,7 @@ class Model(RuleBasedStateMachine):
         pipe.hgetall(keys.event(SHARD, EVENT))
         pipe.hgetall(keys.owners(SHARD, EVENT))
         pipe.hgetall(keys.owned_tiers(SHARD, EVENT))
+        pipe.hgetall(keys.shops(SHARD, EVENT))
         pipe.hgetall(keys.unpaid(SHARD, EVENT))
         for key in (keys.pending(SHARD), keys.dead(SHARD), keys.deadlines(SHARD)):
             pipe.zrange(key, 0, -1)

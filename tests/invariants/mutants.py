@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "a code does not get its tickets back",
-        (("lua/lib/whose.lua", 'return code and owner .. "k" .. code or owner', "return owner"),),
+        (("lua/lib/whose.lua", '(code and "k" .. code or "")', '""'),),
         "tests/lua/test_codes.py",
         "go_back_to_their_code",
     ),
@@ -77,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refund keeps the tickets of its code",
-        (("boxoffice/money/refunds.py", "    owner = ids.owners_of(owner, found.access_code)\n", ""),),
+        (("boxoffice/money/refunds.py", "    owner = ids.owners_of(owner, found.access_code, found.client)\n", ""),),
         "tests/boxoffice/sales/test_codes.py",
         "hold_to_its_refund",
     ),
@@ -92,6 +92,60 @@ MUTANTS = (
         (("lua/lib/code_terms.lua", 'if packed == "x" then', "if false then"),),
         "tests/lua/test_codes.py",
         "lets_in",
+    ),
+    Mutant(
+        "what is reserved is everybody's",
+        (("lua/lib/takeable.lua", "available - tier.reserved", "available"),),
+        "tests/lua/test_allocations.py",
+        "holder_alone",
+    ),
+    Mutant(
+        "what a holder takes stays reserved",
+        (("lua/admit.lua", "        draw(aside, of.client, code_by[b], line.quantity)\n", ""),),
+        "tests/lua/test_allocations.py",
+        "allocation_first",
+    ),
+    Mutant(
+        "a shop's tickets that come back are not counted",
+        (("lua/lib/count_owned.lua", 'if shop ~= "" then', "if false then"),),
+        "tests/lua/test_allocations.py",
+        "set_aside_again",
+    ),
+    Mutant(
+        "a refund keeps what its shop had",
+        (("boxoffice/ids.py", '@{client}" if access_code else f"{owner}@{client}"', '" if access_code else owner'),),
+        "tests/boxoffice/sales/test_allocations.py",
+        "lost_it",
+    ),
+    Mutant(
+        "a part that is released twice by a repeat",
+        (
+            (
+                "boxoffice/sales/allocations.py",
+                "event = await self._control.lock(connection, event_id, by, if_version)\n            rows, row",
+                "event = await self._control.lock(connection, event_id, by)\n            rows, row",
+            ),
+        ),
+        "tests/boxoffice/sales/test_allocations.py",
+        "part_is_released",
+    ),
+    Mutant(
+        "what was sold meanwhile is told to be reserved",
+        (("boxoffice/sales/allocations.py", '        if found["lacking"]:\n', "        if False:\n"),),
+        "tests/boxoffice/sales/test_allocations.py",
+        "taken_meanwhile",
+    ),
+    Mutant(
+        "a capacity that is taken from a partner",
+        (("lua/shrink.lua", "available + before - reserved", "available + before"),),
+        "tests/lua/test_allocations.py",
+        "no_capacity",
+    ),
+    Mutant(
+        "a rebuild forgets what shops have",
+        (("boxoffice/books/queries.py", "for whose in (owner, f\"@{row['client_id']}\"):", "for whose in (owner,):"),),
+        "tests/boxoffice/sales/test_allocations.py",
+        "lost_it",
     ),
     Mutant(
         "a code is stored as it reads",
@@ -336,8 +390,8 @@ MUTANTS = (
         (
             (
                 "lua/admit.lua",
-                "if tier.available < line.quantity then",
-                "if tier.available < line.quantity and line == of.lines[1] then",
+                "if left < line.quantity then",
+                "if left < line.quantity and line == of.lines[1] then",
             ),
         ),
         "tests/lua/test_admit.py tests/invariants/test_model.py",
@@ -1044,7 +1098,7 @@ MUTANTS = (
     ),
     Mutant(
         "a change takes what is not left",
-        (("lua/change.lua", "if tier.available < line.quantity then", "if false then"),),
+        (("lua/change.lua", "if left < line.quantity then", "if false then"),),
         "tests/lua/test_change.py",
         "sold_out",
     ),

@@ -19,12 +19,14 @@ from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import Payload
 from boxoffice.stores.shard import Shard
 from ops.stack.servers import Servers
-from tests.conftest import SHARD
+from tests.conftest import CLIENT, SHARD
 from tests.invariants.model import LIMIT, RULES, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
 from tests.support.fake_info import fake_redis
 from tests.support.shop.script import EVENT, FAR
+
+SHOP = f"@{CLIENT}"
 
 SELLING = precondition(lambda self: not self.closed)
 
@@ -130,16 +132,20 @@ class Troubled(Model):
         for id in unheard + [id for id in self.decided if self.state[id] == "-"]:
             self.ends(id, self.decided[id])
         if owned or word == b"fixed":
-            bought = {form.owner: self.bought(form.owner) for form in self.forms.values()}
+            bought = {
+                whose: self.bought(form.owner, whose) for form in self.forms.values() for whose in (form.owner, SHOP)
+            }
             if bought:
                 await reconcile(self.desk, stock, deep=True, bought=bought)
         assert (await reconcile(self.desk, stock, fix=False, deep=True))[0] == b"same"
         self.drifted = False
 
-    def bought(self, owner: str) -> str:
-        """By a customer, in PostgreSQL, by tier."""
+    def bought(self, owner: str, whose: str) -> str:
+        """By a customer, or at the shop, in PostgreSQL, by tier."""
         sold = [self.forms[id] for id, letter in self.decided.items() if letter == "C"]
-        tickets = sum((Counter(tickets_of(form)) for form in sold if form.owner == owner), Counter[str]())
+        tickets = sum(
+            (Counter(tickets_of(form)) for form in sold if whose == SHOP or form.owner == owner), Counter[str]()
+        )  # fmt: skip
         return ",".join(f"{tier}:{count}" for tier, count in tickets.items() if count)
 
     @precondition(lambda self: self.closed)
@@ -155,7 +161,7 @@ class Troubled(Model):
     async def _rebuild(self) -> None:
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
-        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", RULES, 0, *tiers]
+        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", RULES, "", 0, *tiers]
         names = [keys.event(SHARD, EVENT), keys.catalogue(SHARD), keys.owners(SHARD, EVENT)]
         await self.desk.scripts.load(self.desk.redis, names, view)
         self.drifted = True

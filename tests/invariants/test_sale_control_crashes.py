@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from boxoffice.errors import AccessCodeInvalid
+from boxoffice.errors import AccessCodeInvalid, SoldOut
 from boxoffice.office import BoxOffice
 from tests.conftest import KEY, SaleMaker, counters, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import book
-from tests.support.shop.orders import tier_of
+from tests.support.shop.orders import OTHER, tier_of
 
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
@@ -71,6 +71,40 @@ async def test_codes_that_nobody_mirrored_are_mirrored_by_a_worker(
         await at_rest(office)
     with pytest.raises(AccessCodeInvalid, match="revoked"):
         await book(office, event, GA=1, access_code=code)
+    await check_at_rest(office, booked)
+
+
+@pytest.mark.parametrize("point", ["change_committed", "change_mirrored", "allocation_mirrored"])
+async def test_what_was_set_aside_or_released_is_so_in_both_stores_after_a_crash(
+    office: BoxOffice, open_sale: SaleMaker, fork: Fork, point: str
+) -> None:
+    """S1, S2. Nobody else gets what is reserved, and everybody what was released."""
+    await load_all(office)
+    event = await open_sale(GA=10)
+    pool, path = await office.pool(), f"/v1/events/{event.id}/allocations"
+
+    async def mirrored() -> bool:
+        return bool(await pool.fetchval("SELECT mirrored = version FROM events"))
+
+    await dies(fork, point, "POST", path, {"tier_id": tier_of(event, "GA"), "shop": OTHER, "tickets": 6})
+    async with working(office):
+        await eventually(mirrored)
+    with pytest.raises(SoldOut):
+        await book(office, event, GA=5)
+    booked = [(await book(office, event, GA=4)).booking_id, (await book(office, event, GA=2, client=OTHER)).booking_id]
+    (made,) = await office.allocations.page(event.id)
+    assert (made["tickets"], made["used"], made["reserved"]) == (6, 2, 4)
+    body = {"tickets": 3} if point == "allocation_mirrored" else {"tickets": None}
+    await dies(fork, point, "POST", f"{path}/{made['id']}/release", body)
+    async with working(office):
+        await eventually(mirrored)
+        await at_rest(office)
+    left = 3 if point == "allocation_mirrored" else 4
+    with pytest.raises(SoldOut):
+        await book(office, event, GA=left + 1)
+    booked.append((await book(office, event, GA=left)).booking_id)
+    async with working(office):
+        await at_rest(office)
     await check_at_rest(office, booked)
 
 

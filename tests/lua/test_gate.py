@@ -15,6 +15,7 @@ from boxoffice.stores.shard import Shard
 from tests.lua.test_rewind import rewind
 from tests.lua.test_shrink import shrink
 from tests.lua.test_states import VERBS, put
+from tests.lua.test_tally import tally
 from tests.support.shop.script import Desk, Form
 
 DECIDE = {
@@ -32,6 +33,7 @@ DECIDE = {
     "rewind",
     "settle",
     "shrink",
+    "tally",
 }
 """And one that is believed. The others repeat what PostgreSQL has decided (correct, load, reconcile, restore) or look for
 what is lost (gather, wake), or open it (open)."""
@@ -73,6 +75,7 @@ async def test_nothing_is_decided(desk: Desk, gate: str) -> None:
     verbs.append(("read", read))
     verbs.append(("rewind", rewind))
     verbs.append(("shrink", lambda desk, form: shrink(desk, 1)))
+    verbs.append(("tally", lambda desk, form: tally(desk, "floor")))
     assert {verb for verb, _ in verbs} == DECIDE
     await desk.open_sale(floor=5)
     form = desk.form(hold_ms=600_000, floor=1)

@@ -14,14 +14,14 @@ from tests.support.shop.script import EVENT, FAR, Desk
 
 
 async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR, windows: str = "",
-    rules: str = "", careful: int = 0,
+    rules: str = "", allocated: str = "", careful: int = 0,
 ) -> Any:  # fmt: skip
     """The script's reply; each tier is `id|price|total|sold`. The catalogue is whole."""
     await desk.redis.hsetnx(keys.catalogue(desk.shard), "version", "0")  # type: ignore[misc]
     return await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, view, on, starts_ms, "USD", 0, windows, rules, careful, *tiers],
+        [EVENT, view, on, starts_ms, "USD", 0, windows, rules, allocated, careful, *tiers],
     )
 
 
@@ -48,7 +48,7 @@ async def test_a_catalogue_that_is_not_whole_yet_gets_no_version(desk: Desk) -> 
     await desk.scripts.load(
         desk.redis,
         [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, "{}", "1", FAR, "USD", 0, "", "", 0, "floor|100|50|0"],
+        [EVENT, "{}", "1", FAR, "USD", 0, "", "", "", 0, "floor|100|50|0"],
     )
     assert await desk.redis.hgetall(keys.catalogue(desk.shard)) == {EVENT.encode(): b"{}"}  # type: ignore[misc]
 
@@ -316,14 +316,23 @@ async def test_what_readers_see_changes_with_any_of_it(desk: Desk) -> None:
         ("lim", "7"),
         ("win", "1|2|"),
         ("rules", "1:2:0|"),
+        ("alloc", "floor:@shop:3"),
         ("p:floor", "-9"),
     ],
 )
 async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: str, value: str) -> None:
     await load(desk, "floor|100|50|0")
-    static = {"on": "1", "starts": str(FAR), "cur": "USD", "lim": "0", "win": "", "rules": "", "p:floor": "100"} | {
-        field: value
+    static = {
+        "on": "1",
+        "starts": str(FAR),
+        "cur": "USD",
+        "lim": "0",
+        "win": "",
+        "rules": "",
+        "alloc": "",
+        "p:floor": "100",
     }
+    static[field] = value
 
     reply = await desk.scripts.load(
         desk.redis,
@@ -337,6 +346,7 @@ async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: s
             static["lim"],
             static["win"],
             static["rules"],
+            static["alloc"],
             0,
             f"floor|{static['p:floor']}|50|0",
         ],

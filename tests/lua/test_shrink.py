@@ -13,7 +13,7 @@ from tests.support.shop.script import EVENT, Desk
 async def shrink(desk: Desk, tickets: int, tier: str = "floor", total: int = 5) -> Any:
     """The script's reply. PostgreSQL has told of `total`."""
     shard = desk.shard
-    name = [keys.gate(shard), keys.moved(shard, "7-7"), keys.event(shard, EVENT)]
+    name = [keys.gate(shard), keys.moved(shard, "7-7"), keys.event(shard, EVENT), keys.owners(shard, EVENT)]
     return await desk.scripts.shrink(desk.redis, name, [tier, tickets, total, 60])
 
 

@@ -95,6 +95,7 @@ async def check_at_rest(
                 held[line.tier] += line.quantity
                 owned[record.event, record.owner] += line.quantity
                 by_tier[record.event, record.owner, line.tier] += line.quantity
+                by_tier[record.event, f"@{record.body.client}", line.tier] += line.quantity
                 if record.body.access_code:
                     owned[record.event, f"k{record.body.access_code}"] += line.quantity
                     by_tier[record.event, f"k{record.body.access_code}", line.tier] += line.quantity
@@ -110,6 +111,7 @@ async def check_at_rest(
             owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
             owned[row["event_id"], owner] += item["quantity"]
             by_tier[row["event_id"], owner, item["tier_id"]] += item["quantity"]
+            by_tier[row["event_id"], f"@{row['client_id']}", item["tier_id"]] += item["quantity"]
             if row["access_code"]:
                 owned[row["event_id"], f"k{row['access_code']}"] += item["quantity"]
                 by_tier[row["event_id"], f"k{row['access_code']}", item["tier_id"]] += item["quantity"]
@@ -130,6 +132,11 @@ async def check_at_rest(
             for owner, items in (await office.redis.hgetall(key)).items():
                 for tier, tickets in tickets_by_tier(items).items():
                     assert tickets == by_tier.pop((event, owner.decode(), tier), 0), f"I7: {owner!r} has {items!r}"
+        async for key in office.redis.scan_iter(match=keys.shops(shard, "*")):
+            event = key.decode().rpartition(":")[2]
+            for field, tickets in (await office.redis.hgetall(key)).items():
+                shop, _, tier = field.decode().partition(":")
+                assert int(tickets) == by_tier.pop((event, f"@{shop}", tier), 0), f"I7: {field!r} has {int(tickets)}"
         async for key in office.redis.scan_iter(match=keys.unpaid(shard, "*")):
             event = key.decode().rpartition(":")[2]
             for who, tickets in counts_of_unpaid(await office.redis.hgetall(key)).items():

@@ -57,6 +57,7 @@ class House(Till):
             "sale": await redis.hgetall(keys.event(shard, event)),  # type: ignore[misc]
             "owners": await redis.hgetall(keys.owners(shard, event)),  # type: ignore[misc]
             "by tier": await redis.hgetall(keys.owned_tiers(shard, event)),  # type: ignore[misc]
+            "shops": await redis.hgetall(keys.shops(shard, event)),  # type: ignore[misc]
             "unpaid": await redis.hgetall(keys.unpaid(shard, event)),  # type: ignore[misc]
         }
 

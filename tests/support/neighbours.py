@@ -167,6 +167,7 @@ class Street:
                         keys.event(event.shard, event.id),
                         keys.owners(event.shard, event.id),
                         keys.owned_tiers(event.shard, event.id),
+                        keys.shops(event.shard, event.id),
                         keys.unpaid(event.shard, event.id),
                     )
                 ]

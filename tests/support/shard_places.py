@@ -155,8 +155,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/stores/test_jobs.py::test_a_real_arq_worker_runs_what_admissions_ring heard",
     ),
     "boxoffice/stores/keys.py": (
-        "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers codes unpaid ended moved "
-        "sequence told sound clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
+        "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers shops codes unpaid ended "
+        "moved sequence told sound clock gate asked lacking bell probe rings workers catalogue api_keys arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),
     "boxoffice/stores/shard.py": (
@@ -178,6 +178,14 @@ PLACES: dict[str, tuple[str, str]] = {
     "boxoffice/sales/code_mirror.py": (
         "CodeMirror.behind CodeMirror.bring",
         "tests/boxoffice/sales/test_codes.py",
+    ),
+    "boxoffice/sales/allocations.py": (
+        "Allocations.page Allocations._tally Allocations._shown",
+        "tests/boxoffice/sales/test_allocations.py",
+    ),
+    "boxoffice/sales/left.py": (
+        "ask_left",
+        "tests/boxoffice/sales/test_left.py",
     ),
     "boxoffice/sales/codes.py": (
         "AccessCodes.page AccessCodes._used",

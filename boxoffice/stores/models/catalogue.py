@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from boxoffice.states import EVENT_STATUSES
 from boxoffice.stores.models.base import Base, Dated, one_of
 
-__all__ = ["AccessCode", "CallOff", "Event", "EventChange", "EventShare", "Tier"]
+__all__ = ["AccessCode", "Allocation", "CallOff", "Event", "EventChange", "EventShare", "Tier"]
 
 
 class Event(Dated, Base):
@@ -122,6 +122,34 @@ class AccessCode(Base):
     """Of the event when it was made, or revoked."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+
+
+class Allocation(Base):
+    """Tickets of a tier that are set aside for one shop or one access code."""
+
+    __tablename__ = "allocations"
+    __table_args__ = (
+        Index("ix_allocations_event_id_id", "event_id", "id"),
+        Index(
+            "uq_allocations_tier_id_client_id", "tier_id", "client_id", unique=True,
+            postgresql_where=text("released_at IS NULL"),
+        ),
+        Index(
+            "uq_allocations_tier_id_code_id", "tier_id", "code_id", unique=True,
+            postgresql_where=text("released_at IS NULL"),
+        ),
+        CheckConstraint("tickets >= 0", name="tickets"),
+        CheckConstraint("(client_id IS NULL) <> (code_id IS NULL)", name="holder"),
+    )  # fmt: skip
+    id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    tier_id: Mapped[str] = mapped_column(ForeignKey("tiers.id"))
+    client_id: Mapped[str | None] = mapped_column(ForeignKey("clients.id"))
+    code_id: Mapped[str | None] = mapped_column(ForeignKey("access_codes.id"))
+    tickets: Mapped[int]
+    """What its holder has of the tier, held or bought, counts as taken from these."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    released_at: Mapped[datetime | None]
 
 
 class EventChange(Base):

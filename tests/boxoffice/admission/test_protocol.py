@@ -46,12 +46,15 @@ class Member:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (booking_kind("e", hold_ms=0, amount=2_500, items="t:1"), "P|0|2500|t:1"),
-        (booking_kind("e", hold_ms=0, amount=2_500, items="t:1", unpaid_max=(4, 5, 6)), "P|0:4:5:6|2500|t:1"),
-        (booking_kind("e", hold_ms=9, amount=0, items="t:1,u:2", unpaid_max=(4,)), "H|9:4|0|t:1,u:2"),
-        (booking_kind("e", hold_ms=0, amount=25, items="t:1", expected=25), "P|0|25|t:1"),
-        (booking_kind("e", hold_ms=0, amount=25, items="t:1", expected=0), "P|0|25:0|t:1"),
-        (question_kind("e", "t:1"), "Q|0|0|t:1"),
+        (booking_kind("e", client="s", hold_ms=0, amount=2_500, items="t:1"), "P|0|2500|s|t:1"),
+        (
+            booking_kind("e", client="s", hold_ms=0, amount=2_500, items="t:1", unpaid_max=(4, 5, 6)),
+            "P|0:4:5:6|2500|s|t:1",
+        ),
+        (booking_kind("e", client="s", hold_ms=9, amount=0, items="t:1,u:2", unpaid_max=(4,)), "H|9:4|0|s|t:1,u:2"),
+        (booking_kind("e", client="s", hold_ms=0, amount=25, items="t:1", expected=25), "P|0|25|s|t:1"),
+        (booking_kind("e", client="s", hold_ms=0, amount=25, items="t:1", expected=0), "P|0|25:0|s|t:1"),
+        (question_kind("e", "t:1", "s"), "Q|0|0|s|t:1"),
     ],
 )
 def test_what_bookings_have_in_common_is_one_text(kind: Kind, text: str) -> None:

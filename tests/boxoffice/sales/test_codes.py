@@ -471,7 +471,7 @@ async def test_a_refund_that_redis_has_not_heard_of_goes_back_to_its_code(
     await till.rest()
     await (await office.pool()).execute(
         "INSERT INTO stock_moves (event_id, tier_id, booking_id, sold_delta, owner) VALUES ($1, $2, $3, -1, $4)",
-        event.id, tier_of(event, "GA"), bought, ids.owners_of(ids.owner_digest(CLIENT, "ada"), ids.code_digest(code)),
+        event.id, tier_of(event, "GA"), bought, ids.owners_of(ids.owner_digest(CLIENT, "ada"), ids.code_digest(code), CLIENT),
     )  # fmt: skip
     await (await office.pool()).execute("UPDATE booking_items SET refunded = 1")
     await (await office.pool()).execute("UPDATE inventory SET sold = sold - 1 WHERE tier_id = $1", tier_of(event, "GA"))
@@ -507,4 +507,4 @@ def test_a_fingerprint_tells_codes_apart() -> None:
     asked.append(ids.fingerprint("ada", "GA:2", "card", "4242", 7))
     assert len(set(asked)) == 5
     assert asked[0] == ids.fingerprint("ada", "GA:2", "card", "4242")
-    assert (ids.owners_of("0123", None), ids.owners_of("0123", "c0de")) == ("0123", "0123kc0de")
+    assert (ids.owners_of("0123", None, "s"), ids.owners_of("0123", "c0de", "s")) == ("0123@s", "0123kc0de@s")

@@ -14,6 +14,7 @@ from boxoffice.errors import StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales import loading
 from boxoffice.sales.catalogue import EventView, TierView
+from boxoffice.sales.left import Allocated
 from boxoffice.sales.loading import Loaded, StoredEvent, read_events, windows_of
 from boxoffice.sales.rules import Rules
 from boxoffice.sales.store import NewTier
@@ -30,12 +31,16 @@ def test_the_script_is_told_of_every_tier(status: str, on: str) -> None:
         TierView("t1", "A", "a", 100, 9, True), TierView("t2", "B", "b", 0, 8, False, rules=Rules(2, 3, 4, 5)),
         TierView("t3", "C", "c", 0, 7, True, rules=Rules(customer_max=6)),
     )  # fmt: skip
-    view = EventView("event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers, rules=Rules(1, 9, 1, 4))
+    view = EventView(
+        "event", "Name", "2030", 7_000, status, "EUR", 1, 4, tiers, rules=Rules(1, 9, 1, 4),
+        allocated=(Allocated("t1", "@shop", 5),),
+    )  # fmt: skip
     arguments = loading.load_arguments(StoredEvent(view, "7|8|", ((9, 3), (8, 0), (7, 0))))
     assert msgspec.json.decode(str(arguments.pop("view")), type=EventView) == view
     assert arguments == {
         "event": "event", "on": on, "starts_ms": 7_000, "currency": "EUR", "customer_max": 4,
         "tiers": ["t1|100|9|3", "t2|-0|8|0", "t3|0|7|0"], "windows": "7|8|", "rules": "1:9:1|t2:2:3:4:5,t3:0:0:0:6",
+        "allocated": "t1:@shop:5",
     }  # fmt: skip
 
 

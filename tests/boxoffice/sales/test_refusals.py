@@ -15,7 +15,7 @@ NOW_MS = 1_763_840_000_007
 @pytest.mark.parametrize(
     ("held", "hope"),
     [
-        ({"tier1": 1, "tier2": 5}, "Tickets that are held may come back."),
+        ({"tier1": 1, "tier2": 5}, "Tickets that are held or set aside may come back."),
         ({"tier1": 1, "tier2": 0}, "Nothing of T2 is held that may come back."),
         ({"tier1": -1, "tier2": 0}, "Nothing of T1, T2 is held that may come back."),
     ],

@@ -95,6 +95,7 @@ class Form:
     expected: int | None = None
     """What the shop has seen that it costs."""
     access_code: str | None = None
+    client: str = CLIENT
 
 
 @dataclass
@@ -167,6 +168,7 @@ class Desk:
         reference: str | None = None,
         access_code: str | None = None,
         metadata: dict[str, str] | None = None,
+        client: str = CLIENT,
         **tiers: int,
     ) -> Form:
         """A booking of these tiers, paid at once unless `hold_ms` is given; `access_code` is a digest."""
@@ -174,21 +176,22 @@ class Desk:
         items = pack_items(lines) if items is None else items
         amount = sum(line.quantity * line.unit_price_cents for line in lines) if amount is None else amount
         key_digest = ids.digest(key or ids.short_id())
-        scope = ids.scope(CLIENT, event, key_digest)
+        scope = ids.scope(client, event, key_digest)
         letter, payment_key = ("H", "") if hold_ms else ("P", scope)
         charge = None if hold_ms else card()
-        owner = ids.owner_digest(CLIENT, customer)
+        owner = ids.owner_digest(client, customer)
         rest = pack_rest(
             payment_key=payment_key, scope=scope, event=event,
             fingerprint=ids.fingerprint(customer, items, "card", "4242", None, None, access_code or ""),
             owner=owner, items=items,
-            body=Body(CLIENT, customer, amount, "USD", lines, reference, metadata, access_code=access_code),
+            body=Body(client, customer, amount, "USD", lines, reference, metadata, access_code=access_code),
             payload=Payload(charge, key=key_digest),
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
         return Form(
-            booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner, access_code=access_code
-        )
+            booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner, access_code=access_code,
+            client=client,
+        )  # fmt: skip
 
     def question(self, **wanted: Any) -> Form:
         """Whether there is anything left for such a booking, as the API asks in a sold-out rush."""
@@ -207,11 +210,11 @@ class Desk:
 
     def _member(self, form: Form) -> _Member:
         if form.letter == "Q":
-            kind = question_kind(form.event, form.items)
+            kind = question_kind(form.event, form.items, form.client)
         else:
             kind = booking_kind(
-                form.event, hold_ms=form.hold_ms, amount=form.amount, items=form.items, unpaid_max=form.unpaid_max,
-                expected=form.expected, coded=form.access_code is not None,
+                form.event, client=form.client, hold_ms=form.hold_ms, amount=form.amount, items=form.items,
+                unpaid_max=form.unpaid_max, expected=form.expected, coded=form.access_code is not None,
             )  # fmt: skip
         return _Member(
             kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
@@ -351,6 +354,15 @@ class Desk:
         """Tickets counted against a code."""
         return int(await self.redis.hget(keys.owners(self.shard, event), f"k{access_code}") or 0)  # type: ignore[misc]
 
+    async def set_aside(self, *allocations: str, event: str = EVENT) -> None:
+        """Allocations, as load.lua writes them: `tier:holder:tickets`, the holder `@` and a client, or `k` and a code's
+        digest."""
+        await self.redis.hset(keys.event(self.shard, event), "alloc", ",".join(allocations))  # type: ignore[misc]
+
+    async def sold_by(self, client: str = CLIENT, tier: str = "floor", event: str = EVENT) -> int:
+        """Tickets of a tier that are counted for a shop."""
+        return int(await self.redis.hget(keys.shops(self.shard, event), f"{client}:{tier}") or 0)  # type: ignore[misc]
+
     async def unpaid(self, event: str = EVENT) -> dict[str, int]:
         """Tickets held and not paid for: `o:` and a customer's digest, `c:` and a client."""
         found = await self.redis.hgetall(keys.unpaid(self.shard, event))  # type: ignore[misc]
@@ -403,7 +415,8 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.event(shard, "<event>"), keys.booking(shard, "<booking>"), keys.idempotency(shard, "<scope>"),
             keys.pending(shard), keys.deadlines(shard), keys.dead(shard), keys.owners(shard, "<event>"),
             keys.moved(shard, "<move>"), keys.sequence(shard), keys.told(shard), keys.sound(shard),
-            keys.owned_tiers(shard, "<event>"), keys.unpaid(shard, "<event>"), keys.codes(shard, "<event>"),
+            keys.owned_tiers(shard, "<event>"), keys.shops(shard, "<event>"),
+            keys.unpaid(shard, "<event>"), keys.codes(shard, "<event>"),
             keys.ended(shard, "<event>"), keys.changes(shard, "<booking>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
