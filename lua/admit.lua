@@ -17,8 +17,8 @@
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken), and C behind it of bookings made
---                        with an access code | hold ms | amount, and :amount that the shop expects when it is another | client |
---                        items
+--                        with an access code | hold ms | prices of one ticket per item, comma-separated, and :amount that the
+--                        shop expects when all of it comes to another | client | items
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
@@ -51,7 +51,8 @@
 --                                                      its customer would have too few, or too many: left is how many more
 --                                                      are allowed, empty for any number; 0 is no least, and no most
 --           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
---           {"price_changed", amount}                  it costs so much, which is not the amount, or not what is expected
+--           {"price_changed", amount, outdated}        it costs so much, which is not what is expected; outdated is 1 when one
+--                                                      of its prices is another, though their sum may be the same
 --           {"busy"}                                   too many bookings wait
 --           {"created", admitted_ms}                   by an earlier sending of this same booking
 --           "created"                                  now
@@ -108,16 +109,16 @@ local function tier_of(sale, name)
 end
 local kind = {}
 for k = 1, kinds do
-  local event, letter, coded, hold_ms, amount, expected, client, items =
-    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|(%d+):?(%d*)|([^|]*)|(.*)$")
-  local sale, lines, named = sales[tonumber(event)], {}, {}
+  local event, letter, coded, hold_ms, prices, expected, client, items =
+    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|([%d,]+):?(%d*)|([^|]*)|(.*)$")
+  local sale, lines, named, next_price = sales[tonumber(event)], {}, {}, gmatch(prices, "%d+")
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
     local quantity = match(digits, "^[1-9]%d?%d?%d?%d?%d?$")
-    lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity) }
+    lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity), price = tonumber(next_price() or "") }
     named[tier] = true
   end
-  local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms, amount = tonumber(amount),
+  local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms,
     expected = tonumber(expected), client = client, items = items, lines = lines, admitted = 0 }
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
@@ -260,6 +261,7 @@ local function examine(of)
     end
     opens_ms = math.max(opens_ms, tier.opens or sale.opens or 0)
     tickets, price = tickets + line.quantity, price + line.quantity * tier.price
+    of.outdated = of.outdated or tier.price ~= line.price
   end
   of.opens_ms = opens_ms
   if tickets == 0 then
@@ -364,8 +366,8 @@ local function refusal(b)
       return broken
     end
   end
-  if of.price ~= of.amount or of.price ~= (of.expected or of.amount) then
-    return { "price_changed", format("%d", of.price) }
+  if of.outdated or of.price ~= (of.expected or of.price) then
+    return { "price_changed", format("%d", of.price), of.outdated and 1 or 0 }
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
   elseif of.limited then

@@ -36,7 +36,9 @@
 --         {"not_open", opens_ms}, {"code_refused", why}, {"code_used_up", left}, {"unpaid_limit", whose, have, limit},
 --         {"sold_out", wait_ms, tier, available, held, ...} where held is what others hold, or have set aside, and the next hold ends then, or 0
 --         {"two_prices", tier, price} the tier costs so much by now, and the hold has some of it at another price
---         {"price_changed", amount}   all of it costs so much; one of the prices is another, or that is not what is expected
+--         {"price_changed", amount, outdated}
+--                                     all of it costs so much, which is not what is expected; outdated is 1 when one of the
+--                                     prices is another, though their sum may be the same
 --         {"changed", record}
 --
 -- A ticket that stays keeps its price and counts in no limit anew; the deadline stays, too.
@@ -290,7 +292,7 @@ for name, quantity in pairs(has) do
   outdated = outdated or (tier and tier.price ~= price_of[name])
 end
 if outdated or amount ~= (expected or amount) then
-  return { "price_changed", string.format("%d", amount) }
+  return { "price_changed", string.format("%d", amount), outdated and 1 or 0 }
 end
 refused = #grown > 0 and too_much_unpaid()
 if refused then

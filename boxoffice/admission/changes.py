@@ -81,7 +81,7 @@ class HoldChanges:
                     return await self._repeated(client, unpack(booking, reply[1])), True
                 case "rewritten":
                     continue
-            error = await self._refusal(held, lines, change.expected_amount_cents, reply)
+            error = await self._refusal(held, lines, reply)
             if not isinstance(error, PriceOutdated) or refreshed:
                 raise error
             # Our map of the prices was late: read it anew and ask once more.
@@ -150,9 +150,7 @@ class HoldChanges:
             return StoreAway("The booking is being restored.")
         return HoldEnded(f"The booking is {status}.", booking_status=status)
 
-    async def _refusal(
-        self, held: Record, lines: tuple[Line, ...], expected: int | None, reply: list[Any]
-    ) -> Exception:
+    async def _refusal(self, held: Record, lines: tuple[Line, ...], reply: list[Any]) -> Exception:
         match reply[0].decode():
             case "mismatch":
                 return KeyReused(booking_id=held.id)
@@ -167,15 +165,11 @@ class HoldChanges:
         event = await self._catalogue.event(held.event)
         if reply[0] == b"two_prices":
             return _two_prices(event, reply[1].decode(), int(reply[2]))
-        if reply[0] == b"price_changed" and expected in (None, int(reply[1])):
-            # It comes to what is expected: so a price that we know is not that of the sale, though the sum may be the same.
-            return PriceOutdated(amount_cents=int(reply[1]), currency=event.currency)
         if reply[0] in (b"unloaded", b"unknown_tier"):
             self._catalogue.lacking.met(event.shard)
         had: Mapping[str, int] = {line.tier: line.quantity for line in held.body.lines}
         grown = [(line.tier, line.quantity - had.get(line.tier, 0)) for line in lines]
-        amount = sum(line.quantity * line.unit_price_cents for line in lines)
-        return refusal_of(outcome_of(reply), event, grown, amount, 0, held.id)
+        return refusal_of(outcome_of(reply), event, grown, 0, held.id)
 
 
 def _two_prices(event: EventView, tier_id: str, price_cents: int) -> BoxOfficeError:

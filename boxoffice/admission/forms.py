@@ -200,7 +200,7 @@ def _answer(
             return _replayed(booking, record, event, left, now_ms)
     template = form.template
     asked = [(line.tier, line.quantity) for line in template.lines]
-    refusal = refusal_of(outcome, event, asked, template.amount, now_ms, form.id)
+    refusal = refusal_of(outcome, event, asked, now_ms, form.id)
     refusals[alike] = outcome, refusal
     return refusal
 
@@ -218,9 +218,9 @@ def _replayed(booking: str, raw: bytes, event: EventView, left: list[int], now_m
 
 
 def refusal_of(
-    outcome: Outcome, event: EventView, asked: Iterable[tuple[str, int]], amount_cents: int, now_ms: int, booking: str
+    outcome: Outcome, event: EventView, asked: Iterable[tuple[str, int]], now_ms: int, booking: str
 ) -> BoxOfficeError:
-    """Why tickets were not given: `asked` for, tier and quantity; `amount_cents` is what we thought that they cost."""
+    """Why tickets were not given: `asked` for, tier and quantity."""
     match outcome:
         case outcomes.SoldOut(left, held, next_end_ms):
             return sold_out(event, asked, left, held, next_end_ms, now_ms)
@@ -242,8 +242,8 @@ def refusal_of(
             return beyond(event, outcome)
         case outcomes.UnpaidLimit(whose, have, limit):
             return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
-        case outcomes.PriceChanged(amount):
-            changed = PriceChanged if amount == amount_cents else PriceOutdated
+        case outcomes.PriceChanged(amount, outdated):
+            changed = PriceOutdated if outdated else PriceChanged
             return changed(amount_cents=amount, currency=event.currency)
         case outcomes.Busy():
             return Busy(retry_after_s=2)

@@ -119,9 +119,11 @@ class UnpaidLimit(NamedTuple):
 
 
 class PriceChanged(NamedTuple):
-    """It costs another amount: this one."""
+    """It costs this amount, which is not what is expected, or `outdated`: one of the prices that we know is another by now,
+    though their sum may be the same."""
 
     amount: int
+    outdated: bool
 
 
 class Busy(NamedTuple):
@@ -173,7 +175,7 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
         tier.decode() or None, int(have), _bound(least), _bound(most), None if left == b"" else int(left)
     ),
     b"unpaid_limit": lambda whose, have, limit: UnpaidLimit(whose.decode(), int(have), int(limit)),
-    b"price_changed": lambda amount: PriceChanged(int(amount)),
+    b"price_changed": lambda amount, outdated: PriceChanged(int(amount), outdated == 1),
     b"busy": Busy,
     b"malformed": Malformed,
 }

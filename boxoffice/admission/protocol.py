@@ -38,17 +38,18 @@ class Kind(NamedTuple):
 
 
 def booking_kind(
-    event: str, *, client: str, hold_ms: int, amount: int, items: str, unpaid_max: Iterable[int] = (),
+    event: str, *, client: str, hold_ms: int, prices: Iterable[int], items: str, unpaid_max: Iterable[int] = (),
     expected: int | None = None, coded: bool = False,
 ) -> Kind:  # fmt: skip
-    """A shop's bookings that are held for so long, or settled at once when `hold_ms` is 0, and cost `amount` minor units, while
-    it thinks that they cost `expected`: when it is another amount, they are refused. `coded`: each has an access code.
+    """A shop's bookings that are held for so long, or settled at once when `hold_ms` is 0. `prices` are of one ticket of each
+    item, in minor units: when one has changed, they are refused; `expected` is what the shop thinks that all of it costs, when
+    that is another amount. `coded`: each has an access code.
 
     `unpaid_max` are tickets that the customer, and the client, may have and not paid for, and those that the client gives up
     before it may have fewer; the last may be left out, and all of them.
     """
     lasts = ":".join(map(str, (hold_ms, *unpaid_max)))
-    costs = amount if expected in (None, amount) else f"{amount}:{expected}"
+    costs = ",".join(map(str, prices)) + ("" if expected is None else f":{expected}")
     return Kind(event, f"{'H' if hold_ms else 'P'}{'C' if coded else ''}|{lasts}|{costs}|{client}|{items}")
 
 

@@ -123,8 +123,8 @@ class BookingTemplate:
 
     def _kind(self, expected: int | None = None) -> Kind:
         return booking_kind(
-            self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, amount=self.amount,
-            items=self.items, expected=expected, coded=self._coded,
+            self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, items=self.items,
+            prices=[line.unit_price_cents for line in self.lines], expected=expected, coded=self._coded,
         )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:

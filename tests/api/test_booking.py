@@ -231,6 +231,28 @@ async def test_a_price_that_changed_since_the_customer_saw_it(
     assert (await book(event, 2)).json()["amount_cents"] == 3_000, "who expects nothing pays what it costs"
 
 
+@pytest.mark.parametrize("expected", [{}, {"expected_amount_cents": 3_000}], ids=["nothing", "their sum"])
+async def test_prices_that_moved_against_each_other_are_read_anew(
+    book: Book, office: BoxOffice, open_sale: SaleMaker, expected: dict[str, int]
+) -> None:
+    """Though their sum is what it was: each item is written, and refunded, at the price of its sale."""
+    event = await open_sale(GA=10, VIP=10)
+    ga, vip = event.tiers
+    items = [{"tier_id": tier.id, "quantity": 1} for tier in event.tiers]
+    await office.control.change_tier(vip.id, price_cents=2_000)
+    first = (await book(event, items=items, **expected)).json()
+    await office.control.change_tier(ga.id, price_cents=1_200)
+    await office.control.change_tier(vip.id, price_cents=1_800)
+
+    answer = await book(event, items=items, **expected)
+
+    assert answer.status_code == 202, answer.text
+    costs = {item["code"]: item["unit_price_cents"] for item in answer.json()["items"]}
+    assert (answer.json()["amount_cents"], costs) == (3_000, {"GA": 1_200, "VIP": 1_800})
+    costs = {item["code"]: item["unit_price_cents"] for item in first["items"]}
+    assert costs == {"GA": 1_000, "VIP": 2_000}
+
+
 async def test_the_expected_amount_belongs_to_the_request(book: Book, open_sale: SaleMaker) -> None:
     """The same key with another expectation, or with none, is another request."""
     event = await open_sale(GA=10)

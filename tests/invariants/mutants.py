@@ -1057,9 +1057,15 @@ MUTANTS = (
     ),
     Mutant(
         "another price than the customer saw is let in",
-        (("lua/admit.lua", "or of.price ~= (of.expected or of.amount) then", "then"),),
+        (("lua/admit.lua", "or of.price ~= (of.expected or of.price) then", "then"),),
         "tests/lua/test_admit.py",
         "expects_it_to_cost",
+    ),
+    Mutant(
+        "prices that moved against each other pass for what they were",
+        (("lua/admit.lua", "of.outdated = of.outdated or tier.price ~= line.price", "of.outdated = false"),),
+        "tests/lua/test_admit.py",
+        "moved_against_each_other",
     ),
     Mutant(
         "what is sold for good may come back",

@@ -190,7 +190,7 @@ async def test_malformed_quantities_never_move_stock(desk: Desk, items: str) -> 
     """A negative quantity would add stock, and a tier named twice would pass the check twice."""
     await desk.open_sale(floor=5)
 
-    assert await refused_without_a_trace(desk, desk.form(items=items, amount=100)) == [[b"malformed"]]
+    assert await refused_without_a_trace(desk, desk.form(items=items, prices=(100,))) == [[b"malformed"]]
 
 
 async def test_sold_out_names_every_short_tier_and_takes_nothing(desk: Desk) -> None:
@@ -257,23 +257,24 @@ async def test_price_changed_when_the_shop_saw_another_amount(desk: Desk) -> Non
     """Redis has the price of this moment; a booking priced from an older catalogue is refused."""
     await desk.open_sale(floor=5)
 
-    assert await refused_without_a_trace(desk, desk.form(floor=1, amount=99)) == [[b"price_changed", b"100"]]
+    assert await refused_without_a_trace(desk, desk.form(floor=1, prices=(99,))) == [[b"price_changed", b"100", 1]]
 
 
 @pytest.mark.parametrize(
-    ("amount", "expected", "result"),
+    ("price", "expected", "result"),
     [
-        (200, None, b"created"), (200, 200, b"created"), (200, 199, [b"price_changed", b"200"]),
-        (200, 201, [b"price_changed", b"200"]), (200, 0, [b"price_changed", b"200"]),
-        (100, 200, [b"price_changed", b"200"]), (100, None, [b"price_changed", b"200"]),
+        (100, None, b"created"), (100, 200, b"created"), (100, 199, [b"price_changed", b"200", 0]),
+        (100, 201, [b"price_changed", b"200", 0]), (100, 0, [b"price_changed", b"200", 0]),
+        (50, 200, [b"price_changed", b"200", 1]), (50, None, [b"price_changed", b"200", 1]),
+        (50, 100, [b"price_changed", b"200", 1]),
     ],
 )  # fmt: skip
 async def test_what_its_shop_expects_it_to_cost(
-    desk: Desk, amount: int, expected: int | None, result: bytes | list[bytes]
+    desk: Desk, price: int, expected: int | None, result: bytes | list[bytes | int]
 ) -> None:
-    """It is compared with what the script sells at, and so is the amount that stands in the record."""
+    """It is compared with what the script sells at, and so is each price that stands in the record."""
     await desk.open_sale(floor=5)
-    form = desk.form(floor=2, amount=amount)
+    form = desk.form(floor=2, prices=(price,))
     form.expected = expected
     before = await desk.snapshot()
 
@@ -282,11 +283,34 @@ async def test_what_its_shop_expects_it_to_cost(
     assert (await desk.snapshot() == before) is isinstance(result, list), "a refusal writes nothing"
 
 
+@pytest.mark.parametrize("expected", [None, 300])
+@pytest.mark.parametrize("hold_ms", [0, 60_000])
+async def test_prices_that_moved_against_each_other_are_not_the_prices(
+    desk: Desk, expected: int | None, hold_ms: int
+) -> None:
+    """Though their sum is what it was: each item is written, and refunded, at its own. Whoever asks with the right prices in
+    the same call is let in."""
+    await desk.open_sale(balcony=5, floor=5)
+    forms = [
+        desk.form(balcony=1, floor=1, hold_ms=hold_ms, prices=prices) for prices in ((150, 150), (100, 200), (100, 0))
+    ]
+    for form in forms:
+        form.expected = expected
+    changed = [b"price_changed", b"300", 1]
+    assert await desk.book(*forms) == [changed, b"created", changed]
+
+
+async def test_a_form_without_a_price_for_each_item_is_refused(desk: Desk) -> None:
+    await desk.open_sale(balcony=5, floor=5)
+    form = desk.form(balcony=1, floor=1, prices=(100,))
+    assert await refused_without_a_trace(desk, form) == [[b"price_changed", b"300", 1]]
+
+
 async def test_a_hold_is_refused_for_its_price_like_a_booking(desk: Desk) -> None:
     await desk.open_sale(floor=5)
     form = desk.form(floor=1, hold_ms=60_000)
     form.expected = 99
-    assert await refused_without_a_trace(desk, form) == [[b"price_changed", b"100"]]
+    assert await refused_without_a_trace(desk, form) == [[b"price_changed", b"100", 0]]
 
 
 async def test_busy_when_too_many_bookings_wait(desk: Desk) -> None:

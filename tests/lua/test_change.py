@@ -399,13 +399,13 @@ async def test_what_stays_keeps_its_price(desk: Desk, hold: Form) -> None:
 @pytest.mark.parametrize(
     ("prices", "expected", "reply"),
     [
-        (None, "", None), (None, 500, None), (None, 499, [b"price_changed", b"500"]), (None, 0, [b"price_changed", b"500"]),
-        ({"box": 299}, "", [b"price_changed", b"500"]), ({"box": 299}, 499, [b"price_changed", b"500"]),
-        ({"box": 299}, 500, [b"price_changed", b"500"]),
+        (None, "", None), (None, 500, None), (None, 499, [b"price_changed", b"500", 0]),
+        (None, 0, [b"price_changed", b"500", 0]), ({"box": 299}, "", [b"price_changed", b"500", 1]),
+        ({"box": 299}, 499, [b"price_changed", b"500", 1]), ({"box": 299}, 500, [b"price_changed", b"500", 1]),
     ],
 )  # fmt: skip
 async def test_price_changed_when_it_costs_another_amount(
-    desk: Desk, hold: Form, prices: dict[str, int] | None, expected: int | str, reply: list[bytes] | None
+    desk: Desk, hold: Form, prices: dict[str, int] | None, expected: int | str, reply: list[bytes | int] | None
 ) -> None:
     """Of what is new, by the price at which the script sells; all of it, by what is expected."""
     wanted: dict[str, Any] = {"prices": prices, "expected": expected, "floor": 2, "box": 1}
@@ -423,12 +423,12 @@ async def test_prices_that_moved_against_each_other_are_not_the_prices(desk: Des
     await desk.book(form)
     wanted: dict[str, Any] = {"expected": expected, "floor": 1, "balcony": 1}
     moved = {"floor": 150, "balcony": 150}
-    assert await untouched(desk, form, prices=moved, **wanted) == [b"price_changed", b"300"]
+    assert await untouched(desk, form, prices=moved, **wanted) == [b"price_changed", b"300", 1]
     assert await word(desk, form, **wanted) == "changed"
 
 
 async def test_an_amount_is_expected_of_what_is_only_given_up_too(desk: Desk, hold: Form) -> None:
-    assert await untouched(desk, hold, expected=300, floor=1) == [b"price_changed", b"100"]
+    assert await untouched(desk, hold, expected=300, floor=1) == [b"price_changed", b"100", 0]
     assert await word(desk, hold, expected=100, floor=1) == "changed"
 
 

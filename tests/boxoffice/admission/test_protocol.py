@@ -46,14 +46,17 @@ class Member:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (booking_kind("e", client="s", hold_ms=0, amount=2_500, items="t:1"), "P|0|2500|s|t:1"),
+        (booking_kind("e", client="s", hold_ms=0, prices=(2_500,), items="t:1"), "P|0|2500|s|t:1"),
         (
-            booking_kind("e", client="s", hold_ms=0, amount=2_500, items="t:1", unpaid_max=(4, 5, 6)),
+            booking_kind("e", client="s", hold_ms=0, prices=(2_500,), items="t:1", unpaid_max=(4, 5, 6)),
             "P|0:4:5:6|2500|s|t:1",
         ),
-        (booking_kind("e", client="s", hold_ms=9, amount=0, items="t:1,u:2", unpaid_max=(4,)), "H|9:4|0|s|t:1,u:2"),
-        (booking_kind("e", client="s", hold_ms=0, amount=25, items="t:1", expected=25), "P|0|25|s|t:1"),
-        (booking_kind("e", client="s", hold_ms=0, amount=25, items="t:1", expected=0), "P|0|25:0|s|t:1"),
+        (
+            booking_kind("e", client="s", hold_ms=9, prices=[0, 5], items="t:1,u:2", unpaid_max=(4,)),
+            "H|9:4|0,5|s|t:1,u:2",
+        ),
+        (booking_kind("e", client="s", hold_ms=0, prices=(5, 6), items="t:1,u:2", expected=25), "P|0|5,6:25|s|t:1,u:2"),
+        (booking_kind("e", client="s", hold_ms=0, prices=(25,), items="t:1", expected=0), "P|0|25:0|s|t:1"),
         (question_kind("e", "t:1", "s"), "Q|0|0|s|t:1"),
     ],
 )

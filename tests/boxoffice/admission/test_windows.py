@@ -347,7 +347,7 @@ async def test_every_tier_that_is_not_known_is_looked_for(
     assert asked == sorted(unknown)
 
 
-@pytest.mark.parametrize(("expected", "costs"), [(None, "2000"), (2_000, "2000"), (0, "2000:0")])
+@pytest.mark.parametrize(("expected", "costs"), [(None, "1000"), (2_000, "1000"), (0, "1000:0")])
 async def test_what_a_shop_expects_goes_with_its_booking(
     office: BoxOffice, open_sale: SaleMaker, expected: int | None, costs: str
 ) -> None:

@@ -83,7 +83,7 @@ class Form:
     event: str
     letter: str
     items: str
-    amount: int
+    prices: tuple[int, ...]
     scope: str
     payment_key: str
     packed: bytes
@@ -163,7 +163,7 @@ class Desk:
         key: str | None = None,
         customer: str = "ann",
         hold_ms: int = 0,
-        amount: int | None = None,
+        prices: tuple[int, ...] | None = None,
         items: str | None = None,
         reference: str | None = None,
         access_code: str | None = None,
@@ -174,7 +174,8 @@ class Desk:
         """A booking of these tiers, paid at once unless `hold_ms` is given; `access_code` is a digest."""
         lines = tuple(Line(tier, quantity, self.prices.get(tier, 0)) for tier, quantity in sorted(tiers.items()))
         items = pack_items(lines) if items is None else items
-        amount = sum(line.quantity * line.unit_price_cents for line in lines) if amount is None else amount
+        amount = sum(line.quantity * line.unit_price_cents for line in lines)
+        prices = tuple(line.unit_price_cents for line in lines) if prices is None else prices
         key_digest = ids.digest(key or ids.short_id())
         scope = ids.scope(client, event, key_digest)
         letter, payment_key = ("H", "") if hold_ms else ("P", scope)
@@ -189,7 +190,7 @@ class Desk:
         )  # fmt: skip
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
         return Form(
-            booking, event, letter, items, amount, scope, payment_key, rest, hold_ms, owner, access_code=access_code,
+            booking, event, letter, items, prices, scope, payment_key, rest, hold_ms, owner, access_code=access_code,
             client=client,
         )  # fmt: skip
 
@@ -197,7 +198,7 @@ class Desk:
         """Whether there is anything left for such a booking, as the API asks in a sold-out rush."""
         form = self.form(**wanted)
         fingerprint = ids.fingerprint(wanted.get("customer", "ann"), form.items, "card", "4242")
-        form.id, form.letter, form.amount = NOBODY, "Q", 0
+        form.id, form.letter = NOBODY, "Q"
         form.packed = question(fingerprint, form.items).encode()
         return form
 
@@ -213,7 +214,7 @@ class Desk:
             kind = question_kind(form.event, form.items, form.client)
         else:
             kind = booking_kind(
-                form.event, client=form.client, hold_ms=form.hold_ms, amount=form.amount, items=form.items,
+                form.event, client=form.client, hold_ms=form.hold_ms, prices=form.prices, items=form.items,
                 unpaid_max=form.unpaid_max, expected=form.expected, coded=form.access_code is not None,
             )  # fmt: skip
         return _Member(
