@@ -115,7 +115,8 @@ for k = 1, kinds do
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
     local quantity = match(digits, "^[1-9]%d?%d?%d?%d?%d?$")
-    lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity), price = tonumber(next_price() or "") }
+    lines[#lines + 1] = { tier = tier, quantity = not named[tier] and tonumber(quantity),
+      price = tonumber(next_price() or "") }
     named[tier] = true
   end
   local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms,

@@ -1,4 +1,5 @@
--- correct: give records the state that PostgreSQL has for them. Counters are left to the recount that follows.
+-- correct: give records the state, the items and the prices that PostgreSQL has for them. Counters are left to the recount
+-- that follows.
 --
 -- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[2] dead        zset    booking id -> ms at which it was parked
@@ -8,7 +9,8 @@
 --
 -- ARGV[1] ttl_s          life of a final record and its idempotency key
 -- ARGV[2] pair           number:nonce of a commit that has all of these
--- ARGV[3...] changes     per booking: state as it was found | state in PostgreSQL, a final one | payload
+-- ARGV[3...] changes     per booking: state as it was found | state in PostgreSQL, a final one | items | body, newline, payload
+--                        where items and body are empty when PostgreSQL has none: then they stay
 --
 -- Returns how many records were changed: one that is in another state by now is left alone
 --
@@ -17,6 +19,7 @@
 -- Flags: allow-oom
 
 -- include: record
+-- include: conclude
 -- include: tell
 
 local pending, dead, deadlines, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -26,11 +29,11 @@ tell(told, pair)
 local changed = 0
 for n = 1, #ARGV - 2 do
   local key, idempotency = KEYS[3 + 2 * n], KEYS[4 + 2 * n]
-  local found, state, payload = string.match(ARGV[2 + n], "^(%u)|(%u)|(.*)$")
+  local found, state, said = string.match(ARGV[2 + n], "^(%u)|(%u)|(.*)$")
   local record = parse(redis.call("GET", key))
   if record and record.state == found then
     local id = string.sub(key, -36)
-    record.state, record.tail = state, string.match(record.tail, "^\n[^\n]*\n") .. payload
+    conclude(record, state, said)
     if state ~= "E" then
       record.owner = ""
     end

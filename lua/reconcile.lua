@@ -22,7 +22,8 @@
 -- ARGV[9] finals         number of bookings that PostgreSQL calls final and Redis counts
 -- ARGV[10] moves         number of open stock moves
 -- ARGV[11] pair          number:nonce of a commit that has all of these
--- ARGV[12...] facts      per tier `tier|total|sold`; per final booking `counted|state|payload`; per stock move
+-- ARGV[12...] facts      per tier `tier|total|sold`; per final booking `counted|state|items|body`, newline, payload, where items
+--                        and body are empty when PostgreSQL has none; per stock move
 --                        `tier|sold delta|total delta|owner|cancelled|payload`; per stock move its note (see move.lua); then
 --                        `owner=tier:bought,...;...`
 --
@@ -38,6 +39,7 @@
 -- Flags: allow-oom
 
 -- include: record
+-- include: conclude
 -- include: tell
 -- include: unpaid
 -- include: client_of
@@ -78,33 +80,39 @@ local no_longer_unpaid = {}
 local function give_back(owner, items, times)
   given_back[#given_back + 1] = { owner, items, times }
 end
-local function conclude(record, state, payload)
-  record.state, record.tail = state, string.match(record.tail, "^\n[^\n]*\n") .. payload
-  return pack(record)
-end
 for n = 1, finals do
   local key = KEYS[5 + 2 * n]
-  local counted, state, payload = string.match(ARGV[11 + tiers + n], "^(%u)|(%u)|(.*)$")
+  local counted, state, said = string.match(ARGV[11 + tiers + n], "^(%u)|(%u)|(.*)$")
   local record = parse(redis.call("GET", key))
   local holds = record and (record.state == "P" or record.state == "H")
   -- A hold that ended and was then revived by late success waits for its second verdict; "expired" was the first.
   local revived = holds and state == "E" and string.find(record.flags, "r")
   if holds and not revived then
-    local tickets = 0
+    local tickets, sold, whose = 0, counted == "C" and items_said(record, said) or "", whose_of(record.owner, record.tail)
     for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
-      local c, side = count[tier], counted == "C" and "c" or "a"
+      local c = count[tier]
       if c then
-        c.h, c[side] = c.h - quantity, c[side] + quantity
+        c.h, c.a = c.h - quantity, c.a + quantity
       end
       tickets = tickets + quantity
     end
-    if counted ~= "C" then
-      give_back(whose_of(record.owner, record.tail), record.items, -1)
+    for tier, quantity in string.gmatch(sold, "([^:,]+):(%d+)") do
+      local c = count[tier]
+      if c then
+        c.a, c.c = c.a - quantity, c.c + quantity
+      end
+    end
+    if sold ~= record.items then
+      give_back(whose, record.items, -1)
+      if sold ~= "" then
+        give_back(whose, sold, 1)
+      end
     end
     if is_unpaid(record.deadline_ms, record.tail) then
       no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets, record.deadline_ms }
     end
-    touched[key] = conclude(record, state, payload)
+    conclude(record, state, said)
+    touched[key] = pack(record)
     rewritten[#rewritten + 1] = { key, KEYS[6 + 2 * n] }
     settled = settled + 1
   end
@@ -132,11 +140,11 @@ for n = 1, moves do
       rewritten[#rewritten + 1] = { key }
     end
     if cancelled == "1" then
-      touched[key] = conclude(record, "X", payload)
+      conclude(record, "X", "|\n" .. payload)
     else
       record.flags = string.gsub(record.flags, "g", "") .. "g"
-      touched[key] = pack(record)
     end
+    touched[key] = pack(record)
   end
 end
 

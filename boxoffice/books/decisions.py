@@ -46,6 +46,8 @@ class Known(Struct, frozen=True, gc=False):
     """It was confirmed once: its tickets come back as a stock move, not by a verdict."""
     fingerprint: str = ""
     payment: PaymentRow | None = None
+    items: str = ""
+    """With which it was sold, if it was a hold before; as a record has them."""
 
 
 class Terms(Struct, frozen=True, gc=False):

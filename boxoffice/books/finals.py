@@ -15,7 +15,7 @@ from boxoffice.settings import Settings
 from boxoffice.states import FINAL, LETTERS
 from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection
-from boxoffice.stores.record import unpack
+from boxoffice.stores.record import items_of, unpack
 from boxoffice.stores.shard import Shard
 
 __all__ = ["Finals"]
@@ -38,8 +38,8 @@ class Finals:
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def correct(self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True) -> set[str]:
-        """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, with a line in the log
-        unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
+        """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, or were sold with other
+        items, with a line in the log unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
         events: set[str] = set()
         for start in range(0, len(booking_ids), CHUNK):
             events |= await self._correct(connection, booking_ids[start : start + CHUNK], said)
@@ -49,8 +49,12 @@ class Finals:
         # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
         over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}
-        ends = await queries.final_statuses(connection, list(over)) if over else {}
-        wrong = [booking for booking, status in ends.items() if LETTERS[status].encode() != over[booking][:1]]
+        ends = await queries.final_ends(connection, list(over)) if over else {}
+        wrong = [
+            booking
+            for booking, (status, items) in ends.items()
+            if LETTERS[status].encode() != over[booking][:1] or (items and items != items_of(over[booking]))
+        ]
         if not wrong:
             return set()
         verdicts = await queries.final_verdicts(connection, wrong)
@@ -64,7 +68,7 @@ class Finals:
             except ValueError:
                 continue
             names += [keys.booking(self.shard, booking), keys.idempotency(self.shard, record.scope)]
-            changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
+            changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.end)
             events.add(record.event)
         corrected = await self._here.run(
             "correct", keys=names, ttl_s=self._ttl_s, pair=str(pair or ""), changes=changes

@@ -9,7 +9,14 @@ from boxoffice.books.columns import INSERT_ITEMS, item_arrays
 from boxoffice.stores.database import Writer
 from boxoffice.stores.record import Record
 
-__all__ = ["drop_items", "rewrite_items"]
+__all__ = ["SOLD_ITEMS", "drop_items", "rewrite_items"]
+
+SOLD_ITEMS: Final = """
+CASE WHEN b.expires_at IS NOT NULL AND b.status IN ('confirmed', 'cancelled') THEN (
+  SELECT string_agg(i.tier_id || ':' || i.quantity, ',' ORDER BY i.tier_id) FROM booking_items i WHERE i.booking_id = b.id
+) END
+"""
+"""What was sold of a booking `b` that was a hold, as a record in Redis has it; NULL of any other."""
 
 _DROP: Final = "DELETE FROM booking_items WHERE booking_id = ANY($1::uuid[])"
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from boxoffice import ids
+from boxoffice.books.items import SOLD_ITEMS
 from boxoffice.states import DUPLICATE_OF, FINAL, LETTERS
 from boxoffice.stores.database import Connection
 from boxoffice.stores.postgres import REPAIR_S, take_time
@@ -36,7 +37,7 @@ __all__ = [
     "Verdict",
     "bought",
     "events_of_final",
-    "final_statuses",
+    "final_ends",
     "final_verdicts",
     "finals",
     "finals_of",
@@ -87,6 +88,11 @@ WHERE b.id > $3::uuid AND e.shard = $1 AND b.status NOT IN ('pending', 'held') A
 ORDER BY b.id LIMIT {CHUNK}
 """
 
+_FINAL_ENDS = f"""
+SELECT b.id::text AS id, b.status, {SOLD_ITEMS} AS items
+FROM bookings b WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
+"""
+
 _FINALS_OF = f"""
 SELECT {_COLUMNS} FROM bookings b
 WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held') AND b.duplicate_of IS NULL
@@ -133,22 +139,31 @@ GROUP BY b.access_code, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
 
 
 class Verdict:
-    """How a final booking counts in Redis (C: sold, else back on sale), its state there, and its payload."""
+    """How a final booking counts in Redis (C: sold, else back on sale), its state there, its items, body and payload."""
 
-    __slots__ = ("counted", "payload", "state")
+    __slots__ = ("body", "counted", "items", "payload", "state")
 
-    def __init__(self, row: asyncpg.Record) -> None:
+    def __init__(self, row: asyncpg.Record, record: Record | None) -> None:
+        """`record`: as PostgreSQL has it. What it has no items of, such as a duplicate, keeps what its record in Redis says."""
         self.state = LETTERS[row["status"]]
         # A cancelled booking that was sold came back as a stock move; its tickets must not come back twice.
         self.counted = "C" if self.state == "X" and row["was_sold"] else self.state
         self.payload = pack_payload(
             Payload(None, _outcome(row), _failure(row), key_after(self.state, row["idempotency_key"]))
         )
+        self.items, self.body = "", b""
+        if record is not None and record.items:
+            self.items, self.body = record.items, record.pack().split(b"\n")[1]
+
+    @property
+    def end(self) -> bytes:
+        """What a record is to say, as correct.lua takes it behind the state."""
+        return b"%s|%s\n%s" % (self.items.encode(), self.body, self.payload)
 
     @property
     def fact(self) -> bytes:
         """As reconcile.lua takes it."""
-        return f"{self.counted}|{self.state}|".encode() + self.payload
+        return f"{self.counted}|{self.state}|".encode() + self.end
 
 
 async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> dict[str, Verdict]:
@@ -156,7 +171,8 @@ async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> 
     verdicts = {}
     for start in range(0, len(booking_ids), CHUNK):
         rows = await connection.fetch(_VERDICTS, booking_ids[start : start + CHUNK])
-        verdicts.update({str(row["id"]): Verdict(row) for row in rows})
+        records = {record.id: record for record in await finals_of(connection, [row["id"] for row in rows])}
+        verdicts.update({str(row["id"]): Verdict(row, records.get(str(row["id"]))) for row in rows})
     return verdicts
 
 
@@ -215,13 +231,11 @@ async def finals_since(connection: Connection, shard: int, since: datetime) -> l
     return [row["id"] for row in rows]
 
 
-async def final_statuses(connection: Connection, booking_ids: Sequence[str]) -> dict[str, str]:
-    """Those of the bookings that PostgreSQL has decided for good, with their statuses."""
-    rows = await connection.fetch(
-        "SELECT id::text AS id, status FROM bookings WHERE id = ANY($1::uuid[]) AND status NOT IN ('pending', 'held')",
-        booking_ids,
-    )
-    return {row["id"]: row["status"] for row in rows}
+async def final_ends(connection: Connection, booking_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Those of the bookings that PostgreSQL has decided for good, with their statuses, and the items of those holds that
+    were sold, as a record has them: of any other booking they never change, or count for nothing."""
+    rows = await connection.fetch(_FINAL_ENDS, booking_ids)
+    return {row["id"]: (row["status"], row["items"] or "") for row in rows}
 
 
 async def highest_sequence(connection: Connection, shard: int) -> int:

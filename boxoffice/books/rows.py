@@ -16,7 +16,7 @@ from boxoffice.books.copying import Raced, copy_new
 from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, Known, PaymentChange, PaymentRow
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
-from boxoffice.books.items import rewrite_items
+from boxoffice.books.items import SOLD_ITEMS, rewrite_items
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -45,12 +45,13 @@ class Orphan(Exception):
     """A booking names a client or a tier that PostgreSQL does not have, or a tier of another event."""
 
 
-KNOWN_BY_KEY = """
+KNOWN_BY_KEY = f"""
 SELECT asked.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
-       b.status = 'cancelled' AND EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
+       b.status = 'cancelled' AND EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold,
+       {SOLD_ITEMS} AS items
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (client, event, key, n)
 CROSS JOIN LATERAL (
-  SELECT id, status, failure_code, fingerprint FROM bookings
+  SELECT id, status, failure_code, fingerprint, expires_at FROM bookings
   WHERE idempotency_key = asked.key AND client_id || '' = asked.client AND event_id || '' = asked.event
     AND duplicate_of IS NULL
   LIMIT 1) AS b
@@ -131,7 +132,7 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
     return {
         booking: Known(
             row["id"], row["status"], row["failure_code"], row["was_sold"], row["fingerprint"],
-            payments.get(keys.get(booking, "")),
+            payments.get(keys.get(booking, "")), row["items"] or "",
         )
         for booking, row in met.items()
     }  # fmt: skip

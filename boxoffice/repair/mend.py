@@ -103,9 +103,9 @@ class Mender:
                 await self._rows.write(hold.id)
 
     async def _unheard(self, connection: Connection, before_ms: int) -> list[str]:
-        """Events of bookings that wait in Redis although PostgreSQL decided them long ago."""
+        """Events of bookings that wait, or are held, in Redis although PostgreSQL decided them long ago."""
         waiting: list[bytes] = []
-        for name in (keys.pending(self.shard), keys.dead(self.shard)):
+        for name in (keys.pending(self.shard), keys.dead(self.shard), keys.deadlines(self.shard)):
             waiting += await self._redis.zrange(name, 0, LIMIT - 1)
         old = [booking for booking in map(bytes.decode, waiting) if admitted_ms(booking) < before_ms]
         return await queries.events_of_final(connection, old) if old else []

@@ -281,6 +281,6 @@ class Recovery:
         for record in records:
             if (verdict := verdicts.get(record.id)) is not None and verdict.state != record.state:
                 names += [keys.booking(self.shard, record.id), keys.idempotency(self.shard, record.scope)]
-                changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.payload)
+                changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.end)
         ttl_s = self._settings.worker.settled_ttl_s
         return int(await self._here.run("correct", keys=names, ttl_s=ttl_s, pair=str(pair or ""), changes=changes))

@@ -40,6 +40,9 @@ ACTION_RETRY_MS: Final = 5_000
 UNKNOWN_RETRY_MS: Final = 500
 """How soon an unknown payment is asked again; doubles with the age of the question."""
 
+CHANGED_RETRY_MS: Final = 30_000
+"""How soon a booking that was sold with other items than it has here is claimed again, unless it was mended meanwhile."""
+
 
 def decide(
     claims: Iterable[Claimed],
@@ -279,6 +282,9 @@ def _adopt(claim: Claimed, known: Known, terms: Terms) -> Decision:
     if known.status in ("held", "pending"):
         # Pending: under another payment by now. settle.lua will find that it is not this one's to move.
         return _lose(claim, DECIDED, payment, "payment_declined", terms)
+    if known.items not in ("", claim.record.items):
+        # What is claimed is of an older copy of Redis, and what it would move is not what was sold: `mend` tells Redis.
+        return Decision(claim, Verdict.RELEASE, Payload(), CHANGED_RETRY_MS, DECIDED, known.status)
     decision = _end(claim, DECIDED, known.status, known.failure_code, payment)
     return replace(decision, verdict=Verdict.GIVE_BACK) if known.was_sold else decision
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from boxoffice.stores import keys
-from boxoffice.stores.record import Record
+from boxoffice.stores.record import Line, Record
 from tests.support.shop.script import EVENT, OTHER_EVENT, Desk, Form, Verdict
 
 
-async def correct(desk: Desk, *changes: tuple[Form, str, str]) -> int:
-    """How many were changed, in one call: each booking from the state that was found to that of PostgreSQL."""
+async def correct(desk: Desk, *changes: tuple[Form, str, str], items: str = "", body: str = "") -> int:
+    """How many were changed, in one call: each booking from the state that was found to that of PostgreSQL, which has these
+    items and this body of it, if any."""
     names = [keys.pending(desk.shard), keys.dead(desk.shard), keys.deadlines(desk.shard), keys.told(desk.shard)]
     for form, _, _ in changes:
         names += [keys.booking(desk.shard, form.id), keys.idempotency(desk.shard, form.scope)]
-    facts = [f'{found}|{state}|{{"f":"corrected"}}' for _, found, state in changes]
+    facts = [f'{found}|{state}|{items}|{body}\n{{"f":"corrected"}}' for _, found, state in changes]
     return int(await desk.scripts.correct(desk.redis, names, [60, "7:7", *facts]))
 
 
@@ -52,6 +53,25 @@ async def test_a_record_gets_the_state_that_postgresql_has(desk: Desk, found: st
         assert await desk.members(name) == []
     assert await desk.redis.hgetall(keys.event(desk.shard, EVENT)) == sale  # type: ignore[misc]
     assert await desk.redis.smembers(keys.told(desk.shard)) == {b"7:7"}, "it is missed, should it be lost"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("found", "CEX")
+async def test_a_record_gets_the_items_and_prices_that_postgresql_has(desk: Desk, found: str) -> None:
+    """It may be of an older copy of Redis, in which a hold had not been changed yet. Whatever else it says is its own."""
+    await desk.open_sale(floor=5, balcony=5)
+    form, other = desk.form(floor=2, hold_ms=60_000, reference="a|b"), desk.form(balcony=1, floor=1, reference="x|y")
+    await desk.book(form)
+    record = await record_of(desk, form)
+    record.state = found
+    await desk.redis.set(keys.booking(desk.shard, form.id), record.pack())
+    body = other.packed.split(b"\n")[1].decode()
+
+    assert await correct(desk, (form, found, "C"), items=other.items, body=body) == 1
+
+    now = await record_of(desk, form)
+    assert (now.state, now.payload.failure, now.deadline_ms) == ("C", "corrected", record.deadline_ms)
+    assert now.body.lines == (Line("balcony", 1, 200), Line("floor", 1, 100))
+    assert (now.body.amount_cents, now.body.reference) == (300, "x|y")
 
 
 async def test_a_record_that_is_in_another_state_by_now_is_left_alone(desk: Desk) -> None:

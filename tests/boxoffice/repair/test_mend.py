@@ -280,6 +280,54 @@ async def test_what_waits_although_it_is_decided_is_settled(
     assert await mender.mend() == (0, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("had", "HPEC")
+async def test_what_was_sold_with_other_items_than_redis_has_is_what_was_sold(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch, had: str
+) -> None:
+    """An older copy of Redis, of which nobody noticed that it is one: there the hold has not been changed, whether it waits
+    for its customer or its worker, or has ended. A worker moves nothing by it."""
+    house, redis = houses.of(SHARD)[0], houses.office.redis
+    booking, same = [await house.book(None, hold_s=900, customer="ann", GA=1) for _ in range(2)]
+    first = await house.record(booking)
+    assert first is not None
+    event = house.event.id
+    names = [keys.event(SHARD, event), keys.owners(SHARD, event), keys.owned_tiers(SHARD, event)]
+    older = {name: await redis.dump(name) for name in names}
+    await house.change(booking, GA=3, VIP=1)
+    await house.pay(booking)
+    await house.rest()
+    right, counted = await house.record(booking), await house.counted()
+    assert right is not None and right.state == "C"
+    wrong = first if had == "H" else right.with_lines(first.body.lines)
+    wrong.state, wrong.owner = had, first.owner
+    await redis.set(keys.booking(SHARD, booking), wrong.pack())
+    if had in "HP":
+        for name, dump in older.items():
+            await redis.restore(name, 0, dump, replace=True)
+        await redis.zadd(
+            keys.deadlines(SHARD) if had == "H" else keys.pending(SHARD),
+            {booking: first.deadline_ms if had == "H" else 1},
+        )
+    monkeypatch.setattr(mender, "age_ms", -60_000)
+    if had == "P":
+        await house.drain()
+        assert (await house.state(booking), await house.left("GA")) == ("P confirmed", (18, 2, 0))
+
+    assert await mender.mend() == ((1, 0, 0, 0, 0) if had in "HP" else (0, 0, 0, 0, 1))
+
+    now = await house.record(booking)
+    assert now is not None
+    assert (now.state, now.body, now.items) == ("C", right.body, right.items)
+    after = await house.counted()
+    assert [after[what] for what in ("sale", "owners", "by tier")] == [
+        counted[what] for what in ("sale", "owners", "by tier")
+    ]  # fmt: skip
+    for name in (keys.pending(SHARD), keys.deadlines(SHARD)):
+        assert await redis.zscore(name, booking) is None
+    assert await house.state(same) == "H -"
+    assert await mender.mend() == (0, 0, 0, 0, 0)
+
+
 async def test_strays_are_put_back_in_their_own_shard(houses: Houses, mender: Mender) -> None:
     for house in houses.houses:
         await house.book(customer="ann", GA=1)

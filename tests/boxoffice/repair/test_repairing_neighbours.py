@@ -202,7 +202,7 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
             {owner[CLIENT]: f"{ga[2]}:2"},
         ]  # fmt: skip
         assert await queries.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
-        assert await queries.final_statuses(connection, [street.mine]) == {street.mine: "confirmed"}
+        assert await queries.final_ends(connection, [street.mine]) == {street.mine: ("confirmed", "")}
         # Their tickets came back a moment ago; of the bookings themselves nobody has written anything for long.
         for name, booking in far.items():
             await office.refunds.cancel(street.client(name), booking)

@@ -443,6 +443,22 @@ def test_what_was_sold_and_cancelled_comes_back_as_a_stock_move(was_sold: bool) 
     assert one.payload.outcome == Outcome("captured", "card", "4242", "r", "paid_too_late")
 
 
+@pytest.mark.parametrize(("status", "was_sold"), [("confirmed", False), ("cancelled", True), ("cancelled", False)])
+@pytest.mark.parametrize("items", ["tier00000001:9", "the same", ""])
+def test_what_was_sold_with_other_items_is_left_to_be_mended(status: str, was_sold: bool, items: str) -> None:
+    """What was claimed is of an older copy of Redis, and by its verdict other tickets would move than were sold."""
+    facts = hold(outcome=None)
+    row = PaymentRow("captured", "r", None, None, 1)
+    items = facts.record.items if items == "the same" else items
+    facts.known = Known(facts.record.id, status, None, was_sold, payment=row, items=items)
+    (one,) = decided(facts)
+    assert one.standing is Standing.DECIDED
+    if items.endswith(":9"):
+        assert (one.verdict, one.payload, one.delay_ms) == (Verdict.RELEASE, Payload(), 30_000)
+    else:
+        assert one.verdict not in (Verdict.RELEASE, Verdict.HOLD)
+
+
 @pytest.mark.parametrize("status", ["held", "pending"])
 @pytest.mark.parametrize(("left_ms", "verdict"), [(1, Verdict.HOLD), (-1, Verdict.EXPIRE)])
 def test_a_hold_whose_payment_was_decided_goes_back(status: str, left_ms: int, verdict: Verdict) -> None:
