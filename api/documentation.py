@@ -13,7 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
-from api import event_schemas, schemas
+from api import event_schemas, hold_schemas, schemas
 from api.refusals import HEADERS
 from api.rights import RIGHTS
 from api.routes.events import is_on_sale
@@ -51,8 +51,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         (model, "validation")
         for model in (
             schemas.BookingRequest,
-            schemas.ChangeRequest,
-            schemas.ExtensionRequest,
+            hold_schemas.ChangeRequest,
+            hold_schemas.ExtensionRequest,
             schemas.RefundRequest,
             schemas.Problem,
             event_schemas.EventRequest,

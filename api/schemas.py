@@ -22,8 +22,6 @@ __all__ = [
     "Booking",
     "BookingPage",
     "BookingRequest",
-    "ChangeRequest",
-    "ExtensionRequest",
     "Health",
     "PaymentRequest",
     "Problem",
@@ -114,23 +112,6 @@ class BookingRequest(Body):
         max_length=20,
     )
     access_code: str | None = Field(None, max_length=64, description="Books earlier, or a tier that needs one.")
-
-
-class ChangeRequest(Body):
-    """What a hold shall have instead of what it has."""
-
-    items: list[ItemRequest] = Field(
-        min_length=1, description="All of its items, each tier once. A tier that is not named is given up."
-    )
-    expected_amount_cents: int | None = Field(
-        None, ge=0, description="What your customer has seen that all of it costs then; as in a booking."
-    )
-
-
-class ExtensionRequest(Body):
-    """How much longer to hold."""
-
-    extra_s: int = Field(ge=1, description="Seconds; at most the hold's first length.")
 
 
 class RefundRequest(Body):

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from api import documentation, event_schemas, problems, schemas
+from api import documentation, event_schemas, hold_schemas, problems, schemas
 from api.app import create_app, entrance_of
 from api.front import Front
 from api.transport.reader import WITH_BODY
@@ -200,7 +200,7 @@ async def test_answers_are_as_documented(
         (schemas.Booking, render.BookingView), (schemas.Item, render.ItemView), (schemas.Payment, render.PaymentView),
         (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests.Booking),
         (schemas.ItemRequest, requests.ItemForm), (schemas.PaymentRequest, requests.PaymentForm),
-        (schemas.ChangeRequest, hold_requests.Change), (schemas.ExtensionRequest, hold_requests.Extension),
+        (hold_schemas.ChangeRequest, hold_requests.Change), (hold_schemas.ExtensionRequest, hold_requests.Extension),
         (schemas.RefundRequest, hold_requests.Refund),
         (schemas.Refund, render.RefundView), (schemas.RefundRow, render.RefundRowView),
         (schemas.RefundItem, render.RefundItemView),

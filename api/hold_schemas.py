@@ -1,0 +1,26 @@
+"""Bodies about a hold, as the documentation shows them; see `api/schemas.py`, which has the others about bookings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from api.schemas import Body, ItemRequest
+
+__all__ = ["ChangeRequest", "ExtensionRequest"]
+
+
+class ChangeRequest(Body):
+    """What a hold shall have instead of what it has."""
+
+    items: list[ItemRequest] = Field(
+        min_length=1, description="All of its items, each tier once. A tier that is not named is given up."
+    )
+    expected_amount_cents: int | None = Field(
+        None, ge=0, description="What your customer has seen that all of it costs then; as in a booking."
+    )
+
+
+class ExtensionRequest(Body):
+    """How much longer to hold."""
+
+    extra_s: int = Field(ge=1, description="Seconds; at most the hold's first length.")
