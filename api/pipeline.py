@@ -17,7 +17,7 @@ from api.headers import Headers, api_key_of
 from api.rights import scope_of
 from boxoffice.access.return_urls import check_return_url
 from boxoffice.access.scopes import Caller
-from boxoffice.errors import BoxOfficeError, Unauthorized
+from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.wire.parameters import parse_idempotency_key
 from boxoffice.wire.requests import BookingRequest, parse_booking
@@ -122,7 +122,7 @@ async def _look_up(passage: Passage, key: str) -> None:
 
 
 def parsed(passage: Passage) -> None:
-    """Is it a booking? Raises `Malformed` and `CardDataRefused`."""
+    """Is it a booking? Raises `Malformed` and `CardDataRefused`; a URL that is not allowed is told of what is no repeat."""
     passage.headers.check_body()
     passage.key_digest = parse_idempotency_key(passage.headers.idempotency_keys)
     office, body = passage.office, passage.body
@@ -131,7 +131,11 @@ def parsed(passage: Passage) -> None:
     caller = passage.caller
     assert caller is not None, "it was asked who calls"
     if order.return_url is not None:
-        check_return_url(order.return_url, caller.return_urls)
+        try:
+            check_return_url(order.return_url, caller.return_urls)
+        except Malformed as error:
+            # It may have been allowed when this was booked: then this is its repeat, and nobody is sent there anew.
+            order.barred = partial(Malformed, error.detail, pointer=error.pointer, code=error.code)
     else:
         order.return_url = caller.return_url
 

@@ -53,7 +53,7 @@ class _Place(NamedTuple):
 def check_return_url(url: str, allowed: Iterable[str], pointer: str = "/return_url") -> None:
     """Raises `Malformed` for what is no such URL, or begins with none of the allowed, and `CardDataRefused`."""
     place = _place_of(url, pointer)
-    if not any(_begins(place, _allowed_place(each)) for each in allowed):
+    if not any(_begins(place, known) for each in allowed if (known := _allowed_place(each))):
         raise Malformed("This URL is none that the shop is allowed.", pointer=pointer, code="not_allowed")
 
 
@@ -70,9 +70,13 @@ def check_allowed(urls: list[str], pointer: str = "/allow") -> None:
 
 
 @lru_cache(_PLACES_MAX)
-def _allowed_place(url: str) -> _Place:
-    """Read once: it is compared with the URL of each booking."""
-    return _place_of(url, "/allow")
+def _allowed_place(url: str) -> _Place | None:
+    """Read once: it is compared with the URL of each booking. None for one that an earlier version allowed and this one cannot
+    read: it allows nothing, and the shop's others go on."""
+    try:
+        return _place_of(url, "/allow")
+    except (Malformed, CardDataRefused):
+        return None
 
 
 def _place_of(url: str, pointer: str) -> _Place:

@@ -100,11 +100,13 @@ class Admission:
             order.customer_id, template.items, method, card, expected, order.metadata, code
         )  # fmt: skip
         # A question says nothing of its code, without which it would be told that the sale has not begun.
-        if code or not window.seems_short(template.lines):
+        if order.barred is None and (code or not window.seems_short(template.lines)):
             window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
             return
         as_booking = partial(self._form, client, order, key_digest, template, scope, fingerprint, answer)
-        window.put(self._question(template, scope, fingerprint, answer, as_booking))
+        question = self._question(template, scope, fingerprint, answer, as_booking)
+        question.barred = order.barred
+        window.put(question)
 
     async def close(self) -> None:
         """Let every call in flight end."""

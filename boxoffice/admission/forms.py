@@ -30,6 +30,7 @@ from boxoffice.errors import (
     SaleNotOpen,
     SalePaused,
     StoreAway,
+    Unavailable,
     UnpaidLimit,
 )
 from boxoffice.sales.catalogue import NEVER_MS, EventView
@@ -78,6 +79,8 @@ class Order(Named, Protocol):
     """What the shop has seen that it costs; None when it does not say."""
     access_code: str
     """Digest of its access code; empty without one."""
+    barred: Callable[[], BoxOfficeError] | None
+    """Makes the error with which it is refused, unless it is the repeat of a booking."""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +117,8 @@ class Form(msgspec.Struct):
     """None of a question."""
     as_booking: Callable[[], Form] | None = None
     """Of a question: makes the booking's form, to be sent when the answer is that there is."""
+    barred: Callable[[], BoxOfficeError] | None = None
+    """Of a question that asks for the first use of its key alone: makes what is said when there is none."""
 
 
 def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
@@ -158,9 +163,13 @@ def answers_of(
             if result == CREATED:
                 add(_new(form, counts, reply.now_ms, created_at))
             elif result[0] == LEFT:
-                add(None)
+                add(form.barred and form.barred())
             else:
-                add(_answer(form, result, counts, refusals, reply.now_ms))
+                answer = _answer(form, result, counts, refusals, reply.now_ms)
+                if form.barred is None or isinstance(answer, Admitted | KeyReused | Unavailable):
+                    add(answer)
+                else:
+                    add(form.barred())
         except Exception as error:
             seldom.exception("admission.failed", error)
             add(StoreAway())

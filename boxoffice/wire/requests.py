@@ -4,19 +4,22 @@ Only JSON in UTF-8, no member twice, no member that we do not know, no number th
 control characters and no card number in any text. A card number in its own place is exchanged for a token here, and
 goes no further. Nothing of a refused request is repeated in the refusal: it says where (a JSON pointer, RFC 6901) and
 a code.
+
+One file because a body, its parts and their checks are read against each other.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from boxoffice import ids
-from boxoffice.errors import CardDataRefused, Malformed
+from boxoffice.errors import BoxOfficeError, CardDataRefused, Malformed
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
@@ -61,6 +64,8 @@ class BookingRequest(Struct, gc=False):
     """Where the customer comes back to from the bank; None: where all do."""
     access_code: str = ""
     """Digest of its access code: the code itself ends here. Empty without one."""
+    barred: Callable[[], BoxOfficeError] | None = None
+    """Makes the error with which it is refused, unless it is the repeat of a booking."""
 
 
 class ItemForm(Struct, forbid_unknown_fields=True, gc=False):

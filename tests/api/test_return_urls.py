@@ -10,6 +10,7 @@ from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.settlement.authorising import request_of
+from boxoffice.stores import keys
 from tests.api.conftest import booking_of
 from tests.api.test_ownership import ask
 from tests.api.test_ownership import request_of as request
@@ -70,6 +71,40 @@ async def test_a_booking_goes_back_to_where_its_shop_is_allowed(
     await office.redis.flushall()
     found = (await ask(wire, request("GET", f"/v1/bookings?event_id={event.id}&idempotency_key=paid", KEY)))[2]
     assert [each["return_url"] for each in found.get("data", [])] == [f"{SHOP}/paid"] or found["status"] == 503
+
+
+@pytest.mark.parametrize("end", ["held", "confirmed"])
+async def test_a_repeat_is_told_what_it_booked_though_its_url_is_allowed_no_more(
+    door: Door, office: BoxOffice, event: EventView, end: str
+) -> None:
+    """Nobody is sent there anew. What is no repeat is refused by its pointer, also when the sale would refuse it; a key that
+    came with another request is told so; and none of them takes a ticket, or uses up a key."""
+    wire, payment = door.connect(), {"payment": ...} if end == "held" else {}
+    await say(office, [f"{SHOP}/old", f"{SHOP}/new"])
+    old = {"return_url": f"{SHOP}/old", **payment}
+    _, booking = await book(wire, event, "k", **old)
+    await settle_all(office)
+    await say(office, [f"{SHOP}/new"])
+    left = await office.redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+
+    status, again = await book(wire, event, "k", **old)
+
+    assert (status, again["id"], again["status"]) == (201 if end == "held" else 200, booking["id"], end)
+    assert again["return_url"] == f"{SHOP}/old"
+    refused = 400, [{"pointer": "/return_url", "code": "not_allowed"}]
+    status, problem = await book(wire, event, "another", **old)
+    assert (status, problem["errors"]) == refused
+    status, problem = await book(wire, event, "k", customer_id="bob", **old)
+    assert (status, problem["type"]) == (422, "/problems/idempotency-key-reused")
+    await office.control.pause(event.id)
+    status, problem = await book(wire, event, "another", **old)
+    assert (status, problem["errors"]) == refused
+    assert (await book(wire, event, "k", **old))[1]["id"] == booking["id"]
+    await office.control.resume(event.id)
+    after = await office.redis.hgetall(keys.event(event.shard, event.id))  # type: ignore[misc]
+    tiers = {name: count for name, count in left.items() if name[:2] in (b"a:", b"h:", b"c:")}
+    assert {name: after[name] for name in tiers} == tiers
+    assert (await book(wire, event, "another", **old | {"return_url": f"{SHOP}/new"}))[0] in (201, 202)
 
 
 async def test_bookings_that_do_not_say_go_where_the_shop_says(door: Door, office: BoxOffice, event: EventView) -> None:

@@ -215,9 +215,27 @@ MUTANTS = (
     ),
     Mutant(
         "a booking that goes wherever it says",
-        (("api/pipeline.py", "        check_return_url(order.return_url, caller.return_urls)\n", "        pass\n"),),
+        (
+            (
+                "api/pipeline.py",
+                "            check_return_url(order.return_url, caller.return_urls)\n",
+                "            pass\n",
+            ),
+        ),
         "tests/api/test_return_urls.py",
         "where_its_shop_is_allowed",
+    ),
+    Mutant(
+        "a booking that goes where it is not allowed, if there are tickets",
+        (
+            (
+                "boxoffice/admission/forms.py",
+                "                add(form.barred and form.barred())\n            else:",
+                "                add(None)\n            else:",
+            ),
+        ),
+        "tests/api/test_return_urls.py",
+        "allowed_no_more",
     ),
     Mutant(
         "a list by change that goes up to now",

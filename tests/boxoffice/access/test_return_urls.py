@@ -76,6 +76,15 @@ def test_it_has_no_card_number_and_nothing_is_allowed_unless_it_is_said() -> Non
         check_return_url("https://shop.example", [])
 
 
+@pytest.mark.parametrize("bad", ["https://SHOP.example", "", "https://shop.example/4242424242424242", "*"])
+def test_what_an_earlier_version_allowed_and_nobody_can_read_allows_nothing(bad: str) -> None:
+    """And keeps no customer of the shop from where its others lead."""
+    check_return_url("https://shop.example/x", [bad, "https://shop.example"])
+    with pytest.raises(Malformed) as refused:
+        check_return_url("https://shop.example/x", [bad])
+    assert refused.value.details["errors"] == [{"pointer": "/return_url", "code": "not_allowed"}]
+
+
 def test_what_is_allowed_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many bookings are compared with it."""
     read: list[str] = []
