@@ -51,6 +51,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         (model, "validation")
         for model in (
             schemas.BookingRequest,
+            hold_schemas.HoldPaymentRequest,
             hold_schemas.ChangeRequest,
             hold_schemas.ExtensionRequest,
             schemas.RefundRequest,

@@ -18,6 +18,7 @@
 -- ARGV[7] job_prefix     of the ring's job id
 -- ARGV[8] seen           the record as the caller read it, from which it knows the attempts so far
 -- ARGV[9] until_closing  1: only as long as its tickets are on sale; 0: until its own deadline
+-- ARGV[10] as_expected   0: the record that was seen costs another amount than the shop expects
 --
 -- Returns, the first that holds of
 --         {"closed"}
@@ -32,6 +33,7 @@
 --         {"over_started", record}    has begun,
 --         {"over_tier", record}       one of the tiers is off sale,
 --         {"over_ended", record}      or its window has ended
+--         {"price_changed", record}   it is not as expected
 --         {"too_many", record}        attempts
 --         {"busy"}                    too many bookings wait
 --         {"paid", record}            the booking is pending
@@ -47,6 +49,7 @@ local gate, record_key, pending, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue, sale = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local payment_key, payload, attempts_max, pending_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local bell_ttl_ms, job, job_prefix, seen, until_closing = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9] == "1"
+local as_expected = ARGV[10] == "1"
 
 local closed = shut(gate)
 if closed then
@@ -70,6 +73,8 @@ end
 local over = until_closing and closing(sale, record.items, now_ms)
 if over then
   return { over, raw }
+elseif not as_expected then
+  return { "price_changed", raw }
 elseif tonumber(record.attempts) >= attempts_max then
   return { "too_many", raw }
 elseif redis.call("ZCARD", pending) >= pending_max then

@@ -49,8 +49,13 @@ _PAID = {
         _key_header("Another one for each attempt: a repeat with the same key pays once.", "order-10042-card-1")
     ],
     "requestBody": _body(
-        "PaymentRequest",
-        {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"},
+        "HoldPaymentRequest",
+        {
+            "method": "card",
+            "card_name": "Ada Lovelace",
+            "card_number": "4242424242424242",
+            "expected_amount_cents": 14700,
+        },
     ),
 }
 _CHANGED = {
@@ -95,6 +100,7 @@ _REFUNDED = {
             "hold-ended",
             "sale-closed",
             "event-called-off",
+            "price-changed",
             "too-many-attempts",
             "idempotency-key-reused",
             "card-data-not-accepted",
@@ -107,14 +113,16 @@ _REFUNDED = {
 )
 async def pay(booking_id: str, request: Request, office: Office, client: Client) -> Response:
     """Put the payment of a held booking on its way; it becomes `pending`. One that costs nothing needs no card: no body,
-    or an empty object.
+    or an empty object. One that was changed meanwhile, and costs another amount than `expected_amount_cents`, is not paid.
 
     A decline before `expires_at` leaves it `held`, to be paid with another card and another key, up to 5 times.
     """
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)
-    charge = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
-    view, replayed = await office.hold_payments.pay(client, booking, charge, key_digest)
+    asked = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
+    view, replayed = await office.hold_payments.pay(
+        client, booking, asked.charge, key_digest, asked.expected_amount_cents
+    )
     headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
     # A booking is pending, too, while another attempt than the one that is shown is under way.
     under_way = view.status == "pending" and (view.payment is None or view.payment.status not in _NO_MONEY)

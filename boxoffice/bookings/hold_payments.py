@@ -20,14 +20,17 @@ class HoldPayments:
         self._holds = holds
         self._bookings = bookings
 
-    async def pay(self, client: str, booking: str, charge: Charge | None, key_digest: str) -> tuple[BookingView, bool]:
-        """Put a payment of a hold on its way; None for one that costs nothing. Returns the booking, and whether this
-        attempt was made before: then `payment` tells how that attempt went, or goes.
+    async def pay(
+        self, client: str, booking: str, charge: Charge | None, key_digest: str, expected: int | None = None
+    ) -> tuple[BookingView, bool]:
+        """Put a payment of a hold on its way; None for one that costs nothing. `expected` is the amount that the shop thinks
+        it pays; it is no part of the attempt: a repeat with another is told how the attempt went. Returns the booking, and
+        whether this attempt was made before: then `payment` tells how that attempt went, or goes.
 
         Raises as `Holds.pay`.
         """
         try:
-            paid = await self._holds.pay(client, booking, charge, key_digest)
+            paid = await self._holds.pay(client, booking, charge, key_digest, expected)
         except NotFound:
             return await self._remembered(client, booking, charge, key_digest), True
         except HoldEnded:

@@ -27,6 +27,7 @@ from boxoffice.errors import (
     Malformed,
     NotFound,
     PaymentInProgress,
+    PriceChanged,
     SaleClosed,
     StoreAway,
     TooManyAttempts,
@@ -110,25 +111,32 @@ class Holds:
             raise NotFound("There is no such booking.")
         return record, raw
 
-    async def pay(self, client: str, booking: str, charge: Charge | None, key_digest: str) -> Paid:
-        """Put a payment of a hold on its way. One that costs nothing needs no charge, and ignores one.
+    async def pay(
+        self, client: str, booking: str, charge: Charge | None, key_digest: str, expected: int | None = None
+    ) -> Paid:
+        """Put a payment of a hold on its way. One that costs nothing needs no charge, and ignores one. `expected`: the amount
+        in minor units that the shop thinks it pays.
 
         Raises `NotFound`, `Malformed` (no charge), `PaymentInProgress`, `HoldEnded` (Redis may
-        have forgotten an attempt), `SaleClosed` (see `holds.payable_until`), `EventCalledOff`, `TooManyAttempts`,
-        `KeyReused` (the key came with another card before), `Busy`, `GateClosed`, `StoreAway`.
+        have forgotten an attempt), `SaleClosed` (see `holds.payable_until`), `EventCalledOff`, `PriceChanged` (it costs
+        another amount than `expected`), `TooManyAttempts`, `KeyReused` (the key came with another card before), `Busy`,
+        `GateClosed`, `StoreAway`.
         """
         payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
         for _ in range(READ_AGAIN):
             held, seen = await self.read(client, booking)
             if held is None:
                 raise NotFound("There is no such booking.")
-            if charge is None and held.body.amount_cents:
+            costs = held.body.amount_cents
+            if charge is None and costs and expected in (None, costs):
                 raise Malformed("A payment needs its method.", pointer="/method", code="missing")
             for attempt in held.payload.earlier:
                 if attempt.payment_key == payment_key:
                     _check_same(booking, attempt.asked, asked)
                     return Paid(held, True, attempt.outcome)
-            outcome, record = await self._try_to_pay(held, seen, payment_key, charge, asked)
+            outcome, record = await self._try_to_pay(
+                held, seen, payment_key, charge, asked, as_expected=expected in (None, costs)
+            )
             match outcome:
                 case "paid":
                     return Paid(record, False)
@@ -143,6 +151,8 @@ class Holds:
                     raise EventCalledOff
                 case "over_event" | "over_started" | "over_tier" | "over_ended":
                     raise SaleClosed("What was held cannot be paid any more: its sale is over.", reason=outcome[5:])
+                case "price_changed":
+                    raise PriceChanged(amount_cents=costs, currency=held.body.currency)
                 case "too_many":
                     raise TooManyAttempts(attempts=record.attempts)
                 case "busy":
@@ -152,7 +162,7 @@ class Holds:
         raise PaymentInProgress(retry_after_s=2)
 
     async def _try_to_pay(
-        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str
+        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str, *, as_expected: bool
     ) -> tuple[str, Record]:
         """pay.lua, which pays nothing but the record that was seen: an attempt made meanwhile may be this very one."""
         booking, shard, said = held.id, ids.shard_of(held.id), held.payload
@@ -164,7 +174,7 @@ class Holds:
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
             payload=pack_payload(payload), attempts_max=self.settings.holds.attempts_max,
-            pending_max=self.settings.limits.pending_max, seen=seen,
+            pending_max=self.settings.limits.pending_max, seen=seen, as_expected=int(as_expected),
         )  # fmt: skip
         return outcome, unpack(booking, raw) if raw else held
 

@@ -23,6 +23,7 @@ from boxoffice.wire.strict import read_strictly
 
 __all__ = [
     "ChangeRequest",
+    "HoldPaymentRequest",
     "RefundRequest",
     "parse_change",
     "parse_extension",
@@ -49,6 +50,23 @@ class ChangeRequest(Struct):
     expected_amount_cents: int | None = None
 
 
+class HoldPaymentRequest(NamedTuple):
+    """How a hold is to be paid, None for no payment, which does for what costs nothing; and what its shop thinks it costs."""
+
+    charge: Charge | None
+    expected_amount_cents: int | None = None
+
+
+class HoldPayment(Struct, forbid_unknown_fields=True):
+    """The fields of `PaymentForm`, which may all be absent, or null, here."""
+
+    method: str | None = None
+    card_name: str | None = None
+    card_number: str | None = None
+    token: str | None = None
+    expected_amount_cents: int | None = None
+
+
 class Change(Struct, forbid_unknown_fields=True):
     items: list[ItemForm]
     expected_amount_cents: int | None = None
@@ -67,16 +85,22 @@ class _Nothing(Struct, forbid_unknown_fields=True):
     pass
 
 
-def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Charge | None:
-    """Read how a hold is to be paid: what stands under `payment` in a booking. None for no body, or an empty object,
-    which do for a booking that costs nothing.
+def parse_payment(raw: bytes, settings: Settings, gateway: PaymentGateway) -> HoldPaymentRequest:
+    """Read how a hold is to be paid: what stands under `payment` in a booking, and what it is expected to cost. No payment for
+    no body, or one without any of that, which do for a booking that costs nothing.
 
     Raises `Malformed`, or `CardDataRefused` for a card number where none may be.
     """
-    if raw.translate(None, b" \t\r\n") in (b"", b"{}"):
-        return None
+    body = read_strictly(raw.strip(b" \t\r\n") or b"{}", HoldPayment)
+    expected, given = check_amount(body.expected_amount_cents), (body.card_name, body.card_number, body.token)
+    if body.method is None:
+        if given != (None, None, None):
+            raise Malformed("A member is missing.", pointer="/method", code="missing")
+        return HoldPaymentRequest(None, expected)
     try:
-        return charge_of(read_strictly(raw, PaymentForm), settings.limits.text_max, gateway)
+        return HoldPaymentRequest(
+            charge_of(PaymentForm(body.method, *given), settings.limits.text_max, gateway), expected
+        )
     except (Malformed, CardDataRefused) as error:
         _point_at_body(error)
         raise

@@ -200,6 +200,7 @@ async def test_answers_are_as_documented(
         (schemas.Booking, render.BookingView), (schemas.Item, render.ItemView), (schemas.Payment, render.PaymentView),
         (schemas.Failure, render.FailureView), (schemas.BookingRequest, requests.Booking),
         (schemas.ItemRequest, requests.ItemForm), (schemas.PaymentRequest, requests.PaymentForm),
+        (hold_schemas.HoldPaymentRequest, hold_requests.HoldPayment),
         (hold_schemas.ChangeRequest, hold_requests.Change), (hold_schemas.ExtensionRequest, hold_requests.Extension),
         (schemas.RefundRequest, hold_requests.Refund),
         (schemas.Refund, render.RefundView), (schemas.RefundRow, render.RefundRowView),

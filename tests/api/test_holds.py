@@ -79,6 +79,35 @@ async def test_a_payment_in_progress_says_when_to_ask_again(hold: str, post: Pos
     assert answer.json()["retry_after"] == 2
 
 
+async def test_a_hold_that_costs_another_amount_than_its_customer_saw_is_not_paid(
+    api: httpx2.AsyncClient, hold: str, event: EventView, post: Post, office: BoxOffice
+) -> None:
+    """It was changed in another tab. Nothing is charged and no key is used up; what was paid is told to a repeat, whatever it
+    expects."""
+    body = {"items": [{"tier_id": event.tiers[0].id, "quantity": 3}]}
+    await api.patch(f"/v1/bookings/{hold}", json=body, headers={"Idempotency-Key": "tab"})
+
+    for expected in (2_000, 0):
+        answer = await post(hold, "payment", PAYMENT | {"expected_amount_cents": expected}, key="pay")
+        problem = assert_problem(answer, 409, "price-changed")
+        assert (problem["amount_cents"], problem["currency"]) == (3_000, "USD")
+    assert assert_problem(await post(hold, "payment", {"expected_amount_cents": 0}, key="pay"), 409, "price-changed")
+    assert (await api.get(f"/v1/bookings/{hold}")).json()["status"] == "held"
+    answer = await post(hold, "payment", PAYMENT | {"expected_amount_cents": -1}, key="pay")
+    assert assert_problem(answer, 400, "malformed-request")["errors"] == [
+        {"pointer": "/expected_amount_cents", "code": "out_of_range"}
+    ]  # fmt: skip
+
+    paid = await post(hold, "payment", PAYMENT | {"expected_amount_cents": 3_000}, key="pay")
+    assert (paid.status_code, paid.json()["amount_cents"]) == (202, 3_000)
+    for expected in (2_000, None):
+        again = await post(hold, "payment", PAYMENT | {"expected_amount_cents": expected}, key="pay")
+        assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    await settle_all(office)
+    late = await post(hold, "payment", PAYMENT | {"expected_amount_cents": 2_000}, key="late")
+    assert_problem(late, 409, "hold-ended")
+
+
 async def test_a_hold_that_left_redis_has_ended(hold: str, post: Post, office: BoxOffice) -> None:
     await post(hold, "payment", PAYMENT)
     await settle_all(office)

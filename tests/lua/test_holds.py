@@ -27,6 +27,7 @@ async def pay(
     pending: int = 1_000,
     seen: bytes | None = None,
     until_closing: bool = False,
+    as_expected: bool = True,
 ) -> str:
     """The script's word; `seen` is the record as it is, unless something else is said."""
     shard = desk.shard
@@ -37,7 +38,7 @@ async def pay(
         [keys.gate(shard), keys.booking(shard, form.id), keys.pending(shard), keys.deadlines(shard), keys.bell(shard),
          keys.rings(shard), keys.arq_queue(shard), keys.event(shard, form.event)],
         [key, pack_payload(Payload(CHARGE)), attempts, pending, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen,
-         int(until_closing)],
+         int(until_closing), int(as_expected)],
     )  # fmt: skip
     return told(reply)
 
@@ -163,9 +164,11 @@ async def test_pay_writes_nothing_when_it_refuses(desk: Desk) -> None:
     form = await held(desk, floor=2)
     unknown = desk.form(floor=1)
     assert await untouched(desk, pay(desk, unknown)) == "missing"
+    assert await untouched(desk, pay(desk, form, as_expected=False, attempts=0)) == "price_changed"
     assert await untouched(desk, pay(desk, form, attempts=0)) == "too_many"
     assert await untouched(desk, pay(desk, form, pending=0)) == "busy"
     await pay(desk, form)
+    assert await untouched(desk, pay(desk, form, as_expected=False)) == "replayed", "whatever it expects now"
     assert await untouched(desk, pay(desk, form)) == "replayed"
     assert await untouched(desk, pay(desk, form, OTHER_KEY)) == "in_progress"
     await desk.claim()

@@ -14,6 +14,7 @@ from shop_api.models import (
     Booking,
     BookingRequest,
     ExtensionRequest,
+    HoldPaymentRequest,
     ItemRequest,
     PaymentRequest,
     Problem,
@@ -47,7 +48,8 @@ assert isinstance(longer, Booking) and longer.expires_at > held.expires_at, long
 refused = extend.sync(held.id, client=client, body=ExtensionRequest(extra_s=60))
 assert isinstance(refused, Problem) and refused.type_ == "/problems/already-extended", refused
 assert refused.expires_at == longer.expires_at
-assert isinstance(pay.sync(held.id, client=client, body=card, idempotency_key="p"), Booking)
+paying = HoldPaymentRequest.from_dict(card.to_dict() | {"expected_amount_cents": held.amount_cents})
+assert isinstance(pay.sync(held.id, client=client, body=paying, idempotency_key="p"), Booking)
 paid = final(held.id)
 
 # Every optional member written out as null.

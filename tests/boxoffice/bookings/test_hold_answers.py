@@ -18,6 +18,7 @@ from boxoffice.errors import (
     Malformed,
     NotFound,
     PaymentInProgress,
+    PriceChanged,
     TooManyAttempts,
 )
 from boxoffice.office import BoxOffice
@@ -69,6 +70,7 @@ FIVE = replace(RECORD, tries="5")
     [
         ("in_progress", RECORD, PaymentInProgress, {"retry_after_s": 2}),
         ("too_many", FIVE, TooManyAttempts, {"attempts": 5}),
+        ("price_changed", RECORD, PriceChanged, {"amount_cents": RECORD.body.amount_cents, "currency": "USD"}),
         ("busy", RECORD, Busy, {"retry_after_s": 2}),
         ("missing", RECORD, NotFound, {}),
         ("ended", RECORD, HoldEnded, {"booking_status": "expired"}),
@@ -86,6 +88,26 @@ async def test_why_a_hold_is_not_paid(
     assert {name: refused.value.details[name] for name in details} == details
     if error is HoldEnded:
         assert str(details["booking_status"]) in refused.value.detail
+
+
+@pytest.mark.parametrize("charge", [CARD, None])
+@pytest.mark.parametrize(("expected", "fine"), [(None, True), (0, True), (-1, False), (1, False)])
+async def test_whether_it_costs_what_is_expected(
+    holds: Holds, monkeypatch: pytest.MonkeyPatch, charge: Charge | None, expected: int | None, fine: bool
+) -> None:
+    """By the record that the script compares with what it has. Whoever says no card for what costs something is told of the
+    card only if it costs what is expected."""
+    told = stub(holds, monkeypatch, [RECORD], [("paid", RECORD.pack())])
+    costs = RECORD.body.amount_cents
+    assert costs
+    expected = None if expected is None else costs + expected
+    if charge is None and fine:
+        with pytest.raises(Malformed):
+            await holds.pay("shop", BOOKING, charge, KEY, expected)
+        assert not told
+        return
+    await holds.pay("shop", BOOKING, charge, KEY, expected)
+    assert [slots["as_expected"] for _, _, slots in told] == [int(fine)]
 
 
 async def test_what_the_script_is_told_of_a_payment(holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:

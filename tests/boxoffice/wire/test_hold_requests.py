@@ -11,7 +11,14 @@ from boxoffice.errors import BadRequest
 from boxoffice.gateway.base import PaymentGateway, Token
 from boxoffice.settings import Settings
 from boxoffice.stores.record import Charge
-from boxoffice.wire.hold_requests import RefundRequest, parse_extension, parse_nothing, parse_payment, parse_refund
+from boxoffice.wire.hold_requests import (
+    HoldPaymentRequest,
+    RefundRequest,
+    parse_extension,
+    parse_nothing,
+    parse_payment,
+    parse_refund,
+)
 
 SETTINGS = Settings()
 TEXT_MAX, ITEMS_MAX = SETTINGS.limits.text_max, SETTINGS.limits.items_max
@@ -45,6 +52,8 @@ def refusal(call: Any, raw: bytes, *args: Any) -> tuple[str, str]:
     [
         (b"", None),
         (b" {\r\n\t} ", None),
+        (b"\r\n\t ", None),
+        (b'{"method": null, "card_name": null, "card_number": null, "token": null}', None),
         (b'{"method": "card", "token": "tok"}', Charge("card", "checked tok", None, "9999")),
         (b'\xef\xbb\xbf{"method": "card", "token": "tok"}', Charge("card", "checked tok", None, "9999")),
         (b'{"method": "card", "card_number": "%s", "card_name": "Ada"}' % CARD.encode(),
@@ -52,7 +61,17 @@ def refusal(call: Any, raw: bytes, *args: Any) -> tuple[str, str]:
     ],
 )  # fmt: skip
 def test_how_a_hold_is_to_be_paid(raw: bytes, charge: Charge | None) -> None:
-    assert parse_payment(raw, SETTINGS, GATEWAY) == charge
+    assert parse_payment(raw, SETTINGS, GATEWAY) == HoldPaymentRequest(charge, None)
+
+
+@pytest.mark.parametrize("expected", [0, 9_800, None])
+def test_what_a_hold_is_expected_to_cost(expected: int | None) -> None:
+    """With a payment, and without one."""
+    said = json.dumps({"expected_amount_cents": expected}).encode()
+    assert parse_payment(said, SETTINGS, GATEWAY) == HoldPaymentRequest(None, expected)
+    said = said.removesuffix(b"}") + b', "method": "card", "token": "tok"}'
+    paid = HoldPaymentRequest(Charge("card", "checked tok", None, "9999"), expected)
+    assert parse_payment(said, SETTINGS, GATEWAY) == paid
 
 
 @pytest.mark.parametrize(
@@ -62,6 +81,10 @@ def test_how_a_hold_is_to_be_paid(raw: bytes, charge: Charge | None) -> None:
         (b'{"method": "card", "token": "%s"}' % CARD.encode(), "/token", "card_data"),
         (b'{"method": "card", "token": "t", "card_name": "%s"}' % (b"n" * (TEXT_MAX + 1)), "/card_name", "too_long"),
         (b'{"token": "t"}', "/method", "missing"),
+        (b'{"card_name": "Ada", "method": null}', "/method", "missing"),
+        (b'{"card_number": "4"}', "/method", "missing"),
+        (b'{"method": "card", "token": "t", "expected_amount_cents": -1}', "/expected_amount_cents", "out_of_range"),
+        (b'{"method": "card", "token": "t", "expected_amount_cents": 1.5}', "/expected_amount_cents", "wrong_type"),
         (b'{"method": "card", "token": "t", "amount": 1}', "/amount", "unknown_member"),
         (b'{"method": "card", "method": "card", "token": "t"}', "", "duplicate_member"),
         (b'{"method": 1}', "/method", "wrong_type"),
