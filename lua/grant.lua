@@ -21,11 +21,15 @@ if not version and ARGV[1] == "0" then
   return { "missing" }
 end
 
+local function revision_of(json)
+  local readable, key = pcall(cjson.decode, json)
+  return readable and type(key) == "table" and tonumber(key.revision) or 0
+end
 local changed = {}
 for i = 2, #ARGV, 2 do
   local prefix, view = ARGV[i], ARGV[i + 1]
   local there = redis.call("HGET", api_keys, prefix)
-  if there ~= view and (not there or cjson.decode(view).revision >= (cjson.decode(there).revision or 0)) then
+  if there ~= view and (not there or revision_of(view) >= revision_of(there)) then
     changed[#changed + 1], changed[#changed + 2] = prefix, view
   end
 end

@@ -67,7 +67,7 @@ class Forgetting:
                 await self._refuse(connection, sorted({*known, *found, *failed}))
             pseudonym = PREFIX + ids.digest("forgotten", owner)[:12]
             number = await interventions.begin(self._database, "forget", by, None, f"client {client}, owner {owner}")
-            records = sum([await self._erase_record(booking, pseudonym, owner) for booking in found])
+            seen = [await self._erase_record(booking, pseudonym, owner) for booking in found]
             await self._erase_notes({*known, *found})
             async with self._database.begin() as connection:
                 bookings = await personal.lock(connection, client, customer)
@@ -77,7 +77,8 @@ class Forgetting:
                 erased = await personal.erase(connection, theirs, pseudonym, owner)
             # Those that were booked and decided since.
             admitted_since = sorted({*bookings} - {*found})
-            records += sum([await self._erase_record(booking, pseudonym, owner) for booking in admitted_since])
+            seen += [await self._erase_record(booking, pseudonym, owner) for booking in admitted_since]
+            records, unread = seen.count(True), unread + seen.count(None)
             await interventions.end(self._database, number, f"erased {len(bookings)} bookings, {records} records")
         return Forgotten(pseudonym if bookings else None, erased, records, unread)
 
@@ -116,8 +117,9 @@ class Forgetting:
         except (RedisError, OSError) as error:
             raise StoreAway("Redis does not answer: a part is erased. Type the same again.") from error
 
-    async def _erase_record(self, booking: str, pseudonym: str, owner: str) -> bool:
-        """In the record as it is at that moment: scripts may change it meanwhile, and then it is read again."""
+    async def _erase_record(self, booking: str, pseudonym: str, owner: str) -> bool | None:
+        """In the record as it is at that moment: scripts may change it meanwhile, and then it is read again. None: nobody can
+        read it."""
         number = ids.shard_of(booking)
         name = keys.booking(number, booking)
         try:
@@ -125,7 +127,10 @@ class Forgetting:
                 while True:
                     await pipe.watch(name)
                     raw = await pipe.get(name)
-                    record = unpack(booking, raw) if raw is not None else None
+                    try:
+                        record = unpack(booking, raw) if raw is not None else None
+                    except ValueError:
+                        return None
                     if record is None or record.body.customer == pseudonym:
                         return False
                     pipe.multi()  # type: ignore[no-untyped-call]

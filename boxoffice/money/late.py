@@ -44,7 +44,12 @@ class LateMoney:
         raw = await self._shards[shard].redis.get(keys.booking(shard, booking))
         if raw is None:
             return False
-        record = unpack(booking, raw)
+        try:
+            record = unpack(booking, raw)
+        except ValueError as error:
+            # Nobody can tell what it bought: the money goes back, and what else is due is not kept waiting.
+            seldom.warning("record.unreadable", booking_id=booking, error=type(error).__name__)
+            return False
         said = record.payload
         outcome = await self._shards[shard].run(
             "revive", record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),

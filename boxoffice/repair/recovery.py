@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from boxoffice.access.api_keys import VERSION
+from boxoffice.bookings.records import readable
 from boxoffice.books import looks
 from boxoffice.books.moves import Note
 from boxoffice.books.queries import final_verdicts
@@ -268,7 +269,8 @@ class Recovery:
 
     async def _records(self, bookings: list[str]) -> list[Record]:
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in bookings])
-        return [unpack(booking, raw) for booking, raw in zip(bookings, raws, strict=True) if raw]
+        found = [readable(booking, raw) for booking, raw in zip(bookings, raws, strict=True) if raw]
+        return [record for record in found if record is not None]
 
     async def correct(self, bookings: list[str]) -> int:
         """Tell Redis how PostgreSQL has these, which it calls something else."""

@@ -51,9 +51,9 @@ class CodeMirror:
         ]
 
     async def bring(self, connection: Connection, shard: int, event_id: str, server: str) -> None:
-        """Write what has changed since Redis was told last; everything, where Redis is ahead of PostgreSQL, or was told by
-        another than this `server`. The caller holds the lock of the event's row, so nobody brings an older state after a
-        newer one. Raises Redis's errors."""
+        """Write what has changed since Redis was told last; everything, and nothing else, where Redis is ahead of
+        PostgreSQL, was told by another than this `server`, or does not say how far. The caller holds the lock of the
+        event's row, so nobody brings an older state after a newer one. Raises Redis's errors."""
         version = await connection.fetchval("SELECT codes_version FROM events WHERE id = $1", event_id)
         if not version:
             return
@@ -69,7 +69,7 @@ class CodeMirror:
         for start in range(0, max(1, len(changes)), CHUNK):
             last = start + CHUNK >= len(changes)
             await here.run(
-                "codes", codes=name, version=mark if last else 0, anew=int(raw != b"" and since == start == 0),
+                "codes", codes=name, version=mark if last else 0, anew=int(since == start == 0),
                 changes=changes[start : start + CHUNK],
             )  # fmt: skip
 

@@ -52,7 +52,7 @@ def forget(
         typer.echo(f"The bookings are {found.pseudonym}'s now. Their tickets still count against the customer's limit.")
     if found.unread:
         typer.echo(
-            f"{found.unread} records of failures cannot be read, and may be this customer's: see `boxoffice dead list`;"
+            f"{found.unread} records cannot be read, and may be this customer's: see `boxoffice dead list`;"
             " those that are not parked go with `boxoffice trim`, when they are old enough."
         )
     typer.echo("Ask the payment gateway, and the shop, to erase what they keep.")

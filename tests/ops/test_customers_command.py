@@ -245,9 +245,20 @@ async def test_how_many_records_nobody_can_read_is_told(till: Till) -> None:
     await fail(till, ids.booking_id(SHARD, 1_001), b"")
     assert (await forget())["unread"] == 1
     said = (await run("customers", "forget", WHO, "--client", CLIENT))[1]
-    assert "1 records of failures cannot be read" in said
+    assert "1 records cannot be read" in said
     await till.fetch("DELETE FROM dead_letters")
     assert "cannot be read" not in (await run("customers", "forget", WHO, "--client", CLIENT))[1]
+
+
+async def test_a_record_that_nobody_can_read_keeps_nobody_from_being_forgotten(till: Till) -> None:
+    """Its row tells whose it is; what the record says is gone with it a day after the booking ended."""
+    torn, other = [await till.book(GA=1, customer=WHO) for _ in range(2)]
+    await till.rest()
+    await till.office.redis.set(keys.booking(SHARD, torn), "C|nonsense", keepttl=True)
+    found = await forget()
+    assert (found["erased"]["bookings"], found["records"], found["unread"]) == (2, 1, 1)
+    record = await till.record(other)
+    assert record is not None and record.body.customer == found["pseudonym"]
 
 
 async def test_whose_event_was_called_off_stays_so_in_the_report(till: Till) -> None:

@@ -74,6 +74,22 @@ async def test_late_money_buys_no_other_tickets_than_it_was_for(till: Till, monk
     assert (await till.payment(booking)).status == "voided"
 
 
+async def test_late_money_of_a_record_that_nobody_can_read_goes_back(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And keeps no other money waiting that is due in the same pass."""
+    bad, good = [await ended_unknown(till, monkeypatch, GA=1) for _ in range(2)]
+    raw = await till.office.redis.get(keys.booking(SHARD, bad))
+    await till.office.redis.set(keys.booking(SHARD, bad), raw.split(b"\n")[0] + b"\n[]\n{}", keepttl=True)
+
+    await till.office.pump.work_outbox()
+
+    assert (await till.payment(bad)).status == "voided"
+    assert await till.state(good) == "P expired"
+    await till.office.redis.set(keys.booking(SHARD, bad), raw, keepttl=True)
+    await till.at_rest(bad, good)
+
+
 @pytest.mark.parametrize("captured", [False, True])
 async def test_a_second_look_that_the_settlement_overtakes_lets_go_of_nothing(
     till: Till, monkeypatch: pytest.MonkeyPatch, captured: bool

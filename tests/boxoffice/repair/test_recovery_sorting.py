@@ -192,9 +192,12 @@ async def test_events_that_are_forgotten_are_on_sale_no_more(till: Till, recover
 
 
 async def test_redis_is_told_how_postgresql_has_each(till: Till, recovery: Recovery) -> None:
-    """Of many in one call, with a pair that has them; who agrees, and who is undecided, is left as he is."""
+    """Of many in one call, with a pair that has them; who agrees, and who is undecided, is left as he is, and so is one that
+    nobody can read."""
     booked = [await till.book(GA=1) for _ in range(3)]
+    torn = await till.book(GA=1)
     await till.rest()
+    await till.office.redis.set(keys.booking(SHARD, torn), "F|nonsense")
     waiting = await till.book(GA=1)
     redis = till.office.redis
     for booking in booked[:2]:
@@ -204,7 +207,7 @@ async def test_redis_is_told_how_postgresql_has_each(till: Till, recovery: Recov
         await redis.set(keys.booking(SHARD, booking), record.pack())
     raws = await redis.mget([keys.booking(SHARD, booking) for booking in (booked[2], waiting)])
     await redis.delete(keys.told(SHARD))
-    assert await recovery.correct([*booked, waiting, BOOKING]) == 2
+    assert await recovery.correct([torn, *booked, waiting, BOOKING]) == 2
     assert [await till.state(booking) for booking in booked] == 3 * ["C confirmed"]
     assert await redis.mget([keys.booking(SHARD, booking) for booking in (booked[2], waiting)]) == raws
     number, nonce = (await till.fetch("SELECT number, nonce FROM batches WHERE shard = $1", SHARD))[0]

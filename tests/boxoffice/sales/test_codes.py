@@ -336,9 +336,10 @@ async def test_only_what_has_changed_is_brought(
 
 
 @pytest.mark.parametrize("how", ["load", "sweep"])
-@pytest.mark.parametrize("lost", ["all", "last", "ahead", "another's", "another's before"])
+@pytest.mark.parametrize("lost", ["all", "last", "ahead", "half", "another's", "another's before"])
 async def test_what_redis_lacks_a_worker_brings(office: BoxOffice, event: EventView, how: str, lost: str) -> None:
-    """A change whose writer died, a Redis that lost them, one that has not heard of the last change, one that is ahead, and
+    """A change whose writer died, a Redis that lost them, one that has not heard of the last change, one that is ahead, one
+    that does not say how far it was told, for whoever brought them died or was another's PostgreSQL, and
     one whose version is that of a PostgreSQL before this one, which had given it to another change."""
     name, code = keys.codes(event.shard, event.id), await made(office, event)
     before = await fields(office, event)
@@ -351,6 +352,8 @@ async def test_what_redis_lacks_a_worker_brings(office: BoxOffice, event: EventV
         await office.redis.hset(name, mapping=before)  # type: ignore[misc]
     elif lost == "ahead":
         await office.redis.hset(name, mapping={"0" * 32: "9||0|0", "v": f"999@{server}"})  # type: ignore[misc]
+    elif lost == "half":
+        await office.redis.hset(name, mapping={"0" * 32: "9||0|0"} | {ids.code_digest(code): "9||0|0"})  # type: ignore[misc]
     elif lost.startswith("another's"):
         version, _, _ = whole[b"v"].decode().partition("@")
         mark = f"{int(version) - lost.count('before')}@{server[:-1]}0"
