@@ -47,10 +47,10 @@ async def lock_hold(connection: Connection, booking_id: str) -> bool:
     return await connection.fetchval(_LOCK_HOLD, booking_id) is not None
 
 
-async def change_hold(writer: Writer, record: Record) -> None:
+async def change_hold(connection: Connection, record: Record) -> None:
     """Items, `amount_cents` and `expires_at` of a `held` booking, as Redis has them. The caller has locked it."""
-    await rewrite_items(writer, [record])
-    await extend_hold(writer, record.id, record.deadline_ms)
+    await rewrite_items(connection, [record])
+    await extend_hold(connection, record.id, record.deadline_ms)
 
 
 async def cancel(writer: Writer, booking_id: str, code: str) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from boxoffice.books.columns import INSERT_ITEMS, item_arrays
-from boxoffice.stores.database import Writer
+from boxoffice.stores.database import Connection, Writer
 from boxoffice.stores.record import Record
 
-__all__ = ["SOLD_ITEMS", "drop_items", "rewrite_items"]
+__all__ = ["REWRITING", "SOLD_ITEMS", "drop_items", "rewrite_items"]
 
 SOLD_ITEMS: Final = """
 CASE WHEN b.expires_at IS NOT NULL AND b.status IN ('confirmed', 'cancelled') THEN (
@@ -18,12 +18,21 @@ CASE WHEN b.expires_at IS NOT NULL AND b.status IN ('confirmed', 'cancelled') TH
 """
 """What was sold of a booking `b` that was a hold, as a record in Redis has it; NULL of any other."""
 
-_DROP: Final = "DELETE FROM booking_items WHERE booking_id = ANY($1::uuid[])"
+_LOCK: Final = "SELECT FROM bookings WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
+_THERE: Final = """
+SELECT booking_id::text AS booking, tier_id, quantity, unit_price_cents FROM booking_items WHERE booking_id = ANY($1::uuid[])
+"""
 
 _SET_AMOUNTS: Final = """
 UPDATE bookings b SET amount_cents = new.amount, updated_at = now()
 FROM unnest($1::uuid[], $2::bigint[]) AS new (id, amount) WHERE b.id = new.id
 """
+
+_DROP: Final = "DELETE FROM booking_items WHERE booking_id = ANY($1::uuid[])"
+
+REWRITING: Final = (_LOCK, _THERE, _SET_AMOUNTS, _DROP, INSERT_ITEMS)
+"""What `rewrite_items` runs; every parameter is an array."""
 
 
 async def drop_items(writer: Writer, booking_ids: Sequence[str]) -> None:
@@ -31,14 +40,26 @@ async def drop_items(writer: Writer, booking_ids: Sequence[str]) -> None:
     await writer.execute(_DROP, booking_ids)
 
 
-async def rewrite_items(writer: Writer, records: Sequence[Record]) -> None:
+async def rewrite_items(connection: Connection, records: Sequence[Record]) -> None:
     """The rows of `booking_items`, and `amount_cents`, of these bookings are what their records say; nothing of them was ever
-    refunded. They are no sale. Whoever else rewrites one of them meanwhile waits until the caller's transaction is over."""
+    refunded. They are no sale. Whoever else rewrites one of them meanwhile waits until the caller's transaction is over.
+    What is so already is not written: a payment that waits is looked at again and again."""
     if not records:
         return
-    booking_ids = [record.id for record in records]
-    # This first: it locks the rows.
-    await writer.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in records])
-    await drop_items(writer, booking_ids)
-    lines = [(record.id, line, 0) for record in records for line in record.body.lines]
-    await writer.execute(INSERT_ITEMS, *item_arrays(lines))
+    # This first: what is read then stays so.
+    await connection.execute(_LOCK, [record.id for record in records])
+    there: dict[str, set[tuple[str, int, int]]] = {record.id: set() for record in records}
+    for booking, tier, quantity, price in await connection.fetch(_THERE, list(there)):
+        there[booking].add((tier, quantity, price))
+    changed = [
+        record
+        for record in records
+        if there[record.id] != {(line.tier, line.quantity, line.unit_price_cents) for line in record.body.lines}
+    ]
+    if not changed:
+        return
+    booking_ids = [record.id for record in changed]
+    await connection.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in changed])
+    await drop_items(connection, booking_ids)
+    lines = [(record.id, line, 0) for record in changed for line in record.body.lines]
+    await connection.execute(INSERT_ITEMS, *item_arrays(lines))

@@ -16,7 +16,7 @@ from boxoffice.books.copying import Raced, copy_new
 from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, Known, PaymentChange, PaymentRow
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
-from boxoffice.books.items import SOLD_ITEMS, rewrite_items
+from boxoffice.books.items import REWRITING, SOLD_ITEMS, rewrite_items
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -254,7 +254,7 @@ _PARAMETER: Final = re.compile(r"\$\d+")
 async def touch(connection: Connection) -> None:
     """Run what `write` would not run for a new booking, for no row at all: that shows rights, tables and columns."""
     await lock_inventory(connection, ())
-    for statement in (_KIN, _RECHECK, _UPDATE_BOOKINGS, SELL):
+    for statement in (_KIN, _RECHECK, _UPDATE_BOOKINGS, *REWRITING, SELL):
         await connection.execute(statement, *([],) * len(set(_PARAMETER.findall(statement))))
     await insert_duplicates(connection, [])
     await _upsert_payments(connection, [], "", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from boxoffice.books import rows as settling_rows
@@ -85,8 +86,68 @@ async def test_a_hold_that_was_decided_since_it_was_looked_at_again_stays_as_it_
     assert [row["sold"] for row in await till.fetch("SELECT sold FROM inventory")] == [0]
 
 
-async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Till) -> None:
-    """A change on its way to PostgreSQL, and a settlement: neither deadlock nor a row that is there twice."""
+async def test_items_that_are_there_are_not_written_again(till: Till) -> None:
+    """A payment that waits is looked at every few seconds. Of several holds those that changed are written."""
+    one, other = await till.hold(GA=1), await till.hold(GA=1)
+    for booking in (one, other):
+        await till.pay(booking, "tok_card_declined")
+    await till.rest()
+    for booking in (one, other):
+        await till.pay(booking, "tok_3ds")
+    await till.drain()
+    record, pool = await till.record(one), await till.office.pool()
+    assert record is not None
+    (line,) = record.body.lines
+
+    async def versions() -> dict[str, str]:
+        return {
+            str(row["booking_id"]): row["xmin"]
+            for row in await till.fetch("SELECT booking_id, xmin::text FROM booking_items")
+        }
+
+    before = await versions()
+    await till.sooner()
+    await till.office.redis.zadd(keys.pending(SHARD), {one: 1, other: 1})
+    await till.drain()
+    assert await versions() == before
+    for tier, quantity, price in ((line.tier, 2, 1_000), (line.tier, 2, 900), (line.tier, 2, 1_000)):
+        async with pool.acquire() as connection, connection.transaction():
+            changed = record.with_lines((type(line)(tier, quantity, price),))
+            await rewrite_items(connection, [await till.record(other), changed])  # type: ignore[list-item]
+        assert await rows(till, one) == [(quantity, quantity * price)]
+        assert (await versions())[other] == before[other]
+    assert before[one] != (await versions())[one]
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "", "REVOKE DELETE ON booking_items FROM CURRENT_USER", "REVOKE INSERT ON booking_items FROM CURRENT_USER",
+        "REVOKE SELECT ON booking_items FROM CURRENT_USER",
+        "REVOKE UPDATE ON bookings FROM CURRENT_USER;"
+        "GRANT UPDATE (status, failure_code, updated_at, expires_at) ON bookings TO CURRENT_USER",
+    ],
+)  # fmt: skip
+async def test_a_canary_tries_what_writes_the_items_of_a_hold(till: Till, taken: str) -> None:
+    """Of which a new booking has no need."""
+    async with (await till.office.pool()).acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            if taken:
+                await connection.execute(taken)
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await settling_rows.touch(connection)
+            else:
+                await settling_rows.touch(connection)
+        finally:
+            await transaction.rollback()
+
+
+@pytest.mark.parametrize("settled", [1, 3])
+async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Till, settled: int) -> None:
+    """A change on its way to PostgreSQL, and a settlement, which may have what was there before: neither deadlock nor a row
+    that is there twice, and the later is what stays."""
     booking = await till.hold(GA=1)
     await till.pay(booking, "tok_card_declined")
     await till.rest()
@@ -99,7 +160,7 @@ async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Til
 
     async def settle() -> None:
         async with pool.acquire() as connection, connection.transaction():
-            await rewrite_items(connection, [having(3)])
+            await rewrite_items(connection, [having(settled)])
 
     async with pool.acquire() as changing, changing.transaction():
         assert await lock_hold(changing, booking)
@@ -110,4 +171,4 @@ async def test_two_who_rewrite_the_same_hold_do_so_one_after_the_other(till: Til
         await change_hold(changing, having(2))
     await settling
 
-    assert await rows(till, booking) == [(3, 3_000)]
+    assert await rows(till, booking) == [(settled, 1_000 * settled)]
