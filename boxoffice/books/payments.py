@@ -172,7 +172,7 @@ WHERE payment_key = $1 AND due = 'capture' RETURNING true
 """
 
 _LOCK_LATE_CAPTURE: Final = """
-SELECT booking_id::text AS booking, amount_cents, currency,
+SELECT booking_id::text AS booking, currency,
        (SELECT coalesce(sum(r.amount_cents), 0)::bigint FROM refunds r
         WHERE r.payment_key = p.payment_key AND r.status <> 'dropped') AS spoken_for
 FROM payments p WHERE payment_key = $1 AND (due = 'void' OR status NOT IN ('authorized', 'captured')) FOR UPDATE
@@ -180,7 +180,7 @@ FROM payments p WHERE payment_key = $1 AND (due = 'void' OR status NOT IN ('auth
 
 _TAKE_LATE_CAPTURE: Final = """
 UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
-       failure_code = 'paid_too_late', updated_at = now()
+       failure_code = 'paid_too_late', amount_cents = $2, updated_at = now()
 WHERE payment_key = $1
 """
 
@@ -210,14 +210,15 @@ async def refuse_capture(connection: Connection, payment_key: str, code: str) ->
 
 
 async def lock_late_capture(connection: Connection, payment_key: str) -> Any:
-    """Lock a payment that was to be let go, and was captured: booking, amount and currency, and `spoken_for`, the cents of its
+    """Lock a payment that was to be let go, and was captured: booking and currency, and `spoken_for`, the cents of its
     refunds. None when it belongs to a sale by now."""
     return await connection.fetchrow(_LOCK_LATE_CAPTURE, payment_key)
 
 
-async def take_late_capture(writer: Writer, payment_key: str) -> None:
-    """To `captured`, for the reason `paid_too_late`, with nothing due. The caller has locked the row, and gives all back."""
-    await writer.execute(_TAKE_LATE_CAPTURE, payment_key)
+async def take_late_capture(writer: Writer, payment_key: str, captured_cents: int) -> None:
+    """To `captured`, for the reason `paid_too_late`, with the amount that was, and nothing due. The caller has locked the row,
+    and gives all back."""
+    await writer.execute(_TAKE_LATE_CAPTURE, payment_key, captured_cents)
 
 
 # ------------------------------------------------------------------ what was given back

@@ -226,8 +226,8 @@ class MoneyPump:
                 await payments.close_void(self.database, due.payment_key, status)
             case NotFound() if due.old:
                 await payments.close_void(self.database, due.payment_key, "failed")
-            case AlreadyCaptured():
-                await self.refunds.captured_too_late(due.payment_key)
+            case AlreadyCaptured(captured_cents):
+                await self.refunds.captured_too_late(due.payment_key, captured_cents)
             case _:
                 if not isinstance(outcome, NotFound):
                     self.patience.unknown("void", due.payment_key, getattr(outcome, "reason", "refused"), due.tries)

@@ -118,8 +118,9 @@ class Refunds:
         crashpoint("refusal_committed")
         await self._mirror.tell(found.shard, booking)
 
-    async def captured_too_late(self, payment_key: str) -> None:
-        """A payment that should have been voided was captured: give it all back.
+    async def captured_too_late(self, payment_key: str, captured_cents: int) -> None:
+        """A payment that should have been voided was captured, and so much of it: give it all back. Its row may tell another
+        amount, of a hold whose items had changed.
 
         Unless it belongs to a sale by now: whoever asked for the void may have been overtaken by the settlement that
         captured it.
@@ -128,9 +129,9 @@ class Refunds:
             row = await payments.lock_late_capture(connection, payment_key)
             if row is None:
                 return
-            await payments.take_late_capture(connection, payment_key)
+            await payments.take_late_capture(connection, payment_key, captured_cents)
             key = ids.digest(row["booking"], payment_key, "late")
-            if left := row["amount_cents"] - row["spoken_for"]:
+            if (left := captured_cents - row["spoken_for"]) > 0:
                 await refunds.begin(
                     connection, key, row["booking"], payment_key, left, row["currency"], "paid_too_late", once=True
                 )

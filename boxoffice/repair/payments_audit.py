@@ -287,7 +287,7 @@ class PaymentsAudit:
                 status = None if due == "void" else "authorized"
                 await payments.make_due(connection, key, due, status, record.payment.reference)
         if what == "captured_not_confirmed":
-            await self._refunds.captured_too_late(key)
+            await self._refunds.captured_too_late(key, record.payment.captured_cents)
         return True
 
 

@@ -151,7 +151,7 @@ async def _unknown(requests: list[object]) -> list[Unknown]:
 
 
 async def captured_too_late(street: Street) -> None:
-    await street.office.refunds.captured_too_late(await street.key_of("mine"))
+    await street.office.refunds.captured_too_late(await street.key_of("mine"), 2_000)
     view = await street.office.bookings.decided(CLIENT, street.mine)
     assert (view.failure and view.failure.code, view.refunded_cents) == ("paid_too_late", 2_000)
 

@@ -276,7 +276,7 @@ async def test_a_sale_is_never_refunded_as_money_that_came_too_late(till: Till) 
         before = [dict(row) for row in await till.fetch("SELECT * FROM payments")]
         assert before[0]["status"] == status
 
-        await till.office.refunds.captured_too_late(payment[0])
+        await till.office.refunds.captured_too_late(payment[0], 2_000)
 
         assert [dict(row) for row in await till.fetch("SELECT * FROM payments")] == before
         assert await refunds(till, booking) == []
@@ -303,7 +303,7 @@ async def test_money_that_was_to_be_let_go_and_was_taken_goes_back_whole(till: T
     )  # fmt: skip
 
     for _ in range(2):
-        await till.office.refunds.captured_too_late(payment[0])
+        await till.office.refunds.captured_too_late(payment[0], 2_000)
 
     assert sorted(await refunds(till, booking)) == [300, 500, 1_700]
     (row,) = await till.fetch("SELECT * FROM payments")
@@ -325,10 +325,42 @@ async def test_money_too_late_changes_no_other_reason(till: Till, status: str, w
     await pool.execute("UPDATE bookings SET status = $1, failure_code = $2", status, why)
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
 
-    await till.office.refunds.captured_too_late(payment[0])
+    await till.office.refunds.captured_too_late(payment[0], 2_000)
 
     assert [tuple(row) for row in await till.fetch("SELECT status, failure_code FROM bookings")] == [(status, why)]
     assert await refunds(till, booking) == [2_000]
+
+
+@pytest.mark.parametrize("written", [500, 2_000, 5_000])
+@pytest.mark.parametrize("spoken_for", [0, 300])
+async def test_what_was_captured_goes_back_whatever_its_row_says(till: Till, written: int, spoken_for: int) -> None:
+    """A hold was changed after its payment was asked for, and its row was written with the new amount. No more is asked for
+    than was taken, which the gateway would refuse, and no less."""
+    hold = await till.hold(GA=2)
+    await till.pay(hold, "tok_card_declined")
+    await till.rest()
+    (payment,) = await till.fetch("SELECT payment_key FROM payments")
+    states = till.gateway.ledger.states
+    states[payment[0]] = states[payment[0]].replace("D:2000:USD:0", "C:2000:USD:2000").replace("card_declined", "ok")
+    pool = await till.office.pool()
+    await pool.execute(
+        "UPDATE payments SET status = 'unknown', due = 'void', due_at = now(), due_since = now(), amount_cents = $1",
+        written,
+    )
+    await till.cancel(hold)
+    if spoken_for:
+        await pool.execute(
+            "INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status)"
+            " VALUES ('earlier', $1, $2, $3, 'USD', 'test', 'due')", hold, payment[0], spoken_for,
+        )  # fmt: skip
+
+    await till.pump()
+    await till.pump()
+
+    assert [found.refunded_cents for found in await till.at_gateway(hold)] == [2_000]
+    assert sorted(await refunds(till, hold)) == sorted({spoken_for, 2_000 - spoken_for} - {0})
+    (row,) = await till.fetch("SELECT status, amount_cents, refunded_cents FROM payments")
+    assert tuple(row) == ("captured", 2_000, 2_000)
 
 
 async def test_a_payment_that_came_too_late_is_not_the_one_that_is_given_back(till: Till) -> None:
@@ -340,7 +372,7 @@ async def test_a_payment_that_came_too_late_is_not_the_one_that_is_given_back(ti
     (first,) = await till.fetch("SELECT payment_key FROM payments")
     states = till.gateway.ledger.states
     states[first[0]] = states[first[0]].replace("D:2000:USD:0", "C:2000:USD:2000").replace("card_declined", "ok")
-    await till.office.refunds.captured_too_late(first[0])
+    await till.office.refunds.captured_too_late(first[0], 2_000)
     await till.pay(hold)
     await till.rest()
 

@@ -210,10 +210,11 @@ async def refund_one(till: Till, booking: str) -> None:
 
 
 async def money_too_late(till: Till, booking: str) -> None:
-    (payment,) = await till.fetch("SELECT payment_key, status FROM payments WHERE booking_id = $1", booking)
+    query = "SELECT payment_key, status, amount_cents FROM payments WHERE booking_id = $1"
+    (payment,) = await till.fetch(query, booking)
     if payment["status"] == "captured":
         return
-    await till.office.refunds.captured_too_late(payment["payment_key"])
+    await till.office.refunds.captured_too_late(payment["payment_key"], payment["amount_cents"])
 
 
 async def given_up(till: Till, bookings: list[str]) -> None:
@@ -279,7 +280,7 @@ async def test_two_late_payments_of_one_booking_go_back_both(till: Till) -> None
     await (await till.office.pool()).execute("UPDATE payments SET status = 'failed'")
 
     for payment in payments * 2:
-        await till.office.refunds.captured_too_late(payment)
+        await till.office.refunds.captured_too_late(payment, 2_000)
     await till.pump()
 
     assert [found.refunded_cents for found in await till.at_gateway(hold)] == [2_000, 2_000]

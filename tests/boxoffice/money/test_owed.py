@@ -284,7 +284,7 @@ async def test_money_of_a_failed_booking_is_owed_too(till: Till, monkeypatch: py
     await pool.execute("UPDATE bookings SET status = 'failed' WHERE id = $1", booking)
     await pool.execute("UPDATE inventory SET sold = 0")
     for _ in range(2):
-        await till.office.refunds.captured_too_late(payment[0])
+        await till.office.refunds.captured_too_late(payment[0], 2_000)
     await till.pump()
     assert await rows(till) == [("owed", 1)]
     asked = await works(till, monkeypatch)

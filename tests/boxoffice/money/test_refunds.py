@@ -553,7 +553,7 @@ async def test_money_that_was_taken_too_late_goes_back(
     mine = tuple((await till.fetch(query, booking))[0])
 
     for _ in range(2):
-        await till.office.refunds.captured_too_late(keys_of[booking])
+        await till.office.refunds.captured_too_late(keys_of[booking], 1_000)
 
     late = (status != "captured" and due != "capture") or due == "void"
     row = tuple((await till.fetch(query, booking))[0])
