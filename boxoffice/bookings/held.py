@@ -46,8 +46,14 @@ async def newest_held(
     Raises `GateClosed` while a shard is not to be believed, and `StoreAway`.
     """
     try:
+        shards = tuple(shards)
+        for shard in shards:
+            # Here a server that has just started is waited for: nobody else waits behind whoever does.
+            (seen,) = await reading.read(shard.number, [NOBODY])
+            if seen.shut:
+                raise GateClosed
         async with reading.all_holds:
-            ids_of_holds = [booking for shard in shards for booking in await _ids(shard, reading, after)]
+            ids_of_holds = [booking for shard in shards for booking in await _ids(shard, after)]
             candidates = heapq.nlargest(LOOKED_AT + 1, ids_of_holds)
         found: list[Record] = []
         looked = 0
@@ -65,12 +71,10 @@ async def newest_held(
     return Held(found, candidates[looked - 1] if looked < len(candidates) else None)
 
 
-async def _ids(shard: Shard, reading: Reading, after: str | None) -> set[str]:
+async def _ids(shard: Shard, after: str | None) -> set[str]:
     """Of the holds of a shard that were made before this one. All are read, in a scan and not a range by place: it misses none
-    while others come and go."""
-    (seen,) = await reading.read(shard.number, [NOBODY])
-    if seen.shut:
-        raise GateClosed
+    while others come and go. Raises `GateClosed` at once."""
+    await shard.run("read", records=[keys.booking(shard.number, NOBODY)])
     name, found = keys.deadlines(shard.number), set()
     async for member, _ in shard.redis.zscan_iter(name, count=STEP):
         booking = member.decode()

@@ -32,7 +32,7 @@ class Reading:
         self._shards = shards
         self._patience_s = settings.api.retry_s
         self.all_holds = asyncio.Lock()
-        """Held by whoever reads the ids of all holds: one at a time."""
+        """Held by whoever reads the ids of all holds: one at a time, and while nobody waits for a server."""
 
     async def read(self, shard: int, bookings: Sequence[str]) -> list[Seen]:
         """One for each booking of the shard. Raises Redis's errors."""

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError
 
 from boxoffice.bookings import held, listing
 from boxoffice.bookings.reading import BookingFilter
+from boxoffice.bookings.records import Seen
 from boxoffice.errors import GateClosed, NotFound, StoreAway
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
@@ -154,6 +155,43 @@ async def test_the_holds_are_read_for_one_page_at_a_time(
     monkeypatch.setattr(Redis, "zscan_iter", counted)
     assert await asyncio.gather(*(page(office, None, 5) for _ in range(4))) == [([booking], None)] * 4
     assert most == 1
+
+
+async def test_whoever_waits_for_a_server_keeps_nobody_else_waiting(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just started is waited for as long as an admission waits: however many ask, and not one after the other."""
+    booking = await tills[0].hold(GA=1)
+    waits, opened, read = asyncio.Event(), asyncio.Event(), held.Reading.read
+
+    async def first_waits(self: held.Reading, *args: Any) -> list[Seen]:
+        if not waits.is_set():
+            waits.set()
+            await opened.wait()
+        return await read(self, *args)
+
+    monkeypatch.setattr(held.Reading, "read", first_waits)
+    first = asyncio.create_task(page(office, None, 5))
+    await waits.wait()
+    try:
+        assert await asyncio.wait_for(page(office, None, 5), 10) == ([booking], None)
+    finally:
+        opened.set()
+    assert await first == ([booking], None)
+
+
+async def test_a_server_that_was_shut_meanwhile_is_not_believed(
+    office: BoxOffice, tills: list[Till], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was open when the list began to wait for its turn."""
+    await office.redis.delete(keys.gate(2))
+
+    async def open_before(self: held.Reading, shard: int, bookings: list[str]) -> list[Seen]:
+        return [Seen(None) for _ in bookings]
+
+    monkeypatch.setattr(held.Reading, "read", open_before)
+    with pytest.raises(GateClosed):
+        await page(office, None, 5)
 
 
 async def test_a_hold_of_an_event_that_is_gone_hides_no_other(
