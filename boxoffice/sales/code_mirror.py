@@ -67,11 +67,14 @@ class CodeMirror:
         rows = await connection.fetch(_CHANGED, event_id, since)
         changes = [f"{row['digest']}:{_terms(row)}" for row in rows]
         for start in range(0, max(1, len(changes)), CHUNK):
-            last = start + CHUNK >= len(changes)
-            await here.run(
-                "codes", codes=name, version=mark if last else 0, anew=int(since == start == 0),
+            last, anew = start + CHUNK >= len(changes), since == start == 0
+            written = await here.run(
+                "codes", codes=name, version=mark if last else 0, anew=int(anew), seen=raw,
                 changes=changes[start : start + CHUNK],
             )  # fmt: skip
+            if written < 0:
+                return  # somebody has brought later ones: the lock is ours no more
+            raw = b"" if anew else raw
 
 
 def _mark(version: int, server: str) -> bytes:

@@ -289,7 +289,8 @@ async def test_a_hold_without_a_code_is_changed_as_the_sale_goes(desk: Desk) -> 
 
 async def bring(desk: Desk, version: int, *changes: str, anew: bool = False) -> dict[bytes, bytes]:
     name = keys.codes(desk.shard, EVENT)
-    assert await desk.scripts.codes(desk.redis, [name], [version, int(anew), *changes]) == len(changes)
+    seen = await desk.redis.hget(name, "v") or b""  # type: ignore[misc]
+    assert await desk.scripts.codes(desk.redis, [name], [version, int(anew), seen, *changes]) == len(changes)
     found: dict[bytes, bytes] = await desk.redis.hgetall(name)  # type: ignore[misc]
     return found
 
@@ -301,6 +302,20 @@ async def test_codes_are_brought_with_the_version_last(desk: Desk) -> None:
     assert await bring(desk, 8, f"{CODE}:x") == {one: b"x", other: b"3|floor|1|2", b"v": b"8"}
     assert await bring(desk, 4, f"{OTHER}:1||0|0", anew=True) == {other: b"1||0|0", b"v": b"4"}
     assert await bring(desk, 5) == {other: b"1||0|0", b"v": b"5"}
+
+
+@pytest.mark.parametrize("anew", [0, 1])
+@pytest.mark.parametrize(("seen", "there"), [("", "7"), ("6", "7"), ("7", None), ("7", "77")])
+async def test_whoever_has_seen_another_version_brings_nothing(
+    desk: Desk, anew: int, seen: str, there: str | None
+) -> None:
+    """Somebody has brought later ones since, among them perhaps the end of one of these."""
+    name = keys.codes(desk.shard, EVENT)
+    before = {CODE: "x"} | ({} if there is None else {"v": there})
+    await desk.redis.hset(name, mapping=before)  # type: ignore[misc]
+    assert await desk.scripts.codes(desk.redis, [name], [8, anew, seen, f"{CODE}:2||0|0"]) == -1
+    found = await desk.redis.hgetall(name)  # type: ignore[misc]
+    assert {field.decode(): value.decode() for field, value in found.items()} == before
 
 
 async def test_two_calls_at_once_share_what_a_code_has_left(desk: Desk) -> None:

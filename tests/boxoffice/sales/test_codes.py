@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from boxoffice.sales.control import Actor
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
 from boxoffice.stores.lineage import server_of
+from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, load_all, settle_all
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import Till, book
@@ -365,6 +367,34 @@ async def test_what_redis_lacks_a_worker_brings(office: BoxOffice, event: EventV
         await office.loader.publish_unmirrored(event.shard)
     assert await fields(office, event) == whole
     assert (await office.loader.load(event.shard)).events == ()
+
+
+async def test_whoever_has_lost_the_lock_brings_no_code_back(
+    office: BoxOffice, event: EventView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session ended while it was about to write them; somebody else has revoked them since, and told Redis."""
+    run, about_to, go_on = Shard.run, asyncio.Event(), asyncio.Event()
+
+    async def slowly(self: Shard, name: str, **slots: Any) -> Any:
+        if name == "codes" and not about_to.is_set():
+            about_to.set()
+            await go_on.wait()
+        return await run(self, name, **slots)
+
+    monkeypatch.setattr(Shard, "run", slowly)
+    late = asyncio.create_task(office.codes.create(event.id, CodeTerms(4), count=2))
+    await about_to.wait()
+    pool = await office.pool()
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND state = 'idle in transaction'"
+    )
+    await office.codes.revoke(event.id)
+    whole = await fields(office, event)
+    go_on.set()
+    await asyncio.gather(late, return_exceptions=True)
+    assert await fields(office, event) == whole
+    assert sorted(whole.values())[1:] == [b"x", b"x"]
 
 
 async def test_an_event_without_codes_has_no_such_key(office: BoxOffice, event: EventView) -> None:
