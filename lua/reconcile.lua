@@ -9,7 +9,7 @@
 -- KEYS[7...] keys     per final booking: record (string), idempotency (string); then per stock move: moved (string),
 --                     record (string) of its booking
 --
--- ARGV[1] fix            1: write; 0: only look
+-- ARGV[1] fix            1: write; 0: only look; 2: write what PostgreSQL has decided, and judge nothing: there is more of it
 -- ARGV[2] deep           1: count every booking that holds stock; 0: only when the counters do not add up
 -- ARGV[3] owned          1: count what the customers among the facts have, too, and what those hold who have no count at
 --                        all; others are left alone. Access codes among them, as k and their digest, and shops, as @
@@ -55,7 +55,8 @@
 -- include: whose
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local fix, deep, owned, ttl_s, moved_ttl_s = ARGV[1] == "1", ARGV[2] == "1", ARGV[3] == "1", ARGV[4], ARGV[5]
+local fix, part, deep, owned = ARGV[1] ~= "0", ARGV[1] == "2", ARGV[2] == "1", ARGV[3] == "1"
+local ttl_s, moved_ttl_s = ARGV[4], ARGV[5]
 local event, record_prefix = ARGV[6], ARGV[7]
 local tiers, finals, moves, pair = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 local HEAD = "^(%u)|%d+|%d+|(%d+)|[%x=]*|%x+|%x+|([^|]*)|(%x*)|([^|]+)|[^|\n]*\n"
@@ -157,7 +158,7 @@ end
 
 -- (c) Count every booking that holds stock, once, wherever it stands.
 local holding, unpaid, unreadable, ended = {}, {}, false, {}
-local counted = deep or owned or not sound
+local counted = not part and (deep or owned or not sound)
 if counted then
   local seen = {}
   for _, set in ipairs({ pending, dead, deadlines }) do
@@ -202,7 +203,7 @@ if counted then
 end
 
 local word, oversold, counts, fields = "same", 0, {}, {}
-local judge = not sound or (deep and not unreadable)
+local judge = not part and (not sound or (deep and not unreadable))
 for n, tier in ipairs(order) do
   local c = count[tier]
   if judge then
@@ -211,7 +212,7 @@ for n, tier in ipairs(order) do
     c.a = c.t - c.c - c.h
     oversold = oversold + math.max(0, c.h + c.c - c.t)
   end
-  if lost or c.a ~= c.found[1] or c.h ~= c.found[2] or c.c ~= c.found[3] or c.t ~= c.found[4] then
+  if not part and lost or c.a ~= c.found[1] or c.h ~= c.found[2] or c.c ~= c.found[3] or c.t ~= c.found[4] then
     word = fix and "fixed" or "drift"
   end
   counts[n] = { tier, c.found[1], c.found[2], c.found[3], c.found[4], c.a, c.h, c.c, c.t }
@@ -225,7 +226,8 @@ end
 
 -- Write.
 tell(told, pair)
-if word == "fixed" or settled > 0 or moved > 0 then
+-- Counters that are lost are counted by the last part.
+if word == "fixed" or (settled + moved > 0 and not (part and lost)) then
   redis.call("HSET", sale, unpack(fields))
 end
 for _, each in ipairs(given_back) do

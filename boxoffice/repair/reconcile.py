@@ -36,9 +36,15 @@ LOCK_TRIES: Final = 10
 OWNERS_MAX: Final = 10_000
 """Customers counted by one script call: some 50 ms in which Redis runs nothing else."""
 
-OPEN_MAX: Final = 200_000
-"""Open stock moves of an event that one script call takes: each is four of its arguments, and Redis takes a million. Workers
-keep them at some thousands."""
+MOVES_MAX: Final = 20_000
+"""Open stock moves of an event that one script call takes, of four arguments each: some 100 ms in which Redis runs nothing
+else. Workers keep them at some thousands."""
+
+LOOKED_AT_MAX: Final = 200_000
+"""The same of a look, which makes none of them: Redis takes a million arguments."""
+
+PART: Final = 2
+"""To reconcile.lua: write what PostgreSQL has decided, and judge nothing, for there is more of it."""
 
 CHUNK: Final = 1_000
 """Records read, and customers written, at once."""
@@ -159,10 +165,6 @@ class Reconciler:
         stock = await connection.fetch(_LOCK, event)
         if not stock:
             raise NotFound("There is no such event, or it has no tiers.")
-        # All of them: what PostgreSQL says was sold has all of them, and one that is not marked with it is made once more.
-        moves = await open_moves(connection, event=event, most=OPEN_MAX + 1)
-        if len(moves) > OPEN_MAX:
-            raise CannotRun(f"More than {OPEN_MAX} stock moves of event {event} are open: let workers make some first.")
         # Who is admitted from now on cannot be final: we hold the lock.
         waiting = await self._look(seen)
         decided = await queries.final_verdicts(
@@ -173,10 +175,18 @@ class Reconciler:
         pair = await fence.last_batch(connection, self.shard) if fix else None
         if deep is None:
             deep = fix or await self._backlog() <= DEEP_MAX
-        reply = await self.run(event, stock, verdicts, moves, pair=pair, fix=fix, deep=deep)
-        if reply[0] == b"unloaded":
-            raise GateClosed("The event's counters are not in Redis.")
-        word, settled, moved, oversold, counts = reply
+        # All of them: what PostgreSQL says was sold has all of them, and one that is not marked with it is made once more.
+        most, before = MOVES_MAX if fix else LOOKED_AT_MAX, [0, 0]
+        while len(moves := await open_moves(connection, event=event, most=most + 1)) > most:
+            if not fix:
+                raise CannotRun(f"More than {most} stock moves of event {event} are open: let workers make some first.")
+            made = moves[:most]
+            _, settled, moved, *_ = await self._heard(event, stock, verdicts, made, pair=pair, fix=PART, deep=False)
+            before = [before[0] + settled, before[1] + moved]
+            await mark_applied(connection, made)
+        word, settled, moved, oversold, counts = await self._heard(
+            event, stock, verdicts, moves, pair=pair, fix=int(fix), deep=deep
+        )
         if fix and (owned or word == b"fixed"):
             # Real drift: the customers' counts may be as wrong, and we still hold the lock.
             await self._count_customers(connection, event, stock)
@@ -189,7 +199,14 @@ class Reconciler:
         ]
         order = {row["tier_id"]: (row["display_order"], row["code"]) for row in stock}
         tiers.sort(key=lambda tier: order[tier.tier])
-        return EventReport(event, word.decode(), settled, moved, oversold, tuple(tiers))
+        return EventReport(event, word.decode(), before[0] + settled, before[1] + moved, oversold, tuple(tiers))
+
+    async def _heard(self, *facts: Any, **how: Any) -> Any:
+        """As `run`. Raises `GateClosed` for an event without counters."""
+        reply = await self.run(*facts, **how)
+        if reply[0] == b"unloaded":
+            raise GateClosed("The event's counters are not in Redis.")
+        return reply
 
     async def run(
         self,
@@ -200,10 +217,10 @@ class Reconciler:
         owners: Sequence[str] | None = None,
         *,
         pair: fence.Pair | None = None,
-        fix: bool,
+        fix: int,
         deep: bool,
     ) -> Any:
-        """Call the script for one event: what it counted and what it mended."""
+        """Call the script for one event: what it counted and what it mended. `fix` is 1, 0 for a look, or `PART`."""
         shard = self.shard
         names: list[str] = []
         for booking, scope, _ in verdicts:
@@ -216,7 +233,7 @@ class Reconciler:
         facts += [move.note for move in moves]
         facts += [";".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
         return await self._here.run(
-            "reconcile", sale=keys.event(shard, event), owners=keys.owners(shard, event), keys=names, fix=int(fix),
+            "reconcile", sale=keys.event(shard, event), owners=keys.owners(shard, event), keys=names, fix=fix,
             deep=int(deep), owned=int(owners is not None), ttl_s=self._ttl_s, moved_ttl_s=MOVED_TTL_S, event=event,
             tiers=len(stock), finals=len(verdicts), moves=len(moves), pair=str(pair or ""), facts=facts,
         )  # fmt: skip
@@ -232,7 +249,7 @@ class Reconciler:
         bought |= await queries.bought(connection, event)
         owners = [f"{owner}={items}" for owner, items in bought.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):
-            await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=True, deep=True)
+            await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=1, deep=True)
 
     async def _backlog(self) -> int:
         async with self._redis.pipeline(transaction=False) as pipe:
