@@ -1611,6 +1611,54 @@ MUTANTS = (
         "may_be_paid",
     ),
     Mutant(
+        "a hold that an older copy has otherwise counts as it was",
+        (
+            (
+                "lua/reconcile.lua",
+                'counted == "C" and items_said(record, said) or ""',
+                'counted == "C" and record.items or ""',
+            ),
+        ),
+        "tests/lua/test_reconcile.py",
+        "other_items",
+    ),
+    Mutant(
+        "a worker moves the tickets that an older copy has",
+        (("boxoffice/settlement/deciding.py", 'if known.items not in ("", claim.record.items):', "if False:"),),
+        "tests/boxoffice/repair/test_mend.py",
+        "other_items and P",
+    ),
+    Mutant(
+        "a part of the open moves is judged as if it were all",
+        (("lua/reconcile.lua", "local judge = not part and (", "local judge = ("),),
+        "tests/boxoffice/books/test_moves.py",
+        "in_parts",
+    ),
+    Mutant(
+        "who has lost the lock brings a revoked code back",
+        (("lua/codes.lua", ") ~= ARGV[3] then", ") ~= ARGV[3] and false then"),),
+        "tests/boxoffice/sales/test_codes.py",
+        "lost_the_lock",
+    ),
+    Mutant(
+        "a hold is paid at another amount than its customer saw",
+        (("boxoffice/bookings/holds.py", "as_expected=expected in (None, costs)", "as_expected=True"),),
+        "tests/api/test_holds.py",
+        "another_amount",
+    ),
+    Mutant(
+        "late money goes back by the amount of its row",
+        (
+            (
+                "boxoffice/money/pump.py",
+                "captured_too_late(due.payment_key, captured_cents)",
+                "captured_too_late(due.payment_key, due.amount_cents)",
+            ),
+        ),
+        "tests/boxoffice/money/test_amounts.py",
+        "whatever_its_row_says",
+    ),
+    Mutant(
         "late money of a called off event taken",
         (("lua/revive.lua", 'redis.call("HGET", sale, "on") == "x"', "false"),),
         "tests/lua/test_holds.py",
