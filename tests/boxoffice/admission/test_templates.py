@@ -70,7 +70,7 @@ def test_a_filled_template_is_the_record_and_the_booking_as_shown(
 
     form = template.form(gaps)
     assert template.kind.event == EVENT.id
-    letters, hold, prices, items = template.kind.text.split("|")
+    letters, hold, prices, shop, items = template.kind.text.split("|")
     letter, coded = letters[0], letters[1:]
     deadline_ms = 1_700_000_000_123 + hold_ms if hold_ms else 0
     record = unpack(gaps.booking, f"{letter}|7|1700000000123|{deadline_ms}|{form}".encode())
@@ -79,7 +79,8 @@ def test_a_filled_template_is_the_record_and_the_booking_as_shown(
     assert coded == ("C" if access_code else "") and record.body.access_code == (access_code or None)
     assert (letter, hold) == ("P" if charge else "H", f"{hold_ms}:40:50000:30")
     assert prices == ",".join(str(line.unit_price_cents) for line in record.body.lines)
-    assert items == record.items and template.question == (EVENT.id, f"Q|0|0|{items}")
+    assert items == record.items and template.question == (EVENT.id, f"Q|0|0|{shop}|{items}")
+    assert shop == record.body.client
     assert (record.scope, record.fingerprint, record.owner) == (scope, fingerprint, owner)
     assert record.payment_key == (scope if charge else "")
     assert (record.body.customer, record.body.reference, record.payload.charge) == (customer, reference, charge)

@@ -361,7 +361,7 @@ async def test_what_a_shop_expects_goes_with_its_booking(
     order.expected_amount_cents = expected
     office.admission.submit(CLIENT, order, "ab" * 16, print)
     (form,) = put
-    assert form.kind.text == f"H|600000:40:50000:40|{costs}|{event.tiers[0].id}:2"
+    assert form.kind.text == f"H|600000:40:50000:40|{costs}|{CLIENT}|{event.tiers[0].id}:2"
     assert (form.kind is form.template.kind) is (expected in (None, 2_000))
     fingerprint = ids.fingerprint("ada", f"{event.tiers[0].id}:2", "", "", expected)
     assert form.packed.split("|")[2] == fingerprint
