@@ -76,9 +76,9 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
         return problems.unexpected(error)
 
 
-def refused(error: BoxOfficeError, client: str) -> Reply:
-    """Why a booking is not let in."""
-    return problems.of_error(error, route="book", client=client)
+def refused(error: BoxOfficeError, client: str, request_id: bytes = b"") -> Reply:
+    """Why a booking is not let in. `request_id`, or else this task's."""
+    return problems.of_error(error, request_id, route="book", client=client)
 
 
 _STATUSES: Final = {"pending": 202, "held": 201}

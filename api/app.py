@@ -20,6 +20,7 @@ from api.front import Front
 from api.methods import Heads, allowed
 from api.query import only_known
 from api.readiness import Readiness
+from api.request_ids import RequestIds
 from api.rights import check_declared, routes_of
 from api.routes import actions, allocations, bookings, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
@@ -37,11 +38,13 @@ _OTHERS_CALL: Final = (webhooks, health)
 
 
 def entrance_of(app: Any) -> Any:
-    """What answers for this application once the request's origin was looked at: its fast path, or FastAPI."""
-    return app.app if isinstance(app, Cors) else app
+    """What answers for this application once the request's id and origin were looked at: its fast path, or FastAPI."""
+    while isinstance(app, RequestIds | Cors):
+        app = app.app
+    return app
 
 
-def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
+def create_app(settings: Settings, *, office: BoxOffice | None = None) -> RequestIds:
     """The application. It opens its own box office when it starts, unless it is handed one."""
 
     @asynccontextmanager
@@ -87,7 +90,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Cors:
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
     entrance = front if settings.api.fast_path else app
-    return Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys)
+    return RequestIds(Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys))
 
 
 def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:

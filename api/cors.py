@@ -24,12 +24,14 @@ from boxoffice.telemetry.series import REQUESTS
 
 __all__ = ["Cors"]
 
-EXPOSED: Final = ("Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "Retry-After")
+EXPOSED: Final = (
+    "Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "Retry-After", "X-Request-Id",
+)  # fmt: skip
 """Headers that a page of another origin may read."""
 
 METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 
-HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match")
+HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Traceparent", "X-Request-Id")
 """Headers that it may send."""
 
 
@@ -69,5 +71,5 @@ class Cors(CORSMiddleware):
             reply = Reply(200, b"", cors_headers)
         else:
             refused = problems.of_status(400, "This origin, method or header is not allowed to other origins.")
-            reply = Reply(400, refused.body, [*refused.headers, *cors_headers])
+            reply = Reply(400, refused.body, [*refused.headers, *cors_headers], names_request=True)
         return respond(reply)

@@ -11,6 +11,7 @@ from api.pipeline import caller_of
 from api.rights import scope_of
 from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
+from boxoffice.telemetry import request_id
 
 __all__ = ["BEARER", "Client", "Office", "header", "respond"]
 
@@ -44,7 +45,8 @@ def header(request: Request, name: str) -> bytes | None:
 
 
 def respond(reply: Reply) -> Response:
-    """An answer in FastAPI's own words."""
-    response = Response(reply.body, reply.status)
-    response.raw_headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    """An answer to this task's request in FastAPI's own words."""
+    body = reply.body_to(request_id.current.get())
+    response = Response(body, reply.status)
+    response.raw_headers = [*reply.headers, (b"content-length", b"%d" % len(body))]
     return response

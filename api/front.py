@@ -15,6 +15,7 @@ from api.methods import as_get
 from api.transport.reply import Reply
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry.metrics import REGISTRY
+from boxoffice.telemetry.request_id import current
 
 __all__ = ["Front", "send_reply"]
 
@@ -73,7 +74,8 @@ class Front:
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Send an answer whole."""
-    length = (b"content-length", b"%d" % len(reply.body))
+    """Send an answer to this task's request whole."""
+    body = reply.body_to(current.get())
+    length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length]})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": body})

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
 
 from api import quiet
+from api.transport.head import Unreadable
 from api.transport.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.webhooks import WebhookMalformed, WebhookRefused
+from boxoffice.telemetry.request_id import current
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = [
@@ -33,6 +36,9 @@ __all__ = [
 
 OF_A_CLIENT: Final = 50
 """Lines about refusals of one kind, route and client in ten seconds; all further ones share one."""
+
+NAMED_MAX: Final = 10
+"""Ids of requests in a line that they share."""
 
 
 class Problem(NamedTuple):
@@ -104,20 +110,21 @@ _PROBLEM: Final[Header] = (b"content-type", b"application/problem+json")
 _json = msgspec.json.Encoder().encode
 
 
-def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
-    """The answer to an error, and its line in the log. `context` says whose request it was.
+def of_error(error: errors.BoxOfficeError, request_id: bytes = b"", **context: str) -> Reply:
+    """The answer to an error, and its line in the log. `context` and `request_id`, or else this task's, say whose it was.
 
     Bookings of one admission call that are refused alike are handed the same error: they share answer and line.
     """
+    name = request_id or current.get()
     who = id(error), context.get("client")
     rendered = _rendered.get(who)
     if rendered is not None:
-        rendered.requests += 1
+        rendered.requests.append(name)
         return rendered.reply
     problem = PROBLEMS.get(type(error))
     if problem is None:
-        return unexpected(error)
-    rendered = _Rendered(error, _reply_to(error, problem), problem, {**context, **_learnt(error)})
+        return unexpected(error, name)
+    rendered = _Rendered(error, _reply_to(error, problem), problem, {**context, **_learnt(error)}, [name])
     # One that was raised is nobody else's.
     if error.__traceback__ is not None or not _say_soon():
         rendered.say()
@@ -127,14 +134,21 @@ def of_error(error: errors.BoxOfficeError, **context: str) -> Reply:
 
 
 class _Rendered:
-    """An error, the answer to it, and how many got it in this turn of the loop."""
+    """An error, the answer to it, and which requests got it in this turn of the loop."""
 
     __slots__ = ("_fields", "_problem", "error", "reply", "requests")
 
-    def __init__(self, error: errors.BoxOfficeError, reply: Reply, problem: Problem, fields: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        error: errors.BoxOfficeError,
+        reply: Reply,
+        problem: Problem,
+        fields: dict[str, Any],
+        requests: list[bytes],
+    ) -> None:
         self.error = error
         self.reply = reply
-        self.requests = 1
+        self.requests = requests
         self._problem = problem
         self._fields = fields
 
@@ -146,8 +160,8 @@ class _Rendered:
         lines = OF_A_CLIENT if client or self._problem.status >= 500 else 1
         level = "warning" if self._problem.status == 503 else "info"
         quiet.say(
-            "request.refused", kind, lines=lines, level=level, requests=self.requests, type=slug,
-            status=self._problem.status, **self._fields,
+            "request.refused", kind, lines=lines, level=level, requests=len(self.requests), type=slug,
+            status=self._problem.status, **self._fields, **_named(self.requests),
         )  # fmt: skip
 
 
@@ -155,12 +169,21 @@ _rendered: Final[dict[tuple[int, str | None], _Rendered]] = {}
 """By the error's identity and whose requests they were, until the end of this turn of the loop."""
 
 
+def _named(requests: list[bytes]) -> dict[str, str]:
+    """Whose line it is, in it: one that many requests share names the first of them."""
+    names = [name.decode() for name in requests[:NAMED_MAX] if name]
+    if len(requests) == 1:
+        return dict.fromkeys(("request_id",), names[0]) if names else {}
+    return {"request_ids": " ".join(names)} if names else {}
+
+
 def _say_soon() -> bool:
     """Whether somebody will say what is told in this turn."""
     if _rendered:
         return True
     try:
-        asyncio.get_running_loop().call_soon(_say)
+        # In nobody's name: it is said of many requests.
+        asyncio.get_running_loop().call_soon(_say, context=Context())
     except RuntimeError:
         return False
     return True
@@ -196,10 +219,14 @@ def _learnt(error: errors.BoxOfficeError) -> dict[str, Any]:
     return learnt
 
 
-def unreadable(status: int, code: str, header: str = "") -> Reply:
-    """What arrived is no request that we read. `code` says why, `header` where, when it was one of them."""
+def unreadable(why: Unreadable, request_id: bytes) -> Reply:
+    """What arrived is no request that we read."""
+    status, code, header = why.status, why.code, why.header
     problem = HTTP_PROBLEMS[status]
-    quiet.say("request.unreadable", (code, header), type=problem.slug, status=status, code=code, header=header)
+    quiet.say(
+        "request.unreadable", (code, header), type=problem.slug, status=status, code=code, header=header,
+        **_named([request_id]),
+    )  # fmt: skip
     where = {"header": header, "code": code} if header else {"code": code}
     return _reply(
         problem, _UNREADABLE.get(code, "A header is missing, malformed or there twice."), {"errors": [where]}, []
@@ -218,23 +245,25 @@ _UNREADABLE: Final = {
 }
 
 
-def body_too_large(most: int) -> Reply:
+def body_too_large(most: int, request_id: bytes) -> Reply:
     """Refused while it is still arriving, whoever sends it."""
-    return of_error(errors.Malformed(f"The body has more than {most} bytes.", code="body_too_large"), route="")
+    error = errors.Malformed(f"The body has more than {most} bytes.", code="body_too_large")
+    return of_error(error, request_id, route="")
 
 
-def crowded() -> Reply:
+def crowded(request_id: bytes) -> Reply:
     """No more connections."""
-    quiet.say("connection.refused", (), type="too-many-connections")
+    quiet.say("connection.refused", (), type="too-many-connections", **_named([request_id]))
     detail = "As many connections are open as may be."
     return _reply(HTTP_PROBLEMS["crowded"], detail, {"retry_after": 1}, [(b"retry-after", b"1")])
 
 
-def unexpected(error: BaseException) -> Reply:
+def unexpected(error: BaseException, request_id: bytes = b"") -> Reply:
     """A bug. The log has it all, the answer nothing. A store that refused what nobody foresaw is asked again later."""
-    seldom.exception("request.failed", error)
+    name = request_id or current.get()
+    seldom.exception("request.failed", error, **_named([name]))
     if isinstance(error, RedisError):
-        return of_error(errors.StoreAway("Redis refused the request."))
+        return of_error(errors.StoreAway("Redis refused the request."), name)
     return of_status(500, "This is our mistake, and it is in our log.")
 
 
@@ -253,4 +282,4 @@ def not_ready(reasons: dict[str, str]) -> Reply:
 
 def _reply(problem: Problem, detail: str, details: dict[str, Any], headers: list[Header]) -> Reply:
     body = _json({"type": problem.type, "title": problem.title, "status": problem.status, "detail": detail, **details})
-    return Reply(problem.status, body, [_PROBLEM, NO_STORE, *headers])
+    return Reply(problem.status, body, [_PROBLEM, NO_STORE, *headers], names_request=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any, Final
 
 import structlog
@@ -51,7 +52,7 @@ def say(
             _log(level, event, fields, requests)
             return
         known = kinds[key] = _Kind(lines)
-        loop.call_later(EACH_S, again, loop, event, key, lines)
+        loop.call_later(EACH_S, again, loop, event, key, lines, context=Context())
     if known.left > 0:
         known.left -= 1
         _log(level, event, fields, requests)

@@ -25,6 +25,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     },
     "Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
+    "X-Request-Id": {
+        "description": "The id that the request came with, the trace of its `traceparent`, or a new one.",
+        "schema": {"type": "string"},
+    },
     "WWW-Authenticate": {"description": "`Bearer`: an API key is needed.", "schema": {"type": "string"}},
 }
 """Every header that an answer of ours may have, but for those that say no more than that it is HTTP."""
@@ -93,7 +97,9 @@ _ANYWHERE: Final = ("malformed-request", "request-timeout", "head-too-large", "t
 
 def with_headers(*names: str) -> dict[str, Any]:
     """Headers of an answer; each says how it may be cached."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in sorted({"Cache-Control", *names})}
+    return {
+        name: {"$ref": f"#/components/headers/{name}"} for name in sorted({"Cache-Control", "X-Request-Id", *names})
+    }
 
 
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:

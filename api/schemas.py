@@ -298,6 +298,7 @@ class Problem(Answer):
     title: str
     status: int
     detail: str
+    request_id: str | None = Field(None, description="As in `X-Request-Id`: name it when you ask us about this.")
     errors: list[Fault] | None = None
     shortfall: list[Shortfall] | None = None
     may_return: bool | None = Field(None, description="Whether that is so of every tier that is short.")

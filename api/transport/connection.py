@@ -24,9 +24,8 @@ from api.transport.condition import Condition
 from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
-from api.transport.reply import Reply
 from api.transport.turns import ORDINARY_S
-from boxoffice.telemetry import series
+from boxoffice.telemetry import request_id, series
 
 __all__ = ["Connection"]
 
@@ -80,7 +79,8 @@ class Connection(Condition):
             # Not listened to for a while, as others are: that would be one more connection.
             self.lingering = True
             _refused("crowded")
-            self.transport.write(problems.crowded().last())
+            made = request_id.make()
+            self.transport.write(problems.crowded(made).last(made))
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -196,7 +196,7 @@ class Connection(Condition):
             return True
         except Unreadable as error:
             _refused("unreadable")
-            self._refuse(problems.unreadable(error.status, error.code, error.header))
+            self._refuse(error)
             return False
         if request is not None:
             self.asked = True
@@ -228,7 +228,7 @@ class Connection(Condition):
         if self.ended:
             if stage and not (stage == 2 and reader.passing):
                 _refused("incomplete")
-                self._refuse(problems.unreadable(400, "incomplete"))
+                self._refuse(Unreadable("incomplete"))
             else:
                 self.transport.close()
         elif stage != self.stage:
@@ -273,18 +273,24 @@ class Connection(Condition):
         self.asked = True
         self.stage = 2
         self.since = self.loop.time()
-        reply = problems.body_too_large(error.most)
+        name = head.request_id
+        reply = problems.body_too_large(error.most, name)
         if head.stays and not self.draining:
-            self.transport.write(reply.whole())
+            self.transport.write(reply.whole(name))
         else:
-            self._refuse(reply)
+            self._hang_up(reply.last(name))
 
-    def _refuse(self, reply: Reply) -> None:
+    def _refuse(self, why: Unreadable) -> None:
+        """Say why this is not read, and listen to no more."""
+        name = request_id.make() if self.reader.head is None else self.reader.head.request_id
+        self._hang_up(problems.unreadable(why, name).last(name))
+
+    def _hang_up(self, answer: bytes) -> None:
         """Answer, and listen to no more."""
         self.lingering = True
         self.reader.drop()
         self.since = self.loop.time()
-        self.transport.write(reply.last())
+        self.transport.write(answer)
         if self.ended or not self.transport.can_write_eof():
             self.transport.close()
         else:
@@ -305,7 +311,7 @@ class Connection(Condition):
             most = self.patience.head_s if self.reader.head is None else self.patience.body_s
             if waited > min(most, self.stopping_s):
                 _refused("head_late" if self.reader.head is None else "body_late")
-                self._refuse(problems.unreadable(408, "timeout"))
+                self._refuse(Unreadable("timeout", status=408))
         elif waited > (self.patience.keep_alive_s if self.asked else self.patience.head_s):
             self.transport.close()
 

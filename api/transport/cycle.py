@@ -15,6 +15,7 @@ from api import problems
 from api.transport.head import Head
 from api.transport.reader import Request
 from api.transport.reply import stamp
+from boxoffice.telemetry import request_id
 
 __all__ = ["Cycle", "Flow", "cycle_of"]
 
@@ -38,9 +39,11 @@ class Cycle(RequestResponseCycle):
     async def send_500_response(self) -> None:
         """In our own words."""
         reply = problems.of_status(500, "This is our mistake, and it is in our log.", [(b"connection", b"close")])
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        name = request_id.current.get() or request_id.make()
+        body = reply.body_to(name)
+        headers = [*reply.headers, (b"content-length", b"%d" % len(body)), (request_id.HEADER, name)]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def cycle_of(request: Request, transport: asyncio.Transport, flow: Flow, state: dict[str, Any]) -> Cycle:

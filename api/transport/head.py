@@ -13,6 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from boxoffice.telemetry import request_id
+
 __all__ = ["HEADERS_MAX", "METHODS", "TARGET_MAX", "TOKEN", "Head", "Unreadable", "check_begun", "read_head"]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -84,6 +86,11 @@ class Head(Struct, gc=False):
     """The connection may go on after the answer."""
     expects: bool
     """The client waits for a 100 before it sends the body."""
+
+    @property
+    def request_id(self) -> bytes:
+        """As the client names it, or a new one at each look."""
+        return request_id.choose(self.said.get(request_id.HEADER), self.said.get(request_id.TRACEPARENT))
 
 
 def read_head(raw: bytes) -> Head:

@@ -27,6 +27,7 @@ from api.transport.reply import Reply
 from api.transport.shape import Shape
 from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError, PriceOutdated
+from boxoffice.telemetry import request_id
 from boxoffice.telemetry.metrics import REGISTRY
 
 __all__ = ["lane"]
@@ -79,6 +80,7 @@ class _Request(Struct, eq=False):
     headers: Headers
     body: bytes
     keep_alive: bool
+    id: bytes
     disconnected: bool = False
     response_complete: bool = False
     message_event: _Nobody = _NOBODY
@@ -98,9 +100,9 @@ class _Request(Struct, eq=False):
         if self.disconnected or transport.is_closing():
             return
         if self.keep_alive:
-            transport.write(reply.whole())
+            transport.write(reply.whole(self.id))
         else:
-            transport.write(reply.last())
+            transport.write(reply.last(self.id))
             transport.close()
         protocol.on_response_complete()
 
@@ -113,9 +115,9 @@ class _Request(Struct, eq=False):
             elif isinstance(result, Admitted | PriceOutdated):
                 self.protocol.admit_later(self, self.prepared)
             else:
-                self.answer(answers.refused(result, self.prepared.client))
+                self.answer(answers.refused(result, self.prepared.client, self.id))
         except Exception as error:
-            self.answer(problems.unexpected(error))
+            self.answer(problems.unexpected(error, self.id))
 
 
 class _Lane(Connection):
@@ -135,17 +137,17 @@ class _Lane(Connection):
         shape = self.shape
         if shape is not None:
             found = shape.match(data)
-            if found is not None and self._book_at_once(shape, found["key"], data[found.end() :], found["length"]):
+            if found is not None and self._book_at_once(shape, found, data[found.end() :]):
                 return
         self.whole = b"" if self.busy or self.reader.begun else data
         super().data_received(data)
         self.whole = b""
 
-    def _book_at_once(self, shape: Shape, key: bytes, body: bytes, length: bytes) -> bool:
+    def _book_at_once(self, shape: Shape, found: re.Match[bytes], body: bytes) -> bool:
         """Whether this is a whole booking that comes when nothing else is under way, and needs no waiting."""
         cycle: Any = self.cycle
         if (
-            len(body) != int(length)
+            len(body) != int(found["length"])
             or len(body) > self.limits.body_max_bytes
             or type(cycle) is not _Request
             or not cycle.response_complete
@@ -155,7 +157,9 @@ class _Lane(Connection):
             or self.transport.is_closing()
         ):
             return False
-        request = self.cycle = _Request(self, Headers(shape.authorization, shape.content_type, [key], None), body, True)
+        headers = Headers(shape.authorization, shape.content_type, [found["key"]], None)
+        name = request_id.choose(found["request_id"], found["traceparent"])
+        request = self.cycle = _Request(self, headers, body, True, name)
         self._book(request)
         return True
 
@@ -173,7 +177,8 @@ class _Lane(Connection):
             return
         distinct = len(head.said) == len(head.headers)
         headers = Headers.of_distinct(head.said) if distinct else Headers.of(head.headers)
-        cycle = self.cycle = _Request(self, headers, request.body, head.stays and not self.draining)
+        stays = head.stays and not self.draining
+        cycle = self.cycle = _Request(self, headers, request.body, stays, head.request_id)
         if wanted is not None:
             read, cycle.route = _READS[wanted[1]]
             self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
@@ -190,6 +195,7 @@ class _Lane(Connection):
     def _book(self, request: _Request) -> bool:
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
+        request_id.current.set(request.id)
         try:
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):
@@ -197,13 +203,13 @@ class _Lane(Connection):
                 office.admission.submit(step.client, step.order, step.key_digest, request.admitted)
                 return request.keep_alive
             if isinstance(step, Refusal):
-                request.answer(answers.refused(step.error, step.client))
+                request.answer(answers.refused(step.error, step.client, request.id))
             else:
                 self.admit_later(request, step)
         except BoxOfficeError as error:
-            request.answer(answers.refused(error, request.prepared.client))
+            request.answer(answers.refused(error, request.prepared.client, request.id))
         except Exception as error:
-            request.answer(problems.unexpected(error))
+            request.answer(problems.unexpected(error, request.id))
         return False
 
     def admit_later(self, request: _Request, step: Step) -> None:
@@ -216,6 +222,7 @@ class _Lane(Connection):
         began_s = self.loop.time()
 
         async def answer() -> None:
+            request_id.current.set(request.id)
             request.answer(await reply)
             if REGISTRY.counts:
                 request.route.took(self.loop.time() - began_s)

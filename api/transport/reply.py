@@ -20,12 +20,15 @@ NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 
 
 class Reply(Struct, eq=False, gc=False):
-    """Status, body and headers, all but the length. Not to be changed: many requests may be given the same."""
+    """Status, body and headers, all but the length and the request's id. Not to be changed: many requests may be given the
+    same."""
 
     status: int
     body: bytes
     _headers: list[Header]
     _lines: bytes = b""
+    names_request: bool = False
+    """The body is a problem, and gets the request's id as one more member."""
 
     @classmethod
     def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
@@ -42,20 +45,29 @@ class Reply(Struct, eq=False, gc=False):
 
     @property
     def header_lines(self) -> bytes:
-        """The headers as HTTP/1.1 has them, the length among them."""
+        """The headers as HTTP/1.1 has them; the length among them, unless it depends on the request's id."""
         if not self._lines:
             parts = [b"%b: %b\r\n" % header for header in self._headers]
-            parts.append(b"content-length: %d\r\n" % len(self.body))
+            if not self.names_request:
+                parts.append(b"content-length: %d\r\n" % len(self.body))
             self._lines = b"".join(parts)
         return self._lines
 
-    def whole(self) -> bytes:
-        """The answer as it is sent over HTTP/1.1, now, on a connection that stays."""
-        return b"%b%b\r\n%b" % (_begin(self.status), self._lines or self.header_lines, self.body)
+    def body_to(self, request_id: bytes) -> bytes:
+        """The body of the answer to this request."""
+        return b'%b,"request_id":"%b"}' % (self.body[:-1], request_id) if self.names_request else self.body
 
-    def last(self) -> bytes:
+    def whole(self, request_id: bytes, more: bytes = b"") -> bytes:
+        """The answer to this request as it is sent over HTTP/1.1, now, on a connection that stays. `more`: lines of headers."""
+        lines, body = self._lines or self.header_lines, self.body
+        if self.names_request:
+            body = self.body_to(request_id)
+            more = b"content-length: %d\r\n%b" % (len(body), more)
+        return b"%b%bx-request-id: %b\r\n%b\r\n%b" % (_begin(self.status), lines, request_id, more, body)
+
+    def last(self, request_id: bytes) -> bytes:
         """The same, where the connection ends with it."""
-        return b"%b%bconnection: close\r\n\r\n%b" % (_begin(self.status), self.header_lines, self.body)
+        return self.whole(request_id, b"connection: close\r\n")
 
 
 _begun: Final[dict[int, bytes]] = {}

@@ -11,6 +11,8 @@ import re
 import time
 from typing import Final
 
+from boxoffice.telemetry import request_id
+
 __all__ = ["Shape"]
 
 _VARIES: Final = {
@@ -18,6 +20,12 @@ _VARIES: Final = {
     b"content-length": rb"(?P<length>[1-9][0-9]{0,6})",
 }
 """Values that are different in each booking, and what they may be made of."""
+
+_NAMED: Final = {
+    request_id.HEADER: b"(?P<request_id>" + request_id.WELL_FORMED + b")",
+    request_id.TRACEPARENT: rb"(?P<traceparent>[0-9a-f-]{55,255})",
+}
+"""The same of those that a client may leave out."""
 
 _STAYS: Final = frozenset((
     b"authorization", b"connection", b"content-encoding", b"content-type", b"expect", b"host", b"keep-alive", b"origin",
@@ -48,7 +56,8 @@ HEAD_MAX: Final = 2_048
 
 
 class Shape:
-    """A head with gaps. `match` finds `key`, `length`, and where the body begins."""
+    """A head with gaps. `match` finds `key` and `length`, `request_id` and `traceparent` (empty where there are none), and
+    where the body begins."""
 
     __slots__ = ("authorization", "content_type", "match")
 
@@ -72,13 +81,13 @@ class Shape:
             if (
                 not _NAME.fullmatch(name)
                 or lower in _REFUSED
-                or (lower in values and lower in (_STAYS | _VARIES.keys()))
+                or (lower in values and lower in (_STAYS | _VARIES.keys() | _NAMED.keys()))
             ):
                 return None
             values[lower] = bare
             before, _, after = value.partition(bare) if bare else (value, b"", b"")
-            if lower in _VARIES:
-                pattern.append(re.escape(name + b":" + before) + _VARIES[lower] + re.escape(after))
+            if varies := _VARIES.get(lower) or _NAMED.get(lower):
+                pattern.append(re.escape(name + b":" + before) + varies + re.escape(after))
             elif lower in _STAYS:
                 pattern.append(re.escape(line))
             else:
@@ -86,6 +95,9 @@ class Shape:
         if not _VARIES.keys() <= values.keys() or values[b"content-length"] != b"%d" % len(body):
             return None
         whole = rb"\r\n".join(pattern) + rb"\r\n\r\n"
+        whole += b"".join(
+            b"(?P<%b>)" % name for name in (b"request_id", b"traceparent") if b"(?P<%b>" % name not in whole
+        )
         shape = known.get(whole)
         if shape is None:
             if not is_worth_it(whole):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -65,6 +66,8 @@ class Window:
         self._claimed: int | None = None
         self._claimed_at = -PACE_FOR_S
         self._shard = here.number
+        self._context = Context()
+        """A call is for many requests, and works in the name of none."""
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -98,9 +101,9 @@ class Window:
         wait_s = self._wait_until - loop.time()
         enough = 2 * self.settings.api.batch_max if self.pace_s else SMALL_CALL
         if wait_s <= 0 or len(self.queue) >= enough:
-            self.timer = loop.call_soon(self._flush)
+            self.timer = loop.call_soon(self._flush, context=self._context)
         else:
-            self.timer = loop.call_later(wait_s, self._flush)
+            self.timer = loop.call_later(wait_s, self._flush, context=self._context)
 
     def _flush(self) -> None:
         if self.timer is not None:

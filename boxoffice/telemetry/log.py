@@ -25,6 +25,7 @@ import structlog
 from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
 from boxoffice.telemetry.redaction import mask_card_numbers
+from boxoffice.telemetry.request_id import current
 from boxoffice.telemetry.sink import Sink
 
 __all__ = ["configure"]
@@ -32,7 +33,7 @@ __all__ = ["configure"]
 SECRET: Final = frozenset({"authorization", "api_key", "card_number", "token", "password", "idempotency_key"})
 """Fields that never show their value."""
 
-_NEVER_THE_SAME: Final = SECRET | {"exc_info"}
+_NEVER_THE_SAME: Final = SECRET | {"exc_info", "request_id", "request_ids"}
 
 _Line: TypeAlias = dict[str, Any]
 
@@ -62,7 +63,9 @@ class _Printer:
         self._flushing: asyncio.AbstractEventLoop | None = None
 
     def print(self, level: str, event: str, fields: _Line) -> None:
-        """Never raises."""
+        """Never raises. Where a task works for one request, its lines name it."""
+        if (name := current.get()) and "request_id" not in fields:
+            fields = {**fields, "request_id": name.decode()}
         try:
             # A rush's refusals say the same again and again. Remembered is only what shows all it is: no secret, and no error
             # that is being handled.

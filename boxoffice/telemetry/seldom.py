@@ -19,12 +19,12 @@ LINES_MAX: Final = 1_000
 """Different lines remembered; beyond it all are forgotten, and said anew."""
 
 
-_DIFFER: Final = frozenset({"booking_id", "bookings", "holds", "now_ms"})
+_DIFFER: Final = frozenset({"booking_id", "bookings", "holds", "now_ms", "request_id"})
 """Fields that differ from one time to the next. A line that comes for each booking is the same line."""
 
 
 class Seldom:
-    """Says the same event with the same fields at most once per `every_s`; `times` counts those that were not said."""
+    """Says the same event with the same fields at most once per `every_s`; `suppressed` counts those that were not said."""
 
     def __init__(self, every_s: float = EVERY_S, now_s: Callable[[], float] = time.monotonic) -> None:
         self.every_s = every_s
@@ -61,7 +61,7 @@ class Seldom:
         if len(self.lines) >= LINES_MAX:
             self.lines.clear()
         self.lines[line] = now_s, 0
-        getattr(log, level)(event, **fields, **({"times": unsaid + 1} if unsaid else {}))
+        getattr(log, level)(event, **fields, **({"suppressed": unsaid} if unsaid else {}))
 
 
 def _comparable(value: Any) -> str:

@@ -19,7 +19,7 @@ from tests.support.shop.orders import KEY
 
 SHOP = SHOP_FRONT.encode()
 ALLOW = b"access-control-allow-origin"
-EXPOSED = b"Content-Location, Date, ETag, Idempotency-Replayed, Location, Retry-After"
+EXPOSED = b"Content-Location, Date, ETag, Idempotency-Replayed, Location, Retry-After, X-Request-Id"
 
 
 class Keys:
@@ -134,4 +134,4 @@ async def test_a_page_may_read_whatever_failed(
 
 async def test_it_stands_around_the_whole_application(settings: Settings, office: BoxOffice) -> None:
     around = create_app(settings, office=office)
-    assert isinstance(around, Cors) and isinstance(entrance_of(around), Front) == settings.api.fast_path
+    assert isinstance(around.app, Cors) and isinstance(entrance_of(around), Front) == settings.api.fast_path

@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from api import problems
+from api.transport.head import Unreadable
 from boxoffice import errors
 from boxoffice.gateway.webhooks import WebhookRefused
 from boxoffice.office import BoxOffice
+from boxoffice.telemetry.request_id import current
 from boxoffice.wire.render import FAILURES
 from tests.api.conftest import Book, assert_problem
 from tests.conftest import SaleMaker
@@ -165,7 +168,7 @@ async def test_what_is_not_there(
 def test_what_is_no_request_is_told_and_logged(status: int, code: str, header: str, slug: str, detail: str) -> None:
     """Why, and where when it was a header."""
     with capture_logs() as said:
-        reply = problems.unreadable(status, code, header)
+        reply = problems.unreadable(Unreadable(code, header, status), b"r-1")
     problem = json.loads(reply.body)
     where = {"header": header, "code": code} if header else {"code": code}
     assert (reply.status, problem["type"], problem["detail"]) == (status, f"/problems/{slug}", detail)
@@ -179,6 +182,7 @@ def test_what_is_no_request_is_told_and_logged(status: int, code: str, header: s
             "status": status,
             "code": code,
             "header": header,
+            "request_id": "r-1",
         }
     ]
 
@@ -186,9 +190,12 @@ def test_what_is_no_request_is_told_and_logged(status: int, code: str, header: s
 def test_what_the_door_says_by_itself() -> None:
     """Each with its status, its type, and when to come again where that makes sense."""
     with capture_logs() as said:
-        crowded, ready = problems.crowded(), problems.not_ready({"redis": "away"})
+        crowded, ready = problems.crowded(b"r-1"), problems.not_ready({"redis": "away"})
         other = problems.of_status(418, "Why.", [(b"allow", b"GET")])
-    assert said == [{"event": "connection.refused", "log_level": "info", "type": "too-many-connections"}]
+    (line,) = said
+    assert line == {
+        "event": "connection.refused", "log_level": "info", "type": "too-many-connections", "request_id": "r-1",
+    }  # fmt: skip
     for reply, slug, more in (
         (crowded, "too-many-connections", {"retry_after": 1}),
         (ready, "not-ready", {"reasons": {"redis": "away"}, "retry_after": 1}),
@@ -232,3 +239,32 @@ async def test_bookings_of_one_call_that_are_refused_alike_share_a_line() -> Non
         assert problems.of_error(error, client="a") is not first
         await asyncio.sleep(0)
     assert [(line["client"], line.get("requests")) for line in said] == [("a", 2), ("b", None), ("a", None)]
+
+
+async def test_a_line_names_the_requests_whose_it_is() -> None:
+    """One by its id, also in a task of its own; of those that share it the first ten; none where nobody knows."""
+    error = errors.SoldOut()
+    with capture_logs() as said:
+        problems.of_error(error, b"r-1", client="a")
+        for n in range(12):
+            problems.of_error(error, b"s-%d" % n, client="b")
+        problems.of_error(error, client="c")
+        current.set(b"r-2")
+        problems.of_error(error, client="d")
+        await asyncio.sleep(0)
+    named = {line["client"]: (line.get("request_id"), line.get("request_ids"), line.get("requests")) for line in said}
+    assert named == {
+        "a": ("r-1", None, None), "b": (None, " ".join(f"s-{n}" for n in range(10)), 12), "c": (None, None, None),
+        "d": ("r-2", None, None),
+    }  # fmt: skip
+
+
+def test_a_bug_names_the_request_that_met_it() -> None:
+    """Also where Redis refused what nobody foresaw, and in the line of whoever is told so."""
+    with capture_logs() as said:
+        problems.unexpected(ValueError("a bug"), b"r-1")
+        problems.unexpected(ResponseError("WRONGTYPE"), b"r-2")
+        problems.of_error(errors.BoxOfficeError("in no table"), b"r-3")
+    assert [(line["event"], line["request_id"]) for line in said] == [
+        ("request.failed", "r-1"), ("request.failed", "r-2"), ("request.refused", "r-2"), ("request.failed", "r-3"),
+    ]  # fmt: skip

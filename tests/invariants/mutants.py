@@ -280,7 +280,7 @@ MUTANTS = (
     ),
     Mutant(
         "bookings taken by their shape whatever their length",
-        (("api/transport/lane.py", "len(body) != int(length)\n            or ", ""),),
+        (("api/transport/lane.py", 'len(body) != int(found["length"])\n            or ', ""),),
         "tests/api/transport/test_fuzz.py",
     ),
     Mutant(

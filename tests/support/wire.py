@@ -162,6 +162,7 @@ _MASKS = (
     (re.compile(rb'"available":\d+'), b'"available":N'),
     (re.compile(rb'"(created|expires|starts)_at":"[^"]*"'), b'"AT":""'),
     (re.compile(rb'"status":"(pending|held|confirmed)"'), b'"status":"S"'),
+    (re.compile(rb'"request_id":"[^"]*"'), b'"request_id":""'),
 )
 
 
@@ -171,7 +172,7 @@ def alike(answer: Answer) -> tuple[Any, ...]:
     for mask, instead in _MASKS:
         body = mask.sub(instead, body)
     headers = {
-        name: "" if name in ("location", "content-length", "date") else value
+        name: "" if name in ("location", "content-length", "date", "x-request-id") else value
         for name, value in answer.headers.items()
         if name != "idempotency-replayed"
     }

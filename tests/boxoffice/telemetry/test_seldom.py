@@ -18,7 +18,7 @@ def test_the_same_line_is_said_once_in_a_while() -> None:
         for _ in range(25):
             seldom.warning("sweeping.failed", error="OutOfMemoryError")
             now[0] += 1
-    assert [line.get("times") for line in lines] == [None, 10, 10]
+    assert [line.get("suppressed") for line in lines] == [None, 9, 9]
 
 
 def test_another_line_is_said_at_once() -> None:
@@ -56,10 +56,10 @@ def test_a_line_is_said_again_when_its_time_is_over_and_not_before() -> None:
         for at in (100.0, 109.9, 110.0, 119.9, 130.0, 140.0):
             now[0] = at
             seldom.warning("sweeping.failed")
-    assert [line.get("times") for line in lines] == [None, 2, 2, None]
+    assert [line.get("suppressed") for line in lines] == [None, 1, 1, None]
 
 
-@pytest.mark.parametrize("field", ["booking_id", "bookings", "holds", "now_ms"])
+@pytest.mark.parametrize("field", ["booking_id", "bookings", "holds", "now_ms", "request_id"])
 def test_what_differs_each_time_makes_no_other_line(field: str) -> None:
     """It is said all the same."""
     seldom = Seldom(now_s=lambda: 100.0)

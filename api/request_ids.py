@@ -1,0 +1,34 @@
+"""Every request that comes through ASGI gets its id, and every answer says it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from boxoffice.telemetry import request_id
+
+__all__ = ["RequestIds"]
+
+
+class RequestIds:
+    """Stands outermost, so that every answer has passed it. From here on the task works for this request."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+        """One request, or one of the server's other events."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        said = dict(scope["headers"])
+        name = request_id.choose(said.get(request_id.HEADER), said.get(request_id.TRACEPARENT))
+        # Not taken back: an answer to what failed in here comes from the server, in the same task.
+        request_id.current.set(name)
+
+        async def named(message: Mapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (request_id.HEADER, name)]}
+            await send(message)
+
+        await self.app(scope, receive, named)
