@@ -15,6 +15,7 @@ from api.transport.connection import Connection
 from api.transport.lane import lane
 from api.transport.watch import Server, room_for
 from boxoffice.settings import Settings
+from boxoffice.stores.waits import EXPECTED
 from boxoffice.telemetry import log
 from boxoffice.telemetry.series import CONNECTIONS_MAX
 
@@ -26,7 +27,7 @@ GRACE_S = 10
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve the API until SIGINT or SIGTERM, then finish what is in flight, let connections end, and return."""
-    log.configure(settings)
+    log.configure(settings, expected=EXPECTED)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

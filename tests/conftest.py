@@ -21,6 +21,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import database, keys, postgres
 from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
+from boxoffice.telemetry.outages import outages
 from boxoffice.telemetry.seldom import seldom
 from ops.stack.servers import Servers, temporary_servers
 from tests.support.broom import Broom
@@ -89,6 +90,7 @@ def _says_anew() -> None:
     """What was said in another test is said again."""
     seldom.forget()
     quiet.forget()
+    outages.forget()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from boxoffice.gateway.simulator.cards import CARDS
 from boxoffice.settings import Settings
 from boxoffice.stores import keys, models
 from boxoffice.telemetry import series
+from boxoffice.telemetry.outages import OUTAGES
 from boxoffice.wire.render import FAILURES
 from ops import cli
 from worker.rounds import ROUNDS, Round
@@ -317,7 +318,7 @@ def test_every_log_event_is_listed_and_no_other() -> None:
     )
     named = {event for _, text in sources() for event in said.findall(text)}
     named |= set(re.findall(r"_rendered\(\"\w+\", \"([a-z_.]+)\"", read("boxoffice/telemetry/log.py")))
-    named |= {f"{each.name}.failed" for each in ROUNDS}
+    named |= {f"{each.name}.failed" for each in ROUNDS} | {event for pair in OUTAGES.values() for event in pair}
     section = read("docs/operations.md").partition("## Log events")[2].partition("\n## ")[0]
     listed = {event for row in re.findall(r"^\| (`.*?) \|", section, re.M) for event in re.findall(r"`([\w.]+)`", row)}
     assert listed == named

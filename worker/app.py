@@ -23,6 +23,7 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import durability, postgres, redis
 from boxoffice.stores.shard import Shards, open_shards
+from boxoffice.stores.waits import EXPECTED, waits_for
 from boxoffice.telemetry.log import configure
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.port import open_port
@@ -60,7 +61,7 @@ def run_worker(settings: Settings) -> None:
 
     Raises `CannotRun` when the servers' settings are weaker than what we promise.
     """
-    configure(settings)
+    configure(settings, expected=EXPECTED)
     import uvloop
 
     uvloop.run(main(settings))
@@ -185,7 +186,7 @@ class WorkerApp:
             except CannotRun:
                 raise
             except (RedisError, *postgres.AWAY) as error:
-                seldom.warning("worker.waiting", error=type(error).__name__)
+                seldom.warning("worker.waiting", waits_for=waits_for(error), error=type(error).__name__)
                 await self.stopping.pause(0.5)
 
     async def supervise(
@@ -199,7 +200,7 @@ class WorkerApp:
             except CannotRun as error:
                 seldom.error(f"{what}.failed", error=type(error).__name__, reason=error.detail)
             except (RedisError, BoxOfficeError, *postgres.TRANSIENT) as error:
-                seldom.warning(f"{what}.failed", error=type(error).__name__)
+                seldom.warning(f"{what}.failed", waits_for=waits_for(error), error=type(error).__name__)
                 await self._office.database.renew(error)
             except Exception as error:
                 seldom.exception(f"{what}.failed", error)

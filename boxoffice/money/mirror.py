@@ -12,6 +12,7 @@ from boxoffice.stores import fence
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT, WentBack
 from boxoffice.stores.shard import Shards
+from boxoffice.stores.waits import waits_for
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["StockMirror"]
@@ -32,11 +33,11 @@ class StockMirror:
             try:
                 await self._tell(shard, booking)
             except RedisError as error:
-                seldom.warning("moves.later", shard=shard, error=type(error).__name__)
+                seldom.warning("moves.later", shard=shard, waits_for=waits_for(error), error=type(error).__name__)
             if pair and await fence.lost(self._database, shard, [pair]):
                 raise WentBack
         except (GateClosed, *TRANSIENT) as error:
-            seldom.warning("moves.later", shard=shard, error=type(error).__name__)
+            seldom.warning("moves.later", shard=shard, waits_for=waits_for(error), error=type(error).__name__)
             raise StoreAway from error
 
     async def tell(self, shard: int, booking: str) -> None:
@@ -44,7 +45,7 @@ class StockMirror:
         try:
             await self._tell(shard, booking)
         except (RedisError, GateClosed, *TRANSIENT) as error:
-            seldom.warning("moves.later", shard=shard, error=type(error).__name__)
+            seldom.warning("moves.later", shard=shard, waits_for=waits_for(error), error=type(error).__name__)
 
     async def _tell(self, shard: int, booking: str) -> None:
         """The tickets go back on sale. When Redis cannot take them yet, whoever reads the booking next is told all the same

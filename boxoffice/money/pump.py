@@ -37,6 +37,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import is_transient, sqlstate
 from boxoffice.stores.record import Charge
+from boxoffice.stores.waits import waits_for
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["MoneyPump"]
@@ -106,7 +107,9 @@ class MoneyPump:
                 if is_transient(error):
                     if paused_at is None:
                         paused_at = self.clock.now_s()
-                        log.warning("money.paused", error=type(error).__name__, code=sqlstate(error))
+                        log.warning(
+                            "money.paused", waits_for=waits_for(error), error=type(error).__name__, code=sqlstate(error)
+                        )
                     self.given.clear()
                     if self._stopping:
                         return

@@ -19,6 +19,7 @@ from boxoffice.stores import fence, keys
 from boxoffice.stores.database import Connection, Database, Row
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.shard import Shard, Shards
+from boxoffice.stores.waits import waits_for
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Capacity", "CapacityChange"]
@@ -109,4 +110,4 @@ class Capacity:
             await fence.tell(self._shards[shard], change.pair)
             await self.apply_moves(self._shards[shard])
         except (RedisError, GateClosed, *TRANSIENT) as error:
-            seldom.warning("moves.later", shard=shard, error=type(error).__name__)
+            seldom.warning("moves.later", shard=shard, waits_for=waits_for(error), error=type(error).__name__)

@@ -20,6 +20,7 @@ from boxoffice.settlement.deciding import decide
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import AWAY, TRANSIENT, InterfaceError, PostgresError, sqlstate
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
+from boxoffice.stores.waits import waits_for
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Outage", "StoreRefuses", "is_of_the_row"]
@@ -82,7 +83,11 @@ class Outage:
         said = f"{type(cause).__name__} {sqlstate(cause)}".strip()
         if said != self._logged or now >= self._logged_at + REMIND_S:
             self._logged, self._logged_at = said, now
-            log.warning("settlement.paused", shard=self._shard, error=said, seconds=round(now - self._began, 1))
+            # What fails for everybody and is no store's is the gateway.
+            what = waits_for(cause) or ("gateway" if cause is not error else "")
+            log.warning(
+                "settlement.paused", shard=self._shard, waits_for=what, error=said, seconds=round(now - self._began, 1)
+            )
         return self.pause_s
 
     def settled(self) -> None:

@@ -7,8 +7,9 @@ end at one server; what may be read from a standby is known by its door.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -17,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from boxoffice.errors import StoreAway
 from boxoffice.settings import Settings
-from boxoffice.stores.postgres import AWAY, TRANSIENT, open_engine, open_pool, renew_sessions
+from boxoffice.stores.postgres import AWAY, GONE, TRANSIENT, open_engine, open_pool, renew_sessions, sqlstate
+from boxoffice.telemetry.outages import outages
 
 __all__ = ["Connection", "Database", "Pool", "Reader", "Row", "Writer"]
 
@@ -59,6 +61,18 @@ class Writer(Protocol):
         ...
 
 
+@contextmanager
+def _noted() -> Iterator[None]:
+    """Whether PostgreSQL answers is noted here, for all who speak to it."""
+    try:
+        yield
+    except GONE as error:
+        outages.missed("postgresql", f"{type(error).__name__} {sqlstate(error)}".strip())
+        raise
+    if outages.lasting:
+        outages.met("postgresql")
+
+
 class Database:
     """The pools of one process. Nothing connects before it is used: a process can start while PostgreSQL is away."""
 
@@ -77,7 +91,8 @@ class Database:
         if self._pool is None:
             async with self._opening:
                 if self._pool is None:
-                    self._pool = await open_pool(self._settings)
+                    # Not in the name of the request that comes first: a pool has tasks that outlive it.
+                    self._pool = await asyncio.create_task(open_pool(self._settings), context=Context())
                     if self.at_first is not None:
                         await self.at_first(self._pool)
         return self._pool
@@ -90,20 +105,23 @@ class Database:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Connection]:
         """A session that only reads. Raises as `pool`."""
-        async with (await self.pool()).acquire() as connection:
-            yield connection
+        with _noted():
+            async with (await self.pool()).acquire() as connection:
+                yield connection
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[Connection]:
         """A session in which each statement is a transaction, unless one is begun. Raises as `pool`."""
-        async with (await self.pool()).acquire() as connection:
-            yield connection
+        with _noted():
+            async with (await self.pool()).acquire() as connection:
+                yield connection
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Connection]:
         """A session in a transaction, which commits when the block ends. Raises as `pool`."""
-        async with (await self.pool()).acquire() as connection, connection.transaction():
-            yield connection
+        with _noted():
+            async with (await self.pool()).acquire() as connection, connection.transaction():
+                yield connection
 
     async def transaction(
         self,
@@ -151,19 +169,23 @@ class Database:
 
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         """Rows of one statement that reads. Raises as `pool`, and PostgreSQL's errors."""
-        return await (await self.pool()).fetch(query, *values)
+        with _noted():
+            return await (await self.pool()).fetch(query, *values)
 
     async def fetchrow(self, query: str, *values: Any) -> Any:
         """The first row of one statement, or None. Raises as `fetch`."""
-        return await (await self.pool()).fetchrow(query, *values)
+        with _noted():
+            return await (await self.pool()).fetchrow(query, *values)
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         """The first value of one statement, or None. Raises as `fetch`."""
-        return await (await self.pool()).fetchval(query, *values)
+        with _noted():
+            return await (await self.pool()).fetchval(query, *values)
 
     async def execute(self, query: str, *values: Any) -> str:
         """One statement that writes; PostgreSQL's word for what it did. Raises as `fetch`."""
-        return await (await self.pool()).execute(query, *values)
+        with _noted():
+            return await (await self.pool()).execute(query, *values)
 
     def pool_use(self) -> tuple[int, int, int]:
         """Sessions of the pool: in use, idle, and how many there may be. All 0 before the first use."""

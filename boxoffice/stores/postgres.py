@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AWAY",
+    "GONE",
     "REPAIR_S",
     "TRANSIENT",
     "InterfaceError",
@@ -90,6 +91,19 @@ AWAY = (
 )
 """PostgreSQL is not there, takes nothing from anybody, went back in time, or cut the connection: whether a commit happened
 is unknown. The numbers are classes of SQLSTATE."""
+
+GONE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+)
+"""Of these, those of a server that does not answer, or lets nobody in: whatever is asked of it."""
 
 TRANSIENT = (
     *AWAY,

@@ -23,6 +23,7 @@ from redis.exceptions import (
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
+from boxoffice.telemetry.outages import outages
 
 __all__ = ["AWAY", "FastConnection", "open_redis", "pool_use", "refusal", "run_id", "run_of", "takes_writes"]
 
@@ -31,8 +32,40 @@ AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 sent again. `OSError` is among them because redis-py does not count a refused connection as its own error."""
 
 
+GONE: Final = (ConnectionError, TimeoutError, OSError)
+"""Of these, those of a server that did not answer, or that reads its file (a `ConnectionError` of redis-py's)."""
+
+
 class _Fast(AbstractConnection):
-    """redis-py 5.3 packs commands in Python even when hiredis is installed; a batch of admissions is many strings."""
+    """redis-py 5.3 packs commands in Python even when hiredis is installed; a batch of admissions is many strings.
+
+    Whether the server answers is noted here, for all who speak to it."""
+
+    greeting = False
+    """What is answered while a connection begins says nothing yet: a server that reads its file answers that, too."""
+
+    async def connect(self) -> None:
+        """Begin to speak to the server. Raises one of `AWAY`."""
+        self.greeting = True
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except GONE as error:
+            outages.missed("redis", type(error).__name__)
+            raise
+        finally:
+            self.greeting = False
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's."""
+        try:
+            answer = await super().read_response(*args, **kwargs)
+        except GONE as error:
+            if not self.greeting:
+                outages.missed("redis", type(error).__name__)
+            raise
+        if outages.lasting and not self.greeting:
+            outages.met("redis")
+        return answer
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Bytes of one command. Two-word commands such as `SCRIPT LOAD` arrive as one argument and are split."""
@@ -51,7 +84,7 @@ class _Fast(AbstractConnection):
         """Write within the timeout. redis-py waits with `asyncio.wait_for`, which on Python 3.11 may swallow a
         cancellation: whoever was told to stop would go on."""
         if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
+            await self.connect()
         elif check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
         writer = self._writer

@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from boxoffice.errors import GateClosed, RunUnchecked
+from boxoffice.stores.redis import refusal
+from boxoffice.telemetry.outages import outages
 
 __all__ = ["Call", "Commands", "Script", "Scripts", "Slot", "load_scripts"]
 
@@ -28,6 +30,10 @@ Slot = str | bytes | int
 _SLOT = re.compile(r"^-- (KEYS|ARGV)\[(\d+)(\.\.\.)?\] (\w+)", re.M)
 _INCLUDE = re.compile(r"^-- include: (\w+)$", re.M)
 _FLAGS = re.compile(r"^-- Flags: ([\w, -]+)$", re.M)
+
+
+REFUSALS: Final = frozenset({"OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM"})
+"""How Redis refuses a script before it begins: full, a disk that takes no more, a replica, too few replicas, no right."""
 
 
 class Commands(Protocol):
@@ -87,10 +93,23 @@ class Script:
         `RunUnchecked` of a script that decides.
         """
         try:
-            reply = await redis.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            reply = await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
-        return _decided(reply) if self.decides else reply
+            try:
+                reply = await redis.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                reply = await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
+            answer = _decided(reply) if self.decides else reply
+        except ResponseError as error:
+            if (code := refusal(error)) in REFUSALS:
+                outages.missed("redis writes", code, self.name)
+            raise
+        except GateClosed as error:
+            outages.missed("gate", type(error).__name__, str(keys[0]))
+            raise
+        if outages.lasting:
+            outages.met("redis writes", self.name)
+            if self.decides:
+                outages.met("gate", str(keys[0]))
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Log lines, with card numbers kept out of them, and numbers for Prometheus. May be lost, never stops anybody."""
+"""Log lines that say whose request and what is waited for, without card numbers; and numbers for Prometheus. Stops nobody."""

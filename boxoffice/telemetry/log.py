@@ -26,6 +26,7 @@ from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
 from boxoffice.telemetry.redaction import mask_card_numbers
 from boxoffice.telemetry.request_id import current
+from boxoffice.telemetry.seldom import Seldom, comparable
 from boxoffice.telemetry.sink import Sink
 
 __all__ = ["configure"]
@@ -38,11 +39,13 @@ _NEVER_THE_SAME: Final = SECRET | {"exc_info", "request_id", "request_ids"}
 _Line: TypeAlias = dict[str, Any]
 
 
-def configure(settings: Settings, stream: IO[bytes] | None = None) -> None:
-    """Set up structlog and the standard library's logging."""
+def configure(
+    settings: Settings, stream: IO[bytes] | None = None, *, expected: tuple[type[BaseException], ...] = ()
+) -> None:
+    """Set up structlog and the standard library's logging. Of `expected` errors no line has a traceback."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     # stderr is None when its descriptor was closed before we started.
-    printer = _Printer(stream or getattr(sys.stderr, "buffer", None), level)
+    printer = _Printer(stream or getattr(sys.stderr, "buffer", None), level, expected)
     structlog.configure(
         processors=[], wrapper_class=_Logger, logger_factory=lambda *_: printer, cache_logger_on_first_use=True
     )
@@ -57,8 +60,9 @@ def configure(settings: Settings, stream: IO[bytes] | None = None) -> None:
 class _Printer:
     """Writes lines, the redacted ones only."""
 
-    def __init__(self, stream: IO[bytes] | None, level: int) -> None:
+    def __init__(self, stream: IO[bytes] | None, level: int, expected: tuple[type[BaseException], ...] = ()) -> None:
         self.level = level
+        self.expected = expected
         self.sink = Sink(stream, lost)
         self._flushing: asyncio.AbstractEventLoop | None = None
 
@@ -66,6 +70,10 @@ class _Printer:
         """Never raises. Where a task works for one request, its lines name it."""
         if (name := current.get()) and "request_id" not in fields:
             fields = {**fields, "request_id": name.decode()}
+        error = _error_of(fields.get("exc_info"))
+        if isinstance(error, self.expected):
+            fields = {"error": type(error).__name__, **fields}
+            del fields["exc_info"]
         try:
             # A rush's refusals say the same again and again. Remembered is only what shows all it is: no secret, and no error
             # that is being handled.
@@ -123,11 +131,13 @@ class _Logger(structlog.BoundLoggerBase):
 
 
 class Handler(logging.Handler):
-    """The standard library's records in the same format."""
+    """The standard library's records in the same format: each at most once in ten seconds, and of an error that we live with
+    its kind alone."""
 
     def __init__(self, printer: _Printer) -> None:
         super().__init__(printer.level)
         self.printer = printer
+        self.seldom = Seldom()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Never raises."""
@@ -135,7 +145,18 @@ class Handler(logging.Handler):
             event = record.getMessage()
         except Exception:  # arguments that do not fit their message
             event = record.msg if type(record.msg) is str else type(record.msg).__name__
-        self.printer.print(record.levelname.lower(), event, {"logger": record.name, "exc_info": record.exc_info})
+        error = record.exc_info[1] if record.exc_info else None
+        # What differs from one time to the next, the repr of a task or of a request, stands in the arguments or further down.
+        pattern = record.msg if type(record.msg) is str else event
+        unsaid = self.seldom.turn(record.name, record.levelno, pattern.partition("\n")[0], comparable(error))
+        if unsaid is None:
+            return
+        if isinstance(error, self.printer.expected):
+            event = event.partition("\n")[0]
+        fields: _Line = {"logger": record.name, "exc_info": record.exc_info}
+        if unsaid:
+            fields["suppressed"] = unsaid
+        self.printer.print(record.levelname.lower(), event, fields)
 
 
 def _stamped(line: bytes) -> bytes:
@@ -174,11 +195,19 @@ def _remembered(level: str, event: str, names: tuple[str, ...], *values: Any) ->
 
 def _traceback(error: BaseException | tuple[Any, BaseException | None, TracebackType | None] | bool) -> str:
     """A traceback: of the error, or of the one being handled."""
+    found = _error_of(error)
+    return "".join(traceback.format_exception(found)) if found is not None else ""
+
+
+def _error_of(
+    error: BaseException | tuple[Any, BaseException | None, TracebackType | None] | bool | None,
+) -> BaseException | None:
+    """What `exc_info` means, as the standard library takes it."""
     if isinstance(error, tuple):
-        error = error[1] or False
-    if not isinstance(error, BaseException):
-        error = sys.exc_info()[1] or False
-    return "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
+        error = error[1] or True
+    if error and not isinstance(error, BaseException):
+        return sys.exc_info()[1]
+    return error or None
 
 
 def _redacted(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-__all__ = ["EVERY_S", "Seldom", "seldom"]
+__all__ = ["EVERY_S", "Seldom", "comparable", "seldom"]
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ LINES_MAX: Final = 1_000
 """Different lines remembered; beyond it all are forgotten, and said anew."""
 
 
-_DIFFER: Final = frozenset({"booking_id", "bookings", "holds", "now_ms", "request_id"})
+_DIFFER: Final = frozenset({"booking_id", "bookings", "failures", "holds", "now_ms", "request_id", "seconds"})
 """Fields that differ from one time to the next. A line that comes for each booking is the same line."""
 
 
@@ -30,6 +30,10 @@ class Seldom:
         self.every_s = every_s
         self.now_s = now_s
         self.lines: dict[tuple[Any, ...], tuple[float, int]] = {}
+
+    def info(self, event: str, **fields: Any) -> None:
+        """As structlog's."""
+        self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """As structlog's."""
@@ -48,23 +52,27 @@ class Seldom:
         self.lines.clear()
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        line = (
-            level,
-            event,
-            *sorted((name, _comparable(value)) for name, value in fields.items() if name not in _DIFFER),
+        unsaid = self.turn(
+            level, event, *sorted((name, comparable(value)) for name, value in fields.items() if name not in _DIFFER)
         )
+        if unsaid is not None:
+            getattr(log, level)(event, **fields, **({"suppressed": unsaid} if unsaid else {}))
+
+    def turn(self, *line: Any) -> int | None:
+        """How often this line was left out since it was said last; None when it is left out now, too."""
         now_s = self.now_s()
         said_at, unsaid = self.lines.get(line, (float("-inf"), 0))
         if now_s < said_at + self.every_s:
             self.lines[line] = said_at, unsaid + 1
-            return
+            return None
         if len(self.lines) >= LINES_MAX:
             self.lines.clear()
         self.lines[line] = now_s, 0
-        getattr(log, level)(event, **fields, **({"suppressed": unsaid} if unsaid else {}))
+        return unsaid
 
 
-def _comparable(value: Any) -> str:
+def comparable(value: Any) -> str:
+    """What makes a field the same as another: its text, and of an error its kind and the place that raised it."""
     if not isinstance(value, BaseException):
         return str(value)
     trace = value.__traceback__

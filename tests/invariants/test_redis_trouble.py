@@ -340,7 +340,7 @@ async def test_a_full_redis_lets_go_of_holds_and_says_so(
         cancelled = await api.post(f"/v1/bookings/{made[0]}/cancel", headers={"Idempotency-Key": "c"})
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
         reasons = assert_problem(await _after_the_last_look(api), 503, "not-ready")["reasons"]
-        assert reasons["redis"] == "It takes no writes (OOM)."
+        assert reasons["redis"] == "It takes no writes (OOM): its memory is full, see its maxmemory."
         with capture_logs() as lines:
             async with working(office):
                 await until_later(office, 2_500)

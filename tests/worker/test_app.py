@@ -134,8 +134,8 @@ async def test_captures_that_do_not_end_are_told(app: WorkerApp, office: Any, mo
     ("error", "line"),
     [
         (CannotRun("its reason"), {"event": "work.failed", "error": "CannotRun", "reason": "its reason", "log_level": "error"}),
-        (RedisAway(), {"event": "work.failed", "error": "ConnectionError", "log_level": "warning"}),
-        (GateClosed(), {"event": "work.failed", "error": "GateClosed", "log_level": "warning"}),
+        (RedisAway(), {"event": "work.failed", "waits_for": "redis", "error": "ConnectionError", "log_level": "warning"}),
+        (GateClosed(), {"event": "work.failed", "waits_for": "gate", "error": "GateClosed", "log_level": "warning"}),
         (ValueError("ours"), {"event": "work.failed", "log_level": "error"}),
     ],
 )  # fmt: skip
@@ -231,8 +231,8 @@ async def test_a_worker_says_what_it_waits_for(
     monkeypatch.setattr(worker_app.durability, "check_redis", away)
     with capture_logs() as said:
         await app.check_servers()
-    assert [(line["event"], line["error"], line["log_level"]) for line in said] == [
-        ("worker.waiting", "ConnectionError", "warning")
+    assert said == [
+        {"event": "worker.waiting", "waits_for": "redis", "error": "ConnectionError", "log_level": "warning"}
     ]
     assert pauses == [0.5]
 

@@ -427,6 +427,6 @@ async def test_the_pump_pauses_for_what_hits_everybody_and_goes_on(
             await pump.run()
     assert looked == [1_000.5, 1_001.5, 1_002.5, 1_003.5, 1_004.5, 1_005.5]
     assert (time.slept, renewed, set(waiting)) == ([0.5] * 3, errors[1:3], {0})
-    assert [(line["event"], line.get("error"), line.get("seconds")) for line in lines] == [
-        ("money.paused", "OSError", None), ("money.resumed", None, 2.0), ("money.failed", None, None),
+    assert [(line["event"], line.get("waits_for"), line.get("error"), line.get("seconds")) for line in lines] == [
+        ("money.paused", "postgresql", "OSError", None), ("money.resumed", None, None, 2.0), ("money.failed", None, None, None),
     ]  # fmt: skip

@@ -89,6 +89,13 @@ def test_what_is_said_of_an_outage(room: Room) -> None:
         room.outage.settled()
         room.outage.settled()
         room.outage.begin(StoreRefuses())
+    assert [line.get("waits_for") for line in lines] == ["postgresql"] * 5 + ["", None, ""]
+    room.outage.settled()
+    unanswered = StoreRefuses()
+    unanswered.__cause__ = ValueError("a bank's")
+    with capture_logs() as of_the_gateway:
+        room.outage.begin(unanswered)
+    assert [line["waits_for"] for line in of_the_gateway] == ["gateway"]
     assert [(line["event"], line.get("error"), line["seconds"], line["shard"]) for line in lines] == [
         ("settlement.paused", "OSError", 0.0, SHARD), ("settlement.paused", "OSError", 60.0, SHARD),
         ("settlement.paused", "DeadlockDetectedError 40P01", 61.0, SHARD),

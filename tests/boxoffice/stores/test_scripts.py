@@ -7,7 +7,8 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
+from structlog.testing import capture_logs
 
 from boxoffice.errors import GateClosed, RunUnchecked
 from boxoffice.stores.scripts import Script, load_scripts, parse
@@ -131,3 +132,38 @@ async def test_what_a_shut_gate_answers_is_raised_of_a_script_that_decides(
             await DECIDES(Server(answer), ["gate"], [])
         assert type(caught.value) is raised
     assert await SCRIPT(Server(answer), ["bell"], []) == answer, "of others it is an answer like any"
+
+
+class Refusing:
+    """A Redis that answers, or refuses, as the test says."""
+
+    def __init__(self) -> None:
+        self.says: Any = [b"ok"]
+
+    async def execute_command(self, *_: Any) -> Any:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+async def test_a_refusal_and_a_shut_gate_are_said_with_their_end() -> None:
+    """Each script's and each gate's by itself. What is wrong with one call alone is no outage."""
+    server, scripts = Refusing(), load_scripts()
+    keys = {name: [f"{{s0{n}}}:gate"] * 20 for n, name in enumerate(("one", "other"))}
+    with capture_logs() as lines:
+        for says in (
+            ResponseError("WRONGTYPE x"), OutOfMemoryError(), ResponseError("MISCONF x"), [b"closed"], [b"unchecked"],
+        ):  # fmt: skip
+            server.says = says
+            with pytest.raises((ResponseError, GateClosed, RunUnchecked)):
+                await scripts.admit(server, keys["one"], [])
+        server.says = [b"ok"]
+        await scripts.claim(server, keys["other"], [])
+        assert [line["event"] for line in lines] == ["redis.refused", "redis.refused", "gate.shut", "gate.shut"]
+        await scripts.load(server, keys["one"], [])
+        await scripts.admit(server, keys["one"], [])
+    assert [(line["event"], line.get("error"), line["which"]) for line in lines] == [
+        ("redis.refused", "OOM", "admit"), ("redis.refused", "MISCONF", "admit"),
+        ("gate.shut", "GateClosed", "{s00}:gate"), ("gate.shut", "RunUnchecked", "{s00}:gate"),
+        ("redis.accepted", None, "admit"), ("gate.recovered", None, "{s00}:gate"),
+    ]  # fmt: skip

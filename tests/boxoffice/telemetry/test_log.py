@@ -7,13 +7,14 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import Context
 from typing import Any
 
 import pytest
 import structlog
 
 from boxoffice.settings import Settings
-from boxoffice.telemetry import log
+from boxoffice.telemetry import log, request_id
 from boxoffice.telemetry.sink import Sink
 
 CARD = "4242424242424242"
@@ -253,3 +254,57 @@ def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
     log.configure(Settings(log_level="info"))
     structlog.get_logger().error("x")
     logging.getLogger("x").error("x")
+
+
+class Away(OSError):
+    """A store that does not answer."""
+
+
+def test_what_libraries_say_of_errors_that_we_live_with_has_no_traceback(written: Written) -> None:
+    """Nor what they say further down: the repr of a task, of a request. A bug's stays whole."""
+    log.configure(Settings(log_level="info"), written, expected=(OSError,))
+    for error in (Away("hunter2"), ValueError("a bug")):
+        try:
+            raise error
+        except Exception as raised:
+            logging.getLogger("x").error("Task failed\nfuture: <Task %s>", "hunter2", exc_info=raised)
+            structlog.get_logger().exception("batch.failed")
+            structlog.get_logger().error("batch.failed", exc_info=raised)
+    lines = written.lines()
+    for line, of in zip(
+        lines[:3], ({"event": "Task failed", "logger": "x"}, *[{"event": "batch.failed"}] * 2), strict=True
+    ):
+        assert line == {"at": line["at"], "level": "error", "error": "Away", **of}
+    assert all("ValueError: a bug" in line["exception"] for line in lines[3:])
+
+
+def test_what_libraries_repeat_is_counted(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their words, whatever stands in their gaps and on further lines; each kind and place of an error by itself."""
+    now = [100.0]
+    (handler,) = (each for each in logging.root.handlers if isinstance(each, log.Handler))
+    monkeypatch.setattr(handler.seldom, "now_s", lambda: now[0])
+    for n in range(12):
+        logging.getLogger("x").warning("try %d of %s", n, "it")
+        logging.getLogger("x").warning(f"lost\n{n}")
+        now[0] += 1
+    logging.getLogger("y").warning("try %d of %s", 0, "it")
+    logging.getLogger("x").error("try %d of %s", 0, "it")
+    lines = written.lines()
+    assert [(line["event"].partition("\n")[0], line.get("suppressed"), line["logger"], line["level"]) for line in lines] == [
+        ("try 0 of it", None, "x", "warning"), ("lost", None, "x", "warning"), ("try 10 of it", 9, "x", "warning"),
+        ("lost", 9, "x", "warning"), ("try 0 of it", None, "y", "warning"), ("try 0 of it", None, "x", "error"),
+    ]  # fmt: skip
+
+
+def test_a_line_names_the_request_that_its_task_works_for(written: Written) -> None:
+    """Ours and libraries', unless it says itself whose it is."""
+
+    def say() -> None:
+        request_id.current.set(b"r-1")
+        structlog.get_logger().info("a")
+        structlog.get_logger().info("b", request_id="r-2")
+        logging.getLogger("x").warning("c")
+
+    Context().run(say)
+    structlog.get_logger().info("d")
+    assert [line.get("request_id") for line in written.lines()] == ["r-1", "r-2", "r-1", None]

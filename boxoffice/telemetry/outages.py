@@ -1,0 +1,65 @@
+"""What this process waits for: a line when it is missed, and one when it is there again, with how long it was away.
+
+Noted where a store or the gateway is spoken to, so that whatever waits for it need not say so once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from boxoffice.telemetry.seldom import Seldom, seldom
+
+__all__ = ["OUTAGES", "Outages", "outages"]
+
+OUTAGES: Final[dict[str, tuple[str, str]]] = {
+    "redis": ("redis.away", "redis.recovered"),
+    "redis writes": ("redis.refused", "redis.accepted"),
+    "postgresql": ("postgres.away", "postgres.recovered"),
+    "gateway": ("gateway.away", "gateway.recovered"),
+    "gate": ("gate.shut", "gate.recovered"),
+}
+"""The two lines of each kind."""
+
+
+@dataclass(slots=True)
+class _Lasting:
+    began_s: float
+    failures: int = 0
+
+
+class Outages:
+    """Those that last. To note that there is none costs a look into an empty dict."""
+
+    def __init__(self, lines: Seldom = seldom, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.lasting: dict[tuple[str, str], _Lasting] = {}
+        self._lines = lines
+        self._now_s = now_s
+
+    def missed(self, what: str, error: str, which: str = "") -> None:
+        """It did not answer, or took nothing from us. `error`: a kind's name or a code, never a store's sentence. `which`: of
+        several, one."""
+        found = self.lasting.setdefault((what, which), _Lasting(self._now_s()))
+        found.failures += 1
+        self._lines.warning(OUTAGES[what][0], error=error, **_which(which))
+
+    def met(self, what: str, which: str = "") -> None:
+        """It answered."""
+        found = self.lasting.pop((what, which), None) if self.lasting else None
+        if found is not None:
+            seconds = round(self._now_s() - found.began_s, 1)
+            self._lines.info(OUTAGES[what][1], seconds=seconds, failures=found.failures, **_which(which))
+
+    def forget(self) -> None:
+        """Nothing is missed."""
+        self.lasting.clear()
+
+
+def _which(which: str) -> dict[str, str]:
+    return {"which": which} if which else {}
+
+
+outages: Final = Outages()
+"""This process's."""
