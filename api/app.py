@@ -19,7 +19,6 @@ from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
 from api.query import only_known
-from api.readiness import Readiness
 from api.request_ids import RequestIds
 from api.rights import check_declared, routes_of
 from api.routes import actions, allocations, bookings, events, health, holds, refunds, sales, webhooks
@@ -72,7 +71,6 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Reques
 
     def move_in(opened: BoxOffice) -> None:
         front.office = app.state.office = opened
-        app.state.readiness = Readiness(opened)
 
     if office is not None:
         move_in(office)

@@ -20,6 +20,7 @@ from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
 from boxoffice.backoffice.forgetting import Forgetting
 from boxoffice.backoffice.overview import Overview
+from boxoffice.backoffice.readiness import Readiness
 from boxoffice.backoffice.readings import Readings
 from boxoffice.bookings.calling_off import CallingOff
 from boxoffice.bookings.cancellations import Cancellations
@@ -278,6 +279,11 @@ class BoxOffice:
     def readings(self) -> Readings:
         """What `/metrics` tells that nobody counts."""
         return Readings(self.shards, self.database, self.settings, self.clock)
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        """Whether this process can keep its promises now."""
+        return Readiness(self.shards, self.database, self.catalogue, self.gateway, self.settings)
 
     @cached_property
     def desk(self) -> Desk:

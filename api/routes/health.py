@@ -32,7 +32,7 @@ async def readyz(request: Request) -> Response:
     process stops. `stated` names what is believed because a setting says so."""
     if request.scope.get("state", {}).get("stopping"):
         return respond(problems.not_ready({"process": "It is stopping."}))
-    reasons = await request.app.state.readiness.reasons()
+    reasons = await request.app.state.office.readiness.reasons()
     if reasons:
         return respond(problems.not_ready(reasons))
     ready: dict[str, object] = {"status": "ready"}

@@ -8,7 +8,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.readiness import Readiness
 from boxoffice import ids
 from boxoffice.errors import CannotRun, NotFound, StoreAway
 from boxoffice.office import BoxOffice, open_box_office
@@ -227,6 +226,6 @@ async def test_fewer_shards_lose_nobodys_booking(
         with pytest.raises(CannotRun, match=r"BOXOFFICE_SHARDS is 2\. Set it to 3 or more"):
             async with asyncio.timeout(20):
                 await WorkerApp(small).run()
-        assert "BOXOFFICE_SHARDS" in (await Readiness(small).reasons())["postgresql"]
+        assert "BOXOFFICE_SHARDS" in (await small.readiness.reasons())["postgresql"]
     for enough in (3, 4):
         await check_shards(await office.pool(), settings.model_copy(update={"shards": enough}))

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from api.readiness import Readiness
 from boxoffice import ids
 from boxoffice.bookings.reading import BookingFilter
 from boxoffice.books.dead_letters import read_parked
@@ -364,7 +363,7 @@ async def is_repaired_by_its_event(twins: Twins) -> None:
 
 async def closes_readiness(twins: Twins) -> None:
     await twins.office.redis.delete(keys.gate(twins.mine))
-    assert (await Readiness(twins.office).redis(True)) == f"The gate of shard {twins.mine} is closed."
+    assert (await twins.office.readiness.redis(True)) == f"The gate of shard {twins.mine} is closed."
 
 
 Step = Callable[[Twins], Awaitable[None]]

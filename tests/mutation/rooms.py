@@ -127,7 +127,7 @@ _ALSO: dict[str, str] = {
     "api/app.py": "tests/api/transport/test_server.py",
     "api/transport/turns.py": "tests/api/transport/test_wire.py tests/api/transport/test_server.py",
     "api/cors.py": "tests/api/test_cors.py",
-    "api/readiness.py": "tests/api/test_health.py",
+    "boxoffice/backoffice/readiness.py": "tests/boxoffice/backoffice/test_readiness.py tests/api/test_health.py",
     "lua/lib/give_back.lua": "tests/lua/test_holds.py tests/lua/test_unpaid.py",
     "lua/lib/count_unpaid.lua": "tests/lua/test_unpaid.py tests/lua/test_holds.py",
     "lua/lib/*given_up.lua": "tests/lua/test_given_up.py",

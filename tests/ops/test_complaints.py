@@ -54,16 +54,19 @@ async def bare(servers: Servers, settings: Settings) -> Settings:
 
 async def test_an_unmigrated_database_is_called_so(bare: Settings) -> None:
     """By commands, by the worker, by `/readyz`; and an old one too, but not one that is newer than the program."""
-    from api.readiness import Readiness
+    from boxoffice.backoffice.readiness import Readiness
+
+    def ready() -> Readiness:
+        return Readiness(office.shards, office.database, office.catalogue, office.gateway, office.settings)
 
     assert "boxoffice migrate" in sentence(await asyncio.to_thread(boxoffice, bare, "clients", "list"))
     assert "boxoffice migrate" in sentence(await asyncio.to_thread(last_line, bare))
     async with open_box_office(bare, redis_retries=1) as office:
-        assert "no tables yet: run `boxoffice migrate`" in (await Readiness(office).reasons())["postgresql"]
+        assert "no tables yet: run `boxoffice migrate`" in (await ready().reasons())["postgresql"]
         await asyncio.to_thread(migrate, bare, "0005")
-        assert "earlier version (0005): run `boxoffice migrate`" in (await Readiness(office).reasons())["postgresql"]
+        assert "earlier version (0005): run `boxoffice migrate`" in (await ready().reasons())["postgresql"]
         await asyncio.to_thread(migrate, bare)
-        assert "postgresql" not in await Readiness(office).reasons()
+        assert "postgresql" not in await ready().reasons()
         pool = await office.pool()
         await pool.execute("UPDATE alembic_version SET version_num = '9999'")
         await check_schema(pool)

@@ -37,7 +37,7 @@ def _names_a_shard(node: ast.AST) -> bool:
 
 
 PLACES: dict[str, tuple[str, str]] = {
-    "api/readiness.py": (
+    "boxoffice/backoffice/readiness.py": (
         "Readiness.redis Readiness._try_to_write Readiness._postgresql",
         "closes_readiness tests/api/test_health.py",
     ),

@@ -10,11 +10,15 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from boxoffice.errors import BoxOfficeError, StoreAway
-from boxoffice.office import BoxOffice
+from boxoffice.gateway.base import PaymentGateway
+from boxoffice.sales.catalogue import Catalogue
+from boxoffice.settings import Settings
 from boxoffice.stores import durability, gate, keys
 from boxoffice.stores import redis as redis_client
+from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT, check_schema
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["Readiness"]
@@ -35,27 +39,51 @@ DURABILITY_S: Final = 5.0
 """How long the stores' durability settings are remembered: they seldom change, and probes are many."""
 
 
+FULL: Final = {
+    "OOM": ": its memory is full, see its maxmemory",
+    "MISCONF": ": it cannot write to its disk",
+    "NOREPLICAS": ": too few of its replicas are connected",
+}
+"""Why it refuses every write, by the word with which it does."""
+
+Check = Callable[[bool], Awaitable[str]]
+"""What is wrong with a part, in a sentence; empty when nothing is. Is told whether durability was found good a moment ago."""
+
 WORDS: Final = {"closed": "closed", "unchecked": "closed until this run of Redis is checked"}
 
 
 class Readiness:
     """Asks both stores. Remembers only that their durability was good."""
 
-    def __init__(self, office: BoxOffice) -> None:
-        self._office = office
+    def __init__(
+        self, shards: Shards, database: Database, catalogue: Catalogue, gateway: PaymentGateway, settings: Settings
+    ) -> None:
+        self._shards = shards
+        self._database = database
+        self._events = catalogue
+        self._bank = gateway
+        self._settings = settings
         self._durable_until = 0.0
         self._writable_until = 0.0
         self._gateway_until, self._gateway_says = 0.0, ""
 
     async def reasons(self) -> dict[str, str]:
-        """What is missing, by part; nothing when ready."""
+        """What a process that takes bookings lacks, by part; nothing when ready."""
+        return await self._missing(
+            {
+                "redis": self.redis,
+                "postgresql": self._postgresql,
+                "catalogue": self._catalogue,
+                "gateway": self._gateway,
+            }
+        )
+
+    async def of_worker(self) -> dict[str, str]:
+        """What one that settles them lacks. Gates are not asked for: it is workers who open them."""
+        return await self._missing({"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway})
+
+    async def _missing(self, checks: dict[str, Check]) -> dict[str, str]:
         durable = time.monotonic() < self._durable_until
-        checks = {
-            "redis": self.redis,
-            "postgresql": self._postgresql,
-            "catalogue": self._catalogue,
-            "gateway": self._gateway,
-        }
         found = await asyncio.gather(*(_reason(check, durable) for check in checks.values()))
         missing = {name: reason for name, reason in zip(checks, found, strict=True) if reason}
         if not missing and not durable:
@@ -64,38 +92,44 @@ class Readiness:
 
     async def redis(self, durable: bool) -> str:
         """What is wrong with Redis, in a sentence; empty when nothing is."""
-        office = self._office
-        words = {shard.number: (await gate.look(shard)).word for shard in office.shards}
-        for redis in office.shards.clients:
+        words = {shard.number: (await gate.look(shard)).word for shard in self._shards}
+        if wrong := await self._servers(durable):
+            return wrong
+        shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
+        return " ".join(shut)
+
+    async def _servers(self, durable: bool) -> str:
+        """The same, whatever stands at its gates."""
+        for redis in self._shards.clients:
             if not await redis_client.takes_writes(redis):
                 return "It is a replica, and takes no writes."
             if not durable:
-                await durability.check_redis(redis, office.settings)
+                await durability.check_redis(redis, self._settings)
         await self._try_to_write()
-        shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
-        return " ".join(shut)
+        return ""
 
     async def _try_to_write(self) -> None:
         """What an admission would meet: full memory, a disk that takes no more, missing replicas. Raises `StoreAway`."""
         if time.monotonic() < self._writable_until:
             return
         try:
-            for shard in self._office.shards:
+            for shard in self._shards:
                 await shard.redis.set(keys.probe(shard.number), "1", ex=PROBE_TTL_S)
         except AWAY:
             raise
         except RedisError as error:
-            raise StoreAway(f"It takes no writes ({redis_client.refusal(error)}).") from error
+            code = redis_client.refusal(error)
+            raise StoreAway(f"It takes no writes ({code}){FULL.get(code, '')}.") from error
         self._writable_until = time.monotonic() + WRITABLE_S
 
     async def _postgresql(self, durable: bool) -> str:
-        database = self._office.database
+        database = self._database
         if durable:
             await database.fetchval("SELECT 1")
         else:
             await check_schema(database)
-            await durability.check_postgresql(database, self._office.settings)
-            await durability.check_shards(database, self._office.settings)
+            await durability.check_postgresql(database, self._settings)
+            await durability.check_shards(database, self._settings)
         return ""
 
     async def _gateway(self, _durable: bool) -> str:
@@ -105,18 +139,18 @@ class Readiness:
             self._gateway_until = time.monotonic() + GATEWAY_S
             try:
                 async with asyncio.timeout(TIMEOUT_S / 2):
-                    self._gateway_says = await self._office.gateway.trouble()
+                    self._gateway_says = await self._bank.trouble()
             except TimeoutError:
                 self._gateway_says = ""
         code = self._gateway_says
         return f"It refuses us, whatever the card ({code}): look at BOXOFFICE_GATEWAY__API_KEY." if code else ""
 
     async def _catalogue(self, _durable: bool) -> str:
-        await self._office.catalogue.events()
+        await self._events.events()
         return ""
 
 
-async def _reason(check: Callable[[bool], Awaitable[str]], durable: bool) -> str:
+async def _reason(check: Check, durable: bool) -> str:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             return await check(durable)

@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ConnectionError, ResponseError
 from structlog.testing import capture_logs
 
-from api import readiness
-from api.readiness import Readiness
+from boxoffice.backoffice import readiness
+from boxoffice.backoffice.readiness import Readiness
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -49,7 +49,8 @@ class House:
             monkeypatch.setattr(readiness.durability, name, self._answer(name, None))
         monkeypatch.setattr(readiness, "check_schema", self._answer("check_schema", None))
         monkeypatch.setattr(readiness, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.readiness = Readiness(self.office)
+        parts = self.office
+        self.readiness = Readiness(parts.shards, parts.database, parts.catalogue, parts.gateway, parts.settings)
 
     def _answer(self, name: str, answer: Any) -> Any:
         async def ask(*arguments: Any, **named: Any) -> Any:
@@ -144,7 +145,17 @@ async def test_a_replica_is_not_written_to(house: House) -> None:
         ("check_schema", CannotRun("run migrate"), {"postgresql": "run migrate"}),
         ("check_shards", CannotRun("more shards"), {"postgresql": "more shards"}),
         ("set", ConnectionError("hunter2"), {"redis": "It does not answer (ConnectionError)."}),
-        ("set", ResponseError("MISCONF hunter2"), {"redis": "It takes no writes (MISCONF)."}),
+        (
+            "set",
+            ResponseError("MISCONF hunter2"),
+            {"redis": "It takes no writes (MISCONF): it cannot write to its disk."},
+        ),
+        (
+            "set",
+            ResponseError("NOREPLICAS x"),
+            {"redis": "It takes no writes (NOREPLICAS): too few of its replicas are connected."},
+        ),
+        ("set", ResponseError("NOPERM hunter2"), {"redis": "It takes no writes (NOPERM)."}),
         ("check_schema", OSError("hunter2"), {"postgresql": "It does not answer (OSError)."}),
         ("check_schema", KeyError("hunter2"), {"postgresql": "It could not be asked (KeyError)."}),
         ("events", GateClosed(), {"catalogue": GateClosed().detail}),
@@ -163,7 +174,7 @@ async def test_what_is_missing_is_said_by_part(
 
 async def test_a_write_that_was_refused_is_tried_again_at_once(house: House) -> None:
     house.errors["set"] = ResponseError("OOM")
-    assert await house.reasons() == {"redis": "It takes no writes (OOM)."}
+    assert await house.reasons() == {"redis": "It takes no writes (OOM): its memory is full, see its maxmemory."}
     house.errors.clear()
     assert await house.reasons() == {}
     assert "set" in house.names()
@@ -199,3 +210,19 @@ async def test_a_store_has_two_seconds_and_the_gateway_one(house: House, monkeyp
     async with timeout(5):
         assert await house.reasons() == {"catalogue": "It does not answer (TimeoutError)."}
     assert set(waited.values()) == {0.04, 0.02}
+
+
+async def test_a_worker_is_ready_whatever_stands_at_the_gates(house: House) -> None:
+    """It opens them. Of what is on sale it needs nothing; of stores and gateway as much as the API."""
+    house.words = dict.fromkeys(range(SHARDS), "closed")
+    house.errors["events"] = GateClosed()
+    assert await house.readiness.of_worker() == {}
+    assert house.names() == [name for name in EVERYTHING if name != "events"]
+    assert set(await house.reasons()) == {"redis", "catalogue"}
+    house.writes, house.trouble_says = False, "invalid_api_key"
+    house.errors["fetchval"] = OSError()
+    house.now += 15
+    house.errors["check_schema"] = CannotRun("run migrate")
+    found = await house.readiness.of_worker()
+    assert (found["redis"], found["postgresql"]) == ("It is a replica, and takes no writes.", "run migrate")
+    assert set(found) == {"redis", "postgresql", "gateway"}
