@@ -18,8 +18,8 @@ from api.counting import Counting, expect
 from api.dependencies import respond
 from api.front import Front
 from api.methods import Heads, allowed
+from api.outermost import Outermost
 from api.query import only_known
-from api.request_ids import RequestIds
 from api.rights import check_declared, routes_of
 from api.routes import actions, allocations, bookings, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
@@ -38,12 +38,12 @@ _OTHERS_CALL: Final = (webhooks, health)
 
 def entrance_of(app: Any) -> Any:
     """What answers for this application once the request's id and origin were looked at: its fast path, or FastAPI."""
-    while isinstance(app, RequestIds | Cors):
+    while isinstance(app, Outermost | Cors):
         app = app.app
     return app
 
 
-def create_app(settings: Settings, *, office: BoxOffice | None = None) -> RequestIds:
+def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outermost:
     """The application. It opens its own box office when it starts, unless it is handed one."""
 
     @asynccontextmanager
@@ -88,7 +88,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Reques
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
     entrance = front if settings.api.fast_path else app
-    return RequestIds(Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys))
+    return Outermost(Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys))
 
 
 def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:

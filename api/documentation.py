@@ -41,6 +41,12 @@ _FILES: Final = {
 }
 """Swagger UI (Apache License 2.0), packaged by fastapi-offline (MIT)."""
 
+_PAGE: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""FastAPI's page starts Swagger UI from a script of its own."""
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -137,6 +143,7 @@ async def docs() -> Response:
         swagger_favicon_url="/docs/favicon.png",
     )
     page.headers["Cache-Control"] = "max-age=3600"
+    page.headers["Content-Security-Policy"] = _PAGE
     return page
 
 

@@ -169,11 +169,11 @@ _rendered: Final[dict[tuple[int, str | None], _Rendered]] = {}
 """By the error's identity and whose requests they were, until the end of this turn of the loop."""
 
 
-def _named(requests: list[bytes]) -> dict[str, str]:
+def _named(requests: list[bytes]) -> dict[str, Any]:
     """Whose line it is, in it: one that many requests share names the first of them."""
     names = [name.decode() for name in requests[:NAMED_MAX] if name]
     if len(requests) == 1:
-        return dict.fromkeys(("request_id",), names[0]) if names else {}
+        return {"request_id": names[0]} if names else {}
     return {"request_ids": " ".join(names)} if names else {}
 
 

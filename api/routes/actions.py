@@ -16,7 +16,8 @@ __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
-_NO_STORE = {"Cache-Control": "no-store"}
+_NO_STORE = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'"}
+"""A shop may show it in a frame."""
 
 
 @router.get("/actions/{payment_key}")

@@ -14,7 +14,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from api import problems
 from api.transport.head import Head
 from api.transport.reader import Request
-from api.transport.reply import stamp
+from api.transport.reply import SECURITY, stamp
 from boxoffice.telemetry import request_id
 
 __all__ = ["Cycle", "Flow", "cycle_of"]
@@ -41,7 +41,7 @@ class Cycle(RequestResponseCycle):
         reply = problems.of_status(500, "This is our mistake, and it is in our log.", [(b"connection", b"close")])
         name = request_id.current.get() or request_id.make()
         body = reply.body_to(name)
-        headers = [*reply.headers, (b"content-length", b"%d" % len(body)), (request_id.HEADER, name)]
+        headers = [*reply.headers, (b"content-length", b"%d" % len(body)), (request_id.HEADER, name), *SECURITY]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 

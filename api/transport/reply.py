@@ -19,6 +19,16 @@ NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 """Of bookings, problems and probes: nobody keeps them."""
 
 
+SECURITY: Final[tuple[Header, ...]] = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""What a browser may do with an answer that is no page: read it. That TLS is to be used is for the proxy in front to say."""
+
+_SECURITY_LINES: Final = b"".join(b"%b: %b\r\n" % header for header in SECURITY)
+
+
 class Reply(Struct, eq=False, gc=False):
     """Status, body and headers, all but the length and the request's id. Not to be changed: many requests may be given the
     same."""
@@ -71,7 +81,7 @@ class Reply(Struct, eq=False, gc=False):
 
 
 _begun: Final[dict[int, bytes]] = {}
-"""Status line and date by status, for the second that `_begun_at` is."""
+"""Status line, date and what all have by status, for the second that `_begun_at` is."""
 
 _begun_at = -1
 
@@ -84,10 +94,11 @@ def _begin(status: int) -> bytes:
         _begun_at = now
     begin = _begun.get(status)
     if begin is None:
-        begin = _begun[status] = b"%bdate: %b\r\n" % (STATUS_LINE[status], formatdate(now, usegmt=True).encode())
+        date = formatdate(now, usegmt=True).encode()
+        begin = _begun[status] = b"%bdate: %b\r\n%b" % (STATUS_LINE[status], date, _SECURITY_LINES)
     return begin
 
 
 def stamp() -> bytes:
     """The value of `Date` (RFC 9110, 6.6.1)."""
-    return _begin(200).partition(b"date: ")[2].rstrip()
+    return _begin(200).partition(b"date: ")[2].partition(b"\r\n")[0]

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from api import problems
 from api.app import create_app, entrance_of
 from api.front import Front
+from api.transport.reply import SECURITY
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from tests.api.conftest import Book, booking_of
@@ -186,11 +187,13 @@ async def send(api: httpx2.AsyncClient, book: Book, office: BoxOffice, open_sale
         text = json.dumps(bodies[body]) if body in bodies else body
         for found, name in names.items():
             what, text = what.replace(name, found), text.replace(name, found)
-        answer = await api.request(*what.split(" "), headers=headers, content=text)
+        answer = await api.request(*what.split(" "), headers=headers | {"X-Request-Id": "REQUEST"}, content=text)
         told = {name: named(value) for name, value in answer.headers.items()}
         known = json.loads(named(answer.text)) if "json" in told["content-type"] else None
         length = told.pop("content-length")
         assert int(length) == len(answer.content)
+        told = {name: value for name, value in told.items() if name.encode() not in dict(SECURITY)}
+        assert told.pop("x-request-id") == "REQUEST"
         return answer, (known, {name: value for name, value in told.items() if name not in ("etag", "last-modified")})
 
     return send
@@ -205,7 +208,7 @@ async def test_every_member_of_a_refusal(send: Send) -> None:
             await asyncio.sleep(0)
         status, title = table[slug].status, table[slug].title
         assert problem == {
-            "type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, **members,
+            "type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, **members, "request_id": "REQUEST",
         }, what  # fmt: skip
         more = {401: {"www-authenticate": "Bearer"}, 405: {"allow": "GET, HEAD, POST"}}.get(status, {})
         more |= {"retry-after": str(members["retry_after"])} if "retry_after" in members else {}
@@ -216,6 +219,7 @@ async def test_every_member_of_a_refusal(send: Send) -> None:
             "type": slug,
             "status": status,
             "route": route,
+            "request_id": "REQUEST",
         }
         line |= {"errors": members["errors"]} if "errors" in members else {}
         if detail != BAD:
@@ -242,7 +246,7 @@ async def test_an_application_that_is_handed_no_office_opens_one_of_its_own(
         opened = behind.state.office
         assert isinstance(opened, BoxOffice) and opened is not office
         assert getattr(entrance, "office", opened) is opened
-        assert await behind.state.readiness.reasons() == {}
+        assert await opened.readiness.reasons() == {}
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as client:
             assert (await client.get("/readyz")).json() == {"status": "ready"}
     handed: Any = entrance_of(create_app(settings, office=office))

@@ -14,6 +14,7 @@ __all__ = ["Contract"]
 SAYS_ONLY_THAT_IT_IS_HTTP = {
     "connection", "content-length", "content-type", "date", "transfer-encoding", "vary",
     "access-control-allow-origin", "access-control-expose-headers",
+    "content-security-policy", "referrer-policy", "x-content-type-options",
 }  # fmt: skip
 
 UNDESCRIBED = re.compile(r"/(docs(/.*)?|openapi\.json|actions/.*)?")

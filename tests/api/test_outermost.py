@@ -52,6 +52,8 @@ def said() -> Iterator[Lines]:
     root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
     stream = Lines()
     log.configure(Settings(log_level="info"), stream)
+    # Whoever said something in this test is not to say it to this stream for ever.
+    structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
     yield stream
     structlog.reset_defaults()
     root.handlers[:] = handlers
@@ -203,7 +205,7 @@ async def test_what_nobody_caught_is_answered_and_logged_with_it(
 
     monkeypatch.setattr(office.catalogue, "events", fails)
     (answer,) = await door.answers(request_of("GET", "/v1/events", "X-Request-Id: bug\r\n"))
-    assert (answer.status, named(answer)) == (500, "bug")
+    assert (answer.status, named(answer), answer.headers["content-security-policy"]) == (500, "bug", STRICT)
     (line,) = (line for line in map(json.loads, said.getvalue().splitlines()) if "exception" in line)
     assert line["request_id"] == "bug" and "ValueError" in line["exception"]
 
@@ -226,6 +228,28 @@ async def test_a_call_for_many_works_in_the_name_of_none(
         for n in range(3):
             await door.answers(booking(event, f"{way}{n}", "X-Request-Id: r-1\r\n"))
     assert names == [b""] * 9
+
+
+STRICT = "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_every_answer_says_what_browsers_may_do_with_it(door: Door, event: EventView) -> None:
+    """Nothing but read it, unless it is a page; when it was made, but not by which program."""
+    requests = [booking(event, "k"), booking(event, "k2", quantity=5), b"NONSENSE\r\n\r\n"]
+    requests += [
+        request_of("GET", path)
+        for path in ("/healthz", "/readyz", "/nothing", f"/v1/events/{event.id}", "/v1/events", "/docs", "/actions/x")
+    ]
+    for request in requests:
+        (answer,) = await door.answers(request)
+        headers = answer.headers
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer"), request
+        assert "date" in headers and "server" not in headers and "x-powered-by" not in headers
+        policy = headers["content-security-policy"]
+        if b"/docs" in request:
+            assert "script-src 'self' 'unsafe-inline'" in policy and "frame-ancestors 'none'" in policy
+        else:
+            assert policy == ("default-src 'none'" if b"/actions" in request else STRICT)
 
 
 async def test_a_page_of_another_origin_may_send_and_read_it(api: httpx2.AsyncClient) -> None:

@@ -1,17 +1,18 @@
-"""Every request that comes through ASGI gets its id, and every answer says it."""
+"""What every request and every answer has in common, whichever route it is of: an id, and what browsers may do with it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from api.transport.reply import SECURITY, Header
 from boxoffice.telemetry import request_id
 
-__all__ = ["RequestIds"]
+__all__ = ["Outermost"]
 
 
-class RequestIds:
-    """Stands outermost, so that every answer has passed it. From here on the task works for this request."""
+class Outermost:
+    """Stands around the whole application, so that every answer has passed it. From here on the task works for this request."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -26,9 +27,15 @@ class RequestIds:
         # Not taken back: an answer to what failed in here comes from the server, in the same task.
         request_id.current.set(name)
 
-        async def named(message: Mapping[str, Any]) -> None:
+        async def completed(message: Mapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (request_id.HEADER, name)]}
+                message = {**message, "headers": [*_secured(message["headers"]), (request_id.HEADER, name)]}
             await send(message)
 
-        await self.app(scope, receive, named)
+        await self.app(scope, receive, completed)
+
+
+def _secured(headers: list[Header]) -> list[Header]:
+    """With what browsers are told, unless a page tells them something else."""
+    said = {name for name, _ in headers}
+    return [*headers, *(header for header in SECURITY if header[0] not in said)]
