@@ -304,10 +304,7 @@ class Problem(Answer):
     may_return: bool | None = Field(None, description="Whether that is so of every tier that is short.")
     retry_after: int | None = Field(None, description="Seconds, as in the header.")
     scope: str | None = Field(None, description="What the API key is not for.")
-    reason: str | None = Field(
-        None,
-        description="Why there is no sale: `event`, `started`, `tier` or `ended`; why no access code, or `origin`: see 403.",
-    )
+    reason: str | None = Field(None, description="Why no sale: `event`, `started`, `tier`, `ended`; else see 403.")
     opens_at: Time | None = Field(None, description="When all that was asked for is on sale.")
     version: int | None = Field(None, description="Of the event now.")
     reasons: dict[str, str] | None = Field(None, description="Which part is not ready.")

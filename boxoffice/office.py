@@ -283,7 +283,7 @@ class BoxOffice:
     @cached_property
     def readiness(self) -> Readiness:
         """Whether this process can keep its promises now."""
-        return Readiness(self.shards, self.database, self.catalogue, self.gateway, self.settings)
+        return Readiness(self.shards, self.database, self.catalogue, self.gateway, self.settings, self.clock)
 
     @cached_property
     def desk(self) -> Desk:

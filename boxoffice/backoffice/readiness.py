@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from redis.exceptions import RedisError
 
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, StoreAway
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.sales.catalogue import Catalogue
@@ -56,13 +56,15 @@ class Readiness:
     """Asks both stores. Remembers only that their durability was good."""
 
     def __init__(
-        self, shards: Shards, database: Database, catalogue: Catalogue, gateway: PaymentGateway, settings: Settings
-    ) -> None:
+        self, shards: Shards, database: Database, catalogue: Catalogue, gateway: PaymentGateway, settings: Settings,
+        clock: Clock = CLOCK,
+    ) -> None:  # fmt: skip
         self._shards = shards
         self._database = database
         self._events = catalogue
         self._bank = gateway
         self._settings = settings
+        self._now_s = clock.now_s
         self._durable_until = 0.0
         self._writable_until = 0.0
         self._gateway_until, self._gateway_says = 0.0, ""
@@ -83,11 +85,11 @@ class Readiness:
         return await self._missing({"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway})
 
     async def _missing(self, checks: dict[str, Check]) -> dict[str, str]:
-        durable = time.monotonic() < self._durable_until
+        durable = self._now_s() < self._durable_until
         found = await asyncio.gather(*(_reason(check, durable) for check in checks.values()))
         missing = {name: reason for name, reason in zip(checks, found, strict=True) if reason}
         if not missing and not durable:
-            self._durable_until = time.monotonic() + DURABILITY_S
+            self._durable_until = self._now_s() + DURABILITY_S
         return missing
 
     async def redis(self, durable: bool) -> str:
@@ -110,7 +112,7 @@ class Readiness:
 
     async def _try_to_write(self) -> None:
         """What an admission would meet: full memory, a disk that takes no more, missing replicas. Raises `StoreAway`."""
-        if time.monotonic() < self._writable_until:
+        if self._now_s() < self._writable_until:
             return
         try:
             for shard in self._shards:
@@ -120,7 +122,7 @@ class Readiness:
         except RedisError as error:
             code = redis_client.refusal(error)
             raise StoreAway(f"It takes no writes ({code}){FULL.get(code, '')}.") from error
-        self._writable_until = time.monotonic() + WRITABLE_S
+        self._writable_until = self._now_s() + WRITABLE_S
 
     async def _postgresql(self, durable: bool) -> str:
         database = self._database
@@ -135,8 +137,8 @@ class Readiness:
     async def _gateway(self, _durable: bool) -> str:
         """Only what is wrong with us there: a gateway that does not answer is waited for by the workers, and bookings are
         taken meanwhile."""
-        if time.monotonic() >= self._gateway_until:
-            self._gateway_until = time.monotonic() + GATEWAY_S
+        if self._now_s() >= self._gateway_until:
+            self._gateway_until = self._now_s() + GATEWAY_S
             try:
                 async with asyncio.timeout(TIMEOUT_S / 2):
                     self._gateway_says = await self._bank.trouble()

@@ -24,6 +24,7 @@ import structlog
 
 from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
+from boxoffice.telemetry.outages import outages
 from boxoffice.telemetry.redaction import mask_card_numbers
 from boxoffice.telemetry.request_id import current
 from boxoffice.telemetry.seldom import Seldom, comparable
@@ -54,6 +55,7 @@ def configure(
     for chatty in ("arq", "httpx2", "httpcore2", "asyncio", "stripe"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     logging.raiseExceptions = False
+    outages.silent = False
     logging.captureWarnings(capture=True)
 
 

@@ -35,12 +35,16 @@ class Outages:
 
     def __init__(self, lines: Seldom = seldom, now_s: Callable[[], float] = time.monotonic) -> None:
         self.lasting: dict[tuple[str, str], _Lasting] = {}
+        self.silent = False
+        """Where nobody keeps a log: a command says by itself what is away."""
         self._lines = lines
         self._now_s = now_s
 
     def missed(self, what: str, error: str, which: str = "") -> None:
         """It did not answer, or took nothing from us. `error`: a kind's name or a code, never a store's sentence. `which`: of
         several, one."""
+        if self.silent:
+            return
         found = self.lasting.setdefault((what, which), _Lasting(self._now_s()))
         found.failures += 1
         self._lines.warning(OUTAGES[what][0], error=error, **_which(which))
@@ -53,8 +57,9 @@ class Outages:
             self._lines.info(OUTAGES[what][1], seconds=seconds, failures=found.failures, **_which(which))
 
     def forget(self) -> None:
-        """Nothing is missed."""
+        """Nothing is missed, and it is said what is."""
         self.lasting.clear()
+        self.silent = False
 
 
 def _which(which: str) -> dict[str, str]:
@@ -62,4 +67,5 @@ def _which(which: str) -> dict[str, str]:
 
 
 outages: Final = Outages()
-"""This process's."""
+"""This process's, which says nothing before its log is set up."""
+outages.silent = True

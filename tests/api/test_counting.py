@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.app import create_app
+from api.app import create_app, entrance_of
 from api.counting import BOOK, READ_BOOKING, READ_EVENT, Counting
 from api.rights import routes_of
 from boxoffice.office import BoxOffice
@@ -173,7 +173,8 @@ async def test_requests_that_come_before_the_answers_to_others_are_delayed(
 
 def test_routes_that_are_hot_have_the_names_that_others_have(settings: Settings, office: BoxOffice) -> None:
     """The middleware takes the template of the route; the short cuts bring their own."""
-    app = create_app(settings, office=office).app.behind  # type: ignore[attr-defined]
+    front: Any = entrance_of(create_app(settings, office=office))
+    app = front.behind
     named = {(method, route.path) for route in routes_of(app.routes) for method in route.methods}
     assert {route.labels for route in (BOOK, READ_BOOKING, READ_EVENT)} <= named
     assert {("/v1/bookings",), (BOOKING,), (EVENT,)} <= set(REQUEST_SECONDS.spreads)

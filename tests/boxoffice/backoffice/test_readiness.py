@@ -48,9 +48,9 @@ class House:
         for name in ("check_redis", "check_postgresql", "check_shards"):
             monkeypatch.setattr(readiness.durability, name, self._answer(name, None))
         monkeypatch.setattr(readiness, "check_schema", self._answer("check_schema", None))
-        monkeypatch.setattr(readiness, "time", SimpleNamespace(monotonic=lambda: self.now))
+        clock: Any = SimpleNamespace(now_s=lambda: self.now)
         parts = self.office
-        self.readiness = Readiness(parts.shards, parts.database, parts.catalogue, parts.gateway, parts.settings)
+        self.readiness = Readiness(parts.shards, parts.database, parts.catalogue, parts.gateway, parts.settings, clock)
 
     def _answer(self, name: str, answer: Any) -> Any:
         async def ask(*arguments: Any, **named: Any) -> Any:

@@ -15,6 +15,7 @@ import structlog
 
 from boxoffice.settings import Settings
 from boxoffice.telemetry import log, request_id
+from boxoffice.telemetry.outages import outages
 from boxoffice.telemetry.sink import Sink
 
 CARD = "4242424242424242"
@@ -254,6 +255,13 @@ def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
     log.configure(Settings(log_level="info"))
     structlog.get_logger().error("x")
     logging.getLogger("x").error("x")
+
+
+def test_a_process_with_a_log_says_what_is_away(written: Written) -> None:
+    """Unlike a command, which has none."""
+    outages.silent = True
+    log.configure(Settings(), written)
+    assert not outages.silent
 
 
 class Away(OSError):

@@ -81,6 +81,17 @@ def test_each_is_missed_by_itself(noted: Outages) -> None:
     assert not noted.lasting
 
 
+def test_a_command_says_by_itself_what_is_away(noted: Outages) -> None:
+    noted.silent = True
+    with capture_logs() as lines:
+        noted.missed("redis", "ConnectionError")
+        noted.met("redis")
+        assert lines == []
+        noted.forget()
+        noted.missed("redis", "ConnectionError")
+    assert len(lines) == 1
+
+
 def test_one_is_for_the_whole_process() -> None:
     """And shares what was said with everybody else."""
     with capture_logs() as lines:
