@@ -240,7 +240,7 @@ class TelemetrySettings(_Part):
     count: bool = True
     """Count what `/metrics` tells. Off, it tells only what it looks at when it is asked."""
 
-    events_max: int = Field(20, ge=0, le=500)
+    events_max: int = Field(20, ge=0, le=100)
     """Events on sale, the largest, whose tickets `/metrics` tells by name. What the others have is summed."""
 
 

@@ -149,7 +149,7 @@ BOUNDS = {
     "gateway.retry_max_s": "(0, 86400]",
     "gateway.webhook_age_s": "[1, ...)",
     "telemetry.api_port": "[0, 65535]",
-    "telemetry.events_max": "[0, 500]",
+    "telemetry.events_max": "[0, 100]",
     "telemetry.worker_port": "[0, 65535]",
 }
 

@@ -138,6 +138,21 @@ def test_promtool_finds_nothing(arguments: list[str]) -> None:
 # ---------------------------------------------------------------------- the dashboard
 
 
+def test_promtool_can_read_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    """Written as rules, with an interval where Grafana puts one."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    asked = [query.replace("$__rate_interval", "1m") for where, query in queries() if where not in ALERTS]
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(asked)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    ended = subprocess.run(
+        [promtool, "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(rules) > 30
+
+
 def test_the_dashboard_is_one_that_grafana_takes() -> None:
     board = json.loads((FOLDER / "dashboard.json").read_text())
     ids = [panel["id"] for panel in board["panels"]]

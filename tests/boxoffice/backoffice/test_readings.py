@@ -14,6 +14,7 @@ from boxoffice.backoffice import readings as module
 from boxoffice.backoffice.readings import Readings, show_redis, show_sales
 from boxoffice.clock import CLOCK
 from boxoffice.office import BoxOffice
+from boxoffice.settings import Settings, TelemetrySettings
 from boxoffice.stores import keys
 from boxoffice.telemetry import series
 from tests.conftest import SHARD, SaleMaker, load_all
@@ -103,6 +104,15 @@ async def test_only_the_largest_sales_have_series_of_their_own(till: Till, open_
     assert (gauge("sale_tickets", "other", "total"), gauge("sale_tickets", "other", "sold")) == (18, 2)
     await told(office.readings)
     assert {event for event, _ in shown("sale_tickets")} == {large.id, small.id, till.event.id}
+
+
+def test_as_many_sales_as_a_setting_allows_are_told_apart() -> None:
+    """No metric has more series than `CELLS_MAX`: what is summed is what the setting says, and nothing else."""
+    sales = [module.Sale(f"e{n}", "E", "active", 5, 2, 1, 2) for n in range(100)]
+    assert Settings(telemetry=TelemetrySettings(events_max=100)).telemetry.events_max == len(sales)
+    show_sales(sales, [(7, 3), (1, 0)])
+    assert len(shown("sale_tickets")) == 4 * 100 + 2
+    assert (gauge("sale_tickets", "other", "total"), gauge("sale_tickets", "other", "sold")) == (8, 3)
 
 
 def test_without_redis_a_sale_has_no_held_and_available() -> None:
