@@ -27,6 +27,7 @@ from tests.support.settling import (
     claimed,
     released,
 )
+from tests.support.telling import change
 
 
 async def test_who_fails_alone_is_tried_later_and_later_and_then_parked(
@@ -42,9 +43,10 @@ async def test_who_fails_alone_is_tried_later_and_later_and_then_parked(
 
     monkeypatch.setattr(committing, "count_failure", count_failure)
     error = asyncpg.UniqueViolationError("hunter2")
-    with capture_logs() as lines:
+    with capture_logs() as lines, change() as changes:
         for n in range(5):
             await room.settlement.committing.fail_alone(batch, one, error, asking=False, since=50.0 + n)
+    assert changes == {"parked": 1}
     assert [call[1:] for call in room.said if call[0] == "tell"] == [
         *(([released(one, delay_ms)], batch.done) for delay_ms in (200, 400, 800, 1_600)),
         ([Decision(one, Verdict.PARK, Payload())], batch.done),
