@@ -11,11 +11,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from boxoffice.backoffice import readings as module
-from boxoffice.backoffice.readings import Readings, show_redis, show_sales
+from boxoffice.backoffice.readings import Readings, show_money, show_redis, show_sales, show_shard
 from boxoffice.clock import CLOCK
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings, TelemetrySettings
 from boxoffice.stores import keys
+from boxoffice.stores.redis import pool_use
 from boxoffice.telemetry import series
 from tests.conftest import SHARD, SaleMaker, load_all
 from tests.support.databases import DatabaseOf
@@ -168,6 +169,33 @@ async def test_pools_memory_and_disk(till: Till) -> None:
     assert gauge("redis_aof_ok", "0") == 1
     assert (gauge("redis_clients", "0") or 0) >= 1
     assert (gauge("data_dir_free_bytes") or 0) > 1_000_000
+
+
+async def test_a_connection_that_somebody_has_is_in_use(till: Till) -> None:
+    """And idle when it is given back."""
+    pool = till.office.redis.connection_pool
+    in_use, idle, most = pool_use(till.office.redis)
+    one = await pool.get_connection()
+    two = await pool.get_connection()
+    assert pool_use(till.office.redis)[0] == in_use + 2
+    for each in (one, two):
+        await pool.release(each)
+    assert pool_use(till.office.redis) == (in_use, max(idle, 2), most)
+
+
+@pytest.mark.parametrize(("word", "told"), [("open", 1), ("closed", 0), ("unchecked", 0), ("away", None)])
+def test_a_gate_is_open_or_it_is_not(word: str, told: int | None) -> None:
+    show_shard(module.ShardGlance(1, word), 2)
+    assert gauge("gate_open", "1") == told
+    assert gauge("workers", "1") == (None if told is None else 2)
+
+
+def test_what_is_due_in_a_moment_is_not_late() -> None:
+    """A refund that is put off is due from a later time."""
+    show_money({"refund": (1, -3.0), "void": (2, 4.0), "listed": (0, 0.0), "alerts": (1, 0.0), "moves": (5, 0.0)})
+    assert [gauge("money_due_oldest_seconds", kind) for kind in ("refund", "void", "capture")] == [0, 4, 0]
+    assert [gauge("money_due", kind) for kind in ("refund", "void", "capture")] == [1, 2, 0]
+    assert (gauge("shard_alerts"), gauge("stock_moves_waiting")) == (1, 5)
 
 
 @pytest.mark.parametrize(
