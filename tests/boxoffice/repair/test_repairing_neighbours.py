@@ -198,11 +198,13 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
         bought = [await queries.bought(connection, event.id) for event in street.events.values()]
         ga = [tier_of(event, "GA") for event in street.events.values()]
         assert bought == [
-            {owner[CLIENT]: f"{ga[0]}:4", owner[OTHER]: f"{ga[0]}:2"}, {owner[CLIENT]: f"{ga[1]}:2"},
-            {owner[CLIENT]: f"{ga[2]}:2"},
+            {owner[CLIENT]: f"{ga[0]}:4", f"@{CLIENT}": f"{ga[0]}:4", owner[OTHER]: f"{ga[0]}:2", f"@{OTHER}": f"{ga[0]}:2"},
+            *({owner[CLIENT]: f"{tier}:2", f"@{CLIENT}": f"{tier}:2"} for tier in ga[1:]),
         ]  # fmt: skip
         assert await queries.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
-        assert await queries.final_ends(connection, [street.mine]) == {street.mine: ("confirmed", "")}
+        assert await queries.final_ends(connection, [street.mine]) == {
+            street.mine: ("confirmed", f"{tier_of(street.events['mine'], 'GA')}:2")
+        }
         # Their tickets came back a moment ago; of the bookings themselves nobody has written anything for long.
         for name, booking in far.items():
             await office.refunds.cancel(street.client(name), booking)

@@ -58,9 +58,12 @@ def tickets_by_tier(items: bytes | None) -> dict[str, int]:
 
 
 async def shift_owned(redis: Redis, shard: int, event: str, owner: str, **tiers: int) -> None:
-    """So many tickets more, or less, are counted against a customer: in all, and by tier."""
+    """So many tickets more, or less, are counted against a customer of `CLIENT`: in all, by tier, and for the shop."""
     if await redis.hincrby(keys.owners(shard, event), owner, sum(tiers.values())) <= 0:  # type: ignore[misc]
         await redis.hdel(keys.owners(shard, event), owner)  # type: ignore[misc]
+    for tier, tickets in tiers.items():
+        if await redis.hincrby(keys.shops(shard, event), f"{CLIENT}:{tier}", tickets) <= 0:  # type: ignore[misc]
+            await redis.hdel(keys.shops(shard, event), f"{CLIENT}:{tier}")  # type: ignore[misc]
     name = keys.owned_tiers(shard, event)
     has = Counter(tickets_by_tier(await redis.hget(name, owner)))  # type: ignore[misc]
     has.update(tiers)
