@@ -70,11 +70,10 @@ def run_worker(settings: Settings) -> None:
 async def main(settings: Settings) -> None:
     REGISTRY.counts = settings.telemetry.count
     telemetry = settings.telemetry
-    async with (
-        open_box_office(settings, redis_retries=REDIS_RETRIES) as office,
-        open_port(routes(office), telemetry.host, telemetry.worker_port),
-    ):
+    async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office, contextlib.AsyncExitStack() as stack:
         app = WorkerApp(office)
+        port = open_port(routes(office, app.idle_because), telemetry.host, telemetry.worker_port)
+        await stack.enter_async_context(port)
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, app.stop)
@@ -95,6 +94,13 @@ class WorkerApp:
     def __init__(self, office: BoxOffice) -> None:
         self._office = office
         self.stopping = Stop()
+        self._started = False
+
+    def idle_because(self) -> str:
+        """Why it does not work now, in a sentence; empty when it does."""
+        if self.stopping.begun:
+            return "It is stopping."
+        return "" if self._started else "It is starting."
 
     def stop(self) -> None:
         """Begin to end."""
@@ -128,6 +134,7 @@ class WorkerApp:
         for each in ROUNDS:
             for work in each.works(rounds, office.settings.shards):
                 start(each.name, self.supervise(each.name, work, each.pause_s(worker), each.after_s))
+        self._started = True
         log.info("worker.ready", shards=office.settings.shards)
         if ended := await self._until_stopped(tasks):
             with contextlib.suppress(Exception):

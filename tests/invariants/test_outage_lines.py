@@ -238,11 +238,20 @@ async def test_who_starts_while_its_stores_are_away_says_what_it_waits_for(
             proxy.refuse = True
             variable = {"redis": "BOXOFFICE_REDIS_URL", "postgresql": "BOXOFFICE_DATABASE_URL"}[store]
             urls = {"BOXOFFICE_REDIS_URL": settings.redis_url, "BOXOFFICE_DATABASE_URL": settings.database_url}
+            port = free_port()
             environ = os.environ | urls | {"BOXOFFICE_DATA_DIR": str(settings.data_dir), variable: through}
-            async with running("worker", environ=environ, folder=tmp_path) as worker:
+            environ["BOXOFFICE_TELEMETRY__WORKER_PORT"] = str(port)
+            async with (
+                running("worker", environ=environ, folder=tmp_path) as worker,
+                httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as probe,
+            ):
                 await eventually(lambda: _said(worker, "worker.waiting"), timeout_s=40)
+                assert (await probe.get("/healthz")).json() == {"status": "alive"}
+                assert set((await probe.get("/readyz")).json()["reasons"]) == {"process", store}
                 proxy.refuse = False
                 await eventually(lambda: _said(worker, "worker.ready"), timeout_s=40)
+                assert (await probe.get("/readyz")).json() == {"status": "ready"}
+                assert [(await probe.head(path)).status_code for path in ("/healthz", "/readyz")] == [200, 200]
             assert {line["waits_for"] for line in worker.said("worker.waiting")} == {store}
             assert [line for line in worker.lines() if "exception" in line] == []
 
