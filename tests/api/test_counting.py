@@ -13,7 +13,7 @@ from api.counting import BOOK, READ_BOOKING, READ_EVENT, Counting
 from api.rights import routes_of
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
+from boxoffice.settings import Settings, TelemetrySettings
 from boxoffice.telemetry.series import REGISTRY, REQUEST_SECONDS, REQUESTS
 from tests.conftest import KEY, SaleMaker
 from tests.support.shop.web import body_of
@@ -132,6 +132,16 @@ async def test_nothing_is_counted_when_it_is_switched_off(
         await door.answers(request_of("GET", f"/v1/events/{event.id}"))
         await door.answers(request_of("GET", "/v1/events"))
     assert of_http(changes) == {"http_connections": 3}
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_an_api_counts_when_its_settings_say_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    monkeypatch.setattr(REGISTRY, "counts", not counts)
+    app = entrance_of(create_app(settings.model_copy(update={"telemetry": TelemetrySettings(count=counts)}))).behind
+    async with app.router.lifespan_context(app):
+        assert REGISTRY.counts is counts
 
 
 @pytest.mark.parametrize(

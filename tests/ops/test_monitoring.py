@@ -135,6 +135,16 @@ def test_promtool_finds_nothing(arguments: list[str]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+def test_promtool_finds_nothing_in_what_is_told() -> None:
+    """Names, kinds, units, and the text itself."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    told, _ = REGISTRY.exposition("")
+    ended = subprocess.run([promtool, "check", "metrics"], input=told, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
 # ---------------------------------------------------------------------- the dashboard
 
 

@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisAway
 from structlog.testing import capture_logs
 
 from boxoffice.errors import CannotRun, GateClosed
-from boxoffice.settings import Settings
+from boxoffice.settings import Settings, TelemetrySettings
+from boxoffice.telemetry.metrics import REGISTRY
 from tests.support.worker_parts import SHARDS, Calls, homes
 from worker import app as worker_app
 from worker.app import WorkerApp
@@ -267,8 +268,12 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
 async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
     office: Any, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
-    """Should something hang while it is closed, the process ends all the same, with a code of its own."""
+    """Should something hang while it is closed, the process ends all the same, with a code of its own. It counts what it does
+    when its settings say so."""
     opened: list[dict[str, Any]] = []
+    counts: list[bool] = []
+    monkeypatch.setattr(REGISTRY, "counts", REGISTRY.counts)
+    office.settings = office.settings.model_copy(update={"telemetry": TelemetrySettings(count=error is None)})
     later: list[tuple[Any, ...]] = []
 
     @contextlib.asynccontextmanager
@@ -277,6 +282,7 @@ async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
         yield office
 
     async def run(app: WorkerApp) -> None:
+        counts.append(REGISTRY.counts)
         signal.raise_signal(signal.SIGTERM)
         await app.stopping.wait()
         if error is not None:
@@ -296,6 +302,7 @@ async def test_a_worker_outlives_a_restart_of_redis_and_ends_when_it_cannot_run(
             assert loop.remove_signal_handler(signum)
 
     assert opened == [{"settings": office.settings, "redis_retries": worker_app.REDIS_RETRIES}]
+    assert counts == [error is None]
     assert later == ([(worker_app.END_S, os._exit, worker_app.TASK_ENDED)] if error else [])
 
 
