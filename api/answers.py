@@ -15,6 +15,7 @@ from api import problems
 from api.bodies import ClientGone, Receive, collect
 from api.headers import Headers
 from api.pipeline import NeedsWait, Refusal, Step, caller_of, prepare
+from api.rates import rate_lines
 from api.rights import scope_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice.admission.forms import Admitted
@@ -63,7 +64,7 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
             return refused(step.error, step.client)
         client = step.client
         try:
-            admitted = await office.admission.book(client, step.order, step.key_digest)
+            admitted = await office.admission.book(client, step.order, step.key_digest, step.allowance)
             if admitted.shown is None:
                 view = (await office.bookings.get(client, admitted.booking_id)).view
                 over = view.status == "held" and view.expires_in_s == 0
@@ -100,6 +101,8 @@ def accepted(admitted: Admitted) -> Reply:
     more = _RETRY_AFTER_LINE if status == 202 else b""
     if admitted.replayed:
         more += _REPLAYED_LINE
+    if admitted.spent is not None:
+        more += rate_lines(admitted.spent)
     return Reply.of_lines(status, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
 
 
@@ -114,6 +117,7 @@ async def read_booking(office: BoxOffice, headers: Headers, booking_id: str) -> 
         caller = await caller_of(office, headers.authorization)
         client = caller.client
         caller.check(_READ_BOOKING, headers.origin)
+        office.throttle.read(caller.allowance)
         view, original = await office.bookings.get(client, booking_id)
         answer = [JSON, NO_STORE]
         if not original:
@@ -134,6 +138,7 @@ async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Repl
         caller = await caller_of(office, headers.authorization)
         client = caller.client
         caller.check(_READ_EVENT, headers.origin)
+        office.throttle.read(caller.allowance)
         event = office.catalogue.find_event(event_id) or await office.catalogue.event(event_id[:ID_MAX])
         if not event.sold_by(client):
             raise NotFound

@@ -25,7 +25,8 @@ from boxoffice.telemetry.series import REQUESTS
 __all__ = ["Cors"]
 
 EXPOSED: Final = (
-    "Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "Retry-After", "X-Request-Id",
+    "Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After",
+    "X-Request-Id",
 )  # fmt: skip
 """Headers that a page of another origin may read."""
 

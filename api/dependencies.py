@@ -31,6 +31,10 @@ async def _client(request: Request, office: Office) -> str:
     caller = await caller_of(office, header(request, "authorization"))
     request.state.client = caller.client
     caller.check(scope_of(request.scope["route"].name), header(request, "origin"))
+    if request.method in ("GET", "HEAD"):
+        office.throttle.read(caller.allowance)
+    else:
+        await office.throttle.change(caller.allowance)
     return caller.client
 
 

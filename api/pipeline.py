@@ -15,6 +15,7 @@ from msgspec import Struct
 from api.bodies import check_length
 from api.headers import Headers, api_key_of
 from api.rights import scope_of
+from boxoffice.access.rates import Allowance
 from boxoffice.access.return_urls import check_return_url
 from boxoffice.access.scopes import Caller
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
@@ -31,6 +32,8 @@ class Prepared(Struct, frozen=True, gc=False):
     client: str
     order: BookingRequest
     key_digest: str
+    allowance: Allowance
+    """Of the API key."""
 
 
 class Refusal(Struct, frozen=True, gc=False):
@@ -94,8 +97,8 @@ def _go_on(passage: Passage, checks: Sequence[Check]) -> Step:
                 return NeedsWait(passage, wait, CHECKS.index(check) + 1)
     except BoxOfficeError as error:
         return Refusal(error, passage.client)
-    assert passage.order is not None, "it was parsed"
-    return Prepared(passage.client, passage.order, passage.key_digest)
+    assert passage.order is not None and passage.caller is not None, "it was parsed"
+    return Prepared(passage.client, passage.order, passage.key_digest, passage.caller.allowance)
 
 
 _SCOPE: Final = scope_of("book")

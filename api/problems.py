@@ -14,6 +14,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from api import quiet
+from api.rates import refusal_headers
 from api.transport.head import Unreadable
 from api.transport.reply import NO_STORE, Header, Reply
 from boxoffice import errors
@@ -30,9 +31,12 @@ __all__ = [
     "not_ready",
     "of_error",
     "of_status",
+    "overloaded",
     "unexpected",
     "unreadable",
 ]
+
+OVERLOADED: Final = "More is asked for than can be answered in time; nothing was done."
 
 OF_A_CLIENT: Final = 50
 """Lines about refusals of one kind, route and client in ten seconds; all further ones share one."""
@@ -72,6 +76,8 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.BookingLimit: Problem(409, "booking-limit", "A booking may not have so many tickets, or so few"),
     errors.CustomerLimit: Problem(409, "customer-limit", "The customer may not have so many tickets, or so few"),
     errors.UnpaidLimit: Problem(429, "unpaid-limit", "Too many tickets are held and not paid for"),
+    errors.RateLimited: Problem(429, "rate-limited", "Too many requests"),
+    errors.DeclinedTooOften: Problem(429, "declined-too-often", "Too many payments were declined"),
     errors.PriceChanged: Problem(409, "price-changed", "The price has changed"),
     errors.PriceOutdated: Problem(409, "price-changed", "The price has changed"),
     errors.KeyReused: Problem(422, "idempotency-key-reused", "The idempotency key was used for another request"),
@@ -89,6 +95,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.RunUnchecked: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.StoreAway: Problem(503, "store-away", "A store does not answer"),
+    errors.Overloaded: Problem(503, "overloaded", "More is asked for than can be answered"),
     errors.Busy: Problem(503, "busy", "Too many bookings are waiting"),
 }
 """What a request may raise. Whatever is not here is a bug, and told as one."""
@@ -203,6 +210,8 @@ def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:
     if retry_after:
         details["retry_after"] = retry_after
         headers.append((b"retry-after", b"%d" % retry_after))
+    if isinstance(error, errors.RateLimited):
+        headers += refusal_headers(error)
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return _reply(problem, error.detail, details, headers)
@@ -256,6 +265,12 @@ def crowded(request_id: bytes) -> Reply:
     quiet.say("connection.refused", (), type="too-many-connections", **_named([request_id]))
     detail = "As many connections are open as may be."
     return _reply(HTTP_PROBLEMS["crowded"], detail, {"retry_after": 1}, [(b"retry-after", b"1")])
+
+
+def overloaded(request_id: bytes) -> Reply:
+    """Of a request that has waited too long to be read while many do."""
+    quiet.say("request.shed", (), type="overloaded", **_named([request_id]))
+    return _reply(PROBLEMS[errors.Overloaded], OVERLOADED, {"retry_after": 1}, [(b"retry-after", b"1")])
 
 
 def unexpected(error: BaseException, request_id: bytes = b"") -> Reply:

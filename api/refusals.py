@@ -24,6 +24,14 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "What is left of a limit: `r` more until its window ends in `t` seconds.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The limits: `q` in a window of `w` seconds, of the API key and of one customer.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
     "X-Request-Id": {
         "description": "The id that the request came with, the trace of its `traceparent`, or a new one.",
@@ -46,13 +54,15 @@ _SAID: Final = {
     408: "The request did not arrive in time; nothing was done.",
     412: "It is not of the version that `If-Match` names: read it again.",
     422: "The idempotency key was used with another request, or a card number stands where none may be.",
-    429: "Too much is held and not paid for. Ask again after `Retry-After` seconds.",
+    429: "Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds.",
     431: "The head of the request is too large.",
     500: "Our mistake.",
     503: "Nobody can say now. Ask again after `Retry-After` seconds, with the same key.",
 }
 
-_HEADED: Final = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_HEADED: Final = {
+    401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After", "RateLimit", "RateLimit-Policy"), 503: ("Retry-After",),
+}  # fmt: skip
 
 _TIER: Final = "5mzr2k9c1b7d"
 
@@ -74,6 +84,8 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "booking-limit": {"least": 2, "limit": 4, "tier_id": _TIER, "code": "VIP"},
     "customer-limit": {"held": 3, "limit": 4, "may_take": 1, "tier_id": _TIER, "code": "VIP"},
     "unpaid-limit": {"whose": "customer", "held": 38, "limit": 40, "retry_after": 15},
+    "rate-limited": {"whose": "customer", "limit": 300, "window_s": 10, "retry_after": 7},
+    "declined-too-often": {"whose": "customer", "retry_after": 420},
     "price-changed": {"amount_cents": 9800, "currency": "USD"},
     "payment-in-progress": {"retry_after": 2},
     "hold-ended": {"booking_status": "expired"},
@@ -86,13 +98,21 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "gate-closed": {"retry_after": 1},
     "store-away": {"retry_after": 1},
     "busy": {"retry_after": 2},
+    "overloaded": {"retry_after": 1},
     "too-many-connections": {"retry_after": 1},
     "not-ready": {"retry_after": 1, "reasons": {"redis": "It does not answer (ConnectionError)."}},
 }
 """What a problem has beside type, title, status and detail, as an example."""
 
 
-_ANYWHERE: Final = ("malformed-request", "request-timeout", "head-too-large", "too-many-connections", "internal-error")
+_ANYWHERE: Final = (
+    "malformed-request",
+    "request-timeout",
+    "head-too-large",
+    "too-many-connections",
+    "overloaded",
+    "internal-error",
+)
 
 
 def with_headers(*names: str) -> dict[str, Any]:
@@ -103,11 +123,11 @@ def with_headers(*names: str) -> dict[str, Any]:
 
 
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, by status: a key may lack its scope wherever there is one; a parameter that there is not,
-    what the connection refuses, and a mistake of ours are always possible."""
+    """What a route may refuse with, by status: wherever there is an API key, it may lack its scope, or ask too
+    often; a parameter that there is not, what the connection refuses, and a mistake of ours are always possible."""
     documented: dict[int | str, dict[str, Any]] = {}
     if "unauthorized" in slugs:
-        slugs = (*slugs, "forbidden")
+        slugs = (*slugs, "forbidden", "rate-limited")
     for slug in dict.fromkeys((*slugs, *_ANYWHERE)):
         problem = _BY_SLUG[slug]
         response = documented.setdefault(problem.status, _response(problem.status))

@@ -321,7 +321,8 @@ class Problem(Answer):
     unit_price_cents: int | None = Field(None, description="What a ticket of `tier_id` costs now.")
     currency: str | None = None
     left: int | None = Field(None, description="Tickets of the access code.")
-    whose: Literal["customer", "client"] | None = None
+    whose: Literal["customer", "client", "key", "event"] | None = None
+    window_s: int | None = Field(None, description="Of the limit, which ends with its window.")
     attempts: int | None = None
     booking_id: str | None = None
     booking_status: BookingStatus | None = None

@@ -76,6 +76,8 @@ class LoadReport(msgspec.Struct, kw_only=True):
     """Open loop: how long after its time a request was sent; what the client, not the server, adds at most."""
     latency: list[tuple[int, int]]
     """Buckets of a `Histogram`."""
+    accepted: list[tuple[int, int]] = []
+    """The same of those that were answered 202 alone."""
 
 
 class Book:
@@ -101,6 +103,7 @@ class Client:
         self.spec = spec
         self.book = book
         self.latency = Histogram()
+        self.accepted = Histogram()
         self.lateness = Histogram()
         self.answers: dict[bytes, int] = {}
         self.sent = array("d")
@@ -154,6 +157,7 @@ class Client:
             cpu_s=cpu,
             late_p99_ms=self.lateness.quantile_ms(0.99),
             latency=self.latency.sparse(),
+            accepted=self.accepted.sparse(),
         )
 
     def _draw(self, began: float) -> list[float]:
@@ -202,12 +206,13 @@ class Client:
         """A connection has its answer and is free."""
         self.answers[status] = self.answers.get(status, 0) + 1
         self.answered += 1
-        if not self.spec.rate:
-            self.latency.record(time.perf_counter() - due)
-            self._next(connection)
-            return
         now = time.perf_counter()
         self.latency.record(now - due)
+        if status == b"202":
+            self.accepted.record(now - due)
+        if not self.spec.rate:
+            self._next(connection)
+            return
         if self._waiting:
             self._send(connection, self._waiting.popleft(), now)
         else:

@@ -56,7 +56,7 @@ class _Recorder:
         sizes = sizes_of(args[3 + int(args[2]) :])
         self.calls.append((hiredis.pack_command(args), sizes.members))
         now_ms = time.time_ns() // 1_000_000
-        return written(Reply(now_ms, [CREATED] * sizes.members, [[]] * sizes.events, 0, sizes.members))
+        return written(Reply(now_ms, [CREATED] * sizes.members, [[]] * sizes.events, 0, sizes.members, {}))
 
 
 class _Recorded(Shards):

@@ -15,6 +15,8 @@ BoxOfficeError
 │   ├── BookingLimit
 │   ├── CustomerLimit
 │   ├── UnpaidLimit
+│   ├── RateLimited
+│   ├── DeclinedTooOften
 │   ├── PriceChanged
 │   │   └── PriceOutdated
 │   ├── KeyReused
@@ -33,6 +35,7 @@ BoxOfficeError
 │   ├── GateClosed
 │   │   └── RunUnchecked
 │   ├── StoreAway
+│   ├── Overloaded
 │   └── Busy
 └── CannotRun               an operator's command cannot do its work
     └── DriftUnexplained
@@ -58,6 +61,7 @@ __all__ = [
     "CannotRun",
     "CardDataRefused",
     "CustomerLimit",
+    "DeclinedTooOften",
     "DriftUnexplained",
     "EventCalledOff",
     "EventChanged",
@@ -69,9 +73,11 @@ __all__ = [
     "NotCancellable",
     "NotFound",
     "NothingOwed",
+    "Overloaded",
     "PaymentInProgress",
     "PriceChanged",
     "PriceOutdated",
+    "RateLimited",
     "RefundOwed",
     "RefundTooLarge",
     "Refused",
@@ -177,6 +183,14 @@ class UnpaidLimit(Refused):
     """Too many tickets are held and not paid for."""
 
 
+class RateLimited(Refused):
+    """Too many requests in too short a time."""
+
+
+class DeclinedTooOften(Refused):
+    """Too many payments were declined lately: no other is tried for now."""
+
+
 class PriceChanged(Refused):
     """It costs another amount by now than was expected."""
 
@@ -247,6 +261,10 @@ class RunUnchecked(GateClosed):
 
 class StoreAway(Unavailable):
     """Redis or PostgreSQL does not answer."""
+
+
+class Overloaded(Unavailable):
+    """More is asked for than can be answered in time."""
 
 
 class Busy(Unavailable):

@@ -13,6 +13,7 @@ from functools import cached_property
 from redis.asyncio import Redis
 
 from boxoffice.access.store import AccessStore
+from boxoffice.access.throttle import Throttle
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.changes import HoldChanges
 from boxoffice.backoffice.desk import Desk
@@ -104,6 +105,11 @@ class BoxOffice:
     def catalogue(self) -> Catalogue:
         """What is on sale, as Redis has it."""
         return Catalogue(self.shards, self.settings)
+
+    @cached_property
+    def throttle(self) -> Throttle:
+        """How often an API key may ask for anything else than a booking."""
+        return Throttle(self.shards, self.clock)
 
     @cached_property
     def access(self) -> AccessStore:

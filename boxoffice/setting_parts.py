@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from boxoffice.rate_settings import Part
 
 __all__ = [
     "SIMULATOR_SECRET",
@@ -29,11 +31,7 @@ NOBODYS_PAGE: Final = "https://example.com/paid"
 _url: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#]+[^\s]*").fullmatch
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LimitSettings(_Part):
+class LimitSettings(Part):
     """What one request may ask for. Everything has a limit, and the limit has a reason."""
 
     items_max: int = Field(10, ge=1, le=100)
@@ -59,7 +57,7 @@ class LimitSettings(_Part):
     it bites long before Redis is full, and a wait of minutes helps nobody."""
 
 
-class HoldSettings(_Part):
+class HoldSettings(Part):
     """Tickets set aside while the customer types a card number."""
 
     ttl_s: int = Field(600, ge=5, le=86_400)
@@ -97,7 +95,7 @@ class HoldSettings(_Part):
     and cancels for its own sake fills no memory."""
 
 
-class ApiSettings(_Part):
+class ApiSettings(Part):
     """The HTTP door."""
 
     cors_origins: tuple[str, ...] = ()
@@ -138,6 +136,17 @@ class ApiSettings(_Part):
     with `Connection: close`. A connection closed at once would reset a request that is just being sent. A request that
     has begun to arrive may take as long again."""
 
+    waiting_max: int = Field(256, ge=1)
+    """Bookings that may wait for their admission call, per process and shard. Beyond it newcomers are told 503 `overloaded`,
+    once it has been so for `burst_s`: whoever is let in is answered in time."""
+
+    burst_s: float = Field(0.5, ge=0, le=60)
+    """Seconds for which more than that may wait, and requests longer than `wait_ms`: a burst is served, a flood is not."""
+
+    wait_ms: float = Field(50.0, ge=0, le=10_000)
+    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`,
+    which costs a tenth of a booking; `/healthz`, `/readyz` and `/metrics` are answered. 0: any time."""
+
     connections_max: int = Field(4_096, ge=1)
     """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one
     can hold some 200 kB."""
@@ -155,7 +164,7 @@ class ApiSettings(_Part):
     """Seconds for which an idle connection stays open: longer than a load balancer keeps its own."""
 
 
-class WorkerSettings(_Part):
+class WorkerSettings(Part):
     """Settlement."""
 
     batch_max: int = Field(500, ge=1, le=2_000)
@@ -223,7 +232,7 @@ class WorkerSettings(_Part):
         return {table: days or self.retention_days for table, days in own_days.items()}
 
 
-class TelemetrySettings(_Part):
+class TelemetrySettings(Part):
     """What whoever watches a process may see of it."""
 
     host: str = "127.0.0.1"
@@ -244,7 +253,7 @@ class TelemetrySettings(_Part):
     """Events on sale, the largest, whose tickets `/metrics` tells by name. What the others have is summed."""
 
 
-class GatewaySettings(_Part):
+class GatewaySettings(Part):
     """Who takes the money."""
 
     kind: Literal["simulator", "http", "stripe"] = "simulator"

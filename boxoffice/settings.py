@@ -12,13 +12,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
+from boxoffice.rate_settings import DeclineSettings, RateSettings
 from boxoffice.redis_url import check_redis_url
 from boxoffice.setting_parts import (
     SIMULATOR_SECRET,
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     """Lines below this level are dropped."""
 
     limits: LimitSettings = LimitSettings()
+    rates: RateSettings = RateSettings()
+    declines: DeclineSettings = DeclineSettings()
     holds: HoldSettings = HoldSettings()
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -154,7 +158,7 @@ def load_settings() -> Settings:
 def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The settings of several values that cannot be read, each with what one looks like."""
     parts = {
-        f"BOXOFFICE_{name}": '{"name": 1}' for name in ("LIMITS", "HOLDS", "API", "WORKER", "GATEWAY", "TELEMETRY")
+        f"BOXOFFICE_{name.upper()}": '{"name": 1}' for name, field in Settings.model_fields.items() if _is_part(field)
     }
     for name, example in {**parts, "BOXOFFICE_API__CORS_ORIGINS": '["https://shop.example"]'}.items():
         for key in environ:
@@ -180,8 +184,12 @@ def _path(where: tuple[int | str, ...]) -> str:
     return ".".join(map(str, where)) or "values"
 
 
+def _is_part(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
 def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name.upper()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _names(field.annotation, f"{prefix}{name.upper()}__")
+        if _is_part(field):
+            yield from _names(cast(type[BaseModel], field.annotation), f"{prefix}{name.upper()}__")

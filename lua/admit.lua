@@ -18,7 +18,10 @@
 -- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken), and C behind it of bookings made
 --                        with an access code | hold ms | prices of one ticket per item, comma-separated, and :amount that the
---                        shop expects when all of it comes to another | client | items
+--                        shop expects when all of it comes to another | client | items, and
+--                        | key:key_max:customer_max:window ms of those that are counted: the prefix of their API key,
+--                        and the bookings that it, and each customer, may ask for in a window (none given: any number); and then
+--                        | terms on which payments are refused when too many were declined (lib/declines.lua)
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
@@ -27,12 +30,14 @@
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
 --         {"unchecked"}  it was opened for another run of the server, which nobody has compared with PostgreSQL
---         {"open", now_ms, results, availability, behind, admissions} where behind is how many bookings are due after
---         this call and claimed by no worker, admissions how many there were so far, availability has, per event, what is
---         left of each tier for everybody (or nothing, when nothing was admitted there), and results has, per booking, the first that
+--         {"open", now_ms, results, availability, behind, admissions, rates} where behind is how many bookings are due after
+--         this call and claimed by no worker, admissions how many there were so far, rates has key and count in turn of the
+--         API keys that are counted, in this window so far, availability has, per event, what is left of each tier for everybody
+--         (or nothing, when nothing was admitted there), and results has, per booking, the first that
 --         holds of
 --           {"replayed", id, record}                   the key was used before, with this request
 --           {"mismatch", id}                           the key was used before, with another request
+--           {"rate_limited", whose, limit, ends_ms}    key or customer: it has asked so often in this window, which ends then
 --           {"unloaded"}                               the event's counters are not there
 --           {"paused"}                                 the event, for a moment
 --           {"sale_closed", why}                       event, started, or a tier id
@@ -53,6 +58,8 @@
 --           {"unpaid_limit", whose, have, limit}       customer or client: too many tickets held and not paid for
 --           {"price_changed", amount, outdated}        it costs so much, which is not what is expected; outdated is 1 when one
 --                                                      of its prices is another, though their sum may be the same
+--           {"declined_too_often", whose, left_ms}     customer, client or event: too many of its payments were declined, which
+--                                                      is forgotten in so long
 --           {"busy"}                                   too many bookings wait
 --           {"created", admitted_ms}                   by an earlier sending of this same booking
 --           "created"                                  now
@@ -78,9 +85,12 @@
 -- include: access_code
 -- include: code_terms
 -- include: code_refusal
+-- include: rates
+-- include: declines
 
 local gate, pending, deadlines, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
+local rates_key = string.gsub(gate, "gate$", "rates")
 local pending_max, bell_ttl_ms, job, job_prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local events, kinds = tonumber(ARGV[5]), tonumber(ARGV[6])
 local count = #ARGV - 6 - events - kinds
@@ -91,7 +101,8 @@ if closed then
 end
 
 -- Read every form, and note what has to be looked up: everything is read once for the whole call.
-local KEYS, ARGV, match, gmatch, sub, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.format
+local KEYS, ARGV, match, gmatch, sub, find, format = KEYS, ARGV, string.match, string.gmatch, string.sub, string.find,
+  string.format
 local sales = {}
 for e = 1, events do
   sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {},
@@ -107,10 +118,10 @@ local function tier_of(sale, name)
   end
   return tier
 end
-local kind = {}
+local kind, rate_window_ms, decline_window_ms, decline_fields = {}, nil, nil, {}
 for k = 1, kinds do
-  local event, letter, coded, hold_ms, prices, expected, client, items =
-    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|([%d,]+):?(%d*)|([^|]*)|(.*)$")
+  local event, letter, coded, hold_ms, prices, expected, client, items, rate =
+    match(ARGV[6 + events + k], "^(%d+)|([PHQ])(C?)|([%d:]+)|([%d,]+):?(%d*)|([^|]*)|([^|]*)|?(.*)$")
   local sale, lines, named, next_price = sales[tonumber(event)], {}, {}, gmatch(prices, "%d+")
   for name, digits in gmatch(items, "([^:,]+):([^,]*)") do
     local tier = tier_of(sale, name)
@@ -121,6 +132,19 @@ for k = 1, kinds do
   end
   local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms,
     expected = tonumber(expected), client = client, items = items, lines = lines, admitted = 0 }
+  local asking, terms = match(rate, "^([^|]*)|?(.*)$")
+  local api_key, key_rate, customer_rate, window_ms = match(asking, "^([^:]+):(%d*):(%d*):(%d+)$")
+  if api_key then
+    of.api_key, of.key_rate, of.customer_rate = "k:" .. api_key, tonumber(key_rate), tonumber(customer_rate)
+    rate_window_ms = tonumber(window_ms)
+  end
+  if letter == "P" and find(prices, "[1-9]") then
+    of.decline_terms, of.event = decline_terms(terms), match(sale.key, "[^:]*$")
+    if of.decline_terms then
+      decline_window_ms = of.decline_terms.window_ms
+      note_decline_fields(decline_fields, client, of.event)
+    end
+  end
   if letter ~= "Q" then
     local ms, customer_max, client_max, given_up_max = match(hold_ms, "^(%d+):?(%d*):?(%d*):?(%d*)$")
     of.hold_ms, of.customer_max, of.client_max = ms, tonumber(customer_max), tonumber(client_max)
@@ -137,6 +161,13 @@ end
 -- Per booking: its kind, its record behind the deadline, the fingerprint and owner in it, and once admitted its id.
 local kind_of, rest_of, fingerprint_of, owner_of, id_of, record_of, idempotency_keys = {}, {}, {}, {}, {}, {}, {}
 local customer_by, client_by, code_by = {}, {}, {}
+local rates, rated, rates_began, rates_new, rates_spent = {}, {}, nil, nil, nil
+local declines = {}
+local function is_rated(who, most)
+  if most and not rates[who] then
+    rates[who], rated[#rated + 1] = 0, who
+  end
+end
 local first_form, first_key = 6 + events + kinds, 6 + 2 * events
 for b = 1, count do
   local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
@@ -148,6 +179,11 @@ for b = 1, count do
     sale.owners[#sale.owners + 1] = owner
   end
   idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
+  is_rated(of.api_key, of.key_rate)
+  is_rated(owner, of.customer_rate)
+  if of.decline_terms then
+    note_decline_field(decline_fields, "o:" .. owner)
+  end
   if of.coded then
     -- Counted as one more of those whose tickets these are.
     local code = code_of(rest) or ""
@@ -220,6 +256,12 @@ for e = 1, events do
       end
     end
   end
+end
+if #rated > 0 then
+  rates, rates_began, rates_new = rates_of(rates_key, rate_window_ms, rated)
+end
+if decline_window_ms then
+  declines = declines_of(declines_key(gate), decline_window_ms, decline_fields)
 end
 local first_use = redis.call("MGET", unpack(idempotency_keys))
 local waiting = redis.call("ZCARD", pending)
@@ -334,6 +376,22 @@ local function too_much_unpaid(b, of, unpaid)
   end
 end
 
+local function asked_too_often(of, owner)
+  local whose, most = "key", of.key_rate
+  if not (most and rates[of.api_key] >= most) then
+    whose, most = "customer", of.customer_rate
+    if not (most and rates[owner] >= most) then
+      return nil
+    end
+  end
+  return { "rate_limited", whose, most, format("%d", rates_began + rate_window_ms) }
+end
+local function count_asked(who, most)
+  if most then
+    rates[who], rates_spent = rates[who] + 1, true
+  end
+end
+
 local function refusal(b)
   local of, record_key, fingerprint = kind_of[b], KEYS[first_key + 2 * b], fingerprint_of[b]
   local id = sub(record_key, -36)
@@ -353,13 +411,21 @@ local function refusal(b)
     end
     return { "replayed", first_use[b], record or "" }
   end
-  local why = of.why or (of.coded and code_refused(b, of)) or shortage(of, code_by[b])
+  local sale, owner = of.sale, owner_of[b]
+  local why = asked_too_often(of, owner)
   if why then
     return why
-  elseif of.letter == "Q" then
+  end
+  why = of.why or (of.coded and code_refused(b, of)) or shortage(of, code_by[b])
+  if of.letter == "Q" and not why then
+    -- Its booking is sent now, and counted then.
     return { "left" }
   end
-  local sale, owner = of.sale, owner_of[b]
+  count_asked(of.api_key, of.key_rate)
+  count_asked(owner, of.customer_rate)
+  if why then
+    return why
+  end
   local owned = sale.owned[owner]
   if sale.rule or (sale.limit > 0 and owned + of.tickets > sale.limit) then
     local broken = breaks_customer_rule(sale, of.lines, of.tickets, owned, sale.by_tier[owner] or "")
@@ -369,6 +435,11 @@ local function refusal(b)
   end
   if of.outdated or of.price ~= (of.expected or of.price) then
     return { "price_changed", format("%d", of.price), of.outdated and 1 or 0 }
+  end
+  local declined = of.decline_terms
+    and declined_too_often(declines, of.decline_terms, owner, of.client, of.event)
+  if declined then
+    return declined
   elseif of.letter == "P" and waiting >= pending_max then
     return { "busy" }
   elseif of.limited then
@@ -515,4 +586,13 @@ for e = 1, events do
   end
   availability[e] = left
 end
-return { "open", now, results, availability, behind, admissions }
+if rates_spent then
+  write_rates(rates_key, rate_window_ms, rates, rates_began, rates_new)
+end
+local told = {}
+for who, asked in pairs(rates) do
+  if sub(who, 1, 2) == "k:" then
+    told[#told + 1], told[#told + 2] = sub(who, 3), asked
+  end
+end
+return { "open", now, results, availability, behind, admissions, told }

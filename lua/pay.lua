@@ -19,6 +19,8 @@
 -- ARGV[8] seen           the record as the caller read it, from which it knows the attempts so far
 -- ARGV[9] until_closing  1: only as long as its tickets are on sale; 0: until its own deadline
 -- ARGV[10] as_expected   0: the record that was seen costs another amount than the shop expects
+-- ARGV[11] declines      from how many declined payments on nobody may try another (lib/declines.lua); empty: any number
+-- ARGV[12] client        whose booking it is
 --
 -- Returns, the first that holds of
 --         {"closed"}
@@ -35,6 +37,8 @@
 --         {"over_ended", record}      or its window has ended
 --         {"price_changed", record}   it is not as expected
 --         {"too_many", record}        attempts
+--         {"declined_too_often", record, whose, left_ms}  customer, client or event: too many of its payments were declined,
+--                                     which is forgotten in so long
 --         {"busy"}                    too many bookings wait
 --         {"paid", record}            the booking is pending
 
@@ -44,12 +48,13 @@
 -- include: record
 -- include: windows
 -- include: closing
+-- include: declines
 
 local gate, record_key, pending, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue, sale = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local payment_key, payload, attempts_max, pending_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local bell_ttl_ms, job, job_prefix, seen, until_closing = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9] == "1"
-local as_expected = ARGV[10] == "1"
+local as_expected, terms = ARGV[10] == "1", decline_terms(ARGV[11])
 
 local closed = shut(gate)
 if closed then
@@ -77,7 +82,17 @@ elseif not as_expected then
   return { "price_changed", raw }
 elseif tonumber(record.attempts) >= attempts_max then
   return { "too_many", raw }
-elseif redis.call("ZCARD", pending) >= pending_max then
+end
+if terms then
+  local fields, client = { "o:" .. record.owner }, ARGV[12]
+  note_decline_fields(fields, client, record.event)
+  local counts = declines_of(declines_key(gate), terms.window_ms, fields)
+  local declined = declined_too_often(counts, terms, record.owner, client, record.event)
+  if declined then
+    return { declined[1], raw, declined[2], declined[3] }
+  end
+end
+if redis.call("ZCARD", pending) >= pending_max then
   return { "busy" }
 end
 

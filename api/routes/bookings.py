@@ -52,8 +52,8 @@ _BOOKED: dict[str, Any] = {
 
 ORDERS: Final = (CREATED, UPDATED)
 
-_HELD = with_headers("Idempotency-Replayed", "Location")
-_ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
+_HELD = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy")
+_ACCEPTED = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After")
 
 
 @router.post(
@@ -82,6 +82,7 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "Retry-After")
             "booking-limit",
             "customer-limit",
             "unpaid-limit",
+            "declined-too-often",
             "price-changed",
             "idempotency-key-reused",
             "card-data-not-accepted",

@@ -102,6 +102,7 @@ _REFUNDED = {
             "event-called-off",
             "price-changed",
             "too-many-attempts",
+            "declined-too-often",
             "idempotency-key-reused",
             "card-data-not-accepted",
             "gate-closed",

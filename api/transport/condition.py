@@ -7,8 +7,14 @@ from typing import ClassVar
 
 from api.transport.turns import Turns
 from boxoffice.settings import ApiSettings, LimitSettings
+from boxoffice.telemetry import series
 
-__all__ = ["Condition"]
+__all__ = ["Condition", "count_refused"]
+
+
+def count_refused(reason: str) -> None:
+    """The connection itself has refused something."""
+    series.REFUSED_CONNECTIONS.cell(reason).add()
 
 
 class Condition(asyncio.Protocol):
@@ -49,6 +55,12 @@ class Condition(asyncio.Protocol):
 
     queued = False
     """It has something to read, and waits for its turn."""
+
+    queued_at = 0.0
+    """Loop time at which it began to wait for it."""
+
+    overdue = False
+    """It has waited too long: its requests of this turn are told so."""
 
     turns: ClassVar[Turns] = Turns()
 

@@ -20,11 +20,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from api import problems
-from api.transport.condition import Condition
+from api.transport.condition import Condition, count_refused
 from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
-from api.transport.turns import ORDINARY_S
+from api.transport.reply import Reply
+from api.transport.turns import ORDINARY_S, PROBES
 from boxoffice.telemetry import request_id, series
 
 __all__ = ["Connection"]
@@ -36,10 +37,6 @@ LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
 
 _made: Final = series.CONNECTIONS.cell()
-
-
-def _refused(reason: str) -> None:
-    series.REFUSED_CONNECTIONS.cell(reason).add()
 
 
 class Connection(Condition):
@@ -78,7 +75,7 @@ class Connection(Condition):
         if full:
             # Not listened to for a while, as others are: that would be one more connection.
             self.lingering = True
-            _refused("crowded")
+            count_refused("crowded")
             made = request_id.make()
             self.transport.write(problems.crowded(made).last(made))
             self.transport.close()
@@ -158,7 +155,7 @@ class Connection(Condition):
             self.read()
 
     def _queue(self) -> None:
-        self.queued = True
+        self.queued, self.queued_at = True, self.loop.time()
         self.flow.pause_reading()
         self.turns.wait(self)
 
@@ -166,7 +163,9 @@ class Connection(Condition):
         """It is our turn, if we are still there."""
         if self.queued:
             self.queued = False
+            self.overdue = self.turns.are_overdue(self.loop.time() - self.queued_at, self.patience)
             self.read()
+            self.overdue = False
 
     def read(self) -> None:
         """Begin with whole requests that are there, at most `TURN` of them."""
@@ -195,7 +194,7 @@ class Connection(Condition):
             self._refuse_body(error)
             return True
         except Unreadable as error:
-            _refused("unreadable")
+            count_refused("unreadable")
             self._refuse(error)
             return False
         if request is not None:
@@ -203,7 +202,11 @@ class Connection(Condition):
             self.stage = 0
             if self.reader.begun:
                 self._pace()
-            self.take(request)
+            if self.overdue and not request.head.target.startswith(PROBES):
+                count_refused("overloaded")
+                self._refuse_request(request.head, problems.overloaded(request.head.request_id))
+            else:
+                self.take(request)
             return True
         self._wait()
         return False
@@ -227,7 +230,7 @@ class Connection(Condition):
         stage = 0 if not reader.begun else 1 if reader.head is None else 2
         if self.ended:
             if stage and not (stage == 2 and reader.passing):
-                _refused("incomplete")
+                count_refused("incomplete")
                 self._refuse(Unreadable("incomplete"))
             else:
                 self.transport.close()
@@ -267,18 +270,20 @@ class Connection(Condition):
         """Say that the body is too long, and let the rest of it by: a connection closed now might take the answer with
         it."""
         head = error.head
-        _refused("body_too_large")
+        count_refused("body_too_large")
         if head.expects:
             self._tell_to_send(head)
         self.asked = True
         self.stage = 2
+        self._refuse_request(head, problems.body_too_large(error.most, head.request_id))
+
+    def _refuse_request(self, head: Head, reply: Reply) -> None:
+        """One request, with which nothing is done. The connection stays, where it would have."""
         self.since = self.loop.time()
-        name = head.request_id
-        reply = problems.body_too_large(error.most, name)
         if head.stays and not self.draining:
-            self.transport.write(reply.whole(name))
+            self.transport.write(reply.whole(head.request_id))
         else:
-            self._hang_up(reply.last(name))
+            self._hang_up(reply.last(head.request_id))
 
     def _refuse(self, why: Unreadable) -> None:
         """Say why this is not read, and listen to no more."""
@@ -310,7 +315,7 @@ class Connection(Condition):
         elif self.reader.begun:
             most = self.patience.head_s if self.reader.head is None else self.patience.body_s
             if waited > min(most, self.stopping_s):
-                _refused("head_late" if self.reader.head is None else "body_late")
+                count_refused("head_late" if self.reader.head is None else "body_late")
                 self._refuse(Unreadable("timeout", status=408))
         elif waited > (self.patience.keep_alive_s if self.asked else self.patience.head_s):
             self.transport.close()
@@ -325,7 +330,7 @@ class Connection(Condition):
         if not self.stuck_since or size < before:
             self.stuck_since = now
         elif now - self.stuck_since > min(self.patience.flush_s, self.stopping_s):
-            _refused("unread")
+            count_refused("unread")
             self.transport.abort()
         return True
 

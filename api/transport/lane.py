@@ -200,7 +200,7 @@ class _Lane(Connection):
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):
                 request.prepared = step
-                office.admission.submit(step.client, step.order, step.key_digest, request.admitted)
+                office.admission.submit(step.client, step.order, step.key_digest, request.admitted, step.allowance)
                 return request.keep_alive
             if isinstance(step, Refusal):
                 request.answer(answers.refused(step.error, step.client, request.id))

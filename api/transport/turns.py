@@ -12,7 +12,9 @@ import time
 from collections import deque
 from typing import Final, Protocol
 
-__all__ = ["ORDINARY_S", "Turns"]
+from boxoffice.settings import ApiSettings
+
+__all__ = ["ORDINARY_S", "PROBES", "Turns"]
 
 TURN_S: Final = 0.002
 """Seconds of one turn of the loop in which requests are read. A booking is admitted in about five times that."""
@@ -34,6 +36,10 @@ PASS_S: Final = 0.0005
 """Seconds from one such read to the next, in any case."""
 
 
+PROBES: Final = (b"/healthz", b"/readyz", b"/metrics")
+"""Answered however long they have waited: whoever looks after us wants to know."""
+
+
 class Waiting(Protocol):
     """Somebody who has something to read."""
 
@@ -48,6 +54,8 @@ class Turns:
         self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end_s = self._paced_until = self._passed_until = 0.0
+        self._since: float | None = None
+        """When the first of those who wait now, and of those before them, began to."""
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this turn's time for reading is used up. The first who asks begins it."""
@@ -65,12 +73,21 @@ class Turns:
 
     def wait(self, who: Waiting) -> None:
         """Have them called in one of the next turns; nobody who comes later is before them."""
+        if not self._waiting and self._since is None:
+            self._since = time.monotonic()
         self._waiting.append(who)
+
+    def are_overdue(self, waited_s: float, patience: ApiSettings) -> bool:
+        """Whether somebody who has waited so long is to be sent away: longer than may be, and others have waited for longer
+        than a burst takes."""
+        if not patience.wait_ms or 1_000 * waited_s <= patience.wait_ms or self._since is None:
+            return False
+        return time.monotonic() - self._since >= patience.burst_s
 
     def _next(self) -> None:
         loop = self._loop
         if loop is None or not self._waiting:
-            self._loop = None
+            self._loop = self._since = None
             return
         self._end_s = time.monotonic() + TURN_S
         loop.call_soon(self._next)

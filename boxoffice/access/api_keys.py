@@ -11,8 +11,10 @@ from typing import Final
 
 import msgspec
 
+from boxoffice.access.rates import allowance_of
 from boxoffice.access.scopes import USUAL, Caller
 from boxoffice.errors import GateClosed, StoreAway, Unauthorized
+from boxoffice.rate_settings import DeclineSettings, RateSettings
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S, Freshness
 from boxoffice.stores.gate import ask_to_load
@@ -52,6 +54,8 @@ class ApiKeyView(msgspec.Struct, frozen=True):
     return_url: str | None = None
     return_urls: tuple[str, ...] = ()
     """Of its client, so that a change of these is a change of all of the client's keys."""
+    rate_max: int | None = None
+    """Bookings that it may ask for in a window; None: as all keys."""
 
 
 _decode = msgspec.json.Decoder(ApiKeyView).decode
@@ -70,12 +74,14 @@ class ApiKeys:
 
     def __init__(
         self, shards: Shards, cache_s: float, *, clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time, rates: RateSettings | None = None,
+        declines: DeclineSettings | None = None,
     ) -> None:  # fmt: skip
         self.redis = shards[KEYS_SHARD].redis
         self.cache_s = cache_s
         self.clock = clock
         self._wall = wall
+        self._rates, self._declines = rates or RateSettings(), declines or DeclineSettings()
         self.known: dict[str, ApiKeyView] = {}
         self.origins: frozenset[bytes] = frozenset()
         """Of all keys: pages that may ask whether they may ask."""
@@ -104,8 +110,9 @@ class ApiKeys:
             raise Unauthorized if self._version is not None else GateClosed
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
+        allowance = allowance_of(self._rates, self._declines, prefix, known.rate_max)
         caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)), known.return_url,
-                        known.return_urls)  # fmt: skip
+                        known.return_urls, allowance)  # fmt: skip
         self._remembered[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
         return caller
 

@@ -35,6 +35,7 @@ def view_of(row: Mapping[Any, Any]) -> ApiKeyView:
         revision=row["revision"],
         return_url=row["return_url"],
         return_urls=tuple(row["return_urls"]),
+        rate_max=row["rate_max"],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from boxoffice.access.rates import FREE, Allowance
 from boxoffice.errors import Forbidden, Malformed
 
 __all__ = [
@@ -54,6 +55,8 @@ class Caller(Struct, frozen=True, gc=False):
     return_url: str | None = None
     return_urls: tuple[str, ...] = ()
     """Of the shop: where its customers come back to from the bank, and what a booking may say instead."""
+    allowance: Allowance = FREE
+    """How often it may ask for bookings."""
 
     def check(self, scope: str, origin: bytes | None) -> None:
         """Raises `Forbidden` when the key lacks the scope, or is used by a page that it is not for."""

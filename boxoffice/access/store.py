@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from boxoffice import ids
 from boxoffice.access.api_keys import secret_digest
 from boxoffice.access.key_mirror import KeyMirror
+from boxoffice.access.rates import RATE_MAX
 from boxoffice.access.return_urls import check_allowed, check_return_url
 from boxoffice.access.scopes import BROWSE, USUAL, check_origin, scopes_of
 from boxoffice.clock import CLOCK, Clock, iso
@@ -46,10 +47,13 @@ class Grant(Struct, frozen=True):
     scopes: tuple[str, ...] = USUAL
     expires_at: datetime | None = None
     origins: tuple[str, ...] = ()
+    rate_max: int | None = None
+    """Bookings that it may ask for in a window and shard; None: as many as all keys."""
 
     def check(self, now: datetime) -> None:
         """Raises `Malformed`."""
         scopes_of(self.scopes)
+        check_rate(self.rate_max)
         if self.expires_at is not None and self.expires_at.tzinfo is None:
             raise Malformed("The end of a key needs a time zone, such as 2030-05-22T14:00:00Z.", pointer="/expires_at")
         if self.expires_at is not None and self.expires_at <= now:
@@ -63,6 +67,12 @@ class Grant(Struct, frozen=True):
                 "A key for web pages has the scope browse alone: whoever opens the page can read the key.",
                 pointer="/scopes",
             )
+
+
+def check_rate(most: int | None) -> None:
+    """A limit of one key. Raises `Malformed`."""
+    if most is not None and not 1 <= most <= RATE_MAX:
+        raise Malformed(f"A key's own limit is 1 to {RATE_MAX:,} bookings.", pointer="/rate", code="out_of_range")
 
 
 class AccessStore:
@@ -114,6 +124,7 @@ class AccessStore:
         values = {
             "prefix": prefix, "client": client_id, "digest": secret_digest(secret),
             "scopes": " ".join(scopes_of(grant.scopes)), "origins": list(grant.origins), "expires_at": grant.expires_at,
+            "rate_max": grant.rate_max,
         }  # fmt: skip
         async with self._database.engine.begin() as connection:
             if await connection.scalar(select(Client.id).where(Client.id == client_id)) is None:
@@ -136,6 +147,21 @@ class AccessStore:
             if await self._mirror.withdraw(prefix):
                 return {"prefix": prefix}
             raise NotFound("There is no such API key.")
+        await self._mirror.write(row)
+        return _described(row)
+
+    async def set_rate(self, prefix: str, most: int | None, *, actor: str = NOBODY) -> dict[str, Any]:
+        """Let a key ask for so many bookings in a window and shard, within two seconds; None: for as many as all keys. Returns
+        it as `api_keys` does.
+
+        Raises `Malformed`, `NotFound`; when Redis is away, `StoreAway`: a worker brings it in.
+        """
+        check_rate(most)
+        async with self._database.engine.begin() as connection:
+            row = (await connection.execute(_RATE, {"prefix": prefix, "most": most})).mappings().one_or_none()
+            if row is None:
+                raise NotFound("There is no such API key.")
+            await _remember(connection, "rate", actor, row)
         await self._mirror.write(row)
         return _described(row)
 
@@ -195,7 +221,7 @@ class AccessStore:
         return [
             {
                 "at": iso(row["created_at"]), "by": row["actor"], "change": row["change"], "prefix": row["prefix"],
-                "client": row["client_id"], **row["details"],
+                "client": row["client_id"], "rate": None, **row["details"],
             }
             for row in rows
         ]  # fmt: skip
@@ -211,16 +237,21 @@ _WITH_CLIENT: Final = (
 """Redis is told of a key with what its client says."""
 
 _ADD: Final = text(_WITH_CLIENT.format(
-    "INSERT INTO api_keys (prefix, client_id, secret_sha256, scopes, origins, expires_at) "
-    "VALUES (:prefix, :client, :digest, :scopes, :origins, :expires_at) "
+    "INSERT INTO api_keys (prefix, client_id, secret_sha256, scopes, origins, expires_at, rate_max) "
+    "VALUES (:prefix, :client, :digest, :scopes, :origins, :expires_at, :rate_max) "
     "ON CONFLICT (prefix) DO UPDATE SET client_id = excluded.client_id, secret_sha256 = excluded.secret_sha256, "
     "scopes = excluded.scopes, origins = excluded.origins, expires_at = excluded.expires_at, revoked_at = NULL, "
+    "rate_max = excluded.rate_max, "
     f"revision = {_NEXT}, updated_at = now() RETURNING *"
 ))  # fmt: skip
 
 _REVOKE: Final = text(_WITH_CLIENT.format(
     "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()), updated_at = now(), "
     f"revision = {_NEXT} WHERE prefix = :prefix RETURNING *"
+))  # fmt: skip
+
+_RATE: Final = text(_WITH_CLIENT.format(
+    f"UPDATE api_keys SET rate_max = :most, updated_at = now(), revision = {_NEXT} WHERE prefix = :prefix RETURNING *"
 ))  # fmt: skip
 
 _RETURN_URLS: Final = text(
@@ -236,7 +267,7 @@ _TOUCH: Final = text(
 async def _remember(connection: AsyncConnection, change: str, actor: str, row: Mapping[Any, Any]) -> None:
     """Beside the change, in its transaction."""
     described = _described(row)
-    details = {name: described[name] for name in ("scopes", "expires_at", "origins")}
+    details = {name: described[name] for name in ("scopes", "expires_at", "origins", "rate")}
     if change == "return_urls":
         details |= {"return_url": row["return_url"], "return_urls": list(row["return_urls"])}
     values = {"prefix": row["prefix"], "client_id": row["client_id"], "change": change, "actor": actor}
@@ -258,6 +289,7 @@ def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
         "created_at": iso(row["created_at"]),
         "expires_at": _iso(row["expires_at"]),
         "revoked_at": _iso(row["revoked_at"]),
+        "rate": row["rate_max"],
     }
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from boxoffice import ids
+from boxoffice.access.rates import FREE, Allowance
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Named, Order
 from boxoffice.admission.protocol import question
 from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
@@ -41,18 +42,20 @@ class Admission:
         self._now_s, self._epoch_ns = clock.now_s, clock.epoch_ns
         self.windows = [Window(shard, shards.pinned(shard.number), settings, clock) for shard in shards]
 
-    async def book(self, client: str, order: Order, key_digest: str) -> Admitted:
-        """Admit one booking for a client, or say why not.
+    async def book(
+        self, client: str, order: Order, key_digest: str, allowance: Allowance = FREE
+    ) -> Admitted:  # fmt: skip
+        """Admit one booking for a client, or say why not. `allowance` is of the API key that asks.
 
         Raises `NotFound` (tier), `Malformed` (tiers of two events), any `Refused`, or `Unavailable` when nobody can
         say: then the same request with the same key may be sent again.
         """
         await self.know_tiers(order)
-        result = await self.ask(client, order, key_digest)
+        result = await self.ask(client, order, key_digest, allowance)
         if isinstance(result, PriceOutdated):
             # Not what the shop has seen: it is our map that was late. Read it anew and ask once more.
             await self.catalogue.refresh()
-            result = await self.ask(client, order, key_digest)
+            result = await self.ask(client, order, key_digest, allowance)
         if isinstance(result, BoxOfficeError):
             raise result
         return result
@@ -71,7 +74,9 @@ class Admission:
             if self.catalogue.find_tier(tier_id) is None:
                 await self.catalogue.event_of_tier(tier_id)
 
-    async def ask(self, client: str, order: Order, key_digest: str) -> Admitted | BoxOfficeError:
+    async def ask(
+        self, client: str, order: Order, key_digest: str, allowance: Allowance = FREE
+    ) -> Admitted | BoxOfficeError:
         """What the next call says of this order."""
         future: asyncio.Future[Admitted | BoxOfficeError] = asyncio.get_running_loop().create_future()
 
@@ -79,16 +84,18 @@ class Admission:
             if not future.done():
                 future.set_result(result)
 
-        self.submit(client, order, key_digest, answer)
+        self.submit(client, order, key_digest, answer, allowance)
         return await future
 
-    def submit(self, client: str, order: Order, key_digest: str, answer: Answer) -> None:
+    def submit(
+        self, client: str, order: Order, key_digest: str, answer: Answer, allowance: Allowance = FREE
+    ) -> None:  # fmt: skip
         """Put a booking into the next call. `answer` is called once, from the loop.
 
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
         """
-        template = self.template(client, order)
+        template = self.template(client, order, allowance)
         event = template.event
         if event.shard >= len(self.windows):
             raise GateClosed("This process does not serve the event's shard.")
@@ -104,7 +111,8 @@ class Admission:
             window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
             return
         as_booking = partial(self._form, client, order, key_digest, template, scope, fingerprint, answer)
-        question = self._question(template, scope, fingerprint, answer, as_booking)
+        owner = ids.owner_digest(client, order.customer_id)
+        question = self._question(template, scope, fingerprint, owner, answer, as_booking)
         question.barred = order.barred
         window.put(question)
 
@@ -114,13 +122,14 @@ class Admission:
             await window.drained()
 
     def _question(
-        self, template: BookingTemplate, scope: str, fingerprint: str, answer: Answer, as_booking: Callable[[], Form]
-    ) -> Form:
-        """In a sold-out rush nearly everybody is refused: for that, key, fingerprint and items are enough. The script
+        self, template: BookingTemplate, scope: str, fingerprint: str, owner: str, answer: Answer,
+        as_booking: Callable[[], Form],
+    ) -> Form:  # fmt: skip
+        """In a sold-out rush nearly everybody is refused: for that, key, fingerprint, owner and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
         record_prefix, idempotency_prefix = self._names[template.event.shard]
         return Form(
-            NOBODY, template, template.question, question(fingerprint, template.items), record_prefix + NOBODY,
+            NOBODY, template, template.question, question(fingerprint, template.items, owner), record_prefix + NOBODY,
             idempotency_prefix + scope, answer, self._now_s(), as_booking=as_booking,
         )  # fmt: skip
 
@@ -149,15 +158,15 @@ class Admission:
             answer, self._now_s(), gaps,
         )  # fmt: skip
 
-    def template(self, client: str, order: Order) -> BookingTemplate:
+    def template(self, client: str, order: Order, allowance: Allowance = FREE) -> BookingTemplate:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
         means = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
         plain = order.metadata is None and order.return_url is None and not order.access_code
         extras = None if plain else (order.metadata is None, order.return_url is None, not order.access_code)
-        alike = (client, order.lines, means, order.reference is None, order.hold_s, extras)
+        alike = (client, allowance.api_key, order.lines, means, order.reference is None, order.hold_s, extras)
         template = self.templates.get(alike)
-        if template is not None:
+        if template is not None and (template.allowance is allowance or template.allowance == allowance):
             # Whatever changes in the catalogue makes a new view of the event.
             found = self.catalogue.known_tier(order.lines[0][0])
             if found is not None and found[0] is template.event:
@@ -174,7 +183,7 @@ class Admission:
             client, event, lines, charge=charge, referred=order.reference is not None, hold_ms=hold_ms,
             described=order.metadata is not None, returning=order.return_url is not None,
             unpaid_max=(holds.unpaid_customer_max, holds.unpaid_client_max, holds.given_up_max),
-            coded=bool(order.access_code),
+            coded=bool(order.access_code), allowance=allowance,
         )  # fmt: skip
         if len(self.templates) >= TEMPLATES_MAX:
             self.templates.clear()

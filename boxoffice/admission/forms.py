@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from boxoffice.access.rates import Allowance, Spent, asked_too_often
 from boxoffice.admission import outcomes
 from boxoffice.admission.limits import beyond
 from boxoffice.admission.outcomes import CREATED, LEFT, Outcome, outcome_of
@@ -34,7 +35,7 @@ from boxoffice.errors import (
     UnpaidLimit,
 )
 from boxoffice.sales.catalogue import NEVER_MS, EventView
-from boxoffice.sales.refusals import sale_closed, sold_out
+from boxoffice.sales.refusals import declined_too_often, sale_closed, sold_out
 from boxoffice.states import DUPLICATE_OF, WORDS
 from boxoffice.stores.record import Charge, unpack
 from boxoffice.telemetry.seldom import seldom
@@ -96,6 +97,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     replayed: bool
     status: str
     """`held`, `pending`, or whatever it ended as. A hold past its deadline has `expired`, told or not."""
+    spent: Spent | None = None
+    """How the API key's limit stands after the call; None of a repeat, and of whoever is not counted."""
 
 
 Answer = Callable[[Admitted | BoxOfficeError], None]
@@ -151,6 +154,7 @@ def answers_of(
     availability = {id(view): counts for view, counts in zip(asked.values(), reply.left, strict=True)}
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
+    spent = _Spent(reply) if reply.asked else None
     for form, result in zip(forms, reply.results, strict=True):
         event = form.template.event
         counts = availability.get(id(event))
@@ -161,11 +165,19 @@ def answers_of(
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
             if result == CREATED:
-                add(_new(form, counts, reply.now_ms, created_at))
+                add(
+                    _new(
+                        form,
+                        counts,
+                        reply.now_ms,
+                        created_at,
+                        None if spent is None else spent.by(form.template.allowance),
+                    )
+                )
             elif result[0] == LEFT:
                 add(form.barred and form.barred())
             else:
-                answer = _answer(form, result, counts, refusals, reply.now_ms)
+                answer = _answer(form, result, counts, refusals, reply)
                 if form.barred is None or isinstance(answer, Admitted | KeyReused | Unavailable):
                     add(answer)
                 else:
@@ -183,11 +195,38 @@ def answers_of(
     return answers
 
 
-def _new(form: Form, left: list[int], admitted_ms: int, created_at: str) -> Admitted:
+class _Spent:
+    """How the limits of a call's API keys stand: worked out once for each."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self._known: dict[str, Spent | None] = {}
+
+    def by(self, allowance: Allowance) -> Spent | None:
+        """None when the key has no limit."""
+        key = allowance.api_key
+        try:
+            return self._known[key]
+        except KeyError:
+            found = self._known[key] = self._of(allowance)
+            return found
+
+    def _of(self, allowance: Allowance) -> Spent | None:
+        asked = self._reply.asked.get(allowance.api_key)
+        if asked is None or allowance.key_max is None:
+            return None
+        window_ms = 1_000 * allowance.window_s
+        left_ms = window_ms - self._reply.now_ms % window_ms
+        return Spent(allowance, max(0, allowance.key_max - asked), -(-left_ms // 1_000))
+
+
+def _new(
+    form: Form, left: list[int], admitted_ms: int, created_at: str, spent: Spent | None = None
+) -> Admitted:  # fmt: skip
     template = form.template
     assert form.gaps is not None, "no question is admitted"
     shown = template.shown(form.gaps, admitted_ms, created_at)
-    return Admitted(shown, form.id, template.event, left, False, "held" if template.hold_ms else "pending")
+    return Admitted(shown, form.id, template.event, left, False, "held" if template.hold_ms else "pending", spent)
 
 
 def _answer(
@@ -195,21 +234,26 @@ def _answer(
     result: Any,
     left: list[int],
     refusals: dict[tuple[Any, ...], tuple[Outcome, BoxOfficeError]],
-    now_ms: int,
+    reply: Reply,
 ) -> Admitted | BoxOfficeError:
     event = form.template.event
     # Who is refused alike gets the same answer: a sold-out rush makes one a call.
-    alike = (id(event), form.template.items, *result)
+    alike = (id(event), form.template.items, id(form.template.allowance), *result)
     if (known := refusals.get(alike)) is not None:
         return known[1]
     match outcome := outcome_of(result):
         case outcomes.Created(admitted_ms):
             return _new(form, left, admitted_ms, timestamp(admitted_ms))
         case outcomes.Replayed(booking, record):
-            return _replayed(booking, record, event, left, now_ms)
+            return _replayed(booking, record, event, left, reply.now_ms)
+        case outcomes.RateLimited(whose, limit, ends_ms):
+            window_s = form.template.allowance.window_s
+            often: BoxOfficeError = asked_too_often(whose, limit, window_s, ends_ms - reply.now_ms)
+            refusals[alike] = outcome, often
+            return often
     template = form.template
     asked = [(line.tier, line.quantity) for line in template.lines]
-    refusal = refusal_of(outcome, event, asked, now_ms, form.id)
+    refusal = refusal_of(outcome, event, asked, reply.now_ms, form.id)
     refusals[alike] = outcome, refusal
     return refusal
 
@@ -251,6 +295,8 @@ def refusal_of(
             return beyond(event, outcome)
         case outcomes.UnpaidLimit(whose, have, limit):
             return UnpaidLimit(whose=whose, held=have, limit=limit, retry_after_s=UNPAID_RETRY_S)
+        case outcomes.DeclinedTooOften(whose, left_ms):
+            return declined_too_often(whose, left_ms)
         case outcomes.PriceChanged(amount, outdated):
             changed = PriceOutdated if outdated else PriceChanged
             return changed(amount_cents=amount, currency=event.currency)

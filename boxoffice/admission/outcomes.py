@@ -37,6 +37,21 @@ class Mismatch(NamedTuple):
     booking_id: str
 
 
+class RateLimited(NamedTuple):
+    """It was asked too often, by whom: `key` or `customer`. Until the window ends, nothing more is let in."""
+
+    whose: str
+    limit: int
+    ends_ms: int
+
+
+class DeclinedTooOften(NamedTuple):
+    """Too many payments were declined, of whom: `customer`, `client` or `event`. It is forgotten in so long."""
+
+    whose: str
+    left_ms: int
+
+
 class Unloaded(NamedTuple):
     """The event's counters are not there."""
 
@@ -141,8 +156,9 @@ class Unexpected(NamedTuple):
 
 
 Outcome = (
-    Created | Replayed | Left | Mismatch | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen | CodeRefused
-    | CodeUsedUp | SoldOut | BookingLimit | CustomerLimit | UnpaidLimit | PriceChanged | Busy | Malformed | Unexpected
+    Created | Replayed | Left | Mismatch | RateLimited | Unloaded | UnknownTier | SaleClosed | Paused | Ended | NotOpen
+    | DeclinedTooOften | CodeRefused | CodeUsedUp | SoldOut | BookingLimit | CustomerLimit | UnpaidLimit | PriceChanged
+    | Busy | Malformed | Unexpected
 )  # fmt: skip
 
 
@@ -161,6 +177,8 @@ OUTCOMES: Final[dict[bytes, Callable[..., Outcome]]] = {
     b"replayed": lambda booking, record: Replayed(booking.decode(), record),
     LEFT: Left,
     b"mismatch": lambda booking: Mismatch(booking.decode()),
+    b"rate_limited": lambda whose, limit, ends_ms: RateLimited(whose.decode(), int(limit), int(ends_ms)),
+    b"declined_too_often": lambda whose, left_ms: DeclinedTooOften(whose.decode(), int(left_ms)),
     b"unloaded": Unloaded,
     b"unknown_tier": lambda tier: UnknownTier(tier.decode()),
     b"sale_closed": lambda why: SaleClosed(why.decode()),

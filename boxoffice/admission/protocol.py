@@ -39,28 +39,33 @@ class Kind(NamedTuple):
 
 def booking_kind(
     event: str, *, client: str, hold_ms: int, prices: Iterable[int], items: str, unpaid_max: Iterable[int] = (),
-    expected: int | None = None, coded: bool = False,
+    expected: int | None = None, coded: bool = False, rate: str = "",
 ) -> Kind:  # fmt: skip
     """A shop's bookings that are held for so long, or settled at once when `hold_ms` is 0. `prices` are of one ticket of each
     item, in minor units: when one has changed, they are refused; `expected` is what the shop thinks that all of it costs, when
     that is another amount. `coded`: each has an access code.
 
     `unpaid_max` are tickets that the customer, and the client, may have and not paid for, and those that the client gives up
-    before it may have fewer; the last may be left out, and all of them.
+    before it may have fewer; the last may be left out, and all of them. `rate` is the text of the API key's `Allowance`.
     """
     lasts = ":".join(map(str, (hold_ms, *unpaid_max)))
     costs = ",".join(map(str, prices)) + ("" if expected is None else f":{expected}")
-    return Kind(event, f"{'H' if hold_ms else 'P'}{'C' if coded else ''}|{lasts}|{costs}|{client}|{items}")
+    letter = f"{'H' if hold_ms else 'P'}{'C' if coded else ''}"
+    return Kind(event, f"{letter}|{lasts}|{costs}|{client}|{items}{_rated(rate)}")
 
 
-def question_kind(event: str, items: str, client: str) -> Kind:
+def question_kind(event: str, items: str, client: str, rate: str = "") -> Kind:
     """A shop's questions whether such items are left: nothing is taken."""
-    return Kind(event, f"Q|0|0|{client}|{items}")
+    return Kind(event, f"Q|0|0|{client}|{items}{_rated(rate)}")
 
 
-def question(fingerprint: str, items: str) -> str:
-    """What a question has in place of a record: enough to find its key's first use, and what is asked for."""
-    return f"=|0|{fingerprint}||0|{items}|"
+def _rated(rate: str) -> str:
+    return f"|{rate}" if rate else ""
+
+
+def question(fingerprint: str, items: str, owner: str = "0") -> str:
+    """What a question has in place of a record: enough to find its key's first use, what is asked for, and who asks."""
+    return f"=|0|{fingerprint}||{owner}|{items}|"
 
 
 class Member(Protocol):
@@ -154,16 +159,20 @@ class Reply(NamedTuple):
     """Bookings that are due and claimed by no worker."""
     admissions: int
     """So far, in this shard."""
+    asked: dict[str, int]
+    """Bookings that each API key of the call, by its prefix, has asked for in this window; of those that are counted."""
 
 
 def decode(reply: Any) -> Reply:
     """Give the parts names. Raises `ValueError` or `TypeError` when it is no such reply."""
-    _, now, results, left, behind, admissions = reply
+    _, now, results, left, behind, admissions, rates = reply
     counts = [[max(0, int(count or 0)) for count in counts] for counts in left]
-    return Reply(int(now), results, counts, behind, admissions)
+    asked = {key.decode(): count for key, count in zip(rates[::2], rates[1::2], strict=True)} if rates else {}
+    return Reply(int(now), results, counts, behind, admissions, asked)
 
 
 def written(reply: Reply) -> list[Any]:
     """The reply as the script would have sent it: for whoever plays the script."""
     left = [[b"%d" % count for count in counts] for counts in reply.left]
-    return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions]
+    asked = [part for key, count in reply.asked.items() for part in (key.encode(), count)]
+    return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions, asked]

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from boxoffice.access.rates import FREE, Allowance
 from boxoffice.admission.protocol import Kind, booking_kind, question_kind
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView
@@ -73,6 +74,7 @@ class BookingTemplate:
         "_pick_form",
         "_pick_shown",
         "_shown",
+        "allowance",
         "amount",
         "event",
         "hold_ms",
@@ -85,12 +87,14 @@ class BookingTemplate:
     def __init__(
         self, client: str, event: EventView, lines: tuple[Line, ...], *, charge: Charge | None, referred: bool,
         hold_ms: int, described: bool = False, returning: bool = False, unpaid_max: tuple[int, int, int] = (0, 0, 0),
-        coded: bool = False,
+        coded: bool = False, allowance: Allowance = FREE,
     ) -> None:  # fmt: skip
         """`hold_ms` is 0 for a booking that is settled at once; without a charge it costs nothing then. `unpaid_max`
         are tickets that the customer, and the client, may have set aside and not paid for, and those that the client
-        gives up before it may have fewer; `coded`: each booking has an access code."""
+        gives up before it may have fewer; `coded`: each booking has an access code; `allowance`: how often its API key may
+        ask."""
         self.event = event
+        self.allowance = allowance
         self.lines = lines
         self.items = pack_items(lines)
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
@@ -98,7 +102,7 @@ class BookingTemplate:
         self._limited = unpaid_max if hold_ms or charge else ()
         self._coded, self._client = coded, client
         self.kind = self._kind()
-        self.question = question_kind(event.id, self.items, client)
+        self.question = question_kind(event.id, self.items, client, allowance.text)
         has = {"reference": referred, "metadata": described, "return_url": returning}
         given = {"customer", *(name for name, there in has.items() if there)}
         record = self._marked(client, charge, given)
@@ -125,6 +129,7 @@ class BookingTemplate:
         return booking_kind(
             self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, items=self.items,
             prices=[line.unit_price_cents for line in self.lines], expected=expected, coded=self._coded,
+            rate=self.allowance.text,
         )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:

@@ -20,7 +20,7 @@ from boxoffice.admission.counting import count_call
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import Call, Codec, decode
 from boxoffice.clock import CLOCK, Clock
-from boxoffice.errors import BoxOfficeError, RunUnchecked, StoreAway
+from boxoffice.errors import BoxOfficeError, Overloaded, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.stores.gate import Lacking, ask
@@ -68,6 +68,9 @@ class Window:
         self._shard = here.number
         self._context = Context()
         """A call is for many requests, and works in the name of none."""
+        self._crowded_since: float | None = None
+        """When as many waited as may, and since when the queue was never empty."""
+        self._overloaded = Overloaded(retry_after_s=1)
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -82,10 +85,20 @@ class Window:
         return False
 
     def put(self, form: Form) -> None:
-        """Let it wait for the next call."""
+        """Let it wait for the next call; or refuse it, when too many have waited for too long."""
+        if len(self.queue) >= self.settings.api.waiting_max and self._is_flooded():
+            form.answer(self._overloaded)
+            return
         self.queue.append(form)
         if self.timer is None:
             self.schedule()
+
+    def _is_flooded(self) -> bool:
+        """As many wait as may, and the queue was not empty for longer than a burst takes."""
+        now = self.clock.now_s()
+        if self._crowded_since is None:
+            self._crowded_since = now
+        return now - self._crowded_since >= self.settings.api.burst_s
 
     async def drained(self) -> None:
         """Send whatever waits, and let every call end."""
@@ -113,6 +126,11 @@ class Window:
             return
         most = self.settings.api.batch_max * (2 if self.pace_s else 1)
         forms, self.queue = self.queue[:most], self.queue[most:]
+        if self._crowded_since is not None:
+            # Who is refused alike shares an answer, though not for ever: it remembers who raised it.
+            self._overloaded = Overloaded(retry_after_s=1)
+            if not self.queue:
+                self._crowded_since = None
         loop = asyncio.get_running_loop()
         linger_s = self.settings.api.linger_ms / 1_000 if len(forms) < SMALL_CALL else 0.0
         self._wait_until = loop.time() + max(linger_s, self.pace_s)

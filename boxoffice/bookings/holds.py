@@ -14,6 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from boxoffice import ids
+from boxoffice.access.rates import decline_terms
 from boxoffice.bookings.records import Reading
 from boxoffice.books.bookings import end_holds, extend_hold
 from boxoffice.clock import timestamp
@@ -32,6 +33,7 @@ from boxoffice.errors import (
     StoreAway,
     TooManyAttempts,
 )
+from boxoffice.sales.refusals import declined_too_often
 from boxoffice.settings import Settings
 from boxoffice.states import WORDS
 from boxoffice.stores import keys
@@ -119,8 +121,8 @@ class Holds:
 
         Raises `NotFound`, `Malformed` (no charge), `PaymentInProgress`, `HoldEnded` (Redis may
         have forgotten an attempt), `SaleClosed` (see `holds.payable_until`), `EventCalledOff`, `PriceChanged` (it costs
-        another amount than `expected`), `TooManyAttempts`, `KeyReused` (the key came with another card before), `Busy`,
-        `GateClosed`, `StoreAway`.
+        another amount than `expected`), `TooManyAttempts`, `DeclinedTooOften`, `KeyReused` (the key came with another card
+        before), `Busy`, `GateClosed`, `StoreAway`.
         """
         payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
         for _ in range(READ_AGAIN):
@@ -170,13 +172,17 @@ class Holds:
         if held.payment_key:
             earlier += (Attempt(held.payment_key, said.asked or asked_before(held), said.outcome or Outcome("failed")),)
         payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
-        outcome, raw = await self.run(
+        word, *more = await self.call(
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
             payload=pack_payload(payload), attempts_max=self.settings.holds.attempts_max,
             pending_max=self.settings.limits.pending_max, seen=seen, as_expected=int(as_expected),
+            declines=decline_terms(self.settings.declines) if held.body.amount_cents else "", client=held.body.client,
         )  # fmt: skip
-        return outcome, unpack(booking, raw) if raw else held
+        if word == b"declined_too_often":
+            raise declined_too_often(more[1].decode(), int(more[2]))
+        raw = more[0] if more else b""
+        return word.decode(), unpack(booking, raw) if raw else held
 
     async def extend(self, client: str, booking: str, extra_s: int | None) -> Record:
         """Let a hold last longer, once, by at most its first length.

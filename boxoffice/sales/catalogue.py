@@ -145,7 +145,9 @@ class Catalogue:
         self._asked: dict[str, EventView] = {}
         self.lacking = Lacking(lambda shard: shards[shard].redis)
         self._left = BatchedReads(self._read_left, most=200)
-        self.api_keys = ApiKeys(shards, settings.api.key_cache_s, clock=clock)
+        self.api_keys = ApiKeys(
+            shards, settings.api.key_cache_s, clock=clock, rates=settings.rates, declines=settings.declines
+        )
 
     def find_tier(self, tier_id: str) -> tuple[EventView, TierView] | None:
         """The tier and its event, if the map has them and is fresh. Otherwise await `event_of_tier`."""

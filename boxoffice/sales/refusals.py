@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from boxoffice.errors import SaleClosed, SoldOut
+from boxoffice.errors import DeclinedTooOften, SaleClosed, SoldOut
 from boxoffice.sales.catalogue import EventView
 
-__all__ = ["sale_closed", "sold_out"]
+__all__ = ["declined_too_often", "sale_closed", "sold_out"]
 
 RETURN_S: Final = 15
 """When to ask again for tickets that may come back, unless a hold ends sooner: one may be paid, cancelled or declined any
 moment."""
+
+
+_DECLINED: Final = {
+    "customer": "Too many payments of this customer were declined lately; no other is tried for now.",
+    "client": "Too many payments of this shop's customers were declined lately; no other is tried for now.",
+    "event": "Too many payments for this event were declined lately; no other is tried for now.",
+}
+
+
+def declined_too_often(whose: str, left_ms: int) -> DeclinedTooOften:
+    """Of whom so many payments were declined that no other is tried for so long: `customer`, `client` or `event`."""
+    return DeclinedTooOften(_DECLINED[whose], whose=whose, retry_after_s=max(1, -(-left_ms // 1_000)))
 
 
 def sold_out(

@@ -28,6 +28,7 @@ from boxoffice.gateway.calls import in_parallel
 from boxoffice.settlement.batch import Batch, Ready, halves
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_asked, standing_of
+from boxoffice.settlement.declines import TOO_MANY, WAIT_S, Declines
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.settlement.slow import SlowAnswers
 from boxoffice.stores.database import Database
@@ -50,6 +51,7 @@ class Authorising:
         claims: Claims,
         slow: SlowAnswers,
         outage: Outage,
+        declines: Declines,
         calls_max: int,
     ) -> None:
         """`calls_max`: calls to the gateway under way, of those that it takes one by one."""
@@ -57,6 +59,7 @@ class Authorising:
         self.claims = claims
         self.slow = slow
         self.outage = outage
+        self.declines = declines
         self.calls = asyncio.Semaphore(calls_max)
         self._gateway = gateway
 
@@ -98,12 +101,17 @@ class Authorising:
                 slow[in_parallel(partial(self.look_closer, met.payment), [claim], self.calls)[0]] = claim
             else:
                 ask.append(claim)
+        ask, refused, later = await self.declines.sift(ask, known, batch.terms.now_ms)
+        if later:
+            batch.put_off.update([claim.record.id for claim in later])
+            await self.claims.release(batch, later, WAIT_S)
         batch.asked.update([claim.record.id for claim in ask])
         answers = await self._gateway.authorize_batch([request_of(claim.record) for claim in ask])
         if ask:
             self.outage.answered()
         crashpoint("authorised")
-        outcomes: dict[str, GatewayOutcome] = {}
+        outcomes: dict[str, GatewayOutcome] = {claim.record.id: Declined(TOO_MANY) for claim in refused}
+        ready += refused
         for claim, answer in zip(ask, answers, strict=True):
             if isinstance(answer, asyncio.Future):
                 slow[answer] = claim

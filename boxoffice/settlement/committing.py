@@ -19,6 +19,7 @@ from boxoffice.settlement.batch import Batch, Ready, halves, parked
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.counting import count_commit
 from boxoffice.settlement.deciding import decide, sold_by
+from boxoffice.settlement.declines import Declines
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import Outage, StoreRefuses
 from boxoffice.stores.database import Connection, Database
@@ -60,6 +61,7 @@ class Committing:
         mirror: Mirror,
         pump: MoneyPump,
         outage: Outage,
+        declines: Declines,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -67,6 +69,7 @@ class Committing:
         self.claims = claims
         self.mirror = mirror
         self.outage = outage
+        self.declines = declines
         self.settings = settings
         self.suspects: dict[str, tuple[int, float]] = {}
         """Bookings that failed alone: how often, and since when."""
@@ -107,6 +110,7 @@ class Committing:
         crashpoint("committed")
         await self.mirror.tell(decisions, batch.done, pair)
         crashpoint("settled")
+        await self.declines.count(decisions)
         if listed is not None:
             self._pump.give(listed, _captures(decisions))
         self.outage.settled()

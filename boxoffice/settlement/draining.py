@@ -23,6 +23,7 @@ from boxoffice.settlement.batch import Batch
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.committing import Committing
 from boxoffice.settlement.counting import count_batch
+from boxoffice.settlement.declines import Declines
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import REFUSED, Outage
 from boxoffice.settlement.slow import SlowAnswers
@@ -59,13 +60,14 @@ class Settlement:
         self.stopping = False
         self.mirror = Mirror(here, holds, settings)
         self.outage = Outage(shard, database, gateway.books, lease_ms, clock)
+        self.declines = Declines(here, settings, clock)
         self.claims = Claims(here, database, self.mirror, self.outage, settings, clock)
         self.committing = Committing(
-            shard, database, gateway, self.claims, self.mirror, pump, self.outage, settings, clock
+            shard, database, gateway, self.claims, self.mirror, pump, self.outage, self.declines, settings, clock
         )
         self.slow = SlowAnswers(shard, self.claims, self.committing, lease_ms, clock)
         self.authorising = Authorising(
-            database, gateway, self.claims, self.slow, self.outage, settings.gateway.concurrency
+            database, gateway, self.claims, self.slow, self.outage, self.declines, settings.gateway.concurrency
         )
         self._clock = clock
 

@@ -17,6 +17,7 @@ __all__ = [
     "codes",
     "dead",
     "deadlines",
+    "declines",
     "ended",
     "event",
     "gate",
@@ -27,6 +28,7 @@ __all__ = [
     "owners",
     "pending",
     "probe",
+    "rates",
     "rings",
     "sequence",
     "shard_tag",
@@ -177,6 +179,19 @@ def bell(shard: int) -> str:
 def probe(shard: int) -> str:
     """STRING. Written by `/readyz`, to see that Redis takes writes. TTL 60 s."""
     return f"{shard_tag(shard)}:probe"
+
+
+def rates(shard: int) -> str:
+    """HASH. Bookings asked for in the window that began at `at` (epoch ms): `k:` and an API key's prefix, or a customer's
+    digest; and `w:` and a prefix: its other requests that change something. TTL two windows (`rates.window_s`); in no file
+    and on no replica."""
+    return f"{shard_tag(shard)}:rates"
+
+
+def declines(shard: int) -> str:
+    """HASH. Payments that were declined in the window that began at `at` (epoch ms): `o:` and a customer's digest, `c:` and a
+    client, `e:` and an event; and payments that the gateway has answered: `C:`, `E:`. TTL two windows (`declines.window_s`)."""
+    return f"{shard_tag(shard)}:declines"
 
 
 def rings(shard: int) -> str:

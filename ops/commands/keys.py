@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["expiry", "register"]
 
-_HISTORY: Final = ("at", "by", "change", "prefix", "client", "scopes", "expires_at", "origins")
-_LISTED: Final = ("prefix", "client", "scopes", "origins", "created_at", "expires_at", "revoked_at")
+_HISTORY: Final = ("at", "by", "change", "prefix", "client", "scopes", "expires_at", "origins", "rate")
+_LISTED: Final = ("prefix", "client", "scopes", "origins", "created_at", "expires_at", "revoked_at", "rate")
 
 ByOption = Annotated[str, typer.Option("--by", help="Who does it; by default the account that runs this.")]
 ShopOption = Annotated[str | None, typer.Option("--shop", "--client", help="Only of this shop.")]
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     keys.command("create")(create)
     keys.command("list")(list_keys)
     keys.command("revoke")(revoke)
+    keys.command("rate")(rate)
     keys.command("history")(history)
     app.add_typer(keys, name="keys")
 
@@ -51,6 +52,9 @@ def create(
         list[str] | None,
         typer.Option(metavar="URL", help="A web page's that may use it (scope browse alone): https://shop.example."),
     ] = None,
+    most: Annotated[
+        int | None, typer.Option("--rate", metavar="N", help="Bookings that it may ask for in a window.")
+    ] = None,
     by: ByOption = "",
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
@@ -64,7 +68,7 @@ def create(
     if scope:
         given["scopes"] = tuple(name for text in scope for name in text.split(","))
     until = None if expires is None else expiry(expires, datetime.now(UTC))
-    grant = Grant(**given, expires_at=until, origins=tuple(origin or ()))
+    grant = Grant(**given, expires_at=until, origins=tuple(origin or ()), rate_max=most)
     owner = client or shop or ""
 
     async def work(office: BoxOffice) -> dict[str, Any]:
@@ -100,6 +104,28 @@ def revoke(
     revoked = in_office(data_dir, work)
     if as_json:
         print_json(revoked)
+
+
+def rate(
+    prefix: Annotated[str, typer.Argument(help="The key, up to its dot.")],
+    most: Annotated[
+        str, typer.Argument(metavar="N", help="Bookings in a window and shard, or `default`: as all keys.")
+    ],
+    by: ByOption = "",
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Set how many bookings an API key may ask for in a window (BOXOFFICE_RATES__WINDOW_S), everywhere within two seconds."""
+    if most != "default" and not most.isdecimal():
+        raise typer.BadParameter(f"{most!r} is neither a number nor `default`.")
+
+    async def work(office: BoxOffice) -> dict[str, Any]:
+        limit = None if most == "default" else int(most)
+        return await office.access.set_rate(prefix, limit, actor=by or getpass.getuser())
+
+    changed = in_office(data_dir, work)
+    if as_json:
+        print_json(changed)
 
 
 def history(

@@ -19,7 +19,12 @@ from tests.support.shop.orders import KEY
 
 SHOP = SHOP_FRONT.encode()
 ALLOW = b"access-control-allow-origin"
-EXPOSED = b"Content-Location, Date, ETag, Idempotency-Replayed, Location, Retry-After, X-Request-Id"
+EXPOSED = b", ".join(
+    [
+        b"Content-Location, Date, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After",
+        b"X-Request-Id",
+    ]
+)
 
 
 class Keys:

@@ -52,6 +52,84 @@ MUTANTS = (
         "who_sees",
     ),
     Mutant(
+        "declined payments that nobody looks at",
+        (("lua/admit.lua", "local declined = of.decline_terms\n", "local declined = nil\n"),),
+        "tests/lua/test_declines.py",
+        "booking_after",
+    ),
+    Mutant(
+        "a hold that is paid whatever was declined",
+        (("lua/pay.lua", "if terms then\n", "if false then\n"),),
+        "tests/lua/test_declines.py",
+        "hold_is_not_paid",
+    ),
+    Mutant(
+        "a thief who is asked for all at once",
+        (("boxoffice/settlement/declines.py", "len(customer.under_way) >= most + customer.good", "False"),),
+        "tests/boxoffice/settlement/test_declines.py",
+        "all_at_once",
+    ),
+    Mutant(
+        "money set aside that nobody asks for again",
+        (
+            (
+                "boxoffice/settlement/declines.py",
+                "owner not in declined or not never_asked(",
+                "owner not in declined or not (lambda *_, **__: True)(",
+            ),
+        ),
+        "tests/boxoffice/settlement/test_declines.py",
+        "asked_for_again",
+    ),
+    Mutant(
+        "an attempt that no limit counts",
+        (("lua/admit.lua", "rates[who], rates_spent = rates[who] + 1, true", "rates_spent = true"),),
+        "tests/lua/test_rates.py",
+    ),
+    Mutant(
+        "attempts of a window that is over",
+        (("lua/lib/rates.lua", "found[1] == began and tonumber", "tonumber"),),
+        "tests/lua/test_rates.py",
+        "new_window",
+    ),
+    Mutant(
+        "a window by the clock of the API",
+        (
+            (
+                "boxoffice/admission/forms.py",
+                "window_ms - self._reply.now_ms % window_ms",
+                'window_ms - __import__("time").time_ns() // 1_000_000 % window_ms',
+            ),
+        ),
+        "tests/boxoffice/admission/test_rates.py",
+        "what_is_left",
+    ),
+    Mutant(
+        "a booking over its limit that takes tickets",
+        (("lua/admit.lua", "  if result then\n", '  if result and result[1] ~= "rate_limited" then\n'),),
+        "tests/lua/test_rates.py",
+        "so_often",
+    ),
+    Mutant(
+        "a repeat that is refused for its rate",
+        (
+            (
+                "lua/admit.lua",
+                "  local earlier = admitted_under[",
+                "  local over = asked_too_often(of, owner_of[b])\n  if over then\n    return over\n  end\n"
+                "  local earlier = admitted_under[",
+            ),
+        ),
+        "tests/lua/test_rates.py",
+        "repeat",
+    ),
+    Mutant(
+        "attempts that every disk hears of",
+        (("lua/lib/rates.lua", "redis.set_repl(redis.REPL_NONE)", "redis.set_repl(redis.REPL_ALL)"),),
+        "tests/lua/test_rates.py",
+        "no_file",
+    ),
+    Mutant(
         "what a code got is counted call by call, not in the script",
         (
             (

@@ -28,6 +28,7 @@ async def pay(
     seen: bytes | None = None,
     until_closing: bool = False,
     as_expected: bool = True,
+    terms: str = "",
 ) -> str:
     """The script's word; `seen` is the record as it is, unless something else is said."""
     shard = desk.shard
@@ -38,7 +39,7 @@ async def pay(
         [keys.gate(shard), keys.booking(shard, form.id), keys.pending(shard), keys.deadlines(shard), keys.bell(shard),
          keys.rings(shard), keys.arq_queue(shard), keys.event(shard, form.event)],
         [key, pack_payload(Payload(CHARGE)), attempts, pending, BELL_TTL_MS, pack_ring(shard), job_prefix(shard), seen,
-         int(until_closing), int(as_expected)],
+         int(until_closing), int(as_expected), terms, CLIENT],
     )  # fmt: skip
     return told(reply)
 

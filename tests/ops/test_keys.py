@@ -44,6 +44,22 @@ async def test_a_key_is_made_for_what_it_is_for(office: BoxOffice) -> None:
         assert secret not in (await run("keys", shown))[1]
 
 
+async def test_a_key_may_have_a_limit_of_its_own(office: BoxOffice) -> None:
+    """Given when it is made, or later; taken away again."""
+    made = await told("create", CLIENT, "--rate", "50")
+    prefix = made["prefix"]
+    assert made["rate"] == 50
+    for most, there in (("60", 60), ("default", None)):
+        assert (await told("rate", prefix, most, "--by", "ada"))["rate"] == there
+    assert (await run("keys", "rate", prefix, "70")) == (0, "")
+    assert [row["rate"] for row in await told("list", "--shop", CLIENT) if row["prefix"] == prefix] == [70]
+    assert [row["rate"] for row in await told("history", prefix)] == [50, 60, None, 70]
+    for wrong in ("some", "-1", "1.5"):
+        assert (await run("keys", "rate", "--", prefix, wrong))[0] == 2
+    with pytest.raises(Malformed):
+        await run("keys", "rate", prefix, "0")
+
+
 async def test_scopes_may_be_said_together_or_apart() -> None:
     for arguments in (["--scope", "refund,read"], ["--scope", "read", "--scope", "refund"]):
         assert (await told("create", CLIENT, *arguments))["scopes"] == ["read", "refund"]

@@ -17,6 +17,7 @@ from boxoffice.clock import Clock
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
 from boxoffice.settlement.batch import Batch
+from boxoffice.settlement.declines import Sifted
 from boxoffice.settlement.draining import Settlement
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Body, Charge, Line, Payload, Record, pack_items
@@ -98,6 +99,14 @@ def released(claim: Claimed, delay_ms: int) -> Decision:
     return Decision(claim, Verdict.RELEASE, Payload(), delay_ms)
 
 
+async def _ask_for_all(claims: list[Claimed], *_: Any) -> Sifted:
+    return Sifted(claims, [], [])
+
+
+async def _count_nothing(_: Any) -> None:
+    pass
+
+
 class Room:
     """A settlement without stores: what it asks for is noted, and answered as the test says."""
 
@@ -129,6 +138,8 @@ class Room:
             part.mirror = self.mirror
         for other in (whole, whole.claims, whole.authorising, whole.committing):
             other.outage = self.outage
+        declines: Any = SimpleNamespace(sift=_ask_for_all, count=_count_nothing)
+        whole.authorising.declines = whole.committing.declines = declines
 
     def noting(self, name: str, answer: Any = None, error: BaseException | None = None) -> Any:
         async def note(*arguments: Any, **named: Any) -> Any:

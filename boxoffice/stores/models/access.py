@@ -32,7 +32,10 @@ class ApiKey(Dated, Base):
     """A secret of a client. Bookings follow the client, so a key may be replaced at any time."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (CheckConstraint(f"scopes ~ '^{_SCOPE}( {_SCOPE})*$'", name="scopes"),)
+    __table_args__ = (
+        CheckConstraint(f"scopes ~ '^{_SCOPE}( {_SCOPE})*$'", name="scopes"),
+        CheckConstraint("rate_max > 0", name="rate_max"),
+    )
     prefix: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     secret_sha256: Mapped[str]
@@ -40,6 +43,8 @@ class ApiKey(Dated, Base):
     """What it may be used for, with blanks between."""
     origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     """Web pages that it is for; none: it is no page's."""
+    rate_max: Mapped[int | None]
+    """Bookings that it may ask for in a window and shard; NULL: as many as all keys (`rates.key_max`)."""
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     revision: Mapped[int] = mapped_column(

@@ -22,7 +22,7 @@ class ToldTurns:
     """Turns as a test wants them; keeps what was asked of them."""
 
     def __init__(self) -> None:
-        self.over = False
+        self.over = self.overdue = False
         self.due = 0.0
         self.said: list[Any] = []
 
@@ -44,6 +44,10 @@ class ToldTurns:
         return now + 7
 
     def spend(self, _s: float) -> None: ...
+
+    def are_overdue(self, *told: Any) -> bool:
+        self.said.append(told)
+        return self.overdue
 
 
 @pytest.fixture
@@ -106,8 +110,10 @@ def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None
     turned.data_received(GET)
     turned.data_received(GET)
     assert (turned.turns.said, turned.queued, turned.reads, turned.cycle) == ([("wait", turned)], True, ["pause"], None)
+    turned.loop.now += 3
     turned.has_turn()
     assert turned.busy and not turned.queued
+    assert turned.turns.said[1] == (3, turned.patience), "whether it is late is asked with the settings"
     other = connect(turned.server_state)
     other.turns = ToldTurns()
     other.turns.over = True
@@ -120,6 +126,28 @@ def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None
     third.reader.feed(GET)
     third.has_turn()
     assert third.cycle is None, "it had asked for none"
+
+
+@pytest.mark.parametrize("target", [b"/", b"/v1/events", b"/healthz", b"/readyz", b"/metrics"])
+@pytest.mark.parametrize("stays", [True, False])
+def test_who_waited_too_long_is_sent_away(turned: Any, target: bytes, stays: bool) -> None:
+    """With nothing done; whoever looks after us is answered. The next that comes in time is served, where the connection
+    stays."""
+    turned.turns.over = turned.turns.overdue = True
+    head = b"" if stays else b"Connection: close\r\n"
+    turned.data_received(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+    turned.has_turn()
+    if target in (b"/healthz", b"/readyz", b"/metrics"):
+        assert turned.busy and turned.transport.written == b""
+        return
+    assert turned.cycle is None
+    written = turned.transport.written
+    assert written.startswith(b"HTTP/1.1 503 ") and b"/problems/overloaded" in written
+    assert b"retry-after: 1\r\n" in written
+    assert (b"connection: close" in written) is not stays
+    turned.turns.over = False
+    turned.data_received(GET)
+    assert turned.busy is stays
 
 
 def test_who_says_nothing_and_ends_is_told_nothing(turned: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from api.transport import turns
 from api.transport.turns import Turns
+from boxoffice.settings import ApiSettings
 
 
 class Loop:
@@ -83,6 +84,38 @@ def test_who_came_too_late_is_called_in_one_of_the_next_turns(clock: Clock) -> N
     assert loop.soon == []
     clock.now += 1
     assert not ours.is_over(loop)  # type: ignore[arg-type]
+
+
+def patient(wait_ms: float, burst_s: float) -> ApiSettings:
+    return ApiSettings(wait_ms=wait_ms, burst_s=burst_s)
+
+
+def test_who_is_overdue_is_known_once_a_burst_is_over(clock: Clock) -> None:
+    """Others have waited without a break for so long; then whoever has waited longer than may be is late. When nobody waits any
+    more, a new burst may begin."""
+    loop, ours = Loop(), Turns()
+
+    def wait() -> None:
+        ours.wait(SimpleNamespace(has_turn=lambda: None))
+
+    assert not ours.are_overdue(9, patient(50, 0)), "nobody has waited"
+    ours.is_over(loop)  # type: ignore[arg-type]
+    wait()
+    clock.now += 0.4
+    wait()
+    assert not ours.are_overdue(9, patient(50, 0.5))
+    clock.now += 0.1
+    assert ours.are_overdue(0.06, patient(50, 0.4999))
+    assert not ours.are_overdue(0.05, patient(50, 0.4999)), "it is in time"
+    assert not ours.are_overdue(9, patient(0, 0.4999)), "any time will do"
+    for _ in range(3):
+        loop.turn()
+    assert not ours.are_overdue(9, patient(50, 0.4999))
+    ours.is_over(loop)  # type: ignore[arg-type]
+    wait()
+    assert not ours.are_overdue(9, patient(50, 0.4999))
+    clock.now += 0.5
+    assert ours.are_overdue(9, patient(50, 0.4999))
 
 
 def test_who_waited_on_another_loop_is_forgotten(clock: Clock) -> None:

@@ -9,10 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from boxoffice.access.api_keys import BELIEVED_S, KEYS_SHARD, ApiKeys, secret_digest
+from boxoffice.access.rates import Allowance, allowance_of
 from boxoffice.access.scopes import Caller
 from boxoffice.access.store import Grant
 from boxoffice.errors import StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
+from boxoffice.rate_settings import DeclineSettings, RateSettings
 from boxoffice.stores import keys
 from boxoffice.stores.freshness import CHECK_S
 from tests.conftest import CLIENT, KEY, OTHER_KEY, eventually, load_all
@@ -158,10 +160,16 @@ async def test_a_key_expires_to_the_second(office: BoxOffice, clock: Clock, cach
     assert (await keyring.caller_of(KEY)).client == CLIENT
 
 
+def usual_of(prefix: str) -> Allowance:
+    return allowance_of(RateSettings(), DeclineSettings(), prefix, None)
+
+
 async def test_a_caller_is_told_with_what_its_key_may_do(office: BoxOffice) -> None:
     key = await office.access.create_api_key(OTHER, Grant(("browse",), origins=("https://a.example",)))
     keyring = ApiKeys(office.shards, 30)
-    assert await keyring.caller_of(key) == Caller(OTHER, frozenset({"browse"}), frozenset({b"https://a.example"}))
+    assert await keyring.caller_of(key) == Caller(
+        OTHER, frozenset({"browse"}), frozenset({b"https://a.example"}), allowance=usual_of(key.partition(".")[0])
+    )  # fmt: skip
     assert (await keyring.caller_of(KEY)).scopes == {"browse", "read", "book", "refund", "manage"}
     assert keyring.origins == {b"https://a.example"}
     await office.access.revoke_api_key(key.partition(".")[0])
@@ -174,7 +182,9 @@ async def test_what_a_version_before_wrote_may_do_what_is_usual(office: BoxOffic
     old = {"sha256": secret_digest("secret"), "client": CLIENT}
     await office.redis.hset(keys.api_keys(KEYS_SHARD), "old", json.dumps(old))  # type: ignore[misc]
     caller = await ApiKeys(office.shards, 30).caller_of("old.secret")
-    assert caller == Caller(CLIENT, frozenset({"browse", "read", "book", "refund", "manage"}))
+    assert caller == Caller(
+        CLIENT, frozenset({"browse", "read", "book", "refund", "manage"}), allowance=usual_of("old")
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("redis", ["empty", "was not told"])

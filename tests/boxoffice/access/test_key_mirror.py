@@ -21,7 +21,7 @@ from tests.conftest import CLIENT, KEY
 NAME = keys.api_keys(KEYS_SHARD)
 ROW: dict[str, Any] = {
     "prefix": "p", "client_id": "c", "secret_sha256": "aa", "scopes": "browse ops", "origins": ["https://a.example"],
-    "expires_at": None, "revoked_at": None, "revision": 7,
+    "expires_at": None, "revoked_at": None, "revision": 7, "rate_max": 9,
     "return_url": "https://a.example/x", "return_urls": ["https://a.example"],
 }  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_a_row_is_shown_with_what_a_reader_needs(changed: dict[str, Any], shown:
     """Of a revoked key no digest: no process, of whatever version, finds a secret that fits."""
     usual: dict[str, Any] = {
         "sha256": "aa", "client": "c", "scopes": ("browse", "ops"), "origins": ("https://a.example",), "revision": 7,
-        "return_url": "https://a.example/x", "return_urls": ("https://a.example",),
+        "return_url": "https://a.example/x", "return_urls": ("https://a.example",), "rate_max": 9,
     }  # fmt: skip
     assert view_of(ROW | changed) == ApiKeyView(**usual | shown)
 

@@ -149,5 +149,5 @@ async def test_of_a_shop_without_keys_it_is_written_down_too(office: BoxOffice) 
     assert isinstance(told.pop("at"), str)
     assert told == {
         "by": "eve", "change": "return_urls", "prefix": "", "client": shop, "scopes": [], "expires_at": None, "origins": [],
-        "return_url": "https://shop.example/paid", "return_urls": ALLOWED,
+        "rate": None, "return_url": "https://shop.example/paid", "return_urls": ALLOWED,
     }  # fmt: skip

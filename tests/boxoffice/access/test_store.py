@@ -8,14 +8,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from boxoffice.access.api_keys import secret_digest
+from boxoffice.access.api_keys import ApiKeys, secret_digest
 from boxoffice.access.scopes import SCOPES, USUAL
 from boxoffice.access.store import Grant
 from boxoffice.clock import iso
-from boxoffice.errors import Malformed
+from boxoffice.errors import Malformed, NotFound
 from boxoffice.office import BoxOffice
 from tests.conftest import CLIENT
-from tests.support.shop.orders import OTHER
+from tests.support.shop.orders import KEY, OTHER
 
 
 async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> None:
@@ -35,7 +35,9 @@ async def test_clients_and_keys_are_listed_oldest_first(office: BoxOffice) -> No
     await store.revoke_api_key("laterkey")
     await pool.execute("UPDATE api_keys SET revoked_at = to_timestamp(20) WHERE prefix = 'laterkey'")
     await store.revoke_api_key("laterkey")
-    usual = {"scopes": ["browse", "read", "book", "refund", "manage"], "origins": [], "expires_at": None}
+    usual = {
+        "scopes": ["browse", "read", "book", "refund", "manage"], "origins": [], "expires_at": None, "rate": None,
+    }  # fmt: skip
     first = {"prefix": "firstkey", "client": "first", **usual, "created_at": "1970-01-01T00:00:09Z", "revoked_at": None}
     later = {"prefix": "laterkey", "client": "later", **usual, "created_at": "1970-01-01T00:00:10Z",
              "revoked_at": "1970-01-01T00:00:20Z"}  # fmt: skip
@@ -68,6 +70,10 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
     [
         (Grant(("browse",), NOW + timedelta(microseconds=1), ("https://a.example",) * 20), None, None),
         (Grant(("ops",)), None, None),
+        (Grant(rate_max=1), None, None),
+        (Grant(rate_max=100_000_000), None, None),
+        (Grant(rate_max=0), "/rate", "out_of_range"),
+        (Grant(rate_max=100_000_001), "/rate", "out_of_range"),
         (Grant(()), "/scopes", "unknown"),
         (Grant(("book", "everything")), "/scopes", "unknown"),
         (Grant(expires_at=NOW), "/expires_at", "out_of_range"),
@@ -110,7 +116,7 @@ async def test_what_was_done_to_a_key_is_remembered(office: BoxOffice) -> None:
     revoked = await office.access.revoke_api_key(prefix, actor="bob")
     assert revoked == next(row for row in await office.access.api_keys(CLIENT) if row["prefix"] == prefix)
     usual = {"prefix": prefix, "client": CLIENT, "scopes": ["browse"], "expires_at": iso(expires),
-             "origins": ["https://a.example"]}  # fmt: skip
+             "origins": ["https://a.example"], "rate": None}  # fmt: skip
     rows = await office.access.history(prefix)
     assert [{**row, "at": ""} for row in rows] == [
         {"at": "", "by": "ada", "change": "created", **usual}, {"at": "", "by": "bob", "change": "revoked", **usual},
@@ -122,6 +128,34 @@ async def test_what_was_done_to_a_key_is_remembered(office: BoxOffice) -> None:
     assert [(row["prefix"], row["change"], row["by"]) for row in every] == [
         (prefix, "created", "ada"), (prefix, "revoked", "bob"), ("other", "created", "boxoffice"),
     ]  # fmt: skip
+
+
+async def test_a_key_has_a_limit_of_its_own(office: BoxOffice) -> None:
+    """In both stores, and in its history; until it has the usual one again. A key that is made again has what it is given."""
+
+    async def in_redis() -> int | None:
+        return (await ApiKeys(office.shards, 30).caller_of(KEY)).allowance.key_max
+
+    assert await in_redis() == 200_000
+    for most, there in ((7, 7), (None, 200_000)):
+        changed = await office.access.set_rate("shop", most, actor="ada")
+        assert (changed["prefix"], changed["rate"]) == ("shop", most)
+        assert changed in await office.access.api_keys(CLIENT)
+        assert await in_redis() == there
+    assert [(row["change"], row["by"], row["rate"]) for row in await office.access.history("shop")][-2:] == [
+        ("rate", "ada", 7), ("rate", "ada", None),
+    ]  # fmt: skip
+    for most in (3, None):
+        await office.access.add_api_key(CLIENT, KEY, Grant(rate_max=most))
+        assert await in_redis() == (most or 200_000)
+
+
+async def test_the_limit_of_a_key_that_there_is_not(office: BoxOffice) -> None:
+    with pytest.raises(NotFound):
+        await office.access.set_rate("none", 7)
+    with pytest.raises(Malformed) as refused:
+        await office.access.set_rate("shop", 0)
+    assert refused.value.pointer == "/rate"
 
 
 async def test_the_names_of_scopes_are_those_that_the_table_takes(office: BoxOffice) -> None:

@@ -119,7 +119,7 @@ async def test_nobody_waits_longer_than_he_would_ask_again(
 
 
 def whole(count: int) -> list[Any]:
-    return [b"open", b"1", [[b"busy"]] * count, [[b"5", b"5"]], 0, 0]
+    return [b"open", b"1", [[b"busy"]] * count, [[b"5", b"5"]], 0, 0, []]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ async def test_what_its_members_are_told_of_a_call_that_errors(
 
 async def test_one_who_cannot_be_told_keeps_nobody_waiting(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a question whose tickets are there is sent as a booking."""
-    Script(window, monkeypatch, [b"open", b"1", [[b"busy"], [b"left"], [b"busy"]], [[b"5", b"5"]], 700, 9])
+    Script(window, monkeypatch, [b"open", b"1", [[b"busy"], [b"left"], [b"busy"]], [[b"5", b"5"]], 700, 9, []])
     heard: list[Any] = []
     bad, question, good = form("a"), form("b"), form("c", told=heard)
 

@@ -19,10 +19,12 @@ from boxoffice.errors import (
     BoxOfficeError,
     Busy,
     CustomerLimit,
+    DeclinedTooOften,
     GateClosed,
     KeyReused,
     PriceChanged,
     PriceOutdated,
+    RateLimited,
     SaleClosed,
     SaleNotOpen,
     SalePaused,
@@ -54,7 +56,7 @@ def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short
     forms = forms or [form() for _ in results]
     lacking: list[bool] = []
     views = asked_views(forms)
-    reply = decode([b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0])
+    reply = decode([b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0, []])
     found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True), lambda: 100.0)
     return found, lacking
 
@@ -70,6 +72,8 @@ OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
     b"replayed": (Admitted, [b"first", b"nonsense"]),
     b"left": (type(None), []),
     b"mismatch": (KeyReused, [b"first"]),
+    b"rate_limited": (RateLimited, [b"key", b"3", b"%d" % (NOW_MS + 1)]),
+    b"declined_too_often": (DeclinedTooOften, [b"event", b"7001"]),
     b"unloaded": (GateClosed, []),
     b"sale_closed": (SaleClosed, [b"event"]),
     b"paused": (SalePaused, []),
@@ -123,6 +127,9 @@ def test_every_outcome_has_an_answer_of_its_own(word: bytes, monkeypatch: pytest
          {"held": 3, "limit": 4, "may_take": 1}),
         ([b"unpaid_limit", b"client", b"3", b"4"], UnpaidLimit,
          {"whose": "client", "held": 3, "limit": 4, "retry_after_s": 15}),
+        ([b"declined_too_often", b"client", b"7001"], DeclinedTooOften, {"whose": "client", "retry_after_s": 8}),
+        ([b"declined_too_often", b"event", b"7000"], DeclinedTooOften, {"whose": "event", "retry_after_s": 7}),
+        ([b"declined_too_often", b"customer", b"0"], DeclinedTooOften, {"whose": "customer", "retry_after_s": 1}),
         ([b"not_open", b"9999999999999"], AccessCodeRequired, {}),
         ([b"not_open", b"9999999999998"], SaleNotOpen, {"opens_at": "2286-11-20T17:46:39.998Z"}),
         ([b"code_refused", b"unknown"], AccessCodeInvalid, {"reason": "unknown"}),

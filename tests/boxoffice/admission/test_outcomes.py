@@ -17,6 +17,8 @@ from boxoffice.admission.outcomes import OUTCOMES, outcome_of
         ([b"replayed", b"id", b"raw"], outcomes.Replayed(booking_id="id", record=b"raw")),
         ([b"left"], outcomes.Left()),
         ([b"mismatch", b"id"], outcomes.Mismatch(booking_id="id")),
+        ([b"rate_limited", b"key", 7, b"17"], outcomes.RateLimited(whose="key", limit=7, ends_ms=17)),
+        ([b"declined_too_often", b"event", b"17"], outcomes.DeclinedTooOften(whose="event", left_ms=17)),
         ([b"unloaded"], outcomes.Unloaded()),
         ([b"unknown_tier", b"t"], outcomes.UnknownTier(tier="t")),
         ([b"sale_closed", b"event"], outcomes.SaleClosed(why="event")),

@@ -57,6 +57,8 @@ class Member:
         ),
         (booking_kind("e", client="s", hold_ms=0, prices=(5, 6), items="t:1,u:2", expected=25), "P|0|5,6:25|s|t:1,u:2"),
         (booking_kind("e", client="s", hold_ms=0, prices=(25,), items="t:1", expected=0), "P|0|25:0|s|t:1"),
+        (booking_kind("e", client="s", hold_ms=0, prices=(25,), items="t:1", rate="k:7:8:9"), "P|0|25|s|t:1|k:7:8:9"),
+        (question_kind("e", "t:1", "s", "k:7:8:9"), "Q|0|0|s|t:1|k:7:8:9"),
         (question_kind("e", "t:1", "s"), "Q|0|0|s|t:1"),
     ],
 )
@@ -66,6 +68,7 @@ def test_what_bookings_have_in_common_is_one_text(kind: Kind, text: str) -> None
 
 def test_a_question_has_its_fingerprint_and_items_where_a_record_has_them() -> None:
     assert question("f00d", "t:1") == "=|0|f00d||0|t:1|"
+    assert question("f00d", "t:1", "beef") == "=|0|f00d||beef|t:1|"
 
 
 def test_sizes_are_those_of_the_call() -> None:
@@ -113,8 +116,10 @@ def test_a_script_with_other_slots_is_not_called(slots: dict[str, Any], says: st
 
 def test_a_reply_has_names() -> None:
     """No tier has less than nothing, nor has one whose counter is gone."""
-    reply = decode([b"open", b"17", [CREATED], [[b"3", b"-2", None], []], 4, 5])
-    assert reply == Reply(now_ms=17, results=[CREATED], left=[[3, 0, 0], []], behind=4, admissions=5)
+    reply = decode([b"open", b"17", [CREATED], [[b"3", b"-2", None], []], 4, 5, [b"ann", 6, b"bob", 7]])
+    assert reply == Reply(
+        now_ms=17, results=[CREATED], left=[[3, 0, 0], []], behind=4, admissions=5, asked={"ann": 6, "bob": 7}
+    )
     assert decode(written(reply)) == reply
 
 

@@ -319,7 +319,7 @@ async def test_a_form_has_everything_of_its_order(
         reference is not None, charge is not None, charge is CARD, charge is CARD,
     )  # fmt: skip
     assert '"k":"' + "ab" * 16 in payload
-    assert question.packed == f"=|0|{fingerprint}||0|{event.tiers[0].id}:2|"
+    assert question.packed == f"=|0|{fingerprint}||{owner}|{event.tiers[0].id}:2|"
     assert (
         question.idempotency_key == form.idempotency_key
         and question.kind.text.startswith("Q|")

@@ -13,6 +13,7 @@ from boxoffice.errors import (
     AlreadyExtended,
     BoxOfficeError,
     Busy,
+    DeclinedTooOften,
     HoldEnded,
     KeyReused,
     Malformed,
@@ -53,12 +54,13 @@ def stub(
         found = reads.pop(0) if len(reads) > 1 else reads[0]
         return found, found.pack() if found else b""
 
-    async def run(name: str, shard: int, **slots: Any) -> tuple[str, bytes]:
+    async def call(name: str, shard: int, **slots: Any) -> list[Any]:
         told.append((name, shard, slots))
-        return replies.pop(0) if len(replies) > 1 else replies[0]
+        word, *more = replies.pop(0) if len(replies) > 1 else replies[0]
+        return [word.encode(), *more]
 
     monkeypatch.setattr(holds, "read", read)
-    monkeypatch.setattr(holds, "run", run)
+    monkeypatch.setattr(holds, "call", call)
     return told
 
 
@@ -108,6 +110,25 @@ async def test_whether_it_costs_what_is_expected(
         return
     await holds.pay("shop", BOOKING, charge, KEY, expected)
     assert [slots["as_expected"] for _, _, slots in told] == [int(fine)]
+
+
+@pytest.mark.parametrize("whose", ["customer", "client", "event"])
+async def test_after_too_many_declined_payments_none_is_tried(
+    holds: Holds, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    reply: Any = ("declined_too_often", RECORD.pack(), whose.encode(), b"7001")
+    told = stub(holds, monkeypatch, [RECORD], [reply])
+    with pytest.raises(DeclinedTooOften) as refused:
+        await holds.pay("shop", BOOKING, CARD, KEY)
+    assert refused.value.details == {"whose": whose, "retry_after_s": 8}
+    assert [(slots["declines"], slots["client"]) for _, _, slots in told] == [("10:500:50:600000", "shop")]
+
+
+async def test_what_costs_nothing_is_declined_by_nobody(holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = replace(RECORD, body=replace(RECORD.body, amount_cents=0))
+    told = stub(holds, monkeypatch, [free], [("paid", free.pack())])
+    await holds.pay("shop", BOOKING, None, KEY)
+    assert [slots["declines"] for _, _, slots in told] == [""]
 
 
 async def test_what_the_script_is_told_of_a_payment(holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,7 @@ def test_each_part_of_a_settlement_is_of_its_own_shard(monkeypatch: pytest.Monke
 
         return note
 
-    for name in ("Mirror", "Outage", "Claims", "Committing", "SlowAnswers", "Authorising"):
+    for name in ("Mirror", "Outage", "Declines", "Claims", "Committing", "SlowAnswers", "Authorising"):
         monkeypatch.setattr(draining, name, make(name))
     gateway: Any = SimpleNamespace(books="books")
     settings, here, clock = Settings(), Shard(None, None, 3), Clock()  # type: ignore[arg-type]
@@ -285,12 +285,13 @@ def test_each_part_of_a_settlement_is_of_its_own_shard(monkeypatch: pytest.Monke
     assert made == {
         "Mirror": (here, "holds", settings),
         "Outage": (3, "database", "books", 15_000, clock),
+        "Declines": (here, settings, clock),
         "Claims": (here, "database", "Mirror", "Outage", settings, clock),
-        "Committing": (3, "database", gateway, "Claims", "Mirror", "pump", "Outage", settings, clock),
+        "Committing": (3, "database", gateway, "Claims", "Mirror", "pump", "Outage", "Declines", settings, clock),
         "SlowAnswers": (3, "Claims", "Committing", 15_000, clock),
-        "Authorising": ("database", gateway, "Claims", "SlowAnswers", "Outage", 64),
+        "Authorising": ("database", gateway, "Claims", "SlowAnswers", "Outage", "Declines", 64),
     }
 
 
 def test_so_many_calls_to_a_gateway_are_under_way() -> None:
-    assert Authorising(None, None, None, None, None, 7).calls._value == 7  # type: ignore[arg-type]
+    assert Authorising(None, None, None, None, None, None, 7).calls._value == 7  # type: ignore[arg-type]

@@ -99,6 +99,8 @@ class Form:
     """What the shop has seen that it costs."""
     access_code: str | None = None
     client: str = CLIENT
+    rate: str = ""
+    """What its API key may spend, as `Allowance.text` says it."""
 
 
 @dataclass
@@ -172,6 +174,7 @@ class Desk:
         access_code: str | None = None,
         metadata: dict[str, str] | None = None,
         client: str = CLIENT,
+        rate: str = "",
         **tiers: int,
     ) -> Form:
         """A booking of these tiers, paid at once unless `hold_ms` is given; `access_code` is a digest."""
@@ -194,7 +197,7 @@ class Desk:
         booking = ids.booking_id(self.shard, time.time_ns() // 1_000_000)
         return Form(
             booking, event, letter, items, prices, scope, payment_key, rest, hold_ms, owner, access_code=access_code,
-            client=client,
+            client=client, rate=rate,
         )  # fmt: skip
 
     def question(self, **wanted: Any) -> Form:
@@ -202,7 +205,7 @@ class Desk:
         form = self.form(**wanted)
         fingerprint = ids.fingerprint(wanted.get("customer", "ann"), form.items, "card", "4242")
         form.id, form.letter = NOBODY, "Q"
-        form.packed = question(fingerprint, form.items).encode()
+        form.packed = question(fingerprint, form.items, form.owner).encode()
         return form
 
     async def admit(self, *forms: Form, pending_max: int = 1_000) -> Reply:
@@ -214,11 +217,11 @@ class Desk:
 
     def _member(self, form: Form) -> _Member:
         if form.letter == "Q":
-            kind = question_kind(form.event, form.items, form.client)
+            kind = question_kind(form.event, form.items, form.client, form.rate)
         else:
             kind = booking_kind(
                 form.event, client=form.client, hold_ms=form.hold_ms, prices=form.prices, items=form.items,
-                unpaid_max=form.unpaid_max, expected=form.expected, coded=form.access_code is not None,
+                unpaid_max=form.unpaid_max, expected=form.expected, coded=form.access_code is not None, rate=form.rate,
             )  # fmt: skip
         return _Member(
             kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
@@ -423,6 +426,7 @@ def known_keys(shards: Sequence[int]) -> str:
             keys.unpaid(shard, "<event>"), keys.codes(shard, "<event>"),
             keys.ended(shard, "<event>"), keys.changes(shard, "<booking>"),
             keys.gate(shard), keys.bell(shard), keys.asked(shard), keys.lacking(shard), keys.probe(shard), keys.clock(shard),
+            keys.rates(shard), keys.declines(shard),
             keys.rings(shard), keys.catalogue(shard), keys.api_keys(shard), keys.workers(shard), keys.arq_queue(shard),
             f"{keys.arq_queue(shard)}:health-check",
         ]  # fmt: skip

@@ -1,0 +1,52 @@
+-- declines: payments that were declined in this window of Redis's clock, in one hash beside the gate, where "at" is the ms at
+-- which the window began: by customer (o: and its digest), by client (c:) and by event (e:), and of the latter two the payments
+-- that the gateway has answered (C:, E:). Needs clock. The terms are customer_max:least:share:window ms: from so many declined
+-- payments a customer is let try no more, and a client or an event from the least on, if they are such a share (in 100).
+local function declines_key(gate)
+  return (string.gsub(gate, "gate$", "declines"))
+end
+local function declines_began(window_ms)
+  return string.format("%d", now_ms - now_ms % window_ms)
+end
+local function decline_terms(text)
+  local customer_max, least, share, window_ms = string.match(text, "^(%d*):(%d*):(%d+):(%d+)$")
+  return window_ms and { customer_max = tonumber(customer_max), least = tonumber(least), share = tonumber(share),
+    window_ms = tonumber(window_ms) }
+end
+-- Of these fields those that are there; none of a window that is over.
+local function declines_of(key, window_ms, fields)
+  local counts = {}
+  if #fields > 0 and redis.call("HGET", key, "at") == declines_began(window_ms) then
+    for n, count in ipairs(redis.call("HMGET", key, unpack(fields))) do
+      counts[fields[n]] = tonumber(count or nil)
+    end
+  end
+  return counts
+end
+local function note_decline_field(fields, field)
+  if not fields[field] then
+    fields[field], fields[#fields + 1] = true, field
+  end
+end
+local function note_decline_fields(fields, client, event)
+  for _, field in ipairs({ "c:" .. client, "C:" .. client, "e:" .. event, "E:" .. event }) do
+    note_decline_field(fields, field)
+  end
+end
+-- The refusal of another payment, when too many were declined: of whom, and in how many ms that is forgotten.
+local function declined_too_often(counts, terms, owner, client, event)
+  local whose
+  local function too_many(letter, name)
+    local declined = counts[letter .. ":" .. name] or 0
+    return terms.least and declined >= terms.least
+      and 100 * declined >= terms.share * (counts[string.upper(letter) .. ":" .. name] or 0)
+  end
+  if terms.customer_max and (counts["o:" .. owner] or 0) >= terms.customer_max then
+    whose = "customer"
+  elseif too_many("c", client) then
+    whose = "client"
+  elseif too_many("e", event) then
+    whose = "event"
+  end
+  return whose and { "declined_too_often", whose, string.format("%d", terms.window_ms - now_ms % terms.window_ms) }
+end

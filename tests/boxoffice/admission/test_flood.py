@@ -1,0 +1,101 @@
+"""More bookings than a window can admit: a burst waits, a flood is told so, and whoever waits is admitted in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from boxoffice.admission.forms import Form
+from boxoffice.admission.window import Window
+from boxoffice.errors import Overloaded
+from boxoffice.settings import Settings
+from tests.boxoffice.admission.test_calls import Script, form, window
+
+__all__ = ["window"]
+
+MOST, BURST_S = 6, 0.5
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    api = settings.api.model_copy(update={"waiting_max": MOST, "burst_s": BURST_S, "batch_max": 4, "calls_max": 1})
+    return settings.model_copy(update={"api": api})
+
+
+class Flood:
+    """A window whose calls end when the test says so."""
+
+    def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.window = window
+        self.time = Script(window, monkeypatch, b"").time
+        self.told: list[Any] = []
+        self.calls: list[tuple[int, asyncio.Event]] = []
+        monkeypatch.setattr(window, "call", self.call)
+
+    async def call(self, forms: list[Form]) -> None:
+        self.calls.append((len(forms), asyncio.Event()))
+        await self.calls[-1][1].wait()
+
+    async def put(self, count: int) -> int:
+        """How many of so many are refused."""
+        before = len(self.told)
+        for _ in range(count):
+            self.window.put(form("x", told=self.told))
+        await settle()
+        return len(self.told) - before
+
+    async def end(self) -> None:
+        """The call under way has ended, and the next begun."""
+        self.calls[-1][1].set()
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def flood(window: Window, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Flood]:
+    found = Flood(window, monkeypatch)
+    yield found
+    while window.queue or window.calls:
+        await found.end()
+
+
+async def test_a_burst_waits_and_a_flood_is_told_so(flood: Flood) -> None:
+    """As many as may wait do, and more for as long as a burst takes. Beyond it newcomers are told to come again; those who
+    wait are admitted. Once nobody waits, a new burst may come."""
+    assert await flood.put(4) == 0 and await flood.put(MOST) == 0
+    assert [size for size, _ in flood.calls] == [4]
+    assert await flood.put(20) == 0, "a burst"
+    flood.time.now += BURST_S - 0.01
+    assert await flood.put(1) == 0
+    flood.time.now += 0.01
+    assert await flood.put(3) == 3
+    assert {type(error) for _, error in flood.told} == {Overloaded}
+    assert {error.details["retry_after_s"] for _, error in flood.told} == {1}
+    assert len({id(error) for _, error in flood.told}) == 1, "who is refused alike shares an answer"
+    while len(flood.window.queue) > MOST - 1:
+        await flood.end()
+    room = MOST - len(flood.window.queue)
+    assert await flood.put(room + 2) == 2, "there was room for so many; the flood is not over"
+    assert len({id(error) for _, error in flood.told}) == 2, "though not for ever"
+    while flood.window.queue:
+        await flood.end()
+    flood.time.now += 9
+    assert await flood.put(MOST + 5) == 0
+    assert sum(size for size, _ in flood.calls) + len(flood.window.queue) == 4 + MOST + 21 + room + MOST + 5
+
+
+async def test_a_queue_that_is_long_for_a_moment_is_no_flood(flood: Flood) -> None:
+    """Each time it was empty in between."""
+    for _ in range(3):
+        assert await flood.put(4 + MOST + 4) == 0
+        flood.time.now += 0.9 * BURST_S
+        assert await flood.put(1) == 0
+        while flood.window.queue or flood.window.calls:
+            await flood.end()

@@ -1,0 +1,275 @@
+"""Card testing: of one customer the gateway is asked for no more payments than may be declined, however they come in; and
+whoever pays is served as ever."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from boxoffice.access.rates import Allowance, decline_terms
+from boxoffice.admission.forms import Admitted
+from boxoffice.books.decisions import DECIDED, Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Verdict
+from boxoffice.clock import Clock
+from boxoffice.errors import DeclinedTooOften
+from boxoffice.settings import Settings
+from boxoffice.settlement.declines import FORGET_S, TOO_MANY, Declines
+from boxoffice.stores import keys
+from boxoffice.stores.record import Payload
+from boxoffice.stores.shard import Shard
+from tests.conftest import CLIENT, SHARD, SaleMaker, settle_all
+from tests.support.checks import check_at_rest
+from tests.support.settling import claimed
+from tests.support.shop.office import Till, status_of
+from tests.support.shop.orders import order
+
+MOST = 4
+WINDOW_S = 3_600
+"""No test outlasts it; one in thousands that is run as the hour strikes sees two."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    declines = settings.declines.model_copy(update={"window_s": WINDOW_S, "customer_max": MOST, "least": 8})
+    return settings.model_copy(update={"declines": declines})
+
+
+@pytest.fixture
+async def hall(till: Till, open_sale: SaleMaker) -> Till:
+    hall = Till(till.office, await open_sale(GA=500), till.numbers)
+    await till.office.catalogue.refresh()
+    return hall
+
+
+async def post(hall: Till, n: int, token: str = "tok_card_declined", *, customer: str = "thief") -> Any:
+    """As a key of the shop's does it."""
+    terms = Allowance(declines=decline_terms(hall.office.settings.declines))
+    wanted = order(hall.event, token, customer=customer, GA=1)
+    return await hall.office.admission.ask(CLIENT, wanted, f"{n:032x}", terms)
+
+
+async def asked(hall: Till, bookings: list[str]) -> int:
+    """Payments of these that the gateway knows."""
+    return len([1 async for record in hall.gateway.records() if record.booking_id in bookings])
+
+
+async def declined(hall: Till) -> dict[str, int]:
+    found = await hall.office.redis.hgetall(keys.declines(SHARD))
+    return {name.decode()[:2]: int(count) for name, count in found.items() if name != b"at"}
+
+
+async def test_who_tests_cards_all_at_once(hall: Till) -> None:
+    """They come in before the first is declined: the gateway is asked for the first few, and the rest fail unasked. From then
+    on nothing of that customer is let in; others are, and a hold of the customer's is not paid by card."""
+    hold = await hall.book(None, customer="thief", GA=1)
+    answers = await asyncio.gather(*(post(hall, n) for n in range(30)), post(hall, 99, "tok_ok", customer="ada"))
+    bookings = [answer.booking_id for answer in answers if isinstance(answer, Admitted)]
+    assert len(bookings) == 31
+    await settle_all(hall.office)
+    assert await status_of(hall.office, bookings.pop()) == "confirmed"
+    assert {await status_of(hall.office, booking) for booking in bookings} == {"failed payment_declined"}
+    assert await asked(hall, bookings) == MOST
+    codes = await hall.fetch("SELECT failure_code, count(*) FROM payments WHERE status = 'declined' GROUP BY 1")
+    assert dict(codes)[TOO_MANY] == 30 - MOST
+    assert await declined(hall) == {"o:": MOST, "c:": MOST, "e:": MOST, "C:": MOST + 1, "E:": MOST + 1}
+    refused = await post(hall, 100)
+    assert isinstance(refused, DeclinedTooOften) and refused.details["whose"] == "customer"
+    assert 0 < refused.details["retry_after_s"] <= WINDOW_S
+    with pytest.raises(DeclinedTooOften):
+        await hall.pay(hold)
+    assert (await hall.state(hold))[0] == "H"
+    assert isinstance(await post(hall, 101, "tok_ok", customer="ada"), Admitted)
+    await hall.at_rest()
+
+
+async def test_who_tests_cards_one_by_one(hall: Till) -> None:
+    """Each is settled before the next comes; with declined payments of a hold, too."""
+    hold = await hall.book(None, customer="thief", GA=1)
+    await hall.pay(hold, "tok_card_declined")
+    await settle_all(hall.office)
+    answers = []
+    for n in range(MOST + 1):
+        answers.append(await post(hall, n))
+        await settle_all(hall.office)
+    assert [type(answer) for answer in answers] == [Admitted] * (MOST - 1) + [DeclinedTooOften] * 2
+    again = await post(hall, 0)
+    assert isinstance(again, Admitted) and again.replayed
+
+
+async def test_many_customers_of_one_shop(hall: Till) -> None:
+    """Half of all its payments, and as many as there must be at least: then none of the shop's is tried."""
+    for n in range(8):
+        await post(hall, n, customer=f"c{n}")
+        await post(hall, 100 + n, "tok_ok", customer=f"d{n}")
+    await settle_all(hall.office)
+    refused = await post(hall, 200, "tok_ok", customer="ada")
+    assert isinstance(refused, DeclinedTooOften) and refused.details["whose"] == "client"
+
+
+async def test_whoever_pays_may_pay_for_many_at_once(hall: Till) -> None:
+    """One customer's id for all, as some shops have it: all are sold, a few at a time."""
+    answers = [await post(hall, n, "tok_ok", customer="guest") for n in range(40)]
+    await settle_all(hall.office)
+    assert {await status_of(hall.office, answer.booking_id) for answer in answers} == {"confirmed"}
+    await hall.pump()
+    await check_at_rest(hall.office, [answer.booking_id for answer in answers])
+
+
+# ------------------------------------------------------------------ one step at a time
+
+
+class Store:
+    """What Redis has counted, and what it is told."""
+
+    def __init__(self, *answers: Any, error: Exception | None = None) -> None:
+        self.answers, self.error = answers, error
+        self.said: list[Any] = []
+
+    async def hmget(self, name: str, fields: list[str]) -> Any:
+        self.said.append((name, *fields))
+        if self.error:
+            raise self.error
+        return list(self.answers)
+
+    async def execute_command(self, *command: Any) -> Any:
+        self.said.append(command)
+        if self.error:
+            raise self.error
+
+
+NOW_MS = 1_000 * WINDOW_S * 7 + 5
+BEGAN = b"%d" % (1_000 * WINDOW_S * 7)
+
+
+class Steps:
+    def __init__(self, settings: Settings, *answers: Any, error: Exception | None = None) -> None:
+        self.now = 100.0
+        self.store: Any = Store(*answers, error=error)
+        scripts: Any = SimpleNamespace(decline=DECLINE)
+        self.declines = Declines(Shard(self.store, scripts, SHARD), settings, Clock(lambda: self.now))
+
+    async def sift(self, *claims: Claimed, known: dict[str, Known] | None = None) -> list[list[int]]:
+        """Sequences of those to ask for, refused, and to wait."""
+        sifted = await self.declines.sift(list(claims), known or {}, NOW_MS)
+        return [[claim.record.sequence for claim in some] for some in sifted]
+
+
+def _decline() -> Any:
+    from boxoffice.stores.scripts import load_scripts
+
+    return load_scripts().decline
+
+
+DECLINE = _decline()
+
+
+def of(owner: str, sequence: int, **how: Any) -> Claimed:
+    found = claimed(sequence, **how)
+    found.record.owner = owner
+    return found
+
+
+async def test_customers_of_one_payment_each_cost_nothing(settings: Settings) -> None:
+    steps = Steps(settings)
+    assert await steps.sift(of("a", 1), of("b", 2)) == [[1, 2], [], []]
+    assert steps.store.said == []
+
+
+async def test_a_customer_of_several_is_remembered(settings: Settings) -> None:
+    """Of those that wait one may come alone: it is not asked for before the others have turned out good."""
+    steps = Steps(settings, None, None)
+    await steps.sift(*(of("a", n) for n in range(1, 7)))
+    assert await steps.sift(of("a", 5), of("b", 9)) == [[9], [], [5]]
+    assert await steps.sift(of("b", 9)) == [[9], [], []]
+    steps.store.answers = BEGAN, b"4"
+    assert await steps.sift(of("a", 6)) == [[], [6], []]
+
+
+@pytest.mark.parametrize(
+    ("answers", "ask", "refused", "later"),
+    [
+        ([None, None], [1, 2, 3, 4, 9], [], [5, 6]),
+        ([BEGAN, None], [1, 2, 3, 4, 9], [], [5, 6]),
+        ([BEGAN, b"3"], [1, 9], [], [2, 3, 4, 5, 6]),
+        ([BEGAN, b"4"], [9], [1, 2, 3, 4, 5, 6], []),
+        ([BEGAN, b"7"], [9], [1, 2, 3, 4, 5, 6], []),
+        ([b"%d" % (int(BEGAN) - 1_000 * WINDOW_S), b"7"], [1, 2, 3, 4, 9], [], [5, 6]),
+    ],
+)
+async def test_of_one_customer_only_so_many_are_asked_for_at_once(
+    settings: Settings, answers: list[Any], ask: list[int], refused: list[int], later: list[int]
+) -> None:
+    """As many as may still be declined; of whom Redis counted too many in this window, none."""
+    steps = Steps(settings, *answers)
+    assert await steps.sift(*(of("a", n) for n in range(1, 7)), of("b", 9)) == [ask, refused, later]
+    assert steps.store.said == [(keys.declines(SHARD), "at", "o:a")]
+
+
+async def test_without_redis_only_so_many_are_asked_for(settings: Settings) -> None:
+    steps = Steps(settings, error=ConnectionError())
+    assert await steps.sift(*(of("a", n) for n in range(1, 7))) == [[1, 2, 3, 4], [], [5, 6]]
+
+
+async def test_nobody_is_held_up_where_any_number_may_be_declined(settings: Settings) -> None:
+    declines = settings.declines.model_copy(update={"customer_max": 0})
+    steps = Steps(settings.model_copy(update={"declines": declines}))
+    assert await steps.sift(*(of("a", n) for n in range(1, 7))) == [[1, 2, 3, 4, 5, 6], [], []]
+
+
+async def test_what_may_have_been_asked_for_is_asked_for_again(settings: Settings) -> None:
+    """Somebody's money may be set aside."""
+    steps = Steps(settings, BEGAN, b"9")
+    lapsed, fresh, met = of("a", 1, lapses=1), of("a", 2), of("a", 3)
+    row = PaymentRow("unknown", None, None, None, 5)
+    known = {met.record.id: Known(met.record.id, "pending", None, payment=row)}
+    assert await steps.sift(lapsed, fresh, met, known=known) == [[1, 3], [2], []]
+
+
+def decision(
+    claim: Claimed, status: str | None, code: str | None = None, standing: Standing = Standing.NEW
+) -> Decision:
+    payment = PaymentChange(status, None, code) if status else None
+    return Decision(claim, Verdict.FAIL, Payload(), standing=standing, payment=payment)
+
+
+async def test_more_are_asked_for_as_those_before_turn_out_good(settings: Settings) -> None:
+    steps = Steps(settings, BEGAN, None)
+    claims = [of("a", n) for n in range(1, 13)]
+    assert await steps.sift(*claims) == [[1, 2, 3, 4], [], [5, 6, 7, 8, 9, 10, 11, 12]]
+    assert await steps.sift(*claims[:5]) == [[1, 2, 3, 4], [], [5]], "the same, tried apart"
+    await steps.declines.count([decision(claims[0], "authorized"), decision(claims[1], "authorized")])
+    assert await steps.sift(*claims[4:]) == [[5, 6, 7, 8], [], [9, 10, 11, 12]], "2 good, 2 open: 4 of 6"
+    await steps.declines.count([decision(claims[2], "unknown"), decision(claims[3], None)])
+    assert await steps.sift(*claims[8:]) == [[9], [], [10, 11, 12]], "what is not answered yet counts as no more"
+    steps.now += FORGET_S + 1
+    assert await steps.sift(*claims[9:]) == [[10, 11, 12], [], []]
+
+
+async def test_what_is_counted(settings: Settings) -> None:
+    """What the gateway answered, yes or no: by client and event; a no by customer, too. Nothing twice."""
+    steps = Steps(settings)
+    await steps.declines.count([
+        decision(of("a", 1), "declined", "lost_card"), decision(of("a", 2), "declined"), decision(of("b", 3), "authorized"),
+        decision(of("a", 4), "declined", TOO_MANY), decision(of("a", 5), "declined", standing=DECIDED),
+        decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
+    ])  # fmt: skip
+    ((_, _, _, name, window_ms, *counts),) = steps.store.said
+    assert (name, window_ms) == (keys.declines(SHARD), 1_000 * WINDOW_S)
+    assert dict(zip(counts[::2], counts[1::2], strict=True)) == {"o:a": 2, "c:c": 2, "e:e": 2, "C:c": 3, "E:e": 3}
+
+
+@pytest.mark.parametrize("changes", [{}, {"customer_max": 0, "least": 0}])
+async def test_when_nothing_is_counted(settings: Settings, changes: dict[str, int]) -> None:
+    """Nothing was answered, or nobody wants to know."""
+    declines = settings.declines.model_copy(update=changes)
+    steps = Steps(settings.model_copy(update={"declines": declines}))
+    await steps.declines.count([decision(of("a", 1), "declined" if changes else "unknown")])
+    assert steps.store.said == []
+
+
+async def test_a_redis_that_counts_nothing_stops_nobody(settings: Settings) -> None:
+    steps = Steps(settings, error=ConnectionError())
+    await steps.declines.count([decision(of("a", 1), "declined")])
