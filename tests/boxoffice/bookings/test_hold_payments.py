@@ -265,7 +265,7 @@ async def test_postgresql_remembers_what_redis_may_have_forgotten(
     """Where Redis knows that its one attempt, if any, was another, nobody else is asked."""
     known = Stub(**holds)
     bookings = Stub(get=Found(view(status), True), attempt=attempt)
-    pay = HoldPayments(known, bookings).pay(CLIENT, "id", card(), "key")  # type: ignore[arg-type]
+    pay = HoldPayments(known, bookings).pay(CLIENT, "id", card(), "key", 7)  # type: ignore[arg-type]
     if isinstance(told, PaymentView):
         shown, replayed = await pay
         assert (shown.status, shown.payment, replayed) == (status, told, True)
@@ -279,7 +279,7 @@ async def test_postgresql_remembers_what_redis_may_have_forgotten(
             await pay
         if told is HoldEnded:
             assert refused.value.details == {"booking_status": status} and status in refused.value.detail
-    assert known.calls[0] == ("pay", CLIENT, "id", card(), "key")
+    assert known.calls[0] == ("pay", CLIENT, "id", card(), "key", 7), "with what it is expected to cost"
     assert known.calls[1:] == ([("find", CLIENT, "id")] if "find" in holds else [])
 
 
