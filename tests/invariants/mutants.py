@@ -1032,7 +1032,7 @@ MUTANTS = (
             (
                 "boxoffice/sales/catalogue.py",
                 "                    self.lacking.met(shard)\n",
-                "                pass\n",
+                "                    pass\n",
             ),
             (
                 "boxoffice/access/api_keys.py",

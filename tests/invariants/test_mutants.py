@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -18,3 +19,14 @@ def test_a_mutant_finds_its_place_and_its_tests(mutant: Mutant) -> None:
     words = re.findall(r"\w+", mutant.only.replace(" or ", " ").replace(" and ", " ").replace("not ", ""))
     # A word may also name a parameter's value, which no file spells.
     assert not words or any(word in tests for word in words), mutant.only
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_still_python(mutant: Mutant) -> None:
+    """One that no longer compiles, as after its place was indented anew, runs no test and shows nothing."""
+    texts: dict[str, str] = {}
+    for name, before, after in mutant.changes:
+        texts[name] = texts.get(name, (ROOT / name).read_text()).replace(before, after)
+    for name, text in texts.items():
+        if name.endswith(".py"):
+            ast.parse(text, name)
