@@ -18,6 +18,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 
@@ -46,14 +47,23 @@ class _Fast(AbstractConnection):
 
     async def connect(self) -> None:
         """Begin to speak to the server. Raises one of `AWAY`."""
-        self.greeting = True
         try:
             await super().connect()  # type: ignore[no-untyped-call]
         except GONE as error:
-            outages.missed("redis", type(error).__name__)
+            if self.greeting:
+                outages.missed("redis", type(error).__name__)
             raise
         finally:
             self.greeting = False
+
+    async def _connect(self) -> None:
+        """One try of it, of which redis-py makes as many as it is told: the first that fails is noted."""
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call, safe-super]
+        except GONE as error:
+            outages.missed("redis", type(error).__name__)
+            raise
+        self.greeting = True
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's."""
@@ -63,9 +73,16 @@ class _Fast(AbstractConnection):
             if not self.greeting:
                 outages.missed("redis", type(error).__name__)
             raise
+        except ResponseError:
+            self.met()  # whatever it refuses, it answers
+            raise
+        self.met()
+        return answer
+
+    def met(self) -> None:
+        """The server has answered a command."""
         if outages.lasting and not self.greeting:
             outages.met("redis")
-        return answer
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Bytes of one command. Two-word commands such as `SCRIPT LOAD` arrive as one argument and are split."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -11,14 +13,18 @@ from redis.exceptions import (
     ConnectionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TimeoutError,
 )
+from structlog.testing import capture_logs
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from boxoffice.stores import redis as ours
 from boxoffice.stores.redis import FastConnection, open_redis, refusal, run_id, run_of, takes_writes
+from boxoffice.telemetry.outages import outages
+from tests.support.waiting import true_soon
 
 SETTINGS = Settings(redis_url="redis://127.0.0.1:1/5", redis_pool_max=7, redis_timeout_s=3.5)
 
@@ -172,3 +178,51 @@ def test_how_commands_are_packed() -> None:
         == b"*3\r\n$3\r\nSET\r\n$3\r\na b\r\n$1\r\nv\r\n"
     )
     assert connection.pack_commands([("SCRIPT LOAD", "x"), ("PING",)]) == [load + b"*1\r\n$4\r\nPING\r\n"]
+
+
+async def test_the_first_try_that_fails_is_said() -> None:
+    """A worker tries for ten seconds before its command fails: by then everybody asks why nothing happens."""
+    client = open_redis(SETTINGS, retries=3)
+    with capture_logs() as said:
+        trying = asyncio.create_task(client.ping())
+        await true_soon(lambda: outages.lasting)
+        assert not trying.done()
+        with pytest.raises(ConnectionError):
+            await trying
+    assert [(line["event"], line["error"]) for line in said] == [("redis.away", "ConnectionRefusedError")]
+    assert next(iter(outages.lasting.values())).failures == 4
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("greets", "says", "missed"),
+    [
+        (b"-NOAUTH who are you\r\n", b"", 1), (b"+OK\r\n", b"+PONG\r\n", 0), (b"+OK\r\n", b"-LOADING its file\r\n", 1),
+        (b"+OK\r\n", b"-OOM full\r\n", 0), (b"", b"", 1),
+    ],
+)  # fmt: skip
+async def test_a_server_that_answers_a_command_is_there(greets: bytes, says: bytes, missed: int) -> None:
+    """Whatever it answers, but that it reads its file. What it answers while a connection begins ends no outage."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while asked := await reader.read(4_096):
+                for _ in range(
+                    asked.count(b"\r\nCLIENT\r\n") + asked.count(b"\r\nSELECT\r\n") + asked.count(b"\r\nAUTH\r\n")
+                ):
+                    writer.write(greets)
+                if b"PING" in asked:
+                    writer.write(says)
+                if not greets:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = open_redis(SETTINGS.model_copy(update={"redis_url": f"redis://:secret@127.0.0.1:{port}/1"}), timeout_s=2)
+    outages.missed("redis", "before")
+    with contextlib.suppress(RedisError):
+        await client.ping()
+    assert [lasting.failures for lasting in outages.lasting.values()] == ([1 + missed] if missed else [])
+    await client.aclose()
+    server.close()
