@@ -35,8 +35,8 @@ async def check_limits(
     that had ended, whose tickets others may have by then: it is excused of sums."""
     finding = findings["I13"]
     rows = await pool.fetch(_BOOKED, list(agreed.presale))
-    revoked = {} if went_back or changes is None else changes.revoked
-    _check_codes(rows, agreed, history, revoked, finding)
+    revoked = changes.revoked if changes else {}
+    _check_codes(rows, agreed, history, {} if went_back else revoked, finding)
     _check_bookings(rows, agreed, finding)
     has = _tickets(rows, opened, history.client)
     if not history.redis_went_back:

@@ -1597,6 +1597,18 @@ MUTANTS = (
         "of_a_tier",
     ),
     Mutant(
+        "an audit that asks nobody for too many tickets",
+        (("ops/rush/limit_checks.py", "        _check_sums(has, agreed, finding)\n", ""),),
+        "tests/ops/rush/test_limit_checks.py",
+        "who_has_more_is_found",
+    ),
+    Mutant(
+        "late money that forgets its customer's limit",
+        (("lua/revive.lua", "if is_outside(owned + tickets, 0,", "if false and is_outside(owned + tickets, 0,"),),
+        "tests/lua/test_rules.py",
+        "late_money_gives_nobody",
+    ),
+    Mutant(
         "a window that somebody else's clock opens",
         (
             (
