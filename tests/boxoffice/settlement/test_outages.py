@@ -148,7 +148,7 @@ def _address(admin: Any) -> tuple[str]:
     return (f"postgresql://{params.user}:{params.password}@{host}:{port}/{params.database}",)
 
 
-async def insist(office: BoxOffice, rounds: int = 8) -> None:
+async def insist(office: BoxOffice, rounds: int = 4) -> None:
     """Settle again and again, without a pause or a lease to wait for."""
     for _ in range(rounds):
         for settlement in office.settlements:
