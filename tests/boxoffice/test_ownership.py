@@ -103,8 +103,8 @@ async def overtaken(street: Street) -> None:
     )
     gateway, lookup = street.till.gateway, street.till.gateway.lookup
 
-    async def slowly(payment_key: str, reference: str | None) -> Any:
-        found = await lookup(payment_key, reference)
+    async def slowly(payment_key: str, *more: Any) -> Any:
+        found = await lookup(payment_key, *more)
         await street.till.drain()
         return found
 

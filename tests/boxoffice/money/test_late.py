@@ -101,8 +101,8 @@ async def test_a_second_look_that_the_settlement_overtakes_lets_go_of_nothing(
     await till.sooner()
     lookup = till.gateway.lookup
 
-    async def slowly(payment_key: str, reference: str | None) -> object:
-        found = await lookup(payment_key, reference)
+    async def slowly(payment_key: str, *more: object) -> object:
+        found = await lookup(payment_key, *more)
         await till.drain()
         if captured:
             await till.office.pump.work_given()
