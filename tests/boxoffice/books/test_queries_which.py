@@ -68,13 +68,14 @@ async def test_which_of_some_bookings_are_final(session: Any, booked: dict[str, 
     every = [booked[name] for name in (*UNDECIDED, *FINAL, "repeat", "far held", "far confirmed")]
     final = {booked[name]: name.removeprefix("far ") for name in (*FINAL, "far confirmed")}
     assert {record.id for record in await queries.finals_of(session, every)} == {*final}
-    assert await queries.final_statuses(session, every) == final | {booked["repeat"]: "failed"}
+    ends = await queries.final_ends(session, every)
+    assert {booking: status for booking, (status, _) in ends.items()} == final | {booked["repeat"]: "failed"}
     verdicts = await queries.final_verdicts(session, every)
     assert {booking: verdict.state for booking, verdict in verdicts.items()} == {
         booking: {"confirmed": "C", "failed": "F", "expired": "E", "cancelled": "X"}[status]
         for booking, status in (final | {booked["repeat"]: "failed"}).items()
     }
-    for ask in (queries.finals_of, queries.final_statuses, queries.final_verdicts, queries.events_of_final):
+    for ask in (queries.finals_of, queries.final_ends, queries.final_verdicts, queries.events_of_final):
         assert not await ask(session, [booked[name] for name in UNDECIDED]), ask
         assert not await ask(session, []), ask
 
@@ -100,8 +101,8 @@ async def test_what_was_bought_is_what_is_confirmed(session: Any, booked: dict[s
     event = booked["event"]
     owner = ids.owner_digest(CLIENT, "confirmed")
     (tier,) = await session.fetch("SELECT DISTINCT tier_id FROM booking_items WHERE booking_id = $1", booked["held"])
-    assert await queries.bought(session, event) == {owner: f"{tier[0]}:2"}
+    assert await queries.bought(session, event) == {owner: f"{tier[0]}:2", f"@{CLIENT}": f"{tier[0]}:2"}
     await session.execute("UPDATE booking_items SET refunded = 1 WHERE booking_id = $1", booked["confirmed"])
-    assert await queries.bought(session, event) == {owner: f"{tier[0]}:1"}
+    assert await queries.bought(session, event) == {owner: f"{tier[0]}:1", f"@{CLIENT}": f"{tier[0]}:1"}
     await session.execute("UPDATE booking_items SET refunded = 2 WHERE booking_id = $1", booked["confirmed"])
     assert await queries.bought(session, event) == {}
