@@ -27,7 +27,7 @@ from boxoffice.settings import Settings
 from boxoffice.telemetry.outages import outages
 from boxoffice.telemetry.redaction import mask_card_numbers
 from boxoffice.telemetry.request_id import current
-from boxoffice.telemetry.seldom import Seldom, comparable
+from boxoffice.telemetry.seldom import Seldom, comparable, seldom
 from boxoffice.telemetry.sink import Sink
 
 __all__ = ["configure"]
@@ -55,7 +55,7 @@ def configure(
     for chatty in ("arq", "httpx2", "httpcore2", "asyncio", "stripe"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     logging.raiseExceptions = False
-    outages.silent = False
+    outages.silent, seldom.expected = False, expected
     logging.captureWarnings(capture=True)
 
 
@@ -150,7 +150,8 @@ class Handler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         # What differs from one time to the next, the repr of a task or of a request, stands in the arguments or further down.
         pattern = record.msg if type(record.msg) is str else event
-        unsaid = self.seldom.turn(record.name, record.levelno, pattern.partition("\n")[0], comparable(error))
+        known = type(error) if isinstance(error, self.printer.expected) else comparable(error)
+        unsaid = self.seldom.turn(record.name, record.levelno, pattern.partition("\n")[0], known)
         if unsaid is None:
             return
         if isinstance(error, self.printer.expected):

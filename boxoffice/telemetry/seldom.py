@@ -30,6 +30,8 @@ class Seldom:
         self.every_s = every_s
         self.now_s = now_s
         self.lines: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self.expected: tuple[type[BaseException], ...] = ()
+        """Errors that are no bug: of these no line has a traceback, and it is the same wherever they were raised."""
 
     def info(self, event: str, **fields: Any) -> None:
         """As structlog's."""
@@ -44,12 +46,17 @@ class Seldom:
         self._log("error", event, fields)
 
     def exception(self, event: str, error: BaseException, **fields: Any) -> None:
-        """As an error, with its traceback. The same is what was raised as the same kind in the same place."""
-        self._log("error", event, {**fields, "exc_info": error})
+        """As an error, with its traceback. The same is what was raised as the same kind in the same place. When it is no bug:
+        as a warning that names its kind."""
+        if isinstance(error, self.expected):
+            self._log("warning", event, {**fields, "error": type(error).__name__})
+        else:
+            self._log("error", event, {**fields, "exc_info": error})
 
     def forget(self) -> None:
-        """Everything is new again."""
+        """Everything is new again, and every error a bug."""
         self.lines.clear()
+        self.expected = ()
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         unsaid = self.turn(

@@ -16,6 +16,7 @@ import structlog
 from boxoffice.settings import Settings
 from boxoffice.telemetry import log, request_id
 from boxoffice.telemetry.outages import outages
+from boxoffice.telemetry.seldom import seldom
 from boxoffice.telemetry.sink import Sink
 
 CARD = "4242424242424242"
@@ -260,8 +261,9 @@ def test_without_a_standard_error_nothing_is_logged_and_nothing_fails(
 def test_a_process_with_a_log_says_what_is_away(written: Written) -> None:
     """Unlike a command, which has none."""
     outages.silent = True
-    log.configure(Settings(), written)
+    log.configure(Settings(), written, expected=(OSError,))
     assert not outages.silent
+    assert seldom.expected == (OSError,)
 
 
 class Away(OSError):
@@ -278,7 +280,9 @@ def test_what_libraries_say_of_errors_that_we_live_with_has_no_traceback(written
             logging.getLogger("x").error("Task failed\nfuture: <Task %s>", "hunter2", exc_info=raised)
             structlog.get_logger().exception("batch.failed")
             structlog.get_logger().error("batch.failed", exc_info=raised)
+    logging.getLogger("x").error("Task failed\nfuture: elsewhere", exc_info=Away("never raised"))
     lines = written.lines()
+    assert len(lines) == 6, "the same, wherever it was raised"
     for line, of in zip(
         lines[:3], ({"event": "Task failed", "logger": "x"}, *[{"event": "batch.failed"}] * 2), strict=True
     ):

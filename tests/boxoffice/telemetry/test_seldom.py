@@ -92,6 +92,24 @@ def test_an_exception_is_known_by_its_kind_and_place() -> None:
     assert lines[0]["exc_info"].__traceback__ is not None
 
 
+def test_an_error_that_is_no_bug_is_the_same_wherever_it_was_raised() -> None:
+    """Its line has no traceback that could tell one from another."""
+    seldom = Seldom(now_s=lambda: 100.0)
+    seldom.expected = (ValueError,)
+    with capture_logs() as lines:
+        for error in (ValueError("never raised"), KeyError("a bug")):
+            seldom.exception("batch.failed", error, shard=1)
+        try:
+            _raise()
+        except ValueError as error:
+            seldom.exception("batch.failed", error, shard=1)
+    expected, bug = lines
+    assert expected == {"event": "batch.failed", "log_level": "warning", "shard": 1, "error": "ValueError"}
+    assert (bug["log_level"], type(bug["exc_info"])) == ("error", KeyError)
+    seldom.forget()
+    assert seldom.expected == ()
+
+
 def test_what_is_forgotten_is_said_again_and_one_is_for_all() -> None:
     assert (seldom.every_s, seldom.now_s) == (module.EVERY_S, time.monotonic)
     mine = Seldom(now_s=lambda: 100.0)
