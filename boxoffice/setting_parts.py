@@ -143,9 +143,10 @@ class ApiSettings(Part):
     burst_s: float = Field(0.5, ge=0, le=60)
     """Seconds for which more than that may wait, and requests longer than `wait_ms`: a burst is served, a flood is not."""
 
-    wait_ms: float = Field(50.0, ge=0, le=10_000)
-    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`,
-    which costs a tenth of a booking; `/healthz`, `/readyz` and `/metrics` are answered. 0: any time."""
+    wait_ms: float = Field(0.0, ge=0, le=10_000)
+    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`;
+    `/healthz`, `/readyz` and `/metrics` are answered. 0: any time. With thousands of connections that all ask again at once,
+    everybody may have waited that long, and nobody is served: set it for few connections, behind a proxy."""
 
     connections_max: int = Field(4_096, ge=1)
     """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one

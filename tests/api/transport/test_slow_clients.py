@@ -177,7 +177,7 @@ async def waits_ms(serving: Serving, event: EventView, count: int) -> list[float
     ours = (serving.process.pid, os.getpid())
     took = []
     for _ in range(count):
-        body = json.dumps(booking_of(event)).encode()
+        body = json.dumps(booking_of(event, customer_id=os.urandom(8).hex())).encode()
         head = b"Content-Type: application/json\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n"
         request = POST + head % (os.urandom(16).hex().encode(), len(body)) + body
         queued, began = queued_ms(*ours), time.perf_counter()
@@ -436,7 +436,7 @@ async def test_nothing_leads_back_to_a_connection_that_is_gone(
     office: BoxOffice, settings: Settings, event: EventView
 ) -> None:
     """So its memory is free at once: the collector runs rarely here."""
-    body = json.dumps(booking_of(event)).encode()
+    body = json.dumps(booking_of(event, customer_id=os.urandom(8).hex())).encode()
     head = b"Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: %d\r\n\r\n" % len(body)
     gc.collect()
     gc.disable()

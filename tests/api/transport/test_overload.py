@@ -1,0 +1,159 @@
+"""More than can be answered: what is let in is booked and answered in time, the rest is told to come again, and the probes are
+answered. The long forms measure it: `make soak`, alone on the machine (OVERLOAD_S seconds each, 60)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.histogram import Histogram
+from bench.load import NUMBER, LoadReport, LoadSpec
+from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.settings import Settings
+from ops.stack.servers import Servers
+from tests.api.conftest import booking_of
+from tests.api.transport.test_slow_clients import HEALTH, POST, ROOT, Serving, hostile, p99, serving, waits_ms
+from tests.conftest import SaleMaker, counters, settle_all
+
+LONG_S = float(os.environ.get("OVERLOAD_S", "60"))
+
+
+@pytest.fixture(params=["lane"])
+def settings(settings: Settings) -> Settings:
+    return settings
+
+
+@pytest.fixture
+async def event(open_sale: SaleMaker) -> EventView:
+    return await open_sale(GA=900_000)
+
+
+def template(event: EventView, run: str, **changes: Any) -> bytes:
+    """A booking of a customer who comes once, with the number of the request in it."""
+    number = NUMBER.decode()
+    body = json.dumps(booking_of(event, **{"customer_id": f"{run}-{number}"} | changes)).encode()
+    head = b"Content-Type: application/json\r\nIdempotency-Key: %b-%b\r\nContent-Length: %d\r\n\r\n"
+    return POST + head % (run.encode(), NUMBER, len(body)) + body
+
+
+async def load(serving: Serving, folder: Path, requests: bytes, **spec: Any) -> LoadReport:
+    """From a process of its own."""
+    book = folder / f"book-{len(list(folder.glob('book-*')))}"
+    book.write_bytes(msgspec.json.encode([requests.decode("latin-1")]))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.load", stdin=pipe, stdout=pipe, cwd=ROOT
+    )
+    told, _ = await process.communicate(msgspec.json.encode(LoadSpec(port=serving.port, book=str(book), **spec)))
+    return msgspec.json.decode(told, type=LoadReport)
+
+
+async def probe(serving: Serving, until: asyncio.Event) -> list[float]:
+    """Milliseconds that `/healthz` took, again and again, on one connection."""
+    client, took = await serving.connect(), []
+    while not until.is_set():
+        began = time.perf_counter()
+        assert await client.ask(HEALTH) == 200
+        took.append(1_000 * (time.perf_counter() - began))
+        await asyncio.sleep(0.02)
+    client.writer.close()
+    return took
+
+
+async def flooded(serving: Serving, folder: Path, requests: bytes, **spec: Any) -> tuple[LoadReport, list[float]]:
+    """What came of it, and what the probe waited meanwhile."""
+    over = asyncio.Event()
+    probing = asyncio.create_task(probe(serving, over))
+    try:
+        report = await load(serving, folder, requests, **spec)
+    finally:
+        over.set()
+    return report, await probing
+
+
+async def test_a_flood_is_told_to_come_again(
+    servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
+) -> None:
+    """Every answer is a booking, or 503; each booking is there, and nothing else was taken."""
+    async with serving(servers, settings, tmp_path / "log", WAITING_MAX="8", BURST_S="0", BODY_S="30") as api:
+        report, probes = await flooded(api, tmp_path, template(event, "flood"), connections=200, count=2_000)
+    assert report.answers.keys() == {"202", "503"} and report.unanswered == 0
+    assert sum(report.answers.values()) == 2_000 and probes
+    assert (await counters(office, event, "GA")).held == report.answers["202"]
+    said = Counter(line.get("type") for line in api.events())
+    assert said["overloaded"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_flood_of_three_times_what_can_be_done(
+    servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
+) -> None:
+    """Every request is answered; the figures say in what time (to reach: accepted 100 ms at p99, the probe 50 ms)."""
+    async with serving(servers, settings, tmp_path / "log", BODY_S="30") as api:
+        can = await load(api, tmp_path, template(event, "can"), connections=128, seconds=min(5.0, LONG_S))
+        await settle_all(office, timeout_s=300)
+        rate = 3 * can.answers["202"] / can.took_s
+        report, probes = await flooded(
+            api, tmp_path, template(event, "flood"), connections=2_000, seconds=LONG_S, rate=rate
+        )
+    accepted = Histogram()
+    accepted.merge(report.accepted)
+    figures = {
+        "asked_each_s": round(rate), "answers": report.answers, "accepted_p99_ms": accepted.quantile_ms(0.99),
+        "probe_p99_ms": round(p99(probes), 1), "client_late_p99_ms": report.late_p99_ms,
+    }  # fmt: skip
+    print(f"flood: {figures}")
+    assert report.answers.keys() <= {"202", "429", "503"} and report.unanswered == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_five_thousand_slow_clients(
+    servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
+) -> None:
+    """They are let be, and the others are served; the figures say in what time (to reach: p99 no more than a tenth longer)."""
+    async with serving(servers, settings, tmp_path / "log", CONNECTIONS_MAX="6000", HEAD_S="600", BODY_S="600") as api:
+        count = round(50 * LONG_S)
+        await waits_ms(api, event, 200)
+        alone = await waits_ms(api, event, count)
+        async with hostile(api, clients=5_000) as them:
+            await them.begin("a slow head")
+            beside = await waits_ms(api, event, count)
+            await them.end()
+    print(f"slow clients: p99 {p99(alone):.2f} ms alone, {p99(beside):.2f} beside, p50 {statistics.median(beside):.2f}")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_greedy_key_and_a_card_tester(
+    servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
+) -> None:
+    """One customer, and a list of bad cards: the gateway hears of ten, or few more; the key gets no more than its limit."""
+    await office.access.set_rate("shop", 500)
+    card = {"method": "card", "card_name": "T. Hief", "card_number": "4000000000000002"}
+    bad = template(event, "tester", customer_id="one-customer", payment=card)
+    async with serving(servers, settings, tmp_path / "log", BODY_S="30") as api:
+        loading = asyncio.create_task(load(api, tmp_path, bad, connections=64, seconds=LONG_S))
+        while not loading.done():
+            await settle_all(office, timeout_s=60)
+            await asyncio.wait([loading], timeout=0.1)
+        report = await loading
+        await settle_all(office, timeout_s=60)
+    asked = [record async for record in office.gateway.records()]  # type: ignore[attr-defined]
+    print(f"greedy key, card tester: {report.answers}, payments asked for: {len(asked)}")
+    windows = LONG_S / settings.rates.window_s + 2
+    assert report.answers.keys() <= {"202", "429"}
+    assert report.answers.get("202", 0) <= 500 * windows
+    assert len(asked) <= 3 * settings.declines.customer_max
