@@ -1649,7 +1649,10 @@ MUTANTS = (
     ),
     Mutant(
         "an older state loaded behind a newer one",
-        (("boxoffice/sales/loading.py", "some, careful=True", "some"),),
+        (
+            ("boxoffice/sales/loading.py", "some, careful=True", "some"),
+            ("lua/load.lua", "if later > version_of(view) then", "if false then"),
+        ),
         "tests/boxoffice/sales/test_control.py",
         "read_before_a_change",
     ),
