@@ -1,12 +1,83 @@
-"""docs/architecture.md says of rooms, folders, orders and times what the code does."""
+"""docs/architecture.md and docs/tour.md say what the code does: each of their sentences has a test in tests/proofs.toml."""
 
 from __future__ import annotations
 
+import ast
 import re
+import tomllib
+
+import pytest
+from sqlalchemy import DateTime
 
 from boxoffice.bookings import reading
 from boxoffice.setting_parts import WorkerSettings
-from tests.test_docs import ROOT, imported_by, read, rooms
+from boxoffice.stores import models
+from boxoffice.stores.keys import shard_tag
+from boxoffice.stores.scripts import load_scripts
+from tests.mutation import __main__ as mutate
+from tests.test_docs import ROOT, example, imported_by, key_functions, read, rooms
+
+PROOFS: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/proofs.toml").read_text())
+
+
+def sentences(page: str) -> list[str]:
+    """Of its paragraphs, lists and tables: without headings, pictures, code, what is written from the code, the list of
+    words, which has a test of its own, and the lines of the tour that name a stop."""
+    text = re.sub(
+        r"^\|[^\n]*\|\n(?=\|[-| ]+\|$)|^```.*?^```$|<!-- from the code: .*?<!-- end -->"
+        r"|^Below all rooms are the words:[^.]*\.$|^\[`[^`]+`\]\(\S+\) · `[^`]+`$",
+        "",
+        page,
+        flags=re.M | re.S,
+    )
+    found: list[str] = []
+    for block in map(str.strip, re.split(r"\n\s*\n|\n(?=\d+\. |- |#|\|)", text)):
+        if block.startswith("|") and not re.match(r"\|[-| ]+\|$", block):
+            found.append(block)
+        elif block and not re.match(r"#|!\[|\|", block):
+            plain = re.sub(r"^(\d+\.|-) (\*\*[\w ]+\.\*\* )?", "", block)
+            found += re.split(r"(?<=\.) (?=[A-Z`\[])", " ".join(plain.split()))
+    return found
+
+
+def test_a_page_falls_apart_into_its_sentences() -> None:
+    page = "# Title\n\nOne, `a.b`. Two\nlines.\n\n1. **Step.** Three.\n- Four\n\n| x |\n|---|\n| y |\n\n```sh\nno. Code\n```\n"
+    assert sentences(page) == ["One, `a.b`.", "Two lines.", "Three.", "Four", "| y |"]
+
+
+@pytest.mark.parametrize("page", PROOFS)
+def test_every_sentence_has_its_proof(page: str) -> None:
+    """In the order of the page; none that the page does not say any more."""
+    assert sentences(read(page)) == list(PROOFS[page])
+
+
+def is_there(proof: str) -> bool:
+    """Whether there is such a test, or such a contract."""
+    if proof.startswith("contract: "):
+        return f'\nname = "{proof.removeprefix("contract: ")}' in read("pyproject.toml")
+    path, _, name = proof.partition("::")
+    there = ROOT / "tests" / path
+    return name.startswith("test_") and there.exists() and f"def {name}(" in there.read_text()
+
+
+@pytest.mark.parametrize("page", PROOFS)
+def test_every_proof_is_there(page: str) -> None:
+    assert [proof for proofs in PROOFS[page].values() for proof in proofs if not is_there(proof)] == []
+    bare = [sentence for sentence, proofs in PROOFS[page].items() if not proofs]
+    assert [sentence for sentence in bare if "](" not in sentence and "beside this page" not in sentence] == []
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        "contract: No such",
+        "test_architecture.py::test_nothing",
+        "nowhere.py::test_is_there",
+        "test_architecture.py::is_there",
+    ],
+)
+def test_a_proof_that_is_none_is_seen(proof: str) -> None:
+    assert not is_there(proof)
 
 
 def test_rooms_import_rooms_below_them_alone() -> None:
@@ -59,3 +130,61 @@ def test_the_times_on_a_bookings_path_are_those_of_the_code() -> None:
         f"admitted {reading.FRESH_MS // 1_000} s ago, or is pending and was admitted {reading.UNSETTLED_MS // 1_000} s ago,"
         in page
     )
+
+
+BY_TIME = ("admit", "cancel", "change", "claim", "expire", "extend", "pay", "revive", "settle", "wake")
+"""Scripts whose decision depends on the time."""
+
+
+def test_scripts_read_the_servers_clock_and_are_handed_none() -> None:
+    scripts = {script.name: script for script in load_scripts()}
+    handed = {
+        (name, slot) for name, script in scripts.items() for slot in script.args if slot in ("now", "now_ms", "time")
+    }
+    assert handed == set()
+    assert [name for name in BY_TIME if 'redis.call("TIME")' not in scripts[name].text] == []
+
+
+def test_what_is_due_goes_by_the_clock_of_postgresql() -> None:
+    """Whatever is compared with `due_at`, with a lease or with the time to cancel is `now()`, and no value of ours."""
+    compared = re.compile(
+        r"(?:due_at|leased_until|cancel_until\b[^<>=]*)\s*(?:<=?|>=?)\s*(\S+)|(\S+)\s*(?:<=?|>=?)\s*coalesce\(e\.cancel_until"
+    )
+    texts = [path.read_text() for path in sorted((ROOT / "boxoffice/books").glob("*.py"))]
+    found = [other for text in texts for pair in compared.findall(text) for other in pair if other]
+    assert len(found) > 5
+    assert {other.rstrip(")") for other in found} == {"now("}
+
+
+def test_what_decides_reads_and_writes_nothing() -> None:
+    """`decide` and all of its module: nothing is awaited, and neither a store nor the gateway's calls are imported."""
+    tree = ast.parse(read("boxoffice/settlement/deciding.py"))
+    assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name for name in modules if name and re.search(r"stores\.(?!record)|asyncpg|redis|factory", name)}
+
+
+def test_the_contracts_are_part_of_make_check() -> None:
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", read("Makefile"), re.M)
+    assert recipe and "lint-imports" in recipe[1]
+
+
+def test_make_mutate_fails_below_what_the_page_says() -> None:
+    page = " ".join(read("docs/architecture.md").split())
+    assert f"less than {mutate.WHOLE_MIN:.0%} of all, or {mutate.ROOM_MIN:.0%} of one room's".replace("%", " %") in page
+
+
+def test_every_key_of_a_shard_has_its_tag() -> None:
+    """But those of arq's jobs, which arq names."""
+    untagged = {name for name, function in key_functions().items() if not example(function).startswith(shard_tag(0))}
+    assert untagged == {"arq_job"}
+
+
+def test_money_has_a_currency_and_times_a_zone() -> None:
+    tables = models.Base.metadata.tables.values()
+    times = [column for table in tables for column in table.columns if isinstance(column.type, DateTime)]
+    assert len(times) > 20
+    assert [str(column) for column in times if not column.type.timezone] == []
+    assert {"bookings", "payments", "refunds", "events"} <= {
+        table.name for table in tables if "currency" in table.columns
+    }

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from boxoffice.office import BoxOffice
+from boxoffice.stores.database import Database
 from tests.api.conftest import Book, assert_problem, booking_of
 from tests.conftest import KEY, OTHER_KEY, SaleMaker, settle_all
 
@@ -59,6 +60,20 @@ async def test_a_booking_is_accepted(book: Book, open_sale: SaleMaker) -> None:
             {"tier_id": ga.id, "code": "GA", "available": 8}, {"tier_id": vip.id, "code": "VIP", "available": 5},
         ],
     }  # fmt: skip
+
+
+async def test_a_booking_asks_postgresql_nothing(
+    book: Book, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its amount comes from the map, its key and its tickets from Redis: a pool that nobody could get says so."""
+    event = await open_sale(GA=10)
+
+    async def away(database: Database) -> Any:
+        raise AssertionError("PostgreSQL was asked")
+
+    monkeypatch.setattr(Database, "pool", away)
+    assert (await book(event, 2)).status_code == 202
+    assert (await book(event, 9)).status_code == 409
 
 
 async def test_a_declined_card_fails_the_booking(

@@ -12,7 +12,7 @@ from tests.mutation.coverage_map import _in_a_body, mapped_files, near_files
 from tests.mutation.mutant import Known, Mutant, known, place_at, places_of
 from tests.mutation.python_mutants import python_mutants
 from tests.mutation.rooms import ROOMS, ROOT, also_tests, files_of, room_of, slow_tests
-from tests.mutation.sample import _shares
+from tests.mutation.sample import _shares, sample
 from tests.mutation.text_mutants import lua_mutants, sql_mutants
 
 PYTHON = [
@@ -152,6 +152,12 @@ def test_a_sample_has_some_of_every_room() -> None:
     shares = _shares(Counter(lua=900, api=3_000, access=20), 100)
     assert sum(shares.values()) == 100
     assert min(shares.values()) >= 8
+
+
+def test_a_seed_draws_the_same_sample_again() -> None:
+    one, again, other = (sample(6, seed, ["boxoffice/money/terms.py"]) for seed in (1, 1, 2))
+    assert len(one) == 6
+    assert one == again != other
 
 
 def test_a_place_is_the_innermost_function_or_the_name_of_a_value() -> None:

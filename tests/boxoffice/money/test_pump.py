@@ -57,6 +57,31 @@ async def test_while_it_is_asked_for_nobody_else_asks(till: Till, monkeypatch: p
 
 
 @KINDS
+async def test_no_transaction_is_open_while_the_gateway_is_asked(
+    till: Till, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A gateway may take its time: what is held meanwhile is a lease, no session and no row."""
+    due = await two_due(till, kind)
+    gateway = Gateway(till, monkeypatch, kind)
+    waiting: list[int] = []
+
+    async def meanwhile(payment_key: str) -> Unknown:
+        waiting.append(
+            await till.office.database.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
+            )
+        )
+        return Unknown("timeout")
+
+    gateway.answer = meanwhile
+    await till.office.pump.work_outbox()
+    assert (len(gateway.asked), waiting) == (len(due), [0] * len(due))
+    monkeypatch.undo()
+    await till.pump()
+
+
+@KINDS
 @pytest.mark.parametrize("how", ["due later", "leased"])
 async def test_only_what_is_due_and_free_is_claimed(
     till: Till, monkeypatch: pytest.MonkeyPatch, kind: str, how: str
