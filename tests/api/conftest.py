@@ -14,9 +14,10 @@ import pytest
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
-from tests.conftest import load_all
+from tests.conftest import SaleMaker, load_all
 from tests.support.contract import Contract
 from tests.support.shop.web import body_of
+from tests.support.wire import WAYS, Door
 
 SHOP_FRONT = "https://shop.example"
 
@@ -26,6 +27,25 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """`lane` is for tests that start a server."""
     changes = {"lane": request.param == "lane", "fast_path": request.param != "plain", "cors_origins": (SHOP_FRONT,)}
     return settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that are marked `wire` choose the way in themselves, most of them by `door`: they come once, not twice."""
+    if metafunc.definition.get_closest_marker("wire") and "settings" in metafunc.fixturenames:
+        metafunc.definition.add_marker(pytest.mark.parametrize("settings", ["lane"], indirect=True))
+
+
+@pytest.fixture(params=WAYS)
+def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
+    """The API's connections, in each of its ways, on one office. For tests that are marked `wire`."""
+    return Door(request.param, settings, office)
+
+
+@pytest.fixture
+async def event(open_sale: SaleMaker) -> EventView:
+    """On sale, a hundred tickets of one tier."""
+    return await open_sale(GA=100)
 
 
 @pytest.fixture

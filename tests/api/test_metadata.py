@@ -10,17 +10,11 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
 from tests.api.conftest import Book, assert_problem, booking_of
-from tests.conftest import KEY, SaleMaker, settle_all
-from tests.support.wire import WAYS, Door
+from tests.conftest import KEY, settle_all
+from tests.support.wire import Door
 
 WORDS = {"seat_map": "https://shop.example/?a=1&b=2", "Größe": '"L" \\ %s', "a": "1"}
-
-
-@pytest.fixture
-async def event(open_sale: SaleMaker) -> EventView:
-    return await open_sale(GA=100)
 
 
 async def test_it_is_shown_wherever_the_booking_is(
@@ -56,11 +50,6 @@ async def test_it_is_shown_wherever_the_booking_is(
     }.items()
 
 
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
-
-
 def post(body: dict[str, Any], key: str) -> bytes:
     raw = json.dumps(body).encode()
     head = (
@@ -70,7 +59,7 @@ def post(body: dict[str, Any], key: str) -> bytes:
     return head.encode() + raw
 
 
-@pytest.mark.parametrize("settings", ["lane"], indirect=True)
+@pytest.mark.wire
 async def test_a_repeat_has_the_same_words(door: Door, event: EventView) -> None:
     """In any order, by the short cut as by every other way. Other words, or none, are another request."""
     wire = door.connect()

@@ -13,14 +13,13 @@ from api.transport import shape
 from boxoffice import ids
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.models import Base
 from boxoffice.stores.record import unpack
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, OTHER_KEY, SHARD, SaleMaker, settle_all
 from tests.support.shop.orders import OTHER
-from tests.support.wire import WAYS, Door, Wire
+from tests.support.wire import Door, Wire
 
 SHOPS = {CLIENT: KEY, OTHER: OTHER_KEY}
 CARD = {"method": "card", "card_name": "Ada Lovelace", "card_number": "4242424242424242"}
@@ -28,14 +27,7 @@ WARM = 8
 """Bookings after which a connection takes those like them without a parser."""
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
-
-
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
+pytestmark = pytest.mark.wire
 
 
 @pytest.fixture

@@ -9,31 +9,18 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.record import unpack
 from tests.api.conftest import booking_of
 from tests.api.test_ownership import ask, request_of
-from tests.conftest import KEY, SHARD, SaleMaker, settle_all
+from tests.conftest import KEY, SHARD, settle_all
 from tests.support.shop.office import Till
-from tests.support.wire import WAYS, Door
+from tests.support.wire import Door
 
 DECLINED = {"method": "card", "token": "tok_card_declined"}
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
-
-
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
-
-
-@pytest.fixture
-async def event(open_sale: SaleMaker) -> EventView:
-    return await open_sale(GA=100)
+pytestmark = pytest.mark.wire
 
 
 Fate = Callable[[Till, str], Awaitable[None]]

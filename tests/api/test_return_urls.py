@@ -8,32 +8,19 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
 from boxoffice.settlement.authorising import request_of
 from boxoffice.stores import keys
 from tests.api.conftest import booking_of
 from tests.api.test_ownership import ask
 from tests.api.test_ownership import request_of as request
-from tests.conftest import CLIENT, KEY, OTHER_KEY, SaleMaker, settle_all
+from tests.conftest import CLIENT, KEY, OTHER_KEY, settle_all
 from tests.support.shop.office import record_of
-from tests.support.wire import WAYS, Door, Wire
+from tests.support.wire import Door, Wire
 
 SHOP = "https://shop.example"
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
-
-
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
-
-
-@pytest.fixture
-async def event(open_sale: SaleMaker) -> EventView:
-    return await open_sale(GA=100)
+pytestmark = pytest.mark.wire
 
 
 async def say(office: BoxOffice, allowed: list[str], usual: str | None = None) -> None:

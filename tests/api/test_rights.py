@@ -26,18 +26,13 @@ from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker
 from tests.support.shop.office import book
 from tests.support.shop.orders import OTHER
-from tests.support.wire import WAYS, Door, Wire
+from tests.support.wire import Door, Wire
 
 
 @pytest.fixture(params=["lane"])
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """No pages but those of API keys."""
     return settings.model_copy(update={"api": settings.api.model_copy(update={"cors_origins": ()})})
-
-
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
 
 
 @pytest.fixture

@@ -20,9 +20,7 @@ WARM = 6
 """Bookings after which a connection takes those like them without a look at each header."""
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
+pytestmark = pytest.mark.wire
 
 
 @pytest.fixture

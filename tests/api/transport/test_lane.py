@@ -22,10 +22,7 @@ from tests.conftest import CLIENT, KEY, SaleMaker
 from tests.support.waiting import pace
 from tests.support.wire import Door, Wire
 
-
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
+pytestmark = pytest.mark.wire
 
 
 @pytest.fixture

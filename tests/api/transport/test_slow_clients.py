@@ -40,9 +40,7 @@ ROOT = Path(__file__).parents[3]
 PATIENCE = {"HEAD_S": "1", "BODY_S": "1.5", "FLUSH_S": "1.5", "KEEP_ALIVE_S": "3", "DRAIN_S": "0.5"}
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings) -> Settings:
-    return settings
+pytestmark = pytest.mark.wire
 
 
 @pytest.fixture

@@ -30,14 +30,7 @@ UPGRADES = {
 }
 
 
-@pytest.fixture(params=["lane"])
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    return settings
-
-
-@pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
-    return Door(request.param, settings, office)
+pytestmark = pytest.mark.wire
 
 
 @pytest.fixture
