@@ -1,4 +1,4 @@
-"""Bodies as they come through ASGI, up to a limit."""
+"""Reads a request's body from ASGI, and refuses it beyond a limit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was whole. Nobody is there to be answered."""
+    """The client closed its connection before its body had arrived. No answer can be sent."""
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
-    """The whole body, counted as it arrives: its announced length may be missing or wrong.
+    """The whole body. Its bytes are counted as they arrive, because Content-Length may be missing or wrong.
 
     Raises `Malformed` as soon as it is too long.
     """

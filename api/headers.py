@@ -24,7 +24,7 @@ class Headers(Struct, gc=False):
 
     @classmethod
     def of(cls, headers: Iterable[Header]) -> Self:
-        """Picked out of all."""
+        """Pick them out of a request's list of headers."""
         authorization = content_type = origin = content_encoding = None
         idempotency_keys: list[bytes] = []
         for name, value in headers:
@@ -42,7 +42,7 @@ class Headers(Struct, gc=False):
 
     @classmethod
     def of_distinct(cls, by_name: Mapping[bytes, bytes]) -> Self:
-        """The same of headers by name, when no name is there twice."""
+        """As `of`, from a dictionary: only for a head in which no name stands twice."""
         get = by_name.get
         key = get(b"idempotency-key")
         keys = [] if key is None else [key]

@@ -1,6 +1,6 @@
 """Parameters of the query: only those that the route has, each once. One rule for every route that shops and operators call.
 
-The hot paths take no query at all: who sends one is answered here.
+The front answers the hot routes only without a query, so a request with one comes here.
 """
 
 from __future__ import annotations

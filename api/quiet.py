@@ -1,4 +1,4 @@
-"""Lines of the log that whoever asks us can cause: the first of a kind at once, then one for many."""
+"""Log lines that a client can cause: the first of a kind is logged at once, later ones are counted and logged as one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class _Kind:
-    """Lines that it may still have, and what came since."""
+    """How many lines a kind may still log at once, and what was counted since then."""
 
     __slots__ = ("fields", "left", "level", "more")
 
@@ -62,7 +62,7 @@ def say(
 
 
 def forget() -> None:
-    """Every kind is new again."""
+    """Start anew, as if nothing had been logged: for tests."""
     kinds.clear()
 
 

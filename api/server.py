@@ -65,11 +65,11 @@ def connection_class(settings: Settings, app: Any) -> type[Connection]:
 
 
 def _heard(_signum: int, _frame: Any) -> None:
-    """Nothing."""
+    """Takes the signal that uvicorn raises again, and does nothing."""
 
 
 def _spare_the_collector() -> None:
-    """What lives as long as the process is not looked at again, and full collections become rare: their pauses are
+    """Freeze what the start has made, and make full collections rare: their pauses are
     the longest answers of a rush."""
     gc.collect()
     gc.freeze()

@@ -73,7 +73,7 @@ async def read_event(event_id: str, request: Request, office: Office) -> Respons
 
 
 def is_on_sale(event: EventView) -> bool:
-    """Whether some of it may be booked now, by this host's clock. The rest is for Redis to say."""
+    """Whether the window of one of its tiers is open now, by this host's clock. Redis decides by its own, in admit.lua."""
     now = time.time()
     return event.status == "active" and event.starts_ms > now * 1_000 and any(
         tier.active and event.in_window(tier, now) for tier in event.tiers

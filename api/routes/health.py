@@ -22,7 +22,7 @@ _WELL: dict[int | str, dict[str, Any]] = {200: {"model": schemas.Health, "header
 
 @router.get("/healthz", summary="Alive", responses={**_WELL, **problem_responses()})
 async def healthz() -> Response:
-    """200 as long as the process can answer at all."""
+    """200 whenever the process can answer; no store is asked."""
     return respond(Reply(200, b'{"status":"alive"}', [JSON, NO_STORE]))
 
 

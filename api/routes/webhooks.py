@@ -29,8 +29,8 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def hear(gateway: str, request: Request, office: Office) -> Response:
-    """For the configured gateway only; its signature is its key. A repeat, a late message or one out of order is
-    answered 200 and changes nothing: what it is about is looked up, never believed."""
+    """Messages of the configured gateway, authenticated by their signature in place of an API key. Their content is not
+    believed: the payment is looked up at the gateway. So a repeat, or one out of order, is answered 200 and changes nothing."""
     if gateway != office.gateway.name and not (gateway == "simulator" and office.gateway.name == "http"):
         raise NotFound("There is no such gateway.")
     body = await read_body(request.receive, WEBHOOK_MAX)

@@ -40,7 +40,7 @@ _made: Final = series.CONNECTIONS.cell()
 
 
 class Connection(Condition):
-    """Serves one client, who may be anybody."""
+    """Serves one client, which is not trusted."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Connection(Condition):
     # What the loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody is there."""
+        """Register with the server, and wait for the first head."""
         connections: set[Any] = self.server_state.connections
         self.transport = transport
         self.flow = Flow(self.transport)
@@ -73,7 +73,7 @@ class Connection(Condition):
         full = len(connections) >= self.patience.connections_max
         connections.add(self)
         if full:
-            # Not listened to for a while, as others are: that would be one more connection.
+            # It is closed at once, and not kept open for what its client still sends: that would be one more connection.
             self.lingering = True
             count_refused("crowded")
             made = request_id.make()
@@ -81,7 +81,7 @@ class Connection(Condition):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there any more. Nothing is kept that leads back here."""
+        """The client has gone: unregister, let the application know, and drop every reference that leads back here."""
         connections: set[Any] = self.server_state.connections
         connections.discard(self)
         cycle = self.cycle
@@ -99,7 +99,7 @@ class Connection(Condition):
             self.turns.unpace()
 
     def data_received(self, data: bytes) -> None:
-        """Some of a request, or of several."""
+        """Bytes of one request or several."""
         if self.lingering:
             self._throw_away(len(data))
             return
@@ -109,7 +109,7 @@ class Connection(Condition):
             self._throw_away(len(data))
 
     def _throw_away(self, count: int) -> None:
-        """These bytes; the next when it is time."""
+        """Discard these bytes; read the next ones when other connections have had their turn."""
         if not self.slowed and not self.transport.is_closing():
             self.slowed = True
             self.flow.pause_reading()
@@ -121,18 +121,18 @@ class Connection(Condition):
             self.flow.read_on()
 
     def eof_received(self) -> bool:
-        """The client has said all. It may still listen."""
+        """The client will send no more. It may still read answers."""
         self.ended = True
         self.go_on()
         return not self.lingering and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
-        """Answers are not read: no more questions."""
+        """The client does not read its answers: read no more requests."""
         self.flow.pause_writing()
         self.flow.pause_reading()
 
     def resume_writing(self) -> None:
-        """They are read again."""
+        """The client reads again: go on."""
         self.flow.resume_writing()
         self.go_on()
 
@@ -160,7 +160,7 @@ class Connection(Condition):
         self.turns.wait(self)
 
     def has_turn(self) -> None:
-        """It is our turn, if we are still there."""
+        """Called by the server's turns: read on, unless the connection was closed meanwhile."""
         if self.queued:
             self.queued = False
             self.overdue = self.turns.are_overdue(self.loop.time() - self.queued_at, self.patience)
@@ -185,7 +185,7 @@ class Connection(Condition):
             self.flow.read_on()
 
     def _take_next(self) -> bool:
-        """Whether there was one, and there may be another."""
+        """Handle one request that is there. Returns whether to look for another."""
         if self.busy or self.paced or self.flow.write_paused or self.lingering or self.transport.is_closing():
             return False
         try:
@@ -242,7 +242,7 @@ class Connection(Condition):
                 self._tell_to_send(reader.head)
 
     def take(self, request: Request) -> None:
-        """Have the application answer it."""
+        """Start uvicorn's cycle, in which the application answers the request."""
         head = request.head
         cycle = self.cycle = cycle_of(request, self.transport, self.flow, self.app_state)
         cycle.keep_alive = head.stays and not self.draining
@@ -253,7 +253,7 @@ class Connection(Condition):
         self.tasks.add(task)
 
     def on_response_complete(self) -> None:
-        """Answered: on with the next request, or wait for it, though not for ever."""
+        """After an answer: take the next request, or wait for it until its deadline."""
         self.server_state.total_requests += 1
         self.since = self.loop.time()
         if self.reader.begun or self.ended or self.flow.read_paused:
@@ -291,7 +291,7 @@ class Connection(Condition):
         self._hang_up(problems.unreadable(why, name).last(name))
 
     def _hang_up(self, answer: bytes) -> None:
-        """Answer, and listen to no more."""
+        """Send this answer, and close after it: nothing more is read."""
         self.lingering = True
         self.reader.drop()
         self.since = self.loop.time()
@@ -305,7 +305,7 @@ class Connection(Condition):
     # Deadlines, and the end
 
     def look(self, now: float) -> None:
-        """Once in a while: end what has taken too long."""
+        """Called ten times a second: close a connection whose deadline has passed."""
         waited = now - self.since
         if self._is_stuck(now) or self.busy or self.queued:
             return

@@ -106,7 +106,7 @@ class Shape:
                 known.clear()
             shape = known[whole] = cls(whole, values.get(b"authorization"), values.get(b"content-type"))
             if shape.match(request) is None:
-                # A key with a blank in it, or a length with a sign: not what others like it may be measured by.
+                # A key with a blank, or a length with a sign, would make a pattern that lets such values by.
                 del known[whole]
                 return None
         return shape
@@ -122,7 +122,7 @@ compiled_at = float("-inf")
 
 
 def is_worth_it(pattern: bytes) -> bool:
-    """Whether this is compiled: it came before, and nothing was compiled a moment ago."""
+    """Whether to compile this head: it was seen before, and the last one was compiled long enough ago."""
     global compiled_at
     key, now = hash(pattern), time.monotonic()
     if key not in seen:

@@ -1,4 +1,4 @@
-"""uvicorn's server, with an eye on its connections, and stopping in the order that fails nobody."""
+"""uvicorn's server, which also checks the deadlines of its connections, and stops without cutting off a request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         self.look_for_memory()
 
     def look_for_memory(self) -> None:
-        """When many have left, what they needed is given back; and again for those who left a little later."""
+        """After many connections have closed, give their memory back to the system; once more for those that follow."""
         count = len(self.server_state.connections)
         self._trim_in -= 1
         if count > self._most:
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
             self._short = False
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for every connection's last request, though not for long, and then stop as uvicorn does."""
+        """Let every connection end with its request, for `drain_s` at most, and then stop as uvicorn does."""
         loop = asyncio.get_running_loop()
         # Every request sees it in its scope: `/readyz` says so to whoever is still connected.
         self.lifespan.state["stopping"] = True

@@ -117,11 +117,11 @@ class ApiKeys:
         return caller
 
     def _left_s(self, known: ApiKeyView) -> float:
-        """Until it expires."""
+        """Seconds until the key expires."""
         return math.inf if known.expires_ms is None else known.expires_ms / 1_000 - self._wall()
 
     def known_caller(self, api_key: str) -> Caller | None:
-        """The same, when the key was found good not long ago. None says nothing: ask `caller_of`."""
+        """As `caller_of`, from memory, if the key was found good within `key_cache_s`; None: only `caller_of` can say."""
         now = self.clock()
         if now >= self.look_at:
             self._freshness.ask()
@@ -149,12 +149,12 @@ class ApiKeys:
             pipe.get(keys.gate(KEYS_SHARD))
             version, gate = await pipe.execute()
         if version is None:
-            # Lost, not revoked. The keys we know stay good; of any other nobody can say.
+            # Redis has lost its keys; none was revoked by that. Keys in memory stay good, unknown ones cannot be judged.
             self._version = None
             if gate is not None:
                 await ask_to_load(self.redis, KEYS_SHARD)
         elif (gate, version) != self._version:
-            # The version of a Redis that went back comes again, for other keys: under another run's gate.
+            # A Redis that went back in time repeats a version for other keys; its gate then names another run.
             found: dict[bytes, bytes] = await self.redis.hgetall(name)  # type: ignore[misc]
             if VERSION.encode() not in found:  # lost between the two reads
                 self._version = None

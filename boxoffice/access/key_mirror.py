@@ -62,7 +62,7 @@ class KeyMirror:
             word, *changed = await self._grant(_differing(views.items(), there), all_of_them=False)
             if word == b"granted":
                 return int(changed[0])
-        # It has none, or has lost them since it was looked at: what differed then is not all that it lacks now.
+        # Redis had no keys, or lost them after they were compared: then all of PostgreSQL's have to be written.
         return int((await self._grant(_differing(views.items(), {}), all_of_them=True))[1])
 
     async def withdraw(self, prefix: str) -> bool:
@@ -100,5 +100,5 @@ class KeyMirror:
 
 
 def _differing(views: Iterable[tuple[str, bytes]], there: Mapping[bytes, bytes]) -> list[str | bytes]:
-    """Prefix and view, in turn, of those that are not there, or otherwise: the script need not look at the others."""
+    """Prefix and view, alternating, of keys that Redis lacks or has with another value; grant.lua is given only these."""
     return [part for prefix, view in views if there.get(prefix.encode()) != view for part in (prefix, view)]

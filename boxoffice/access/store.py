@@ -114,7 +114,7 @@ class AccessStore:
     async def add_api_key(
         self, client_id: str, key: str, grant: Grant | None = None, *, actor: str = NOBODY
     ) -> None:  # fmt: skip
-        """Accept this API key for the client from now on, also when it was revoked before. `seed` uses it.
+        """Insert this API key of the client, or make it valid again after it was revoked. Used by `boxoffice seed`.
 
         Raises as `create_api_key`.
         """
@@ -265,7 +265,7 @@ _TOUCH: Final = text(
 
 
 async def _remember(connection: AsyncConnection, change: str, actor: str, row: Mapping[Any, Any]) -> None:
-    """Beside the change, in its transaction."""
+    """Write who did what to a key, in the transaction that does it."""
     described = _described(row)
     details = {name: described[name] for name in ("scopes", "expires_at", "origins", "rate")}
     if change == "return_urls":

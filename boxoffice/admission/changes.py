@@ -84,7 +84,7 @@ class HoldChanges:
             error = await self._refusal(held, lines, reply)
             if not isinstance(error, PriceOutdated) or refreshed:
                 raise error
-            # Our map of the prices was late: read it anew and ask once more.
+            # Redis has a newer price than our map of the catalogue: read the map anew and ask once more.
             await self._catalogue.refresh()
             refreshed = True
         raise PaymentInProgress("The booking is being changed.", retry_after_s=2)
@@ -92,7 +92,7 @@ class HoldChanges:
     async def _ask(
         self, held: Record, seen: bytes, lines: tuple[Line, ...], change: Change, key_digest: str
     ) -> list[Any]:
-        """change.lua, which changes nothing but the record that was seen."""
+        """Call change.lua with the record as it was read: it changes the hold only if the record is still the same."""
         shard, limits, expected = ids.shard_of(held.id), self.settings.holds, change.expected_amount_cents
         return await self._holds.call(
             "change", shard, record=keys.booking(shard, held.id), sale=keys.event(shard, held.event),
@@ -137,7 +137,7 @@ class HoldChanges:
         return await self._bookings.show(record)
 
     async def _repeated(self, client: str, record: Record) -> BookingView:
-        """What has become of it since; of a booking that has ended PostgreSQL may know more."""
+        """The booking as it is now, for a change that was made before; one that has ended is read from PostgreSQL."""
         if record.state in FINAL:
             return (await self._bookings.get(client, record.id)).view
         return await self._bookings.show(record)
@@ -146,7 +146,7 @@ class HoldChanges:
         """Redis has no such record. Raises `NotFound` when PostgreSQL has none either."""
         status = (await self._bookings.get(client, booking)).view.status
         if status in ("held", "pending"):
-            # The workers are about to put it back.
+            # PostgreSQL knows it as undecided: Redis has lost it, and a worker is about to restore its record.
             return StoreAway("The booking is being restored.")
         return HoldEnded(f"The booking is {status}.", booking_status=status)
 

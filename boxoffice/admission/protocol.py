@@ -101,7 +101,7 @@ _OF_A_CALL: Final = ("events", "kinds", "forms")
 
 
 class Codec:
-    """Writes the calls of one shard: what is the same in each is laid out once."""
+    """Writes the calls of one shard. The keys and arguments that every call has are computed once."""
 
     def __init__(self, here: Shard, pending_max: int) -> None:
         """Raises `TypeError` when the script's header names other slots, or a call's own not last."""
@@ -139,7 +139,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(args: Sequence[Any]) -> Sizes:
-    """Read from a call's arguments: for whoever plays the script."""
+    """Read the sizes from a call's arguments: for tests that answer in place of the script."""
     events, kinds = map(int, args[SIZES_AT : SIZES_AT + 2])
     return Sizes(events, kinds, len(args) - SIZES_AT - 2 - events - kinds)
 
@@ -172,7 +172,7 @@ def decode(reply: Any) -> Reply:
 
 
 def written(reply: Reply) -> list[Any]:
-    """The reply as the script would have sent it: for whoever plays the script."""
+    """Write a reply as the script sends it: for tests that answer in place of the script."""
     left = [[b"%d" % count for count in counts] for counts in reply.left]
     asked = [part for key, count in reply.asked.items() for part in (key.encode(), count)]
     return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions, asked]

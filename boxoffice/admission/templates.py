@@ -29,7 +29,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class Gaps(NamedTuple):
-    """What is a booking's own, for form and answer alike; empty what its order does not have. Customer, reference and what
+    """The values of one booking, for form and answer; empty what its order does not have. Customer, reference and what
     is of the charge are given as JSON: see `text_of`."""
 
     booking: str
@@ -163,7 +163,7 @@ class BookingTemplate:
 
 
 def _with_gaps(text: str, there: set[str]) -> tuple[str, Pick]:
-    """The text with `%s` in place of the marks that are there, and what picks their values out of all, in the text's order."""
+    """The text with `%s` in place of each mark, and what picks their values from the gaps, in the order of the text."""
     marks = {name: f'"{_MARKS[name]}"' if name in _AS_JSON else _MARKS[name] for name in there}
     if "metadata" in there:
         marks["metadata"] = f'{{"{_MARKS["metadata"]}":""}}'

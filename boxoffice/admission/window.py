@@ -101,7 +101,7 @@ class Window:
         return now - self._crowded_since >= self.settings.api.burst_s
 
     async def drained(self) -> None:
-        """Send whatever waits, and let every call end."""
+        """Send the forms that wait, and return once every call has ended."""
         while self.queue or self.calls:
             self._flush()
             await asyncio.wait(self.calls)
@@ -143,7 +143,7 @@ class Window:
     def _called(self, forms: list[Form], task: asyncio.Task[None]) -> None:
         self.calls.discard(task)
         if task.cancelled() or task.exception() is not None:
-            # Nobody waits for ever: whoever was told already is not told again.
+            # Every form is answered; `answer` of one that has its answer already raises, and is passed over.
             error = None if task.cancelled() else task.exception()
             seldom.exception("admission.failed", error or asyncio.CancelledError(), bookings=len(forms))
             for form in forms:
@@ -164,7 +164,7 @@ class Window:
         except BoxOfficeError as error:
             answers = [error] * len(forms)
         except RedisError as error:
-            # Memory that is full refuses each of them as it refused all, before anything was written.
+            # A full Redis refused before it wrote anything, and would refuse each form alone as well.
             if len(forms) > 1 and code_of(error) != "OOM":
                 for form in forms:
                     await self.call([form])
@@ -187,13 +187,13 @@ class Window:
                 else:
                     form.answer(answer)
             except Exception as error:
-                # Whoever cannot be told asks again; the others wait behind it.
+                # A client whose answer could not be sent asks again; the other forms still have to be answered.
                 seldom.exception("admission.untold", error, booking_id=form.id)
 
     def pace(self, behind: int, admissions: int) -> float:
-        """Seconds between two calls while so many bookings are due and nobody has claimed them. Whoever admits takes the
-        CPU from whoever settles: unbridled, an accepted booking would wait seconds for its end, and nobody would have
-        more of them."""
+        """Seconds between two calls while so many bookings are due and unclaimed. Admission and settlement share the CPU:
+        without a pause, bookings are accepted faster than workers can settle them, and each waits seconds for its end,
+        while no more are settled."""
         now = self.clock.now_s()
         claimed = admissions - behind
         if self._claimed is None or claimed > self._claimed:

@@ -127,20 +127,20 @@ class Desk:
         self, verb: str, by: str, booking: str, reason: str,
         work: Callable[[], Awaitable[tuple[Result, str, str | None]]], again: str = "",
     ) -> Result:  # fmt: skip
-        """Who is about to do it stands in PostgreSQL before it is done. Without PostgreSQL nothing is."""
+        """Write the intervention, with the operator's name, before doing it. If PostgreSQL is away, nothing is done."""
         async with self._database.answering():
             number = await interventions.begin(self._database, verb, by, booking, reason or None)
         try:
             result, outcome, refund_key = await work()
         except BoxOfficeError as error:
-            if not isinstance(error, Unavailable):  # then nobody knows whether it was done
+            if not isinstance(error, Unavailable):  # else it may have been done, and has no outcome
                 await self._end(number, f"refused: {type(error).__name__}")
             raise _advice(error, verb, booking, again) from error
         await self._end(number, outcome, refund_key)
         return result
 
     async def _end(self, number: int, outcome: str, refund_key: str | None = None) -> None:
-        # It is done, or refused, whether or not this can be written.
+        # The cancellation or refund has ended by now; that its outcome cannot be written must not hide how.
         with contextlib.suppress(*TRANSIENT):
             await interventions.end(self._database, number, outcome, refund_key)
 

@@ -32,7 +32,7 @@ WHERE payment_key = $1 ORDER BY created_at, refund_key
 
 
 class Asked(NamedTuple):
-    """An attempt that the gateway has just refused."""
+    """An attempt to refund that the gateway has just refused, and its code."""
 
     refund_key: str
     attempt: int
@@ -65,14 +65,14 @@ class Row:
 async def take_in(
     connection: Connection, payment_key: str, seen: Reversals, refused: Asked | None = None
 ) -> bool | None:
-    """Write it down. Whether it has to be looked at again: a refund is pending at the gateway, or the payment's capture is
-    not marked yet. None for a payment that is not captured.
+    """Write what the gateway has into the payment's rows. Returns whether to read it again later: a refund is pending
+    at the gateway, or the payment's capture is not marked yet; None for a payment that is not captured.
 
     In the caller's transaction; locks the payment's row. Raises PostgreSQL's errors.
     """
     payment = await connection.fetchrow(_PAYMENT, payment_key)
     if payment is None or payment["status"] != "captured":
-        # Captured at the gateway, and not yet marked here: that has to come first.
+        # The gateway has captured it and our row does not say so yet: a refund may only follow the capture.
         return True if payment is not None and payment["status"] == "authorized" else None
     rows = {row["refund_key"]: Row(*row) for row in await connection.fetch(_REFUNDS, payment_key)}
     met: set[str] = set()
@@ -139,7 +139,7 @@ def foreign_key(seen: RefundSeen, payment_key: str) -> str:
 async def _write_foreign(
     connection: Connection, payment_key: str, payment: Any, found: list[RefundSeen], rows: dict[str, Row]
 ) -> None:
-    """Refunds that nobody here asked for. They pay what is owed first: that money is the customer's already."""
+    """Insert refunds that were made at the gateway itself. They reduce what is owed first: the customer has that money."""
     for seen in found:
         await refunds.add_foreign(
             connection, foreign_key(seen, payment_key), payment["booking"], payment_key, seen.amount_cents,
@@ -167,7 +167,7 @@ def fit(rows: dict[str, Row], left_cents: int, refused: Row | None) -> None:
 
 
 def lessen(row: Row, cents: int) -> int:
-    """By how much. Nothing left of it: it is paid."""
+    """Ask for `cents` only; for 0 it counts as paid. Returns by how much its amount fell."""
     less, row.amount_cents = row.amount_cents - cents, cents
     if cents == 0:
         row.status, row.failure_code = "succeeded", None

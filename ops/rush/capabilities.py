@@ -1,4 +1,4 @@
-"""What the API at hand can do. The customers of a rush do no more than that."""
+"""Finds out what the API under test can do, so that the simulated customers of a rush ask for nothing else."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ TIMEOUT_S = 2.0
 
 
 class Standby(Child):
-    """Of one server, beside which it keeps its data."""
+    """A standby of one server; its data directory stands beside that server's."""
 
     def __init__(self, primary: PostgresServer, home: DataDir, *, check: Callable[[], None] = nothing) -> None:
         super().__init__("standby", home.logs / "standby.log", stop_signal=signal.SIGINT, check=check)
@@ -57,7 +57,7 @@ class Standby(Child):
             time.sleep(POLL_S)
 
     def prepare(self) -> None:
-        """Begin to copy the primary, in a thread: that takes seconds, in which others want to be looked after."""
+        """Begin to copy the primary, in a thread: it takes seconds, and the caller has other components to watch meanwhile."""
         if self.alive or self._copying is not None:
             raise CannotRun("The standby is already there, or being made.")
         self._failure, self._give_up = None, time.monotonic() + START_TIMEOUT_S
@@ -133,7 +133,7 @@ class Standby(Child):
         return self._transactions is None or count is None or count > self._transactions
 
     def _count(self) -> int | None:
-        """Of the primary's transactions that write, how many there were."""
+        """How many transactions have written on the primary so far."""
         try:
             # In a thread, for whoever calls us from a loop.
             with ThreadPoolExecutor(1) as apart:
@@ -149,7 +149,7 @@ class Standby(Child):
             connection.terminate()
 
     def take_over(self) -> int | None:
-        """Be the primary, whose machine dies now. Commits that were not received are lost.
+        """Kill the primary and start this standby in its place. Commits that it had not received are lost.
 
         Returns how many; None where PostgreSQL came without the program that reads its log.
         """
@@ -170,7 +170,7 @@ class Standby(Child):
         state = self._read(programs / "pg_controldata", self._data)
         start = next(line.split()[-1] for line in state if line.startswith("Latest checkpoint's REDO location:"))
         commits = [
-            # It ends with an error, as it finds the end of the log by what it cannot read.
+            # pg_waldump exits with an error where the log ends: only what it printed before counts.
             sum("desc: COMMIT" in line for line in self._read(
                 programs / "pg_waldump", "--rmgr=Transaction", f"--path={folder / 'pg_wal'}", f"--start={start}"
             ))
@@ -179,7 +179,7 @@ class Standby(Child):
         return commits[0] - commits[1]
 
     def _read(self, *argv: str | Path) -> list[str]:
-        """What a program says."""
+        """The output of a program."""
         environment = self._primary.environment()
         ran = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
         return ran.stdout.splitlines()
