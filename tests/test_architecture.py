@@ -22,7 +22,8 @@ PROOFS: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/proofs.to
 
 def sentences(page: str) -> list[str]:
     """Of its paragraphs, lists and tables: without headings, pictures, code, what is written from the code, the list of
-    words, which has a test of its own, and the lines of the tour that name a stop."""
+    words, which has a test of its own, the section on the tests themselves, and the lines of the tour that name a stop."""
+    page = re.sub(r"^## Tests that can fail$.*?(?=^## )", "", page, flags=re.M | re.S)
     text = re.sub(
         r"^\|[^\n]*\|\n(?=\|[-| ]+\|$)|^```.*?^```$|<!-- from the code: .*?<!-- end -->"
         r"|^Below all rooms are the words:[^.]*\.$|^\[`[^`]+`\]\(\S+\) · `[^`]+`$",
