@@ -1,5 +1,8 @@
 -- change: let a hold have other items, all or nothing: what it gives up goes on sale, and what it has more of is taken off.
 --
+-- One file because each reason to refuse compares what the hold has with what it shall have, and all of them are read before the
+-- first write; no other script looks at two sets of items.
+--
 -- KEYS[1] gate        string  generation:run; absent: closed
 -- KEYS[2] record      string  the booking
 -- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends

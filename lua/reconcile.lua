@@ -1,5 +1,8 @@
 -- reconcile: compare an event's counters with what PostgreSQL says, and mend them if told to.
 --
+-- One file because everything is computed from one reading of the same bookings before anything is written: what each part finds
+-- is the next one's input, and no other script counts a whole event.
+--
 -- KEYS[1] pending     zset    booking id -> ms from which a worker may claim it
 -- KEYS[2] dead        zset    booking id -> ms at which it was parked
 -- KEYS[3] deadlines   zset    booking id -> ms at which its hold ends

@@ -116,7 +116,8 @@ MUTANTS = (
             (
                 "lua/admit.lua",
                 "  local earlier = admitted_under[",
-                "  local over = asked_too_often(of, owner_of[b])\n  if over then\n    return over\n  end\n"
+                "  local over = rate_limited(of, owner_of[b], rates, rates_began, rate_window_ms)\n"
+                "  if over then\n    return over\n  end\n"
                 "  local earlier = admitted_under[",
             ),
         ),
@@ -485,7 +486,7 @@ MUTANTS = (
         "only the first tier is checked",
         (
             (
-                "lua/admit.lua",
+                "lua/lib/shortage.lua",
                 "if left < line.quantity then",
                 "if left < line.quantity and line == of.lines[1] then",
             ),
@@ -1159,7 +1160,7 @@ MUTANTS = (
     ),
     Mutant(
         "prices that moved against each other pass for what they were",
-        (("lua/admit.lua", "of.outdated = of.outdated or tier.price ~= line.price", "of.outdated = false"),),
+        (("lua/lib/examine.lua", "of.outdated = of.outdated or tier.price ~= line.price", "of.outdated = false"),),
         "tests/lua/test_admit.py",
         "moved_against_each_other",
     ),
@@ -1344,7 +1345,7 @@ MUTANTS = (
     ),
     Mutant(
         "whoever gives up a sale may have it again",
-        (("lua/admit.lua", "  if of.given_up_max then\n", "  if false then\n"),),
+        (("lua/lib/too_much_unpaid.lua", "  if of.given_up_max then\n", "  if false then\n"),),
         "tests/boxoffice/admission/test_given_up.py",
         "locked_up_once",
     ),
@@ -1612,7 +1613,7 @@ MUTANTS = (
         "a window that somebody else's clock opens",
         (
             (
-                "lua/admit.lua",
+                "lua/lib/examine.lua",
                 "  elseif opens_ms > now_ms and not of.coded then",
                 "  elseif opens_ms > now_ms + 2 * 3600000 and not of.coded then",
             ),
@@ -1623,8 +1624,8 @@ MUTANTS = (
     Mutant(
         "pause not looked at in the script",
         (
-            ("lua/admit.lua", 'elseif sale.on == "p" then', 'elseif sale.on == "never" then'),
-            ("lua/admit.lua", 'elseif sale.on ~= "1" then', 'elseif sale.on ~= "1" and sale.on ~= "p" then'),
+            ("lua/lib/examine.lua", 'elseif sale.on == "p" then', 'elseif sale.on == "never" then'),
+            ("lua/lib/examine.lua", 'elseif sale.on ~= "1" then', 'elseif sale.on ~= "1" and sale.on ~= "p" then'),
         ),
         "tests/lua/test_windows.py",
         "paused_sale",
