@@ -97,13 +97,13 @@ def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:
     return open_port({"/metrics": partial(office.readings.metrics, "api")}, telemetry.host, telemetry.api_port)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, BoxOfficeError)
     client = getattr(request.state, "client", "")
     return respond(problems.of_error(error, route=_route(request), client=client))
 
 
-def _malformed(request: Request, error: Exception) -> Response:
+async def _malformed(request: Request, error: Exception) -> Response:
     """FastAPI's own finding, without what was sent."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()[0]
@@ -112,7 +112,7 @@ def _malformed(request: Request, error: Exception) -> Response:
     return respond(problems.of_error(refusal, route=_route(request)))
 
 
-def _unserved(request: Request, error: Exception) -> Response:
+async def _unserved(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = {404: "There is nothing at this path.", 405: "Another method is needed here."}
     detail = said.get(error.status_code, "This cannot be served.")
@@ -123,11 +123,11 @@ def _unserved(request: Request, error: Exception) -> Response:
     return respond(problems.of_status(error.status_code, detail, headers))
 
 
-def _gone(_request: Request, _error: Exception) -> Response:
+async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)
 
 
-def _failed(_request: Request, _error: Exception) -> Response:
+async def _failed(_request: Request, _error: Exception) -> Response:
     """The error goes on to the server, which logs it."""
     return respond(problems.of_status(500, "This is our mistake, and it is in our log."))
 

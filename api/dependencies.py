@@ -19,7 +19,7 @@ BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your s
 """For the documentation only: `permitted` and `_client` decide."""
 
 
-def _office(request: Request) -> BoxOffice:
+async def _office(request: Request) -> BoxOffice:
     office: BoxOffice = request.app.state.office
     return office
 

@@ -18,7 +18,7 @@ from boxoffice.wire.parameters import check_content_encoding, check_content_type
 __all__ = ["IF_MATCH", "REFUSALS", "Manager", "if_match", "named", "read", "takes"]
 
 
-def named(request: Request) -> None:
+async def named(request: Request) -> None:
     """An id has printable ASCII alone; PostgreSQL takes not every other text. Raises `NotFound`."""
     if not all(name.isascii() and name.isprintable() for name in request.path_params.values()):
         raise NotFound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 from pathlib import Path
@@ -10,14 +11,20 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
+from fastapi.security.base import SecurityBase
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from api import problems
+from api import problems, quiet
+from api.app import create_app, entrance_of
+from api.rights import routes_of
 from api.transport.head import Unreadable
 from boxoffice import errors
 from boxoffice.gateway.webhooks import WebhookRefused
 from boxoffice.office import BoxOffice
+from boxoffice.sales.catalogue import EventView
+from boxoffice.settings import Settings
 from boxoffice.telemetry.request_id import current
 from boxoffice.wire.render import FAILURES
 from tests.api.conftest import Book, assert_problem
@@ -225,6 +232,41 @@ async def test_who_fills_a_log_is_counted(client: str, error: errors.BoxOfficeEr
     assert {(line["event"], line["log_level"], line["client"], line["route"]) for line in said} == {
         ("request.refused", level, client, "book")
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "at_once", "count"),
+    [("/v1/events", False, 1, 100), ("/v1/events?limit=0", True, problems.OF_A_CLIENT, 200)],
+)
+async def test_who_repeats_what_is_refused_fills_no_log(
+    api: httpx2.AsyncClient, event: EventView, path: str, key: bool, at_once: int, count: int
+) -> None:
+    """Through routes, too: lines are counted in the loop, and in no thread."""
+    with capture_logs() as said:
+        for _ in range(count):
+            await api.get(path, headers={} if key else {"Authorization": ""})
+        lines = [line for line in said if line["event"] == "request.refused"]
+        assert len(lines) == at_once
+        ((kind, _),) = [each for each in quiet.kinds.items() if each[0][0] == "request.refused"]
+        quiet.again(asyncio.get_running_loop(), *(kind[0], kind, at_once))
+    assert [line.get("requests", 1) for line in said if line["event"] == "request.refused"] == [
+        *[1] * at_once, count - at_once,
+    ]  # fmt: skip
+
+
+def test_nothing_of_a_request_runs_in_a_thread(settings: Settings) -> None:
+    """Starlette has threads for whatever is no coroutine: what is counted, and what belongs to the loop, is touched there by
+    several at a time."""
+    app = entrance_of(create_app(settings))
+    app = app if isinstance(app, FastAPI) else app.behind
+    for handler in app.exception_handlers.values():
+        assert inspect.iscoroutinefunction(handler), handler
+    waiting = [route.dependant for route in routes_of(app.routes)]
+    assert len(waiting) > 20
+    while waiting:
+        found = waiting.pop()
+        assert inspect.iscoroutinefunction(found.call) or isinstance(found.call, SecurityBase), found.call
+        waiting += found.dependencies
 
 
 async def test_bookings_of_one_call_that_are_refused_alike_share_a_line() -> None:
