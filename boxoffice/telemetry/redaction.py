@@ -218,21 +218,38 @@ _DIGITS: Final = frozenset(range(10))
 
 
 def _in_groups(plain: str) -> Iterator[tuple[int, int]]:
-    """Every sequence of groups that may be one number, the longest first where several begin in one place."""
+    """Every card number in groups, the longest first where several begin in one place. A step for each group: a text may have
+    hundreds, and only where a prefix stands is its number looked at."""
     groups = [found.span() for found in _GROUP.finditer(plain)]
-    for first, (start, _) in enumerate(groups):
-        sizes: list[int] = []
-        fitting = []
-        for at in range(first, len(groups)):
-            begin, end = groups[at]
-            if at > first and not _is_gap(plain[groups[at - 1][1] : begin]):
-                break
-            sizes.append(end - begin)
-            if sum(sizes) > 19:
-                break
-            if sum(sizes) >= LEAST and _is_grouping(tuple(sizes)):
-                fitting.append((start, end))
-        yield from reversed(fitting)
+    digits = "".join([plain[begin:end] for begin, end in groups])
+    runs, ends = _runs(plain, groups), _ends(groups)
+    before = 0
+    for first, (start, stop) in enumerate(groups):
+        for length in sorted(_LENGTHS.get(digits[before : before + 4], _NO_LENGTHS), reverse=True):
+            last = ends.get(before + length)
+            if last is None or runs[last] != runs[first] or not passes_luhn(digits[before : before + length]):
+                continue
+            if _is_grouping(tuple([end - begin for begin, end in groups[first : last + 1]])):
+                yield start, groups[last][1]
+        before += stop - start
+
+
+def _runs(plain: str, groups: Sequence[_Place]) -> list[int]:
+    """Of each group, which row of groups it stands in: a row goes on as long as the gaps are those of one number."""
+    runs, run = [], 0
+    for at, (begin, _) in enumerate(groups):
+        run += at > 0 and not _is_gap(plain[groups[at - 1][1] : begin])
+        runs.append(run)
+    return runs
+
+
+def _ends(groups: Sequence[_Place]) -> dict[int, int]:
+    """Which group ends after so many digits of all."""
+    ends, count = {}, 0
+    for at, (begin, end) in enumerate(groups):
+        count += end - begin
+        ends[count] = at
+    return ends
 
 
 def _is_gap(gap: str) -> bool:

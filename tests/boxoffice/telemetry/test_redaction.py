@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 import uuid
+from types import FrameType
 
 import pytest
 
 from boxoffice.gateway.simulator.cards import CARDS
 from boxoffice.ids import booking_id
+from boxoffice.telemetry import redaction
 from boxoffice.telemetry.redaction import has_card_number, is_card_number, mask_card_numbers
 
 CARD = "4242424242424242"
@@ -140,6 +143,26 @@ def test_ids_of_ours_and_of_others_are_no_card_numbers() -> None:
     chance = random.Random(11)
     uuids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(20_000)]
     assert not [name for name in uuids if has_card_number(name) or has_card_number(f"cus_{name}")]
+
+
+@pytest.mark.parametrize("text", ["1-" * 64, "4-" * 64, "4 " * 250, "5018-" * 100, "4-" * 62 + CARD])
+def test_looking_for_one_takes_a_few_steps_a_group(text: str) -> None:
+    """Whoever may send a text, a key or not, makes us look at it."""
+    calls: list[str] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == redaction.__file__:
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(count)
+    try:
+        found = has_card_number(text)
+    finally:
+        sys.setprofile(None)
+    groups = text.count("-") + text.count(" ")
+    assert found is text.endswith(CARD)
+    assert calls.count("passes_luhn") <= 3 * groups
+    assert len(calls) <= 8 * groups
 
 
 def test_only_the_last_four_digits_are_left() -> None:

@@ -64,3 +64,10 @@ def test_it_has_no_card_number(bad: dict[str, str], pointer: str) -> None:
     with pytest.raises(CardDataRefused) as refused:
         metadata_of(bad)
     assert refused.value.pointer == pointer
+
+
+def test_what_is_too_long_together_is_not_searched() -> None:
+    """Looking for a card number costs the most: nobody makes us look through more than would be kept."""
+    with pytest.raises(Malformed) as refused:
+        metadata_of({f"k{n}": f"{CARD} {'x' * 480}" for n in range(9)})
+    assert refused.value.details["errors"] == [{"pointer": "/metadata", "code": "too_long"}]
