@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from boxoffice.telemetry.seldom import Seldom, seldom
 
 __all__ = ["OUTAGES", "Outages", "outages"]
+
+log = structlog.get_logger()
 
 OUTAGES: Final[dict[str, tuple[str, str]]] = {
     "redis": ("redis.away", "redis.recovered"),
@@ -28,6 +32,8 @@ OUTAGES: Final[dict[str, tuple[str, str]]] = {
 class _Lasting:
     began_s: float
     failures: int = 0
+    said: bool = False
+    """Whether a line says that it is missed: then one says that it is there again."""
 
 
 class Outages:
@@ -47,14 +53,14 @@ class Outages:
             return
         found = self.lasting.setdefault((what, which), _Lasting(self._now_s()))
         found.failures += 1
-        self._lines.warning(OUTAGES[what][0], error=error, **_which(which))
+        found.said |= self._lines.warning(OUTAGES[what][0], error=error, **_which(which))
 
     def met(self, what: str, which: str = "") -> None:
         """It answered."""
         found = self.lasting.pop((what, which), None) if self.lasting else None
-        if found is not None:
+        if found is not None and found.said:
             seconds = round(self._now_s() - found.began_s, 1)
-            self._lines.info(OUTAGES[what][1], seconds=seconds, failures=found.failures, **_which(which))
+            log.info(OUTAGES[what][1], seconds=seconds, failures=found.failures, **_which(which))
 
     def forget(self) -> None:
         """Nothing is missed, and it is said what is."""

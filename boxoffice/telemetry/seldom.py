@@ -37,9 +37,9 @@ class Seldom:
         """As structlog's."""
         self._log("info", event, fields)
 
-    def warning(self, event: str, **fields: Any) -> None:
-        """As structlog's."""
-        self._log("warning", event, fields)
+    def warning(self, event: str, **fields: Any) -> bool:
+        """As structlog's. Returns whether it was said."""
+        return self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """As structlog's."""
@@ -58,12 +58,14 @@ class Seldom:
         self.lines.clear()
         self.expected = ()
 
-    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> bool:
         unsaid = self.turn(
             level, event, *sorted((name, comparable(value)) for name, value in fields.items() if name not in _DIFFER)
         )
-        if unsaid is not None:
-            getattr(log, level)(event, **fields, **({"suppressed": unsaid} if unsaid else {}))
+        if unsaid is None:
+            return False
+        getattr(log, level)(event, **fields, **({"suppressed": unsaid} if unsaid else {}))
+        return True
 
     def turn(self, *line: Any) -> int | None:
         """How often this line was left out since it was said last; None when it is left out now, too."""

@@ -61,7 +61,8 @@ def said_directly() -> Iterator[tuple[str, str]]:
 
 def test_a_line_that_may_come_again_and_again_has_a_limit() -> None:
     bounded = STARTS | CHANGES | WORK | EACH
-    allowed_anywhere = {("event", "api/quiet.py")}
+    # What is there again is said once for each time that it was said to be away, which `seldom` says.
+    allowed_anywhere = {("event", "api/quiet.py"), ("OUTAGES[what][1]", "boxoffice/telemetry/outages.py")}
     unbounded = [
         (event, where)
         for event, where in said_directly()

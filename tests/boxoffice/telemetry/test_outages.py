@@ -65,6 +65,33 @@ def test_one_that_comes_and_goes_fills_no_log(noted: Outages, now: Now) -> None:
     assert [line["event"] for line in lines] == ["redis.away", "redis.recovered"]
 
 
+def test_what_was_said_to_be_away_is_said_to_be_back(noted: Outages, now: Now) -> None:
+    """However short a while ago another was; one whose beginning was left out has no end either."""
+    with capture_logs() as lines:
+        for away_s, back_s in ((100.0, 101.0), (105.0, 106.0), (110.5, 110.9)):
+            now.s = away_s
+            noted.missed("redis", "ConnectionError")
+            now.s = back_s
+            noted.met("redis")
+    assert [(line["event"], line.get("seconds"), line.get("suppressed")) for line in lines] == [
+        ("redis.away", None, None), ("redis.recovered", 1.0, None),
+        ("redis.away", None, 1), ("redis.recovered", 0.4, None),
+    ]  # fmt: skip
+
+
+def test_one_that_is_said_late_is_said_to_be_back(noted: Outages, now: Now) -> None:
+    """Its first failure was left out, its last, too; one between was said."""
+    with capture_logs() as lines:
+        for failed_s in (100.0, 101.0, 110.0, 111.0):
+            now.s = failed_s
+            noted.missed("redis", "ConnectionError")
+            if failed_s == 100.0:
+                noted.met("redis")
+        noted.met("redis")
+    assert [line["event"] for line in lines] == ["redis.away", "redis.recovered"] * 2
+    assert lines[-1]["failures"] == 3
+
+
 def test_each_is_missed_by_itself(noted: Outages) -> None:
     """Of several of a kind, too: that one is met says nothing of another."""
     with capture_logs() as lines:
