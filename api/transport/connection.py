@@ -25,7 +25,7 @@ from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
 from api.transport.reply import Reply
-from api.transport.turns import ORDINARY_S, PROBES
+from api.transport.turns import ORDINARY_S, is_probe
 from boxoffice.telemetry import request_id, series
 
 __all__ = ["Connection"]
@@ -202,9 +202,10 @@ class Connection(Condition):
             self.stage = 0
             if self.reader.begun:
                 self._pace()
-            if self.overdue and not request.head.target.startswith(PROBES):
+            if self.overdue and not is_probe(request.head.target):
                 count_refused("overloaded")
-                self._refuse_request(request.head, problems.overloaded(request.head.request_id))
+                name = request.head.request_id
+                self._refuse_request(request.head, name, problems.overloaded(name))
             else:
                 self.take(request)
             return True
@@ -275,15 +276,17 @@ class Connection(Condition):
             self._tell_to_send(head)
         self.asked = True
         self.stage = 2
-        self._refuse_request(head, problems.body_too_large(error.most, head.request_id))
+        name = head.request_id
+        self._refuse_request(head, name, problems.body_too_large(error.most, name))
 
-    def _refuse_request(self, head: Head, reply: Reply) -> None:
-        """One request, with which nothing is done. The connection stays, where it would have."""
+    def _refuse_request(self, head: Head, name: bytes, reply: Reply) -> None:
+        """One request, with which nothing is done. Its line in the log has the same name. The connection stays, where it would
+        have."""
         self.since = self.loop.time()
         if head.stays and not self.draining:
-            self.transport.write(reply.whole(head.request_id))
+            self.transport.write(reply.whole(name))
         else:
-            self._hang_up(reply.last(head.request_id))
+            self._hang_up(reply.last(name))
 
     def _refuse(self, why: Unreadable) -> None:
         """Say why this is not read, and listen to no more."""

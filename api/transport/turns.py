@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from boxoffice.settings import ApiSettings
 
-__all__ = ["ORDINARY_S", "PROBES", "Turns"]
+__all__ = ["ORDINARY_S", "Turns", "is_probe"]
 
 TURN_S: Final = 0.002
 """Seconds of one turn of the loop in which requests are read. A booking is admitted in about five times that."""
@@ -36,8 +36,12 @@ PASS_S: Final = 0.0005
 """Seconds from one such read to the next, in any case."""
 
 
-PROBES: Final = (b"/healthz", b"/readyz", b"/metrics")
-"""Answered however long they have waited: whoever looks after us wants to know."""
+_PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/metrics"))
+
+
+def is_probe(target: bytes) -> bool:
+    """Whether it is answered however long it has waited: whoever looks after us wants to know."""
+    return target.partition(b"?")[0] in _PROBES
 
 
 class Waiting(Protocol):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.transport import cycle as module
 from api.transport.connection import Connection
@@ -128,7 +129,9 @@ def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None
     assert third.cycle is None, "it had asked for none"
 
 
-@pytest.mark.parametrize("target", [b"/", b"/v1/events", b"/healthz", b"/readyz", b"/metrics"])
+@pytest.mark.parametrize("target", [
+    b"/", b"/v1/events", b"/healthz", b"/readyz", b"/metrics", b"/readyz?x=1", b"/readyzFOO", b"/healthz/x", b"/x?/metrics",
+])  # fmt: skip
 @pytest.mark.parametrize("stays", [True, False])
 def test_who_waited_too_long_is_sent_away(turned: Any, target: bytes, stays: bool) -> None:
     """With nothing done; whoever looks after us is answered. The next that comes in time is served, where the connection
@@ -137,7 +140,7 @@ def test_who_waited_too_long_is_sent_away(turned: Any, target: bytes, stays: boo
     head = b"" if stays else b"Connection: close\r\n"
     turned.data_received(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
     turned.has_turn()
-    if target in (b"/healthz", b"/readyz", b"/metrics"):
+    if target in (b"/healthz", b"/readyz", b"/metrics", b"/readyz?x=1"):
         assert turned.busy and turned.transport.written == b""
         return
     assert turned.cycle is None
@@ -148,6 +151,23 @@ def test_who_waited_too_long_is_sent_away(turned: Any, target: bytes, stays: boo
     turned.turns.over = False
     turned.data_received(GET)
     assert turned.busy is stays
+
+
+@pytest.mark.parametrize("named", [b"", b"X-Request-Id: mine\r\n"])
+@pytest.mark.parametrize("why", ["overloaded", "malformed-request"])
+def test_an_answer_of_the_connection_has_the_name_of_its_line(turned: Any, why: str, named: bytes) -> None:
+    """Also when it is made here, as the client named none."""
+    turned.turns.over = turned.turns.overdue = why == "overloaded"
+    length = b"" if why == "overloaded" else b"Content-Length: %d\r\n" % (turned.limits.body_max_bytes + 616)
+    with capture_logs() as said:
+        turned.data_received(b"POST / HTTP/1.1\r\nHost: x\r\n" + named + length + b"\r\n")
+        turned.has_turn()
+    head, _, body = turned.transport.written.partition(b"\r\n\r\n")
+    (line,) = said
+    name = line["request_id"]
+    assert line["type"] == why and (not named or name == "mine")
+    assert b"\r\nx-request-id: %b\r\n" % name.encode() in head + b"\r\n"
+    assert json.loads(body)["request_id"] == name
 
 
 def test_who_says_nothing_and_ends_is_told_nothing(turned: Any) -> None:
