@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -53,7 +54,7 @@ WORDS: Final = {"closed": "closed", "unchecked": "closed until this run of Redis
 
 
 class Readiness:
-    """Asks both stores. Remembers only that their durability was good."""
+    """Asks both stores, once for all who ask at the same time. Remembers only that their durability was good."""
 
     def __init__(
         self, shards: Shards, database: Database, catalogue: Catalogue, gateway: PaymentGateway, settings: Settings,
@@ -68,21 +69,32 @@ class Readiness:
         self._durable_until = 0.0
         self._writable_until = 0.0
         self._gateway_until, self._gateway_says = 0.0, ""
+        self._looks: dict[str, asyncio.Task[dict[str, str]]] = {}
+        """The last of each kind: who asks while it is under way waits for it."""
 
     async def reasons(self) -> dict[str, str]:
         """What a process that takes bookings lacks, by part; nothing when ready."""
-        return await self._missing(
+        return await self._look(
+            "api",
             {
                 "redis": self.redis,
                 "postgresql": self._postgresql,
                 "catalogue": self._catalogue,
                 "gateway": self._gateway,
-            }
+            },
         )
 
     async def of_worker(self) -> dict[str, str]:
         """What one that settles them lacks. Gates are not asked for: it is workers who open them."""
-        return await self._missing({"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway})
+        checks = {"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway}
+        return await self._look("worker", checks)
+
+    async def _look(self, kind: str, checks: dict[str, Check]) -> dict[str, str]:
+        """Probes need no key, and a look costs an fsync. It goes on when whoever began it hangs up."""
+        look = self._looks.get(kind)
+        if look is None or look.done():
+            look = self._looks[kind] = asyncio.create_task(self._missing(checks), context=Context())
+        return await asyncio.shield(look)
 
     async def _missing(self, checks: dict[str, Check]) -> dict[str, str]:
         durable = self._now_s() < self._durable_until

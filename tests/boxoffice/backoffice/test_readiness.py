@@ -180,6 +180,31 @@ async def test_a_write_that_was_refused_is_tried_again_at_once(house: House) -> 
     assert "set" in house.names()
 
 
+@pytest.mark.parametrize("kind", ["reasons", "of_worker"])
+async def test_many_who_ask_at_once_share_a_look(house: House, kind: str) -> None:
+    """Nobody needs a key to ask, and each look writes; also while something is wrong. One of them that hangs up takes the
+    answer from nobody, and who comes later has a look of its own."""
+    ask = getattr(house.readiness, kind)
+    answers = await asyncio.gather(*(ask() for _ in range(50)))
+    assert (answers, [call[0] for call in house.asked].count("set")) == ([{}] * 50, SHARDS)
+    house.now += 60
+    house.errors["set"] = ResponseError("OOM")
+    for _ in range(2):
+        house.asked.clear()
+        first, *others = [asyncio.create_task(ask()) for _ in range(50)]
+        await asyncio.sleep(0)
+        first.cancel()
+        full = {"redis": "It takes no writes (OOM): its memory is full, see its maxmemory."}
+        assert await asyncio.gather(*others) == [full] * 49
+        assert [call[0] for call in house.asked].count("set") == 1
+
+
+async def test_workers_and_apis_look_for_themselves(house: House) -> None:
+    house.words[1] = "closed"
+    found = await asyncio.gather(house.readiness.of_worker(), house.readiness.reasons())
+    assert found == [{}, {"redis": "The gate of shard 1 is closed."}]
+
+
 async def test_a_gateway_that_refuses_us_is_a_reason_and_one_that_is_away_is_none(house: House) -> None:
     """It is waited for by the workers. What it said is remembered; what it did not say is nothing."""
     refused = "It refuses us, whatever the card (invalid_api_key): look at BOXOFFICE_GATEWAY__API_KEY."
