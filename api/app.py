@@ -99,8 +99,7 @@ def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, BoxOfficeError)
-    client = getattr(request.state, "client", "")
-    return respond(problems.of_error(error, route=_route(request), client=client))
+    return respond(problems.of_error(error, route=_route(request), client=_client(request)))
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
@@ -109,7 +108,7 @@ async def _malformed(request: Request, error: Exception) -> Response:
     found = error.errors()[0]
     name = str(found["loc"][-1]) if found["loc"] and found["loc"][0] == "query" else ""
     refusal = bad_parameter("A parameter is malformed.", name, str(found["type"]))
-    return respond(problems.of_error(refusal, route=_route(request)))
+    return respond(problems.of_error(refusal, route=_route(request), client=_client(request)))
 
 
 async def _unserved(request: Request, error: Exception) -> Response:
@@ -130,6 +129,12 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 async def _failed(_request: Request, _error: Exception) -> Response:
     """The error goes on to the server, which logs it."""
     return respond(problems.of_status(500, "This is our mistake, and it is in our log."))
+
+
+def _client(request: Request) -> str:
+    """Empty of somebody we do not know, or not yet."""
+    client: str = getattr(request.state, "client", "")
+    return client
 
 
 def _route(request: Request) -> str:

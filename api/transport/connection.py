@@ -204,8 +204,7 @@ class Connection(Condition):
                 self._pace()
             if self.overdue and not is_probe(request.head.target):
                 count_refused("overloaded")
-                name = request.head.request_id
-                self._refuse_request(request.head, name, problems.overloaded(name))
+                self._refuse_request(request.head, name := request.head.request_id, problems.overloaded(name))
             else:
                 self.take(request)
             return True
@@ -276,12 +275,10 @@ class Connection(Condition):
             self._tell_to_send(head)
         self.asked = True
         self.stage = 2
-        name = head.request_id
-        self._refuse_request(head, name, problems.body_too_large(error.most, name))
+        self._refuse_request(head, name := head.request_id, problems.body_too_large(error.most, name))
 
     def _refuse_request(self, head: Head, name: bytes, reply: Reply) -> None:
-        """One request, with which nothing is done. Its line in the log has the same name. The connection stays, where it would
-        have."""
+        """One request, with which nothing is done; its line has this name. The connection stays, where it would have."""
         self.since = self.loop.time()
         if head.stays and not self.draining:
             self.transport.write(reply.whole(name))

@@ -3,6 +3,8 @@
 A card number is known by the prefix of its issuer, its length and its check digit (ISO/IEC 7812-1), however it is written.
 All three together still fit one in some ten thousand honest numbers of the same length with such a prefix; nothing in the
 digits tells these apart.
+
+One file because every way to write a number leads to the same check, and is read beside it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from api.transport import cycle as module
 from api.transport.connection import Connection
+from api.transport.reply import SECURITY
 from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
 
 __all__ = ["one", "state"]
@@ -283,14 +284,15 @@ async def test_a_bug_is_answered_in_our_own_words() -> None:
     await module.Cycle.send_500_response(SimpleNamespace(send=send))  # type: ignore[arg-type]
     start, body = sent
     assert (start["type"], start["status"], body["type"]) == ("http.response.start", 500, "http.response.body")
+    name = dict(start["headers"])[b"x-request-id"]
     assert start["headers"] == [
         (b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), (b"connection", b"close"),
-        (b"content-length", b"%d" % len(body["body"])),
+        (b"content-length", b"%d" % len(body["body"])), (b"x-request-id", name), *SECURITY,
     ]  # fmt: skip
     assert body["more_body"] is False
     assert json.loads(body["body"]) == {
         "type": "/problems/internal-error", "title": "Something went wrong here", "status": 500,
-        "detail": "This is our mistake, and it is in our log.",
+        "detail": "This is our mistake, and it is in our log.", "request_id": name.decode(),
     }  # fmt: skip
 
 
