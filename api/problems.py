@@ -220,8 +220,10 @@ def _reply_to(error: errors.BoxOfficeError, problem: Problem) -> Reply:
 def _learnt(error: errors.BoxOfficeError) -> dict[str, Any]:
     """What of an error goes into the log: where it was, never what was sent."""
     learnt: dict[str, Any] = {
-        name: error.details[name] for name in ("errors", "reason", "booking_id") if name in error.details
+        name: error.details[name] for name in ("errors", "reason", "booking_id", "whose") if name in error.details
     }
+    if isinstance(error, errors.RateLimited) and error.key_prefix:
+        learnt["key_prefix"] = error.key_prefix
     if isinstance(error, errors.StoreAway) and error.__cause__ is not None:
         # By its name and number only: the sentence of a store may hold data.
         learnt["cause"] = f"{type(error.__cause__).__name__} {getattr(error.__cause__, 'sqlstate', None) or ''}".strip()

@@ -186,6 +186,9 @@ class UnpaidLimit(Refused):
 class RateLimited(Refused):
     """Too many requests in too short a time."""
 
+    key_prefix: str = ""
+    """Of the API key that is over its limit, where it is a key's: for our log, and not told in an answer."""
+
 
 class DeclinedTooOften(Refused):
     """Too many payments were declined lately: no other is tried for now."""

@@ -45,7 +45,8 @@ class Throttle:
                 self._reads.clear()
             counted = self._reads[allowance.api_key] = [window, 0]
         if counted[1] >= most:
-            raise asked_too_often("key", most, window_s, int(1_000 * ((window + 1) * window_s - now)))
+            left_ms = int(1_000 * ((window + 1) * window_s - now))
+            raise asked_too_often("key", most, window_s, left_ms, allowance.api_key)
         counted[1] += 1
 
     async def change(self, allowance: Allowance) -> None:
@@ -65,4 +66,4 @@ class Throttle:
         except (RedisError, OSError):
             return
         if left_ms:
-            raise asked_too_often("key", most, allowance.window_s, left_ms)
+            raise asked_too_often("key", most, allowance.window_s, left_ms, allowance.api_key)

@@ -247,8 +247,9 @@ def _answer(
         case outcomes.Replayed(booking, record):
             return _replayed(booking, record, event, left, reply.now_ms)
         case outcomes.RateLimited(whose, limit, ends_ms):
-            window_s = form.template.allowance.window_s
-            often: BoxOfficeError = asked_too_often(whose, limit, window_s, ends_ms - reply.now_ms)
+            allowance = form.template.allowance
+            left_ms = ends_ms - reply.now_ms
+            often: BoxOfficeError = asked_too_often(whose, limit, allowance.window_s, left_ms, allowance.api_key)
             refusals[alike] = outcome, often
             return often
     template = form.template

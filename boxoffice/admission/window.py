@@ -3,6 +3,8 @@
 Concurrent bookings of a shard share a call (admit.lua takes many), so that one round trip and one fsync serve them all.
 A call runs in a task of its own: a request that goes away never cuts an admission in half. When a call errors, its
 members are sent again one by one, under the same booking ids, so only the bad one is told so.
+
+One file because who waits, who is sent away and when a call goes out depend on the same few numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from boxoffice.admission.counting import count_call
 from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
 from boxoffice.admission.protocol import Call, Codec, decode
 from boxoffice.clock import CLOCK, Clock
-from boxoffice.errors import BoxOfficeError, Overloaded, RunUnchecked, StoreAway
+from boxoffice.errors import BoxOfficeError, Overloaded, RateLimited, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.stores.gate import Lacking, ask
@@ -44,6 +46,13 @@ PACE_FOR_S: Final = 0.25
 
 SMALL_CALL: Final = 16
 """A call of fewer bookings than this is followed by a short wait for company: see `api.linger_ms`."""
+
+
+ROOM: Final = 4
+"""An API key that is over its limit has one part in so many of the places where bookings wait."""
+
+OVER_MAX: Final = 1_000
+"""API keys that are remembered to be over their limit. Beyond it all are forgotten at once."""
 
 
 class Window:
@@ -71,6 +80,8 @@ class Window:
         self._crowded_since: float | None = None
         """When as many waited as may, and since when the queue was never empty."""
         self._overloaded = Overloaded(retry_after_s=1)
+        self._over: dict[tuple[str, int | None], float] = {}
+        """Until when which API keys, with these limits, are over them."""
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -85,8 +96,10 @@ class Window:
         return False
 
     def put(self, form: Form) -> None:
-        """Let it wait for the next call; or refuse it, when too many have waited for too long."""
-        if len(self.queue) >= self.settings.api.waiting_max and self._is_flooded():
+        """Let it wait for the next call; or refuse it, when too many have waited for too long, or its key is over its limit and
+        would crowd others out."""
+        waiting, most = len(self.queue), self.settings.api.waiting_max
+        if (waiting >= most and self._is_flooded()) or (self._over and waiting >= most // ROOM and self._is_over(form)):
             form.answer(self._overloaded)
             return
         self.queue.append(form)
@@ -99,6 +112,19 @@ class Window:
         if self._crowded_since is None:
             self._crowded_since = now
         return now - self._crowded_since >= self.settings.api.burst_s
+
+    def _is_over(self, form: Form) -> bool:
+        """Whether the script said so of its API key in this window of the limit, and of the limit that the key has now."""
+        allowance = form.template.allowance
+        return self.clock.now_s() < self._over.get((allowance.api_key, allowance.key_max), 0.0)
+
+    def _note_over(self, answers: Sequence[Admitted | BoxOfficeError | None]) -> None:
+        for error in answers:
+            if isinstance(error, RateLimited) and error.key_prefix:
+                if len(self._over) >= OVER_MAX:
+                    self._over.clear()
+                key = error.key_prefix, error.details["limit"]
+                self._over[key] = self.clock.now_s() + error.details["retry_after_s"]
 
     async def drained(self) -> None:
         """Send the forms that wait, and return once every call has ended."""
@@ -177,6 +203,8 @@ class Window:
         except Exception as error:
             seldom.exception("admission.failed", error)
             answers = [StoreAway()] * len(forms)
+        if RateLimited in set(map(type, answers)):
+            self._note_over(answers)
         if REGISTRY.counts:
             count_call(forms, answers, began_s, self.clock.now_s())
         for form, answer in zip(forms, answers, strict=True):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
@@ -34,6 +39,11 @@ async def test_a_booking_is_told_what_is_left(book: Book, open_sale: SaleMaker) 
         assert t.startswith("t=") and 0 < int(t[2:]) <= WINDOW_S
 
 
+def prefixes(said: Sequence[Mapping[str, Any]]) -> list[tuple[str, str | None]]:
+    """Whose limit the lines of refusals name, and which key."""
+    return [(line["whose"], line.get("key_prefix")) for line in said if line["event"] == "request.refused"]
+
+
 @pytest.mark.parametrize(("whose", "limit"), [("customer", 2), ("key", 4)])
 async def test_who_asks_too_often_is_told_when_to_come_again(
     api: httpx2.AsyncClient, office: BoxOffice, book: Book, open_sale: SaleMaker, whose: str, limit: int
@@ -43,7 +53,10 @@ async def test_who_asks_too_often_is_told_when_to_come_again(
     customers = ["ada"] * 2 if whose == "customer" else [f"c{n}" for n in range(4)]
     for n, customer in enumerate(customers):
         assert (await book(event, key=f"k{n}", customer_id=customer)).status_code == 202
-    answer = await book(event, key="late", customer_id="ada")
+    with capture_logs() as said:
+        answer = await book(event, key="late", customer_id="ada")
+        await asyncio.sleep(0)
+    assert prefixes(said) == [(whose, "shop" if whose == "key" else None)]
     refused = assert_problem(answer, 429, "rate-limited")
     assert (refused["whose"], refused["limit"], refused["window_s"]) == (whose, limit, WINDOW_S)
     assert answer.headers["retry-after"] == str(refused["retry_after"])
@@ -75,10 +88,14 @@ async def test_other_requests_are_counted_too(api: httpx2.AsyncClient, book: Boo
     path = f"/v1/bookings/{hold['id']}"
     assert (await api.post(f"{path}/extend", json={"extra_s": 60})).status_code == 200
     assert (await api.post(f"{path}/cancel")).status_code == 200
-    answer = await api.post(f"{path}/cancel")
-    assert_problem(answer, 429, "rate-limited")
+    with capture_logs() as said:
+        answer = await api.post(f"{path}/cancel")
+    assert "key_prefix" not in assert_problem(answer, 429, "rate-limited")
+    assert prefixes(said) == [("key", "shop")]
     assert answer.headers["ratelimit-policy"] == f'"key";q=2;w={WINDOW_S}'
     for get in (path, f"/v1/events/{event.id}", "/v1/events"):
         assert (await api.get(get)).status_code == 200
-    for get in (path, f"/v1/events/{event.id}", "/v1/events"):
-        assert_problem(await api.get(get), 429, "rate-limited")
+    with capture_logs() as said:
+        for get in (path, f"/v1/events/{event.id}", "/v1/events"):
+            assert_problem(await api.get(get), 429, "rate-limited")
+    assert prefixes(said) == [("key", "shop")] * 3

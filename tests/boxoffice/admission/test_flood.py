@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from boxoffice.admission.forms import Form
+from boxoffice.access.rates import Allowance
+from boxoffice.admission.forms import Admitted, Form
 from boxoffice.admission.window import Window
-from boxoffice.errors import Overloaded
+from boxoffice.errors import Overloaded, RateLimited
 from boxoffice.settings import Settings
 from tests.boxoffice.admission.test_calls import Script, form, window
 
@@ -99,3 +100,67 @@ async def test_a_queue_that_is_long_for_a_moment_is_no_flood(flood: Flood) -> No
         assert await flood.put(1) == 0
         while flood.window.queue or flood.window.calls:
             await flood.end()
+
+
+class Limited:
+    """Forms of two API keys on a window whose script says that one of them is over its limit."""
+
+    def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.window = window
+        self.time = Script(window, monkeypatch, b"").time
+        self.told: dict[str, list[Any]] = {"greedy": [], "other": []}
+        self.over = True
+        monkeypatch.setattr(window, "send", self.send)
+
+    async def send(self, forms: list[Form], _views: Any) -> Any:
+        now_ms = int(1_000 * self.time.now)
+        refused = [b"rate_limited", b"key", 9, b"%d" % (now_ms + 7_000)]
+        over = [self.over and each.template.allowance.api_key == "greedy" for each in forms]
+        results = [refused if each else [b"replayed", b"first", b"nonsense"] for each in over]
+        return [b"open", b"%d" % now_ms, results, [[b"5", b"5"]], 0, 0, []]
+
+    async def put(self, key: str, count: int = 1, key_max: int = 9) -> list[type[Any]]:
+        """What its bookings were told so far."""
+        for _ in range(count):
+            one = form("x")
+            one.template.allowance = Allowance(key, key_max, None, 60)
+            one.answer = self.told[key].append
+            self.window.put(one)
+        return self.answers(key)
+
+    def answers(self, key: str) -> list[type[Any]]:
+        return [type(answer) for answer in self.told[key]]
+
+    async def rest(self) -> None:
+        while self.window.queue or self.window.calls:
+            await settle()
+
+
+async def test_a_key_over_its_limit_crowds_nobody_out(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a part of the room once the script has said so of it; what is beyond is told 503 at once, a repeat, too, which
+    may be in. Others are admitted, and so is its own again in the next window, or with another limit."""
+    api = window.settings.api.model_copy(update={"waiting_max": 40})
+    window.settings = window.settings.model_copy(update={"api": api})
+    both = Limited(window, monkeypatch)
+    await both.put("greedy")
+    await both.rest()
+    assert both.answers("greedy") == [RateLimited]
+    assert (await both.put("greedy", 1_000))[1:] == [Overloaded] * 990, "a quarter of the room"
+    assert await both.put("other", 10) == []
+    assert (await both.put("greedy"))[-1] is Overloaded
+    await both.rest()
+    assert both.answers("other") == [Admitted] * 10
+    assert both.answers("greedy").count(RateLimited) == 11
+    both.over = False
+    both.told["greedy"].clear()
+    assert await both.put("greedy", 12, key_max=99) == [], "its limit was raised"
+    await both.rest()
+    both.told["greedy"].clear()
+    both.time.now += 6.9
+    assert await both.put("greedy", 12) == [Overloaded] * 2
+    await both.rest()
+    both.told["greedy"].clear()
+    both.time.now += 0.2
+    assert await both.put("greedy", 12) == []
+    await both.rest()
+    assert both.answers("greedy") == [Admitted] * 12

@@ -125,6 +125,7 @@ def test_who_asked_too_often_is_told_when_the_window_ends(whose: str, left_ms: i
     (refused,) = tell(may(key_max=9), [b"rate_limited", whose.encode(), 9, b"%d" % (NOW_MS + left_ms)])
     assert isinstance(refused, RateLimited)
     assert refused.details == {"whose": whose, "limit": 9, "window_s": WINDOW_S, "retry_after_s": retry_s}
+    assert refused.key_prefix == (may().api_key if whose == "key" else "") and "key_prefix" not in refused.details
     assert refused.detail.startswith("The API key has asked" if whose == "key" else "The customer has asked")
 
 
