@@ -28,6 +28,7 @@ OTHERS = {"up", "ALERTS"}
 
 WORDS = {
     "by", "on", "sum", "max", "min", "rate", "increase", "count", "histogram_quantile", "vector", "or", "le", "instance", "job",
+    "absent",
 }  # fmt: skip
 
 OF_PROMETHEUS = {"le", "instance", "job", "alertname", "alertstate", "severity"}
