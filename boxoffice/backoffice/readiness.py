@@ -86,7 +86,7 @@ class Readiness:
 
     async def of_worker(self) -> dict[str, str]:
         """What one that settles them lacks. Gates are not asked for: it is workers who open them."""
-        checks = {"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway}
+        checks: dict[str, Check] = {"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway}
         return await self._look("worker", checks)
 
     async def _look(self, kind: str, checks: dict[str, Check]) -> dict[str, str]:
