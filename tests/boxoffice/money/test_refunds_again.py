@@ -52,7 +52,7 @@ async def test_a_refund_is_made_again_under_its_key(till: Till, asked: str) -> N
     assert await till.office.refunds.again(booking, lost) == 1
 
     assert await refunds(till) == [("one", 2_000, "why", asked or None, "due", "USD")]
-    owner = ids.owner_digest(CLIENT, "ada")
+    owner = ids.owners_of(ids.owner_digest(CLIENT, "ada"), None, CLIENT)
     assert await moves(till) == [("GA", -2, owner, "one", till.event.id, booking)]
     (last,) = await till.fetch("SELECT number, nonce FROM batches ORDER BY number DESC LIMIT 1")
     assert await till.office.redis.smembers(keys.told(SHARD)) == {b"%d:%d" % tuple(last)}  # type: ignore[misc]
