@@ -19,7 +19,7 @@ class Loop:
         self.now = 0.0
         self.later: list[tuple[float, Any, tuple[Any, ...]]] = []
 
-    def call_later(self, seconds: float, work: Any, *arguments: Any) -> None:
+    def call_later(self, seconds: float, work: Any, *arguments: Any, context: Any = None) -> None:
         self.later.append((self.now + seconds, work, arguments))
 
     def pass_time(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ async def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, sett
             did.append("run")
 
     monkeypatch.setattr(server, "Server", Fake)
-    monkeypatch.setattr(log, "configure", lambda _: did.append("log"))
+    monkeypatch.setattr(log, "configure", lambda _, **__: did.append("log"))
     monkeypatch.setattr(server.memory, "map_large", lambda: did.append("pages"))
     monkeypatch.setattr(server.signal, "signal", lambda number, _: did.append(number))
     for name in ("collect", "freeze", "set_threshold"):

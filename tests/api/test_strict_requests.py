@@ -17,12 +17,12 @@ from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from tests.api.test_documentation import application
-from tests.api.test_rights import Call, ask, calls, door, event, settings
+from tests.api.test_rights import Call, ask, calls, event, settings
 from tests.conftest import KEY
 from tests.support.shop.office import book
 from tests.support.wire import Door
 
-__all__ = ["door", "event", "settings"]
+__all__ = ["event", "settings"]
 
 VALUE = "m4rk"
 """In no answer."""

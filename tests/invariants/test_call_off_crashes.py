@@ -19,6 +19,7 @@ from tests.conftest import SaleMaker, counters, eventually, load_all
 from tests.invariants.conftest import Fork, at_rest, ends, working
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import book, book_many
+from tests.support.waiting import pace
 
 AT_ONCE: Final = 500
 """Bookings that come at the same time."""
@@ -77,7 +78,7 @@ async def test_a_hundred_thousand_are_refunded_once_though_the_worker_is_killed_
     for refunded in (count // 3, 2 * count // 3):
 
         async def reached(least: int = refunded) -> bool:
-            await asyncio.sleep(0.5)  # counting them takes a tenth of that, on the machine of the worker
+            await pace(0.5)  # counting them takes a tenth of that, on the machine of the worker
             return int(await pool.fetchval("SELECT count(*) FROM refunds")) >= least
 
         await eventually(reached, timeout_s=limit_s)

@@ -157,8 +157,8 @@ async def test_another_tier_and_another_event_are_not_limited(desk: Desk) -> Non
 async def test_another_client_is_not_limited(desk: Desk) -> None:
     await desk.open_sale(floor=30)
     await gave_up(desk, 30)
-    form = hold(desk, floor=30)
-    form.packed = form.packed.replace(CLIENT.encode(), b"else00000000")
+    form = desk.form(customer="customer-0", client="else00000000", hold_ms=FAR_MS, floor=30)
+    form.unpaid_max = (500, 500, 20)
     assert await desk.book(form) == [FREE]
 
 

@@ -21,6 +21,13 @@ __all__ = ["Broom"]
 # Not TRUNCATE: new files for fifteen tables and their indexes take longer than most tests.
 _EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
 
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+"""
+
+LOCK_TIMEOUT = "5s"
+
 _TABLES = (Client.__tablename__, ApiKey.__tablename__)
 
 
@@ -82,16 +89,19 @@ class Broom:
         return "; ".join(statements)
 
     async def _execute(self, statements: str) -> None:
-        """In one transaction, so that it may be sent once more to a server that was restarted."""
+        """In one transaction, so that it may be sent once more to a server that was restarted, or whose rows a session of an
+        earlier test keeps locked: one whose process was killed or frozen there may keep them for a minute. It is ended."""
         try:
             await (await self._connected()).execute(statements)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             if self._connection is not None:
                 self._connection.terminate()
                 self._connection = None
-            await (await self._connected()).execute(statements)
+            connection = await self._connected()
+            await connection.execute(_END_OTHERS)
+            await connection.execute(statements)
 
     async def _connected(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self._database_url)
+            self._connection = await asyncpg.connect(self._database_url, server_settings={"lock_timeout": LOCK_TIMEOUT})
         return self._connection

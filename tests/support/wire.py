@@ -174,6 +174,6 @@ def alike(answer: Answer) -> tuple[Any, ...]:
     headers = {
         name: "" if name in ("location", "content-length", "date", "x-request-id") else value
         for name, value in answer.headers.items()
-        if name != "idempotency-replayed"
+        if name not in ("idempotency-replayed", "ratelimit", "ratelimit-policy")  # a repeat is not counted
     }
     return answer.status, sorted(headers.items()), body

@@ -11,7 +11,7 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
-from boxoffice.settings import Settings
+from boxoffice.settings import RateSettings, Settings
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker
 from tests.support.wire import WAYS, Answer, Door, alike
@@ -21,6 +21,12 @@ WARM = 6
 
 
 pytestmark = pytest.mark.wire
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """One customer books more than any would, and of three ways that are asked the same the last would be refused first."""
+    return settings.model_copy(update={"rates": RateSettings(customer_max=0)})
 
 
 @pytest.fixture

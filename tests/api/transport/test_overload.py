@@ -25,6 +25,7 @@ from ops.stack.servers import Servers
 from tests.api.conftest import booking_of
 from tests.api.transport.test_slow_clients import HEALTH, POST, ROOT, Serving, hostile, p99, serving, waits_ms
 from tests.conftest import SaleMaker, counters, settle_all
+from tests.support.waiting import pace
 
 LONG_S = float(os.environ.get("OVERLOAD_S", "60"))
 
@@ -66,7 +67,7 @@ async def probe(serving: Serving, until: asyncio.Event) -> list[float]:
         began = time.perf_counter()
         assert await client.ask(HEALTH) == 200
         took.append(1_000 * (time.perf_counter() - began))
-        await asyncio.sleep(0.02)
+        await pace(0.02)
     client.writer.close()
     return took
 

@@ -86,7 +86,10 @@ async def stops_listening(serving: Serving) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
         except ConnectionRefusedError:
             return True
-        except TimeoutError:
+        except (
+            TimeoutError,
+            ConnectionResetError,
+        ):  # reset: it was in the queue of the listener that was closed just then
             return False
         writer.close()
         return False

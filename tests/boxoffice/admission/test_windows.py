@@ -152,9 +152,9 @@ class Loop:
     def time(self) -> float:
         return self._clock[0]
 
-    def call_later(self, seconds: float, call: Any) -> asyncio.Handle:
+    def call_later(self, seconds: float, call: Any, *, context: Any) -> asyncio.Handle:
         self._later.append(seconds)
-        return self._loop.call_later(3_600, call)
+        return self._loop.call_later(3_600, call, context=context)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
