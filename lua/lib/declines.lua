@@ -1,7 +1,9 @@
 -- declines: payments that were declined in this window of Redis's clock, in one hash beside the gate, where "at" is the ms at
 -- which the window began: by customer (o: and its digest), by client (c:) and by event (e:), and of the latter two the payments
 -- that the gateway has answered (C:, E:). Needs clock. The terms are customer_max:least:share:window ms: from so many declined
--- payments a customer is let try no more, and a client or an event from the least on, if they are such a share (in 100).
+-- payments a customer is let try no more, and a client from the least on, if they are such a share (in 100). An event from the
+-- least on, too, but only for clients of which a tenth of the least, and such a share, was declined: one with a broken checkout
+-- stops no other's sale.
 local function declines_key(gate)
   return (string.gsub(gate, "gate$", "declines"))
 end
@@ -36,16 +38,20 @@ end
 -- The refusal of another payment, when too many were declined: of whom, and in how many ms that is forgotten.
 local function declined_too_often(counts, terms, owner, client, event)
   local whose
-  local function too_many(letter, name)
-    local declined = counts[letter .. ":" .. name] or 0
-    return terms.least and declined >= terms.least
-      and 100 * declined >= terms.share * (counts[string.upper(letter) .. ":" .. name] or 0)
+  local function declined(letter, name)
+    return counts[letter .. ":" .. name] or 0
   end
-  if terms.customer_max and (counts["o:" .. owner] or 0) >= terms.customer_max then
+  local function mostly(letter, name)
+    return 100 * declined(letter, name) >= terms.share * declined(string.upper(letter), name)
+  end
+  local function too_many(letter, name)
+    return terms.least and declined(letter, name) >= terms.least and mostly(letter, name)
+  end
+  if terms.customer_max and declined("o", owner) >= terms.customer_max then
     whose = "customer"
   elseif too_many("c", client) then
     whose = "client"
-  elseif too_many("e", event) then
+  elseif too_many("e", event) and declined("c", client) >= math.max(1, terms.least / 10) and mostly("c", client) then
     whose = "event"
   end
   return whose and { "declined_too_often", whose, string.format("%d", terms.window_ms - now_ms % terms.window_ms) }
