@@ -101,7 +101,7 @@ class Authorising:
                 slow[in_parallel(partial(self.look_closer, met.payment), [claim], self.calls)[0]] = claim
             else:
                 ask.append(claim)
-        ask, refused, later = await self.declines.sift(ask, known, batch.terms.now_ms)
+        ask, refused, later = await self.declines.sift(ask, known, batch.terms.now_ms, batch.asked)
         if later:
             batch.put_off.update([claim.record.id for claim in later])
             await self.claims.release(batch, later, WAIT_S)

@@ -1,14 +1,15 @@
 """Card testing, as settlement sees it: counts the payments that were declined, and asks the gateway for no more than it
 should of a customer who has too many.
 
-What was counted, admit.lua and pay.lua look at before they let another payment in. Those that came in before the first were
-declined are in one claim or a few: of each customer only so many are asked for at once, and the rest waits to see.
+What was counted, admit.lua and pay.lua look at before they let another payment in. A good payment takes one declined payment
+off its customer's count: some shops have one customer id for everybody. Those that came in before the first were declined are
+in some claims of this worker: of each customer only so many are asked for at once, and the rest waits to see.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -19,6 +20,7 @@ from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
 from boxoffice.settlement.deciding import never_asked
 from boxoffice.stores import keys
+from boxoffice.stores.record import Record
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 
@@ -31,10 +33,10 @@ WAIT_S: Final = 0.1
 """So long a booking waits until others of its customer are known to be good or not."""
 
 FORGET_S: Final = 60.0
-"""What is remembered of a customer is forgotten after so long: the gateway has answered by then, or never will."""
+"""A payment under way is forgotten after so long: the gateway has answered by then, or never will."""
 
 REMEMBERED_MAX: Final = 10_000
-"""Customers with several payments at once that this worker remembers."""
+"""Customers with payments under way that this worker remembers; of more, the oldest are forgotten."""
 
 
 class Sifted(NamedTuple):
@@ -43,17 +45,6 @@ class Sifted(NamedTuple):
     ask: list[Claimed]
     refused: list[Claimed]
     later: list[Claimed]
-
-
-class _Customer:
-    """Payments of a customer who has several at once, in this worker."""
-
-    __slots__ = ("good", "since", "under_way")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.good = 0
-        self.under_way: set[str] = set()
 
 
 class Declines:
@@ -65,22 +56,32 @@ class Declines:
         self._counts = bool(settings.declines.customer_max or settings.declines.least)
         self._window_ms = 1_000 * settings.declines.window_s
         self._clock = clock
-        self._customers: dict[str, _Customer] = {}
+        self._under_way: dict[str, dict[str, float]] = {}
+        """By customer: payment key -> second in which it was let through."""
 
-    async def sift(self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int) -> Sifted:
-        """Whom to ask the gateway for, at `now_ms` of Redis's clock. A customer who has one payment, and had no others just
-        before, is not looked at: whoever has too many was refused when it came in. One that may have been asked for before
-        is asked for again, whosever it is."""
-        owners = {claim.record.owner for claim in claims}
-        if not self._most or (len(owners) == len(claims) and self._customers.keys().isdisjoint(owners)):
+    async def sift(
+        self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int, asked: Collection[str]
+    ) -> Sifted:
+        """Whom to ask the gateway for, at `now_ms` of Redis's clock. Of a customer with one payment under way nothing is
+        read: whoever has too many was refused when it came in. One that may have been asked for before is asked for again,
+        whosever it is: in an earlier claim, or in this one (`asked`, booking ids), which is tried apart."""
+        if not self._most:
             return Sifted(claims, [], [])
-        times = Counter(claim.record.owner for claim in claims)
-        several = [owner for owner, count in times.items() if count > 1 or owner in self._customers]
-        declined = await self._declined(several, now_ms)
+        fresh: set[str] = set()
+        several: dict[str, None] = {}
+        for claim in claims:
+            booking = claim.record.id
+            if never_asked(claim, known.get(booking), asked=booking in asked):
+                fresh.add(booking)
+                if not self._alone(claim):
+                    several[claim.record.owner] = None
+        if not several:
+            return Sifted(claims, [], [])
+        declined = await self._declined([*several], now_ms)
         sifted = Sifted([], [], [])
         for claim in claims:
             owner = claim.record.owner
-            if owner not in declined or not never_asked(claim, known.get(claim.record.id), asked=False):
+            if owner not in declined or claim.record.id not in fresh:
                 sifted.ask.append(claim)
             elif declined[owner] >= self._most:
                 sifted.refused.append(claim)
@@ -94,28 +95,35 @@ class Declines:
         """Count what the gateway answered. What fails here, or dies before, is not counted."""
         answered: dict[tuple[str, str], int] = {}
         declined: Counter[str] = Counter()
+        over: list[Record] = []
         for decision in decisions:
             record, payment = decision.claim.record, decision.payment
             if payment is None:
                 continue
+            over.append(record)
             good = payment.status == "authorized"
-            if self._customers and (customer := self._customers.get(record.owner)) is not None:
-                customer.under_way.discard(record.payment_key)
-                customer.good += good
             bad = payment.status == "declined" and payment.failure_code != TOO_MANY
             if (good or bad) and decision.standing is not DECIDED:
                 whose = record.body.client, record.event
                 answered[whose] = answered.get(whose, 0) + 1
-                if bad:
+                if good:
+                    declined[f"o:{record.owner}"] -= 1
+                else:
                     declined.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
         if answered and self._counts:
             await self._tell(answered, declined)
+        # Last: whoever is sifted meanwhile finds each of them under way, or counted.
+        for record in over:
+            if (under_way := self._under_way.get(record.owner)) is not None:
+                under_way.pop(record.payment_key, None)
+                if not under_way:
+                    del self._under_way[record.owner]
 
     async def _tell(self, answered: Mapping[tuple[str, str], int], fields: Counter[str]) -> None:
         for (client, event), payments in answered.items():
             fields[f"C:{client}"] += payments
             fields[f"E:{event}"] += payments
-        counts = [part for field, count in fields.items() for part in (field, count)]
+        counts = [part for field, count in fields.items() if count for part in (field, count)]
         try:
             await self._here.run(
                 "decline", declines=keys.declines(self._here.number), window_ms=self._window_ms, counts=counts
@@ -133,16 +141,29 @@ class Declines:
         current = began is not None and int(began) == now_ms - now_ms % self._window_ms
         return {owner: int(count or 0) if current else 0 for owner, count in zip(owners, counts, strict=True)}
 
+    def _alone(self, claim: Claimed) -> bool:
+        """Whether nothing else of its customer is under way. Then it is, from now on."""
+        under_way = self._of(claim.record.owner)
+        if not under_way:
+            under_way[claim.record.payment_key] = self._clock.now_s()
+        return len(under_way) == 1 and claim.record.payment_key in under_way
+
     def _begin(self, claim: Claimed, most: int) -> bool:
-        """Whether one more of its customer may be asked for now: no more may be under way than may still be declined, and
-        one more for each that was good."""
-        owner, now = claim.record.owner, self._clock.now_s()
-        customer = self._customers.get(owner)
-        if customer is None or now - customer.since > FORGET_S:
-            if len(self._customers) >= REMEMBERED_MAX:
-                self._customers.clear()
-            customer = self._customers[owner] = _Customer(now)
-        if claim.record.payment_key not in customer.under_way and len(customer.under_way) >= most + customer.good:
+        """Whether it may be asked for now: no more of its customer may be under way than may still be declined."""
+        under_way = self._of(claim.record.owner)
+        if claim.record.payment_key not in under_way and len(under_way) >= most:
             return False
-        customer.under_way.add(claim.record.payment_key)
+        under_way.setdefault(claim.record.payment_key, self._clock.now_s())
         return True
+
+    def _of(self, owner: str) -> dict[str, float]:
+        """What is under way of a customer, without what is to be forgotten."""
+        under_way = self._under_way.get(owner)
+        if under_way is None:
+            if len(self._under_way) >= REMEMBERED_MAX:
+                del self._under_way[next(iter(self._under_way))]
+            return self._under_way.setdefault(owner, {})
+        now = self._clock.now_s()
+        for payment_key in [name for name, since in under_way.items() if now - since > FORGET_S]:
+            del under_way[payment_key]
+        return under_way

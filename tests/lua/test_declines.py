@@ -60,6 +60,15 @@ async def test_what_was_declined_adds_up(desk: Desk) -> None:
         assert await counted(desk) == {"a": 5}
 
 
+async def test_a_good_payment_takes_a_declined_one_back(desk: Desk) -> None:
+    """Of whoever has any; never more than there are, and nothing is noted of anybody else."""
+    await decline(desk, a=3, b=1)
+    assert await decline(desk, a=-1, b=-2, c=-1) == 3
+    assert await counted(desk) == {"a": 2, "b": 0}
+    await decline(desk, b=1)
+    assert await counted(desk) == {"a": 2, "b": 1}
+
+
 LIMITS = pytest.mark.parametrize(
     ("counts", "whose"),
     [

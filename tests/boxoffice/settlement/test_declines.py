@@ -16,6 +16,7 @@ from boxoffice.books.decisions import DECIDED, Claimed, Decision, Known, Payment
 from boxoffice.clock import Clock
 from boxoffice.errors import DeclinedTooOften
 from boxoffice.settings import Settings
+from boxoffice.settlement import declines as module
 from boxoffice.settlement.declines import FORGET_S, TOO_MANY, Declines
 from boxoffice.stores import keys
 from boxoffice.stores.record import Payload
@@ -99,6 +100,20 @@ async def test_who_tests_cards_one_by_one(hall: Till) -> None:
     assert isinstance(again, Admitted) and again.replayed
 
 
+async def test_one_customer_id_for_everybody_who_pays(hall: Till) -> None:
+    """As some shops have it: one in ten is declined, more than one customer may have, and nobody is refused for it."""
+    good: list[str] = []
+    for start in range(0, 40, 10):
+        answers = [
+            await post(hall, start + n, "tok_card_declined" if n == 0 else "tok_ok", customer="guest")
+            for n in range(10)
+        ]
+        good += [answer.booking_id for answer in answers[1:]]
+        await settle_all(hall.office)
+    assert {await status_of(hall.office, booking) for booking in good} == {"confirmed"}
+    assert isinstance(await post(hall, 99, "tok_ok", customer="guest"), Admitted)
+
+
 async def test_many_customers_of_one_shop(hall: Till) -> None:
     """Half of all its payments, and as many as there must be at least: then none of the shop's is tried."""
     for n in range(8):
@@ -151,9 +166,12 @@ class Steps:
         scripts: Any = SimpleNamespace(decline=DECLINE)
         self.declines = Declines(Shard(self.store, scripts, SHARD), settings, Clock(lambda: self.now))
 
-    async def sift(self, *claims: Claimed, known: dict[str, Known] | None = None) -> list[list[int]]:
+    async def sift(
+        self, *claims: Claimed, known: dict[str, Known] | None = None, asked: tuple[Claimed, ...] = ()
+    ) -> list[list[int]]:
         """Sequences of those to ask for, refused, and to wait."""
-        sifted = await self.declines.sift(list(claims), known or {}, NOW_MS)
+        before = {claim.record.id for claim in asked}
+        sifted = await self.declines.sift(list(claims), known or {}, NOW_MS, before)
         return [[claim.record.sequence for claim in some] for some in sifted]
 
 
@@ -176,6 +194,44 @@ async def test_customers_of_one_payment_each_cost_nothing(settings: Settings) ->
     steps = Steps(settings)
     assert await steps.sift(of("a", 1), of("b", 2)) == [[1, 2], [], []]
     assert steps.store.said == []
+
+
+async def test_payments_of_one_customer_that_come_one_by_one_are_counted_together(settings: Settings) -> None:
+    """In claims that overlap, each has one of them; of the first nobody is asked. What is over leaves nothing behind."""
+    steps = Steps(settings, None, None)
+    one = [of("a", n) for n in range(1, MOST + 2)]
+    assert await steps.sift(one[0]) == [[1], [], []]
+    assert steps.store.said == []
+    assert [await steps.sift(claim) for claim in one[1:]] == [[[n], [], []] for n in (2, 3, 4)] + [[[], [], [5]]]
+    assert len(steps.store.said) == MOST
+    await steps.declines.count([decision(claim, "authorized") for claim in one[:MOST]])
+    steps.store.said.clear()
+    assert await steps.sift(one[MOST]) == [[5], [], []]
+    assert steps.store.said == []
+
+
+async def test_a_payment_is_under_way_until_it_is_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is sifted before Redis was told finds it there."""
+    steps = Steps(settings, None, None)
+    claims, seen = [of("a", n) for n in range(1, MOST + 2)], []
+    await steps.sift(*claims[:MOST])
+
+    async def told(*command: Any) -> None:
+        seen.append(await steps.sift(claims[MOST]))
+
+    monkeypatch.setattr(steps.store, "execute_command", told)
+    await steps.declines.count([decision(claim, "declined") for claim in claims[:MOST]])
+    assert seen == [[[], [], [5]]]
+
+
+async def test_of_too_many_customers_the_oldest_are_forgotten(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_MAX", 2)
+    steps = Steps(settings, None, None)
+    for owner, sequence in (("a", 1), ("b", 2), ("c", 3), ("b", 4), ("a", 5)):
+        assert await steps.sift(of(owner, sequence)) == [[sequence], [], []]
+    assert steps.store.said == [(keys.declines(SHARD), "at", "o:b")]
 
 
 async def test_a_customer_of_several_is_remembered(settings: Settings) -> None:
@@ -222,10 +278,10 @@ async def test_nobody_is_held_up_where_any_number_may_be_declined(settings: Sett
 async def test_what_may_have_been_asked_for_is_asked_for_again(settings: Settings) -> None:
     """Somebody's money may be set aside."""
     steps = Steps(settings, BEGAN, b"9")
-    lapsed, fresh, met = of("a", 1, lapses=1), of("a", 2), of("a", 3)
+    lapsed, fresh, met, more = of("a", 1, lapses=1), of("a", 2), of("a", 3), of("a", 4)
     row = PaymentRow("unknown", None, None, None, 5)
     known = {met.record.id: Known(met.record.id, "pending", None, payment=row)}
-    assert await steps.sift(lapsed, fresh, met, known=known) == [[1, 3], [2], []]
+    assert await steps.sift(lapsed, fresh, met, more, known=known) == [[1, 3], [2, 4], []]
 
 
 def decision(
@@ -241,24 +297,37 @@ async def test_more_are_asked_for_as_those_before_turn_out_good(settings: Settin
     assert await steps.sift(*claims) == [[1, 2, 3, 4], [], [5, 6, 7, 8, 9, 10, 11, 12]]
     assert await steps.sift(*claims[:5]) == [[1, 2, 3, 4], [], [5]], "the same, tried apart"
     await steps.declines.count([decision(claims[0], "authorized"), decision(claims[1], "authorized")])
-    assert await steps.sift(*claims[4:]) == [[5, 6, 7, 8], [], [9, 10, 11, 12]], "2 good, 2 open: 4 of 6"
+    assert await steps.sift(*claims[4:]) == [[5, 6], [], [7, 8, 9, 10, 11, 12]], "two are open"
     await steps.declines.count([decision(claims[2], "unknown"), decision(claims[3], None)])
-    assert await steps.sift(*claims[8:]) == [[9], [], [10, 11, 12]], "what is not answered yet counts as no more"
+    assert await steps.sift(*claims[8:]) == [[9], [], [10, 11, 12]], "three are open"
     steps.now += FORGET_S + 1
     assert await steps.sift(*claims[9:]) == [[10, 11, 12], [], []]
 
 
+async def test_what_was_asked_for_in_this_claim_is_not_failed_unasked(settings: Settings) -> None:
+    """The gateway was asked for all of them, and the batch is tried apart: meanwhile too many were declined."""
+    steps = Steps(settings, None, None)
+    claims = [of("a", n) for n in range(1, 6)]
+    await steps.sift(*claims)
+    steps.store.answers = BEGAN, b"4"
+    assert await steps.sift(*claims, asked=tuple(claims[:4])) == [[1, 2, 3, 4], [5], []]
+
+
 async def test_what_is_counted(settings: Settings) -> None:
-    """What the gateway answered, yes or no: by client and event; a no by customer, too. Nothing twice."""
+    """What the gateway answered, yes or no: by client and event; a no by customer, too, which a yes takes back. Nothing
+    twice."""
     steps = Steps(settings)
     await steps.declines.count([
         decision(of("a", 1), "declined", "lost_card"), decision(of("a", 2), "declined"), decision(of("b", 3), "authorized"),
+        decision(of("d", 9), "declined"), decision(of("d", 10), "authorized"),
         decision(of("a", 4), "declined", TOO_MANY), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
     ((_, _, _, name, window_ms, *counts),) = steps.store.said
     assert (name, window_ms) == (keys.declines(SHARD), 1_000 * WINDOW_S)
-    assert dict(zip(counts[::2], counts[1::2], strict=True)) == {"o:a": 2, "c:c": 2, "e:e": 2, "C:c": 3, "E:e": 3}
+    assert dict(zip(counts[::2], counts[1::2], strict=True)) == {
+        "o:a": 2, "o:b": -1, "c:c": 3, "e:e": 3, "C:c": 5, "E:e": 5
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [{}, {"customer_max": 0, "least": 0}])
