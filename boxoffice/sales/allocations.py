@@ -96,12 +96,13 @@ class Allocations:
         Raises `Malformed`, also when the holder has an allocation of the tier; `NotFound` for a tier or a code that is not the
         event's, and a shop that does not sell it; `GateClosed`; and as `Control.change_event`.
         """
-        by, name = by or Actor.operator(), ids.short_id()
+        by, name, grown = by or Actor.operator(), ids.short_id(), 0
         _check(tickets, 1)
         if (holder.shop is None) == (holder.code is None):
             raise Malformed("An allocation is for a shop or for a code: name one.", pointer="/shop", code="holder")
 
         async def work(connection: Connection) -> None:
+            nonlocal grown
             event = await self._control.lock(connection, event_id, by, if_version)
             whose, most = await self._holder(connection, event_id, tier_id, holder)
             rows = await connection.fetch(_LIST, event_id, False)
@@ -111,7 +112,8 @@ class Allocations:
                 raise Malformed("It has an allocation of this tier: change that.", pointer="/shop", code="duplicate")
             of_tier = [row for row in rows if row["tier_id"] == tier_id]
             tally = await self._tally(event["shard"], event_id, tier_id, [*of_tier, {"holder": whose}])
-            size = tally.has[whose] + min(tickets, max(0, tally.free(of_tier)))
+            grown = min(tickets, max(0, tally.free(of_tier)))
+            size = tally.has[whose] + grown
             _check_code(tally.has[whose] + tickets, most)
             await connection.execute(_INSERT, name, event_id, tier_id, holder.shop, holder.code, size)
             await self._changed(connection, event_id, tier_id, by, "create_allocation", {
@@ -120,7 +122,7 @@ class Allocations:
             })  # fmt: skip
 
         await self._control.committed(event_id, work)
-        return await self._covered(event_id, name, by)
+        return await self._covered(event_id, name, by, grown)
 
     async def resize(
         self, event_id: str, allocation: str, tickets: int, by: Actor | None = None, *, if_version: int | None = None
@@ -181,9 +183,10 @@ class Allocations:
         wanted: Callable[[int], int],
         action: str,
     ) -> dict[str, Any]:
-        by = by or Actor.operator()
+        by, grown = by or Actor.operator(), 0
 
         async def work(connection: Connection) -> None:
+            nonlocal grown
             event = await self._control.lock(connection, event_id, by, if_version)
             rows, row = await self._find(connection, event_id, allocation)
             if row["released_at"] is not None:
@@ -197,24 +200,26 @@ class Allocations:
                 size = min(size, max(before, has) + max(0, tally.free(of_tier)))
             else:
                 size = max(size, min(before, has))
+            grown = max(0, size - before)
             await self._set(connection, row, size, by, action)
 
         await self._control.committed(event_id, work)
-        return await self._covered(event_id, allocation, by)
+        return await self._covered(event_id, allocation, by, grown)
 
-    async def _covered(self, event_id: str, allocation: str, by: Actor) -> dict[str, Any]:
+    async def _covered(self, event_id: str, allocation: str, by: Actor, grown: int) -> dict[str, Any]:
         """The allocation, of no more than there are: somebody may have taken tickets between the look at what is available
-        and the moment from which they were set aside. Whoever dies before this leaves one that waits for what comes back."""
+        and the moment from which they were set aside. No more is cut than it has `grown` by: what it lacks of the rest waits
+        for what comes back. So does all of it when whoever made it dies before this."""
         crashpoint("allocation_mirrored")
         found = await self.one(event_id, allocation)
-        if found["lacking"]:
+        if grown and found["lacking"]:
 
             async def work(connection: Connection) -> None:
                 event = await self._control.lock(connection, event_id, by)
                 rows, row = await self._find(connection, event_id, allocation)
                 of_tier = [each for each in rows if each["tier_id"] == row["tier_id"]]
                 tally = await self._tally(event["shard"], event_id, row["tier_id"], of_tier)
-                short = min(max(0, -tally.free(of_tier)), tally.left(row))
+                short = min(max(0, -tally.free(of_tier)), tally.left(row), grown)
                 await self._set(connection, row, row["tickets"] - short, by, "change_allocation")
 
             await self._control.committed(event_id, work)

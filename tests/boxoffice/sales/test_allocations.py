@@ -230,6 +230,51 @@ async def test_an_allocation_is_changed_as_far_as_can_be(
     assert (await left(office, event), await left(office, event, OTHER)) == (left_for_all, 3)
 
 
+@pytest.fixture
+async def twice(office: BoxOffice, open_sale: SaleMaker) -> tuple[Till, str, str]:
+    """Ten of twenty for a shop, ten for a code, and one booking of ten by that shop on that code, which counts for both; and
+    the code's allocation."""
+    await load_all(office)
+    event = await open_sale(GA=20)
+    holder, code = await coded(office, event, 12)
+    await made(office, event, 10)
+    allocation = await made(office, event, 10, holder)
+    till = Till(office, event)
+    return till, await till.book(GA=10, client=OTHER, access_code=code), allocation["id"]
+
+
+async def test_a_change_takes_no_more_than_it_added(office: BoxOffice, twice: tuple[Till, str, str]) -> None:
+    """What both lack, since what counted for both came back, each goes on waiting for, however it is changed."""
+    till, both, code = twice
+    event = till.event
+    await book(office, event, GA=10)
+    await till.rest()
+    await office.cancellations.cancel(OTHER, both)
+    await till.rest()
+    assert numbers(await office.allocations.resize(event.id, code, 12)) == (10, 0, 10, 10)
+    assert numbers(await office.allocations.resize(event.id, code, 9)) == (9, 0, 9, 9)
+    assert numbers(await office.allocations.release(event.id, code, 1)) == (8, 0, 8, 8)
+    assert [each["tickets"] for each in await office.allocations.page(event.id) if each["shop"]] == [10]
+
+
+async def test_what_lacks_meanwhile_is_cut_by_what_was_added(
+    office: BoxOffice, twice: tuple[Till, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till, both, code = twice
+    event, publish = till.event, office.control.loader.publish
+    await book(office, event, GA=8)
+    await till.rest()
+
+    async def late(event_id: str) -> EventView:
+        monkeypatch.setattr(office.control.loader, "publish", publish)
+        await office.cancellations.cancel(OTHER, both)
+        await till.rest()
+        return await publish(event_id)
+
+    monkeypatch.setattr(office.control.loader, "publish", late)
+    assert numbers(await office.allocations.resize(event.id, code, 12)) == (10, 0, 10, 8)
+
+
 async def test_it_is_released_in_one_step_and_once(office: BoxOffice, event: EventView) -> None:
     allocation = await made(office, event, 6)
     await book(office, event, GA=2, client=OTHER)
