@@ -9,14 +9,18 @@ from boxoffice.books.columns import INSERT_ITEMS, item_arrays
 from boxoffice.stores.database import Connection, Writer
 from boxoffice.stores.record import Record
 
-__all__ = ["REWRITING", "SOLD_ITEMS", "drop_items", "rewrite_items"]
+__all__ = ["REWRITING", "SOLD_ITEMS", "WAS_SOLD", "drop_items", "rewrite_items"]
 
-SOLD_ITEMS: Final = """
-CASE WHEN b.expires_at IS NOT NULL AND b.status IN ('confirmed', 'cancelled') THEN (
+WAS_SOLD: Final = "EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id)"
+"""Of a booking `b` that is cancelled: whether it was a sale before."""
+
+SOLD_ITEMS: Final = f"""
+CASE WHEN b.expires_at IS NOT NULL AND (b.status = 'confirmed' OR b.status = 'cancelled' AND {WAS_SOLD}) THEN (
   SELECT string_agg(i.tier_id || ':' || i.quantity, ',' ORDER BY i.tier_id) FROM booking_items i WHERE i.booking_id = b.id
 ) END
 """
-"""What was sold of a booking `b` that was a hold, as a record in Redis has it; NULL of any other."""
+"""What was sold of a booking `b` that was a hold, as a record in Redis has it; NULL of any other, also of a hold
+that was cancelled: its last change may stand in Redis alone."""
 
 _LOCK: Final = "SELECT FROM bookings WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from boxoffice import ids
-from boxoffice.books.items import SOLD_ITEMS
+from boxoffice.books.items import SOLD_ITEMS, WAS_SOLD
 from boxoffice.states import DUPLICATE_OF, FINAL, LETTERS
 from boxoffice.stores.database import Connection
 from boxoffice.stores.postgres import REPAIR_S, take_time
@@ -60,7 +60,7 @@ LEFT JOIN LATERAL (
 
 _VERDICTS = f"""
 SELECT b.id, b.status, b.idempotency_key, b.failure_code, b.duplicate_of, payment_key, method, last4, payment_status,
-       payment_reference, payment_failure, next_action, EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold
+       payment_reference, payment_failure, next_action, {WAS_SOLD} AS was_sold
 FROM bookings b {_LATEST_PAYMENT}
 WHERE b.id = ANY($1::uuid[]) AND b.status NOT IN ('pending', 'held')
 """

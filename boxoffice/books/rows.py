@@ -16,7 +16,7 @@ from boxoffice.books.copying import Raced, copy_new
 from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, Known, PaymentChange, PaymentRow
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
-from boxoffice.books.items import REWRITING, SOLD_ITEMS, rewrite_items
+from boxoffice.books.items import REWRITING, SOLD_ITEMS, WAS_SOLD, rewrite_items
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -47,7 +47,7 @@ class Orphan(Exception):
 
 KNOWN_BY_KEY = f"""
 SELECT asked.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
-       b.status = 'cancelled' AND EXISTS (SELECT FROM stock_moves m WHERE m.booking_id = b.id) AS was_sold,
+       b.status = 'cancelled' AND {WAS_SOLD} AS was_sold,
        {SOLD_ITEMS} AS items
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (client, event, key, n)
 CROSS JOIN LATERAL (
