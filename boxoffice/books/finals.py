@@ -37,15 +37,18 @@ class Finals:
         self._here = here
         self._ttl_s = settings.worker.settled_ttl_s
 
-    async def correct(self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True) -> set[str]:
+    async def correct(
+        self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True, events: set[str] | None = None
+    ) -> set[str]:
         """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, or were sold with other
-        items, with a line in the log unless it is not to be `said`. Returns their events, whose stock is to be reconciled."""
-        events: set[str] = set()
+        items, with a line in the log unless it is not to be `said`. Returns their events, whose stock is to be reconciled.
+        They are added to `events` before a record is written, and stand there whatever fails afterwards."""
+        events = set() if events is None else events
         for start in range(0, len(booking_ids), CHUNK):
-            events |= await self._correct(connection, booking_ids[start : start + CHUNK], said)
+            await self._correct(connection, booking_ids[start : start + CHUNK], said, events)
         return events
 
-    async def _correct(self, connection: Connection, booking_ids: Sequence[str], said: bool) -> set[str]:
+    async def _correct(self, connection: Connection, booking_ids: Sequence[str], said: bool, events: set[str]) -> None:
         # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
         over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}
@@ -56,12 +59,11 @@ class Finals:
             if LETTERS[status].encode() != over[booking][:1] or (items and items != items_of(over[booking]))
         ]
         if not wrong:
-            return set()
+            return
         verdicts = await queries.final_verdicts(connection, wrong)
         pair = await fence.last_batch(connection, self.shard)
         names: list[str] = []
         changes: list[bytes] = []
-        events: set[str] = set()
         for booking, verdict in verdicts.items():
             try:
                 record = unpack(booking, over[booking])
@@ -75,4 +77,3 @@ class Finals:
         )
         if said:
             log.warning("records.corrected", shard=self.shard, bookings=int(corrected))
-        return events

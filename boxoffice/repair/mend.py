@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from boxoffice.bookings.held_rows import HeldRows
 from boxoffice.bookings.records import readable
 from boxoffice.books import bookings, queries
+from boxoffice.errors import CannotRun, GateClosed, NotFound
 from boxoffice.repair.rebuild import Rebuilder
 from boxoffice.repair.reconcile import Reconciler
 from boxoffice.settings import Settings
@@ -62,9 +63,12 @@ class Mender:
         self._rows = rows
         self.age_ms = 2 * settings.worker.lease_ms
         self._finals = reconciler.finals
+        self._uncounted: set[str] = set()
+        """Events of which a record was corrected, until their stock was counted anew: a pass may end in between."""
 
     async def mend(self) -> Mended:
-        """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`."""
+        """One pass. While the gate is shut nothing is done: a repair is on its way. Raises `WentBack`; and what the first
+        event that could not be counted raised, after all others were."""
         if (await look(self._here)).word != "open":
             return Mended(0, 0, 0, 0, 0)
         seen: list[str] = []
@@ -74,7 +78,7 @@ class Mender:
         async with self._database.writer() as connection:
             await fence.check(connection, self._here)
             events = set(await self._unheard(connection, before_ms))
-            corrected = await self._finals.correct(connection, seen[:LIMIT])
+            await self._finals.correct(connection, seen[:LIMIT], events=self._uncounted)
             restored, expired = 0, 0
             async for records in queries.undecided(connection, self.shard, self.age_ms):
                 overdue = {record.id for record in records if record.state == "H" and record.deadline_ms < before_ms}
@@ -83,13 +87,30 @@ class Mender:
                 )
                 expired += await self._expire(connection, sorted(overdue))
                 await self._tell([record for record in records if record.id not in overdue])
-        settled = 0
-        if events | corrected:
+        corrected = len(self._uncounted)
+        events |= self._uncounted
+        if events:
             gathered += await self.reconciler.strays.gather()
-        for event in sorted(events | corrected):
-            report = await self.reconciler.event(event, fix=True, owned=event in corrected, strays=False)
-            settled += report.settled
-        return Mended(settled, restored, expired, gathered, len(corrected))
+        settled = await self._recount(events)
+        return Mended(settled, restored, expired, gathered, corrected)
+
+    async def _recount(self, events: set[str]) -> int:
+        """Bookings of these that are settled now. One that cannot be counted keeps no other from it."""
+        settled = 0
+        first: Exception | None = None
+        for event in sorted(events):
+            try:
+                report = await self.reconciler.event(event, fix=True, owned=event in self._uncounted, strays=False)
+                settled += report.settled
+            except NotFound as error:
+                first = first or error
+            except (CannotRun, GateClosed) as error:
+                first = first or error
+                continue
+            self._uncounted.discard(event)
+        if first is not None:
+            raise first
+        return settled
 
     async def _tell(self, records: list[Record]) -> None:
         """Write holds whose items or deadline Redis has changed since, and their API died, or PostgreSQL was away."""

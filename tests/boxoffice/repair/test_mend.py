@@ -9,6 +9,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from boxoffice import ids
+from boxoffice.books import finals
+from boxoffice.errors import CannotRun, NotFound
 from boxoffice.repair.mend import Mender, admitted_ms
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -370,6 +372,76 @@ async def test_final_records_that_differ_are_corrected_in_their_own_shard(houses
     assert [await redis.get(keys.booking(SHARD, right[house.event.id])) for house in houses.of(SHARD)] == raws
     assert await redis.scard(keys.told(SHARD)) == 1, "whoever was told is missed, should it be lost"  # type: ignore[misc]
     assert await houses.photo(0) == photo
+
+
+@pytest.mark.parametrize("ends", ["an event stays locked", "before the next chunk"])
+async def test_what_was_corrected_is_counted_however_a_pass_ends(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """By the next pass, which finds no wrong record any more. An event that cannot be counted keeps no other from it."""
+    redis, pair = houses.office.redis, houses.of(SHARD)
+    wrong = {house.event.id: await house.book(customer="ann", GA=2) for house in pair}
+    await houses.houses[0].rest()
+    before = {house.event.id: await house.counted() for house in pair}
+    for house in pair:
+        await put(redis, house, wrong[house.event.id], "E")
+        await redis.delete(keys.owners(SHARD, house.event.id))
+    last = max((house.event for house in pair), key=lambda event: event.id)
+    await redis.hincrby(keys.event(SHARD, last.id), f"a:{last.tiers[0].id}", 2)  # type: ignore[misc]
+    await redis.hincrby(keys.event(SHARD, last.id), f"c:{last.tiers[0].id}", -2)  # type: ignore[misc]
+    where, name = (mender.reconciler, "event") if ends == "an event stays locked" else (finals, "unpack")
+    monkeypatch.setattr(finals, "CHUNK", 1)
+    whole, calls = getattr(where, name), iter([False, True] if where is finals else [True])
+
+    def fails(*given: object, **how: object) -> object:
+        if next(calls, False):
+            raise CannotRun("once")
+        return whole(*given, **how)
+
+    monkeypatch.setattr(where, name, fails)
+    with pytest.raises(CannotRun):
+        await mender.mend()
+    right = [before[house.event.id] == await house.counted() for house in pair]
+    assert sorted(right) == ([False, True] if where is not finals else [False, False])
+    await mender.mend()
+    assert {house.event.id: await house.counted() for house in pair} == before
+    assert [await house.state(wrong[house.event.id]) for house in pair] == ["C confirmed"] * 2
+    assert await mender.mend() == (0, 0, 0, 0, 0)
+
+
+async def test_an_event_that_is_gone_is_counted_no_more(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = houses.of(SHARD)[0]
+    booking = await house.book(customer="ann", GA=2)
+    await house.rest()
+    await put(houses.office.redis, house, booking, "E")
+
+    async def gone(*_: object, **__: object) -> None:
+        raise NotFound("gone")
+
+    monkeypatch.setattr(mender.reconciler, "event", gone)
+    with pytest.raises(NotFound):
+        await mender.mend()
+    assert await mender.mend() == (0, 0, 0, 0, 0)
+
+
+async def test_a_hold_that_was_cancelled_keeps_the_items_it_had_last(
+    houses: Houses, mender: Mender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL has not heard of its change, and need not: nothing of it was sold."""
+    house = houses.of(SHARD)[0]
+    booking = await tried(house, late=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(houses.office.held_rows, "write", nothing)
+        await house.change(booking, GA=1, VIP=2)
+        await house.cancel(booking)
+    assert await house.state(booking) == "X cancelled"
+    before = await houses.office.redis.get(keys.booking(SHARD, booking))
+
+    assert await mender.mend() == (0, 0, 0, 0, 0)
+
+    assert await houses.office.redis.get(keys.booking(SHARD, booking)) == before
 
 
 @pytest.mark.parametrize("gate", ["closed", "unchecked"])
