@@ -40,11 +40,12 @@ class DeclineSettings(Part):
     """Seconds of the windows in which declined payments are counted, by Redis's clock. A refusal ends with its window."""
 
     customer_max: int = Field(10, ge=0, le=1_000_000)
-    """Declined payments of one customer in a window and shard, after which no other is let in. 0: any number."""
+    """Declined payments of one customer in a window and shard, after which no other is let in; less one for each
+    good payment since. 0: any number."""
 
     least: int = Field(500, ge=0, le=100_000_000)
     """The same of all customers of a client together, and of an event, when they are such a share of its payments as the next
-    says. 0: any number."""
+    says. Of an event only for clients with a tenth of so many, and the same share, of their own. 0: any number."""
 
     share: int = Field(50, ge=1, le=100)
     """Declined of 100 payments: in an honest sale 5 to 20 are."""
