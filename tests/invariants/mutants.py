@@ -210,7 +210,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was sold meanwhile is told to be reserved",
-        (("boxoffice/sales/allocations.py", '        if found["lacking"]:\n', "        if False:\n"),),
+        (("boxoffice/sales/allocations.py", '        if grown and found["lacking"]:\n', "        if False:\n"),),
         "tests/boxoffice/sales/test_allocations.py",
         "taken_meanwhile",
     ),
