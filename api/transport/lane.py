@@ -195,7 +195,8 @@ class _Lane(Connection):
     def _book(self, request: _Request) -> bool:
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
-        request_id.current.set(request.id)
+        # The context is the connection's, and stays.
+        named = request_id.current.set(request.id)
         try:
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):
@@ -210,6 +211,8 @@ class _Lane(Connection):
             request.answer(answers.refused(error, request.prepared.client, request.id))
         except Exception as error:
             request.answer(problems.unexpected(error, request.id))
+        finally:
+            request_id.current.reset(named)
         return False
 
     def admit_later(self, request: _Request, step: Step) -> None:

@@ -17,6 +17,7 @@ from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
+from boxoffice.telemetry import request_id
 from tests.api.conftest import booking_of
 from tests.conftest import CLIENT, KEY, SaleMaker
 from tests.support.waiting import pace
@@ -74,6 +75,18 @@ async def test_a_refusal_says_whose_request_it_was(door: Door, event: EventView)
     assert [(line["client"], line["route"]) for line in lines] == [(CLIENT, "book")] * len(lines)
     assert lines
     assert KEY not in str(said)
+
+
+async def test_no_request_leaves_its_name_behind(door: Door, event: EventView) -> None:
+    """Bookings are taken in the connection's own context, in which whatever comes next is read."""
+    token = request_id.current.set(b"before")
+    wire = door.connect()
+    for body, key in ((booking(event, "a"), "a"), (booking(event, "b", quantity=11), "b")):
+        wire.protocol.data_received(body)
+        assert request_id.current.get() == b"before", key
+    await wire.quiet()
+    assert [answer.status for answer in wire.answers()] == [202, 400]
+    request_id.current.reset(token)
 
 
 async def test_a_sale_that_says_no_says_whose_request_it_was(door: Door, open_sale: SaleMaker) -> None:
