@@ -183,8 +183,8 @@ def probe(shard: int) -> str:
 
 def rates(shard: int) -> str:
     """HASH. Bookings asked for in the window that began at `at` (epoch ms): `k:` and an API key's prefix, or a customer's
-    digest; and `w:` and a prefix: its other requests that change something. TTL two windows (`rates.window_s`); in no file
-    and on no replica."""
+    digest; and `w:` and a prefix: its other requests that change something. TTL two windows (`rates.window_s`); its
+    writes go to no file and no replica, though a rewrite or a full resync takes it along."""
     return f"{shard_tag(shard)}:rates"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -80,7 +81,8 @@ class _Port:
             try:
                 return await asyncio.start_server(self._connected, host, port, limit=HEAD_MAX)
             except OSError as error:
-                seldom.error("telemetry.port_taken", host=host, port=port, error=type(error).__name__)
+                code = errno.errorcode.get(error.errno or 0, type(error).__name__)
+                seldom.error("telemetry.port_taken", host=host, port=port, error=code)
                 await asyncio.sleep(AGAIN_S)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

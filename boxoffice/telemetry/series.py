@@ -45,7 +45,7 @@ ADMISSIONS = counter("boxoffice_admissions_total",
     "that are sent once more at once, as with a new price, are counted then.",
     outcome=("accepted", "replayed", "sold_out", "sale_closed", "sale_not_open", "sale_paused", "booking_limit",
              "customer_limit", "unpaid_limit", "price_changed", "key_reused", "access_code_invalid", "access_code_required",
-             "access_code_used_up", "busy", "gate_closed", "store_away"))
+             "access_code_used_up", "rate_limited", "declined_too_often", "busy", "gate_closed", "store_away"))
 ADMISSION_SECONDS = histogram("boxoffice_admission_seconds",
     "Seconds from a booking's arrival at the admission to its answer, of those that boxoffice_admissions_total counts.", _FAST)
 CALL_MEMBERS = histogram("boxoffice_admission_call_members",
