@@ -220,14 +220,14 @@ _DIGITS: Final = frozenset(range(10))
 
 
 def _in_groups(plain: str) -> Iterator[tuple[int, int]]:
-    """Every card number in groups, the longest first where several begin in one place. A step for each group: a text may have
+    """Every card number in groups. A step for each group: a text may have
     hundreds, and only where a prefix stands is its number looked at."""
     groups = [found.span() for found in _GROUP.finditer(plain)]
     digits = "".join([plain[begin:end] for begin, end in groups])
     runs, ends = _runs(plain, groups), _ends(groups)
     before = 0
     for first, (start, stop) in enumerate(groups):
-        for length in sorted(_LENGTHS.get(digits[before : before + 4], _NO_LENGTHS), reverse=True):
+        for length in _LENGTHS.get(digits[before : before + 4], _NO_LENGTHS):
             last = ends.get(before + length)
             if last is None or runs[last] != runs[first] or not passes_luhn(digits[before : before + length]):
                 continue

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from boxoffice.access.rates import Allowance
+from boxoffice.admission import window as module
 from boxoffice.admission.forms import Admitted, Form
 from boxoffice.admission.window import Window
 from boxoffice.errors import Overloaded, RateLimited
@@ -108,14 +110,14 @@ class Limited:
     def __init__(self, window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
         self.window = window
         self.time = Script(window, monkeypatch, b"").time
-        self.told: dict[str, list[Any]] = {"greedy": [], "other": []}
+        self.told: dict[str, list[Any]] = defaultdict(list)
         self.over = True
         monkeypatch.setattr(window, "send", self.send)
 
     async def send(self, forms: list[Form], _views: Any) -> Any:
         now_ms = int(1_000 * self.time.now)
         refused = [b"rate_limited", b"key", 9, b"%d" % (now_ms + 7_000)]
-        over = [self.over and each.template.allowance.api_key == "greedy" for each in forms]
+        over = [self.over and each.template.allowance.api_key != "other" for each in forms]
         results = [refused if each else [b"replayed", b"first", b"nonsense"] for each in over]
         return [b"open", b"%d" % now_ms, results, [[b"5", b"5"]], 0, 0, []]
 
@@ -164,3 +166,17 @@ async def test_a_key_over_its_limit_crowds_nobody_out(window: Window, monkeypatc
     assert await both.put("greedy", 12) == []
     await both.rest()
     assert both.answers("greedy") == [Admitted] * 12
+
+
+async def test_keys_over_their_limits_are_bounded(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are forgotten at once; the script says it again of who comes again."""
+    monkeypatch.setattr(module, "OVER_MAX", 2)
+    api = window.settings.api.model_copy(update={"waiting_max": 40})
+    window.settings = window.settings.model_copy(update={"api": api})
+    both = Limited(window, monkeypatch)
+    for key in ("first", "second", "third"):
+        await both.put(key)
+        await both.rest()
+    assert await both.put("first", 12) == [RateLimited]
+    assert await both.put("third") == [RateLimited, Overloaded]
+    await both.rest()
