@@ -51,7 +51,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
         if office is not None:
             yield
             return
-        durability.tell_what_is_stated(settings)
+        durability.say_what_is_stated(settings)
         REGISTRY.counts = settings.telemetry.count
         async with open_box_office(settings) as opened, _port(opened):
             move_in(opened)
@@ -113,8 +113,8 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 async def _unserved(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    said = {404: "There is nothing at this path.", 405: "Another method is needed here."}
-    detail = said.get(error.status_code, "This cannot be served.")
+    details = {404: "There is nothing at this path.", 405: "Another method is needed here."}
+    detail = details.get(error.status_code, "This cannot be served.")
     found = dict(error.headers or {})
     if error.status_code == 405:
         found["Allow"] = allowed(request)

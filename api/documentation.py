@@ -80,17 +80,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     components["headers"] = HEADERS
     for operations in document["paths"].values():
         for operation in operations.values():
-            _tell_the_truth(operation)
-            _tell_the_scope(operation)
+            _correct(operation)
+            _add_scope(operation)
     for never in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(never, None)
     return document
 
 
-def _tell_the_truth(operation: dict[str, Any]) -> None:
+def _correct(operation: dict[str, Any]) -> None:
     """FastAPI takes it that it answers what is malformed itself, with 422, and that a parameter may be null."""
-    said = operation["responses"].get("422", {}).get("content", {})
-    if "application/json" in said:
+    content = operation["responses"].get("422", {}).get("content", {})
+    if "application/json" in content:
         del operation["responses"]["422"]
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
@@ -99,7 +99,7 @@ def _tell_the_truth(operation: dict[str, Any]) -> None:
             schema |= kind
 
 
-def _tell_the_scope(operation: dict[str, Any]) -> None:
+def _add_scope(operation: dict[str, Any]) -> None:
     scope = RIGHTS[operation["operationId"]].scope
     if scope is not None:
         operation["description"] += f"\n\nScope: `{scope}`."

@@ -22,8 +22,8 @@ class Outermost:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        said = dict(scope["headers"])
-        name = request_id.choose(said.get(request_id.HEADER), said.get(request_id.TRACEPARENT))
+        sent = dict(scope["headers"])
+        name = request_id.choose(sent.get(request_id.HEADER), sent.get(request_id.TRACEPARENT))
         # Not taken back: an answer to what failed in here comes from the server, in the same task.
         request_id.current.set(name)
 
@@ -37,5 +37,5 @@ class Outermost:
 
 def _secured(headers: list[Header]) -> list[Header]:
     """With what browsers are told, unless a page tells them something else."""
-    said = {name for name, _ in headers}
-    return [*headers, *(header for header in SECURITY if header[0] not in said)]
+    sent = {name for name, _ in headers}
+    return [*headers, *(header for header in SECURITY if header[0] not in sent)]

@@ -28,16 +28,16 @@ async def only_known(request: Request) -> None:
     if not request.scope["query_string"]:
         return
     known = parameters_of(request.scope["route"])
-    said: set[str] = set()
+    seen: set[str] = set()
     for name, _ in request.query_params.multi_items()[:MOST]:
         if name not in known:
             there = f"There are: {', '.join(sorted(known))}." if known else "There are none."
             raise bad_parameter(
                 f"This route has no such parameter. {there}", name if may_be_named(name) else None, "unknown_parameter"
             )
-        if name in said:
+        if name in seen:
             raise bad_parameter("This parameter is there twice.", name, "duplicate")
-        said.add(name)
+        seen.add(name)
 
 
 def parameters_of(route: APIRoute) -> frozenset[str]:

@@ -45,7 +45,7 @@ _BY_SLUG: Final[dict[str, Problem]] = {
     problem.slug: problem for problem in (*HTTP_PROBLEMS.values(), *PROBLEMS.values())
 }
 
-_SAID: Final = {
+_DESCRIPTIONS: Final = {
     400: "Something is missing or malformed: `errors` says where.",
     401: "The API key is missing, unknown, revoked or expired.",
     403: "The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in.",
@@ -141,7 +141,7 @@ def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
 def _response(status: int) -> dict[str, Any]:
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
     return {
-        "description": _SAID[status],
+        "description": _DESCRIPTIONS[status],
         "headers": with_headers(*_HEADED.get(status, ())),
         "content": {"application/problem+json": content},
     }

@@ -60,20 +60,20 @@ def main() -> None:
     parser.add_argument("shortcut", choices=[*SHORTCUTS, "all"])
     parser.add_argument("--record", type=Path, help="a file for the table")
     add_slices(parser, pairs=6)
-    told = parser.parse_args()
-    command = f"python -m bench.ablate {told.shortcut} --pairs {told.pairs} --seconds {told.seconds:g}"
-    table = HEAD.format(least=KEEP_FROM, date=time.strftime("%Y-%m-%d"), pairs=told.pairs, command=command)
-    for shortcut in SHORTCUTS if told.shortcut == "all" else [told.shortcut]:
-        table += _measure(shortcut, told)
-        if told.record is not None:
-            told.record.parent.mkdir(parents=True, exist_ok=True)
-            told.record.write_text(table)
+    options = parser.parse_args()
+    command = f"python -m bench.ablate {options.shortcut} --pairs {options.pairs} --seconds {options.seconds:g}"
+    table = HEAD.format(least=KEEP_FROM, date=time.strftime("%Y-%m-%d"), pairs=options.pairs, command=command)
+    for shortcut in SHORTCUTS if options.shortcut == "all" else [options.shortcut]:
+        table += _measure(shortcut, options)
+        if options.record is not None:
+            options.record.parent.mkdir(parents=True, exist_ok=True)
+            options.record.write_text(table)
     print("\n" + table)
 
 
-def _measure(shortcut: str, told: argparse.Namespace) -> str:
+def _measure(shortcut: str, options: argparse.Namespace) -> str:
     sides = (Side("without", ROOT, SHORTCUTS[shortcut]), Side("with", ROOT, BESIDE.get(shortcut)))
-    without, with_it = alternate(sides, told.pairs, told.seconds, told.rate)
+    without, with_it = alternate(sides, options.pairs, options.seconds, options.rate)
     print("\n" + report(f"without {shortcut} to with it", without, with_it))
     end(sides)
     return row(shortcut, [*map(cpu_us, without)], [*map(cpu_us, with_it)])

@@ -125,9 +125,9 @@ async def _measure(stage: Stage, sales: tuple[Sale, Sale], pairs: int, seconds: 
     return found
 
 
-async def _run(told: argparse.Namespace) -> str:
-    command = f"python -m bench.rules --pairs {told.pairs} --seconds {told.seconds:g}"
-    table = HEAD.format(most=MOST, date=time.strftime("%Y-%m-%d"), pairs=told.pairs, command=command)
+async def _run(options: argparse.Namespace) -> str:
+    command = f"python -m bench.rules --pairs {options.pairs} --seconds {options.seconds:g}"
+    table = HEAD.format(most=MOST, date=time.strftime("%Y-%m-%d"), pairs=options.pairs, command=command)
     async with open_stage(None) as stage:
         plain = await open_sale(stage, PLAIN)
         for name, way in WAYS.items():
@@ -136,7 +136,7 @@ async def _run(told: argparse.Namespace) -> str:
             for each in (sale, plain):
                 await stage.warm_up(each)
             print(name, flush=True)
-            table += row(name, *await _measure(stage, (sale, plain), told.pairs, told.seconds))
+            table += row(name, *await _measure(stage, (sale, plain), options.pairs, options.seconds))
         findings = await stage.audit()
     if findings.broken:
         sys.exit(f"bench: broken: {findings.broken}")
@@ -149,11 +149,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3, help="of a slice")
     parser.add_argument("--record", type=Path, help="a file for the table")
-    told = parser.parse_args()
-    table = asyncio.run(_run(told))
-    if told.record is not None:
-        told.record.parent.mkdir(parents=True, exist_ok=True)
-        told.record.write_text(table)
+    options = parser.parse_args()
+    table = asyncio.run(_run(options))
+    if options.record is not None:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
+        options.record.write_text(table)
     print("\n" + table)
 
 

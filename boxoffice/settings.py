@@ -172,12 +172,12 @@ def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """A sentence for every name in the environment that begins like ours and is no setting."""
     known = {*_names(Settings, "BOXOFFICE_"), *NO_SETTINGS}
-    said = []
+    complaints = []
     for name in sorted(environ):
         if name.upper().startswith("BOXOFFICE_") and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-            said.append(f"{name} is no setting{f': did you mean {near[0]}?' if near else ''}")
-    return said
+            complaints.append(f"{name} is no setting{f': did you mean {near[0]}?' if near else ''}")
+    return complaints
 
 
 def _path(where: tuple[int | str, ...]) -> str:

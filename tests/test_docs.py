@@ -455,10 +455,28 @@ HOMES = {
         "ops/commands/events.py",
         "bench/",
     ),
+    "tell": (
+        "boxoffice/stores/",
+        "boxoffice/books/",
+        "boxoffice/money/",
+        "boxoffice/settlement/",
+        "boxoffice/repair/",
+        "boxoffice/sales/capacity.py",
+    ),
+    "told": (
+        "boxoffice/stores/",
+        "boxoffice/books/",
+        "boxoffice/money/refunds.py",
+        "boxoffice/settlement/",
+        "boxoffice/repair/",
+        "ops/rush/sampler.py",
+    ),
+    "said": ("boxoffice/telemetry/seldom.py", "boxoffice/repair/guard.py"),
 }
 """Words that once meant several things, and where names may have them. `late_cancel` is a word of the API; a load generator is
 `late` in bench/ when it sends after its time. `worker.lanes` counts batches under way, and bears
-the name that deployments give it."""
+the name that deployments give it. Redis is told; what was said stands in the
+log."""
 
 
 @pytest.mark.parametrize("word", HOMES)

@@ -178,7 +178,7 @@ class WorkerApp:
 
     async def check_servers(self) -> None:
         """Wait for both stores, then see that their settings are as durable as we promise."""
-        durability.tell_what_is_stated(self._office.settings)
+        durability.say_what_is_stated(self._office.settings)
         while not self.stopping.begun:
             try:
                 for client in self._office.shards.clients:

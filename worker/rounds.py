@@ -129,13 +129,13 @@ class Rounds:
             await durability.check_postgresql(office.database, office.settings)
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
-        await office.pump.tell_of_others()
+        await office.pump.say_what_others_owe()
 
     async def beat(self, shard: int) -> None:
         """Say that this worker lives, and how much drift it counted last, for `boxoffice status`."""
         counted_ms, drifted = self._counted.get(shard, (0, 0))
-        said = Beat(socket.gethostname(), os.getpid(), self._started_ms, counted_ms, drifted)
-        await beat(self._office.shards[shard], said)
+        word = Beat(socket.gethostname(), os.getpid(), self._started_ms, counted_ms, drifted)
+        await beat(self._office.shards[shard], word)
 
     async def trim_rows(self) -> None:
         """Rows that have done their work."""

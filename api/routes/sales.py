@@ -177,8 +177,8 @@ async def change_tier(event_id: str, tier_id: str, request: Request, office: Off
         tier_id, by, event_id=event_id, if_version=if_match(request), **changes
     )  # fmt: skip
     capacity = changed.capacity
-    told = None if capacity is None else {"before": capacity.before, "asked": capacity.asked, "after": capacity.after}
-    return await _shown(office, changed.event, 200, {"capacity_change": told})
+    moved = None if capacity is None else {"before": capacity.before, "asked": capacity.asked, "after": capacity.after}
+    return await _shown(office, changed.event, 200, {"capacity_change": moved})
 
 
 @router.get(

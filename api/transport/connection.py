@@ -239,7 +239,7 @@ class Connection(Condition):
             self.stage = stage
             self.since = self.loop.time()
             if reader.head is not None and reader.waits:
-                self._tell_to_send(reader.head)
+                self._invite_body(reader.head)
 
     def take(self, request: Request) -> None:
         """Start uvicorn's cycle, in which the application answers the request."""
@@ -259,7 +259,7 @@ class Connection(Condition):
         if self.reader.begun or self.ended or self.flow.read_paused:
             self.go_on()
 
-    def _tell_to_send(self, head: Head) -> None:
+    def _invite_body(self, head: Head) -> None:
         """Once: the client waits for it."""
         head.expects = False
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -272,7 +272,7 @@ class Connection(Condition):
         head = error.head
         count_refused("body_too_large")
         if head.expects:
-            self._tell_to_send(head)
+            self._invite_body(head)
         self.asked = True
         self.stage = 2
         self._refuse_request(head, name := head.request_id, problems.body_too_large(error.most, name))

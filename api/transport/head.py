@@ -78,7 +78,7 @@ class Head(Struct, gc=False):
     """`1.1` or `1.0`."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case."""
-    said: dict[bytes, bytes]
+    by_name: dict[bytes, bytes]
     """The same by name; the last value, where there are several."""
     length: int
     """Bytes of the body; -1 when it comes in chunks."""
@@ -90,7 +90,7 @@ class Head(Struct, gc=False):
     @property
     def request_id(self) -> bytes:
         """As the client names it, or a new one at each look."""
-        return request_id.choose(self.said.get(request_id.HEADER), self.said.get(request_id.TRACEPARENT))
+        return request_id.choose(self.by_name.get(request_id.HEADER), self.by_name.get(request_id.TRACEPARENT))
 
 
 def read_head(raw: bytes) -> Head:
@@ -102,22 +102,22 @@ def read_head(raw: bytes) -> Head:
     if len(target) > TARGET_MAX or raw.count(b"\n") > HEADERS_MAX + 2:
         raise Unreadable("too_large", status=431)
     headers = [(name.lower(), value.strip(b" \t")) for name, value in _fields(raw)]
-    said = dict(headers)
-    if len(said) < len(headers):
+    by_name = dict(headers)
+    if len(by_name) < len(headers):
         _refuse_twice(headers)
     if b"\t" in raw and (tabbed := _tabbed(raw)):
         raise Unreadable("framing", _title(tabbed[1].lower()))
     old = minor == b"0"
-    host = said.get(b"host")
+    host = by_name.get(b"host")
     if host is None:
         if not old:
             raise Unreadable("missing", "Host")
     elif not _host(host):
         raise Unreadable("malformed", "Host")
-    length = _length(said, old)
-    close = old or (b"connection" in said and _closes(headers))
-    expects = b"expect" in said and not old and said[b"expect"].lower() == b"100-continue"
-    return Head(method, target, "1.0" if old else "1.1", headers, said, length, not close, expects)
+    length = _length(by_name, old)
+    close = old or (b"connection" in by_name and _closes(headers))
+    expects = b"expect" in by_name and not old and by_name[b"expect"].lower() == b"100-continue"
+    return Head(method, target, "1.0" if old else "1.1", headers, by_name, length, not close, expects)
 
 
 def _refuse_twice(headers: list[tuple[bytes, bytes]]) -> None:
@@ -128,10 +128,10 @@ def _refuse_twice(headers: list[tuple[bytes, bytes]]) -> None:
         seen.add(name)
 
 
-def _length(said: dict[bytes, bytes], old: bool) -> int:
-    length = said.get(b"content-length")
-    if b"transfer-encoding" in said:
-        if length is not None or old or said[b"transfer-encoding"].lower() != b"chunked":
+def _length(by_name: dict[bytes, bytes], old: bool) -> int:
+    length = by_name.get(b"content-length")
+    if b"transfer-encoding" in by_name:
+        if length is not None or old or by_name[b"transfer-encoding"].lower() != b"chunked":
             raise Unreadable("framing", "Transfer-Encoding")
         return -1
     if length is None:

@@ -172,11 +172,11 @@ class _Lane(Connection):
         else:
             wanted = _READ.fullmatch(head.target) if head.method == b"GET" else None
             fits = wanted is not None
-        if not fits or b"origin" in head.said:
+        if not fits or b"origin" in head.by_name:
             super().take(request)
             return
-        distinct = len(head.said) == len(head.headers)
-        headers = Headers.of_distinct(head.said) if distinct else Headers.of(head.headers)
+        distinct = len(head.by_name) == len(head.headers)
+        headers = Headers.of_distinct(head.by_name) if distinct else Headers.of(head.headers)
         stays = head.stays and not self.draining
         cycle = self.cycle = _Request(self, headers, request.body, stays, head.request_id)
         if wanted is not None:

@@ -15,17 +15,17 @@ def beyond(event: EventView, outcome: outcomes.BookingLimit | outcomes.CustomerL
     """With `least` and `limit`, of which tier, and of a customer what it has, and may still take: what is bounded alone."""
     tier = next((tier for tier in event.tiers if tier.id == outcome.tier), None)
     what = f"{_range(outcome.least, outcome.most)} of {f'tier {tier.code}' if tier else 'this event'}"
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "least": outcome.least, "limit": outcome.most, "tier_id": outcome.tier, "code": tier and tier.code,
     }  # fmt: skip
     if isinstance(outcome, outcomes.BookingLimit):
-        return BookingLimit(f"A booking has {what}.", **_there(told))
-    told |= {"held": outcome.have, "may_take": outcome.left}
-    return CustomerLimit(f"A customer has {what}.", **_there(told))
+        return BookingLimit(f"A booking has {what}.", **_there(details))
+    details |= {"held": outcome.have, "may_take": outcome.left}
+    return CustomerLimit(f"A customer has {what}.", **_there(details))
 
 
-def _there(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if value is not None}
+def _there(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if value is not None}
 
 
 def _range(least: int | None, most: int | None) -> str:

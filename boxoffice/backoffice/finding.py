@@ -146,11 +146,11 @@ class Finder:
                 if not found or by == "customer":
                     found += await _candidates(connection, by, query, text, limit + 1)
 
-        def told(record: Record) -> str | None:
+        def found_by(record: Record) -> str | None:
             names = {record.id: "id", record.payment_key: "payment", record.body.reference: "reference"}
             return names.get(booking or text) or ("customer" if record.body.customer == text else None)
 
-        return await self._finding(found, told, limit, ended=ended)
+        return await self._finding(found, found_by, limit, ended=ended)
 
     async def by_card(self, last4: str, day: date, limit: int, *, ended: bool = False) -> Finding:
         """Bookings that were tried to be paid on that day (UTC) with a card that ends so. Raises as `find`."""
@@ -160,12 +160,12 @@ class Finder:
         async with snapshot(self._settings) as connection:
             found = await _candidates(connection, "card", _BY_CARD, last4, limit + 1, start, end, *bounds)
 
-        def told(record: Record) -> str | None:
-            said = record.payload.outcome or record.payload.charge
+        def found_by(record: Record) -> str | None:
+            card = record.payload.outcome or record.payload.charge
             at = datetime.fromtimestamp(record.admitted_ms / 1_000, UTC)
-            return "card" if said and said.last4 == last4 and start <= at < end else None
+            return "card" if card and card.last4 == last4 and start <= at < end else None
 
-        return await self._finding(found, told, limit, ended=ended)
+        return await self._finding(found, found_by, limit, ended=ended)
 
     async def list(self, wanted: Wanted, limit: int) -> Finding:
         """Bookings of all shops, newest first. Raises PostgreSQL's errors."""
@@ -179,13 +179,18 @@ class Finder:
         return finding._replace(matches=[match for match in finding.matches if match.view.status == wanted.status])
 
     async def _finding(
-        self, found: builtins.list[_Candidate], told: Callable[[Record], str | None], limit: int, *, ended: bool = False
+        self,
+        found: builtins.list[_Candidate],
+        found_by: Callable[[Record], str | None],
+        limit: int,
+        *,
+        ended: bool = False,
     ) -> Finding:
         away = False
         try:
             for shard in self._shards:
                 async for record in records(shard, ended=ended):
-                    if by := told(record):
+                    if by := found_by(record):
                         found.append(_Candidate(record.id, record.body.client, by))
         except (RedisError, OSError):
             away = True

@@ -137,8 +137,8 @@ class Overview:
                 rows = await connection.fetch(SALES)
         except (*TRANSIENT, OSError) as error:
             return [f"PostgreSQL does not answer ({type(error).__name__})."], None, None
-        told = [f"Shard {row['shard']} waits for an operator: {row['alert']}." for row in alerts]
-        return told, list(await asyncio.gather(*(sale_of(self._shards, row) for row in rows))), Money(*money)
+        troubles = [f"Shard {row['shard']} waits for an operator: {row['alert']}." for row in alerts]
+        return troubles, list(await asyncio.gather(*(sale_of(self._shards, row) for row in rows))), Money(*money)
 
 
 async def sale_of(shards: Shards, row: Any) -> Sale:

@@ -162,9 +162,9 @@ def show_redis(number: str, info: Mapping[str, Any]) -> None:
             series.REDIS_MEMORY.set(info[name], number, state)
     if "aof_current_size" in info:
         series.REDIS_AOF.set(info["aof_current_size"], number)
-    said = [info[name] for name in ("aof_last_write_status", "aof_last_bgrewrite_status") if name in info]
-    if said:
-        series.REDIS_AOF_OK.set(int(all(word == "ok" for word in said)), number)
+    words = [info[name] for name in ("aof_last_write_status", "aof_last_bgrewrite_status") if name in info]
+    if words:
+        series.REDIS_AOF_OK.set(int(all(word == "ok" for word in words)), number)
     if "connected_clients" in info:
         series.REDIS_CLIENTS.set(info["connected_clients"], number)
 
@@ -185,8 +185,8 @@ def show_sales(named: Sequence[Sale], others: Sequence[tuple[int, int]]) -> None
     """Some by their ids, and the others' total and sold in all."""
     found: dict[Labels, float] = {}
     for sale in named:
-        told = {"total": sale.total, "sold": sale.sold, "held": sale.held, "available": sale.available}
-        found |= {(sale.event, state): count for state, count in told.items() if count is not None}
+        by_state = {"total": sale.total, "sold": sale.sold, "held": sale.held, "available": sale.available}
+        found |= {(sale.event, state): count for state, count in by_state.items() if count is not None}
     if others:
         for state, counts in zip(("total", "sold"), zip(*others, strict=True), strict=True):
             found["other", state] = sum(counts)

@@ -48,8 +48,10 @@ class HoldPayments:
         else:
             view = await self._bookings.show(paid.record)
         if paid.earlier is not None:
-            said = paid.earlier
-            view.payment = PaymentView(said.status, said.method, said.last4, said.reference, said.failure_code)
+            earlier = paid.earlier
+            view.payment = PaymentView(
+                earlier.status, earlier.method, earlier.last4, earlier.reference, earlier.failure_code
+            )
         return view
 
     async def _remembered(self, client: str, booking: str, charge: Charge | None, key_digest: str) -> BookingView:

@@ -167,11 +167,13 @@ class Holds:
         self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str, *, as_expected: bool
     ) -> tuple[str, Record]:
         """pay.lua, which pays nothing but the record that was seen: an attempt made meanwhile may be this very one."""
-        booking, shard, said = held.id, ids.shard_of(held.id), held.payload
-        earlier = said.earlier
+        booking, shard, before = held.id, ids.shard_of(held.id), held.payload
+        earlier = before.earlier
         if held.payment_key:
-            earlier += (Attempt(held.payment_key, said.asked or asked_before(held), said.outcome or Outcome("failed")),)
-        payload = Payload(charge if held.body.amount_cents else None, None, None, said.key, asked, earlier)
+            earlier += (
+                Attempt(held.payment_key, before.asked or asked_before(held), before.outcome or Outcome("failed")),
+            )
+        payload = Payload(charge if held.body.amount_cents else None, None, None, before.key, asked, earlier)
         word, *more = await self.call(
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
@@ -302,8 +304,8 @@ def fingerprint_of(charge: Charge | None) -> str:
 
 def asked_before(record: Record) -> str:
     """The fingerprint of the latest attempt, as far as its record tells: a repaired one lacks it. "" for nobody knows."""
-    said = record.payload.charge or record.payload.outcome
-    return ids.payment_fingerprint(said.method, said.last4) if said and said.last4 else ""
+    card = record.payload.charge or record.payload.outcome
+    return ids.payment_fingerprint(card.method, card.last4) if card and card.last4 else ""
 
 
 def _check_same(booking: str, before: str, now: str) -> None:

@@ -38,17 +38,17 @@ class Finals:
         self._ttl_s = settings.worker.settled_ttl_s
 
     async def correct(
-        self, connection: Connection, booking_ids: Sequence[str], *, said: bool = True, events: set[str] | None = None
+        self, connection: Connection, booking_ids: Sequence[str], *, say: bool = True, events: set[str] | None = None
     ) -> set[str]:
         """Correct those of the bookings that are over in Redis and ended otherwise in PostgreSQL, or were sold with other
         items, with a line in the log unless it is not to be `said`. Returns their events, whose stock is to be reconciled.
         They are added to `events` before a record is written, and stand there whatever fails afterwards."""
         events = set() if events is None else events
         for start in range(0, len(booking_ids), CHUNK):
-            await self._correct(connection, booking_ids[start : start + CHUNK], said, events)
+            await self._correct(connection, booking_ids[start : start + CHUNK], say, events)
         return events
 
-    async def _correct(self, connection: Connection, booking_ids: Sequence[str], said: bool, events: set[str]) -> None:
+    async def _correct(self, connection: Connection, booking_ids: Sequence[str], say: bool, events: set[str]) -> None:
         # Redis first: what PostgreSQL says afterwards is at least as new as what Redis was told.
         raws = await self._redis.mget([keys.booking(self.shard, booking) for booking in booking_ids])
         over = {booking: raw for booking, raw in zip(booking_ids, raws, strict=True) if raw and raw[:1] in _FINAL}
@@ -75,5 +75,5 @@ class Finals:
         corrected = await self._here.run(
             "correct", keys=names, ttl_s=self._ttl_s, pair=str(pair or ""), changes=changes
         )
-        if said:
+        if say:
             log.warning("records.corrected", shard=self.shard, bookings=int(corrected))

@@ -134,7 +134,7 @@ async def rewrite(
         if first is not None and first.id != record.id:
             rows.append(_Row(record, "failed", "duplicate", "", None, {}, (), first.id))
             continue
-        row = _as_told(record, notes.get(record.id, ()), percent.get(record.event, 100))
+        row = _as_recorded(record, notes.get(record.id, ()), percent.get(record.event, 100))
         sellable = record.event in known and not forget and all(left.get(tier, 0) >= n for tier, n in _net(row).items())
         if (record.state == "C" and not sellable) or (record.state in HOLDS_STOCK and record.event not in known):
             row = _withdrawn(row)
@@ -152,7 +152,7 @@ async def rewrite(
     return Rewritten(confirmed, len(rows) - confirmed - len(told), pair, [row.record.id for row in told])
 
 
-def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row:
+def _as_recorded(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row:
     """What Redis says of the booking, with what is due at the gateway for it."""
     outcome, failure = record.payload.outcome, record.payload.failure
     payment = outcome.status if outcome is not None and record.payment_key else ""
@@ -181,8 +181,7 @@ def _as_told(record: Record, notes: Iterable[Note], refund_percent: int) -> _Row
         if due == "capture" or not record.body.amount_cents:
             # It was sold. A hold that was never paid gave back no ticket of a sale.
             back = Counter({line.tier: line.quantity for line in record.body.lines})
-    told = WORDS[record.state]
-    return _Row(record, told, failure, payment, due, back, list(refunds.values()), duplicate_of)
+    return _Row(record, WORDS[record.state], failure, payment, due, back, list(refunds.values()), duplicate_of)
 
 
 def _withdrawn(row: _Row) -> _Row:

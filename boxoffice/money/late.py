@@ -50,11 +50,11 @@ class LateMoney:
             # Nobody can tell what it bought: the money goes back, and what else is due is not kept waiting.
             seldom.warning("record.unreadable", booking_id=booking, error=type(error).__name__)
             return False
-        said = record.payload
+        before = record.payload
         outcome = await self._shards[shard].run(
             "revive", record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
             sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event), payment_key=payment_key,
-            payload=pack_payload(Payload(charge, None, None, said.key, said.asked, said.earlier)),
+            payload=pack_payload(Payload(charge, None, None, before.key, before.asked, before.earlier)),
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
         return outcome in (b"pending", b"revived")

@@ -55,4 +55,4 @@ class StockMirror:
             await apply_moves(self._shards[shard], self._database)
         finally:
             async with self._database.writer() as connection:
-                await finals.correct(connection, [booking], said=False)
+                await finals.correct(connection, [booking], say=False)

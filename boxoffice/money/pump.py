@@ -176,7 +176,7 @@ class MoneyPump:
             raise ExceptionGroup("not all of what was due could be done", failed)
         return len(dues) + len(refunds)
 
-    async def tell_of_others(self) -> None:
+    async def say_what_others_owe(self) -> None:
         """What is due at another gateway than ours stays due: only a worker with that gateway can do it."""
         async with self.database.writer() as connection:
             for books, count in await payments.due_in_other_books(connection, self.gateway.books):

@@ -86,7 +86,7 @@ async def take_in(
     for row in rows.values():
         if row.now != row.before:
             await refunds.take_over(connection, row.refund_key, *row.now)
-            _tell(row, payment["booking"])
+            _say(row, payment["booking"])
     await payments.recount_refunded(connection, payment_key)
     for dispute in seen.disputes:
         await _write_dispute(connection, payment_key, payment, dispute)
@@ -184,7 +184,7 @@ async def _write_dispute(connection: Connection, payment_key: str, payment: Any,
                   reason=dispute.reason, amount_cents=dispute.amount_cents)  # fmt: skip
 
 
-def _tell(row: Row, booking: str) -> None:
+def _say(row: Row, booking: str) -> None:
     if row.status == "owed" and row.before[0] != "owed":
         log.error("refund.refused", refund_key=row.refund_key, booking_id=booking, code=row.failure_code,
                   amount_cents=row.amount_cents, before=row.before[0])  # fmt: skip

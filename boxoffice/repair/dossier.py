@@ -107,7 +107,7 @@ class Dossiers:
 
 def describe(record: Record) -> dict[str, Any]:
     """A record for people. The gateway's token stays out of it."""
-    said = record.payload.outcome or record.payload.charge
+    card = record.payload.outcome or record.payload.charge
     return {
         "state": WORDS.get(record.state, record.state),
         "sequence": record.sequence,
@@ -124,8 +124,8 @@ def describe(record: Record) -> dict[str, Any]:
         "extended": record.extended,
         "cancel_requested": record.cancel_requested,
         "revived": record.revived,
-        "payment": {"status": getattr(said, "status", "pending"), "method": said.method, "last4": said.last4}
-        if said
+        "payment": {"status": getattr(card, "status", "pending"), "method": card.method, "last4": card.last4}
+        if card
         else None,
         "failure": record.payload.failure,
     }

@@ -300,17 +300,17 @@ class Guard:
         if sight.alert == POSTGRES_WENT_BACK:
             await self._close(sight, POSTGRES_WENT_BACK)
             return POSTGRES_WENT_BACK
-        told = sight
+        shut = sight
         if sight.gate is not None:
             self._remind_at = self._now_s() + REMIND_S
             log.error("shard.closed", shard=self.shard, reason=POSTGRES_WENT_BACK)
-            told = sight._replace(gate=None, alert=POSTGRES_WENT_BACK)
+            shut = sight._replace(gate=None, alert=POSTGRES_WENT_BACK)
         redis_lacks_nothing = sight.run_id == sight.server_run_id and (sight.admitted or 0) >= sight.sequence
         try:
             report = await self.rebuilder.rebuild_locked(fill=not redis_lacks_nothing)
         except DriftUnexplained as error:
             log.error("shard.lost", shard=self.shard, error=error.detail)
-            await self._close(told, POSTGRES_WENT_BACK)
+            await self._close(shut, POSTGRES_WENT_BACK)
             return POSTGRES_WENT_BACK
         log.error("shard.recovered", shard=self.shard, generation=report.generation, **report.recovered._asdict())
         return "recovered"

@@ -138,8 +138,8 @@ class PaymentsAudit:
                     row = rows.get(record.payment_key)
                     if row is None or not same_books(row["gateway"], self._gateway.books):
                         continue
-                    told = row["reversed"] or record.reversals != Reversals()
-                    if told and await reversals_differ(self._database, record, 0):
+                    went_back = row["reversed"] or record.reversals != Reversals()
+                    if went_back and await reversals_differ(self._database, record, 0):
                         mended += await mend_reversals(self._database, record)
         except (*TRANSIENT, *AWAY) as error:
             raise CannotRun(f"The gateway's books could not be read ({type(error).__name__}).") from error
@@ -152,9 +152,9 @@ class PaymentsAudit:
         books = self._gateway.books
         found = {row["gateway"]: row["payments"] for row in await self._database.fetch(_BOOKS)}
         if found and not any(same_books(name, books) for name in found):
-            told = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
+            elsewhere = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
             raise CannotRun(
-                f"All payments stand in other books ({told}); the gateway of this shell keeps {books}. Name the right one "
+                f"All payments stand in other books ({elsewhere}); the gateway of this shell keeps {books}. Name the right one "
                 "with BOXOFFICE_GATEWAY__KIND, __URL and __API_KEY, or with --data-dir the stack that runs with it."
             )
         # Rows of earlier versions say no more than the kind.
@@ -219,8 +219,8 @@ class PaymentsAudit:
         elif payment.status in ("authorized", "captured") and row["status"] in ("authorized", "captured"):
             if amount_differs(record, row):
                 yield difference_of("amount_differs", record, row, None)
-            told = row["reversed"] or record.reversals != Reversals()
-            if told and await reversals_differ(self._database, record, grace_s):
+            went_back = row["reversed"] or record.reversals != Reversals()
+            if went_back and await reversals_differ(self._database, record, grace_s):
                 mended = await mend_reversals(self._database, record) if fix else None
                 yield difference_of("refunded_differs", record, row, mended)
 
@@ -254,9 +254,9 @@ class PaymentsAudit:
         if await payments.is_listed(self._database, record.payment_key):
             return True
         found = await self._gateway.lookup(record.payment_key, record.payment.reference)
-        told = record.payment
+        shown = record.payment
         return not isinstance(found, Found) or (found.status, found.captured_cents, found.refunded_cents) != (
-            told.status, told.captured_cents, told.refunded_cents,
+            shown.status, shown.captured_cents, shown.refunded_cents,
         )  # fmt: skip
 
     async def _void(self, record: Record) -> bool:

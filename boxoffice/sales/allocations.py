@@ -237,8 +237,8 @@ class Allocations:
         connection: Connection, event_id: str, tier_id: str, by: Actor, action: str, found: Mapping[str, Any]
     ) -> None:
         await connection.execute(_COUNT, event_id)
-        told = {name: change for name, change in found.items() if change != [None, None]}
-        await history.write(connection, event_id, tier_id, by.name, action, told)
+        written = {name: change for name, change in found.items() if change != [None, None]}
+        await history.write(connection, event_id, tier_id, by.name, action, written)
 
     async def _holder(
         self, connection: Connection, event_id: str, tier_id: str, holder: Holder

@@ -265,8 +265,8 @@ class Catalogue:
                 for shard in numbers:
                     pipe.hget(keys.catalogue(shard), VERSION)
                     pipe.get(keys.gate(shard))
-                told = await pipe.execute()
-            for shard, version, gate in zip(numbers, told[::2], told[1::2], strict=True):
+                replies = await pipe.execute()
+            for shard, version, gate in zip(numbers, replies[::2], replies[1::2], strict=True):
                 # An empty Redis says nothing about the catalogue: what we know stays, and the gate refuses the sales.
                 if version is None and gate is not None:
                     self.lacking.met(shard)

@@ -123,8 +123,8 @@ class AccessCodes:
             )  # fmt: skip
             if len(made) < len(codes):
                 raise Malformed("The event has such a code already.", pointer="/codes", code="duplicate_code")
-            told = {"codes": [None, len(codes)], "tickets": [None, terms.tickets], "label": [None, terms.label]}
-            await history.write(connection, event_id, terms.tier_id, by.name, "create_codes", told)
+            changed = {"codes": [None, len(codes)], "tickets": [None, terms.tickets], "label": [None, terms.label]}
+            await history.write(connection, event_id, terms.tier_id, by.name, "create_codes", changed)
 
         await self._control.committed(event_id, work)
         return [{"id": name, "code": code} for name, code in zip(names, codes, strict=True)]
@@ -152,10 +152,10 @@ class AccessCodes:
             revoked[:] = [row["id"] for row in rows]
             if revoked:
                 await connection.execute(_COUNT, event_id)
-                told = {"codes": [len(revoked), None], "label": [label, None]}
+                changed = {"codes": [len(revoked), None], "label": [label, None]}
                 if len(revoked) == 1:
-                    told["id"] = [revoked[0], None]
-                await history.write(connection, event_id, None, by.name, "revoke_codes", told)
+                    changed["id"] = [revoked[0], None]
+                await history.write(connection, event_id, None, by.name, "revoke_codes", changed)
 
         await self._control.committed(event_id, work)
         return len(revoked)

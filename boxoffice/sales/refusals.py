@@ -46,7 +46,7 @@ def sold_out(
         for tier, quantity in asked
         if tier in left
     ]  # fmt: skip
-    said = "; ".join(
+    detail = "; ".join(
         f"{short['code']}: requested {short['requested']}, available {short['available']}" for short in shortfall
     )
     gone = [short["code"] for short in shortfall if not short["may_return"]]
@@ -58,7 +58,7 @@ def sold_out(
     wait_ms = next_end_ms - now_ms if next_end_ms else 1_000 * RETURN_S
     wait = {} if gone else {"retry_after_s": max(1, min(RETURN_S, -(-wait_ms // 1_000)))}
     return SoldOut(
-        f"Not enough tickets are left. {said}. {hope}", shortfall=shortfall, may_return=not gone, **wait
+        f"Not enough tickets are left. {detail}. {hope}", shortfall=shortfall, may_return=not gone, **wait
     )  # fmt: skip
 
 

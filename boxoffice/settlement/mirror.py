@@ -50,10 +50,10 @@ class Mirror:
         others: list[Decision] = []
         for decision in decisions:
             (sold if just_sold(decision) else others).append(decision)
-        for say, told in ((self._confirm, sold), (self._settle, others)):
-            for start in range(0, len(told), CHUNK):
-                chunk = told[start : start + CHUNK]
-                log_it = partial(say, chunk, str(pair or ""))
+        for script, part in ((self._confirm, sold), (self._settle, others)):
+            for start in range(0, len(part), CHUNK):
+                chunk = part[start : start + CHUNK]
+                log_it = partial(script, chunk, str(pair or ""))
                 await once_checked(self.here, log_it, CHECK_S)
                 done.update([decision.claim.record.id for decision in chunk])
                 crashpoint("chunk_settled")
@@ -99,9 +99,9 @@ class Mirror:
                 sale_keys += (keys.event(self._shard, record.event), keys.owners(self._shard, record.event))
             booking_keys += (keys.booking(self._shard, record.id), keys.idempotency(self._shard, record.scope))
             keep = verdict is Verdict.PARK or (verdict is Verdict.RELEASE and not payload.outcome)
-            said = b"" if keep else pack_payload(payload)
+            packed = b"" if keep else pack_payload(payload)
             letter, key = LETTERS[verdict].encode(), record.payment_key.encode()
-            verdicts.append(b"%d|%s|%s|%d|%s" % (index, letter, key, decision.delay_ms, said))
+            verdicts.append(b"%d|%s|%s|%d|%s" % (index, letter, key, decision.delay_ms, packed))
         outcomes = await self._move(sale_keys, booking_keys, verdicts, pair)
         for state in ("E", "X"):
             ended = [

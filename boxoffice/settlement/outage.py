@@ -80,13 +80,17 @@ class Outage:
         if self._began is None:
             self._began = now
         cause = error.__cause__ if isinstance(error, StoreRefuses) and error.__cause__ else error
-        said = f"{type(cause).__name__} {sqlstate(cause)}".strip()
-        if said != self._logged or now >= self._logged_at + REMIND_S:
-            self._logged, self._logged_at = said, now
+        trouble = f"{type(cause).__name__} {sqlstate(cause)}".strip()
+        if trouble != self._logged or now >= self._logged_at + REMIND_S:
+            self._logged, self._logged_at = trouble, now
             # What fails for everybody and is no store's is the gateway.
             what = waits_for(cause) or ("gateway" if cause is not error else "")
             log.warning(
-                "settlement.paused", shard=self._shard, waits_for=what, error=said, seconds=round(now - self._began, 1)
+                "settlement.paused",
+                shard=self._shard,
+                waits_for=what,
+                error=trouble,
+                seconds=round(now - self._began, 1),
             )
         return self.pause_s
 

@@ -21,7 +21,7 @@ from boxoffice.stores.database import Reader
 from boxoffice.stores.models import Base
 from boxoffice.stores.redis import AWAY
 
-__all__ = ["check_postgresql", "check_redis", "check_shards", "stated", "tell_what_is_stated"]
+__all__ = ["check_postgresql", "check_redis", "check_shards", "say_what_is_stated", "stated"]
 
 log = structlog.get_logger()
 
@@ -50,18 +50,18 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
         "maxmemory-policy": ("noeviction",),
         "no-appendfsync-on-rewrite": ("no",),
     }
-    told, info = await _configuration(redis, list(wanted)), await _information(redis)
+    configured, info = await _configuration(redis, list(wanted)), await _information(redis)
     believed = settings.redis_durability_stated
     if believed == "provider":
         info.pop("appendonly", None)
     if info.pop("aof_last_write_status", "ok") != "ok":
         raise CannotRun("Redis says aof_last_write_status err: it could not write its file.")
     # Each source is looked at: what a server shows under one name and hides under the other still counts.
-    for source in (told, info):
+    for source in (configured, info):
         for name, good in wanted.items():
             if name in source and source[name] not in good:
                 raise CannotRun(f"Redis has {name} {source[name]}; BOXOFFICE_DURABILITY={level} needs {good[0]}.")
-    unread = [name for name in wanted if name not in told and name not in info]
+    unread = [name for name in wanted if name not in configured and name not in info]
     if unread and RANK.get(believed, 0) < RANK[level]:
         raise CannotRun(_unread("Redis", unread, "redis", believed, level))
 
@@ -103,24 +103,24 @@ async def check_shards(database: Reader, settings: Settings) -> None:
 
 def stated(settings: Settings) -> dict[str, str]:
     """What is believed because a setting says so, by store."""
-    said = {"redis": settings.redis_durability_stated, "postgresql": settings.postgres_durability_stated}
-    return {store: level for store, level in said.items() if level}
+    levels = {"redis": settings.redis_durability_stated, "postgresql": settings.postgres_durability_stated}
+    return {store: level for store, level in levels.items() if level}
 
 
-def tell_what_is_stated(settings: Settings) -> None:
+def say_what_is_stated(settings: Settings) -> None:
     """One line at start, when anything is believed rather than read, or nothing is asked for."""
-    if said := stated(settings):
-        log.warning("durability.stated", **said)
+    if levels := stated(settings):
+        log.warning("durability.stated", **levels)
     if settings.durability != "always":
         log.warning("durability.lowered", level=settings.durability)
 
 
 def _unread(store: str, names: Iterable[str], setting: str, believed: str, level: str) -> str:
     variable = f"BOXOFFICE_{setting.upper()}_DURABILITY_STATED"
-    said = f"{variable}={believed} is less than BOXOFFICE_DURABILITY={level}. " if believed else ""
+    lowered = f"{variable}={believed} is less than BOXOFFICE_DURABILITY={level}. " if believed else ""
     how = "CONFIG GET and INFO" if store == "Redis" else "to read its settings"
     return (
-        f"{store} does not tell {', '.join(names)}, so nobody knows whether it keeps what it acknowledges. {said}"
+        f"{store} does not tell {', '.join(names)}, so nobody knows whether it keeps what it acknowledges. {lowered}"
         f"Allow our user {how}; or, if you know that it does, state it: {variable}={level} (or provider)."
     )
 

@@ -40,13 +40,13 @@ class Beat(msgspec.Struct, frozen=True):
         return f"{self.host}:{self.pid}:{self.started_ms}"
 
 
-async def beat(shard: Shard, said: Beat) -> None:
+async def beat(shard: Shard, word: Beat) -> None:
     """Say it now. Who says it for the first time takes away those that are silent. Raises Redis's errors."""
     redis, name = shard.redis, keys.workers(shard.number)
     seconds, micros = await redis.time()
     now_ms = 1_000 * seconds + micros // 1_000
-    said = msgspec.structs.replace(said, at_ms=now_ms)
-    if not await redis.hset(name, said.name, msgspec.json.encode(said).decode()):  # type: ignore[misc]
+    word = msgspec.structs.replace(word, at_ms=now_ms)
+    if not await redis.hset(name, word.name, msgspec.json.encode(word).decode()):  # type: ignore[misc]
         return
     fields: dict[bytes, bytes] = await redis.hgetall(name)  # type: ignore[misc]
     alive = {each.name for each in living(fields, now_ms)}
@@ -60,9 +60,9 @@ def living(fields: Mapping[bytes, bytes], now_ms: int) -> list[Beat]:
     found = []
     for body in fields.values():
         try:
-            said = msgspec.json.decode(body, type=Beat)
+            word = msgspec.json.decode(body, type=Beat)
         except msgspec.MsgspecError:
             continue
-        if said.at_ms >= now_ms - 1_000 * SILENT_S:
-            found.append(said)
-    return sorted(found, key=lambda said: said.name)
+        if word.at_ms >= now_ms - 1_000 * SILENT_S:
+            found.append(word)
+    return sorted(found, key=lambda word: word.name)

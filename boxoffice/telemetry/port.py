@@ -111,18 +111,18 @@ class _Port:
         path = rest.partition(" ")[0].partition("?")[0]
         handler = self._routes.get(path)
         if handler is None:
-            answer = _said(404)
+            answer = _bare(404)
         elif method not in ("GET", "HEAD"):
-            answer = _said(405)
+            answer = _bare(405)
         else:
             answer = await _asked(handler, _headers(lines))
         phrase = HTTPStatus(answer.status).phrase
         allow = "Allow: GET, HEAD\r\n" if answer.status == 405 else ""
-        said = (
+        answer_head = (
             f"HTTP/1.1 {answer.status} {phrase}\r\nContent-Type: {answer.content_type}\r\n{allow}"
             f"Content-Length: {len(answer.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
         )
-        return said.encode("latin-1") + (b"" if method == "HEAD" else answer.body)
+        return answer_head.encode("latin-1") + (b"" if method == "HEAD" else answer.body)
 
 
 async def _asked(handler: Handler, headers: Headers) -> Answer:
@@ -130,7 +130,7 @@ async def _asked(handler: Handler, headers: Headers) -> Answer:
         return await handler(headers)
     except Exception as error:
         seldom.exception("telemetry.failed", error)
-        return _said(500)
+        return _bare(500)
 
 
 def _headers(lines: list[str]) -> Headers:
@@ -138,5 +138,5 @@ def _headers(lines: list[str]) -> Headers:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _said(status: int) -> Answer:
+def _bare(status: int) -> Answer:
     return Answer(status, HTTPStatus(status).phrase.encode() + b"\n", "text/plain; charset=utf-8")

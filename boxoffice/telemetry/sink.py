@@ -26,13 +26,13 @@ PATIENCE_MS: Final = 100
 
 
 class Sink:
-    """Collects lines and writes them together. `tell` makes the line that says how many were lost, since when (seconds of
-    the clock) and why."""
+    """Collects lines and writes them together. `line_of_loss` makes the line that says how many were lost, since when
+    (seconds of the clock) and why."""
 
-    def __init__(self, stream: IO[bytes] | None, tell: Callable[[int, float, str], bytes]) -> None:
+    def __init__(self, stream: IO[bytes] | None, line_of_loss: Callable[[int, float, str], bytes]) -> None:
         self.lost = 0
         """Lines that could not be written, and of which nobody has been told yet."""
-        self._tell = tell
+        self._line_of_loss = line_of_loss
         self.write = _writer(stream)
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
@@ -51,12 +51,12 @@ class Sink:
             lines, self._lines = self._lines, []
             if not lines:
                 return
-            told = self.lost
+            lost = self.lost
             head = [b"\n"] if self._torn else []
-            if told:
-                head.append(self._tell(told, self._lost_since, self._why))
+            if lost:
+                head.append(self._line_of_loss(lost, self._lost_since, self._why))
             text = b"".join((*head, *lines))
-            written, self._why = self._out(text, patient=not told)
+            written, self._why = self._out(text, patient=not lost)
             if written >= sum(map(len, head)):
                 self.lost, self._torn = 0, False
             if written < len(text):

@@ -313,5 +313,5 @@ def with_left(shown: bytes, view: EventView, available: Sequence[int]) -> bytes:
 
 def page(shown: Sequence[bytes], next_cursor: str | None, as_of: datetime | None = None) -> bytes:
     """One page of a listing; with how far it goes, to the microsecond, when that is known."""
-    told = b"" if as_of is None else b',"as_of":%b' % _json(micros(as_of))
-    return b'{"data":[%b],"next_cursor":%b%b}' % (b",".join(shown), _json(next_cursor), told)
+    as_of_member = b"" if as_of is None else b',"as_of":%b' % _json(micros(as_of))
+    return b'{"data":[%b],"next_cursor":%b%b}' % (b",".join(shown), _json(next_cursor), as_of_member)

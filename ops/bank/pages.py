@@ -15,14 +15,14 @@ class Pages:
 
     def __init__(self, usual: str) -> None:
         self._usual = usual
-        self._said: dict[str, str] = {}
+        self._urls: dict[str, str] = {}
 
     def keep(self, payment: str, url: str) -> None:
         """What a payment said first: a repeat changes nothing of it. The oldest makes room."""
-        self._said.setdefault(payment, url)
-        if len(self._said) > PAGES_MAX:
-            del self._said[next(iter(self._said))]
+        self._urls.setdefault(payment, url)
+        if len(self._urls) > PAGES_MAX:
+            del self._urls[next(iter(self._urls))]
 
     def of(self, payment: str) -> str:
         """Its own, or where all go."""
-        return self._said.get(payment, self._usual)
+        return self._urls.get(payment, self._usual)

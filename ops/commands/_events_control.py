@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands._events_shown import NONE, described, maybe_time, rules_given, tell_one, tier_of, time_of, times
+from ops.commands._events_shown import NONE, described, maybe_time, print_event, rules_given, tier_of, time_of, times
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
 
@@ -265,7 +265,7 @@ def edit_tier(
         return shown
 
     event = in_office(data_dir, work)
-    tell_one(event, as_json)
+    print_event(event, as_json)
     moved = event.get("capacity_change")
     if moved and moved["after"] != moved["asked"] and not as_json:
         typer.echo(f"Of {moved['before']} tickets {moved['after']} remain: so many are held or sold.")
@@ -304,7 +304,7 @@ def changed(data_dir: Path, as_json: bool, act: Callable[[BoxOffice], Awaitable[
     async def work(office: BoxOffice) -> dict[str, Any]:
         return await described(office, await act(office))
 
-    tell_one(in_office(data_dir, work), as_json)
+    print_event(in_office(data_dir, work), as_json)
 
 
 def allowed(past: bool, late_cancel: bool) -> list[str]:

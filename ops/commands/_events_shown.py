@@ -20,9 +20,9 @@ __all__ = [
     "count_of",
     "described",
     "maybe_time",
+    "print_event",
     "rules_given",
-    "rules_told",
-    "tell_one",
+    "rules_shown",
     "tier_of",
     "time_of",
     "times",
@@ -73,7 +73,7 @@ def rules_given(**given: str | None) -> dict[str, int | None]:
     return {rule: None if text == NONE else int(text) for rule, text in given.items() if text is not None}
 
 
-def rules_told(of: Mapping[str, Any]) -> str:
+def rules_shown(of: Mapping[str, Any]) -> str:
     """The rules of an event or a tier, for people; empty when there are none."""
     from boxoffice.sales.rules import RULES
 
@@ -90,7 +90,7 @@ async def described(office: BoxOffice, event: EventView) -> dict[str, Any]:
         return event.describe([None] * len(event.tiers))
 
 
-def tell_one(event: dict[str, Any], as_json: bool) -> None:
+def print_event(event: dict[str, Any], as_json: bool) -> None:
     """An event, for people or programs."""
     if as_json:
         print_json(event)
@@ -103,12 +103,12 @@ def tell_one(event: dict[str, Any], as_json: bool) -> None:
     typer.echo(f"{event['name']} ({event['id']}), {event['starts_at']}, {event['status']}, version {event['version']}")
     if event["on_sale_at"] or event["off_sale_at"]:
         typer.echo(f"on sale from {event['on_sale_at'] or 'now'} until {event['off_sale_at'] or 'it starts'}")
-    if rules := rules_told(event):
+    if rules := rules_shown(event):
         typer.echo(f"tickets let in: {rules}")
     table = Table("tier id", "code", "name", "price", "available", "rules")
     for tier in event["tiers"]:
         price = shown(tier["price_cents"], event["currency"])
-        rules = " ".join(filter(None, (rules_told(tier), "code-only" if tier["access_code_required"] else "")))
+        rules = " ".join(filter(None, (rules_shown(tier), "code-only" if tier["access_code_required"] else "")))
         table.add_row(tier["id"], tier["code"], tier["name"], price, count_of(tier), rules)
     Console().print(table)
 

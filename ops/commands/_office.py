@@ -43,7 +43,7 @@ def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]]) ->
     return asyncio.run(run())
 
 
-class Told(Protocol):
+class Advance(Protocol):
     """Tells a bar how many are done, and of how many when that is known later."""
 
     def __call__(self, done: int, total: int | None = None) -> None:
@@ -52,7 +52,7 @@ class Told(Protocol):
 
 
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Told]:
+def progress_bar(what: str, total: int | None) -> Iterator[Advance]:
     """A bar on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -62,10 +62,10 @@ def progress_bar(what: str, total: int | None) -> Iterator[Told]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
-        def told(done: int, total: int | None = None) -> None:
+        def advance(done: int, total: int | None = None) -> None:
             bar.update(task, completed=done, total=total)
 
-        yield told
+        yield advance
 
 
 def print_json(value: Any) -> None:

@@ -53,7 +53,7 @@ def create(
         return await office.allocations.create(event_id, tier_id, Holder(shop, code), tickets, if_version=if_version)
 
     made = in_office(data_dir, work)
-    _tell(made, as_json)
+    _print(made, as_json)
     if made["reserved"] is not None and made["reserved"] < tickets:
         raise typer.Exit(1)
 
@@ -86,7 +86,7 @@ def resize(
         return await office.allocations.resize(event_id, allocation, tickets, if_version=if_version)
 
     changed = in_office(data_dir, work)
-    _tell(changed, as_json)
+    _print(changed, as_json)
     if changed["tickets"] != tickets:
         raise typer.Exit(1)
 
@@ -106,16 +106,16 @@ def release(
     async def work(office: BoxOffice) -> dict[str, Any]:
         return await office.allocations.release(event_id, allocation, tickets, if_version=if_version)
 
-    _tell(in_office(data_dir, work), as_json)
+    _print(in_office(data_dir, work), as_json)
 
 
-def _tell(allocation: dict[str, Any], as_json: bool) -> None:
+def _print(allocation: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(allocation)
         return
-    said = "released" if allocation["released_at"] else f"{allocation['tickets']} tickets"
+    state = "released" if allocation["released_at"] else f"{allocation['tickets']} tickets"
     counts = "" if allocation["used"] is None else f", {allocation['used']} taken, {allocation['reserved']} reserved"
-    typer.echo(f"{allocation['id']}: {said}{counts}")
+    typer.echo(f"{allocation['id']}: {state}{counts}")
 
 
 def _shown(allocation: dict[str, Any], as_json: bool) -> dict[str, Any]:

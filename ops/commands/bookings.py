@@ -70,7 +70,7 @@ def find(
         return await office.finder.find(text, limit, ended=ended)
 
     finding = in_office(data_dir, work)
-    _tell(finding, as_json)
+    _print(finding, as_json)
     if not finding.matches:
         sys.exit(FOUND_NONE)
 
@@ -107,7 +107,7 @@ def list_bookings(
     async def work(office: BoxOffice) -> Finding:
         return await office.finder.list(wanted, limit)
 
-    _tell(in_office(data_dir, work), as_json, pages=True)
+    _print(in_office(data_dir, work), as_json, pages=True)
 
 
 def cancel(
@@ -224,7 +224,7 @@ def _described(match: Match) -> dict[str, Any]:
     return {"client_id": match.client, "found_by": match.by, **_dict(render.booking(match.view))}
 
 
-def _tell(finding: Finding, as_json: bool, *, pages: bool = False) -> None:
+def _print(finding: Finding, as_json: bool, *, pages: bool = False) -> None:
     if finding.redis_away:
         typer.echo("Redis does not answer: holds that were never tried to be paid are not among these.", err=True)
     bookings = [_described(match) for match in finding.matches]

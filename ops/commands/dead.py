@@ -100,8 +100,8 @@ def retry(
         letters = [await parked.one(booking_id)] if booking_id else await parked.all(event=event, reason=reason)
         if dry_run:
             return letters, None
-        with progress_bar("given back to the workers", len(letters)) as told:
-            await parked.retry_all(letters, told)
+        with progress_bar("given back to the workers", len(letters)) as advance:
+            await parked.retry_all(letters, advance)
         return letters, await _wait(parked, letters, wait_s) if wait_s else None
 
     letters, became = in_office(data_dir, work)

@@ -19,7 +19,7 @@ from ops.commands._events_control import (
     allowed,
     change,
 )
-from ops.commands._events_shown import count_of, described, maybe_time, rules_given, tell_one, tier_of, time_of
+from ops.commands._events_shown import count_of, described, maybe_time, print_event, rules_given, tier_of, time_of
 from ops.commands._office import JsonOption, in_office, print_json
 from ops.commands.sales import stats
 from ops.options import DEFAULT_DATA_DIR, DataDirOption
@@ -57,7 +57,7 @@ def list_events(
         found = [event for event in await office.store.events() if past or event.starts_ms > now_ms]
         return [await described(office, event) for event in found]
 
-    _tell(in_office(data_dir, work), as_json)
+    _print(in_office(data_dir, work), as_json)
 
 
 def show(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
@@ -66,7 +66,7 @@ def show(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDir
     async def work(office: BoxOffice) -> dict[str, Any]:
         return await described(office, await office.store.event(event_id))
 
-    tell_one(in_office(data_dir, work), as_json)
+    print_event(in_office(data_dir, work), as_json)
 
 
 def create(
@@ -116,7 +116,7 @@ def create(
         )  # fmt: skip
         return await described(office, event)
 
-    tell_one(in_office(data_dir, work), as_json)
+    print_event(in_office(data_dir, work), as_json)
 
 
 def open_sale(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
@@ -143,7 +143,7 @@ async def _usual_client(office: BoxOffice) -> str:
     raise CannotRun("Say whose event it is with --client; `boxoffice clients list` has the ids.")
 
 
-def _tell(events: list[dict[str, Any]], as_json: bool) -> None:
+def _print(events: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(events)
         return

@@ -83,14 +83,14 @@ async def _export(office: BoxOffice, what: What, form: Format, chosen: Chosen, w
     from boxoffice.backoffice.exporting import export as rows_of
 
     done = 0
-    with progress_bar(what, None) as told:
-        counted = (lambda total: told(0, total)) if sys.stderr.isatty() else None
+    with progress_bar(what, None) as advance:
+        counted = (lambda total: advance(0, total)) if sys.stderr.isatty() else None
         parts = rows_of(office.settings, what, form, chosen, counted)
         async with contextlib.aclosing(parts):
             async for part in parts:
                 write(part.text)
                 done += part.rows
-                told(done)
+                advance(done)
     return done
 
 

@@ -47,7 +47,7 @@ def rush(
     import random
 
     from ops.rush.plan import Workload
-    from ops.rush.report import tell, tell_findings
+    from ops.rush.report import lines_of, lines_of_findings
     from ops.rush.run import Options
     from ops.rush.run import rush as run
 
@@ -59,7 +59,7 @@ def rush(
     if as_json:
         _print_json(report)
     else:
-        typer.echo("\n".join([*tell(report), "", *tell_findings(performance.findings)]))
+        typer.echo("\n".join([*lines_of(report), "", *lines_of_findings(performance.findings)]))
     if not report.held:
         sys.exit(BROKEN)
 
@@ -78,14 +78,14 @@ def audit(
 
     from ops.options import settings_for
     from ops.rush.alone import audit_alone
-    from ops.rush.report import tell_findings
+    from ops.rush.report import lines_of_findings
 
     findings = asyncio.run(audit_alone(settings_for(data_dir), wait))
     if as_json:
         _print_json({"findings": list(findings), "parked": findings.parked,
                      "undecided": sorted(findings.undecided), "held": findings.held})  # fmt: skip
     else:
-        typer.echo("\n".join(tell_findings(findings)))
+        typer.echo("\n".join(lines_of_findings(findings)))
     if not findings.held:
         sys.exit(BROKEN)
 

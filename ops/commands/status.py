@@ -107,10 +107,10 @@ def _described(glance: Glance) -> dict[str, Any]:
 def _headline(glance: Glance) -> str:
     workers = "?" if glance.workers is None else len(glance.workers)
     admitted, sold = _known(glance.admitted_rate), _known(glance.sold_rate)
-    said = f"Workers: {workers}. Admitted: {admitted} bookings/s; sold: {sold} tickets/s."
+    line = f"Workers: {workers}. Admitted: {admitted} bookings/s; sold: {sold} tickets/s."
     if money := glance.money:
-        said += f" Refunds owed: {money.owed}; due at the gateway for long: {money.overdue}; stock moves open: {money.moves}."
-    return said
+        line += f" Refunds owed: {money.owed}; due at the gateway for long: {money.overdue}; stock moves open: {money.moves}."
+    return line
 
 
 def _tables(glance: Glance) -> list[Table]:

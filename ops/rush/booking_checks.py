@@ -114,10 +114,10 @@ async def check_history(pool: Pool, history: History, unpaid: dict[str, str], fi
         for row in await pool.fetch(_BY_KEY, history.client, chunk):
             findings["I5"].blame(f"booking {row['id']}: {row['status']}, though its customer was refused")
     outcomes = history.outcomes()
-    told = sum(entry.confirmed for entry in accepted.values())
-    findings["I11"].looked_at.append(f"{told} told confirmed by a reading")
-    told_lost = f", {len(lost)} of them unpaid holds that an older Redis lacked" if lost else ""
-    findings["I4"].looked_at.append(f"{len(accepted)} accepted, as their customers read them{told_lost}")
+    confirmed_to_shops = sum(entry.confirmed for entry in accepted.values())
+    findings["I11"].looked_at.append(f"{confirmed_to_shops} told confirmed by a reading")
+    lost_holds = f", {len(lost)} of them unpaid holds that an older Redis lacked" if lost else ""
+    findings["I4"].looked_at.append(f"{len(accepted)} accepted, as their customers read them{lost_holds}")
     findings["I5"].looked_at.append(
         f"{outcomes['ok']} keys accepted, {len(refused)} refused for certain, {outcomes['unknown']} unknown, "
         f"{history.retries + history.replays} repeats"

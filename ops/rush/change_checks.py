@@ -44,9 +44,9 @@ async def check_changes(pool: Pool, changes: Changes, *, went_back: bool, findin
             finding.blame(f"tier {row['tier']}: {row['bookings']} bookings at {row['cents']}, {trouble}")
     if not went_back:
         for row in await pool.fetch(_TOTALS, list(changes.capacities)):
-            told = changes.capacities[row["tier"]]
-            if told not in (None, row["total"]):
-                finding.blame(f"tier {row['tier']}: a capacity of {told} was told, it is {row['total']}")
+            answered = changes.capacities[row["tier"]]
+            if answered not in (None, row["total"]):
+                finding.blame(f"tier {row['tier']}: a capacity of {answered} was told, it is {row['total']}")
         for pause in changes.pauses:
             if let_in := await pool.fetchval(_ADMITTED, pause.event, pause.from_s + SLACK_S, pause.until_s - SLACK_S):
                 finding.blame(f"event {pause.event}: {let_in} bookings were let in while it was paused")

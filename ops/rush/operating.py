@@ -172,5 +172,5 @@ class Operator:
             self.changes.made["unanswered"] += 1
             return None
         self.changes.made[word] += 1
-        told: dict[str, Any] = json.loads(answer.body)
-        return told
+        event: dict[str, Any] = json.loads(answer.body)
+        return event

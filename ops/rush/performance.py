@@ -77,7 +77,7 @@ class Performance:
     """How the gateway's webhooks went."""
     commits_lost: int | None = 0
     """By promotions of a standby that lagged; None when nobody can count them. Known once it is calm."""
-    told_by_audit: int = 0
+    found_by_audit: int = 0
     """Payments whose refunds or disputes no webhook announced: the gateway was killed before it could."""
     took_s: float = 0.0
     rested_s: float = 0.0
@@ -160,7 +160,7 @@ class Performance:
         for visit in visits:
             visit.cancel()
         self.phase = "auditing"
-        self.told_by_audit = await office.payments_audit.read_reversals()
+        self.found_by_audit = await office.payments_audit.read_reversals()
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
         secrets = [sale.api_key.partition(".")[2], f"rush-{self.workload.seed}-"]

@@ -16,7 +16,7 @@ from ops.rush.findings import Findings
 from ops.rush.history import quantile
 from ops.rush.performance import Performance
 
-__all__ = ["Report", "report_of", "tell_findings"]
+__all__ = ["Report", "lines_of_findings", "report_of"]
 
 
 @dataclass(slots=True)
@@ -181,7 +181,7 @@ def _recoveries(performance: Performance, deeds: list[Deed]) -> Iterator[tuple[s
             yield kind, {name: round(seconds, 2) for name, seconds in worst.items()}
 
 
-def tell(report: Report) -> Iterator[str]:
+def lines_of(report: Report) -> Iterator[str]:
     """The figures, for people."""
     refused = ", ".join(f"{count} {kind}" for kind, count in report.refused.items()) or "none"
     yield f"Seed {report.seed}: {report.arrivals} bookings asked for in {report.seconds:g} s, {report.reads} reads"
@@ -225,7 +225,7 @@ def _setbacks(report: Report) -> Iterator[str]:
         yield f"  logs       took nothing: {_listed(report.bad_logs)}"
 
 
-def tell_findings(findings: Findings) -> Iterator[str]:
+def lines_of_findings(findings: Findings) -> Iterator[str]:
     """The audit, one invariant after the other; the last line is the verdict."""
     for finding in findings:
         yield f"{finding.name} {'held  ' if finding.held else 'BROKEN'} {finding.title}"

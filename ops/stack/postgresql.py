@@ -24,7 +24,7 @@ from ops.stack.data_dir import DataDir, ServerLock
 from ops.stack.ports import port_is_free
 from ops.stack.processes import Account, Child, nothing
 
-__all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "own", "says_ready"]
+__all__ = ["SETTINGS", "START_TIMEOUT_S", "PostgresServer", "is_ready", "own"]
 
 SEPARATED = "boxoffice-roles"
 """Is in the data folder when the application's role is no superuser."""
@@ -132,7 +132,7 @@ class PostgresServer(Child):
                 cwd="/",
                 pass_fds=[fd],
             )
-            self.wait_until(lambda: says_ready(data, self.pid), START_TIMEOUT_S)
+            self.wait_until(lambda: is_ready(data, self.pid), START_TIMEOUT_S)
 
         first = self.port == 0
         self.port = self.port or self._home.port(self.name)
@@ -261,7 +261,7 @@ def _mark(data: Path, account: Account | None) -> None:
         os.chown(mark, account.uid, account.gid)
 
 
-def says_ready(data: Path, pid: int) -> bool:
+def is_ready(data: Path, pid: int) -> bool:
     """What `pg_ctl -w` looks at."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()

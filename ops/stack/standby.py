@@ -19,7 +19,7 @@ import asyncpg
 
 from boxoffice.errors import CannotRun
 from ops.stack.data_dir import DataDir
-from ops.stack.postgresql import SETTINGS, START_TIMEOUT_S, PostgresServer, own, says_ready
+from ops.stack.postgresql import SETTINGS, START_TIMEOUT_S, PostgresServer, is_ready, own
 from ops.stack.processes import POLL_S, Child, nothing
 
 __all__ = ["Standby"]
@@ -77,7 +77,7 @@ class Standby(Child):
             self._follow()
         if not self.alive:
             raise CannotRun(f"{self.name} stopped while starting ({self.ending}): {self.last_line()} See {self.log}.")
-        return says_ready(self._data, self.pid) and self._says_so()
+        return is_ready(self._data, self.pid) and self._answers()
 
     def stop(self, timeout_s: float = 10.0, hurry: Callable[[], bool] = bool) -> None:
         """End it, and the copying that may still go on."""
@@ -116,7 +116,7 @@ class Standby(Child):
             env=self._primary.environment(), account=account, cwd="/",
         )  # fmt: skip
 
-    def _says_so(self) -> bool:
+    def _answers(self) -> bool:
         """Whether it streams, as its log tells since it was started."""
         with self.log.open("rb") as log:
             log.seek(self._log_read_to)

@@ -364,7 +364,7 @@ MUTANTS = (
     ),
     Mutant(
         "two readings of a header",
-        (("api/transport/head.py", "    if len(said) < len(headers):\n", "    if False:\n"),),
+        (("api/transport/head.py", "    if len(by_name) < len(headers):\n", "    if False:\n"),),
         "tests/api/transport/test_wire.py",
         "otherwise_is_refused",
     ),
@@ -938,7 +938,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancellation that redis hears of later",
-        (("boxoffice/money/mirror.py", "await finals.correct(connection, [booking], said=False)", "pass"),),
+        (("boxoffice/money/mirror.py", "await finals.correct(connection, [booking], say=False)", "pass"),),
         "tests/boxoffice/books/test_moves.py",
         "read_after_a_cancellation",
     ),
@@ -1441,7 +1441,13 @@ MUTANTS = (
     ),
     Mutant(
         "what INFO shows is not looked at",
-        (("boxoffice/stores/durability.py", "    for source in (told, info):\n", "    for source in (told,):\n"),),
+        (
+            (
+                "boxoffice/stores/durability.py",
+                "    for source in (configured, info):\n",
+                "    for source in (configured,):\n",
+            ),
+        ),
         "tests/boxoffice/stores/test_durability.py",
         "memory_only",
     ),

@@ -12,7 +12,7 @@ import pytest
 
 from boxoffice.office import BoxOffice
 from ops.rush.audit import audit
-from ops.rush.report import tell_findings
+from ops.rush.report import lines_of_findings
 from ops.rush.rest import wait_for_rest
 from ops.stack.stack import Program
 from tests.conftest import SaleMaker, counters, eventually, load_all
@@ -103,5 +103,5 @@ async def test_a_hundred_thousand_are_refunded_once_though_the_worker_is_killed_
     assert tuple(rows) == (count, count, count, 1_000 * count)
     assert [kept.payment.refunded_cents async for kept in office.gateway.records()] == [1_000] * count
     findings = await audit(office)
-    print("\n".join(tell_findings(findings)))
+    print("\n".join(lines_of_findings(findings)))
     assert findings.held

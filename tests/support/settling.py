@@ -111,7 +111,7 @@ class Room:
     """A settlement without stores: what it asks for is noted, and answered as the test says."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.now = 100.0
         self.slept: list[float] = []
         self.gateway: Any = SimpleNamespace(books="books")
@@ -121,7 +121,7 @@ class Room:
         async def get_pool() -> Any:
             return pool
 
-        self.pump = SimpleNamespace(give=lambda listed, cases: self.said.append(("give", listed, cases)))
+        self.pump = SimpleNamespace(give=lambda listed, cases: self.calls.append(("give", listed, cases)))
         nothing: Any = SimpleNamespace()
         self.settlement = Settlement(
             Shard(nothing, nothing, SHARD), DatabaseOf(get_pool), self.gateway, self.pump, nothing, settings,
@@ -129,8 +129,8 @@ class Room:
         )  # fmt: skip
         self.mirror: Any = SimpleNamespace(tell=self.noting("tell"), park=self.noting("park"))
         self.outage: Any = SimpleNamespace(
-            begin=self._begin, over=self.noting("over", 0.0), settled=lambda: self.said.append(("settled",)),
-            answered=lambda: self.said.append(("answered",)), answered_after=lambda since: False,
+            begin=self._begin, over=self.noting("over", 0.0), settled=lambda: self.calls.append(("settled",)),
+            answered=lambda: self.calls.append(("answered",)), answered_after=lambda since: False,
             within=lambda seconds: False, blames_the_row=self.noting("blames", True),
         )  # fmt: skip
         whole = self.settlement
@@ -143,7 +143,7 @@ class Room:
 
     def noting(self, name: str, answer: Any = None, error: BaseException | None = None) -> Any:
         async def note(*arguments: Any, **named: Any) -> Any:
-            self.said.append((name, *arguments, *named.values()))
+            self.calls.append((name, *arguments, *named.values()))
             if error is not None:
                 raise error
             return answer
@@ -154,7 +154,7 @@ class Room:
         self.slept.append(round(seconds, 6))
 
     def _begin(self, error: BaseException) -> float:
-        self.said.append(("begin", error))
+        self.calls.append(("begin", error))
         return 0.4
 
     @asynccontextmanager
@@ -166,4 +166,4 @@ class Room:
         yield None
 
     def names(self) -> list[str]:
-        return [call[0] for call in self.said]
+        return [call[0] for call in self.calls]

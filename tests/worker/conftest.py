@@ -43,7 +43,7 @@ def office(calls: Calls, tmp_path: Path) -> Any:
         guards=guards,
         gateway=SimpleNamespace(trouble=calls.recorder("gateway.trouble", "")),
         pump=SimpleNamespace(
-            run=pump_ends.wait, stop=pump_ends.set, tell_of_others=calls.recorder("pump.tell_of_others")
+            run=pump_ends.wait, stop=pump_ends.set, say_what_others_owe=calls.recorder("pump.say_what_others_owe")
         ),
     )
 

@@ -223,7 +223,7 @@ async def test_who_stops_ends_a_pause(app: WorkerApp, waits: bool) -> None:
 async def test_a_worker_says_what_it_waits_for(
     app: WorkerApp, pauses: list[float], monkeypatch: pytest.MonkeyPatch, calls: Calls
 ) -> None:
-    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: None)
+    monkeypatch.setattr(worker_app.durability, "say_what_is_stated", lambda _: None)
 
     async def away(*_: Any) -> None:
         app.stop()
@@ -241,7 +241,7 @@ async def test_a_worker_says_what_it_waits_for(
 async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
     app: WorkerApp, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: calls.append(("stated",)))
+    monkeypatch.setattr(worker_app.durability, "say_what_is_stated", lambda _: calls.append(("stated",)))
     monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis", error=RedisAway()))
     monkeypatch.setattr(worker_app.redis, "run_id", calls.recorder("run_id"))
     monkeypatch.setattr(worker_app.postgres, "check_schema", calls.recorder("schema"))
@@ -312,7 +312,7 @@ async def test_a_worker_that_is_stopped_before_it_is_ready_does_no_work(
     async def work(_watcher: Any) -> None:
         raise AssertionError("it works")
 
-    monkeypatch.setattr(worker_app.durability, "tell_what_is_stated", lambda _: None)
+    monkeypatch.setattr(worker_app.durability, "say_what_is_stated", lambda _: None)
     monkeypatch.setattr(app, "work", work)
     app.stop()
     with capture_logs() as said:

@@ -180,7 +180,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
     done = list(calls)
     both = [("check_redis", HOME, office.settings), ("check_postgresql", office.database, office.settings)]
     assert done == [
-        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.tell_of_others",)
+        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.say_what_others_owe",)
     ]  # fmt: skip
     assert [(line["event"], line["reason"]) for line in said] == (
         [("durability.weak", "appendonly no")] if weak else []

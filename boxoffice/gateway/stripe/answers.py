@@ -45,11 +45,11 @@ __all__ = [
     "found_of",
     "id_of",
     "is_server_error",
+    "leaves_unknown",
     "misconfigured_code",
     "noted",
     "numbered",
     "replayed",
-    "says_nothing",
     "unchargeable_code",
     "unknown_of",
     "voided_of",
@@ -233,7 +233,7 @@ def is_server_error(error: stripe.StripeError) -> bool:
     return (error.http_status or 0) >= 500
 
 
-def says_nothing(error: stripe.StripeError) -> bool:
+def leaves_unknown(error: stripe.StripeError) -> bool:
     """Whether the error is an old one, repeated for its key, or only says that the key was used for something else. A
     409 says that the first request is still at work."""
     if error.http_status == 409:

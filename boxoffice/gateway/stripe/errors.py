@@ -13,7 +13,7 @@ __all__ = ["is_replay", "may_be_done", "refusal_of"]
 
 def may_be_done(error: stripe.StripeError) -> bool:
     """Whether the payment has to be read before anything can be said of it."""
-    return isinstance(error, answers.REFUSALS) or answers.says_nothing(error) or answers.is_server_error(error)
+    return isinstance(error, answers.REFUSALS) or answers.leaves_unknown(error) or answers.is_server_error(error)
 
 
 def refusal_of(error: stripe.StripeError) -> Authorization:

@@ -61,7 +61,7 @@ class StripeReversals:
             except stripe.StripeError as error:
                 if error.code == "resource_missing":
                     raise
-                if answers.says_nothing(error):
+                if answers.leaves_unknown(error):
                     if answers.did_nothing(error):
                         continue
                     return Unknown("replayed error")

@@ -217,7 +217,7 @@ class StripeGateway:
             except stripe.CardError as error:
                 return answers.declined_of(error)
             except stripe.StripeError as error:
-                if not answers.says_nothing(error):
+                if not answers.leaves_unknown(error):
                     return refusal_of(error)
                 # Unchargeable is told of the request, not of the payment: a repeated one is as true as the first.
                 if code := answers.unchargeable_code(error):
@@ -283,10 +283,10 @@ class StripeGateway:
                 if not may_be_done(error):
                     raise
                 # Read once: whatever old errors hide was done before, and only a fresh call does anything.
-                if untouched and answers.says_nothing(error):
+                if untouched and answers.leaves_unknown(error):
                     continue
                 intent = await self._read(reference)
-                if intent.status == "requires_capture" and answers.says_nothing(error):
+                if intent.status == "requires_capture" and answers.leaves_unknown(error):
                     untouched = True
                     continue
                 if intent.status != "succeeded":
@@ -312,10 +312,10 @@ class StripeGateway:
                     return NotFound()
                 if not may_be_done(error):
                     raise
-                if untouched and answers.says_nothing(error):
+                if untouched and answers.leaves_unknown(error):
                     continue
                 outcome = answers.voided_of(await self._read(reference))
-                if not (isinstance(outcome, Unknown) and answers.says_nothing(error)):
+                if not (isinstance(outcome, Unknown) and answers.leaves_unknown(error)):
                     return outcome
                 untouched = True
         return Unknown("replayed error")

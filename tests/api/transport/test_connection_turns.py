@@ -26,29 +26,29 @@ class ToldTurns:
     def __init__(self) -> None:
         self.over = self.overdue = False
         self.due = 0.0
-        self.said: list[Any] = []
+        self.calls: list[Any] = []
 
     def is_over(self, _loop: Any) -> bool:
         return self.over
 
     def wait(self, one: Any) -> None:
-        self.said.append(("wait", one))
+        self.calls.append(("wait", one))
 
     def pace(self, now: float) -> float:
-        self.said.append("pace")
+        self.calls.append("pace")
         return max(now, self.due)
 
     def unpace(self) -> None:
-        self.said.append("unpace")
+        self.calls.append("unpace")
 
     def throw_away(self, now: float, count: int) -> float:
-        self.said.append(count)
+        self.calls.append(count)
         return now + 7
 
     def spend(self, _s: float) -> None: ...
 
     def are_overdue(self, *told: Any) -> bool:
-        self.said.append(told)
+        self.calls.append(told)
         return self.overdue
 
 
@@ -70,18 +70,18 @@ def test_requests_that_come_together_are_paced(turned: Any) -> None:
     """The second waits until it is due; what comes meanwhile is not read, and a request that came alone waits for nobody."""
     turned.data_received(GET)
     answered(turned)
-    assert turned.turns.said == []
+    assert turned.turns.calls == []
     turned.turns.due = turned.loop.now + 5
     turned.data_received(GET + GET)
     first = turned.cycle
-    assert (turned.turns.said, turned.paced, turned.reads) == (["pace"], True, ["pause"])
+    assert (turned.turns.calls, turned.paced, turned.reads) == (["pace"], True, ["pause"])
     answered(turned)
     assert turned.cycle is first, "not before it is due"
     ((due, go_on),) = turned.loop.later
     assert due == turned.loop.now + 5
     go_on()
     assert turned.cycle is not first
-    assert (turned.paced, turned.turns.said) == (False, ["pace"]), "nothing came with the last"
+    assert (turned.paced, turned.turns.calls) == (False, ["pace"]), "nothing came with the last"
     answered(turned)
     assert turned.reads == ["pause", "resume"]
 
@@ -101,9 +101,9 @@ def test_who_hangs_up_while_it_is_paced_is_called_no_more(turned: Any) -> None:
     turned.loop.call_at = lambda *_: SimpleNamespace(cancel=lambda: cancelled.append(True))
     turned.data_received(GET + GET)
     turned.connection_lost(None)
-    assert (cancelled, turned.turns.said, turned.paced, turned.due) == ([True], ["pace", "unpace"], False, None)
+    assert (cancelled, turned.turns.calls, turned.paced, turned.due) == ([True], ["pace", "unpace"], False, None)
     turned.connection_lost(None)
-    assert turned.turns.said == ["pace", "unpace"]
+    assert turned.turns.calls == ["pace", "unpace"]
 
 
 def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None:
@@ -111,11 +111,16 @@ def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None
     turned.turns.over = True
     turned.data_received(GET)
     turned.data_received(GET)
-    assert (turned.turns.said, turned.queued, turned.reads, turned.cycle) == ([("wait", turned)], True, ["pause"], None)
+    assert (turned.turns.calls, turned.queued, turned.reads, turned.cycle) == (
+        [("wait", turned)],
+        True,
+        ["pause"],
+        None,
+    )
     turned.loop.now += 3
     turned.has_turn()
     assert turned.busy and not turned.queued
-    assert turned.turns.said[1] == (3, turned.patience), "whether it is late is asked with the settings"
+    assert turned.turns.calls[1] == (3, turned.patience), "whether it is late is asked with the settings"
     other = connect(turned.server_state)
     other.turns = ToldTurns()
     other.turns.over = True
@@ -187,7 +192,7 @@ def test_four_requests_of_one_connection_are_read_in_a_turn(turned: Any) -> None
 
     turned.take = take
     turned.data_received(GET * 6)
-    assert (len(taken), turned.queued, turned.turns.said[-1]) == (4, True, ("wait", turned))
+    assert (len(taken), turned.queued, turned.turns.calls[-1]) == (4, True, ("wait", turned))
     assert turned.flow.read_paused
     turned.has_turn()
     assert (len(taken), turned.queued) == (6, False)
@@ -305,12 +310,12 @@ def test_what_is_thrown_away_is_read_when_it_is_time(turned: Any) -> None:
     """As many bytes as came, once a time; and not while there is another reason to wait."""
     turned.data_received(b"\0\r\n\r\n")
     turned.data_received(b"x" * 50)
-    assert (turned.turns.said, turned.reads) == ([0], ["pause"])
+    assert (turned.turns.calls, turned.reads) == ([0], ["pause"])
     ((due, read_on),) = turned.loop.later
     assert due == turned.loop.now + 7
     read_on()
     turned.data_received(b"x" * 60)
-    assert (turned.turns.said, turned.reads) == ([0, 60], ["pause", "resume", "pause"])
+    assert (turned.turns.calls, turned.reads) == ([0, 60], ["pause", "resume", "pause"])
     for why in ("paced", "queued", "busy", "closing"):
         if why == "busy":
             turned.cycle = SimpleNamespace(response_complete=False)
@@ -327,7 +332,7 @@ def test_what_is_thrown_away_is_read_when_it_is_time(turned: Any) -> None:
         setattr(turned, why, False)
     turned.slowed = False
     turned.data_received(b"x" * 70)
-    assert turned.turns.said == [0, 60], "whoever is being closed is not read at all"
+    assert turned.turns.calls == [0, 60], "whoever is being closed is not read at all"
 
 
 def test_a_body_that_is_let_by_is_counted(turned: Any) -> None:
@@ -336,7 +341,7 @@ def test_a_body_that_is_let_by_is_counted(turned: Any) -> None:
     turned.data_received(head)
     turned.slowed = False
     turned.data_received(b"y" * 300)
-    assert turned.turns.said == [len(head), 300]
+    assert turned.turns.calls == [len(head), 300]
 
 
 class Task:

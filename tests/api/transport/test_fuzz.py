@@ -117,15 +117,15 @@ class Fuzz:
         stream = mangled(chance, b"".join(chance.choice(kinds) for _ in range(chance.randint(1, 4))))
         end = chance.random() < 0.5
         some = sorted(chance.randrange(len(stream)) for _ in range(chance.randint(1, 4)))
-        first = await self.told(self.doors[0], stream, [], 0, end)
+        first = await self.answers(self.doors[0], stream, [], 0, end)
         for door in self.doors:
             for warm in (0, WARM):
                 for cuts in ([], some, list(range(1, min(len(stream), 900)))):
-                    found = await self.told(door, stream, cuts, warm, end)
+                    found = await self.answers(door, stream, cuts, warm, end)
                     assert found == first, (door.way, warm, cuts[:5], stream)
         return len(first[0]), int(first[2])
 
-    async def told(self, door: Door, stream: bytes, cuts: list[int], warm: int, end: bool) -> tuple[Any, ...]:
+    async def answers(self, door: Door, stream: bytes, cuts: list[int], warm: int, end: bool) -> tuple[Any, ...]:
         """What a client reads, whether the connection has ended, and how many bookings came of it."""
         wire = door.connect()
         for again in range(warm):

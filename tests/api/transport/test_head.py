@@ -265,7 +265,7 @@ def test_where_a_body_ends(more: list[bytes], length: int) -> None:
 )  # fmt: skip
 def test_an_end_that_is_said_in_two_ways_is_refused(more: list[bytes], header: str) -> None:
     assert refusal(lambda: head_of(*more)) == ("framing", header, 400)
-    assert head_of(b"X-A: 1\t").said[b"x-a"] == b"1", "a tab elsewhere is a blank"
+    assert head_of(b"X-A: 1\t").by_name[b"x-a"] == b"1", "a tab elsewhere is a blank"
 
 
 def test_an_old_client_has_no_chunks_and_need_not_name_a_host() -> None:
@@ -287,7 +287,7 @@ def test_an_old_client_has_no_chunks_and_need_not_name_a_host() -> None:
 )  # fmt: skip
 def test_what_a_host_is(host: bytes, good: bool) -> None:
     if good:
-        assert head_of(host=b"Host: " + host + b"\r\n").said[b"host"] == host
+        assert head_of(host=b"Host: " + host + b"\r\n").by_name[b"host"] == host
     else:
         assert refusal(lambda: head_of(host=b"Host: " + host + b"\r\n")) == ("malformed", "Host", 400)
 

@@ -125,7 +125,7 @@ async def test_what_is_due_at_another_gateway_waits_for_it(till: Till) -> None:
     await till.office.pump.work_outbox()
     assert await till.payments(booking) == ["authorized/capture"]
     with capture_logs() as said:
-        await till.office.pump.tell_of_others()
+        await till.office.pump.say_what_others_owe()
     assert [(line["event"], line["gateway"], line["payments"]) for line in said] == [
         ("money.of_another_gateway", "stripe/live/acct_1", 1)
     ]

@@ -143,7 +143,7 @@ async def test_a_batch_is_halved_down_to_those_that_fail(room: Room) -> None:
 
     async def authorise(of: Batch, some: list[Claimed]) -> Ready:
         assert of is batch
-        room.said.append(("asked", len(some)))
+        room.calls.append(("asked", len(some)))
         if any(each.record.id in bad for each in some):
             raise ValueError(len(some))
         facts = {each.record.id: each.record.sequence for each in some}
@@ -155,7 +155,7 @@ async def test_a_batch_is_halved_down_to_those_that_fail(room: Room) -> None:
     assert [each.record.sequence for each in ready.claims] == [0, 2, 3]
     assert list(ready.known.values()) == list(ready.outcomes.values()) == [0, 2, 3]
     assert [(each.record.sequence, str(error)) for each, error in failed] == [(1, "1"), (4, "1")]
-    assert [size for _, size in room.said] == [5, 2, 1, 1, 3, 1, 2, 1, 1]
+    assert [size for _, size in room.calls] == [5, 2, 1, 1, 3, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize(("answered", "count"), [(False, 3), (True, 5)])
@@ -187,7 +187,7 @@ async def test_what_hits_everybody_halves_nothing(room: Room, error: Exception) 
     room.settlement.authorising.authorise = room.noting("asked", error=error)  # type: ignore[method-assign]
     with pytest.raises(type(error)):
         await room.settlement.authorising.apart(batch_of(), [claimed(1), claimed(2)], [], 1.0)
-    assert len(room.said) == 1
+    assert len(room.calls) == 1
 
 
 def found(status: Any) -> Found:
@@ -233,12 +233,12 @@ async def test_nobody_waits_for_this_payment_any_more(
 
     async def lookup(key: str, reference: str | None) -> Any:
         assert key == one.record.payment_key
-        room.said.append((f"lookup {reference}",))
+        room.calls.append((f"lookup {reference}",))
         return found_
 
     async def void(key: str, reference: str | None) -> Any:
         assert key == one.record.payment_key
-        room.said.append((f"void {reference}",))
+        room.calls.append((f"void {reference}",))
         return voided
 
     room.gateway.lookup, room.gateway.void = lookup, void
@@ -257,7 +257,7 @@ async def test_a_payment_at_the_bank_is_looked_at(room: Room, answer: Any, means
     one = claimed(1)
     room.gateway.lookup = room.noting("lookup", answer)
     assert await room.settlement.authorising.look_closer(AT_BANK, one) == means
-    assert room.said == [("lookup", one.record.payment_key, "r")]
+    assert room.calls == [("lookup", one.record.payment_key, "r")]
 
 
 async def test_of_two_under_one_key_the_later_waits(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,8 +271,8 @@ async def test_of_two_under_one_key_the_later_waits(room: Room, monkeypatch: pyt
 
     monkeypatch.setattr(rows, "known_by_key", known_by_key)
     assert await room.settlement.authorising.look_up(batch, batch.claims) == ([first, known_one], known)
-    assert room.said == [("tell", [released(later, 150)], batch.done)]
-    room.said.clear()
+    assert room.calls == [("tell", [released(later, 150)], batch.done)]
+    room.calls.clear()
     assert await room.settlement.authorising.look_up(batch, [later]) == ([], known), "nor when the batch is halved"
 
 

@@ -30,7 +30,7 @@ def reply_of(*claimed: tuple[str, int, bytes]) -> list[Any]:
 
 async def claim(room: Room, reply: Any) -> Batch:
     async def run(script: str, /, **slots: Any) -> Any:
-        room.said.append((script, slots))
+        room.calls.append((script, slots))
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -45,7 +45,7 @@ async def test_what_is_claimed_is_read(room: Room) -> None:
     batch = await claim(room, reply_of((one.record.id, 0, one.raw), (two.record.id, 13, two.raw)))
     assert (batch.claims, batch.terms, batch.told) == ([one, two], TERMS, [Pair(7, 8)])
     assert (batch.asked, batch.put_off, batch.done, batch.claimed_s) == (set(), set(), set(), room.now)
-    assert room.said == [("claim", {"limit": 500, "lease_ms": 15_000, "ring_on": 1})]
+    assert room.calls == [("claim", {"limit": 500, "lease_ms": 15_000, "ring_on": 1})]
 
 
 @pytest.mark.parametrize("reply", [[], None, GateClosed()])
@@ -64,10 +64,10 @@ async def test_what_cannot_be_read_or_kills_its_workers_is_parked(room: Room, mo
         )
     assert batch.claims == [good]
     reasons = ["unreadable record: ValidationError", "its lease lapsed again and again"]
-    assert [call[2:] for call in room.said if call[0] == "count"] == [
+    assert [call[2:] for call in room.calls if call[0] == "count"] == [
         (torn.record.id, raw, reasons[0], 0), (killer.record.id, killer.raw, reasons[1], 0),
     ]  # fmt: skip
-    assert [call for call in room.said if call[0] == "park"] == [
+    assert [call for call in room.calls if call[0] == "park"] == [
         ("park", torn.record.id, torn.record.payment_key), ("park", killer.record.id, killer.record.payment_key),
     ]  # fmt: skip
     assert [(line["event"], line["booking_id"], line["error"]) for line in lines] == [
@@ -90,8 +90,8 @@ async def test_who_cannot_park_gives_the_others_back(room: Room, monkeypatch: py
     good = claimed(1)
     batch = await claim(room, reply_of((good.record.id, 0, good.raw), (claimed(2).record.id, 0, b"torn")))
     assert batch.claims == []
-    assert ("begin", error) in room.said
-    assert [call[1] for call in room.said if call[0] == "tell"] == [[released(good, 600)]]
+    assert ("begin", error) in room.calls
+    assert [call[1] for call in room.calls if call[0] == "tell"] == [[released(good, 600)]]
 
 
 async def test_a_gate_that_is_shut_leaves_leases_to_lapse(room: Room) -> None:

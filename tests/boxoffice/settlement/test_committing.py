@@ -38,7 +38,7 @@ async def test_who_fails_alone_is_tried_later_and_later_and_then_parked(
     batch = batch_of(one)
 
     async def count_failure(_connection: Any, booking: str, raw: bytes, what: str, *, attempts_max: int) -> int:
-        room.said.append(("count", booking, raw, what, attempts_max))
+        room.calls.append(("count", booking, raw, what, attempts_max))
         return next(counted)
 
     monkeypatch.setattr(committing, "count_failure", count_failure)
@@ -47,12 +47,12 @@ async def test_who_fails_alone_is_tried_later_and_later_and_then_parked(
         for n in range(5):
             await room.settlement.committing.fail_alone(batch, one, error, asking=False, since=50.0 + n)
     assert changes == {"parked": 1}
-    assert [call[1:] for call in room.said if call[0] == "tell"] == [
+    assert [call[1:] for call in room.calls if call[0] == "tell"] == [
         *(([released(one, delay_ms)], batch.done) for delay_ms in (200, 400, 800, 1_600)),
         ([Decision(one, Verdict.PARK, Payload())], batch.done),
     ]
-    assert [call for call in room.said if call[0] == "blames"] == [("blames", error, False, 50.0)] * 5
-    assert {call for call in room.said if call[0] == "count"} == {
+    assert [call for call in room.calls if call[0] == "blames"] == [("blames", error, False, 50.0)] * 5
+    assert {call for call in room.calls if call[0] == "count"} == {
         ("count", one.record.id, one.raw, "UniqueViolationError 23505", 5)
     }
     assert room.settlement.committing.suspects == {}
@@ -67,11 +67,11 @@ async def test_who_fails_for_what_may_be_nobodys_fault_is_never_parked(room: Roo
     one = claimed(1)
     for _ in range(12):
         await room.settlement.committing.fail_alone(batch_of(one), one, ValueError("ours"), asking=True, since=50.0)
-    told = [call[1][0] for call in room.said if call[0] == "tell"]
+    told = [call[1][0] for call in room.calls if call[0] == "tell"]
     assert {each.verdict for each in told} == {Verdict.RELEASE}
     assert [each.delay_ms for each in told] == [*(200 * 2**n for n in range(9)), 60_000, 60_000, 60_000]
     assert room.settlement.committing.suspects == {one.record.id: (12, 50.0)}
-    assert [call[2] for call in room.said if call[0] == "blames"] == [True] * 12
+    assert [call[2] for call in room.calls if call[0] == "blames"] == [True] * 12
 
 
 async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
@@ -92,7 +92,7 @@ async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
 
     async def transact(_connection: Any, of: Batch, ready: Ready) -> Any:
         assert of is batch
-        room.said.append(("transact", ready))
+        room.calls.append(("transact", ready))
         if errors:
             raise errors.pop(0)
         return [], 3, Pair(1, 2)
@@ -100,7 +100,7 @@ async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
     room.settlement.committing.transact = transact  # type: ignore[method-assign]
     assert await room.settlement.committing.commit(batch, ready) == ([], 3, Pair(1, 2))
     again = ready._replace(known={one.record.id: known})
-    assert (room.slept, [call[1] for call in room.said]) == ([0.015, 0.06, 0.12], [ready, ready, again, again, again])
+    assert (room.slept, [call[1] for call in room.calls]) == ([0.015, 0.06, 0.12], [ready, ready, again, again, again])
 
     for kind, times, raised in (
         (asyncpg.DeadlockDetectedError, 5, asyncpg.DeadlockDetectedError),
@@ -108,11 +108,11 @@ async def test_a_transaction_is_tried_five_times_when_postgresql_says_so(
         (asyncpg.UniqueViolationError, 1, asyncpg.UniqueViolationError),
         (OSError, 1, OSError),
     ):
-        room.said.clear()
+        room.calls.clear()
         errors[:] = [kind() for _ in range(9)]
         with pytest.raises(raised):
             await room.settlement.committing.commit(batch, ready)
-        assert len(room.said) == times
+        assert len(room.calls) == times
 
 
 async def test_suspects_are_settled_after_the_others_and_each_alone(room: Room) -> None:
@@ -153,7 +153,7 @@ async def test_what_is_committed_is_told_and_then_given_to_the_pump(room: Room, 
     captures = [
         CaptureRequest(claims[n].record.payment_key, reference, 200, "USD") for n, reference in ((0, "r"), (3, ""))
     ]
-    assert room.said == [
+    assert room.calls == [
         ("commit", batch, ready), ("tell", decisions, batch.done, Pair(1, 2)),
         *([("give", 7, captures)] if listed else []), ("settled",),
     ]  # fmt: skip
@@ -167,7 +167,7 @@ async def test_a_batch_that_postgresql_puts_off_is_given_back_whole(room: Room) 
     room.settlement.committing.commit = room.noting("commit", error=error)  # type: ignore[method-assign]
     claims = [claimed(1), claimed(2)]
     await room.settlement.committing.settle(batch_of(*claims), Ready(claims, {}, {}))
-    assert (room.names(), room.said[1][1]) == (["commit", "tell"], [released(each, 150) for each in claims])
+    assert (room.names(), room.calls[1][1]) == (["commit", "tell"], [released(each, 150) for each in claims])
 
 
 async def test_a_batch_that_fails_for_a_reason_of_its_own_is_halved(room: Room) -> None:
@@ -179,15 +179,15 @@ async def test_a_batch_that_fails_for_a_reason_of_its_own_is_halved(room: Room) 
 
     async def commit(_batch: Batch, some: Ready) -> Any:
         assert (some.known, some.outcomes) == (ready.known, ready.outcomes)
-        room.said.append(("commit", [each.record.sequence for each in some.claims]))
+        room.calls.append(("commit", [each.record.sequence for each in some.claims]))
         if claims[2] in some.claims:
             raise error
         return [], None, Pair(1, 2)
 
     room.settlement.committing.commit = commit  # type: ignore[method-assign]
     await room.settlement.committing.settle(batch, ready)
-    assert [call[1] for call in room.said if call[0] == "commit"] == [[0, 1, 2], [0], [1, 2], [1], [2]]
-    assert [call for call in room.said if call[0] == "alone"] == [("alone", batch, claims[2], error, False, room.now)]
+    assert [call[1] for call in room.calls if call[0] == "commit"] == [[0, 1, 2], [0], [1, 2], [1], [2]]
+    assert [call for call in room.calls if call[0] == "alone"] == [("alone", batch, claims[2], error, False, room.now)]
     for away in (OSError(), StoreRefuses()):
         room.settlement.committing.commit = room.noting("commit", error=away)  # type: ignore[method-assign]
         with pytest.raises(type(away)):
@@ -210,7 +210,7 @@ async def test_what_is_written_and_in_which_order(room: Room, monkeypatch: pytes
     monkeypatch.setattr(committing, "open_batch", room.noting("open", Pair(1, 2)))
     done = await room.settlement.committing.transact("connection", batch, ready)  # type: ignore[arg-type]
     assert (done.listed, done.pair, [each.status for each in done.decisions]) == (7, Pair(1, 2), ["confirmed"])
-    assert room.said == [
+    assert room.calls == [
         ("lock_inventory", "connection", {"floor"}),
         ("vouch", "connection", {("c", "e", "floor")}, set()),
         ("recheck", "connection", [one.record], {}),

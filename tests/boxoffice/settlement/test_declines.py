@@ -141,16 +141,16 @@ class Store:
 
     def __init__(self, *answers: Any, error: Exception | None = None) -> None:
         self.answers, self.error = answers, error
-        self.said: list[Any] = []
+        self.calls: list[Any] = []
 
     async def hmget(self, name: str, fields: list[str]) -> Any:
-        self.said.append((name, *fields))
+        self.calls.append((name, *fields))
         if self.error:
             raise self.error
         return list(self.answers)
 
     async def execute_command(self, *command: Any) -> Any:
-        self.said.append(command)
+        self.calls.append(command)
         if self.error:
             raise self.error
 
@@ -193,7 +193,7 @@ def of(owner: str, sequence: int, **how: Any) -> Claimed:
 async def test_customers_of_one_payment_each_cost_nothing(settings: Settings) -> None:
     steps = Steps(settings)
     assert await steps.sift(of("a", 1), of("b", 2)) == [[1, 2], [], []]
-    assert steps.store.said == []
+    assert steps.store.calls == []
 
 
 async def test_payments_of_one_customer_that_come_one_by_one_are_counted_together(settings: Settings) -> None:
@@ -201,13 +201,13 @@ async def test_payments_of_one_customer_that_come_one_by_one_are_counted_togethe
     steps = Steps(settings, None, None)
     one = [of("a", n) for n in range(1, MOST + 2)]
     assert await steps.sift(one[0]) == [[1], [], []]
-    assert steps.store.said == []
+    assert steps.store.calls == []
     assert [await steps.sift(claim) for claim in one[1:]] == [[[n], [], []] for n in (2, 3, 4)] + [[[], [], [5]]]
-    assert len(steps.store.said) == MOST
+    assert len(steps.store.calls) == MOST
     await steps.declines.count([decision(claim, "authorized") for claim in one[:MOST]])
-    steps.store.said.clear()
+    steps.store.calls.clear()
     assert await steps.sift(one[MOST]) == [[5], [], []]
-    assert steps.store.said == []
+    assert steps.store.calls == []
 
 
 async def test_a_payment_is_under_way_until_it_is_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ async def test_of_too_many_customers_the_oldest_are_forgotten(
     steps = Steps(settings, None, None)
     for owner, sequence in (("a", 1), ("b", 2), ("c", 3), ("b", 4), ("a", 5)):
         assert await steps.sift(of(owner, sequence)) == [[sequence], [], []]
-    assert steps.store.said == [(keys.declines(SHARD), "at", "o:b")]
+    assert steps.store.calls == [(keys.declines(SHARD), "at", "o:b")]
 
 
 async def test_a_customer_of_several_is_remembered(settings: Settings) -> None:
@@ -261,7 +261,7 @@ async def test_of_one_customer_only_so_many_are_asked_for_at_once(
     """As many as may still be declined; of whom Redis counted too many in this window, none."""
     steps = Steps(settings, *answers)
     assert await steps.sift(*(of("a", n) for n in range(1, 7)), of("b", 9)) == [ask, refused, later]
-    assert steps.store.said == [(keys.declines(SHARD), "at", "o:a")]
+    assert steps.store.calls == [(keys.declines(SHARD), "at", "o:a")]
 
 
 async def test_without_redis_only_so_many_are_asked_for(settings: Settings) -> None:
@@ -323,7 +323,7 @@ async def test_what_is_counted(settings: Settings) -> None:
         decision(of("a", 4), "declined", TOO_MANY), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
-    ((_, _, _, name, window_ms, *counts),) = steps.store.said
+    ((_, _, _, name, window_ms, *counts),) = steps.store.calls
     assert (name, window_ms) == (keys.declines(SHARD), 1_000 * WINDOW_S)
     assert dict(zip(counts[::2], counts[1::2], strict=True)) == {
         "o:a": 2, "o:b": -1, "c:c": 3, "e:e": 3, "C:c": 5, "E:e": 5
@@ -336,7 +336,7 @@ async def test_when_nothing_is_counted(settings: Settings, changes: dict[str, in
     declines = settings.declines.model_copy(update=changes)
     steps = Steps(settings.model_copy(update={"declines": declines}))
     await steps.declines.count([decision(of("a", 1), "declined" if changes else "unknown")])
-    assert steps.store.said == []
+    assert steps.store.calls == []
 
 
 async def test_a_redis_that_counts_nothing_stops_nobody(settings: Settings) -> None:

@@ -41,7 +41,7 @@ async def test_who_may_not_drain_does_nothing_and_asks_for_no_ring(room: Room, h
         setattr(room.settlement, how, True)
     room.settlement.batches = room.noting("batches")  # type: ignore[method-assign]
     assert await room.settlement.drain() is True
-    assert room.said == []
+    assert room.calls == []
     assert room.settlement.again is True
     assert room.settlement.draining is (how == "draining")
 
@@ -124,10 +124,10 @@ async def test_a_claim_that_fails_for_everybody_is_given_back(room: Room, error:
     batch.asked.add(asked.record.id)
     room.settlement.authorising.apart = room.noting("authorise", error=error)  # type: ignore[method-assign]
     await room.settlement.settle(batch)
-    assert room.said[0] == ("authorise", batch, [done, open_, asked], [], room.now)
+    assert room.calls[0] == ("authorise", batch, [done, open_, asked], [], room.now)
     remembers = replace(asked.record.payload, outcome=Outcome("unknown", "card", "4242"))
     told = [released(open_, 600), Decision(asked, Verdict.RELEASE, remembers, 600)]
-    assert room.said[1:] == [("begin", error), ("tell", told, batch.done)]
+    assert room.calls[1:] == [("begin", error), ("tell", told, batch.done)]
     assert room.settlement.claims.closed_until == room.now + 0.4
 
 

@@ -55,7 +55,7 @@ class Room:
     """A shard whose scripts answer as the test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.ran: list[tuple[str, dict[str, Any]]] = []
         self.told: list[tuple[list[str], str]] = []
         self.confirms: Any = 1
         self.outcomes: list[bytes] = []
@@ -75,13 +75,13 @@ class Room:
         self.told.append((bookings, letter))
 
     async def run(self, script: str, **slots: Any) -> Any:
-        self.said.append((script, slots))
+        self.ran.append((script, slots))
         if self.error is not None:
             raise self.error
         return self.confirms if script == "confirm" else self.outcomes or [b"-"] * len(slots["verdicts"])
 
     def calls(self) -> list[str]:
-        return [script for script, _ in self.said]
+        return [script for script, _ in self.ran]
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_what_is_just_sold_is_confirmed_by_its_record(room: Room) -> None:
     cases = [case(1, CONFIRM), case(2, CONFIRM, floor=1, balcony=3), case(3, CONFIRM, event="play")]
     done: set[str] = {"before"}
     await room.mirror.tell(cases, done, Pair(4, 5))
-    ((script, slots),) = room.said
+    ((script, slots),) = room.ran
     records = [raw for one in cases for raw in (one.claim.raw, confirmed(one.claim.raw, one.payload))]
     assert script == "confirm"
     assert slots == {
@@ -118,7 +118,7 @@ async def test_where_a_record_is_another_each_is_looked_at(room: Room) -> None:
     room.confirms, room.outcomes = 0, [b"C"]
     await room.mirror.tell([case(1, CONFIRM)], set(), Pair(4, 5))
     assert room.calls() == ["confirm", "settle"]
-    assert room.said[1][1]["pair"] == "4:5"
+    assert room.ran[1][1]["pair"] == "4:5"
 
 
 async def test_each_verdict_is_settled_under_its_payment(room: Room) -> None:
@@ -132,7 +132,7 @@ async def test_each_verdict_is_settled_under_its_payment(room: Room) -> None:
         case(5, CONFIRM, event="play", deadline_ms=9),
     ]
     await room.mirror.tell(cases, set())
-    ((script, slots),) = room.said
+    ((script, slots),) = room.ran
     payload = pack_payload(cases[0].payload)
     assert script == "settle"
     assert slots == {
@@ -166,12 +166,12 @@ async def test_calls_are_bounded_and_done_is_what_was_told(room: Room, monkeypat
     assert room.calls() == ["confirm"] * 3 + ["settle"] * 3
     assert done == ids_of(cases)
     again = [case(n, CONFIRM) for n in range(3)]
-    room.said.clear()
+    room.ran.clear()
     done.clear()
     run = room.run
 
     async def shut(script: str, **slots: Any) -> Any:
-        if len(room.said) == 1:
+        if len(room.ran) == 1:
             raise GateClosed
         return await run(script, **slots)
 
@@ -184,7 +184,7 @@ async def test_calls_are_bounded_and_done_is_what_was_told(room: Room, monkeypat
 async def test_what_is_parked_keeps_its_stock(room: Room) -> None:
     """Its event's counters are not touched: no record says which they are."""
     await room.mirror.park("b1", "pay1")
-    assert room.said == [
+    assert room.ran == [
         ("settle", {
             "keys": [keys.booking(SHARD, "b1"), keys.idempotency(SHARD, "-")], "ttl_s": 86_400, "pair": "", "events": 0,
             "verdicts": [b"1|D|pay1|0|"],

@@ -177,7 +177,7 @@ async def test_slow_answers_are_settled_and_each_error_is_its_own(room: Room) ->
     answers = [answer_of(value) for value in (Done("a"), error, Done("c"))]
     await room.settlement.slow.settle_answered(batch, claims, answers, known)
     outcomes = {claims[0].record.id: Done("a"), claims[2].record.id: Done("c")}
-    assert room.said == [
+    assert room.calls == [
         ("alone", batch, claims[1], error, True, room.now),
         ("settle", batch, Ready([claims[0], claims[2]], known, outcomes)),
     ]
@@ -208,7 +208,7 @@ async def test_an_end_of_the_process_is_no_answer(room: Room) -> None:
 
     with pytest.raises(End):
         await room.settlement.slow.settle_answered(batch_of(), [claimed(1)], [answer_of(End())], {})
-    assert room.said == []
+    assert room.calls == []
 
 
 async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> None:
@@ -221,7 +221,7 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
 
     async def settle_answered(_batch: Batch, claims: list[Claimed], _answers: Any, _known: Any) -> None:
         seen.append(room.settlement.slow.count)
-        room.said.append(("late", len(claims)))
+        room.calls.append(("late", len(claims)))
 
     room.settlement.slow.settle_answered = settle_answered  # type: ignore[method-assign]
     room.settlement.slow.wait_for(batch, dict(more), {})
@@ -234,7 +234,7 @@ async def test_while_slow_cards_are_waited_for_they_are_counted(room: Room) -> N
     assert (seen, room.settlement.slow.count) == ([3], 3)
     await room.settlement.stop()
     assert (room.settlement.slow.count, room.settlement.slow.tasks) == (0, set())
-    given_back = [each for call in room.said if call[0] == "tell" for each in call[1]]
+    given_back = [each for call in room.calls if call[0] == "tell" for each in call[1]]
     assert {each.claim.record.sequence for each in given_back} == {1, 2, 9}
     assert {(each.verdict, each.delay_ms) for each in given_back} == {(Verdict.RELEASE, 0)}
     assert [future.cancelled() for future in (*waits, *more)] == [False, True, True, True]

@@ -257,9 +257,9 @@ async def test_what_is_stated_is_shown_when_ready(stated_office: BoxOffice, sett
         answer = await client.get("/readyz")
         assert answer.json() == {"status": "ready", "stated": {"redis": "always"}}
     with capture_logs() as said:
-        durability.tell_what_is_stated(stated_office.settings)
-        durability.tell_what_is_stated(settings.model_copy(update={"durability": "everysec"}))
-        durability.tell_what_is_stated(settings)
+        durability.say_what_is_stated(stated_office.settings)
+        durability.say_what_is_stated(settings.model_copy(update={"durability": "everysec"}))
+        durability.say_what_is_stated(settings)
     assert [line["event"] for line in said] == ["durability.stated", "durability.lowered"]
     assert said[0]["redis"] == "always"
 

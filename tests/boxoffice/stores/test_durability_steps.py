@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from boxoffice.stores import durability
-from boxoffice.stores.durability import check_postgresql, check_redis, check_shards, stated, tell_what_is_stated
+from boxoffice.stores.durability import check_postgresql, check_redis, check_shards, say_what_is_stated, stated
 from boxoffice.stores.models import Base
 
 GOOD = {
@@ -230,7 +230,7 @@ def test_what_is_stated_is_told_at_start(level: str, redis: str, postgres: str) 
     told = {store: word for store, word in both.items() if word}
     assert stated(ours) == told
     with capture_logs() as said:
-        tell_what_is_stated(ours)
+        say_what_is_stated(ours)
     assert said == [
         *([{"event": "durability.stated", "log_level": "warning", **told}] if told else []),
         *([{"event": "durability.lowered", "log_level": "warning", "level": level}] if level != "always" else []),

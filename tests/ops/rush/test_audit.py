@@ -13,7 +13,7 @@ from boxoffice.stores import keys
 from ops.rush.alone import audit_alone
 from ops.rush.audit import Witness
 from ops.rush.findings import TITLES
-from ops.rush.report import tell_findings
+from ops.rush.report import lines_of_findings
 from tests.conftest import CLIENT, SHARD, eventually
 from tests.ops.rush.conftest import GOOD, Plant, Sold, book
 from tests.support.shop.office import Till
@@ -464,7 +464,7 @@ async def test_who_is_with_the_bank_is_undecided_not_broken(sold: Sold, settings
     findings = await audit_alone(settings, 2)
     assert {finding.name: finding.evidence for finding in findings if not finding.held} == {}
     assert findings.undecided == {booking}
-    assert f"1 undecided, with time left: {booking}" in "\n".join(tell_findings(findings))
+    assert f"1 undecided, with time left: {booking}" in "\n".join(lines_of_findings(findings))
 
     await sold.sql("UPDATE payments SET created_at = now() - interval '1 hour' WHERE status = 'requires_action'")
     late = await audit_alone(settings, 0.1)

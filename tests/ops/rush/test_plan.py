@@ -195,28 +195,28 @@ class Understudy:
     """Notes what a standby is told."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.ready = True
         self.written = True
 
     def prepare(self) -> None:
-        self.told.append("prepare")
+        self.calls.append("prepare")
 
     def streams(self) -> bool:
         return self.ready
 
     def fall_behind(self) -> None:
-        self.told.append("fall behind")
+        self.calls.append("fall behind")
 
     def lacks(self) -> bool:
         return self.written
 
     def take_over(self) -> int:
-        self.told.append("take over")
+        self.calls.append("take over")
         return 7
 
     def stop(self) -> None:
-        self.told.append("stop")
+        self.calls.append("stop")
 
 
 def test_no_store_is_hurt_while_a_standby_takes_over(tmp_path: Path) -> None:
@@ -226,11 +226,11 @@ def test_no_store_is_hurt_while_a_standby_takes_over(tmp_path: Path) -> None:
     chaos = Chaos([redis], blows, lambda line: None, standby)
     try:
         chaos.step()
-        assert standby.told == [], "Redis sleeps: a loss of PostgreSQL has to wait"
+        assert standby.calls == [], "Redis sleeps: a loss of PostgreSQL has to wait"
         end = time.monotonic() + 30
         while not chaos.commits_lost and time.monotonic() < end:
             chaos.step()
-        assert standby.told == ["prepare", "fall behind", "take over"]
+        assert standby.calls == ["prepare", "fall behind", "take over"]
         while time.monotonic() < chaos.began + 1.2:
             chaos.step()
         assert [(deed.name, deed.action) for deed in chaos.deeds] == [("redis", "pause"), ("standby", "promote")]
@@ -247,10 +247,10 @@ def test_who_dies_while_a_standby_is_made_is_looked_after(tmp_path: Path) -> Non
     chaos = Chaos([api], [Blow(0.0, "postgres", "promote", 0.1), Blow(0.1, "api", "kill")], lambda line: None, standby)
     try:
         step_until(chaos, lambda: api.alive and api.pid != first)
-        assert standby.told == ["prepare"]
+        assert standby.calls == ["prepare"]
         standby.ready = True
         step_until(chaos, lambda: chaos.commits_lost == 7)
-        assert standby.told == ["prepare", "fall behind", "take over"]
+        assert standby.calls == ["prepare", "fall behind", "take over"]
     finally:
         api.stop()
 
@@ -263,7 +263,7 @@ def test_a_standby_that_lacks_nothing_lags_on_for_a_while(monkeypatch: pytest.Mo
 
     while time.monotonic() < chaos.began + 1.0:
         chaos.step()
-    assert standby.told == ["prepare", "fall behind"]
+    assert standby.calls == ["prepare", "fall behind"]
     standby.written = True
     step_until(chaos, lambda: chaos.commits_lost == 7)
     assert chaos.deeds[0].lag_s > 0.5
@@ -284,7 +284,7 @@ def test_a_standby_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
 
     step_until(chaos, lambda: bool(chaos.surprises))
 
-    assert standby.told == ["prepare", "stop"]
+    assert standby.calls == ["prepare", "stop"]
     assert chaos.calm()
 
 
@@ -319,27 +319,27 @@ def test_a_promotion_that_has_begun_is_ended_before_it_is_calm(tmp_path: Path) -
     assert not chaos.calm()
     while not chaos.calm():
         pass
-    assert standby.told == ["prepare", "fall behind", "take over"]
+    assert standby.calls == ["prepare", "fall behind", "take over"]
 
 
 class Past:
     """Notes what a copy is told; nothing is quiet until it says so."""
 
     def __init__(self, apis: list[Patient]) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.silent = False
         self._apis = apis
 
     def take(self) -> None:
         assert not any(api.paused for api in self._apis), "it is of a server that is asked"
-        self.told.append("take")
+        self.calls.append("take")
 
     def quiet(self) -> bool:
         assert all(api.paused for api in self._apis)
         return self.silent
 
     def put_back(self, resume: Callable[[], None]) -> int:
-        self.told.append("put back")
+        self.calls.append("put back")
         resume()
         assert not any(api.paused for api in self._apis), "they knock while there is nobody"
         return 3
@@ -365,11 +365,11 @@ def test_nobody_sells_before_an_old_redis_is_put_back(apis: list[Patient]) -> No
     assert time.monotonic() >= chaos.began + 0.3, "it grows old first"
     while time.monotonic() < chaos.began + 1.0:
         chaos.step()
-    assert past.told == ["take"]
+    assert past.calls == ["take"]
     assert (apis[0].pid, len(chaos.blows)) == (first, 2)
 
     past.silent = True
-    step_until(chaos, lambda: past.told == ["take", "put back"])
+    step_until(chaos, lambda: past.calls == ["take", "put back"])
     (deed,) = chaos.deeds
     assert (deed.name, deed.action, deed.lost) == ("copy", "put back", 3)
     assert deed.lag_s >= 1.0
@@ -386,7 +386,7 @@ def test_a_copy_that_has_no_moment_is_given_up_and_told_of(
 
     step_until(chaos, chaos.calm)
 
-    assert past.told == ["take"]
+    assert past.calls == ["take"]
     assert not any(api.paused for api in apis)
     assert len(chaos.surprises) == 1
     assert chaos.deeds == []
@@ -396,15 +396,15 @@ class Refusing:
     """Notes what PostgreSQL is told; it hears of the end at the second time."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def begin(self) -> bool:
-        self.told.append("begin")
+        self.calls.append("begin")
         return True
 
     def end(self) -> bool:
-        self.told.append("end")
-        return self.told.count("end") == 2
+        self.calls.append("end")
+        return self.calls.count("end") == 2
 
 
 def test_postgresql_is_read_only_until_it_is_not() -> None:
@@ -414,16 +414,16 @@ def test_postgresql_is_read_only_until_it_is_not() -> None:
     chaos = Chaos([], blows, lambda line: None, standby, read_only=refusing)
 
     chaos.step()
-    assert refusing.told == ["begin"]
+    assert refusing.calls == ["begin"]
     while time.monotonic() < chaos.began + 0.25:
         chaos.step()
-    assert (refusing.told, standby.told) == (["begin"], []), "a standby would be read-only for ever"
-    step_until(chaos, lambda: refusing.told == ["begin", "end", "end"])
+    assert (refusing.calls, standby.calls) == (["begin"], []), "a standby would be read-only for ever"
+    step_until(chaos, lambda: refusing.calls == ["begin", "end", "end"])
     (deed,) = chaos.deeds
     assert deed.back_s is not None
     assert deed.back_s >= 0.3
-    step_until(chaos, lambda: standby.told == ["prepare", "fall behind", "take over"])
-    assert refusing.told == ["begin", "end", "end"]
+    step_until(chaos, lambda: standby.calls == ["prepare", "fall behind", "take over"])
+    assert refusing.calls == ["begin", "end", "end"]
 
 
 def test_what_a_rush_has_once_comes_before_its_audit() -> None:
@@ -438,8 +438,8 @@ def test_what_a_rush_has_once_comes_before_its_audit() -> None:
 
     step_until(chaos, chaos.calm)
 
-    assert standby.told == ["prepare", "fall behind", "take over"]
-    assert refusing.told == ["begin", "end", "end"]
+    assert standby.calls == ["prepare", "fall behind", "take over"]
+    assert refusing.calls == ["begin", "end", "end"]
 
 
 @pytest.mark.parametrize("how", ["at its end", "when it is broken off"])
@@ -451,10 +451,10 @@ def test_no_postgresql_stays_read_only_after_a_rush(how: str) -> None:
     if how == "at its end":
         assert not chaos.calm()
         assert chaos.calm()
-        assert refusing.told == ["begin", "end", "end"]
+        assert refusing.calls == ["begin", "end", "end"]
     else:
         chaos.make_amends()
-        assert refusing.told == ["begin", "end"]
+        assert refusing.calls == ["begin", "end"]
 
 
 class Talker(Patient):

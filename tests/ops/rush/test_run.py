@@ -13,7 +13,7 @@ import pytest
 from ops.rush.findings import TITLES, Findings
 from ops.rush.operating import draw_changes
 from ops.rush.plan import Workload
-from ops.rush.report import tell, tell_findings
+from ops.rush.report import lines_of, lines_of_findings
 from ops.rush.run import Options
 from ops.rush.run import rush as run
 
@@ -103,7 +103,7 @@ def test_a_sale_whose_capacity_changes_two_hundred_times_and_that_pauses_fifty_t
         Options(workload, private=True, data_dir=tmp_path, quiet=True, changes=tuple(often)), ENVIRONMENT
     )
 
-    print("\n".join([*tell(report), *tell_findings(performance.findings or Findings())]))
+    print("\n".join([*lines_of(report), *lines_of_findings(performance.findings or Findings())]))
     assert report.held
     made = report.changes
     assert made["capacity raised"] + made["capacity lowered"] == round(seconds / 0.3)

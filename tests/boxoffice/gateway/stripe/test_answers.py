@@ -239,7 +239,7 @@ def test_what_an_old_error_says(
     """A repeated one says nothing of now, unless the first request is still at work; a refusal did nothing."""
     error = error_of(kind, status, headers=headers)
     assert answers.replayed(error.headers) is again
-    assert answers.says_nothing(error) is ((again or nothing_when_new) and status != 409)
+    assert answers.leaves_unknown(error) is ((again or nothing_when_new) and status != 409)
     assert answers.did_nothing(error) is refuses
     assert isinstance(error, answers.REFUSALS) is (refuses or kind is stripe.IdempotencyError)
 

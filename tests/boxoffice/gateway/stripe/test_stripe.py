@@ -409,8 +409,8 @@ async def test_every_event_about_money_that_went_back_is_understood(world: World
     assert (event.kind, event.payment_key, event.reference) == (means, None, "pi_1")
 
 
-@pytest.mark.parametrize(("status", "says_nothing"), [(400, True), (409, False)])
-async def test_a_key_in_use_says_that_something_is_at_work(world: World, status: int, says_nothing: bool):
+@pytest.mark.parametrize(("status", "leaves_unknown"), [(400, True), (409, False)])
+async def test_a_key_in_use_says_that_something_is_at_work(world: World, status: int, leaves_unknown: bool):
     """A key of another request says nothing of the payment; one whose request is still running says: wait."""
     error = stripe.IdempotencyError("", http_status=status)  # type: ignore[no-untyped-call]
-    assert answers.says_nothing(error) is says_nothing
+    assert answers.leaves_unknown(error) is leaves_unknown
