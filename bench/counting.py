@@ -120,8 +120,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.counting", description=__doc__)
     parser.add_argument("--members", type=int, default=64, help="bookings of an admission call")
     parser.add_argument("--bookings", type=int, default=500, help="bookings of a batch")
-    asked = parser.parse_args()
-    costs = measure(asked.members, asked.bookings)
+    options = parser.parse_args()
+    costs = measure(options.members, options.bookings)
     print(f"{'ns a booking':20} {'on':>8} {'off':>8}")
     for cost in [*costs, Cost("in all", sum(each.on_ns for each in costs), sum(each.off_ns for each in costs))]:
         print(f"{cost.part:20} {cost.on_ns:8.1f} {cost.off_ns:8.1f}")

@@ -40,7 +40,7 @@ class Figure(msgspec.Struct, kw_only=True):
     backlog_grows: bool | None = None
     tail_s: float | None = None
     """From the last request until everything was settled and captured."""
-    asked_rate: float | None = None
+    offered_rate: float | None = None
     clients: int | None = None
     strange: dict[str, int] = {}
     """Answers that were not wanted, by status; nobody asked for them, and they are not in the rate."""

@@ -30,7 +30,7 @@ class Load(msgspec.Struct, kw_only=True):
     """One spell of load, as its generator saw it."""
 
     generator: str
-    asked: int
+    issued: int
     good: int
     """Answers of the wanted status, as far as the generator can tell."""
     began: float
@@ -109,7 +109,7 @@ class LoadClient:
         latency.merge(report.latency)
         return Load(
             generator="bench/load.py",
-            asked=report.asked,
+            issued=report.issued,
             good=report.answers.get(str(wanted), 0),
             began=report.began,
             took_s=report.took_s,
@@ -136,11 +136,11 @@ class LoadClient:
             raise CannotRun(f"wrk said no figures: {out[-300:]!r}")
         report: dict[str, Any] = msgspec.json.decode(found[1])
         refused = int(report["refused"])
-        answers = {"2xx": report["asked"] - refused, "4xx/5xx": refused}
+        answers = {"2xx": report["issued"] - refused, "4xx/5xx": refused}
         return Load(
             generator="wrk",
-            asked=report["asked"],
-            good=refused if wanted >= 400 else report["asked"] - refused,
+            issued=report["issued"],
+            good=refused if wanted >= 400 else report["issued"] - refused,
             began=began,
             took_s=report["took_s"],
             cpu_s=cpu_s,

@@ -62,7 +62,7 @@ class LoadSpec(msgspec.Struct, kw_only=True):
 class LoadReport(msgspec.Struct, kw_only=True):
     """What came of it."""
 
-    asked: int
+    issued: int
     answers: dict[str, int]
     """Answers by status."""
     unanswered: int
@@ -107,7 +107,7 @@ class Client:
         self.lateness = Histogram()
         self.answers: dict[bytes, int] = {}
         self.sent = array("d")
-        self.asked = 0
+        self.issued = 0
         self.answered = 0
         self.broken = 0
         self.ended_at = 0.0
@@ -149,9 +149,9 @@ class Client:
             shifted = array("d", [at - began + wall for at in self.sent])
             Path(self.spec.sent).write_bytes(shifted.tobytes())
         return LoadReport(
-            asked=self.asked,
+            issued=self.issued,
             answers={status.decode(): count for status, count in self.answers.items()},
-            unanswered=self.asked - self.answered,
+            unanswered=self.issued - self.answered,
             began=wall,
             took_s=took,
             cpu_s=cpu,
@@ -188,15 +188,15 @@ class Client:
     def _next(self, connection: _Connection) -> None:
         """Closed loop: the connection's next request."""
         now = time.perf_counter()
-        if now >= self._until or (self.spec.count and self.asked >= self.spec.count):
+        if now >= self._until or (self.spec.count and self.issued >= self.spec.count):
             self.ended_at = self.ended_at or now
             self._end_if_done()
         else:
             self._send(connection, now, now)
 
     def _send(self, connection: _Connection, due: float, now: float) -> None:
-        request = self.book.request(self.spec.first + self.asked)
-        self.asked += 1
+        request = self.book.request(self.spec.first + self.issued)
+        self.issued += 1
         self.sent.append(due)
         if due != now:
             self.lateness.record(now - due)
@@ -221,7 +221,7 @@ class Client:
                 self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self.answered + self.broken >= self.asked and not self._waiting:
+        if self.answered + self.broken >= self.issued and not self._waiting:
             self._done.set()
 
     def lost(self) -> None:

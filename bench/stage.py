@@ -200,7 +200,7 @@ class Stage:
     async def warm_up(self, sale: Sale) -> None:
         """Some bookings through everything: the worker reads the gateway's ledger at its first."""
         load = await self.load.count(self.port, sale.bookings(self.run_name()), 300)
-        if load.good != load.asked:
+        if load.good != load.issued:
             raise CannotRun(f"The stack does not take bookings: {load.answers}.")
         await self.settled()
 

@@ -240,7 +240,7 @@ def _growth_table(results: Results) -> Iterator[str]:
     for level in results.growth:
         fixed, full = level.open_loop, level.closed_loop
         yield (
-            f"| {level.made:,} | {fixed.asked_rate or 0:,.0f} | {fixed.cpu_sum_us:.0f} | {_ms(fixed.p99_ms)} "
+            f"| {level.made:,} | {fixed.offered_rate or 0:,.0f} | {fixed.cpu_sum_us:.0f} | {_ms(fixed.p99_ms)} "
             f"| {_ms(fixed.post_commit_p99_ms)} | {full.rate:,.0f} | {full.cpu_sum_us:.0f} "
             f"| {level.redis_mb:,.0f} | {level.postgres_mb:,.0f} |"
         )

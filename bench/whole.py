@@ -52,7 +52,7 @@ async def noop(stage: Stage, seconds: float, sale: Sale) -> Figure:
     meter = Meter({"api": helper.pid})
     before = machine()
     load = await stage.load.closed(helper.port, sale.bookings(stage.run_name()), seconds)
-    return _figure("noop", load, load.asked, load.took_s, meter.used(), before)
+    return _figure("noop", load, load.issued, load.took_s, meter.used(), before)
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def fixed_rate(stage: Stage, seconds: float, rate: float, sale: Sale, name
     sent = stage.folder / "sent.bin"
     load = await stage.load.open(stage.port, sale.bookings(stage.run_name()), seconds, rate, sent)
     figure = await _settled(stage, name, load, first, meter, before, watch)
-    figure.asked_rate = rate
+    figure.offered_rate = rate
     due = array("d")
     due.frombytes(sent.read_bytes())
     latency = Histogram()

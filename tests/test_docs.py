@@ -110,7 +110,7 @@ def interval_of(each: Round) -> str:
     every = f"{each.every:g} s" if not isinstance(each.every, str) else f"`BOXOFFICE_WORKER__{each.every.upper()}`"
     factor = {1: "", 2: "twice "}[each.times]
     first = f", first after {each.after_s:g} s" if each.after_s else ""
-    return f"{factor}{every}{', or when asked' if each.asked else ''}{first}"
+    return f"{factor}{every}{', or when asked' if each.on_demand else ''}{first}"
 
 
 def cards_table() -> str:
@@ -471,7 +471,13 @@ HOMES = {
         "boxoffice/repair/",
         "ops/rush/sampler.py",
     ),
-    "said": ("boxoffice/telemetry/seldom.py", "boxoffice/repair/guard.py"),
+    "said": ("boxoffice/telemetry/outages.py", "boxoffice/telemetry/seldom.py", "boxoffice/repair/guard.py"),
+    "asked": (
+        "api/event_schemas.py",
+        "api/routes/sales.py",
+        "boxoffice/sales/capacity.py",
+        "ops/commands/_events_control.py",
+    ),
 }
 """Words that once meant several things, and where names may have them. `late_cancel` is a word of the API; a load generator is
 `late` in bench/ when it sends after its time. `worker.lanes` counts batches under way, and bears

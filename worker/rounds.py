@@ -22,7 +22,7 @@ from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.office import BoxOffice
 from boxoffice.setting_parts import WorkerSettings
 from boxoffice.stores import durability, keys
-from boxoffice.stores.gate import wait_until_asked
+from boxoffice.stores.gate import wait_until_called
 from boxoffice.stores.heartbeats import BEAT_S, Beat, beat
 from boxoffice.stores.shard import Shards
 from worker.stop import Stop
@@ -66,8 +66,8 @@ class Rounds:
         try:
             await self._office.guards[shard].tick()
         finally:
-            await wait_until_asked(
-                self._watcher(shard), keys.asked(shard), self._office.settings.worker.guard_ms / 1_000
+            await wait_until_called(
+                self._watcher(shard), keys.unchecked(shard), self._office.settings.worker.guard_ms / 1_000
             )
 
     async def load(self, shard: int) -> None:
@@ -87,7 +87,7 @@ class Rounds:
         await self._stop.pause(again_s)
         step_s = self._office.settings.worker.guard_ms / 1_000
         while (left_s := end - now_s()) > 0 and not self._stop.begun:
-            if await wait_until_asked(self._watcher(shard), keys.lacking(shard), min(step_s, left_s)):
+            if await wait_until_called(self._watcher(shard), keys.lacking(shard), min(step_s, left_s)):
                 return
         del self.load_again_s[shard]
 
@@ -164,7 +164,7 @@ class Round:
     """Of its setting: the interval is so many of them."""
     after_s: float = 0.0
     """For the first time, so long after the start."""
-    asked: bool = False
+    on_demand: bool = False
     """It waits by itself, for its interval or until somebody asks."""
 
     @property
@@ -181,7 +181,7 @@ class Round:
 
     def pause_s(self, worker: WorkerSettings) -> float:
         """What it is let wait between two of its works, in seconds."""
-        return 0.0 if self.asked else self.every_s(worker)
+        return 0.0 if self.on_demand else self.every_s(worker)
 
     def works(self, rounds: Rounds, shards: int) -> Iterator[Callable[[], Awaitable[Any]]]:
         """What is to be done again and again: once for each shard, or once."""
@@ -193,8 +193,8 @@ class Round:
 
 ROUNDS: Final = (
     Round("guarding", "compares a Redis that has started, or gone back in time, with PostgreSQL, and opens its gate",
-          "guard_ms", Rounds.guard, asked=True),
-    Round("loading", "brings into Redis the events that it lacks", LOAD_S, Rounds.load, asked=True),
+          "guard_ms", Rounds.guard, on_demand=True),
+    Round("loading", "brings into Redis the events that it lacks", LOAD_S, Rounds.load, on_demand=True),
     Round("sweeping", "settles what no bell announced: late holds, lapsed leases, stock that PostgreSQL moved",
           "sweep_ms", Rounds.sweep),
     Round("calling_off", "ends and refunds the bookings of events that are called off", "sweep_ms", Rounds.call_off),

@@ -120,9 +120,9 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
     """
     booking = _known(booking_id)
     key_digest = _idempotency_key(request)
-    asked = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
+    wanted = hold_requests.parse_payment(await _read(office, request), office.settings, office.gateway)
     view, replayed = await office.hold_payments.pay(
-        client, booking, asked.charge, key_digest, asked.expected_amount_cents
+        client, booking, wanted.charge, key_digest, wanted.expected_amount_cents
     )
     headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
     # A booking is pending, too, while another attempt than the one that is shown is under way.

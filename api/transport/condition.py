@@ -41,7 +41,7 @@ class Condition(asyncio.Protocol):
     stuck_size = 0
     """Bytes of answers that it had not read when we looked last."""
 
-    asked = False
+    used = False
     """It has sent something."""
 
     stage = 0

@@ -198,7 +198,7 @@ class Connection(Condition):
             self._refuse(error)
             return False
         if request is not None:
-            self.asked = True
+            self.used = True
             self.stage = 0
             if self.reader.begun:
                 self._pace()
@@ -235,7 +235,7 @@ class Connection(Condition):
             else:
                 self.transport.close()
         elif stage != self.stage:
-            self.asked = True
+            self.used = True
             self.stage = stage
             self.since = self.loop.time()
             if reader.head is not None and reader.waits:
@@ -273,7 +273,7 @@ class Connection(Condition):
         count_refused("body_too_large")
         if head.expects:
             self._invite_body(head)
-        self.asked = True
+        self.used = True
         self.stage = 2
         self._refuse_request(head, name := head.request_id, problems.body_too_large(error.most, name))
 
@@ -317,7 +317,7 @@ class Connection(Condition):
             if waited > min(most, self.stopping_s):
                 count_refused("head_late" if self.reader.head is None else "body_late")
                 self._refuse(Unreadable("timeout", status=408))
-        elif waited > (self.patience.keep_alive_s if self.asked else self.patience.head_s):
+        elif waited > (self.patience.keep_alive_s if self.used else self.patience.head_s):
             self.transport.close()
 
     def _is_stuck(self, now: float) -> bool:

@@ -41,7 +41,7 @@ from boxoffice.stores.record import Charge, unpack
 from boxoffice.telemetry.seldom import seldom
 from boxoffice.wire import render
 
-__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Named", "Order", "answers_of", "asked_views", "refusal_of"]
+__all__ = ["NOBODY", "Admitted", "Answer", "Form", "Named", "Order", "answers_of", "refusal_of", "views_of"]
 
 
 SHORT_S: Final = 1.0
@@ -124,7 +124,7 @@ class Form(msgspec.Struct):
     """Of a question that asks for the first use of its key alone: makes what is said when there is none."""
 
 
-def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
+def views_of(forms: Sequence[Form]) -> dict[str, EventView]:
     """The events of a call by id, in the order of their first forms, each as the view that has all of its tiers: none is
     ever taken away, so what is left is asked for in the order of the longest."""
     views: dict[str, EventView] = {}
@@ -138,20 +138,20 @@ def asked_views(forms: Sequence[Form]) -> dict[str, EventView]:
 
 def answers_of(
     forms: Sequence[Form],
-    asked: dict[str, EventView],
+    views: dict[str, EventView],
     reply: Reply,
     short: dict[str, tuple[int, float]],
     lacking: Callable[[], None],
     now_s: Callable[[], float],
 ) -> list[Admitted | BoxOfficeError | None]:
     """The answer to each form, from its part of the script's reply; None to a question whose booking is to be sent.
-    `asked` are the views of `asked_views` with which the script was called.
+    `views` are those of `views_of` with which the script was called.
 
     Tiers that are short are noted in `short`; `lacking` is called when an event has lost its counters.
     """
     created_at = timestamp(reply.now_ms)
     refusals: dict[tuple[Any, ...], tuple[Outcome, BoxOfficeError]] = {}
-    availability = {id(view): counts for view, counts in zip(asked.values(), reply.left, strict=True)}
+    availability = {id(view): counts for view, counts in zip(views.values(), reply.left, strict=True)}
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
     spent = _Spent(reply) if reply.asked else None
@@ -160,7 +160,7 @@ def answers_of(
         counts = availability.get(id(event))
         if counts is None:
             # A tier was added a moment ago, and this is the view without it.
-            view = asked[event.id]
+            view = views[event.id]
             by_tier = dict(zip([tier.id for tier in view.tiers], availability[id(view)], strict=False))
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
@@ -253,8 +253,8 @@ def _answer(
             refusals[alike] = outcome, often
             return often
     template = form.template
-    asked = [(line.tier, line.quantity) for line in template.lines]
-    refusal = refusal_of(outcome, event, asked, reply.now_ms, form.id)
+    wanted = [(line.tier, line.quantity) for line in template.lines]
+    refusal = refusal_of(outcome, event, wanted, reply.now_ms, form.id)
     refusals[alike] = outcome, refusal
     return refusal
 
@@ -272,12 +272,12 @@ def _replayed(booking: str, raw: bytes, event: EventView, left: list[int], now_m
 
 
 def refusal_of(
-    outcome: Outcome, event: EventView, asked: Iterable[tuple[str, int]], now_ms: int, booking: str
+    outcome: Outcome, event: EventView, wanted: Iterable[tuple[str, int]], now_ms: int, booking: str
 ) -> BoxOfficeError:
-    """Why tickets were not given: `asked` for, tier and quantity."""
+    """Why tickets were not given: what was `wanted`, tier and quantity."""
     match outcome:
         case outcomes.SoldOut(left, held, next_end_ms):
-            return sold_out(event, asked, left, held, next_end_ms, now_ms)
+            return sold_out(event, wanted, left, held, next_end_ms, now_ms)
         case outcomes.Mismatch(first):
             return KeyReused(booking_id=first)
         case outcomes.SaleClosed(why):

@@ -19,7 +19,7 @@ from typing import Any, Final
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from boxoffice.admission.counting import count_call
-from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
+from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
 from boxoffice.admission.protocol import Call, Codec, decode
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, Overloaded, RateLimited, RunUnchecked, StoreAway
@@ -183,7 +183,7 @@ class Window:
         answers: Sequence[Admitted | BoxOfficeError | None]
         began_s = self.clock.now_s()
         try:
-            views = asked_views(forms)
+            views = views_of(forms)
             reply = decode(await self.send(forms, views))
             self.pace_s = self.pace(reply.behind, reply.admissions)
             answers = answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s)

@@ -179,12 +179,12 @@ def erased_of(record: Record, pseudonym: str, owner: str) -> Record:
     outcome = payload.outcome and msgspec.structs.replace(payload.outcome, last4=None, next_action=None)
     earlier = tuple(
         msgspec.structs.replace(
-            each, asked="", outcome=msgspec.structs.replace(each.outcome, last4=None, next_action=None)
+            each, fingerprint="", outcome=msgspec.structs.replace(each.outcome, last4=None, next_action=None)
         )
         for each in payload.earlier
     )
     record.body = msgspec.structs.replace(record.body, customer=pseudonym, metadata=None, return_url=None)
     record.payload = msgspec.structs.replace(
-        payload, charge=None, outcome=outcome, earlier=earlier, asked="", owner=owner
+        payload, charge=None, outcome=outcome, earlier=earlier, fingerprint="", owner=owner
     )
     return record

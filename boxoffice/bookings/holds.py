@@ -124,7 +124,7 @@ class Holds:
         another amount than `expected`), `TooManyAttempts`, `DeclinedTooOften`, `KeyReused` (the key came with another card
         before), `Busy`, `GateClosed`, `StoreAway`.
         """
-        payment_key, asked = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
+        payment_key, fingerprint = ids.attempt_key(client, booking, key_digest), fingerprint_of(charge)
         for _ in range(READ_AGAIN):
             held, seen = await self.read(client, booking)
             if held is None:
@@ -134,16 +134,16 @@ class Holds:
                 raise Malformed("A payment needs its method.", pointer="/method", code="missing")
             for attempt in held.payload.earlier:
                 if attempt.payment_key == payment_key:
-                    _check_same(booking, attempt.asked, asked)
+                    _check_same(booking, attempt.fingerprint, fingerprint)
                     return Paid(held, True, attempt.outcome)
             outcome, record = await self._try_to_pay(
-                held, seen, payment_key, charge, asked, as_expected=expected in (None, costs)
+                held, seen, payment_key, charge, fingerprint, as_expected=expected in (None, costs)
             )
             match outcome:
                 case "paid":
                     return Paid(record, False)
                 case "replayed":
-                    _check_same(booking, record.payload.asked or asked_before(record), asked)
+                    _check_same(booking, record.payload.fingerprint or fingerprint_before(record), fingerprint)
                     return Paid(record, True)
                 case "changed":
                     continue
@@ -164,16 +164,20 @@ class Holds:
         raise PaymentInProgress(retry_after_s=2)
 
     async def _try_to_pay(
-        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, asked: str, *, as_expected: bool
+        self, held: Record, seen: bytes, payment_key: str, charge: Charge | None, fingerprint: str, *, as_expected: bool
     ) -> tuple[str, Record]:
         """pay.lua, which pays nothing but the record that was seen: an attempt made meanwhile may be this very one."""
         booking, shard, before = held.id, ids.shard_of(held.id), held.payload
         earlier = before.earlier
         if held.payment_key:
             earlier += (
-                Attempt(held.payment_key, before.asked or asked_before(held), before.outcome or Outcome("failed")),
+                Attempt(
+                    held.payment_key,
+                    before.fingerprint or fingerprint_before(held),
+                    before.outcome or Outcome("failed"),
+                ),
             )
-        payload = Payload(charge if held.body.amount_cents else None, None, None, before.key, asked, earlier)
+        payload = Payload(charge if held.body.amount_cents else None, None, None, before.key, fingerprint, earlier)
         word, *more = await self.call(
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
@@ -302,7 +306,7 @@ def fingerprint_of(charge: Charge | None) -> str:
     )
 
 
-def asked_before(record: Record) -> str:
+def fingerprint_before(record: Record) -> str:
     """The fingerprint of the latest attempt, as far as its record tells: a repaired one lacks it. "" for nobody knows."""
     card = record.payload.charge or record.payload.outcome
     return ids.payment_fingerprint(card.method, card.last4) if card and card.last4 else ""

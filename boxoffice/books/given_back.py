@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from boxoffice.stores.database import Connection
 
-__all__ = ["Earlier", "asked_before", "earlier", "is_there", "owed_tiers", "refused_once"]
+__all__ = ["Earlier", "earlier", "is_there", "owed_tiers", "refund_before", "refused_once"]
 
 _OWED_TIERS: Final = """
 SELECT amount_cents, ARRAY(SELECT m.tier_id FROM stock_moves m WHERE m.refund_key = r.refund_key) AS tiers
@@ -45,7 +45,7 @@ async def refused_once(connection: Connection, booking_id: str) -> str | None:
     return key
 
 
-async def asked_before(connection: Connection, refund_key: str) -> Any:
+async def refund_before(connection: Connection, refund_key: str) -> Any:
     """The row with the `fingerprint` of the request that asked for this refund; None when there is no such refund. Rows of
     earlier versions have no fingerprint."""
     return await connection.fetchrow("SELECT fingerprint FROM refunds WHERE refund_key = $1", refund_key)

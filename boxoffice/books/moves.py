@@ -63,7 +63,7 @@ class Note(msgspec.Struct, array_like=True, frozen=True):
     reason: str
     code: str
     """Why the booking is cancelled with it; empty when it is not."""
-    asked: str = ""
+    fingerprint: str = ""
     """Fingerprint of the request that asked for the refund; empty when none did."""
     all_items: str = ""
     """`tier:tickets,...` of all that came back with it: Redis may have heard of some tiers only. Empty in earlier versions."""

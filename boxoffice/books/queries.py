@@ -300,21 +300,21 @@ def record_from(row: asyncpg.Record, lines: tuple[Line, ...], payments: list[asy
             _outcome(payment) if payment is not None else None,
             _failure(row) if state in FINAL else None,
             key_after(state, key),
-            _asked(payment) if payment is not None and row["deadline_ms"] else "",
+            _fingerprint(payment) if payment is not None and row["deadline_ms"] else "",
             earlier_after(state, tuple(attempt_from(each) for each in payments[:-1])),
             row["owner"] or "",
         ),
     )
 
 
-def _asked(payment: asyncpg.Record) -> str:
+def _fingerprint(payment: asyncpg.Record) -> str:
     """The fingerprint of a hold's payment; "" when its row does not tell."""
     card = payment["last4"] or payment["token"]
     return ids.payment_fingerprint(payment["method"], card) if card else ""
 
 
 def attempt_from(payment: asyncpg.Record) -> Attempt:
-    return Attempt(payment["payment_key"], _asked(payment), _outcome(payment) or Outcome("failed"))
+    return Attempt(payment["payment_key"], _fingerprint(payment), _outcome(payment) or Outcome("failed"))
 
 
 def _outcome(row: asyncpg.Record) -> Outcome | None:

@@ -87,7 +87,7 @@ class _Refund(NamedTuple):
     key: str
     amount_cents: int
     reason: str
-    asked: str | None
+    fingerprint: str | None
     tickets: Mapping[str, int]
     """Tier to tickets that came back with it."""
 
@@ -164,7 +164,7 @@ def _as_recorded(record: Record, notes: Iterable[Note], refund_percent: int) -> 
     for key, (note, tickets) in came_back(notes).items():
         back.update(tickets)
         if key:
-            refunds[key] = _Refund(key, note.amount_cents, note.reason, note.asked or None, tickets)
+            refunds[key] = _Refund(key, note.amount_cents, note.reason, note.fingerprint or None, tickets)
     due = "void" if payment in _LET_GO else None
     if record.state in "CX" and payment in _SET_ASIDE:
         # Cancelled before its capture, it is captured all the same, and then refunded by its terms.
@@ -247,6 +247,6 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         [refund.amount_cents for _, refund in refunds],
         [row.record.body.currency for row, _ in refunds],
         [refund.reason for _, refund in refunds],
-        [refund.asked for _, refund in refunds],
+        [refund.fingerprint for _, refund in refunds],
         [msgspec.json.encode(refund.tickets).decode() if refund.tickets else None for _, refund in refunds],
     )

@@ -46,13 +46,13 @@ class Orphan(Exception):
 
 
 KNOWN_BY_KEY = f"""
-SELECT asked.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
+SELECT used.n, b.id::text AS id, b.status, b.failure_code, b.fingerprint,
        b.status = 'cancelled' AND {WAS_SOLD} AS was_sold,
        {SOLD_ITEMS} AS items
-FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (client, event, key, n)
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS used (client, event, key, n)
 CROSS JOIN LATERAL (
   SELECT id, status, failure_code, fingerprint, expires_at FROM bookings
-  WHERE idempotency_key = asked.key AND client_id || '' = asked.client AND event_id || '' = asked.event
+  WHERE idempotency_key = used.key AND client_id || '' = used.client AND event_id || '' = used.event
     AND duplicate_of IS NULL
   LIMIT 1) AS b
 """
@@ -60,12 +60,12 @@ CROSS JOIN LATERAL (
 can be looked up in no index: with such statistics the planner took the event's or the client's, and read the whole sale."""
 
 ANY_BY_KEY = """
-SELECT true FROM unnest($1::text[]) AS asked (key)
-CROSS JOIN LATERAL (SELECT FROM bookings WHERE idempotency_key = asked.key AND duplicate_of IS NULL LIMIT 1) AS b
+SELECT true FROM unnest($1::text[]) AS used (key)
+CROSS JOIN LATERAL (SELECT FROM bookings WHERE idempotency_key = used.key AND duplicate_of IS NULL LIMIT 1) AS b
 LIMIT 1
 """
 """Whether one of these keys was used by anybody, for whatever event. Of nearly every batch none was: then that is all that is
-asked, with one array instead of three."""
+used, with one array instead of three."""
 
 _PAYMENTS = """
 SELECT payment_key, status, reference, failure_code, next_action,
@@ -74,14 +74,14 @@ FROM payments WHERE payment_key = ANY($1::text[])
 """
 
 _KIN = """
-SELECT client, event, tier FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (client, event, tier)
-JOIN clients c ON c.id = asked.client JOIN tiers t ON t.id = asked.tier AND t.event_id = asked.event
+SELECT client, event, tier FROM unnest($1::text[], $2::text[], $3::text[]) AS used (client, event, tier)
+JOIN clients c ON c.id = used.client JOIN tiers t ON t.id = used.tier AND t.event_id = used.event
 """
 
 _RECHECK = """
 SELECT b.id::text AS id, b.status, p.status AS payment
-FROM unnest($1::uuid[], $2::text[]) AS asked (id, payment_key)
-JOIN bookings b ON b.id = asked.id LEFT JOIN payments p ON p.payment_key = asked.payment_key
+FROM unnest($1::uuid[], $2::text[]) AS used (id, payment_key)
+JOIN bookings b ON b.id = used.id LEFT JOIN payments p ON p.payment_key = used.payment_key
 """
 
 _UPDATE_BOOKINGS = """
@@ -115,11 +115,11 @@ INSERT INTO captures (payment_keys, leased_until) VALUES ($1::text[], now() + $2
 
 async def known_by_key(connection: Connection, records: list[Record]) -> dict[str, Known]:
     """Booking id asked for, to what PostgreSQL has under its (client, event, key): itself, or who came first."""
-    asked = [record.payload.key for record in records]
-    if not await connection.fetchval(ANY_BY_KEY, asked):
+    used = [record.payload.key for record in records]
+    if not await connection.fetchval(ANY_BY_KEY, used):
         return {}
     clients, events = [record.body.client for record in records], [record.event for record in records]
-    rows = await connection.fetch(KNOWN_BY_KEY, clients, events, asked)
+    rows = await connection.fetch(KNOWN_BY_KEY, clients, events, used)
     met = {records[row["n"] - 1].id: row for row in rows}
     # A booking and its duplicate may share the batch, and then the payment key.
     keys = {record.id: record.payment_key for record in records if record.id in met and record.payment_key}

@@ -78,16 +78,16 @@ class _Counted:
         """As the gateway's."""
         return await self._one("reversals", self._gateway.reversals(payment_key, reference))
 
-    async def _one(self, call: str, asked: Awaitable[_A]) -> _A:
-        answer = await self._timed(call, asked, 1)
+    async def _one(self, call: str, answered: Awaitable[_A]) -> _A:
+        answer = await self._timed(call, answered, 1)
         _noted(call, [answer])
         return answer
 
-    async def _timed(self, call: str, asked: Awaitable[_A], count: int) -> _A:
+    async def _timed(self, call: str, answered: Awaitable[_A], count: int) -> _A:
         """What is asked about nothing is no call."""
         began_s = self._now_s()
         try:
-            answer = await asked
+            answer = await answered
         except Exception:
             if REGISTRY.counts:
                 GATEWAY_ANSWERS.cell(call, "error").add(count)

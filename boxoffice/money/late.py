@@ -54,7 +54,7 @@ class LateMoney:
         outcome = await self._shards[shard].run(
             "revive", record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
             sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event), payment_key=payment_key,
-            payload=pack_payload(Payload(charge, None, None, before.key, before.asked, before.earlier)),
+            payload=pack_payload(Payload(charge, None, None, before.key, before.fingerprint, before.earlier)),
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
         return outcome in (b"pending", b"revived")

@@ -15,7 +15,7 @@ from boxoffice.crashpoint import crashpoint
 from boxoffice.gateway.base import Done, PaymentGateway, Pending, Refused, Reversals, Unknown
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.patience import Patience
-from boxoffice.money.reversals import Asked, take_in
+from boxoffice.money.reversals import RefusedAttempt, take_in
 from boxoffice.stores.database import Database
 
 __all__ = ["RefundPump"]
@@ -69,7 +69,7 @@ class RefundPump:
         self._patience.known("refund", due.refund_key, due.tries)
         crashpoint("refusal_read")
         async with self._database.begin() as connection:
-            await take_in(connection, due.payment_key, seen, Asked(due.refund_key, due.attempt, code))
+            await take_in(connection, due.payment_key, seen, RefusedAttempt(due.refund_key, due.attempt, code))
             crashpoint("owed_written")
 
     async def _later(self, due: DueRefund, reason: str) -> None:

@@ -166,7 +166,7 @@ class Refunds:
                 back = left & tickets
                 left -= back
                 if key:
-                    await _pay_back(connection, found, key, note.amount_cents, note.reason, note.asked or None)
+                    await _pay_back(connection, found, key, note.amount_cents, note.reason, note.fingerprint or None)
                 await _give_back(connection, found, back, key or None)
                 done += 1
             if not +left and (code := next((note.code for note in notes if note.code), "")):
@@ -236,10 +236,10 @@ class Refunds:
     ) -> tuple[Refunded, int]:  # fmt: skip
         found = await self._lock(connection, booking, client)
         key = ids.digest(booking, "refund", key_digest)
-        asked = ids.refund_fingerprint(wanted, reason)
-        before = await given_back.asked_before(connection, key)
+        fingerprint = ids.refund_fingerprint(wanted, reason)
+        before = await given_back.refund_before(connection, key)
         if before is not None:
-            if before["fingerprint"] not in (None, asked):
+            if before["fingerprint"] not in (None, fingerprint):
                 raise KeyReused(booking_id=booking)
             tried = await try_again(connection, booking, key)
             return await _earlier(connection, found, key, tried=tried), found.shard
@@ -251,7 +251,7 @@ class Refunds:
             await try_again(connection, booking)
         else:
             check_not_owed(wanted, await given_back.owed_tiers(connection, booking))
-        refund = await _pay_back(connection, found, key, back.cents, reason, asked)
+        refund = await _pay_back(connection, found, key, back.cents, reason, fingerprint)
         await _give_back(connection, found, back.tickets, refund.refund_key)
         if back.ends:
             await bookings.cancel(connection, booking, "refunded")
@@ -287,18 +287,18 @@ async def _find(connection: Connection, booking: str, client: str | None) -> Sol
 
 
 async def _pay_back(
-    connection: Connection, found: Sold, key: str, cents: int, reason: str, asked: str | None = None
+    connection: Connection, found: Sold, key: str, cents: int, reason: str, fingerprint: str | None = None
 ) -> Refunded:
     """A refund of that much, or of what is left of the payment. Of a booking that was free only the row remembers it."""
     booking, currency = found.booking, found.currency
     paid = await sold.lock_payment(connection, booking)
     if paid is None:
-        await refunds.begin(connection, key, booking, None, 0, currency, reason, asked)
+        await refunds.begin(connection, key, booking, None, 0, currency, reason, fingerprint)
         return Refunded(booking, "confirmed", key, 0, currency, repeated=False, refund_status="succeeded")
     amount = payable(cents, paid)
     if amount:
         await payments.add_refunded(connection, paid.payment_key, amount)
-    await refunds.begin(connection, key, booking, paid.payment_key, amount, currency, reason, asked)
+    await refunds.begin(connection, key, booking, paid.payment_key, amount, currency, reason, fingerprint)
     return Refunded(booking, "confirmed", key, amount, currency, False, "due" if amount else "succeeded")
 
 

@@ -17,7 +17,7 @@ from boxoffice.books import looks, payments, refunds
 from boxoffice.gateway.base import DisputeSeen, RefundSeen, Reversals
 from boxoffice.stores.database import Connection
 
-__all__ = ["Asked", "take_in"]
+__all__ = ["RefusedAttempt", "take_in"]
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ WHERE payment_key = $1 ORDER BY created_at, refund_key
 """
 
 
-class Asked(NamedTuple):
+class RefusedAttempt(NamedTuple):
     """An attempt to refund that the gateway has just refused, and its code."""
 
     refund_key: str
@@ -63,7 +63,7 @@ class Row:
 
 
 async def take_in(
-    connection: Connection, payment_key: str, seen: Reversals, refused: Asked | None = None
+    connection: Connection, payment_key: str, seen: Reversals, refused: RefusedAttempt | None = None
 ) -> bool | None:
     """Write what the gateway has into the payment's rows. Returns whether to read it again later: a refund is pending
     at the gateway, or the payment's capture is not marked yet; None for a payment that is not captured.

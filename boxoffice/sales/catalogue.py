@@ -142,7 +142,7 @@ class Catalogue:
         self._by_shard: dict[int, tuple[tuple[bytes | None, bytes], list[EventView]]] = {}
         self.loaded = False
         self.freshness = Freshness(self.read, clock)
-        self._asked: dict[str, EventView] = {}
+        self._looked_up: dict[str, EventView] = {}
         self.lacking = Lacking(lambda shard: shards[shard].redis)
         self._left = BatchedReads(self._read_left, most=200)
         self.api_keys = ApiKeys(
@@ -207,7 +207,7 @@ class Catalogue:
     async def availability(self, event: EventView, client: str = "") -> list[int]:
         """What is left of each tier for this shop, in display order: what is set aside for it is, what is set aside for others
         is not. Without a client for everybody. Raises `GateClosed` when the counters are not loaded."""
-        self._asked[event.id] = event
+        self._looked_up[event.id] = event
         left = await self._left.ask(event.id)
         counts = [left.available.get(tier.id) for tier in event.tiers] if left else [None]
         if left is None or None in counts:
@@ -226,7 +226,9 @@ class Catalogue:
         """What is left, for everybody who asked in one turn of the loop."""
         found: dict[str, Left] = {}
         try:
-            for redis, known in self.shards.by_redis((self._asked[name] for name in events), lambda event: event.shard):
+            for redis, known in self.shards.by_redis(
+                (self._looked_up[name] for name in events), lambda event: event.shard
+            ):
                 async with redis.pipeline(transaction=False) as pipeline:
                     for event in known:
                         ask_left(pipeline, event)

@@ -28,7 +28,7 @@ def declined_too_often(whose: str, left_ms: int) -> DeclinedTooOften:
 
 
 def sold_out(
-    event: EventView, asked: Iterable[tuple[str, int]], left: Mapping[str, int], held: Mapping[str, int],
+    event: EventView, wanted: Iterable[tuple[str, int]], left: Mapping[str, int], held: Mapping[str, int],
     next_end_ms: int, now_ms: int,
 ) -> SoldOut:  # fmt: skip
     """Fewer tickets are left than were asked for (tier and quantity). `left` and `held` are by tier, of every tier that is
@@ -43,7 +43,7 @@ def sold_out(
             "tier_id": tier, "code": codes[tier], "requested": quantity, "available": max(0, left[tier]),
             "may_return": held[tier] > 0,
         }
-        for tier, quantity in asked
+        for tier, quantity in wanted
         if tier in left
     ]  # fmt: skip
     detail = "; ".join(

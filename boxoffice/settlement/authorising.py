@@ -27,7 +27,7 @@ from boxoffice.gateway.base import (
 from boxoffice.gateway.calls import in_parallel
 from boxoffice.settlement.batch import Batch, Ready, halves
 from boxoffice.settlement.claims import Claims
-from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_asked, standing_of
+from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_tried, standing_of
 from boxoffice.settlement.declines import TOO_MANY, WAIT_S, Declines
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.settlement.slow import SlowAnswers
@@ -101,11 +101,11 @@ class Authorising:
                 slow[in_parallel(partial(self.look_closer, met.payment), [claim], self.calls)[0]] = claim
             else:
                 ask.append(claim)
-        ask, refused, later = await self.declines.sift(ask, known, batch.terms.now_ms, batch.asked)
+        ask, refused, later = await self.declines.sift(ask, known, batch.terms.now_ms, batch.tried)
         if later:
             batch.put_off.update([claim.record.id for claim in later])
             await self.claims.release(batch, later, WAIT_S)
-        batch.asked.update([claim.record.id for claim in ask])
+        batch.tried.update([claim.record.id for claim in ask])
         answers = await self._gateway.authorize_batch([request_of(claim.record) for claim in ask])
         if ask:
             self.outage.answered()
@@ -149,7 +149,7 @@ class Authorising:
     async def let_go(self, batch: Batch, known: Known | None, claim: Claimed) -> GatewayOutcome:
         """Nobody waits for this payment any more: void it. What a customer finished at the last moment counts, as its
         tickets are still held, unless they were cancelled; and what was captured already always counts."""
-        if never_asked(claim, known, asked=claim.record.id in batch.asked):
+        if never_tried(claim, known, tried=claim.record.id in batch.tried):
             return Done("")
         key, row = claim.record.payment_key, known.payment if known else None
         reference = row.reference if row else None

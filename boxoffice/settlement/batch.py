@@ -22,7 +22,7 @@ class Batch:
     terms: Terms
     told: Sequence[Pair] = ()
     """What PostgreSQL must have before it decides: the commits that Redis had been told of when this was claimed."""
-    asked: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
     """The gateway was asked for their payments."""
     put_off: set[str] = field(default_factory=set)
     """Left to a later claim."""
@@ -33,7 +33,7 @@ class Batch:
 
     def released(self, claim: Claimed, delay_ms: int) -> Decision:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""
-        payload = unfinished(claim, asked=claim.record.id in self.asked)
+        payload = unfinished(claim, tried=claim.record.id in self.tried)
         return Decision(claim, Verdict.RELEASE, payload, delay_ms)
 
 

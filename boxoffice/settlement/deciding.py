@@ -29,7 +29,7 @@ from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, Re
 from boxoffice.states import CALLED_OFF, DUPLICATE_OF, KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
-__all__ = ["GatewayOutcome", "decide", "is_overdue", "never_asked", "sold_by", "standing_of", "unfinished"]
+__all__ = ["GatewayOutcome", "decide", "is_overdue", "never_tried", "sold_by", "standing_of", "unfinished"]
 
 GatewayOutcome: TypeAlias = Authorization | Done
 """What the gateway said of a payment. `Done`: we asked it to let the payment go, and it did."""
@@ -107,23 +107,23 @@ def is_overdue(record: Record, known: Known | None, terms: Terms) -> bool:
     return row.age_ms >= terms.deadline_ms or 0 < record.deadline_ms <= terms.now_ms
 
 
-def never_asked(claim: Claimed, known: Known | None, *, asked: bool) -> bool:
+def never_tried(claim: Claimed, known: Known | None, *, tried: bool) -> bool:
     """Whether the gateway cannot know of this payment: no worker ever asked for it. A claim that asked leaves a row, an
-    outcome in the record (`unfinished`), or a lease that lapses. `asked`: in this claim."""
+    outcome in the record (`unfinished`), or a lease that lapses. `tried`: in this claim."""
     return not (
-        asked or claim.lapses or claim.record.payload.outcome or (known is not None and known.payment is not None)
+        tried or claim.lapses or claim.record.payload.outcome or (known is not None and known.payment is not None)
     )
 
 
-def unfinished(claim: Claimed, *, asked: bool) -> Payload:
+def unfinished(claim: Claimed, *, tried: bool) -> Payload:
     """What to keep of a claim that ends without a verdict: the record as it is, or that somebody may have asked the
-    gateway. `asked`: in this claim."""
+    gateway. `tried`: in this claim."""
     payload = claim.record.payload
-    if payload.outcome or payload.charge is None or not (asked or claim.lapses):
+    if payload.outcome or payload.charge is None or not (tried or claim.lapses):
         return Payload()
     charge = payload.charge
     outcome = Outcome("unknown", charge.method, charge.last4)
-    return Payload(charge, outcome, None, payload.key, payload.asked, payload.earlier)
+    return Payload(charge, outcome, None, payload.key, payload.fingerprint, payload.earlier)
 
 
 # ---------------------------------------------------------------- one booking
@@ -253,7 +253,7 @@ def _end(
 
 def _as_it_was(payload: Payload, charge: Charge | None, payment: PaymentChange | None) -> Payload:
     """What a record says of a booking that has not ended. Its card is kept as long as it may be asked again."""
-    return Payload(charge, _outcome(payload, payment), None, payload.key, payload.asked, payload.earlier)
+    return Payload(charge, _outcome(payload, payment), None, payload.key, payload.fingerprint, payload.earlier)
 
 
 def _outcome(payload: Payload, payment: PaymentChange | None) -> Outcome | None:

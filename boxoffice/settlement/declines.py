@@ -18,7 +18,7 @@ from boxoffice.books.decisions import DECIDED, Claimed, Decision, Known
 from boxoffice.clock import Clock
 from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
-from boxoffice.settlement.deciding import never_asked
+from boxoffice.settlement.deciding import never_tried
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
 from boxoffice.stores.shard import Shard
@@ -60,7 +60,7 @@ class Declines:
         """By customer: payment key -> second in which it was let through."""
 
     async def sift(
-        self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int, asked: Collection[str]
+        self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int, tried: Collection[str]
     ) -> Sifted:
         """Whom to ask the gateway for, at `now_ms` of Redis's clock. Of a customer with one payment under way nothing is
         read: whoever has too many was refused when it came in. One that may have been asked for before is asked for again,
@@ -71,7 +71,7 @@ class Declines:
         several: dict[str, None] = {}
         for claim in claims:
             booking = claim.record.id
-            if never_asked(claim, known.get(booking), asked=booking in asked):
+            if never_tried(claim, known.get(booking), tried=booking in tried):
                 fresh.add(booking)
                 if not self._alone(claim):
                     several[claim.record.owner] = None

@@ -29,11 +29,11 @@ __all__ = [
     "look",
     "once_checked",
     "open_gate",
-    "wait_until_asked",
+    "wait_until_called",
 ]
 
-ASKED_TTL_S: Final = 10
-"""How long a question stays for a guard to hear."""
+CALL_TTL_S: Final = 10
+"""How long a call stays for a guard to hear."""
 
 PAUSE_S: Final = 0.02
 PAUSE_MAX_S: Final = 0.25
@@ -100,7 +100,7 @@ async def open_gate(shard: Shard, gate: Gate) -> None:
 
 async def ask(redis: Commands, shard: int) -> None:
     """Ask whoever guards the shard to look at its server now. If that fails, he looks within a second."""
-    await _ask(redis, keys.asked(shard))
+    await _ask(redis, keys.unchecked(shard))
 
 
 async def ask_to_load(redis: Commands, shard: int) -> None:
@@ -134,7 +134,7 @@ async def _ask(redis: Commands, name: str) -> None:
     try:
         await redis.execute_command("LPUSH", name, "1")
         await redis.execute_command("LTRIM", name, 0, 0)
-        await redis.execute_command("EXPIRE", name, ASKED_TTL_S)
+        await redis.execute_command("EXPIRE", name, CALL_TTL_S)
     except (RedisError, OSError):
         pass
 
@@ -156,7 +156,7 @@ async def once_checked(
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
-async def wait_until_asked(redis: Redis, name: str, seconds: float, clock: Clock = CLOCK) -> bool:
+async def wait_until_called(redis: Redis, name: str, seconds: float, clock: Clock = CLOCK) -> bool:
     """Wait until somebody asks under this key, the server has gone and come back, or the time is up: then False.
 
     `redis` is a client of its own, which tries nothing again: a server that goes away ends the wait on its connection,

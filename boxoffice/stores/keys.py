@@ -9,7 +9,6 @@ __all__ = [
     "api_keys",
     "arq_job",
     "arq_queue",
-    "asked",
     "bell",
     "booking",
     "catalogue",
@@ -35,6 +34,7 @@ __all__ = [
     "shops",
     "sound",
     "told",
+    "unchecked",
     "unpaid",
     "workers",
 ]
@@ -160,8 +160,9 @@ def gate(shard: int) -> str:
     return f"{shard_tag(shard)}:gate"
 
 
-def asked(shard: int) -> str:
+def unchecked(shard: int) -> str:
     """LIST. Somebody met an unchecked server and asks the shard's guards to look now. TTL 10 s: they look anyway."""
+    # Stored under an older name, by which processes of the version before call and wait while both run.
     return f"{shard_tag(shard)}:asked"
 
 

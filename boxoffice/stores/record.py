@@ -116,15 +116,15 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
     it went."""
 
     payment_key: str
-    asked: str
+    fingerprint: str
     outcome: Outcome
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
-    "charge": "p", "outcome": "o", "failure": "f", "key": "k", "asked": "h", "earlier": "e", "owner": "w",
+    "charge": "p", "outcome": "o", "failure": "f", "key": "k", "fingerprint": "h", "earlier": "e", "owner": "w",
 }):  # fmt: skip
     """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, shorter
-    once it has ended: see `key_after`. Of a hold that was paid, `asked` is the fingerprint of its latest payment's request,
+    once it has ended: see `key_after`. Of a hold that was paid, `fingerprint` is that of its latest payment's request,
     and `earlier` are the attempts before it, until PostgreSQL is the one to ask. `owner`: of a customer who was forgotten, by
     what its tickets count."""
 
@@ -132,7 +132,7 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     outcome: Outcome | None = None
     failure: str | None = None
     key: str = ""
-    asked: str = ""
+    fingerprint: str = ""
     earlier: tuple[Attempt, ...] = ()
     owner: str = ""
 
@@ -281,8 +281,8 @@ def ended(payload: Payload, status: str, outcome: Outcome | None, failure: str |
     """What a record says once its booking has ended so: nothing that only settling needs. An expired hold may be revived
     by late success."""
     if status == "expired":
-        return Payload(None, outcome, failure, payload.key, payload.asked, payload.earlier)
-    return Payload(None, outcome, failure, _short(payload.key), payload.asked)
+        return Payload(None, outcome, failure, payload.key, payload.fingerprint, payload.earlier)
+    return Payload(None, outcome, failure, _short(payload.key), payload.fingerprint)
 
 
 def pack_payload(payload: Payload) -> bytes:

@@ -115,7 +115,7 @@ class _Port:
         elif method not in ("GET", "HEAD"):
             answer = _bare(405)
         else:
-            answer = await _asked(handler, _headers(lines))
+            answer = await _answer_of(handler, _headers(lines))
         phrase = HTTPStatus(answer.status).phrase
         allow = "Allow: GET, HEAD\r\n" if answer.status == 405 else ""
         answer_head = (
@@ -125,7 +125,7 @@ class _Port:
         return answer_head.encode("latin-1") + (b"" if method == "HEAD" else answer.body)
 
 
-async def _asked(handler: Handler, headers: Headers) -> Answer:
+async def _answer_of(handler: Handler, headers: Headers) -> Answer:
     try:
         return await handler(headers)
     except Exception as error:

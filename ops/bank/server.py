@@ -84,16 +84,16 @@ class _Server:
     def app(self) -> Starlette:
         return Starlette(
             routes=[
-                Route("/v1/payments", self._asked_by_ours(self.authorize), methods=["POST"]),
-                Route("/v1/payments/{key}", self._asked_by_ours(self.lookup)),
-                Route("/v1/payments/{key}/capture", self._asked_by_ours(self.capture), methods=["POST"]),
-                Route("/v1/payments/{key}/void", self._asked_by_ours(self.void), methods=["POST"]),
-                Route("/v1/payments/{key}/refunds", self._asked_by_ours(self.refund), methods=["POST"]),
-                Route("/v1/payments/{key}/reversals", self._asked_by_ours(self.reversals)),
-                Route("/v1/payments/{key}/dashboard", self._asked_by_ours(self.dashboard), methods=["POST"]),
-                Route("/v1/records", self._asked_by_ours(self.records)),
-                Route("/v1/books", self._asked_by_ours(self.books)),
-                Route("/v1/deliveries", self._asked_by_ours(self.deliveries)),
+                Route("/v1/payments", self._with_token(self.authorize), methods=["POST"]),
+                Route("/v1/payments/{key}", self._with_token(self.lookup)),
+                Route("/v1/payments/{key}/capture", self._with_token(self.capture), methods=["POST"]),
+                Route("/v1/payments/{key}/void", self._with_token(self.void), methods=["POST"]),
+                Route("/v1/payments/{key}/refunds", self._with_token(self.refund), methods=["POST"]),
+                Route("/v1/payments/{key}/reversals", self._with_token(self.reversals)),
+                Route("/v1/payments/{key}/dashboard", self._with_token(self.dashboard), methods=["POST"]),
+                Route("/v1/records", self._with_token(self.records)),
+                Route("/v1/books", self._with_token(self.books)),
+                Route("/v1/deliveries", self._with_token(self.deliveries)),
                 Route("/actions/{key}", self.action),
                 Route("/actions/{key}", self.act, methods=["POST"]),
                 Route("/healthz", self.healthz),
@@ -107,16 +107,16 @@ class _Server:
             lifespan=self._lifespan,
         )
 
-    def _asked_by_ours(self, endpoint: _Endpoint) -> _Endpoint:
+    def _with_token(self, endpoint: _Endpoint) -> _Endpoint:
         """Money moves for whoever knows the token, also on loopback: any page in a browser there could ask."""
 
-        async def asked(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             shown = request.headers.get("authorization", "").encode("latin-1")
             if not hmac.compare_digest(shown, self._authorization):
                 return Response("The gateway's token is needed.\n", 401, {"www-authenticate": "Bearer"}, "text/plain")
             return await endpoint(request)
 
-        return asked
+        return answer
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

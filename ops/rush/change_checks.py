@@ -60,7 +60,7 @@ def _price_trouble(row: Any, prices: list[Price], went_back: bool) -> str:
         return "which it never cost"
     if went_back:
         return ""
-    if row["first"] is not None and row["first"] < prices[at].asked_s - SLACK_S:
+    if row["first"] is not None and row["first"] < prices[at].sent_s - SLACK_S:
         return "one of them before that was asked for"
     # A price ends when the next that was answered is in force: one that nobody confirmed may have come, or not.
     ends_s = min((price.answered_s for price in prices[at + 1 :]), default=None)

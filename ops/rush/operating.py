@@ -53,7 +53,7 @@ class Price(NamedTuple):
     """A price that was asked for (epoch seconds), and was answered: from then on it is in force."""
 
     cents: int
-    asked_s: float = -inf
+    sent_s: float = -inf
     answered_s: float = -inf
 
 
@@ -104,7 +104,7 @@ class Operator:
         self._events = events
         self._codes = codes or {}
         self._clock_s = clock_s
-        self._asked = 0
+        self._sent = 0
         tiers = [tier for event in events for tier in event.tiers]
         self.changes = Changes(
             capacities={tier.id: tier.capacity for tier in tiers},
@@ -153,11 +153,11 @@ class Operator:
         cents = max(1, round(tier.price_cents * share))
         while any(price.cents == cents for price in prices):
             cents += 1
-        asked_s = self._clock_s()
-        prices.append(Price(cents, asked_s, inf))
+        sent_s = self._clock_s()
+        prices.append(Price(cents, sent_s, inf))
         path = f"/v1/events/{event.id}/tiers/{tier.id}"
         if await self._ask("PATCH", path, "price changed", json.dumps({"price_cents": cents}).encode()) is not None:
-            prices[-1] = Price(cents, asked_s, self._clock_s())
+            prices[-1] = Price(cents, sent_s, self._clock_s())
 
     async def _revoke(self, code: Code) -> None:
         path = f"/v1/events/{code.event}/access-codes/{code.id}/revoke"
@@ -166,8 +166,8 @@ class Operator:
 
     async def _ask(self, method: str, path: str, word: str, body: bytes = b"") -> dict[str, Any] | None:
         """Insistently: a change that is asked for twice is made once. None when nobody confirmed it."""
-        self._asked += 1
-        answer = await self._shop.insist(method, path, f"operator-{self._asked}", self._asked, body)
+        self._sent += 1
+        answer = await self._shop.insist(method, path, f"operator-{self._sent}", self._sent, body)
         if answer is None or answer.status != 200:
             self.changes.made["unanswered"] += 1
             return None

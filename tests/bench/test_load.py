@@ -50,7 +50,7 @@ def spec(server: Server, **more) -> LoadSpec:
 async def test_every_request_has_a_number_of_its_own():
     async with Server() as server:
         report = await Client(spec(server, count=50, first=7), Book([TEMPLATE])).run()
-    assert report.asked == 50
+    assert report.issued == 50
     assert report.answers == {"202": 50}
     assert sorted(server.keys) == [b"k-%09d" % n for n in range(7, 57)]
 
@@ -65,7 +65,7 @@ async def test_an_answer_in_pieces_is_one_answer():
 async def test_a_closed_loop_asks_again_only_when_it_was_answered():
     async with Server(pause_s=0.02) as server:
         report = await Client(spec(server), Book([TEMPLATE])).run()
-    assert 4 <= report.asked <= 4 * (0.3 / 0.02 + 1)
+    assert 4 <= report.issued <= 4 * (0.3 / 0.02 + 1)
     assert report.unanswered == 0
 
 
@@ -80,7 +80,7 @@ async def test_an_open_loop_counts_from_the_time_a_request_was_due(tmp_path):
     assert client.latency.quantile_ms(1.0) > 200
     due = array("d")
     due.frombytes(sent.read_bytes())
-    assert len(due) == report.asked
+    assert len(due) == report.issued
     assert list(due) == sorted(due)
     assert began <= due[0] and due[-1] < began + 1
 
@@ -102,7 +102,7 @@ async def test_a_broken_connection_is_an_answer_that_never_came():
         Client(LoadSpec(port=port, book="", connections=3, seconds=0.2), Book([TEMPLATE])).run(), 5
     )
     server.close()
-    assert report.asked == report.unanswered == 3
+    assert report.issued == report.unanswered == 3
 
 
 @pytest.mark.parametrize("templates", [[b"plain 100%"], [b"a" + NUMBER, b"b"]])

@@ -66,7 +66,7 @@ def test_each_target_says_how_far_it_is():
 
 
 def test_the_page_has_every_part():
-    fixed = figure("level", 4_000, asked_rate=4_000.0, cpu_us={"api": 90.0})
+    fixed = figure("level", 4_000, offered_rate=4_000.0, cpu_us={"api": 90.0})
     level = Growth(made=1_000, open_loop=fixed, closed_loop=fixed, redis_mb=1.0, postgres_mb=12.0)
     found = results(growth=[level, level], growth_audit={"I1": "held"})
     found.rounds[0].memory = Memory(bookings=20_000, pending=690.0, settled=440.0, parts={"record, settled": 300.0})

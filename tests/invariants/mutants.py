@@ -526,7 +526,7 @@ MUTANTS = (
     ),
     Mutant(
         "a released booking forgets that its payment was asked for",
-        (("boxoffice/settlement/deciding.py", "or not (asked or claim.lapses):", "or True:"),),
+        (("boxoffice/settlement/deciding.py", "or not (tried or claim.lapses):", "or True:"),),
         "tests/boxoffice/bookings/test_holds.py tests/boxoffice/bookings/test_cancelling_holds.py",
         "may_have_been_asked",
     ),
@@ -583,8 +583,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/money/refund_pump.py",
-                "await take_in(connection, due.payment_key, seen, Asked",
-                "await take_in(connection, due.payment_key, Reversals(), Asked",
+                "await take_in(connection, due.payment_key, seen, RefusedAttempt",
+                "await take_in(connection, due.payment_key, Reversals(), RefusedAttempt",
             ),
         ),
         "tests/boxoffice/money/test_reversals.py",

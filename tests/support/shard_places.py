@@ -156,7 +156,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/stores/keys.py": (
         "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers shops codes unpaid ended "
-        "moved sequence told sound clock gate asked lacking bell probe rates declines rings workers catalogue api_keys "
+        "moved sequence told sound clock gate unchecked lacking bell probe rates declines rings workers catalogue api_keys "
         "arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
     ),

@@ -56,7 +56,7 @@ class Twins:
         redis, found = self.office.redis, {}
         names = sorted([name async for name in redis.scan_iter(match=f"*{keys.shard_tag(shard)}*", count=1_000)])
         for name in names:
-            if name.decode() not in (keys.api_keys(shard), keys.probe(shard), keys.asked(shard)):
+            if name.decode() not in (keys.api_keys(shard), keys.probe(shard), keys.unchecked(shard)):
                 found[name.decode()] = await redis.dump(name), await redis.ttl(name) == -1
         for table, condition in _OF_THE_SHARD.items():
             rows = await self.till.fetch(f"SELECT to_jsonb(t)::text AS row FROM {table} t WHERE {condition}", shard)

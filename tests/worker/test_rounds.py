@@ -46,21 +46,21 @@ async def test_a_guard_looks_then_waits_for_its_own_shard(
     rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     """Also when the look failed: not at once again."""
-    monkeypatch.setattr(rounds_module, "wait_until_asked", calls.recorder("wait", False))
+    monkeypatch.setattr(rounds_module, "wait_until_called", calls.recorder("wait", False))
     office.guards[2].tick = calls.recorder("tick", error=error)
     if error is None:
         await rounds.guard(2)
     else:
         with pytest.raises(ValueError, match="planted"):
             await rounds.guard(2)
-    assert calls == [("tick",), ("wait", "watcher 2", keys.asked(2), office.settings.worker.guard_ms / 1_000)]
+    assert calls == [("tick",), ("wait", "watcher 2", keys.unchecked(2), office.settings.worker.guard_ms / 1_000)]
 
 
 async def test_who_misses_what_cannot_be_loaded_is_heard_ever_more_seldom(
     rounds: Rounds, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each shard for itself; from the beginning again once something was loaded."""
-    monkeypatch.setattr(rounds_module, "wait_until_asked", calls.recorder("wait", True))
+    monkeypatch.setattr(rounds_module, "wait_until_called", calls.recorder("wait", True))
     office.guards[1].load = calls.recorder("load", 0)
     for _ in range(8):
         await rounds.load(1)
@@ -77,11 +77,11 @@ async def test_who_misses_what_cannot_be_loaded_is_heard_ever_more_seldom(
 async def test_when_nobody_misses_anything_it_begins_again(
     rounds: Rounds, office: Any, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds_module, "wait_until_asked", calls.recorder("wait", True))
+    monkeypatch.setattr(rounds_module, "wait_until_called", calls.recorder("wait", True))
     for _ in range(3):
         await rounds.until_load(0, helped=False)
     now = iter([0.0, 29.0, 30.0])
-    monkeypatch.setattr(rounds_module, "wait_until_asked", calls.recorder("wait", False))
+    monkeypatch.setattr(rounds_module, "wait_until_called", calls.recorder("wait", False))
     office.clock = Clock(now_s=lambda: next(now))
     await rounds.until_load(0, helped=False)
     assert rounds.load_again_s == {}
@@ -91,7 +91,7 @@ async def test_when_nobody_misses_anything_it_begins_again(
 async def test_a_worker_that_stops_waits_for_nobody_who_misses_something(
     rounds: Rounds, stop: Stop, calls: Calls, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds_module, "wait_until_asked", calls.recorder("wait", False))
+    monkeypatch.setattr(rounds_module, "wait_until_called", calls.recorder("wait", False))
     stop.begin()
     await rounds.until_load(0, helped=True)
     assert (calls, pauses, rounds.load_again_s) == ([], [0.5], {})
@@ -123,7 +123,7 @@ async def test_who_waits_to_be_asked_looks_around_now_and_then(
     worker = office.settings.worker.model_copy(update={"guard_ms": guard_ms})
     office.settings = office.settings.model_copy(update={"worker": worker})
     monkeypatch.setattr(stop, "pause", pass_time)
-    monkeypatch.setattr(rounds_module, "wait_until_asked", wait)
+    monkeypatch.setattr(rounds_module, "wait_until_called", wait)
     office.clock = Clock(now_s=lambda: now)
     await rounds.until_load(2, helped=True)
     assert [seconds for (seconds,) in calls] == steps

@@ -201,7 +201,7 @@ def test_an_answer_that_is_not_read_has_its_time(one: Any) -> None:
 
 
 def test_an_answer_that_is_read_in_the_end_is_forgotten(one: Any) -> None:
-    one.asked = True
+    one.used = True
     for at, unread in ((0, 100), (19, 0), (20, 100), (39.9, 100)):
         one.transport.unread = unread
         one.look(one.loop.now + at)
@@ -318,4 +318,4 @@ def test_a_part_of_a_request_begins_once(one: Any) -> None:
         one.data_received(data)
         since.append((one.stage, one.since))
     assert since == [(1, 1_001.0), (1, 1_001.0), (2, 1_003.0), (2, 1_003.0), (2, 1_003.0)]
-    assert one.asked
+    assert one.used

@@ -266,7 +266,7 @@ def test_who_sent_too_much_has_asked_and_sends_a_body(turned: Any) -> None:
     most = turned.limits.body_max_bytes
     turned.loop.now += 3
     turned.data_received(f"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: {most + 9}\r\n\r\n".encode())
-    assert (turned.asked, turned.stage, turned.since) == (True, 2, turned.loop.now)
+    assert (turned.used, turned.stage, turned.since) == (True, 2, turned.loop.now)
     since, turned.slowed = turned.since, False
     turned.loop.now += 1
     turned.data_received(b"z")

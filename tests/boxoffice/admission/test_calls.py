@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
 from boxoffice.admission import window as module
-from boxoffice.admission.forms import Form, asked_views
+from boxoffice.admission.forms import Form, views_of
 from boxoffice.admission.templates import BookingTemplate
 from boxoffice.admission.window import Window
 from boxoffice.errors import BoxOfficeError, Busy, RunUnchecked, StoreAway
@@ -72,7 +72,7 @@ async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.Monke
     with its kind."""
     script = Script(window, monkeypatch, b"reply")
     forms = [form("a"), form("b", EVENTS[1]), form("c", quantity=2), form("d")]
-    assert await window.send(forms, asked_views(forms)) == b"reply"
+    assert await window.send(forms, views_of(forms)) == b"reply"
     ((redis, names, args),) = script.calls
     assert redis is window.redis
     assert names == [
@@ -96,7 +96,7 @@ async def test_a_redis_that_comes_back_is_asked_again(
     """With the same booking ids, ever more slowly; one that nobody has checked is to be checked."""
     script = Script(window, monkeypatch, error, error, error, b"reply")
     forms = [form("a")]
-    assert await window.send(forms, asked_views(forms)) == b"reply"
+    assert await window.send(forms, views_of(forms)) == b"reply"
     assert script.time.slept == [0.02, 0.04, 0.08]
     assert script.asked == asks * [(window.redis, SHARD)]
     assert all(call == script.calls[0] for call in script.calls)
@@ -111,7 +111,7 @@ async def test_nobody_waits_longer_than_he_would_ask_again(
     forms = [form("a"), form("b")]
     forms[0].since = 99.0
     with capture_logs() as said, pytest.raises(raised):
-        await window.send(forms, asked_views(forms))
+        await window.send(forms, views_of(forms))
     assert 99.0 + window.settings.api.retry_s - 0.26 < script.time.now <= 99.0 + window.settings.api.retry_s
     assert max(script.time.slept) == 0.25
     told = [(line["event"], line["bookings"], line["error"]) for line in said]

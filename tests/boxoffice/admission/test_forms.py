@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from boxoffice.admission import forms as module
-from boxoffice.admission.forms import Admitted, Form, answers_of, asked_views
+from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
 from boxoffice.admission.protocol import decode
 from boxoffice.admission.templates import BookingTemplate, Gaps
 from boxoffice.errors import (
@@ -55,7 +55,7 @@ def tell(*results: Any, forms: list[Form] | None = None, left: Any = None, short
     """What a call of these forms is told; whether its event lacks its counters."""
     forms = forms or [form() for _ in results]
     lacking: list[bool] = []
-    views = asked_views(forms)
+    views = views_of(forms)
     reply = decode([b"open", b"%d" % NOW_MS, list(results), left or [[b"5", b"0", b"7"] for _ in views], 0, 0, []])
     found = answers_of(forms, views, reply, {} if short is None else short, lambda: lacking.append(True), lambda: 100.0)
     return found, lacking
@@ -264,12 +264,12 @@ def test_tiers_that_are_short_are_noted_for_a_second() -> None:
 def test_each_event_is_told_what_is_left_of_it() -> None:
     """Never less than nothing; and a view of a moment ago is told of its own tiers."""
     forms = [form(SHORTER), form(OTHER, lines=(Line("tier3", 1, 3_000),)), form(EVENT)]
-    views = asked_views(forms)
+    views = views_of(forms)
     assert list(views) == ["event", "other"] and views["event"] is EVENT and views["other"] is OTHER
     answers, _ = tell(*3 * [b"created"], forms=forms, left=[[b"5", b"-2", b"7"], [None]])
     assert [answer.availability for answer in answers] == [[5, 0], [0], [5, 0, 7]]
     longest_first = [form(EVENT), form(SHORTER)]
-    assert asked_views(longest_first)["event"] is EVENT
+    assert views_of(longest_first)["event"] is EVENT
     answers, _ = tell(*2 * [b"created"], forms=longest_first, left=[[b"1", b"2", b"3"]])
     assert [answer.availability for answer in answers] == [[1, 2, 3], [1, 2]]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from boxoffice.access.rates import Allowance, Spent
-from boxoffice.admission.forms import Admitted, answers_of, asked_views
+from boxoffice.admission.forms import Admitted, answers_of, views_of
 from boxoffice.admission.protocol import decode
 from boxoffice.errors import BoxOfficeError, RateLimited, SoldOut
 from boxoffice.office import BoxOffice, open_box_office
@@ -95,7 +95,7 @@ def tell(allowance: Allowance, *results: Any, asked: Any = ()) -> list[Any]:
     forms = [form() for _ in results]
     for each in forms:
         each.template.allowance = allowance
-    views = asked_views(forms)
+    views = views_of(forms)
     reply = decode([b"open", b"%d" % NOW_MS, list(results), [[b"5", b"0", b"7"]], 0, 0, list(asked)])
     return answers_of(forms, views, reply, {}, lambda: None, lambda: 100.0)
 
@@ -133,7 +133,7 @@ def test_keys_with_limits_of_their_own_are_told_their_own() -> None:
     """Though they ask for the same and are refused alike."""
     same = form()
     forms = [same, replace_template(same, may("two", key_max=9))]
-    views = asked_views(forms)
+    views = views_of(forms)
     result = [b"rate_limited", b"key", 9, b"%d" % (NOW_MS + 1)]
     reply = decode([b"open", b"%d" % NOW_MS, [result, result], [[]], 0, 0, []])
     first, second = answers_of(forms, views, reply, {}, lambda: None, lambda: 100.0)

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from boxoffice import ids
-from boxoffice.bookings.holds import Holds, Paid, asked_before, fingerprint_of, refusal_of
+from boxoffice.bookings.holds import Holds, Paid, fingerprint_before, fingerprint_of, refusal_of
 from boxoffice.errors import (
     AlreadyExtended,
     BoxOfficeError,
@@ -144,14 +144,14 @@ async def test_what_the_script_is_told_of_a_payment(holds: Holds, monkeypatch: p
         holds.settings.holds.attempts_max, holds.settings.limits.pending_max,
     )  # fmt: skip
     payload = unpack(BOOKING, RECORD.pack().rsplit(b"\n", 1)[0] + b"\n" + slots["payload"]).payload
-    assert payload == Payload(CARD, key="cd" * 16, asked=ASKED)
+    assert payload == Payload(CARD, key="cd" * 16, fingerprint=ASKED)
 
 
 @pytest.mark.parametrize(
     ("said", "earlier"),
     [
-        (Payload(asked="a", outcome=Outcome("declined")), Attempt("old", "a", Outcome("declined"))),
-        (Payload(asked="a"), Attempt("old", "a", Outcome("failed"))),
+        (Payload(fingerprint="a", outcome=Outcome("declined")), Attempt("old", "a", Outcome("declined"))),
+        (Payload(fingerprint="a"), Attempt("old", "a", Outcome("failed"))),
         (Payload(outcome=Outcome("declined", last4="4242")), Attempt("old", ASKED, Outcome("declined", last4="4242"))),
         (Payload(CARD), Attempt("old", ASKED, Outcome("failed"))),
         (Payload(), Attempt("old", "", Outcome("failed"))),
@@ -185,19 +185,19 @@ async def test_what_costs_nothing_keeps_no_card(holds: Holds, monkeypatch: pytes
         await holds.pay("shop", BOOKING, CARD, KEY)
 
 
-@pytest.mark.parametrize(("asked", "fine"), [(ASKED, True), ("", True), ("other", False)])
+@pytest.mark.parametrize(("fingerprint", "fine"), [(ASKED, True), ("", True), ("other", False)])
 @pytest.mark.parametrize("when", ["earlier", "latest"])
 async def test_the_same_key_is_the_same_attempt(
-    holds: Holds, monkeypatch: pytest.MonkeyPatch, asked: str, fine: bool, when: str
+    holds: Holds, monkeypatch: pytest.MonkeyPatch, fingerprint: str, fine: bool, when: str
 ) -> None:
     """With the same card, as far as anybody remembers it; how an earlier one went is told."""
     went = Outcome("declined", failure_code="x")
     if when == "earlier":
         others = Attempt("other", "z", Outcome("unknown"))
-        held = replace(RECORD, payload=Payload(earlier=(others, Attempt(PAYMENT, asked, went))))
+        held = replace(RECORD, payload=Payload(earlier=(others, Attempt(PAYMENT, fingerprint, went))))
         told = stub(holds, monkeypatch, [held], [("paid", b"")])
     else:
-        held = replace(RECORD, payload=Payload(asked=asked))
+        held = replace(RECORD, payload=Payload(fingerprint=fingerprint))
         told = stub(holds, monkeypatch, [RECORD], [("replayed", held.pack())])
     if not fine:
         with pytest.raises(KeyReused) as refused:
@@ -304,7 +304,7 @@ def test_the_fingerprint_of_a_payment(charge: Charge | None, fingerprint: str) -
 
 
 @pytest.mark.parametrize(
-    ("payload", "asked"),
+    ("payload", "fingerprint"),
     [
         (Payload(CARD, Outcome(last4="1111")), ASKED),
         (Payload(None, Outcome("declined", last4="4242")), ASKED),
@@ -312,8 +312,8 @@ def test_the_fingerprint_of_a_payment(charge: Charge | None, fingerprint: str) -
         (Payload(), ""),
     ],
 )
-def test_what_a_record_tells_of_what_was_asked(payload: Payload, asked: str) -> None:
-    assert asked_before(replace(RECORD, payload=payload)) == asked
+def test_what_a_record_tells_of_what_was_asked(payload: Payload, fingerprint: str) -> None:
+    assert fingerprint_before(replace(RECORD, payload=payload)) == fingerprint
 
 
 def test_a_hold_whose_time_is_up_has_expired() -> None:

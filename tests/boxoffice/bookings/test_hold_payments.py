@@ -180,7 +180,7 @@ async def test_a_record_that_forgot_what_was_asked_tells_by_its_card(till: Till,
     record = await till.record(booking)
     assert record is not None
     assert (record.payload.charge is None) == (told == "outcome")
-    record.payload = replace(record.payload, asked="")
+    record.payload = replace(record.payload, fingerprint="")
     await till.office.redis.set(keys.booking(ids.shard_of(booking), booking), record.pack(), keepttl=True)
 
     with pytest.raises(KeyReused):

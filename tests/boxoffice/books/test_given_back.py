@@ -75,9 +75,9 @@ async def test_a_key_is_known_by_its_own_refund(shelf: Shelf) -> None:
     await shelf.put("theirs", "due", other=True)
     for key in ("mine", "theirs"):
         assert await given_back.is_there(shelf.session, key)
-        assert (await given_back.asked_before(shelf.session, key))["fingerprint"] == f"print of {key}"
+        assert (await given_back.refund_before(shelf.session, key))["fingerprint"] == f"print of {key}"
     assert not await given_back.is_there(shelf.session, "none")
-    assert await given_back.asked_before(shelf.session, "none") is None
+    assert await given_back.refund_before(shelf.session, "none") is None
 
 
 async def test_what_is_owed_with_the_tiers_that_came_back(shelf: Shelf) -> None:

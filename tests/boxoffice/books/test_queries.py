@@ -136,14 +136,14 @@ def test_a_row_becomes_a_record() -> None:
 )  # fmt: skip
 def test_what_is_kept_in_which_state(status: str, state: str, charge: bool, failure: str | None, earlier: bool) -> None:
     """The card as long as it may be charged; the reason once it has ended; earlier attempts as long as it may be paid."""
-    asked = ids.payment_fingerprint("card", "4242")
+    fingerprint = ids.payment_fingerprint("card", "4242")
     found = queries.record_from(
         row(status=status, deadline_ms=99, failure_code="why"), LINES, [payment("pay1"), payment("pay2")]
     )
     assert (found.state, found.deadline_ms) == (state, 99)
     assert found.payload.charge == (Charge("card", "tok", "Ann", "4242") if charge else None)
-    assert (found.payload.failure, found.payload.asked) == (failure, asked)
-    assert found.payload.earlier == ((Attempt("pay1", asked, OUTCOME),) if earlier else ())
+    assert (found.payload.failure, found.payload.fingerprint) == (failure, fingerprint)
+    assert found.payload.earlier == ((Attempt("pay1", fingerprint, OUTCOME),) if earlier else ())
     assert len(found.payload.key) == (32 if status in ("pending", "held", "expired") else 22)
 
 
@@ -153,7 +153,7 @@ def test_a_booking_without_payment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "outcome"),
+    ("changes", "fingerprint", "outcome"),
     [
         ({}, ids.payment_fingerprint("card", "4242"), OUTCOME),
         ({"last4": None}, ids.payment_fingerprint("card", "tok"), Outcome("declined", "card", None, "r1", "lost_card", None)),
@@ -161,8 +161,8 @@ def test_a_booking_without_payment() -> None:
         ({"payment_status": None}, ids.payment_fingerprint("card", "4242"), Outcome("failed")),
     ],
 )  # fmt: skip
-def test_an_attempt_is_known_by_its_card_or_its_token(changes: Any, asked: str, outcome: Outcome) -> None:
-    assert queries.attempt_from(payment(**changes)) == Attempt("pay1", asked, outcome)
+def test_an_attempt_is_known_by_its_card_or_its_token(changes: Any, fingerprint: str, outcome: Outcome) -> None:
+    assert queries.attempt_from(payment(**changes)) == Attempt("pay1", fingerprint, outcome)
 
 
 def test_a_duplicate_names_the_first() -> None:

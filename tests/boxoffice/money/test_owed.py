@@ -11,7 +11,7 @@ import pytest
 
 from boxoffice.errors import CannotRun, NotCancellable, NotFound, NothingOwed, RefundOwed
 from boxoffice.gateway.base import Done, Pending, RefundSeen, Refused, Reversals, Unknown
-from boxoffice.money.reversals import Asked, take_in
+from boxoffice.money.reversals import RefusedAttempt, take_in
 from tests.conftest import CLIENT, load_all
 from tests.support.shop.office import Till
 from tests.support.shop.orders import OTHER
@@ -441,7 +441,7 @@ async def test_a_written_off_ticket_is_not_refunded_with_the_others(
 # ------------------------------------------------------------------ what the gateway says went back
 
 
-async def read(till: Till, *refunds: RefundSeen, refused: Asked | None = None) -> bool | None:
+async def read(till: Till, *refunds: RefundSeen, refused: RefusedAttempt | None = None) -> bool | None:
     """The gateway tells of these refunds, and no others."""
     (payment,) = await till.fetch("SELECT payment_key FROM payments")
     async with (await till.office.pool()).acquire() as connection, connection.transaction():
@@ -452,7 +452,7 @@ async def test_an_error_is_not_believed_when_the_refund_is_there(till: Till) -> 
     booking = await confirmed(till, "tok_ok", GA=2)
     await till.cancel(booking)
     (key,) = await till.fetch("SELECT refund_key FROM refunds")
-    await read(till, RefundSeen(key[0], "re_1", 2_000, "succeeded"), refused=Asked(key[0], 0, "whatever"))
+    await read(till, RefundSeen(key[0], "re_1", 2_000, "succeeded"), refused=RefusedAttempt(key[0], 0, "whatever"))
     assert await rows(till) == [("succeeded", 0)]
 
 

@@ -13,7 +13,7 @@ from boxoffice.gateway.base import (
     Reversals,
     Unknown,
 )
-from boxoffice.money.reversals import Asked, take_in
+from boxoffice.money.reversals import RefusedAttempt, take_in
 from tests.support.dues import Gateway, paused, row_of, stored, two_due
 from tests.support.shop.office import Till
 
@@ -137,9 +137,9 @@ async def test_two_refusals_of_one_attempt_are_one(till: Till) -> None:
     """Told twice, also when the shop tries again in between: an attempt that is over refuses no other."""
     mine, _ = await two_due(till, "refund")
     row = await stored(till, "refund", mine)
-    refusal = Asked(row["refund_key"], 0, "expired_card")
+    refusal = RefusedAttempt(row["refund_key"], 0, "expired_card")
 
-    async def told(asked: Asked) -> tuple[Any, ...]:
+    async def told(asked: RefusedAttempt) -> tuple[Any, ...]:
         async with (await till.office.pool()).acquire() as connection, connection.transaction():
             await take_in(connection, mine, Reversals(), asked)
         row = await stored(till, "refund", mine)
@@ -148,4 +148,4 @@ async def test_two_refusals_of_one_attempt_are_one(till: Till) -> None:
     assert [await told(refusal) for _ in range(2)] == [("owed", 1, "expired_card", 0)] * 2
     await till.office.owed.retry(row["refund_key"])
     assert (await told(refusal))[:2] == ("due", 1)
-    assert (await told(Asked(row["refund_key"], 1, "lost_card")))[:3] == ("owed", 2, "lost_card")
+    assert (await told(RefusedAttempt(row["refund_key"], 1, "lost_card")))[:3] == ("owed", 2, "lost_card")

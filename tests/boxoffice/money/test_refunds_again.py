@@ -21,10 +21,10 @@ async def sold(till: Till, **tiers: int) -> str:
 
 def note(
     till: Till, booking: str, code: str = "", *, tier: str = "GA", quantity: int = 1, key: str = "one",
-    cents: int = 1_000, asked: str = "asked", whole: str = "",
+    cents: int = 1_000, fingerprint: str = "asked", whole: str = "",
 ) -> Note:  # fmt: skip
     (tier_id,) = (each.id for each in till.event.tiers if each.code == tier)
-    return Note(booking, tier_id, quantity, key, cents, "why", code, asked, whole)
+    return Note(booking, tier_id, quantity, key, cents, "why", code, fingerprint, whole)
 
 
 async def refunds(till: Till) -> list[tuple[Any, ...]]:
@@ -42,16 +42,16 @@ async def moves(till: Till) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-@pytest.mark.parametrize("asked", ["asked", ""])
-async def test_a_refund_is_made_again_under_its_key(till: Till, asked: str) -> None:
+@pytest.mark.parametrize("fingerprint", ["asked", ""])
+async def test_a_refund_is_made_again_under_its_key(till: Till, fingerprint: str) -> None:
     """With its amount, its reason and what asked for it, if anything did; its tickets come back, and the pair is told."""
     booking, other = await sold(till, GA=3, VIP=1), await sold(till, GA=1)
     await till.office.redis.delete(keys.told(SHARD))
-    lost = [note(till, booking, quantity=2, cents=2_000, asked=asked)]
+    lost = [note(till, booking, quantity=2, cents=2_000, fingerprint=fingerprint)]
 
     assert await till.office.refunds.again(booking, lost) == 1
 
-    assert await refunds(till) == [("one", 2_000, "why", asked or None, "due", "USD")]
+    assert await refunds(till) == [("one", 2_000, "why", fingerprint or None, "due", "USD")]
     owner = ids.owners_of(ids.owner_digest(CLIENT, "ada"), None, CLIENT)
     assert await moves(till) == [("GA", -2, owner, "one", till.event.id, booking)]
     (last,) = await till.fetch("SELECT number, nonce FROM batches ORDER BY number DESC LIMIT 1")

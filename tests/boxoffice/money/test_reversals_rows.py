@@ -9,7 +9,7 @@ import pytest
 from boxoffice import ids
 from boxoffice.gateway.base import RefundSeen, Reversals
 from boxoffice.money import reversals
-from boxoffice.money.reversals import Asked, Row, fit, is_known, is_ours, lessen, take_in
+from boxoffice.money.reversals import RefusedAttempt, Row, fit, is_known, is_ours, lessen, take_in
 from tests.support.shop.office import Till
 
 
@@ -161,15 +161,15 @@ async def test_only_of_a_captured_payment_anything_goes_back(till: Till, status:
 @pytest.mark.parametrize(
     ("before", "refused", "status", "attempt"),
     [
-        (("due", 0), Asked("key", 0, "closed"), "owed", 1),
-        (("due", 1), Asked("key", 0, "closed"), "due", 1),
-        (("pending", 0), Asked("key", 0, "closed"), "pending", 0),
-        (("due", 0), Asked("another", 0, "closed"), "due", 0),
+        (("due", 0), RefusedAttempt("key", 0, "closed"), "owed", 1),
+        (("due", 1), RefusedAttempt("key", 0, "closed"), "due", 1),
+        (("pending", 0), RefusedAttempt("key", 0, "closed"), "pending", 0),
+        (("due", 0), RefusedAttempt("another", 0, "closed"), "due", 0),
         (("due", 0), None, "due", 0),
     ],
 )
 async def test_only_the_attempt_that_was_refused_is_over(
-    till: Till, before: tuple[str, int], refused: Asked | None, status: str, attempt: int
+    till: Till, before: tuple[str, int], refused: RefusedAttempt | None, status: str, attempt: int
 ) -> None:
     """Whoever was overtaken refuses nothing."""
     booking = await till.book(GA=1)

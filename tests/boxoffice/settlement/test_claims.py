@@ -44,7 +44,7 @@ async def test_what_is_claimed_is_read(room: Room) -> None:
     one, two = claimed(1), claimed(2, lapses=13)
     batch = await claim(room, reply_of((one.record.id, 0, one.raw), (two.record.id, 13, two.raw)))
     assert (batch.claims, batch.terms, batch.told) == ([one, two], TERMS, [Pair(7, 8)])
-    assert (batch.asked, batch.put_off, batch.done, batch.claimed_s) == (set(), set(), set(), room.now)
+    assert (batch.tried, batch.put_off, batch.done, batch.claimed_s) == (set(), set(), set(), room.now)
     assert room.calls == [("claim", {"limit": 500, "lease_ms": 15_000, "ring_on": 1})]
 
 
@@ -77,11 +77,11 @@ async def test_what_cannot_be_read_or_kills_its_workers_is_parked(room: Room, mo
 
 async def test_leases_that_lapsed_during_an_outage_say_nothing(room: Room) -> None:
     """As long ago as so many leases last."""
-    asked: list[float] = []
-    room.outage.within = lambda seconds: not asked.append(seconds)  # type: ignore[func-returns-value]
+    within: list[float] = []
+    room.outage.within = lambda seconds: not within.append(seconds)  # type: ignore[func-returns-value]
     one = claimed(1, lapses=14)
     batch = await claim(room, reply_of((one.record.id, 14, one.raw)))
-    assert (batch.claims, asked) == ([one], [14 * 15.0])
+    assert (batch.claims, within) == ([one], [14 * 15.0])
 
 
 async def test_who_cannot_park_gives_the_others_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from boxoffice import ids
 from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Terms, Verdict
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.settlement.deciding import decide, is_overdue, never_asked, sold_by, standing_of, unfinished
+from boxoffice.settlement.deciding import decide, is_overdue, never_tried, sold_by, standing_of, unfinished
 from boxoffice.states import MISCONFIGURED
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload, Record, pack_items
 from tests.conftest import SHARD
@@ -307,7 +307,9 @@ def hold(tries: str = "1", *, left_ms: int = 1, outcome: Any = OK, row: PaymentR
     """A hold whose payment is under way, with so much time left, and an attempt behind it."""
     one = case(outcome=outcome, deadline_ms=NOW + left_ms)
     earlier = (Attempt("p1", "a1", Outcome("declined", "card", "0002")),)
-    one.record = replace(one.record, tries=tries, payload=replace(one.record.payload, asked="a2", earlier=earlier))
+    one.record = replace(
+        one.record, tries=tries, payload=replace(one.record.payload, fingerprint="a2", earlier=earlier)
+    )
     if row is not None:
         one.known = Known(one.record.id, "pending", None, payment=row)
     return one
@@ -320,7 +322,7 @@ def test_a_hold_whose_payment_brought_nothing(answer: Any, left_ms: int, status:
     facts = hold(left_ms=left_ms, outcome=answer)
     (one,) = decided(facts)
     assert (one.status, one.verdict) == (status, VERDICTS[status])
-    assert (one.payload.asked, one.payload.earlier) == ("a2", facts.record.payload.earlier)
+    assert (one.payload.fingerprint, one.payload.earlier) == ("a2", facts.record.payload.earlier)
     assert one.payload.key == facts.record.payload.key
     assert one.payload.charge is None
     assert (one.failure is None) == (status == "held")
@@ -372,7 +374,7 @@ def test_what_is_overdue_is_let_go(tries: str, left_ms: int, age_ms: int | None,
 
 
 @pytest.mark.parametrize(
-    ("asked", "lapses", "outcome", "row", "never"),
+    ("tried", "lapses", "outcome", "row", "never"),
     [
         (False, 0, None, None, True),
         (True, 0, None, None, False),
@@ -382,16 +384,16 @@ def test_what_is_overdue_is_let_go(tries: str, left_ms: int, age_ms: int | None,
     ],
 )
 def test_who_may_have_been_asked(
-    asked: bool, lapses: int, outcome: Outcome | None, row: PaymentRow | None, never: bool
+    tried: bool, lapses: int, outcome: Outcome | None, row: PaymentRow | None, never: bool
 ) -> None:
     """Only of what surely nobody asked for, nothing is to be let go."""
     one = case()
     one.record = replace(one.record, payload=replace(one.record.payload, outcome=outcome))
     claim = Claimed(one.record, b"", lapses)
     known = Known(one.record.id, "pending", None, payment=row) if row else None
-    assert never_asked(claim, known, asked=asked) == never
-    kept = unfinished(claim, asked=asked)
-    if (asked or lapses) and not outcome:
+    assert never_tried(claim, known, tried=tried) == never
+    kept = unfinished(claim, tried=tried)
+    if (tried or lapses) and not outcome:
         assert kept == replace(one.record.payload, outcome=Outcome("unknown", "card", "4242"))
     else:
         assert kept == Payload()
@@ -497,12 +499,12 @@ def test_what_costs_nothing_is_sold_as_long_as_there_are_tickets(
 
 
 @pytest.mark.parametrize("after_ms", [-1, 0, 1])
-@pytest.mark.parametrize("asked", [False, True], ids=["never written", "written"])
-def test_an_unknown_payment_is_waited_for_to_the_millisecond(asked: bool, after_ms: int) -> None:
+@pytest.mark.parametrize("tried", [False, True], ids=["never written", "written"])
+def test_an_unknown_payment_is_waited_for_to_the_millisecond(tried: bool, after_ms: int) -> None:
     """Ten minutes from the admission, or from the payment's row where there is one."""
     age_ms = TERMS.deadline_ms + after_ms
-    facts = case(outcome=Unknown("timeout"), age_ms=0 if asked else age_ms)
-    if asked:
+    facts = case(outcome=Unknown("timeout"), age_ms=0 if tried else age_ms)
+    if tried:
         facts.known = Known(facts.record.id, "pending", None, payment=PaymentRow("unknown", "r", None, None, age_ms))
     (one,) = decided(facts)
     assert one.payment is not None

@@ -121,7 +121,7 @@ async def test_a_claim_that_fails_for_everybody_is_given_back(room: Room, error:
     done, open_, asked = claimed(1), claimed(2), claimed(3)
     batch = batch_of(done, open_, asked)
     batch.done.add(done.record.id)
-    batch.asked.add(asked.record.id)
+    batch.tried.add(asked.record.id)
     room.settlement.authorising.apart = room.noting("authorise", error=error)  # type: ignore[method-assign]
     await room.settlement.settle(batch)
     assert room.calls[0] == ("authorise", batch, [done, open_, asked], [], room.now)

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from boxoffice.errors import RunUnchecked
 from boxoffice.office import BoxOffice
 from boxoffice.stores import gate, keys
-from boxoffice.stores.gate import Gate, ask, ask_to_load, look, once_checked, open_gate, wait_until_asked
+from boxoffice.stores.gate import Gate, ask, ask_to_load, look, once_checked, open_gate, wait_until_called
 from boxoffice.stores.redis import run_id
 from boxoffice.stores.shard import Shard
 from tests.support.clocks import Passing
@@ -55,23 +55,30 @@ async def test_a_gate_is_opened_and_looked_at_in_its_own_shard(office: BoxOffice
     assert (await look(office.shards[SHARD])).word == "unchecked"
 
 
+def test_guards_of_the_version_before_hear_the_same_call() -> None:
+    """Both versions run during an upgrade: Redis keeps the name by which the older one calls and waits."""
+    assert keys.unchecked(SHARD) == keys.gate(SHARD).removesuffix(":gate") + ":asked"
+
+
 async def test_a_question_is_heard_by_whoever_guards_the_shard(office: BoxOffice, watcher: Redis) -> None:
     """Once, however often it is asked; and it is not kept for long."""
     for _ in range(3):
         await ask(office.redis, SHARD)
-    assert await office.redis.llen(keys.asked(SHARD)) == 1  # type: ignore[misc]
-    assert 0 < await office.redis.ttl(keys.asked(SHARD)) <= gate.ASKED_TTL_S
+    assert await office.redis.llen(keys.unchecked(SHARD)) == 1  # type: ignore[misc]
+    assert 0 < await office.redis.ttl(keys.unchecked(SHARD)) <= gate.CALL_TTL_S
 
-    assert await wait_until_asked(watcher, keys.asked(SHARD), 30)
-    assert await office.redis.exists(keys.asked(SHARD)) == 0
+    assert await wait_until_called(watcher, keys.unchecked(SHARD), 30)
+    assert await office.redis.exists(keys.unchecked(SHARD)) == 0
     await ask(office.redis, 0)
-    assert not await wait_until_asked(watcher, keys.asked(SHARD), 0.05)
-    assert await office.redis.llen(keys.asked(0)) == 1, "that is for another guard"  # type: ignore[misc]
+    assert not await wait_until_called(watcher, keys.unchecked(SHARD), 0.05)
+    assert await office.redis.llen(keys.unchecked(0)) == 1, "that is for another guard"  # type: ignore[misc]
 
 
 async def test_who_lacks_an_event_asks_another_than_who_meets_a_new_server(office: BoxOffice) -> None:
     await ask_to_load(office.redis, SHARD)
-    lengths = [await office.redis.llen(name(shard)) for name in (keys.lacking, keys.asked) for shard in range(SHARDS)]  # type: ignore[misc]
+    lengths = [
+        await office.redis.llen(name(shard)) for name in (keys.lacking, keys.unchecked) for shard in range(SHARDS)
+    ]  # type: ignore[misc]
     assert lengths == [0, 1, 0, 0]
 
 
@@ -79,10 +86,10 @@ async def test_a_server_that_refuses_the_question_is_looked_at_as_often_as_ever(
     monkeypatch: pytest.MonkeyPatch, office: BoxOffice
 ) -> None:
     """Whoever asks is not told; whoever waits for questions waits his time, and does not spin."""
-    await office.redis.set(keys.asked(SHARD), "no list")
+    await office.redis.set(keys.unchecked(SHARD), "no list")
     await ask(office.redis, SHARD)
     time = Passing()
-    assert not await wait_until_asked(office.redis, keys.asked(SHARD), 3, time.clock)
+    assert not await wait_until_called(office.redis, keys.unchecked(SHARD), 3, time.clock)
     assert time.slept == [3]
 
 
@@ -118,7 +125,9 @@ async def test_whoever_meets_an_unchecked_server_asks_and_tries_again() -> None:
     server, asked = Server(7), Asked()
     assert await once_checked(shard_of(asked), server.call, 10, server.time.clock) == "answer"
     assert server.time.slept == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
-    assert [command[:2] for command in asked.commands if command[0] == "LPUSH"] == [("LPUSH", keys.asked(SHARD))] * 7
+    assert [command[:2] for command in asked.commands if command[0] == "LPUSH"] == [
+        ("LPUSH", keys.unchecked(SHARD))
+    ] * 7
 
 
 async def test_nobody_asks_who_is_answered() -> None:
@@ -206,5 +215,5 @@ async def test_who_waits_to_be_asked_hears_a_question_and_a_server_that_came_bac
     server: Any, asked: bool, slept: list[float]
 ) -> None:
     time = Passing()
-    assert await wait_until_asked(server, "key", 7, time.clock) is asked
+    assert await wait_until_called(server, "key", 7, time.clock) is asked
     assert (time.slept, server.asked) == (slept, [("BLPOP", "key", 7)])

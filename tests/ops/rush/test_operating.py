@@ -105,7 +105,7 @@ async def test_prices_are_remembered_with_when_they_were_asked_for_and_answered(
     assert [body for _, _, body in shop.asked] == [{"price_cents": cents} for cents in (2_000, 2_001, 1_001)]
     first, *prices = found.changes.prices["floor"]
     assert first == Price(1_000)
-    assert [(price.cents, price.asked_s) for price in prices] == [(2_000, 1.0), (2_001, 3.0), (1_001, 4.0)]
+    assert [(price.cents, price.sent_s) for price in prices] == [(2_000, 1.0), (2_001, 3.0), (1_001, 4.0)]
     assert [price.answered_s for price in prices] == [2.0, float("inf"), 5.0]
     assert found.changes.prices["guest"] == [Price(0)]
 
