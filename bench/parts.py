@@ -149,18 +149,18 @@ async def _record_calls(stage: Stage, sale: Sale, count: int) -> list[tuple[byte
 
 
 async def commit_alone(stage: Stage, count: int) -> Figure:
-    """The settling transaction as the worker runs it, without the worker: batches of 500, `worker.lanes` at once.
+    """The settling transaction as the worker runs it, without the worker: batches of 500, `worker.batches_at_once` at once.
 
     In a database of its own on the same server.
     """
     settings = stage.office.settings
     url = database_url(stage.stack, DATABASE)
-    pool = await open_pool(settings.model_copy(update={"database_url": url}), size=settings.worker.lanes)
+    pool = await open_pool(settings.model_copy(update={"database_url": url}), size=settings.worker.batches_at_once)
     try:
         tier = await _make_event(pool)
         batches = iter(list(_batches(tier, count)))
         latency = Histogram()
-        known: set[rows.Kin] = set()
+        known: set[rows.Triple] = set()
         terms = Terms(time.time_ns() // 1_000_000, 600_000)
 
         async def settle_on() -> None:
@@ -177,7 +177,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
 
         before = tree_cpu_s(stage.stack["postgres"].pid)
         mine, began = _own_cpu_s(), time.perf_counter()
-        await asyncio.gather(*(settle_on() for _ in range(settings.worker.lanes)))
+        await asyncio.gather(*(settle_on() for _ in range(settings.worker.batches_at_once)))
         took, mine = time.perf_counter() - began, _own_cpu_s() - mine
         used = tree_cpu_s(stage.stack["postgres"].pid) - before
         sold = await pool.fetchval("SELECT sum(sold) FROM inventory")
@@ -193,7 +193,7 @@ async def commit_alone(stage: Stage, count: int) -> Figure:
         p50_ms=latency.quantile_ms(0.5),
         p99_ms=latency.quantile_ms(0.99),
         cpu_us={"postgres": 1e6 * used / count, "load": 1e6 * mine / count},
-        generator=f"{settings.worker.lanes} connections, batches of {BATCH}",
+        generator=f"{settings.worker.batches_at_once} connections, batches of {BATCH}",
     )
 
 

@@ -171,8 +171,8 @@ class WorkerSettings(Part):
     batch_max: int = Field(500, ge=1, le=2_000)
     """Bookings settled in one PostgreSQL transaction."""
 
-    lanes: int = Field(3, ge=1, le=8)
-    """Batches in flight in one worker and shard: one commits while the next is claimed and authorised."""
+    batches_at_once: int = Field(3, ge=1, le=8)
+    """Batches under way at once in one worker and shard: one commits while the next is claimed and authorised."""
 
     linger_ms: float = Field(55.0, ge=0, le=500)
     """Least time between two claims, unless the first came back full: bigger batches cost less CPU a booking."""

@@ -29,11 +29,11 @@ tell(told, pair)
 local changed = 0
 for n = 1, #ARGV - 2 do
   local key, idempotency = KEYS[3 + 2 * n], KEYS[4 + 2 * n]
-  local found, state, said = string.match(ARGV[2 + n], "^(%u)|(%u)|(.*)$")
+  local found, state, ending = string.match(ARGV[2 + n], "^(%u)|(%u)|(.*)$")
   local record = parse(redis.call("GET", key))
   if record and record.state == found then
     local id = string.sub(key, -36)
-    conclude(record, state, said)
+    conclude(record, state, ending)
     if state ~= "E" then
       record.owner = ""
     end

@@ -86,13 +86,13 @@ local function give_back(owner, items, times)
 end
 for n = 1, finals do
   local key = KEYS[5 + 2 * n]
-  local counted, state, said = string.match(ARGV[11 + tiers + n], "^(%u)|(%u)|(.*)$")
+  local counted, state, ending = string.match(ARGV[11 + tiers + n], "^(%u)|(%u)|(.*)$")
   local record = parse(redis.call("GET", key))
   local holds = record and (record.state == "P" or record.state == "H")
   -- A hold that ended and was then revived by late success waits for its second verdict; "expired" was the first.
   local revived = holds and state == "E" and string.find(record.flags, "r")
   if holds and not revived then
-    local tickets, sold, whose = 0, counted == "C" and items_said(record, said) or "", whose_of(record.owner, record.tail)
+    local tickets, sold, whose = 0, counted == "C" and items_of(record, ending) or "", whose_of(record.owner, record.tail)
     for tier, quantity in string.gmatch(record.items, "([^:,]+):(%d+)") do
       local c = count[tier]
       if c then
@@ -115,7 +115,7 @@ for n = 1, finals do
     if is_unpaid(record.deadline_ms, record.tail) then
       no_longer_unpaid[#no_longer_unpaid + 1] = { record.owner, client_of(record.tail), -tickets, record.deadline_ms }
     end
-    conclude(record, state, said)
+    conclude(record, state, ending)
     touched[key] = pack(record)
     rewritten[#rewritten + 1] = { key, KEYS[6 + 2 * n] }
     settled = settled + 1

@@ -438,12 +438,24 @@ HOMES = {
         "api/transport/",
         "api/server.py",
         "boxoffice/setting_parts.py",
-        "boxoffice/settlement/draining.py",
         "bench/",
     ),
-    "verdict": ("boxoffice/books/", "boxoffice/settlement/", "boxoffice/repair/", "ops/rush/report.py"),
+    "verdict": (
+        "boxoffice/books/decisions.py",
+        "boxoffice/settlement/",
+        "boxoffice/repair/failing.py",
+        "ops/rush/report.py",
+    ),
     "ledger": ("boxoffice/gateway/", "ops/bank/", "ops/rush/", "bench/forge.py"),
     "together": (),
+    "kin": (),
+    "blank": (
+        "boxoffice/texts.py",
+        "boxoffice/wire/requests.py",
+        "boxoffice/telemetry/redaction.py",
+        "boxoffice/database_url.py",
+        "boxoffice/redis_url.py",
+    ),
     "kept": ("ops/stack/", "ops/rush/run.py"),
     "whole": ("api/transport/", "ops/stack/processes.py", "bench/"),
     "late": (
@@ -480,9 +492,8 @@ HOMES = {
     ),
 }
 """Words that once meant several things, and where names may have them. `late_cancel` is a word of the API; a load generator is
-`late` in bench/ when it sends after its time. `worker.lanes` counts batches under way, and bears
-the name that deployments give it. Redis is told; what was said stands in the
-log."""
+`late` in bench/ when it sends after its time. A `blank` is a character that shows nothing. Redis is told; what was
+said stands in the log."""
 
 
 @pytest.mark.parametrize("word", HOMES)

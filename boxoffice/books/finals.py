@@ -60,17 +60,17 @@ class Finals:
         ]
         if not wrong:
             return
-        verdicts = await queries.final_verdicts(connection, wrong)
+        endings = await queries.final_endings(connection, wrong)
         pair = await fence.last_batch(connection, self.shard)
         names: list[str] = []
         changes: list[bytes] = []
-        for booking, verdict in verdicts.items():
+        for booking, ending in endings.items():
             try:
                 record = unpack(booking, over[booking])
             except ValueError:
                 continue
             names += [keys.booking(self.shard, booking), keys.idempotency(self.shard, record.scope)]
-            changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.end)
+            changes.append(f"{record.state}|{ending.state}|".encode() + ending.end)
             events.add(record.event)
         corrected = await self._here.run(
             "correct", keys=names, ttl_s=self._ttl_s, pair=str(pair or ""), changes=changes

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from boxoffice.books.queries import Verdict, final_verdicts
+from boxoffice.books.queries import Ending, final_endings
 from boxoffice.crashpoint import crashpoint
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database
@@ -93,7 +93,7 @@ class Move(NamedTuple):
     total_delta: int
     owner: str
     booking: str | None
-    verdict: Verdict | None
+    ending: Ending | None
     """Of the booking, when it is cancelled with this."""
     note: bytes
     """A `Note` as JSON; `1` for a move that is about no booking."""
@@ -107,12 +107,12 @@ class Move(NamedTuple):
     @property
     def payload(self) -> bytes:
         """The last line of the cancelled booking's record."""
-        return self.verdict.payload if self.verdict else b"{}"
+        return self.ending.payload if self.ending else b"{}"
 
     @property
     def fact(self) -> bytes:
         """As reconcile.lua takes it."""
-        head = f"{self.tier}|{self.sold_delta}|{self.total_delta}|{self.owner}|{int(self.verdict is not None)}|"
+        head = f"{self.tier}|{self.sold_delta}|{self.total_delta}|{self.owner}|{int(self.ending is not None)}|"
         return head.encode() + self.payload
 
 
@@ -122,12 +122,12 @@ async def open_moves(
     """Moves that nobody has marked as applied, oldest first: all of them, or so many."""
     rows = await connection.fetch(_OPEN, event, shard, most)
     cancelled = [str(row["booking_id"]) for row in rows if row["cancelled"]]
-    verdicts = await final_verdicts(connection, cancelled) if cancelled else {}
+    endings = await final_endings(connection, cancelled) if cancelled else {}
     return [
         Move(
             row["id"], row["event_id"], row["shard"], row["tier_id"], row["sold_delta"], row["total_delta"],
             row["owner"] or "", str(row["booking_id"]) if row["booking_id"] else None,
-            verdicts.get(str(row["booking_id"])), note_of(row), row["nonce"],
+            endings.get(str(row["booking_id"])), note_of(row), row["nonce"],
         )
         for row in rows
     ]  # fmt: skip
@@ -169,7 +169,7 @@ async def apply_moves(here: Shard, database: Database) -> int:
                 "move", moved=keys.moved(shard, move.name), sale=keys.event(shard, move.event),
                 owners=keys.owners(shard, move.event), record=keys.booking(shard, move.booking or ""), tier=move.tier,
                 sold_delta=move.sold_delta, total_delta=move.total_delta, owner=move.owner,
-                cancelled=int(move.verdict is not None), payload=move.payload, moved_ttl_s=MOVED_TTL_S, note=move.note,
+                cancelled=int(move.ending is not None), payload=move.payload, moved_ttl_s=MOVED_TTL_S, note=move.note,
                 pair=str(pair or ""),
             )  # fmt: skip
             if reply[0] in (b"moved", b"repeated"):

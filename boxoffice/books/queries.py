@@ -34,11 +34,11 @@ from boxoffice.stores.record import (
 )
 
 __all__ = [
-    "Verdict",
+    "Ending",
     "bought",
     "events_of_final",
+    "final_endings",
     "final_ends",
-    "final_verdicts",
     "finals",
     "finals_of",
     "finals_since",
@@ -58,7 +58,7 @@ LEFT JOIN LATERAL (
 ) pay ON true
 """
 
-_VERDICTS = f"""
+_ENDINGS = f"""
 SELECT b.id, b.status, b.idempotency_key, b.failure_code, b.duplicate_of, payment_key, method, last4, payment_status,
        payment_reference, payment_failure, next_action, {WAS_SOLD} AS was_sold
 FROM bookings b {_LATEST_PAYMENT}
@@ -138,7 +138,7 @@ GROUP BY b.access_code, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
 """
 
 
-class Verdict:
+class Ending:
     """How a final booking counts in Redis (C: sold, else back on sale), its state there, its items, body and payload."""
 
     __slots__ = ("body", "counted", "items", "payload", "state")
@@ -166,14 +166,14 @@ class Verdict:
         return f"{self.counted}|{self.state}|".encode() + self.end
 
 
-async def final_verdicts(connection: Connection, booking_ids: Sequence[str]) -> dict[str, Verdict]:
+async def final_endings(connection: Connection, booking_ids: Sequence[str]) -> dict[str, Ending]:
     """Those of the bookings that PostgreSQL has decided for good, with the decision."""
-    verdicts = {}
+    endings = {}
     for start in range(0, len(booking_ids), CHUNK):
-        rows = await connection.fetch(_VERDICTS, booking_ids[start : start + CHUNK])
+        rows = await connection.fetch(_ENDINGS, booking_ids[start : start + CHUNK])
         records = {record.id: record for record in await finals_of(connection, [row["id"] for row in rows])}
-        verdicts.update({str(row["id"]): Verdict(row, records.get(str(row["id"]))) for row in rows})
-    return verdicts
+        endings.update({str(row["id"]): Ending(row, records.get(str(row["id"]))) for row in rows})
+    return endings
 
 
 async def bought(connection: Connection, event: str) -> dict[str, str]:

@@ -21,9 +21,9 @@ from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
 __all__ = [
-    "Kin",
     "Orphan",
     "Raced",
+    "Triple",
     "known_by_key",
     "lock_inventory",
     "recheck",
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 
-Kin: TypeAlias = tuple[str, str, str]
+Triple: TypeAlias = tuple[str, str, str]
 """Client, event and tier that a booking names."""
 
-KIN_MAX: Final = 20_000
+TRIPLES_MAX: Final = 20_000
 """Remembered in one process, some 5 MB; then it is asked anew."""
 
 
@@ -73,7 +73,7 @@ SELECT payment_key, status, reference, failure_code, next_action,
 FROM payments WHERE payment_key = ANY($1::text[])
 """
 
-_KIN = """
+_TRIPLES = """
 SELECT client, event, tier FROM unnest($1::text[], $2::text[], $3::text[]) AS used (client, event, tier)
 JOIN clients c ON c.id = used.client JOIN tiers t ON t.id = used.tier AND t.event_id = used.event
 """
@@ -138,19 +138,19 @@ async def known_by_key(connection: Connection, records: list[Record]) -> dict[st
     }  # fmt: skip
 
 
-async def vouch(connection: Connection, kin: set[Kin], known: set[Kin]) -> None:
+async def vouch(connection: Connection, triples: set[Triple], known: set[Triple]) -> None:
     """Check that every client, event and tier of the batch exists, and add them to `known`: none is ever deleted.
 
     Foreign keys would look it up anew for each booking, and lock the same three rows for it: a sixth of the transaction's
     CPU. Raises `Orphan`.
     """
-    new = list(kin - known)
+    new = list(triples - known)
     if not new:
         return
-    found = {tuple(row) for row in await connection.fetch(_KIN, *map(list, zip(*new, strict=True)))}
+    found = {tuple(row) for row in await connection.fetch(_TRIPLES, *map(list, zip(*new, strict=True)))}
     if len(found) != len(new):
         raise Orphan
-    if len(known) > KIN_MAX:
+    if len(known) > TRIPLES_MAX:
         known.clear()
     known.update(new)
 
@@ -254,7 +254,7 @@ _PARAMETER: Final = re.compile(r"\$\d+")
 async def touch(connection: Connection) -> None:
     """Run what `write` would not run for a new booking, for no row at all: that shows rights, tables and columns."""
     await lock_inventory(connection, ())
-    for statement in (_KIN, _RECHECK, _UPDATE_BOOKINGS, *REWRITING, SELL):
+    for statement in (_TRIPLES, _RECHECK, _UPDATE_BOOKINGS, *REWRITING, SELL):
         await connection.execute(statement, *([],) * len(set(_PARAMETER.findall(statement))))
     await insert_duplicates(connection, [])
     await _upsert_payments(connection, [], "", 0)

@@ -167,10 +167,8 @@ class Reconciler:
             raise NotFound("There is no such event, or it has no tiers.")
         # Who is admitted from now on cannot be final: we hold the lock.
         waiting = await self._look(seen)
-        decided = await queries.final_verdicts(
-            connection, [booking for booking in waiting if seen[booking][0] == event]
-        )
-        verdicts = [(booking, seen[booking][1], verdict) for booking, verdict in decided.items()]
+        decided = await queries.final_endings(connection, [booking for booking in waiting if seen[booking][0] == event])
+        endings = [(booking, seen[booking][1], ending) for booking, ending in decided.items()]
         # Also for counters alone: they tell Redis what was sold, and given back, by then.
         pair = await fence.last_batch(connection, self.shard) if fix else None
         if deep is None:
@@ -181,11 +179,11 @@ class Reconciler:
             if not fix:
                 raise CannotRun(f"More than {most} stock moves of event {event} are open: let workers make some first.")
             made = moves[:most]
-            _, settled, moved, *_ = await self._heard(event, stock, verdicts, made, pair=pair, fix=PART, deep=False)
+            _, settled, moved, *_ = await self._heard(event, stock, endings, made, pair=pair, fix=PART, deep=False)
             before = [before[0] + settled, before[1] + moved]
             await mark_applied(connection, made)
         word, settled, moved, oversold, counts = await self._heard(
-            event, stock, verdicts, moves, pair=pair, fix=int(fix), deep=deep
+            event, stock, endings, moves, pair=pair, fix=int(fix), deep=deep
         )
         if fix and (owned or word == b"fixed"):
             # Real drift: the customers' counts may be as wrong, and we still hold the lock.
@@ -212,7 +210,7 @@ class Reconciler:
         self,
         event: str,
         stock: Sequence[asyncpg.Record],
-        verdicts: list[tuple[str, str, queries.Verdict]],
+        endings: list[tuple[str, str, queries.Ending]],
         moves: list[Move],
         owners: Sequence[str] | None = None,
         *,
@@ -223,19 +221,19 @@ class Reconciler:
         """Call the script for one event: what it counted and what it mended. `fix` is 1, 0 for a look, or `PART`."""
         shard = self.shard
         names: list[str] = []
-        for booking, scope, _ in verdicts:
+        for booking, scope, _ in endings:
             names += [keys.booking(shard, booking), keys.idempotency(shard, scope)]
         for move in moves:
             names += [keys.moved(shard, move.name), keys.booking(shard, move.booking or "")]
         facts: list[str | bytes] = [f"{row['tier_id']}|{row['total']}|{row['sold']}" for row in stock]
-        facts += [verdict.fact for _, _, verdict in verdicts]
+        facts += [ending.fact for _, _, ending in endings]
         facts += [move.fact for move in moves]
         facts += [move.note for move in moves]
         facts += [";".join((owners or ())[start : start + CHUNK]) for start in range(0, len(owners or ()), CHUNK)]
         return await self._here.run(
             "reconcile", sale=keys.event(shard, event), owners=keys.owners(shard, event), keys=names, fix=fix,
             deep=int(deep), owned=int(owners is not None), ttl_s=self._ttl_s, moved_ttl_s=MOVED_TTL_S, event=event,
-            tiers=len(stock), finals=len(verdicts), moves=len(moves), pair=str(pair or ""), facts=facts,
+            tiers=len(stock), finals=len(endings), moves=len(moves), pair=str(pair or ""), facts=facts,
         )  # fmt: skip
 
     async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:

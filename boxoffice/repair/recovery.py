@@ -20,7 +20,7 @@ from boxoffice.access.api_keys import VERSION
 from boxoffice.bookings.records import readable
 from boxoffice.books import looks
 from boxoffice.books.moves import Note
-from boxoffice.books.queries import final_verdicts
+from boxoffice.books.queries import final_endings
 from boxoffice.books.rewrite import Rewritten, rewrite
 from boxoffice.errors import DriftUnexplained
 from boxoffice.money.refunds import Refunds
@@ -276,13 +276,13 @@ class Recovery:
         """Tell Redis how PostgreSQL has these, which it calls something else."""
         records = await self._records(bookings)
         async with self._database.writer() as connection:
-            verdicts = await final_verdicts(connection, bookings)
+            endings = await final_endings(connection, bookings)
             pair = await fence.last_batch(connection, self.shard)
         names: list[str] = []
         changes: list[bytes] = []
         for record in records:
-            if (verdict := verdicts.get(record.id)) is not None and verdict.state != record.state:
+            if (ending := endings.get(record.id)) is not None and ending.state != record.state:
                 names += [keys.booking(self.shard, record.id), keys.idempotency(self.shard, record.scope)]
-                changes.append(f"{record.state}|{verdict.state}|".encode() + verdict.end)
+                changes.append(f"{record.state}|{ending.state}|".encode() + ending.end)
         ttl_s = self._settings.worker.settled_ttl_s
         return int(await self._here.run("correct", keys=names, ttl_s=ttl_s, pair=str(pair or ""), changes=changes))

@@ -77,7 +77,7 @@ class Committing:
         self._gateway = gateway
         self._pump = pump
         self._clock = clock
-        self._kin: set[rows.Kin] = set()
+        self._triples: set[rows.Triple] = set()
 
     async def settle(self, batch: Batch, ready: Ready) -> None:
         """Commit what is decided of these and mirror it. A batch that fails for a reason of its own is halved, down to the
@@ -143,9 +143,9 @@ class Committing:
     async def transact(self, connection: Connection, batch: Batch, ready: Ready) -> Committed:
         """Once, in the transaction of this connection: under the locks of the inventory rows."""
         records = [claim.record for claim in ready.claims]
-        kin = {(record.body.client, record.event, line.tier) for record in records for line in record.body.lines}
-        left = await rows.lock_inventory(connection, {tier for _, _, tier in kin})
-        await rows.vouch(connection, kin, self._kin)
+        triples = {(record.body.client, record.event, line.tier) for record in records for line in record.body.lines}
+        left = await rows.lock_inventory(connection, {tier for _, _, tier in triples})
+        await rows.vouch(connection, triples, self._triples)
         await rows.recheck(connection, records, ready.known)
         decisions = decide(ready.claims, ready.known, ready.outcomes, left, batch.terms)
         listed = await rows.write(connection, decisions, self._gateway.books, self.settings.worker.lease_ms)

@@ -120,7 +120,7 @@ class Settlement:
                     await asyncio.wait(under_way)
                 elif claims and len(claims) < self.settings.worker.batch_max:
                     await self.linger(claimed_at)
-                if len(under_way) >= self.settings.worker.lanes:
+                if len(under_way) >= self.settings.worker.batches_at_once:
                     await asyncio.wait(under_way, return_when=FIRST_COMPLETED)
                 elif not claims:
                     # A batch that hangs, on a row's lock or a dead disk, is no reason to leave others waiting.

@@ -137,7 +137,7 @@ BOUNDS = {
     "api.flush_s": "(0, 600]",
     "api.keep_alive_s": "(0, 3600]",
     "worker.batch_max": "[1, 2000]",
-    "worker.lanes": "[1, 8]",
+    "worker.batches_at_once": "[1, 8]",
     "worker.linger_ms": "[0, 500]",
     "worker.lease_ms": "[200, 600000]",
     "worker.sweep_ms": "[50, 60000]",

@@ -984,7 +984,7 @@ MUTANTS = (
             (
                 "boxoffice/repair/reconcile.py",
                 "self.shard) if fix else None",
-                "self.shard) if verdicts or moves else None",
+                "self.shard) if endings or moves else None",
             ),
         ),
         "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
@@ -1715,7 +1715,7 @@ MUTANTS = (
         (
             (
                 "lua/reconcile.lua",
-                'counted == "C" and items_said(record, said) or ""',
+                'counted == "C" and items_of(record, ending) or ""',
                 'counted == "C" and record.items or ""',
             ),
         ),

@@ -70,12 +70,12 @@ async def test_which_of_some_bookings_are_final(session: Any, booked: dict[str, 
     assert {record.id for record in await queries.finals_of(session, every)} == {*final}
     ends = await queries.final_ends(session, every)
     assert {booking: status for booking, (status, _) in ends.items()} == final | {booked["repeat"]: "failed"}
-    verdicts = await queries.final_verdicts(session, every)
-    assert {booking: verdict.state for booking, verdict in verdicts.items()} == {
+    endings = await queries.final_endings(session, every)
+    assert {booking: ending.state for booking, ending in endings.items()} == {
         booking: {"confirmed": "C", "failed": "F", "expired": "E", "cancelled": "X"}[status]
         for booking, status in (final | {booked["repeat"]: "failed"}).items()
     }
-    for ask in (queries.finals_of, queries.final_ends, queries.final_verdicts, queries.events_of_final):
+    for ask in (queries.finals_of, queries.final_ends, queries.final_endings, queries.events_of_final):
         assert not await ask(session, [booked[name] for name in UNDECIDED]), ask
         assert not await ask(session, []), ask
 

@@ -212,7 +212,7 @@ async def test_what_bookings_name_is_looked_up_once() -> None:
 
 
 async def test_what_is_remembered_of_them_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "KIN_MAX", 2)
+    monkeypatch.setattr(rows, "TRIPLES_MAX", 2)
     seen = {("c", "e", f"t{n}") for n in range(2)}
     await rows.vouch(Asked(("c", "e", "x")), {("c", "e", "x")}, seen)  # type: ignore[arg-type]
     assert len(seen) == 3

@@ -392,7 +392,7 @@ async def test_a_settlement_that_was_told_to_stop_stops_after_its_batches(
     assert await settlement.drain() is False
     await asyncio.gather(*ending)
 
-    assert 1 <= batches <= settlement.settings.worker.lanes
+    assert 1 <= batches <= settlement.settings.worker.batches_at_once
     assert await (await office.pool()).fetchval("SELECT count(*) FROM bookings") == 5 * batches
     settlement.stopping = False
     await settle_all(office)

@@ -192,7 +192,7 @@ async def test_a_batch_is_settled_while_the_next_is_claimed(room: Room, monkeypa
 async def test_a_full_batch_does_not_linger_and_only_so_many_are_under_way(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three lanes: the first that ends makes room."""
+    """Three batches at once: the first that ends makes room."""
     worker = room.settlement.settings.worker.model_copy(update={"batch_max": 2})
     room.settlement.settings = room.settlement.settings.model_copy(update={"worker": worker})
     full = [claimed(1), claimed(2)]

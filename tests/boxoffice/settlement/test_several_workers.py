@@ -163,7 +163,7 @@ async def test_batches_that_share_forty_tiers_never_deadlock(
 
 
 async def batch_after_batch(office: BoxOffice) -> None:
-    """One of many lanes that claim and settle."""
+    """One of many tasks that claim and settle."""
     settlement = office.settlements[SHARD]
     while True:
         batch = await settlement.claims.claim()
