@@ -1,4 +1,4 @@
-"""How limits are told in headers: `RateLimit-Policy` and `RateLimit` as the IETF's draft has them
+"""How headers show limits: `RateLimit-Policy` and `RateLimit` as the IETF's draft has them
 (draft-ietf-httpapi-ratelimit-headers-10), on bookings that are let in and on every refusal for a rate."""
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def rate_lines(spent: Spent) -> bytes:
 
 def refusal_headers(error: RateLimited) -> list[Header]:
     """Of the one limit that was reached."""
-    told = error.details
-    policy = b'"%b"' % str(told["whose"]).encode()
+    details = error.details
+    policy = b'"%b"' % str(details["whose"]).encode()
     return [
-        (b"ratelimit-policy", b"%b;q=%d;w=%d" % (policy, told["limit"], told["window_s"])),
-        (b"ratelimit", b"%b;r=0;t=%d" % (policy, told["retry_after_s"])),
+        (b"ratelimit-policy", b"%b;q=%d;w=%d" % (policy, details["limit"], details["window_s"])),
+        (b"ratelimit", b"%b;r=0;t=%d" % (policy, details["retry_after_s"])),
     ]

@@ -164,7 +164,7 @@ local function code_refused(b, of)
   return code_refusal(sale.terms[code], sale.owned["k" .. code], of.tickets, of.lines, of.opens_ms, now_ms)
 end
 
-local function count_asked(who, most)
+local function count_rate(who, most)
   if most then
     rates[who], rates_spent = rates[who] + 1, true
   end
@@ -192,8 +192,8 @@ local function refusal(b)
     -- Its booking is sent now, and counted then.
     return { "left" }
   end
-  count_asked(of.api_key, of.key_rate)
-  count_asked(owner, of.customer_rate)
+  count_rate(of.api_key, of.key_rate)
+  count_rate(owner, of.customer_rate)
   if why then
     return why
   end
@@ -326,10 +326,10 @@ end
 if rates_spent then
   write_rates(rates_key, rate_window_ms, rates, rates_began, rates_new)
 end
-local told = {}
-for who, asked in pairs(rates) do
+local counted = {}
+for who, times in pairs(rates) do
   if sub(who, 1, 2) == "k:" then
-    told[#told + 1], told[#told + 2] = sub(who, 3), asked
+    counted[#counted + 1], counted[#counted + 2] = sub(who, 3), times
   end
 end
-return { "open", now, results, availability, behind, admissions, told }
+return { "open", now, results, availability, behind, admissions, counted }

@@ -13,7 +13,7 @@ from msgspec import Struct
 from boxoffice.errors import RateLimited
 from boxoffice.rate_settings import DeclineSettings, RateSettings
 
-__all__ = ["FREE", "RATE_MAX", "Allowance", "Spent", "allowance_of", "asked_too_often", "decline_terms"]
+__all__ = ["FREE", "RATE_MAX", "Allowance", "Spent", "allowance_of", "decline_terms", "rate_limited"]
 
 READS_EACH: Final = 10
 """Reads that a key with a limit of its own may send for each booking."""
@@ -76,7 +76,7 @@ def allowance_of(rates: RateSettings, declines: DeclineSettings, prefix: str, ow
     )  # fmt: skip
 
 
-def asked_too_often(whose: str, limit: int, window_s: int, left_ms: int, key_prefix: str) -> RateLimited:
+def rate_limited(whose: str, limit: int, window_s: int, left_ms: int, key_prefix: str) -> RateLimited:
     """Nothing more is let in until the window ends: of an API key, or of one of its customers."""
     by = "The API key" if whose == "key" else "The customer"
     error = RateLimited(

@@ -12,7 +12,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from boxoffice.access.api_keys import KEYS_SHARD
-from boxoffice.access.rates import Allowance, asked_too_often
+from boxoffice.access.rates import Allowance, rate_limited
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.stores import keys
 from boxoffice.stores.shard import Shards
@@ -46,7 +46,7 @@ class Throttle:
             counted = self._reads[allowance.api_key] = [window, 0]
         if counted[1] >= most:
             left_ms = int(1_000 * ((window + 1) * window_s - now))
-            raise asked_too_often("key", most, window_s, left_ms, allowance.api_key)
+            raise rate_limited("key", most, window_s, left_ms, allowance.api_key)
         counted[1] += 1
 
     async def change(self, allowance: Allowance) -> None:
@@ -66,4 +66,4 @@ class Throttle:
         except (RedisError, OSError):
             return
         if left_ms:
-            raise asked_too_often("key", most, allowance.window_s, left_ms, allowance.api_key)
+            raise rate_limited("key", most, allowance.window_s, left_ms, allowance.api_key)

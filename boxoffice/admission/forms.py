@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from boxoffice.access.rates import Allowance, Spent, asked_too_often
+from boxoffice.access.rates import Allowance, Spent, rate_limited
 from boxoffice.admission import outcomes
 from boxoffice.admission.limits import beyond
 from boxoffice.admission.outcomes import CREATED, LEFT, Outcome, outcome_of
@@ -154,7 +154,7 @@ def answers_of(
     availability = {id(view): counts for view, counts in zip(views.values(), reply.left, strict=True)}
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
-    spent = _Spent(reply) if reply.asked else None
+    spent = _Spent(reply) if reply.counted else None
     for form, result in zip(forms, reply.results, strict=True):
         event = form.template.event
         counts = availability.get(id(event))
@@ -212,12 +212,12 @@ class _Spent:
             return found
 
     def _of(self, allowance: Allowance) -> Spent | None:
-        asked = self._reply.asked.get(allowance.api_key)
-        if asked is None or allowance.key_max is None:
+        counted = self._reply.counted.get(allowance.api_key)
+        if counted is None or allowance.key_max is None:
             return None
         window_ms = 1_000 * allowance.window_s
         left_ms = window_ms - self._reply.now_ms % window_ms
-        return Spent(allowance, max(0, allowance.key_max - asked), -(-left_ms // 1_000))
+        return Spent(allowance, max(0, allowance.key_max - counted), -(-left_ms // 1_000))
 
 
 def _new(
@@ -249,7 +249,7 @@ def _answer(
         case outcomes.RateLimited(whose, limit, ends_ms):
             allowance = form.template.allowance
             left_ms = ends_ms - reply.now_ms
-            often: BoxOfficeError = asked_too_often(whose, limit, allowance.window_s, left_ms, allowance.api_key)
+            often: BoxOfficeError = rate_limited(whose, limit, allowance.window_s, left_ms, allowance.api_key)
             refusals[alike] = outcome, often
             return often
     template = form.template

@@ -159,7 +159,7 @@ class Reply(NamedTuple):
     """Bookings that are due and claimed by no worker."""
     admissions: int
     """So far, in this shard."""
-    asked: dict[str, int]
+    counted: dict[str, int]
     """Bookings that each API key of the call, by its prefix, has asked for in this window; of those that are counted."""
 
 
@@ -167,12 +167,12 @@ def decode(reply: Any) -> Reply:
     """Give the parts names. Raises `ValueError` or `TypeError` when it is no such reply."""
     _, now, results, left, behind, admissions, rates = reply
     counts = [[max(0, int(count or 0)) for count in counts] for counts in left]
-    asked = {key.decode(): count for key, count in zip(rates[::2], rates[1::2], strict=True)} if rates else {}
-    return Reply(int(now), results, counts, behind, admissions, asked)
+    counted = {key.decode(): count for key, count in zip(rates[::2], rates[1::2], strict=True)} if rates else {}
+    return Reply(int(now), results, counts, behind, admissions, counted)
 
 
 def written(reply: Reply) -> list[Any]:
     """Write a reply as the script sends it: for tests that answer in place of the script."""
     left = [[b"%d" % count for count in counts] for counts in reply.left]
-    asked = [part for key, count in reply.asked.items() for part in (key.encode(), count)]
-    return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions, asked]
+    counted = [part for key, count in reply.counted.items() for part in (key.encode(), count)]
+    return [b"open", b"%d" % reply.now_ms, reply.results, left, reply.behind, reply.admissions, counted]

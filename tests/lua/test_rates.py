@@ -92,9 +92,9 @@ async def test_what_each_key_has_asked_for_is_told(sale: Desk) -> None:
         sale.form(floor=1, rate=rate("three", customer_max=5)),
         sale.form(floor=1),
     ]
-    assert (await sale.admit(*forms)).asked == {"one": 2, "two": 1}
-    assert (await sale.admit(forms[0])).asked == {"one": 2}, "a repeat is told, and not counted"
-    assert (await sale.admit(sale.form(floor=1))).asked == {}
+    assert (await sale.admit(*forms)).counted == {"one": 2, "two": 1}
+    assert (await sale.admit(forms[0])).counted == {"one": 2}, "a repeat is told, and not counted"
+    assert (await sale.admit(sale.form(floor=1))).counted == {}
 
 
 async def test_a_repeat_is_answered_from_its_record_however_often_its_key_has_asked(sale: Desk) -> None:

@@ -118,7 +118,7 @@ def test_a_reply_has_names() -> None:
     """No tier has less than nothing, nor has one whose counter is gone."""
     reply = decode([b"open", b"17", [CREATED], [[b"3", b"-2", None], []], 4, 5, [b"ann", 6, b"bob", 7]])
     assert reply == Reply(
-        now_ms=17, results=[CREATED], left=[[3, 0, 0], []], behind=4, admissions=5, asked={"ann": 6, "bob": 7}
+        now_ms=17, results=[CREATED], left=[[3, 0, 0], []], behind=4, admissions=5, counted={"ann": 6, "bob": 7}
     )
     assert decode(written(reply)) == reply
 
