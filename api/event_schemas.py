@@ -130,40 +130,40 @@ class TierRequest(Body):
     access_code_required: bool | None = None
 
 
-class EventRequest(Body):
-    """An event to be made."""
+class _EventOptions(Body):
+    """What may be left out of an event, when it is made and when it is changed. Fields of a class that is named later among
+    another's bases come first."""
 
+    status: Literal["active", "paused", "inactive"] | None = None
+    booking_min: int | None = None
+    booking_max: int | None = None
+    customer_min: int | None = None
+    customer_max: int | None = None
+    cancel_until: Time | None = None
+    refund_percent: int | None = None
+    on_sale_at: Time | None = None
+    off_sale_at: Time | None = None
+    allow: _Allow = None
+
+
+class _NewEvent(Body):
     name: str
     starts_at: Time
     tiers: list[TierRequest]
     currency: str | None = Field(None, description="ISO 4217. USD if it is left out.")
-    status: Literal["active", "paused", "inactive"] | None = None
-    booking_min: int | None = None
-    booking_max: int | None = None
-    customer_min: int | None = None
-    customer_max: int | None = None
-    cancel_until: Time | None = None
-    refund_percent: int | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-    allow: _Allow = None
 
 
-class EventChangeRequest(Body):
-    """What of an event is to be changed. Null takes away a limit or a time that may be left out."""
+class EventRequest(_EventOptions, _NewEvent):
+    """An event to be made."""
 
+
+class _KnownEvent(Body):
     name: str | None = None
     starts_at: Time | None = None
-    status: Literal["active", "paused", "inactive"] | None = None
-    booking_min: int | None = None
-    booking_max: int | None = None
-    customer_min: int | None = None
-    customer_max: int | None = None
-    cancel_until: Time | None = None
-    refund_percent: int | None = None
-    on_sale_at: Time | None = None
-    off_sale_at: Time | None = None
-    allow: _Allow = None
+
+
+class EventChangeRequest(_EventOptions, _KnownEvent):
+    """What of an event is to be changed. Null takes away a limit or a time that may be left out."""
 
 
 class TierChangeRequest(Body):

@@ -122,6 +122,16 @@ def with_headers(*names: str) -> dict[str, Any]:
     }
 
 
+SALE_REFUSES: Final = (
+    "sold-out", "sale-closed", "sale-not-open", "sale-paused", "access-code-invalid", "access-code-required",
+    "access-code-used-up",
+)  # fmt: skip
+"""Why tickets are not to be had, whoever asks for them: to book them, or to have them in a hold."""
+
+RULES_REFUSE: Final = ("booking-limit", "customer-limit", "unpaid-limit", "price-changed")
+"""Why this customer or this shop does not get them: so many, or at such a price."""
+
+
 def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """What a route may refuse with, by status: wherever there is an API key, it may lack its scope, or ask too
     often; a parameter that there is not, what the connection refuses, and a mistake of ours are always possible."""

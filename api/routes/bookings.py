@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api import answers, schemas
 from api.dependencies import BEARER, Client, Office, respond
 from api.headers import Headers
-from api.refusals import problem_responses, with_headers
+from api.refusals import RULES_REFUSE, SALE_REFUSES, problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.bookings.listing import CREATED, UPDATED
 from boxoffice.bookings.reading import BookingFilter
@@ -72,18 +72,9 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateL
             "malformed-request",
             "unauthorized",
             "not-found",
-            "sold-out",
-            "sale-closed",
-            "sale-not-open",
-            "sale-paused",
-            "access-code-invalid",
-            "access-code-required",
-            "access-code-used-up",
-            "booking-limit",
-            "customer-limit",
-            "unpaid-limit",
+            *SALE_REFUSES,
+            *RULES_REFUSE,
             "declined-too-often",
-            "price-changed",
             "idempotency-key-reused",
             "card-data-not-accepted",
             "gate-closed",

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from api import answers, schemas
 from api.bodies import read_body
 from api.dependencies import BEARER, Client, Office, header, respond
-from api.refusals import problem_responses, with_headers
+from api.refusals import RULES_REFUSE, SALE_REFUSES, problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice import ids
 from boxoffice.errors import NotCancellable, NotFound
@@ -143,18 +143,9 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
             "malformed-request",
             "unauthorized",
             "not-found",
-            "sold-out",
-            "sale-closed",
-            "sale-not-open",
-            "sale-paused",
-            "access-code-invalid",
-            "access-code-required",
-            "access-code-used-up",
+            *SALE_REFUSES,
             "event-called-off",
-            "booking-limit",
-            "customer-limit",
-            "unpaid-limit",
-            "price-changed",
+            *RULES_REFUSE,
             "payment-in-progress",
             "hold-ended",
             "too-many-changes",

@@ -6,6 +6,7 @@ One file because every route here is entered by who may manage the event, and is
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -76,22 +77,27 @@ async def change(event_id: str, request: Request, office: Office, by: Manager) -
     return await _shown(office, event)
 
 
-@router.post(
-    "/{event_id}/pause", summary="Pause a sale", responses=_SHOWN, openapi_extra={"parameters": [IF_MATCH]}
-)  # fmt: skip
+_BARE: dict[str, Any] = {"responses": _SHOWN, "openapi_extra": {"parameters": [IF_MATCH]}}
+"""A verb that says it all: its body is empty."""
+
+
+@router.post("/{event_id}/pause", summary="Pause a sale", **_BARE)
 async def pause(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Let nothing in from the next booking on, until it is resumed. What is held may be paid meanwhile."""
-    parse_nothing(await read(office, request))
-    return await _shown(office, await office.control.pause(event_id, by, if_version=if_match(request)))
+    return await _without_a_body(office.control.pause, event_id, request, office, by)
 
 
-@router.post(
-    "/{event_id}/resume", summary="Resume a sale", responses=_SHOWN, openapi_extra={"parameters": [IF_MATCH]}
-)  # fmt: skip
+@router.post("/{event_id}/resume", summary="Resume a sale", **_BARE)
 async def resume(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """End a pause."""
+    return await _without_a_body(office.control.resume, event_id, request, office, by)
+
+
+async def _without_a_body(
+    verb: Callable[..., Awaitable[EventView]], event_id: str, request: Request, office: Office, by: Manager
+) -> Response:
     parse_nothing(await read(office, request))
-    return await _shown(office, await office.control.resume(event_id, by, if_version=if_match(request)))
+    return await _shown(office, await verb(event_id, by, if_version=if_match(request)))
 
 
 @router.post(
