@@ -24,7 +24,7 @@ from tests.invariants.model import LIMIT, RULES, TIERS, Model, tickets_of
 from tests.lua.test_reconcile import Final, reconcile
 from tests.lua.test_restore import restore
 from tests.support.fake_info import fake_redis
-from tests.support.shop.script import EVENT, FAR
+from tests.support.shop.script import EVENT
 
 SHOP = f"@{CLIENT}"
 
@@ -161,9 +161,7 @@ class Troubled(Model):
     async def _rebuild(self) -> None:
         await self.gather()
         tiers = [f"{tier}|{self.desk.prices[tier]}|{total}|{self.sold(tier)}" for tier, total in TIERS.items()]
-        view = [EVENT, "{}", "1", FAR, "USD", LIMIT, "", RULES, "", 0, *tiers]
-        names = [keys.event(SHARD, EVENT), keys.catalogue(SHARD), keys.owners(SHARD, EVENT)]
-        await self.desk.scripts.load(self.desk.redis, names, view)
+        await self.desk.load(*tiers, customer_max=LIMIT, rules=RULES)
         self.drifted = True
         for id in sorted(self.written | self.decided.keys()):
             letter = self.decided.get(id, "P")

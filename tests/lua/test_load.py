@@ -13,16 +13,10 @@ from tests.lua.test_reconcile import reconcile
 from tests.support.shop.script import EVENT, FAR, Desk
 
 
-async def load(desk: Desk, *tiers: str, view: str = "{}", on: str = "1", starts_ms: int = FAR, windows: str = "",
-    rules: str = "", allocated: str = "", careful: int = 0,
-) -> Any:  # fmt: skip
-    """The script's reply; each tier is `id|price|total|sold`. The catalogue is whole."""
+async def load(desk: Desk, *tiers: str, **slots: Any) -> Any:
+    """The script's reply, while the catalogue is whole."""
     await desk.redis.hsetnx(keys.catalogue(desk.shard), "version", "0")  # type: ignore[misc]
-    return await desk.scripts.load(
-        desk.redis,
-        [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, view, on, starts_ms, "USD", 0, windows, rules, allocated, careful, *tiers],
-    )
+    return await desk.load(*tiers, **slots)
 
 
 async def version(desk: Desk) -> int:
@@ -45,11 +39,7 @@ async def test_a_catalogue_that_is_not_whole_yet_gets_no_version(desk: Desk) -> 
     """Readers of one with a version would call every event that is still to come unknown."""
     await load(desk, "floor|100|50|0")
     await desk.redis.delete(keys.catalogue(desk.shard))
-    await desk.scripts.load(
-        desk.redis,
-        [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [EVENT, "{}", "1", FAR, "USD", 0, "", "", "", 0, "floor|100|50|0"],
-    )
+    await desk.load("floor|100|50|0")
     assert await desk.redis.hgetall(keys.catalogue(desk.shard)) == {EVENT.encode(): b"{}"}  # type: ignore[misc]
 
 
@@ -334,23 +324,11 @@ async def test_each_static_field_is_written_when_it_changes(desk: Desk, field: s
     }
     static[field] = value
 
-    reply = await desk.scripts.load(
-        desk.redis,
-        [keys.event(desk.shard, EVENT), keys.catalogue(desk.shard), keys.owners(desk.shard, EVENT)],
-        [
-            EVENT,
-            "{}",
-            static["on"],
-            static["starts"],
-            static["cur"],
-            static["lim"],
-            static["win"],
-            static["rules"],
-            static["alloc"],
-            0,
-            f"floor|{static['p:floor']}|50|0",
-        ],
-    )
+    reply = await desk.load(
+        f"floor|{static['p:floor']}|50|0", on=static["on"], starts_ms=static["starts"], currency=static["cur"],
+        customer_max=static["lim"], windows=static["win"], rules=static["rules"],
+        allocated=static["alloc"],
+    )  # fmt: skip
 
     assert reply == [b"loaded", 0]
     sale = await desk.redis.hgetall(keys.event(desk.shard, EVENT))  # type: ignore[misc]

@@ -161,6 +161,17 @@ class Desk:
             sale |= {f"a:{tier}": capacity, f"h:{tier}": 0, f"c:{tier}": 0, f"t:{tier}": capacity, f"p:{tier}": price}
         await self.redis.hset(keys.event(self.shard, event), mapping=sale)
 
+    async def load(self, *tiers: str, **slots: Any) -> Any:
+        """What load.lua answers to an event that is on sale; each tier is `id|price|total|sold`. `slots` differ."""
+        usual = {
+            "event": EVENT, "view": "{}", "on": "1", "starts_ms": FAR, "currency": "USD", "customer_max": 0, "windows": "",
+            "rules": "", "allocated": "", "careful": 0,
+        }  # fmt: skip
+        return await Shard(self.redis, self.scripts, self.shard).run(
+            "load", sale=keys.event(self.shard, EVENT), catalogue=keys.catalogue(self.shard),
+            owners=keys.owners(self.shard, EVENT), tiers=tiers, **usual | slots,
+        )  # fmt: skip
+
     def form(
         self,
         event: str = EVENT,
