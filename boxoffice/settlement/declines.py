@@ -58,6 +58,8 @@ class Declines:
         self._clock = clock
         self._under_way: dict[str, dict[str, float]] = {}
         """By customer: payment key -> second in which it was let through."""
+        self._good: dict[str, tuple[float, int]] = {}
+        """By customer of several at once: until when, and how many of their payments were good."""
 
     async def sift(
         self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int, tried: Collection[str]
@@ -85,7 +87,7 @@ class Declines:
                 sifted.ask.append(claim)
             elif declined[owner] >= self._most:
                 sifted.refused.append(claim)
-            elif self._begin(claim, self._most - declined[owner]):
+            elif self._begin(claim, self._room(owner, declined[owner])):
                 sifted.ask.append(claim)
             else:
                 sifted.later.append(claim)
@@ -95,13 +97,13 @@ class Declines:
         """Count what the gateway answered. What fails here, or dies before, is not counted."""
         answered: dict[tuple[str, str], int] = {}
         declined: Counter[str] = Counter()
-        over: list[Record] = []
+        over: list[tuple[Record, bool]] = []
         for decision in decisions:
             record, payment = decision.claim.record, decision.payment
             if payment is None:
                 continue
-            over.append(record)
             good = payment.status == "authorized"
+            over.append((record, good))
             bad = payment.status == "declined" and payment.failure_code != TOO_MANY
             if (good or bad) and decision.standing is not DECIDED:
                 whose = record.body.client, record.event
@@ -113,8 +115,10 @@ class Declines:
         if answered and self._counts:
             await self._tell(answered, declined)
         # Last: whoever is sifted meanwhile finds each of them under way, or counted.
-        for record in over:
+        for record, good in over:
             if (under_way := self._under_way.get(record.owner)) is not None:
+                if good and (len(under_way) > 1 or record.owner in self._good):
+                    self._note_good(record.owner)
                 under_way.pop(record.payment_key, None)
                 if not under_way:
                     del self._under_way[record.owner]
@@ -155,6 +159,21 @@ class Declines:
             return False
         under_way.setdefault(claim.record.payment_key, self._clock.now_s())
         return True
+
+    def _room(self, owner: str, declined: int) -> int:
+        """How many payments of a customer may be under way: as many as may still be declined. Of whom none is counted, one more
+        for each that was good: with some declined, Redis has taken the good ones into account."""
+        until_s, good = self._good.get(owner, (0.0, 0))
+        return self._most - declined + (good if not declined and self._clock.now_s() <= until_s else 0)
+
+    def _note_good(self, owner: str) -> None:
+        now = self._clock.now_s()
+        until_s, good = self._good.get(owner, (0.0, 0))
+        if now > until_s:
+            until_s, good = now + FORGET_S, 0
+        if owner not in self._good and len(self._good) >= REMEMBERED_MAX:
+            del self._good[next(iter(self._good))]
+        self._good[owner] = until_s, good + 1
 
     def _of(self, owner: str) -> dict[str, float]:
         """What is under way of a customer, without what is to be forgotten."""

@@ -297,9 +297,12 @@ async def test_more_are_asked_for_as_those_before_turn_out_good(settings: Settin
     assert await steps.sift(*claims) == [[1, 2, 3, 4], [], [5, 6, 7, 8, 9, 10, 11, 12]]
     assert await steps.sift(*claims[:5]) == [[1, 2, 3, 4], [], [5]], "the same, tried apart"
     await steps.declines.count([decision(claims[0], "authorized"), decision(claims[1], "authorized")])
-    assert await steps.sift(*claims[4:]) == [[5, 6], [], [7, 8, 9, 10, 11, 12]], "two are open"
+    assert await steps.sift(*claims[4:]) == [[5, 6, 7, 8], [], [9, 10, 11, 12]], "2 good, 2 open: 4 of 6"
     await steps.declines.count([decision(claims[2], "unknown"), decision(claims[3], None)])
-    assert await steps.sift(*claims[8:]) == [[9], [], [10, 11, 12]], "three are open"
+    assert await steps.sift(*claims[8:]) == [[9], [], [10, 11, 12]], "what is not answered yet counts as no more"
+    steps.store.answers = BEGAN, b"1"
+    assert await steps.sift(*claims[9:]) == [[], [], [10, 11, 12]], "what is declined still is more than what was good"
+    steps.store.answers = BEGAN, None
     steps.now += FORGET_S + 1
     assert await steps.sift(*claims[9:]) == [[10, 11, 12], [], []]
 
