@@ -55,7 +55,7 @@ async def test_a_gateway_that_cannot_be_reached_is_away_at_once() -> None:
         await within(1, done())
     assert [(line["event"], line.get("error"), line.get("failures")) for line in lines] == [
         ("gateway.away", "unreachable: ConnectionRefusedError", None), ("gateway.recovered", None, 2),
-        ("gateway.away", "unreachable", None),
+        ("gateway.away", "unreachable", None), ("gateway.recovered", None, 1),
     ]  # fmt: skip
 
 
