@@ -58,6 +58,8 @@ class Declines:
         self._clock = clock
         self._under_way: dict[str, dict[str, float]] = {}
         """By customer: payment key -> second in which it was let through."""
+        self._told = 0
+        """Batches whose answers are counted."""
         self._good: dict[str, tuple[float, int]] = {}
         """By customer of several at once: until when, and how many of their payments were good."""
 
@@ -79,7 +81,11 @@ class Declines:
                     several[claim.record.owner] = None
         if not several:
             return Sifted(claims, [], [])
-        declined = await self._declined([*several], now_ms)
+        while True:  # counts that were read before others were told would miss those that are under way no more
+            told = self._told
+            declined = await self._declined([*several], now_ms)
+            if told == self._told:
+                break
         sifted = Sifted([], [], [])
         for claim in claims:
             owner = claim.record.owner
@@ -114,6 +120,7 @@ class Declines:
                     declined.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
         if answered and self._counts:
             await self._tell(answered, declined)
+        self._told += 1
         # Last: whoever is sifted meanwhile finds each of them under way, or counted.
         for record, good in over:
             if (under_way := self._under_way.get(record.owner)) is not None:
