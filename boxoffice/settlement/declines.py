@@ -68,7 +68,7 @@ class Declines:
     ) -> Sifted:
         """Whom to ask the gateway for, at `now_ms` of Redis's clock. Of a customer with one payment under way nothing is
         read: whoever has too many was refused when it came in. One that may have been asked for before is asked for again,
-        whosever it is: in an earlier claim, or in this one (`asked`, booking ids), which is tried apart."""
+        whosever it is: in an earlier claim, or in this one (`tried`, booking ids), whose members are asked for apart."""
         if not self._most:
             return Sifted(claims, [], [])
         fresh: set[str] = set()
