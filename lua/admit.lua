@@ -138,7 +138,7 @@ if #call.rated > 0 then
   rates, rates_began, rates_new = rates_of(rates_key, rate_window_ms, call.rated)
 end
 if call.decline_window_ms then
-  declines = declines_of(declines_key(gate), call.decline_window_ms, call.decline_fields)
+  declines = declines_of(declines_key(gate), call.decline_window_ms, call.decline_fields, owner_of, call.decline_customer_max)
 end
 local first_use = redis.call("MGET", unpack(idempotency_keys))
 local waiting = redis.call("ZCARD", pending)
@@ -157,6 +157,8 @@ local admitted_under = {}
 for k = 1, kinds do
   local of = kind[k]
   of.why, of.tickets, of.price = examine(of)
+  -- Of whoever pays later, or of a customer when none has too many, nothing is looked up.
+  of.suspect = of.decline_terms and (declines.customers or declined_too_often(declines, of.decline_terms, "", of.client, of.event))
 end
 
 local function code_refused(b, of)
@@ -207,7 +209,7 @@ local function refusal(b)
   if of.outdated or of.price ~= (of.expected or of.price) then
     return { "price_changed", format("%d", of.price), of.outdated and 1 or 0 }
   end
-  local declined = of.decline_terms
+  local declined = of.suspect
     and declined_too_often(declines, of.decline_terms, owner, of.client, of.event)
   if declined then
     return declined

@@ -1,29 +1,46 @@
--- decline: count payments that the gateway has answered, and those of them that it declined. A count below zero takes so many
--- off a field that is there, and leaves nothing below zero.
+-- decline: count payments that the gateway has answered, and those of them that it declined.
 --
 -- KEYS[1] declines  hash  at -> ms at which the window began; field -> payments (see lib/declines.lua)
 --
 -- ARGV[1] window_ms
--- ARGV[2...] counts  field, payments, ...
+-- ARGV[2] good       customer:payments,... more good payments than declined ones: each takes one off that is there, and leaves
+--                    nothing below zero
+-- ARGV[3...] counts  field, payments, ...
 --
--- Returns the fields it was given.
+-- Returns how many fields it was given in counts.
 --
 -- Another window than the one that is counted has none of them.
 
 -- include: clock
 
-local declines, window_ms = KEYS[1], tonumber(ARGV[1])
+local declines, window_ms, good = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 local began = string.format("%d", now_ms - now_ms % window_ms)
-if redis.call("HGET", declines, "at") ~= began then
+local found = redis.call("HMGET", declines, "at", "most")
+local most = tonumber(found[2] or nil)
+if found[1] ~= began then
   redis.call("UNLINK", declines)
-  redis.call("HSET", declines, "at", began)
+  redis.call("HSET", declines, "at", began, "most", 0)
   redis.call("PEXPIRE", declines, 2 * window_ms)
+  most = 0
 end
-for n = 2, #ARGV, 2 do
-  local field, count = ARGV[n], ARGV[n + 1]
-  if (tonumber(count) > 0 or redis.call("HEXISTS", declines, field) == 1)
-    and redis.call("HINCRBY", declines, field, count) < 0 then
-    redis.call("HSET", declines, field, 0)
+for n = 3, #ARGV, 2 do
+  local field = ARGV[n]
+  local count = redis.call("HINCRBY", declines, field, ARGV[n + 1])
+  if most and count > most and string.sub(field, 1, 2) == "o:" then
+    most = count
+    redis.call("HSET", declines, "most", count)
   end
 end
-return (#ARGV - 1) / 2
+-- Nearly everybody pays at the first try: nothing is looked up while nobody has any.
+if good ~= "" and most ~= 0 then
+  local fields, payments = {}, {}
+  for owner, count in string.gmatch(good, "(%x+):(%d+)") do
+    fields[#fields + 1], payments[#payments + 1] = "o:" .. owner, count
+  end
+  for n, count in ipairs(redis.call("HMGET", declines, unpack(fields))) do
+    if count then
+      redis.call("HSET", declines, fields[n], string.format("%d", math.max(0, count - payments[n])))
+    end
+  end
+end
+return (#ARGV - 2) / 2

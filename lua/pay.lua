@@ -84,9 +84,9 @@ elseif tonumber(record.attempts) >= attempts_max then
   return { "too_many", raw }
 end
 if terms then
-  local fields, client = { "o:" .. record.owner }, ARGV[12]
+  local fields, client = {}, ARGV[12]
   note_decline_fields(fields, client, record.event)
-  local counts = declines_of(declines_key(gate), terms.window_ms, fields)
+  local counts = declines_of(declines_key(gate), terms.window_ms, fields, { record.owner }, terms.customer_max)
   local declined = declined_too_often(counts, terms, record.owner, client, record.event)
   if declined then
     return { declined[1], raw, declined[2], declined[3] }

@@ -102,7 +102,7 @@ class Declines:
     async def count(self, decisions: Iterable[Decision]) -> None:
         """Count what the gateway answered. What fails here, or dies before, is not counted."""
         answered: dict[tuple[str, str], int] = {}
-        declined: Counter[str] = Counter()
+        declined, good_ones = Counter[str](), Counter[str]()
         over: list[tuple[Record, bool]] = []
         for decision in decisions:
             record, payment = decision.claim.record, decision.payment
@@ -115,11 +115,11 @@ class Declines:
                 whose = record.body.client, record.event
                 answered[whose] = answered.get(whose, 0) + 1
                 if good:
-                    declined[f"o:{record.owner}"] -= 1
+                    good_ones[record.owner] += 1
                 else:
                     declined.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
         if answered and self._counts:
-            await self._tell(answered, declined)
+            await self._tell(answered, declined, good_ones)
         self._told += 1
         # Last: whoever is sifted meanwhile finds each of them under way, or counted.
         for record, good in over:
@@ -130,14 +130,27 @@ class Declines:
                 if not under_way:
                     del self._under_way[record.owner]
 
-    async def _tell(self, answered: Mapping[tuple[str, str], int], fields: Counter[str]) -> None:
+    async def _tell(
+        self, answered: Mapping[tuple[str, str], int], fields: Counter[str], good_ones: Counter[str]
+    ) -> None:
+        """A customer's good payments are held against those that were declined in the same batch first."""
+        if fields:
+            for owner in [*good_ones]:
+                even = min(good_ones[owner], fields[f"o:{owner}"])
+                good_ones[owner] -= even
+                fields[f"o:{owner}"] -= even
         for (client, event), payments in answered.items():
             fields[f"C:{client}"] += payments
             fields[f"E:{event}"] += payments
         counts = [part for field, count in fields.items() if count for part in (field, count)]
+        good = ",".join([f"{owner}:{count}" for owner, count in good_ones.items() if count])
         try:
             await self._here.run(
-                "decline", declines=keys.declines(self._here.number), window_ms=self._window_ms, counts=counts
+                "decline",
+                declines=keys.declines(self._here.number),
+                window_ms=self._window_ms,
+                good=good,
+                counts=counts,
             )
         except (RedisError, OSError) as error:
             seldom.warning("declines.uncounted", shard=self._here.number, error=type(error).__name__)

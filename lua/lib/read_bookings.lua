@@ -1,9 +1,9 @@
 -- read_bookings: all bookings of a call, in one function that runs once. Notes for each event whose tickets are looked up, and for
--- the call whose attempts and declined payments. Needs access_code and declines.
+-- the call whose attempts. Needs access_code.
 -- Returns, each by the booking's place: its kind, its record behind the deadline, the fingerprint and the owner in it, its
 -- idempotency key, its customer and its client among those whose unpaid tickets count, and its access code, if it has any.
 local function read_bookings(kind, count, first_form, first_key, call)
-  local KEYS, ARGV, match, decline_fields = KEYS, ARGV, string.match, call.decline_fields
+  local KEYS, ARGV, match = KEYS, ARGV, string.match
   local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
   local customer_by, client_by, code_by, rates, rated = {}, {}, {}, {}, {}
   local function is_rated(who, most)
@@ -23,9 +23,6 @@ local function read_bookings(kind, count, first_form, first_key, call)
     idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
     is_rated(of.api_key, of.key_rate)
     is_rated(owner, of.customer_rate)
-    if of.decline_terms then
-      note_decline_field(decline_fields, "o:" .. owner)
-    end
     if of.coded then
       -- Counted as one more of those whose tickets these are.
       local code = code_of(rest) or ""

@@ -32,7 +32,7 @@ local function read_rate(of, rate, paid, call)
   if paid then
     of.decline_terms, of.event = decline_terms(terms), string.match(of.sale.key, "[^:]*$")
     if of.decline_terms then
-      call.decline_window_ms = of.decline_terms.window_ms
+      call.decline_window_ms, call.decline_customer_max = of.decline_terms.window_ms, of.decline_terms.customer_max
       note_decline_fields(call.decline_fields, of.client, of.event)
     end
   end

@@ -23,14 +23,20 @@ TERMS = f"3:4:50:{WINDOW_MS}"
 those to blame."""
 
 
-async def decline(desk: Desk, window_ms: int = WINDOW_MS, **counts: int) -> int:
+async def decline(desk: Desk, window_ms: int = WINDOW_MS, good: str = "", **counts: int) -> int:
     said = [part for field, count in counts.items() for part in (field, count)]
-    return int(await desk.scripts.decline(desk.redis, [keys.declines(desk.shard)], [window_ms, *said]))
+    return int(await desk.scripts.decline(desk.redis, [keys.declines(desk.shard)], [window_ms, good, *said]))
 
 
 async def counted(desk: Desk) -> dict[str, int]:
     found = await desk.redis.hgetall(keys.declines(desk.shard))  # type: ignore[misc]
-    return {name.decode(): int(count) for name, count in found.items() if name != b"at"}
+    return {name.decode(): int(count) for name, count in found.items() if name not in (b"at", b"most")}
+
+
+async def most(desk: Desk) -> int | None:
+    """Of any customer."""
+    found = await desk.redis.hget(keys.declines(desk.shard), "most")  # type: ignore[misc]
+    return None if found is None else int(found)
 
 
 def form(desk: Desk, terms: str = TERMS, *, event: str = EVENT, **how: Any) -> Form:
@@ -62,11 +68,32 @@ async def test_what_was_declined_adds_up(desk: Desk) -> None:
 
 async def test_a_good_payment_takes_a_declined_one_back(desk: Desk) -> None:
     """Of whoever has any; never more than there are, and nothing is noted of anybody else."""
-    await decline(desk, a=3, b=1)
-    assert await decline(desk, a=-1, b=-2, c=-1) == 3
-    assert await counted(desk) == {"a": 2, "b": 0}
-    await decline(desk, b=1)
-    assert await counted(desk) == {"a": 2, "b": 1}
+    await decline(desk, **{"o:a": 3, "o:b": 1, "c:a": 4})
+    assert await decline(desk, good="a:1,b:2,c:1") == 0
+    assert await counted(desk) == {"o:a": 2, "o:b": 0, "c:a": 4}
+    assert await decline(desk, good="a:2", **{"o:b": 1}) == 1
+    assert await counted(desk) == {"o:a": 0, "o:b": 1, "c:a": 4}
+
+
+async def test_the_most_that_any_customer_had_is_known(desk: Desk) -> None:
+    """So that nobody's are looked up while nobody has many. It is of customers alone, and begins anew with the window; one
+    that an older worker began has none, and gets none."""
+    await decline(desk, good="a:1", **{"c:x": 9, "E:x": 9})
+    assert await most(desk) == 0
+    await decline(desk, **{"o:a": 2})
+    await decline(desk, **{"o:b": 5, "o:a": 2})
+    await decline(desk, **{"o:c": 1})
+    assert await most(desk) == 5
+    await decline(desk, good="b:5")
+    assert await most(desk) == 5
+    assert await counted(desk) == {"c:x": 9, "E:x": 9, "o:a": 4, "o:b": 0, "o:c": 1}
+    name = keys.declines(desk.shard)
+    await desk.redis.hset(name, "at", 0)  # type: ignore[misc]
+    await decline(desk, **{"o:d": 1})
+    assert (await counted(desk), await most(desk)) == ({"o:d": 1}, 1)
+    await desk.redis.hdel(name, "most")  # type: ignore[misc]
+    await decline(desk, good="d:1", **{"o:e": 7})
+    assert (await counted(desk), await most(desk)) == ({"o:d": 0, "o:e": 7}, None)
 
 
 LIMITS = pytest.mark.parametrize(
@@ -166,6 +193,16 @@ async def test_what_was_declined_in_another_window_is_forgotten(sale: Desk) -> N
     await sale.redis.hset(name, "at", began - WINDOW_MS)  # type: ignore[misc]
     assert await sale.book(wanted) == [b"created"]
     assert await pay(sale, hold, terms=TERMS) == "paid"
+
+
+async def test_what_an_older_worker_counted_is_looked_at(sale: Desk) -> None:
+    """It does not say what is the most of any customer."""
+    wanted, hold = form(sale), sale.form(hold_ms=60_000, floor=1)
+    await sale.book(hold)
+    await decline(sale, **{f"o:{wanted.owner}": 3})
+    await sale.redis.hdel(keys.declines(sale.shard), "most")  # type: ignore[misc]
+    assert sale.word((await sale.book(wanted))[0]) == b"declined_too_often"
+    assert await pay(sale, hold, terms=TERMS) == "declined_too_often"
 
 
 async def test_a_repeat_is_answered_whatever_was_declined_since(sale: Desk) -> None:

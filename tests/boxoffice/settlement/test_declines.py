@@ -59,7 +59,7 @@ async def asked(hall: Till, bookings: list[str]) -> int:
 
 async def declined(hall: Till) -> dict[str, int]:
     found = await hall.office.redis.hgetall(keys.declines(SHARD))
-    return {name.decode()[:2]: int(count) for name, count in found.items() if name != b"at"}
+    return {name.decode()[:2]: int(count) for name, count in found.items() if name not in (b"at", b"most")}
 
 
 async def test_who_tests_cards_all_at_once(hall: Till) -> None:
@@ -322,15 +322,17 @@ async def test_what_is_counted(settings: Settings) -> None:
     steps = Steps(settings)
     await steps.declines.count([
         decision(of("a", 1), "declined", "lost_card"), decision(of("a", 2), "declined"), decision(of("b", 3), "authorized"),
-        decision(of("d", 9), "declined"), decision(of("d", 10), "authorized"),
+        decision(of("d", 9), "declined"), decision(of("d", 10), "authorized"), decision(of("f", 11), "authorized"),
+        decision(of("f", 12), "authorized"), decision(of("f", 13), "declined"), decision(of("b", 14), "authorized"),
         decision(of("a", 4), "declined", TOO_MANY), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
-    ((_, _, _, name, window_ms, *counts),) = steps.store.calls
+    ((_, _, _, name, window_ms, good, *counts),) = steps.store.calls
     assert (name, window_ms) == (keys.declines(SHARD), 1_000 * WINDOW_S)
     assert dict(zip(counts[::2], counts[1::2], strict=True)) == {
-        "o:a": 2, "o:b": -1, "c:c": 3, "e:e": 3, "C:c": 5, "E:e": 5
+        "o:a": 2, "c:c": 4, "e:e": 4, "C:c": 9, "E:e": 9
     }  # fmt: skip
+    assert good == "b:2,f:1"
 
 
 @pytest.mark.parametrize("changes", [{}, {"customer_max": 0, "least": 0}])
