@@ -1,14 +1,15 @@
 """How often an API key and a customer may ask for a booking: what an API key may spend in each window of Redis's clock.
 
 The counts are in Redis, one hash a shard, and admit.lua counts there in the call that admits: so a limit holds over all
-processes, costs no round trip, and nothing is taken of whoever is refused.
+processes, costs no round trip, and nothing is taken of whoever is refused. A customer is counted there from the second booking
+on that one process sees in a window: nearly all of a rush come once.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from boxoffice.errors import RateLimited
 from boxoffice.rate_settings import DeclineSettings, RateSettings
@@ -41,8 +42,19 @@ class Allowance(Struct, frozen=True, gc=False):
         """As admit.lua reads it; empty when nothing is counted."""
         rates = ""
         if self.key_max is not None or self.customer_max is not None:
-            rates = f"{self.api_key}:{self.key_max or ''}:{self.customer_max or ''}:{1_000 * self.window_s}"
+            limits = ":".join("" if most is None else str(most) for most in (self.key_max, self.customer_max))
+            rates = f"{self.api_key}:{limits}:{1_000 * self.window_s}"
         return f"{rates}|{self.declines}" if self.declines else rates
+
+    @property
+    def first(self) -> Allowance:
+        """What the script is told of a customer's first booking in a window, as far as this process knows: nobody counts it."""
+        return structs.replace(self, customer_max=None)
+
+    @property
+    def again(self) -> Allowance:
+        """What it is told of the others: the first took one of those that the customer may ask for."""
+        return self if self.customer_max is None else structs.replace(self, customer_max=self.customer_max - 1)
 
 
 FREE: Final = Allowance()

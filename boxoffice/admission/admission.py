@@ -106,13 +106,14 @@ class Admission:
         fingerprint = ids.fingerprint(
             order.customer_id, template.items, method, card, expected, order.metadata, code
         )  # fmt: skip
+        owner, since = ids.owner_digest(client, order.customer_id), self._now_s()
+        first = allowance.customer_max is not None and order.barred is None and window.newcomers.is_new(owner, since)
         # A question says nothing of its code, without which it would be told that the sale has not begun.
         if order.barred is None and (code or not window.seems_short(template.lines)):
-            window.put(self._form(client, order, key_digest, template, scope, fingerprint, answer))
+            window.put(self._form(order, key_digest, template, scope, fingerprint, owner, first, since, answer))
             return
-        as_booking = partial(self._form, client, order, key_digest, template, scope, fingerprint, answer)
-        owner = ids.owner_digest(client, order.customer_id)
-        question = self._question(template, scope, fingerprint, owner, answer, as_booking)
+        as_booking = partial(self._form, order, key_digest, template, scope, fingerprint, owner, first, since, answer)
+        question = self._question(template, scope, fingerprint, owner, first, since, answer, as_booking)
         question.barred = order.barred
         window.put(question)
 
@@ -122,20 +123,22 @@ class Admission:
             await window.drained()
 
     def _question(
-        self, template: BookingTemplate, scope: str, fingerprint: str, owner: str, answer: Answer,
+        self, template: BookingTemplate, scope: str, fingerprint: str, owner: str, first: bool,
+        since: float, answer: Answer,
         as_booking: Callable[[], Form],
     ) -> Form:  # fmt: skip
         """In a sold-out rush nearly everybody is refused: for that, key, fingerprint, owner and items are enough. The script
         goes through the same checks in the same order, up to what is left."""
         record_prefix, idempotency_prefix = self._names[template.event.shard]
         return Form(
-            NOBODY, template, template.question, question(fingerprint, template.items, owner), record_prefix + NOBODY,
-            idempotency_prefix + scope, answer, self._now_s(), as_booking=as_booking,
+            NOBODY, template, template.first_question if first else template.question,
+            question(fingerprint, template.items, owner), record_prefix + NOBODY, idempotency_prefix + scope, answer,
+            since, as_booking=as_booking, newcomer=owner if first else "",
         )  # fmt: skip
 
     def _form(
-        self, client: str, order: Order, key_digest: str, template: BookingTemplate, scope: str, fingerprint: str,
-        answer: Answer,
+        self, order: Order, key_digest: str, template: BookingTemplate, scope: str, fingerprint: str, owner: str,
+        first: bool, since: float, answer: Answer,
     ) -> Form:  # fmt: skip
         shard, charge = template.event.shard, order.charge if template.amount else None
         booking = ids.booking_id(shard, self._epoch_ns() // 1_000_000)
@@ -146,16 +149,15 @@ class Admission:
             last4 = text_of(charge.last4) if charge.last4 else ""
         # As `Gaps(...)`, in a third of its time.
         gaps: Gaps = tuple.__new__(Gaps, (
-            booking, scope, fingerprint, ids.owner_digest(client, order.customer_id), text_of(order.customer_id),
+            booking, scope, fingerprint, owner, text_of(order.customer_id),
             text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
             order.metadata or "", text_of(order.return_url) if order.return_url is not None else "", order.access_code,
         ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
-        expected = order.expected_amount_cents
-        kind = template.kind if expected is None else template.expecting(expected)
         return Form(
-            booking, template, kind, template.form(gaps), record_prefix + booking, idempotency_prefix + scope,
-            answer, self._now_s(), gaps,
+            booking, template, template.kind_of(order.expected_amount_cents, first=first), template.form(gaps),
+            record_prefix + booking, idempotency_prefix + scope, answer, since, gaps, None, None,
+            owner if first else "",
         )  # fmt: skip
 
     def template(self, client: str, order: Order, allowance: Allowance = FREE) -> BookingTemplate:

@@ -122,6 +122,8 @@ class Form(msgspec.Struct):
     """Of a question: makes the booking's form, to be sent when the answer is that there is."""
     barred: Callable[[], BoxOfficeError] | None = None
     """Of a question that asks for the first use of its key alone: makes what is said when there is none."""
+    newcomer: str = ""
+    """Digest of a customer whose first booking in a window of the limits this is; empty of all others."""
 
 
 def views_of(forms: Sequence[Form]) -> dict[str, EventView]:
@@ -248,6 +250,8 @@ def _answer(
             return _replayed(booking, record, event, left, reply.now_ms)
         case outcomes.RateLimited(whose, limit, ends_ms):
             allowance = form.template.allowance
+            if whose == "customer":
+                limit = allowance.customer_max or limit  # the script knows of those that it counts
             left_ms = ends_ms - reply.now_ms
             often: BoxOfficeError = rate_limited(whose, limit, allowance.window_s, left_ms, allowance.api_key)
             refusals[alike] = outcome, often

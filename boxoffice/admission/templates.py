@@ -77,6 +77,8 @@ class BookingTemplate:
         "allowance",
         "amount",
         "event",
+        "first_kind",
+        "first_question",
         "hold_ms",
         "items",
         "kind",
@@ -101,8 +103,10 @@ class BookingTemplate:
         self.hold_ms = hold_ms
         self._limited = unpaid_max if hold_ms or charge else ()
         self._coded, self._client = coded, client
-        self.kind = self._kind()
-        self.question = question_kind(event.id, self.items, client, allowance.text)
+        again, first = allowance.again.text, allowance.first.text
+        self.kind, self.first_kind = self._kind(again), self._kind(first)
+        self.question = question_kind(event.id, self.items, client, again)
+        self.first_question = question_kind(event.id, self.items, client, first)
         has = {"reference": referred, "metadata": described, "return_url": returning}
         given = {"customer", *(name for name, there in has.items() if there)}
         record = self._marked(client, charge, given)
@@ -121,15 +125,19 @@ class BookingTemplate:
         shown = {"booking", "created_at", *given, *(["expires_at"] if hold_ms else []), *(card & {"last4"})}
         self._shown, self._pick_shown = _with_gaps(render.booking(view).decode(), shown)
 
-    def expecting(self, amount: int) -> Kind:
-        """The kind of a booking whose shop has seen this amount."""
-        return self.kind if amount == self.amount else self._kind(amount)
+    def kind_of(self, expected: int | None, *, first: bool) -> Kind:
+        """The kind of a booking whose shop has seen this amount, or says of none; `first`: of its customer in a window of the
+        limits (see newcomers.py)."""
+        if expected is None or expected == self.amount:
+            return self.first_kind if first else self.kind
+        allowance = self.allowance.first if first else self.allowance.again
+        return self._kind(allowance.text, expected)
 
-    def _kind(self, expected: int | None = None) -> Kind:
+    def _kind(self, rate: str, expected: int | None = None) -> Kind:
         return booking_kind(
             self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, items=self.items,
             prices=[line.unit_price_cents for line in self.lines], expected=expected, coded=self._coded,
-            rate=self.allowance.text,
+            rate=rate,
         )  # fmt: skip
 
     def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:

@@ -20,7 +20,9 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 
 from boxoffice.admission.counting import count_call
 from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
-from boxoffice.admission.protocol import Call, Codec, decode
+from boxoffice.admission.newcomers import Newcomers
+from boxoffice.admission.outcomes import CREATED
+from boxoffice.admission.protocol import Call, Codec, Reply, decode
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, Overloaded, RateLimited, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
@@ -50,6 +52,9 @@ SMALL_CALL: Final = 16
 
 ROOM: Final = 4
 """An API key that is over its limit has one part in so many of the places where bookings wait."""
+
+UNCOUNTED: Final = frozenset({b"replayed", b"mismatch", b"created", b"rate_limited"})
+"""Answers to what is no attempt, as lua/admit.lua counts them."""
 
 OVER_MAX: Final = 1_000
 """API keys that are remembered to be over their limit. Beyond it all are forgotten at once."""
@@ -82,6 +87,7 @@ class Window:
         self._overloaded = Overloaded(retry_after_s=1)
         self._over: dict[tuple[str, int | None], float] = {}
         """Until when which API keys, with these limits, are over them."""
+        self.newcomers = Newcomers()
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -100,6 +106,7 @@ class Window:
         would crowd others out."""
         waiting, most = len(self.queue), self.settings.api.waiting_max
         if (waiting >= most and self._is_flooded()) or (self._over and waiting >= most // ROOM and self._is_over(form)):
+            self.newcomers.forget(form.newcomer)
             form.answer(self._overloaded)
             return
         self.queue.append(form)
@@ -125,6 +132,21 @@ class Window:
                     self._over.clear()
                 key = error.key_prefix, error.details["limit"]
                 self._over[key] = self.clock.now_s() + error.details["retry_after_s"]
+
+    def _note_newcomers(self, forms: list[Form], reply: Reply, began_s: float) -> None:
+        """Of those who came for the first time, those that the script does not count have not come."""
+        self.newcomers.at(began_s, reply.now_ms, forms[0].template.allowance.window_s)
+        if reply.results.count(CREATED) == len(forms):
+            return
+        for form, result in zip(forms, reply.results, strict=True):
+            if form.newcomer and result != CREATED and result[0] in UNCOUNTED:
+                self.newcomers.forget(form.newcomer)
+
+    def _untold(self, forms: list[Form], error: BoxOfficeError) -> list[BoxOfficeError]:
+        """Nobody can say, of any of them: none of their customers has come."""
+        for form in forms:
+            self.newcomers.forget(form.newcomer)
+        return [error] * len(forms)
 
     async def drained(self) -> None:
         """Send the forms that wait, and return once every call has ended."""
@@ -186,9 +208,10 @@ class Window:
             views = views_of(forms)
             reply = decode(await self.send(forms, views))
             self.pace_s = self.pace(reply.behind, reply.admissions)
+            self._note_newcomers(forms, reply, began_s)
             answers = answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s)
         except BoxOfficeError as error:
-            answers = [error] * len(forms)
+            answers = self._untold(forms, error)
         except RedisError as error:
             # A full Redis refused before it wrote anything, and would refuse each form alone as well.
             if len(forms) > 1 and code_of(error) != "OOM":
@@ -199,10 +222,10 @@ class Window:
                 "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
                 reply=code_of(error),
             )  # fmt: skip
-            answers = [StoreAway("Redis refused the booking; nothing was taken.")] * len(forms)
+            answers = self._untold(forms, StoreAway("Redis refused the booking; nothing was taken."))
         except Exception as error:
             seldom.exception("admission.failed", error)
-            answers = [StoreAway()] * len(forms)
+            answers = self._untold(forms, StoreAway())
         if RateLimited in set(map(type, answers)):
             self._note_over(answers)
         if REGISTRY.counts:

@@ -53,9 +53,21 @@ MUTANTS = (
     ),
     Mutant(
         "declined payments that nobody looks at",
-        (("lua/admit.lua", "local declined = of.decline_terms\n", "local declined = nil\n"),),
+        (("lua/admit.lua", "local declined = of.suspect\n", "local declined = nil\n"),),
         "tests/lua/test_declines.py",
         "booking_after",
+    ),
+    Mutant(
+        "declined payments that nobody is seen to have",
+        (("lua/decline.lua", "if most and count > most", "if false"),),
+        "tests/lua/test_declines.py",
+        "booking_after",
+    ),
+    Mutant(
+        "a customer who comes for the first time each time",
+        (("boxoffice/admission/newcomers.py", "        seen.add(customer)\n", ""),),
+        "tests/boxoffice/admission/test_newcomers.py",
+        "so_often",
     ),
     Mutant(
         "a hold that is paid whatever was declined",
