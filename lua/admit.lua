@@ -127,7 +127,7 @@ for k = 1, kinds do
 end
 -- Per booking, of which an id and a whole record come once it is admitted.
 local first_form, first_key, id_of, record_of = 6 + events + kinds, 6 + 2 * events, {}, {}
-local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by =
+local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by, holder_by =
   read_bookings(kind, count, first_form, first_key, call)
 local rates, rate_window_ms, rates_began, rates_new, rates_spent = call.rates, call.rate_window_ms, nil, nil, nil
 local declines = {}
@@ -162,8 +162,8 @@ for k = 1, kinds do
 end
 
 local function code_refused(b, of)
-  local code, sale = code_by[b], of.sale
-  return code_refusal(sale.terms[code], sale.owned["k" .. code], of.tickets, of.lines, of.opens_ms, now_ms)
+  local sale = of.sale
+  return code_refusal(sale.terms[code_by[b]], sale.owned[holder_by[b]], of.tickets, of.lines, of.opens_ms, now_ms)
 end
 
 local function count_rate(who, most)
@@ -249,9 +249,9 @@ for b = 1, count do
     sale.owned[owner] = sale.owned[owner] + of.tickets
     sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items
     if of.coded then
-      local code = "k" .. code_by[b]
-      sale.owned[code] = sale.owned[code] + of.tickets
-      sale.by_tier[code] = with_items(sale.by_tier[code] or "", of.items, 1)
+      local holder = holder_by[b]
+      sale.owned[holder] = sale.owned[holder] + of.tickets
+      sale.by_tier[holder] = with_items(sale.by_tier[holder] or "", of.items, 1)
     end
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1

@@ -1,11 +1,12 @@
 -- read_bookings: all bookings of a call, in one function that runs once. Notes for each event whose tickets are looked up, and for
 -- the call whose attempts. Needs access_code.
 -- Returns, each by the booking's place: its kind, its record behind the deadline, the fingerprint and the owner in it, its
--- idempotency key, its customer and its client among those whose unpaid tickets count, and its access code, if it has any.
+-- idempotency key, its customer and its client among those whose unpaid tickets count, and, if it
+-- has any, its access code and the owner that counts what is had with it.
 local function read_bookings(kind, count, first_form, first_key, call)
   local KEYS, ARGV, match = KEYS, ARGV, string.match
   local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
-  local customer_by, client_by, code_by, rates, rated = {}, {}, {}, {}, {}
+  local customer_by, client_by, code_by, holder_by, rates, rated = {}, {}, {}, {}, {}, {}
   local function is_rated(who, most)
     if most and not rates[who] then
       rates[who], rated[#rated + 1] = 0, who
@@ -26,10 +27,11 @@ local function read_bookings(kind, count, first_form, first_key, call)
     if of.coded then
       -- Counted as one more of those whose tickets these are.
       local code = code_of(rest) or ""
-      code_by[b], sale.codes = code, sale.codes or {}
-      if not sale.owned["k" .. code] then
-        sale.owned["k" .. code], sale.codes[#sale.codes + 1] = 0, code
-        sale.owners[#sale.owners + 1] = "k" .. code
+      local holder = "k" .. code
+      code_by[b], holder_by[b], sale.codes = code, holder, sale.codes or {}
+      if not sale.owned[holder] then
+        sale.owned[holder], sale.codes[#sale.codes + 1] = 0, code
+        sale.owners[#sale.owners + 1] = holder
       end
     end
     if of.limited then
@@ -43,5 +45,5 @@ local function read_bookings(kind, count, first_form, first_key, call)
     end
   end
   call.rates, call.rated = rates, rated
-  return kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by
+  return kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by, holder_by
 end

@@ -4,21 +4,28 @@ local function with_items(by_tier, items, times)
   if by_tier == "" and times == 1 and not string.find(items, "-", 1, true) then
     return items
   end
-  local order, count, packed = {}, {}, {}
-  for name, tickets in string.gmatch(by_tier, "([^:,]+):(%d+)") do
-    order[#order + 1], count[name] = name, tonumber(tickets)
+  -- Nearly everybody has tickets of one tier.
+  local only, have = string.match(by_tier, "^([^:,]+):(%d+)$")
+  local name, more = string.match(items, "^([^:,]+):(%-?%d+)$")
+  if only and only == name then
+    local left = have + times * more
+    return left > 0 and only .. ":" .. string.format("%d", left) or ""
   end
-  for name, tickets in string.gmatch(items, "([^:,]+):(%-?%d+)") do
-    if not count[name] then
-      order[#order + 1], count[name] = name, 0
+  local order, count, packed = {}, {}, {}
+  for tier, tickets in string.gmatch(by_tier, "([^:,]+):(%d+)") do
+    order[#order + 1], count[tier] = tier, tonumber(tickets)
+  end
+  for tier, tickets in string.gmatch(items, "([^:,]+):(%-?%d+)") do
+    if not count[tier] then
+      order[#order + 1], count[tier] = tier, 0
     end
-    count[name] = count[name] + times * tickets
+    count[tier] = count[tier] + times * tickets
   end
   -- By tier, as items are: what adds up to the same is the same text.
   table.sort(order)
-  for _, name in ipairs(order) do
-    if count[name] > 0 then
-      packed[#packed + 1] = name .. ":" .. string.format("%d", count[name])
+  for _, tier in ipairs(order) do
+    if count[tier] > 0 then
+      packed[#packed + 1] = tier .. ":" .. string.format("%d", count[tier])
     end
   end
   return table.concat(packed, ",")

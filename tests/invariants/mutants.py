@@ -147,7 +147,7 @@ MUTANTS = (
         (
             (
                 "lua/admit.lua",
-                "      sale.owned[code] = sale.owned[code] + of.tickets\n",
+                "      sale.owned[holder] = sale.owned[holder] + of.tickets\n",
                 "",
             ),
         ),
