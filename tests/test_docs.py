@@ -26,6 +26,7 @@ from boxoffice.telemetry import series
 from boxoffice.telemetry.outages import OUTAGES
 from boxoffice.wire.render import FAILURES
 from ops import cli
+from tests.support import chart
 from worker.rounds import ROUNDS, Round
 
 ROOT = Path(__file__).parents[1]
@@ -284,6 +285,11 @@ def test_what_is_written_from_the_code_is_up_to_date(name: str) -> None:
     assert found[0] == f"{found[1]}{write()}\n{found[2]}"
 
 
+def test_the_chart_takes_every_setting_within_its_bounds() -> None:
+    """`python tests/test_docs.py` writes this, too."""
+    assert chart.SCHEMA.read_text() == chart.schema_text()
+
+
 # ---------------------------------------------------------------- names in code and names in pages
 # Problems and their codes: tests/api/test_problems.py.
 
@@ -471,6 +477,7 @@ def write() -> None:
         if not count:
             sys.exit(f"{page} has no part {name}")
         path.write_text(text)
+    chart.SCHEMA.write_text(chart.schema_text())
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import AliasChoices, BaseModel
 
+from api.server import GRACE_S
 from boxoffice.settings import Settings
 from ops.cli import app
+from tests.support.chart import names
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,18 +20,6 @@ ROOT = Path(__file__).parents[2]
 def services() -> dict[str, Any]:
     parsed: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return parsed["services"]
-
-
-def names(model: type[BaseModel], prefix: str = "BOXOFFICE_") -> set[str]:
-    """Every setting as the environment spells it."""
-    found = set()
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= names(field.annotation, f"{prefix}{name.upper()}__")
-        else:
-            alias = field.validation_alias
-            found.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else prefix + name.upper())
-    return found
 
 
 def flags(command: list[str]) -> dict[str, str]:
@@ -51,10 +40,63 @@ def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None
 
 
 def test_ports_for_watchers_stay_inside(services: dict[str, Any]) -> None:
-    """The API's port alone is published."""
+    """Of ours the API's port alone is published, and what is published is for this machine."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"api"}
+    assert set(published) == {"api", "prometheus", "grafana"}
     assert "94" not in "".join(map(str, published["api"]))
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_prometheus_and_grafana_come_only_when_they_are_asked_for(services: dict[str, Any]) -> None:
+    profiles = {name: service["profiles"] for name, service in services.items() if "profiles" in service}
+    assert profiles == {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
+
+
+def test_what_is_mounted_is_there_and_is_not_written(services: dict[str, Any]) -> None:
+    """Files of this repository; Grafana finds its data source, which is Prometheus as it is named here, and the dashboard."""
+    mounts = [each.split(":") for service in services.values() for each in service.get("volumes", [])]
+    ours = {target: (source, rest) for source, target, *rest in mounts if source.startswith(".")}
+    assert all((ROOT / source).exists() and rest == ["ro"] for source, rest in ours.values())
+    assert (ROOT / ours["/etc/prometheus"][0] / "prometheus.yml").is_file()
+    provisioning = ROOT / ours["/etc/grafana/provisioning"][0]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    (boards,) = yaml.safe_load((provisioning / "dashboards" / "boxoffice.yml").read_text())["providers"]
+    shown = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert shown in ours and shown.startswith(boards["options"]["path"] + "/")
+    assert "--config.file=/etc/prometheus/prometheus.yml" in services["prometheus"]["command"]
+
+
+def test_prometheus_asks_each_process_at_its_port(services: dict[str, Any]) -> None:
+    config = yaml.safe_load((ROOT / "ops" / "monitoring" / "prometheus.yml").read_text())
+    asked = {
+        name: names["port"]
+        for job in config["scrape_configs"] for names in job["dns_sd_configs"] for name in names["names"]
+    }  # fmt: skip
+    told = services["api"]["environment"]
+    assert asked == {name: told[f"BOXOFFICE_TELEMETRY__{name.upper()}_PORT"] for name in ("api", "worker")}
+
+
+def test_grafana_has_no_password_that_everybody_knows(services: dict[str, Any]) -> None:
+    told = services["grafana"]["environment"]
+    assert told["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert told["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert not [name for name in told if "PASSWORD" in name]
+
+
+@pytest.mark.parametrize("name", ["migrate", "api", "worker"])
+def test_a_container_has_no_right_that_it_does_not_need(name: str, services: dict[str, Any]) -> None:
+    service = services[name]
+    assert service["read_only"] is True and service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"cap_add", "privileged", "user"} & set(service)
+
+
+def test_a_container_may_finish_what_it_has_begun(services: dict[str, Any]) -> None:
+    grace = {name: int(services[name]["stop_grace_period"].removesuffix("s")) for name in ("api", "worker")}
+    settings = Settings()
+    assert grace["api"] >= settings.api.drain_s + GRACE_S + 5
+    assert grace["worker"] >= settings.worker.lease_ms / 1_000 + 15
 
 
 def test_api_and_worker_have_the_same_settings(services: dict[str, Any]) -> None:
