@@ -208,6 +208,9 @@ async def test_the_further_settlement_is_behind_the_longer_admission_gives_way(
     window = office.admission.windows[SHARD]
     window.pace(0, 0)
     assert window.pace(behind, behind + 1) * 1_000 == pytest.approx(share * office.settings.api.pace_ms)
+    assert window.pace(behind, behind + 9_000) * 1_000 == pytest.approx(share * office.settings.api.pace_ms), (
+        "whatever was"
+    )
 
 
 async def test_admission_gives_way_to_nobody_where_nobody_settles(

@@ -163,6 +163,27 @@ async def test_a_copy_is_kept_from_as_of_to_as_of(till: Till, writer: asyncpg.Co
     assert await every(till, 2, updated_since=first.as_of) == [made[0], made[2]]
 
 
+async def test_the_one_that_began_first_is_waited_for(till: Till, writer: asyncpg.Connection) -> None:
+    """Of several that are being written."""
+    made = await sold(till, 2)
+    second = await asyncpg.connect(till.office.settings.database_url)
+    try:
+        async with writer.transaction():
+            began = await writer.fetchval("SELECT now()")
+            await writer.execute("UPDATE bookings SET updated_at = now() WHERE id = $1", made[0])
+            async with second.transaction():
+                await second.execute("UPDATE bookings SET updated_at = now() WHERE id = $1", made[1])
+
+                async def both_are_seen() -> bool:
+                    pool = await till.office.pool()
+                    writing = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+                    return bool(await pool.fetchval(writing) >= 2 and await pool.fetchval(listing.OVER) == began)
+
+                await eventually(both_are_seen)
+    finally:
+        await second.close()
+
+
 async def test_as_of_leaves_a_moment_to_who_has_just_begun(till: Till) -> None:
     """For a moment a transaction has begun and nobody else can see when."""
     now, over = await (await till.office.pool()).fetchrow(f"SELECT now(), ({listing.OVER})")

@@ -20,7 +20,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.record import Body, Line, Payload, Record
 from boxoffice.wire.render import RefundState
 from tests.conftest import CLIENT, SHARD
-from tests.support.shop.office import Till
+from tests.support.shop.office import Till, book_many
 from tests.support.shop.orders import OTHER
 
 NOW_MS = 1_800_000_000_000
@@ -297,6 +297,14 @@ async def test_a_listed_booking_reads_as_it_would_alone(
     monkeypatch.setattr(bookings, "record", found)
     view = await bookings.as_read(row, wanted)
     assert (view and view.status) == told
+
+
+async def test_rows_of_several_bookings_are_read_at_once(till: Till) -> None:
+    """By id; there is none of what PostgreSQL does not know."""
+    made = await book_many(till.office, till.event, 3, GA=1)
+    await till.rest()
+    rows = await till.office.bookings.read_rows([*made, ids.booking_id(SHARD, NOW_MS)])
+    assert {name: row.view.id for name, row in rows.items()} == dict(zip(made, made, strict=True))
 
 
 @pytest.mark.parametrize("error", [NotFound, Unavailable])

@@ -16,7 +16,7 @@ from boxoffice.errors import CannotRun, DriftUnexplained, GateClosed
 from boxoffice.office import BoxOffice
 from boxoffice.repair import rebuild as rebuild_module
 from boxoffice.repair.mend import Mender
-from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, Rebuilder, shard_lock
+from boxoffice.repair.rebuild import POSTGRES_WENT_BACK, REPAIR_LOCK, Rebuilder, shard_lock
 from boxoffice.stores import fence, keys
 from boxoffice.stores.gate import Gate
 from boxoffice.stores.record import unpack
@@ -187,6 +187,10 @@ async def test_an_alert_keeps_it_refusing(office: BoxOffice, rebuilder: Rebuilde
 async def test_one_process_at_a_time(office: BoxOffice, rebuilder: Rebuilder) -> None:
     async with shard_lock(office.database, SHARD) as alone:
         assert alone
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid, objid) = ($1, $2)"
+        assert await (await office.pool()).fetchval(held, REPAIR_LOCK, SHARD) == 1, (
+            "processes of other releases look there"
+        )
         with pytest.raises(CannotRun):
             await rebuilder.rebuild()
     await rebuilder.rebuild()

@@ -87,3 +87,13 @@ async def test_a_refused_call_keeps_its_connection(redis: Redis) -> None:
         await pinned.execute_command("NOSUCH")
 
     assert await pinned.execute_command("CLIENT", "ID") == first
+
+
+async def test_no_more_are_kept_than_half_of_the_pool(redis: Redis) -> None:
+    """The other half is for everybody else, also after a moment in which all of them were in use."""
+    pinned = Pinned(redis)
+    for _ in range(2):
+        answers = await asyncio.gather(*(pinned.execute_command("ECHO", f"{n}") for n in range(2 * HALF)))
+        assert answers == [b"%d" % n for n in range(2 * HALF)]
+        assert len(pinned.free) == HALF
+    assert await redis.ping()
