@@ -26,7 +26,7 @@ from boxoffice.telemetry import series
 from boxoffice.telemetry.outages import OUTAGES
 from boxoffice.wire.render import FAILURES
 from ops import cli
-from tests.support import chart
+from tests.support import chart, sizing
 from worker.rounds import ROUNDS, Round
 
 ROOT = Path(__file__).parents[1]
@@ -245,6 +245,13 @@ def export_table() -> str:
     return table(("export", "rows", "peak memory", "time"), *cells)
 
 
+def sizes_table() -> str:
+    """As the last `make bench` and `python -m bench.sizes` measured it."""
+    results, sizes = json.loads(read("bench/results.json")), json.loads(read("bench/sizes.json"))
+    assert not results["quick"] and sizes["bookings"] >= 20_000
+    return table(*sizing.rows(results, sizes, Settings()))
+
+
 def metrics_table() -> str:
     """Every metric, with its labels and the values that are known beforehand."""
     return table(
@@ -263,6 +270,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("docs/operations.md", commands_table),
     "rounds": ("docs/operations.md", rounds_table),
     "export": ("docs/operations.md", export_table),
+    "sizes": ("docs/deploying.md", sizes_table),
     "metrics": ("docs/metrics.md", metrics_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
