@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 from typing import Any
@@ -15,6 +16,8 @@ from api.transport.connection import Connection
 from api.transport.lane import lane
 from api.transport.watch import Server, room_for
 from boxoffice.settings import Settings
+from boxoffice.stores.postgres import look_ahead
+from boxoffice.stores.sessions import call_us
 from boxoffice.stores.waits import EXPECTED
 from boxoffice.telemetry import log
 from boxoffice.telemetry.series import CONNECTIONS_MAX
@@ -26,8 +29,12 @@ GRACE_S = 10
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve the API until SIGINT or SIGTERM, then finish what is in flight, let connections end, and return."""
+    """Serve the API until SIGINT or SIGTERM, then finish what is in flight, let connections end, and return.
+
+    Raises `CannotRun` for a PostgreSQL that can never do."""
     log.configure(settings, expected=EXPECTED)
+    call_us("api")
+    asyncio.run(look_ahead(settings))
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from boxoffice.stores.models import Base
+from boxoffice.stores.sessions import Sessions, tell_sessions
 
 MIGRATION_LOCK = 0x626F786F  # "boxo": every migration run of every host takes this advisory lock
 LOCK_TIMEOUT_MS = 5_000
@@ -34,9 +35,9 @@ def run(connection: Connection) -> None:
 
 async def connect_and_run() -> None:
     """Open a connection of our own, whatever loop the caller runs."""
-    engine = create_async_engine(
-        context.config.attributes["url"], connect_args=context.config.attributes["connect_args"]
-    )
+    arguments = context.config.attributes["connect_args"]
+    engine = create_async_engine(context.config.attributes["url"], connect_args=arguments)
+    tell_sessions(engine, Sessions(arguments, {}))
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)

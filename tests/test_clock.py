@@ -35,6 +35,7 @@ BY_ITSELF = {
     "boxoffice/sales/codes.py": ("secrets.choice", "a secret"),
     "boxoffice/settlement/draining.py": ("asyncio.sleep", "lets a batch end that is under way in this process"),
     "boxoffice/stores/fence.py": ("random.SystemRandom", "no nonce is made twice"),
+    "boxoffice/stores/sessions.py": ("secrets.token_hex", "no two processes mark a session alike"),
     "boxoffice/telemetry/log.py": ("time.time_ns", "when a line was written: nobody decides by it"),
     "boxoffice/telemetry/port.py": ("asyncio.sleep", "a port that is taken is tried again: nobody decides by it"),
     "boxoffice/telemetry/request_id.py": ("secrets.token_hex", "no two processes name a request alike"),

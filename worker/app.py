@@ -22,6 +22,7 @@ from boxoffice.gateway.calls import within
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import durability, postgres, redis
+from boxoffice.stores.sessions import call_us
 from boxoffice.stores.shard import Shards, open_shards
 from boxoffice.stores.waits import EXPECTED, waits_for
 from boxoffice.telemetry.log import configure
@@ -62,6 +63,7 @@ def run_worker(settings: Settings) -> None:
     Raises `CannotRun` when the servers' settings are weaker than what we promise.
     """
     configure(settings, expected=EXPECTED)
+    call_us("worker")
     import uvloop
 
     uvloop.run(main(settings))

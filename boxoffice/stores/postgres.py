@@ -8,6 +8,7 @@ One file because both ways take the same settings, and the same errors mean that
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from asyncpg import InterfaceError, PostgresError, SerializationError
-from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError as SQLInterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from boxoffice.database_url import read_database_url
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
+from boxoffice.stores.sessions import Sessions, our_name, tell_sessions
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -39,6 +40,7 @@ __all__ = [
     "alembic_config",
     "check_schema",
     "is_transient",
+    "look_ahead",
     "migrate",
     "open_engine",
     "open_pool",
@@ -149,13 +151,17 @@ async def renew_sessions(pool: Callable[[], Awaitable[asyncpg.Pool[Any]]], error
 CONNECT_S: Final = 5.0
 """Longest wait for a connection, unless the URL says `connect_timeout`."""
 
+LOOK_S: Final = 2.0
+"""Longest wait of a process that starts and can do without PostgreSQL."""
 
-def connect_arguments(settings: Settings, **server_settings: str) -> dict[str, Any]:
-    """How every process of ours connects: keyword arguments of asyncpg, also through SQLAlchemy.
+
+def connect_arguments(settings: Settings, name: str = "") -> dict[str, Any]:
+    """How every process of ours connects: keyword arguments of asyncpg, also through SQLAlchemy. PostgreSQL shows our sessions
+    as `name`, unless the URL has a name for them.
 
     Raises `ValueError` for a URL that cannot be understood.
     """
-    return read_database_url(settings.database_url).arguments(timeout_s=CONNECT_S, **server_settings)
+    return read_database_url(settings.database_url).arguments(timeout_s=CONNECT_S, application_name=name or our_name())
 
 
 _IDLE: Final = "idle_in_transaction_session_timeout"
@@ -175,22 +181,12 @@ DRIVER: Final = "postgresql+asyncpg://"
 
 def open_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
     """SQLAlchemy over asyncpg: catalogue, listings, operators."""
+    arguments = connect_arguments(settings)
+    sessions = Sessions(arguments, {_IDLE: _idle_ms(settings), TRANSACTION_TIMEOUT: _transaction_ms(settings)})
     engine = create_async_engine(
-        DRIVER, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True,
-        connect_args=connect_arguments(settings, **{_IDLE: _idle_ms(settings)}),
-    )  # fmt: skip
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(
-            f"SELECT set_config('{TRANSACTION_TIMEOUT}', '{_transaction_ms(settings)}', false) "
-            "WHERE current_setting('server_version_num')::int >= 170000"
-        )
-        cursor.close()
-        # The driver has begun a transaction, and what is set in it ends with its rollback.
-        connection.commit()
-
+        DRIVER, pool_size=pool_size, max_overflow=0, pool_timeout=5, pool_pre_ping=True, connect_args=arguments
+    )
+    tell_sessions(engine, sessions)
     return engine
 
 
@@ -199,51 +195,50 @@ async def open_pool(settings: Settings, *, size: int | None = None, min_size: in
 
     Plans made while the tables are empty would scan them for ever, so sequential scans are made expensive from the
     start. Whoever freezes in the middle of a transaction lets go of its locks when its leases end. Raises OSError or an
-    asyncpg error when PostgreSQL is away.
+    asyncpg error when PostgreSQL is away, and `CannotRun` for a pooler of transactions.
     """
-
-    async def open_with(**more: str) -> asyncpg.Pool[Any]:
-        return await asyncpg.create_pool(
-            min_size=min_size,
-            max_size=size or settings.worker.pool_max,
-            command_timeout=settings.worker.statement_timeout_ms / 1_000 + 5,
-            **connect_arguments(
-                settings,
-                **{
-                    "application_name": "boxoffice",
-                    "lock_timeout": str(settings.worker.lock_timeout_ms),
-                    "statement_timeout": str(settings.worker.statement_timeout_ms),
-                    _IDLE: _idle_ms(settings),
-                    "enable_seqscan": "off",
-                    "enable_hashjoin": "off",
-                    "enable_mergejoin": "off",
-                    "enable_bitmapscan": "off",
-                    "enable_material": "off",
-                    "jit": "off",
-                    **more,
-                },
-            ),
-        )
-
-    try:
-        return await open_with(**{TRANSACTION_TIMEOUT: _transaction_ms(settings)})
-    except asyncpg.UndefinedObjectError:
-        return await open_with()
-
-
-async def open_readers(settings: Settings, *, size: int = 2) -> asyncpg.Pool[Any]:
-    """A pool for audits: PostgreSQL's own planner, and as much time as a whole sale takes to read."""
-    return await asyncpg.create_pool(
-        min_size=1,
-        max_size=size,
-        setup=_read_only,
-        **connect_arguments(settings, application_name="boxoffice audit", jit="off"),
+    told = {
+        "lock_timeout": str(settings.worker.lock_timeout_ms),
+        "statement_timeout": str(settings.worker.statement_timeout_ms),
+        _IDLE: _idle_ms(settings),
+        TRANSACTION_TIMEOUT: _transaction_ms(settings),
+        **dict.fromkeys(
+            ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_material", "jit"),
+            "off",
+        ),
+    }
+    return await _open(
+        connect_arguments(settings),
+        told,
+        min_size=min_size,
+        max_size=size or settings.worker.pool_max,
+        command_timeout=settings.worker.statement_timeout_ms / 1_000 + 5,
     )
 
 
-async def _read_only(connection: Any) -> None:
-    """Said when it begins, it would seem a standby's to `target_session_attrs=read-write`."""
-    await connection.execute("SET default_transaction_read_only = on")
+async def open_readers(settings: Settings, *, size: int = 2) -> asyncpg.Pool[Any]:
+    """A pool for audits: PostgreSQL's own planner, and as much time as a whole sale takes to read. Raises as `open_pool`."""
+    # Said in the startup message, it would seem a standby's to `target_session_attrs=read-write`.
+    told = {"default_transaction_read_only": "on", "jit": "off"}
+    return await _open(connect_arguments(settings, f"{our_name()} audit"), told, min_size=1, max_size=size)
+
+
+async def _open(arguments: dict[str, Any], told: dict[str, str], **sizes: Any) -> asyncpg.Pool[Any]:
+    sessions = Sessions(arguments, told)
+    return await asyncpg.create_pool(init=sessions.begin, reset=sessions.let_go, **sizes, **arguments)
+
+
+async def look_ahead(settings: Settings) -> None:
+    """Connect once before anything is served. Raises `CannotRun` for a pooler of transactions; that PostgreSQL is away for the
+    moment is no reason not to start."""
+    arguments = connect_arguments(settings)
+    with contextlib.suppress(*TRANSIENT):
+        async with asyncio.timeout(LOOK_S):
+            session = await asyncpg.connect(**arguments)
+            try:
+                await Sessions(arguments, {}).begin(session)
+            finally:
+                session.terminate()
 
 
 async def take_time(connection: Any) -> None:
@@ -260,7 +255,8 @@ def alembic_config(settings: Settings) -> Config:
 
     config = Config()
     config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
-    config.attributes["url"], config.attributes["connect_args"] = DRIVER, connect_arguments(settings)
+    config.attributes["url"] = DRIVER
+    config.attributes["connect_args"] = connect_arguments(settings, "boxoffice-migrate")
     return config
 
 

@@ -13,7 +13,7 @@ from boxoffice.settings import Settings
 from boxoffice.telemetry import log
 
 
-async def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """It ends when its application cannot start, says nothing of its own, believes no proxy's headers, and collects what lives
     as long as it does out of the way before it answers anybody."""
     did: list[Any] = []
@@ -27,6 +27,9 @@ async def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, sett
 
     monkeypatch.setattr(server, "Server", Fake)
     monkeypatch.setattr(log, "configure", lambda _, **__: did.append("log"))
+    monkeypatch.setattr(server, "call_us", did.append)
+    monkeypatch.setattr(server, "look_ahead", lambda given: "look" if given is settings else "")
+    monkeypatch.setattr(server.asyncio, "run", did.append)
     monkeypatch.setattr(server.memory, "map_large", lambda: did.append("pages"))
     monkeypatch.setattr(server.signal, "signal", lambda number, _: did.append(number))
     for name in ("collect", "freeze", "set_threshold"):
@@ -34,7 +37,7 @@ async def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, sett
     server.serve(settings, "127.0.0.1", 8_123)
     config, drain_s = next(each for each in did if isinstance(each, tuple))
     assert [each for each in did if each != (config, drain_s)] == [
-        "log", signal.SIGINT, signal.SIGTERM, "collect", "freeze", "set_threshold", "pages", "run",
+        "log", "api", "look", signal.SIGINT, signal.SIGTERM, "collect", "freeze", "set_threshold", "pages", "run",
     ]  # fmt: skip
     assert did.index((config, drain_s)) == len(did) - 2 and drain_s == settings.api.drain_s
     assert (config.host, config.port, config.loop, config.backlog) == ("127.0.0.1", 8_123, "uvloop", 4_096)

@@ -128,13 +128,3 @@ async def test_the_engines_connections_have_the_limits_too(clean: None, short: S
             ]
         assert shown == ["3s", "1s"]
     await engine.dispose()
-
-
-async def test_an_older_server_knows_no_transaction_timeout(
-    clean: None, short: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It refuses a connection that asks for one. Then there is none."""
-    monkeypatch.setattr(postgres, "TRANSACTION_TIMEOUT", "unknown_timeout")
-    pool = await open_pool(short)
-    assert await pool.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')") == "1s"
-    await pool.close()
