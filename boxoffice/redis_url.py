@@ -6,12 +6,13 @@ database that is no number for the first one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["check_redis_url"]
+__all__ = ["check_redis_files", "check_redis_url"]
 
 _Fits: TypeAlias = Callable[[str], Any]
 
@@ -47,6 +48,18 @@ def check_redis_url(url: str) -> None:
     elif not re.fullmatch(r"/?[0-9]{0,9}", parts.path):
         raise ValueError("REDIS_URL: behind the host stands the number of a database, or nothing")
     _check_parameters(pairs, {**_PLAIN, **(_TLS if parts.scheme == "rediss" else {})})
+
+
+def check_redis_files(url: str) -> None:
+    """Raises `ValueError` as `check_redis_url` does, and for a file that is needed to connect and cannot be read: whoever only
+    met it when connecting would take Redis for away, and wait."""
+    check_redis_url(url)
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name in _FILES and not os.access(value, os.R_OK):
+            raise ValueError(f"REDIS_URL: {name} names a file that cannot be read")
+
+
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def _check_parameters(pairs: list[tuple[str, str]], known: Mapping[str, _Fits]) -> None:

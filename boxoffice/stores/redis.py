@@ -154,6 +154,9 @@ def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None 
     }
     # Of what the URL says, which kind of connection it is; ours are as fast and as safe for each.
     kind = _FAST.get(arguments.pop("connection_class", Connection), FastConnection)
+    if kind is FastTLSConnection and arguments.get("ssl_cert_reqs") != "none":
+        # redis-py 5.3 would believe a certificate of any host that the same authority vouches for.
+        arguments.setdefault("ssl_check_hostname", True)
     return Redis(connection_pool=BlockingConnectionPool(connection_class=kind, **arguments))
 
 

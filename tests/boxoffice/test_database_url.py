@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 
-from boxoffice.database_url import read_database_url
+from boxoffice.database_url import check_database_files, read_database_url
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings, load_settings
-from boxoffice.stores.postgres import AWAY, migrate, open_engine, open_pool, open_readers
+from boxoffice.stores.postgres import AWAY, migrate, open_engine, open_pool, open_readers, sqlstate
 
 WORKS = [
     "",
@@ -50,6 +52,14 @@ REFUSED = [
     ("?oauth_issuer=x", "cannot be used here: oauth_issuer"),
     ("?scram_client_key=hunter2", "cannot be used here: scram_client_key"),
     ("?port=soon", "port is a number"),
+    (
+        "?channel_binding=require",
+        "channel_binding asks for what cannot be done here: leave it out, or say disable or prefer",
+    ),
+    ("?sslmode=require&require_auth=hunter2", "require_auth asks for what cannot be done here: leave it out"),
+    ("?sslrootcert=system&sslmode=require", "sslrootcert=system needs sslmode=verify-full"),
+    ("?sslmode=verify-full", "sslmode=verify-full needs sslrootcert: a file, or system"),
+    ("?sslmode=require&sslrootcert=/hunter2/no.crt", "sslrootcert names a file that cannot be read"),
     ("#hunter2", "which is written %23"),
     ("?application_name=a%00hunter2", "or a %00"),
 ]
@@ -94,7 +104,8 @@ async def ways(settings: Settings) -> dict[str, Any]:
             found[way.__name__] = await way()
         except Exception as error:
             away = isinstance(error, (CannotRun, InterfaceError, *AWAY))
-            found[way.__name__] = False if away else type(error).__name__
+            refused = isinstance(error, DBAPIError) and sqlstate(error.orig or error).startswith("28")
+            found[way.__name__] = False if away or refused else type(error).__name__
     return found
 
 
@@ -197,27 +208,28 @@ PASSED = [
     "gsslib",
 ]
 TOLD = ["application_name", "options", "search_path", "timezone"]
+ONLY = {
+    "channel_binding": (["disable", "prefer", "PREFER"], ["require"], ", or say disable or prefer"),
+    "client_encoding": (["auto", "UTF8", "utf-8"], ["LATIN1"], ", or say auto or utf-8 or utf8"),
+    "gssencmode": (["disable", "prefer"], ["require"], ", or say disable or prefer"),
+    "load_balance_hosts": (["disable"], ["random"], ", or say disable"),
+    "min_protocol_version": (["3.0"], ["3.2", "latest"], ", or say 3.0"),
+    "replication": (["0", "false", "no", "off"], ["1", "database", "true"], ", or say 0 or false or no or off"),
+    "require_auth": ([], ["scram-sha-256", "none"], ""),
+    "requirepeer": ([], ["postgres"], ""),
+    "sslcertmode": (["allow"], ["require", "disable"], ", or say allow"),
+    "sslsni": (["1"], ["0"], ", or say 1"),
+}
+"""With the values that mean what is done anyway, others, and what is said then."""
 LEFT_OUT = [
-    "channel_binding",
-    "client_encoding",
-    "fallback_application_name",
     "gssdelegation",
-    "gssencmode",
     "keepalives",
     "keepalives_count",
     "keepalives_idle",
     "keepalives_interval",
-    "load_balance_hosts",
-    "min_protocol_version",
     "max_protocol_version",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "requiressl",
-    "sslcertmode",
     "sslcompression",
     "sslkeylogfile",
-    "sslsni",
     "tcp_user_timeout",
     "prepared_statement_cache_size",
     "prepared_statement_name_func",
@@ -229,6 +241,7 @@ UNABLE = [
     "oauth_scope",
     "scram_client_key",
     "scram_server_key",
+    "sslcrldir",
 ]
 
 
@@ -237,17 +250,103 @@ def test_what_asyncpg_does_as_libpq_does_is_passed_on(name: str) -> None:
     written = "allow" if name == "sslmode" else "a%2Fb%20c"
     for spelt in (name, name.upper()):
         found = read_database_url(f"postgresql://u@h/d?{spelt}={written}")
-        assert found == (f"postgresql://u@h/d?{name}={written}", {}, None)
+        assert found == (f"postgresql://u@h/d?{name}={written}", {}, None, False)
 
 
 @pytest.mark.parametrize("name", TOLD)
 def test_what_the_server_is_told_is_told_by_name(name: str) -> None:
-    assert read_database_url(f"postgresql://u@h/d?{name}=a%20b") == ("postgresql://u@h/d", {name: "a b"}, None)
+    assert read_database_url(f"postgresql://u@h/d?{name}=a%20b") == ("postgresql://u@h/d", {name: "a b"}, None, False)
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_nothing_depends_on_is_left_out(name: str) -> None:
-    assert read_database_url(f"postgresql://u@h/d?{name}=1") == ("postgresql://u@h/d", {}, None)
+    assert read_database_url(f"postgresql://u@h/d?{name}=1") == ("postgresql://u@h/d", {}, None, False)
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_what_asks_for_more_than_is_done_is_refused(name: str) -> None:
+    """A check that is asked for and not made would be believed in."""
+    good, bad, said = ONLY[name]
+    for value in ["", *good]:
+        assert read_database_url(f"postgresql://u@h/d?{name}={value}") == ("postgresql://u@h/d", {}, None, False)
+    for value in bad:
+        with pytest.raises(ValueError) as refused:
+            read_database_url(f"postgresql://u@h/d?{name}={value}")
+        assert str(refused.value) == f"DATABASE_URL: {name} asks for what cannot be done here: leave it out{said}"
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [("fallback_application_name=a", "a"), ("fallback_application_name=a&application_name=b", "b"),
+     ("application_name=b&fallback_application_name=a", "b"), ("fallback_application_name=", None)],
+)  # fmt: skip
+def test_a_name_to_fall_back_on_is_one_when_there_is_no_other(query: str, name: str | None) -> None:
+    found = read_database_url(f"postgresql://u@h/d?{query}").server_settings
+    assert found == ({} if name is None else {"application_name": name})
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("requiressl=1", "?sslmode=require"), ("requiressl=0", ""), ("requiressl=", ""), ("requiressl=no", ""),
+     ("requiressl=1&sslmode=verify-ca", "?sslmode=verify-ca"), ("sslmode=disable&requiressl=1", "?sslmode=disable")],
+)  # fmt: skip
+def test_the_old_word_for_encryption_is_heard_where_there_is_no_other(query: str, told: str) -> None:
+    assert read_database_url(f"postgresql://u@h/d?{query}").dsn == f"postgresql://u@h/d{told}"
+
+
+@pytest.mark.parametrize("query", ["sslrootcert=system", "sslrootcert=system&sslmode=verify-full"])
+def test_the_authorities_of_the_machine_vouch_for_a_host_by_name(query: str) -> None:
+    """What asyncpg does of that by itself."""
+    found = read_database_url(f"postgresql://u@h/d?{query}&application_name=a")
+    assert found == ("postgresql://u@h/d", {"application_name": "a"}, None, True)
+    assert found.arguments(timeout_s=1)["ssl"] is True
+    assert "ssl" not in read_database_url("postgresql://u@h/d?sslrootcert=x").arguments(timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        *((f"sslmode={mode}", "DATABASE_URL: sslrootcert=system needs sslmode=verify-full")
+          for mode in ("disable", "allow", "prefer", "require", "verify-ca")),
+        *((f"{name}=x", f"DATABASE_URL: {name} cannot be used here with sslrootcert=system") for name in (
+            "sslcert", "sslkey", "sslpassword", "sslcrl", "ssl_min_protocol_version", "ssl_max_protocol_version")),
+    ],
+)  # fmt: skip
+def test_the_authorities_of_the_machine_are_no_part_of_less(query: str, said: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        read_database_url(f"postgresql://u@h/d?{query}&sslrootcert=system")
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey", "servicefile"])
+def test_a_file_that_cannot_be_read_is_named_before_anybody_waits_for_it(tmp_path: Path, name: str) -> None:
+    there = tmp_path / "a file"
+    there.touch()
+    check_database_files(f"postgresql://u@h/d?{name}={quote(str(there))}")
+    check_database_files(f"postgresql://u@h/d?{name}=")
+    with pytest.raises(ValueError) as refused:
+        check_database_files(f"postgresql://u@h/d?{name}={quote(str(there))}x")
+    assert str(refused.value) == f"DATABASE_URL: {name} names a file that cannot be read"
+
+
+def test_whom_to_believe_is_said_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the URL, the environment, a service or at home, as libpq and asyncpg look for it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for mode in ("verify-ca", "verify-full"):
+        with pytest.raises(ValueError) as refused:
+            check_database_files(f"postgresql://u@h/d?sslmode={mode}", {})
+        assert str(refused.value) == f"DATABASE_URL: sslmode={mode} needs sslrootcert: a file, or system"
+        check_database_files(f"postgresql://u@h/d?sslmode={mode}", {"PGSSLROOTCERT": "x"})
+        check_database_files(f"postgresql://u@h/d?sslmode={mode}&service=x", {})
+    for mode in ("require", "prefer", "disable"):
+        check_database_files(f"postgresql://u@h/d?sslmode={mode}", {})
+    check_database_files("postgresql://u@h/d?sslrootcert=system", {})
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql/root.crt").touch()
+    check_database_files("postgresql://u@h/d?sslmode=verify-full", {})
+    monkeypatch.setenv("PGSSLROOTCERT", "x")
+    (tmp_path / ".postgresql/root.crt").unlink()
+    check_database_files("postgresql://u@h/d?sslmode=verify-full")
 
 
 @pytest.mark.parametrize("name", UNABLE)

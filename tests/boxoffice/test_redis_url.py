@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from boxoffice.errors import CannotRun
-from boxoffice.redis_url import check_redis_url
+from boxoffice.redis_url import check_redis_files, check_redis_url
 from boxoffice.settings import Settings, load_settings
 from boxoffice.stores.redis import FastConnection, FastSocketConnection, FastTLSConnection, open_redis
 
@@ -40,6 +41,7 @@ def test_what_is_understood(url: str) -> None:
         ("redis://h?h%40unter2=1", "(not shown)"), ("redis://h?ssl=true", "without rediss://: ssl"),
         ("redis://h?ssl_cert_reqs=none", "without rediss://: ssl_cert_reqs"),
         ("rediss://h?ssl_cert_reqs=sometimes", "ssl_cert_reqs has a value"), ("redis://h?ssl_min_version=3", "do not know"),
+        ("rediss://h?ssl_ca_certs=/hunter2", "ssl_ca_certs names a file that cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_named_at_start(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
@@ -98,6 +100,7 @@ def test_each_parameter_has_its_values(name: str) -> None:
         ("redis://h/1234567890", "REDIS_URL: behind the host stands the number of a database, or nothing"),
         ("redis://h/-1", "REDIS_URL: behind the host stands the number of a database, or nothing"),
         ("redis://h?ssl=1", "REDIS_URL has a parameter that we do not know without rediss://: ssl"),
+        ("rediss://h?ssl_ca_certs=/no", None),
         ("rediss://h?protocol=3", "REDIS_URL has a parameter that we do not know: protocol"),
         (f"redis://h?{'x' * 40}=1", f"REDIS_URL has a parameter that we do not know: {'x' * 40}"),
         (f"redis://h?{'x' * 41}=1", "REDIS_URL has a parameter that we do not know: (not shown)"),
@@ -112,6 +115,19 @@ def test_what_is_wrong_with_a_url_is_said_in_words(url: str, said: str | None) -
     with pytest.raises(ValueError) as refused:
         check_redis_url(url)
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_that_cannot_be_read_is_named_before_anybody_waits_for_it(tmp_path: Path, name: str) -> None:
+    there = tmp_path / "file"
+    there.touch()
+    check_redis_files(f"rediss://h?db=1&{name}={there}")
+    with pytest.raises(ValueError) as refused:
+        check_redis_files(f"rediss://h?db=1&{name}={there}x")
+    assert str(refused.value) == f"REDIS_URL: {name} names a file that cannot be read"
+    with pytest.raises(ValueError, match="without rediss://"):
+        check_redis_files(f"redis://h?{name}={there}")
+    check_redis_files("rediss://h?ssl_ca_data=x")
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: tuple[str, int]) -> None:
@@ -158,4 +174,24 @@ async def test_every_way_in_is_ours(settings: Settings, doors: dict[type, str]) 
         assert kind.pack_command is FastConnection.pack_command  # type: ignore[attr-defined]
         assert kind.send_packed_command is FastConnection.send_packed_command  # type: ignore[attr-defined]
         await redis.delete("by")
+        await redis.aclose()
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [("", False), ("&ssl_check_hostname=no", True), ("&ssl_cert_reqs=none", True), ("&ssl_check_hostname=yes", False)],
+)
+async def test_a_certificate_is_good_for_the_host_that_it_names(
+    settings: Settings, doors: dict[type, str], said: str, answers: bool
+) -> None:
+    """Whoever has one of the same authority for another host could take our place. The URL may say that it does not matter."""
+    url = doors[FastTLSConnection].replace("localhost", "127.0.0.1") + said
+    redis = open_redis(settings.model_copy(update={"redis_url": url}))
+    try:
+        if answers:
+            assert await redis.ping()
+        else:
+            with pytest.raises(ConnectionError):
+                await redis.ping()
+    finally:
         await redis.aclose()
