@@ -2,7 +2,8 @@
 
 Settings are read from the environment at a door (`load_settings()`), checked together, frozen, and passed down.
 Names are `BOXOFFICE_` + the path in upper case with `__` between levels: `BOXOFFICE_LIMITS__ITEMS_MAX=4`.
-`REDIS_URL`, `DATABASE_URL`, `DATA_DIR` and `PORT` are also understood bare.
+`REDIS_URL`, `DATABASE_URL`, `DATA_DIR` and `PORT` are also understood bare. What is secret may stand in a file, which the
+name with `_FILE` behind it names.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self, cast
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from boxoffice.database_url import read_database_url
+from boxoffice.database_url import check_database_files
 from boxoffice.errors import CannotRun
 from boxoffice.rate_settings import DeclineSettings, RateSettings
-from boxoffice.redis_url import check_redis_url
+from boxoffice.redis_url import check_redis_files
+from boxoffice.secret_files import SECRET_FILES, read_secrets
 from boxoffice.setting_parts import (
     SIMULATOR_SECRET,
     ApiSettings,
@@ -116,13 +120,13 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url_is_understood(cls, url: str) -> str:
-        check_redis_url(url)
+        check_redis_files(url)
         return url
 
     @field_validator("database_url")
     @classmethod
     def _database_url_is_understood(cls, url: str) -> str:
-        read_database_url(url)
+        check_database_files(url)
         return url
 
     @model_validator(mode="after")
@@ -139,20 +143,56 @@ def load_settings() -> Settings:
 
     Raises `CannotRun` naming every setting that is wrong, and every name that looks like a setting and is none.
     """
-    wrong = misspelt(os.environ)
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        wrong += [f"Setting {_path(one['loc'])}: {one['msg']}" for one in found if one["type"] != "extra_forbidden"]
-        wrong = wrong or [f"{_path(one['loc'])} is no setting" for one in found]
-        settings = None
-    except SettingsError:
-        wrong += [f"{name} is no JSON, such as {example}" for name, example in _no_json(os.environ)]
-        settings = None
+    secrets = read_secrets(os.environ)
+    no_json = dict(_no_json(os.environ))
+    wrong = [
+        *misspelt(os.environ),
+        *secrets.wrong,
+        *(f"{name} is no JSON, such as {no_json[name]}" for name in no_json),
+    ]
+    files = {name for name in os.environ if name.upper() in SECRET_FILES}
+    settings, found = _read(secrets.values, {*no_json, *files})
+    wrong += [f"Setting {_path(one['loc'])}: {one['msg']}" for one in found if one["type"] != "extra_forbidden"]
+    wrong = wrong or [f"{_path(one['loc'])} is no setting" for one in found]
     if wrong or settings is None:
         raise CannotRun("; ".join(wrong) or "The settings cannot be read.")
     return settings
+
+
+def _read(secrets: dict[str, Any], without: set[str]) -> tuple[Settings | None, list[ErrorDetails]]:
+    """The settings of the environment, or all that is wrong with them. What several of them have to agree on is looked at once
+    each can be read: those that cannot are left out, one round after another."""
+    wrong: list[ErrorDetails] = []
+    while True:
+        try:
+            with _without(without):
+                settings = Settings(**secrets)
+        except SettingsError:
+            return None, wrong
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            wrong += [one for one in found if one not in wrong]
+            to_blame = {name for one in found for name in _names_of(one["loc"])}
+            if to_blame <= without:
+                return None, wrong
+            without = without | to_blame
+        else:
+            return (None if wrong else settings), wrong
+
+
+def _names_of(where: tuple[int | str, ...]) -> Iterator[str]:
+    """The names in the environment by which a setting may have been said that is wrong."""
+    path = "__".join(map(str, where)).upper().removeprefix("BOXOFFICE_")
+    return (name for name in os.environ if name.upper() in (path, f"BOXOFFICE_{path}"))
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -171,7 +211,7 @@ def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """A sentence for every name in the environment that begins like ours and is no setting."""
-    known = {*_names(Settings, "BOXOFFICE_"), *NO_SETTINGS}
+    known = {*_names(Settings, "BOXOFFICE_"), *NO_SETTINGS, *SECRET_FILES}
     complaints = []
     for name in sorted(environ):
         if name.upper().startswith("BOXOFFICE_") and name.upper() not in known:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boxoffice.errors import CannotRun
+from boxoffice.secret_files import read_secrets
 from ops.stack.running import adopt_stack, external_urls
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def settings_for(data_dir: Path) -> Settings:
     """
     from boxoffice.settings import load_settings
 
+    if read_secrets(os.environ).wrong:
+        return (
+            load_settings()
+        )  # which says so, and what else is wrong; it would be a mistake to go on with other servers
     adopt_stack(data_dir)
     if not all(external_urls(os.environ)):
         raise CannotRun(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from boxoffice.secret_files import SECRET_FILES, secret_of
 from ops.stack.data_dir import DataDir, write_private
 
 __all__ = ["ENV_OF_A_STACK", "RunningStack", "adopt_stack", "external_urls", "find_stack", "settings_in", "wished_urls"]
@@ -19,10 +20,12 @@ ENV_OF_A_STACK: Final = "BOXOFFICE_ENV"
 a shell remembers of that stack, not somebody's wish for other servers."""
 
 _OWN: Final = {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_DIR", "BOXOFFICE_DEBUG", ENV_OF_A_STACK,
-               "BOXOFFICE_CRASHPOINT", "BOXOFFICE_LOG_LEVEL"}  # fmt: skip
+               "BOXOFFICE_REDIS_URL_FILE", "BOXOFFICE_DATABASE_URL_FILE", "BOXOFFICE_CRASHPOINT",
+               "BOXOFFICE_LOG_LEVEL"}  # fmt: skip
 """Names that are a process's own, or found otherwise."""
 
-_GATEWAY: Final = ("BOXOFFICE_GATEWAY__KIND", "BOXOFFICE_GATEWAY__URL", "BOXOFFICE_GATEWAY__API_KEY")
+_GATEWAY: Final = ("BOXOFFICE_GATEWAY__KIND", "BOXOFFICE_GATEWAY__URL", "BOXOFFICE_GATEWAY__API_KEY",
+                   "BOXOFFICE_GATEWAY__API_KEY_FILE")  # fmt: skip
 """Which gateway, together: whoever names one of them means another gateway."""
 
 
@@ -81,10 +84,10 @@ def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def external_urls(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Redis and PostgreSQL as the environment names them; empty where it does not."""
+    """Redis and PostgreSQL as the environment names them, or a file that it names; empty where it does not."""
     return (
-        environ.get("BOXOFFICE_REDIS_URL") or environ.get("REDIS_URL") or "",
-        environ.get("BOXOFFICE_DATABASE_URL") or environ.get("DATABASE_URL") or "",
+        secret_of(environ, "BOXOFFICE_REDIS_URL", "REDIS_URL"),
+        secret_of(environ, "BOXOFFICE_DATABASE_URL", "DATABASE_URL"),
     )
 
 
@@ -115,9 +118,15 @@ def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) 
     if external_urls(environ) == (stack.redis_url, stack.database_url):
         other_gateway = any(environ.get(name) for name in _GATEWAY)
         for name, value in stack.settings.items():
-            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")):
+            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")) and not _said_otherwise(environ, name):
                 environ.setdefault(name, value)
     return stack
+
+
+def _said_otherwise(environ: Mapping[str, str], name: str) -> bool:
+    """Whether a secret is in the environment where the stack has it in a file, or the other way round."""
+    other = name.removesuffix("_FILE") if name in SECRET_FILES else f"{name}_FILE"
+    return other in environ
 
 
 def _digest(url: str) -> str:

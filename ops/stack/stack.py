@@ -34,7 +34,19 @@ __all__ = ["Program", "Stack"]
 STOP_TIMEOUT_S = 8.0
 """Time to finish requests or a batch. Whatever is cut off then is safe: it is in Redis."""
 
-PRIVATE = {"REDIS_URL", "DATABASE_URL", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", ENV_OF_A_STACK}
+PRIVATE = {
+    "REDIS_URL",
+    "DATABASE_URL",
+    "REDIS_URL_FILE",
+    "DATABASE_URL_FILE",
+    "BOXOFFICE_REDIS_URL_FILE",
+    "BOXOFFICE_DATABASE_URL_FILE",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+    "MAKEOVERRIDES",
+    ENV_OF_A_STACK,
+}
 """Names that the processes of a stack do not inherit: they have their own, or they are make's."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from boxoffice.errors import CannotRun
+from boxoffice.secret_files import read_secrets
 from boxoffice.settings import misspelt
 from boxoffice.telemetry.sink import Sink
 from ops.stack.processes import Child
@@ -38,7 +39,7 @@ DEMO_KEY = "demo.boxoffice"
 
 def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> None:
     """Start everything, say where, and keep it running until a signal comes. Raises CannotRun if it does not start."""
-    if wrong := misspelt(environ):
+    if wrong := [*misspelt(environ), *read_secrets(environ).wrong]:
         raise CannotRun("; ".join(wrong))
     refuse_busy_port(port)
     redis_url, database_url = wished_urls(environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -265,6 +266,30 @@ def test_everything_that_is_wrong_is_told_at_once_and_no_value(monkeypatch: pyte
         "Setting shards: Input should be a valid integer, unable to parse string as an integer; "
         "Setting limits.items_max: Input should be greater than or equal to 1"
     )
+
+
+def test_nothing_that_is_wrong_hides_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what cannot be read at all, nor a bad number in the same part, nor one that others have to agree with."""
+    for name, value in {
+        "BOXOFFICE_API": "{", "BOXOFFICE_GATEWAY__KIND": "stripe", "BOXOFFICE_GATEWAY__TIMEOUT_S": "0", "PORT": "x",
+        "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "whsec_1", "BOXOFFICE_WORKER__LEASE_MS": "300",
+        "BOXOFFICE_GATEWAY__RETURN_URL": "https://shop.example/paid",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CannotRun) as caught:
+        load_settings()
+    assert caught.value.detail.split("; ") == [
+        'BOXOFFICE_API is no JSON, such as {"name": 1}',
+        "Setting PORT: Input should be a valid integer, unable to parse string as an integer",
+        "Setting gateway.timeout_s: Input should be greater than 0",
+        "Setting gateway: Value error, gateway.kind=stripe needs BOXOFFICE_GATEWAY__API_KEY, a secret (sk_…) or restricted "
+        "(rk_…) key",
+    ]
+    assert os.environ["BOXOFFICE_API"] == "{" and os.environ["PORT"] == "x", "the environment is as it was"
+    monkeypatch.setenv("BOXOFFICE_GATEWAY__API_KEY", "sk_1")
+    with pytest.raises(CannotRun, match=r"worker\.lease_ms must outlast two cut-offs") as caught:
+        load_settings()
+    assert len(caught.value.detail.split("; ")) == 4
 
 
 def test_what_is_wrong_with_two_settings_together_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
