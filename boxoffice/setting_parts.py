@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 SIMULATOR_SECRET: Final = "whsec_simulator"  # noqa: S105
-"""Everybody knows it: whoever signs with it could tell us that money moved."""
+"""Everybody knows it, for it was a default once: whoever signs with it could tell us that money moved."""
 
 NOBODYS_PAGE: Final = "https://example.com/paid"
 """Where the simulator sends customers unless it is told: no shop is there."""
@@ -286,8 +286,8 @@ class GatewaySettings(Part):
     """Secret key for Stripe, or the token that a `boxoffice gateway` wants to be shown. Empty for the latter: the one in the
     data directory."""
 
-    webhook_secret: str = Field(SIMULATOR_SECRET, repr=False)
-    """Shared secret that signs the gateway's webhooks. Stripe needs one of its own."""
+    webhook_secret: str = Field("", repr=False)
+    """Shared secret that signs the gateway's webhooks. Stripe's own; empty for a simulator: one in the data directory."""
 
     webhook_secret_before: str = Field("", repr=False)
     """The secret before that one, believed as well while it is being changed. Empty: none."""
@@ -319,7 +319,7 @@ class GatewaySettings(Part):
             wrong.append("BOXOFFICE_GATEWAY__API_KEY is no secret key of Stripe, which begins with sk_ or rk_")
         if self.webhook_secret.strip() in ("", SIMULATOR_SECRET) or self.webhook_secret_before == SIMULATOR_SECRET:
             wrong.append(
-                "gateway.kind=stripe needs BOXOFFICE_GATEWAY__WEBHOOK_SECRET: the default one is the simulator's"
+                "gateway.kind=stripe needs BOXOFFICE_GATEWAY__WEBHOOK_SECRET, the one of its endpoint, which begins with whsec_"
             )
         if self.return_url == NOBODYS_PAGE or not _url(self.return_url):
             wrong.append(

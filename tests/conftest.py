@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +18,7 @@ from api import quiet
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
-from boxoffice.settings import Settings
+from boxoffice.settings import GatewaySettings, Settings
 from boxoffice.stores import database, keys, postgres
 from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
@@ -31,6 +32,7 @@ from tests.support.patience import LIMITS, give_time
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.waiting import eventually
 from tests.support.warm import WarmServers
+from tests.support.ways import WAYS, Way
 
 GENERATION = "first"
 
@@ -68,6 +70,20 @@ def servers() -> Iterator[Servers]:
     with temporary_servers() as servers:
         migrate(Settings(redis_url=servers.redis_url, database_url=servers.database_url))
         yield servers
+
+
+@pytest.fixture(scope="session")
+def open_way(servers: Servers) -> Iterator[Callable[[str], Way]]:
+    """A way by its name, opened when it is first asked for."""
+    opened: dict[str, Way] = {}
+    with contextlib.ExitStack() as stack:
+
+        def open_way(name: str) -> Way:
+            if name not in opened:
+                opened[name] = stack.enter_context(WAYS[name](servers))
+            return opened[name]
+
+        yield open_way
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +126,7 @@ def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
         data_dir=tmp_path,
         shards=shards,
         log_level="error",
+        gateway=GatewaySettings(webhook_secret="whsec_simulator"),
     )
 
 

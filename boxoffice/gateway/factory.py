@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from boxoffice.errors import CannotRun
 from boxoffice.gateway.base import PaymentGateway
-from boxoffice.gateway.simulator.kept_files import gateway_token
+from boxoffice.gateway.simulator.kept_files import gateway_token, webhook_secrets
 from boxoffice.gateway.simulator.ledger import Ledger
 from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.gateway.stripe import currencies
@@ -43,7 +43,7 @@ def open_simulator(
         slow_s=gateway.cutoff_s * 1.5,
         hang_s=gateway.timeout_s,
         patience_s=gateway.timeout_s,
-        webhook_secrets=gateway.webhook_secrets,
+        webhook_secrets=webhook_secrets(settings),
         webhook_age_s=gateway.webhook_age_s,
         changed=changed,
     )
@@ -62,7 +62,7 @@ def _open(settings: Settings) -> PaymentGateway:
         case "http":
             from boxoffice.gateway.simulator.remote import HttpGateway
 
-            return HttpGateway(settings.gateway, gateway_token(settings))
+            return HttpGateway(settings.gateway, gateway_token(settings), webhook_secrets(settings))
         case "stripe":
             from boxoffice.gateway.stripe.stripe import StripeGateway
 

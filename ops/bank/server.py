@@ -27,7 +27,7 @@ from boxoffice.gateway.base import AuthorizeRequest, Found, NotFound, Unknown
 from boxoffice.gateway.factory import open_simulator
 from boxoffice.gateway.simulator import action_page, cards, scenario
 from boxoffice.gateway.simulator.deliveries import Deliveries
-from boxoffice.gateway.simulator.kept_files import gateway_token
+from boxoffice.gateway.simulator.kept_files import gateway_token, webhook_secrets
 from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.settings import Settings
 from boxoffice.telemetry.seldom import seldom
@@ -76,6 +76,7 @@ class _Server:
         self._settings = settings
         self._base_url = base_url
         self._webhook_url = webhook_url
+        self._signs_with = next(iter(webhook_secrets(settings)), "")
         self._authorization = f"Bearer {gateway_token(settings)}".encode()
         self._pages = Pages(settings.gateway.return_url)
         self._simulator: Simulator
@@ -121,7 +122,7 @@ class _Server:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         gateway = self._settings.gateway
-        deliveries = self._deliveries = Deliveries(self._webhook_url, gateway.webhook_secret, 3 * gateway.cutoff_s)
+        deliveries = self._deliveries = Deliveries(self._webhook_url, self._signs_with, 3 * gateway.cutoff_s)
         changed = deliveries.changed if self._webhook_url else None
         self._simulator = open_simulator(self._settings, actions=f"{self._base_url}/actions", changed=changed)
         ripening = asyncio.create_task(self._ripen())

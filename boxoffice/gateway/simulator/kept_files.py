@@ -8,7 +8,7 @@ from pathlib import Path
 
 from boxoffice.settings import Settings
 
-__all__ = ["gateway_token", "made_once"]
+__all__ = ["gateway_token", "made_once", "webhook_secrets"]
 
 
 def made_once(path: Path, text: str) -> str:
@@ -34,3 +34,16 @@ def gateway_token(settings: Settings) -> str:
     share. Whoever moves its money could otherwise do so unasked, from any page in a browser on the same machine."""
     configured = "" if settings.gateway.kind == "stripe" else settings.gateway.api_key
     return configured or made_once(settings.data_dir / "gateway.token", secrets.token_urlsafe(32))
+
+
+def webhook_secrets(settings: Settings) -> tuple[str, ...]:
+    """Whoever signs with one of these is the simulator; it signs with the first. Without a configured one it is a secret that
+    the processes on a data directory share; where that cannot be kept there is none, and nobody is believed."""
+    gateway = settings.gateway
+    if gateway.webhook_secret:
+        return gateway.webhook_secrets
+    try:
+        kept = made_once(settings.data_dir / "gateway.webhook", f"whsec_{secrets.token_urlsafe(32)}")
+    except OSError:
+        return gateway.webhook_secrets
+    return (kept, *gateway.webhook_secrets)

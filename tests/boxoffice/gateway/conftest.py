@@ -28,7 +28,7 @@ def cutoff_s() -> float:
 @pytest.fixture
 def settings(tmp_path: Path, timeout_s: float, cutoff_s: float) -> Settings:
     """A gateway whose slow cards take a moment."""
-    gateway = GatewaySettings(cutoff_s=cutoff_s, timeout_s=timeout_s)
+    gateway = GatewaySettings(cutoff_s=cutoff_s, timeout_s=timeout_s, webhook_secret="whsec_simulator")
     return Settings(data_dir=tmp_path, gateway=gateway)
 
 

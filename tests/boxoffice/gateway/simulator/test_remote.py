@@ -20,7 +20,7 @@ import stripe
 from boxoffice.gateway.base import Authorized, CaptureRequest, Done, NotFound, PaymentGateway, Reversals, Unknown
 from boxoffice.gateway.calls import within
 from boxoffice.gateway.factory import open_gateway, open_simulator
-from boxoffice.gateway.simulator.kept_files import gateway_token
+from boxoffice.gateway.simulator.kept_files import gateway_token, webhook_secrets
 from boxoffice.gateway.simulator.remote import HttpGateway
 from boxoffice.settings import Settings
 from ops.bank.server import create_app
@@ -306,6 +306,29 @@ def test_the_token_is_shared_by_a_data_directory_and_private(settings: Settings)
     assert gateway_token(with_gateway(settings, kind="stripe", api_key="sk_test_1")) == first, (
         "Stripe's key stays Stripe's"
     )
+
+
+def test_webhooks_are_signed_with_what_is_configured_or_with_what_a_data_directory_shares(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """What everybody knows is believed by nobody."""
+    chosen = with_gateway(settings, webhook_secret="now", webhook_secret_before="before")
+    assert webhook_secrets(chosen) == ("now", "before")
+    assert not (settings.data_dir / "gateway.webhook").exists()
+    bare = with_gateway(settings, webhook_secret="")
+    (first,) = webhook_secrets(bare)
+    assert webhook_secrets(bare) == (first,) and len(first) > 40
+    assert (settings.data_dir / "gateway.webhook").stat().st_mode & 0o077 == 0
+    assert webhook_secrets(with_gateway(bare, webhook_secret_before="before")) == (first, "before")
+    elsewhere = bare.model_copy(update={"data_dir": tmp_path / "elsewhere"})
+    assert webhook_secrets(elsewhere) != (first,)
+
+
+def test_where_no_secret_can_be_kept_nobody_is_believed(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = with_gateway(settings, webhook_secret="").model_copy(update={"data_dir": tmp_path / "file"})
+    assert webhook_secrets(nowhere) == ()
+    assert webhook_secrets(with_gateway(nowhere, webhook_secret_before="before")) == ("before",)
 
 
 @pytest.mark.parametrize(("key", "headers"), [("", None), ("capture:0", {"idempotency-key": "capture:0"})])

@@ -31,7 +31,7 @@ def settings(servers: Servers, tmp_path: Path) -> Settings:
         database_url=servers.database_url,
         data_dir=tmp_path,
         log_level="error",
-        gateway=GatewaySettings(cutoff_s=0.2, timeout_s=5),
+        gateway=GatewaySettings(cutoff_s=0.2, timeout_s=5, webhook_secret="whsec_simulator"),
     )
 
 
