@@ -52,6 +52,7 @@ OFTEN := test_a_sale_whose_capacity_changes_two_hundred_times_and_that_pauses_fi
 soak: $(VENV)/.dev  ## Long tests, then sales with components killed and paused, each audited (SEEDS="1 2 3" SOAK_S=60)
 	@$(RUN) -m pytest -m soak tests/api tests/boxoffice tests/ops/stack/test_full_disk.py tests/ops/test_export_command.py \
 		tests/invariants/test_call_off_crashes.py tests/ops/rush/test_run.py::$(OFTEN)
+	@for way in tls pgbouncer; do STORY_WAY=$$way $(RUN) -m pytest tests/story || exit $$?; done
 	@for seed in $(or $(SEEDS),1 2 3); do \
 		$(RUN) -m ops.cli rush --chaos --seconds $(or $(SOAK_S),60) --seed $$seed || exit $$?; \
 	done

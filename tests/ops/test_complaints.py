@@ -14,14 +14,18 @@ import asyncpg
 import pytest
 
 from boxoffice.admission.window import code_of
+from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores.postgres import alembic_config, check_schema, migrate, revisions
+from boxoffice.stores.sessions import SHARED
+from ops.complaints import sentence_of
 from ops.stack.servers import Servers
 from tests.api.transport.test_server import ROOT
 from tests.conftest import CLIENT
 from tests.support import commands
+from tests.support.pgbouncer import pgbouncer
 
 
 def boxoffice(settings: Settings, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
@@ -225,3 +229,38 @@ async def test_a_store_that_refuses_us_is_named(office: BoxOffice) -> None:
         told = sentence(boxoffice(settings, *command, DATABASE_URL=settings.database_url.replace(secret, "hunter2")))
         assert "PostgreSQL refuses the user or the password: look at DATABASE_URL." in told
         assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (asyncpg.ProtocolViolationError("unsupported startup parameter: options"),
+         "A pooler between us and PostgreSQL (PgBouncer) takes no options"),
+        (asyncpg.ProtocolViolationError("no more connections allowed (max_client_conn)"),
+         "A pooler between us and PostgreSQL (PgBouncer) refuses us: its log says why."),
+        (asyncpg.InvalidSQLStatementNameError(), SHARED), (asyncpg.DuplicatePreparedStatementError(), SHARED),
+        (ConnectionError("PostgreSQL server at h:1 rejected SSL upgrade"), "PostgreSQL speaks no TLS, and sslmode"),
+        (ConnectionRefusedError(), "PostgreSQL does not answer: does it run"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_lies_between_us_and_postgresql_is_named(error: Exception, said: str) -> None:
+    """Also when a command has a sentence of its own that only says where to look."""
+    assert sentence_of(error).startswith(said)
+    wrapped = CannotRun("PostgreSQL does not answer; is DATABASE_URL right?")
+    wrapped.__cause__ = error
+    assert sentence_of(wrapped).startswith(said)
+
+
+def test_a_sentence_that_says_it_all_stays() -> None:
+    error = CannotRun(SHARED)
+    assert sentence_of(error) == SHARED
+    error.__cause__ = ValueError("x")
+    assert sentence_of(error) == SHARED
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "migrate"])
+def test_nothing_starts_behind_a_pooler_of_transactions(servers: Servers, settings: Settings, command: str) -> None:
+    with pgbouncer(servers.database_url, "transaction") as url:
+        ran = boxoffice(settings.model_copy(update={"database_url": url}), command)
+    assert sentence(ran) == f"boxoffice: {SHARED}\n"
