@@ -5,8 +5,10 @@ What is to be done stands in PostgreSQL (`call_offs`), and every step may be don
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import structlog
@@ -30,6 +32,9 @@ log = structlog.get_logger()
 
 CHUNK: Final = 500
 """Records read at once."""
+
+AT_ONCE: Final = 16
+"""Holds ended at the same time: half of the connections that a process has to Redis, unless it is set otherwise."""
 
 STEPS: Final = 10
 """Chunks of one round. A worker looks whether it is to stop between two."""
@@ -130,12 +135,23 @@ class CallingOff:
         for name in (keys.deadlines, keys.pending, keys.dead):
             bookings = [each.decode() for each in await here.redis.zrange(name(here.number), 0, -1)]
             for start in range(0, len(bookings), CHUNK):
-                for record in await self._records(here, bookings[start : start + CHUNK], event_id):
-                    met += 1
-                    if record.state == "H" or not record.cancel_requested:
-                        with contextlib.suppress(NotFound):  # it ended meanwhile, and its record with it
-                            await self._holds.cancel(record)
+                records = await self._records(here, bookings[start : start + CHUNK], event_id)
+                met += len(records)
+                await self._let_go(record for record in records if record.state == "H" or not record.cancel_requested)
         return met
+
+    async def _let_go(self, records: Iterable[Record]) -> None:
+        """End holds, have payments let go of: so many at the same time. Raises the first error once all were asked for."""
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(record: Record) -> None:
+            async with limit:
+                with contextlib.suppress(NotFound):  # it ended meanwhile, and its record with it
+                    await self._holds.cancel(record)
+
+        for error in await asyncio.gather(*map(one, records), return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
 
     async def _records(self, here: Shard, bookings: list[str], event_id: str) -> list[Record]:
         """Those of them that are of the event, and not decided."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -18,7 +18,8 @@ from boxoffice.books.queries import Ending, final_endings
 from boxoffice.crashpoint import crashpoint
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database
-from boxoffice.stores.fence import last_batch
+from boxoffice.stores.fence import Pair, last_batch
+from boxoffice.stores.scripts import Call
 from boxoffice.stores.shard import Shard
 
 __all__ = ["MOVED_TTL_S", "Move", "Note", "apply_moves", "came_back", "mark_applied", "open_moves", "remember_applied"]
@@ -27,7 +28,10 @@ MOVED_TTL_S: Final = 7 * 86_400
 """How long Redis remembers a move. PostgreSQL marks it as applied within seconds."""
 
 MOVES_MAX: Final = 1_000
-"""Moves read at once, by whoever takes them one by one."""
+"""Moves read at once."""
+
+SENT_MAX: Final = 100
+"""Moves sent in one round trip: some milliseconds in which Redis serves nobody else."""
 
 _MOVES = """
 SELECT m.id, m.nonce, m.event_id, e.shard, m.tier_id, m.sold_delta, m.total_delta, m.owner, m.booking_id,
@@ -154,29 +158,42 @@ async def mark_applied(connection: Connection, moves: Sequence[Move]) -> None:
 
 
 async def apply_moves(here: Shard, database: Database) -> int:
-    """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`.
+    """Apply a shard's open moves. Returns how many Redis has now. Raises `GateClosed`, and Redis's errors: once those that it
+    took are marked, so that one it cannot take keeps no other waiting.
 
     A move that Redis cannot take yet (its counters are not loaded, or too few tickets are left) stays open: reconcile
     applies it.
     """
-    shard = here.number
     async with database.writer() as connection:
-        moves = await open_moves(connection, shard=shard, most=MOVES_MAX)
-        pair = await last_batch(connection, shard) if moves else None
-        applied = []
-        for move in moves:
-            reply = await here.run(
-                "move", moved=keys.moved(shard, move.name), sale=keys.event(shard, move.event),
-                owners=keys.owners(shard, move.event), record=keys.booking(shard, move.booking or ""), tier=move.tier,
-                sold_delta=move.sold_delta, total_delta=move.total_delta, owner=move.owner,
-                cancelled=int(move.ending is not None), payload=move.payload, moved_ttl_s=MOVED_TTL_S, note=move.note,
-                pair=str(pair or ""),
-            )  # fmt: skip
-            if reply[0] in (b"moved", b"repeated"):
-                applied.append(move)
+        moves = await open_moves(connection, shard=here.number, most=MOVES_MAX)
+        pair = await last_batch(connection, here.number) if moves else None
+        taken, failed = 0, list[Exception]()
+        for first in range(0, len(moves), SENT_MAX):
+            sent = moves[first : first + SENT_MAX]
+            replies = await here.run_all([_call(here, move, pair) for move in sent])
             crashpoint("moved")
-        await mark_applied(connection, applied)
-    return len(applied)
+            failed += [reply for reply in replies if isinstance(reply, Exception)]
+            applied = [move for move, reply in zip(sent, replies, strict=True) if _is_applied(reply)]
+            await mark_applied(connection, applied)
+            taken += len(applied)
+        if failed:
+            raise failed[0]
+    return taken
+
+
+def _is_applied(reply: Any) -> bool:
+    return not isinstance(reply, Exception) and reply[0] in (b"moved", b"repeated")
+
+
+def _call(here: Shard, move: Move, pair: Pair | None) -> Call:
+    shard = here.number
+    return here.call(
+        "move", moved=keys.moved(shard, move.name), sale=keys.event(shard, move.event),
+        owners=keys.owners(shard, move.event), record=keys.booking(shard, move.booking or ""), tier=move.tier,
+        sold_delta=move.sold_delta, total_delta=move.total_delta, owner=move.owner,
+        cancelled=int(move.ending is not None), payload=move.payload, moved_ttl_s=MOVED_TTL_S, note=move.note,
+        pair=str(pair or ""),
+    )  # fmt: skip
 
 
 async def remember_applied(here: Shard, connection: Connection, since: datetime) -> int:

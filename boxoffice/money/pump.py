@@ -3,6 +3,8 @@
 A row is claimed by its lease column, so no lock and no transaction is open while the gateway is asked. The settling
 transaction lists its own captures in one row of `captures`, leased to the worker that wrote it, which captures at once,
 without a claim; whoever dies in between leaves a row whose lease ends, and then each of its payments is due by itself.
+
+One file because one loop claims, asks the gateway and writes down what it said.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ __all__ = ["MoneyPump"]
 log = structlog.get_logger()
 
 CLAIM_MAX: Final = 500
+"""Rows of one kind that are claimed at once."""
 
 PAUSE_S: Final = 0.5
 """After an error, how long nothing is asked of the stores and the gateway."""
@@ -87,7 +90,8 @@ class MoneyPump:
             self.woken.set()
 
     async def run(self) -> None:
-        """Work until `stop`. What this process was given comes first; the outbox is looked at once a sweep."""
+        """Work until `stop`. What this process was given comes first; the outbox is looked at once a sweep, and again at once
+        while it is full."""
         sweep_s = self.settings.worker.sweep_ms / 1_000
         next_sweep = 0.0
         paused_at: float | None = None
@@ -99,7 +103,9 @@ class MoneyPump:
                 await self.work_given()
                 if not self._stopping and self.clock.now_s() >= next_sweep:
                     next_sweep = self.clock.now_s() + sweep_s
-                    await self.work_outbox()
+                    if await self.work_outbox() >= CLAIM_MAX:  # as many again may be due
+                        next_sweep = 0.0
+                        self.woken.set()
                     if paused_at is not None:
                         log.info("money.resumed", seconds=round(self.clock.now_s() - paused_at, 1))
                         paused_at = None

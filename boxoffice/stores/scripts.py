@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
+from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from boxoffice.errors import GateClosed, RunUnchecked
 from boxoffice.stores.redis import refusal
 from boxoffice.telemetry.outages import outages
 
-__all__ = ["Call", "Commands", "Script", "Scripts", "Slot", "load_scripts"]
+__all__ = ["Call", "Commands", "Script", "Scripts", "Slot", "load_scripts", "send_all"]
 
 Slot = str | bytes | int
 """What stands in one slot."""
@@ -123,6 +124,42 @@ class Call:
     async def send(self, redis: Commands) -> Any:
         """Make it. Raises as `Script`."""
         return await self.script(redis, self.keys, self.args)
+
+
+async def send_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Make these calls in one round trip, in their order: each by itself is atomic, not all of them together, and a server that
+    fsyncs each write does so once. Answers in the same order; in the place of a call that failed stands what it raised
+    (`ResponseError`, `GateClosed`, `RunUnchecked`). Raises Redis's errors when it did not answer: any of them may be done then.
+    """
+    async with redis.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        came = await pipe.execute(raise_on_error=False)
+    sent = (call.send(_Answered(redis, answer)) for call, answer in zip(calls, came, strict=True))
+    return [await _outcome(answer) for answer in sent]
+
+
+async def _outcome(answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except (ResponseError, GateClosed) as error:
+        return error
+
+
+class _Answered:
+    """A Redis that has already answered the first command, and is asked for what comes after it."""
+
+    def __init__(self, redis: Redis, answer: Any) -> None:
+        self._redis = redis
+        self._first = [answer]
+
+    async def execute_command(self, *args: Any) -> Any:
+        if not self._first:
+            return await self._redis.execute_command(*args)  # type: ignore[no-untyped-call]
+        answer = self._first.pop()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def _row(names: tuple[str, ...], more: bool, values: Mapping[str, Slot | Sequence[Slot]]) -> list[Any]:

@@ -16,7 +16,7 @@ from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
 from boxoffice.stores.pinned import Pinned
 from boxoffice.stores.redis import open_redis
-from boxoffice.stores.scripts import Call, Commands, Scripts, Slot
+from boxoffice.stores.scripts import Call, Commands, Scripts, Slot, send_all
 
 __all__ = ["Shard", "Shards", "open_shards"]
 
@@ -51,6 +51,10 @@ class Shard:
     async def run(self, script: str, /, **slots: Slot | Sequence[Slot]) -> Any:
         """Make that call. Raises as `call`, Redis's errors, and `GateClosed` and `RunUnchecked` of a script that decides."""
         return await self.call(script, **slots).send(self.redis)
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Make these calls of its own in one round trip. As `send_all`."""
+        return await send_all(self.redis, calls)
 
 
 class Shards:

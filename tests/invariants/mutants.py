@@ -832,7 +832,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancellation is told without a pair",
-        (("boxoffice/books/moves.py", "await last_batch(connection, shard) if moves else None", "None"),),
+        (("boxoffice/books/moves.py", "await last_batch(connection, here.number) if moves else None", "None"),),
         "tests/boxoffice/repair/test_recovery.py tests/boxoffice/repair/test_lost_commits.py",
         "told_with_its_pair",
     ),
@@ -1709,6 +1709,12 @@ MUTANTS = (
         "a call-off that refunds once more after a crash",
         (("boxoffice/books/call_offs.py", "        await connection.execute(_CANCEL, bookings, CALLED_OFF)\n", ""),),
         "tests/invariants/test_call_off_crashes.py",
+    ),
+    Mutant(
+        "a move that redis could not take is marked with those beside it",
+        (("boxoffice/books/moves.py", 'reply[0] in (b"moved", b"repeated")', "True"),),
+        "tests/boxoffice/books/test_moves.py",
+        "own_answer",
     ),
     Mutant(
         "a call-off that settlement does not see",

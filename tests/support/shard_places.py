@@ -201,7 +201,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "settles is_failed_by_an_operator",
     ),
     "boxoffice/books/moves.py": (
-        "open_moves apply_moves remember_applied",
+        "open_moves apply_moves remember_applied _call",
         "moves",
     ),
     "boxoffice/office.py": (

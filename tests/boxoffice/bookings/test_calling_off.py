@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from boxoffice.bookings import calling_off
+from boxoffice.bookings.holds import Holds
 from boxoffice.books import call_offs, moves
 from boxoffice.errors import EventCalledOff, EventChanged, Malformed, NotCancellable, NotFound, SaleClosed
 from boxoffice.sales.control import Actor
 from boxoffice.stores import keys
+from boxoffice.stores.record import Record
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, eventually, load_all, settle_all
 from tests.support.calling_off import work_off
 from tests.support.checks import check_at_rest
@@ -140,6 +143,33 @@ async def test_many_bookings_are_refunded_in_chunks(till: Till, monkeypatch: pyt
     assert await pool.fetchval("SELECT count(*) FROM refunds") == await pool.fetchval(
         "SELECT count(DISTINCT booking_id) FROM refunds") == 10  # fmt: skip
     await check_at_rest(till.office, booked)
+
+
+async def test_so_many_holds_are_ended_at_the_same_time(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that cannot be ended keeps none of the others waiting."""
+    held = [await till.hold(GA=1, customer=f"c{number}") for number in range(7)]
+    await till.office.calling_off.call_off(till.event.id, "Rain")
+    monkeypatch.setattr(calling_off, "AT_ONCE", 3)
+    cancel, under_way, most = Holds.cancel, set[str](), list[int]()
+
+    async def watched(holds: Holds, record: Record) -> Any:
+        under_way.add(record.id)
+        most.append(len(under_way))
+        try:
+            if record.id == held[0]:
+                raise ZeroDivisionError
+            return await cancel(holds, record)
+        finally:
+            under_way.remove(record.id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Holds, "cancel", watched)
+        with pytest.raises(ZeroDivisionError):
+            await till.office.calling_off.work(SHARD)
+    assert (max(most), len(most)) == (3, 7)
+    assert (await counters(till.office, till.event, "GA")).held == 1
+    await work_off(till)
+    assert (await counters(till.office, till.event, "GA")).held == 0
 
 
 async def test_redis_hears_of_each_chunk_before_the_next(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from redis.exceptions import ResponseError
 
 from boxoffice import ids
+from boxoffice.books import moves
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice
@@ -13,6 +17,8 @@ from boxoffice.repair.tools import Repair
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import keys
 from boxoffice.stores.record import unpack
+from boxoffice.stores.scripts import Call
+from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, settle_all
 from tests.support.houses import unheard
 from tests.support.shop.office import Died, Till, book
@@ -64,6 +70,66 @@ async def test_a_move_whose_mark_was_lost_is_not_applied_again(office: BoxOffice
 
     assert (await counters(office, event, "GA")).available == 10
     assert await pool.fetchval("SELECT count(*) FROM stock_moves WHERE applied_at IS NULL") == 0
+
+
+async def enlarged(office: BoxOffice, event: EventView) -> None:
+    """One ticket more, in PostgreSQL."""
+    pool, tier = await office.pool(), tier_of(event, "GA")
+    await pool.execute("UPDATE inventory SET total = total + 1 WHERE tier_id = $1", tier)
+    move = "INSERT INTO stock_moves (event_id, tier_id, sold_delta, total_delta) VALUES ($1, $2, 0, 1)"
+    await pool.execute(move, event.id, tier)
+
+
+@pytest.mark.parametrize("sent_max", [1, 3, 100])
+async def test_each_move_is_marked_by_its_own_answer(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, sent_max: int
+) -> None:
+    """Sent together, by a server that has forgotten its scripts: two that were made, one made before that was never marked,
+    one of an event that is not loaded, and one of a key that is broken, which is told once the others are done."""
+    monkeypatch.setattr(moves, "SENT_MAX", sent_max)
+    first, unloaded, broken, repeated, last = [await open_sale(GA=10) for _ in range(5)]
+    await enlarged(office, repeated)
+    await apply_moves(office.shards[SHARD], office.database)
+    pool, redis = await office.pool(), office.redis
+    await pool.execute("UPDATE stock_moves SET applied_at = NULL")
+    for event in (first, unloaded, broken, last):
+        await enlarged(office, event)
+    hashes = {event.id: await redis.hgetall(keys.event(SHARD, event.id)) for event in (unloaded, broken)}
+    await redis.delete(*(keys.event(SHARD, event) for event in hashes))
+    await redis.set(keys.event(SHARD, broken.id), "no hash")
+    await redis.script_flush()
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await apply_moves(office.shards[SHARD], office.database)
+
+    left = await pool.fetch("SELECT event_id FROM stock_moves WHERE applied_at IS NULL")
+    assert {row["event_id"] for row in left} == {unloaded.id, broken.id}
+    assert [(await counters(office, event, "GA")).total for event in (first, repeated, last)] == [11] * 3
+    await redis.delete(keys.event(SHARD, broken.id))
+    for event_id, fields in hashes.items():
+        await redis.hset(keys.event(SHARD, event_id), mapping=fields)
+    assert await apply_moves(office.shards[SHARD], office.database) == 2
+    assert [(await counters(office, event, "GA")).total for event in (unloaded, broken)] == [11] * 2
+
+
+async def test_moves_are_sent_so_many_at_once(
+    office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order in which they were made."""
+    event, sent, run_all = await open_sale(GA=10), list[list[int]](), Shard.run_all
+    for _ in range(5):
+        await enlarged(office, event)
+
+    async def noted(here: Shard, calls: list[Call]) -> Any:
+        sent.append([int(call.keys[1].rpartition(":")[2].partition("-")[0]) for call in calls])
+        return await run_all(here, calls)
+
+    monkeypatch.setattr(moves, "SENT_MAX", 2)
+    monkeypatch.setattr(Shard, "run_all", noted)
+    assert await apply_moves(office.shards[SHARD], office.database) == 5
+    (lowest, *_), *_ = sent
+    assert sent == [[lowest, lowest + 1], [lowest + 2, lowest + 3], [lowest + 4]]
+    assert (await counters(office, event, "GA")).available == 15
 
 
 async def test_reconcile_applies_open_moves(office: BoxOffice, open_sale: SaleMaker) -> None:

@@ -430,3 +430,28 @@ async def test_the_pump_pauses_for_what_hits_everybody_and_goes_on(
     assert [(line["event"], line.get("waits_for"), line.get("error"), line.get("seconds")) for line in lines] == [
         ("money.paused", "postgresql", "OSError", None), ("money.resumed", None, None, 2.0), ("money.failed", None, None, None),
     ]  # fmt: skip
+
+
+async def test_a_full_outbox_is_looked_at_again_at_once(pump: MoneyPump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand refunds of an event that was called off do not wait for a sweep every five hundred."""
+    time, looked, woken, counts = Passing(1_000.0), list[float](), list[bool](), [3, 4, 2]
+    pump.clock = time.clock
+
+    async def work_given() -> None:
+        woken.append(pump.woken.is_set())
+        pump.woken.clear()
+        time.now += 0.25
+
+    async def work_outbox() -> int:
+        looked.append(time.now)
+        if len(looked) == len(counts):
+            pump.stop()
+        return counts[len(looked) - 1]
+
+    pump.woken.set()
+    monkeypatch.setattr(module, "CLAIM_MAX", 3)
+    monkeypatch.setattr(pump, "work_given", work_given)
+    monkeypatch.setattr(pump, "work_outbox", work_outbox)
+    async with asyncio.timeout(10):
+        await pump.run()
+    assert (looked, woken) == ([1_000.25, 1_000.5, 1_000.75], [True] * 3)

@@ -15,6 +15,7 @@ from boxoffice.repair.rebuild import POSTGRES_WENT_BACK
 from boxoffice.sales.store import NewTier
 from boxoffice.stores import keys
 from boxoffice.stores.gate import Gate
+from boxoffice.stores.scripts import Call
 from boxoffice.stores.shard import Shard
 from tests.boxoffice.repair.conftest import repair_of
 from tests.conftest import CLIENT, GENERATION, SHARD, eventually
@@ -244,19 +245,15 @@ async def test_what_redis_heard_by_half_is_made_again_whole(
     await till.rest()
     if confirmed_before:
         await past.remember()
-    moved = 0
-    run = Shard.run
+    run_all = Shard.run_all
 
-    async def went_back(shard: Shard, script: str, /, **slots: Any) -> object:
-        nonlocal moved
-        moved += script == "move"
-        if script == "move" and moved == 2:
-            await past.come_back()
-            raise ConnectionError
-        return await run(shard, script, **slots)
+    async def went_back(shard: Shard, calls: list[Call]) -> list[Any]:
+        await run_all(shard, calls[:1])
+        await past.come_back()
+        raise ConnectionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Shard, "run", went_back)
+        patched.setattr(Shard, "run_all", went_back)
         with pytest.raises((StoreAway, ConnectionError)):
             await (till.cancel(booking) if how == "cancel" else till.refund(booking, "part", GA=2, VIP=1))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError, NoScriptError, OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
 from boxoffice.errors import GateClosed, RunUnchecked
-from boxoffice.stores.scripts import Script, load_scripts, parse
+from boxoffice.office import BoxOffice
+from boxoffice.stores.scripts import Call, Script, load_scripts, parse, send_all
 
 SOURCE = """-- Does something.
 -- KEYS[1] gate  The gate.
@@ -132,6 +135,27 @@ async def test_what_a_shut_gate_answers_is_raised_of_a_script_that_decides(
             await DECIDES(Server(answer), ["gate"], [])
         assert type(caught.value) is raised
     assert await SCRIPT(Server(answer), ["bell"], []) == answer, "of others it is an answer like any"
+
+
+async def test_calls_that_are_sent_together_are_answered_each_for_itself(office: BoxOffice) -> None:
+    """In their order, by a server that has heard of none of these scripts: an answer, an error, a shut gate, an answer."""
+    says = Script("says", f"-- {uuid4()}\nreturn {{KEYS[1], ARGV[1]}}", ("bell",), ("limit",), False, False)
+    fails = Script("fails", f"-- {uuid4()}\nreturn redis.call('INCR', KEYS[1], 'x')", ("bell",), (), False, False)
+    shut = Script("shut", f"-- {uuid4()}\nreturn {{'unchecked'}}", ("gate",), (), False, False)
+    calls = [Call(says, ["k"], ["1"]), Call(fails, ["k"], []), Call(shut, ["k"], []), Call(says, ["l"], ["2"])]
+    for _ in range(2):
+        first, error, gate, last = await send_all(office.redis, calls)
+        assert (first, last) == ([b"k", b"1"], [b"l", b"2"])
+        assert (type(error), type(gate)) == (ResponseError, RunUnchecked)
+    assert await send_all(office.redis, []) == []
+
+
+async def test_what_nobody_answers_is_raised_and_not_put_in_its_place() -> None:
+    """Then any of the calls may be done."""
+    nobody = Redis(host="127.0.0.1", port=1)
+    with pytest.raises(ConnectionError):
+        await send_all(nobody, [Call(SCRIPT, ["k"], [])])
+    await nobody.aclose()
 
 
 class Refusing:
