@@ -5,7 +5,6 @@ One file because each answer is built by the same few readers of rows.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final
@@ -17,7 +16,6 @@ from boxoffice import ids
 from boxoffice.books.items import SOLD_ITEMS, WAS_SOLD
 from boxoffice.states import DUPLICATE_OF, FINAL, LETTERS
 from boxoffice.stores.database import Connection
-from boxoffice.stores.postgres import REPAIR_S, take_time
 from boxoffice.stores.record import (
     Attempt,
     Body,
@@ -35,7 +33,6 @@ from boxoffice.stores.record import (
 
 __all__ = [
     "Ending",
-    "bought",
     "events_of_final",
     "final_endings",
     "final_ends",
@@ -123,20 +120,6 @@ SELECT max(sequence) FROM (
     WHERE e.shard = $1 AND b.id > $2::uuid ORDER BY b.id DESC LIMIT 10000) latest
 """
 
-_BOUGHT = """
-SELECT b.client_id, b.customer_id, b.owner, i.tier_id, sum(i.quantity - i.refunded)::int AS tickets
-FROM bookings b JOIN booking_items i ON i.booking_id = b.id
-WHERE b.event_id = $1 AND b.status = 'confirmed'
-GROUP BY b.client_id, b.customer_id, b.owner, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
-"""
-
-_BOUGHT_BY_CODE = """
-SELECT b.access_code, i.tier_id, sum(i.quantity - i.refunded)::int AS tickets
-FROM bookings b JOIN booking_items i ON i.booking_id = b.id
-WHERE b.event_id = $1 AND b.access_code IS NOT NULL AND b.status = 'confirmed'
-GROUP BY b.access_code, i.tier_id HAVING sum(i.quantity - i.refunded) > 0
-"""
-
 
 class Ending:
     """How a final booking counts in Redis (C: sold, else back on sale), its state there, its items, body and payload."""
@@ -174,29 +157,6 @@ async def final_endings(connection: Connection, booking_ids: Sequence[str]) -> d
         records = {record.id: record for record in await finals_of(connection, [row["id"] for row in rows])}
         endings.update({str(row["id"]): Ending(row, records.get(str(row["id"]))) for row in rows})
     return endings
-
-
-async def bought(connection: Connection, event: str) -> dict[str, str]:
-    """Digest of (client, customer), `k` with an access code's digest, and `@` with a client, to their tickets, as
-    `tier:tickets,...`. Reads all its bookings."""
-    async with connection.transaction():
-        await take_time(connection)
-        for name in ("seqscan", "hashjoin", "mergejoin"):
-            await connection.execute(f"SET LOCAL enable_{name} = on")
-        rows = await connection.fetch(_BOUGHT, event, timeout=REPAIR_S)
-        by_code = await connection.fetch(_BOUGHT_BY_CODE, event, timeout=REPAIR_S)
-    tickets: dict[str, Counter[str]] = {}
-    for row in rows:
-        # Whoever was forgotten, and came back, has rows of both.
-        owner = row["owner"] or ids.owner_digest(row["client_id"], row["customer_id"])
-        for whose in (owner, f"@{row['client_id']}"):
-            tickets.setdefault(whose, Counter())[row["tier_id"]] += row["tickets"]
-    for row in by_code:
-        tickets.setdefault(f"k{row['access_code']}", Counter())[row["tier_id"]] += row["tickets"]
-    return {
-        owner: ",".join(f"{tier}:{count}" for tier, count in sorted(theirs.items()))
-        for owner, theirs in tickets.items()
-    }
 
 
 async def undecided(connection: Connection, shard: int, older_than_ms: int = 0) -> AsyncIterator[list[Record]]:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from boxoffice.books import queries
+from boxoffice.books import bought, queries
 from boxoffice.books.finals import Finals
 from boxoffice.books.moves import MOVED_TTL_S, Move, mark_applied, open_moves
 from boxoffice.errors import CannotRun, GateClosed, NotFound
@@ -239,13 +239,13 @@ class Reconciler:
     async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:
         """Each call sets some counts, of customers, access codes and shops, to what they hold and bought, and gives one to
         whoever holds tickets and has none. Who is new meanwhile is in no call."""
-        bought: dict[str, str] = {}
+        has: dict[str, str] = {}
         for name in (keys.owners(self.shard, event), keys.owned_tiers(self.shard, event)):
-            bought |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
+            has |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
         counted = map(bytes.decode, await self._redis.hkeys(keys.shops(self.shard, event)))  # type: ignore[misc]
-        bought |= {f"@{field.partition(':')[0]}": "" for field in counted}
-        bought |= await queries.bought(connection, event)
-        owners = [f"{owner}={items}" for owner, items in bought.items()]
+        has |= {f"@{field.partition(':')[0]}": "" for field in counted}
+        has |= await bought.of_everybody(connection, event)
+        owners = [f"{owner}={items}" for owner, items in has.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):
             await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=1, deep=True)
 

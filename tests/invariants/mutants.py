@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "a rebuild forgets what codes got",
-        (("boxoffice/books/queries.py", "    for row in by_code:\n", "    for row in by_code[:0]:\n"),),
+        (("boxoffice/books/bought.py", "    for row in by_code:\n", "    for row in by_code[:0]:\n"),),
         "tests/boxoffice/sales/test_codes.py",
         "counts_codes_anew",
     ),
@@ -234,7 +234,7 @@ MUTANTS = (
     ),
     Mutant(
         "a rebuild forgets what shops have",
-        (("boxoffice/books/queries.py", "for whose in (owner, f\"@{row['client_id']}\"):", "for whose in (owner,):"),),
+        (("boxoffice/books/bought.py", "for whose in (owner, f\"@{row['client_id']}\"):", "for whose in (owner,):"),),
         "tests/boxoffice/sales/test_allocations.py",
         "lost_it",
     ),

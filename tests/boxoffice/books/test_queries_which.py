@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from boxoffice import ids
-from boxoffice.books import queries
+from boxoffice.books import bought, queries
 from boxoffice.office import BoxOffice
 from tests.conftest import SHARD, SaleMaker, settle_all
 from tests.support.shop.office import book
@@ -101,8 +101,8 @@ async def test_what_was_bought_is_what_is_confirmed(session: Any, booked: dict[s
     event = booked["event"]
     owner = ids.owner_digest(CLIENT, "confirmed")
     (tier,) = await session.fetch("SELECT DISTINCT tier_id FROM booking_items WHERE booking_id = $1", booked["held"])
-    assert await queries.bought(session, event) == {owner: f"{tier[0]}:2", f"@{CLIENT}": f"{tier[0]}:2"}
+    assert await bought.of_everybody(session, event) == {owner: f"{tier[0]}:2", f"@{CLIENT}": f"{tier[0]}:2"}
     await session.execute("UPDATE booking_items SET refunded = 1 WHERE booking_id = $1", booked["confirmed"])
-    assert await queries.bought(session, event) == {owner: f"{tier[0]}:1", f"@{CLIENT}": f"{tier[0]}:1"}
+    assert await bought.of_everybody(session, event) == {owner: f"{tier[0]}:1", f"@{CLIENT}": f"{tier[0]}:1"}
     await session.execute("UPDATE booking_items SET refunded = 2 WHERE booking_id = $1", booked["confirmed"])
-    assert await queries.bought(session, event) == {}
+    assert await bought.of_everybody(session, event) == {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from boxoffice import ids
-from boxoffice.books import queries
+from boxoffice.books import bought, queries
 from boxoffice.books.moves import apply_moves
 from boxoffice.errors import StoreAway
 from boxoffice.repair import survey
@@ -195,9 +195,9 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
             assert sorted(await queries.finals_since(connection, shard, ago)) == expected
             assert await survey.suspects(office.shards[shard], connection) == (set(), False)
         owner = {client: ids.owner_digest(client, "ada") for client in (CLIENT, OTHER)}
-        bought = [await queries.bought(connection, event.id) for event in street.events.values()]
+        theirs = [await bought.of_everybody(connection, event.id) for event in street.events.values()]
         ga = [tier_of(event, "GA") for event in street.events.values()]
-        assert bought == [
+        assert theirs == [
             {owner[CLIENT]: f"{ga[0]}:4", f"@{CLIENT}": f"{ga[0]}:4", owner[OTHER]: f"{ga[0]}:2", f"@{OTHER}": f"{ga[0]}:2"},
             *({owner[CLIENT]: f"{tier}:2", f"@{CLIENT}": f"{tier}:2"} for tier in ga[1:]),
         ]  # fmt: skip
