@@ -134,7 +134,7 @@ class BoxOffice:
     @cached_property
     def allocations(self) -> Allocations:
         """Tickets that are set aside for a shop or a code."""
-        return Allocations(self.database, self.shards, self.control)
+        return Allocations(self.database, self.shards, self.control, [one.count_shops for one in self.reconcilers])
 
     @cached_property
     def control(self) -> Control:

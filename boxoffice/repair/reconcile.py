@@ -9,7 +9,7 @@ One file because all of it is one call of a script: what goes in, under which lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -130,10 +130,11 @@ class Reconciler:
         owned: bool = False,
         strays: bool = True,
         fenced: bool = True,
+        shops: bool = False,
     ) -> EventReport:
-        """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too. `strays` are looked for
-        before anything is mended: a recount would give their tickets to somebody else. Not `fenced`: the caller knows what
-        PostgreSQL lacks.
+        """Compare one event; with `fix`, mend it. `owned` recounts what each customer has, too; `shops`, what each shop has.
+        `strays` are looked for before anything is mended: a recount would give their tickets to somebody else. Not `fenced`:
+        the caller knows what PostgreSQL lacks.
 
         Raises `GateClosed` when the event has no counters in Redis, `NotFound`, `CannotRun` when its inventory stays
         locked, and `WentBack`.
@@ -148,10 +149,14 @@ class Reconciler:
                 async with self._database.begin() as connection:
                     if fenced:
                         await fence.check(connection, self._here)
-                    return await self._locked(connection, event, seen, fix, deep, owned)
+                    return await self._locked(connection, event, seen, fix, deep, owned, shops)
             except asyncpg.LockNotAvailableError:
                 await asyncio.sleep(0.05)
         raise CannotRun(f"The inventory of event {event} stays locked by somebody else.")
+
+    async def count_shops(self, event: str) -> None:
+        """Count anew what each shop has of an event, and mend what is found on the way. Raises as `event`."""
+        await self.event(event, fix=True, shops=True)
 
     async def _locked(
         self,
@@ -161,6 +166,7 @@ class Reconciler:
         fix: bool,
         deep: bool | None,
         owned: bool,
+        shops: bool,
     ) -> EventReport:
         stock = await connection.fetch(_LOCK, event)
         if not stock:
@@ -188,6 +194,8 @@ class Reconciler:
         if fix and (owned or word == b"fixed"):
             # Real drift: the customers' counts may be as wrong, and we still hold the lock.
             await self._count_customers(connection, event, stock)
+        elif fix and shops:
+            await self._count(event, stock, await self._shops(event) | await bought.of_shops(connection, event))
         if fix:
             await mark_applied(connection, moves)
         codes = {row["tier_id"]: row["code"] for row in stock}
@@ -237,14 +245,20 @@ class Reconciler:
         )  # fmt: skip
 
     async def _count_customers(self, connection: Connection, event: str, stock: Sequence[asyncpg.Record]) -> None:
-        """Each call sets some counts, of customers, access codes and shops, to what they hold and bought, and gives one to
-        whoever holds tickets and has none. Who is new meanwhile is in no call."""
-        has: dict[str, str] = {}
+        """Customers, access codes and shops. Who is new meanwhile is in no call."""
+        counted = await self._shops(event)
         for name in (keys.owners(self.shard, event), keys.owned_tiers(self.shard, event)):
-            has |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
-        counted = map(bytes.decode, await self._redis.hkeys(keys.shops(self.shard, event)))  # type: ignore[misc]
-        has |= {f"@{field.partition(':')[0]}": "" for field in counted}
-        has |= await bought.of_everybody(connection, event)
+            counted |= dict.fromkeys(map(bytes.decode, await self._redis.hkeys(name)), "")  # type: ignore[misc]
+        await self._count(event, stock, counted | await bought.of_everybody(connection, event))
+
+    async def _shops(self, event: str) -> dict[str, str]:
+        """Those that have a count."""
+        fields = map(bytes.decode, await self._redis.hkeys(keys.shops(self.shard, event)))  # type: ignore[misc]
+        return {f"@{field.partition(':')[0]}": "" for field in fields}
+
+    async def _count(self, event: str, stock: Sequence[asyncpg.Record], has: Mapping[str, str]) -> None:
+        """Each call sets some of these counts to what they hold and bought, and gives one to whoever holds tickets and has
+        none."""
         owners = [f"{owner}={items}" for owner, items in has.items()]
         for start in range(0, max(1, len(owners)), OWNERS_MAX):
             await self.run(event, stock, [], [], owners[start : start + OWNERS_MAX], fix=1, deep=True)

@@ -10,7 +10,7 @@ One file because to make, to change and to release one is the same transaction, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unavailable
+from boxoffice.errors import CannotRun, GateClosed, Malformed, NotFound, StoreAway, Unavailable
 from boxoffice.sales import history
 from boxoffice.sales.checks import COUNT_MAX
 from boxoffice.sales.control import Actor, Control
@@ -40,6 +40,8 @@ SELECT a.id, a.event_id, a.tier_id, a.client_id, a.code_id, a.tickets, a.created
 FROM allocations a JOIN events e ON e.id = a.event_id LEFT JOIN access_codes c ON c.id = a.code_id
 WHERE a.event_id = $1 AND ($2 OR a.released_at IS NULL) ORDER BY a.id
 """
+
+_FIRST: Final = "SELECT shard FROM events WHERE id = $1 AND NOT EXISTS (SELECT FROM allocations WHERE event_id = $1)"
 
 _INSERT: Final = """
 INSERT INTO allocations (id, event_id, tier_id, client_id, code_id, tickets) VALUES ($1, $2, $3, $4, $5, $6)
@@ -81,17 +83,22 @@ class _Tally(NamedTuple):
 class Allocations:
     """Sets tickets aside, and releases them."""
 
-    def __init__(self, database: Database, shards: Shards, control: Control) -> None:
+    def __init__(
+        self, database: Database, shards: Shards, control: Control, count_shops: Sequence[Callable[[str], Awaitable[object]]]
+    ) -> None:  # fmt: skip
+        """`count_shops`: by shard, what counts anew in Redis what each shop has of an event."""
         self._database = database
         self._shards = shards
         self._control = control
+        self._count_shops = count_shops
 
     async def create(
         self, event_id: str, tier_id: str, holder: Holder, tickets: int, by: Actor | None = None, *,
         if_version: int | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Reserve so many tickets of the tier, on top of what the holder has; fewer when fewer are available, and reserved for
-        nobody: `reserved` says how many. Returns it as `page` does.
+        nobody: `reserved` says how many. Returns it as `page` does. Before an event's first one its shops are counted anew:
+        processes of an earlier version, which count none, may have sold it.
 
         Raises `Malformed`, also when the holder has an allocation of the tier; `NotFound` for a tier or a code that is not the
         event's, and a shop that does not sell it; `GateClosed`; and as `Control.change_event`.
@@ -100,6 +107,7 @@ class Allocations:
         _check(tickets, 1)
         if (holder.shop is None) == (holder.code is None):
             raise Malformed("An allocation is for a shop or for a code: name one.", pointer="/shop", code="holder")
+        await self._counted(event_id, by)
 
         async def work(connection: Connection) -> None:
             nonlocal grown
@@ -173,6 +181,18 @@ class Allocations:
         if not found:
             raise NotFound("There is no such allocation.")
         return found[0]
+
+    async def _counted(self, event_id: str, by: Actor) -> None:
+        """Raises `NotFound`, `GateClosed`, `StoreAway`."""
+        await self._control.owned(event_id, by)
+        async with self._database.answering():
+            shard = await self._database.fetchval(_FIRST, event_id)
+            if shard is None:
+                return
+            try:
+                await self._count_shops[shard](event_id)
+            except (RedisError, CannotRun) as error:
+                raise StoreAway from error
 
     async def _resize(
         self,

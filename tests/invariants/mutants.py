@@ -1711,6 +1711,12 @@ MUTANTS = (
         "tests/invariants/test_call_off_crashes.py",
     ),
     Mutant(
+        "an allocation of a shop whose tickets nobody counted",
+        (("boxoffice/sales/allocations.py", "        await self._counted(event_id, by)\n", ""),),
+        "tests/boxoffice/sales/test_allocations.py",
+        "before_the_first",
+    ),
+    Mutant(
         "a move that redis could not take is marked with those beside it",
         (("boxoffice/books/moves.py", 'reply[0] in (b"moved", b"repeated")', "True"),),
         "tests/boxoffice/books/test_moves.py",

@@ -236,7 +236,7 @@ PLACES: dict[str, tuple[str, str]] = {
     ),
     "boxoffice/repair/reconcile.py": (
         "Reconciler.__init__ Reconciler.every_event Reconciler._locked Reconciler.run "
-        "Reconciler._count_customers Reconciler._backlog Reconciler._look",
+        "Reconciler._count_customers Reconciler._shops Reconciler._backlog Reconciler._look",
         "is_reconciled is_gathered counted",
     ),
     "boxoffice/repair/recovery.py": (

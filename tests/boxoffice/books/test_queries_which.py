@@ -102,7 +102,9 @@ async def test_what_was_bought_is_what_is_confirmed(session: Any, booked: dict[s
     owner = ids.owner_digest(CLIENT, "confirmed")
     (tier,) = await session.fetch("SELECT DISTINCT tier_id FROM booking_items WHERE booking_id = $1", booked["held"])
     assert await bought.of_everybody(session, event) == {owner: f"{tier[0]}:2", f"@{CLIENT}": f"{tier[0]}:2"}
+    assert await bought.of_shops(session, event) == {f"@{CLIENT}": f"{tier[0]}:2"}
     await session.execute("UPDATE booking_items SET refunded = 1 WHERE booking_id = $1", booked["confirmed"])
     assert await bought.of_everybody(session, event) == {owner: f"{tier[0]}:1", f"@{CLIENT}": f"{tier[0]}:1"}
+    assert await bought.of_shops(session, event) == {f"@{CLIENT}": f"{tier[0]}:1"}
     await session.execute("UPDATE booking_items SET refunded = 2 WHERE booking_id = $1", booked["confirmed"])
-    assert await bought.of_everybody(session, event) == {}
+    assert await bought.of_everybody(session, event) == await bought.of_shops(session, event) == {}

@@ -201,6 +201,9 @@ async def test_a_repair_reads_its_own_shard_and_event(street: Street) -> None:
             {owner[CLIENT]: f"{ga[0]}:4", f"@{CLIENT}": f"{ga[0]}:4", owner[OTHER]: f"{ga[0]}:2", f"@{OTHER}": f"{ga[0]}:2"},
             *({owner[CLIENT]: f"{tier}:2", f"@{CLIENT}": f"{tier}:2"} for tier in ga[1:]),
         ]  # fmt: skip
+        assert [await bought.of_shops(connection, event.id) for event in street.events.values()] == [
+            {shop: items for shop, items in each.items() if shop[0] == "@"} for each in theirs
+        ]
         assert await queries.events_of_final(connection, [street.mine]) == [street.events["mine"].id]
         assert await queries.final_ends(connection, [street.mine]) == {
             street.mine: ("confirmed", f"{tier_of(street.events['mine'], 'GA')}:2")

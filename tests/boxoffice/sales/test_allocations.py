@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
-from boxoffice.errors import EventCalledOff, EventChanged, GateClosed, Malformed, NotFound, SoldOut, StoreAway
+from boxoffice.errors import (
+    CannotRun,
+    EventCalledOff,
+    EventChanged,
+    GateClosed,
+    Malformed,
+    NotFound,
+    SoldOut,
+    StoreAway,
+)
 from boxoffice.office import BoxOffice
+from boxoffice.repair.reconcile import Reconciler
 from boxoffice.sales import allocations
 from boxoffice.sales.allocations import Holder
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.codes import CodeTerms
 from boxoffice.sales.control import Actor
 from boxoffice.stores import keys
+from boxoffice.stores.postgres import WentBack
 from tests.conftest import CLIENT, SHARD, SaleMaker, counters, load_all
 from tests.support.checks import check_at_rest
 from tests.support.shop.office import Till, book
@@ -376,6 +388,64 @@ async def test_each_shop_sees_what_it_may_buy(office: BoxOffice, event: EventVie
 
 
 # ------------------------------------------------------------------ counted anew
+
+
+async def test_before_the_first_of_an_event_its_shops_are_counted(office: BoxOffice, event: EventView) -> None:
+    """Processes of an earlier version sold some tickets, and counted no shops: nobody has to know of that. Held and bought
+    ones; of the owner's customers, too. After that nothing is counted twice."""
+    till = Till(office, event)
+    bought = await till.book(GA=2, VIP=1, client=OTHER)
+    await till.rest()
+    await till.book(None, GA=1, client=OTHER, hold_s=600)
+    await till.book(GA=1)
+    name = keys.shops(SHARD, event.id)
+    right = await office.redis.hgetall(name)  # type: ignore[misc]
+    assert len(right) == 3
+    await office.redis.delete(name)
+    await office.redis.hset(name, f"{CLIENT}:{tier_of(event, 'VIP')}", 3)  # type: ignore[misc]
+
+    allocation = await made(office, event, 3)
+
+    assert numbers(allocation) == (6, 3, 3, 0)
+    assert await office.redis.hgetall(name) == right  # type: ignore[misc]
+    with pytest.raises(SoldOut):
+        await book(office, event, GA=4)
+    await office.cancellations.cancel(OTHER, bought)
+    await till.rest()
+    assert numbers(await office.allocations.one(event.id, allocation["id"])) == (6, 1, 5, 0)
+    await office.allocations.release(event.id, allocation["id"])
+    await office.redis.delete(name)
+    assert numbers(await made(office, event, 1)) == (1, 0, 1, 0), "also a released one is one"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (CannotRun("locked"), StoreAway),
+        (BusyLoadingError(), StoreAway),
+        (WentBack(), StoreAway),
+        (GateClosed(), GateClosed),
+    ],
+)
+async def test_whose_shops_cannot_be_counted_sets_nothing_aside(
+    office: BoxOffice, event: EventView, monkeypatch: pytest.MonkeyPatch, trouble: Exception, told: type[Exception]
+) -> None:
+    asked = list[str]()
+
+    async def fails(_: Reconciler, event_id: str, **how: Any) -> Any:
+        asked.append(event_id)
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reconciler, "event", fails)
+        with pytest.raises(NotFound):
+            await office.allocations.create(event.id, tier_of(event, "GA"), SHOP, 1, Actor("key:other", OTHER))
+        assert asked == [], "nothing is counted for who may not"
+        with pytest.raises(told):
+            await made(office, event, 1)
+    assert asked == [event.id]
+    assert await office.allocations.page(event.id) == []
+    assert numbers(await made(office, event, 1)) == (1, 0, 1, 0)
 
 
 @pytest.mark.parametrize("lost", ["shops", "everything"])
