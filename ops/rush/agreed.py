@@ -1,5 +1,6 @@
-"""What was agreed before a rush begins: selling rules, and access codes of a presale with so many tickets each. Gives some of
-the customers a code, mistyped now and then, and lets a few come again and again, so that both bounds are met all the time.
+"""What was agreed before a rush begins: selling rules, access codes of a presale with so many tickets each, and for whom
+tickets may be set aside. Gives some of the customers a code, mistyped now and then, sends some to a partner shop, and lets a
+few come again and again, so that all bounds are met all the time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.rules import NONE, Rules
 from ops.rush.plan import GOOD_CARD, Visit
 
-__all__ = ["EVENT_RULES", "NO_CODE", "OWN", "PRESALE", "TIER_RULES", "Agreed", "Code", "invite", "rules_of"]
+__all__ = [
+    "ASIDE",
+    "EVENT_RULES",
+    "NO_CODE",
+    "OWN",
+    "PRESALE",
+    "TIER_RULES",
+    "Agreed",
+    "Aside",
+    "Code",
+    "invite",
+    "rules_of",
+]
 
 EVENT_RULES: Final = Rules(booking_max=5, customer_max=9)
 TIER_RULES: Final = {"FRONT": Rules(booking_max=3), "FLOOR": Rules(customer_max=4)}
@@ -26,12 +39,17 @@ OWN: Final = 5
 PRESALE: Final = "FANS"
 """The tier for holders of a code."""
 
+ASIDE: Final = "FLOOR"
+"""The tier of which tickets are set aside: many want it, and it is sold out before the end."""
+
 REGULARS: Final = 3
 """So few customers come again and again."""
 
 REGULAR: Final = 0.06
 CODED: Final = 0.14
-"""Shares of visits."""
+LISTED: Final = 0.06
+PARTNERED: Final = 0.08
+"""Shares of visits: of regular customers, with a code of the presale, with the code of the guest list, at the partner shop."""
 
 MISTYPED: Final = 0.04
 """Share of the codes that are used."""
@@ -55,6 +73,16 @@ class Code(NamedTuple):
         return ids.code_digest(self.text)
 
 
+class Aside(NamedTuple):
+    """For whom tickets of an event may be set aside, of which tier."""
+
+    tier: str
+    shop: str
+    """The partner's client."""
+    code: Code
+    """Of the guest list: nobody uses it at the partner's, so that no ticket counts for both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreed:
     """Of the events of a rush. The audit counts by it, whatever the stores say that the rules are."""
@@ -67,11 +95,14 @@ class Agreed:
     """By event: codes of one customer each."""
     presale: Mapping[str, str] = field(default_factory=dict)
     """By event, the tier that is sold to holders of a code alone."""
+    aside: Mapping[str, Aside] = field(default_factory=dict)
+    """By event."""
 
     @property
     def codes(self) -> list[Code]:
         """All of them."""
-        return [code for kind in (self.shared, self.own) for codes in kind.values() for code in codes]
+        several = [code for kind in (self.shared, self.own) for codes in kind.values() for code in codes]
+        return several + [aside.code for aside in self.aside.values()]
 
 
 def rules_of(events: list[EventView]) -> dict[str, Rules]:
@@ -96,6 +127,10 @@ def invite(visits: Iterable[Visit], agreed: Agreed, seed: int) -> Iterator[Visit
         elif luck < REGULAR + CODED:
             code = chance.choice(agreed.shared[visit.event]).text
             yield _coded(visit, agreed, NO_CODE if chance.random() < MISTYPED else code)
+        elif luck < REGULAR + CODED + LISTED and (aside := agreed.aside.get(visit.event)):
+            yield replace(_wants(visit, aside.tier), code=aside.code.text)
+        elif luck < REGULAR + CODED + LISTED + PARTNERED and (aside := agreed.aside.get(visit.event)):
+            yield replace(_wants(visit, aside.tier), at_partner=True)
         else:
             yield visit
 
@@ -106,6 +141,11 @@ def _alone(visit: Visit, agreed: Agreed, code: Code | None) -> Visit:
     items = ((agreed.presale[visit.event], code.tickets),)
     name = f"{visit.customer}-{visit.number}"
     return replace(visit, customer=name, code=code.text, items=items, card=GOOD_CARD, free=False)
+
+
+def _wants(visit: Visit, tier: str) -> Visit:
+    other = ((tier, 1 + (visit.number + 1) % 3),) if visit.other else ()
+    return replace(visit, items=((tier, 1 + visit.number % 3),), other=other, free=False)
 
 
 def _coded(visit: Visit, agreed: Agreed, code: str) -> Visit:

@@ -178,6 +178,13 @@ class Asking:
             self._history.complain(f"{what}: a card number in the answer")
         return kind or str(answer.status)
 
+    async def left(self, event: str) -> dict[str, int]:
+        """By tier, how many tickets of an event the shop is told it may sell. Empty when nobody answers."""
+        answer = await self.insist("GET", f"/v1/events/{event}", "left", 0)
+        if answer is None or answer.status != 200:
+            return {}
+        return {tier["id"]: tier["available"] for tier in json.loads(answer.body)["tiers"]}
+
     async def look_again(self, entry: Entry) -> None:
         """Read a booking once more, insistently: from each API process in turn, for one may still be starting."""
         for api, pause_s in enumerate((0.05, 0.2, 0.5, 1.0)):

@@ -16,6 +16,7 @@ from boxoffice.gateway.simulator.deliveries import Tally
 from boxoffice.office import BoxOffice
 from boxoffice.stores.postgres import open_readers
 from ops.rush.agreed import Agreed
+from ops.rush.allocation_checks import check_allocations
 from ops.rush.booking_checks import check_bookings, check_history
 from ops.rush.change_checks import check_changes, check_terms
 from ops.rush.findings import Findings
@@ -87,6 +88,10 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
                 pool, witness.agreed, witness.history, witness.changes, walked.opened, went_back=_went_back(witness),
                 findings=findings,
             )  # fmt: skip
+            await check_allocations(
+                pool, witness.agreed.aside, witness.changes.aside if witness.changes else {}, witness.history,
+                walked.opened, went_back=_went_back(witness), findings=findings,
+            )  # fmt: skip
         if witness.history is not None:
             await check_history(pool, witness.history, walked.unpaid, findings)
 
@@ -98,7 +103,7 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
         await asyncio.to_thread(check_leaks, office.settings.data_dir, witness.secrets, witness.history, findings)
 
     await _both(bookings(), money())
-    _add_samples(witness.sampler, witness.history, findings)
+    _add_samples(witness, findings)
     for what in witness.unrest:
         findings["I9"].blame(f"did not come to rest: {what}")
     if witness.parked_is_broken:
@@ -122,7 +127,8 @@ async def _both(*halves: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait(tasks)
 
 
-def _add_samples(sampler: Sampler | None, history: History | None, findings: Findings) -> None:
+def _add_samples(witness: Witness, findings: Findings) -> None:
+    sampler, history = witness.sampler, witness.history
     if sampler is None:
         return
     went_back = history is not None and history.redis_went_back
@@ -136,5 +142,8 @@ def _add_samples(sampler: Sampler | None, history: History | None, findings: Fin
         findings["I1"].blame(line)
     for line in [] if went_back else sampler.codes_broken:
         findings["I13"].blame(line)
+    findings["I14"].looked_at.append(f"{sampler.sides} looks at what was set aside while it ran")
+    for line in [] if _went_back(witness) else sampler.sides_broken:
+        findings["I14"].blame(line)
     for line in sampler.stores_broken:
         findings["I3"].blame(line)

@@ -62,7 +62,7 @@ SELECT id::text AS id, status, failure_code, duplicate_of::text AS original FROM
 
 _BY_KEY: Final = """
 SELECT id::text AS id, idempotency_key AS key, status FROM bookings
-WHERE client_id = $1 AND idempotency_key = ANY($2::text[])
+WHERE client_id = ANY($1::text[]) AND idempotency_key = ANY($2::text[])
 """
 
 
@@ -111,7 +111,7 @@ async def check_history(pool: Pool, history: History, unpaid: dict[str, str], fi
                 _check_confirmed(booking, accepted[booking].status, rows.get(booking), findings)
     refused = history.refused_digests()
     for chunk in _chunks(list(refused)):
-        for row in await pool.fetch(_BY_KEY, history.client, chunk):
+        for row in await pool.fetch(_BY_KEY, history.clients, chunk):
             findings["I5"].blame(f"booking {row['id']}: {row['status']}, though its customer was refused")
     outcomes = history.outcomes()
     confirmed_to_shops = sum(entry.confirmed for entry in accepted.values())

@@ -91,4 +91,4 @@ async def check_terms(shards: Shards, pool: Pool, findings: Findings) -> None:
     findings["I3"].looked_at.append(f"terms of {len(events)} events")
 
 
-_DECIDING: Final = ("status", "currency", "customer_max", "on_sale_at", "off_sale_at", "tiers")
+_DECIDING: Final = ("status", "currency", "customer_max", "on_sale_at", "off_sale_at", "tiers", "allocated")

@@ -36,7 +36,10 @@ class Customers:
         start: float,
         complete_action: Act | None = None,
         seed: int = 0,
+        client: str = "",
     ) -> None:
+        """`client`: whose customers they are, if not those of the rush's own shop."""
+        self._client = client
         self._shop = shop
         self._history = history
         self._start = start
@@ -60,7 +63,7 @@ class Customers:
 
     async def _buy(self, visit: Visit) -> None:
         """Book with payment; then perhaps ask the same again, look what becomes of it, or give it back."""
-        entry = self._history.open(visit.key, visit.customer, visit.code)
+        entry = self._history.open(visit.key, visit.customer, visit.code, self._client)
         # A refused capture cancels what was confirmed.
         entry.may_change = visit.card in HOLD_TROUBLE
         intended = self._start + visit.at_s
@@ -93,7 +96,7 @@ class Customers:
 
     async def _hold(self, visit: Visit) -> None:
         """Set tickets aside, and then pay, extend, cancel, or forget about them."""
-        entry = self._history.open(visit.key, visit.customer, visit.code)
+        entry = self._history.open(visit.key, visit.customer, visit.code, self._client)
         await self._shop.book(entry, visit, self._start + visit.at_s, body=visit.hold(HOLD_S))
         if not entry.accepted:
             return
@@ -141,7 +144,7 @@ class Customers:
         if answer is None or answer.status != 200:
             return
         again = replace(visit, key=visit.key + "-again")
-        entry = self._history.open(again.key, again.customer, again.code)
+        entry = self._history.open(again.key, again.customer, again.code, self._client)
         await self._shop.book(entry, again, self._clock())
         self._history.booked_again += bool(entry.ids)
         if entry.refused in ("access-code-used-up", "customer-limit"):
@@ -209,7 +212,7 @@ class Customers:
             (b"{", b'{"customer_id": NaN}', b"[" * 5_000, b'{"customer_id":"\\ud800","items":[]}',
              visit.body.replace(visit.items[0][0].encode(), b"no-such-tier"))
         )  # fmt: skip
-        entry = self._history.open(visit.key)
+        entry = self._history.open(visit.key, client=self._client)
         answer = await self._shop.insist("POST", "/v1/bookings", visit.key, visit.number, bad)
         if answer is None:
             return

@@ -25,6 +25,7 @@ TITLES: Final = {
     "I11": "What was told confirmed is confirmed, was cancelled since, or was withdrawn and told so",
     "I12": "What an operator changes is in force: no other price or capacity, and nothing is let in during a pause",
     "I13": "No access code and no customer has more tickets than allowed; what is given back may be had again",
+    "I14": "What is set aside for a shop or a code nobody else takes, and what is not, everybody may have",
 }
 
 

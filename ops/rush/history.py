@@ -22,6 +22,8 @@ class Entry:
     customer: str = ""
     code: str = ""
     """The access code that was sent along."""
+    client: str = ""
+    """The shop that it was asked of."""
     doubt: bool = False
     """Some request under this key was never answered, or with 5xx: it may have been carried out whatever came later."""
     refused: str = ""
@@ -80,12 +82,14 @@ class History:
         self.reads = 0
         self.forgotten: frozenset[str] = frozenset()
         """Holds that nobody had tried to pay when a Redis that lacks them was put back: beyond the promise."""
+        self.left: dict[tuple[str, str], dict[str, int]] = {}
+        """By client and event, once all have gone: tickets of each tier that a shop is told it may sell."""
         self.redis_went_back = False
         """Whether an older Redis was put back, or is about to be."""
 
-    def open(self, key: str, customer: str = "", code: str = "") -> Entry:
-        """A key is about to be used, for a booking of this customer with this access code."""
-        entry = Entry(key, customer, code)
+    def open(self, key: str, customer: str = "", code: str = "", client: str = "") -> Entry:
+        """A key is about to be used, for a booking of this customer with this access code, of the rush's shop or another."""
+        entry = Entry(key, customer, code, client or self.client)
         self.entries.append(entry)
         return entry
 
@@ -93,6 +97,11 @@ class History:
         """An answer was wrong."""
         if len(self.problems) < PROBLEMS_MAX:
             self.problems.append(problem)
+
+    @property
+    def clients(self) -> list[str]:
+        """Every shop that somebody asked."""
+        return sorted({self.client, *(entry.client for entry in self.entries)})
 
     def outcomes(self) -> Counter[str]:
         """How many keys ended how."""

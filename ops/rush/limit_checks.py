@@ -20,7 +20,7 @@ SLACK_S: Final = 0.02
 """Times of admission are whole milliseconds of another process's clock."""
 
 _BOOKED: Final = """
-SELECT b.id::text AS id, b.event_id AS event, b.customer_id AS customer, b.access_code AS code,
+SELECT b.id::text AS id, b.event_id AS event, b.client_id AS client, b.customer_id AS customer, b.access_code AS code,
        extract(epoch FROM b.created_at)::float8 AS admitted, i.tier_id AS tier, i.quantity,
        CASE b.status WHEN 'confirmed' THEN i.quantity - i.refunded ELSE 0 END AS kept
 FROM bookings b JOIN booking_items i ON i.booking_id = b.id WHERE b.event_id = ANY($1::text[])
@@ -38,7 +38,7 @@ async def check_limits(
     revoked = changes.revoked if changes else {}
     _check_codes(rows, agreed, history, {} if went_back else revoked, finding)
     _check_bookings(rows, agreed, finding)
-    has = _tickets(rows, opened, history.client)
+    has = _tickets(rows, opened)
     if not history.redis_went_back:
         _check_sums(has, agreed, finding)
         for what in history.not_given_back:
@@ -82,12 +82,12 @@ def _check_bookings(rows: Iterable[Any], agreed: Agreed, finding: Finding) -> No
             finding.blame(f"booking {booking}: {count} tickets of {where}, of which one booking has up to {most}")
 
 
-def _tickets(rows: Iterable[Any], opened: OpenBookings, client: str) -> Counter[tuple[str, str]]:
+def _tickets(rows: Iterable[Any], opened: OpenBookings) -> Counter[tuple[str, str]]:
     """Held and bought ones, by customer or `k` and code, and by event and tier."""
     has: Counter[tuple[str, str]] = Counter()
     for row in rows:
         for where in (row["event"], row["tier"]):
-            has[ids.owner_digest(client, row["customer"]), where] += row["kept"]
+            has[ids.owner_digest(row["client"], row["customer"]), where] += row["kept"]
             if row["code"]:
                 has[f"k{row['code']}", where] += row["kept"]
     for event, owned in opened.owned.items():

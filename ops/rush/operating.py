@@ -1,5 +1,5 @@
-"""The operator of a rush: pauses, enlarges and shrinks the sale, changes its prices and revokes access codes while it goes on,
-through the API, as drawn from the seed; and remembers what it was told, for the audit."""
+"""The operator of a rush: pauses, enlarges and shrinks the sale, changes its prices, revokes access codes and sets tickets
+aside while it goes on, through the API, as drawn from the seed; and remembers what it was told, for the audit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from math import inf
 from typing import Any, Final, Literal, NamedTuple
 
 from boxoffice.sales.catalogue import EventView, TierView
-from ops.rush.agreed import Code
+from ops.rush.agreed import Aside, Code
 from ops.rush.asking import Asking
+from ops.rush.setting_aside import Allotted, SettingAside
 
 __all__ = ["Change", "Changes", "Operator", "Pause", "Price", "draw_changes"]
 
-Kind = Literal["pause", "capacity", "price", "revoke"]
+Kind = Literal["pause", "capacity", "price", "revoke", "aside"]
 
-EVERY_S: Final[dict[Kind, float]] = {"pause": 8.0, "capacity": 2.0, "price": 4.0, "revoke": 20.0}
+EVERY_S: Final[dict[Kind, float]] = {"pause": 8.0, "capacity": 2.0, "price": 4.0, "revoke": 20.0, "aside": 1.5}
 """One of each in so many seconds; at least one of each in a rush."""
 
 PAUSE_S: Final = (0.2, 1.0)
@@ -32,6 +33,9 @@ GROW: Final = (1.05, 1.6)
 PRICE: Final = (0.5, 2.0)
 """Share of the first price."""
 
+ASIDE: Final = (0.1, 0.5)
+"""Share of the first capacity that is set aside for one holder."""
+
 ALL: Final = (1.0, 1.0)
 """A code is revoked, or it is not."""
 
@@ -40,13 +44,13 @@ LATEST: Final = 0.9
 
 
 class Change(NamedTuple):
-    """One to come. `share`: seconds of a pause; of the capacity, or of the first price."""
+    """One to come. `share`: seconds of a pause; of the capacity, or of the first price or capacity."""
 
     at_s: float
     kind: Kind
     share: float
     which: int
-    """Draws the event, and the tier or the code."""
+    """Draws the event, and the tier, the code, or for whom tickets are set aside."""
 
 
 class Price(NamedTuple):
@@ -78,6 +82,8 @@ class Changes:
     pauses: list[Pause] = field(default_factory=list)
     revoked: dict[str, float] = field(default_factory=dict)
     """Digest of an access code to when its revocation was answered (epoch seconds): from then on it lets nothing in."""
+    aside: dict[str, list[Allotted] | None] = field(default_factory=dict)
+    """By event, what is set aside of it, as it was told last; None: nobody answered."""
 
 
 def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVERY_S) -> list[Change]:
@@ -86,7 +92,9 @@ def draw_changes(seconds: float, seed: int, every_s: Mapping[Kind, float] = EVER
     for kind, each_s in every_s.items():
         count = max(1, round(seconds / each_s))
         for at in range(count):
-            share = {"pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE, "revoke": ALL}[kind]
+            share = {
+                "pause": PAUSE_S, "capacity": (SHRINK, GROW)[at % 2], "price": PRICE, "revoke": ALL, "aside": ASIDE,
+            }[kind]  # fmt: skip
             at_s = (at + chance.random()) * seconds * LATEST / count
             found.append(Change(at_s, kind, chance.uniform(*share), chance.randrange(1_000)))
     return sorted(found)
@@ -97,18 +105,21 @@ class Operator:
 
     def __init__(
         self, shop: Asking, events: list[EventView], clock_s: Callable[[], float] = time.time,
-        codes: Mapping[str, Sequence[Code]] | None = None,
+        codes: Mapping[str, Sequence[Code]] | None = None, aside: Mapping[str, Aside] | None = None,
     ) -> None:  # fmt: skip
-        """`codes`: by event, those that may be revoked."""
+        """`codes`: by event, those that may be revoked; `aside`: for whom tickets may be set aside."""
         self._shop = shop
         self._events = events
         self._codes = codes or {}
         self._clock_s = clock_s
         self._sent = 0
+        self._asides = aside or {}
+        self._aside = SettingAside(self._ask, self._look, self._asides)
         tiers = [tier for event in events for tier in event.tiers]
         self.changes = Changes(
             capacities={tier.id: tier.capacity for tier in tiers},
             prices={tier.id: [Price(tier.price_cents)] for tier in tiers},
+            aside=self._aside.heard,
         )
 
     async def work(self, changes: Sequence[Change], start: float) -> None:
@@ -127,6 +138,10 @@ class Operator:
                     await self._price(event, priced[change.which % len(priced)], change.share)
                 case "revoke" if codes := self._codes.get(event.id, ()):
                     await self._revoke(codes[change.which // len(self._events) % len(codes)])
+                case "aside" if aside := self._asides.get(event.id):
+                    (tier,) = [tier for tier in event.tiers if tier.id == aside.tier]
+                    which = change.which // len(self._events)
+                    await self._aside.change(event.id, tier.capacity, change.share, which)
 
     async def _pause(self, event: EventView, seconds: float) -> None:
         path = f"/v1/events/{event.id}"
@@ -166,11 +181,15 @@ class Operator:
 
     async def _ask(self, method: str, path: str, word: str, body: bytes = b"") -> dict[str, Any] | None:
         """Insistently: a change that is asked for twice is made once. None when nobody confirmed it."""
+        answer = await self._look(method, path, word, body)
+        self.changes.made["unanswered" if answer is None else word] += 1
+        return answer
+
+    async def _look(self, method: str, path: str, word: str, body: bytes = b"") -> dict[str, Any] | None:
+        """The same of what changes nothing."""
         self._sent += 1
         answer = await self._shop.insist(method, path, f"operator-{self._sent}", self._sent, body)
-        if answer is None or answer.status != 200:
-            self.changes.made["unanswered"] += 1
+        if answer is None or answer.status not in (200, 201):
             return None
-        self.changes.made[word] += 1
-        event: dict[str, Any] = json.loads(answer.body)
-        return event
+        found: dict[str, Any] = json.loads(answer.body)
+        return found

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -125,20 +125,29 @@ class Performance:
     async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale) -> None:
         clock = asyncio.get_running_loop().time
         history = self.history = History(sale.client)
-        sampler = self.sampler = Sampler(office.shards, self.settings.database_url, sale.events, sale.agreed.codes)
+        sampler = self.sampler = Sampler(
+            office.shards, self.settings.database_url, sale.events, sale.agreed.codes, sale.agreed.aside
+        )  # fmt: skip
         start = clock() + 0.2
-        shop = Asking(apis, sale.api_key, history, patience_s=self.patience_s, seed=self.workload.seed)
+        shops = {
+            client: Asking(apis, api_key, history, patience_s=self.patience_s, seed=self.workload.seed)
+            for client, api_key in ((sale.client, sale.api_key), (sale.partner, sale.partner_api_key))
+        }
+        shop = shops[sale.client]
         bank = HttpClient(self.gateway_port) if self.gateway_port else None
         action = press_the_button(bank) if bank else in_their_place(office.gateway)
-        customers = Customers(shop, history, start=start, complete_action=action, seed=self.workload.seed)
-        operator = Operator(shop, sale.events, codes=sale.agreed.shared)
+        ours, theirs = (
+            Customers(asking, history, start=start, complete_action=action, seed=self.workload.seed, client=client)
+            for client, asking in shops.items()
+        )
+        operator = Operator(shop, sale.events, codes=sale.agreed.shared, aside=sale.agreed.aside)
         self.changes = operator.changes
         operating = asyncio.create_task(operator.work(self.to_change, start))
         stop_sampling = asyncio.Event()
         sampling = asyncio.create_task(sampler.run(stop_sampling))
         self.phase = "selling"
         self.began.set()
-        visits = await self._let_in(customers, sale, start)
+        visits = await self._let_in(ours, theirs, sale, start)
         self.took_s = clock() - start
         self.ended.set()
         self.phase = "waiting for the last customers"
@@ -156,14 +165,18 @@ class Performance:
         stop_sampling.set()
         await sampling
         self.phase = "reading every booking once more"
-        await self._last_look(shop, history)
+        await self._last_look(shops, history)
+        for client, asking in shops.items():
+            for event in sale.events:
+                history.left[client, event.id] = await asking.left(event.id)
         for visit in visits:
             visit.cancel()
         self.phase = "auditing"
         self.found_by_audit = await office.payments_audit.read_reversals()
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
-        secrets = [sale.api_key.partition(".")[2], f"rush-{self.workload.seed}-"]
+        api_keys = (sale.api_key, sale.partner_api_key)
+        secrets = [*(key.partition(".")[2] for key in api_keys), f"rush-{self.workload.seed}-"]
         witness = Witness(
             history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, sale.agreed,
             parked_is_broken=True,
@@ -182,7 +195,9 @@ class Performance:
                 await bank.close()
                 return unrest + undelivered
 
-    async def _let_in(self, customers: Customers, sale: Sale, start: float) -> set[asyncio.Task[None]]:
+    async def _let_in(
+        self, ours: Customers, theirs: Customers, sale: Sale, start: float
+    ) -> set[asyncio.Task[None]]:  # fmt: skip
         """Let every customer in at the intended time, whether the others were served or not: an open loop."""
         clock = asyncio.get_running_loop().time
         under_way: set[asyncio.Task[None]] = set()
@@ -198,12 +213,12 @@ class Performance:
                 await asyncio.sleep(wait_s)
             if self._stop:
                 break
-            task = asyncio.create_task(customers.come(visit))
+            task = asyncio.create_task((theirs if visit.at_partner else ours).come(visit))
             under_way.add(task)
             task.add_done_callback(gone)
         return under_way
 
-    async def _last_look(self, shop: Asking, history: History) -> None:
+    async def _last_look(self, shops: Mapping[str, Asking], history: History) -> None:
         """Every customer reads its booking once more, through the API."""
         accepted = [entry for entry in history.entries if entry.ids]
         undecided = [entry for entry in accepted if not is_final(entry.status)]
@@ -215,6 +230,6 @@ class Performance:
 
         async def read() -> None:
             for entry in waiting:
-                await shop.look_again(entry)
+                await shops[entry.client].look_again(entry)
 
         await asyncio.gather(*(read() for _ in range(READERS)))

@@ -126,6 +126,8 @@ class Visit:
     """What a hold is changed to: of other tiers and quantities, and as free or not."""
     code: str = ""
     """The access code that it is booked with."""
+    at_partner: bool = False
+    """It is asked of the partner shop."""
 
     @property
     def body(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The events that a rush is about: made for it, sold by a shop of its own, with selling rules and a presale."""
+"""The events that a rush is about: sold by a shop of its own and by a partner, with selling rules and a presale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.codes import CodeTerms
 from boxoffice.sales.rules import NONE
 from boxoffice.sales.store import NewTier
-from ops.rush.agreed import EVENT_RULES, OWN, PRESALE, TIER_RULES, Agreed, Code, rules_of
+from ops.rush.agreed import ASIDE, EVENT_RULES, OWN, PRESALE, TIER_RULES, Agreed, Aside, Code, rules_of
 from ops.rush.plan import Workload, capacities
 
 __all__ = ["Sale", "open_sale"]
@@ -29,6 +29,9 @@ class Sale:
     api_key: str
     events: list[EventView]
     agreed: Agreed = field(default_factory=Agreed)
+    partner: str = ""
+    """Another shop that sells the events."""
+    partner_api_key: str = ""
 
 
 async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
@@ -49,20 +52,31 @@ async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
         )
         for number in range(1, count + 1)
     ]
-    return Sale(client, api_key, events, await _agree(office, workload, events))
+    partner = await office.access.create_client("Rush partner", allow_same_name=True)
+    partner_api_key = await office.access.create_api_key(partner)
+    for event in events:
+        await office.sharing.share(event.id, partner)
+    agreed = await _agree(office, workload, events, partner)
+    return Sale(client, api_key, events, agreed, partner, partner_api_key)
 
 
-async def _agree(office: BoxOffice, workload: Workload, events: list[EventView]) -> Agreed:
-    """Some codes for many customers, used up long before the rush ends, and many for one each."""
+async def _agree(office: BoxOffice, workload: Workload, events: list[EventView], partner: str) -> Agreed:
+    """Some codes for many customers, used up long before the rush ends, and many for one each; one of a guest list."""
     each = workload.seconds * workload.rate / len(events)
 
-    async def codes(event: EventView, tickets: int, count: int) -> list[Code]:
-        made = await office.codes.create(event.id, CodeTerms(tickets, label="presale"), count=count)
+    async def codes(event: EventView, tickets: int, count: int, tier: str | None = None) -> list[Code]:
+        made = await office.codes.create(event.id, CodeTerms(tickets, tier, label="presale"), count=count)
         return [Code(one["id"], one["code"], event.id, tickets) for one in made]
+
+    async def aside(event: EventView) -> Aside:
+        (tier,) = [tier for tier in event.tiers if tier.code == ASIDE]
+        (code,) = await codes(event, tier.capacity, 1, tier.id)
+        return Aside(tier.id, partner, code)
 
     return Agreed(
         rules_of(events),
         {event.id: await codes(event, max(4, int(each / 50)), SHARED) for event in events},
         {event.id: await codes(event, OWN, max(5, int(each / 40))) for event in events},
         {event.id: tier.id for event in events for tier in event.tiers if tier.code == PRESALE},
+        {event.id: await aside(event) for event in events},
     )

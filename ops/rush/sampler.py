@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -12,7 +12,8 @@ from boxoffice.database_url import read_database_url
 from boxoffice.sales.catalogue import EventView
 from boxoffice.stores import fence, gate, keys
 from boxoffice.stores.shard import Shards
-from ops.rush.agreed import Code
+from ops.rush.agreed import Aside, Code
+from ops.rush.allocation_checks import check_sides
 from ops.rush.away import STORE_AWAY
 
 __all__ = ["Sampler"]
@@ -33,12 +34,16 @@ FROM inventory i JOIN tiers t ON t.id = i.tier_id WHERE t.event_id = $1
 
 
 class Sampler:
-    """Samples I1 every 50 ms, I3 and I13 twice a second. A store that is away is looked at later."""
+    """Samples I1 and I14 every 50 ms, I3 and I13 twice a second. A store that is away is looked at later."""
 
     def __init__(
-        self, shards: Shards, database_url: str, events: list[EventView], codes: Sequence[Code] = ()
+        self, shards: Shards, database_url: str, events: list[EventView], codes: Sequence[Code] = (),
+        aside: Mapping[str, Aside] | None = None,
     ) -> None:  # fmt: skip
-        """`codes`: of which no more tickets are counted than they are good for."""
+        """`codes`: of which no more tickets are counted than they are good for; `aside`, by event: for whom some may be set
+        aside."""
+        self._aside = aside or {}
+        self._sides: dict[str, tuple[object, dict[str, int]]] = {}
         self._codes = {event.id: [code for code in codes if code.event == event.id] for event in events}
         self._shards = shards
         self._database_url = database_url
@@ -60,6 +65,10 @@ class Sampler:
         """Evidence against I3."""
         self.codes_broken: list[str] = []
         """Evidence against I13, unless an older Redis brought holds back."""
+        self.sides = 0
+        """Pairs of looks at the same allocations."""
+        self.sides_broken: list[str] = []
+        """Evidence against I14, unless a store went back."""
         self.available: dict[str, int] = {}
         """Tickets left per event when last seen."""
 
@@ -72,6 +81,7 @@ class Sampler:
             try:
                 for event in self._events:
                     await self.count(event, clock() - began)
+                    await self.count_sides(event, clock() - began)
                 if clock() >= compare_s:
                     compare_s = clock() + COMPARE_S
                     for event in self._events:
@@ -109,6 +119,38 @@ class Sampler:
         for code, raw in zip(codes, raws, strict=True):
             if not 0 <= (tickets := int(raw or 0)) <= code.tickets:
                 _note(self.codes_broken, f"after {at_s:.2f} s: code {code.id} has {tickets} of {code.tickets} tickets")
+
+    async def count_sides(self, event: EventView, at_s: float) -> None:
+        """Per tier, what is available less what is reserved: read in one step, and compared with the look before, if Redis is
+        open all the time and the same is set aside."""
+        aside = self._aside.get(event.id)
+        if aside is None:
+            return
+        shard, digest = event.shard, f"k{aside.code.digest}"
+        async with self._shards[shard].redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.gate(shard))
+            pipe.hgetall(keys.event(shard, event.id))
+            pipe.hgetall(keys.shops(shard, event.id))
+            pipe.hget(keys.owned_tiers(shard, event.id), digest)
+            opened, sale, shops, coded = await pipe.execute()
+        terms = sale.get(b"alloc", b"")
+        if not opened or not terms:
+            self._sides.pop(event.id, None)
+            return
+        free = {tier.id: int(sale.get(f"a:{tier.id}".encode(), 0)) for tier in event.tiers}
+        has = {f"@{name.decode()}": int(tickets) for name, tickets in shops.items()}
+        has |= {f"{digest}:{item.rpartition(':')[0]}": int(item.rpartition(":")[2])
+                for item in (coded or b"").decode().split(",") if item}  # fmt: skip
+        for each in terms.decode().split(","):
+            tier, holder, tickets = each.split(":")
+            free[tier] -= max(0, int(tickets) - has.get(f"{holder}:{tier}", 0))
+        seen, before = self._sides.get(event.id, (None, {}))
+        self._sides[event.id] = (opened, terms), free
+        if seen == (opened, terms):
+            self.sides += 1
+            for tier in check_sides(free, before):
+                line = f"after {at_s:.2f} s: tier {tier}: {before[tier]} were reserved for nobody, then {free[tier]}"
+                _note(self.sides_broken, line)
 
     async def compare(self, event: EventView, at_s: float) -> None:
         """Read c, then sold, then c and h again: c <= sold <= c + h. Tickets on their way back (PostgreSQL has taken

@@ -1717,6 +1717,18 @@ MUTANTS = (
         "before_the_first",
     ),
     Mutant(
+        "a rush that does not see who takes what is set aside for another",
+        (("ops/rush/allocation_checks.py", "left < min(0, before.get(tier, left))", "False"),),
+        "tests/ops/rush/test_allocation_checks.py",
+        "sample_finds",
+    ),
+    Mutant(
+        "a rush that forgives whatever is missing of what is set aside",
+        (("ops/rush/allocation_checks.py", "lacking := sum(row.lacking for row in heard)", "lacking := available"),),
+        "tests/ops/rush/test_allocation_checks.py",
+        "somebody_else",
+    ),
+    Mutant(
         "a move that redis could not take is marked with those beside it",
         (("boxoffice/books/moves.py", 'reply[0] in (b"moved", b"repeated")', "True"),),
         "tests/boxoffice/books/test_moves.py",

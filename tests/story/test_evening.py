@@ -143,6 +143,18 @@ async def test_an_operators_evening(evening: Evening) -> None:
     await evening.api.post(f"/v1/bookings/{given_up['id']}/cancel", headers={"Idempotency-Key": "no"})
     await books(first, FANS=1, code=two.lower().replace("-", ""))
     assert (await refused(first, FLOOR=1))["type"] == "sale-not-open"
+
+    # Most of the hall is set aside for a sponsor's code; a fan hears that it may come back. In the end the sponsor takes none of
+    # it: it is released in one step before the sale opens, and sold like all the rest.
+    (sponsor,) = await types("codes", "create", first["id"], "--count", "1", "--tickets", "5", "--label", "sponsor")
+    hall = tier(first, "FLOOR")
+    aside = await types("allocations", "create", first["id"], hall, "--tickets", "5", "--code", sponsor["id"])
+    assert (aside["tickets"], aside["used"], aside["reserved"]) == (5, 0, 5)
+    (short,) = (await refused(first, FLOOR=2, code=lost))["shortfall"]
+    assert (short["available"], short["may_return"]) == (1, True)
+    await types("allocations", "release", first["id"], aside["id"])
+    assert await types("allocations", "list", first["id"]) == []
+
     (misplaced,) = [code["id"] for code in exported if code["code"] == lost]
     await types("codes", "revoke", first["id"], misplaced)
     assert (await refused(first, status=403, FANS=1, code=lost))["reason"] == "revoked"
@@ -226,7 +238,7 @@ async def test_an_operators_evening(evening: Evening) -> None:
     assert net == sum(payment.captured_cents - payment.refunded_cents for payment in at_gateway)
     done = [change["action"] for change in await types("events", "history", first["id"])]
     assert done[::-1] == [
-        "create", "edit", "create_codes", "revoke_codes", "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier",
+        "create", "edit", "create_codes", "create_codes", "create_allocation", "release_allocation", "revoke_codes", "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier",
     ]  # fmt: skip
 
     # And at the end, with a worker running, all is well and everything agrees.

@@ -10,13 +10,16 @@ from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.sales.rules import NONE
 from ops.rush.agreed import (
     EVENT_RULES,
+    LISTED,
     MISTYPED,
     NO_CODE,
     OWN,
+    PARTNERED,
     PRESALE,
     REGULARS,
     TIER_RULES,
     Agreed,
+    Aside,
     Code,
     invite,
     rules_of,
@@ -108,3 +111,22 @@ def test_a_few_come_again_and_again() -> None:
 
 def test_whoever_only_looks_or_blunders_has_no_code() -> None:
     assert all(was == now for was, now in invited() if was.manner in ("browse", "bad"))
+
+
+ASIDES = {event.id: Aside("floor", "partner", Code("list", f"LIST-{event.id}", event.id, 50)) for event in EVENTS}
+
+
+def test_some_come_with_the_code_of_the_guest_list_and_some_to_the_partner() -> None:
+    """Nobody with both: a ticket that counts for two is tried elsewhere. They want the tier that is set aside."""
+    visits = invited(replace(AGREED, aside=ASIDES))
+    listed = [visit for _, visit in visits if visit.code == ASIDES[visit.event].code.text]
+    partnered = [visit for _, visit in visits if visit.at_partner]
+    for some, share in ((listed, LISTED), (partnered, PARTNERED)):
+        assert 0.7 * share < len(some) / len(visits) < share
+        assert {visit.items for visit in some} == {(("floor", tickets),) for tickets in (1, 2, 3)}
+        assert all(visit.other[0][0] == "floor" if visit.manner in CHANGING else not visit.other for visit in some)
+        assert not any(visit.free for visit in some)
+        assert {visit.other[0][1] - visit.items[0][1] for visit in some if visit.other} == {1, -2}
+    assert not any(visit.code for visit in partnered)
+    assert [aside.code for aside in ASIDES.values()] == replace(AGREED, aside=ASIDES).codes[-2:]
+    assert not any(visit.at_partner for _, visit in invited())

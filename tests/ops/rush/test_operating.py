@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boxoffice.sales.catalogue import EventView, TierView
-from ops.rush.agreed import Code
+from ops.rush.agreed import Aside, Code
 from ops.rush.http_client import Answer
 from ops.rush.operating import EVERY_S, LATEST, Change, Operator, Pause, Price, draw_changes
 
@@ -119,6 +119,19 @@ async def test_a_code_is_revoked_from_its_answer_on() -> None:
     assert shop.asked == [("POST", path.format(code), None) for code in ("c0", "c1", "c0")], "e0 has no codes"
     assert found.changes.revoked == {CODES["e1"][0].digest: 1.0}
     assert found.changes.made == {"code revoked": 2, "unanswered": 1}
+
+
+async def test_tickets_are_set_aside_of_the_first_capacity_for_whom_it_draws() -> None:
+    shop = Shop({}, {"data": []})
+    aside = Aside("floor", "partner", CODES["e1"][0])
+    found = Operator(shop, EVENTS, aside={"e1": aside})  # type: ignore[arg-type]
+    found.changes.capacities["floor"] = 7
+    changes = [Change(0, "aside", 0.25, which) for which in (0, 1)]
+    await found.work(changes, asyncio.get_running_loop().time())
+    path = "/v1/events/e1/allocations"
+    asked = {"tier_id": "floor", "tickets": 25, "shop": "partner"}
+    assert shop.asked == [("POST", path, asked), ("GET", path, None)], "nothing is set aside of e0"
+    assert (found.changes.made, found.changes.aside) == ({"set aside": 1}, {"e1": []})
 
 
 async def test_each_comes_at_its_time() -> None:

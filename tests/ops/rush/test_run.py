@@ -43,7 +43,8 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert set(report["kills"]) == {"api", "worker", "redis", "postgres"}
     assert [finding["name"] for finding in report["findings"]] == [*TITLES]
     assert report["surprises"] == []
-    assert {"paused", "resumed", "capacity lowered", "price changed", "code revoked"} <= set(report["changes"])
+    changes = {"paused", "resumed", "capacity lowered", "price changed", "code revoked", "set aside"}
+    assert changes <= set(report["changes"])
     assert report["holds_changed"] > 0
     assert report["booked_again"] > 0
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
