@@ -144,8 +144,8 @@ async def test_an_operators_evening(evening: Evening) -> None:
     await books(first, FANS=1, code=two.lower().replace("-", ""))
     assert (await refused(first, FLOOR=1))["type"] == "sale-not-open"
 
-    # Most of the hall is set aside for a sponsor's code; a fan hears that it may come back. In the end the sponsor takes none of
-    # it: it is released in one step before the sale opens, and sold like all the rest.
+    # Most of the hall is set aside for a sponsor's code; a fan hears that it may come back. The sponsor takes none of it: it is
+    # released in one step before the sale opens, and sold like all the rest.
     (sponsor,) = await types("codes", "create", first["id"], "--count", "1", "--tickets", "5", "--label", "sponsor")
     hall = tier(first, "FLOOR")
     aside = await types("allocations", "create", first["id"], hall, "--tickets", "5", "--code", sponsor["id"])
@@ -238,7 +238,8 @@ async def test_an_operators_evening(evening: Evening) -> None:
     assert net == sum(payment.captured_cents - payment.refunded_cents for payment in at_gateway)
     done = [change["action"] for change in await types("events", "history", first["id"])]
     assert done[::-1] == [
-        "create", "edit", "create_codes", "create_codes", "create_allocation", "release_allocation", "revoke_codes", "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier",
+        "create", "edit", "create_codes", "create_codes", "create_allocation", "release_allocation", "revoke_codes",
+        "edit_tier", "schedule", "pause", "resume", "edit_tier", "edit_tier",
     ]  # fmt: skip
 
     # And at the end, with a worker running, all is well and everything agrees.
