@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
+import tempfile
 import tomllib
+from pathlib import Path
 
+import asyncpg
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import DateTime
 
 from boxoffice.bookings import reading
+from boxoffice.database_url import read_database_url
+from boxoffice.office import open_box_office
 from boxoffice.setting_parts import WorkerSettings
-from boxoffice.stores import models
+from boxoffice.settings import Settings
+from boxoffice.stores import models, postgres
 from boxoffice.stores.keys import shard_tag
 from boxoffice.stores.scripts import load_scripts
+from ops.stack.servers import Servers
 from tests.mutation import __main__ as mutate
+from tests.support.patience import LIMITS
 from tests.test_docs import ROOT, example, imported_by, key_functions, read, rooms
 
 PROOFS: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/proofs.toml").read_text())
@@ -22,8 +31,7 @@ PROOFS: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/proofs.to
 
 def sentences(page: str) -> list[str]:
     """Of its paragraphs, lists and tables: without headings, pictures, code, what is written from the code, the list of
-    words, which has a test of its own, the section on the tests themselves, and the lines of the tour that name a stop."""
-    page = re.sub(r"^## Tests that can fail$.*?(?=^## )", "", page, flags=re.M | re.S)
+    words, which has a test of its own, and the lines of the tour that name a stop."""
     text = re.sub(
         r"^\|[^\n]*\|\n(?=\|[-| ]+\|$)|^```.*?^```$|<!-- from the code: .*?<!-- end -->"
         r"|^Below all rooms are the words:[^.]*\.$|^\[`[^`]+`\]\(\S+\) · `[^`]+`$",
@@ -189,3 +197,29 @@ def test_money_has_a_currency_and_times_a_zone() -> None:
     assert {"bookings", "payments", "refunds", "events"} <= {
         table.name for table in tables if "currency" in table.columns
     }
+
+
+async def test_tests_run_on_servers_of_their_own(servers: Servers) -> None:
+    """A Valkey and a PostgreSQL, below a folder of this process alone, or those that a run of mutants keeps for it."""
+    redis = Redis.from_url(servers.redis_url)
+    connection = await asyncpg.connect(read_database_url(servers.database_url).dsn)
+    try:
+        assert (await redis.info("server"))["server_name"] == "valkey"
+        assert (await connection.fetchval("SELECT version()")).startswith("PostgreSQL ")
+        folder = (await redis.config_get("dir"))["dir"]
+        assert Path(folder).is_relative_to(tempfile.gettempdir())
+    finally:
+        await redis.aclose()
+        await connection.close()
+
+
+def test_processes_of_the_tests_may_pause_a_minute() -> None:
+    assert {getattr(postgres, name) for name in LIMITS} == {60_000}
+    assert all(limit_ms < 60_000 for limit_ms in LIMITS.values()), "the product's own are shorter"
+
+
+async def test_an_office_gets_the_sessions_of_the_office_before_it(kept_sessions: None, settings: Settings) -> None:
+    async with open_box_office(settings) as office:
+        rows = await office.database.fetch("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+    async with open_box_office(settings) as office:
+        assert await office.database.fetchval("SELECT pg_backend_pid()") in {row["pid"] for row in rows}

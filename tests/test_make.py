@@ -48,3 +48,11 @@ def test_what_luacheck_says_is_the_outcome(tmp_path: Path, code: int) -> None:
     tool.chmod(0o755)
     ran = luacheck(tmp_path)
     assert (ran.returncode == 0, ran.stdout) == (code == 0, "checks lua\n")
+
+
+@pytest.mark.parametrize(("said", "workers"), [([], 3), (["TESTS_AT_ONCE=5"], 5)])
+def test_so_many_tests_run_at_a_time(said: list[str], workers: int) -> None:
+    ran = subprocess.run(
+        ["make", "-n", "-o", "check", "test", *said], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"-m pytest -n {workers} " in ran.stdout

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import LONGEST_S, eventually, true_soon, until
 
 ROOT = Path(__file__).resolve().parent
 
@@ -69,3 +72,10 @@ def test_nobody_sleeps_to_wait() -> None:
     }
     assert {name: lines for name, lines in found.items() if name not in ALLOWED} == {}
     assert sorted(ALLOWED.keys() - found.keys()) == [], "allowed, and not there"
+
+
+def test_the_longest_wait_is_that_of_the_page() -> None:
+    page = " ".join((ROOT.parent / "docs/architecture.md").read_text().split())
+    assert f"polls for what is to come, for {LONGEST_S:g} s unless it says otherwise" in page
+    for waits in (eventually, true_soon, until):
+        assert inspect.signature(waits).parameters["timeout_s"].default == LONGEST_S

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutation.__main__ import EQUIVALENT, NOTICED, SURVIVED, TIMEOUT, Verdict, report
 from tests.mutation.alike import alike
+from tests.mutation.bench import Bench
 from tests.mutation.coverage_map import _in_a_body, mapped_files, near_files
 from tests.mutation.mutant import Known, Mutant, known, place_at, places_of
 from tests.mutation.python_mutants import python_mutants
 from tests.mutation.rooms import ROOMS, ROOT, also_tests, files_of, room_of, slow_tests
 from tests.mutation.sample import _shares, sample
 from tests.mutation.text_mutants import lua_mutants, sql_mutants
+from tests.support.tree import copy_tree
 
 PYTHON = [
     ("drop keyword", "f(a, key=key)", "f(a, )"),
@@ -183,3 +186,51 @@ def test_an_entry_knows_its_mutant_wherever_the_line_went() -> None:
     assert entry.is_of(Mutant("boxoffice/x.py", "drop one", "\n\n" + sound, "\n\n" + broken))
     assert not entry.is_of(Mutant("boxoffice/y.py", "drop one", sound, broken))
     assert not entry.finds_its_place(Path("/nowhere"))
+
+
+SOUND, BROKEN = "\n\ndef f(a):\n    return a + 1\n", "\n\ndef f(a):\n    return a\n"
+
+
+def verdicts(room: str, **words: int) -> list[Verdict]:
+    """So many of each word, of a room."""
+    mutant = Mutant(f"boxoffice/{room}/x.py", "drop one", SOUND, BROKEN)
+    return [
+        Verdict(mutant, word, tests=["t.py::a", "t.py::b", "u.py::c"]) for word, n in words.items() for _ in range(n)
+    ]
+
+
+def test_what_no_test_notices_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it stands, what changed, and which tests ran; of what was noticed nothing but how many."""
+    report([*verdicts("sales", survived=1), *verdicts("money", noticed=1)], 2)
+    said = capsys.readouterr().out
+    assert "SURVIVED boxoffice/sales/x.py:4 in f (drop one)" in said
+    assert "-     return a + 1" in said and "+     return a\n" in said
+    assert "ran: 2 of t.py, 1 of u.py" in said
+    assert "money/x.py" not in said
+
+
+@pytest.mark.parametrize(
+    ("money", "sales", "enough"),
+    [
+        ({NOTICED: 17, SURVIVED: 3}, {}, True),
+        ({NOTICED: 16, SURVIVED: 3}, {}, False),
+        ({NOTICED: 10, TIMEOUT: 7, SURVIVED: 3}, {}, True),
+        ({NOTICED: 16, SURVIVED: 3, EQUIVALENT: 9}, {}, False),
+        ({NOTICED: 40}, {NOTICED: 3, SURVIVED: 1}, True),
+        ({NOTICED: 40}, {NOTICED: 5, SURVIVED: 2}, False),
+        ({EQUIVALENT: 2}, {}, True),
+    ],
+)
+def test_so_many_must_be_noticed(money: dict[str, int], sales: dict[str, int], enough: bool) -> None:
+    """85 of 100 in all, 75 of 100 in each room; what changes nothing that matters is not counted."""
+    assert report([*verdicts("money", **money), *verdicts("sales", **sales)], 0) is enough
+
+
+def test_a_mistake_stands_in_a_copy_as_long_as_it_is_tried(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.tree = copy_tree(tmp_path)
+    name = "boxoffice/ids.py"
+    sound = (ROOT / name).read_text()
+    with bench.mutated(name, "broken"):
+        assert ((tmp_path / name).read_text(), (ROOT / name).read_text()) == ("broken", sound)
+    assert (tmp_path / name).read_text() == sound

@@ -10,7 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["eventually", "pace", "true_soon", "until"]
+__all__ = ["LONGEST_S", "eventually", "pace", "true_soon", "until"]
+
+LONGEST_S = 20.0
+"""A deadline stands for "at all", on a machine that has other things to do."""
 
 STALLS_MAX = 12
 """Times that `eventually` waits anew because there was progress."""
@@ -19,7 +22,7 @@ STALLS_MAX = 12
 async def eventually(
     check: Callable[[], Awaitable[Any]],
     *,
-    timeout_s: float = 10,
+    timeout_s: float = LONGEST_S,
     progress: Callable[[], Awaitable[Any]] | None = None,
 ) -> Any:
     """Poll until the check gives something true, or fail with `TimeoutError`.
@@ -41,14 +44,14 @@ async def eventually(
     raise TimeoutError("There was progress, and no end.")
 
 
-async def true_soon(check: Callable[[], object], *, timeout_s: float = 10) -> None:
+async def true_soon(check: Callable[[], object], *, timeout_s: float = LONGEST_S) -> None:
     """As `eventually`, of what this process knows without asking anybody: looked at every millisecond."""
     async with asyncio.timeout(timeout_s):
         while not check():
             await asyncio.sleep(0.001)
 
 
-def until(check: Callable[[], object], *, timeout_s: float = 20, every_s: float = 0.02) -> None:
+def until(check: Callable[[], object], *, timeout_s: float = LONGEST_S, every_s: float = 0.02) -> None:
     """As `eventually`, where there is no loop."""
     end = time.monotonic() + timeout_s
     while not check():
