@@ -181,7 +181,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/sales/test_codes.py",
     ),
     "boxoffice/sales/allocations.py": (
-        "Allocations._counted Allocations.page Allocations._tally Allocations._shown",
+        "Allocations.page Allocations._counted Allocations._tally Allocations._shown",
         "tests/boxoffice/sales/test_allocations.py",
     ),
     "boxoffice/sales/left.py": (
@@ -201,7 +201,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "settles is_failed_by_an_operator",
     ),
     "boxoffice/books/moves.py": (
-        "open_moves remember_applied _call",
+        "open_moves _call remember_applied",
         "moves",
     ),
     "boxoffice/office.py": (
@@ -315,7 +315,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/ops/rush/test_audit.py",
     ),
     "ops/rush/sampler.py": (
-        "Sampler.count Sampler.count_sides Sampler.count_codes Sampler.compare Sampler._checked",
+        "Sampler.count Sampler.count_codes Sampler.count_sides Sampler.compare Sampler._checked",
         "tests/ops/rush/test_sampler.py",
     ),
     "ops/rush/stock_checks.py": (

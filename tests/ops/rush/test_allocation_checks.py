@@ -9,6 +9,7 @@ import pytest
 
 from boxoffice.sales.allocations import Holder
 from boxoffice.sales.codes import CodeTerms
+from boxoffice.sales.rules import NONE
 from boxoffice.stores import keys
 from ops.rush.agreed import Agreed, Aside, Code
 from ops.rush.allocation_checks import check_sides
@@ -37,9 +38,8 @@ class Sides:
         history.redis_went_back = old
         history.left = {(shop, event): {self.sold.tier: left} for shop, left in self.left.items()}
         changes = Changes(aside={event: how.pop("told", self.told)})
-        terms = Agreed(
-            {}, {}, {}, {event: "none"}, {event: self.aside}
-        )  # fmt: skip
+        rules = {event: NONE} | {tier.id: NONE for tier in self.sold.event.tiers}
+        terms = Agreed(rules, {}, {}, {event: "none"}, {event: self.aside})
         found = await self.sold.audit(Witness(history, agreed=terms, changes=changes, commits_lost=lost, **how))
         return found["I14"]
 
