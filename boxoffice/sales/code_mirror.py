@@ -40,14 +40,15 @@ class CodeMirror:
 
     async def behind(self, shard: int, versions: Mapping[str, int], server: str) -> list[str]:
         """Those of the events (id to `codes_version`) whose codes Redis has not got, or has of another time, or of another
-        PostgreSQL than this `server`. Raises Redis's errors."""
-        events = [event_id for event_id, version in versions.items() if version]
+        PostgreSQL than this `server`; also where this one knows of no codes, since it has lost them. Raises Redis's errors."""
         async with self._shards[shard].redis.pipeline(transaction=False) as pipe:
-            for event_id in events:
+            for event_id in versions:
                 pipe.hget(keys.codes(shard, event_id), VERSION)
-            there = await pipe.execute() if events else []
+            there = await pipe.execute() if versions else []
         return [
-            event_id for event_id, raw in zip(events, there, strict=True) if raw != _mark(versions[event_id], server)
+            event_id
+            for (event_id, version), raw in zip(versions.items(), there, strict=True)
+            if (version or raw) and raw != _mark(version, server)
         ]
 
     async def bring(self, connection: Connection, shard: int, event_id: str, server: str) -> None:
@@ -55,12 +56,10 @@ class CodeMirror:
         PostgreSQL, was told by another than this `server`, or does not say how far. The caller holds the lock of the
         event's row, so nobody brings an older state after a newer one. Raises Redis's errors."""
         version = await connection.fetchval("SELECT codes_version FROM events WHERE id = $1", event_id)
-        if not version:
-            return
         here, name = self._shards[shard], keys.codes(shard, event_id)
         mark = _mark(version, server)
         raw: bytes = await here.redis.hget(name, VERSION) or b""  # type: ignore[misc]
-        if raw == mark:
+        if raw == mark or not (version or raw):
             return
         known, _, teller = raw.partition(b"@")
         since = int(known) if known and teller == server.encode() and int(known) < version else 0

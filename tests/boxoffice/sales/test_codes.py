@@ -369,6 +369,19 @@ async def test_what_redis_lacks_a_worker_brings(office: BoxOffice, event: EventV
     assert (await office.loader.load(event.shard)).events == ()
 
 
+async def test_codes_that_postgresql_has_forgotten_altogether_are_gone(office: BoxOffice, event: EventView) -> None:
+    """It went back to before the event had any. None of them lets anybody in any more; those that are made then do."""
+    await made(office, event)
+    pool = await office.pool()
+    await pool.execute("DELETE FROM access_codes")
+    await pool.execute("UPDATE events SET codes_version = 0 WHERE id = $1", event.id)
+    await office.loader.load(event.shard)
+    assert await fields(office, event) == {b"v": f"0@{await server_of(office.database)}".encode()}
+    assert (await office.loader.load(event.shard)).events == ()
+    code = ids.code_digest(await made(office, event)).encode()
+    assert (await fields(office, event)).keys() == {b"v", code}
+
+
 async def test_whoever_has_lost_the_lock_brings_no_code_back(
     office: BoxOffice, event: EventView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
