@@ -11,6 +11,7 @@ import contextlib
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -120,7 +121,8 @@ class _Port:
         allow = "Allow: GET, HEAD\r\n" if answer.status == 405 else ""
         answer_head = (
             f"HTTP/1.1 {answer.status} {phrase}\r\nContent-Type: {answer.content_type}\r\n{allow}"
-            f"Content-Length: {len(answer.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(answer.body)}\r\nCache-Control: no-store\r\nDate: {formatdate(usegmt=True)}\r\n"
+            "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return answer_head.encode("latin-1") + (b"" if method == "HEAD" else answer.body)
 

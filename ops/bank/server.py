@@ -63,7 +63,8 @@ def serve(settings: Settings, host: str, port: int, webhook_url: str = "") -> No
     """Run until SIGINT or SIGTERM. Signed webhooks go to `webhook_url`, if any."""
     app = create_app(settings, f"http://{host}:{port}", webhook_url)
     # h11, because httptools loses bodies to an offered upgrade (MagicStack/httptools#124).
-    uvicorn.run(app, host=host, port=port, http="h11", ws="none", access_log=False, log_level=settings.log_level)
+    log = settings.log_level
+    uvicorn.run(app, host=host, port=port, http="h11", ws="none", access_log=False, server_header=False, log_level=log)
 
 
 def create_app(settings: Settings, base_url: str, webhook_url: str = "") -> Starlette:

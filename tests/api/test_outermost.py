@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -250,6 +251,21 @@ async def test_every_answer_says_what_browsers_may_do_with_it(door: Door, event:
             assert "script-src 'self' 'unsafe-inline'" in policy and "frame-ancestors 'none'" in policy
         else:
             assert policy == ("default-src 'none'" if b"/actions" in request else STRICT)
+
+
+async def test_so_do_refusals_that_no_route_makes(door: Door) -> None:
+    """Of a request that does not come in time, of one that is none, and of a connection too many."""
+    slow = door.connect().send(b"POST /v1/bookings HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    slow.protocol.look(slow.protocol.loop.time() + 3_600)
+    garbled = await door.connect().send(b"NONSENSE\r\n\r\n", end=True).quiet()
+    door.kind.patience = door.kind.patience.model_copy(update={"connections_max": 0})
+    answers = [*slow.answers(), *garbled.answers(), *door.connect().answers()]
+    assert [answer.status for answer in answers] == [408, 400, 503]
+    for answer in answers:
+        headers = answer.headers
+        assert parsedate_to_datetime(headers["date"]).tzinfo is not None and "server" not in headers
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert headers["content-security-policy"] == STRICT
 
 
 async def test_a_page_of_another_origin_may_send_and_read_it(api: httpx2.AsyncClient) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 from structlog.testing import capture_logs
@@ -80,7 +82,10 @@ async def test_what_is_asked_is_answered_once(served: int, line: str, status: st
     assert found == body
     length = len(body) or len("hello x")
     assert f"Content-Length: {length}\r\n" in head + "\r\n"
-    assert "Connection: close" in head and "no-store" in head
+    assert "Connection: close" in head and "no-store" in head and "X-Content-Type-Options: nosniff" in head
+    (dated,) = [line.partition(": ")[2] for line in head.splitlines() if line.startswith("Date: ")]
+    assert abs((datetime.now(UTC) - parsedate_to_datetime(dated)).total_seconds()) < 5
+    assert "Server:" not in head
     assert ("Allow: GET, HEAD" in head) == (status[:3] == "405")
 
 

@@ -64,3 +64,4 @@ async def test_a_body_is_not_lost_to_an_offer_of_another_protocol(
     # Not json, or nobody who may ask.
     assert first[:3] in (b"400", b"401")
     assert second.startswith(b"200 ")
+    assert told.lower().count(b"\r\ndate: ") == 2 and b"\r\nserver: " not in told.lower()
