@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADMIN", "NAME", "create", "separate"]
+__all__ = ["ADMIN", "NAME", "create", "passwords", "separate"]
 
 NAME: Final = "boxoffice"
 """The application's role, and its database."""
@@ -55,6 +55,11 @@ def create(password: str) -> str:
     """For a new cluster, made by `ADMIN`: input of `postgres --single`, which reads one statement a line. Passwords are hex
     digits of ours."""
     return f"CREATE ROLE {NAME} LOGIN PASSWORD '{password}'\nCREATE DATABASE {NAME} OWNER {NAME}\n"
+
+
+def passwords(password: str, admin_password: str) -> str:
+    """For a cluster that was copied from elsewhere: input of `postgres --single`."""
+    return f"ALTER ROLE {NAME} PASSWORD '{password}'\nALTER ROLE {ADMIN} PASSWORD '{admin_password}'\n"
 
 
 def separate(password: str, admin_password: str) -> str:

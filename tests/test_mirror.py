@@ -41,6 +41,7 @@ ELSEWHERE = {
         "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
         "ops/commands/_events_shown.py": "tests/ops/test_events_commands.py",
         "ops/commands/allocations.py": "tests/ops/test_allocations_command.py",
+        "ops/commands/backup.py": "tests/ops/test_backup_command.py",
         "ops/commands/bookings.py": "tests/ops/test_back_office.py",
         "ops/commands/codes.py": "tests/ops/test_codes_command.py",
         "ops/commands/clients.py": "tests/ops/test_repair_commands.py",
@@ -94,6 +95,7 @@ ELSEWHERE = {
         "ops/rush/stock_checks.py": "tests/ops/rush/test_audit.py",
     },
     "by servers and processes that are started": {
+        "ops/stack/backups.py": "tests/ops/stack/test_restoring.py",
         "ops/stack/binaries.py": "tests/ops/stack/test_servers.py",
         "ops/stack/data_dir.py": "tests/ops/stack/test_servers.py",
         "ops/stack/postgresql.py": "tests/ops/stack/test_servers.py",

@@ -82,6 +82,20 @@ class KeyMirror:
             raise StoreAway("Redis does not answer. PostgreSQL knows no such key; ask again.") from error
         return True
 
+    async def withdraw_unknown(self) -> int:
+        """The same for every key that PostgreSQL does not have: an operator says that it shall be forgotten. Returns how many
+        those were. Raises `StoreAway` when Redis is."""
+        # First what is in Redis: a key is written there after PostgreSQL has it, so none that is made meanwhile is meant.
+        there = await self._here.redis.hgetall(keys.api_keys(KEYS_SHARD))  # type: ignore[misc]
+        async with self._database.engine.connect() as connection:
+            known = {VERSION, *(await connection.execute(select(ApiKey.prefix))).scalars()}
+        unknown = [
+            prefix
+            for prefix, view in ((name.decode(), view) for name, view in there.items())
+            if prefix not in known and msgspec.json.decode(view, type=ApiKeyView).sha256
+        ]
+        return sum([await self.withdraw(prefix) for prefix in unknown])
+
     async def write(self, row: Mapping[Any, Any]) -> None:
         """Bring in this key, which PostgreSQL has so; with all others while Redis has none.
 

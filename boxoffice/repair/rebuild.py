@@ -131,6 +131,8 @@ class Rebuilder:
             await self._see_that_nobody_waits()
         if lost or accept_postgres:
             recovered = await self._recovery.recover(lost, forget=accept_postgres)
+        if accept_postgres:
+            await self._loader.withdraw_keys(self.shard)
         loaded = await self._loader.load(self.shard)
         undecided, final = await self._fill(progress) if fill else (0, 0)
         reports = await self.reconciler.every_event(fix=True, deep=True, owned=True, strays=False, fenced=False)

@@ -198,6 +198,11 @@ class Loader:
         lost, apart = ([event_id for event_id, word in found.items() if word == met] for met in (b"lost", b"apart"))
         return Loaded(changed, tuple(lost), api_keys, tuple(apart))
 
+    async def withdraw_keys(self, shard: int) -> None:
+        """Leave nothing of the API keys that PostgreSQL has forgotten, in the shard that has them. Raises `StoreAway`."""
+        if shard == KEYS_SHARD:
+            await self._keys.withdraw_unknown()
+
     async def publish(self, event_id: str) -> EventView:
         """Load one event into Redis, or what changed of it; with all others of its shard while there is no catalogue.
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from boxoffice.errors import CannotRun
-from ops.roles import ADMIN, NAME, create, separate
+from ops.roles import ADMIN, NAME, create, passwords, separate
+from ops.stack.archive import archiving
 from ops.stack.binaries import PostgresBinaries, find_postgres, reachable
 from ops.stack.data_dir import DataDir, ServerLock
 from ops.stack.ports import port_is_free
@@ -92,11 +93,13 @@ class PostgresServer(Child):
     def _admin_password(self) -> str:
         return self._home.secret("postgres_admin")
 
-    def start(self) -> None:
-        """Start it, first making its data folder, and wait until it takes connections. A port, once chosen, stays."""
+    def start(self, more: Mapping[str, str] | None = None, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start it, first making its data folder, and wait until it takes connections. A port, once chosen, stays. `more`:
+        settings of this start alone."""
         data, binaries, account = self.place()
         lock = ServerLock(self._home.path / "postgres.lock")
         fd = lock.acquire(lambda: _end_leftover(data), self.check)
+        settings = {**SETTINGS, **archiving(self._environ, account), **(more or {})}
         try:
             if not data.exists():
                 self._create(data, binaries, account)
@@ -104,9 +107,22 @@ class PostgresServer(Child):
             # We hold the lock, so no server is left: after a crash, the pid in this file may be a stranger's by now.
             (data / "postmaster.pid").unlink(missing_ok=True)
             self._separate_roles(data, binaries, account)
-            self._run(data, binaries, account, fd)
+            self._run(data, binaries, account, fd, settings, timeout_s)
         finally:
             lock.release()
+
+    def end_leftover(self) -> None:
+        """See to it that no server that was started earlier uses the files."""
+        data, *_ = self.place()
+        lock = ServerLock(self._home.path / "postgres.lock")
+        lock.acquire(lambda: _end_leftover(data), self.check)
+        lock.release()
+
+    def take_passwords(self) -> None:
+        """Give its roles the passwords of this data directory, where the data are of another. It must not run."""
+        data, binaries, account = self.place()
+        command: list[str | Path] = [binaries.bin_dir / "postgres", "--single", "-D", data, "postgres"]
+        self.tool(command, account, passwords(self._password, self._admin_password))
 
     def environment(self) -> dict[str, str]:
         """Of every program of PostgreSQL."""
@@ -121,10 +137,13 @@ class PostgresServer(Child):
             binaries = reachable(binaries, account, folder)
         return folder / f"postgres{binaries.major}", binaries, account
 
-    def _run(self, data: Path, binaries: PostgresBinaries, account: Account | None, fd: int) -> None:
+    def _run(
+        self, data: Path, binaries: PostgresBinaries, account: Account | None, fd: int,
+        settings: Mapping[str, str], timeout_s: float,
+    ) -> None:  # fmt: skip
         def serve() -> None:
-            settings = {**SETTINGS, "port": str(self.port)}
-            options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+            settled = {**settings, "port": str(self.port)}
+            options = [word for name, value in settled.items() for word in ("-c", f"{name}={value}")]
             self.spawn(
                 [binaries.bin_dir / "postgres", "-D", data, *options],
                 env=self.environment(),
@@ -132,7 +151,7 @@ class PostgresServer(Child):
                 cwd="/",
                 pass_fds=[fd],
             )
-            self.wait_until(lambda: is_ready(data, self.pid), START_TIMEOUT_S)
+            self.wait_until(lambda: is_ready(data, self.pid), timeout_s)
 
         first = self.port == 0
         self.port = self.port or self._home.port(self.name)
@@ -261,13 +280,13 @@ def _mark(data: Path, account: Account | None) -> None:
         os.chown(mark, account.uid, account.gid)
 
 
-def is_ready(data: Path, pid: int) -> bool:
-    """What `pg_ctl -w` looks at."""
+def is_ready(data: Path, pid: int, *states: str) -> bool:
+    """What `pg_ctl -w` looks at. A server that replays a log is a `standby` as soon as it does."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except OSError:
         return False
-    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in (states or ("ready", "standby"))
 
 
 def _end_leftover(data: Path) -> None:

@@ -90,6 +90,12 @@ class RedisServer(Child):
         finally:
             lock.release()
 
+    def end_leftover(self) -> None:
+        """See to it that no server that was started earlier uses the files."""
+        lock = ServerLock(self._home.path / "redis.lock")
+        lock.acquire(self._end_leftover, self.check)
+        lock.release()
+
     def _run(self, program: Path, lock_fd: int) -> None:
         env = {**os.environ, "GLIBC_TUNABLES": self._environ.get("GLIBC_TUNABLES") or MALLOC}
         self.spawn([program, self._write_configuration()], env=env, cwd="/", pass_fds=[lock_fd])

@@ -238,7 +238,7 @@ def test_the_tools_around_the_product_have_names_of_their_own() -> None:
     assert misspelt(dict.fromkeys(NO_SETTINGS, "")) == []
     assert {
         "BOXOFFICE_CRASHPOINT", "BOXOFFICE_DEBUG", "BOXOFFICE_ENV", "BOXOFFICE_POSTGRES_ACCOUNT",
-        "BOXOFFICE_POSTGRES_BIN", "BOXOFFICE_REDIS_MAXMEMORY", "BOXOFFICE_REDIS_SERVER",
+        "BOXOFFICE_POSTGRES_ARCHIVE", "BOXOFFICE_POSTGRES_BIN", "BOXOFFICE_REDIS_MAXMEMORY", "BOXOFFICE_REDIS_SERVER",
     } == NO_SETTINGS  # fmt: skip
 
 

@@ -257,6 +257,30 @@ MUTANTS = (
         "looked_before",
     ),
     Mutant(
+        "a key that PostgreSQL shall have forgotten stays good",
+        (
+            (
+                "boxoffice/repair/rebuild.py",
+                "        if accept_postgres:\n            await self._loader.withdraw_keys(self.shard)\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/access/test_key_mirror.py",
+        "only_where_postgresql_is_accepted",
+    ),
+    Mutant(
+        "every key is withdrawn with those that PostgreSQL has forgotten",
+        (
+            (
+                "boxoffice/access/key_mirror.py",
+                "if prefix not in known and msgspec",
+                "if msgspec",
+            ),
+        ),
+        "tests/boxoffice/access/test_key_mirror.py",
+        "are_withdrawn_and_no_other",
+    ),
+    Mutant(
         "a part of the keys taken for all",
         (("lua/grant.lua", 'if not version and ARGV[1] == "0" then', "if false then"),),
         "tests/boxoffice/access/test_key_mirror.py",

@@ -173,7 +173,8 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_rebuilt is_guarded is_mended",
     ),
     "boxoffice/sales/loading.py": (
-        "read_events Loader.load Loader.publish Loader.publish_unmirrored Loader._publish Loader._load_one Loader.load_some",
+        "read_events Loader.load Loader.withdraw_keys Loader.publish Loader.publish_unmirrored Loader._publish "
+        "Loader._load_one Loader.load_some",
         "is_loaded is_rebuilt tests/boxoffice/sales/test_control.py",
     ),
     "boxoffice/sales/code_mirror.py": (
@@ -289,6 +290,10 @@ PLACES: dict[str, tuple[str, str]] = {
     "boxoffice/repair/survey.py": (
         "suspects _waiting _counters",
         "is_guarded tests/boxoffice/repair/test_guard_acts.py",
+    ),
+    "ops/commands/backup.py": (
+        "restore _print_reports",
+        "tests/ops/test_backup_command.py",
     ),
     "ops/commands/reconcile.py": (
         "rebuild _print",

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from boxoffice.access.api_keys import KEYS_SHARD, VERSION, ApiKeys, ApiKeyView
-from boxoffice.access.key_mirror import view_of
+from boxoffice.access.key_mirror import KeyMirror, view_of
 from boxoffice.access.store import Grant
 from boxoffice.errors import NotFound, StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
@@ -211,3 +211,36 @@ async def test_what_redis_does_not_take_is_loaded_later(office: BoxOffice, monke
     assert (await office.loader.load(KEYS_SHARD)).api_keys == 1
     with pytest.raises(Unauthorized):
         await ApiKeys(office.shards, 30).caller_of(KEY)
+
+
+async def test_keys_that_postgresql_has_forgotten_are_withdrawn_and_no_other(office: BoxOffice) -> None:
+    """An operator says that they shall be forgotten. Each once, under a later revision, so that every process hears of it."""
+    kept, gone = await office.access.create_api_key(CLIENT), await office.access.create_api_key(CLIENT)
+    before, prefix = await there(office), gone.partition(".")[0]
+    await (await office.pool()).execute("DELETE FROM api_keys WHERE prefix = $1", prefix)
+    mirror = KeyMirror(office.database, office.shards)
+
+    assert await mirror.withdraw_unknown() == 1
+
+    withdrawn = msgspec.structs.replace(before[prefix], sha256="", revision=before[prefix].revision + 1)
+    assert await there(office) == before | {prefix: withdrawn}
+    keyring, since = ApiKeys(office.shards, 30), await version(office)
+    with pytest.raises(Unauthorized):
+        await keyring.caller_of(gone)
+    assert (await keyring.caller_of(kept)).client == CLIENT
+    assert (await mirror.withdraw_unknown(), await version(office)) == (0, since)
+
+
+async def test_of_a_redis_without_keys_none_is_withdrawn(office: BoxOffice) -> None:
+    await office.redis.delete(NAME)
+    assert await KeyMirror(office.database, office.shards).withdraw_unknown() == 0
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_a_rebuild_withdraws_them_only_where_postgresql_is_accepted(office: BoxOffice, accepted: bool) -> None:
+    await office.loader.load(KEYS_SHARD)
+    key = await office.access.create_api_key(CLIENT)
+    await (await office.pool()).execute("DELETE FROM api_keys WHERE prefix = $1", key.partition(".")[0])
+    for rebuilder in office.rebuilders:
+        await rebuilder.rebuild(accept_postgres=accepted)
+    assert bool((await there(office))[key.partition(".")[0]].sha256) is not accepted
