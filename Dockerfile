@@ -6,7 +6,7 @@ RUN python -m venv /opt/boxoffice
 ENV PATH=/opt/boxoffice/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.lock .
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY api api
 COPY worker worker
 COPY boxoffice boxoffice

@@ -9,7 +9,7 @@ __all__ = ["ROOT", "copy_tree"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _COPIED = ("api", "boxoffice", "lua", "migrations", "ops", "tests", "worker", "bench", "docs",
-           "pyproject.toml", "README.md", "Makefile", "Dockerfile", "docker-compose.yml")  # fmt: skip
+           "pyproject.toml", "README.md", "LICENSE", "Makefile", "Dockerfile", "docker-compose.yml")  # fmt: skip
 
 
 def copy_tree(folder: Path) -> Path:
