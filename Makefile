@@ -28,12 +28,13 @@ test: check  ## Everything that must be true before a commit: check, then all te
 	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist worksteal --tb=native
 
 .PHONY: check
-check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua
+check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua, known weaknesses of packages (build/: what a build has)
 	@$(RUN) -m ruff check -q
 	@$(RUN) -m ruff format -q --check
 	@$(RUN) -m mypy --strict api worker boxoffice ops $(wildcard bench/*.py)
 	@$(VENV)/bin/lint-imports
 	@$(MAKE) -s luacheck
+	@$(RUN) -m tests.outside.packages
 
 # Where the build machine lacks it, the build fails: a check that is not made is no check.
 .PHONY: luacheck
