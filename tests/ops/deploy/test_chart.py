@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from api.server import GRACE_S
+from boxoffice.secret_files import SECRET_FILES
 from boxoffice.settings import Settings
 from boxoffice.telemetry.series import REGISTRY
 from tests.support.chart import CHART, OWN, ROOT, SECRETS, helm, names, paths, rendered, values_of
@@ -140,19 +141,26 @@ def test_what_is_wrong_is_refused_by_name(wrong: Found, said: str) -> None:
     assert "sk_secret" not in error
 
 
+def expanded(value: str, environment: dict[str, Any]) -> str:
+    """As the kubelet hands it over: `$(NAME)` is another variable's value, and `$$` a dollar."""
+    return re.sub(
+        r"\$\$|\$\((\w+)\)", lambda found: str(environment.get(found[1], found[0])) if found[1] else "$", value
+    )
+
+
 def test_every_setting_can_be_given_and_is_read_as_it_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them as values, to Helm, into the pods' environment, and back: numbers and lists keep what they are."""
     given = {
         "limits": {"text_max": 300}, "rates": {"key_max": 100_000_000, "window_s": 3_600}, "holds": {"ttl_s": 601},
         "api": {"cors_origins": ["https://shop.example", "https://other.example"], "linger_ms": 0.25, "lane": False},
-        "gateway": {"kind": "stripe", "return_url": "https://shop.example/$(paid)?a=\"b\"", "deadline_s": 1e6},
+        "gateway": {"kind": "stripe", "return_url": "https://shop.example/$(BOXOFFICE_SHARDS)?a=\"b\"", "deadline_s": 1e6},
         "log_level": "warning", "shards": 64,
     }  # fmt: skip
     values = merged(json.loads(json.dumps(Settings().model_dump(mode="json"))), given)
     for path in SECRETS | OWN:
         *parts, name = path.split(".")
         (values[parts[0]] if parts else values).pop(name)
-    objects = rendered({"secrets": {"existing": "boxoffice"}, "settings": values})
+    objects = rendered({"secrets": {"existing": "boxoffice", "asFiles": False}, "settings": values})
     expected = names(Settings) - {"PORT", "BOXOFFICE_DATA_DIR", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET_BEFORE"}
     unset = {"BOXOFFICE_WORKER__RETENTION_MOVES_DAYS", "BOXOFFICE_WORKER__RETENTION_WEBHOOKS_DAYS",
              "BOXOFFICE_WORKER__RETENTION_FAILURES_DAYS"}  # fmt: skip
@@ -164,8 +172,7 @@ def test_every_setting_can_be_given_and_is_read_as_it_was_meant(monkeypatch: pyt
                 patch.delenv(name, raising=False)
             for name, value in found.items():
                 if isinstance(value, str):
-                    # As the kubelet does: $$(x) is $(x).
-                    patch.setenv(name, value.replace("$$(", "$("))
+                    patch.setenv(name, expanded(value, found))
             patch.setenv("BOXOFFICE_GATEWAY__API_KEY", "sk_test")
             patch.setenv("BOXOFFICE_GATEWAY__WEBHOOK_SECRET", "whsec_test")
             read = json.loads(json.dumps(Settings().model_dump(mode="json")))
@@ -179,18 +186,36 @@ def test_what_is_no_value_is_a_setting_all_the_same() -> None:
     assert set(paths()) > SECRETS | OWN
 
 
-def test_secrets_are_named_and_never_written(full: list[Found], least: list[Found]) -> None:
-    keys = {
-        "BOXOFFICE_REDIS_URL": "redis-url", "BOXOFFICE_DATABASE_URL": "database-url",
-        "BOXOFFICE_GATEWAY__API_KEY": "gateway-api-key", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "gateway-webhook-secret",
-    }  # fmt: skip
+KEYS = {
+    "BOXOFFICE_REDIS_URL": "redis-url", "BOXOFFICE_DATABASE_URL": "database-url",
+    "BOXOFFICE_GATEWAY__API_KEY": "gateway-api-key", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": "gateway-webhook-secret",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PODS)
+def test_secrets_are_files_for_the_pod_alone(part: str, least: list[Found]) -> None:
+    found = {name: value for name, value in environment(least, part).items() if name.endswith("_FILE")}
+    assert found == {f"{name}_FILE": f"/run/secrets/boxoffice/{key}" for name, key in KEYS.items()}
+    assert set(found) <= SECRET_FILES
+    (volume,) = (each for each in pod_of(least, part)["spec"]["volumes"] if each["name"] == "secrets")
+    items = [{"key": key, "path": key} for key in sorted(KEYS.values())]
+    assert volume["secret"] == {"secretName": "boxoffice", "defaultMode": 0o440, "items": items}
+    mount = {"name": "secrets", "mountPath": "/run/secrets/boxoffice", "readOnly": True}
+    assert mount in container_of(least, part)["volumeMounts"]
+    own = rendered(merged(LEAST, {part: {"existingSecret": "another"}}))
+    (volume,) = (each for each in pod_of(own, part)["spec"]["volumes"] if each["name"] == "secrets")
+    assert volume["secret"]["secretName"] == "another"
+
+
+@pytest.mark.parametrize("part", PODS)
+def test_secrets_may_stand_in_the_environment(part: str, full: list[Found]) -> None:
     before = {"BOXOFFICE_GATEWAY__WEBHOOK_SECRET_BEFORE": "gateway-webhook-secret-before"}
-    for objects, wanted in ((least, keys), (full, keys | before)):
-        for part in PODS:
-            secret = "boxoffice" if objects is least or part == "api" else f"boxoffice-{part}"
-            found = {name: value for name, value in environment(objects, part).items() if isinstance(value, dict)}
-            assert found == {name: {"secretKeyRef": {"name": secret, "key": key}} for name, key in wanted.items()}
+    secret = "boxoffice" if part == "api" else f"boxoffice-{part}"
+    found = {name: value for name, value in environment(full, part).items() if isinstance(value, dict)}
+    wanted = (KEYS | before).items()
+    assert found == {name: {"secretKeyRef": {"name": secret, "key": key}} for name, key in wanted}
     assert not [each for each in full if each["kind"] == "Secret"]
+    assert "secrets" not in {each["name"] for each in pod_of(full, part)["spec"]["volumes"]}
 
 
 # ---------------------------------------------------------------------- pods

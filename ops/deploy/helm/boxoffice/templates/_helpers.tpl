@@ -52,9 +52,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* What every container is told. `secret`: the name of the component's own, if it has one. */}}
+{{- define "boxoffice.secret" -}}
+{{- required "secrets.existing: name the Secret that has the URLs and keys (docs/deploying.md)" (default .root.Values.secrets.existing .component.existingSecret) -}}
+{{- end -}}
+
+{{/* What every container is told. */}}
 {{- define "boxoffice.env" -}}
-{{- $secret := required "secrets.existing: name the Secret that has the URLs and keys (docs/deploying.md)" (default .root.Values.secrets.existing .component.existingSecret) -}}
 {{- include "boxoffice.settings" (dict "prefix" "BOXOFFICE_" "tree" .root.Values.settings) }}
 - name: BOXOFFICE_TELEMETRY__HOST
   value: {{ .root.Values.listen | quote }}
@@ -64,9 +67,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: "9465"
 {{- range $name, $key := .root.Values.secrets.keys }}
 {{- if $key }}
+{{- if $.root.Values.secrets.asFiles }}
+- name: {{ $name }}_FILE
+  value: /run/secrets/boxoffice/{{ $key }}
+{{- else }}
 - name: {{ $name }}
   valueFrom:
-    secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}
+    secretKeyRef: {name: {{ include "boxoffice.secret" $ }}, key: {{ $key }}}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .component.extraEnv }}
@@ -98,6 +106,16 @@ affinity: {{- toYaml . | nindent 2 }}
 volumes:
   - name: tmp
     emptyDir: {medium: Memory, sizeLimit: 16Mi}
+{{- if .root.Values.secrets.asFiles }}
+  - name: secrets
+    secret:
+      secretName: {{ include "boxoffice.secret" . }}
+      defaultMode: 0440
+      items:
+      {{- range $key := compact (values .root.Values.secrets.keys) | sortAlpha | uniq }}
+        - {key: {{ $key }}, path: {{ $key }}}
+      {{- end }}
+{{- end }}
 {{- with .component.extraVolumes }}
 {{ toYaml . | indent 2 }}
 {{- end }}
@@ -113,6 +131,9 @@ env:
 resources: {{- toYaml .component.resources | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+{{- if .root.Values.secrets.asFiles }}
+  - {name: secrets, mountPath: /run/secrets/boxoffice, readOnly: true}
+{{- end }}
 {{- with .component.extraVolumeMounts }}
 {{ toYaml . | indent 2 }}
 {{- end }}
