@@ -32,9 +32,9 @@ from boxoffice.setting_parts import (
     GatewaySettings,
     HoldSettings,
     LimitSettings,
-    TelemetrySettings,
     WorkerSettings,
 )
+from boxoffice.telemetry_settings import TelemetrySettings
 
 __all__ = [
     "NO_SETTINGS",
