@@ -28,6 +28,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import durability
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.port import open_port
+from boxoffice.telemetry.traces import tracing
 from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["create_app", "entrance_of"]
@@ -53,7 +54,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
             return
         durability.say_what_is_stated(settings)
         REGISTRY.counts = settings.telemetry.count
-        async with open_box_office(settings) as opened, _port(opened):
+        async with open_box_office(settings) as opened, _port(opened), tracing(settings.telemetry, "api"):
             move_in(opened)
             yield
 

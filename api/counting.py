@@ -9,11 +9,23 @@ from typing import Any, Final
 
 from boxoffice.telemetry.metrics import REGISTRY, Cell
 from boxoffice.telemetry.series import REQUEST_SECONDS, REQUESTS
+from boxoffice.telemetry.traces import TRACES, current
 
-__all__ = ["BOOK", "READ_BOOKING", "READ_EVENT", "Counting", "Route", "expect"]
+__all__ = ["BOOK", "READ_BOOKING", "READ_EVENT", "Counting", "Route", "expect", "method_of", "note_route"]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Any other is `other`: a method is whatever a client writes."""
+
+
+def method_of(scope: Mapping[str, Any]) -> str:
+    """As a label has it."""
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def note_route(template: str) -> None:
+    """Tell the trace of this task's request, if there is one, which route it is."""
+    if TRACES.on and (trace := current.get()) is not None:
+        trace.route = template
 
 
 def expect(routes: Iterable[Any]) -> None:
@@ -57,7 +69,7 @@ class Counting:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, or one of the server's other events."""
-        if scope["type"] != "http" or not REGISTRY.counts:
+        if scope["type"] != "http" or not (REGISTRY.counts or TRACES.on):
             await self._app(scope, receive, send)
             return
         status = 500
@@ -73,6 +85,7 @@ class Counting:
             await self._app(scope, receive, noting)
         finally:
             template = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            REQUESTS.cell(method, template, str(status)).add()
-            REQUEST_SECONDS.cell(template).add(self._now_s() - began_s)
+            note_route(template)
+            if REGISTRY.counts:
+                REQUESTS.cell(method_of(scope), template, str(status)).add()
+                REQUEST_SECONDS.cell(template).add(self._now_s() - began_s)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from api import answers
 from api.answers import Read
 from api.bodies import ClientGone, Receive
-from api.counting import BOOK, READ_BOOKING, READ_EVENT
+from api.counting import BOOK, READ_BOOKING, READ_EVENT, note_route
 from api.headers import Headers
 from api.methods import as_get
 from api.transport.reply import Reply
@@ -62,6 +62,7 @@ class Front:
         if reply is None:
             await self.behind(scope, receive, send)
         else:
+            note_route(route.labels[1])
             if REGISTRY.counts:
                 route.count(reply.status)
                 route.took(self._now_s() - began_s)

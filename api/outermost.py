@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from api.counting import method_of
 from api.transport.reply import SECURITY, Header
 from boxoffice.telemetry import request_id
+from boxoffice.telemetry.traces import TRACES, current, named
 
 __all__ = ["Outermost"]
 
@@ -23,16 +25,27 @@ class Outermost:
             await self.app(scope, receive, send)
             return
         sent = dict(scope["headers"])
-        name = request_id.choose(sent.get(request_id.HEADER), sent.get(request_id.TRACEPARENT))
+        name, trace = named(sent.get(request_id.HEADER), sent.get(request_id.TRACEPARENT))
         # Not taken back: an answer to what failed in here comes from the server, in the same task.
         request_id.current.set(name)
+        current.set(trace)
+        status = 499  # unless there is an answer, or it fails: whoever asked has gone
 
         async def completed(message: Mapping[str, Any]) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message = {**message, "headers": [*_secured(message["headers"]), (request_id.HEADER, name)]}
             await send(message)
 
-        await self.app(scope, receive, completed)
+        try:
+            await self.app(scope, receive, completed)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            if trace is not None:
+                TRACES.answered(trace, method_of(scope), status, name)
 
 
 def _secured(headers: list[Header]) -> list[Header]:

@@ -208,9 +208,9 @@ class WorkerSettings(Part):
     """PostgreSQL connections of one worker."""
 
     retention_days: int = Field(30, ge=8, le=3_650)
-    """How long PostgreSQL keeps stock moves that Redis has made, webhooks that were acted on, and failures of bookings that
-    have ended, unless one of the next three says otherwise. Redis remembers a move for 7 days. Bookings and payments stay for
-    ever."""
+    """How long PostgreSQL keeps stock moves that Redis has made, webhooks that were acted on, failures of bookings that have
+    ended, unless one of the next three says otherwise, and where bookings are traced. Redis remembers a move for 7 days.
+    Bookings and payments stay for ever."""
 
     retention_moves_days: int | None = Field(None, ge=8, le=3_650)
     """Of stock moves alone."""
@@ -228,6 +228,7 @@ class WorkerSettings(Part):
             "stock_moves": self.retention_moves_days,
             "webhook_events": self.retention_webhooks_days,
             "dead_letters": self.retention_failures_days,
+            "booking_traces": None,
         }
         return {table: days or self.retention_days for table, days in own_days.items()}
 

@@ -39,6 +39,7 @@ BY_ITSELF = {
     "boxoffice/telemetry/log.py": ("time.time_ns", "when a line was written: nobody decides by it"),
     "boxoffice/telemetry/port.py": ("asyncio.sleep", "a port that is taken is tried again: nobody decides by it"),
     "boxoffice/telemetry/request_id.py": ("secrets.token_hex", "no two processes name a request alike"),
+    "boxoffice/telemetry/traces.py": ("secrets.token_hex", "no two spans have one name"),
     "boxoffice/telemetry/sink.py": (
         "time.time time.monotonic",
         "how long a reader of the log is waited for, in a thread",

@@ -16,7 +16,7 @@ FOLDERS = ("api", "boxoffice", "ops", "worker")
 TABLES = {
     "bookings": "Booking", "booking_items": "BookingItem", "payments": "Payment", "captures": "Captures",
     "refunds": "Refund", "looks": "Look", "disputes": "Dispute", "inventory": "Inventory", "stock_moves": "StockMove",
-    "dead_letters": "DeadLetter", "webhook_events": "WebhookEvent",
+    "dead_letters": "DeadLetter", "webhook_events": "WebhookEvent", "booking_traces": "BookingTrace",
 }  # fmt: skip
 """Tables that the books alone change, with the class of each in `stores/models/`."""
 

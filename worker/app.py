@@ -29,6 +29,7 @@ from boxoffice.telemetry.log import configure
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.port import open_port
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.traces import tracing
 from worker.doorbell import hear
 from worker.port import routes
 from worker.rounds import ROUNDS, Rounds
@@ -76,6 +77,7 @@ async def main(settings: Settings) -> None:
         app = WorkerApp(office)
         port = open_port(routes(office, app.idle_because), telemetry.host, telemetry.worker_port)
         await stack.enter_async_context(port)
+        await stack.enter_async_context(tracing(telemetry, "worker"))
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, app.stop)

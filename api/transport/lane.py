@@ -29,6 +29,7 @@ from boxoffice.admission.forms import Admitted
 from boxoffice.errors import BoxOfficeError, PriceOutdated
 from boxoffice.telemetry import request_id
 from boxoffice.telemetry.metrics import REGISTRY
+from boxoffice.telemetry.traces import TRACES, Trace, current, named
 
 __all__ = ["lane"]
 
@@ -87,6 +88,8 @@ class _Request(Struct, eq=False):
     prepared: Prepared = None  # type: ignore[assignment]
     """Of a booking that passed the checks without waiting."""
     route: Route = BOOK
+    trace: Trace | None = None
+    """None when it is not sampled."""
 
     def answer(self, reply: Reply) -> None:
         """Write status line, headers and body in one go, and let the connection's next request come."""
@@ -95,6 +98,9 @@ class _Request(Struct, eq=False):
         self.response_complete = True
         if REGISTRY.counts:
             self.route.count(reply.status)
+        if self.trace is not None:
+            self.trace.route = self.route.labels[1]
+            TRACES.answered(self.trace, self.route.labels[0], reply.status, self.id)
         protocol = self.protocol
         transport = protocol.transport
         if self.disconnected or transport.is_closing():
@@ -158,8 +164,11 @@ class _Lane(Connection):
         ):
             return False
         headers = Headers(shape.authorization, shape.content_type, [found["key"]], None)
-        name = request_id.choose(found["request_id"], found["traceparent"])
+        traceparent = found["traceparent"]
+        trace = TRACES.sample(traceparent) if TRACES.on else None
+        name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
         request = self.cycle = _Request(self, headers, body, True, name)
+        request.trace = trace
         self._book(request)
         return True
 
@@ -178,7 +187,8 @@ class _Lane(Connection):
         distinct = len(head.by_name) == len(head.headers)
         headers = Headers.of_distinct(head.by_name) if distinct else Headers.of(head.headers)
         stays = head.stays and not self.draining
-        cycle = self.cycle = _Request(self, headers, request.body, stays, head.request_id)
+        name, trace = named(head.by_name.get(request_id.HEADER), head.by_name.get(request_id.TRACEPARENT))
+        cycle = self.cycle = _Request(self, headers, request.body, stays, name, trace=trace)
         if wanted is not None:
             read, cycle.route = _READS[wanted[1]]
             self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
@@ -196,7 +206,8 @@ class _Lane(Connection):
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
         # The context is the connection's, and stays.
-        named = request_id.current.set(request.id)
+        name = request_id.current.set(request.id)
+        traced = None if request.trace is None else current.set(request.trace)
         try:
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):
@@ -212,7 +223,9 @@ class _Lane(Connection):
         except Exception as error:
             request.answer(problems.unexpected(error, request.id))
         finally:
-            request_id.current.reset(named)
+            request_id.current.reset(name)
+            if traced is not None:
+                current.reset(traced)
         return False
 
     def admit_later(self, request: _Request, step: Step) -> None:
@@ -226,6 +239,7 @@ class _Lane(Connection):
 
         async def answer() -> None:
             request_id.current.set(request.id)
+            current.set(request.trace)
             request.answer(await reply)
             if REGISTRY.counts:
                 request.route.took(self.loop.time() - began_s)

@@ -23,6 +23,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.record import Line
 from boxoffice.stores.shard import Shards
+from boxoffice.telemetry.traces import TRACES, current
 
 __all__ = ["Admission"]
 
@@ -108,13 +109,15 @@ class Admission:
         )  # fmt: skip
         owner, since = ids.owner_digest(client, order.customer_id), self._now_s()
         first = allowance.customer_max is not None and order.barred is None and window.newcomers.is_new(owner, since)
+        trace = current.get() if TRACES.on else None
         # A question says nothing of its code, without which it would be told that the sale has not begun.
         if order.barred is None and (code or not window.seems_short(template.lines)):
-            window.put(self._form(order, key_digest, template, scope, fingerprint, owner, first, since, answer))
+            form = self._form(order, key_digest, template, scope, fingerprint, owner, first, since, answer)
+            window.put(form if trace is None else form.traced(trace))
             return
         as_booking = partial(self._form, order, key_digest, template, scope, fingerprint, owner, first, since, answer)
         question = self._question(template, scope, fingerprint, owner, first, since, answer, as_booking)
-        question.barred = order.barred
+        question.barred, question.trace = order.barred, trace
         window.put(question)
 
     async def close(self) -> None:

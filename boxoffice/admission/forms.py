@@ -37,8 +37,9 @@ from boxoffice.errors import (
 from boxoffice.sales.catalogue import NEVER_MS, EventView
 from boxoffice.sales.refusals import declined_too_often, sale_closed, sold_out
 from boxoffice.states import DUPLICATE_OF, WORDS
-from boxoffice.stores.record import Charge, unpack
+from boxoffice.stores.record import Charge, traced, unpack
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.traces import Trace
 from boxoffice.wire import render
 
 __all__ = ["NOBODY", "Admitted", "Answer", "Form", "Named", "Order", "answers_of", "refusal_of", "views_of"]
@@ -124,6 +125,13 @@ class Form(msgspec.Struct):
     """Of a question that asks for the first use of its key alone: makes what is said when there is none."""
     newcomer: str = ""
     """Digest of a customer whose first booking in a window of the limits this is; empty of all others."""
+    trace: Trace | None = None
+    """None when its request is not sampled."""
+
+    def traced(self, trace: Trace) -> Form:
+        """This booking, whose record says where it is traced."""
+        self.trace, self.packed = trace, traced(self.packed, trace.place.traceparent)
+        return self
 
 
 def views_of(forms: Sequence[Form]) -> dict[str, EventView]:

@@ -23,6 +23,7 @@ from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
 from boxoffice.admission.newcomers import Newcomers
 from boxoffice.admission.outcomes import CREATED
 from boxoffice.admission.protocol import Call, Codec, Reply, decode
+from boxoffice.admission.spans import trace_call
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, Overloaded, RateLimited, RunUnchecked, StoreAway
 from boxoffice.sales.catalogue import EventView
@@ -34,6 +35,7 @@ from boxoffice.stores.scripts import Commands
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.traces import TRACES
 
 __all__ = ["Window"]
 
@@ -234,12 +236,15 @@ class Window:
             try:
                 if answer is None:
                     assert form.as_booking is not None, "only a question has no answer"
-                    self.put(form.as_booking())
+                    booking = form.as_booking()
+                    self.put(booking if form.trace is None else booking.traced(form.trace))
                 else:
                     form.answer(answer)
             except Exception as error:
                 # A client whose answer could not be sent asks again; the other forms still have to be answered.
                 seldom.exception("admission.untold", error, booking_id=form.id)
+        if TRACES.on:
+            trace_call(self._shard, forms, answers, began_s, self.clock.now_s())
 
     def pace(self, behind: int, admissions: int) -> float:
         """Seconds between two calls while so many bookings are due and unclaimed. Admission and settlement share the CPU:

@@ -46,6 +46,7 @@ from boxoffice.stores.rewind import rewind
 from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
+from boxoffice.telemetry.traces import joined, linked
 
 __all__ = ["READ_AGAIN", "Holds", "Paid", "fingerprint_of", "refusal_of"]
 
@@ -141,6 +142,7 @@ class Holds:
             )
             match outcome:
                 case "paid":
+                    linked(record.payload.trace)
                     return Paid(record, False)
                 case "replayed":
                     _check_same(booking, record.payload.fingerprint or fingerprint_before(record), fingerprint)
@@ -177,7 +179,10 @@ class Holds:
                     before.outcome or Outcome("failed"),
                 ),
             )
-        payload = Payload(charge if held.body.amount_cents else None, None, None, before.key, fingerprint, earlier)
+        payload = Payload(
+            charge if held.body.amount_cents else None, None, None, before.key, fingerprint, earlier,
+            trace=joined(before.trace),
+        )  # fmt: skip
         word, *more = await self.call(
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,

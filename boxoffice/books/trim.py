@@ -1,7 +1,7 @@
 """Rows that have done their work leave PostgreSQL after a while, some at a time.
 
 Bookings, their items, payments and refunds stay for ever: they are the books. What goes are notes: stock moves that Redis
-has made, gateways' messages that were acted on, failures of bookings that have ended or are not there.
+has made, gateways' messages that were acted on, failures of bookings that have ended or are not there, places of traces.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ TRIM: Final = {
 DELETE FROM stock_moves WHERE id = ANY(ARRAY(
   SELECT m.id FROM stock_moves m WHERE {_MOVES} ORDER BY m.applied_at LIMIT $2 FOR UPDATE OF m SKIP LOCKED))
 """,
+    "booking_traces": f"""
+DELETE FROM booking_traces WHERE booking_id = ANY(ARRAY(
+  SELECT booking_id FROM booking_traces WHERE created_at < {_OLD} ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+""",
     "webhook_events": f"""
 WITH old AS MATERIALIZED (
   SELECT gateway, id FROM webhook_events WHERE received_at < {_OLD} ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -47,6 +51,7 @@ DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
 COUNT: Final = {
     "dead_letters": f"SELECT count(*) FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id WHERE {_FAILURES}",
     "stock_moves": f"SELECT count(*) FROM stock_moves m WHERE {_MOVES}",
+    "booking_traces": f"SELECT count(*) FROM booking_traces WHERE created_at < {_OLD}",
     "webhook_events": f"SELECT count(*) FROM webhook_events WHERE received_at < {_OLD}",
 }
 """In the order in which they are trimmed: a failure that goes lets moves go."""

@@ -51,10 +51,11 @@ class LateMoney:
             seldom.warning("record.unreadable", booking_id=booking, error=type(error).__name__)
             return False
         before = record.payload
+        payload = Payload(charge, None, None, before.key, before.fingerprint, before.earlier, trace=before.trace)
         outcome = await self._shards[shard].run(
             "revive", record=keys.booking(shard, booking), idempotency=keys.idempotency(shard, record.scope),
             sale=keys.event(shard, record.event), owners=keys.owners(shard, record.event), payment_key=payment_key,
-            payload=pack_payload(Payload(charge, None, None, before.key, before.fingerprint, before.earlier)),
+            payload=pack_payload(payload),
         )  # fmt: skip
         log.info("booking.late_success", booking_id=booking, outcome=outcome.decode())
         return outcome in (b"pending", b"revived")

@@ -35,6 +35,7 @@ from boxoffice.money.late import LateMoney
 from boxoffice.money.patience import Patience
 from boxoffice.money.refund_pump import RefundPump
 from boxoffice.money.refunds import Refunds
+from boxoffice.money.spans import MoneyTraces
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import is_transient, sqlstate
@@ -78,14 +79,18 @@ class MoneyPump:
         self.settings = settings
         self.clock = clock
         self.patience = Patience(settings.gateway, clock.chance)
-        self.refund_pump = RefundPump(database, gateway, self.patience)
+        self.traces = MoneyTraces(clock.now_s)
+        self.refund_pump = RefundPump(database, gateway, self.patience, self.traces)
         self.given: deque[tuple[int, list[CaptureRequest]]] = deque()
         self.woken = asyncio.Event()
         self._stopping = False
 
-    def give(self, listed: int, requests: list[CaptureRequest]) -> None:
-        """Captures that were just committed, leased to us in one row of `captures`."""
+    def give(
+        self, listed: int, requests: list[CaptureRequest], traces: Mapping[str, str] | None = None
+    ) -> None:  # fmt: skip
+        """Captures that were just committed, leased to us in one row of `captures`; `traces`: as `MoneyTraces.given`."""
         if sum(len(given) for _, given in self.given) < GIVEN_MAX:
+            self.traces.given.update(traces or {})
             self.given.append((listed, requests))
             self.woken.set()
 
@@ -110,6 +115,7 @@ class MoneyPump:
                         log.info("money.resumed", seconds=round(self.clock.now_s() - paused_at, 1))
                         paused_at = None
             except Exception as error:
+                self.traces.given.clear()
                 if is_transient(error):
                     if paused_at is None:
                         paused_at = self.clock.now_s()
@@ -151,9 +157,11 @@ class MoneyPump:
         if not await self.refunds.check_fence():
             return 0
         lease_ms = self.settings.worker.lease_ms
+        self.traces.due.clear()
         async with self.database.writer() as connection:
             await payments.unlist_lapsed(connection, UNLIST_MAX)
             dues = await payments.claim_due(connection, lease_ms, CLAIM_MAX, self.gateway.books)
+            await self.traces.find(connection, [due.payment_key for due in dues])
         refunds = await self.refund_pump.claim(lease_ms, CLAIM_MAX)
         captures = [due for due in dues if due.due == "capture"]
         if captures:
@@ -193,8 +201,12 @@ class MoneyPump:
     ) -> None:
         """Take the money, and say so; the rows that listed it are no longer needed then."""
         crashpoint("before_capture")
+        began_s = self.clock.now_s()
         outcomes = await self.gateway.capture_batch(requests)
         crashpoint("captured")
+        if self.traces.given or self.traces.due:
+            for request, outcome in zip(requests, outcomes, strict=True):
+                self.traces.called("capture", request.payment_key, outcome, began_s)
         done, unknown = [], []
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, Done):
@@ -225,8 +237,10 @@ class MoneyPump:
                 if not await self.is_to_be_voided(due.payment_key):
                     return
         crashpoint("before_void")
+        began_s = self.clock.now_s()
         outcome = await self.gateway.void(due.payment_key, due.reference)
         crashpoint("voided")
+        self.traces.called("void", due.payment_key, outcome, began_s)
         match outcome:
             case Done() if late:
                 await payments.close_late_void(self.database, due.payment_key)

@@ -16,6 +16,7 @@ from boxoffice.gateway.base import Done, PaymentGateway, Pending, Refused, Rever
 from boxoffice.money.owed import attempt_key
 from boxoffice.money.patience import Patience
 from boxoffice.money.reversals import RefusedAttempt, take_in
+from boxoffice.money.spans import MoneyTraces
 from boxoffice.stores.database import Database
 
 __all__ = ["RefundPump"]
@@ -24,10 +25,13 @@ __all__ = ["RefundPump"]
 class RefundPump:
     """Works off refunds that are due, and looks at payments whose refunds or disputes the gateway has news of."""
 
-    def __init__(self, database: Database, gateway: PaymentGateway, patience: Patience) -> None:
+    def __init__(
+        self, database: Database, gateway: PaymentGateway, patience: Patience, traces: MoneyTraces
+    ) -> None:  # fmt: skip
         self._database = database
         self._gateway = gateway
         self._patience = patience
+        self._traces = traces
 
     async def claim(self, lease_ms: int, most: int) -> list[Awaitable[None]]:
         """What is due and nobody holds, each as work to be awaited."""
@@ -35,15 +39,18 @@ class RefundPump:
         async with self._database.writer() as connection:
             dues = await refunds.claim_due(connection, lease_ms, most, books)
             seen = await looks.claim_due(connection, lease_ms, most, books)
+            await self._traces.find(connection, [due.payment_key for due in dues])
         return [*map(self.refund, dues), *map(self.look_at, seen)]
 
     async def refund(self, due: DueRefund) -> None:
         """Ask the gateway for one that is due, and write down what it says."""
         crashpoint("before_refund")
+        began_s = self._traces.now_s()
         outcome = await self._gateway.refund(
             attempt_key(due.refund_key, due.attempt), due.payment_key, due.reference or "", due.amount_cents
         )
         crashpoint("refunded")
+        self._traces.called("refund", due.payment_key, outcome, began_s)
         match outcome:
             case Done(reference):
                 await self._taken(due, "succeeded", reference, None)

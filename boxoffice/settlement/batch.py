@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from boxoffice.books.decisions import Claimed, Decision, Known, Terms, Verdict
 from boxoffice.settlement.deciding import GatewayOutcome, unfinished
+from boxoffice.settlement.spans import BatchTraces
 from boxoffice.stores.fence import Pair
 from boxoffice.stores.record import Payload
 
@@ -30,6 +31,8 @@ class Batch:
     """Redis was told, or a task of its own goes on with them."""
     claimed_s: float = 0.0
     """When it was claimed, in seconds of the clock."""
+    traces: BatchTraces | None = None
+    """Of those of its bookings that are traced; None when none is."""
 
     def released(self, claim: Claimed, delay_ms: int) -> Decision:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""

@@ -16,6 +16,7 @@ from boxoffice.settings import Settings
 from boxoffice.settlement.batch import Batch
 from boxoffice.settlement.mirror import Mirror
 from boxoffice.settlement.outage import Outage
+from boxoffice.settlement.spans import traces_of
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.fence import read
@@ -24,6 +25,7 @@ from boxoffice.stores.record import payment_key_of, unpack
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 from boxoffice.telemetry.series import LAPSES, PARKED
+from boxoffice.telemetry.traces import TRACES
 
 __all__ = ["Claims"]
 
@@ -81,6 +83,8 @@ class Claims:
                 unfit.append((booking, raw, record.payment_key, "its lease lapsed again and again"))
             else:
                 batch.claims.append(Claimed(record, raw, lapses))
+        if TRACES.on:
+            batch.traces = traces_of(batch.claims)
         try:
             for booking, raw, payment_key, what in unfit:
                 await self.park(booking, raw, payment_key, what)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from boxoffice.books import rows
+from boxoffice.books import rows, traces
 from boxoffice.books.dead_letters import count_failure
 from boxoffice.books.decisions import Claimed, Decision, Verdict
 from boxoffice.clock import Clock
@@ -111,8 +111,11 @@ class Committing:
         await self.mirror.tell(decisions, batch.done, pair)
         crashpoint("settled")
         await self.declines.count(decisions)
+        if batch.traces is not None:
+            batch.traces.committed(decisions, self._clock.now_s() - batch.claimed_s)
         if listed is not None:
-            self._pump.give(listed, _captures(decisions))
+            traced = {} if batch.traces is None else batch.traces.by_payment(decisions)
+            self._pump.give(listed, _captures(decisions), traced)
         self.outage.settled()
         for claim in claims if self.suspects else ():
             self.suspects.pop(claim.record.id, None)
@@ -150,6 +153,8 @@ class Committing:
         decisions = decide(ready.claims, ready.known, ready.outcomes, left, batch.terms)
         listed = await rows.write(connection, decisions, self._gateway.books, self.settings.worker.lease_ms)
         await rows.sell(connection, sold_by(decisions))
+        if batch.traces is not None:
+            await traces.keep(connection, batch.traces.by_booking(decisions))
         # Also when every booking was found decided: whoever is told hears of a commit that has all of them.
         pair = await open_batch(connection, self._shard, batch.told, settles=True)
         return Committed(decisions, listed, pair)

@@ -123,7 +123,7 @@ def unfinished(claim: Claimed, *, tried: bool) -> Payload:
         return Payload()
     charge = payload.charge
     outcome = Outcome("unknown", charge.method, charge.last4)
-    return Payload(charge, outcome, None, payload.key, payload.fingerprint, payload.earlier)
+    return Payload(charge, outcome, None, payload.key, payload.fingerprint, payload.earlier, trace=payload.trace)
 
 
 # ---------------------------------------------------------------- one booking
@@ -253,7 +253,8 @@ def _end(
 
 def _as_it_was(payload: Payload, charge: Charge | None, payment: PaymentChange | None) -> Payload:
     """What a record says of a booking that has not ended. Its card is kept as long as it may be asked again."""
-    return Payload(charge, _outcome(payload, payment), None, payload.key, payload.fingerprint, payload.earlier)
+    outcome = _outcome(payload, payment)
+    return Payload(charge, outcome, None, payload.key, payload.fingerprint, payload.earlier, trace=payload.trace)
 
 
 def _outcome(payload: Payload, payment: PaymentChange | None) -> Outcome | None:

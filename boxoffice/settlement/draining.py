@@ -155,3 +155,5 @@ class Settlement:
         finally:
             if REGISTRY.counts:
                 count_batch(batch, self._clock.now_s())
+            if batch.traces is not None:
+                batch.traces.ended(self.shard, len(batch.claims), self._clock.now_s() - since)

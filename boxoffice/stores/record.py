@@ -28,25 +28,9 @@ import msgspec
 from boxoffice.states import FINAL
 
 __all__ = [
-    "SAME",
-    "Attempt",
-    "Body",
-    "Charge",
-    "Line",
-    "Outcome",
-    "Payload",
-    "Record",
-    "confirmed",
-    "earlier_after",
-    "ended",
-    "items_of",
-    "key_after",
-    "metadata_from",
-    "pack_items",
-    "pack_rest",
-    "payment_key_of",
-    "unpack",
-]
+    "SAME", "Attempt", "Body", "Charge", "Line", "Outcome", "Payload", "Record", "confirmed", "earlier_after", "ended",
+    "items_of", "key_after", "metadata_from", "pack_items", "pack_rest", "payment_key_of", "traced", "unpack",
+]  # fmt: skip
 
 
 class Line(msgspec.Struct, array_like=True, frozen=True):
@@ -122,11 +106,12 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     "charge": "p", "outcome": "o", "failure": "f", "key": "k", "fingerprint": "h", "earlier": "e", "owner": "w",
+    "trace": "t",
 }):  # fmt: skip
     """The changing part. `failure` is why a final booking is not confirmed; `key` the digest of its idempotency key, shorter
     once it has ended: see `key_after`. Of a hold that was paid, `fingerprint` is that of its latest payment's request,
     and `earlier` are the attempts before it, until PostgreSQL is the one to ask. `owner`: of a customer who was forgotten, by
-    what its tickets count."""
+    what its tickets count. `trace`: of a booking that is traced, the `traceparent` of the request that it came with."""
 
     charge: Charge | None = None
     outcome: Outcome | None = None
@@ -135,6 +120,7 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True, rename={
     fingerprint: str = ""
     earlier: tuple[Attempt, ...] = ()
     owner: str = ""
+    trace: str = ""
 
 
 SAME: Final = "="
@@ -281,13 +267,18 @@ def ended(payload: Payload, status: str, outcome: Outcome | None, failure: str |
     """What a record says once its booking has ended so: nothing that only settling needs. An expired hold may be revived
     by late success."""
     if status == "expired":
-        return Payload(None, outcome, failure, payload.key, payload.fingerprint, payload.earlier)
+        return Payload(None, outcome, failure, payload.key, payload.fingerprint, payload.earlier, trace=payload.trace)
     return Payload(None, outcome, failure, _short(payload.key), payload.fingerprint)
 
 
 def pack_payload(payload: Payload) -> bytes:
     """The last line alone."""
     return _encode(payload)
+
+
+def traced(rest: str, traceparent: str) -> str:
+    """What `pack_rest` has packed of a new booking, with its trace in the payload; which is not empty, for it has the key."""
+    return f'{rest[:-1]},"t":"{traceparent}"}}'
 
 
 def confirmed(raw: bytes, payload: Payload) -> bytes:

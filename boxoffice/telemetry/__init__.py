@@ -1,1 +1,2 @@
-"""Log lines that say whose request and what is waited for, without card numbers; and numbers for Prometheus. Stops nobody."""
+"""Log lines that say whose request and what is waited for, without card numbers; numbers for Prometheus; traces. It stops
+nobody."""

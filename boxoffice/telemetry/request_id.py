@@ -12,7 +12,7 @@ from typing import Final
 
 from boxoffice.telemetry.redaction import has_card_number
 
-__all__ = ["HEADER", "TRACEPARENT", "WELL_FORMED", "choose", "current", "make"]
+__all__ = ["HEADER", "TRACEPARENT", "WELL_FORMED", "choose", "current", "has_card", "make"]
 
 HEADER: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
@@ -45,9 +45,9 @@ def make() -> bytes:
 def choose(given: bytes | None, traceparent: bytes | None) -> bytes:
     """The id of a request with these two headers, each empty or None where there is none. What is not well-formed, or has a
     card number in it, is not repeated."""
-    if given and _well_formed(given) and not _has_card_number(given):
+    if given and _well_formed(given) and not has_card(given):
         return given
-    if traceparent and (trace := trace_of(traceparent)) and not _has_card_number(trace):
+    if traceparent and (trace := trace_of(traceparent)) and not has_card(trace):
         return trace
     return make()
 
@@ -58,7 +58,8 @@ def trace_of(traceparent: bytes) -> bytes | None:
     return None if found is None or (found[1] == b"00" and found[3]) else found[2]
 
 
-def _has_card_number(name: bytes) -> bool:
+def has_card(name: bytes) -> bool:
+    """Whether there is a card number in an id. Of letters and digits alone, nearly none is looked at closely."""
     if name.isalnum() and not _digits(name):
         return False
     return has_card_number(name.decode())

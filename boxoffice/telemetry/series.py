@@ -121,6 +121,12 @@ SALE = gauge("boxoffice_sale_tickets",
     "Tickets of the events on sale now, by event: total, sold, held, available. The largest `telemetry.events_max` by their "
     "ids; what the others have in all is `other`, in total and sold.", event=(), state=())
 
+# ---------------------------------------------------------------------- traces, where they are on
+
+TRACE_SPANS = counter("boxoffice_trace_spans_total",
+    "Spans that were sent to the collector, by outcome: exported, or lost. What finds the queue full is in neither.",
+    outcome=("exported", "lost"))
+
 # ---------------------------------------------------------------------- of the looking itself
 
 LOOK_AGE = gauge("boxoffice_look_age_seconds",

@@ -163,6 +163,7 @@ BOUNDS = {
     "gateway.webhook_age_s": "[1, ...)",
     "telemetry.api_port": "[0, 65535]",
     "telemetry.events_max": "[0, 100]",
+    "telemetry.otel_traces_max": "[1, 100000]",
     "telemetry.worker_port": "[0, 65535]",
 }
 

@@ -295,5 +295,8 @@ async def test_retention_by_hand(till: Till, monkeypatch: pytest.MonkeyPatch) ->
     code, said = await run("trim", "--dry-run")
     assert (code, "webhook_events: 21000 would go" in said) == (1, True)
     code, said = await run("trim", "--json")
-    assert (code, json.loads(said)) == (0, {"dead_letters": 0, "stock_moves": 0, "webhook_events": 21_000})
+    assert (code, json.loads(said)) == (
+        0,
+        {"booking_traces": 0, "dead_letters": 0, "stock_moves": 0, "webhook_events": 21_000},
+    )
     assert await till.fetch("SELECT * FROM webhook_events") == []

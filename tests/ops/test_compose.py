@@ -22,14 +22,21 @@ def services() -> dict[str, Any]:
     return parsed["services"]
 
 
+OPENTELEMETRY = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
+}  # fmt: skip
+"""Of OpenTelemetry's own names, those that say where spans go and which."""
+
+
 def flags(command: list[str]) -> dict[str, str]:
     return dict(zip(command[1::2], command[2::2], strict=True))
 
 
 def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
-    """All of them, and nothing else: one that is not named here would be dropped silently."""
+    """All of them, and nothing else but what tracing is told: one that is not named here would be dropped silently."""
     for service in ("migrate", "api", "worker"):
-        assert set(services[service]["environment"]) == names(Settings)
+        assert set(services[service]["environment"]) == names(Settings) | OPENTELEMETRY
 
 
 def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None:

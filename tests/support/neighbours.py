@@ -33,6 +33,7 @@ _TABLES = {
     "refunds": "t.booking_id = ANY($1::uuid[])",
     "stock_moves": "t.booking_id = ANY($1::uuid[])",
     "dead_letters": "t.booking_id = ANY($1::uuid[])",
+    "booking_traces": "t.booking_id = ANY($1::uuid[])",
     "looks": "t.payment_key IN (SELECT payment_key FROM payments WHERE booking_id = ANY($1::uuid[]))",
     "disputes": "t.payment_key IN (SELECT payment_key FROM payments WHERE booking_id = ANY($1::uuid[]))",
     "webhook_events": "t.payment_key IN (SELECT payment_key FROM payments WHERE booking_id = ANY($1::uuid[]))",

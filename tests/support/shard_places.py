@@ -58,8 +58,16 @@ PLACES: dict[str, tuple[str, str]] = {
         "is_booked refuses_while_it_is_closed",
     ),
     "boxoffice/admission/window.py": (
-        "Window.__init__ Window.send",
+        "Window.__init__ Window.call Window.send",
         "is_booked refuses_while_it_is_closed",
+    ),
+    "boxoffice/admission/spans.py": (
+        "trace_call",
+        "tests/boxoffice/telemetry/test_traces_of_bookings.py::test_a_call_and_a_batch_name_their_shard",
+    ),
+    "boxoffice/settlement/spans.py": (
+        "BatchTraces.ended",
+        "tests/boxoffice/telemetry/test_traces_of_bookings.py::test_a_call_and_a_batch_name_their_shard",
     ),
     "boxoffice/backoffice/figures.py": (
         "Figures._waiting",
@@ -276,7 +284,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "settles is_failed_by_an_operator",
     ),
     "boxoffice/settlement/draining.py": (
-        "Settlement.__init__ Settlement.batches",
+        "Settlement.__init__ Settlement.batches Settlement.settle",
         "settles heard is_failed_by_an_operator",
     ),
     "boxoffice/settlement/slow.py": (

@@ -5,7 +5,15 @@ Money is in minor units (cents) beside an ISO 4217 currency; times carry their z
 
 from boxoffice.stores.models.access import ApiKey, Client, KeyChange
 from boxoffice.stores.models.base import Base
-from boxoffice.stores.models.bookings import Booking, BookingItem, DeadLetter, Intervention, Inventory, StockMove
+from boxoffice.stores.models.bookings import (
+    Booking,
+    BookingItem,
+    BookingTrace,
+    DeadLetter,
+    Intervention,
+    Inventory,
+    StockMove,
+)
 from boxoffice.stores.models.catalogue import AccessCode, CallOff, Event, EventChange, EventShare, Tier
 from boxoffice.stores.models.money import Captures, Dispute, Look, Payment, Refund, WebhookEvent
 from boxoffice.stores.models.servers import Batch, Installation, Shard
@@ -17,6 +25,7 @@ __all__ = [
     "Batch",
     "Booking",
     "BookingItem",
+    "BookingTrace",
     "CallOff",
     "Captures",
     "Client",

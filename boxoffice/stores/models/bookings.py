@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from boxoffice.states import BOOKING_STATES
 from boxoffice.stores.models.base import Base, Dated, one_of
 
-__all__ = ["Booking", "BookingItem", "DeadLetter", "Intervention", "Inventory", "StockMove"]
+__all__ = ["Booking", "BookingItem", "BookingTrace", "DeadLetter", "Intervention", "Inventory", "StockMove"]
 
 
 class Inventory(Dated, Base):
@@ -123,6 +123,18 @@ class BookingItem(Base):
     line_total_cents: Mapped[int] = mapped_column(BigInteger)
     refunded: Mapped[int] = mapped_column(server_default="0")
     """Tickets of this item that were cancelled or refunded, and so went back on sale."""
+
+
+class BookingTrace(Base):
+    """The trace of a sampled booking: what becomes of it later is shown there."""
+
+    __tablename__ = "booking_traces"
+    __table_args__ = (Index("ix_booking_traces_created_at", "created_at"),)
+    booking_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    """No foreign key, for the reason of `BookingItem.booking_id`."""
+    traceparent: Mapped[str]
+    """Of the request that it came with (W3C Trace Context)."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class StockMove(Base):

@@ -24,6 +24,7 @@ async def age(pool: asyncpg.Pool[Any], days: float) -> None:
     """All notes are older by so much."""
     for table, column in (
         ("stock_moves", "applied_at"), ("webhook_events", "received_at"), ("dead_letters", "updated_at"),
+        ("booking_traces", "created_at"),
     ):  # fmt: skip
         await pool.execute(f"UPDATE {table} SET {column} = {column} - $1 * interval '1 day'", days)
 
@@ -45,6 +46,7 @@ async def notes(till: Till) -> str:
     other = await till.book(GA=1)
     await till.rest()
     await pool.execute("INSERT INTO dead_letters (booking_id, record, error, attempts) VALUES ($1, '', 'x', 2)", other)
+    await pool.execute("INSERT INTO booking_traces (booking_id, traceparent) VALUES ($1, 't')", other)
     return booking
 
 
@@ -54,7 +56,7 @@ async def test_old_notes_go_and_the_books_stay(till: Till) -> None:
     assert await trim.trim(till.office.database, DAYS) == {}
     await age(pool, 30.1)
 
-    old = {"dead_letters": 1, "stock_moves": 1, "webhook_events": 1}
+    old = {"dead_letters": 1, "stock_moves": 1, "booking_traces": 1, "webhook_events": 1}
     assert await trim.count_old(till.office.database, DAYS) == old
     assert await trim.trim(till.office.database, DAYS) == old
 
@@ -87,7 +89,7 @@ async def test_what_somebody_may_still_need_stays(till: Till) -> None:
         till.event.id, till.event.tiers[0].id,
     )  # fmt: skip
     await age(pool, 400)
-    assert await trim.trim(till.office.database, DAYS) == {"webhook_events": 1}
+    assert await trim.trim(till.office.database, DAYS) == {"webhook_events": 1, "booking_traces": 1}
     assert await left(pool) == (2, 0, 2)
 
 
@@ -124,7 +126,10 @@ async def test_it_reads_only_what_it_deletes(till: Till, table: str) -> None:
     pool = await till.office.pool()
     statement = trim.TRIM[table].replace("$1", "30").replace("$2", "1000")
     plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {statement}"))
-    index = {"stock_moves": "ix_stock_moves_applied_at", "webhook_events": "ix_webhook_events_received_at"}.get(table)
+    index = {
+        "stock_moves": "ix_stock_moves_applied_at", "webhook_events": "ix_webhook_events_received_at",
+        "booking_traces": "ix_booking_traces_created_at",
+    }.get(table)  # fmt: skip
     assert index is None or f"Index Scan using {index}" in plan or f"Index Only Scan using {index}" in plan, plan
 
 
@@ -160,4 +165,4 @@ def test_days_of_a_table_are_those_of_all_unless_it_has_its_own() -> None:
     own = WorkerSettings(
         retention_days=10, retention_moves_days=11, retention_webhooks_days=12, retention_failures_days=13
     )
-    assert own.retention == {"stock_moves": 11, "webhook_events": 12, "dead_letters": 13}
+    assert own.retention == {"stock_moves": 11, "webhook_events": 12, "dead_letters": 13, "booking_traces": 10}

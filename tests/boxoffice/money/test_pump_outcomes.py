@@ -28,6 +28,7 @@ from boxoffice.money import refund_pump as refund_module
 from boxoffice.money.patience import Patience
 from boxoffice.money.pump import MoneyPump
 from boxoffice.money.refund_pump import RefundPump
+from boxoffice.money.spans import MoneyTraces
 from boxoffice.office import BoxOffice
 from boxoffice.settings import GatewaySettings
 from boxoffice.stores.record import Charge
@@ -251,7 +252,7 @@ def refund_pump(
     database = DatabaseOf(pool)
     for books in ("refunds", "looks"):
         monkeypatch.setattr(refund_module, books, Verbs(calls.made, database))
-    return RefundPump(database, calls, patience(told)), calls, taken  # type: ignore[arg-type]
+    return RefundPump(database, calls, patience(told), MoneyTraces(lambda: 0.0)), calls, taken  # type: ignore[arg-type]
 
 
 REFUND = DueRefund("refund", "key", None, 500, 2, 3)

@@ -163,7 +163,7 @@ def test_every_setting_can_be_given_and_is_read_as_it_was_meant(monkeypatch: pyt
     objects = rendered({"secrets": {"existing": "boxoffice", "asFiles": False}, "settings": values})
     expected = names(Settings) - {"PORT", "BOXOFFICE_DATA_DIR", "BOXOFFICE_GATEWAY__WEBHOOK_SECRET_BEFORE"}
     unset = {"BOXOFFICE_WORKER__RETENTION_MOVES_DAYS", "BOXOFFICE_WORKER__RETENTION_WEBHOOKS_DAYS",
-             "BOXOFFICE_WORKER__RETENTION_FAILURES_DAYS"}  # fmt: skip
+             "BOXOFFICE_WORKER__RETENTION_FAILURES_DAYS", "BOXOFFICE_TELEMETRY__OTEL_RATIO"}  # fmt: skip
     for part in PODS:
         found = environment(objects, part)
         assert set(found) == expected - unset

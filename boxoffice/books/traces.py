@@ -1,0 +1,35 @@
+"""Where the traces of sampled bookings are kept, from the commit of a booking until `trim` forgets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from boxoffice.stores.database import Connection, Reader
+
+__all__ = ["keep", "of_payments"]
+
+_KEEP: Final = """
+INSERT INTO booking_traces (booking_id, traceparent)
+SELECT id, traceparent FROM unnest($1::uuid[], $2::text[]) AS new (id, traceparent)
+ON CONFLICT (booking_id) DO NOTHING
+"""
+"""A booking keeps the trace that it had first."""
+
+_OF_PAYMENTS: Final = """
+SELECT due.payment_key, t.traceparent FROM unnest($1::text[]) AS due (payment_key)
+CROSS JOIN LATERAL (SELECT booking_id FROM payments p WHERE p.payment_key = due.payment_key LIMIT 1) AS paid
+CROSS JOIN LATERAL (SELECT traceparent FROM booking_traces b WHERE b.booking_id = paid.booking_id LIMIT 1) AS t
+"""
+"""LIMIT keeps each an index look-up: as a join, with statistics of an empty table, it would read all payments."""
+
+
+async def keep(connection: Connection, traces: Mapping[str, str]) -> None:
+    """Booking id to the `traceparent` of the request that it came with, for whatever becomes of it later."""
+    if traces:
+        await connection.execute(_KEEP, list(traces), list(traces.values()))
+
+
+async def of_payments(reader: Reader, payment_keys: Sequence[str]) -> dict[str, str]:
+    """Payment key to the `traceparent` of its booking, of those whose bookings are traced. Changes nothing."""
+    return {row["payment_key"]: row["traceparent"] for row in await reader.fetch(_OF_PAYMENTS, payment_keys)}
