@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["COMPONENTS", "Figure", "Growth", "Memory", "Results", "Round", "between"]
+__all__ = ["COMPONENTS", "Dearer", "Figure", "Growth", "Memory", "Results", "Round", "between"]
 
 COMPONENTS = ("api", "redis", "worker", "postgres")
 """Whose CPU a booking costs. The load generator's is told apart."""
@@ -77,6 +77,17 @@ class Growth(msgspec.Struct, kw_only=True):
     """CPU a booking to that on a stack with the fewest, in slices side by side; of the most bookings only."""
 
 
+class Dearer(msgspec.Struct, kw_only=True):
+    """CPU a booking with something on to that with it off, of neighbouring slices."""
+
+    title: str
+    cpu: float
+    """The median of so many pairs."""
+    lowest: float
+    highest: float
+    pairs: int
+
+
 class Round(msgspec.Struct, kw_only=True):
     """Everything once, on a fresh stack."""
 
@@ -100,6 +111,8 @@ class Results(msgspec.Struct, kw_only=True):
     growth: list[Growth]
     growth_audit: dict[str, str]
     growth_took_s: dict[str, float] = {}
+    everything: dict[str, Dearer] = {}
+    """What telemetry and limits cost a booking: see `bench.everything`."""
 
     def best(self, name: str) -> Figure | None:
         """The best of all rounds: the highest rate; at a fixed rate, the least CPU."""

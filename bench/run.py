@@ -13,30 +13,27 @@ import os
 import signal
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 from typing import Final
 
-import msgspec
-
-from bench import whole
+from bench import everything, whole
 from bench.figures import Figure, Growth, Memory, Results, Round, between
 from bench.forge import forge
 from bench.generators import find_wrk
 from bench.machine import describe_machine
 from bench.parts import commit_alone, script_alone
-from bench.plot import plot
 from bench.profile import profile
+from bench.saved import FOLDER, save
 from bench.stage import Sale, Stage, open_stage
 from bench.stopwatch import Stopwatch
-from bench.table import markdown
 from boxoffice.errors import CannotRun
 
 __all__ = ["Plan", "main"]
 
-FOLDER: Final = Path(__file__).parent
 LIMIT_S: Final = 30 * 60.0
 """A run that takes longer is given up."""
 
@@ -64,6 +61,9 @@ class Plan:
     baseline_s: float = 3
     baseline_clients: tuple[int, ...] = BASELINE_CLIENTS
     memory: int = 20_000
+    pairs: int = 6
+    """With everything on and off, slices of `pair_s`."""
+    pair_s: float = 4
     levels: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     level_s: float = 8
     """At a fixed rate, and at full rate; slices side by side are half as long."""
@@ -72,7 +72,7 @@ class Plan:
 
 QUICK: Final = Plan(
     rounds=1, noop_s=1, alone=8_000, admission_s=2, sustained_s=5, slice_s=2, half_s=3, refusals_s=1, reads_s=1,
-    baseline_s=1, baseline_clients=(8,), memory=3_000, levels=(1_000, 10_000), level_s=2, quick=True,
+    baseline_s=1, baseline_clients=(8,), memory=3_000, pairs=1, pair_s=2, levels=(1_000, 10_000), level_s=2, quick=True,
 )  # fmt: skip
 
 
@@ -268,6 +268,10 @@ async def _run(plan: Plan, wrk: str | None, only: str) -> Results:
         watch = Stopwatch()
         results.growth, results.growth_audit = await _grow(plan, wrk, hot.rate / 2 if hot else 2_000, watch)
         results.growth_took_s = watch.took_s
+    if not only:
+        with redirect_stdout(sys.stderr):
+            measured = await asyncio.to_thread(everything.measure, "everything", plan.pairs, plan.pair_s, 0)
+        results.everything["everything"] = measured
     results.took_s = time.monotonic() - started
     return results
 
@@ -335,11 +339,6 @@ def main() -> None:
         sys.exit(f"bench: {error or 'it took too long and was given up.'}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("bench: interrupted.")
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
-    page = markdown(results)
-    (options.out / "results.md").write_text(page)
-    plot(results, options.out / "results.png")
-    print(page)
+    print(save(results, options.out))
     if not results.sound:
         sys.exit(1)

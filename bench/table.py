@@ -140,6 +140,7 @@ def _page(results: Results) -> Iterator[str]:
             f"| {here} | {target.grade} |"
         )
     yield from _growth_table(results)
+    yield from _everything_table(results)
     yield from _memory_table(results)
     yield from _rounds_table(results)
 
@@ -224,6 +225,18 @@ def _ratios(results: Results) -> Iterator[str]:
     ):
         if ratio is not None:
             yield f"| {title} | {ratio:.2f} |"
+
+
+def _everything_table(results: Results) -> Iterator[str]:
+    if not results.everything:
+        return
+    yield ""
+    yield "## Everything on"
+    yield ""
+    yield "| CPU a booking, alternating slices of this checkout with and without | median of neighbours | lowest to highest |"
+    yield "|---|--:|--:|"
+    for each in results.everything.values():
+        yield f"| {each.title} | {each.cpu:.3f} | {each.lowest:.2f} to {each.highest:.2f}, {each.pairs} pairs |"
 
 
 def _growth_table(results: Results) -> Iterator[str]:
