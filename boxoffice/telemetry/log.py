@@ -25,7 +25,7 @@ import structlog
 from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
 from boxoffice.telemetry.outages import outages
-from boxoffice.telemetry.redaction import mask_card_numbers
+from boxoffice.telemetry.redaction import has_card_number, mask_card_numbers
 from boxoffice.telemetry.request_id import current
 from boxoffice.telemetry.seldom import Seldom, comparable, seldom
 from boxoffice.telemetry.sink import Sink
@@ -35,7 +35,8 @@ __all__ = ["configure"]
 SECRET: Final = frozenset({"authorization", "api_key", "card_number", "token", "password", "idempotency_key"})
 """Fields that never show their value."""
 
-_NEVER_THE_SAME: Final = SECRET | {"exc_info", "request_id", "request_ids"}
+_IDS: Final = frozenset({"request_id", "request_ids"})
+_NEVER_THE_SAME: Final = SECRET | _IDS | {"exc_info"}
 
 _Line: TypeAlias = dict[str, Any]
 
@@ -217,7 +218,8 @@ def _redacted(name: str, value: Any) -> Any:
     if name in SECRET:
         return "[hidden]"
     if type(value) is str:
-        return mask_card_numbers(value)
+        # An answer bears the same id: it was looked at when it came, and a trace is no card number.
+        return value if name in _IDS and not has_card_number(value) else mask_card_numbers(value)
     if type(value) in (int, float, bool) or value is None:
         return value
     return mask_card_numbers(str(value))

@@ -79,6 +79,9 @@ _ESCAPE: Final = re.compile(
 """A character as URLs, JSON, Python and HTML write it, `%20`; a line's end or another sign by its name. Groups are code
 points, hexadecimal but for the fourth."""
 _UUID: Final = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Fa-f])")
+_HEX: Final = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9a-f]{16,}|[0-9A-F]{16,})(?![0-9A-Fa-f])")
+_HEX_GROUPS: Final = re.compile(r"(?:[0-9]{4,}[A-Fa-f])+[0-9]+")
+"""Digits in groups, with one letter between two of them."""
 _LETTER: Final = r"[^0-9A-Za-z]?[A-Za-z][^0-9A-Za-z]?"
 _BY_LETTERS: Final = re.compile(
     rf"(?<![0-9])(?=([0-9]{{4}}{_LETTER}(?:[0-9]{{4}}{_LETTER}[0-9]{{4}}{_LETTER}[0-9]{{1,7}}|[0-9]{{6}}{_LETTER}[0-9]{{4,5}}))(?![0-9]))"
@@ -126,8 +129,12 @@ def is_card_number(digits: str) -> bool:
 
 def has_card_number(text: str) -> bool:
     """Whether the text is a card number or has one in it: also in groups, with signs or one letter between them, glued to
-    letters, in digits of another script, or with characters in it that nobody sees."""
+    letters, in digits of another script, or with characters in it that nobody sees. Not in a hexadecimal id: of random ones
+    with 32 digits, one in some thousands looks as if it had one."""
     if not _may_have(text):
+        return False
+    plain = _HEX.sub(_without_id, text)
+    if plain is not text and not _may_have(text := plain):
         return False
     # Most ids with that many digits have them in one piece.
     if text.isascii() and (alone := _ALONE.fullmatch(text)):
@@ -136,7 +143,8 @@ def has_card_number(text: str) -> bool:
 
 
 def mask_card_numbers(text: str) -> str:
-    """The text with every card number but its last four digits blotted out."""
+    """The text with every card number but its last four digits blotted out, and what looks like one in a hexadecimal id: in a
+    text that anybody may have written, nobody can tell."""
     if not _may_have(text):
         return text
     pieces, at = [], 0
@@ -155,6 +163,18 @@ def _may_have(text: str) -> bool:
         return False
     return not (len(text) == 36 and text[8] == "-" and _UUID.fullmatch(text))
 
+
+def _without_id(found: re.Match[str]) -> str:
+    """Nothing in place of a hexadecimal id: some bytes, in letters of one case. A card number with a word of such letters
+    before or behind it has another length, or fewer letters; one in groups has each letter between two of them."""
+    run = found[0]
+    letters = len(set(run) - _DECIMAL)
+    if len(run) % 4 or letters < (2 if len(run) >= 24 else 3) or (len(run) < 32 and _HEX_GROUPS.fullmatch(run)):
+        return run
+    return "-" * len(run)
+
+
+_DECIMAL: Final = frozenset("0123456789")
 
 _Place: TypeAlias = tuple[int, int]
 """Where a character begins and ends in the text that was given."""

@@ -176,7 +176,7 @@ async def waits_ms(serving: Serving, event: EventView, count: int) -> list[float
     ours = (serving.process.pid, os.getpid())
     took = []
     for _ in range(count):
-        name = str(uuid.uuid4())  # 32 hex digits without its dashes look like a card number once in some thousands
+        name = str(uuid.uuid4())
         body = json.dumps(booking_of(event, customer_id=name)).encode()
         head = b"Content-Type: application/json\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n"
         request = POST + head % (name.encode(), len(body)) + body

@@ -320,3 +320,13 @@ def test_a_line_names_the_request_that_its_task_works_for(written: Written) -> N
     Context().run(say)
     structlog.get_logger().info("d")
     assert [line.get("request_id") for line in written.lines()] == ["r-1", "r-2", "r-1", None]
+
+
+def test_a_line_has_the_id_that_the_answer_has(written: Written) -> None:
+    """A trace that looks as if it had a card number in it is told as it is; in any other field it is blotted out."""
+    trace = "a1bf4242424242424242c3d4e5f6a7b8"
+    structlog.get_logger().info("a", request_id=trace, request_ids=f"{trace} r-2", customer=trace)
+    structlog.get_logger().info("b", request_id="4242424242424242")
+    first, second = written.lines()
+    assert (first["request_id"], first["request_ids"]) == (trace, f"{trace} r-2")
+    assert first["customer"] == "a1bf[card 4242]c3d4e5f6a7b8" and second["request_id"] == "[card 4242]"

@@ -145,6 +145,44 @@ def test_ids_of_ours_and_of_others_are_no_card_numbers() -> None:
     assert not [name for name in uuids if has_card_number(name) or has_card_number(f"cus_{name}")]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"a1bf{CARD}c3d4e5f6a7b8", f"{CARD}abcdefabcdefabcd", f"abcdefabcdefabcd{CARD}", f"A1BF{CARD}C3D4E5F6A7B8",
+        f"{CARD}aaaaaaaaaaaaaaab", "4242a4242b4242c4242deadbeef00caf", f"abcd{CARD}", f"{CARD}fa1e", f"0f1e2d{CARD}ab",
+        "abc4222222222222", "deadbeef" * 3 + CARD,
+    ],
+)  # fmt: skip
+def test_a_hexadecimal_id_has_no_card_number(name: str) -> None:
+    """Alone, behind a word, in a URL. The log, where nobody can tell, blots it out."""
+    assert not has_card_number(name)
+    assert not has_card_number(f"cus_{name}") and not has_card_number(f"order{'x' * name[0].isalnum()}{name}")
+    assert not has_card_number(f"https://shop.example/?order={name}&seat=12") and not has_card_number(f"{name} {name}")
+    assert "[card " in mask_card_numbers(f"no {name}")
+    assert has_card_number(f"{name} {CARD}") and has_card_number(f"{CARD}-{name}"), "the other number is one"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + CARD, CARD + "f", f"a{CARD}f", f"ab{CARD}", f"abc{CARD}", f"aaaa{CARD}", f"abab{CARD}", CARD + "a" * 16,
+        "c378282246310005", "ab36227206271667", f"A1bf{CARD}C3D4E5F6A7B8", f"abcg{CARD}", "1111a4242b4242c4242d4242",
+        "deadbeef4242 4242 4242 4242", f"abcdeg{CARD}",
+    ],
+)  # fmt: skip
+def test_a_card_number_with_a_few_letters_is_no_id(text: str) -> None:
+    assert has_card_number(text)
+
+
+def test_random_ids_are_no_card_numbers() -> None:
+    """As `uuid4().hex` and `token_hex` make them. One in some thousands was taken for one."""
+    chance = random.Random(3)
+    names = [f"{chance.getrandbits(4 * digits):0{digits}x}" for digits in (32, 40, 64) for _ in range(6_000)]
+    suspect = [name for name in names if "[card " in mask_card_numbers(name)]
+    assert suspect, "nothing is proved"
+    assert not [name for name in names if has_card_number(name) or has_card_number(name.upper())]
+
+
 @pytest.mark.parametrize("text", ["1-" * 64, "4-" * 64, "4 " * 250, "5018-" * 100, "4-" * 62 + CARD])
 def test_looking_for_one_takes_a_few_steps_a_group(text: str) -> None:
     """Whoever may send a text, a key or not, makes us look at it."""

@@ -21,7 +21,7 @@ def is_new(name: bytes) -> bool:
     "given",
     [
         b"x", b"a" * 128, b"0190b1a2-7c7e-7000-8000-0123456789ab", b"Root=1-67891233-abcdef012345678912345678",
-        b"A.b_c:d+e/f=g@h~i-0", b"123456789012", b"1234567890123", b"0123a456789012",
+        b"A.b_c:d+e/f=g@h~i-0", b"123456789012", b"1234567890123", b"0123a456789012", b"a1bf4242424242424242c3d4e5f6a7b8",
     ],
 )  # fmt: skip
 def test_a_well_formed_id_is_taken(given: bytes) -> None:
@@ -50,6 +50,7 @@ def test_any_other_id_is_not_repeated(given: bytes | None) -> None:
         (PARENT, TRACE), (b"cc" + PARENT[2:], TRACE), (b"cc" + PARENT[2:] + b"-what.will.be", TRACE), (PARENT + b"-more", None),
         (b"ff" + PARENT[2:], None), (PARENT.upper(), None), (PARENT[:-1], None), (PARENT + b"0", None), (b" " + PARENT, None),
         (PARENT.replace(TRACE, b"0" * 32), None), (PARENT.replace(b"00f067aa0ba902b7", b"0" * 16), None), (b"", None),
+        (PARENT.replace(TRACE, b"a1bf4242424242424242c3d4e5f6a7b8"), b"a1bf4242424242424242c3d4e5f6a7b8"),
         (PARENT.replace(b"-01", b"-00"), TRACE), (PARENT.replace(TRACE, b"4242424242424242" + b"a" * 16), None),
     ],
 )  # fmt: skip
