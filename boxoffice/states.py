@@ -23,6 +23,7 @@ __all__ = [
     "PAYMENT_STATUSES",
     "REFUND_ORIGINS",
     "REFUND_STATUSES",
+    "TOO_MANY_DECLINED",
     "TRANSITIONS",
     "WITHDRAWN",
     "WORDS",
@@ -102,6 +103,9 @@ stands the booking that used it first."""
 
 KEY_REUSED: Final = "idempotency_key_reused"
 """Why a booking failed whose key another request had used, which Redis had forgotten and PostgreSQL had not."""
+
+TOO_MANY_DECLINED: Final = "too_many_declined"
+"""Failure code of a payment that no gateway was asked for: too many of its customer's had just been declined."""
 
 MISCONFIGURED: Final = "payment_misconfigured"
 """Why a booking failed whose gateway refused us, whatever the card: our key, our account, the currency, the amount."""

@@ -35,7 +35,7 @@ from boxoffice.errors import (
 )
 from boxoffice.sales.refusals import declined_too_often
 from boxoffice.settings import Settings
-from boxoffice.states import WORDS
+from boxoffice.states import TOO_MANY_DECLINED, WORDS
 from boxoffice.stores import keys
 from boxoffice.stores.database import Database
 from boxoffice.stores.gate import once_checked
@@ -158,7 +158,7 @@ class Holds:
                 case "price_changed":
                     raise PriceChanged(amount_cents=costs, currency=held.body.currency)
                 case "too_many":
-                    raise TooManyAttempts(attempts=record.attempts)
+                    raise TooManyAttempts(attempts=record.attempts - self._unasked(record))
                 case "busy":
                     raise Busy(retry_after_s=2)
                 case _:
@@ -186,7 +186,7 @@ class Holds:
         word, *more = await self.call(
             "pay", shard, record=keys.booking(shard, booking), sale=keys.event(shard, held.event),
             until_closing=int(self.settings.holds.payable_until == "closing"), payment_key=payment_key,
-            payload=pack_payload(payload), attempts_max=self.settings.holds.attempts_max,
+            payload=pack_payload(payload), attempts_max=self.settings.holds.attempts_max + self._unasked(held),
             pending_max=self.settings.limits.pending_max, seen=seen, as_expected=int(as_expected),
             declines=decline_terms(self.settings.declines) if held.body.amount_cents else "", client=held.body.client,
         )  # fmt: skip
@@ -194,6 +194,13 @@ class Holds:
             raise declined_too_often(more[1].decode(), int(more[2]))
         raw = more[0] if more else b""
         return word.decode(), unpack(booking, raw) if raw else held
+
+    def _unasked(self, held: Record) -> int:
+        """Attempts that no gateway heard of, as too many payments of the customer had been declined: they use up none of the
+        hold's, up to as many again."""
+        outcomes = [held.payload.outcome, *(attempt.outcome for attempt in held.payload.earlier)]
+        unasked = sum(each is not None and each.failure_code == TOO_MANY_DECLINED for each in outcomes)
+        return min(unasked, self.settings.holds.attempts_max)
 
     async def extend(self, client: str, booking: str, extra_s: int | None) -> Record:
         """Let a hold last longer, once, by at most its first length.

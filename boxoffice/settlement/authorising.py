@@ -28,9 +28,10 @@ from boxoffice.gateway.calls import in_parallel
 from boxoffice.settlement.batch import Batch, Ready, halves
 from boxoffice.settlement.claims import Claims
 from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_tried, standing_of
-from boxoffice.settlement.declines import TOO_MANY, WAIT_S, Declines
+from boxoffice.settlement.declines import WAIT_S, Declines
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.settlement.slow import SlowAnswers
+from boxoffice.states import TOO_MANY_DECLINED
 from boxoffice.stores.database import Database
 from boxoffice.stores.record import Record
 
@@ -110,7 +111,7 @@ class Authorising:
         if ask:
             self.outage.answered()
         crashpoint("authorised")
-        outcomes: dict[str, GatewayOutcome] = {claim.record.id: Declined(TOO_MANY) for claim in refused}
+        outcomes: dict[str, GatewayOutcome] = {claim.record.id: Declined(TOO_MANY_DECLINED) for claim in refused}
         ready += refused
         for claim, answer in zip(ask, answers, strict=True):
             if isinstance(answer, asyncio.Future):

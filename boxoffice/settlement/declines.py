@@ -19,15 +19,13 @@ from boxoffice.clock import Clock
 from boxoffice.errors import GateClosed
 from boxoffice.settings import Settings
 from boxoffice.settlement.deciding import never_tried
+from boxoffice.states import TOO_MANY_DECLINED
 from boxoffice.stores import keys
 from boxoffice.stores.record import Record
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.seldom import seldom
 
-__all__ = ["TOO_MANY", "WAIT_S", "Declines", "Sifted"]
-
-TOO_MANY: Final = "too_many_declined"
-"""Failure code of a payment that no gateway was asked for."""
+__all__ = ["WAIT_S", "Declines", "Sifted"]
 
 WAIT_S: Final = 0.1
 """So long a booking waits until others of its customer are known to be good or not."""
@@ -110,7 +108,7 @@ class Declines:
                 continue
             good = payment.status == "authorized"
             over.append((record, good))
-            bad = payment.status == "declined" and payment.failure_code != TOO_MANY
+            bad = payment.status == "declined" and payment.failure_code != TOO_MANY_DECLINED
             if (good or bad) and decision.standing is not DECIDED:
                 whose = record.body.client, record.event
                 answered[whose] = answered.get(whose, 0) + 1

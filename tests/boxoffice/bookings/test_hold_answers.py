@@ -124,6 +124,28 @@ async def test_after_too_many_declined_payments_none_is_tried(
     assert [(slots["declines"], slots["client"]) for _, _, slots in told] == [("10:500:50:600000", "shop")]
 
 
+@pytest.mark.parametrize(
+    ("codes", "latest", "spared"),
+    [
+        ([], None, 0), (["do_not_honor"], "do_not_honor", 0), ([], "too_many_declined", 1),
+        (["too_many_declined", "do_not_honor", "too_many_declined"], "do_not_honor", 2), (["too_many_declined"] * 9, None, 5),
+    ],
+)  # fmt: skip
+async def test_an_attempt_that_no_gateway_heard_of_is_none(
+    holds: Holds, monkeypatch: pytest.MonkeyPatch, codes: list[str], latest: str | None, spared: int
+) -> None:
+    """Of a customer with too many declined payments. It is spared for the hold, as often again as a hold may be tried."""
+    earlier = tuple(Attempt(f"{n:x}", "", Outcome("declined", failure_code=code)) for n, code in enumerate(codes))
+    outcome = Outcome("declined", failure_code=latest) if latest else None
+    tried = replace(RECORD, tries="7", payload=replace(RECORD.payload, outcome=outcome, earlier=earlier))
+    told = stub(holds, monkeypatch, [tried], [("too_many", tried.pack())])
+    with pytest.raises(TooManyAttempts) as refused:
+        await holds.pay("shop", BOOKING, CARD, KEY)
+    most = holds.settings.holds.attempts_max
+    assert [slots["attempts_max"] for _, _, slots in told] == [most + spared]
+    assert most == 5 and refused.value.details == {"attempts": 7 - spared}
+
+
 async def test_what_costs_nothing_is_declined_by_nobody(holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:
     free = replace(RECORD, body=replace(RECORD.body, amount_cents=0))
     told = stub(holds, monkeypatch, [free], [("paid", free.pack())])

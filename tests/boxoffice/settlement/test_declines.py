@@ -14,10 +14,11 @@ from boxoffice.access.rates import Allowance, decline_terms
 from boxoffice.admission.forms import Admitted
 from boxoffice.books.decisions import DECIDED, Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Verdict
 from boxoffice.clock import Clock
-from boxoffice.errors import DeclinedTooOften
+from boxoffice.errors import DeclinedTooOften, TooManyAttempts
 from boxoffice.settings import Settings
 from boxoffice.settlement import declines as module
-from boxoffice.settlement.declines import FORGET_S, TOO_MANY, Declines
+from boxoffice.settlement.declines import FORGET_S, Declines
+from boxoffice.states import TOO_MANY_DECLINED
 from boxoffice.stores import keys
 from boxoffice.stores.record import Payload
 from boxoffice.stores.shard import Shard
@@ -74,7 +75,7 @@ async def test_who_tests_cards_all_at_once(hall: Till) -> None:
     assert {await status_of(hall.office, booking) for booking in bookings} == {"failed payment_declined"}
     assert await asked(hall, bookings) == MOST
     codes = await hall.fetch("SELECT failure_code, count(*) FROM payments WHERE status = 'declined' GROUP BY 1")
-    assert dict(codes)[TOO_MANY] == 30 - MOST
+    assert dict(codes)[TOO_MANY_DECLINED] == 30 - MOST
     assert await declined(hall) == {"o:": MOST, "c:": MOST, "e:": MOST, "C:": MOST + 1, "E:": MOST + 1}
     refused = await post(hall, 100)
     assert isinstance(refused, DeclinedTooOften) and refused.details["whose"] == "customer"
@@ -98,6 +99,20 @@ async def test_who_tests_cards_one_by_one(hall: Till) -> None:
     assert [type(answer) for answer in answers] == [Admitted] * (MOST - 1) + [DeclinedTooOften] * 2
     again = await post(hall, 0)
     assert isinstance(again, Admitted) and again.replayed
+
+
+async def test_a_hold_keeps_the_attempts_that_no_gateway_heard_of(hall: Till) -> None:
+    """Holds of one customer are paid all at once, with bad cards: those that were not asked for have all of theirs left."""
+    once = hall.office.settings.holds.model_copy(update={"attempts_max": 1})
+    hall.office.holds.settings = hall.office.settings.model_copy(update={"holds": once})
+    held = [await hall.book(None, customer="thief", GA=1) for _ in range(MOST + 2)]
+    await asyncio.gather(*(hall.pay(hold, "tok_card_declined") for hold in held))
+    await settle_all(hall.office)
+    await hall.office.redis.unlink(keys.declines(SHARD))
+    again = await asyncio.gather(*(hall.pay(hold) for hold in held), return_exceptions=True)
+    assert sum(isinstance(each, TooManyAttempts) for each in again) == MOST
+    await settle_all(hall.office)
+    assert [(await hall.state(hold))[0] for hold in held].count("C") == 2
 
 
 async def test_one_customer_id_for_everybody_who_pays(hall: Till) -> None:
@@ -324,7 +339,7 @@ async def test_what_is_counted(settings: Settings) -> None:
         decision(of("a", 1), "declined", "lost_card"), decision(of("a", 2), "declined"), decision(of("b", 3), "authorized"),
         decision(of("d", 9), "declined"), decision(of("d", 10), "authorized"), decision(of("f", 11), "authorized"),
         decision(of("f", 12), "authorized"), decision(of("f", 13), "declined"), decision(of("b", 14), "authorized"),
-        decision(of("a", 4), "declined", TOO_MANY), decision(of("a", 5), "declined", standing=DECIDED),
+        decision(of("a", 4), "declined", TOO_MANY_DECLINED), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
     ((_, _, _, name, window_ms, good, *counts),) = steps.store.calls
