@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from api.pipeline import caller_of
-from api.rights import scope_of
+from api.rights import RIGHTS, scope_of
 from api.transport.reply import Reply
+from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry import request_id
 
-__all__ = ["BEARER", "Client", "Office", "header", "respond"]
+__all__ = ["BEARER", "Client", "Office", "header", "refuse", "respond"]
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your shop, such as `demo.boxoffice`."))
 """For the documentation only: `permitted` and `_client` decide."""
@@ -40,6 +41,14 @@ async def _client(request: Request, office: Office) -> str:
 
 Client = Annotated[str, Depends(_client)]
 """The shop that calls, with a key that has the route's scope."""
+
+
+async def refuse(request: Request, error: BoxOfficeError) -> NoReturn:
+    """Raise this error of a request that is looked at before its key is. Where the route needs a key, whoever has none, or
+    too often used it, hears of that instead; the refusal is the caller's, and no stranger's."""
+    if RIGHTS[request.scope["route"].name].scope is not None:
+        await _client(request, request.app.state.office)
+    raise error
 
 
 def header(request: Request, name: str) -> bytes | None:

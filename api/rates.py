@@ -34,7 +34,7 @@ def rate_lines(spent: Spent) -> bytes:
 def refusal_headers(error: RateLimited) -> list[Header]:
     """Of the one limit that was reached."""
     details = error.details
-    policy = b'"%b"' % str(details["whose"]).encode()
+    policy = b'"%b"' % error.policy.encode()
     return [
         (b"ratelimit-policy", b"%b;q=%d;w=%d" % (policy, details["limit"], details["window_s"])),
         (b"ratelimit", b"%b;r=0;t=%d" % (policy, details["retry_after_s"])),

@@ -186,6 +186,9 @@ class UnpaidLimit(Refused):
 class RateLimited(Refused):
     """Too many requests in too short a time."""
 
+    policy: str = "key"
+    """The limit that was reached: `key` or `customer` of bookings, `changes` or `reads` of an API key's other requests."""
+
     key_prefix: str = ""
     """Of the API key that is over its limit, where it is a key's: for our log, and not told in an answer."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from api.bodies import read_body
-from api.dependencies import Client, header
+from api.dependencies import Client, header, refuse
 from api.headers import api_key_of
 from boxoffice.errors import NotFound
 from boxoffice.office import BoxOffice
@@ -21,7 +21,7 @@ __all__ = ["IF_MATCH", "REFUSALS", "Manager", "if_match", "named", "read", "take
 async def named(request: Request) -> None:
     """An id has printable ASCII alone; PostgreSQL takes not every other text. Raises `NotFound`."""
     if not all(name.isascii() and name.isprintable() for name in request.path_params.values()):
-        raise NotFound
+        await refuse(request, NotFound())
 
 
 async def _manager(request: Request, client: Client) -> Actor:

@@ -88,13 +88,15 @@ def allowance_of(rates: RateSettings, declines: DeclineSettings, prefix: str, ow
     )  # fmt: skip
 
 
-def rate_limited(whose: str, limit: int, window_s: int, left_ms: int, key_prefix: str) -> RateLimited:
-    """Nothing more is let in until the window ends: of an API key, or of one of its customers."""
+def rate_limited(whose: str, limit: int, window_s: int, left_ms: int, key_prefix: str, policy: str = "") -> RateLimited:
+    """Nothing more is let in until the window ends: of an API key, or of one of its customers. `policy` says of what, when
+    it is no booking."""
     by = "The API key" if whose == "key" else "The customer"
     error = RateLimited(
         f"{by} has asked {limit} times in {window_s} s, and may not ask again before the next window.",
         whose=whose, limit=limit, window_s=window_s, retry_after_s=max(1, -(-left_ms // 1_000)),
     )  # fmt: skip
+    error.policy = policy or whose
     if whose == "key":
         error.key_prefix = key_prefix
     return error

@@ -46,7 +46,7 @@ class Throttle:
             counted = self._reads[allowance.api_key] = [window, 0]
         if counted[1] >= most:
             left_ms = int(1_000 * ((window + 1) * window_s - now))
-            raise rate_limited("key", most, window_s, left_ms, allowance.api_key)
+            raise rate_limited("key", most, window_s, left_ms, allowance.api_key, "reads")
         counted[1] += 1
 
     async def change(self, allowance: Allowance) -> None:
@@ -66,4 +66,4 @@ class Throttle:
         except (RedisError, OSError):
             return
         if left_ms:
-            raise rate_limited("key", most, allowance.window_s, left_ms, allowance.api_key)
+            raise rate_limited("key", most, allowance.window_s, left_ms, allowance.api_key, "changes")

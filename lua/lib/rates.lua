@@ -1,7 +1,9 @@
 -- rates: how many bookings were asked for in this window of Redis's clock: by API key (k: and its prefix) and by customer (its
 -- digest), and how many other things (w: and a prefix), in one hash, where "at" is the ms at which the window began. Needs clock.
--- It is written last, when all checks and all other writes are behind, and only here: no file and no replica has it, so that
--- a refusal waits for no disk. A server that was restarted, or has no memory or right to write left, forgets some attempts.
+-- It is written last, when all checks and all other writes are behind. What is written goes to no file and no replica, so that a
+-- refusal waits for no disk; a rewrite of the file, a snapshot and a full resync take the hash along as it is then. A server
+-- that was restarted, or has no memory or right to write left, forgets some attempts.
+
 -- How often each of these was here, and the text of when the window began.
 local function rates_of(key, window_ms, whose)
   local began, counts = string.format("%d", now_ms - now_ms % window_ms), {}

@@ -92,10 +92,27 @@ async def test_other_requests_are_counted_too(api: httpx2.AsyncClient, book: Boo
         answer = await api.post(f"{path}/cancel")
     assert "key_prefix" not in assert_problem(answer, 429, "rate-limited")
     assert prefixes(said) == [("key", "shop")]
-    assert answer.headers["ratelimit-policy"] == f'"key";q=2;w={WINDOW_S}'
+    assert answer.headers["ratelimit-policy"] == f'"changes";q=2;w={WINDOW_S}'
+    assert answer.headers["ratelimit"].startswith('"changes";r=0;t=')
     for get in (path, f"/v1/events/{event.id}", "/v1/events"):
         assert (await api.get(get)).status_code == 200
     with capture_logs() as said:
         for get in (path, f"/v1/events/{event.id}", "/v1/events"):
-            assert_problem(await api.get(get), 429, "rate-limited")
+            answer = await api.get(get)
+            assert_problem(answer, 429, "rate-limited")
+            assert answer.headers["ratelimit-policy"] == f'"reads";q=3;w={WINDOW_S}'
     assert prefixes(said) == [("key", "shop")] * 3
+
+
+async def test_a_request_that_cannot_be_is_its_callers(api: httpx2.AsyncClient, open_sale: SaleMaker) -> None:
+    """It counts as its key's, and is told to its key alone: whoever has none, or has asked too often, hears of that."""
+    event = await open_sale(GA=9)
+    odd = [f"/v1/events/{event.id}?surprise=1", "/v1/bookings?limit=1&limit=1", "/v1/events/%C3%A9/history"]
+    with capture_logs() as said:
+        strangers = [await api.get(path, headers={"authorization": "Bearer nobody.knows"}) for path in odd]
+        answers = [await api.get(path) for path in odd]
+    assert [answer.status_code for answer in strangers] == [401] * 3
+    assert [answer.status_code for answer in answers] == [400, 400, 404]
+    clients = [line.get("client") or "" for line in said if line["event"] == "request.refused"]
+    assert clients[-3:] == [event.client] * 3 and not any(clients[:-3])
+    assert_problem(await api.get(odd[0]), 429, "rate-limited")

@@ -53,6 +53,7 @@ def test_a_key_may_read_so_often(throttle: Throttle, at: Any) -> None:
     refused = read(throttle, may(reads_max=2))
     assert refused is not None
     assert refused.details == {"whose": "key", "limit": 2, "window_s": WINDOW_S, "retry_after_s": WINDOW_S - 1}
+    assert refused.policy == "reads"
     assert read(throttle, may("two", reads_max=2)) is None
     at.now += WINDOW_S - 2
     assert read(throttle, may(reads_max=2)) is not None
@@ -92,6 +93,6 @@ async def test_what_changes_something_is_counted_for_all_processes(office: BoxOf
     refused = [answer for answer in answers if answer is not None]
     assert len(refused) == 4
     assert refused[0].details["whose"] == "key" and refused[0].details["limit"] == 3
-    assert 0 < refused[0].details["retry_after_s"] <= WINDOW_S
+    assert 0 < refused[0].details["retry_after_s"] <= WINDOW_S and refused[0].policy == "changes"  # type: ignore[attr-defined]
     assert await office.redis.hmget(keys.rates(0), "w:one", "w:two") == [b"3", b"3"]
     await office.throttle.change(FREE)
