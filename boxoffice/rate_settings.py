@@ -43,6 +43,10 @@ class DeclineSettings(Part):
     """Declined payments of one customer in a window and shard, after which no other is let in; less one for each
     good payment since. 0: any number."""
 
+    card_max: int = Field(10, ge=0, le=1_000_000)
+    """Declined payments of one card in a window and shard, whoever pays with it, where the gateway names cards (Stripe does);
+    after which it is not charged. 0: any number."""
+
     least: int = Field(500, ge=0, le=100_000_000)
     """The same of all customers of a client together, and of an event, when they are such a share of its payments as the next
     says. Of an event only for clients with a tenth of so many, and the same share, of their own. 0: any number."""

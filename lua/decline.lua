@@ -1,11 +1,13 @@
 -- decline: count payments that the gateway has answered, and those of them that it declined.
 --
--- KEYS[1] declines  hash  at -> ms at which the window began; field -> payments (see lib/declines.lua)
+-- KEYS[1] declines  hash  at -> ms at which the window began; field -> payments (see lib/declines.lua); F -> cards (f: and what
+--                         the gateway calls it) that reached card_max
 --
 -- ARGV[1] window_ms
--- ARGV[2] good       customer:payments,... more good payments than declined ones: each takes one off that is there, and leaves
+-- ARGV[2] card_max   declined payments after which a card is charged no more
+-- ARGV[3] good       customer:payments,... more good payments than declined ones: each takes one off that is there, and leaves
 --                    nothing below zero
--- ARGV[3...] counts  field, payments, ...
+-- ARGV[4...] counts  field, payments, ...
 --
 -- Returns how many fields it was given in counts.
 --
@@ -13,7 +15,7 @@
 
 -- include: clock
 
-local declines, window_ms, good = KEYS[1], tonumber(ARGV[1]), ARGV[2]
+local declines, window_ms, card_max, good = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local began = string.format("%d", now_ms - now_ms % window_ms)
 local found = redis.call("HMGET", declines, "at", "most")
 local most = tonumber(found[2] or nil)
@@ -23,12 +25,14 @@ if found[1] ~= began then
   redis.call("PEXPIRE", declines, 2 * window_ms)
   most = 0
 end
-for n = 3, #ARGV, 2 do
-  local field = ARGV[n]
-  local count = redis.call("HINCRBY", declines, field, ARGV[n + 1])
-  if most and count > most and string.sub(field, 1, 2) == "o:" then
+for n = 4, #ARGV, 2 do
+  local field, more = ARGV[n], tonumber(ARGV[n + 1])
+  local count, kind = redis.call("HINCRBY", declines, field, ARGV[n + 1]), string.sub(field, 1, 2)
+  if most and count > most and kind == "o:" then
     most = count
     redis.call("HSET", declines, "most", count)
+  elseif kind == "f:" and count >= card_max and count - more < card_max then
+    redis.call("HINCRBY", declines, "F", 1)
   end
 end
 -- Nearly everybody pays at the first try: nothing is looked up while nobody has any.
@@ -43,4 +47,4 @@ if good ~= "" and most ~= 0 then
     end
   end
 end
-return (#ARGV - 2) / 2
+return (#ARGV - 3) / 2

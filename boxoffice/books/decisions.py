@@ -112,6 +112,8 @@ class PaymentChange(Struct, frozen=True, gc=False):
     next_action: str | None = None
     due: str | None = None
     """What is still due at the gateway: `capture` or `void`."""
+    card: str = ""
+    """What the gateway calls the card that it declined. Counted, and never written down."""
 
 
 class Decision(Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ One file because it is one vocabulary: each outcome is read beside those that it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -48,6 +48,7 @@ __all__ = [
     "Unknown",
     "Void",
     "first_key",
+    "names_cards",
 ]
 
 PaymentStatus: TypeAlias = Literal["requires_action", "authorized", "captured", "declined", "voided", "processing"]
@@ -106,6 +107,8 @@ class Declined(Struct, frozen=True, tag=True, gc=False):
 
     code: str
     reference: str | None = None
+    card: str = ""
+    """What the gateway calls the card, the same whoever pays with it; empty where it does not say. Nothing of its number."""
 
 
 class RequiresAction(Struct, frozen=True, tag=True, gc=False):
@@ -170,6 +173,8 @@ class Found(Struct, frozen=True, tag=True, gc=False):
     refunded_cents: int = 0
     failure_code: str | None = None
     next_action: str | None = None
+    card: str = ""
+    """As in `Declined`, when it was."""
 
 
 def first_key(refund_key: str) -> str:
@@ -327,3 +332,9 @@ class PaymentGateway(Protocol):
 
     async def close(self) -> None:
         """Let go of files and connections. Calls still under way end as `Unknown`."""
+
+
+def names_cards(gateway: PaymentGateway) -> Callable[[str], Awaitable[str | Unknown]] | None:
+    """How this gateway is asked what it calls the card behind a token, before it is charged: its `card_of`. Empty: it does not
+    say. None: it never does."""
+    return getattr(gateway, "card_of", None)

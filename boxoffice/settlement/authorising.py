@@ -23,6 +23,7 @@ from boxoffice.gateway.base import (
     PaymentGateway,
     RequiresAction,
     Unknown,
+    names_cards,
 )
 from boxoffice.gateway.calls import in_parallel
 from boxoffice.settlement.batch import Batch, Ready, halves
@@ -63,6 +64,7 @@ class Authorising:
         self.declines = declines
         self.calls = asyncio.Semaphore(calls_max)
         self._gateway = gateway
+        self._card_of = names_cards(gateway)
 
     async def apart(
         self, batch: Batch, claims: list[Claimed], failed: list[tuple[Claimed, Exception]], since: float
@@ -106,6 +108,8 @@ class Authorising:
         if later:
             batch.put_off.update([claim.record.id for claim in later])
             await self.claims.release(batch, later, WAIT_S)
+        if self._card_of and ask and await self.declines.looks_at_cards(batch.terms.now_ms):
+            ask = self._with_a_look(batch, ask, known, slow)
         batch.tried.update([claim.record.id for claim in ask])
         answers = await self._gateway.authorize_batch([request_of(claim.record) for claim in ask])
         if ask:
@@ -122,6 +126,31 @@ class Authorising:
         if slow:
             self.slow.wait_for(batch, slow, known)
         return Ready(ready, known, outcomes)
+
+    def _with_a_look(
+        self, batch: Batch, ask: list[Claimed], known: dict[str, Known], slow: dict[asyncio.Future[Any], Claimed]
+    ) -> list[Claimed]:
+        """Ask the gateway for the cards of these first, in tasks of their own. Those that may have been asked for before are
+        left: they are asked for again, whatever their card."""
+        rest = []
+        for claim in ask:
+            booking = claim.record.id
+            if never_tried(claim, known.get(booking), tried=booking in batch.tried):
+                slow[in_parallel(partial(self.unless_spent, batch), [claim], self.calls)[0]] = claim
+                batch.tried.add(booking)
+            else:
+                rest.append(claim)
+        return rest
+
+    async def unless_spent(self, batch: Batch, claim: Claimed) -> Authorization:
+        """Ask for a payment, unless its card has been declined too often. Of a card without a name nobody can say."""
+        assert self._card_of is not None
+        request = request_of(claim.record)
+        card = await self._card_of(request.token)
+        if isinstance(card, str) and await self.declines.is_spent(card, batch.terms.now_ms):
+            return Declined(TOO_MANY_DECLINED)
+        (answer,) = await self._gateway.authorize_batch([request])
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def look_up(self, batch: Batch, claims: list[Claimed]) -> tuple[list[Claimed], dict[str, Known]]:
         """What PostgreSQL knows already. Of two bookings under one key the later waits until the first is written."""
@@ -193,7 +222,7 @@ def authorization(found: Found) -> Authorization:
         case "authorized" | "captured":
             return Authorized(found.reference, found.amount_cents, found.currency)
         case "declined":
-            return Declined(found.failure_code or "declined", found.reference)
+            return Declined(found.failure_code or "declined", found.reference, found.card)
         case "requires_action":
             return RequiresAction(found.next_action or "", found.reference)
         case "voided":

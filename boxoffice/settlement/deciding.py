@@ -157,8 +157,9 @@ def _weigh(
             return _end(
                 claim, standing, "confirmed", None, PaymentChange("authorized", reference, None, None, "capture")
             )
-        case Declined(code, reference):
-            return _lose(claim, standing, PaymentChange("declined", reference, code), "payment_declined", terms)
+        case Declined(code, reference, card):
+            declined = PaymentChange("declined", reference, code, card=card)
+            return _lose(claim, standing, declined, "payment_declined", terms)
         case Unchargeable(code):
             return _lose(claim, standing, PaymentChange("failed", None, code), MISCONFIGURED, terms)
         case RequiresAction(url, reference):

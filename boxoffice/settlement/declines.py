@@ -4,6 +4,10 @@ should of a customer who has too many.
 What was counted, admit.lua and pay.lua look at before they let another payment in. A good payment takes one declined payment
 off its customer's count: some shops have one customer id for everybody. Those that came in before the first were declined are
 in some claims of this worker: of each customer only so many are asked for at once, and the rest waits to see.
+
+Where the gateway names cards, those that it declined are counted, too. Whose card a payment is with, nobody but the gateway can
+say, and it says so of a payment only in its answer: so it is asked for the card first, but only while one has been declined
+too often.
 """
 
 from __future__ import annotations
@@ -51,7 +55,8 @@ class Declines:
     def __init__(self, here: Shard, settings: Settings, clock: Clock) -> None:
         self._here = here
         self._most = settings.declines.customer_max
-        self._counts = bool(settings.declines.customer_max or settings.declines.least)
+        self._card_max = settings.declines.card_max
+        self._counts = bool(settings.declines.customer_max or settings.declines.least or self._card_max)
         self._window_ms = 1_000 * settings.declines.window_s
         self._clock = clock
         self._under_way: dict[str, dict[str, float]] = {}
@@ -116,6 +121,8 @@ class Declines:
                     good_ones[record.owner] += 1
                 else:
                     declined.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
+                    if payment.card and self._card_max:
+                        declined[f"f:{payment.card}"] += 1
         if answered and self._counts:
             await self._tell(answered, declined, good_ones)
         self._told += 1
@@ -147,21 +154,34 @@ class Declines:
                 "decline",
                 declines=keys.declines(self._here.number),
                 window_ms=self._window_ms,
+                card_max=self._card_max,
                 good=good,
                 counts=counts,
             )
         except (RedisError, OSError) as error:
             seldom.warning("declines.uncounted", shard=self._here.number, error=type(error).__name__)
 
+    async def looks_at_cards(self, now_ms: int) -> bool:
+        """Whether a card has been declined too often in the present window: then others may be the same."""
+        return bool(self._card_max and (await self._counted(["F"], now_ms))[0])
+
+    async def is_spent(self, card: str, now_ms: int) -> bool:
+        """Whether this is such a card. Empty: nobody knows which it is."""
+        return bool(card) and (await self._counted([f"f:{card}"], now_ms))[0] >= self._card_max
+
     async def _declined(self, owners: list[str], now_ms: int) -> dict[str, int]:
-        """Declined payments of these customers in the present window; none where nobody can say."""
+        """Declined payments of these customers in the present window."""
+        counts = await self._counted([f"o:{owner}" for owner in owners], now_ms)
+        return dict(zip(owners, counts, strict=True))
+
+    async def _counted(self, fields: list[str], now_ms: int) -> list[int]:
+        """What these are in the present window; 0 where nobody can say."""
         try:
-            fields = ["at", *(f"o:{owner}" for owner in owners)]
-            began, *counts = await self._here.redis.hmget(keys.declines(self._here.number), fields)  # type: ignore[misc]
+            began, *counts = await self._here.redis.hmget(keys.declines(self._here.number), ["at", *fields])  # type: ignore[misc]
         except (RedisError, OSError, GateClosed):
-            began, counts = None, [None] * len(owners)
+            return [0] * len(fields)
         current = began is not None and int(began) == now_ms - now_ms % self._window_ms
-        return {owner: int(count or 0) if current else 0 for owner, count in zip(owners, counts, strict=True)}
+        return [int(count or 0) if current else 0 for count in counts]
 
     def _alone(self, claim: Claimed) -> bool:
         """Whether nothing else of its customer is under way. Then it is, from now on."""

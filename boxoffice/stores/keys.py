@@ -191,7 +191,8 @@ def rates(shard: int) -> str:
 
 def declines(shard: int) -> str:
     """HASH. Payments that were declined in the window that began at `at` (epoch ms): `o:` and a customer's digest, `c:` and a
-    client, `e:` and an event; and payments that the gateway has answered: `C:`, `E:`. TTL two windows (`declines.window_s`)."""
+    client, `e:` and an event, `f:` and what the gateway calls a card; payments that the gateway has answered: `C:`, `E:`; and
+    `F`: cards that were declined too often. TTL two windows (`declines.window_s`)."""
     return f"{shard_tag(shard)}:declines"
 
 

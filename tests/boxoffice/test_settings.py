@@ -112,6 +112,7 @@ BOUNDS = {
     "rates.reads_max": "[0, 100000000]",
     "declines.window_s": "[1, 86400]",
     "declines.customer_max": "[0, 1000000]",
+    "declines.card_max": "[0, 1000000]",
     "declines.least": "[0, 100000000]",
     "declines.share": "[1, 100]",
     "holds.changes_max": "[1, 10000]",

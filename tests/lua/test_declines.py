@@ -23,9 +23,13 @@ TERMS = f"3:4:50:{WINDOW_MS}"
 those to blame."""
 
 
+CARD_MAX = 3
+
+
 async def decline(desk: Desk, window_ms: int = WINDOW_MS, good: str = "", **counts: int) -> int:
     said = [part for field, count in counts.items() for part in (field, count)]
-    return int(await desk.scripts.decline(desk.redis, [keys.declines(desk.shard)], [window_ms, good, *said]))
+    given = [window_ms, CARD_MAX, good, *said]
+    return int(await desk.scripts.decline(desk.redis, [keys.declines(desk.shard)], given))
 
 
 async def counted(desk: Desk) -> dict[str, int]:
@@ -94,6 +98,15 @@ async def test_the_most_that_any_customer_had_is_known(desk: Desk) -> None:
     await desk.redis.hdel(name, "most")  # type: ignore[misc]
     await decline(desk, good="d:1", **{"o:e": 7})
     assert (await counted(desk), await most(desk)) == ({"o:d": 0, "o:e": 7}, None)
+
+
+async def test_cards_that_were_declined_too_often_are_counted(desk: Desk) -> None:
+    """Once each, as they reach the number, or pass it."""
+    seen = []
+    for counts in ({"f:x": 2, "o:f:": 9}, {"f:x": 1}, {"f:x": 1, "f:y": 2}, {"f:y": 5}, {"f:x": 9, "f:y": 9, "o:x": 4}):
+        await decline(desk, **counts)
+        seen.append((await counted(desk)).get("F", 0))
+    assert seen == [0, 1, 1, 2, 2]
 
 
 LIMITS = pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Ours, because answers have to be lost, late, repeated and wrong on demand, which localstripe (PyPI) does not offer.
 Behaviour follows docs.stripe.com/api (payment_intents, refunds, idempotent_requests, errors, pagination) and
-docs.stripe.com/webhooks. The payment method chooses what happens: `pm_<behaviour>`, with the simulator's behaviours.
+docs.stripe.com/webhooks. The payment method chooses what happens: `pm_<behaviour>`, with the simulator's behaviours; and
+`pm_<behaviour>__<card>` says with which card, whose fingerprint is told.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class StripeStandIn:
             Route("/v1/refunds", self._plain(self.list_refunds)),
             Route("/v1/account", self._plain(self.account)),
             Route("/v1/disputes", self._plain(self.list_disputes)),
+            Route("/v1/payment_methods/{id}", self._plain(self.payment_method)),
         ]
         return Starlette(routes=routes)
 
@@ -93,7 +95,8 @@ class StripeStandIn:
             if intent["metadata"].get("payment_key") == payment_key and intent["status"] == "requires_action":
                 intent["next_action"] = None
                 if self._behaviour(intent) == "3ds_fail":
-                    error = {"code": "payment_intent_authentication_failure", "decline_code": None}
+                    error = {"code": "payment_intent_authentication_failure", "decline_code": None,
+                             "payment_method": _method(intent["payment_method"])}  # fmt: skip
                     self._move(intent, "requires_payment_method", last_payment_error=error)
                 else:
                     self._move(intent, "requires_capture", amount_capturable=intent["amount"])
@@ -156,7 +159,7 @@ class StripeStandIn:
     def create(self, params: Json, _: str) -> Json:
         if self.refusals:
             raise self.refusals.pop(0) if len(self.refusals) > 1 else self.refusals[0]
-        behaviour = params["payment_method"].removeprefix("pm_")
+        behaviour = _behaviour(params["payment_method"])
         if behaviour == "error" and params["metadata[payment_key]"] not in self._met:
             self._met.add(params["metadata[payment_key]"])
             raise ApiError(500, "api_error", "server_error")
@@ -169,15 +172,21 @@ class StripeStandIn:
         if behaviour in DECLINES:
             code = behaviour if behaviour in OWN_CODES else "card_declined"
             reason = "generic_decline" if behaviour == "card_declined" else behaviour
-            error = {"code": code, "decline_code": reason}
+            method = {"payment_method": _method(params["payment_method"])}
+            error = {"code": code, "decline_code": reason, **method}
             self._move(intent, "requires_payment_method", last_payment_error=error)
-            raise ApiError(402, "card_error", code, decline_code=reason, payment_intent=intent)
+            raise ApiError(402, "card_error", code, decline_code=reason, payment_intent=intent, **method)
         if behaviour in ("3ds", "3ds_fail"):
             url = f"{self.base_url}/3ds/{intent['id']}"
             action = {"type": "redirect_to_url", "redirect_to_url": {"url": url, "return_url": params["return_url"]}}
             return self._move(intent, "requires_action", next_action=action)
         amount = intent["amount"] + (behaviour == "wrong_amount")
         return self._move(intent, "requires_capture", amount_capturable=amount)
+
+    def payment_method(self, params: Json, token: str) -> Json:
+        if self.restricted:
+            raise ApiError(403, "invalid_request_error", "permission_error")
+        return _method(token)
 
     def retrieve(self, params: Json, intent_id: str) -> Json:
         if intent_id not in self.intents:
@@ -306,7 +315,7 @@ class StripeStandIn:
         return answer
 
     async def _linger(self, path: str, params: Json, intent_id: str) -> None:
-        behaviour = params.get("payment_method", "").removeprefix("pm_")
+        behaviour = _behaviour(params.get("payment_method", ""))
         if behaviour == "late":
             await asyncio.sleep(self.slow_s)
         losing = path.endswith("/capture") and self._behaviour(self.intents[intent_id]) == "capture_timeout"
@@ -366,7 +375,7 @@ class StripeStandIn:
         task.add_done_callback(self._tasks.discard)
 
     def _behaviour(self, intent: Json) -> str:
-        return str(intent["payment_method"]).removeprefix("pm_")
+        return _behaviour(str(intent["payment_method"]))
 
     def _seen(self, intent: Json, params: Json) -> Json:
         expanded = any(name.startswith("expand") and "latest_charge" in value for name, value in params.items())
@@ -416,6 +425,16 @@ class StripeStandIn:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _behaviour(token: str) -> str:
+    return token.removeprefix("pm_").partition("__")[0]
+
+
+def _method(token: str) -> Json:
+    """A payment method; one without a card is of another kind."""
+    card = token.partition("__")[2]
+    return {"id": token, "object": "payment_method", "card": {"fingerprint": f"fp_{card}"} if card else None}
 
 
 def _wrong_key() -> Json:

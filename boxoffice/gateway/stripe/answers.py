@@ -42,6 +42,7 @@ __all__ = [
     "declined_of",
     "did_nothing",
     "event_of",
+    "fingerprint_of",
     "found_of",
     "id_of",
     "is_server_error",
@@ -110,6 +111,9 @@ _CARDS: Final = (
 )  # fmt: skip
 """Codes that speak of the card or the payment, though they come with 400."""
 
+CARD_MAX: Final = 64
+"""Characters of a card's fingerprint. Stripe's have 16."""
+
 _TIMESTAMP: Final = re.compile(r"t=([0-9]{1,12})")
 
 
@@ -123,7 +127,7 @@ def authorization_of(intent: PaymentIntent) -> Authorization:
         case "requires_action":
             return RequiresAction(_action_of(intent) or "", intent.id)
         case "requires_payment_method" | "canceled":
-            return Declined(_failure_of(intent) or "card_declined", intent.id)
+            return Declined(_failure_of(intent) or "card_declined", intent.id, _card_of(intent))
         case _:
             return Unknown(intent.status)
 
@@ -140,6 +144,7 @@ def found_of(intent: PaymentIntent) -> Found:
         refunded_cents=_ours(charge.amount_refunded, intent) if isinstance(charge, Charge) else 0,
         failure_code=_failure_of(intent),
         next_action=_action_of(intent),
+        card=_card_of(intent),
     )
 
 
@@ -170,7 +175,8 @@ def noted(thing: PaymentIntent | stripe.Refund, name: str) -> str | None:
 def declined_of(error: stripe.CardError) -> Declined:
     """A decline, with the payment it belongs to."""
     failed = error.error.payment_intent if error.error else None
-    return Declined(code_of(error), failed.id if failed else None)
+    card = fingerprint_of(error.error.payment_method if error.error else None)
+    return Declined(code_of(error), failed.id if failed else None, card or (_card_of(failed) if failed else ""))
 
 
 def code_of(error: stripe.StripeError) -> str:
@@ -321,6 +327,17 @@ def _failure_of(intent: PaymentIntent) -> str | None:
     if intent.status != "requires_payment_method" or error is None:
         return None
     return _code(error.decline_code or error.code or "card_declined")
+
+
+def fingerprint_of(method: object) -> str:
+    """What Stripe calls the card of a payment method, in this account; empty where it does not say. It is no digest: nobody can
+    find the number by it."""
+    return str(getattr(getattr(method, "card", None), "fingerprint", None) or "")[:CARD_MAX]
+
+
+def _card_of(intent: PaymentIntent) -> str:
+    """Of the payment that failed last."""
+    return fingerprint_of(getattr(getattr(intent, "last_payment_error", None), "payment_method", None))
 
 
 def _action_of(intent: PaymentIntent) -> str | None:

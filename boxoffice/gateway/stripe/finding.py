@@ -1,4 +1,4 @@
-"""Finding a PaymentIntent of which only the payment key is known."""
+"""Finding a PaymentIntent of which only the payment key is known, the key of one, and the card behind a payment method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from boxoffice.gateway.stripe import answers
 if TYPE_CHECKING:
     from stripe._v1_services import V1Services
 
-__all__ = ["LISTED_MAX", "PAGE", "find"]
+__all__ = ["LISTED_MAX", "PAGE", "card_of", "find", "payment_key_of"]
 
 PAGE: Final = 100
 """PaymentIntents on one page of a list, the most that Stripe allows."""
@@ -42,3 +42,22 @@ async def find(client: V1Services, payment_key: str, since_ms: int | None) -> Pa
         {"query": f'metadata["payment_key"]:"{payment_key}"', "expand": ["data.latest_charge"]}
     )
     return searched.data[0] if searched.data else None
+
+
+async def payment_key_of(client: V1Services, reference: str) -> str | None:
+    """The payment key of a payment intent; None when it is none of ours. Raises `StripeError`."""
+    try:
+        return answers.noted(await client.payment_intents.retrieve_async(reference), "payment_key")
+    except stripe.InvalidRequestError as error:
+        if error.code == "resource_missing":
+            return None
+        raise
+
+
+async def card_of(client: V1Services, token: str) -> str:
+    """The fingerprint of the card behind a payment method; empty when Stripe does not say: of another kind of method, or to a
+    restricted key that may read none."""
+    try:
+        return answers.fingerprint_of(await client.payment_methods.retrieve_async(token))
+    except stripe.StripeError:
+        return ""

@@ -43,7 +43,7 @@ from boxoffice.gateway.calls import in_parallel, within
 from boxoffice.gateway.stripe import answers as answers
 from boxoffice.gateway.stripe.currencies import CURRENCIES, to_stripe
 from boxoffice.gateway.stripe.errors import is_replay, may_be_done, refusal_of
-from boxoffice.gateway.stripe.finding import LISTED_MAX, PAGE, find
+from boxoffice.gateway.stripe.finding import LISTED_MAX, PAGE, card_of, find, payment_key_of
 from boxoffice.gateway.stripe.http import Transport
 from boxoffice.gateway.stripe.reversals import StripeReversals
 from boxoffice.gateway.trouble import Trouble
@@ -145,7 +145,11 @@ class StripeGateway:
 
     async def payment_key_of(self, reference: str) -> str | Unknown | None:
         """Read from the PaymentIntent's metadata."""
-        return await self._ask(lambda: self._payment_key_of(reference))
+        return await self._ask(lambda: payment_key_of(self._stripe, reference))
+
+    async def card_of(self, token: str) -> str | Unknown:
+        """The fingerprint of the payment method's card."""
+        return await self._ask(lambda: card_of(self._stripe, token))
 
     async def lookup(self, payment_key: str, reference: str | None, since_ms: int | None = None) -> Lookup:
         """Read a PaymentIntent, found by its id, by listing, and last by searching."""
@@ -325,14 +329,6 @@ class StripeGateway:
         if amount is None:
             return Refused("invalid_amount")
         return await self._reversals.refund(refund_key, payment_key, reference, amount)
-
-    async def _payment_key_of(self, reference: str) -> str | None:
-        try:
-            return answers.noted(await self._read(reference), "payment_key")
-        except stripe.InvalidRequestError as error:
-            if error.code == "resource_missing":
-                return None
-            raise
 
     async def _lookup(self, payment_key: str, reference: str | None, since_ms: int | None) -> Lookup:
         if reference:

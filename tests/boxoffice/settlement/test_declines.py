@@ -300,9 +300,9 @@ async def test_what_may_have_been_asked_for_is_asked_for_again(settings: Setting
 
 
 def decision(
-    claim: Claimed, status: str | None, code: str | None = None, standing: Standing = Standing.NEW
+    claim: Claimed, status: str | None, code: str | None = None, standing: Standing = Standing.NEW, card: str = ""
 ) -> Decision:
-    payment = PaymentChange(status, None, code) if status else None
+    payment = PaymentChange(status, None, code, card=card) if status else None
     return Decision(claim, Verdict.FAIL, Payload(), standing=standing, payment=payment)
 
 
@@ -342,15 +342,68 @@ async def test_what_is_counted(settings: Settings) -> None:
         decision(of("a", 4), "declined", TOO_MANY_DECLINED), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
-    ((_, _, _, name, window_ms, good, *counts),) = steps.store.calls
-    assert (name, window_ms) == (keys.declines(SHARD), 1_000 * WINDOW_S)
+    ((_, _, _, name, window_ms, card_max, good, *counts),) = steps.store.calls
+    assert (name, window_ms, card_max) == (keys.declines(SHARD), 1_000 * WINDOW_S, 10)
     assert dict(zip(counts[::2], counts[1::2], strict=True)) == {
         "o:a": 2, "c:c": 4, "e:e": 4, "C:c": 9, "E:e": 9
     }  # fmt: skip
     assert good == "b:2,f:1"
 
 
-@pytest.mark.parametrize("changes", [{}, {"customer_max": 0, "least": 0}])
+@pytest.mark.parametrize(("card_max", "named"), [(10, {"f:x": 2, "f:y": 1}), (0, {})])
+async def test_cards_that_the_gateway_names_are_counted(
+    settings: Settings, card_max: int, named: dict[str, int]
+) -> None:
+    """When it declined them, and where anybody wants to know. What no gateway was asked for was no card's."""
+    declines = settings.declines.model_copy(update={"card_max": card_max, "customer_max": 0})
+    steps = Steps(settings.model_copy(update={"declines": declines}))
+    await steps.declines.count([
+        decision(of("a", 1), "declined", card="x"), decision(of("b", 2), "declined", card="x"),
+        decision(of("c", 3), "declined", card="y"), decision(of("c", 4), "declined"),
+        decision(of("c", 5), "authorized", card="x"), decision(of("c", 6), "declined", TOO_MANY_DECLINED, card="x"),
+        decision(of("c", 7), "declined", standing=DECIDED, card="x"),
+    ])  # fmt: skip
+    ((_, _, _, _, _, told_max, _, *counts),) = steps.store.calls
+    told = dict(zip(counts[::2], counts[1::2], strict=True))
+    assert told_max == card_max and {name: count for name, count in told.items() if name.startswith("f:")} == named
+
+
+LAST = b"%d" % (int(BEGAN) - 1_000 * WINDOW_S)
+
+
+@pytest.mark.parametrize(
+    ("answers", "card_max", "looks"),
+    [
+        ((BEGAN, b"1"), 10, True), ((BEGAN, b"0"), 10, False), ((BEGAN, None), 10, False), ((LAST, b"1"), 10, False),
+        ((None, b"1"), 10, False), ((BEGAN, b"1"), 0, False),
+    ],
+)  # fmt: skip
+async def test_when_cards_are_looked_at(
+    settings: Settings, answers: tuple[Any, Any], card_max: int, looks: bool
+) -> None:
+    """While one was declined too often in this window."""
+    declines = settings.declines.model_copy(update={"card_max": card_max})
+    steps = Steps(settings.model_copy(update={"declines": declines}), *answers)
+    assert await steps.declines.looks_at_cards(NOW_MS) is looks
+    assert steps.store.calls == ([(keys.declines(SHARD), "at", "F")] if card_max else [])
+    steps.store.error = ConnectionError()
+    assert await steps.declines.looks_at_cards(NOW_MS) is False
+
+
+@pytest.mark.parametrize(
+    ("card", "answers", "spent"),
+    [
+        ("x", (BEGAN, b"10"), True), ("x", (BEGAN, b"9"), False), ("x", (BEGAN, None), False), ("x", (LAST, b"99"), False),
+        ("", (BEGAN, b"99"), False),
+    ],
+)  # fmt: skip
+async def test_which_card_is_spent(settings: Settings, card: str, answers: tuple[Any, Any], spent: bool) -> None:
+    steps = Steps(settings, *answers)
+    assert await steps.declines.is_spent(card, NOW_MS) is spent
+    assert steps.store.calls == ([(keys.declines(SHARD), "at", "f:x")] if card else [])
+
+
+@pytest.mark.parametrize("changes", [{}, {"customer_max": 0, "least": 0, "card_max": 0}])
 async def test_when_nothing_is_counted(settings: Settings, changes: dict[str, int]) -> None:
     """Nothing was answered, or nobody wants to know."""
     declines = settings.declines.model_copy(update=changes)

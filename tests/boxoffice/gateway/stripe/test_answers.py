@@ -32,6 +32,31 @@ def intent(status: str, **changes: Any) -> stripe.PaymentIntent:
     return stripe.PaymentIntent.construct_from(values, "sk_test")
 
 
+METHOD = {"id": "pm_1", "object": "payment_method", "card": {"fingerprint": "Fp1"}}
+
+
+@pytest.mark.parametrize(
+    ("card", "name"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"fingerprint": None}, ""),
+        ({"fingerprint": "Fp1"}, "Fp1"),
+        ({"fingerprint": 80 * "F"}, 64 * "F"),
+    ],
+)
+def test_what_a_card_is_called(card: Any, name: str) -> None:
+    """Of a method that has one, or that is known by its id alone."""
+    method = stripe.PaymentMethod.construct_from(METHOD | {"card": card}, "sk_test")
+    assert answers.fingerprint_of(method) == name
+    failed = intent(
+        "requires_payment_method",
+        last_payment_error={"code": "x", "decline_code": None, "payment_method": METHOD | {"card": card}},
+    )
+    assert answers.found_of(failed).card == name
+    assert answers.fingerprint_of("pm_1") == answers.fingerprint_of(None) == ""
+
+
 @pytest.mark.parametrize(
     ("status", "changes", "means"),
     [
@@ -55,6 +80,11 @@ def intent(status: str, **changes: Any) -> stripe.PaymentIntent:
             "requires_payment_method",
             {"last_payment_error": {"code": "payment_intent_authentication_failure", "decline_code": None}},
             Declined("authentication_failed", "pi_1"),
+        ),
+        (
+            "requires_payment_method",
+            {"last_payment_error": {"code": "card_declined", "decline_code": "lost_card", "payment_method": METHOD}},
+            Declined("lost_card", "pi_1", "Fp1"),
         ),
         ("canceled", {}, Declined("voided", "pi_1")),
         ("processing", {}, Unknown("processing")),
@@ -264,6 +294,12 @@ def test_why_a_card_was_declined(code: str | None, decline_code: str | None, mea
     error = error_of(stripe.CardError, 402, code, said=said)
     assert answers.code_of(error) == means
     assert answers.declined_of(error) == Declined(means, reference)
+    said["payment_method"] = METHOD
+    assert answers.declined_of(error_of(stripe.CardError, 402, code, said=said)).card == "Fp1"
+    if reference:
+        said["payment_intent"]["last_payment_error"] = {"payment_method": METHOD}
+        del said["payment_method"]
+        assert answers.declined_of(error_of(stripe.CardError, 402, code, said=said)).card == "Fp1"
     bare = stripe.CardError("", None, code)  # type: ignore[arg-type]
     assert answers.declined_of(bare) == Declined(answers.code_of(bare), None)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from boxoffice.office import open_box_office
+from boxoffice.rate_settings import DeclineSettings
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import GatewaySettings, Settings
 from boxoffice.stores.installation import installation
@@ -23,6 +24,9 @@ from tests.support.stripe_stand_in import StripeStandIn
 pytestmark = pytest.mark.parametrize("world", ["stripe"], indirect=True)
 
 
+CARD_MAX = 3
+
+
 @pytest.fixture
 def settings(servers: Servers, tmp_path: Path) -> Settings:
     """On the test servers, and with a gateway that answers."""
@@ -32,6 +36,7 @@ def settings(servers: Servers, tmp_path: Path) -> Settings:
         data_dir=tmp_path,
         log_level="error",
         gateway=GatewaySettings(cutoff_s=0.2, timeout_s=5, webhook_secret="whsec_simulator"),
+        declines=DeclineSettings(card_max=CARD_MAX, window_s=3_600),
     )
 
 
@@ -199,3 +204,41 @@ async def test_a_stray_that_bears_no_name_is_told_and_left(till: Till, world: Wo
         ("authorized_without_booking", None), ("captured_without_booking", None),
     ]  # fmt: skip
     assert not world.stand_in.refunds
+
+
+def charged(stand_in: StripeStandIn, card: str) -> int:
+    return sum(f"__{card}" in intent["payment_method"] for intent in stand_in.intents.values())
+
+
+async def test_a_card_that_was_declined_too_often_is_charged_no_more(till: Till, world: World) -> None:
+    """Under whatever payment method and customer it comes. Other cards are, and their names are asked for only meanwhile."""
+    stand_in = world.stand_in
+    assert stand_in is not None
+    for n in range(CARD_MAX):
+        await till.book("pm_card_declined__stolen", customer=f"c{n}", GA=1)
+        await till.rest_bookings()
+    assert charged(stand_in, "stolen") == CARD_MAX
+    assert not [path for path in stand_in.requests if "payment_methods" in path]
+    bad = [await till.book(f"pm_{kind}__stolen", customer=kind, GA=1) for kind in ("lost_card", "ok")]
+    other = await till.book("pm_expired_card__mine", customer="eve", GA=1)
+    good = [await till.book(token, customer="ada", GA=1) for token in ("pm_ok__good", "pm_ok")]
+    await till.rest()
+    assert [await till.state(booking) for booking in (*bad, other)] == ["F failed"] * 3
+    assert [await till.state(booking) for booking in good] == ["C confirmed"] * 2
+    assert [charged(stand_in, card) for card in ("stolen", "mine", "good")] == [CARD_MAX, 1, 1]
+    codes = await till.fetch("SELECT failure_code, count(*) FROM payments WHERE status = 'declined' GROUP BY 1")
+    assert dict(codes) == {"card_declined": CARD_MAX, "too_many_declined": 2, "expired_card": 1}
+    await till.at_rest(*good)
+
+
+async def test_a_card_that_stripe_does_not_name_is_charged(till: Till, world: World) -> None:
+    """A restricted key that may read no payment methods is no trouble: it is told when the account is looked at."""
+    stand_in = world.stand_in
+    assert stand_in is not None
+    for n in range(CARD_MAX):
+        await till.book("pm_card_declined__stolen", customer=f"c{n}", GA=1)
+        await till.rest_bookings()
+    stand_in.restricted = True
+    booking = await till.book("pm_ok__stolen", GA=1)
+    await till.rest()
+    assert await till.state(booking) == "C confirmed"
