@@ -37,6 +37,10 @@ def _names_a_shard(node: ast.AST) -> bool:
 
 
 PLACES: dict[str, tuple[str, str]] = {
+    "boxoffice/backoffice/declined.py": (
+        "declined",
+        "tests/boxoffice/backoffice/test_declined.py::test_each_shard_counts_its_own",
+    ),
     "boxoffice/backoffice/readiness.py": (
         "Readiness.redis Readiness._try_to_write Readiness._postgresql",
         "closes_readiness tests/api/test_health.py",
