@@ -20,11 +20,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from api import problems
-from api.transport.condition import Condition, count_refused
+from api.transport.condition import count_refused
 from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
 from api.transport.reply import Reply
+from api.transport.slowing import Slowing
 from api.transport.turns import ORDINARY_S, is_probe
 from boxoffice.telemetry import request_id, series
 
@@ -39,7 +40,7 @@ LINGER_S: Final = 2.0
 _made: Final = series.CONNECTIONS.cell()
 
 
-class Connection(Condition):
+class Connection(Slowing):
     """Serves one client, which is not trusted."""
 
     def __init__(
@@ -58,7 +59,7 @@ class Connection(Condition):
         self.cycle: Any = None
         self.going = False
         self.due: asyncio.TimerHandle | None = None
-        self.transport: Any = None
+        self.transport = None
         self.flow: Flow = None  # type: ignore[assignment]
 
     # What the loop tells
@@ -101,24 +102,16 @@ class Connection(Condition):
     def data_received(self, data: bytes) -> None:
         """Bytes of one request or several."""
         if self.lingering:
-            self._throw_away(len(data))
+            self.throw_away(len(data))
             return
         self.reader.feed(data)
         self.go_on()
         if self.reader.passing:
-            self._throw_away(len(data))
+            self.throw_away(len(data))
 
-    def _throw_away(self, count: int) -> None:
-        """Discard these bytes; read the next ones when other connections have had their turn."""
-        if not self.slowed and not self.transport.is_closing():
-            self.slowed = True
-            self.flow.pause_reading()
-            self.loop.call_at(self.turns.throw_away(self.loop.time(), count), self._read_on_passing)
-
-    def _read_on_passing(self) -> None:
-        self.slowed = False
-        if not (self.transport.is_closing() or self.busy or self.paced or self.queued or self.flow.write_paused):
-            self.flow.read_on()
+    def may_be_read(self) -> bool:
+        """Whether nobody waits for anything else of it."""
+        return not (self.transport.is_closing() or self.busy or self.paced or self.queued or self.flow.write_paused)
 
     def eof_received(self) -> bool:
         """The client will send no more. It may still read answers."""
@@ -300,7 +293,7 @@ class Connection(Condition):
             self.transport.close()
         else:
             self.transport.write_eof()
-            self._throw_away(0)
+            self.throw_away(0)
 
     # Deadlines, and the end
 

@@ -1,0 +1,38 @@
+"""Clients whose bytes are worth little: read again only when others have had their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from api.transport.condition import Condition
+from api.transport.cycle import Flow
+
+__all__ = ["Slowing"]
+
+
+class Slowing(Condition):
+    """A connection that is read no further for a while. `may_be_read` says whether anything else is in the way."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    flow: Flow
+
+    def may_be_read(self) -> bool:
+        """Whether it is read on, once it is slowed no more."""
+        raise NotImplementedError
+
+    def throw_away(self, count: int) -> None:
+        """Discard these bytes; read the next ones when other connections have had their turn."""
+        if not self.slowed and not self.transport.is_closing():
+            self._slow(self.turns.throw_away(self.loop.time(), count))
+
+    def _slow(self, until: float) -> None:
+        self.slowed = True
+        self.flow.pause_reading()
+        self.loop.call_at(until, self._read_on)
+
+    def _read_on(self) -> None:
+        self.slowed = False
+        if self.may_be_read():
+            self.flow.read_on()
