@@ -47,6 +47,9 @@ class Condition(asyncio.Protocol):
     stage = 0
     """What is arriving: 0 nothing, 1 a head, 2 a body."""
 
+    pieces = 0
+    """Small pieces in which the request has come that is arriving."""
+
     slowed = False
     """What it sends is thrown away, and others' is first."""
 

@@ -108,6 +108,8 @@ class Connection(Slowing):
         self.go_on()
         if self.reader.passing:
             self.throw_away(len(data))
+        elif self.stage and not self.lingering:
+            self.note_piece(len(data))
 
     def may_be_read(self) -> bool:
         """Whether nobody waits for anything else of it."""
@@ -192,7 +194,7 @@ class Connection(Slowing):
             return False
         if request is not None:
             self.used = True
-            self.stage = 0
+            self.stage = self.pieces = 0
             if self.reader.begun:
                 self._pace()
             if self.overdue and not is_probe(request.head.target):
@@ -298,7 +300,7 @@ class Connection(Slowing):
     # Deadlines, and the end
 
     def look(self, now: float) -> None:
-        """Called ten times a second: close a connection whose deadline has passed."""
+        """Called twice a second: close a connection whose deadline has passed."""
         waited = now - self.since
         if self._is_stuck(now) or self.busy or self.queued:
             return

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from api.transport.condition import Condition
 from api.transport.cycle import Flow
 
-__all__ = ["Slowing"]
+__all__ = ["PIECE", "PIECES_FREE", "Slowing"]
+
+PIECE: Final = 512
+"""Bytes of a piece that brings a request on: one that comes in such pieces is there soon, or too long."""
+
+PIECES_FREE: Final = 8
+"""Smaller pieces in which a request may come without being slowed. Clients of this world send one or two."""
 
 
 class Slowing(Condition):
@@ -26,6 +32,14 @@ class Slowing(Condition):
         """Discard these bytes; read the next ones when other connections have had their turn."""
         if not self.slowed and not self.transport.is_closing():
             self._slow(self.turns.throw_away(self.loop.time(), count))
+
+    def note_piece(self, size: int) -> None:
+        """So many bytes came of a request, and not the last of it. One that comes in drops is read when many are there: each
+        piece costs as much as a whole request, and thousands of clients can send drops all at once."""
+        if size < PIECE:
+            self.pieces += 1
+            if self.pieces > PIECES_FREE and not self.slowed and not self.transport.is_closing():
+                self._slow(self.turns.piece(self.loop.time()))
 
     def _slow(self, until: float) -> None:
         self.slowed = True

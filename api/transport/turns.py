@@ -29,6 +29,12 @@ PIPELINED_EACH_S: Final = 200
 """Requests in a second, of all connections, that were sent before the answers to those before them. No client library
 does it, and a hundred clients that did nothing else would leave no time for others."""
 
+PIECES_EACH_S: Final = 1_000
+"""Small pieces of requests that are read in a second, of all connections that send theirs in many."""
+
+PIECE_WAIT_S: Final = 2.0
+"""Longest time until such a connection is read again. Beyond `PIECES_EACH_S` of them each is read that often."""
+
 PASSED_EACH_S: Final = 67_108_864
 """Bytes in a second, of all connections, that are read only to be thrown away. More wait in their clients' systems."""
 
@@ -57,7 +63,7 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._end_s = self._paced_until = self._passed_until = 0.0
+        self._end_s = self._paced_until = self._passed_until = self._pieces_until = 0.0
         self._since: float | None = None
         """When the first of those who wait now, and of those before them, began to."""
 
@@ -110,6 +116,11 @@ class Turns:
     def unpace(self) -> None:
         """Whoever was to wait for theirs has gone: others need not wait for it."""
         self._paced_until -= 1 / PIPELINED_EACH_S
+
+    def piece(self, now: float) -> float:
+        """One more small piece of a request was read. Returns when the next of that connection is."""
+        self._pieces_until = min(max(now, self._pieces_until) + 1 / PIECES_EACH_S, now + PIECE_WAIT_S)
+        return self._pieces_until
 
     def throw_away(self, now: float, count: int) -> float:
         """So many bytes were read to be thrown away. Returns when whoever sent them may be read again."""

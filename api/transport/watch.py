@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+import time
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,18 @@ LOOK_S: Final = 0.05
 
 EACH: Final = 5
 """Every so many ticks of uvicorn's (0.1 s) the connections are looked at."""
+
+EACH_S: Final = 0.4
+"""In which all of them are seen: a tick before the next round."""
+
+SLICE_S: Final = 0.01
+"""Between two looks at some of the connections: thousands of looks at once would make everybody wait."""
+
+SLICE: Final = 32
+"""Connections that are looked at in one slice, or as many more as it takes to have seen all before the next ticks."""
+
+SLICE_MAX_S: Final = 0.001
+"""Time that a slice may take: to send away those whose time is up costs more than to look."""
 
 OWN_FILES: Final = 128
 """Descriptors that are not clients': stores, logs, listeners, what libraries open for a moment."""
@@ -42,14 +55,18 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
         super().__init__(config)
         self._drain_s = drain_s
+        self._to_look_at: list[Any] = []
         self._short = False
         self._most = 0
         self._trim_in = -1
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Ten times a second. Connections are looked at every `EACH` ticks, some at a time."""
         if counter % EACH == 0:
-            self._look()
+            self._look_around()
+            if not self._to_look_at:
+                self._to_look_at = list(self.server_state.connections)
+                self._look_at_some(max(SLICE, int(len(self._to_look_at) * SLICE_S / EACH_S) + 1))
         return await super().on_tick(counter)
 
     def _look(self) -> None:
@@ -57,6 +74,24 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, Connection):
                 connection.look(now)
+        self._look_around()
+
+    def _look_at_some(self, count: int) -> None:
+        """At some of those that are left of this round, as far as they are still there; soon at more."""
+        loop, left = asyncio.get_running_loop(), self._to_look_at
+        there: set[Any] = self.server_state.connections
+        end_s = time.monotonic() + SLICE_MAX_S
+        for _ in range(min(count, len(left))):
+            connection = left.pop()
+            if isinstance(connection, Connection) and connection in there:
+                connection.look(loop.time())
+                if time.monotonic() > end_s:
+                    break
+        if left:
+            loop.call_later(SLICE_S, self._look_at_some, count)
+
+    def _look_around(self) -> None:
+        """At the process."""
         OPEN_CONNECTIONS.set(len(self.server_state.connections))
         self.look_for_descriptors()
         self.look_for_memory()

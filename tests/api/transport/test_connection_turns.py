@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from api.transport import cycle as module
 from api.transport.connection import Connection
 from api.transport.reply import SECURITY
+from api.transport.slowing import PIECES_FREE
 from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
 
 __all__ = ["one", "state"]
@@ -40,6 +41,10 @@ class ToldTurns:
 
     def unpace(self) -> None:
         self.calls.append("unpace")
+
+    def piece(self, now: float) -> float:
+        self.calls.append("piece")
+        return now + 9
 
     def throw_away(self, now: float, count: int) -> float:
         self.calls.append(count)
@@ -333,6 +338,51 @@ def test_what_is_thrown_away_is_read_when_it_is_time(turned: Any) -> None:
     turned.slowed = False
     turned.data_received(b"x" * 70)
     assert turned.turns.calls == [0, 60], "whoever is being closed is not read at all"
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12000\r\n\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\nX: ", HEAD])
+def test_who_sends_a_request_in_drops_is_read_when_there_are_many(turned: Any, begun: bytes) -> None:
+    """From the ninth on, whether a head or a body is on its way; each that is large brings it on, and waits for nobody."""
+    for piece in (begun, *[b"y" * 511] * (PIECES_FREE - 1), *[b"y" * 512] * 3):
+        turned.data_received(piece)
+    assert (turned.turns.calls, turned.reads, turned.slowed) == ([], [], False)
+    turned.data_received(b"y" * 511)
+    assert (turned.turns.calls, turned.reads, turned.slowed) == (["piece"], ["pause"], True)
+    ((due, read_on),) = turned.loop.later
+    assert due == turned.loop.now + 9
+    turned.data_received(b"y")
+    assert turned.turns.calls == ["piece"], "it is slowed already"
+    read_on()
+    assert (turned.reads, turned.slowed) == (["pause", "resume"], False)
+    turned.data_received(b"y")
+    assert turned.turns.calls == ["piece", "piece"]
+
+
+def test_each_request_has_pieces_of_its_own(turned: Any) -> None:
+    """Clients of this world send their head and their body apart, again and again."""
+    for _ in range(PIECES_FREE):
+        for piece in (b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"):
+            turned.data_received(piece)
+        answered(turned)
+    assert (turned.turns.calls, turned.pieces) == ([], 0)
+
+
+def test_who_is_sent_away_is_no_more_slowed(turned: Any) -> None:
+    """Nor is whoever has hung up, or waits for an answer."""
+    for byte in b"GET /aaa":
+        turned.data_received(bytes([byte]))
+    assert turned.pieces == PIECES_FREE
+    turned.data_received(b"\0")
+    assert "piece" not in turned.turns.calls and turned.lingering
+    other = connect(turned.server_state)
+    other.turns = ToldTurns()
+    other.data_received(GET)
+    for _ in range(PIECES_FREE + 2):
+        other.data_received(b"G")
+    assert other.turns.calls == []
 
 
 def test_a_body_that_is_let_by_is_counted(turned: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.transport import slowing
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import RateSettings, Settings
@@ -98,6 +99,12 @@ def mangled(chance: random.Random, data: bytes) -> bytes:
 def cut(chance: random.Random, data: bytes) -> list[bytes]:
     at = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randint(0, 4)))
     return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True) if a < b]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drops of a request are read as they come: a thousand a second would be minutes."""
+    monkeypatch.setattr(slowing, "PIECES_FREE", 1_000_000)
 
 
 class Fuzz:

@@ -52,6 +52,16 @@ def test_a_turn_is_two_milliseconds_of_one_loop(clock: Clock) -> None:
     assert (len(one.soon), len(other.soon)) == (1, 1)
 
 
+def test_small_pieces_have_a_rate_for_all() -> None:
+    """A thousand a second; of very many connections each is read every two seconds. Who was not here has saved nothing up."""
+    ours = Turns()
+    assert [round(ours.piece(50.0), 6) for _ in range(3)] == [50.001, 50.002, 50.003]
+    assert round(ours.piece(50.002), 6) == 50.004
+    assert round(ours.piece(60.0), 6) == 60.001
+    last = [ours.piece(60.0) for _ in range(3_000)]
+    assert last[-1] == last[-1_000] == 62.0 and last[1_000] < 61.1
+
+
 def test_a_turn_in_which_nobody_waits_is_the_last(clock: Clock) -> None:
     loop, ours = Loop(), Turns()
     ours.is_over(loop)  # type: ignore[arg-type]

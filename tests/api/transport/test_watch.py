@@ -45,6 +45,71 @@ async def test_every_fifth_tick_each_connection_is_looked_at(server: Server) -> 
     assert gauge("http_connections") == 3
 
 
+class Slices:
+    """A loop that looks on when the test says so, and a clock that only looks move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.later, self.looked = 7.0, [], []  # type: ignore[var-annotated]
+        loop = SimpleNamespace(time=lambda: self.now, call_later=lambda *told: self.later.append(told))
+        monkeypatch.setattr(watch, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
+        monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def others(self, count: int, takes_s: float = 0.0) -> set[Any]:
+        """So many connections, each of which is looked at for so long."""
+        slices = self
+
+        class One(Connection):
+            def __init__(self) -> None: ...
+
+            def look(self, now: float) -> None:
+                assert now == slices.now
+                slices.looked.append(self)
+                slices.now += takes_s
+
+        return {One() for _ in range(count)}
+
+    def go_on(self) -> None:
+        ((after_s, look, *told),) = self.later
+        assert after_s == watch.SLICE_S
+        self.later.clear()
+        look(*told)
+
+
+@pytest.mark.parametrize(("count", "first"), [(5, 5), (32, 32), (33, 32), (1_280, 33), (4_000, 101)])
+async def test_thousands_of_connections_are_looked_at_a_few_at_a_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch, count: int, first: int
+) -> None:
+    """Each once a round, which is over when the next begins; nobody waits for all of them."""
+    slices = Slices(monkeypatch)
+    server.server_state.connections = slices.others(count)
+    await server.on_tick(5)
+    assert len(slices.looked) == first
+    rounds = 1
+    while slices.later:
+        slices.go_on()
+        rounds += 1
+    assert len(slices.looked) == count and set(slices.looked) == server.server_state.connections
+    assert rounds * watch.SLICE_S <= 0.1 * watch.EACH
+    await server.on_tick(10)
+    assert len(slices.looked) == count + first
+
+
+async def test_a_look_that_takes_its_time_ends_the_slice(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many whose time is up are sent away over a while. The next round begins when this one is over; who has left meanwhile is
+    not looked at."""
+    slices = Slices(monkeypatch)
+    server.server_state.connections = slices.others(20, takes_s=watch.SLICE_MAX_S / 2)
+    await server.on_tick(5)
+    assert len(slices.looked) == 3
+    await server.on_tick(10)
+    assert len(slices.looked) == 3 and len(slices.later) == 1
+    server.server_state.connections = set(slices.looked)
+    slices.go_on()
+    assert len(slices.looked) == 3 and slices.later == []
+    await server.on_tick(15)
+    assert len(slices.looked) == 6
+
+
 @pytest.mark.parametrize("counts", [[10, 0], [31, 1], [32, 17]])
 async def test_memory_that_a_few_needed_is_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch, counts: list[int]
