@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from math import inf
 from typing import Final, Protocol
 
 from boxoffice.settings import ApiSettings
@@ -53,6 +54,13 @@ def is_probe(target: bytes) -> bool:
 class Waiting(Protocol):
     """Somebody who has something to read."""
 
+    queued_at: float
+    """Loop time from which on they wait."""
+
+    @property
+    def patience(self) -> ApiSettings:
+        """How long they may."""
+
     def has_turn(self) -> None:
         """Read it now."""
 
@@ -82,7 +90,7 @@ class Turns:
         self._end_s -= seconds
 
     def wait(self, who: Waiting) -> None:
-        """Have them called in one of the next turns; nobody who comes later is before them."""
+        """Have them called in one of the next turns, before all who come later, unless this is a flood."""
         if not self._waiting and self._since is None:
             self._since = time.monotonic()
         self._waiting.append(who)
@@ -103,9 +111,19 @@ class Turns:
         loop.call_soon(self._next)
         # At least one, or nobody would ever be.
         while True:
-            self._waiting.popleft().has_turn()
+            self._next_of(loop).has_turn()
             if not self._waiting or time.monotonic() >= self._end_s:
                 return
+
+    def _next_of(self, loop: asyncio.AbstractEventLoop) -> Waiting:
+        """Who came first. In a flood everybody would have waited for too long, first come, first served: then whoever came last
+        is in time, and who came first is sent away as soon as its time is up."""
+        first = self._waiting[0]
+        if self.are_overdue(inf, first.patience) and not self.are_overdue(
+            loop.time() - first.queued_at, first.patience
+        ):
+            return self._waiting.pop()
+        return self._waiting.popleft()
 
     def pace(self, now: float) -> float:
         """One more request that came together with its next. Returns when that is due."""

@@ -1,12 +1,15 @@
 """Clients that mean no good, in a process of their own: python tests/support/hostile.py PORT KEY CLIENTS.
 
-It is told on standard input: a kind's name begins that many of them, an empty line ends them. It says so, each time.
+It is told on standard input: a kind's name begins that many of them (of several, with commas between, each as many), an empty
+line ends them. It says so, each time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import resource
 import socket
 import struct
 import sys
@@ -15,6 +18,9 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 Kind = tuple[bytes, bytes, float]
 """What a hostile client sends first, then again and again, and the pause between, in seconds."""
+
+SLOW_S = 5.0
+"""Between two drops of a slow client. Slowloris, which made them known, has fifteen by default, slowhttptest ten."""
 
 AGAIN_S = 1.0
 """Whoever is thrown out comes again after this."""
@@ -34,6 +40,8 @@ def kinds(key: str) -> dict[str, Kind]:
         "header lines": (b"GET / HTTP/1.1\r\n", b"X-A: " + b"b" * 60 + b"\r\n" + b"C: d\r\n" * 400, 0),
         "one header": (b"GET / HTTP/1.1\r\nX: ", b"y" * 65_536, 0),
         "one target": (b"GET /", b"y" * 65_536, 0),
+        "slow heads": (b"GET / HTTP/1.1\r\n", b"X: y\r\n", SLOW_S),
+        "slow bodies": (POST + b"Content-Length: 16000\r\n\r\n", b" ", SLOW_S),
         "a slow head": (b"GET / HTTP/1.1\r\n", b"X: y\r\n", 0.05),
         "a byte at a time": (b"", b"G", 0.05),
         "half a body": (POST + b"Content-Length: 16000\r\n\r\n" + b" " * 15_000, b"", 1),
@@ -85,12 +93,15 @@ async def _visit(port: int, kind: Kind, there: asyncio.Event) -> None:
 
 async def main() -> None:
     port, key, clients = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     every = kinds(key)
     busy: list[asyncio.Task[None]] = []
     while line := await asyncio.to_thread(sys.stdin.readline):
         if name := line.strip():
+            chosen = itertools.cycle(every[each] for each in name.split(","))
             events = [asyncio.Event() for _ in range(clients)]
-            busy = [asyncio.create_task(misbehave(port, every[name], event)) for event in events]
+            busy = [asyncio.create_task(misbehave(port, next(chosen), event)) for event in events]
             await asyncio.gather(*(event.wait() for event in events))
         else:
             for task in busy:

@@ -24,7 +24,7 @@ from boxoffice.settings import Settings
 from ops.stack.servers import Servers
 from tests.api.conftest import booking_of
 from tests.api.transport.test_slow_clients import HEALTH, POST, ROOT, Serving, hostile, p99, serving, waits_ms
-from tests.conftest import SaleMaker, counters, settle_all
+from tests.conftest import SaleMaker, counters, eventually, settle_all
 from tests.support.waiting import pace
 
 LONG_S = float(os.environ.get("OVERLOAD_S", "60"))
@@ -119,21 +119,44 @@ async def test_a_flood_of_three_times_what_can_be_done(
     assert report.answers.keys() <= {"202", "429", "503"} and report.unanswered == 0
 
 
+SLOW = "slow heads,slow bodies,silent"
+"""A third of each: a drop every five seconds, or nothing at all."""
+
+WINDOWS = 7
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 async def test_five_thousand_slow_clients(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
-    """They are let be, and the others are served; the figures say in what time (to reach: p99 no more than a tenth longer)."""
-    async with serving(servers, settings, tmp_path / "log", CONNECTIONS_MAX="6000", HEAD_S="600", BODY_S="600") as api:
-        count = round(50 * LONG_S)
-        await waits_ms(api, event, 200)
-        alone = await waits_ms(api, event, count)
-        async with hostile(api, clients=5_000) as them:
-            await them.begin("a slow head")
-            beside = await waits_ms(api, event, count)
+    """They are let be, and the others are served as if they were not there: an honest client's waits, in windows without them
+    and with them in turn, each beside the one before it, so that whatever else the machine does falls on both."""
+    patience = {"CONNECTIONS_MAX": "6000", "HEAD_S": "600", "BODY_S": "600"}
+    async with serving(servers, settings, tmp_path / "log", **patience) as api, hostile(api, clients=5_000) as them:
+        count = round(20 * LONG_S)
+        await waits_ms(api, event, 300)
+        windows = []
+        for _ in range(WINDOWS):
+            alone = p99(await waits_ms(api, event, count))
+            await them.begin(SLOW)
+            windows.append((alone, p99(await waits_ms(api, event, count))))
             await them.end()
-    print(f"slow clients: p99 {p99(alone):.2f} ms alone, {p99(beside):.2f} beside, p50 {statistics.median(beside):.2f}")
+            await eventually(lambda: is_alone(api), timeout_s=60)
+    ratio = statistics.median(beside / alone for alone, beside in windows)
+    told = ", ".join(f"{alone:.1f} {beside:.1f}" for alone, beside in windows)
+    print(f"slow clients: p99 alone and beside them, ms: {told}; at the median {ratio:.2f} times as long")
+    assert ratio < SLOWER_MAX
+
+
+SLOWER_MAX = 1.5
+"""To reach: 1.1. One window's p99 wanders by as much as a tenth on a quiet machine; five thousand that each cost a look, or a
+read at once, made it eight."""
+
+
+async def is_alone(api: Serving) -> bool:
+    """Whether nearly all have gone, and the process has noticed."""
+    return api.process.num_fds() < 200
 
 
 @pytest.mark.soak

@@ -148,7 +148,7 @@ class Hostile:
     async def _tell(self, line: str) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{line}\n".encode())
-        assert await asyncio.wait_for(self._process.stdout.readline(), 30) == b"done\n"
+        assert await asyncio.wait_for(self._process.stdout.readline(), 60) == b"done\n"
 
 
 @asynccontextmanager

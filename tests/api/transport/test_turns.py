@@ -17,6 +17,10 @@ class Loop:
 
     def __init__(self) -> None:
         self.soon: list[Any] = []
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
 
     def call_soon(self, work: Any) -> None:
         self.soon.append(work)
@@ -80,7 +84,7 @@ def test_who_came_too_late_is_called_in_one_of_the_next_turns(clock: Clock) -> N
             called.append(name)
             clock.now += takes_s
 
-        return SimpleNamespace(has_turn=has_turn)
+        return SimpleNamespace(has_turn=has_turn, queued_at=0.0, patience=patient(0, 0))
 
     ours.is_over(loop)  # type: ignore[arg-type]
     for name, takes_s in (("a", 0.001), ("b", 0.001), ("c", 0.005), ("d", 0.0), ("e", 0.0)):
@@ -106,7 +110,7 @@ def test_who_is_overdue_is_known_once_a_burst_is_over(clock: Clock) -> None:
     loop, ours = Loop(), Turns()
 
     def wait() -> None:
-        ours.wait(SimpleNamespace(has_turn=lambda: None))
+        ours.wait(SimpleNamespace(has_turn=lambda: None, queued_at=0.0, patience=patient(0, 0)))
 
     assert not ours.are_overdue(9, patient(50, 0)), "nobody has waited"
     ours.is_over(loop)  # type: ignore[arg-type]
@@ -128,11 +132,31 @@ def test_who_is_overdue_is_known_once_a_burst_is_over(clock: Clock) -> None:
     assert ours.are_overdue(9, patient(50, 0.4999))
 
 
+@pytest.mark.parametrize(
+    ("wait_ms", "burst_s", "order"),
+    [
+        (50, 0.2, "abcdefg"), (0, 0, "abcdefg"), (60, 0, "abgfedc"), (50, 0, "abcgfed"), (1_000, 0, "gfedcba"),
+        (50, 0.1999, "abcgfed"),
+    ],
+)  # fmt: skip
+def test_in_a_flood_who_came_last_is_in_time(clock: Clock, wait_ms: float, burst_s: float, order: str) -> None:
+    """Who has waited for too long comes before, to be sent away. A burst is served as it came."""
+    loop, ours, called = Loop(), Turns(), []
+    ours.is_over(loop)  # type: ignore[arg-type]
+    for name, queued_at in zip("abcdefg", (0.0, 0.1, 0.145, 0.16, 0.17, 0.18, 0.19), strict=True):
+        turn = SimpleNamespace(has_turn=lambda name=name: called.append(name), queued_at=queued_at)  # type: ignore[misc]
+        turn.patience = patient(wait_ms, burst_s)
+        ours.wait(turn)
+    loop.now, clock.now = 0.2, clock.now + 0.2 - 1e-9
+    loop.turn()
+    assert "".join(called) == order
+
+
 def test_who_waited_on_another_loop_is_forgotten(clock: Clock) -> None:
     ours, called = Turns(), []
     one, other = Loop(), Loop()
     ours.is_over(one)  # type: ignore[arg-type]
-    ours.wait(SimpleNamespace(has_turn=lambda: called.append(1)))
+    ours.wait(SimpleNamespace(has_turn=lambda: called.append(1)))  # type: ignore[arg-type]
     ours.is_over(other)  # type: ignore[arg-type]
     other.turn()
     assert (called, other.soon) == ([], [])
