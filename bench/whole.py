@@ -26,6 +26,7 @@ __all__ = [
     "admission",
     "baseline",
     "end_to_end",
+    "figure_of",
     "fixed_rate",
     "latest_bookings",
     "memory",
@@ -52,7 +53,7 @@ async def noop(stage: Stage, seconds: float, sale: Sale) -> Figure:
     meter = Meter({"api": helper.pid})
     before = machine()
     load = await stage.load.closed(helper.port, sale.bookings(stage.run_name()), seconds)
-    return _figure("noop", load, load.issued, load.took_s, meter.used(), before)
+    return figure_of("noop", load, load.issued, load.took_s, meter.used(), before)
 
 
 @asynccontextmanager
@@ -71,7 +72,7 @@ async def admission(stage: Stage, seconds: float, sale: Sale) -> Figure:
     first, meter, before = await stage.admitted(), stage.meter(), machine()
     load = await stage.load.closed(stage.port, sale.bookings(stage.run_name()), seconds)
     used = meter.used()
-    return _figure("admission", load, await stage.admitted() - first, load.took_s, used, before)
+    return figure_of("admission", load, await stage.admitted() - first, load.took_s, used, before)
 
 
 async def end_to_end(stage: Stage, seconds: float, sale: Sale, name: str) -> Figure:
@@ -116,7 +117,7 @@ async def _settled(
     admitted = await stage.admitted() - first
     if latency.total != admitted:
         raise CannotRun(f"{admitted} bookings were admitted and {latency.total} confirmed in {name}.")
-    figure = _figure(name, load, latency.total, took, used, before)
+    figure = figure_of(name, load, latency.total, took, used, before)
     figure.commit_p50_ms, figure.commit_p99_ms = latency.quantile_ms(0.5), latency.quantile_ms(0.99)
     figure.backlog_max, figure.backlog_end = max(backlog, default=0), left
     figure.backlog_grows = grows(backlog, figure.rate)
@@ -151,9 +152,10 @@ async def _committed(stage: Stage, first: int) -> list[Any]:
         await connection.close()
 
 
-def _figure(
+def figure_of(
     name: str, load: Load, count: int, took_s: float, used: dict[str, float], before: tuple[float, float]
 ) -> Figure:
+    """What so many cost, and how long they took."""
     count = max(1, count)
     cpu = {component: 1e6 * seconds / count for component, seconds in used.items()}
     good = {"202", "2xx"} if name not in ("refusals", "poll", "poll_old", "availability") else {"200", "2xx", "409"}
@@ -176,7 +178,7 @@ async def refusals(stage: Stage, seconds: float, sale: Sale) -> Figure:
     """A sale of a hundred tickets, long gone."""
     meter, before = stage.meter(), machine()
     load = await stage.load.closed(stage.port, sale.bookings(stage.run_name()), seconds, wanted=409)
-    return _figure("refusals", load, load.good, load.took_s, meter.used(), before)
+    return figure_of("refusals", load, load.good, load.took_s, meter.used(), before)
 
 
 async def latest_bookings(stage: Stage, sale: Sale, *, older_s: int, count: int = 2_000) -> list[str]:
@@ -207,7 +209,7 @@ async def reads(stage: Stage, seconds: float, sale: Sale, name: str, paths: Sequ
     """GETs, one path after the other."""
     meter, before = stage.meter(), machine()
     load = await stage.load.closed(stage.port, sale.reads(paths), seconds, wanted=200)
-    return _figure(name, load, load.good, load.took_s, meter.used(), before)
+    return figure_of(name, load, load.good, load.took_s, meter.used(), before)
 
 
 async def memory(stage: Stage, count: int, sale: Sale) -> Memory:
@@ -269,7 +271,7 @@ async def baseline(stage: Stage, seconds: float, clients: int, sale: Sale) -> Fi
             raise CannotRun(f"The baseline sold {sold} tickets and wrote {items}.")
     finally:
         await connection.close()
-    figure = _figure("baseline", load, made, load.took_s, used, before)
+    figure = figure_of("baseline", load, made, load.took_s, used, before)
     figure.clients = clients
     return figure
 
