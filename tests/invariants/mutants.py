@@ -82,6 +82,36 @@ MUTANTS = (
         "all_at_once",
     ),
     Mutant(
+        "a stolen card that is charged on and on",
+        (("boxoffice/settlement/authorising.py", "isinstance(card, str) and await", "False and await"),),
+        "tests/boxoffice/gateway/stripe/test_stripe_office.py",
+        "declined_too_often",
+    ),
+    Mutant(
+        "a hold that pays for what no gateway heard of",
+        (("boxoffice/bookings/holds.py", ".attempts_max + self._unasked(held)", ".attempts_max"),),
+        "tests/boxoffice/settlement/test_declines.py",
+        "no_gateway_heard_of",
+    ),
+    Mutant(
+        "a flood in which everybody has waited too long",
+        (("api/transport/turns.py", "return self._waiting.pop()\n", "return self._waiting.popleft()\n"),),
+        "tests/api/transport/test_turns.py",
+        "came_last",
+    ),
+    Mutant(
+        "drops of a request that are read at once",
+        (("api/transport/slowing.py", "self._slow(self.turns.piece(self.loop.time()))", "pass"),),
+        "tests/api/transport/test_connection_turns.py",
+        "drops",
+    ),
+    Mutant(
+        "thousands of connections that are looked at in one go",
+        (("api/transport/watch.py", "for _ in range(min(count, len(left))):", "for _ in range(len(left)):"),),
+        "tests/api/transport/test_watch.py",
+        "few_at_a_time",
+    ),
+    Mutant(
         "money set aside that nobody asks for again",
         (
             (
