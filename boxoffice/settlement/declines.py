@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -65,6 +66,8 @@ class Declines:
         """Batches whose answers are counted."""
         self._good: dict[str, tuple[float, int]] = {}
         """By customer of several at once: until when, and how many of their payments were good."""
+        self._put_off: dict[str, float] = {}
+        """By customer some of whose payments wait: since when. They may be claimed again one by one."""
 
     async def sift(
         self, claims: list[Claimed], known: Mapping[str, Known], now_ms: int, tried: Collection[str]
@@ -100,6 +103,7 @@ class Declines:
                 sifted.ask.append(claim)
             else:
                 sifted.later.append(claim)
+        self._note_put_off({claim.record.owner for claim in sifted.later})
         return sifted
 
     async def count(self, decisions: Iterable[Decision]) -> None:
@@ -134,6 +138,8 @@ class Declines:
                 under_way.pop(record.payment_key, None)
                 if not under_way:
                     del self._under_way[record.owner]
+                    if not declined[f"o:{record.owner}"]:
+                        self._put_off.pop(record.owner, None)
 
     async def _tell(
         self, answered: Mapping[tuple[str, str], int], fields: Counter[str], good_ones: Counter[str]
@@ -185,10 +191,18 @@ class Declines:
 
     def _alone(self, claim: Claimed) -> bool:
         """Whether nothing else of its customer is under way. Then it is, from now on."""
+        if self._clock.now_s() - self._put_off.get(claim.record.owner, -inf) <= FORGET_S:
+            return False
         under_way = self._of(claim.record.owner)
         if not under_way:
             under_way[claim.record.payment_key] = self._clock.now_s()
         return len(under_way) == 1 and claim.record.payment_key in under_way
+
+    def _note_put_off(self, owners: Iterable[str]) -> None:
+        for owner in owners:
+            if owner not in self._put_off and len(self._put_off) >= REMEMBERED_MAX:
+                del self._put_off[next(iter(self._put_off))]
+            self._put_off[owner] = self._clock.now_s()
 
     def _begin(self, claim: Claimed, most: int) -> bool:
         """Whether it may be asked for now: no more of its customer may be under way than may still be declined."""

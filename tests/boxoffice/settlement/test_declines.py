@@ -259,6 +259,18 @@ async def test_a_customer_of_several_is_remembered(settings: Settings) -> None:
     assert await steps.sift(of("a", 6)) == [[], [6], []]
 
 
+async def test_what_waited_and_comes_alone_is_looked_at(settings: Settings) -> None:
+    """Nothing of its customer is under way any more, for all of it was declined."""
+    steps = Steps(settings, None, None)
+    claims = [of("a", n) for n in range(1, MOST + 3)]
+    assert await steps.sift(*claims) == [[1, 2, 3, 4], [], [5, 6]]
+    await steps.declines.count([decision(claim, "declined") for claim in claims[:4]])
+    steps.store.answers = BEGAN, b"4"
+    assert [await steps.sift(claim) for claim in claims[4:]] == [[[], [5], []], [[], [6], []]]
+    steps.now += FORGET_S + 1
+    assert await steps.sift(of("a", 9)) == [[9], [], []], "after so long, whoever comes was let in by the API"
+
+
 @pytest.mark.parametrize(
     ("answers", "ask", "refused", "later"),
     [
