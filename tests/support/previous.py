@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from ops.stack.processes import Child
 
-__all__ = ["PREVIOUS", "PreviousProgram", "unpack_previous", "wheel_of"]
+__all__ = ["PREVIOUS", "PreviousProgram", "command_of", "environment_of", "unpack_previous", "wheel_of"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -27,11 +26,11 @@ def unpack_previous(folder: Path) -> Path:
     """The previous release's packages, as its wheel has them. Skips where the history is not there, as in a shallow clone."""
     if not (ROOT / ".git").exists():
         pytest.skip("the previous release cannot be built: this is no clone of the repository")
-    archive = subprocess.run(["git", "-C", ROOT, "archive", PREVIOUS], capture_output=True, check=False)
+    archive = subprocess.run(["git", "-C", ROOT, "archive", "--format=zip", PREVIOUS], capture_output=True, check=False)
     if archive.returncode:
         pytest.skip(f"the previous release cannot be built: the history lacks {PREVIOUS[:12]} (git fetch --unshallow)")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as sources:
-        sources.extractall(folder / "sources", filter="data")
+    with zipfile.ZipFile(io.BytesIO(archive.stdout)) as sources:
+        sources.extractall(folder / "sources")
     with zipfile.ZipFile(wheel_of(folder / "sources", folder)) as wheel:
         wheel.extractall(folder / "installed")
     return folder / "installed"
@@ -45,8 +44,19 @@ def wheel_of(sources: Path, folder: Path) -> Path:
     return wheel
 
 
+def command_of(*arguments: str) -> list[str]:
+    """A command of the previous release, to be run where it is installed: Python looks there before it looks anywhere else."""
+    # Without `site`, which would add this repository: folders of both would make one package `lua`.
+    return [sys.executable, "-S", "-m", "ops.cli", *arguments]
+
+
+def environment_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """With the packages that both releases need."""
+    return {**environ, "PYTHONPATH": next(path for path in sys.path if path.endswith("site-packages"))}
+
+
 class PreviousProgram(Child):
-    """A command of the previous release. Python looks for modules where it is started, before it looks anywhere else."""
+    """A process of the previous release."""
 
     def __init__(
         self, name: str, log: Path, installed: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
@@ -58,5 +68,4 @@ class PreviousProgram(Child):
 
     def start(self) -> None:
         """Start it; whether it serves is for the caller to ask."""
-        command = [sys.executable, "-m", "ops.cli", *self._arguments]
-        self.spawn(command, env=self._environ, cwd=str(self._installed))
+        self.spawn(command_of(*self._arguments), env=environment_of(self._environ), cwd=str(self._installed))
