@@ -88,13 +88,13 @@ def audit_daily(
     return code, told
 
 
-def list_packages(build: Path, root: Path = ROOT) -> tuple[int, str]:
+def list_packages(build: Path, command: Sequence[str] = SBOM, root: Path = ROOT) -> tuple[int, str]:
     """Write what a build has, with hashes, in CycloneDX's form; again only when the lock has changed."""
     path = build / "boxoffice.cdx.json"
     sources = [(root / name).stat().st_mtime for name in ("requirements.lock", "pyproject.toml")]
     if not path.exists() or path.stat().st_mtime <= max(sources):
         draft = path.with_suffix(".new")
-        ran = subprocess.run([*SBOM, "-o", draft], cwd=root, capture_output=True, text=True, check=False)
+        ran = subprocess.run([*command, "-o", draft], cwd=root, capture_output=True, text=True, check=False)
         if ran.returncode:
             return 1, f"cyclonedx: failed\n{ran.stderr.strip()}"
         draft.replace(path)
