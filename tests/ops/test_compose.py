@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from api.server import GRACE_S
+from boxoffice.secret_files import SECRET_FILES
 from boxoffice.settings import Settings
 from ops.cli import app
 from tests.support.chart import names
@@ -34,9 +35,12 @@ def flags(command: list[str]) -> dict[str, str]:
 
 
 def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
-    """All of them, and nothing else but what tracing is told: one that is not named here would be dropped silently."""
+    """All of them, and nothing else but what tracing is told: one that is not named here would be dropped silently. The stores'
+    URLs are compose's own; of the other secrets the files are passed on, too."""
+    files = {name for name in SECRET_FILES if name.startswith("BOXOFFICE_GATEWAY__")}
+    assert len(files) == 3
     for service in ("migrate", "api", "worker"):
-        assert set(services[service]["environment"]) == names(Settings) | OPENTELEMETRY
+        assert set(services[service]["environment"]) == names(Settings) | OPENTELEMETRY | files
 
 
 def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None:
