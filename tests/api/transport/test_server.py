@@ -52,6 +52,7 @@ def serving_with(servers: Servers, settings: Settings, log: Path) -> Iterator[Se
         "BOXOFFICE_API__FAST_PATH": str(settings.api.fast_path),
         "BOXOFFICE_API__LANE": str(settings.api.lane),
         "BOXOFFICE_API__DRAIN_S": str(DRAIN_S),
+        "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": settings.gateway.webhook_secret,
         "PYTHONPATH": str(ROOT),
     }
     code = "from api.server import serve; from boxoffice.settings import load_settings; import sys;"
