@@ -120,6 +120,8 @@ def test_a_backup_says_what_it_is_and_is_whole(past: Past) -> None:
         0,
     ]
     assert not (past.data_dir / "redis" / "dump.rdb").exists()
+    manifest, copy = (past.backup / name for name in ("postgres/backup_manifest", "redis.rdb"))
+    assert manifest.stat().st_mtime_ns < copy.stat().st_mtime_ns, "Redis has to remember what PostgreSQL's copy lacks"
 
 
 def test_without_a_moment_all_that_was_committed_is_there_and_redis_as_it_is(copied: Past) -> None:
@@ -184,6 +186,16 @@ def test_a_stack_that_runs_is_left_alone_and_so_is_a_folder_in_use(copied: Past)
             back_up(copied.data_dir, copied.backup)
         with pytest.raises(CannotRun, match="is no folder"):
             back_up(copied.data_dir, copied.backup / NOTE)
+
+
+def test_without_a_copy_of_redis_there_is_no_backup(copied: Past) -> None:
+    """It could not write one: a folder is in its way."""
+    with Stack(copied.data_dir, environ=copied.environ, debug=True) as stack:
+        (stack.servers.redis.folder / "dump.rdb" / "in the way").mkdir(parents=True)
+        with pytest.raises(CannotRun, match="Redis could not write its snapshot"):
+            back_up(copied.data_dir, copied.data_dir / "backup")
+    with pytest.raises(CannotRun, match="is no backup"):
+        read_backup(copied.data_dir / "backup")
 
 
 def test_only_a_stack_with_servers_of_its_own_is_copied(tmp_path: Path) -> None:
