@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from boxoffice.stores.models import Base
+from boxoffice.stores.postgres_rights import grant
 from boxoffice.stores.sessions import Sessions, tell_sessions
 
 MIGRATION_LOCK = 0x626F786F  # "boxo": every migration run of every host takes this advisory lock
@@ -31,6 +32,8 @@ def run(connection: Connection) -> None:
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_MS}ms'"))
     connection.commit()
     context.run_migrations()
+    grant(connection)
+    connection.commit()
 
 
 async def connect_and_run() -> None:

@@ -19,7 +19,7 @@ _BY_STATE: Final = {
     "42703": "The schema is not up to date: run `boxoffice migrate`.",
     "55P03": "Somebody uses a table or row that is to be changed. Nothing was changed: try again a little later.",
     "57014": "It took longer than it may, and nothing was changed: try again a little later.",
-    "42501": "This PostgreSQL role may not do that: it needs the rights of the tables' owner.",
+    "42501": "This PostgreSQL role may not do that: commands need boxoffice_operator's rights, migrations the owner's.",
     "25006": "PostgreSQL is read-only: a standby, or set so. Point DATABASE_URL to the primary.",
     "3D000": "There is no such database: create it, or look at DATABASE_URL.",
     "28P01": "PostgreSQL refuses the user or the password: look at DATABASE_URL.",
@@ -34,6 +34,10 @@ _BY_STATE: Final = {
 
 _BY_KIND: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
     (redis.AuthenticationError, "Redis refuses the user or the password: look at REDIS_URL."),
+    (
+        redis.NoPermissionError,
+        "Redis does not let our user do that: give it what `boxoffice acl --role operator` prints.",
+    ),
     (redis.ReadOnlyError, "Redis is a replica and takes no writes: point REDIS_URL to the primary."),
     (redis.BusyLoadingError, "Redis is loading its data: try again a little later."),
     ((redis.ConnectionError, redis.TimeoutError), "Redis does not answer: does it run, and is REDIS_URL right?"),

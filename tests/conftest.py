@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,7 @@ from ops.stack.servers import Servers, temporary_servers
 from tests.support.broom import Broom
 from tests.support.environment import kept_environment
 from tests.support.kept import Kept
+from tests.support.least import LeastRights
 from tests.support.patience import LIMITS, give_time
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
 from tests.support.waiting import eventually
@@ -84,6 +87,13 @@ def open_way(servers: Servers) -> Iterator[Callable[[str], Way]]:
             return opened[name]
 
         yield open_way
+
+
+@pytest.fixture(scope="session")
+def least_rights(servers: Servers) -> LeastRights:
+    """Users and roles with the least rights, on the servers of the tests."""
+    with ThreadPoolExecutor(1) as thread:  # it brings its own loop, and may be asked for in the middle of another
+        return thread.submit(lambda: asyncio.run(LeastRights.made(servers))).result()
 
 
 @pytest.fixture(autouse=True)
@@ -188,11 +198,23 @@ async def office(clean: None, broom: Broom, settings: Settings) -> AsyncIterator
         yield office
 
 
+@pytest.fixture
+def operators_office(office: BoxOffice) -> BoxOffice:
+    """Of people at a terminal, who put events on sale. The same one, unless processes differ in what they may do."""
+    return office
+
+
+@pytest.fixture
+def api_office(office: BoxOffice) -> BoxOffice:
+    """Of the API. The same one, unless processes differ in what they may do."""
+    return office
+
+
 SaleMaker = Callable[..., Awaitable[EventView]]
 
 
 @pytest.fixture
-def open_sale(office: BoxOffice, in_shard: Callable[[int], None]) -> SaleMaker:
+def open_sale(operators_office: BoxOffice, in_shard: Callable[[int], None]) -> SaleMaker:
     """Puts an event on sale in the last shard: `await open_sale(GA=100, VIP=5)`, or in another: `open_sale(shard=0, GA=1)`.
 
     Prices are 1000, 2000, … in the order given. The other shop sells it, too.
@@ -201,11 +223,11 @@ def open_sale(office: BoxOffice, in_shard: Callable[[int], None]) -> SaleMaker:
     async def open_sale(*, starts_in: timedelta = timedelta(days=30), shard: int = -1, **capacities: int) -> EventView:
         tiers = [NewTier(code, 1_000 * at, capacity) for at, (code, capacity) in enumerate(capacities.items(), 1)]
         in_shard(shard)
-        event = await office.store.create_event(
+        event = await operators_office.store.create_event(
             CLIENT, "Concert", datetime.now(UTC) + starts_in, "USD", tiers, shared_with=[OTHER]
         )
         in_shard(-1)
-        assert event.shard == shard % office.settings.shards
+        assert event.shard == shard % operators_office.settings.shards
         return event
 
     return open_sale
@@ -278,11 +300,11 @@ async def check_run(office: BoxOffice) -> None:
 
 
 @pytest.fixture
-async def api(office: BoxOffice, settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+async def api(api_office: BoxOffice, settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     """A shop's client of the API, in this process."""
     from api.app import create_app
 
-    app = create_app(settings, office=office)
+    app = create_app(settings, office=api_office)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(
         transport=transport, base_url="http://boxoffice.test", headers={"Authorization": f"Bearer {KEY}"}

@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 from boxoffice import states
 from boxoffice.gateway.simulator.cards import CARDS
 from boxoffice.settings import Settings
-from boxoffice.stores import keys, models
+from boxoffice.stores import keys, models, postgres_rights
 from boxoffice.telemetry import series
 from boxoffice.telemetry.outages import OUTAGES
 from boxoffice.wire.render import FAILURES
@@ -263,6 +263,12 @@ def metrics_table() -> str:
     )
 
 
+def rights_table() -> str:
+    """What each role of PostgreSQL may do to each table."""
+    rows = ((f"`{name}`", *each.values()) for name, each in postgres_rights.RIGHTS.items())
+    return table(("table", *postgres_rights.ROLES.values()), *rows)
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
     "imports": ("docs/architecture.md", rooms_picture),
@@ -272,6 +278,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "export": ("docs/operations.md", export_table),
     "sizes": ("docs/deploying.md", sizes_table),
     "metrics": ("docs/metrics.md", metrics_table),
+    "rights": ("docs/servers.md", rights_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),

@@ -21,7 +21,7 @@ from boxoffice.errors import BoxOfficeError, CannotRun
 from boxoffice.gateway.calls import within
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
-from boxoffice.stores import durability, postgres, redis
+from boxoffice.stores import durability, postgres, postgres_rights, redis, redis_rights
 from boxoffice.stores.sessions import call_us
 from boxoffice.stores.shard import Shards, open_shards
 from boxoffice.stores.waits import EXPECTED, waits_for
@@ -181,13 +181,15 @@ class WorkerApp:
             pump.result()
 
     async def check_servers(self) -> None:
-        """Wait for both stores, then see that their settings are as durable as we promise."""
+        """Wait for both stores, then see that we may do in them what we have to, and that they are as durable as we promise."""
         durability.say_what_is_stated(self._office.settings)
         while not self.stopping.begun:
             try:
                 for client in self._office.shards.clients:
+                    await redis_rights.check_rights(client, "worker")
                     await durability.check_redis(client, self._office.settings)
                     await redis.run_id(client)
+                await postgres_rights.check_rights(self._office.database, "worker")
                 await postgres.check_schema(self._office.database)
                 await durability.check_postgresql(self._office.database, self._office.settings)
                 await durability.check_shards(self._office.database, self._office.settings)

@@ -21,7 +21,7 @@ from boxoffice.books.trim import trim
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.office import BoxOffice
 from boxoffice.setting_parts import WorkerSettings
-from boxoffice.stores import durability, keys
+from boxoffice.stores import durability, keys, postgres_rights, redis_rights
 from boxoffice.stores.gate import wait_until_called
 from boxoffice.stores.heartbeats import BEAT_S, Beat, beat
 from boxoffice.stores.shard import Shards
@@ -129,7 +129,17 @@ class Rounds:
             await durability.check_postgresql(office.database, office.settings)
         except CannotRun as error:
             log.error("durability.weak", reason=error.detail)
+        await self._look_at_rights()
         await office.pump.say_what_others_owe()
+
+    async def _look_at_rights(self) -> None:
+        """Each look that finds one missing says so in the log."""
+        office = self._office
+        with contextlib.suppress(CannotRun):
+            for client in office.shards.clients:
+                await redis_rights.check_rights(client, "worker")
+        with contextlib.suppress(CannotRun):
+            await postgres_rights.check_rights(office.database, "worker")
 
     async def beat(self, shard: int) -> None:
         """Say that this worker lives, and how much drift it counted last, for `boxoffice status`."""
@@ -202,7 +212,7 @@ ROUNDS: Final = (
           "lease_ms", Rounds.mend, times=2),
     Round("reconciling", "counts drift and logs it; mends nothing", "reconcile_s", Rounds.count_drift,
           after_s=COUNT_AFTER_S),
-    Round("watching", "looks whether the gateway takes our key and the stores still keep what they acknowledge",
+    Round("watching", "looks whether the gateway takes our key, and both stores keep what they acknowledge and let us work",
           WATCH_S, of_process=Rounds.watch),
     Round("beating", "says that the worker lives, for `boxoffice status`", BEAT_S, Rounds.beat),
     Round("trimming", "deletes rows that have done their work", TRIM_S, of_process=Rounds.trim_rows, after_s=TRIM_S),

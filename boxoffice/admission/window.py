@@ -16,7 +16,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from boxoffice.admission.counting import count_call
 from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
@@ -31,6 +31,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores.gate import Lacking, ask
 from boxoffice.stores.record import Line
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.refusals import refusal
 from boxoffice.stores.scripts import Commands
 from boxoffice.stores.shard import Shard
 from boxoffice.telemetry.metrics import REGISTRY
@@ -216,13 +217,13 @@ class Window:
             answers = self._untold(forms, error)
         except RedisError as error:
             # A full Redis refused before it wrote anything, and would refuse each form alone as well.
-            if len(forms) > 1 and code_of(error) != "OOM":
+            if len(forms) > 1 and refusal(error) != "OOM":
                 for form in forms:
                     await self.call([form])
                 return
             seldom.error(
                 "admission.refused", booking_id=forms[0].id, bookings=len(forms), error=type(error).__name__,
-                reply=code_of(error),
+                reply=refusal(error),
             )  # fmt: skip
             answers = self._untold(forms, StoreAway("Redis refused the booking; nothing was taken."))
         except Exception as error:
@@ -282,18 +283,3 @@ class Window:
                     raise StoreAway from error
             await self.clock.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.25)
-
-
-_WORDS: Final[dict[type[RedisError], str]] = {
-    OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoPermissionError: "NOPERM",
-}  # fmt: skip
-
-
-def code_of(error: RedisError) -> str:
-    """The first word of Redis's refusal (OOM, MISCONF, WRONGTYPE): the rest may hold data.
-
-    The client takes the words that it knows off the text, and names the error's class for them.
-    """
-    if word := _WORDS.get(type(error)):
-        return word
-    return str(error).split(" ", 1)[0] if isinstance(error, ResponseError) else ""

@@ -12,6 +12,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import gate, keys
 from boxoffice.stores.heartbeats import Beat, living
 from boxoffice.stores.postgres import TRANSIENT
+from boxoffice.stores.refusals import lacks_right
 from boxoffice.stores.shard import Shard, Shards
 
 __all__ = [
@@ -159,7 +160,7 @@ async def sale_of(shards: Shards, row: Any) -> Sale:
 
 
 async def look_at_shard(shard: Shard) -> tuple[ShardGlance, list[Beat]]:
-    """How it stands, and the workers that live there. One whose Redis does not answer is `away`."""
+    """How it stands, and the workers that live there. One whose Redis does not answer is `away`. Raises `NoPermissionError`."""
     number, redis = shard.number, shard.redis
     try:
         async with asyncio.timeout(AWAY_S):
@@ -172,7 +173,9 @@ async def look_at_shard(shard: Shard) -> tuple[ShardGlance, list[Beat]]:
                 pipe.get(keys.sequence(number))
                 pipe.hgetall(keys.workers(number))
                 (seconds, micros), first, backlog, holds, parked, admitted, fields = await pipe.execute()
-    except (RedisError, OSError):
+    except (RedisError, OSError) as error:
+        if lacks_right(error):
+            raise
         return ShardGlance(number, "away"), []
     now_ms = 1_000 * seconds + micros // 1_000
     due_for_s = round(max(0.0, now_ms - first[0][1]) / 1_000, 1) if first else 0.0

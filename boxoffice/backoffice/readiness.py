@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -14,11 +15,13 @@ from boxoffice.errors import BoxOfficeError, StoreAway
 from boxoffice.gateway.base import PaymentGateway
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
-from boxoffice.stores import durability, gate, keys
+from boxoffice.stores import durability, gate, keys, postgres_rights, redis_rights
 from boxoffice.stores import redis as redis_client
 from boxoffice.stores.database import Database
 from boxoffice.stores.postgres import TRANSIENT, check_schema
 from boxoffice.stores.redis import AWAY
+from boxoffice.stores.redis_rights import Role
+from boxoffice.stores.refusals import refusal
 from boxoffice.stores.shard import Shards
 from boxoffice.telemetry.seldom import seldom
 
@@ -86,7 +89,8 @@ class Readiness:
 
     async def of_worker(self) -> dict[str, str]:
         """What one that settles them lacks. Gates are not asked for: it is workers who open them."""
-        checks: dict[str, Check] = {"redis": self._servers, "postgresql": self._postgresql, "gateway": self._gateway}
+        postgresql = partial(self._postgresql, role="worker")
+        checks: dict[str, Check] = {"redis": self._workers_redis, "postgresql": postgresql, "gateway": self._gateway}
         return await self._look("worker", checks)
 
     async def _look(self, kind: str, checks: dict[str, Check]) -> dict[str, str]:
@@ -106,14 +110,24 @@ class Readiness:
 
     async def redis(self, durable: bool) -> str:
         """What is wrong with Redis, in a sentence; empty when nothing is."""
+        await self._redis_rights(durable, "api")
         words = {shard.number: (await gate.look(shard)).word for shard in self._shards}
         if wrong := await self._servers(durable):
             return wrong
         shut = [f"The gate of shard {shard} is {WORDS[word]}." for shard, word in words.items() if word != "open"]
         return " ".join(shut)
 
+    async def _workers_redis(self, durable: bool) -> str:
+        """The same of a worker, whatever stands at its gates."""
+        await self._redis_rights(durable, "worker")
+        return await self._servers(durable)
+
+    async def _redis_rights(self, durable: bool, role: Role) -> None:
+        """First of all: whoever lacks a right is told which, and not what came of it."""
+        for redis in () if durable else self._shards.clients:
+            await redis_rights.check_rights(redis, role)
+
     async def _servers(self, durable: bool) -> str:
-        """The same, whatever stands at its gates."""
         for redis in self._shards.clients:
             if not await redis_client.takes_writes(redis):
                 return "It is a replica, and takes no writes."
@@ -132,15 +146,16 @@ class Readiness:
         except AWAY:
             raise
         except RedisError as error:
-            code = redis_client.refusal(error)
+            code = refusal(error)
             raise StoreAway(f"It takes no writes ({code}){FULL.get(code, '')}.") from error
         self._writable_until = self._now_s() + WRITABLE_S
 
-    async def _postgresql(self, durable: bool) -> str:
+    async def _postgresql(self, durable: bool, role: Role = "api") -> str:
         database = self._database
         if durable:
             await database.fetchval("SELECT 1")
         else:
+            await postgres_rights.check_rights(database, role)
             await check_schema(database)
             await durability.check_postgresql(database, self._settings)
             await durability.check_shards(database, self._settings)

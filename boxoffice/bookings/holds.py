@@ -41,7 +41,8 @@ from boxoffice.stores.database import Database
 from boxoffice.stores.gate import once_checked
 from boxoffice.stores.postgres import TRANSIENT
 from boxoffice.stores.record import Attempt, Charge, Outcome, Payload, Record, pack_payload, unpack
-from boxoffice.stores.redis import AWAY, refusal
+from boxoffice.stores.redis import AWAY
+from boxoffice.stores.refusals import refusal
 from boxoffice.stores.rewind import rewind
 from boxoffice.stores.scripts import Slot
 from boxoffice.stores.shard import Shards

@@ -12,6 +12,7 @@ __all__ = [
     "bell",
     "booking",
     "catalogue",
+    "changes",
     "clock",
     "codes",
     "dead",

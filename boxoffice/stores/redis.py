@@ -15,7 +15,6 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -24,9 +23,19 @@ from redis.exceptions import (
 
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
+from boxoffice.stores.refusals import note_refusal
 from boxoffice.telemetry.outages import outages
 
-__all__ = ["AWAY", "FastConnection", "open_redis", "pool_use", "refusal", "run_id", "run_of", "takes_writes"]
+__all__ = [
+    "AWAY",
+    "FastConnection",
+    "open_redis",
+    "pool_use",
+    "run_id",
+    "run_of",
+    "takes_writes",
+    "user_of",
+]
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Redis did not answer, or not as one that may be written to. Whether it did the work is unknown: scripts may be
@@ -73,8 +82,9 @@ class _Fast(AbstractConnection):
             if not self.greeting:
                 outages.missed("redis", type(error).__name__)
             raise
-        except ResponseError:
+        except ResponseError as error:
             self.met()  # whatever it refuses, it answers
+            note_refusal(error)
             raise
         self.met()
         return answer
@@ -148,6 +158,9 @@ def open_redis(settings: Settings, *, retries: int = 0, timeout_s: float | None 
         "socket_timeout": timeout_s or settings.redis_timeout_s,
         "socket_connect_timeout": timeout_s or settings.redis_timeout_s,
         "health_check_interval": 30,
+        # It would say its name on each connection, with a command that Redis 7.0 does not know and a user has to be given.
+        "lib_name": None,
+        "lib_version": None,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
         "retry_on_error": list(AWAY) if retries else [],
         **parse_url(settings.redis_url),
@@ -167,10 +180,9 @@ def pool_use(client: Redis) -> tuple[int, int, int]:
     return len(pool._in_use_connections), len(pool._available_connections), pool.max_connections
 
 
-def refusal(error: RedisError) -> str:
-    """The first word of what Redis answered (OOM, MISCONF, NOREPLICAS): the rest may hold data. redis-py takes away the
-    first word of those that it knows."""
-    return "OOM" if isinstance(error, OutOfMemoryError) else str(error).split(" ", 1)[0]
+def user_of(redis: Redis) -> str:
+    """As whom we speak to the server."""
+    return str(redis.connection_pool.connection_kwargs.get("username") or "default")
 
 
 async def run_id(redis: Redis) -> str:

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from boxoffice.errors import GateClosed, RunUnchecked
-from boxoffice.stores.redis import refusal
+from boxoffice.stores.refusals import refusal
 from boxoffice.telemetry.outages import outages
 
 __all__ = ["Call", "Commands", "Script", "Scripts", "Slot", "load_scripts", "send_all"]

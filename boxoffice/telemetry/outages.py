@@ -24,6 +24,7 @@ OUTAGES: Final[dict[str, tuple[str, str]]] = {
     "postgresql": ("postgres.away", "postgres.recovered"),
     "gateway": ("gateway.away", "gateway.recovered"),
     "gate": ("gate.shut", "gate.recovered"),
+    "rights": ("rights.missing", "rights.given"),
 }
 """The two lines of each kind."""
 

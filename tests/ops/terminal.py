@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
+import structlog
 from typer.testing import CliRunner
 
+from boxoffice.settings import Settings
 from ops.cli import app, commands
 
-__all__ = ["register_all", "run"]
+__all__ = ["register_all", "run", "terminal_of"]
 
 _runner = CliRunner()
 
@@ -20,6 +25,19 @@ def register_all() -> None:
     for command in commands():
         if command.__name__.rpartition(".")[2] not in names:
             command.register(app)
+
+
+@contextmanager
+def terminal_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A terminal whose environment names the servers of these settings: what `run` runs works on those."""
+    register_all()
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("BOXOFFICE_DATA_DIR", str(settings.data_dir))
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.configure(**before)
 
 
 async def run(*arguments: str) -> tuple[int, str]:

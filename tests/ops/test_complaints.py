@@ -13,12 +13,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from boxoffice.admission.window import code_of
 from boxoffice.errors import CannotRun
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores.postgres import alembic_config, check_schema, migrate, revisions
+from boxoffice.stores.refusals import refusal
 from boxoffice.stores.sessions import SHARED
 from ops.complaints import sentence_of
 from ops.stack.servers import Servers
@@ -175,7 +175,7 @@ async def test_a_refusal_of_redis_is_told_by_its_code(office: BoxOffice, setting
     finally:
         await redis.config_set("maxmemory", 0)
         await redis.delete("x")
-    assert (code_of(full.value), code_of(wrong.value)) == ("OOM", "WRONGTYPE")
+    assert (refusal(full.value), refusal(wrong.value)) == ("OOM", "WRONGTYPE")
 
 
 async def test_a_worker_stopped_while_it_waits_was_never_ready(

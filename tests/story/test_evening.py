@@ -12,9 +12,9 @@ import pytest
 from boxoffice.office import BoxOffice
 from tests.conftest import CLIENT, eventually, load_all
 from tests.invariants.conftest import at_rest, working
-from tests.ops.conftest import terminal as terminal
 from tests.ops.terminal import run
 from tests.support.calling_off import work_off
+from tests.support.checks import check_at_rest
 from tests.support.shop.office import Till
 from tests.support.shop.web import body_of, payment
 
@@ -29,9 +29,10 @@ def in_time(**how: float) -> str:
 class Evening:
     """Who types commands, who books, and the worker in between."""
 
-    def __init__(self, api: httpx2.AsyncClient, office: BoxOffice) -> None:
+    def __init__(self, api: httpx2.AsyncClient, office: BoxOffice, operators: BoxOffice) -> None:
         self.api = api
         self.office = office
+        self.operators = operators
         self.customers = 0
 
     async def types(self, *command: str) -> Any:
@@ -102,9 +103,9 @@ class Evening:
 
 
 @pytest.fixture
-async def evening(api: httpx2.AsyncClient, office: BoxOffice) -> Evening:
+async def evening(api: httpx2.AsyncClient, office: BoxOffice, operators_office: BoxOffice) -> Evening:
     await load_all(office)
-    return Evening(api, office)
+    return Evening(api, office, operators_office)
 
 
 def tier(event: dict[str, Any], code: str) -> str:
@@ -243,9 +244,10 @@ async def test_an_operators_evening(evening: Evening) -> None:
     ]  # fmt: skip
 
     # And at the end, with a worker running, all is well and everything agrees.
-    await worker.at_rest(fan["id"], on_time["id"], held["id"], late["id"])
+    await worker.rest()
+    await check_at_rest(evening.operators, (fan["id"], on_time["id"], held["id"], late["id"]))
     async with working(evening.office):
-        await at_rest(evening.office, heard=True)
+        await at_rest(evening.operators, heard=True)
         for command in (["status", "--every", "0.2"], ["reconcile"], ["payments", "audit"], ["audit"]):
             code, said = await run(*command)
             assert code == 0, said

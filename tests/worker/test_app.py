@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from boxoffice.errors import CannotRun, GateClosed
 from boxoffice.settings import Settings, TelemetrySettings
 from boxoffice.telemetry.metrics import REGISTRY
-from tests.support.worker_parts import SHARDS, Calls, homes
+from tests.support.worker_parts import HOME, SHARDS, Calls, homes
 from worker import app as worker_app
 from worker.app import WorkerApp
 from worker.stop import Stop
@@ -229,7 +229,7 @@ async def test_a_worker_says_what_it_waits_for(
         app.stop()
         raise RedisAway
 
-    monkeypatch.setattr(worker_app.durability, "check_redis", away)
+    monkeypatch.setattr(worker_app.redis_rights, "check_rights", away)
     with capture_logs() as said:
         await app.check_servers()
     assert said == [
@@ -244,6 +244,8 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
     monkeypatch.setattr(worker_app.durability, "say_what_is_stated", lambda _: calls.append(("stated",)))
     monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis", error=RedisAway()))
     monkeypatch.setattr(worker_app.redis, "run_id", calls.recorder("run_id"))
+    monkeypatch.setattr(worker_app.redis_rights, "check_rights", calls.recorder("rights"))
+    monkeypatch.setattr(worker_app.postgres_rights, "check_rights", calls.recorder("rights of rows"))
     monkeypatch.setattr(worker_app.postgres, "check_schema", calls.recorder("schema"))
     monkeypatch.setattr(worker_app.durability, "check_postgresql", calls.recorder("postgresql"))
     monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards"))
@@ -254,7 +256,11 @@ async def test_a_worker_waits_for_the_stores_and_looks_at_everything(
     monkeypatch.setattr(worker_app.durability, "check_redis", calls.recorder("redis"))
     await checking
     done = [call[0] for call in calls if call[0] != "stated"]
-    assert done[-6:] == ["redis", "run_id", "schema", "postgresql", "shards", "gateway.trouble"]
+    assert done[-8:] == [
+        "rights", "redis", "run_id", "rights of rows", "schema", "postgresql", "shards", "gateway.trouble"
+    ]  # fmt: skip
+    assert ("rights", HOME, "worker") in calls
+    assert ("rights of rows", office.database, "worker") in calls
     assert calls[0] == ("stated",)
 
     monkeypatch.setattr(worker_app.durability, "check_shards", calls.recorder("shards", error=CannotRun("of shards")))

@@ -168,22 +168,26 @@ async def test_trimming(
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
 
 
-@pytest.mark.parametrize("weak", ["check_redis", "check_postgresql", ""])
+@pytest.mark.parametrize("weak", ["check_redis", "check_postgresql", "redis_rights", "postgres_rights", ""])
 async def test_a_watch_asks_the_gateway_and_both_stores(
     rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, weak: str
 ) -> None:
     for name in ("check_redis", "check_postgresql"):
         error = CannotRun("appendonly no") if name == weak else None
         monkeypatch.setattr(rounds_module.durability, name, calls.recorder(name, error=error))
+    of_rights = [("redis_rights", HOME, "worker"), ("postgres_rights", office.database, "worker")]
+    for name in ("redis_rights", "postgres_rights"):
+        error = CannotRun("zadd") if name == weak else None
+        monkeypatch.setattr(getattr(rounds_module, name), "check_rights", calls.recorder(name, error=error))
     with capture_logs() as said:
         await rounds.watch()
     done = list(calls)
     both = [("check_redis", HOME, office.settings), ("check_postgresql", office.database, office.settings)]
     assert done == [
-        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), ("pump.say_what_others_owe",)
+        ("gateway.trouble",), *(both[:1] if weak == "check_redis" else both), *of_rights, ("pump.say_what_others_owe",)
     ]  # fmt: skip
     assert [(line["event"], line["reason"]) for line in said] == (
-        [("durability.weak", "appendonly no")] if weak else []
+        [("durability.weak", "appendonly no")] if weak.startswith("check") else []
     )
 
 

@@ -13,11 +13,12 @@ from boxoffice import ids
 from boxoffice.admission import admission as orders
 from boxoffice.admission import window as module
 from boxoffice.admission.admission import Admission
-from boxoffice.admission.window import Window, code_of
+from boxoffice.admission.window import Window
 from boxoffice.errors import GateClosed, Malformed, NotFound, PriceChanged, PriceOutdated
 from boxoffice.office import BoxOffice
 from boxoffice.sales.store import NewTier
 from boxoffice.stores.record import Charge, Line
+from boxoffice.stores.refusals import refusal
 from boxoffice.wire.requests import BookingRequest
 from tests.conftest import CLIENT, SHARD, SaleMaker
 from tests.support.clocks import Passing
@@ -171,7 +172,7 @@ class Loop:
     ],
 )
 def test_of_a_refusal_only_the_word_is_told(error: RedisError, word: str) -> None:
-    assert code_of(error) == word
+    assert refusal(error) == word
 
 
 # ------------------------------------------------------------------ what bookings have in common

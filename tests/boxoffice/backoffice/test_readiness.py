@@ -48,6 +48,8 @@ class House:
         for name in ("check_redis", "check_postgresql", "check_shards"):
             monkeypatch.setattr(readiness.durability, name, self._answer(name, None))
         monkeypatch.setattr(readiness, "check_schema", self._answer("check_schema", None))
+        for name in ("redis_rights", "postgres_rights"):
+            monkeypatch.setattr(getattr(readiness, name), "check_rights", self._answer(name, None))
         clock: Any = SimpleNamespace(now_s=lambda: self.now)
         parts = self.office
         self.readiness = Readiness(parts.shards, parts.database, parts.catalogue, parts.gateway, parts.settings, clock)
@@ -87,7 +89,10 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
     return House(monkeypatch)
 
 
-EVERYTHING = ["check_postgresql", "check_redis", "check_schema", "check_shards", "events", "set", "trouble"]
+EVERYTHING = [
+    "check_postgresql", "check_redis", "check_schema", "check_shards", "events", "postgres_rights", "redis_rights", "set",
+    "trouble",
+]  # fmt: skip
 
 
 async def test_what_is_asked_and_for_how_long_it_is_believed(house: House) -> None:
@@ -104,6 +109,8 @@ async def test_what_is_asked_and_for_how_long_it_is_believed(house: House) -> No
     assert [call[1:] for call in house.asked if call[0] == "set"] == [
         (keys.probe(shard), "1", 60) for shard in range(SHARDS)
     ]
+    assert [call[1:] for call in house.asked if call[0] == "redis_rights"] == [(house.redis, "api")]
+    assert [call[1:] for call in house.asked if call[0] == "postgres_rights"] == [(house.database, "api")]
     for name in ("check_schema", "check_postgresql", "check_shards"):
         assert [call[1] for call in house.asked if call[0] == name] == [house.database]
     for seconds, names in (
@@ -142,6 +149,8 @@ async def test_a_replica_is_not_written_to(house: House) -> None:
     [
         ("check_redis", CannotRun("Redis has appendonly no."), {"redis": "Redis has appendonly no."}),
         ("check_postgresql", CannotRun("fsync off"), {"postgresql": "fsync off"}),
+        ("redis_rights", CannotRun("may not zadd"), {"redis": "may not zadd"}),
+        ("postgres_rights", CannotRun("may not write"), {"postgresql": "may not write"}),
         ("check_schema", CannotRun("run migrate"), {"postgresql": "run migrate"}),
         ("check_shards", CannotRun("more shards"), {"postgresql": "more shards"}),
         ("set", ConnectionError("hunter2"), {"redis": "It does not answer (ConnectionError)."}),
@@ -197,6 +206,20 @@ async def test_many_who_ask_at_once_share_a_look(house: House, kind: str) -> Non
         full = {"redis": "It takes no writes (OOM): its memory is full, see its maxmemory."}
         assert await asyncio.gather(*others) == [full] * 49
         assert [call[0] for call in house.asked].count("set") == 1
+
+
+async def test_who_lacks_a_right_is_told_which_and_not_what_came_of_it(house: House) -> None:
+    """Each kind of process asks for its own, before it looks at anything."""
+    house.words[1] = "closed"
+    house.errors |= {"redis_rights": CannotRun("may not get"), "postgres_rights": CannotRun("may not read")}
+    for look, role in ((house.readiness.reasons, "api"), (house.readiness.of_worker, "worker")):
+        house.asked.clear()
+        assert await look() == {"redis": "may not get", "postgresql": "may not read"}
+        assert not {"check_redis", "check_schema", "check_postgresql", "set"} & {*house.names()}
+        assert [call[1:] for call in house.asked if "rights" in call[0]] == [
+            (house.redis, role),
+            (house.database, role),
+        ]
 
 
 async def test_workers_and_apis_look_for_themselves(house: House) -> None:

@@ -22,7 +22,8 @@ from structlog.testing import capture_logs
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from boxoffice.stores import redis as ours
-from boxoffice.stores.redis import FastConnection, open_redis, refusal, run_id, run_of, takes_writes
+from boxoffice.stores.redis import FastConnection, open_redis, run_id, run_of, takes_writes
+from boxoffice.stores.refusals import refusal
 from boxoffice.telemetry.outages import outages
 from tests.support.waiting import true_soon
 
