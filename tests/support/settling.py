@@ -121,7 +121,7 @@ class Room:
         async def get_pool() -> Any:
             return pool
 
-        self.pump = SimpleNamespace(give=lambda listed, cases: self.calls.append(("give", listed, cases)))
+        self.pump = SimpleNamespace(give=lambda *given: self.calls.append(("give", *given)))
         nothing: Any = SimpleNamespace()
         self.settlement = Settlement(
             Shard(nothing, nothing, SHARD), DatabaseOf(get_pool), self.gateway, self.pump, nothing, settings,

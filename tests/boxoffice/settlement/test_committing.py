@@ -155,7 +155,7 @@ async def test_what_is_committed_is_told_and_then_given_to_the_pump(room: Room, 
     ]
     assert room.calls == [
         ("commit", batch, ready), ("tell", decisions, batch.done, Pair(1, 2)),
-        *([("give", 7, captures)] if listed else []), ("settled",),
+        *([("give", 7, captures, {})] if listed else []), ("settled",),
     ]  # fmt: skip
     assert lines == [
         {"event": "batch.settled", "log_level": "info", "shard": SHARD, "confirmed": 3, "failed": 1},
