@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError, ResponseError
 
 from boxoffice import ids
@@ -158,6 +159,7 @@ async def test_while_redis_is_away_a_confirmed_booking_is_cancelled(
         patch.setattr(till.office.redis, "get", away)
         patch.setattr(till.office.redis, "mget", away)
         patch.setattr(till.office.redis, "execute_command", away)
+        patch.setattr(Pipeline, "execute", away)
         assert await till.cancel(booking) == "cancelled"
         with pytest.raises(StoreAway):
             await till.cancel(hold)
