@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
     assert len(files) == 3
     for service in ("migrate", "api", "worker"):
         assert set(services[service]["environment"]) == names(Settings) | OPENTELEMETRY | files
+
+
+def test_no_password_has_a_default() -> None:
+    """What stands in a public file protects nothing: who starts it has to choose."""
+    said = re.findall(r"\$\{(\w*PASSWORD)(.*?)\}", (ROOT / "docker-compose.yml").read_text())
+    assert {name for name, _ in said} == {"REDIS_PASSWORD", "POSTGRES_PASSWORD"}
+    assert {how for _, how in said} == {":?choose one in .env"}
 
 
 def test_settings_have_the_default_of_the_code(services: dict[str, Any]) -> None:
