@@ -125,7 +125,7 @@ async def test_no_customer_notices_an_upgrade(stack: Stack, installed: Path, pre
     )
     async with open_box_office(settings, redis_retries=3) as office, working(office):
         await at_rest(office)
-        # The previous release did not count tickets of shops: as the changelog says.
+        # The previous release did not count tickets of shops; ours does so before an event's first allocation.
         event, _ = await office.catalogue.event_of_tier(tier)
         await office.repair.reconcile(event=event.id, fix=True)
         assert (await counters(office, event, "GA")).sold == len(crowd.booked)
