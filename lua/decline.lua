@@ -9,7 +9,8 @@
 --                    nothing below zero
 -- ARGV[4...] counts  field, payments, ...
 --
--- Returns how many fields it was given in counts.
+-- Returns the most declined payments that any customer had in this window; -1 when an earlier version has begun it and nobody
+-- knows. While it is 0, there is nothing that a good payment could take off.
 --
 -- Another window than the one that is counted has none of them.
 
@@ -47,4 +48,4 @@ if good ~= "" and most ~= 0 then
     end
   end
 end
-return (#ARGV - 3) / 2
+return most or -1

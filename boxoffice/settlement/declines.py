@@ -13,8 +13,9 @@ too often.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -77,25 +78,18 @@ class Declines:
         whosever it is: in an earlier claim, or in this one (`tried`, booking ids), whose members are asked for apart."""
         if not self._most:
             return Sifted(claims, [], [])
-        fresh: set[str] = set()
-        several: dict[str, None] = {}
-        for claim in claims:
-            booking = claim.record.id
-            if never_tried(claim, known.get(booking), tried=booking in tried):
-                fresh.add(booking)
-                if not self._alone(claim):
-                    several[claim.record.owner] = None
+        several = self._several(claims, known, tried)
         if not several:
             return Sifted(claims, [], [])
         while True:  # counts that were read before others were told would miss those that are under way no more
             told = self._told
-            declined = await self._declined([*several], now_ms)
+            declined = await self._declined(several, now_ms)
             if told == self._told:
                 break
         sifted = Sifted([], [], [])
         for claim in claims:
             owner = claim.record.owner
-            if owner not in declined or claim.record.id not in fresh:
+            if owner not in declined or not _is_fresh(claim, known, tried):
                 sifted.ask.append(claim)
             elif declined[owner] >= self._most:
                 sifted.refused.append(claim)
@@ -106,57 +100,56 @@ class Declines:
         self._note_put_off({claim.record.owner for claim in sifted.later})
         return sifted
 
-    async def count(self, decisions: Iterable[Decision]) -> None:
+    async def count(self, decisions: Sequence[Decision]) -> None:
         """Count what the gateway answered. What fails here, or dies before, is not counted."""
-        answered: dict[tuple[str, str], int] = {}
-        declined, good_ones = Counter[str](), Counter[str]()
-        over: list[tuple[Record, bool]] = []
-        for decision in decisions:
-            record, payment = decision.claim.record, decision.payment
-            if payment is None:
-                continue
-            good = payment.status == "authorized"
-            over.append((record, good))
-            bad = payment.status == "declined" and payment.failure_code != TOO_MANY_DECLINED
-            if (good or bad) and decision.standing is not DECIDED:
-                whose = record.body.client, record.event
-                answered[whose] = answered.get(whose, 0) + 1
-                if good:
-                    good_ones[record.owner] += 1
-                else:
-                    declined.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
-                    if payment.card and self._card_max:
-                        declined[f"f:{payment.card}"] += 1
-        if answered and self._counts:
-            await self._tell(answered, declined, good_ones)
+        declined = await self._tell(decisions) if self._counts else Counter[str]()
         self._told += 1
         # Last: whoever is sifted meanwhile finds each of them under way, or counted.
-        for record, good in over:
-            if (under_way := self._under_way.get(record.owner)) is not None:
-                if good and (len(under_way) > 1 or record.owner in self._good):
+        for decision in decisions:
+            payment, record = decision.payment, decision.claim.record
+            if payment is not None and (under_way := self._under_way.get(record.owner)) is not None:
+                if payment.status == "authorized" and (len(under_way) > 1 or record.owner in self._good):
                     self._note_good(record.owner)
                 under_way.pop(record.payment_key, None)
                 if not under_way:
                     del self._under_way[record.owner]
-                    if not declined[f"o:{record.owner}"]:
+                    if self._put_off and not declined[f"o:{record.owner}"]:
                         self._put_off.pop(record.owner, None)
 
-    async def _tell(
-        self, answered: Mapping[tuple[str, str], int], fields: Counter[str], good_ones: Counter[str]
-    ) -> None:
-        """A customer's good payments are held against those that were declined in the same batch first."""
-        if fields:
-            for owner in [*good_ones]:
-                even = min(good_ones[owner], fields[f"o:{owner}"])
-                good_ones[owner] -= even
-                fields[f"o:{owner}"] -= even
-        for (client, event), payments in answered.items():
+    async def _tell(self, decisions: Sequence[Decision]) -> Counter[str]:
+        """Good payments are told one by one only when some customer has declined ones, off which they take: rarely. Returns by
+        field what was declined and not made up for in the same batch."""
+        good, bad, fields = list[Record](), list[Record](), Counter[str]()
+        for decision in decisions:
+            payment = decision.payment
+            if payment is not None and decision.standing is not DECIDED:
+                if payment.status == "authorized":
+                    good.append(decision.claim.record)
+                elif payment.status == "declined" and payment.failure_code != TOO_MANY_DECLINED:
+                    bad.append(decision.claim.record)
+                    if payment.card and self._card_max:
+                        fields[f"f:{payment.card}"] += 1
+        if not (good or bad):
+            return fields
+        for record in bad:
+            fields.update((f"o:{record.owner}", f"c:{record.body.client}", f"e:{record.event}"))
+        good_ones = _set_off(good, fields) if bad else None
+        for (client, event), payments in Counter(map(_whose, good + bad)).items():
             fields[f"C:{client}"] += payments
             fields[f"E:{event}"] += payments
+        if await self._run(fields, "") and good:
+            if good_ones is None:
+                good_ones = _set_off(good, fields)
+            await self._run({}, ",".join([f"{owner}:{count}" for owner, count in good_ones.items()]))
+        return fields
+
+    async def _run(self, fields: Mapping[str, int], good: str) -> bool:
+        """Whether any customer may have declined payments."""
         counts = [part for field, count in fields.items() if count for part in (field, count)]
-        good = ",".join([f"{owner}:{count}" for owner, count in good_ones.items() if count])
+        if not (counts or good):
+            return False
         try:
-            await self._here.run(
+            most = await self._here.run(
                 "decline",
                 declines=keys.declines(self._here.number),
                 window_ms=self._window_ms,
@@ -166,6 +159,8 @@ class Declines:
             )
         except (RedisError, OSError) as error:
             seldom.warning("declines.uncounted", shard=self._here.number, error=type(error).__name__)
+            return False
+        return bool(most)
 
     async def looks_at_cards(self, now_ms: int) -> bool:
         """Whether a card has been declined too often in the present window: then others may be the same."""
@@ -188,6 +183,21 @@ class Declines:
             return [0] * len(fields)
         current = began is not None and int(began) == now_ms - now_ms % self._window_ms
         return [int(count or 0) if current else 0 for count in counts]
+
+    def _several(self, claims: list[Claimed], known: Mapping[str, Known], tried: Collection[str]) -> list[str]:
+        """Customers of these with another payment under way. All of them are under way from now on."""
+        now, under_way = self._clock.now_s(), self._under_way
+        several: dict[str, None] = {}
+        for claim in claims:
+            record = claim.record
+            if (known or tried or claim.lapses or record.payload.outcome) and not _is_fresh(claim, known, tried):
+                continue
+            owner = record.owner
+            if owner not in under_way and owner not in self._put_off and len(under_way) < REMEMBERED_MAX:
+                under_way[owner] = {record.payment_key: now}  # as nearly all of them
+            elif not self._alone(claim):
+                several[owner] = None
+        return [*several]
 
     def _alone(self, claim: Claimed) -> bool:
         """Whether nothing else of its customer is under way. Then it is, from now on."""
@@ -238,3 +248,24 @@ class Declines:
         for payment_key in [name for name, since in under_way.items() if now - since > FORGET_S]:
             del under_way[payment_key]
         return under_way
+
+
+_whose: Final = attrgetter("body.client", "event")
+
+
+def _is_fresh(claim: Claimed, known: Mapping[str, Known], tried: Collection[str]) -> bool:
+    booking = claim.record.id
+    return never_tried(claim, known.get(booking), tried=booking in tried)
+
+
+def _set_off(good: Iterable[Record], fields: Counter[str]) -> Counter[str]:
+    """By customer, good payments that are left when those that were declined in the same batch, in `fields`, are held against
+    them; these are fewer then."""
+    left: Counter[str] = Counter()
+    for owner, count in Counter([record.owner for record in good]).items():
+        even = min(count, fields[f"o:{owner}"])
+        if even:
+            fields[f"o:{owner}"] -= even
+        if count > even:
+            left[owner] = count - even
+    return left

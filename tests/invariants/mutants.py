@@ -116,7 +116,7 @@ MUTANTS = (
         (
             (
                 "boxoffice/settlement/declines.py",
-                "owner not in declined or claim.record.id not in fresh",
+                "owner not in declined or not _is_fresh(claim, known, tried)",
                 "owner not in declined",
             ),
         ),

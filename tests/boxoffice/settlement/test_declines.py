@@ -20,7 +20,7 @@ from boxoffice.settlement import declines as module
 from boxoffice.settlement.declines import FORGET_S, Declines
 from boxoffice.states import TOO_MANY_DECLINED
 from boxoffice.stores import keys
-from boxoffice.stores.record import Payload
+from boxoffice.stores.record import Outcome, Payload
 from boxoffice.stores.shard import Shard
 from tests.conftest import CLIENT, SHARD, SaleMaker, settle_all
 from tests.support.checks import check_at_rest
@@ -156,6 +156,7 @@ class Store:
 
     def __init__(self, *answers: Any, error: Exception | None = None) -> None:
         self.answers, self.error = answers, error
+        self.most = 0
         self.calls: list[Any] = []
 
     async def hmget(self, name: str, fields: list[str]) -> Any:
@@ -168,6 +169,7 @@ class Store:
         self.calls.append(command)
         if self.error:
             raise self.error
+        return self.most
 
 
 NOW_MS = 1_000 * WINDOW_S * 7 + 5
@@ -311,6 +313,21 @@ async def test_what_may_have_been_asked_for_is_asked_for_again(settings: Setting
     assert await steps.sift(lapsed, fresh, met, more, known=known) == [[1, 3], [2, 4], []]
 
 
+@pytest.mark.parametrize("why", ["lapsed", "known", "noted", "tried"])
+async def test_what_may_have_been_asked_for_is_no_payment_under_way(settings: Settings, why: str) -> None:
+    """It is asked for in any case, and holds up no other of its customer."""
+    steps = Steps(settings)
+    before, other = of("a", 1, lapses=int(why == "lapsed")), of("a", 2)
+    if why == "noted":
+        before.record.payload = Payload(outcome=Outcome("unknown"))
+    row = PaymentRow("unknown", None, None, None, 5)
+    known = {before.record.id: Known(before.record.id, "pending", None, payment=row)} if why == "known" else {}
+    asked = (before,) if why == "tried" else ()
+    assert await steps.sift(before, known=known, asked=asked) == [[1], [], []]
+    assert await steps.sift(other) == [[2], [], []]
+    assert steps.store.calls == []
+
+
 def decision(
     claim: Claimed, status: str | None, code: str | None = None, standing: Standing = Standing.NEW, card: str = ""
 ) -> Decision:
@@ -343,10 +360,12 @@ async def test_what_was_asked_for_in_this_claim_is_not_failed_unasked(settings: 
     assert await steps.sift(*claims, asked=tuple(claims[:4])) == [[1, 2, 3, 4], [5], []]
 
 
-async def test_what_is_counted(settings: Settings) -> None:
-    """What the gateway answered, yes or no: by client and event; a no by customer, too, which a yes takes back. Nothing
-    twice."""
+@pytest.mark.parametrize("most", [0, 3, -1])
+async def test_what_is_counted(settings: Settings, most: int) -> None:
+    """What the gateway answered, yes or no: by client and event; a no by customer, too, which a yes takes back, if any customer
+    has one or nobody knows. Nothing twice."""
     steps = Steps(settings)
+    steps.store.most = most
     await steps.declines.count([
         decision(of("a", 1), "declined", "lost_card"), decision(of("a", 2), "declined"), decision(of("b", 3), "authorized"),
         decision(of("d", 9), "declined"), decision(of("d", 10), "authorized"), decision(of("f", 11), "authorized"),
@@ -354,12 +373,31 @@ async def test_what_is_counted(settings: Settings) -> None:
         decision(of("a", 4), "declined", TOO_MANY_DECLINED), decision(of("a", 5), "declined", standing=DECIDED),
         decision(of("a", 6), None), decision(of("a", 7), "unknown"), decision(of("a", 8), "failed"),
     ])  # fmt: skip
-    ((_, _, _, name, window_ms, card_max, good, *counts),) = steps.store.calls
+    (_, _, _, name, window_ms, card_max, good, *counts), *more = steps.store.calls
     assert (name, window_ms, card_max) == (keys.declines(SHARD), 1_000 * WINDOW_S, 10)
     assert dict(zip(counts[::2], counts[1::2], strict=True)) == {
         "o:a": 2, "c:c": 4, "e:e": 4, "C:c": 9, "E:e": 9
     }  # fmt: skip
-    assert good == "b:2,f:1"
+    assert good == ""
+    assert [call[3:] for call in more] == ([(name, window_ms, card_max, "b:2,f:1")] if most else [])
+
+
+@pytest.mark.parametrize(
+    ("status", "counts", "good"),
+    [
+        ("authorized", {"C:c": 1, "E:e": 1}, ["a:1"]),
+        ("declined", {"o:a": 1, "c:c": 1, "e:e": 1, "C:c": 1, "E:e": 1}, []),
+    ],
+)
+async def test_who_is_told_of_a_batch_of_one(
+    settings: Settings, status: str, counts: dict[str, int], good: list[str]
+) -> None:
+    steps = Steps(settings)
+    steps.store.most = 1
+    await steps.declines.count([decision(of("a", 1), status)])
+    (_, *told), *rest = [call[6:] for call in steps.store.calls]
+    assert dict(zip(told[::2], told[1::2], strict=True)) == counts
+    assert rest == [(each,) for each in good]
 
 
 @pytest.mark.parametrize(("card_max", "named"), [(10, {"f:x": 2, "f:y": 1}), (0, {})])
@@ -426,4 +464,5 @@ async def test_when_nothing_is_counted(settings: Settings, changes: dict[str, in
 
 async def test_a_redis_that_counts_nothing_stops_nobody(settings: Settings) -> None:
     steps = Steps(settings, error=ConnectionError())
-    await steps.declines.count([decision(of("a", 1), "declined")])
+    await steps.declines.count([decision(of("a", 1), "declined"), decision(of("b", 2), "authorized")])
+    assert len(steps.store.calls) == 1
