@@ -34,10 +34,12 @@ async def copy_new(connection: Connection, decisions: list[Decision], gateway: s
         record, payment = decision.claim.record, decision.payment
         body, payload = record.body, record.payload
         booking, amount, currency = record.id, body.amount_cents, word(body.currency)
+        reference = _NULL if body.reference is None else as_text(body.reference)
+        expires_at = time_text(record.deadline_ms) if record.deadline_ms else _NULL
         row = (
-            f"{booking}\t{word(body.client)}\t{word(record.event)}\t{as_text(body.customer)}\t{as_text(body.reference)}\t"
+            f"{booking}\t{word(body.client)}\t{word(record.event)}\t{as_text(body.customer)}\t{reference}\t"
             f"{decision.status}\t{amount}\t{currency}\t{as_text(payload.key)}\t{record.fingerprint}\t"
-            f"{word(decision.failure)}\t{record.sequence}\t{time_text(record.deadline_ms)}\t{time_text(record.admitted_ms)}\t"
+            f"{word(decision.failure)}\t{record.sequence}\t{expires_at}\t{time_text(record.admitted_ms)}\t"
             f"{body.access_code or _NULL}"
         )
         if body.metadata is None and body.return_url is None:
@@ -54,9 +56,10 @@ async def copy_new(connection: Connection, decisions: list[Decision], gateway: s
                 if charge
                 else _NO_CHARGE
             )
+            next_action = _NULL if payment.next_action is None else as_text(payment.next_action)
             payments.append(
                 f"{record.payment_key}\t{booking}\t{gateway}\t{how}\t{amount}\t{currency}\t{payment.status}\t"
-                f"{as_text(payment.reference)}\t{word(payment.failure_code)}\t{as_text(payment.next_action)}\t"
+                f"{as_text(payment.reference)}\t{word(payment.failure_code)}\t{next_action}\t"
                 f"{word(payment.due)}\n"
             )
     try:

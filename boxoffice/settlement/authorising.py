@@ -28,7 +28,7 @@ from boxoffice.gateway.base import (
 from boxoffice.gateway.calls import in_parallel
 from boxoffice.settlement.batch import Batch, Ready, halves
 from boxoffice.settlement.claims import Claims
-from boxoffice.settlement.deciding import GatewayOutcome, is_overdue, never_tried, standing_of
+from boxoffice.settlement.deciding import GatewayOutcome, by_sequence, is_overdue, never_tried, standing_of
 from boxoffice.settlement.declines import WAIT_S, Declines
 from boxoffice.settlement.outage import REFUSED, Outage, StoreRefuses
 from boxoffice.settlement.slow import SlowAnswers
@@ -96,7 +96,9 @@ class Authorising:
         slow: dict[asyncio.Future[Any], Claimed] = {}
         for claim in claims:
             record, met = claim.record, known.get(claim.record.id)
-            if standing_of(record, met) in (DECIDED, DUPLICATE) or not record.body.amount_cents:
+            if met is None and record.body.amount_cents and not record.cancel_requested:
+                ask.append(claim)  # as nearly all of them
+            elif standing_of(record, met) in (DECIDED, DUPLICATE) or not record.body.amount_cents:
                 ready.append(claim)
             elif is_overdue(record, met, batch.terms):
                 slow[in_parallel(partial(self.let_go, batch, met), [claim], self.calls)[0]] = claim
@@ -158,7 +160,7 @@ class Authorising:
             known = await rows.known_by_key(connection, [claim.record for claim in claims])
         first: dict[str, Claimed] = {}
         later = []
-        for claim in sorted(claims, key=lambda claim: claim.record.sequence):
+        for claim in sorted(claims, key=by_sequence):
             record = claim.record
             if record.id not in known and first.setdefault(record.scope, claim) is not claim:
                 later.append(claim)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import structlog
@@ -38,6 +40,8 @@ ALONE_MAX_S: Final = 60.0
 
 ROUNDS: Final = 5
 """Tries of one transaction when PostgreSQL itself says that the next may succeed."""
+
+_status: Final = attrgetter("status")
 
 
 class Committed(NamedTuple):
@@ -198,7 +202,4 @@ def _captures(decisions: Iterable[Decision]) -> list[CaptureRequest]:
 
 
 def _report(shard: int, decisions: Iterable[Decision]) -> None:
-    counts: dict[str, int] = {}
-    for decision in decisions:
-        counts[decision.status] = counts.get(decision.status, 0) + 1
-    log.info("batch.settled", shard=shard, **counts)
+    log.info("batch.settled", shard=shard, **Counter(map(_status, decisions)))

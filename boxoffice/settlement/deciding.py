@@ -8,6 +8,7 @@ One file because what a fact means and what follows from it are read together: a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from msgspec.structs import replace
@@ -29,7 +30,16 @@ from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, Re
 from boxoffice.states import CALLED_OFF, DUPLICATE_OF, KEY_REUSED, MISCONFIGURED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
-__all__ = ["GatewayOutcome", "decide", "is_overdue", "never_tried", "sold_by", "standing_of", "unfinished"]
+__all__ = [
+    "GatewayOutcome",
+    "by_sequence",
+    "decide",
+    "is_overdue",
+    "never_tried",
+    "sold_by",
+    "standing_of",
+    "unfinished",
+]
 
 GatewayOutcome: TypeAlias = Authorization | Done
 """What the gateway said of a payment. `Done`: we asked it to let the payment go, and it did."""
@@ -43,6 +53,9 @@ UNKNOWN_RETRY_MS: Final = 500
 CHANGED_RETRY_MS: Final = 30_000
 """How soon a booking that was sold with other items than it has here is claimed again, unless it was mended meanwhile."""
 
+by_sequence: Final = attrgetter("record.sequence")
+"""Of a claim: its place in the order of admission."""
+
 
 def decide(
     claims: Iterable[Claimed],
@@ -55,7 +68,7 @@ def decide(
     what each locked tier can still sell."""
     rest = dict(left)
     decisions = []
-    for claim in sorted(claims, key=_by_sequence):
+    for claim in sorted(claims, key=by_sequence):
         booking = claim.record.id
         met = known.get(booking)
         if met is None:
@@ -127,10 +140,6 @@ def unfinished(claim: Claimed, *, tried: bool) -> Payload:
 
 
 # ---------------------------------------------------------------- one booking
-
-
-def _by_sequence(claim: Claimed) -> int:
-    return claim.record.sequence
 
 
 def _weigh(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import FIRST_COMPLETED
+from operator import attrgetter
 from typing import Final
 
 from boxoffice.bookings.holds import Holds
@@ -36,6 +37,8 @@ __all__ = ["Settlement"]
 
 LOOK_S: Final = 0.05
 """While nothing is due and batches are under way, how long until it is looked again."""
+
+_lapses: Final = attrgetter("lapses")
 
 
 class Settlement:
@@ -110,7 +113,7 @@ class Settlement:
                 claims = batch.claims
                 if not claims and not under_way:
                     return
-                lapsed = any(claim.lapses for claim in claims)
+                lapsed = any(map(_lapses, claims))
                 if lapsed and under_way:
                     await asyncio.wait(under_way)
                 if claims:

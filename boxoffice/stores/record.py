@@ -285,9 +285,8 @@ def confirmed(raw: bytes, payload: Payload) -> bytes:
     """The record of a pending booking once it is sold, as settle.lua leaves it: without its owner, whose count it was is
     asked no more."""
     head, packed, _ = raw.split(b"\n", 2)
-    fields = head.split(b"|")
-    fields[0], fields[8] = b"C", b""
-    return b"\n".join((b"|".join(fields), packed, _encode(payload)))
+    begin, _, items, tries = head.rsplit(b"|", 3)
+    return b"C%b||%b|%b\n%b\n%b" % (begin[1:], items, tries, packed, _encode(payload))
 
 
 def unpack(booking_id: str, raw: bytes) -> Record:

@@ -73,10 +73,10 @@ class Spread:
         self.counts = [0] * (len(bounds) + 1)
         self.total: float = 0
 
-    def add(self, value: float) -> None:
-        """One more."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, times: int = 1) -> None:
+        """One more, or as many as were alike."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
     def add_all(self, values: list[float]) -> None:
         """Many at once, at less than each alone. Sorts them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -67,11 +68,14 @@ def test_a_gauge_is_there_once_it_was_read_and_goes_when_it_is_not_named(registr
 @given(st.lists(st.integers(0, 12)))
 def test_many_at_once_count_as_each_alone(values: list[int]) -> None:
     """Those that are just as large as a bound among them."""
-    alone, together = Spread((1, 2, 5, 10)), Spread((1, 2, 5, 10))
+    alone, together, alike = Spread((1, 2, 5, 10)), Spread((1, 2, 5, 10)), Spread((1, 2, 5, 10))
     for value in values:
         alone.add(value)
     together.add_all([float(value) for value in values])
     assert (together.counts, together.total) == (alone.counts, alone.total)
+    for value, times in Counter(values).items():
+        alike.add(value, times)
+    assert (alike.counts, alike.total) == (alone.counts, alone.total)
     assert sum(together.counts) == len(values)
 
 
