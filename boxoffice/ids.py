@@ -17,6 +17,7 @@ __all__ = [
     "code_digest",
     "digest",
     "fingerprint",
+    "key_digest",
     "made_ms",
     "owner_digest",
     "owners_of",
@@ -94,6 +95,11 @@ _sha256 = hashlib.sha256
 def digest(*parts: str) -> str:
     """SHA-256 over the parts joined by NUL, its first 128 bits as 32 hex digits. No part may hold a NUL."""
     return _sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def key_digest(key: str) -> str:
+    """`digest` of an idempotency key, as every booking asks for it."""
+    return _sha256(key.encode()).hexdigest()[:32]
 
 
 def scope(client: str, event: str, key_digest: str) -> str:

@@ -61,8 +61,8 @@ FREE: Final = Allowance()
 """Of whoever calls from within: a test, a benchmark."""
 
 
-class Spent(Struct, frozen=True, gc=False):
-    """How a limit stands, for the headers of an answer."""
+class Spent(Struct, frozen=True, eq=False, gc=False):
+    """How a limit stands, for the headers of an answer. Bookings of one call have the same one: it is known by itself."""
 
     allowance: Allowance
     left: int

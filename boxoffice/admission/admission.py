@@ -14,7 +14,7 @@ from boxoffice import ids
 from boxoffice.access.rates import FREE, Allowance
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Named, Order
 from boxoffice.admission.protocol import question
-from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
+from boxoffice.admission.templates import BookingTemplate, Gaps, digits_of, text_of
 from boxoffice.admission.window import Window
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceOutdated
@@ -111,7 +111,7 @@ class Admission:
         first = allowance.customer_max is not None and order.barred is None and window.newcomers.is_new(owner, since)
         trace = current.get() if TRACES.on else None
         # A question says nothing of its code, without which it would be told that the sale has not begun.
-        if order.barred is None and (code or not window.seems_short(template.lines)):
+        if order.barred is None and (code or not window.short or not window.seems_short(template.lines)):
             form = self._form(order, key_digest, template, scope, fingerprint, owner, first, since, answer)
             window.put(form if trace is None else form.traced(trace))
             return
@@ -145,15 +145,13 @@ class Admission:
     ) -> Form:  # fmt: skip
         shard, charge = template.event.shard, order.charge if template.amount else None
         booking = ids.booking_id(shard, self._epoch_ns() // 1_000_000)
-        token = name = last4 = ""
+        card = last4 = ""
         if charge is not None:
-            token = text_of(charge.token)
-            name = text_of(charge.card_name) if charge.card_name else ""
-            last4 = text_of(charge.last4) if charge.last4 else ""
+            card, last4 = text_of(charge), digits_of(charge.last4) if charge.last4 else ""
         # As `Gaps(...)`, in a third of its time.
         gaps: Gaps = tuple.__new__(Gaps, (
             booking, scope, fingerprint, owner, text_of(order.customer_id),
-            text_of(order.reference) if order.reference is not None else "", token, name, last4, key_digest,
+            text_of(order.reference) if order.reference is not None else "", card, last4, key_digest,
             order.metadata or "", text_of(order.return_url) if order.return_url is not None else "", order.access_code,
         ))  # fmt: skip
         record_prefix, idempotency_prefix = self._names[shard]
@@ -166,14 +164,14 @@ class Admission:
     def template(self, client: str, order: Order, allowance: Allowance = FREE) -> BookingTemplate:
         """The template for such an order, made at its first one under this view of its event."""
         charge = order.charge
-        means = charge and (charge.method, bool(charge.card_name), bool(charge.last4))
+        means = charge and (charge.method, bool(charge.last4))
         plain = order.metadata is None and order.return_url is None and not order.access_code
         extras = None if plain else (order.metadata is None, order.return_url is None, not order.access_code)
         alike = (client, allowance.api_key, order.lines, means, order.reference is None, order.hold_s, extras)
         template = self.templates.get(alike)
         if template is not None and (template.allowance is allowance or template.allowance == allowance):
             # Whatever changes in the catalogue makes a new view of the event.
-            found = self.catalogue.known_tier(order.lines[0][0])
+            found = self.catalogue.known_tiers.get(order.lines[0][0])
             if found is not None and found[0] is template.event:
                 return template
         event, lines = self.price(client, order)

@@ -29,12 +29,15 @@ def count_call(
     _call_s.add(now_s - began_s)
     kinds = Counter(map(type, answers))
     if admitted := kinds.pop(Admitted, 0):
-        replayed = sum([answer.replayed for answer in answers if isinstance(answer, Admitted)])
+        replayed = sum([answer.replayed for answer in answers if type(answer) is Admitted])
         _replayed.add(replayed)
         _accepted.add(admitted - replayed)
     for kind, count in kinds.items():
         if kind not in AGAIN:
             ADMISSIONS.cell(word_of(kind)).add(count)
+    if kinds.keys().isdisjoint(AGAIN):
+        _admission_s.add_all([now_s - form.since for form in forms])
+        return
     _admission_s.add_all(
         [now_s - form.since for form, answer in zip(forms, answers, strict=True) if type(answer) not in AGAIN]
     )

@@ -164,7 +164,8 @@ def answers_of(
     availability = {id(view): counts for view, counts in zip(views.values(), reply.left, strict=True)}
     answers: list[Admitted | BoxOfficeError | None] = []
     add = answers.append
-    spent = _Spent(reply) if reply.counted else None
+    limits = _Spent(reply) if reply.counted else None
+    allowance, spent = None, None
     for form, result in zip(forms, reply.results, strict=True):
         event = form.template.event
         counts = availability.get(id(event))
@@ -175,15 +176,10 @@ def answers_of(
             counts = availability[id(event)] = [by_tier[tier.id] for tier in event.tiers] if by_tier else []
         try:
             if result == CREATED:
-                add(
-                    _new(
-                        form,
-                        counts,
-                        reply.now_ms,
-                        created_at,
-                        None if spent is None else spent.by(form.template.allowance),
-                    )
-                )
+                if limits is not None and form.template.allowance is not allowance:
+                    allowance = form.template.allowance
+                    spent = limits.by(allowance)
+                add(_new(form, counts, reply.now_ms, created_at, spent))
             elif result[0] == LEFT:
                 add(form.barred and form.barred())
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -38,8 +39,7 @@ class Gaps(NamedTuple):
     owner: str
     customer: str
     reference: str
-    token: str
-    card_name: str
+    charge: str
     last4: str
     key_digest: str
     metadata: str = ""
@@ -55,12 +55,19 @@ _TAG: Final = secrets.token_hex(8)
 
 _MARKS: Final = {name: f"{_TAG}-{name}" for name in _NAMES}
 
-_AS_JSON: Final = frozenset({"customer", "reference", "token", "card_name", "last4", "return_url"})
+_CARD: Final = Charge(_MARKS["charge"], "")
+"""Stands where a charge does."""
+
+_AS_JSON: Final = frozenset({"customer", "reference", "last4", "return_url"})
 
 
-def text_of(value: str) -> str:
-    """A text as JSON has it, to be put into a gap."""
+def text_of(value: str | Charge) -> str:
+    """A text, or a charge as a record has it, as JSON, to be put into a gap."""
     return _json(value).decode()
+
+
+digits_of: Final = lru_cache(16_384)(text_of)
+"""The same of a card's last four digits, of which there are not many."""
 
 
 class BookingTemplate:
@@ -109,20 +116,22 @@ class BookingTemplate:
         self.first_question = question_kind(event.id, self.items, client, first)
         has = {"reference": referred, "metadata": described, "return_url": returning}
         given = {"customer", *(name for name, there in has.items() if there)}
-        record = self._marked(client, charge, given)
+        record = self._marked(client, charge and _CARD, given)
         rest = pack_rest(
             payment_key=record.payment_key, scope=record.scope, fingerprint=record.fingerprint, event=event.id,
             owner=record.owner, items=self.items, body=record.body, payload=record.payload,
         )  # fmt: skip
-        card = {name for name in ("token", "card_name", "last4") if charge and getattr(charge, name)}
+        has = {"charge": charge is not None, "access_code": coded}
+        more = {name for name, there in has.items() if there}
         self._form, self._pick_form = _with_gaps(
-            rest.decode(),
-            {"scope", "fingerprint", "owner", "key_digest", *given, *card, *(["access_code"] if coded else [])},
+            rest.decode(), {"scope", "fingerprint", "owner", "key_digest", *given, *more}
         )
-        view = render.of_record(record, event)
+        last4 = _MARKS["last4"] if charge and charge.last4 else None
+        card = charge and Charge(charge.method, "", None, last4)
+        view = render.of_record(self._marked(client, card, given), event)
         view.created_at, view.expires_at = _MARKS["created_at"], _MARKS["expires_at"] if hold_ms else None
         view.expires_in_s = hold_ms // 1_000 if hold_ms else None
-        shown = {"booking", "created_at", *given, *(["expires_at"] if hold_ms else []), *(card & {"last4"})}
+        shown = {"booking", "created_at", *given, *(["expires_at"] if hold_ms else []), *(["last4"] if last4 else [])}
         self._shown, self._pick_shown = _with_gaps(render.booking(view).decode(), shown)
 
     def kind_of(self, expected: int | None, *, first: bool) -> Kind:
@@ -140,12 +149,9 @@ class BookingTemplate:
             rate=rate,
         )  # fmt: skip
 
-    def _marked(self, client: str, charge: Charge | None, given: set[str]) -> Record:
-        """The record of such a booking, with a mark for each gap."""
+    def _marked(self, client: str, card: Charge | None, given: set[str]) -> Record:
+        """The record of such a booking, paid so, with a mark for each gap."""
         marks, state = Gaps(*map(_MARKS.__getitem__, Gaps._fields)), "H" if self.hold_ms else "P"
-        card = charge and Charge(
-            charge.method, marks.token, charge.card_name and marks.card_name, charge.last4 and marks.last4
-        )  # fmt: skip
         reference, metadata, return_url = (
             getattr(marks, name) if name in given else None for name in ("reference", "metadata", "return_url")
         )
@@ -173,6 +179,8 @@ class BookingTemplate:
 def _with_gaps(text: str, there: set[str]) -> tuple[str, Pick]:
     """The text with `%s` in place of each mark, and what picks their values from the gaps, in the order of the text."""
     marks = {name: f'"{_MARKS[name]}"' if name in _AS_JSON else _MARKS[name] for name in there}
+    if "charge" in there:
+        marks["charge"] = text_of(_CARD)
     if "metadata" in there:
         marks["metadata"] = f'{{"{_MARKS["metadata"]}":""}}'
     in_order = sorted(there, key=lambda name: text.index(marks[name]))

@@ -94,8 +94,6 @@ class Window:
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
-        if not self.short:
-            return False
         for line in lines:
             short = self.short.get(line.tier)
             if short is not None and line.quantity > short[0]:

@@ -23,15 +23,15 @@ class Freshness:
 
     def __init__(self, compare: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> None:
         self._compare = compare
-        self._clock = clock
+        self.clock = clock
         self._task: asyncio.Task[None] | None = None
         self._tokens = float(BURST)
-        self._filled = self._compared = clock() - 2 * STALE_S
+        self._filled = self.compared = clock() - 2 * STALE_S
 
     @property
     def age(self) -> float:
         """Seconds since the last comparison began."""
-        return self._clock() - self._compared
+        return self.clock() - self.compared
 
     def ask(self) -> None:
         """Compare in the background, unless that was done too often."""
@@ -46,13 +46,13 @@ class Freshness:
             await asyncio.shield(self._task)
 
     def _spend(self) -> bool:
-        now = self._clock()
+        now = self.clock()
         self._tokens = min(float(BURST), self._tokens + (now - self._filled) / CHECK_S)
         self._filled = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
-        self._compared = now
+        self.compared = now
         return True
 
 

@@ -51,7 +51,7 @@ def parse_idempotency_key(values: Sequence[bytes]) -> str:
         bad_header(f"An Idempotency-Key has up to {KEY_MAX} characters.", "Idempotency-Key", "too_long")
     if not key.isprintable():
         bad_header("An Idempotency-Key is printable ASCII.", "Idempotency-Key", "not_printable")
-    return ids.digest(key)
+    return ids.key_digest(key)
 
 
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')

@@ -308,7 +308,14 @@ def left(view: EventView, available: Sequence[int]) -> bytes:
 
 def with_left(shown: bytes, view: EventView, available: Sequence[int]) -> bytes:
     """A booking as JSON together with what is left of its event, so that a shop front needs no second call."""
-    return b'%b,"availability":%b}' % (shown[:-1], left(view, available))
+    global _told
+    if _told[0] is not available or _told[1] is not view:
+        _told = available, view, left(view, available)
+    return b'%b,"availability":%b}' % (shown[:-1], _told[2])
+
+
+_told: tuple[object, object, bytes] = None, None, b""
+"""The counts of the last such answer, their event, and both as JSON: bookings of one admission call have the same."""
 
 
 def page(shown: Sequence[bytes], next_cursor: str | None, as_of: datetime | None = None) -> bytes:

@@ -126,7 +126,7 @@ def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> Bo
     charge = hold_s = None
     if not body.payment:
         hold_s = _hold_s(body, settings)
-    elif not _absent(body.hold_s):
+    elif body.hold_s is not UNSET and body.hold_s is not None:
         raise Malformed("A booking with its payment is not held.", pointer="/hold_s", code="not_a_hold")
     else:
         charge = charge_of(body.payment, text_max, gateway)
@@ -158,7 +158,12 @@ def lines_of(items: list[ItemForm], settings: Settings) -> tuple[tuple[str, int]
             raise Malformed(detail, pointer=f"/items/{at}/quantity", code="out_of_range")
         if not 1 <= len(item.tier_id) <= 12 or not item.tier_id.isprintable():
             check_text(item.tier_id, f"/items/{at}/tier_id", ID_MAX)
-    lines = tuple([(item.tier_id, item.quantity) for item in items])
+    # A comprehension is a call, and nearly all have one item.
+    lines = (
+        ((item.tier_id, item.quantity),)
+        if len(items) == 1
+        else tuple([(each.tier_id, each.quantity) for each in items])
+    )
     if len(lines) > 1:
         seen = set()
         for at, (tier_id, _) in enumerate(lines):
@@ -192,7 +197,7 @@ def charge_of(payment: PaymentForm, text_max: int, gateway: PaymentGateway) -> C
         check_text(payment.token, "/payment/token", TOKEN_MAX)
         token = gateway.check_token(payment.token)
     else:
-        if not _absent(payment.token):
+        if payment.token is not UNSET and payment.token is not None:
             raise Malformed("Either a card_number or a token.", pointer="/payment/token", code="ambiguous")
         if not gateway.accepts_cards:
             raise CardDataRefused(pointer="/payment/card_number")
@@ -200,10 +205,6 @@ def charge_of(payment: PaymentForm, text_max: int, gateway: PaymentGateway) -> C
             raise Malformed("A payment by card_number needs a card_name.", pointer="/payment/card_name", code="missing")
         token = gateway.tokenize(_bare(payment.card_number), name)
     return Charge("card", token.token, name, token.last4)
-
-
-def _absent(value: object) -> bool:
-    return value is UNSET or value is None
 
 
 _BLANKS: Final = re.compile(r"[\s\u2010-\u2015\u2212-]+")

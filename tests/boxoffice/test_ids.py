@@ -105,3 +105,7 @@ def test_a_refund_is_known_by_its_tickets_and_its_reason() -> None:
     assert ids.refund_fingerprint({"VIP": 2, "GA": 1}, "rain") == asked
     others = [{"GA": 2, "VIP": 1}, {"GA": 1}, {"GA": 1, "VIP": 1}, {"GA": 1, "BOX": 2}, {}, None]
     assert len({ids.refund_fingerprint(other, "rain") for other in others} | {asked}) == 7
+
+
+def test_an_idempotency_key_is_digested_as_anything_else() -> None:
+    assert ids.key_digest("k1 ~") == ids.digest("k1 ~")

@@ -47,7 +47,7 @@ def form(
     event: EventView = EVENT, *, lines: tuple[Line, ...] = LINES, hold_ms: int = 60_000, booking: str = "id"
 ) -> Form:
     template = BookingTemplate("shop", event, lines, charge=None, referred=False, hold_ms=hold_ms)
-    gaps = Gaps(booking, "", "", "", '"ada"', "", "", "", "", "")
+    gaps = Gaps(booking, "", "", "", '"ada"', "", "", "", "")
     return Form(booking, template, template.kind, "", "", "", lambda _: None, 0.0, gaps)
 
 

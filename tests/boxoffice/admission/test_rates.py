@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -91,10 +92,10 @@ async def test_a_limit_that_was_changed_counts_at_once(till: Till) -> None:
 # ------------------------------------------------------------------ how it is told
 
 
-def tell(allowance: Allowance, *results: Any, asked: Any = ()) -> list[Any]:
+def tell(allowance: Allowance, *results: Any, asked: Any = (), allowances: Any = ()) -> list[Any]:
     forms = [form() for _ in results]
-    for each in forms:
-        each.template.allowance = allowance
+    for each, own in zip_longest(forms, allowances, fillvalue=allowance):
+        each.template.allowance = own
     views = views_of(forms)
     reply = decode([b"open", b"%d" % NOW_MS, list(results), [[b"5", b"0", b"7"]], 0, 0, list(asked)])
     return answers_of(forms, views, reply, {}, lambda: None, lambda: 100.0)
@@ -115,8 +116,21 @@ def test_who_is_let_in_is_told_what_is_left(allowance: Allowance, asked: list[An
     """Until the window ends by Redis's clock, in seconds; a repeat is not counted, and not told."""
     told, again = tell(allowance, b"created", [b"replayed", b"first", b"nonsense"], asked=asked)
     ends_s = WINDOW_S - NOW_MS // 1_000 % WINDOW_S
-    assert told.spent == (None if left is None else Spent(allowance, left, ends_s))
+    assert shown(told.spent) == (None if left is None else (allowance, left, ends_s))
     assert again.spent is None
+
+
+def shown(spent: Spent | None) -> Any:
+    return None if spent is None else (spent.allowance, spent.left, spent.ends_s)
+
+
+def test_keys_of_one_call_are_told_their_own_limits() -> None:
+    """One after another, and again: those of one key share what they are told."""
+    one, two, free = may(key_max=9), Allowance("two", 5, None, WINDOW_S), Allowance("three")
+    keys = [one, one, two, one, free, two]
+    answers = tell(one, *[b"created"] * len(keys), asked=[b"one", 2, b"two", 4], allowances=keys)
+    assert [answer.spent and answer.spent.left for answer in answers] == [7, 7, 1, 7, None, 1]
+    assert answers[0].spent is answers[1].spent is answers[3].spent
 
 
 @pytest.mark.parametrize(("left_ms", "retry_s"), [(1, 1), (1_000, 1), (1_001, 2), (0, 1), (-5, 1)])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxoffice import ids
-from boxoffice.admission.templates import BookingTemplate, Gaps, text_of
+from boxoffice.admission.templates import BookingTemplate, Gaps, digits_of, text_of
 from boxoffice.clock import timestamp
 from boxoffice.sales.catalogue import EventView, TierView
 from boxoffice.stores.record import Charge, Line, unpack
@@ -34,12 +34,11 @@ lines = st.sampled_from(
 charges = st.none() | st.builds(Charge, st.just("card"), texts, st.none() | texts, st.none() | st.just("4242"))
 
 
-def card_of(charge: Charge | None) -> tuple[str, str, str]:
-    """Token, name and last four as they stand in gaps."""
+def card_of(charge: Charge | None) -> tuple[str, str]:
+    """Charge and last four as they stand in gaps."""
     if charge is None:
-        return "", "", ""
-    token, name, last4 = (text and text_of(text) for text in (charge.token, charge.card_name, charge.last4))
-    return token or "", name or "", last4 or ""
+        return "", ""
+    return text_of(charge), digits_of(charge.last4) if charge.last4 else ""
 
 
 words = st.none() | st.dictionaries(texts, texts, min_size=1, max_size=3).map(lambda found: dict(sorted(found.items())))

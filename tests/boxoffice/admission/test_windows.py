@@ -220,26 +220,26 @@ async def test_how_long_a_booking_is_held(
 async def test_templates_are_one_for_all_who_ask_alike(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one client, the same lines, a card of the same shape, a reference or none, the same hold; anew after a change."""
+    """Of one client, the same lines, a card with last digits or none, a reference or none, the same hold; anew after a change."""
     event = await open_sale(GA=10, VIP=10)
     ga, vip = (tier.id for tier in event.tiers)
     await office.catalogue.event(event.id)
     template = office.admission.template
     same = request((ga, 1), charge=CARD)
     first = template(CLIENT, same)
-    assert template(CLIENT, request((ga, 1), charge=Charge("card", "tok_other", "Bob", "1111"))) is first
+    for card in (Charge("card", "tok_other", "Bob", "1111"), Charge("card", "tok_other", None, "1111")):
+        assert template(CLIENT, request((ga, 1), charge=card)) is first
     others = [
         template(OTHER, same),
         template(CLIENT, request((ga, 2), charge=CARD)),
         template(CLIENT, request((vip, 1), charge=CARD)),
-        template(CLIENT, request((ga, 1), charge=Charge("card", "tok", None, "4242"))),
         template(CLIENT, request((ga, 1), charge=Charge("card", "tok", "Ada", None))),
         template(CLIENT, request((ga, 1), charge=CARD, reference="r")),
         template(CLIENT, request((ga, 1), hold_s=60)),
         template(CLIENT, request((ga, 1), hold_s=61)),
         template(CLIENT, request((ga, 1))),
     ]
-    assert len({id(each) for each in [first, *others]}) == 10
+    assert len({id(each) for each in [first, *others]}) == 9
     await office.control.change_event(event.id, name="Another name")
     await office.catalogue.read()
     assert template(CLIENT, same) is not first

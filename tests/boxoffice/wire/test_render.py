@@ -164,6 +164,15 @@ def test_counts_are_remembered_no_longer_than_they_are_told() -> None:
     assert [tier["available"] for tier in json.loads(render.left(EVENT, first))] == [1, 3]
 
 
+def test_the_same_counts_of_two_events_name_the_tiers_of_each() -> None:
+    counts: Any = [1, 2, 3]
+    other = EventView("event0000009", "Other", "", 1, "active", "USD", 0, 0, TIERS[::-1])
+    for view in (EVENT, other, EVENT):
+        both = json.loads(render.with_left(b'{"id":1}', view, counts))
+        assert both == {"id": 1, "availability": json.loads(render.left(view, counts))}
+    assert render.left(EVENT, counts) != render.left(other, counts)
+
+
 def test_texts_of_very_many_events_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but speed depends on them; memory does."""
     full: dict[str, Any] = dict.fromkeys(map(str, range(10_000)))
