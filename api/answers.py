@@ -85,6 +85,8 @@ def refused(error: BoxOfficeError, client: str, request_id: bytes = b"") -> Repl
 _STATUSES: Final = {"pending": 202, "held": 201}
 """By the booking's status; of one that has ended nothing was accepted or made, it is only told."""
 
+_NO_HEADERS: Final[list[Header]] = []
+
 _RETRY_AFTER_LINE: Final = b"%b: %b\r\n" % RETRY_AFTER
 _REPLAYED_LINE: Final = b"%b: %b\r\n" % REPLAYED
 _ACCEPTED: Final = (
@@ -103,7 +105,7 @@ def accepted(admitted: Admitted) -> Reply:
         more += _REPLAYED_LINE
     if admitted.spent is not None:
         more += rate_lines(admitted.spent)
-    return Reply.of_lines(status, body, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
+    return Reply(status, body, _NO_HEADERS, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
 
 
 _READ_BOOKING: Final = scope_of("read_booking")

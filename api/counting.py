@@ -35,20 +35,28 @@ def expect(routes: Iterable[Any]) -> None:
             REQUESTS.cell(method, route.path, "500")
 
 
+class _Cells(dict[int, Cell]):
+    def __init__(self, labels: tuple[str, str]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def __missing__(self, status: int) -> Cell:
+        cell = self[status] = REQUESTS.cell(*self._labels, str(status))
+        return cell
+
+
 class Route:
     """One of the hot routes: its answers, by status."""
 
     def __init__(self, method: str, template: str) -> None:
         self.labels = method, template
-        self._cells: dict[int, Cell] = {}
+        self.cells = _Cells(self.labels)
+        """By status."""
         self._seconds = REQUEST_SECONDS.cell(template)
 
     def count(self, status: int) -> None:
         """One more answer."""
-        cell = self._cells.get(status)
-        if cell is None:
-            cell = self._cells[status] = REQUESTS.cell(*self.labels, str(status))
-        cell.value += 1
+        self.cells[status].value += 1
 
     def took(self, seconds: float) -> None:
         """One of them was answered after so long."""

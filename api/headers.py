@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Self
 
 from msgspec import Struct
 
-from api.transport.reply import Header
+from api.transport.reply import JSON, Header
 from boxoffice.wire.parameters import check_content_encoding, check_content_type
 
 __all__ = ["Headers", "api_key_of"]
@@ -50,11 +51,13 @@ class Headers(Struct, gc=False):
 
     def check_body(self) -> None:
         """What the headers say of the body. Raises `Malformed`."""
-        check_content_type(self.content_type)
+        if self.content_type != JSON[1]:
+            check_content_type(self.content_type)
         if self.content_encoding is not None:
             check_content_encoding(self.content_encoding)
 
 
+@lru_cache(256)
 def api_key_of(authorization: bytes | None) -> str | None:
     """The API key in an Authorization header, if there is one."""
     if authorization is None or authorization[:7].lower() != b"bearer ":

@@ -19,7 +19,7 @@ from api.transport.head import Unreadable
 from api.transport.reply import NO_STORE, Header, Reply
 from boxoffice import errors
 from boxoffice.gateway.webhooks import WebhookMalformed, WebhookRefused
-from boxoffice.telemetry.request_id import current
+from boxoffice.telemetry.request_id import now as request_in_hand
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = [
@@ -122,7 +122,7 @@ def of_error(error: errors.BoxOfficeError, request_id: bytes = b"", **context: s
 
     Bookings of one admission call that are refused alike are handed the same error: they share answer and line.
     """
-    name = request_id or current.get()
+    name = request_id or request_in_hand()
     who = id(error), context.get("client")
     rendered = _rendered.get(who)
     if rendered is not None:
@@ -277,7 +277,7 @@ def overloaded(request_id: bytes) -> Reply:
 
 def unexpected(error: BaseException, request_id: bytes = b"") -> Reply:
     """A bug. The log has it all, the answer nothing. A store that refused what nobody foresaw is asked again later."""
-    name = request_id or current.get()
+    name = request_id or request_in_hand()
     seldom.exception("request.failed", error, **_named([name]))
     if isinstance(error, RedisError):
         return of_error(errors.StoreAway("Redis refused the request."), name)

@@ -251,7 +251,7 @@ class Connection(Slowing):
         """After an answer: take the next request, or wait for it until its deadline."""
         self.server_state.total_requests += 1
         self.since = self.loop.time()
-        if self.reader.begun or self.ended or self.flow.read_paused:
+        if self.reader.buffer or self.reader.head is not None or self.ended or self.flow.read_paused:
             self.go_on()
 
     def _invite_body(self, head: Head) -> None:

@@ -97,7 +97,7 @@ class _Request(Struct, eq=False):
             return
         self.response_complete = True
         if REGISTRY.counts:
-            self.route.count(reply.status)
+            self.route.cells[reply.status].value += 1
         if self.trace is not None:
             self.trace.route = self.route.labels[1]
             TRACES.answered(self.trace, self.route.labels[0], reply.status, self.id)
@@ -153,20 +153,25 @@ class _Lane(Connection):
         """Whether this is a whole booking that comes when nothing else is under way, and needs no waiting."""
         cycle: Any = self.cycle
         if (
-            len(body) != int(found["length"])
+            len(body) != int(found[shape.length_at])
             or len(body) > self.limits.body_max_bytes
             or type(cycle) is not _Request
             or not cycle.response_complete
             or self.draining
             or self.lingering
-            or self.reader.begun
+            or self.reader.buffer  # `begun`, without a call for each booking
+            or self.reader.head is not None
             or self.transport.is_closing()
         ):
             return False
-        headers = Headers(shape.authorization, shape.content_type, [found["key"]], None)
-        traceparent = found["traceparent"]
-        trace = TRACES.sample(traceparent) if TRACES.on else None
-        name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
+        headers = Headers(shape.authorization, shape.content_type, [found[shape.key_at]], None)
+        trace = None
+        if shape.names or TRACES.on:
+            traceparent = found["traceparent"]
+            trace = TRACES.sample(traceparent) if TRACES.on else None
+            name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
+        else:
+            name = request_id.make()
         request = self.cycle = _Request(self, headers, body, True, name)
         request.trace = trace
         self._book(request)
@@ -205,8 +210,7 @@ class _Lane(Connection):
     def _book(self, request: _Request) -> bool:
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
-        # The context is the connection's, and stays.
-        name = request_id.current.set(request.id)
+        before, request_id.in_hand.name = request_id.in_hand.name, request.id
         traced = None if request.trace is None else current.set(request.trace)
         try:
             step = prepare(office, request.headers, request.body)
@@ -223,7 +227,7 @@ class _Lane(Connection):
         except Exception as error:
             request.answer(problems.unexpected(error, request.id))
         finally:
-            request_id.current.reset(name)
+            request_id.in_hand.name = before
             if traced is not None:
                 current.reset(traced)
         return False

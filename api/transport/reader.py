@@ -65,14 +65,15 @@ class TooLong(Exception):
 class Reader:
     """One connection's. Feed it what came, and ask for the next request until there is none."""
 
-    __slots__ = ("_body", "_body_max", "_buffer", "_frames", "_head_max", "_known", "_left", "_most", "_part", "_passed",
-                 "_passing", "_scanned", "_skipped", "head")  # fmt: skip
+    __slots__ = ("_body", "_body_max", "_frames", "_head_max", "_known", "_left", "_most", "_part", "_passed",
+                 "_passing", "_scanned", "_skipped", "buffer", "head")  # fmt: skip
 
     def __init__(self, head_max: int, body_max: int) -> None:
         """Most bytes of a head, and of a body, but for a webhook's."""
         self._head_max = head_max
         self._body_max = body_max
-        self._buffer: bytes | bytearray = b""
+        self.buffer: bytes | bytearray = b""
+        """What has come of a request and is not read yet."""
         self.head: Head | None = None
         """Of the request whose body is arriving."""
         self._known = self._scanned = 0
@@ -90,12 +91,12 @@ class Reader:
     @property
     def begun(self) -> bool:
         """Whether some of a request is here and some is missing."""
-        return bool(self._buffer) or self.head is not None
+        return bool(self.buffer) or self.head is not None
 
     @property
     def waits(self) -> bool:
         """Whether the client waits to be told to send the body."""
-        return self.head is not None and self.head.expects and not self._buffer and not self._body and not self._passed
+        return self.head is not None and self.head.expects and not self.buffer and not self._body and not self._passed
 
     @property
     def passing(self) -> bool:
@@ -104,16 +105,16 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         """What came."""
-        if not self._buffer:
-            self._buffer = data
+        if not self.buffer:
+            self.buffer = data
             return
-        if not isinstance(self._buffer, bytearray):
-            self._buffer = bytearray(self._buffer)
-        self._buffer += data
+        if not isinstance(self.buffer, bytearray):
+            self.buffer = bytearray(self.buffer)
+        self.buffer += data
 
     def drop(self) -> None:
         """Forget everything."""
-        self._buffer = b""
+        self.buffer = b""
         self._start()
 
     def next(self) -> Request | None:
@@ -122,7 +123,7 @@ class Reader:
         Raises `Unreadable`: nothing that follows can be read either. Raises `TooLong`, once, as soon as a body is.
         """
         while True:
-            if self.head is None and (not self._buffer or not self._read_head()):
+            if self.head is None and (not self.buffer or not self._read_head()):
                 return None
             head = self.head
             assert head is not None
@@ -134,7 +135,7 @@ class Reader:
                 return Request(head, bytes(body))
 
     def _read_head(self) -> bool:
-        buffer = self._buffer
+        buffer = self.buffer
         if buffer[0] == 13 and not self._skipped:
             # One empty line before a request is passed over (RFC 9112, 2.2).
             if len(buffer) == 1:
@@ -142,7 +143,7 @@ class Reader:
             if buffer[1] == 10:
                 self._skipped = True
                 self._take(2)
-                return bool(self._buffer) and self._read_head()
+                return bool(self.buffer) and self._read_head()
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) + 4
         if end < 4 or end > self._head_max:
             if len(buffer) > self._head_max:
@@ -172,14 +173,14 @@ class Reader:
 
     def _take(self, count: int) -> None:
         """Away with the first bytes."""
-        buffer = self._buffer
+        buffer = self.buffer
         self._known = self._scanned = 0
         if count == len(buffer):
-            self._buffer = b""
+            self.buffer = b""
         elif isinstance(buffer, bytearray):
             del buffer[:count]
         else:
-            self._buffer = bytearray(memoryview(buffer)[count:])
+            self.buffer = bytearray(memoryview(buffer)[count:])
 
     def _too_long(self) -> None:
         head = self.head
@@ -192,7 +193,7 @@ class Reader:
 
     def _content(self) -> None:
         """Some of the body: kept, or let by."""
-        buffer = self._buffer
+        buffer = self.buffer
         count = min(self._left, len(buffer))
         self._left -= count
         if self._passing:
@@ -204,20 +205,20 @@ class Reader:
         self._take(count)
 
     def _read_length(self) -> bool:
-        if self._left and self._buffer:
+        if self._left and self.buffer:
             self._content()
         return not self._left
 
     def _read_chunks(self) -> bool:
-        while self._buffer:
+        while self.buffer:
             if self._part == "content":
                 self._content()
                 if not self._left:
                     self._part = "end"
             elif self._part == "end":
-                if not b"\r\n".startswith(bytes(self._buffer[:2])):
+                if not b"\r\n".startswith(bytes(self.buffer[:2])):
                     raise Unreadable("framing", "Transfer-Encoding")
-                if len(self._buffer) < 2:
+                if len(self.buffer) < 2:
                     return False
                 self._take(2)
                 self._part = ""
@@ -229,7 +230,7 @@ class Reader:
 
     def _read_line(self) -> bool:
         """A line between chunks, or a trailer."""
-        buffer = self._buffer
+        buffer = self.buffer
         end = buffer.find(b"\n", max(0, self._scanned - 1)) + 1
         self._scanned = len(buffer)
         trailing = self._part == "trailers"

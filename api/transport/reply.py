@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -37,13 +37,9 @@ class Reply(Struct, eq=False, gc=False):
     body: bytes
     _headers: list[Header]
     _lines: bytes = b""
+    """The headers written out, the length among them, as `header_lines` has them; given in their place, or made once."""
     names_request: bool = False
     """The body is a problem, and gets the request's id as one more member."""
-
-    @classmethod
-    def of_lines(cls, status: int, body: bytes, lines: bytes) -> Self:
-        """With the headers written out, the length among them, as `header_lines` has them."""
-        return cls(status, body, [], lines)
 
     @property
     def headers(self) -> list[Header]:

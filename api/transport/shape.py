@@ -27,6 +27,11 @@ _NAMED: Final = {
 }
 """The same of those that a client may leave out."""
 
+_EMPTY: Final = (b"(?P<request_id>)", b"(?P<traceparent>)")
+"""In place of those that it leaves out, behind the head."""
+
+_NAMELESS: Final = b"".join(_EMPTY)
+
 _STAYS: Final = frozenset((
     b"authorization", b"connection", b"content-encoding", b"content-type", b"expect", b"host", b"keep-alive", b"origin",
     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -56,13 +61,16 @@ HEAD_MAX: Final = 2_048
 
 
 class Shape:
-    """A head with gaps. `match` finds `key` and `length`, `request_id` and `traceparent` (empty where there are none), and
-    where the body begins."""
+    """A head with gaps. `match` finds `key` and `length`, the groups `key_at` and `length_at`; `request_id` and `traceparent`,
+    empty where there are none, as in all of a shape without `names`; and where the body begins."""
 
-    __slots__ = ("authorization", "content_type", "match")
+    __slots__ = ("authorization", "content_type", "key_at", "length_at", "match", "names")
 
     def __init__(self, pattern: bytes, authorization: bytes | None, content_type: bytes | None) -> None:
-        self.match = re.compile(pattern).match
+        compiled = re.compile(pattern)
+        self.match = compiled.match
+        self.key_at, self.length_at = compiled.groupindex["key"], compiled.groupindex["length"]
+        self.names = not pattern.endswith(_NAMELESS)
         self.authorization = authorization
         self.content_type = content_type
 
@@ -95,9 +103,7 @@ class Shape:
         if not _VARIES.keys() <= values.keys() or values[b"content-length"] != b"%d" % len(body):
             return None
         whole = rb"\r\n".join(pattern) + rb"\r\n\r\n"
-        whole += b"".join(
-            b"(?P<%b>)" % name for name in (b"request_id", b"traceparent") if b"(?P<%b>" % name not in whole
-        )
+        whole += b"".join(empty for empty in _EMPTY if empty[:-1] not in whole)
         shape = known.get(whole)
         if shape is None:
             if not is_worth_it(whole):

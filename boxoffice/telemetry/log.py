@@ -24,9 +24,9 @@ import structlog
 
 from boxoffice.clock import timestamp
 from boxoffice.settings import Settings
+from boxoffice.telemetry import request_id
 from boxoffice.telemetry.outages import outages
 from boxoffice.telemetry.redaction import has_card_number, mask_card_numbers
-from boxoffice.telemetry.request_id import current
 from boxoffice.telemetry.seldom import Seldom, comparable, seldom
 from boxoffice.telemetry.sink import Sink
 
@@ -71,7 +71,7 @@ class _Printer:
 
     def print(self, level: str, event: str, fields: _Line) -> None:
         """Never raises. Where a task works for one request, its lines name it."""
-        if (name := current.get()) and "request_id" not in fields:
+        if (name := request_id.now()) and "request_id" not in fields:
             fields = {**fields, "request_id": name.decode()}
         error = _error_of(fields.get("exc_info"))
         if isinstance(error, self.expected):

@@ -425,7 +425,7 @@ MUTANTS = (
     ),
     Mutant(
         "bookings taken by their shape whatever their length",
-        (("api/transport/lane.py", 'len(body) != int(found["length"])\n            or ', ""),),
+        (("api/transport/lane.py", "len(body) != int(found[shape.length_at])\n            or ", ""),),
         "tests/api/transport/test_fuzz.py",
     ),
     Mutant(

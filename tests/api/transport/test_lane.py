@@ -77,16 +77,15 @@ async def test_a_refusal_says_whose_request_it_was(door: Door, event: EventView)
     assert KEY not in str(said)
 
 
-async def test_no_request_leaves_its_name_behind(door: Door, event: EventView) -> None:
-    """Bookings are taken in the connection's own context, in which whatever comes next is read."""
-    token = request_id.current.set(b"before")
+async def test_no_request_leaves_its_name_behind(door: Door, event: EventView, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bookings are taken while the connection reads, which goes on to read whatever comes next."""
+    monkeypatch.setattr(request_id.in_hand, "name", b"before")
     wire = door.connect()
     for body, key in ((booking(event, "a"), "a"), (booking(event, "b", quantity=11), "b")):
         wire.protocol.data_received(body)
-        assert request_id.current.get() == b"before", key
+        assert request_id.now() == b"before", key
     await wire.quiet()
     assert [answer.status for answer in wire.answers()] == [202, 400]
-    request_id.current.reset(token)
 
 
 async def test_a_sale_that_says_no_says_whose_request_it_was(door: Door, open_sale: SaleMaker) -> None:

@@ -53,7 +53,7 @@ def test_a_problem_says_to_each_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_headers_that_were_written_out_are_read_again() -> None:
     """Without the length: whoever sends them in another way says it himself."""
-    answer = Reply.of_lines(201, b"{}", b"content-type: a\r\nlocation: /b: c\r\ncontent-length: 2\r\n")
+    answer = Reply(201, b"{}", [], b"content-type: a\r\nlocation: /b: c\r\ncontent-length: 2\r\n")
     assert answer.headers == [(b"content-type", b"a"), (b"location", b"/b: c")]
     assert answer.header_lines == b"content-type: a\r\nlocation: /b: c\r\ncontent-length: 2\r\n"
     assert (answer.status, answer.body) == (201, b"{}")

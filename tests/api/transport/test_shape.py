@@ -46,7 +46,21 @@ def test_key_length_and_what_nobody_reads_may_differ() -> None:
     found = shape.match(other)
 
     assert found is not None and (found["key"], found["length"], other[found.end() :]) == (b"k2", b"31", b"x" * 31)
+    assert (found[shape.key_at], found[shape.length_at], shape.names) == (b"k2", b"31", False)
     assert (shape.authorization, shape.content_type) == (b"Bearer a.b", b"application/json")
+
+
+@pytest.mark.parametrize(
+    ("line", "group"), [(b"X-Request-Id: r1", "request_id"), (b"Traceparent: " + b"0" * 55, "traceparent")]
+)
+def test_whether_its_requests_have_names(line: bytes, group: str) -> None:
+    """Before the key and behind it: groups are counted in the order of the head."""
+    for lines in ((*USUAL, line), (*USUAL[:1], line, *USUAL[1:])):
+        shape = Shape.of(request_of(*lines), LINE)
+        assert shape is not None and shape.names
+        found = shape.match(request_of(*lines))
+        assert found is not None and found[group] == line.partition(b": ")[2]
+        assert (found[shape.key_at], found[shape.length_at]) == (b"k1", b"2")
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ async def test_how_long_a_booking_is_held(
 async def test_templates_are_one_for_all_who_ask_alike(
     office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one client, the same lines, a card with last digits or none, a reference or none, the same hold; anew after a change."""
+    """Of one client, the same lines, a card with digits or none, a reference or none, the same hold; anew after a change."""
     event = await open_sale(GA=10, VIP=10)
     ga, vip = (tier.id for tier in event.tiers)
     await office.catalogue.event(event.id)

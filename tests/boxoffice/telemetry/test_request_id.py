@@ -7,7 +7,7 @@ import re
 import pytest
 
 from boxoffice.telemetry import request_id
-from boxoffice.telemetry.request_id import choose, make
+from boxoffice.telemetry.request_id import choose, make, now
 
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = b"00-" + TRACE + b"-00f067aa0ba902b7-01"
@@ -58,6 +58,16 @@ def test_a_trace_is_read_as_w3c_writes_it(parent: bytes, trace: bytes | None) ->
     """Versions to come may add something; sampled or not, it is the same trace."""
     chosen = choose(None, parent)
     assert chosen == trace if trace else is_new(chosen)
+
+
+def test_what_is_in_hand_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A booking is taken in the context of its connection, or of whatever task has just answered the one before it."""
+    assert now() == b""
+    token = request_id.current.set(b"task")
+    assert now() == b"task"
+    monkeypatch.setattr(request_id.in_hand, "name", b"booking")
+    assert now() == b"booking"
+    request_id.current.reset(token)
 
 
 def test_no_two_are_made_alike() -> None:
