@@ -4,6 +4,8 @@ A booking goes through the checks of api/pipeline.py, as it does in every way, a
 as the one to answer; reading a booking or an event is one task around the function that the ordinary way calls. Every answer
 is one write. All else goes the ordinary way, and so do pages of another origin. `api.lane` switches it off, and the same tests
 run either way.
+
+One file because a request of the lane and its connection know each other, and nobody else knows either.
 """
 
 from __future__ import annotations

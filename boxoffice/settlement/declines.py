@@ -8,6 +8,8 @@ in some claims of this worker: of each customer only so many are asked for at on
 Where the gateway names cards, those that it declined are counted, too. Whose card a payment is with, nobody but the gateway can
 say, and it says so of a payment only in its answer: so it is asked for the card first, but only while one has been declined
 too often.
+
+One file because what is under way, what was counted and who waits are looked at together.
 """
 
 from __future__ import annotations
