@@ -34,7 +34,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
         ("allocations", "SIU", "S", "SIU"),
         ("api_keys", "", "S", "SIU"),
         ("batches", "SID", "SID", "SID"),
-        ("booking_items", "SU", "SIUD", "SIUD"),
+        ("booking_items", "SIUD", "SIUD", "SIUD"),
         ("booking_traces", "", "SIUD", "SUD"),
         ("bookings", "SU", "SIU", "SIU"),
         ("call_offs", "SI", "SIU", "SI"),

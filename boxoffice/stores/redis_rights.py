@@ -29,7 +29,8 @@ ROLES: Final[tuple[Role, ...]] = ("api", "worker", "operator")
 
 SCRIPTS: Final[dict[Role, tuple[str, ...]]] = {
     "api": (
-        "admit", "cancel", "change", "codes", "extend", "load", "move", "pay", "read", "shrink", "tally", "throttle", "wake",
+        "admit", "cancel", "change", "codes", "extend", "gather", "load", "move", "pay", "read", "reconcile", "shrink", "tally",
+        "throttle", "wake",
     ),
     "worker": (
         "cancel", "claim", "codes", "confirm", "correct", "decline", "expire", "gather", "grant", "load", "move", "open",
@@ -57,7 +58,7 @@ _ARQ: Final = (
 )  # fmt: skip
 
 DIRECT: Final[dict[Role, tuple[str, ...]]] = {
-    "api": _EVERYBODY,
+    "api": (*_EVERYBODY, "hkeys", "scan", "zscan"),
     "worker": (*_EVERYBODY, *_REPAIR, *_ARQ),
     "operator": (*_EVERYBODY, *_REPAIR, "eval_ro", "hscan", "pttl", "ttl", "zcount"),
 }

@@ -175,7 +175,7 @@ async def test_what_a_login_lacks_is_named_in_one_sentence(of_role: Callable[[st
     with capture_logs() as lines, pytest.raises(CannotRun) as refused:
         await check_rights(reader, "api")
     assert refused.value.detail.startswith(
-        "PostgreSQL does not give our role boxoffice_reader DELETE on batches, event_shares; INSERT on access_codes, "
+        "PostgreSQL does not give our role boxoffice_reader DELETE on batches, booking_items, event_shares; INSERT on "
     )
     assert "; SELECT on access_codes; UPDATE on " in refused.value.detail
     assert refused.value.detail.endswith(
