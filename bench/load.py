@@ -54,6 +54,8 @@ class LoadSpec(msgspec.Struct, kw_only=True):
     """Requests a second; 0: closed loop."""
     first: int = 0
     """Number of the first request."""
+    late_max_s: float = 0.0
+    """Open loop: a request that waited so long for a connection is not sent any more; 0: each is, however late."""
     seed: int = 1
     sent: str = ""
     """File to write when each request was due (open loop) or sent, in epoch seconds, as doubles."""
@@ -78,6 +80,8 @@ class LoadReport(msgspec.Struct, kw_only=True):
     """Buckets of a `Histogram`."""
     accepted: list[tuple[int, int]] = []
     """The same of those that were answered 202 alone."""
+    accepted_sent: list[tuple[int, int]] = []
+    """Of those since they were sent: without what the client was late, which may have no core or no connection left."""
 
 
 class Book:
@@ -103,7 +107,7 @@ class Client:
         self.spec = spec
         self.book = book
         self.latency = Histogram()
-        self.accepted = Histogram()
+        self.accepted, self.accepted_sent = Histogram(), Histogram()
         self.lateness = Histogram()
         self.answers: dict[bytes, int] = {}
         self.sent = array("d")
@@ -158,6 +162,7 @@ class Client:
             late_p99_ms=self.lateness.quantile_ms(0.99),
             latency=self.latency.sparse(),
             accepted=self.accepted.sparse(),
+            accepted_sent=self.accepted_sent.sparse(),
         )
 
     def _draw(self, began: float) -> list[float]:
@@ -200,6 +205,7 @@ class Client:
         self.sent.append(due)
         if due != now:
             self.lateness.record(now - due)
+        connection.sent = now
         connection.ask(request, due)
 
     def answer(self, connection: _Connection, status: bytes, due: float) -> None:
@@ -210,15 +216,25 @@ class Client:
         self.latency.record(now - due)
         if status == b"202":
             self.accepted.record(now - due)
+            self.accepted_sent.record(now - connection.sent)
         if not self.spec.rate:
             self._next(connection)
             return
-        if self._waiting:
-            self._send(connection, self._waiting.popleft(), now)
+        due_now = self._next_waiting(now)
+        if due_now is not None:
+            self._send(connection, due_now, now)
         else:
             self._idle.append(connection)
             if self.ended_at:
                 self._end_if_done()
+
+    def _next_waiting(self, now: float) -> float | None:
+        most = self.spec.late_max_s
+        while self._waiting:
+            due = self._waiting.popleft()
+            if not most or now - due <= most:
+                return due
+        return None
 
     def _end_if_done(self) -> None:
         if self.answered + self.broken >= self.issued and not self._waiting:
@@ -235,14 +251,14 @@ class Client:
 class _Connection(asyncio.Protocol):
     """One connection, at most one request on its way."""
 
-    __slots__ = ("_busy", "_client", "_due", "_missing", "_received", "_status", "_transport")
+    __slots__ = ("_busy", "_client", "_due", "_missing", "_received", "_status", "_transport", "sent")
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._received = b""
         self._missing = 0
         self._status = b""
-        self._due = 0.0
+        self._due = self.sent = 0.0
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -143,9 +143,9 @@ class ApiSettings(Part):
     """Seconds for which more than that may wait, and requests longer than `wait_ms`: a burst is served, a flood is not."""
 
     wait_ms: float = Field(0.0, ge=0, le=10_000)
-    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`;
-    `/healthz`, `/readyz` and `/metrics` are answered. 0: any time. With thousands of connections that all ask again at once,
-    everybody may have waited that long, and nobody is served: set it for few connections, behind a proxy."""
+    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`,
+    and whoever came last is read first; `/healthz`, `/readyz` and `/metrics` are answered. 0: any time, in the order of coming:
+    in a flood everybody waits for as long as all connections take."""
 
     connections_max: int = Field(4_096, ge=1)
     """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one

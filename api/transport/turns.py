@@ -30,6 +30,9 @@ PIPELINED_EACH_S: Final = 200
 """Requests in a second, of all connections, that were sent before the answers to those before them. No client library
 does it, and a hundred clients that did nothing else would leave no time for others."""
 
+SHED_EACH: Final = 4
+"""In a flood, every so many requests that are read are one that waited for too long."""
+
 PIECES_EACH_S: Final = 1_000
 """Small pieces of requests that are read in a second, of all connections that send theirs in many."""
 
@@ -72,6 +75,8 @@ class Turns:
         self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end_s = self._paced_until = self._passed_until = self._pieces_until = 0.0
+        self._served = 0
+        """Requests that were read in a flood, since one was sent away."""
         self._since: float | None = None
         """When the first of those who wait now, and of those before them, began to."""
 
@@ -117,13 +122,15 @@ class Turns:
 
     def _next_of(self, loop: asyncio.AbstractEventLoop) -> Waiting:
         """Who came first. In a flood everybody would have waited for too long, first come, first served: then whoever came last
-        is in time, and who came first is sent away as soon as its time is up."""
+        is in time, and after some of those one who came first is sent away. To send away all whose time is up before anybody is
+        served would leave no time to serve: it costs nearly as much."""
         first = self._waiting[0]
-        if self.are_overdue(inf, first.patience) and not self.are_overdue(
-            loop.time() - first.queued_at, first.patience
-        ):
-            return self._waiting.pop()
-        return self._waiting.popleft()
+        if not self.are_overdue(inf, first.patience):
+            return self._waiting.popleft()
+        self._served = (self._served + 1) % SHED_EACH
+        if not self._served and self.are_overdue(loop.time() - first.queued_at, first.patience):
+            return self._waiting.popleft()
+        return self._waiting.pop()
 
     def pace(self, now: float) -> float:
         """One more request that came together with its next. Returns when that is due."""

@@ -101,18 +101,21 @@ async def test_a_flood_is_told_to_come_again(
 async def test_a_flood_of_three_times_what_can_be_done(
     servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path
 ) -> None:
-    """Every request is answered; the figures say in what time (to reach: accepted 100 ms at p99, the probe 50 ms)."""
-    async with serving(servers, settings, tmp_path / "log", BODY_S="30") as api:
+    """Every request is answered; the figures say in what time (to reach: accepted 100 ms at p99, the probe 50 ms), since it was
+    sent: asked three times of what it can, the machine has no core left for a client that is in time."""
+    async with serving(servers, settings, tmp_path / "log", BODY_S="30", WAIT_MS="40") as api:
         can = await load(api, tmp_path, template(event, "can"), connections=128, seconds=min(5.0, LONG_S))
         await settle_all(office, timeout_s=300)
         rate = 3 * can.answers["202"] / can.took_s
         report, probes = await flooded(
-            api, tmp_path, template(event, "flood"), connections=2_000, seconds=LONG_S, rate=rate
+            api, tmp_path, template(event, "flood"), connections=2_000, seconds=LONG_S, rate=rate, late_max_s=0.5
         )
     accepted = Histogram()
-    accepted.merge(report.accepted)
+    accepted.merge(report.accepted_sent)
     figures = {
-        "asked_each_s": round(rate), "answers": report.answers, "accepted_p99_ms": accepted.quantile_ms(0.99),
+        "can_each_s": round(rate / 3), "asked_each_s": round(report.issued / report.took_s),
+        "answers": report.answers, "accepted_p99_ms": accepted.quantile_ms(0.99),
+        "accepted_p50_ms": accepted.quantile_ms(0.5),
         "probe_p99_ms": round(p99(probes), 1), "client_late_p99_ms": report.late_p99_ms,
     }  # fmt: skip
     print(f"flood: {figures}")
