@@ -144,7 +144,9 @@ class Connection(Slowing):
             return
         if self.paced:
             self.flow.pause_reading()
-        elif self.turns.is_over(self.loop):
+        elif self.turns.is_over(self.loop) and not (
+            self.reader.is_probe and self.turns.may_be_probed(self.loop.time())
+        ):
             self._queue()
         else:
             self.read()

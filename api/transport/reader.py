@@ -36,6 +36,8 @@ WEBHOOK_MAX: Final = 262_144
 PASSED_MAX: Final = 67_108_864
 """Bytes of a body that are let by unread, so that its client hears the answer, before the connection is closed."""
 
+PROBES: Final = (b"GET /healthz ", b"GET /readyz ", b"HEAD /healthz", b"HEAD /readyz ")
+
 _EXTENSION: Final = rb";" + TOKEN + rb"+(?:=(?:" + TOKEN + rb'+|"[\t !#-\[\]-~]*"))?'
 
 _size: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*\r\n").fullmatch
@@ -92,6 +94,11 @@ class Reader:
     def begun(self) -> bool:
         """Whether some of a request is here and some is missing."""
         return bool(self.buffer) or self.head is not None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether what has come begins as a load balancer's question does."""
+        return self.head is None and self.buffer[:13].startswith(PROBES)
 
     @property
     def waits(self) -> bool:

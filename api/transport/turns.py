@@ -33,6 +33,9 @@ does it, and a hundred clients that did nothing else would leave no time for oth
 SHED_EACH: Final = 4
 """In a flood, every so many requests that are read are one that waited for too long."""
 
+PROBES_EACH_S: Final = 50
+"""Probes in a second, of all connections, that are read whether or not this turn's time is used up."""
+
 PIECES_EACH_S: Final = 1_000
 """Small pieces of requests that are read in a second, of all connections that send theirs in many."""
 
@@ -74,7 +77,7 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._end_s = self._paced_until = self._passed_until = self._pieces_until = 0.0
+        self._end_s = self._paced_until = self._passed_until = self._pieces_until = self._probe_at = 0.0
         self._served = 0
         """Requests that were read in a flood, since one was sent away."""
         self._since: float | None = None
@@ -131,6 +134,13 @@ class Turns:
         if not self._served and self.are_overdue(loop.time() - first.queued_at, first.patience):
             return self._waiting.popleft()
         return self._waiting.pop()
+
+    def may_be_probed(self, now: float) -> bool:
+        """Whether a probe is before others now: whoever looks after us must not wait behind a flood, nor be one."""
+        if now < self._probe_at:
+            return False
+        self._probe_at = now + 1 / PROBES_EACH_S
+        return True
 
     def pace(self, now: float) -> float:
         """One more request that came together with its next. Returns when that is due."""

@@ -25,7 +25,7 @@ class ToldTurns:
     """Turns as a test wants them; keeps what was asked of them."""
 
     def __init__(self) -> None:
-        self.over = self.overdue = False
+        self.over = self.overdue = self.probed = False
         self.due = 0.0
         self.calls: list[Any] = []
 
@@ -38,6 +38,10 @@ class ToldTurns:
     def pace(self, now: float) -> float:
         self.calls.append("pace")
         return max(now, self.due)
+
+    def may_be_probed(self, now: float) -> bool:
+        self.calls.append("probe")
+        return self.probed
 
     def unpace(self) -> None:
         self.calls.append("unpace")
@@ -184,6 +188,20 @@ def test_an_answer_of_the_connection_has_the_name_of_its_line(turned: Any, why: 
 def test_who_says_nothing_and_ends_is_told_nothing(turned: Any) -> None:
     assert turned.eof_received() is False
     assert (turned.transport.written, turned.transport.ends) == (b"", ["close"])
+
+
+@pytest.mark.parametrize("target", [
+    b"GET /healthz", b"GET /readyz", b"HEAD /healthz", b"HEAD /readyz", b"GET /healthz?x=1", b"GET /readyzz", b"GET /v1/events",
+    b"POST /readyz",
+])  # fmt: skip
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_probe_waits_for_no_turn(turned: Any, target: bytes, probed: bool) -> None:
+    """As long as there are few. As load balancers write it; anything else waits as others do."""
+    turned.turns.over, turned.turns.probed = True, probed
+    turned.data_received(target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    known = target in (b"GET /healthz", b"GET /readyz", b"HEAD /healthz", b"HEAD /readyz")
+    assert ("probe" in turned.turns.calls) is known
+    assert (turned.busy, turned.queued) == (known and probed, not (known and probed))
 
 
 def test_four_requests_of_one_connection_are_read_in_a_turn(turned: Any) -> None:

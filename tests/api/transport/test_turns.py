@@ -132,6 +132,13 @@ def test_who_is_overdue_is_known_once_a_burst_is_over(clock: Clock) -> None:
     assert ours.are_overdue(9, patient(50, 0.4999))
 
 
+def test_so_many_probes_are_before_others() -> None:
+    ours = Turns()
+    assert [ours.may_be_probed(now) for now in (5.0, 5.0, 5.0199, 5.0201, 5.03, 9.0)] == [
+        True, False, False, True, False, True
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("wait_ms", "burst_s", "order"),
     [
