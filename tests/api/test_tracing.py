@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from api.outermost import Outermost
 from api.transport import shape
+from boxoffice.admission import window
+from boxoffice.admission.forms import Form
+from boxoffice.errors import PriceOutdated
 from boxoffice.sales.catalogue import EventView
+from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.traces import current
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker
@@ -119,6 +126,55 @@ async def test_bookings_on_one_connection_are_sampled_each_by_itself(
     assert len(spans.named("POST /v1/bookings")) == len(spans.named("admission")) == 2
     assert all(answer.headers["x-request-id"] == TRACE for answer in wire.answers())
     assert door.way != "lane" or wire.protocol.shape is not None
+
+
+async def test_a_booking_that_is_asked_for_once_more_keeps_its_trace(
+    door: Door, event: EventView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its price was read anew: the second call is made by another task than the first."""
+    await door.answers(booking(event, "known", UNSAMPLED))
+    real, calls = window.answers_of, []
+
+    def outdated_at_first(forms: list[Form], *rest: Any) -> list[Any]:
+        calls.append(forms)
+        return real(forms, *rest) if len(calls) > 1 else [PriceOutdated()]
+
+    monkeypatch.setattr(window, "answers_of", outdated_at_first)
+    answer, spans = await asked(door, booking(event, "k"))
+    assert (answer.status, len(calls)) == (202, 2)
+    assert (spans.only("admission").trace, spans.only("admission").attributes["boxoffice.outcome"]) == (
+        TRACE,
+        "replayed",
+    )
+
+
+@pytest.mark.parametrize(("fails", "status", "failed"), [(False, 499, False), (True, 500, True)])
+async def test_a_request_without_an_answer(fails: bool, status: int, failed: bool) -> None:
+    """Whoever asked has gone; or it is our mistake, and the server answers."""
+
+    async def app(*_: object) -> None:
+        if fails:
+            raise KeyError
+
+    async def nobody(*_: object) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"traceparent", SAMPLED[13:-2].encode())]}
+    with traced(0.0) as spans, suppress(KeyError):
+        await Outermost(app)(scope, nobody, nobody)
+    span = of_request(spans)
+    assert (span.attributes["http.response.status_code"], span.failed) == (status, failed)
+
+
+async def test_a_route_is_known_where_nothing_is_counted(
+    door: Door, event: EventView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(REGISTRY, "counts", False)
+    with traced(0.0) as spans:
+        await door.answers(
+            request("GET", "/v1/events?limit=1", SAMPLED), request("GET", f"/v1/events/{event.id}", SAMPLED)
+        )
+    assert [span.name for span in spans.all()] == ["GET /v1/events", "GET /v1/events/{event_id}"]
 
 
 async def test_a_refusal_at_the_door_has_its_span(door: Door, event: EventView) -> None:

@@ -57,6 +57,8 @@ async def test_from_the_request_to_the_refund_it_is_one_trace(till: Till, spans:
     await till.rest()
 
     assert way_of(spans, trace) == ["admission accepted", "settlement confirmed", "capture done", "refund done"]
+    await till.office.pump.work_outbox()
+    assert till.office.pump.traces.given == till.office.pump.traces.due == {}, "nothing is remembered for ever"
     call, batch = spans.only("admission call"), spans.only("settlement batch")
     admission, settlement = spans.only("admission"), spans.only("settlement")
     assert (admission.links, settlement.links) == ([call.place], [batch.place])
@@ -140,6 +142,17 @@ async def test_a_hold_without_a_trace_has_that_of_its_payment(till: Till, spans:
     assert way_of(spans, payer) == ["settlement confirmed", "capture done"]
 
 
+async def test_money_of_a_booking_that_failed_is_let_go_in_its_trace(till: Till, spans: Spans) -> None:
+    """Beside one of the same batch that is captured."""
+    await till.book(GA=1)
+    with request_of() as trace:
+        await till.book("tok_wrong_amount", GA=1)
+    await till.rest()
+    assert way_of(spans, trace) == ["admission accepted", "settlement failed", "void done"]
+    assert spans.only("settlement").attributes["boxoffice.reason"] == "payment_amount_mismatch"
+    assert till.office.pump.traces.given == {}
+
+
 async def test_who_dies_after_the_commit_leaves_the_trace_to_the_next(till: Till, spans: Spans) -> None:
     with request_of() as trace:
         booking = await till.book(GA=1)
@@ -165,6 +178,26 @@ async def test_a_payment_that_waits_for_the_bank_keeps_its_trace(till: Till, spa
     await till.claimable(booking)
     await till.rest()
     assert way_of(spans, trace) == ["admission accepted", "settlement confirmed", "capture done"]
+
+
+async def test_a_claim_that_ends_without_a_verdict_keeps_the_trace(
+    till: Till, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes away after the gateway was asked: the booking is claimed again."""
+    with request_of() as trace:
+        booking = await till.book(GA=1)
+    committing = till.office.settlements[SHARD].committing
+
+    async def away(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committing, "commit", away)
+        await till.drain()
+    record = await till.record(booking)
+    assert record is not None and (record.state, record.payload.trace) == ("P", trace.place.traceparent)
+    assert record.payload.outcome is not None and record.payload.outcome.status == "unknown"
+    assert spans.only("settlement batch").links == [place(trace)] and spans.named("settlement") == []
 
 
 async def test_money_that_is_let_go_and_money_that_comes_late_are_in_the_trace(
