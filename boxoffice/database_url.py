@@ -129,10 +129,9 @@ def read_database_url(url: str) -> DatabaseURL:
                 pass
             case known if known in _ONLY:
                 if value and value.lower() not in _ONLY[known]:
-                    said = " or ".join(sorted(_ONLY[known]))
-                    raise ValueError(
-                        f"DATABASE_URL: {known} asks for what cannot be done here: leave it out{said and f', or say {said}'}"
-                    )
+                    allowed = " or ".join(sorted(_ONLY[known]))
+                    instead = f", or say {allowed}" if allowed else ""
+                    raise ValueError(f"DATABASE_URL: {known} asks for what cannot be done here: leave it out{instead}")
             case "requiressl":
                 require = bool(value) and value.lower() not in _FALSE
             case known if known in _UNABLE:
@@ -168,8 +167,8 @@ def _drop_what_system_says(passed: dict[str, str]) -> None:
     others = passed.keys() & _OF_A_FILE
     if others:
         raise ValueError(f"DATABASE_URL: {min(others)} cannot be used here with sslrootcert=system")
-    for said in ("sslmode", "sslrootcert"):
-        passed.pop(said, None)
+    for name in ("sslmode", "sslrootcert"):
+        passed.pop(name, None)
 
 
 _FILES: Final = ("sslrootcert", "sslcrl", "sslcert", "sslkey", "servicefile")
@@ -178,12 +177,12 @@ _FILES: Final = ("sslrootcert", "sslcrl", "sslcert", "sslkey", "servicefile")
 def check_database_files(url: str, environ: Mapping[str, str] = os.environ) -> None:
     """Raises `ValueError` as `read_database_url` does, and for a file that is needed to connect and cannot be read: whoever
     only met it when connecting would take PostgreSQL for away, and wait."""
-    said = dict(parse_qsl(urlsplit(read_database_url(url).dsn).query, keep_blank_values=True))
+    given = dict(parse_qsl(urlsplit(read_database_url(url).dsn).query, keep_blank_values=True))
     for name in _FILES:
-        if said.get(name) and not os.access(said[name], os.R_OK):
+        if given.get(name) and not os.access(given[name], os.R_OK):
             raise ValueError(f"DATABASE_URL: {name} names a file that cannot be read")
-    mode = said.get("sslmode", "")
-    named = said.get("sslrootcert") or environ.get("PGSSLROOTCERT") or said.get("service")
+    mode = given.get("sslmode", "")
+    named = given.get("sslrootcert") or environ.get("PGSSLROOTCERT") or given.get("service")
     if mode.startswith("verify-") and not named and not _ROOTS.expanduser().exists():
         raise ValueError(f"DATABASE_URL: sslmode={mode} needs sslrootcert: a file, or {SYSTEM}")
 

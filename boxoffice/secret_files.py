@@ -46,15 +46,15 @@ def read_secrets(environ: Mapping[str, str]) -> Secrets:
     values: dict[str, Any] = {}
     wrong: list[str] = []
     upper = {name.upper(): value for name, value in environ.items()}
-    said: dict[tuple[str, ...], str] = {place: name for name, place in _PLACES.items() if upper.get(name)}
+    given: dict[tuple[str, ...], str] = {place: name for name, place in _PLACES.items() if upper.get(name)}
     for name, place in _PLACES.items():
         path = upper.get(name + _SUFFIX)
         if not path:
             continue
-        if place in said:
-            wrong.append(f"{name}{_SUFFIX} and {said[place]} are both set: keep one")
+        if place in given:
+            wrong.append(f"{name}{_SUFFIX} and {given[place]} are both set: keep one")
             continue
-        said[place] = name + _SUFFIX
+        given[place] = name + _SUFFIX
         try:
             secret = _read(path)
         except ValueError as error:

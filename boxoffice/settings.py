@@ -188,11 +188,11 @@ def _names_of(where: tuple[int | str, ...]) -> Iterator[str]:
 
 @contextmanager
 def _without(names: Iterable[str]) -> Iterator[None]:
-    kept = {name: os.environ.pop(name) for name in names}
+    taken = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.update(taken)
 
 
 def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

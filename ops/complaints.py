@@ -100,9 +100,9 @@ def _of_the_way(error: BaseException) -> Iterator[tuple[bool, str]]:
     no_tls = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
     yield no_tls, "PostgreSQL speaks no TLS, and sslmode in DATABASE_URL asks for it."
     refused = getattr(error, "sqlstate", None) == "08P01"
-    told = refused and "startup parameter" in str(error)
+    unknown = refused and "startup parameter" in str(error)
     yield (
-        told,
+        unknown,
         f"{_POOLER}takes no options and no search_path in DATABASE_URL: give them to the role, with ALTER ROLE … SET.",
     )
     yield refused, f"{_POOLER}refuses us: its log says why."

@@ -121,7 +121,7 @@ def grant(connection: Any) -> None:
 
 _MISSING: Final = """
 SELECT right_, array_agg(table_ ORDER BY table_) AS tables, current_user AS login
-FROM unnest($1::text[], $2::text[]) AS asked (table_, right_)
+FROM unnest($1::text[], $2::text[]) AS wanted (table_, right_)
 WHERE NOT has_table_privilege(to_regclass(table_), right_) GROUP BY right_
 UNION ALL SELECT 'USAGE', ARRAY['schema public'], current_user FROM pg_namespace
 WHERE nspname = 'public' AND current_schema() IS NULL AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY right_
@@ -131,8 +131,8 @@ WHERE nspname = 'public' AND current_schema() IS NULL AND NOT has_schema_privile
 async def check_rights(database: Reader, role: str) -> None:
     """Raises `CannotRun` naming every right that our login lacks, and says it in the log; PostgreSQL's errors when it cannot be
     asked. Tables that are not there are the schema's matter."""
-    asked = [(table, word) for table, words in rights_of(role).items() for word in words]
-    rows = await database.fetch(_MISSING, [table for table, _ in asked], [word for _, word in asked])
+    wanted = [(table, word) for table, words in rights_of(role).items() for word in words]
+    rows = await database.fetch(_MISSING, [table for table, _ in wanted], [word for _, word in wanted])
     if not rows:
         outages.met("rights", "postgresql")
         return

@@ -170,9 +170,9 @@ async def missing(redis: Redis, role: Role) -> Missing:
             # Of a transaction that is refused in the middle nothing is left.
             commands, _ = await _refused(redis, [*map(_form, tried), ["multi"], ["exec"]])
         if not commands & {"get", "hdel", "set"}:
-            asked = [["get", _one(name)] for name in keys_of(role)]
-            asked += [["hdel", _one(name), NO_FIELD] for name, right in keys_of(role).items() if right == "rw"]
-            shut |= (await _refused(redis, asked))[1]
+            wanted = [["get", _one(name)] for name in keys_of(role)]
+            wanted += [["hdel", _one(name), NO_FIELD] for name, right in keys_of(role).items() if right == "rw"]
+            shut |= (await _refused(redis, wanted))[1]
     return Missing(tuple(sorted(commands)), tuple(sorted(shut)))
 
 

@@ -308,13 +308,13 @@ def left(view: EventView, available: Sequence[int]) -> bytes:
 
 def with_left(shown: bytes, view: EventView, available: Sequence[int]) -> bytes:
     """A booking as JSON together with what is left of its event, so that a shop front needs no second call."""
-    global _told
-    if _told[0] is not available or _told[1] is not view:
-        _told = available, view, left(view, available)
-    return b'%b,"availability":%b}' % (shown[:-1], _told[2])
+    global _last_left
+    if _last_left[0] is not available or _last_left[1] is not view:
+        _last_left = available, view, left(view, available)
+    return b'%b,"availability":%b}' % (shown[:-1], _last_left[2])
 
 
-_told: tuple[object, object, bytes] = None, None, b""
+_last_left: tuple[object, object, bytes] = None, None, b""
 """The counts of the last such answer, their event, and both as JSON: bookings of one admission call have the same."""
 
 

@@ -118,12 +118,12 @@ def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) 
     if external_urls(environ) == (stack.redis_url, stack.database_url):
         other_gateway = any(environ.get(name) for name in _GATEWAY)
         for name, value in stack.settings.items():
-            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")) and not _said_otherwise(environ, name):
+            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")) and not _given_otherwise(environ, name):
                 environ.setdefault(name, value)
     return stack
 
 
-def _said_otherwise(environ: Mapping[str, str], name: str) -> bool:
+def _given_otherwise(environ: Mapping[str, str], name: str) -> bool:
     """Whether a secret is in the environment where the stack has it in a file, or the other way round."""
     other = name.removesuffix("_FILE") if name in SECRET_FILES else f"{name}_FILE"
     return other in environ

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ import pytest
 
 from ops.stack.servers import temporary_data_dir
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 __all__ = ["pgbouncer"]
 
@@ -50,10 +50,10 @@ def pgbouncer(database_url: str, pool_mode: str = "session", *more: str) -> Iter
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
+    def listens() -> bool:
         assert process.poll() is None, "PgBouncer has ended"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.01)
-    raise AssertionError("PgBouncer does not listen")
+            return True
+        return False
+
+    until(listens, timeout_s=START_S)

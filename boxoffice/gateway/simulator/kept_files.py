@@ -43,7 +43,7 @@ def webhook_secrets(settings: Settings) -> tuple[str, ...]:
     if gateway.webhook_secret:
         return gateway.webhook_secrets
     try:
-        kept = made_once(settings.data_dir / "gateway.webhook", f"whsec_{secrets.token_urlsafe(32)}")
+        shared = made_once(settings.data_dir / "gateway.webhook", f"whsec_{secrets.token_urlsafe(32)}")
     except OSError:
         return gateway.webhook_secrets
-    return (kept, *gateway.webhook_secrets)
+    return (shared, *gateway.webhook_secrets)

@@ -291,8 +291,10 @@ async def test_a_start_waits_two_seconds_for_a_server_that_hangs(
 ) -> None:
     assert postgres.LOOK_S == 2
     monkeypatch.setattr(postgres, "LOOK_S", 0.05)
-    server = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    ended = asyncio.Event()
+    server = await asyncio.start_server(lambda *_: ended.wait(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with asyncio.timeout(20):
         await look_ahead(through(f"postgresql://u@127.0.0.1:{port}/d?sslmode=disable"))
+    ended.set()
     server.close()
