@@ -7,6 +7,7 @@ until we close it. A pooler that lends each transaction another session is notic
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -34,6 +35,9 @@ quicker; or it gives the first another one."""
 WAIT_S: Final = 5.0
 """Longest wait for the second session: a pooler of sessions may have none left, and that is for others to complain of."""
 
+BEGIN_S: Final = 15.0
+"""Longest wait until a session is ours and knows its settings. The looks at a pooler have shorter limits of their own."""
+
 SINCE: Final = {"transaction_timeout": 17}
 """Settings that older servers do not know, with the major version that does."""
 
@@ -59,7 +63,16 @@ class Sessions:
         self._known = False
 
     async def begin(self, session: Any) -> None:
-        """Tell a new session its settings. Raises `CannotRun` when it is not ours alone, and asyncpg's errors."""
+        """Tell a new session its settings. Raises `CannotRun` when it is not ours alone, asyncpg's errors, and `TimeoutError`
+        of a server that takes a connection and answers nothing. Then the session is cut: asyncpg's goodbye would wait."""
+        try:
+            async with asyncio.timeout(BEGIN_S):
+                await self._begin(session)
+        except BaseException:
+            session.terminate()
+            raise
+
+    async def _begin(self, session: Any) -> None:
         if not self._known and not await _leads_straight(session):
             await refuse_shared(session, self._arguments)
         self._known = True
