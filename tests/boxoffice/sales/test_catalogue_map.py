@@ -22,7 +22,7 @@ class Fresh:
     """How old the map is, as a test wants it; counts who asks."""
 
     def __init__(self, catalogue: Catalogue, age: float) -> None:
-        self.age = age
+        self.age, self.compared, self.clock = age, 0.0, lambda: age
         self.asked = self.refreshed = 0
         catalogue.freshness = self  # type: ignore[assignment]
 
