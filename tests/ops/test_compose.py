@@ -24,11 +24,17 @@ def services() -> dict[str, Any]:
     return parsed["services"]
 
 
-OPENTELEMETRY = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME",
-    "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
-}  # fmt: skip
-"""Of OpenTelemetry's own names, those that say where spans go and which."""
+OTLP = ("OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_")
+
+
+def opentelemetry() -> set[str]:
+    """OpenTelemetry's own variables of which docs/tracing.md says what becomes of them: `…_HEADERS` is short for the exporter's
+    two names."""
+    named: set[str] = set()
+    for cell in re.findall(r"^\| (`(?:OTEL_|…).*?`) \|", (ROOT / "docs" / "tracing.md").read_text(), re.M):
+        for name in re.findall(r"`(\S+?)`", cell):
+            named |= {prefix + name.removeprefix("…_") for prefix in OTLP} if name.startswith("…_") else {name}
+    return named
 
 
 def flags(command: list[str]) -> dict[str, str]:
@@ -41,7 +47,15 @@ def test_every_setting_is_passed_on(services: dict[str, Any]) -> None:
     files = {name for name in SECRET_FILES if name.startswith("BOXOFFICE_GATEWAY__")}
     assert len(files) == 3
     for service in ("migrate", "api", "worker"):
-        assert set(services[service]["environment"]) == names(Settings) | OPENTELEMETRY | files
+        assert set(services[service]["environment"]) == names(Settings) | opentelemetry() | files
+
+
+def test_the_page_names_what_the_product_itself_asks_for() -> None:
+    """Otherwise nobody would know of it, and no container be told."""
+    texts = [path.read_text() for path in sorted((ROOT / "boxoffice").rglob("*.py"))]
+    read = {name for text in texts for name in re.findall(r'"(OTEL_[A-Z_]*[A-Z])"', text)}
+    assert "OTEL_SDK_DISABLED" in read and read <= opentelemetry()
+    assert {prefix + name for prefix in OTLP for name in ("ENDPOINT", "HEADERS", "CERTIFICATE")} <= opentelemetry()
 
 
 def test_no_password_has_a_default() -> None:
