@@ -14,6 +14,7 @@ One file because it is one state machine: what may follow in a state is read bes
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any, Final
 
 import uvicorn
@@ -215,7 +216,7 @@ class Connection(Slowing):
         if due > now:
             self.paced = True
             series.DELAYED.cell().add()
-            self.due = self.loop.call_at(due, self._next_is_due)
+            self.due = self.loop.call_at(due, self._next_is_due, context=Context())
 
     def _next_is_due(self) -> None:
         self.due, self.paced = None, False

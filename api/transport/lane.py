@@ -213,7 +213,8 @@ class _Lane(Connection):
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
         before, request_id.in_hand.name = request_id.in_hand.name, request.id
-        traced = None if request.trace is None else current.set(request.trace)
+        # None, too: after an answer the next request is read where the one before it was worked for.
+        traced = current.set(request.trace) if TRACES.on else None
         try:
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):

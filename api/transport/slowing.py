@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any, Final
 
 from api.transport.condition import Condition
@@ -44,7 +45,7 @@ class Slowing(Condition):
     def _slow(self, until: float) -> None:
         self.slowed = True
         self.flow.pause_reading()
-        self.loop.call_at(until, self._read_on)
+        self.loop.call_at(until, self._read_on, context=Context())
 
     def _read_on(self) -> None:
         self.slowed = False

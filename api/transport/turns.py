@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextvars import Context
 from math import inf
 from typing import Final, Protocol
 
@@ -77,6 +78,8 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = Context()
+        """Nobody's: whoever has a turn must not have it in the name of the request that was worked for when the turn began."""
         self._end_s = self._paced_until = self._passed_until = self._pieces_until = self._probe_at = 0.0
         self._served = 0
         """Requests that were read in a flood, since one was sent away."""
@@ -90,7 +93,7 @@ class Turns:
         self._loop = loop
         self._end_s = time.monotonic() + TURN_S
         self._waiting.clear()
-        loop.call_soon(self._next)
+        loop.call_soon(self._next, context=self._context)
         return False
 
     def spend(self, seconds: float) -> None:
@@ -116,7 +119,7 @@ class Turns:
             self._loop = self._since = None
             return
         self._end_s = time.monotonic() + TURN_S
-        loop.call_soon(self._next)
+        loop.call_soon(self._next, context=self._context)
         # At least one, or nobody would ever be.
         while True:
             self._next_of(loop).has_turn()

@@ -13,11 +13,13 @@ from api.transport import shape
 from boxoffice.admission import window
 from boxoffice.admission.forms import Form
 from boxoffice.errors import PriceOutdated
+from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.traces import current
 from tests.api.conftest import booking_of
 from tests.conftest import KEY, SaleMaker
+from tests.support.shop.office import record_of
 from tests.support.tracing import Found, Spans, traced
 from tests.support.wire import Answer, Door
 
@@ -126,6 +128,24 @@ async def test_bookings_on_one_connection_are_sampled_each_by_itself(
     assert len(spans.named("POST /v1/bookings")) == len(spans.named("admission")) == 2
     assert all(answer.headers["x-request-id"] == TRACE for answer in wire.answers())
     assert door.way != "lane" or wire.protocol.shape is not None
+
+
+async def test_what_is_sent_right_behind_a_traced_request_is_in_no_trace_of_its(
+    door: Door, office: BoxOffice, event: EventView
+) -> None:
+    """It is read where the answer to that request was written, and its caller samples none of its own."""
+    read = request("GET", f"/v1/events/{event.id}", SAMPLED)
+    with traced(0.0) as spans:
+        answers = await door.answers(read + booking(event, "k", UNSAMPLED) + booking(event, "l", SAMPLED))
+    assert [answer.status for answer in answers] == [200, 202, 202]
+    unsampled, sampled = [await record_of(office, json.loads(answer.body)["id"]) for answer in answers[1:]]
+    assert unsampled is not None and unsampled.payload.trace == ""
+    assert [span.name for span in spans.all() if span.kind == "server"] == [
+        "GET /v1/events/{event_id}", "POST /v1/bookings",
+    ]  # fmt: skip
+    booked, admission = spans.only("POST /v1/bookings"), spans.only("admission")
+    assert admission.parent == booked.id and sampled is not None
+    assert sampled.payload.trace == f"00-{booked.trace}-{booked.id}-01"
 
 
 async def test_a_booking_that_is_asked_for_once_more_keeps_its_trace(

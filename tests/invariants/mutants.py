@@ -100,6 +100,30 @@ MUTANTS = (
         "came_last",
     ),
     Mutant(
+        "a booking in the trace of the request before it",
+        (
+            (
+                "api/transport/lane.py",
+                "current.set(request.trace) if TRACES.on",
+                "current.set(request.trace) if request.trace",
+            ),
+        ),
+        "tests/api/test_tracing.py",
+        "right_behind",
+    ),
+    Mutant(
+        "a turn that everybody has in one request's name",
+        (
+            (
+                "api/transport/turns.py",
+                "loop.call_soon(self._next, context=self._context)\n        return",
+                "loop.call_soon(self._next)\n        return",
+            ),
+        ),
+        "tests/api/transport/test_turns.py",
+        "nobodys_name",
+    ),
+    Mutant(
         "drops of a request that are read at once",
         (("api/transport/slowing.py", "self._slow(self.turns.piece(self.loop.time()))", "pass"),),
         "tests/api/transport/test_connection_turns.py",

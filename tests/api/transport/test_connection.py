@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,10 +30,10 @@ class Loop:
     def time(self) -> float:
         return self.now
 
-    def call_soon(self, *work: Any) -> None: ...
+    def call_soon(self, *work: Any, context: Context) -> None: ...
 
-    def call_at(self, at: float, work: Any) -> Any:
-        self.later.append((at, work))
+    def call_at(self, at: float, work: Any, *, context: Context) -> Any:
+        self.later.append((at, partial(context.run, work)))
         return SimpleNamespace(cancel=lambda: None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from api.transport import cycle as module
 from api.transport.connection import Connection
 from api.transport.reply import SECURITY
 from api.transport.slowing import PIECES_FREE
+from boxoffice.telemetry import request_id
 from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
 
 __all__ = ["one", "state"]
@@ -95,6 +97,21 @@ def test_requests_that_come_together_are_paced(turned: Any) -> None:
     assert turned.reads == ["pause", "resume"]
 
 
+def test_who_is_read_later_is_read_in_nobodys_name(turned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever request was worked for when it was put off: because it is paced, or slowed."""
+    seen: list[bytes] = []
+    monkeypatch.setattr(turned, "take", lambda _: seen.append(request_id.current.get()))
+    monkeypatch.setattr(turned.flow, "read_on", lambda: seen.append(request_id.current.get()))
+    turned.turns.due = turned.loop.now + 5
+    named = copy_context()
+    named.run(request_id.current.set, b"another's")
+    named.run(turned.data_received, GET + GET)
+    named.run(turned.throw_away, 1)
+    for _, work in turned.loop.later:
+        named.run(work)
+    assert (len(turned.loop.later), seen) == (2, [b"another's", b"", b""])
+
+
 def test_requests_that_are_not_too_fast_wait_for_nobody(turned: Any) -> None:
     turned.turns.due = turned.loop.now
     turned.data_received(GET + GET)
@@ -107,7 +124,7 @@ def test_requests_that_are_not_too_fast_wait_for_nobody(turned: Any) -> None:
 def test_who_hangs_up_while_it_is_paced_is_called_no_more(turned: Any) -> None:
     cancelled: list[bool] = []
     turned.turns.due = turned.loop.now + 5
-    turned.loop.call_at = lambda *_: SimpleNamespace(cancel=lambda: cancelled.append(True))
+    turned.loop.call_at = lambda *_, **__: SimpleNamespace(cancel=lambda: cancelled.append(True))
     turned.data_received(GET + GET)
     turned.connection_lost(None)
     assert (cancelled, turned.turns.calls, turned.paced, turned.due) == ([True], ["pace", "unpace"], False, None)

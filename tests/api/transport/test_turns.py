@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context, copy_context
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from api.transport import turns
 from api.transport.turns import Turns
 from boxoffice.settings import ApiSettings
+from boxoffice.telemetry import request_id
+from boxoffice.telemetry.traces import Place, Trace, current
 
 
 class Loop:
@@ -22,8 +26,8 @@ class Loop:
     def time(self) -> float:
         return self.now
 
-    def call_soon(self, work: Any) -> None:
-        self.soon.append(work)
+    def call_soon(self, work: Any, *, context: Context) -> None:
+        self.soon.append(partial(context.run, work))
 
     def turn(self) -> None:
         work, self.soon = self.soon, []
@@ -98,6 +102,25 @@ def test_who_came_too_late_is_called_in_one_of_the_next_turns(clock: Clock) -> N
     assert loop.soon == []
     clock.now += 1
     assert not ours.is_over(loop)  # type: ignore[arg-type]
+
+
+def test_who_has_a_turn_has_it_in_nobodys_name(clock: Clock) -> None:
+    """Though the turn began, and the next one, while a request was worked for that is traced and has a name."""
+    loop, ours, seen = Loop(), Turns(), []
+
+    def has_turn() -> None:
+        seen.append((current.get(), request_id.current.get()))
+        clock.now += turns.TURN_S
+
+    traced = copy_context()
+    traced.run(current.set, Trace(Place("1" * 32, "2" * 16), None, 0))
+    traced.run(request_id.current.set, b"another's")
+    traced.run(ours.is_over, loop)  # type: ignore[arg-type]
+    for _ in range(3):
+        ours.wait(SimpleNamespace(has_turn=has_turn, queued_at=0.0, patience=patient(0, 0)))
+    for _ in range(3):
+        traced.run(loop.turn)
+    assert seen == [(None, b"")] * 3
 
 
 def patient(wait_ms: float, burst_s: float) -> ApiSettings:
