@@ -195,8 +195,8 @@ async def test_refunded_at_the_desk(till: Till, monkeypatch: pytest.MonkeyPatch)
     booking = await till.book(GA=2, VIP=1)
     await till.rest()
     vip = next(tier.id for tier in till.event.tiers if tier.code == "VIP")
-    for repeated in (False, True):
-        code, said = await run("bookings", "refund", booking, "--item", f"{vip}:1", "--key", "k", "--json")
+    for repeated, tier in ((False, "VIP"), (True, vip)):  # by its code, or by its id
+        code, said = await run("bookings", "refund", booking, "--item", f"{tier}:1", "--key", "k", "--json")
         refund = json.loads(said)
         assert (code, refund["amount_cents"], refund["repeated"]) == (0, 2_000, repeated)
         assert refund["booking_status"] == "confirmed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -193,3 +194,17 @@ async def test_however_many_ask_at_once_a_customer_has_no_more(till: Till) -> No
     assert [type(answer) for answer in answers if not isinstance(answer, str)] == 5 * [CustomerLimit]
     await till.book(GA=3, customer="bob")
     await till.at_rest()
+
+
+async def test_an_event_wants_no_more_of_a_booking_than_one_may_have(office: BoxOffice) -> None:
+    """So many items, each of so many tickets."""
+    limits, tiers = office.settings.limits, [NewTier("GA", 1_000, 10)]
+    most = limits.items_max * limits.quantity_max
+
+    async def wanting(tickets: int) -> Any:
+        rules = Rules(booking_min=tickets)
+        return await office.store.create_event(CLIENT, "Concert", NOW + timedelta(days=30), "USD", tiers, rules=rules)
+
+    assert (await wanting(most)).rules.booking_min == most
+    with pytest.raises(Malformed):
+        await wanting(most + 1)

@@ -117,6 +117,16 @@ async def test_a_list_is_asked_before_the_search(world: World, stand_in: StripeS
     assert not [path for path in stand_in.requests if path.endswith("/search")]
 
 
+async def test_a_payment_whose_id_is_known_is_read_by_it(world: World, stand_in: StripeStandIn):
+    """Without a list or a search, which would not find what is older than they reach."""
+    request = world.request("ok")
+    outcome = await world.gateway.authorize(request)
+    assert isinstance(outcome, Authorized)
+    stand_in.requests.clear()
+    assert isinstance(await world.gateway.lookup(request.payment_key, outcome.reference), Found)
+    assert [path for path in stand_in.requests if not path.endswith(f"/{outcome.reference}")] == []
+
+
 async def test_lists_are_read_to_their_end(world: World, stand_in: StripeStandIn):
     """A page holds 100."""
     first = world.request("ok")
