@@ -59,6 +59,9 @@ def restore(
         bool, typer.Option("--accept-postgres", help="Withdraw from Redis what PostgreSQL has forgotten.")
     ] = False,
     with_redis: Annotated[bool, typer.Option("--with-redis", help="Put the copy of Redis back, too.")] = False,
+    no_archive: Annotated[
+        bool, typer.Option("--no-archive", help="Do without the archived log, and forget what only it has.")
+    ] = False,
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
@@ -80,10 +83,10 @@ def restore(
             "docs/operations.md says how."
         )
     servers = Servers(data_dir)
-    done = put_back(servers, folder, point, os.environ, with_redis=with_redis)
+    done = put_back(servers, folder, point, os.environ, with_redis=with_redis, without_archive=no_archive)
     try:
         if not as_json:
-            _print_restored(done)
+            _print_restored(done, no_archive)
         os.environ.update(BOXOFFICE_REDIS_URL=servers.redis_url, BOXOFFICE_DATABASE_URL=servers.database_url)
         from boxoffice.stores.postgres import migrate
 
@@ -94,7 +97,8 @@ def restore(
     if as_json:
         aside = [str(path) for path in done.aside]
         shards = [{"shard": each.shard, **each.recovered._asdict()} for each in reports]
-        print_json({"last_commit": done.last_commit or None, "aside": aside, "shards": shards})
+        archive = str(done.archive) if done.archive else None
+        print_json({"last_commit": done.last_commit or None, "archive": archive, "aside": aside, "shards": shards})
     else:
         _print_reports(reports)
 
@@ -103,9 +107,11 @@ async def _rebuild(office: BoxOffice, accept_postgres: bool) -> list[RebuildRepo
     return [await each.rebuild(accept_postgres=accept_postgres) for each in office.rebuilders]
 
 
-def _print_restored(done: PutBack) -> None:
+def _print_restored(done: PutBack, no_archive: bool) -> None:
     """At once: what comes next may find that a person has to decide."""
     typer.echo(f"PostgreSQL is restored. Its last commit is of {done.last_commit or 'the time of the backup'}.")
+    if no_archive:
+        typer.echo("The archived log was left out, as --no-archive says: commits that only it has are forgotten.")
     for path in done.aside:
         typer.echo(f"What was there before is in {path}: delete it when all is well.")
 

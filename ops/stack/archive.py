@@ -11,7 +11,7 @@ from typing import Final
 from boxoffice.errors import CannotRun
 from ops.stack.processes import Account
 
-__all__ = ["archive_folder", "archiving", "fetching"]
+__all__ = ["FOLDER", "archive_folder", "archive_of", "archiving", "fetching"]
 
 FOLDER: Final = "BOXOFFICE_POSTGRES_ARCHIVE"
 
@@ -43,6 +43,22 @@ def archiving(environ: Mapping[str, str], account: Account | None) -> dict[str, 
     there, part = _quoted(folder, "%f"), _quoted(folder, "%f.part")
     command = f'cmp -s "%p" {there} || {{ test ! -e {there} && cp "%p" {part} && sync {part} && mv {part} {there}; }}'
     return {"archive_mode": "on", "archive_command": command, "archive_timeout": f"{EVERY_S}s"}
+
+
+def archive_of(environ: Mapping[str, str], recorded: str, first: str, there: Path) -> Path | None:
+    """The archive for a restore: the one that is named, else the one that the backup has recorded (empty: none). `first` is
+    the segment with which the backup begins, `there` the log of the data that are there.
+
+    Raises CannotRun when the archive lacks that segment and so does `there`: recovery would end at the backup, and say nothing.
+    """
+    folder = archive_folder(environ) or (Path(recorded) if recorded else None)
+    if folder and not any((log / first).exists() for log in (folder, there)):
+        raise CannotRun(
+            f"{folder}, where the log is archived, does not have {first}, with which the backup begins: all that was committed "
+            f"since would be forgotten. Name the archive, or a copy of it, in {FOLDER}, or accept the loss with --no-archive. "
+            "Nothing was changed."
+        )
+    return folder
 
 
 def fetching(*folders: Path) -> str:

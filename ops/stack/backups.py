@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,13 +24,14 @@ from redis import Redis
 
 from boxoffice.errors import CannotRun
 from ops.roles import ADMIN
+from ops.stack.archive import FOLDER
 from ops.stack.data_dir import DataDir, write_private
 from ops.stack.postgresql import PostgresServer
 from ops.stack.processes import POLL_S
 from ops.stack.running import find_stack
 from ops.stack.valkey import RedisServer
 
-__all__ = ["Backup", "back_up", "read_backup"]
+__all__ = ["Backup", "back_up", "first_segment", "read_backup"]
 
 NOTE: Final = "backup.json"
 
@@ -47,6 +49,8 @@ class Backup:
     """The earliest moment to which PostgreSQL can be restored from it, all but some seconds."""
     redis_bytes: int
     redis_sha256: str
+    archive: str = ""
+    """The folder where the log was archived meanwhile; empty when it was not, or by an older version."""
 
 
 def back_up(data_dir: Path, folder: Path) -> Backup:
@@ -76,7 +80,8 @@ def back_up(data_dir: Path, folder: Path) -> Backup:
     copy = folder / "redis.rdb"
     _copy_redis(stack.redis_url, RedisServer(home, os.environ, debug=False).folder, copy)
     backup = Backup(
-        version("boxoffice"), postgres.place()[1].major, begun_at, ended_at, copy.stat().st_size, _digest(copy)
+        version("boxoffice"), postgres.place()[1].major, begun_at, ended_at, copy.stat().st_size, _digest(copy),
+        stack.settings.get(FOLDER, ""),
     )  # fmt: skip
     write_private(folder / NOTE, json.dumps(asdict(backup), indent=2) + "\n")
     return backup
@@ -92,6 +97,19 @@ def read_backup(folder: Path) -> Backup:
     if not copy.exists() or _digest(copy) != backup.redis_sha256:
         raise CannotRun(f"{copy} is not what was written when the backup was made.")
     return backup
+
+
+def first_segment(folder: Path) -> str:
+    """The segment of the log with which recovery from this backup begins. Raises CannotRun when its copy does not say."""
+    label = folder / "postgres" / "backup_label"
+    found = (
+        re.search(r"^START WAL LOCATION: .* \(file ([0-9A-F]{24})\)$", label.read_text(), re.M)
+        if label.exists()
+        else None
+    )
+    if found is None:
+        raise CannotRun(f"{folder} is no backup: {label} does not say where its log begins.")
+    return found[1]
 
 
 def _copy_postgres(postgres: PostgresServer, password: str, port: int, copy: Path) -> None:

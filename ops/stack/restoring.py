@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from boxoffice.errors import CannotRun
-from ops.stack.archive import archive_folder, fetching
-from ops.stack.backups import Backup, read_backup
+from ops.stack.archive import archive_of, fetching
+from ops.stack.backups import Backup, first_segment, read_backup
 from ops.stack.postgresql import PostgresServer, is_ready, own
 from ops.stack.servers import Servers
 from ops.stack.valkey import RedisServer
@@ -53,19 +53,25 @@ class PutBack(NamedTuple):
     """As PostgreSQL tells it; empty when it found nothing behind the backup."""
     aside: tuple[Path, ...]
     """What was there before, to be deleted when all is well."""
+    archive: Path | None
+    """Where the log was read."""
 
 
 def put_back(
-    servers: Servers, folder: Path, point: Point, environ: Mapping[str, str], *, with_redis: bool
+    servers: Servers, folder: Path, point: Point, environ: Mapping[str, str], *, with_redis: bool,
+    without_archive: bool = False,
 ) -> PutBack:  # fmt: skip
-    """Restore, and start both servers. Raises CannotRun while a stack runs there, and when the moment cannot be reached."""
+    """Restore, and start both servers. Raises CannotRun while a stack runs there, when the moment cannot be reached, and when
+    the archive is not where it is said to be, unless it shall be done without."""
     backup = read_backup(folder)
     servers.home.open()
     try:
         stamp = f"before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         servers.postgres.end_leftover()
         servers.redis.end_leftover()
-        last_commit, aside = _recover(servers.postgres, folder, backup, point, environ, stamp)
+        there = servers.postgres.place()[0] / "pg_wal"
+        archive = None if without_archive else archive_of(environ, backup.archive, first_segment(folder), there)
+        last_commit, aside = _recover(servers.postgres, folder, backup, point, archive, stamp)
         if with_redis:
             aside += _replace_redis(servers.redis, folder, stamp)
         servers.redis.start()
@@ -73,11 +79,11 @@ def put_back(
     except BaseException:
         servers.stop()
         raise
-    return PutBack(last_commit, tuple(aside))
+    return PutBack(last_commit, tuple(aside), archive)
 
 
 def _recover(
-    postgres: PostgresServer, folder: Path, backup: Backup, point: Point, environ: Mapping[str, str], stamp: str
+    postgres: PostgresServer, folder: Path, backup: Backup, point: Point, archive: Path | None, stamp: str
 ) -> tuple[str, list[Path]]:
     """Copy the base backup to where the data are, and replay the log: of the archive, and what the data that were there have
     of it and was not archived yet. Returns the last commit, and what was put aside."""
@@ -101,7 +107,6 @@ def _recover(
     draft.rename(data)
     log_end = postgres.log.stat().st_size if postgres.log.exists() else 0
     try:
-        archive = archive_folder(environ)
         postgres.start(_settings(point, *([archive] if archive else []), gone / "pg_wal"), RECOVERY_TIMEOUT_S)
         postgres.wait_until(lambda: is_ready(data, postgres.pid, "ready"), RECOVERY_TIMEOUT_S)
         postgres.stop(timeout_s=60)

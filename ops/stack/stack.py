@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from boxoffice.errors import CannotRun
+from ops.stack.archive import FOLDER, archive_folder
 from ops.stack.ports import port_is_free
 from ops.stack.processes import POLL_S, Child, nothing
 from ops.stack.running import ENV_OF_A_STACK, RunningStack, settings_in
@@ -241,6 +242,9 @@ class Stack:
         """Write down what runs, for other commands to find."""
         pids = {component.name: component.pid for component in self if component.alive}
         settings = settings_in(self.environment())
+        if archive := archive_folder(self._inherited):
+            # Others read it in other folders.
+            settings[FOLDER] = str(archive)
         RunningStack(os.getpid(), self.port, self.redis_url, self.database_url, pids, settings).write(self.servers.home)
 
     def _log(self, name: str) -> Path:

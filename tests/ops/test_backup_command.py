@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
 
 from boxoffice.access.api_keys import KEYS_SHARD, ApiKeys
-from boxoffice.errors import NotFound, Unauthorized
+from boxoffice.errors import CannotRun, NotFound, Unauthorized
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.codes import CodeTerms
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.postgres import migrate
+from ops.commands import backup as backup_command
+from ops.stack import restoring
 from ops.stack.servers import temporary_data_dir
 from ops.stack.stack import Stack
 from tests.conftest import CLIENT
@@ -121,7 +125,11 @@ async def test_everything_comes_back_and_what_shall_be_forgotten_is_withdrawn() 
             )
             await till.rest()
 
+        # A shell of its own remembers no archive; the backup does.
+        log = machine.environ.pop(ARCHIVE)
         told = await machine.types(restore)
+        machine.environ[ARCHIVE] = log
+        assert told["archive"] == log
         assert [each["shard"] for each in told["shards"]] == list(range(len(office.shards)))
         assert not sum(each["confirmed"] + each["ended"] + each["withdrawn"] for each in told["shards"])
         async with machine.up() as office:
@@ -163,6 +171,26 @@ async def audited(machine: Machine, audits: list[list[str]]) -> None:
     assert [line[1] for line in audits] == ["payments", "reconcile", "audit"]
     for line in audits:
         await machine.types(line)
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-archive"], ["--no-archive", "--with-redis"]])
+def test_the_archive_is_done_without_only_where_that_is_said(
+    tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def put_back(*_: object, with_redis: bool, without_archive: bool) -> None:
+        asked.append([*["--no-archive"] * without_archive, *["--with-redis"] * with_redis])
+        raise CannotRun("so far")
+
+    monkeypatch.setattr(restoring, "put_back", put_back)
+    for name in ("REDIS_URL", "DATABASE_URL", "BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    app = Typer()
+    app.command()(backup_command.backup)
+    app.command()(backup_command.restore)
+    ran = CliRunner().invoke(app, ["restore", "there", "--data-dir", str(tmp_path), *flags])
+    assert (str(ran.exception), asked) == ("so far", [flags])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from boxoffice.errors import CannotRun
-from ops.stack.archive import archiving, fetching
+from ops.stack.archive import archive_of, archiving, fetching
 
 NAME = "000000010000000000000001"
 
@@ -66,6 +66,23 @@ def test_a_segment_is_fetched_from_the_first_folder_that_has_it(tmp_path: Path) 
     assert shell(command, NAME, wanted) and wanted.read_text() == "second"
     (folders[0] / NAME).write_text("first")
     assert shell(command, NAME, wanted) and wanted.read_text() == "first"
+
+
+def test_a_restore_reads_the_archive_that_has_the_log_from_the_backup_on(tmp_path: Path) -> None:
+    """The one that is named goes before the recorded one; the data that are there may have what was not archived yet."""
+    named, recorded, there = (tmp_path / name for name in ("named", "recorded", "there"))
+    for folder in (named, recorded, there):
+        folder.mkdir()
+    environ = {"BOXOFFICE_POSTGRES_ARCHIVE": str(named)}
+    assert archive_of({}, "", NAME, there) is None
+    for chosen, folder in (({}, recorded), (environ, named)):
+        with pytest.raises(CannotRun, match=rf"^{folder}, .* {NAME}, .* BOXOFFICE_POSTGRES_ARCHIVE, .*--no-archive"):
+            archive_of(chosen, str(recorded), NAME, there)
+        (folder / NAME).touch()
+        assert archive_of(chosen, str(recorded), NAME, there) == folder
+        (folder / NAME).rename(there / NAME)
+        assert archive_of(chosen, str(recorded), NAME, there) == folder
+        (there / NAME).unlink()
 
 
 def test_nothing_is_archived_where_nobody_asked_for_it_and_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from boxoffice.errors import CannotRun
-from ops.stack.backups import NOTE, back_up, read_backup
+from ops.stack.backups import NOTE, back_up, first_segment, read_backup
 from ops.stack.restoring import Point, PutBack, put_back
 from ops.stack.servers import Servers, temporary_data_dir
 from ops.stack.stack import Stack
@@ -98,10 +98,14 @@ def own_like(source: Path, copy: Path) -> None:
         os.chown(to, of.st_uid, of.st_gid, follow_symlinks=False)
 
 
-def restore(past: Past, point: Point, *, with_redis: bool = False) -> tuple[PutBack, list[int], str]:
+def restore(
+    past: Past, point: Point, *, with_redis: bool = False, without_archive: bool = False
+) -> tuple[PutBack, list[int], str]:
     """Put back, look, stop: what was done, the marks of PostgreSQL, and Redis's value."""
     servers = Servers(past.data_dir, debug=True, environ=past.environ)
-    done = put_back(servers, past.backup, point, past.environ, with_redis=with_redis)
+    done = put_back(
+        servers, past.backup, point, past.environ, with_redis=with_redis, without_archive=without_archive
+    )  # fmt: skip
     try:
         with Redis.from_url(servers.redis_url, decode_responses=True) as redis:
             return done, marks(servers.database_url), str(redis.get("known"))
@@ -113,6 +117,7 @@ def test_a_backup_says_what_it_is_and_is_whole(past: Past) -> None:
     note = read_backup(past.backup)
 
     assert note.redis_bytes == (past.backup / "redis.rdb").stat().st_size
+    assert note.archive == past.environ[ARCHIVE]
     assert past.began < datetime.fromisoformat(note.begun_at) <= datetime.fromisoformat(note.ended_at) < past.moment
     assert [path.stat().st_mode & 0o077 for path in (past.backup, past.backup / "redis.rdb", past.backup / NOTE)] == [
         0,
@@ -146,11 +151,12 @@ def test_to_a_moment_and_then_further_along_the_first_line_of_history(copied: Pa
 
 
 def test_both_on_a_machine_that_has_nothing(past: Past) -> None:
-    """Its passwords are others: the roles get them. Redis goes on from the copy, and keeps what it is told then."""
+    """Its passwords are others: the roles get them. Redis goes on from the copy, and keeps what it is told then. The archive is
+    not read where somebody says so."""
     with temporary_data_dir() as folder:
         elsewhere = past._replace(data_dir=folder / "data", environ=dict(os.environ))
-        done, found, known = restore(elsewhere, Point(), with_redis=True)
-        assert (done, found, known) == (PutBack("", ()), [1], "before")
+        done, found, known = restore(elsewhere, Point(), with_redis=True, without_archive=True)
+        assert (done, found, known) == (PutBack("", (), None), [1], "before")
 
         with Servers(elsewhere.data_dir, with_postgres=False, debug=True) as servers:
             with Redis.from_url(servers.redis_url) as redis:
@@ -159,6 +165,42 @@ def test_both_on_a_machine_that_has_nothing(past: Past) -> None:
             servers.restart_redis()
             with Redis.from_url(servers.redis_url, decode_responses=True) as redis:
                 assert redis.get("known") == "anew"
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_the_archive_of_the_backup_is_read_where_the_shell_names_none(past: Past, with_redis: bool) -> None:
+    """What was committed since the backup is nowhere else."""
+    with temporary_data_dir() as folder:
+        elsewhere = past._replace(data_dir=folder / "data", environ=dict(os.environ))
+        done, found, known = restore(elsewhere, Point(), with_redis=with_redis)
+    assert (done.archive, found) == (Path(past.environ[ARCHIVE]), [1, 2, 3])
+    assert known == ("before" if with_redis else "None")
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_without_the_archive_nothing_is_forgotten_in_silence(
+    past: Past, tmp_path: Path, named: bool, with_redis: bool
+) -> None:
+    """The folder is gone, or another: recovery would end at the backup."""
+    backup = tmp_path / "backup"
+    (backup / "postgres").mkdir(parents=True)
+    for name in (NOTE, "redis.rdb", "postgres/backup_label"):
+        shutil.copy(past.backup / name, backup / name)
+    note = (backup / NOTE).read_text()
+    (backup / NOTE).write_text(note.replace(past.environ[ARCHIVE], str(tmp_path / "gone")))
+    environ = {**os.environ, **({ARCHIVE: str(tmp_path)} if named else {})}
+    with temporary_data_dir() as folder:
+        servers = Servers(folder / "data", debug=True, environ=environ)
+        with pytest.raises(CannotRun, match=rf"^{tmp_path}{'' if named else '/gone'}, .* Nothing was changed\.$"):
+            put_back(servers, backup, Point(), environ, with_redis=with_redis)
+        assert not (folder / "data" / "redis").exists() and not list((folder / "data").glob("postgres*/PG_VERSION"))
+
+
+def test_a_backup_says_where_its_log_begins(past: Past, tmp_path: Path) -> None:
+    assert first_segment(past.backup) in {path.name for path in Path(past.environ[ARCHIVE]).iterdir()}
+    with pytest.raises(CannotRun, match="does not say where its log begins"):
+        first_segment(tmp_path)
 
 
 def test_what_cannot_be_reached_changes_nothing(copied: Past) -> None:
@@ -217,8 +259,9 @@ def test_half_a_backup_or_a_changed_one_is_none(past: Past, tmp_path: Path) -> N
 
 
 def test_of_another_major_version_nothing_is_restored(past: Past, tmp_path: Path) -> None:
-    for name in (NOTE, "redis.rdb"):
-        shutil.copy(past.backup / name, tmp_path)
+    (tmp_path / "postgres").mkdir()
+    for name in (NOTE, "redis.rdb", "postgres/backup_label"):
+        shutil.copy(past.backup / name, tmp_path / name)
     note = (tmp_path / NOTE).read_text()
     (tmp_path / NOTE).write_text(note.replace('"postgres_major": 18', '"postgres_major": 17'))
     with temporary_data_dir() as folder, pytest.raises(CannotRun, match="of PostgreSQL 17, and this one is 18"):
