@@ -17,7 +17,7 @@ from boxoffice.settings import Settings
 from boxoffice.telemetry.series import REGISTRY
 from tests.support.chart import CHART, OWN, ROOT, SECRETS, helm, names, paths, rendered, values_of
 
-PODS = ("api", "worker", "migrate")
+PODS = ("api", "worker", "migrate", "operator")
 
 OPERATORS = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds that Kubernetes itself does not know."""
@@ -450,3 +450,26 @@ def test_alerts_and_dashboard_are_those_of_everybody(full: list[Found]) -> None:
     assert board["data"] == {"boxoffice.json": (monitoring / "dashboard.json").read_text()}
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert one(full, "ServiceMonitor", "boxoffice-api")["metadata"]["labels"]["release"] == "prometheus"
+
+
+# ---------------------------------------------------------------------- operators
+
+
+def test_an_operator_has_a_place_of_their_own(full: list[Found], least: list[Found]) -> None:
+    """Nothing runs in it until somebody types a command; one who is asked for waits there, also while all else is stopped."""
+    assert one(least, "Deployment", "boxoffice-operator")["spec"]["replicas"] == 0
+    spec = one(full, "Deployment", "boxoffice-operator")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    container = container_of(full, "operator")
+    assert container["command"] == ["sleep", "infinity"] and not {"args", "ports"} & set(container)
+    of_worker = pod_of(rendered(merged(LEAST, {"operator": {"existingSecret": "ops"}})), "worker")["spec"]["volumes"]
+    assert "ops" not in str(of_worker), "no other pod has the operator's rights"
+
+
+def test_the_notes_send_operators_there() -> None:
+    (notes,) = (text for path, text in helm("render", LEAST, "sale").items() if path.endswith("NOTES.txt"))
+    assert re.findall(r"exec .*?(deploy/\S+)", notes) == ["deploy/sale-boxoffice-operator"] * 3
+    assert "-worker" not in notes
+    named = {each["metadata"]["name"] for each in rendered(LEAST, "sale") if each["kind"] == "Deployment"}
+    assert {each.removeprefix("deploy/") for each in re.findall(r"deploy/\S+", notes)} <= named
+    assert "scale deploy/sale-boxoffice-operator --replicas=1" in notes

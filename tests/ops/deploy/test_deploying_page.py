@@ -13,7 +13,7 @@ import yaml
 from boxoffice.database_url import check_database_files
 from boxoffice.redis_url import check_redis_files, check_redis_url
 from boxoffice.secret_files import SECRET_FILES, read_secrets
-from tests.support.chart import CHART, ROOT, rendered
+from tests.support.chart import CHART, ROOT, rendered, values_of
 
 PAGE = ROOT / "docs" / "deploying.md"
 UNITS = ROOT / "ops" / "deploy" / "systemd"
@@ -37,10 +37,10 @@ def literals() -> dict[str, str]:
     return {key: value.strip("'") for key, value in re.findall(r"--from-literal=([a-z-]+)=('[^']*'|\S+)", text)}
 
 
-def set_values() -> dict[str, Any]:
-    """The quick start's `--set`, as Helm reads them."""
+def set_values(containing: str = "helm install") -> dict[str, Any]:
+    """A block's `--set`, those of the quick start, as Helm reads them."""
     values: dict[str, Any] = {}
-    for path, value in re.findall(r"--set (\S+?)=(\S+)", block("Kubernetes", "sh", "helm install")):
+    for path, value in re.findall(r"--set (\S+?)=(\S+)", block("Kubernetes", "sh", containing)):
         *parents, name = path.split(".")
         inner = values
         for each in parents:
@@ -70,6 +70,26 @@ def test_the_pods_of_the_quick_start_may_go_where_its_urls_lead() -> None:
     ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
     urls = [urlsplit(literals()[key]).port for key in ("redis-url", "database-url")]
     assert None not in urls and set(urls) <= ports
+
+
+def test_a_restore_has_an_operator_and_nobody_else() -> None:
+    """Also where pods were counted by others: what had them started must not start them again."""
+    stopped = set_values("operator.replicas=1")
+    values = values_of("full")
+    for part in ("migrate", "api", "keda", "worker", "operator"):
+        values[part] = values.get(part, {}) | stopped[part]
+    objects = rendered(values)
+    replicas = {
+        each["metadata"]["name"]: each["spec"].get("replicas") for each in objects if each["kind"] == "Deployment"
+    }
+    assert replicas == {"boxoffice-api": 0, "boxoffice-worker": 0, "boxoffice-operator": 1}
+    assert not {each["kind"] for each in objects} & {"HorizontalPodAutoscaler", "ScaledObject", "Job"}
+
+
+def test_commands_are_typed_where_there_is_a_deployment() -> None:
+    named = {f"deploy/{each['metadata']['name']}" for each in rendered(set_values()) if each["kind"] == "Deployment"}
+    typed = set(re.findall(r"deploy/boxoffice\S*", block("Kubernetes", "sh", "exec -it")))
+    assert typed == {"deploy/boxoffice-operator"} and typed <= named
 
 
 # ---------------------------------------------------------------------- systemd

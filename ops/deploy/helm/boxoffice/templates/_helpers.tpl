@@ -82,7 +82,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* The parts of a pod that all three have. */}}
+{{/* The parts of a pod that all have. */}}
 {{- define "boxoffice.pod" -}}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
@@ -121,7 +121,7 @@ volumes:
 {{- end }}
 {{- end -}}
 
-{{/* The parts of a container that all three have. */}}
+{{/* The parts of a container that all have. */}}
 {{- define "boxoffice.container" -}}
 image: {{ include "boxoffice.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
