@@ -395,6 +395,14 @@ def test_pods_go_to_their_stores_and_the_gateway_alone(full: list[Found], least:
     assert one(full, "NetworkPolicy", "boxoffice")["spec"]["egress"] == [dns, redis, to(5432), to(443)]
 
 
+def test_dns_is_asked_where_its_pods_listen() -> None:
+    """OpenShift's listen on another port than their Service."""
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}]
+    there = rendered(merged(LEAST, {"networkPolicy": {"dns": {"ports": [5353, 53], "to": peers}}}))
+    ports = [{"port": port, "protocol": protocol} for port in (5353, 53) for protocol in ("UDP", "TCP")]
+    assert one(there, "NetworkPolicy", "boxoffice")["spec"]["egress"][0] == {"ports": ports, "to": peers}
+
+
 def test_the_ingress_passes_on_what_shops_ask_and_no_probe(full: list[Found]) -> None:
     (rule,) = one(full, "Ingress", "boxoffice")["spec"]["rules"]
     passed = [each["path"] for each in rule["http"]["paths"]]
