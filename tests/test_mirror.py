@@ -38,6 +38,7 @@ ELSEWHERE = {
         "boxoffice/backoffice/finding.py": "tests/ops/test_back_office.py",
         "boxoffice/backoffice/overview.py": "tests/ops/test_status_command.py",
         "boxoffice/backoffice/forgetting.py": "tests/ops/test_customers_command.py",
+        "ops/commands/_office.py": "tests/ops/test_acl_command.py",
         "ops/commands/_events_control.py": "tests/ops/test_events_commands.py",
         "ops/commands/_events_shown.py": "tests/ops/test_events_commands.py",
         "ops/commands/allocations.py": "tests/ops/test_allocations_command.py",

@@ -183,7 +183,7 @@ def call_off(
             return await office.calling_off.report(event_id)
         return await office.calling_off.call_off(event_id, reason)
 
-    report = in_office(data_dir, work)
+    report = in_office(data_dir, work, looks=show)
     if as_json:
         print_json(report)
         return
@@ -283,7 +283,7 @@ def history(
         await office.store.event(event_id)
         return await office.control.history(event_id, limit=limit)
 
-    found = in_office(data_dir, work)
+    found = in_office(data_dir, work, looks=True)
     if as_json:
         print_json(found)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
@@ -31,16 +31,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Result = TypeVar("Result")
 
 
-def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]]) -> Result:
-    """Open the office, do the work, close it."""
+def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]], *, looks: bool = False) -> Result:
+    """Open the office, do the work, close it. Work that only looks needs no right to write.
+
+    Raises `CannotRun` naming the rights of an operator that our user or role lacks, before the work begins.
+    """
     settings = settings_for(data_dir)
     from boxoffice.office import open_box_office
 
     async def run() -> Result:
         async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
+            if not looks:
+                await _check_rights(office)
             return await work(office)
 
     return asyncio.run(run())
+
+
+async def _check_rights(office: BoxOffice) -> None:
+    """A Redis that is away is met by the work itself, if it needs it at all."""
+    from boxoffice.stores import postgres_rights, redis, redis_rights
+
+    with suppress(*redis.AWAY):
+        for client in office.shards.clients:
+            await redis_rights.check_rights(client, "operator")
+    await postgres_rights.check_rights(office.database, "operator")
 
 
 class Advance(Protocol):

@@ -69,7 +69,7 @@ def list_allocations(
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.allocations.page(event_id, every=every)
 
-    print_rows([_shown(each, as_json) for each in in_office(data_dir, work)], _LISTED, as_json)
+    print_rows([_shown(each, as_json) for each in in_office(data_dir, work, looks=True)], _LISTED, as_json)
 
 
 def resize(

@@ -69,7 +69,7 @@ def find(
             return await office.finder.by_card(last4, day, limit, ended=ended)
         return await office.finder.find(text, limit, ended=ended)
 
-    finding = in_office(data_dir, work)
+    finding = in_office(data_dir, work, looks=True)
     _print(finding, as_json)
     if not finding.matches:
         sys.exit(FOUND_NONE)
@@ -107,7 +107,7 @@ def list_bookings(
     async def work(office: BoxOffice) -> Finding:
         return await office.finder.list(wanted, limit)
 
-    _print(in_office(data_dir, work), as_json, pages=True)
+    _print(in_office(data_dir, work, looks=True), as_json, pages=True)
 
 
 def cancel(
@@ -181,7 +181,7 @@ def show(booking_id: BookingArgument, as_json: JsonOption = False, data_dir: Dat
     async def work(office: BoxOffice) -> dict[str, Any]:
         return await office.dossiers.of(booking_id)
 
-    dossier = in_office(data_dir, work)
+    dossier = in_office(data_dir, work, looks=True)
     if as_json:
         typer.echo(json.dumps(dossier, indent=2, default=str))
         return

@@ -46,7 +46,9 @@ def list_clients(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.access.clients()
 
-    print_rows(in_office(data_dir, work), ("id", "name", "created_at", "return_urls", "return_url"), as_json)
+    print_rows(
+        in_office(data_dir, work, looks=True), ("id", "name", "created_at", "return_urls", "return_url"), as_json
+    )
 
 
 def set_return_urls(

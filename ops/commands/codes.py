@@ -90,7 +90,7 @@ def list_codes(
             found += page
         return found
 
-    print_rows(in_office(data_dir, work), _LISTED, as_json)
+    print_rows(in_office(data_dir, work, looks=True), _LISTED, as_json)
 
 
 def revoke(

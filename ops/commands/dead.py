@@ -51,7 +51,7 @@ def list_dead(
     async def work(office: BoxOffice) -> list[DeadLetter]:
         return await office.parked.all(event=event, reason=reason)
 
-    letters = in_office(data_dir, work)
+    letters = in_office(data_dir, work, looks=True)
     if as_json:
         print_json([_described(letter) for letter in letters])
         return
@@ -67,7 +67,7 @@ def show(booking_id: BookingArgument, as_json: JsonOption = False, data_dir: Dat
     async def work(office: BoxOffice) -> DeadLetter:
         return await office.parked.one(booking_id)
 
-    described = _described(in_office(data_dir, work))
+    described = _described(in_office(data_dir, work, looks=True))
     if as_json:
         print_json(described)
         return
@@ -104,7 +104,7 @@ def retry(
             await parked.retry_all(letters, advance)
         return letters, await _wait(parked, letters, wait_s) if wait_s else None
 
-    letters, became = in_office(data_dir, work)
+    letters, became = in_office(data_dir, work, looks=dry_run)
     if dry_run:
         for letter in letters:
             typer.echo(f"{letter.booking}  {letter.parked_at}  {letter.error}")

@@ -48,4 +48,4 @@ def declines(
             found = [each for each in found if (each.whose, each.name) == ("customer", who)]
         return found[:top]
 
-    print_rows([msgspec.structs.asdict(each) for each in in_office(data_dir, work)], COLUMNS, as_json)
+    print_rows([msgspec.structs.asdict(each) for each in in_office(data_dir, work, looks=True)], COLUMNS, as_json)

@@ -57,7 +57,7 @@ def list_events(
         found = [event for event in await office.store.events() if past or event.starts_ms > now_ms]
         return [await described(office, event) for event in found]
 
-    _print(in_office(data_dir, work), as_json)
+    _print(in_office(data_dir, work, looks=True), as_json)
 
 
 def show(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR) -> None:
@@ -66,7 +66,7 @@ def show(event_id: EventArgument, as_json: JsonOption = False, data_dir: DataDir
     async def work(office: BoxOffice) -> dict[str, Any]:
         return await described(office, await office.store.event(event_id))
 
-    print_event(in_office(data_dir, work), as_json)
+    print_event(in_office(data_dir, work, looks=True), as_json)
 
 
 def create(

@@ -74,7 +74,7 @@ def export(
         async def work(office: BoxOffice) -> int:
             return await _export(office, what, wanted, chosen, write)
 
-        rows = in_office(data_dir, work)
+        rows = in_office(data_dir, work, looks=True)
     if output is not None:
         typer.echo(f"{rows} {what} written to {output}.", err=True)
 

@@ -87,7 +87,7 @@ def list_keys(shop: ShopOption = None, as_json: JsonOption = False, data_dir: Da
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.access.api_keys(shop)
 
-    print_rows(in_office(data_dir, work), _LISTED, as_json)
+    print_rows(in_office(data_dir, work, looks=True), _LISTED, as_json)
 
 
 def revoke(
@@ -139,7 +139,7 @@ def history(
     async def work(office: BoxOffice) -> list[dict[str, Any]]:
         return await office.access.history(prefix, shop)
 
-    print_rows(in_office(data_dir, work), _HISTORY, as_json)
+    print_rows(in_office(data_dir, work, looks=True), _HISTORY, as_json)
 
 
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}

@@ -56,7 +56,7 @@ def audit(
             typer.echo(f"Not looked at: {strangers} payments of other installations that use this account.", err=True)
         return found
 
-    found = in_office(data_dir, work)
+    found = in_office(data_dir, work, looks=not fix)
     if as_json:
         print_json([difference._asdict() for difference in found])
     else:
@@ -74,7 +74,7 @@ def owed(as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR
     async def work(office: BoxOffice) -> list[OwedRefund]:
         return await office.owed.find()
 
-    _list(in_office(data_dir, work), as_json, "Nothing is owed.")
+    _list(in_office(data_dir, work, looks=True), as_json, "Nothing is owed.")
 
 
 def retry(

@@ -52,7 +52,7 @@ def reconcile(
     async def work(office: BoxOffice) -> Findings:
         return await office.repair.reconcile(event=event, fix=fix, accept_postgres=accept_postgres)
 
-    findings = in_office(data_dir, work)
+    findings = in_office(data_dir, work, looks=not fix)
     print_json(_as_json(findings)) if as_json else _print(findings)
     sys.exit(EXIT_CODES[findings.word])
 

@@ -62,7 +62,7 @@ def sales(
     async def work(office: BoxOffice) -> list[Sold]:
         return await office.figures.sales(event or (), by=by, zone=zone, past=past, **bounds)
 
-    _show(in_office(data_dir, work), Format.json if as_json else form)
+    _show(in_office(data_dir, work, looks=True), Format.json if as_json else form)
 
 
 def stats(
@@ -75,7 +75,7 @@ def stats(
     async def work(office: BoxOffice) -> Stats:
         return await office.figures.stats(event_id)
 
-    found = in_office(data_dir, work)
+    found = in_office(data_dir, work, looks=True)
     if as_json:
         print_json({**found._asdict(), "tiers": [_described(row) for row in found.tiers]})
         return

@@ -52,9 +52,9 @@ def status(
         await (_lines(office, every) if as_json else _live(office, every))
 
     if watch:
-        in_office(data_dir, forever)
+        in_office(data_dir, forever, looks=True)
         return
-    glance = in_office(data_dir, once)
+    glance = in_office(data_dir, once, looks=True)
     if as_json:
         print_json(_described(glance))
     else:

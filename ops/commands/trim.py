@@ -46,7 +46,7 @@ def trim(
             gone.update(some)
         return dict(gone)
 
-    rows = in_office(data_dir, work)
+    rows = in_office(data_dir, work, looks=dry_run)
     if as_json:
         print_json(dict(sorted(rows.items())))
     else:

@@ -7,10 +7,13 @@ import subprocess
 
 import pytest
 
+from boxoffice.office import BoxOffice
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
 from boxoffice.stores.postgres_rights import role_statements
 from boxoffice.stores.redis_rights import ROLES, acl_rule
 from ops.stack.servers import Servers
+from tests.conftest import SaleMaker
 from tests.ops.terminal import register_all, run
 from tests.support import commands as processes
 from tests.support.least import LeastRights, as_user, set_user
@@ -76,3 +79,57 @@ async def test_a_command_that_lacks_a_right_says_where_to_find_it(
     ran = process(settings, "clients", "create", "X", DATABASE_URL=least_rights.urls("worker")["database_url"])
     assert ran.returncode == 3
     assert "boxoffice_operator" in ran.stderr.decode().splitlines()[-1]
+
+
+async def contents(office: BoxOffice) -> dict[bytes, bytes]:
+    """All that Redis keeps, but for the string that rights are tried on."""
+    probes = {keys.probe(shard).encode() for shard in range(office.settings.shards)}
+    return {key: await office.redis.dump(key) for key in await office.redis.keys() if key not in probes}
+
+
+async def test_a_command_that_lacks_a_right_changes_nothing(
+    office: BoxOffice, open_sale: SaleMaker, servers: Servers, settings: Settings, least_rights: LeastRights
+) -> None:
+    """A script without a right stops in the middle, and Redis keeps what it wrote: so no command begins. A look does."""
+    event = await open_sale(GA=10)
+    counted = keys.event(event.shard, event.id)
+    for letter, by in (("a", -7), ("h", 7)):
+        await office.redis.hincrby(counted, f"{letter}:{event.tiers[0].id}", by)
+    before = await contents(office)
+    set_user(servers, "small", *acl_rule("operator").split(), "-zrem")
+    small = least_rights.urls("operator") | {"redis_url": as_user(servers.redis_url, "small")}
+    urls = {name.upper(): small[name] for name in ("redis_url", "database_url")}
+
+    deeds = (
+        ("reconcile", "--event", event.id, "--fix"), ("rebuild",), ("trim",), ("payments", "audit", "--fix"),
+        ("dead", "retry", "--all"), ("events", "pause", event.id), ("events", "call-off", event.id, "--reason", "x", "--yes"),
+    )  # fmt: skip
+    for command in deeds:
+        ran = process(settings, *command, **urls)
+        assert (ran.returncode, ran.stderr.decode().splitlines()[-1]) == (
+            3,
+            "boxoffice: Redis does not let our user small run zrem: give it what `boxoffice acl --role operator` prints.",
+        )
+        assert await contents(office) == before
+    assert process(settings, "reconcile", **urls).returncode == 1
+    looks = (
+        ("trim", "--dry-run"), ("payments", "audit"), ("dead", "retry", "--all", "--dry-run"),
+        ("events", "call-off", event.id, "--show"), ("events", "list"), ("bookings", "list"), ("status",),
+    )  # fmt: skip
+    ended = {command: process(settings, *command, **urls) for command in looks}
+    assert [command for command, ran in ended.items() if b"our user" in ran.stderr] == []
+
+    of_reader = as_user(servers.database_url, "boxoffice_reader")
+    ran = process(settings, "reconcile", "--fix", DATABASE_URL=of_reader)
+    assert (ran.returncode, await contents(office)) == (3, before)
+    assert "does not give our role boxoffice_reader" in ran.stderr.decode().splitlines()[-1]
+
+    urls["REDIS_URL"] = least_rights.urls("operator")["redis_url"]
+    assert process(settings, "reconcile", "--event", event.id, "--fix", **urls).returncode == 2
+    assert process(settings, "reconcile", **urls).returncode == 0
+
+
+async def test_a_command_that_needs_one_store_runs_while_the_other_is_away(clean: None, settings: Settings) -> None:
+    """Rights are asked of the Redis that answers."""
+    ran = process(settings, "trim", REDIS_URL="redis://127.0.0.1:1/0")
+    assert (ran.returncode, b"webhook_events: 0 deleted" in ran.stdout) == (0, True)
