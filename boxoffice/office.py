@@ -53,6 +53,7 @@ from boxoffice.sales.codes import AccessCodes
 from boxoffice.sales.control import Control
 from boxoffice.sales.loading import Loader
 from boxoffice.sales.sharing import Sharing
+from boxoffice.sales.shop_counts import ShopCounts
 from boxoffice.sales.store import CatalogueStore
 from boxoffice.settings import Settings
 from boxoffice.settlement.draining import Settlement
@@ -134,14 +135,13 @@ class BoxOffice:
     @cached_property
     def allocations(self) -> Allocations:
         """Tickets that are set aside for a shop or a code."""
-        return Allocations(self.database, self.shards, self.control, [one.count_shops for one in self.reconcilers])
+        counts = ShopCounts([one.count_shops for one in self.reconcilers], self.clock)
+        return Allocations(self.database, self.shards, self.control, counts)
 
     @cached_property
     def control(self) -> Control:
         """Changes what is on sale, while it is."""
-        return Control(
-            self.database, self.shards, self.settings, lambda here: apply_moves(here, self.database)
-        )  # fmt: skip
+        return Control(self.database, self.shards, self.settings, lambda here: apply_moves(here, self.database))
 
     @cached_property
     def loader(self) -> Loader:

@@ -10,7 +10,7 @@ One file because to make, to change and to release one is the same transaction, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 from boxoffice import ids
 from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
-from boxoffice.errors import CannotRun, GateClosed, Malformed, NotFound, StoreAway, Unavailable
+from boxoffice.errors import GateClosed, Malformed, NotFound, StoreAway, Unavailable
 from boxoffice.sales import history
 from boxoffice.sales.checks import COUNT_MAX
-from boxoffice.sales.control import Actor, Control
+from boxoffice.sales.control import TRIES, Actor, Control
 from boxoffice.sales.left import reserved
+from boxoffice.sales.shop_counts import ShopCounts
 from boxoffice.stores import keys
 from boxoffice.stores.database import Connection, Database, Reader, Row
 from boxoffice.stores.shard import Shards
@@ -83,14 +84,11 @@ class _Tally(NamedTuple):
 class Allocations:
     """Sets tickets aside, and releases them."""
 
-    def __init__(
-        self, database: Database, shards: Shards, control: Control, count_shops: Sequence[Callable[[str], Awaitable[object]]]
-    ) -> None:  # fmt: skip
-        """`count_shops`: by shard, what counts anew in Redis what each shop has of an event."""
+    def __init__(self, database: Database, shards: Shards, control: Control, shop_counts: ShopCounts) -> None:
         self._database = database
         self._shards = shards
         self._control = control
-        self._count_shops = count_shops
+        self._shop_counts = shop_counts
 
     async def create(
         self, event_id: str, tier_id: str, holder: Holder, tickets: int, by: Actor | None = None, *,
@@ -98,7 +96,7 @@ class Allocations:
     ) -> dict[str, Any]:  # fmt: skip
         """Reserve so many tickets of the tier, on top of what the holder has; fewer when fewer are available, and reserved for
         nobody: `reserved` says how many. Returns it as `page` does. Before an event's first one its shops are counted anew:
-        processes of an earlier version, which count none, may have sold it.
+        processes of an earlier version, which count none, may have sold it. Nothing is counted for what is refused.
 
         Raises `Malformed`, also when the holder has an allocation of the tier; `NotFound` for a tier or a code that is not the
         event's, and a shop that does not sell it; `GateClosed`; and as `Control.change_event`.
@@ -107,10 +105,8 @@ class Allocations:
         _check(tickets, 1)
         if (holder.shop is None) == (holder.code is None):
             raise Malformed("An allocation is for a shop or for a code: name one.", pointer="/shop", code="holder")
-        await self._counted(event_id, by)
 
-        async def work(connection: Connection) -> None:
-            nonlocal grown
+        async def allowed(connection: Connection) -> tuple[Row, str, int | None, list[Row]]:
             event = await self._control.lock(connection, event_id, by, if_version)
             whose, most = await self._holder(connection, event_id, tier_id, holder)
             rows = await connection.fetch(_LIST, event_id, False)
@@ -118,6 +114,12 @@ class Allocations:
                 raise Malformed(f"An event has up to {ALLOCATIONS_MAX} allocations.", code="too_many")
             if any(row["holder"] == whose and row["tier_id"] == tier_id for row in rows):
                 raise Malformed("It has an allocation of this tier: change that.", pointer="/shop", code="duplicate")
+            _check_code(tickets, most)
+            return event, whose, most, rows
+
+        async def work(connection: Connection) -> None:
+            nonlocal grown
+            event, whose, most, rows = await allowed(connection)
             of_tier = [row for row in rows if row["tier_id"] == tier_id]
             tally = await self._tally(event["shard"], event_id, tier_id, [*of_tier, {"holder": whose}])
             grown = min(tickets, max(0, tally.free(of_tier)))
@@ -129,6 +131,10 @@ class Allocations:
                 "tickets": [None, size],
             })  # fmt: skip
 
+        async with self._database.answering():
+            if (shard := await self._database.fetchval(_FIRST, event_id)) is not None:
+                await self._database.transaction(allowed, tries=TRIES)
+                await self._shop_counts.make(shard, event_id)
         await self._control.committed(event_id, work)
         return await self._covered(event_id, name, by, grown)
 
@@ -181,18 +187,6 @@ class Allocations:
         if not found:
             raise NotFound("There is no such allocation.")
         return found[0]
-
-    async def _counted(self, event_id: str, by: Actor) -> None:
-        """Raises `NotFound`, `GateClosed`, `StoreAway`."""
-        await self._control.owned(event_id, by)
-        async with self._database.answering():
-            shard = await self._database.fetchval(_FIRST, event_id)
-            if shard is None:
-                return
-            try:
-                await self._count_shops[shard](event_id)
-            except (RedisError, CannotRun) as error:
-                raise StoreAway from error
 
     async def _resize(
         self,

@@ -1790,9 +1790,21 @@ MUTANTS = (
     ),
     Mutant(
         "an allocation of a shop whose tickets nobody counted",
-        (("boxoffice/sales/allocations.py", "        await self._counted(event_id, by)\n", ""),),
+        (("boxoffice/sales/allocations.py", "                await self._shop_counts.make(shard, event_id)\n", ""),),
         "tests/boxoffice/sales/test_allocations.py",
         "before_the_first",
+    ),
+    Mutant(
+        "a count of a whole shard for each request for an allocation",
+        (
+            (
+                "boxoffice/sales/shop_counts.py",
+                "            if event_id in self._counted:\n                return\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/sales/test_shop_counts.py",
+        "share_a_count",
     ),
     Mutant(
         "a rush that does not see who takes what is set aside for another",

@@ -194,8 +194,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/sales/test_codes.py",
     ),
     "boxoffice/sales/allocations.py": (
-        "Allocations.page Allocations._counted Allocations._tally Allocations._shown",
+        "Allocations.create Allocations.page Allocations._tally Allocations._shown",
         "tests/boxoffice/sales/test_allocations.py",
+    ),
+    "boxoffice/sales/shop_counts.py": (
+        "ShopCounts.make",
+        "tests/boxoffice/sales/test_shop_counts.py::test_each_shard_counts_its_own_and_in_its_own_turn",
     ),
     "boxoffice/sales/left.py": (
         "ask_left",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -54,6 +55,19 @@ async def coded(office: BoxOffice, event: EventView, tickets: int = 9) -> tuple[
 async def left(office: BoxOffice, event: EventView, client: str = "") -> int:
     """Of the first tier."""
     return (await office.catalogue.availability(await office.catalogue.event(event.id), client))[0]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Events whose shops were counted anew, each time they were."""
+    events, count = list[str](), Reconciler.event
+
+    async def noted(here: Reconciler, event_id: str, **how: Any) -> Any:
+        events.append(event_id)
+        return await count(here, event_id, **how)
+
+    monkeypatch.setattr(Reconciler, "event", noted)
+    return events
 
 
 async def seen(office: BoxOffice) -> None:
@@ -159,11 +173,18 @@ async def test_what_was_taken_meanwhile_is_not_set_aside(
     ],
 )
 async def test_what_cannot_be_set_aside(
-    office: BoxOffice, event: EventView, how: dict[str, Any], error: type[Exception], match: str | None
+    office: BoxOffice,
+    event: EventView,
+    counted: list[str],
+    how: dict[str, Any],
+    error: type[Exception],
+    match: str | None,
 ) -> None:
+    """For what is refused no shops are counted: that reads the whole shard."""
     asked: dict[str, Any] = {"event_id": event.id, "tier_id": tier_of(event, "GA"), "holder": SHOP, "tickets": 1} | how
     with pytest.raises(error, match=match):
         await office.allocations.create(**asked)
+    assert counted == []
     assert await office.allocations.page(event.id) == []
     assert (await office.store.event(event.id)).version == event.version
 
@@ -416,6 +437,25 @@ async def test_before_the_first_of_an_event_its_shops_are_counted(office: BoxOff
     await office.allocations.release(event.id, allocation["id"])
     await office.redis.delete(name)
     assert numbers(await made(office, event, 1)) == (1, 0, 1, 0), "also a released one is one"
+
+
+async def test_first_ones_that_are_made_at_once_share_a_count(
+    office: BoxOffice, event: EventView, counted: list[str]
+) -> None:
+    await asyncio.gather(
+        *[made(office, event, 1, holder, tier) for holder in (SHOP, Holder(CLIENT)) for tier in ("GA", "VIP")]
+    )
+    assert counted == [event.id]
+
+
+async def test_for_more_than_a_code_lets_in_nothing_is_counted(
+    office: BoxOffice, event: EventView, counted: list[str]
+) -> None:
+    code, _ = await coded(office, event, 2)
+    with pytest.raises(Malformed, match="good for 2"):
+        await made(office, event, 3, code)
+    assert counted == []
+    assert numbers(await made(office, event, 2, code)) == (2, 0, 2, 0)
 
 
 @pytest.mark.parametrize(
