@@ -78,7 +78,7 @@ KEYS: Final[dict[str, dict[Role, str]]] = {
         ("codes", "rw", "rw", "rw"),
         ("dead", "rw", "rw", "rw"),
         ("deadlines", "rw", "rw", "rw"),
-        ("declines", "rw", "rw", ""),
+        ("declines", "rw", "rw", "rw"),
         ("ended", "rw", "rw", "rw"),
         ("event", "rw", "rw", "rw"),
         ("gate", "rw", "rw", "rw"),

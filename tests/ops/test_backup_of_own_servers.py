@@ -71,7 +71,7 @@ async def test_both_are_copied_and_put_back_to_a_moment(folder: Path) -> None:
         port = free_port()
         shell = {
             "PATH": f"{binaries.bin_dir}{os.pathsep}{os.environ['PATH']}", "BACKUP": str(folder / "backup"),
-            "REPLICATION_URL": own.admin_url, "REDIS_URL": own.redis_url, "PGDATA": str(folder / "restored"),
+            "REPLICATION_URL": own.admin_url, "REDIS_ADMIN_URL": own.redis_url, "PGDATA": str(folder / "restored"),
             "ARCHIVE": str(archive), "PGPORT": str(port), "REDIS_DIR": str(folder / "other" / "redis"), "LC_ALL": "C",
         }  # fmt: skip
         (folder / "backup").mkdir()

@@ -23,7 +23,8 @@ def blocks() -> list[list[list[str]]]:
     """What is typed, block by block: the words behind `boxoffice`."""
     text = PAGE.read_text().split("To restore PostgreSQL, in this order", 1)[1].split("## Restart and upgrade", 1)[0]
     found = [block.split("\n") for block in re.findall(r"```sh\n(.*?)```", text, re.S)]
-    return [[shlex.split(line, comments=True)[1:] for line in block if line.strip()] for block in found]
+    typed = [[shlex.split(line, comments=True) for line in block if line.strip()] for block in found]
+    return [[words[words.index("boxoffice") + 1 :] for words in block] for block in typed]
 
 
 @pytest.mark.timeout(240)
