@@ -1,4 +1,7 @@
-"""Where the traces of sampled bookings are kept, from the commit of a booking until `trim` forgets them."""
+"""Where the traces of sampled bookings are kept, from the commit of a booking until `trim` forgets them.
+
+A trace is worth less than any booking and any money: whatever PostgreSQL says of it, whoever settles and pays goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from boxoffice.stores.database import Connection, Reader
+from boxoffice.stores.postgres import sqlstate
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["keep", "of_payments"]
 
@@ -25,11 +30,30 @@ CROSS JOIN LATERAL (SELECT traceparent FROM booking_traces b WHERE b.booking_id 
 
 
 async def keep(connection: Connection, traces: Mapping[str, str]) -> None:
-    """Booking id to the `traceparent` of the request that it came with, for whatever becomes of it later."""
-    if traces:
-        await connection.execute(_KEEP, list(traces), list(traces.values()))
+    """Booking id to the `traceparent` of the request that it came with, for whatever becomes of it later.
+
+    An error takes back nothing else of the transaction, and is logged: the traces are lost then.
+    """
+    if not traces:
+        return
+    try:
+        async with connection.transaction():  # a savepoint
+            await connection.execute(_KEEP, list(traces), list(traces.values()))
+    except Exception as error:
+        _say_lost("keep", error)
 
 
 async def of_payments(reader: Reader, payment_keys: Sequence[str]) -> dict[str, str]:
-    """Payment key to the `traceparent` of its booking, of those whose bookings are traced. Changes nothing."""
-    return {row["payment_key"]: row["traceparent"] for row in await reader.fetch(_OF_PAYMENTS, payment_keys)}
+    """Payment key to the `traceparent` of its booking, of those whose bookings are traced. Changes nothing.
+
+    None after an error, which is logged: the session may be of no more use then.
+    """
+    try:
+        return {row["payment_key"]: row["traceparent"] for row in await reader.fetch(_OF_PAYMENTS, payment_keys)}
+    except Exception as error:
+        _say_lost("find", error)
+        return {}
+
+
+def _say_lost(verb: str, error: Exception) -> None:
+    seldom.warning("traces.lost", verb=verb, error=type(error).__name__, code=sqlstate(error))

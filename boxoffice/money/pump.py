@@ -161,7 +161,7 @@ class MoneyPump:
         async with self.database.writer() as connection:
             await payments.unlist_lapsed(connection, UNLIST_MAX)
             dues = await payments.claim_due(connection, lease_ms, CLAIM_MAX, self.gateway.books)
-            await self.traces.find(connection, [due.payment_key for due in dues])
+        await self.traces.find(self.database, [due.payment_key for due in dues])
         refunds = await self.refund_pump.claim(lease_ms, CLAIM_MAX)
         captures = [due for due in dues if due.due == "capture"]
         if captures:

@@ -39,7 +39,7 @@ class RefundPump:
         async with self._database.writer() as connection:
             dues = await refunds.claim_due(connection, lease_ms, most, books)
             seen = await looks.claim_due(connection, lease_ms, most, books)
-            await self._traces.find(connection, [due.payment_key for due in dues])
+        await self._traces.find(self._database, [due.payment_key for due in dues])
         return [*map(self.refund, dues), *map(self.look_at, seen)]
 
     async def refund(self, due: DueRefund) -> None:

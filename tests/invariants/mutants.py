@@ -112,6 +112,18 @@ MUTANTS = (
         "right_behind",
     ),
     Mutant(
+        "a trace that cannot be kept, and with it nothing of its batch",
+        (
+            (
+                "boxoffice/books/traces.py",
+                "async with connection.transaction():  # a savepoint\n            await",
+                "if True:\n            await",
+            ),
+        ),
+        "tests/boxoffice/telemetry/test_traces_of_bookings.py",
+        "hold_up_no_booking",
+    ),
+    Mutant(
         "a turn that everybody has in one request's name",
         (
             (

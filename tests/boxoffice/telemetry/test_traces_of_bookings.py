@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from boxoffice.books import traces
 from boxoffice.errors import BoxOfficeError
 from boxoffice.gateway.base import Unknown
 from boxoffice.stores import keys
+from boxoffice.telemetry.seldom import seldom
 from boxoffice.telemetry.traces import TRACES, Trace
 from tests.conftest import SHARD, SaleMaker
 from tests.support.shop.office import Till
@@ -292,6 +295,44 @@ async def test_a_booking_keeps_the_trace_that_it_had_first(till: Till) -> None:
         (payment,) = await till.fetch("SELECT payment_key FROM payments")
         found = await traces.of_payments(connection, [payment[0], "unknown"])
     assert found == {payment[0]: trace.place.traceparent}
+
+
+@asynccontextmanager
+async def no_table(till: Till) -> AsyncIterator[None]:
+    """PostgreSQL knows no traces meanwhile."""
+    await till.fetch("ALTER TABLE booking_traces RENAME TO gone")
+    try:
+        yield
+    finally:
+        await till.fetch("ALTER TABLE gone RENAME TO booking_traces")
+
+
+async def test_traces_that_cannot_be_kept_hold_up_no_booking_and_no_money(till: Till, spans: Spans) -> None:
+    """Of a batch with one that is traced, and of what the pump claims of it later."""
+    seldom.forget()
+    with request_of() as trace:
+        booking = await till.book(GA=1)
+    other = await till.book(GA=1)
+    async with no_table(till):
+        with capture_logs() as said:
+            await till.drain()
+            assert [await till.state(each) for each in (booking, other)] == ["C confirmed"] * 2, "at the first try"
+            till.office.pump.given.clear()  # as of a worker that has died: claimed by the next
+            till.office.pump.traces.given.clear()
+            await till.pump_once()
+            for each in (booking, other):
+                await till.refund(each, each)
+            assert await till.office.pump.work_outbox() == 2
+        assert [row[0] for row in await till.fetch("SELECT status FROM refunds")] == ["succeeded"] * 2
+    lost = [(line["verb"], line["error"], line["code"]) for line in said if line["event"] == "traces.lost"]
+    assert lost == [("keep", "UndefinedTableError", "42P01"), ("find", "UndefinedTableError", "42P01")]
+    assert way_of(spans, trace) == ["admission accepted", "settlement confirmed"]
+    assert await kept(till) == {}
+    await till.at_rest(booking, other)
+    with request_of() as trace:
+        booking = await till.book(GA=1)
+    await till.rest()
+    assert await kept(till) == {booking: trace.place.traceparent}, "as soon as there is a place for them"
 
 
 async def test_traces_switched_off_meanwhile_end_quietly(till: Till) -> None:
