@@ -15,6 +15,7 @@ import uvicorn
 from api.transport import memory
 from api.transport.connection import Connection
 from api.transport.listener import stop_listening
+from boxoffice.telemetry.seldom import seldom
 from boxoffice.telemetry.series import OPEN_CONNECTIONS
 
 __all__ = ["Server", "room_for"]
@@ -73,7 +74,7 @@ class Server(uvicorn.Server):
         now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
             if isinstance(connection, Connection):
-                connection.look(now)
+                _look_at(connection, now)
         self._look_around()
 
     def _look_at_some(self, count: int) -> None:
@@ -84,7 +85,7 @@ class Server(uvicorn.Server):
         for _ in range(min(count, len(left))):
             connection = left.pop()
             if isinstance(connection, Connection) and connection in there:
-                connection.look(loop.time())
+                _look_at(connection, loop.time())
                 if time.monotonic() > end_s:
                     break
         if left:
@@ -151,6 +152,14 @@ class Server(uvicorn.Server):
         made: Connection = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         made.draining = True
         return made
+
+
+def _look_at(connection: Connection, now: float) -> None:
+    """A mistake with one keeps nobody from looking at the others, or this process from serving and ending."""
+    try:
+        connection.look(now)
+    except Exception as error:
+        seldom.exception("api.look_failed", error)
 
 
 def room_for(connections: int) -> int:

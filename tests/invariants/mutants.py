@@ -124,6 +124,12 @@ MUTANTS = (
         "hold_up_no_booking",
     ),
     Mutant(
+        "deadlines that one mistake ends for all",
+        (("api/transport/watch.py", "_look_at(connection, loop.time())", "connection.look(loop.time())"),),
+        "tests/api/transport/test_watch.py",
+        "keeps_nobody",
+    ),
+    Mutant(
         "a turn that everybody has in one request's name",
         (
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import resource
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from api.transport import watch
 from api.transport.connection import Connection
 from api.transport.watch import Server, room_for
+from boxoffice.telemetry.seldom import seldom
 from tests.support.telling import gauge
 
 
@@ -108,6 +110,54 @@ async def test_a_look_that_takes_its_time_ends_the_slice(server: Server, monkeyp
     assert len(slices.looked) == 3 and slices.later == []
     await server.on_tick(15)
     assert len(slices.looked) == 6
+
+
+class Broken(Looked):
+    """A connection whose look is a bug."""
+
+    def look(self, now: float) -> None:
+        super().look(now)
+        raise AttributeError("transport")
+
+
+@pytest.mark.parametrize("at", [99, 0, 50], ids=["first", "last", "in a later slice"])
+async def test_one_that_cannot_be_looked_at_keeps_nobody_from_the_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Neither in its slice nor in those after it, nor in later rounds; and it is said once."""
+    seldom.forget()
+    slices, all_of_them = Slices(monkeypatch), [Looked() for _ in range(100)]
+    all_of_them[at] = Broken()
+    server.server_state.connections = dict.fromkeys(all_of_them)  # type: ignore[assignment]
+    with capture_logs() as said:
+        for tick in (5, 10):
+            await server.on_tick(tick)
+            while slices.later:
+                slices.go_on()
+    assert [len(each.looks) for each in all_of_them] == [2] * 100
+    assert [(line["event"], type(line["exc_info"])) for line in said] == [("api.look_failed", AttributeError)]
+
+
+async def test_a_server_that_stops_looks_at_the_others_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drains, and ends, whatever is wrong with one of them."""
+    ours = [Looked(), Broken(), Looked()]
+    for each in ours:
+        monkeypatch.setattr(each, "drain", lambda: None)
+        monkeypatch.setattr(each, "shutdown", lambda: None)
+    server.server_state.connections = dict.fromkeys(ours)  # type: ignore[assignment]
+    server.servers, server.lifespan = [], SimpleNamespace(state={}, shutdown=_app)  # type: ignore[assignment]
+
+    real_sleep = asyncio.sleep
+
+    async def nobody_is_left(_s: float) -> None:
+        server.server_state.connections.clear()
+        await real_sleep(0)
+
+    monkeypatch.setattr(
+        watch, "asyncio", SimpleNamespace(get_running_loop=asyncio.get_running_loop, sleep=nobody_is_left)
+    )
+    await server.shutdown()
+    assert all(each.looks for each in ours)
 
 
 @pytest.mark.parametrize("counts", [[10, 0], [31, 1], [32, 17]])
