@@ -56,6 +56,8 @@ class Terms(Struct, frozen=True, gc=False):
     now_ms: int
     deadline_ms: int
     """Age at which an unknown payment is given up."""
+    shared: bool = False
+    """Leases of this claim may have lapsed: another worker may have asked for its payments."""
 
 
 class Claimed(Struct, frozen=True, gc=False):

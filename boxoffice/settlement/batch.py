@@ -31,6 +31,8 @@ class Batch:
     """Redis was told, or a task of its own goes on with them."""
     claimed_s: float = 0.0
     """When it was claimed, in seconds of the clock."""
+    leased_s: float = 0.0
+    """No later than its leases began, in seconds of the clock."""
     traces: BatchTraces | None = None
     """Of those of its bookings that are traced; None when none is."""
 

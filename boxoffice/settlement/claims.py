@@ -59,7 +59,7 @@ class Claims:
 
     async def claim(self) -> Batch:
         """The next bookings that are due; an empty batch when none is, or none may be claimed."""
-        worker = self.settings.worker
+        worker, leased_s = self.settings.worker, self._clock.now_s()
         try:
             reply = await self.here.run("claim", limit=worker.batch_max, lease_ms=worker.lease_ms, ring_on=1)
         except GateClosed:
@@ -68,7 +68,7 @@ class Claims:
             return Batch([], Terms(0, 0))
         crashpoint("claimed")
         terms = Terms(int(reply[0]), int(self.settings.gateway.deadline_s * 1_000))
-        batch = Batch([], terms, read(reply[2]), claimed_s=self._clock.now_s())
+        batch = Batch([], terms, read(reply[2]), claimed_s=self._clock.now_s(), leased_s=leased_s)
         unfit = []
         for index in range(3, len(reply), 3):
             booking, lapses, raw = reply[index].decode(), int(reply[index + 1]), reply[index + 2]

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from boxoffice.books import rows, traces
 from boxoffice.books.dead_letters import count_failure
@@ -40,6 +41,9 @@ ALONE_MAX_S: Final = 60.0
 
 ROUNDS: Final = 5
 """Tries of one transaction when PostgreSQL itself says that the next may succeed."""
+
+SURE: Final = 0.5
+"""So much of a lease nobody else can have a booking; the rest is left for the commit."""
 
 _status: Final = attrgetter("status")
 
@@ -154,7 +158,10 @@ class Committing:
         left = await rows.lock_inventory(connection, {tier for _, _, tier in triples})
         await rows.vouch(connection, triples, self._triples)
         await rows.recheck(connection, records, ready.known)
-        decisions = decide(ready.claims, ready.known, ready.outcomes, left, batch.terms)
+        terms = batch.terms
+        if self._clock.now_s() >= batch.leased_s + SURE * self.settings.worker.lease_ms / 1_000:
+            terms = replace(terms, shared=True)
+        decisions = decide(ready.claims, ready.known, ready.outcomes, left, terms)
         listed = await rows.write(connection, decisions, self._gateway.books, self.settings.worker.lease_ms)
         await rows.sell(connection, sold_by(decisions))
         if batch.traces is not None:

@@ -27,7 +27,7 @@ from boxoffice.books.decisions import (
     Verdict,
 )
 from boxoffice.gateway.base import Authorization, Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
-from boxoffice.states import CALLED_OFF, DUPLICATE_OF, KEY_REUSED, MISCONFIGURED
+from boxoffice.states import CALLED_OFF, DUPLICATE_OF, KEY_REUSED, MISCONFIGURED, TOO_MANY_DECLINED
 from boxoffice.stores.record import Charge, Line, Outcome, Payload, Record, ended
 
 __all__ = [
@@ -167,7 +167,9 @@ def _weigh(
                 claim, standing, "confirmed", None, PaymentChange("authorized", reference, None, None, "capture")
             )
         case Declined(code, reference, card):
-            declined = PaymentChange("declined", reference, code, card=card)
+            # Refused unasked: another worker that had the booking meanwhile may have been told yes.
+            due = "void" if terms.shared and code == TOO_MANY_DECLINED else None
+            declined = PaymentChange("declined", reference, code, due=due, card=card)
             return _lose(claim, standing, declined, "payment_declined", terms)
         case Unchargeable(code):
             return _lose(claim, standing, PaymentChange("failed", None, code), MISCONFIGURED, terms)

@@ -1807,6 +1807,12 @@ MUTANTS = (
         "tests/invariants/test_call_off_crashes.py",
     ),
     Mutant(
+        "a refusal after the lease that leaves what another worker was told yes for",
+        (("boxoffice/settlement/deciding.py", '"void" if terms.shared and', '"void" if False and'),),
+        "tests/boxoffice/settlement/test_several_workers.py",
+        "refuses_unasked",
+    ),
+    Mutant(
         "an allocation of a shop whose tickets nobody counted",
         (("boxoffice/sales/allocations.py", "                await self._shop_counts.make(shard, event_id)\n", ""),),
         "tests/boxoffice/sales/test_allocations.py",

@@ -44,7 +44,13 @@ async def test_what_is_claimed_is_read(room: Room) -> None:
     one, two = claimed(1), claimed(2, lapses=13)
     batch = await claim(room, reply_of((one.record.id, 0, one.raw), (two.record.id, 13, two.raw)))
     assert (batch.claims, batch.terms, batch.told) == ([one, two], TERMS, [Pair(7, 8)])
-    assert (batch.tried, batch.put_off, batch.done, batch.claimed_s) == (set(), set(), set(), room.now)
+    assert (batch.tried, batch.put_off, batch.done, batch.claimed_s, batch.leased_s) == (
+        set(),
+        set(),
+        set(),
+        room.now,
+        room.now,
+    )
     assert room.calls == [("claim", {"limit": 500, "lease_ms": 15_000, "ring_on": 1})]
 
 

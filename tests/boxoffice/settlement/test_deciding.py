@@ -12,7 +12,7 @@ from boxoffice import ids
 from boxoffice.books.decisions import Claimed, Decision, Known, PaymentChange, PaymentRow, Standing, Terms, Verdict
 from boxoffice.gateway.base import Authorized, Declined, Done, RequiresAction, Unchargeable, Unknown
 from boxoffice.settlement.deciding import decide, is_overdue, never_tried, sold_by, standing_of, unfinished
-from boxoffice.states import MISCONFIGURED
+from boxoffice.states import MISCONFIGURED, TOO_MANY_DECLINED
 from boxoffice.stores.record import Attempt, Body, Charge, Line, Outcome, Payload, Record, pack_items
 from tests.conftest import SHARD
 
@@ -134,6 +134,20 @@ def test_a_declined_card_fails_and_owes_nothing() -> None:
     assert sold_by([one]) == {}
     assert (one.status, one.failure) == ("failed", "payment_declined")
     assert one.payment == PaymentChange("declined", "r", "lost_card")
+
+
+@pytest.mark.parametrize(
+    ("code", "shared", "due"),
+    [(TOO_MANY_DECLINED, True, "void"), (TOO_MANY_DECLINED, False, None), ("lost_card", True, None)],
+)
+@pytest.mark.parametrize("deadline_ms", [0, NOW + 1])
+def test_what_was_refused_unasked_is_let_go_where_another_may_have_asked(
+    code: str, shared: bool, due: str | None, deadline_ms: int
+) -> None:
+    facts = case(outcome=Declined(code), deadline_ms=deadline_ms)
+    claims, outcomes = [Claimed(facts.record, b"", 0)], {facts.record.id: Declined(code)}
+    (one,) = decide(claims, {}, outcomes, {"floor": 9}, replace(TERMS, shared=shared))
+    assert one.payment == PaymentChange("declined", None, code, None, due)
 
 
 def test_a_declined_card_leaves_a_hold_with_time_left_held() -> None:

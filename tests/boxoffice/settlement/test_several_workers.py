@@ -10,8 +10,12 @@ import asyncpg
 import pytest
 
 from boxoffice.books import rows
+from boxoffice.books.decisions import Claimed
 from boxoffice.clock import Clock
+from boxoffice.gateway.base import Found
+from boxoffice.gateway.simulator.simulator import Simulator
 from boxoffice.office import BoxOffice
+from boxoffice.settlement.declines import Sifted
 from boxoffice.stores import keys
 from tests.conftest import SHARD, SaleMaker, counters, settle_all
 from tests.support.checks import check_at_rest
@@ -37,6 +41,54 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
     assert await (await office.pool()).fetchval("SELECT count(*) FROM dead_letters") == 0, "nor is it an error"
     assert (await counters(office, event, "GA")).sold == 20
     await check_at_rest(office, booked)
+
+
+@pytest.mark.parametrize("looks_at_cards", [True, False])
+async def test_what_a_worker_refuses_unasked_after_its_lease_is_let_go(
+    office: BoxOffice, second: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch, looks_at_cards: bool
+) -> None:
+    """Another has been told yes for the same payment meanwhile, and finds it refused."""
+    event = await open_sale(GA=100)
+    theirs, asked = second.settlements[SHARD], []
+
+    async def overtaken() -> None:
+        await office.redis.zadd(keys.pending(SHARD), {booking: 1 for booking in booked})
+        batch = await theirs.claims.claim()
+        asked.append((batch, await theirs.authorising.authorise(batch, batch.claims)))
+        mine.leased_s -= office.settings.worker.lease_ms / 2_000
+
+    async def card_of(_: Any, token: str) -> str:
+        await overtaken()
+        return "spent"
+
+    async def sift(claims: list[Claimed], *_: Any) -> Sifted:
+        await overtaken()
+        return Sifted([], claims, [])
+
+    if looks_at_cards:
+        monkeypatch.setattr(Simulator, "card_of", card_of, raising=False)
+    settlement = office.settlements[SHARD]
+    if looks_at_cards:
+        monkeypatch.setattr(settlement.declines, "looks_at_cards", yes)
+        monkeypatch.setattr(settlement.declines, "is_spent", yes)
+    else:
+        monkeypatch.setattr(settlement.declines, "sift", sift)
+    booked = await book_many(office, event, 1, GA=1)
+    mine = await settlement.claims.claim()
+    await settlement.settle(mine)
+    if settlement.slow.tasks:
+        await asyncio.wait(settlement.slow.tasks)
+    assert await status_of(office, booked[0]) == "failed payment_declined"
+    ((batch, ready),) = asked
+    await theirs.committing.settle(batch, ready)
+    await work_money(office)
+    found = await office.gateway.lookup(batch.claims[0].record.payment_key, None)
+    assert isinstance(found, Found) and found.status == "voided"
+    await check_at_rest(office, booked)
+
+
+async def yes(*_: Any) -> bool:
+    return True
 
 
 async def test_a_worker_that_is_overtaken_before_it_writes_changes_nothing(
