@@ -43,6 +43,21 @@ def lines() -> str:
     return "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
 
 
+def arguments() -> list[str]:
+    """The lines without what a program reads on standard input or has in its environment."""
+    typed = re.sub(r" <<(\w+)\n.*?^\1$", "", lines().replace("\\\n", " "), flags=re.M | re.S)
+    return [
+        re.sub(r"^\s*(?:export\s|(?:\w+=(?:\"[^\"]*\"|\$\([^)]*\)|\S+)\s+)+)", "", line) for line in typed.splitlines()
+    ]
+
+
+def test_no_password_is_an_argument_of_a_program() -> None:
+    """Everybody on the machine can list them."""
+    found = [line for line in arguments() if re.search(r"\$\w*PASSWORD|_URL\b", line) and not re.match(r"\w+=", line)]
+    assert found == []
+    assert lines().count("<<END") == 3 and "boxoffice status" in arguments()
+
+
 @pytest.fixture
 def fresh() -> Iterator[Servers]:
     """A Redis that asks for no password, as Debian's does, and a PostgreSQL with nothing in it but its superuser's database."""
