@@ -31,18 +31,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Result = TypeVar("Result")
 
 
-def in_office(data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]], *, looks: bool = False) -> Result:
+def in_office(
+    data_dir: Path, work: Callable[[BoxOffice], Awaitable[Result]], *, looks: bool = False, every_shard: bool = False
+) -> Result:
     """Open the office, do the work, close it. Work that only looks needs no right to write.
 
-    Raises `CannotRun` naming the rights of an operator that our user or role lacks, before the work begins.
+    Before the work begins, raises `CannotRun` naming the rights of an operator that our user or role lacks; with `every_shard`
+    also when PostgreSQL has events in shards that our settings do not: they would be left out.
     """
     settings = settings_for(data_dir)
     from boxoffice.office import open_box_office
+    from boxoffice.stores.durability import check_shards
 
     async def run() -> Result:
         async with open_box_office(settings, redis_retries=REDIS_RETRIES) as office:
             if not looks:
                 await _check_rights(office)
+            if every_shard:
+                await check_shards(office.database, settings)
             return await work(office)
 
     return asyncio.run(run())

@@ -70,8 +70,9 @@ def restore(
     What PostgreSQL lacks then and Redis remembers is written again, or withdrawn. The stack must be stopped. Nothing is
     deleted.
     """
+    from ops.stack.backups import read_backup
     from ops.stack.restoring import Point, put_back
-    from ops.stack.running import wished_urls
+    from ops.stack.running import adopt_settings, kept_settings, wished_urls
     from ops.stack.servers import Servers
 
     if not re.fullmatch(r"latest|current|[1-9]\d{0,8}", timeline):
@@ -82,6 +83,7 @@ def restore(
             "REDIS_URL or DATABASE_URL names a server of yours, and these are restored by their own tools: "
             "docs/operations.md says how."
         )
+    adopt_settings(read_backup(folder).settings | kept_settings(data_dir))
     servers = Servers(data_dir)
     done = put_back(servers, folder, point, os.environ, with_redis=with_redis, without_archive=no_archive)
     try:
@@ -91,7 +93,7 @@ def restore(
         from boxoffice.stores.postgres import migrate
 
         migrate(settings_for(data_dir))
-        reports = in_office(data_dir, lambda office: _rebuild(office, accept_postgres))
+        reports = in_office(data_dir, lambda office: _rebuild(office, accept_postgres), every_shard=True)
     finally:
         servers.stop()
     if as_json:

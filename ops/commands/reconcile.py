@@ -52,7 +52,7 @@ def reconcile(
     async def work(office: BoxOffice) -> Findings:
         return await office.repair.reconcile(event=event, fix=fix, accept_postgres=accept_postgres)
 
-    findings = in_office(data_dir, work, looks=not fix)
+    findings = in_office(data_dir, work, looks=not fix, every_shard=True)
     print_json(_as_json(findings)) if as_json else _print(findings)
     sys.exit(EXIT_CODES[findings.word])
 
@@ -88,7 +88,7 @@ def rebuild(
                 reports.append(await rebuilder.rebuild(accept_postgres=accept_postgres, progress=progress))
         return reports
 
-    for report in in_office(data_dir, work):
+    for report in in_office(data_dir, work, every_shard=True):
         counted = report._asdict() | {"reports": [_event(one) for one in report.reports]}
         if as_json:
             print_json(counted)

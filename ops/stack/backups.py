@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from ops.stack.archive import FOLDER
 from ops.stack.data_dir import DataDir, write_private
 from ops.stack.postgresql import PostgresServer
 from ops.stack.processes import POLL_S
-from ops.stack.running import find_stack
+from ops.stack.running import find_stack, without_secrets
 from ops.stack.valkey import RedisServer
 
 __all__ = ["Backup", "back_up", "first_segment", "read_backup"]
@@ -51,6 +51,8 @@ class Backup:
     redis_sha256: str
     archive: str = ""
     """The folder where the log was archived meanwhile; empty when it was not, or by an older version."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """The stack's, by their names in the environment, without secrets: its shards and its gateway among them."""
 
 
 def back_up(data_dir: Path, folder: Path) -> Backup:
@@ -82,6 +84,7 @@ def back_up(data_dir: Path, folder: Path) -> Backup:
     backup = Backup(
         version("boxoffice"), postgres.place()[1].major, begun_at, ended_at, copy.stat().st_size, _digest(copy),
         stack.settings.get(FOLDER, ""),
+        without_secrets(stack.settings),
     )  # fmt: skip
     write_private(folder / NOTE, json.dumps(asdict(backup), indent=2) + "\n")
     return backup

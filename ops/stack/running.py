@@ -13,7 +13,18 @@ from typing import Final
 from boxoffice.secret_files import SECRET_FILES, secret_of
 from ops.stack.data_dir import DataDir, write_private
 
-__all__ = ["ENV_OF_A_STACK", "RunningStack", "adopt_stack", "external_urls", "find_stack", "settings_in", "wished_urls"]
+__all__ = [
+    "ENV_OF_A_STACK",
+    "RunningStack",
+    "adopt_settings",
+    "adopt_stack",
+    "external_urls",
+    "find_stack",
+    "kept_settings",
+    "settings_in",
+    "wished_urls",
+    "without_secrets",
+]
 
 ENV_OF_A_STACK: Final = "BOXOFFICE_ENV"
 """Digests of the URLs that `boxoffice env` printed of a stack with servers of its own. Such a URL in an environment is what
@@ -27,6 +38,10 @@ _OWN: Final = {"BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL", "BOXOFFICE_DATA_
 _GATEWAY: Final = ("BOXOFFICE_GATEWAY__KIND", "BOXOFFICE_GATEWAY__URL", "BOXOFFICE_GATEWAY__API_KEY",
                    "BOXOFFICE_GATEWAY__API_KEY_FILE")  # fmt: skip
 """Which gateway, together: whoever names one of them means another gateway."""
+
+
+KEPT: Final = "settings.json"
+"""In the data directory: the settings of the stack that ran there last, secrets among them. Ours alone."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +69,9 @@ class RunningStack:
         return f"http://127.0.0.1:{self.port}"
 
     def write(self, home: DataDir) -> None:
-        """Let others find it."""
+        """Let others find it. Its settings stay when it has ended: a restore goes on with them."""
         write_private(_path(home.path), json.dumps(asdict(self), indent=2) + "\n")
+        write_private(home.path / KEPT, json.dumps(self.settings, indent=2) + "\n")
 
     @staticmethod
     def remove(home: DataDir) -> None:
@@ -116,11 +132,34 @@ def adopt_stack(data_dir: Path, environ: MutableMapping[str, str] = os.environ) 
     if not database_url:
         environ["BOXOFFICE_DATABASE_URL"] = stack.database_url
     if external_urls(environ) == (stack.redis_url, stack.database_url):
-        other_gateway = any(environ.get(name) for name in _GATEWAY)
-        for name, value in stack.settings.items():
-            if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")) and not _given_otherwise(environ, name):
-                environ.setdefault(name, value)
+        adopt_settings(stack.settings, environ)
     return stack
+
+
+def adopt_settings(settings: Mapping[str, str], environ: MutableMapping[str, str] = os.environ) -> None:
+    """Name these settings in the environment, where it does not name them itself, nor another gateway."""
+    other_gateway = any(environ.get(name) for name in _GATEWAY)
+    for name, value in settings.items():
+        if not (other_gateway and name.startswith("BOXOFFICE_GATEWAY__")) and not _given_otherwise(environ, name):
+            environ.setdefault(name, value)
+
+
+def kept_settings(data_dir: Path) -> dict[str, str]:
+    """Those of the stack that ran there last; none where none did."""
+    try:
+        return {str(name): str(value) for name, value in json.loads((data_dir / KEPT).read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def without_secrets(settings: Mapping[str, str]) -> dict[str, str]:
+    """What a backup may say of them. The name of a file with a secret in it is none; a group in one piece may have one."""
+    secrets = [name.removesuffix("_FILE") for name in SECRET_FILES]
+    return {
+        name: value
+        for name, value in settings.items()
+        if not any(secret == name.upper() or secret.startswith(f"{name.upper()}__") for secret in secrets)
+    }
 
 
 def _given_otherwise(environ: Mapping[str, str], name: str) -> bool:

@@ -1603,7 +1603,7 @@ MUTANTS = (
     ),
     Mutant(
         "commands ask the gateway of their shell",
-        (("ops/stack/running.py", "for name, value in stack.settings.items():", "for name, value in ():"),),
+        (("ops/stack/running.py", "for name, value in settings.items():", "for name, value in ():"),),
         "tests/ops/stack/test_stack.py",
         "adopt_the_settings",
     ),

@@ -23,16 +23,19 @@ from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.codes import CodeTerms
 from boxoffice.sales.store import NewTier
 from boxoffice.settings import Settings
-from boxoffice.stores import keys
+from boxoffice.stores import keys, postgres
 from boxoffice.stores.postgres import migrate
 from ops.commands import backup as backup_command
-from ops.stack import restoring
+from ops.stack import backups, restoring
+from ops.stack.backups import Backup
+from ops.stack.data_dir import write_private
 from ops.stack.servers import temporary_data_dir
 from ops.stack.stack import Stack
 from tests.conftest import CLIENT
 from tests.invariants.conftest import at_rest, working
 from tests.support import commands
 from tests.support.checks import check_at_rest
+from tests.support.environment import kept_environment
 from tests.support.shop.office import Till, first_sale
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -173,6 +176,55 @@ async def audited(machine: Machine, audits: list[list[str]]) -> None:
         await machine.types(line)
 
 
+@pytest.mark.parametrize(
+    ("own", "kept", "shards"),
+    [
+        ({}, {}, "2"),
+        ({}, {"BOXOFFICE_SHARDS": "3"}, "3"),
+        ({"BOXOFFICE_SHARDS": "4"}, {"BOXOFFICE_SHARDS": "3"}, "4"),
+    ],
+)
+def test_a_restore_goes_on_with_the_settings_of_the_stack(
+    tmp_path: Path, own: dict[str, str], kept: dict[str, str], shards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell's own first, then those of the stack that ran there last, then the backup's."""
+    found = []
+
+    def put_back(*_: object, **__: object) -> None:
+        found.append([os.environ.get(name) for name in ("BOXOFFICE_SHARDS", "BOXOFFICE_GATEWAY__KIND")])
+        raise CannotRun("so far")
+
+    monkeypatch.setattr(restoring, "put_back", put_back)
+    note = Backup("1", 18, "", "", 0, "", "", {"BOXOFFICE_SHARDS": "2", "BOXOFFICE_GATEWAY__KIND": "stripe"})
+    monkeypatch.setattr(backups, "read_backup", lambda _: note)
+    for name in [name for name in os.environ if name.startswith("BOXOFFICE_") or name.endswith("_URL")]:
+        monkeypatch.delenv(name)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    write_private(tmp_path / "settings.json", json.dumps(kept))
+    with kept_environment(), pytest.raises(CannotRun, match="so far"):
+        backup_command.restore(tmp_path, data_dir=tmp_path)
+    assert found == [[shards, "stripe"]]
+
+
+def test_a_restore_opens_no_shard_when_it_would_leave_one_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def in_office(*_: object, every_shard: bool = False) -> None:
+        asked.append(every_shard)
+        raise CannotRun("so far")
+
+    monkeypatch.setattr(restoring, "put_back", lambda *_, **__: restoring.PutBack("", (), None))
+    monkeypatch.setattr(backups, "read_backup", lambda _: Backup("1", 18, "", "", 0, ""))
+    monkeypatch.setattr(postgres, "migrate", lambda _: None)
+    monkeypatch.setattr(backup_command, "in_office", in_office)
+    for name in [name for name in os.environ if name.endswith("_URL")]:
+        monkeypatch.delenv(name)
+    with kept_environment(), pytest.raises(CannotRun, match="so far"):
+        backup_command.restore(tmp_path, data_dir=tmp_path)
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("flags", [[], ["--no-archive"], ["--no-archive", "--with-redis"]])
 def test_the_archive_is_done_without_only_where_that_is_said(
     tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
@@ -184,6 +236,7 @@ def test_the_archive_is_done_without_only_where_that_is_said(
         raise CannotRun("so far")
 
     monkeypatch.setattr(restoring, "put_back", put_back)
+    monkeypatch.setattr(backups, "read_backup", lambda _: Backup("1", 18, "", "", 0, ""))
     for name in ("REDIS_URL", "DATABASE_URL", "BOXOFFICE_REDIS_URL", "BOXOFFICE_DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     app = Typer()

@@ -307,6 +307,10 @@ PLACES: dict[str, tuple[str, str]] = {
         "suspects _waiting _counters",
         "is_guarded tests/boxoffice/repair/test_guard_acts.py",
     ),
+    "ops/commands/_office.py": (
+        "in_office",
+        "tests/ops/test_repair_commands.py",
+    ),
     "ops/commands/backup.py": (
         "restore _print_reports",
         "tests/ops/test_backup_command.py",
