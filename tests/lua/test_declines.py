@@ -218,6 +218,16 @@ async def test_what_an_older_worker_counted_is_looked_at(sale: Desk) -> None:
     assert await pay(sale, hold, terms=TERMS) == "declined_too_often"
 
 
+async def test_what_an_older_worker_counts_in_a_window_of_a_newer_one_is_seen_with_the_next(sale: Desk) -> None:
+    """It counts, and does not say what is the most of any customer: that waits for what a newer one counts of the same."""
+    wanted = form(sale)
+    await decline(sale, **{"o:other": 1})
+    await sale.redis.hincrby(keys.declines(sale.shard), f"o:{wanted.owner}", 3)  # type: ignore[misc]
+    assert await sale.book(form(sale)) == [b"created"]
+    assert await decline(sale, **{f"o:{wanted.owner}": 1}) == 4
+    assert sale.word((await sale.book(wanted))[0]) == b"declined_too_often"
+
+
 async def test_a_repeat_is_answered_whatever_was_declined_since(sale: Desk) -> None:
     first, again = form(sale, key="k"), form(sale, key="k")
     await sale.book(first)
