@@ -55,7 +55,7 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
         ("shards", "SU", "SIU", "SIU"),
         ("stock_moves", "SIU", "SIUD", "SIUD"),
         ("tiers", "SIU", "S", "SIU"),
-        ("webhook_events", "SI", "SID", "SID"),
+        ("webhook_events", "SI", "SIUD", "SIUD"),
     )
 }
 """Each table to what each role may do to its rows: S(elect), I(nsert), U(pdate), D(elete). A row that is locked counts as

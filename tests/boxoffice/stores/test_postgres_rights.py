@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from boxoffice.books.trim import TRIM
 from boxoffice.errors import CannotRun
 from boxoffice.settings import Settings
 from boxoffice.stores.models import Base
@@ -68,6 +69,12 @@ def test_who_inserts_what_may_be_there_may_update_it() -> None:
     for table in {*upserts} & {*RIGHTS}:
         for role, letters in RIGHTS[table].items():
             assert "I" not in letters or "U" in letters, (table, role)
+
+
+@pytest.mark.parametrize("role", ["worker", "operator"])
+@pytest.mark.parametrize("table", TRIM)
+async def test_who_trims_a_table_may_lock_its_rows(of_role: Callable[[str], Any], role: str, table: str) -> None:
+    assert await (await of_role(role)).execute(TRIM[table], 10_000, 1) == "DELETE 0"
 
 
 async def test_a_migration_gives_each_role_its_rights_and_no_other(
