@@ -73,6 +73,7 @@ def back_up(data_dir: Path, folder: Path) -> Backup:
             raise CannotRun(f"{folder} is not empty: a backup has a folder of its own.")
     except (FileExistsError, NotADirectoryError) as error:
         raise CannotRun(f"{folder} is no folder.") from error
+    folder.chmod(0o700)
     begun_at = _now()
     postgres = PostgresServer(home, os.environ, debug=False)
     _copy_postgres(

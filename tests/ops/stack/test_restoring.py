@@ -72,6 +72,8 @@ def past() -> Iterator[Past]:
             began = write(stack.database_url, 1)
             with Redis.from_url(stack.redis_url) as redis:
                 redis.set("known", "before")
+                backup.mkdir()
+                backup.chmod(0o755)
                 back_up(data_dir, backup)
                 redis.set("known", "since")
             moment = write(stack.database_url, 2)
