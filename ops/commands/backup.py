@@ -115,7 +115,7 @@ def _print_restored(done: PutBack, no_archive: bool) -> None:
     if no_archive:
         typer.echo("The archived log was left out, as --no-archive says: commits that only it has are forgotten.")
     for path in done.aside:
-        typer.echo(f"What was there before is in {path}: delete it when all is well.")
+        typer.echo(f"What was there before is in {path}: delete it when all is well and a new backup is made.")
 
 
 def _print_reports(reports: list[RebuildReport]) -> None:

@@ -143,6 +143,7 @@ async def test_everything_comes_back_and_what_shall_be_forgotten_is_withdrawn() 
         lines = (await machine.reads(restore_to)).splitlines()
         assert lines[0].startswith(f"PostgreSQL is restored. Its last commit is of {moment:%Y-}")
         assert lines[1].startswith(f"What was there before is in {machine.data_dir}/postgres")
+        assert lines[1].endswith(": delete it when all is well and a new backup is made.")
         assert [line.partition(" is open: ")[0] for line in lines[2:]] == [
             f"Shard {each.number}" for each in office.shards
         ]
