@@ -72,7 +72,7 @@ def restore(
     """
     from ops.stack.backups import read_backup
     from ops.stack.restoring import Point, put_back
-    from ops.stack.running import adopt_settings, kept_settings, wished_urls
+    from ops.stack.running import adopt_settings, settings_left, wished_urls
     from ops.stack.servers import Servers
 
     if not re.fullmatch(r"latest|current|[1-9]\d{0,8}", timeline):
@@ -83,7 +83,7 @@ def restore(
             "REDIS_URL or DATABASE_URL names a server of yours, and these are restored by their own tools: "
             "docs/operations.md says how."
         )
-    adopt_settings(read_backup(folder).settings | kept_settings(data_dir))
+    adopt_settings(read_backup(folder).settings | settings_left(data_dir))
     servers = Servers(data_dir)
     done = put_back(servers, folder, point, os.environ, with_redis=with_redis, without_archive=no_archive)
     try:

@@ -20,8 +20,8 @@ __all__ = [
     "adopt_stack",
     "external_urls",
     "find_stack",
-    "kept_settings",
     "settings_in",
+    "settings_left",
     "wished_urls",
     "without_secrets",
 ]
@@ -144,7 +144,7 @@ def adopt_settings(settings: Mapping[str, str], environ: MutableMapping[str, str
             environ.setdefault(name, value)
 
 
-def kept_settings(data_dir: Path) -> dict[str, str]:
+def settings_left(data_dir: Path) -> dict[str, str]:
     """Those of the stack that ran there last; none where none did."""
     try:
         return {str(name): str(value) for name, value in json.loads((data_dir / KEPT).read_text()).items()}

@@ -55,7 +55,8 @@ async def everything(till: Till) -> str:
         )
     ]
     redis = till.office.redis
-    for name in sorted(await redis.keys("*")):
+    probes = {keys.probe(shard).encode() for shard in range(len(till.office.shards))}  # of whoever looks for its rights
+    for name in sorted({*await redis.keys("*")} - probes):
         if await redis.type(name) == b"string":
             rows.append(f"{name} {await redis.get(name)}")
     return "\n".join(rows)

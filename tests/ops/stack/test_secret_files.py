@@ -9,7 +9,7 @@ import pytest
 
 from boxoffice.errors import CannotRun
 from ops.options import settings_for
-from ops.stack.running import adopt_stack, external_urls, kept_settings, settings_in, without_secrets
+from ops.stack.running import adopt_stack, external_urls, settings_in, settings_left, without_secrets
 from ops.stack.stack import Stack
 from ops.stack.supervisor import up
 
@@ -87,10 +87,10 @@ def test_a_stack_leaves_its_settings_to_its_account_and_a_backup_no_secret(tmp_p
     of_the_stack = {"BOXOFFICE_SHARDS": "2", "BOXOFFICE_GATEWAY__API_KEY": "k", "BOXOFFICE_GATEWAY__API_KEY_FILE": "f",
                     "BOXOFFICE_gateway__webhook_secret": "w", "BOXOFFICE_GATEWAY": "{}",
                     "BOXOFFICE_POSTGRES_ARCHIVE": "log"}  # fmt: skip
-    assert kept_settings(tmp_path) == {}
+    assert settings_left(tmp_path) == {}
     with Stack(tmp_path, redis_url=REDIS, database_url=POSTGRES, environ=of_the_stack):
         pass
-    told = kept_settings(tmp_path)
+    told = settings_left(tmp_path)
     assert told == {**of_the_stack, "BOXOFFICE_POSTGRES_ARCHIVE": str(Path("log").absolute())}
     assert (tmp_path / "settings.json").stat().st_mode & 0o777 == 0o600
     assert without_secrets(told) == {
@@ -98,7 +98,7 @@ def test_a_stack_leaves_its_settings_to_its_account_and_a_backup_no_secret(tmp_p
         "BOXOFFICE_POSTGRES_ARCHIVE": told["BOXOFFICE_POSTGRES_ARCHIVE"],
     }  # fmt: skip
     (tmp_path / "settings.json").write_text("[]")
-    assert kept_settings(tmp_path) == {}
+    assert settings_left(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
