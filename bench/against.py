@@ -9,18 +9,19 @@ both alike. Ratios are of neighbours. Run it on a machine that does nothing else
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeVar
 
-__all__ = ["ROOT", "Side", "add_slices", "alternate", "compared", "end", "main", "report"]
+__all__ = ["ROOT", "Side", "add_slices", "alternate", "compared", "end", "main", "print_table", "report"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 Answer = dict[str, Any]
@@ -136,6 +137,22 @@ def main() -> None:
     figures = alternate(sides, options.pairs, options.seconds, options.rate)
     print("\n" + report("ours to the other's", *figures))
     end(sides)
+
+
+def print_table(
+    module: str, about: str | None, measured: Callable[[argparse.Namespace], Coroutine[Any, Any, str]]
+) -> None:
+    """The command line of a benchmark whose ways of one stack are held against each other: print its table, and record it."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=3, help="of a slice")
+    parser.add_argument("--record", type=Path, help="a file for the table")
+    options = parser.parse_args()
+    table = asyncio.run(measured(options))
+    if options.record is not None:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
+        options.record.write_text(table)
+    print("\n" + table)
 
 
 if __name__ == "__main__":

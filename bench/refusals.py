@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from bench import whole
-from bench.against import compared, cpu_us
+from bench.against import compared, cpu_us, print_table
 from bench.cpu import machine
 from bench.figures import Figure
 from bench.stage import Sale, Stage, open_stage
@@ -169,16 +168,7 @@ async def _run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Alternate slices, print the table. Exit code 1: the audit found an invariant broken, or other answers came."""
-    parser = argparse.ArgumentParser(prog="python -m bench.refusals", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=3, help="of a slice")
-    parser.add_argument("--record", type=Path, help="a file for the table")
-    options = parser.parse_args()
-    table = asyncio.run(_run(options))
-    if options.record is not None:
-        options.record.parent.mkdir(parents=True, exist_ok=True)
-        options.record.write_text(table)
-    print("\n" + table)
+    print_table("bench.refusals", __doc__, _run)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from bench import whole
-from bench.against import compared, cpu_us
+from bench.against import compared, cpu_us, print_table
 from bench.stage import Sale, Stage, open_stage
 from boxoffice.access.store import Grant
 from boxoffice.sales.codes import CodeTerms
@@ -145,16 +144,7 @@ async def _run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Alternate slices, print the table. Exit code 1: the audit found an invariant broken, or a booking was refused."""
-    parser = argparse.ArgumentParser(prog="python -m bench.rules", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=3, help="of a slice")
-    parser.add_argument("--record", type=Path, help="a file for the table")
-    options = parser.parse_args()
-    table = asyncio.run(_run(options))
-    if options.record is not None:
-        options.record.parent.mkdir(parents=True, exist_ok=True)
-        options.record.write_text(table)
-    print("\n" + table)
+    print_table("bench.rules", __doc__, _run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Who asks for the first time in a window of the limits, as far as this process knows: such a booking is not counted in Redis.
 
-Nearly all customers of a rush come once, and a field for each in the script's hash costs a seventh of the script. So a limit on
-customers lets one more through for each further process that a customer is seen by; within one process it is exact.
+Nearly all customers of a rush come once, and a field for each in the script's hash costs an eighth of the instructions that
+Redis works for a booking. So a limit on customers lets one more through for each further process that a customer is seen by;
+within one process it is exact.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from redis.exceptions import ConnectionError
 
 from boxoffice.errors import CannotRun
 from boxoffice.redis_url import check_redis_files, check_redis_url
 from boxoffice.settings import Settings, load_settings
 from boxoffice.stores.redis import FastConnection, FastSocketConnection, FastTLSConnection, open_redis
+from tests.support.tls import check_redis
 
 
 @pytest.mark.parametrize(
@@ -186,12 +186,4 @@ async def test_a_certificate_is_good_for_the_host_that_it_names(
 ) -> None:
     """Whoever has one of the same authority for another host could take our place. The URL may say that it does not matter."""
     url = doors[FastTLSConnection].replace("localhost", "127.0.0.1") + said
-    redis = open_redis(settings.model_copy(update={"redis_url": url}))
-    try:
-        if answers:
-            assert await redis.ping()
-        else:
-            with pytest.raises(ConnectionError):
-                await redis.ping()
-    finally:
-        await redis.aclose()
+    await check_redis(settings, url, answers=answers)

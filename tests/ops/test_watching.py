@@ -14,6 +14,7 @@ from ops.rush.http_client import HttpClient, NoAnswer, NotSent
 from ops.stack.servers import Servers
 from ops.stack.stack import Stack
 from tests.conftest import KEY, SaleMaker, eventually
+from tests.support.crowd import serves
 from tests.support.shop.web import body_of
 
 
@@ -44,16 +45,6 @@ async def numbers(port: int) -> Numbers | None:
     }
 
 
-async def ready(port: int) -> bool:
-    client = HttpClient(port)
-    try:
-        return (await client.request("GET", "/readyz")).status == 200
-    except (NotSent, NoAnswer):
-        return False
-    finally:
-        await client.close()
-
-
 async def book(port: int, tier: str, key: str) -> int:
     client = HttpClient(port)
     headers = f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n"
@@ -71,7 +62,7 @@ async def test_each_process_tells_what_it_did(office: BoxOffice, open_sale: Sale
         stack.spawn_api(port, env={"BOXOFFICE_TELEMETRY__API_PORT": str(own)})
     stack.spawn_worker(env={"BOXOFFICE_TELEMETRY__WORKER_PORT": str(worker)})
     for port in public:
-        await eventually(lambda port=port: ready(port), timeout_s=60)
+        await eventually(lambda port=port: serves(port), timeout_s=60)
 
     for count, port in enumerate(public, 1):
         for n in range(count):

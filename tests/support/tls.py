@@ -16,12 +16,13 @@ import redis
 
 from boxoffice.settings import Settings
 from boxoffice.stores.postgres import migrate
+from boxoffice.stores.redis import open_redis
 from ops.stack.postgresql import own
 from ops.stack.servers import Servers, temporary_servers
 from tests.support.ports import free_port
 from tests.support.warm import WarmServers
 
-__all__ = ["Authority", "servers_with_tls"]
+__all__ = ["Authority", "check_redis", "servers_with_tls"]
 
 DEBIANS = "/usr/lib/postgresql"
 
@@ -130,3 +131,16 @@ def _redis_with_tls(servers: Servers, authority: Authority, certificate: Path, k
             pytest.skip(NO_REDIS)
         client.execute_command("CONFIG SET", "port", "0")
     return port
+
+
+async def check_redis(settings: Settings, url: str, *, answers: bool) -> None:
+    """It answers at this URL; or nobody is spoken to there."""
+    client = open_redis(settings.model_copy(update={"redis_url": url}))
+    try:
+        if answers:
+            assert await client.ping()
+        else:
+            with pytest.raises(redis.ConnectionError):
+                await client.ping()
+    finally:
+        await client.aclose()

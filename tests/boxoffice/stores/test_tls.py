@@ -15,7 +15,7 @@ from boxoffice.stores.postgres import open_pool
 from boxoffice.stores.redis import open_redis
 from ops.complaints import sentence_of
 from tests.boxoffice.test_database_url import ways
-from tests.support.tls import Authority
+from tests.support.tls import Authority, check_redis
 from tests.support.ways import Way
 
 
@@ -92,15 +92,7 @@ async def test_redis_is_who_it_says(
     settings: Settings, tls: Way, others: Authority, changes: dict[str, Any], good: bool
 ) -> None:
     changes = {name: str(others.certificate) if value == "others" else value for name, value in changes.items()}
-    redis = open_redis(settings.model_copy(update={"redis_url": redis_url(tls, **changes)}))
-    try:
-        if good:
-            assert await redis.ping()
-        else:
-            with pytest.raises(ConnectionError):
-                await redis.ping()
-    finally:
-        await redis.aclose()
+    await check_redis(settings, redis_url(tls, **changes), answers=good)
 
 
 async def test_a_certificate_that_we_do_not_believe_is_what_a_command_complains_of(
