@@ -13,7 +13,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
-from api import event_schemas, hold_schemas, schemas
+from api import event_schemas, hold_schemas, holder_schemas, schemas
+from api.problem_schemas import problem_schemas
 from api.refusals import HEADERS
 from api.rights import RIGHTS
 from api.routes.events import is_on_sale
@@ -53,6 +54,7 @@ router = APIRouter(include_in_schema=False)
 def openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that FastAPI does not read itself."""
     document = copy.deepcopy(app.openapi())
+    document["servers"] = [{"url": "/", "description": "Wherever this description came from."}]
     models = [
         (model, "validation")
         for model in (
@@ -65,10 +67,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             event_schemas.EventRequest,
             event_schemas.EventChangeRequest,
             event_schemas.PostponementRequest,
-            event_schemas.AccessCodesRequest,
-            event_schemas.AllocationRequest,
-            event_schemas.AllocationChangeRequest,
-            event_schemas.ReleaseRequest,
+            holder_schemas.AccessCodesRequest,
+            holder_schemas.AllocationRequest,
+            holder_schemas.AllocationChangeRequest,
+            holder_schemas.ReleaseRequest,
             event_schemas.CallOffRequest,
             event_schemas.TierRequest,
             event_schemas.TierChangeRequest,
@@ -77,6 +79,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components = document["components"]
     components["schemas"].update(found["$defs"])
+    components["schemas"].update(problem_schemas(components["schemas"]["Problem"]))
     components["headers"] = HEADERS
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -136,6 +139,8 @@ def _written(app: FastAPI, tier: str) -> bytes:
 async def docs() -> Response:
     """A page to read and try the API. All that it needs comes from here: a browser without the internet shows it too."""
     page = get_swagger_ui_html(
+        # It would have the document judged by a server of Swagger's.
+        swagger_ui_parameters={"validatorUrl": None},
         openapi_url="/openapi.json",
         title="boxoffice API",
         swagger_js_url="/docs/swagger-ui-bundle.js",

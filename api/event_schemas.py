@@ -1,6 +1,6 @@
 """Bodies about what is on sale, as the documentation shows them; see `api/schemas.py`, which has those about bookings.
 
-One file because each is a few lines, and they refer to one another.
+Those about access codes and allocations stand in `api/holder_schemas.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,6 @@ from pydantic import Field
 from api.schemas import Body, Time
 
 __all__ = [
-    "AccessCode",
-    "AccessCodePage",
-    "AccessCodesRequest",
-    "Allocation",
-    "AllocationChangeRequest",
-    "AllocationRequest",
-    "Allocations",
     "CallOff",
     "CallOffRequest",
     "Event",
@@ -27,10 +20,8 @@ __all__ = [
     "EventRequest",
     "EventWithCapacity",
     "History",
-    "NewAccessCodes",
+    "ManagedEvent",
     "PostponementRequest",
-    "ReleaseRequest",
-    "Revoked",
     "TierChangeRequest",
     "TierRequest",
 ]
@@ -53,7 +44,13 @@ class Tier(Body):
     customer_min: int | None
     customer_max: int | None
     access_code_required: bool = Field(description="Sold to holders of an access code alone.")
-    available: int | None = Field(description="Null only in answers of those who manage it, while nobody can say.")
+    available: int
+
+
+class ManagedTier(Tier):
+    """A tier, for whoever manages it."""
+
+    available: int | None = Field(description="Null while nobody can say.")  # type: ignore[assignment]
 
 
 class Event(Body):
@@ -76,6 +73,12 @@ class Event(Body):
     tiers: list[Tier]
 
 
+class ManagedEvent(Event):
+    """An event, for whoever manages it."""
+
+    tiers: list[ManagedTier]  # type: ignore[assignment]
+
+
 class CapacityChange(Body):
     """What a capacity was, what was asked for, and what it came to: more than that if as many were held or sold."""
 
@@ -84,7 +87,7 @@ class CapacityChange(Body):
     after: int
 
 
-class EventWithCapacity(Event):
+class EventWithCapacity(ManagedEvent):
     """The event after a change of a tier."""
 
     capacity_change: CapacityChange | None
@@ -227,110 +230,6 @@ class CallOff(Body):
     bookings: dict[str, int] = Field(description="By status. Holds that nobody tried to pay are not among them.")
     refunds: dict[str, RefundsOf] = Field(description="By status, as in `Refund`.")
     refused: list[RefusedRefund] = Field(description="Of your own bookings.")
-
-
-class AccessCodesRequest(Body):
-    """Access codes to be made: `count` new ones, or those in `codes`."""
-
-    tickets: int = Field(ge=1, description="Held and bought with each of them at a time, at most.")
-    count: int | None = Field(None, ge=1, le=10_000)
-    codes: list[str] | None = Field(
-        None, max_length=10_000,
-        description="12 letters and digits or more, each. Capitals, blanks and dashes make no difference.",
-    )  # fmt: skip
-    tier_id: str | None = Field(
-        None, description="The only tier that they are for; null: any, one that needs a code, too."
-    )
-    valid_from: Time | None = Field(None, description="From when they let in, before `on_sale_at`; null: at once.")
-    valid_until: Time | None = Field(None, description="Null: as long as tickets are on sale.")
-    label: str | None = Field(None, description="What you call them.")
-
-
-class NewAccessCode(Body):
-    """A code, told once."""
-
-    id: str
-    code: str
-
-
-class NewAccessCodes(Body):
-    """Codes that were made."""
-
-    data: list[NewAccessCode]
-
-
-class AccessCode(Body):
-    """A code, without what it reads."""
-
-    id: str
-    label: str | None
-    tier_id: str | None
-    tickets: int
-    used: int | None = Field(description="Tickets held and bought with it now; null while nobody can say.")
-    valid_from: Time | None
-    valid_until: Time | None
-    created_at: Time
-    revoked_at: Time | None
-
-
-class AccessCodePage(Body):
-    """Codes of an event by `id`: ask for those after the last one."""
-
-    data: list[AccessCode]
-
-
-class Revoked(Body):
-    """How many codes let in until now."""
-
-    revoked: int
-
-
-class AllocationRequest(Body):
-    """Tickets to be set aside, for a shop or for a code."""
-
-    tier_id: str
-    tickets: int = Field(ge=1, description="On top of what the holder holds or has bought of the tier.")
-    shop: str | None = Field(None, description="The shop that they are for: yours, or one that sells the event.")
-    code_id: str | None = Field(None, description="The `id` of the access code that they are for.")
-
-
-class AllocationChangeRequest(Body):
-    """Another size of an allocation."""
-
-    tickets: int = Field(ge=0)
-
-
-class ReleaseRequest(Body):
-    """Tickets of an allocation that everybody may book."""
-
-    tickets: int | None = Field(description="So many; null: all, with which the allocation ends.")
-
-
-class Allocation(Body):
-    """Tickets of a tier that are set aside for one shop, or for one access code."""
-
-    id: str
-    tier_id: str
-    shop: str | None
-    code_id: str | None
-    tickets: int
-    used: int | None = Field(description="Of them, what the holder holds or has bought; null while nobody can say.")
-    reserved: int | None = Field(description="Of them, what nobody else may take; null while nobody can say.")
-    lacking: int | None = Field(
-        description="So many fewer are available than are reserved of the tier, of these at most."
-    )
-    in_force: bool = Field(
-        description="False when it was released, its code is revoked, or its shop does not sell the event: then nothing is "
-        "reserved."
-    )
-    created_at: Time
-    released_at: Time | None
-
-
-class Allocations(Body):
-    """What is set aside of an event, by `id`."""
-
-    data: list[Allocation]
 
 
 class EventPage(Body):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem
+from api.problem_schemas import BY_SLUG, of_slugs
+from api.problems import Problem
 
 __all__ = ["HEADERS", "problem_responses", "with_headers"]
 
 HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Allow": {"description": "Methods that there are.", "schema": {"type": "string"}},
     "Cache-Control": {
+        "required": True,
         "description": "How long this may be kept, and by whom (RFC 9111).",
         "schema": {"type": "string"},
     },
@@ -34,16 +36,13 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     },
     "Retry-After": {"description": "Seconds until it makes sense to ask again.", "schema": {"type": "integer"}},
     "X-Request-Id": {
+        "required": True,
         "description": "The id that the request came with, the trace of its `traceparent`, or a new one.",
         "schema": {"type": "string"},
     },
     "WWW-Authenticate": {"description": "`Bearer`: an API key is needed.", "schema": {"type": "string"}},
 }
 """Every header that an answer of ours may have, but for those that say no more than that it is HTTP."""
-
-_BY_SLUG: Final[dict[str, Problem]] = {
-    problem.slug: problem for problem in (*HTTP_PROBLEMS.values(), *PROBLEMS.values())
-}
 
 _DESCRIPTIONS: Final = {
     400: "Something is missing or malformed: `errors` says where.",
@@ -71,6 +70,8 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "card-data-not-accepted": {"errors": [{"pointer": "/reference", "code": "card_data"}]},
     "idempotency-key-reused": {"booking_id": "01a2289d-1441-7000-936f-ca3c86615eea"},
     "forbidden": {"scope": "refund"},
+    "request-timeout": {"errors": [{"code": "timeout"}]},
+    "head-too-large": {"errors": [{"code": "too_large"}]},
     "access-code-invalid": {"reason": "unknown"},
     "access-code-used-up": {"left": 1},
     "sold-out": {
@@ -139,17 +140,20 @@ def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
     if "unauthorized" in slugs:
         slugs = (*slugs, "forbidden", "rate-limited")
     for slug in dict.fromkeys((*slugs, *_ANYWHERE)):
-        problem = _BY_SLUG[slug]
+        problem = BY_SLUG[slug]
         response = documented.setdefault(problem.status, _response(problem.status))
         response["description"] += f" `{problem.type}`: {problem.title}."
         response["content"]["application/problem+json"]["examples"][slug] = {"value": _example(problem)}
         if "retry_after" in _MEMBERS.get(slug, {}):
             response["headers"] |= with_headers("Retry-After")
+    for response in documented.values():
+        content = response["content"]["application/problem+json"]
+        content["schema"] = of_slugs(content["examples"])
     return documented
 
 
 def _response(status: int) -> dict[str, Any]:
-    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+    content: dict[str, Any] = {"examples": {}}
     return {
         "description": _DESCRIPTIONS[status],
         "headers": with_headers(*_HEADED.get(status, ())),

@@ -292,7 +292,7 @@ class Shortfall(Body):
 
 
 class Problem(Answer):
-    """A refusal (RFC 9457). `docs/errors.md` has every type, and which members come with it. There may be new ones."""
+    """A refusal (RFC 9457), of any type: each has a schema of its own. There may be new ones."""
 
     type: str = Field(description="Stable: decide by it.")
     title: str
@@ -300,6 +300,7 @@ class Problem(Answer):
     detail: str
     request_id: str | None = Field(None, description="As in `X-Request-Id`: name it when you ask us about this.")
     errors: list[Fault] | None = None
+    pointer: str | None = Field(None, description="Into the body: what there is not.")
     shortfall: list[Shortfall] | None = None
     may_return: bool | None = Field(None, description="Whether that is so of every tier that is short.")
     retry_after: int | None = Field(None, description="Seconds, as in the header.")

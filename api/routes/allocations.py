@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import event_schemas
+from api import holder_schemas
 from api.dependencies import BEARER, Office, respond
 from api.refusals import problem_responses, with_headers
 from api.routes.managing import REFUSALS, Manager, if_match, named, read, takes
@@ -19,7 +19,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER, Depends(named)])
 
 _SHOWN: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"model": event_schemas.Allocation, "headers": with_headers()}, **problem_responses(*REFUSALS, "gate-closed")
+    200: {"model": holder_schemas.Allocation, "headers": with_headers()}, **problem_responses(*REFUSALS, "gate-closed")
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ _SHOWN: Final[dict[int | str, dict[str, Any]]] = {
     status_code=201,
     summary="Set tickets aside",
     responses={
-        201: {"model": event_schemas.Allocation, "headers": with_headers("Location")},
+        201: {"model": holder_schemas.Allocation, "headers": with_headers("Location")},
         **problem_responses(*REFUSALS, "gate-closed"),
     },
     openapi_extra=takes("AllocationRequest", {"tier_id": "m3k9x2pq7r4t", "shop": "n5v8w1yz6s0b", "tickets": 50}),
@@ -46,7 +46,7 @@ async def create_allocation(event_id: str, request: Request, office: Office, by:
     "/{event_id}/allocations",
     summary="List what is set aside",
     responses={
-        200: {"model": event_schemas.Allocations, "headers": with_headers()},
+        200: {"model": holder_schemas.Allocations, "headers": with_headers()},
         **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
     },
 )
@@ -63,7 +63,7 @@ async def list_allocations(
     "/{event_id}/allocations/{allocation_id}",
     summary="Read what is set aside",
     responses={
-        200: {"model": event_schemas.Allocation, "headers": with_headers()},
+        200: {"model": holder_schemas.Allocation, "headers": with_headers()},
         **problem_responses("unauthorized", "not-found", "store-away"),
     },
 )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api import answers, event_schemas
+from api import answers, event_schemas, holder_schemas
 from api.dependencies import BEARER, Office, respond
 from api.refusals import problem_responses, with_headers
 from api.routes.managing import IF_MATCH, REFUSALS, Manager, if_match, named, read, takes
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1/events", tags=["sales"], dependencies=[BEARER, De
 
 
 _SHOWN: dict[int | str, dict[str, Any]] = {
-    200: {"model": event_schemas.Event, "headers": with_headers("ETag")}, **problem_responses(*REFUSALS)
+    200: {"model": event_schemas.ManagedEvent, "headers": with_headers("ETag")}, **problem_responses(*REFUSALS)
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ _SHOWN: dict[int | str, dict[str, Any]] = {
     status_code=201,
     summary="Create an event",
     responses={
-        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")},
+        201: {"model": event_schemas.ManagedEvent, "headers": with_headers("ETag", "Location")},
         **problem_responses("malformed-request", "unauthorized", "store-away"),
     },
     openapi_extra=takes(
@@ -52,7 +52,7 @@ _SHOWN: dict[int | str, dict[str, Any]] = {
         conditional=False,
     ),
 )  # fmt: skip
-async def create(request: Request, office: Office, by: Manager) -> Response:
+async def create_event(request: Request, office: Office, by: Manager) -> Response:
     """Make an event of your shop: on sale at once, from `on_sale_at`, or closed (`"status": "inactive"`)."""
     form = requests.parse_event(await read(office, request))
     assert by.client is not None, "a key belongs to a shop"
@@ -70,7 +70,7 @@ async def create(request: Request, office: Office, by: Manager) -> Response:
     responses=_SHOWN,
     openapi_extra=takes("EventChangeRequest", {"on_sale_at": "2030-05-01T10:00:00Z"}),
 )
-async def change(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+async def change_event(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Change what is named, and nothing else. It is in force from the next booking on."""
     changes, allow = requests.parse_change(await read(office, request))
     event = await office.control.change_event(event_id, by, if_version=if_match(request), allow=allow, **changes)
@@ -82,13 +82,13 @@ _BARE: dict[str, Any] = {"responses": _SHOWN, "openapi_extra": {"parameters": [I
 
 
 @router.post("/{event_id}/pause", summary="Pause a sale", **_BARE)
-async def pause(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+async def pause_event(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Let nothing in from the next booking on, until it is resumed. What is held may be paid meanwhile."""
     return await _without_a_body(office.control.pause, event_id, request, office, by)
 
 
 @router.post("/{event_id}/resume", summary="Resume a sale", **_BARE)
-async def resume(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+async def resume_event(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """End a pause."""
     return await _without_a_body(office.control.resume, event_id, request, office, by)
 
@@ -108,7 +108,7 @@ async def _without_a_body(
         "PostponementRequest", {"starts_at": "2030-09-01T19:00:00Z", "cancel_until": "2030-07-01T00:00:00Z"}
     ),
 )
-async def postpone(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+async def postpone_event(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """Give it another start, and say until when bookings may be cancelled (null: until it starts)."""
     starts_at, cancel_until, allow = requests.parse_postponement(await read(office, request))
     event = await office.control.postpone(
@@ -127,7 +127,7 @@ async def postpone(event_id: str, request: Request, office: Office, by: Manager)
     },
     openapi_extra=takes("CallOffRequest", {"reason": "The singer is ill."}),
 )
-async def call_off(event_id: str, request: Request, office: Office, by: Manager) -> Response:
+async def call_off_event(event_id: str, request: Request, office: Office, by: Manager) -> Response:
     """For good: nothing more is let in, paid or confirmed; holds end, what is pending is let go, and everybody is refunded in
     full, whatever the event's terms say. Called once more, it tells how far that is."""
     reason = requests.parse_call_off(await read(office, request))
@@ -155,7 +155,7 @@ async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
     status_code=201,
     summary="Add a tier",
     responses={
-        201: {"model": event_schemas.Event, "headers": with_headers("ETag", "Location")}, **problem_responses(*REFUSALS)
+        201: {"model": event_schemas.ManagedEvent, "headers": with_headers("ETag", "Location")}, **problem_responses(*REFUSALS)
     },
     openapi_extra=takes("TierRequest", {"code": "BALCONY", "price_cents": 2900, "capacity": 80}),
 )  # fmt: skip
@@ -195,7 +195,7 @@ async def change_tier(event_id: str, tier_id: str, request: Request, office: Off
         **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
     },
 )
-async def history(
+async def list_changes(
     event_id: str, office: Office, by: Manager,
     limit: Annotated[int, Query(ge=1)] = 20,
     before: Annotated[int | None, Query(ge=1, description="Only changes older than the one of this `id`.")] = None,
@@ -215,7 +215,7 @@ async def history(
     status_code=201,
     summary="Make access codes",
     responses={
-        201: {"model": event_schemas.NewAccessCodes, "headers": with_headers()},
+        201: {"model": holder_schemas.NewAccessCodes, "headers": with_headers()},
         **problem_responses(*REFUSALS[:3], "event-called-off", "store-away"),
     },
     openapi_extra=takes(
@@ -236,7 +236,7 @@ async def create_codes(event_id: str, request: Request, office: Office, by: Mana
     "/{event_id}/access-codes",
     summary="List access codes",
     responses={
-        200: {"model": event_schemas.AccessCodePage, "headers": with_headers()},
+        200: {"model": holder_schemas.AccessCodePage, "headers": with_headers()},
         **problem_responses("malformed-request", "unauthorized", "not-found", "store-away"),
     },
 )
@@ -259,7 +259,7 @@ async def list_codes(
     "/{event_id}/access-codes/{code_id}/revoke",
     summary="Revoke an access code",
     responses={
-        200: {"model": event_schemas.Revoked, "headers": with_headers()},
+        200: {"model": holder_schemas.Revoked, "headers": with_headers()},
         **problem_responses(*REFUSALS[:3], "event-called-off", "store-away"),
     },
 )

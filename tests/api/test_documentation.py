@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from api import documentation, event_schemas, hold_schemas, problems, schemas
+from api import documentation, event_schemas, hold_schemas, problem_schemas, problems, schemas
 from api.app import create_app, entrance_of
 from api.front import Front
 from api.transport.reader import WITH_BODY
@@ -79,6 +79,46 @@ async def test_no_member_has_null_for_its_default(settings: Settings, office: Bo
             assert "default" not in parameter["schema"] or parameter["name"] in ("limit", "on_sale", "past", "released")
 
 
+async def test_every_kind_of_problem_has_a_schema(settings: Settings, office: BoxOffice) -> None:
+    """With members of the whole one alone. Its type says which it is."""
+    found = documentation.openapi(application(settings, office))["components"]["schemas"]
+    slugs = {problem.slug for problem in (*problems.PROBLEMS.values(), *problems.HTTP_PROBLEMS.values())}
+    assert problem_schemas.MEMBERS.keys() <= slugs
+    assert {found[problem_schemas.name_of(slug)]["properties"]["type"]["const"] for slug in slugs} == {
+        f"/problems/{slug}" for slug in slugs
+    }
+    used = {name for words in problem_schemas.MEMBERS.values() for name in " ".join(words).split()}
+    assert used | {"type", "title", "status", "detail", "request_id"} == schemas.Problem.model_fields.keys()
+
+
+async def test_it_says_where_it_is_served(settings: Settings, office: BoxOffice) -> None:
+    assert [each["url"] for each in documentation.openapi(application(settings, office))["servers"]] == ["/"]
+
+
+async def test_operations_have_plain_names_of_their_own(settings: Settings, office: BoxOffice) -> None:
+    """They are what a generated client calls its functions."""
+    names = [each["operationId"] for each in operations(documentation.openapi(application(settings, office)))]
+    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+
+
+def times(node: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Every member that is named like a time, with its schema."""
+    found = []
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if re.search(r"(_at|_since|_until|^as_of|^valid_from)$", key) and isinstance(value, dict):
+                found.append((key, value))
+            found += times(value, key)
+    return found
+
+
+async def test_every_time_is_a_date_time(settings: Settings, office: BoxOffice) -> None:
+    found = times(documentation.openapi(application(settings, office))["components"]["schemas"])
+    assert len(found) > 30
+    assert [name for name, schema in found if "date-time" not in json.dumps(schema)] == []
+
+
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for path in document["paths"].values() for operation in path.values()]
 
@@ -92,7 +132,7 @@ async def test_every_problem_is_told_where_it_may_come(settings: Settings, offic
             assert "Cache-Control" in response["headers"]
             if int(status) >= 400:
                 (described,) = response["content"].values()
-                assert described["schema"] == {"$ref": "#/components/schemas/Problem"}
+                assert described["schema"] == problem_schemas.of_slugs(described["examples"])
                 for slug, example in described["examples"].items():
                     assert example["value"]["status"] == int(status)
                     schemas.Problem.model_validate(example["value"])
@@ -167,6 +207,7 @@ async def test_the_page_and_the_document_are_there(api: httpx2.AsyncClient) -> N
 async def test_the_page_needs_nothing_from_elsewhere(api: httpx2.AsyncClient) -> None:
     """No script, style or picture of another host; and what it names is there."""
     page = (await api.get("/docs", headers={"Authorization": ""})).text
+    assert '"validatorUrl": null' in page, "Swagger UI asks a server of its makers whether the document is good"
     named = re.findall(r"(?:src|href|url)\s*[=:]\s*[\"']([^\"']+)", page)
 
     assert len(named) == 4

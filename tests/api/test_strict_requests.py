@@ -89,7 +89,7 @@ async def test_a_parameter_that_is_there_twice_is_refused(
         if parameters_of(route)
     }
     assert known["list_events"] == {"cursor", "limit", "on_sale", "past"}
-    assert known["history"] == {"before", "limit"}
+    assert known["list_changes"] == {"before", "limit"}
     wire = door.connect()
     for call in await every_call(settings, office, event):
         for name in known.get(call.name, ()):
@@ -139,4 +139,4 @@ async def test_a_member_that_a_body_does_not_have_is_refused(
                 assert (status, problem.get("errors")) == (400, [{"pointer": told, "code": "unknown_member"}]), asked
                 assert VALUE not in json.dumps(problem) and "4242" not in json.dumps(problem)
         walked.add(call.name)
-    assert walked >= {"book", "pay", "cancel", "refund", "create", "change_tier", "pause", "call_off"}
+    assert walked >= {"book", "pay", "cancel", "refund", "create_event", "change_tier", "pause_event", "call_off_event"}

@@ -11,15 +11,16 @@ from shop_api.api.bookings import book, extend, list_bookings, pay, read_booking
 from shop_api.api.events import list_events
 from shop_api.models import (
     Accepted,
+    AlreadyExtendedProblem,
     Booking,
     BookingRequest,
     ExtensionRequest,
     HoldPaymentRequest,
     ItemRequest,
     PaymentRequest,
-    Problem,
     Refund,
     RefundRequest,
+    SoldOutProblem,
 )
 
 base_url, key = sys.argv[1:]
@@ -46,7 +47,7 @@ assert isinstance(held, Accepted) and held.status == "held" and held.expires_in_
 longer = extend.sync(held.id, client=client, body=ExtensionRequest(extra_s=60))
 assert isinstance(longer, Booking) and longer.expires_at > held.expires_at, longer
 refused = extend.sync(held.id, client=client, body=ExtensionRequest(extra_s=60))
-assert isinstance(refused, Problem) and refused.type_ == "/problems/already-extended", refused
+assert isinstance(refused, AlreadyExtendedProblem), refused
 assert refused.expires_at == longer.expires_at
 paying = HoldPaymentRequest.from_dict(card.to_dict() | {"expected_amount_cents": held.amount_cents})
 assert isinstance(pay.sync(held.id, client=client, body=paying, idempotency_key="p"), Booking)
@@ -63,5 +64,5 @@ listed = list_bookings.sync(client=client)
 too_many = book.sync(
     client=client, body=BookingRequest(customer_id="c", items=[ItemRequest(tier, 10)]), idempotency_key="s"
 )
-assert isinstance(too_many, Problem) and too_many.shortfall[0].requested == 10, too_many
+assert isinstance(too_many, SoldOutProblem) and too_many.shortfall[0].requested == 10, too_many
 print(json.dumps({"statuses": [paid.status, confirmed.status], "listed": len(listed.data)}))

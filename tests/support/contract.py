@@ -44,24 +44,25 @@ class Contract:
         if operation is None:
             assert UNDESCRIBED.fullmatch(path) or status in (404, 405, 401), what
             if status >= 400 and not bare and headers["content-type"].startswith("application/"):
-                self._validate("#/components/schemas/Problem", content, what)
+                self._validate({"$ref": "#/components/schemas/Problem"}, content, what)
             return
         response = operation["responses"].get(str(status))
         assert response is not None, f"not documented: {what}"
         ((kind, described),) = response["content"].items()
         assert headers["content-type"] == kind, what
         if not bare:
-            self._validate(described["schema"]["$ref"], content, what)
+            self._validate(described["schema"], content, what)
         more = {name.lower() for name in headers} - SAYS_ONLY_THAT_IT_IS_HTTP
         assert more <= {name.lower() for name in response["headers"]}, f"undocumented headers {more} of {what}"
         if status >= 400 and not bare:
             slug = json.loads(content)["type"].rpartition("/")[2]
             assert slug in described["examples"], f"{slug} is not documented: {what}"
 
-    def _validate(self, reference: str, content: bytes, what: str) -> None:
-        validator = self._validators.get(reference)
+    def _validate(self, described: dict[str, Any], content: bytes, what: str) -> None:
+        name = json.dumps(described)
+        validator = self._validators.get(name)
         if validator is None:
-            schema = {"$ref": reference, "components": self.document["components"]}
-            validator = self._validators[reference] = jsonschema_rs.validator_for(schema, validate_formats=True)
+            schema = described | {"components": self.document["components"]}
+            validator = self._validators[name] = jsonschema_rs.validator_for(schema, validate_formats=True)
         error = next(validator.iter_errors(json.loads(content)), None)
         assert error is None, f"{error} in {what}"
