@@ -32,7 +32,9 @@ check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua, known weakne
 	@$(RUN) -m ruff check -q
 	@$(RUN) -m ruff format -q --check
 	@$(RUN) -m mypy --strict api worker boxoffice ops $(wildcard bench/*.py)
+	@MYPYPATH=clients/python/src $(RUN) -m mypy --strict -p boxoffice_client
 	@$(VENV)/bin/lint-imports
+	@cd clients/python/src && $(CURDIR)/$(VENV)/bin/lint-imports --config ../pyproject.toml
 	@$(MAKE) -s luacheck
 	@$(RUN) -m tests.outside.packages
 
@@ -46,6 +48,10 @@ luacheck:
 .PHONY: bench
 bench: $(VENV)/.dev  ## Measure everything on a private stack and audit it, in 15 minutes (BENCH=--quick: in 90 seconds)
 	@$(RUN) -m bench $(BENCH)
+
+.PHONY: clients
+clients: $(VENV)/.dev  ## Write the generated parts of clients/ anew, after a change of the API (tests/api/openapi.json)
+	@$(RUN) -m tests.outside.generated
 
 OFTEN := test_a_sale_whose_capacity_changes_two_hundred_times_and_that_pauses_fifty_times_adds_up
 

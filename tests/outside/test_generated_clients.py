@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
 from boxoffice.office import BoxOffice
 from tests.api.transport.test_server import Serving, connect
-from tests.conftest import KEY, SaleMaker, settle_all
-from tests.support.waiting import pace
+from tests.conftest import KEY, SaleMaker
+from tests.support.programs import a_worker, run
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -31,36 +27,6 @@ async def described(serving: Serving) -> bytes:
     writer.close()
     async with httpx2.AsyncClient() as client:
         return (await client.get(f"http://127.0.0.1:{serving.port}/openapi.json")).content
-
-
-async def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
-    """Run it to its end, while this process's loop goes on. Returns what it printed."""
-    environment = os.environ | ({"PATH": f"{path}:{os.environ['PATH']}"} if path else {})
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    said, wrong = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode == 0, (said + wrong).decode()[-3_000:]
-    return said.decode()
-
-
-@contextlib.asynccontextmanager
-async def a_worker(office: BoxOffice) -> Any:
-    """Settles until the shop has done."""
-
-    async def settle() -> None:
-        while True:
-            await settle_all(office)
-            await pace(0.02)
-
-    task = asyncio.create_task(settle())
-    try:
-        yield
-        assert not task.done(), "it ends only with us"
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_a_client_in_python_books(

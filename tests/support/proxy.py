@@ -16,7 +16,8 @@ class Proxy:
 
     `delay_s` slows answers down. `when` is a word in a request: the first request that holds it is passed on, its answer
     is swallowed, and then the connection is reset (`then="reset"`) or left silent (`then="black-hole"`). `refuse` turns
-    new connections away.
+    new connections away. `words` has more words like `when`, each for one request. `instead` has words and answers: the first
+    request that holds such a word is not passed on, but answered so.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -24,8 +25,10 @@ class Proxy:
         self.port = 0
         self.delay_s = 0.0
         self.when: bytes | None = None
+        self.words: list[bytes] = []
         self.then = "reset"
         self.refuse = False
+        self.instead: list[tuple[bytes, bytes]] = []
         self.swallowed = 0
         """Answers that were lost so far."""
         self.waiting = 0
@@ -56,7 +59,7 @@ class Proxy:
         silent = asyncio.Event()
         try:
             await asyncio.gather(
-                self._requests(reader, upstream_writer, silent), self._answers(upstream_reader, writer, silent)
+                self._requests(reader, upstream_writer, writer, silent), self._answers(upstream_reader, writer, silent)
             )
         except OSError:
             pass
@@ -67,11 +70,25 @@ class Proxy:
                     each.transport.abort()
 
     async def _requests(
-        self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, silent: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+        silent: asyncio.Event,
     ) -> None:
         while data := await reader.read(65_536):
+            if answer := next((each for each in self.instead if each[0] in data), None):
+                self.instead.remove(answer)
+                writer.write(answer[1])
+                writer.write_eof()
+                while await reader.read(65_536):
+                    pass
+                raise ConnectionResetError
             if self.when is not None and self.when in data:
                 self.when = None
+                silent.set()
+            for word in [each for each in self.words if each in data]:
+                self.words.remove(word)
                 silent.set()
             upstream.write(data)
             await upstream.drain()

@@ -1,0 +1,16 @@
+// Sell tickets with boxoffice.
+export { BoxOffice, newKey, type Calling, type Keyed, type Options, type Waiting } from "./client.js";
+export {
+  BoxOfficeClientError,
+  isProblem,
+  ProblemError,
+  StillPending,
+  Unanswered,
+  UnexpectedAnswer,
+  WebhookRefused,
+  type Problem,
+  type ProblemType,
+} from "./errors.js";
+export { type Outcome, pauseBeforeRepeat, RETRIES, type Retries } from "./retrying.js";
+export type { components, operations, paths } from "./schema.js";
+export { TOLERANCE_S, verifyWebhook, type Verifying } from "./webhooks.js";
