@@ -67,6 +67,7 @@
 --           {"busy"}                                   too many bookings wait
 --           {"created", admitted_ms}                   by an earlier sending of this same booking
 --           "created"                                  now
+--         or a number: the refusal of the booking in that place, before it
 
 -- include: clock
 -- include: gate
@@ -161,6 +162,7 @@ for k = 1, kinds do
   of.suspect = of.decline_terms and (declines.customers or declined_too_often(declines, of.decline_terms, "", of.client, of.event))
 end
 
+local of_this_call = {}
 local function code_refused(b, of)
   local sale = of.sale
   return code_refusal(sale.terms[code_by[b]], sale.owned[holder_by[b]], of.tickets, of.lines, of.opens_ms, now_ms)
@@ -180,7 +182,8 @@ local function refusal(b)
     if fingerprint_of[earlier] ~= fingerprint then
       return { "mismatch", id_of[earlier] }
     end
-    return { "replayed", id_of[earlier], earlier }
+    of_this_call[#of_this_call + 1] = { "replayed", id_of[earlier], earlier }
+    return of_this_call[#of_this_call]
   elseif first_use[b] then
     return repeated(record_key, first_use[b], fingerprint)
   end
@@ -225,13 +228,17 @@ local function refusal(b)
 end
 
 -- Nearly all of a rush: a word, where a table would be built, sent and read for each.
-local results, created = {}, "created"
+local results, created, said_at = {}, "created", {}
 for b = 1, count do
   local result = refusal(b)
   local of = kind_of[b]
   local sale = of.sale
   if result then
     sale.spoken = sale.spoken or result[1] == "replayed" or result[1] == "created"
+    -- In a sold-out rush nearly all are refused alike: it is told once.
+    local before = said_at[result]
+    said_at[result] = before or b
+    result = before or result
   else
     result = created
     sale.spoken, sale.changed = true, true
@@ -315,11 +322,8 @@ if #admitted > 0 then
   end
 end
 
-for b = 1, count do
-  local result = results[b]
-  if result ~= created and result[1] == "replayed" and type(result[3]) == "number" then
-    result[3] = record_of[result[3]]
-  end
+for _, result in ipairs(of_this_call) do
+  result[3] = record_of[result[3]]
 end
 local availability = {}
 for e = 1, events do

@@ -152,7 +152,7 @@ class Reply(NamedTuple):
 
     now_ms: int
     results: list[Any]
-    """Per member `outcomes.CREATED`, or what `outcome_of` reads."""
+    """Per member `outcomes.CREATED`, or what `outcome_of` reads. Who is refused alike has the same."""
     left: list[list[int]]
     """Per event, tickets left of each tier, never less than 0; nothing where nobody was admitted."""
     behind: int
@@ -167,6 +167,8 @@ def decode(reply: Any) -> Reply:
     """Give the parts names. Raises `ValueError` or `TypeError` when it is no such reply."""
     _, now, results, left, behind, admissions, rates = reply
     counts = [[max(0, int(count or 0)) for count in counts] for counts in left]
+    if int in map(type, results):
+        results = [results[each - 1] if type(each) is int else each for each in results]
     counted = {key.decode(): count for key, count in zip(rates[::2], rates[1::2], strict=True)} if rates else {}
     return Reply(int(now), results, counts, behind, admissions, counted)
 

@@ -8,5 +8,7 @@ local function rate_limited(of, owner, counts, began, window_ms)
       return nil
     end
   end
-  return { "rate_limited", whose, most, string.format("%d", began + window_ms) }
+  of.over = of.over or {}
+  of.over[whose] = of.over[whose] or { "rate_limited", whose, most, string.format("%d", began + window_ms) }
+  return of.over[whose]
 end

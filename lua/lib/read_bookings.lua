@@ -17,7 +17,8 @@ local function read_bookings(kind, count, first_form, first_key, call)
     local of = kind[tonumber(k)]
     local sale = of.sale
     kind_of[b], rest_of[b], fingerprint_of[b], owner_of[b] = of, rest, fingerprint, owner
-    if not sale.owned[owner] then
+    -- Of a question's customer nobody asks: tickets are short, or its booking is sent.
+    if of.letter ~= "Q" and not sale.owned[owner] then
       sale.owned[owner] = 0
       sale.owners[#sale.owners + 1] = owner
     end

@@ -57,7 +57,9 @@ local function read_unpaid(sale)
 end
 local function read_sale(sale)
   read_counters(sale)
-  read_owners(sale)
+  if #sale.owners > 0 then
+    read_owners(sale)
+  end
   if sale.codes then
     read_codes(sale)
   end

@@ -222,6 +222,16 @@ async def test_sold_out_tells_what_is_held_and_when_the_next_hold_ends(desk: Des
     assert both == [b"sold_out", ends, b"box", b"0", b"0", b"floor", b"0", b"2"]
 
 
+async def test_who_is_refused_alike_is_told_once(desk: Desk) -> None:
+    """Whoever comes after the first, of the same kind, in the same call. Once another has been let in it is said anew."""
+    await desk.open_sale(floor=2)
+    results = await desk.book(*[desk.form(floor=tickets) for tickets in (9, 9, 1, 9, 9)])
+    said = [b"sold_out", b"0", b"floor", b"2", b"0"]
+    assert results[0] == said and results[0] is results[1]
+    assert results[2] == b"created" and results[3] == [b"sold_out", b"0", b"floor", b"1", b"1"]
+    assert results[3] is results[4]
+
+
 async def test_a_sold_out_answer_is_not_remembered(desk: Desk) -> None:
     """The same key may succeed later, when tickets come back."""
     await desk.open_sale(floor=2)

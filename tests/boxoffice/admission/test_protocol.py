@@ -123,6 +123,13 @@ def test_a_reply_has_names() -> None:
     assert decode(written(reply)) == reply
 
 
+def test_a_result_may_be_that_of_a_member_before() -> None:
+    """It is told once."""
+    refused, other = [b"sold_out", b"0"], [b"busy"]
+    reply = decode([b"open", b"17", [CREATED, refused, 2, other, 2, 4], [[]], 0, 0, []])
+    assert reply.results == [CREATED, refused, refused, other, refused, other]
+
+
 @pytest.mark.parametrize("reply", [[b"open", b"17"], [b"open", b"soon", [], [], 0, 0], None])
 def test_what_is_no_reply_is_no_answer(reply: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
