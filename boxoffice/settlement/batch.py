@@ -35,6 +35,8 @@ class Batch:
     """No later than its leases began, in seconds of the clock."""
     traces: BatchTraces | None = None
     """Of those of its bookings that are traced; None when none is."""
+    keeps_traces: bool = True
+    """Whether PostgreSQL takes them."""
 
     def released(self, claim: Claimed, delay_ms: int) -> Decision:
         """Undecided: to be claimed again after a while, with what must not be forgotten of this claim."""

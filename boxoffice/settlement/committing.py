@@ -139,6 +139,9 @@ class Committing:
 
         async def between(error: Exception, tried: int) -> None:
             nonlocal ready
+            if isinstance(error, traces.TracesLost):
+                batch.keeps_traces = False
+                return
             if not isinstance(error, rows.Raced):
                 await self._clock.sleep(0.005 * 2**tried * (1 + self._clock.chance()))
                 return
@@ -147,7 +150,9 @@ class Committing:
             ready = ready._replace(known=known)
 
         try:
-            return await self.database.transaction(work, tries=ROUNDS, races=(rows.Raced,), between=between)
+            return await self.database.transaction(
+                work, tries=ROUNDS, races=(rows.Raced, traces.TracesLost), between=between
+            )
         except rows.Raced as error:
             raise SerializationError("raced in every round") from error
 
@@ -164,7 +169,7 @@ class Committing:
         decisions = decide(ready.claims, ready.known, ready.outcomes, left, terms)
         listed = await rows.write(connection, decisions, self._gateway.books, self.settings.worker.lease_ms)
         await rows.sell(connection, sold_by(decisions))
-        if batch.traces is not None:
+        if batch.traces is not None and batch.keeps_traces:
             await traces.keep(connection, batch.traces.by_booking(decisions))
         # Also when every booking was found decided: whoever is told hears of a commit that has all of them.
         pair = await open_batch(connection, self._shard, batch.told, settles=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from boxoffice.books.decisions import Claimed, Decision
 from boxoffice.telemetry.traces import TRACES, Place, place_of
@@ -52,11 +52,9 @@ class BatchTraces:
     def _links(self) -> Iterable[Place]:
         return self._places.values()
 
-    def _of(self, decisions: Iterable[Decision]) -> Iterator[tuple[str, Decision]]:
-        for decision in decisions:
-            booking = decision.claim.record.id
-            if booking in self._places:
-                yield booking, decision
+    def _of(self, decisions: Iterable[Decision]) -> list[tuple[str, Decision]]:
+        places = self._places
+        return [(booking, decision) for decision in decisions if (booking := decision.claim.record.id) in places]
 
 
 def traces_of(claims: Sequence[Claimed]) -> BatchTraces | None:
