@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from api import problems
 from api.bodies import ClientGone, Receive, collect
 from api.headers import Headers
-from api.pipeline import NeedsWait, Refusal, Step, caller_of, prepare
+from api.pipeline import Refusal, Step, caller_of, passed, prepare
 from api.rates import rate_lines
 from api.rights import scope_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
@@ -58,8 +58,7 @@ async def book(office: BoxOffice, headers: Headers, receive: Receive) -> Reply:
 async def admit(office: BoxOffice, step: Step) -> Reply:
     """The answer to a booking that went so far: wait for what it needs, admit it, read it if its record is gone."""
     try:
-        if isinstance(step, NeedsWait):
-            step = await step.passed()
+        step = await passed(step)
         if isinstance(step, Refusal):
             return refused(step.error, step.client)
         client = step.client

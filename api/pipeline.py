@@ -1,12 +1,13 @@
 """What a booking goes through before it is admitted, whichever way it came in: the same checks, in one order.
 
 The lane and ASGI differ in how they read a request and how they wait. What is asked of it stands here, once: `prepare` goes
-through the checks as far as it can without waiting, and `NeedsWait.passed` through those that are left.
+through the checks as far as it can without waiting, and `passed` through those that are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -18,12 +19,13 @@ from api.rights import scope_of
 from boxoffice.access.rates import Allowance
 from boxoffice.access.return_urls import check_return_url
 from boxoffice.access.scopes import Caller
+from boxoffice.admission.admission import OverLimit
 from boxoffice.errors import BoxOfficeError, Malformed, Unauthorized
 from boxoffice.office import BoxOffice
 from boxoffice.wire.parameters import parse_idempotency_key
-from boxoffice.wire.requests import BookingRequest, parse_booking
+from boxoffice.wire.requests import BookingRequest, named_in, parse_booking
 
-__all__ = ["CHECKS", "NeedsWait", "Prepared", "Refusal", "Step", "caller_of", "prepare"]
+__all__ = ["CHECKS", "MayBeRepeat", "NeedsWait", "Prepared", "Refusal", "Step", "caller_of", "passed", "prepare"]
 
 
 class Prepared(Struct, frozen=True, gc=False):
@@ -52,24 +54,53 @@ class NeedsWait(Struct, frozen=True, gc=False):
     next_check: int
     """The next one, by its place in `CHECKS`."""
 
-    async def passed(self) -> Prepared | Refusal:
-        """Wait as often as it takes."""
-        step: Step = self
-        while isinstance(step, NeedsWait):
-            try:
-                await step.wait()
-            except BoxOfficeError as error:
-                return Refusal(error, step.passage.client)
-            step = _go_on(step.passage, CHECKS[step.next_check :])
-        return step
+    async def next(self) -> Step:
+        """Wait, and go on."""
+        try:
+            await self.wait()
+        except BoxOfficeError as error:
+            return Refusal(error, self.passage.client)
+        return _go_on(self.passage, self.next_check)
 
 
-Step = Prepared | Refusal | NeedsWait
+class MayBeRepeat(Struct, frozen=True, gc=False):
+    """Its API key, or its customer, is over a limit: it goes on if it is a repeat, and is refused if it is none."""
+
+    passage: Passage
+    over: OverLimit
+    next_check: int
+
+    def ask(self, answer: Callable[[Step], None]) -> None:
+        """`answer` is called once, from the loop."""
+        self.over.first_uses.ask(self.over.name, partial(self._known, answer))
+
+    def _known(self, answer: Callable[[Step], None], used: bool) -> None:
+        answer(_go_on(self.passage, self.next_check) if used else Refusal(self.over.error, self.passage.client))
+
+    async def next(self) -> Step:
+        """Ask, and go on."""
+        future: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
+
+        def answer(step: Step) -> None:
+            if not future.done():
+                future.set_result(step)
+
+        self.ask(answer)
+        return await future
+
+
+async def passed(step: Step) -> Prepared | Refusal:
+    """Wait as often as it takes."""
+    while not isinstance(step, Prepared | Refusal):
+        step = await step.next()
+    return step
+
+
+Step = Prepared | Refusal | NeedsWait | MayBeRepeat
 
 Wait = Callable[[], Awaitable[object]]
 
-
-Check = Callable[["Passage"], Wait | None]
+Check = Callable[["Passage"], Wait | OverLimit | None]
 
 
 class Passage(Struct, gc=False):
@@ -86,15 +117,21 @@ class Passage(Struct, gc=False):
 
 def prepare(office: BoxOffice, headers: Headers, body: bytes) -> Step:
     """Go through the checks without waiting. A body that is too long may be cut off, one byte above the limit or later."""
-    return _go_on(Passage(office, headers, body), CHECKS)
+    return _go_on(Passage(office, headers, body), 0)
 
 
-def _go_on(passage: Passage, checks: Sequence[Check]) -> Step:
+def _go_on(passage: Passage, first: int) -> Step:
+    """From this check on, by its place in `CHECKS`."""
     try:
-        for check in checks:
+        for check in CHECKS[first:]:
             wait = check(passage)
             if wait is not None:
-                return NeedsWait(passage, wait, CHECKS.index(check) + 1)
+                after = CHECKS.index(check) + 1
+                return (
+                    MayBeRepeat(passage, wait, after)
+                    if isinstance(wait, OverLimit)
+                    else NeedsWait(passage, wait, after)
+                )
     except BoxOfficeError as error:
         return Refusal(error, passage.client)
     assert passage.order is not None and passage.caller is not None, "it was parsed"
@@ -124,6 +161,20 @@ async def _look_up(passage: Passage, key: str) -> None:
     caller.check(_SCOPE, passage.headers.origin)
 
 
+def within_limits(passage: Passage) -> OverLimit | None:
+    """Is its API key, or its customer, known to be over a limit? Then no more of it is read than tells a repeat. Raises
+    `Malformed` for its idempotency key."""
+    office, caller = passage.office, passage.caller
+    if not office.admission.over.until_s:
+        return None
+    assert caller is not None, "it was asked who calls"
+    named = named_in(passage.body) if len(passage.body) <= office.settings.limits.body_max_bytes else None
+    if named is None:
+        return None
+    key_digest = parse_idempotency_key(passage.headers.idempotency_keys)
+    return office.admission.over_limit(passage.client, *named, key_digest, caller.allowance)
+
+
 def parsed(passage: Passage) -> None:
     """Is it a booking? Raises `Malformed` and `CardDataRefused`; a URL that is not allowed is told of what is no repeat."""
     passage.headers.check_body()
@@ -151,7 +202,7 @@ def known_tiers(passage: Passage) -> Wait | None:
     return None if admission.ready_for(order) else partial(admission.know_tiers, order)
 
 
-CHECKS: Final[tuple[Check, ...]] = (permitted, parsed, known_tiers)
+CHECKS: Final[tuple[Check, ...]] = (permitted, within_limits, parsed, known_tiers)
 """In this order, and each refuses for all that stand behind it. What needs to know whose booking it is stands behind the first;
 what is to cost less than reading a body stands before the second."""
 

@@ -124,8 +124,7 @@ async def _refused(stage: Stage, refusal: Refusal, sale: Sale, seconds: float) -
     meter, before = stage.meter(), machine()
     requests = requests_of(refusal, sale, stage.run_name())
     load = await stage.load.closed(stage.port, requests, seconds, wanted=refusal.status)
-    # Of a key that is over its limit few wait for the script's word while others are waiting: the rest is told 503.
-    count = load.good + load.answers.get("503", 0)
+    count = load.good
     if count < LEAST * load.issued:
         sys.exit(f"bench: other answers than {refusal.status}: {load.answers}")
     return whole.figure_of("refusals", load, count, load.took_s, meter.used(), before)

@@ -22,7 +22,7 @@ from api.answers import Read
 from api.counting import BOOK, READ_BOOKING, READ_EVENT, Route
 from api.front import BOOKINGS, Front
 from api.headers import Headers
-from api.pipeline import Prepared, Refusal, Step, prepare
+from api.pipeline import MayBeRepeat, Prepared, Refusal, Step, prepare
 from api.transport.connection import Connection
 from api.transport.reader import Request
 from api.transport.reply import Reply
@@ -114,6 +114,16 @@ class _Request(Struct, eq=False):
             transport.close()
         protocol.on_response_complete()
 
+    def may_go_on(self, step: Step) -> None:
+        """Answer, or have it admitted: called from the loop once it is known whether this is a repeat."""
+        try:
+            if isinstance(step, Refusal):
+                self.answer(answers.refused(step.error, step.client, self.id))
+            else:
+                self.protocol.admit_later(self, step)
+        except Exception as error:
+            self.answer(problems.unexpected(error, self.id))
+
     def admitted(self, result: Admitted | BoxOfficeError) -> None:
         """Answer as the admission says, called by it from the loop. A price to be read anew, and a record that is gone, are
         waited for."""
@@ -167,13 +177,12 @@ class _Lane(Connection):
         ):
             return False
         headers = Headers(shape.authorization, shape.content_type, [found[shape.key_at]], None)
-        trace = None
-        if shape.names or TRACES.on:
-            traceparent = found["traceparent"]
-            trace = TRACES.sample(traceparent) if TRACES.on else None
+        traceparent = found["traceparent"] if shape.names else None
+        trace = TRACES.sample(traceparent) if TRACES.on else None
+        if shape.names:
             name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
         else:
-            name = request_id.make()
+            name = request_id.make() if trace is None else request_id.choose(None, trace.header)
         request = self.cycle = _Request(self, headers, body, True, name)
         request.trace = trace
         self._book(request)
@@ -213,13 +222,16 @@ class _Lane(Connection):
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
         office = self.front.office
         before, request_id.in_hand.name = request_id.in_hand.name, request.id
-        # None, too: after an answer the next request is read where the one before it was worked for.
-        traced = current.set(request.trace) if TRACES.on else None
         try:
             step = prepare(office, request.headers, request.body)
             if isinstance(step, Prepared):
                 request.prepared = step
-                office.admission.submit(step.client, step.order, step.key_digest, request.admitted, step.allowance)
+                office.admission.submit(
+                    step.client, step.order, step.key_digest, request.admitted, step.allowance, request.trace
+                )
+                return request.keep_alive
+            if isinstance(step, MayBeRepeat):
+                step.ask(request.may_go_on)
                 return request.keep_alive
             if isinstance(step, Refusal):
                 request.answer(answers.refused(step.error, step.client, request.id))
@@ -231,8 +243,6 @@ class _Lane(Connection):
             request.answer(problems.unexpected(error, request.id))
         finally:
             request_id.in_hand.name = before
-            if traced is not None:
-                current.reset(traced)
         return False
 
     def admit_later(self, request: _Request, step: Step) -> None:

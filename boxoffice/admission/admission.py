@@ -1,6 +1,8 @@
 """Taking bookings in: one atomic script call binds stock, record, idempotency key and somebody to settle it.
 
 An order becomes a form, by the template of all orders like it, and waits in its shard's window for the next call.
+
+One file because a form is made of its order, template and price in one go.
 """
 
 from __future__ import annotations
@@ -8,24 +10,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.access.rates import FREE, Allowance
+from boxoffice.admission.first_uses import FirstUses
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Named, Order
+from boxoffice.admission.over import Over
 from boxoffice.admission.protocol import question
 from boxoffice.admission.templates import BookingTemplate, Gaps, digits_of, text_of
 from boxoffice.admission.window import Window
 from boxoffice.clock import CLOCK, Clock
-from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceOutdated
+from boxoffice.errors import BoxOfficeError, GateClosed, Malformed, NotFound, PriceOutdated, RateLimited
 from boxoffice.sales.catalogue import Catalogue, EventView
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.record import Line
 from boxoffice.stores.shard import Shards
-from boxoffice.telemetry.traces import TRACES, current
+from boxoffice.telemetry.traces import TRACES, Trace, current
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "OverLimit"]
+
+
+class OverLimit(NamedTuple):
+    """A booking that is refused, unless its idempotency key was used before."""
+
+    error: RateLimited
+    first_uses: FirstUses
+    name: str
+    """Of the first use of its idempotency key, in Redis."""
 
 
 TEMPLATES_MAX: Final = 4_096
@@ -41,7 +54,8 @@ class Admission:
         self._names = [(keys.booking(shard, ""), keys.idempotency(shard, "")) for shard in range(settings.shards)]
         self.templates: dict[tuple[object, ...], BookingTemplate] = {}
         self._now_s, self._epoch_ns = clock.now_s, clock.epoch_ns
-        self.windows = [Window(shard, shards.pinned(shard.number), settings, clock) for shard in shards]
+        self.over = Over()
+        self.windows = [Window(shard, shards.pinned(shard.number), settings, clock, self.over) for shard in shards]
 
     async def book(
         self, client: str, order: Order, key_digest: str, allowance: Allowance = FREE
@@ -75,6 +89,21 @@ class Admission:
             if self.catalogue.find_tier(tier_id) is None:
                 await self.catalogue.event_of_tier(tier_id)
 
+    def over_limit(
+        self, client: str, customer: str, tier: str, key_digest: str, allowance: Allowance
+    ) -> OverLimit | None:  # fmt: skip
+        """Of a booking whose API key, or customer, is known to be over a limit of its tier's shard: how to find out whether it
+        is a repeat, and why it is refused if it is none. None: the script is to say."""
+        known = self.catalogue.known_tier(tier)
+        if known is None or not known[0].sold_by(client) or known[0].shard >= len(self.windows):
+            return None
+        event = known[0]
+        error = self.over.refusal(event.shard, client, customer, allowance, self._now_s())
+        if error is None:
+            return None
+        name = self._names[event.shard][1] + ids.scope(client, event.id, key_digest)
+        return OverLimit(error, self.windows[event.shard].first_uses, name)
+
     async def ask(
         self, client: str, order: Order, key_digest: str, allowance: Allowance = FREE
     ) -> Admitted | BoxOfficeError:
@@ -85,13 +114,14 @@ class Admission:
             if not future.done():
                 future.set_result(result)
 
-        self.submit(client, order, key_digest, answer, allowance)
+        self.submit(client, order, key_digest, answer, allowance, current.get() if TRACES.on else None)
         return await future
 
     def submit(
-        self, client: str, order: Order, key_digest: str, answer: Answer, allowance: Allowance = FREE
+        self, client: str, order: Order, key_digest: str, answer: Answer, allowance: Allowance = FREE,
+        trace: Trace | None = None,
     ) -> None:  # fmt: skip
-        """Put a booking into the next call. `answer` is called once, from the loop.
+        """Put a booking into the next call. `answer` is called once, from the loop. `trace`: of its request, if it is sampled.
 
         Its tiers must be in the catalogue's map. Raises `Malformed`, `NotFound`, or `GateClosed` (its shard is
         not served here), at once.
@@ -109,7 +139,6 @@ class Admission:
         )  # fmt: skip
         owner, since = ids.owner_digest(client, order.customer_id), self._now_s()
         first = allowance.customer_max is not None and order.barred is None and window.newcomers.is_new(owner, since)
-        trace = current.get() if TRACES.on else None
         # A question says nothing of its code, without which it would be told that the sale has not begun.
         if order.barred is None and (code or not window.short or not window.seems_short(template.lines)):
             form = self._form(order, key_digest, template, scope, fingerprint, owner, first, since, answer)
@@ -136,7 +165,7 @@ class Admission:
         return Form(
             NOBODY, template, template.first_question if first else template.question,
             question(fingerprint, template.items, owner), record_prefix + NOBODY, idempotency_prefix + scope, answer,
-            since, as_booking=as_booking, newcomer=owner if first else "",
+            since, as_booking=as_booking, newcomer=owner if first else "", owner=owner,
         )  # fmt: skip
 
     def _form(
@@ -158,7 +187,7 @@ class Admission:
         return Form(
             booking, template, template.kind_of(order.expected_amount_cents, first=first), template.form(gaps),
             record_prefix + booking, idempotency_prefix + scope, answer, since, gaps, None, None,
-            owner if first else "",
+            owner if first else "", None, owner,
         )  # fmt: skip
 
     def template(self, client: str, order: Order, allowance: Allowance = FREE) -> BookingTemplate:

@@ -127,6 +127,8 @@ class Form(msgspec.Struct):
     """Digest of a customer whose first booking in a window of the limits this is; empty of all others."""
     trace: Trace | None = None
     """None when its request is not sampled."""
+    owner: str = ""
+    """Digest of its customer."""
 
     def traced(self, trace: Trace) -> Form:
         """This booking, whose record says where it is traced."""

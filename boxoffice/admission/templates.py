@@ -74,7 +74,6 @@ class BookingTemplate:
     """The form of one client for bookings of these lines, paid by a charge of this shape, held, or free."""
 
     __slots__ = (
-        "_client",
         "_coded",
         "_form",
         "_limited",
@@ -83,6 +82,7 @@ class BookingTemplate:
         "_shown",
         "allowance",
         "amount",
+        "client",
         "event",
         "first_kind",
         "first_question",
@@ -109,7 +109,7 @@ class BookingTemplate:
         self.amount = sum(line.quantity * line.unit_price_cents for line in lines)
         self.hold_ms = hold_ms
         self._limited = unpaid_max if hold_ms or charge else ()
-        self._coded, self._client = coded, client
+        self._coded, self.client = coded, client
         again, first = allowance.again.text, allowance.first.text
         self.kind, self.first_kind = self._kind(again), self._kind(first)
         self.question = question_kind(event.id, self.items, client, again)
@@ -144,7 +144,7 @@ class BookingTemplate:
 
     def _kind(self, rate: str, expected: int | None = None) -> Kind:
         return booking_kind(
-            self.event.id, client=self._client, hold_ms=self.hold_ms, unpaid_max=self._limited, items=self.items,
+            self.event.id, client=self.client, hold_ms=self.hold_ms, unpaid_max=self._limited, items=self.items,
             prices=[line.unit_price_cents for line in self.lines], expected=expected, coded=self._coded,
             rate=rate,
         )  # fmt: skip

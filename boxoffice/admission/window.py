@@ -19,9 +19,11 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from boxoffice.admission.counting import count_call
+from boxoffice.admission.first_uses import FirstUses
 from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
 from boxoffice.admission.newcomers import Newcomers
 from boxoffice.admission.outcomes import CREATED
+from boxoffice.admission.over import Over
 from boxoffice.admission.protocol import Call, Codec, Reply, decode
 from boxoffice.admission.spans import trace_call
 from boxoffice.clock import CLOCK, Clock
@@ -59,15 +61,14 @@ ROOM: Final = 4
 UNCOUNTED: Final = frozenset({b"replayed", b"mismatch", b"created", b"rate_limited"})
 """Answers to what is no attempt, as lua/admit.lua counts them."""
 
-OVER_MAX: Final = 1_000
-"""API keys that are remembered to be over their limit. Beyond it all are forgotten at once."""
-
 
 class Window:
     """Where the forms of one shard wait for its next call."""
 
-    def __init__(self, here: Shard, redis: Commands, settings: Settings, clock: Clock = CLOCK) -> None:
-        """`redis` is who sends its calls to the shard."""
+    def __init__(
+        self, here: Shard, redis: Commands, settings: Settings, clock: Clock = CLOCK, over: Over | None = None
+    ) -> None:  # fmt: skip
+        """`redis` is who sends its calls to the shard; `over` remembers who is over a limit in any."""
         self.redis = redis
         self._codec = Codec(here, settings.limits.pending_max)
         self.admit = self._codec.script
@@ -88,8 +89,8 @@ class Window:
         self._crowded_since: float | None = None
         """When as many waited as may, and since when the queue was never empty."""
         self._overloaded = Overloaded(retry_after_s=1)
-        self._over: dict[tuple[str, int | None], float] = {}
-        """Until when which API keys, with these limits, are over them."""
+        self.over = Over() if over is None else over
+        self.first_uses = FirstUses(redis)
         self.newcomers = Newcomers()
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
@@ -106,7 +107,10 @@ class Window:
         """Let it wait for the next call; or refuse it, when too many have waited for too long, or its key is over its limit and
         would crowd others out."""
         waiting, most = len(self.queue), self.settings.api.waiting_max
-        if (waiting >= most and self._is_flooded()) or (self._over and waiting >= most // ROOM and self._is_over(form)):
+        if (waiting >= most and self._is_flooded()) or (
+            self.over.until_s and waiting >= most // ROOM
+            and self.over.has_key(self._shard, form.template.allowance, self.clock.now_s())
+        ):  # fmt: skip
             self.newcomers.forget(form.newcomer)
             form.answer(self._overloaded)
             return
@@ -121,19 +125,6 @@ class Window:
             self._crowded_since = now
         return now - self._crowded_since >= self.settings.api.burst_s
 
-    def _is_over(self, form: Form) -> bool:
-        """Whether the script said so of its API key in this window of the limit, and of the limit that the key has now."""
-        allowance = form.template.allowance
-        return self.clock.now_s() < self._over.get((allowance.api_key, allowance.key_max), 0.0)
-
-    def _note_over(self, answers: Sequence[Admitted | BoxOfficeError | None]) -> None:
-        for error in answers:
-            if isinstance(error, RateLimited) and error.key_prefix:
-                if len(self._over) >= OVER_MAX:
-                    self._over.clear()
-                key = error.key_prefix, error.details["limit"]
-                self._over[key] = self.clock.now_s() + error.details["retry_after_s"]
-
     def _note_newcomers(self, forms: list[Form], reply: Reply, began_s: float) -> None:
         """Of those who came for the first time, those that the script does not count have not come."""
         self.newcomers.at(began_s, reply.now_ms, forms[0].template.allowance.window_s)
@@ -147,10 +138,12 @@ class Window:
         """Nobody can say, of any of them: none of their customers has come."""
         for form in forms:
             self.newcomers.forget(form.newcomer)
+        self.over.forget()
         return [error] * len(forms)
 
     async def drained(self) -> None:
         """Send the forms that wait, and return once every call has ended."""
+        await self.first_uses.drained()
         while self.queue or self.calls:
             self._flush()
             await asyncio.wait(self.calls)
@@ -211,6 +204,8 @@ class Window:
             self.pace_s = self.pace(reply.behind, reply.admissions)
             self._note_newcomers(forms, reply, began_s)
             answers = answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s)
+            if self.over.until_s or RateLimited in set(map(type, answers)):
+                self.over.note(self._shard, forms, reply, answers, began_s, self.clock.now_s())
         except BoxOfficeError as error:
             answers = self._untold(forms, error)
         except RedisError as error:
@@ -227,8 +222,6 @@ class Window:
         except Exception as error:
             seldom.exception("admission.failed", error)
             answers = self._untold(forms, StoreAway())
-        if RateLimited in set(map(type, answers)):
-            self._note_over(answers)
         if REGISTRY.counts:
             count_call(forms, answers, began_s, self.clock.now_s())
         for form, answer in zip(forms, answers, strict=True):

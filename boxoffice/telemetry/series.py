@@ -42,12 +42,13 @@ DELAYED = counter("boxoffice_http_requests_delayed_total",
 
 ADMISSIONS = counter("boxoffice_admissions_total",
     "Bookings that admission calls answered, by outcome: accepted, replayed (the key was used before), or the refusal. Those "
-    "that are sent once more at once, as with a new price, are counted then.",
+    "that are sent once more at once, as with a new price, are counted then. rate_limited: those that were refused without a "
+    "call, too, as their API key or customer was known to be over a limit.",
     outcome=("accepted", "replayed", "sold_out", "sale_closed", "sale_not_open", "sale_paused", "booking_limit",
              "customer_limit", "unpaid_limit", "price_changed", "key_reused", "access_code_invalid", "access_code_required",
              "access_code_used_up", "rate_limited", "declined_too_often", "busy", "gate_closed", "store_away"))
 ADMISSION_SECONDS = histogram("boxoffice_admission_seconds",
-    "Seconds from a booking's arrival at the admission to its answer, of those that boxoffice_admissions_total counts.", _FAST)
+    "Seconds from a booking's arrival at the admission to its answer, of those that an admission call answered.", _FAST)
 CALL_MEMBERS = histogram("boxoffice_admission_call_members",
     "Bookings and questions in one admission call. Its count is that of calls.", _MEMBERS)
 CALL_SECONDS = histogram("boxoffice_admission_call_seconds",

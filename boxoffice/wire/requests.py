@@ -31,6 +31,7 @@ from boxoffice.wire.strict import in_our_words, not_json, refuse_twice, without_
 __all__ = [
     "ID_MAX",
     "BookingRequest",
+    "named_in",
     "parse_booking",
 ]
 
@@ -95,6 +96,29 @@ class Booking(Struct, forbid_unknown_fields=True, gc=False):
 
 
 _booking = msgspec.json.Decoder(Booking).decode
+
+
+class NamedTier(Struct, gc=False):
+    tier_id: str
+
+
+class NamedBooking(Struct, gc=False):
+    """Of a booking's body what tells whose it is, and of which event."""
+
+    customer_id: str
+    items: list[NamedTier]
+
+
+_named = msgspec.json.Decoder(NamedBooking).decode
+
+
+def named_in(raw: bytes) -> tuple[str, str] | None:
+    """A booking's customer and its first tier, of a body that is not checked otherwise; None when they are not in it."""
+    try:
+        body = _named(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return (body.customer_id, body.items[0].tier_id) if body.items else None
 
 
 def parse_booking(raw: bytes, settings: Settings, gateway: PaymentGateway) -> BookingRequest:

@@ -9,7 +9,7 @@ import pytest
 
 from api import pipeline
 from api.headers import Headers
-from api.pipeline import CHECKS, NeedsWait, Prepared, Refusal, prepare
+from api.pipeline import CHECKS, NeedsWait, Prepared, Refusal, passed, prepare
 from boxoffice.access.store import Grant
 from boxoffice.errors import Forbidden, Malformed, NotFound, StoreAway, Unauthorized
 from boxoffice.office import BoxOffice
@@ -59,9 +59,9 @@ async def test_who_is_not_known_is_looked_up_and_goes_on(office: BoxOffice, even
     """From the check behind, once."""
     step = prepare(office, headers(), body(event))
     assert isinstance(step, NeedsWait) and CHECKS[step.next_check - 1] is pipeline.permitted
-    passed = await step.passed()
-    assert isinstance(passed, Prepared)
-    assert passed == prepare(office, headers(), body(event)), "now it is known"
+    found = await passed(step)
+    assert isinstance(found, Prepared)
+    assert found == prepare(office, headers(), body(event)), "now it is known"
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -72,7 +72,7 @@ async def test_a_key_without_the_scope_books_nothing(office: BoxOffice, event: E
         await office.catalogue.api_keys.caller_of(key)
     step = prepare(office, headers(authorization=f"Bearer {key}".encode()), body(event))
     assert isinstance(step, NeedsWait) is not known
-    refusal = await step.passed() if isinstance(step, NeedsWait) else step
+    refusal = await passed(step)
     assert isinstance(refusal, Refusal) and (type(refusal.error), refusal.client) == (Forbidden, CLIENT)
 
 
@@ -81,7 +81,7 @@ async def test_a_tier_that_is_not_in_the_map_is_looked_for(office: BoxOffice, ev
     await office.catalogue.api_keys.caller_of(KEY)
     step = prepare(office, headers(), body(event, **nobodys_tier()))
     assert isinstance(step, NeedsWait) and CHECKS[step.next_check - 1] is pipeline.known_tiers
-    refusal = await step.passed()
+    refusal = await passed(step)
     assert isinstance(refusal, Refusal)
     assert (type(refusal.error), refusal.client) == (NotFound, CLIENT)
 
@@ -89,7 +89,7 @@ async def test_a_tier_that_is_not_in_the_map_is_looked_for(office: BoxOffice, ev
 async def test_one_may_wait_for_several_checks(office: BoxOffice, event: EventView) -> None:
     step = prepare(office, headers(), body(event, **nobodys_tier()))
     assert isinstance(step, NeedsWait) and step.next_check == 1
-    refusal = await step.passed()
+    refusal = await passed(step)
     assert isinstance(refusal, Refusal) and (type(refusal.error), refusal.client) == (NotFound, CLIENT)
 
 
@@ -99,7 +99,7 @@ async def test_nobodys_booking_is_refused_without_a_name(
 ) -> None:
     """Before anything else of it is looked at."""
     step = prepare(office, headers(authorization=authorization, content_type=b"text/plain"), b"no JSON")
-    refusal = await step.passed() if isinstance(step, NeedsWait) else step
+    refusal = await passed(step)
     assert isinstance(refusal, Refusal)
     assert (type(refusal.error), refusal.client) == (Unauthorized, "")
     assert isinstance(step, NeedsWait) is (authorization == b"Bearer nobody.knows"), "nothing is asked for no key"
@@ -114,7 +114,7 @@ async def test_a_store_that_is_away_is_a_refusal(
     monkeypatch.setattr(office.catalogue.api_keys, "caller_of", away)
     step = prepare(office, headers(), body(event))
     assert isinstance(step, NeedsWait)
-    refusal = await step.passed()
+    refusal = await passed(step)
     assert isinstance(refusal, Refusal) and (type(refusal.error), refusal.client) == (StoreAway, "")
 
 

@@ -70,6 +70,51 @@ MUTANTS = (
         "so_often",
     ),
     Mutant(
+        "who was over a limit is, though the window has ended",
+        (
+            ("boxoffice/admission/over.py", "        if now >= self.until_s:\n", "        if False:\n"),
+            ("boxoffice/admission/over.py", "    if now >= ends.earliest:\n", "    if False:\n"),
+        ),
+        "tests/boxoffice/admission/test_over.py",
+        "until_the_window_ends",
+    ),
+    Mutant(
+        "who was over a limit is refused until it must have ended, not until it may have",
+        (("boxoffice/admission/over.py", "    if now >= ends.earliest:\n", "    if now >= ends.latest:\n"),),
+        "tests/boxoffice/admission/test_over.py",
+        "until_the_window_ends",
+    ),
+    Mutant(
+        "who was over a limit is, though the script lets in",
+        (("boxoffice/admission/over.py", "elif self.until_s and result == CREATED:", "elif False:"),),
+        "tests/boxoffice/admission/test_over.py",
+        "asked_again",
+    ),
+    Mutant(
+        "who was over a limit is over any other",
+        (
+            (
+                "boxoffice/admission/over.py",
+                "(shard, allowance.api_key, allowance.key_max)",
+                "(shard, allowance.api_key, None)",
+            ),
+        ),
+        "tests/api/test_over_limits.py",
+        "was_raised",
+    ),
+    Mutant(
+        "a repeat that is refused, as its key is known to be over its limit",
+        (("api/pipeline.py", "self.next_check) if used else Refusal", "self.next_check) if False else Refusal"),),
+        "tests/api/test_over_limits.py",
+        "without_the_script",
+    ),
+    Mutant(
+        "a repeat that is refused, as nobody can say whether it is one",
+        (("boxoffice/admission/first_uses.py", '[b"nobody knows"]', "[None]"),),
+        "tests/boxoffice/admission/test_first_uses.py",
+        "does_not_answer",
+    ),
+    Mutant(
         "a hold that is paid whatever was declined",
         (("lua/pay.lua", "if terms then\n", "if false then\n"),),
         "tests/lua/test_declines.py",
@@ -104,8 +149,8 @@ MUTANTS = (
         (
             (
                 "api/transport/lane.py",
-                "current.set(request.trace) if TRACES.on",
-                "current.set(request.trace) if request.trace",
+                "step.allowance, request.trace\n",
+                "step.allowance, request.trace or current.get()\n",
             ),
         ),
         "tests/api/test_tracing.py",
@@ -116,8 +161,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/books/traces.py",
-                "async with connection.transaction():  # a savepoint\n            await",
-                "if True:\n            await",
+                "        raise TracesLost from error\n",
+                "        raise\n",
             ),
         ),
         "tests/boxoffice/telemetry/test_traces_of_bookings.py",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boxoffice.access.rates import Allowance
-from boxoffice.admission import window as module
+from boxoffice.admission import over as module
 from boxoffice.admission.forms import Admitted, Form
 from boxoffice.admission.window import Window
 from boxoffice.errors import Overloaded, RateLimited
