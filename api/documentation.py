@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,9 @@ _FILES: Final = {
     "favicon.png": "image/png",
 }
 """Swagger UI (Apache License 2.0), packaged by fastapi-offline (MIT)."""
+
+_LICENCE: Final = "swagger-ui-bundle.js.LICENSE.txt"
+"""Who gets the files gets this, too: so says the licence."""
 
 _PAGE: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -154,10 +158,18 @@ async def docs() -> Response:
 
 @router.get("/docs/{name}")
 async def docs_file(name: str) -> Response:
-    """Swagger UI's own files, as the package that we install has them."""
+    """Swagger UI's own files, as the package that we install has them, and the licence that its first line names."""
+    if name == _LICENCE:
+        return Response(_licence(), media_type="text/plain", headers={"Cache-Control": "max-age=86400"})
     kind = _FILES.get(name)
     package = importlib.util.find_spec("fastapi_offline")
     if kind is None or package is None or not package.submodule_search_locations:
         raise NotFound("There is nothing at this path.")
     path = Path(package.submodule_search_locations[0]) / "static" / name
     return FileResponse(path, media_type=kind, headers={"Cache-Control": "max-age=86400"})
+
+
+def _licence() -> str:
+    """Swagger UI's is the one that we have, word for word."""
+    text = importlib.metadata.distribution("boxoffice").read_text("licenses/LICENSE")
+    return f"Swagger UI. Copyright SmartBear Software Inc. Licensed under the Apache License 2.0:\n\n{text or ''}"

@@ -24,6 +24,7 @@ from boxoffice.wire import hold_requests, render, requests
 from tests.api.conftest import Book
 from tests.conftest import CLIENT, SaleMaker, eventually, settle_all
 
+ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
@@ -215,6 +216,10 @@ async def test_the_page_needs_nothing_from_elsewhere(api: httpx2.AsyncClient) ->
         assert path.startswith("/") and not path.startswith("//")
         file = await api.get(path, headers={"Authorization": ""})
         assert file.status_code == 200 and len(file.content) > 1_000, path
+    bundle = (await api.get("/docs/swagger-ui-bundle.js", headers={"Authorization": ""})).text
+    (licence,) = re.findall(r"license information please see (\S+)", bundle.partition("\n")[0])
+    text = (await api.get(f"/docs/{licence}", headers={"Authorization": ""})).text
+    assert "SmartBear" in text and (ROOT / "LICENSE").read_text() in text
     for path in ("/docs/redoc.standalone.js", "/docs/..%2Fcore.py", "/docs/nothing"):
         assert (await api.get(path)).status_code == 404
 
