@@ -90,6 +90,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.NothingOwed: Problem(409, "nothing-owed", "No refund was refused"),
     errors.RefundOwed: Problem(409, "refund-owed", "An earlier refund of these tickets is owed"),
     errors.RefundTooLarge: Problem(409, "refund-too-large", "More than was captured"),
+    errors.CursorGone: Problem(410, "cursor-gone", "Nothing can be read behind this cursor"),
     errors.EventChanged: Problem(412, "event-changed", "The event was changed meanwhile"),
     errors.EventCalledOff: Problem(409, "event-called-off", "The event is called off"),
     errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),

@@ -29,6 +29,7 @@ BoxOfficeError
 │   ├── NothingOwed
 │   ├── RefundOwed
 │   ├── RefundTooLarge
+│   ├── CursorGone
 │   ├── EventChanged
 │   └── EventCalledOff
 ├── Unavailable             nobody can say now; ask again
@@ -60,6 +61,7 @@ __all__ = [
     "Busy",
     "CannotRun",
     "CardDataRefused",
+    "CursorGone",
     "CustomerLimit",
     "DeclinedTooOften",
     "DriftUnexplained",
@@ -239,6 +241,10 @@ class RefundTooLarge(Refused):
 
 class RefundOwed(Refused):
     """The gateway refused an earlier refund of these tickets: that comes first."""
+
+
+class CursorGone(Refused):
+    """Notices behind this cursor are kept no longer, or it is of a history that PostgreSQL has lost."""
 
 
 class EventChanged(Refused):

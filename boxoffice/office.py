@@ -38,6 +38,7 @@ from boxoffice.money.late import LateMoney, Webhooks
 from boxoffice.money.owed import OwedMoney
 from boxoffice.money.pump import MoneyPump
 from boxoffice.money.refunds import Refunds
+from boxoffice.notices.reading import Notices
 from boxoffice.repair.dossier import Dossiers
 from boxoffice.repair.guard import Guard
 from boxoffice.repair.mend import Mender
@@ -106,6 +107,11 @@ class BoxOffice:
     def catalogue(self) -> Catalogue:
         """What is on sale, as Redis has it."""
         return Catalogue(self.shards, self.settings)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """What shops are told of, in their order."""
+        return Notices(self.database)
 
     @cached_property
     def throttle(self) -> Throttle:

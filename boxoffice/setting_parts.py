@@ -209,8 +209,8 @@ class WorkerSettings(Part):
 
     retention_days: int = Field(30, ge=8, le=3_650)
     """How long PostgreSQL keeps stock moves that Redis has made, webhooks that were acted on, failures of bookings that have
-    ended, unless one of the next three says otherwise, and where bookings are traced. Redis remembers a move for 7 days.
-    Bookings and payments stay for ever."""
+    ended, and notices, unless one of the next four says otherwise, and where bookings are traced. Redis remembers a move for
+    7 days. Bookings and payments stay for ever."""
 
     retention_moves_days: int | None = Field(None, ge=8, le=3_650)
     """Of stock moves alone."""
@@ -221,6 +221,9 @@ class WorkerSettings(Part):
     retention_failures_days: int | None = Field(None, ge=1, le=3_650)
     """Of failures of bookings that have ended alone; a parked booking stays until an operator decides."""
 
+    retention_notices_days: int | None = Field(None, ge=1, le=3_650)
+    """Of notices alone: how long a shop may read nothing and still miss none."""
+
     @property
     def retention(self) -> dict[str, int]:
         """Days by table."""
@@ -229,6 +232,7 @@ class WorkerSettings(Part):
             "webhook_events": self.retention_webhooks_days,
             "dead_letters": self.retention_failures_days,
             "booking_traces": None,
+            "notices": self.retention_notices_days,
         }
         return {table: days or self.retention_days for table, days in own_days.items()}
 

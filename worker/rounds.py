@@ -147,6 +147,10 @@ class Rounds:
         word = Beat(socket.gethostname(), os.getpid(), self._started_ms, counted_ms, drifted)
         await beat(self._office.shards[shard], word)
 
+    async def number(self) -> None:
+        """Give notices their places in the feed. Who reads it may have done so before."""
+        await self._office.notices.number()
+
     async def trim_rows(self) -> None:
         """Rows that have done their work."""
         trimmed = await trim(self._office.database, self._office.settings.worker.retention)
@@ -207,6 +211,7 @@ ROUNDS: Final = (
     Round("loading", "brings into Redis the events that it lacks", LOAD_S, Rounds.load, on_demand=True),
     Round("sweeping", "settles what no bell announced: late holds, lapsed leases, stock that PostgreSQL moved",
           "sweep_ms", Rounds.sweep),
+    Round("numbering", "gives notices their places in the feed", "sweep_ms", of_process=Rounds.number),
     Round("calling_off", "ends and refunds the bookings of events that are called off", "sweep_ms", Rounds.call_off),
     Round("mending", "finishes, booking by booking, what one store decided and the other never heard",
           "lease_ms", Rounds.mend, times=2),

@@ -1,7 +1,8 @@
 """Rows that have done their work leave PostgreSQL after a while, some at a time.
 
 Bookings, their items, payments and refunds stay for ever: they are the books. What goes are notes: stock moves that Redis
-has made, gateways' messages that were acted on, failures of bookings that have ended or are not there, places of traces.
+has made, gateways' messages that were acted on, failures of bookings that have ended or are not there, places of traces,
+and notices that shops have had long enough to read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _FAILURES: Final = (
     f"d.parked_at IS NULL AND d.updated_at < {_OLD} AND (b.id IS NULL OR b.status NOT IN ('pending', 'held'))"
 )
 
+_FIRST_YOUNG: Final = f"coalesce((SELECT min(position) FROM notices WHERE at >= {_OLD}), 9223372036854775807)"
+"""Of notices the oldest go, in their order: whoever reads behind the last one that went misses none."""
+
 TRIM: Final = {
     "stock_moves": f"""
 DELETE FROM stock_moves WHERE id = ANY(ARRAY(
@@ -45,6 +49,15 @@ DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
   SELECT d.booking_id FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id
   WHERE {_FAILURES} LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
 """,
+    "notices": f"""
+WITH old AS MATERIALIZED (
+  SELECT position, nonce, at FROM notices WHERE position < {_FIRST_YOUNG} ORDER BY position LIMIT $2),
+last AS (
+  UPDATE notice_head h SET trimmed = old.position, trimmed_nonce = old.nonce,
+         trimmed_at = greatest(h.trimmed_at, (SELECT max(at) FROM old))
+  FROM old WHERE old.position = (SELECT max(position) FROM old) AND old.position > h.trimmed)
+DELETE FROM notices WHERE position IN (SELECT position FROM old)
+""",
 }
 """A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
 
@@ -53,6 +66,7 @@ COUNT: Final = {
     "stock_moves": f"SELECT count(*) FROM stock_moves m WHERE {_MOVES}",
     "booking_traces": f"SELECT count(*) FROM booking_traces WHERE created_at < {_OLD}",
     "webhook_events": f"SELECT count(*) FROM webhook_events WHERE received_at < {_OLD}",
+    "notices": f"SELECT count(*) FROM notices WHERE position < {_FIRST_YOUNG}",
 }
 """In the order in which they are trimmed: a failure that goes lets moves go."""
 

@@ -50,6 +50,8 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
         ("inventory", "SIU", "SU", "SIU"),
         ("key_changes", "", "S", "SI"),
         ("looks", "SIU", "SIUD", "SIU"),
+        ("notice_head", "SU", "SU", "SU"),
+        ("notices", "SIU", "SIUD", "SIUD"),
         ("payments", "SU", "SIU", "SIU"),
         ("refunds", "SIU", "SIU", "SIU"),
         ("shards", "SU", "SIU", "SIU"),

@@ -29,7 +29,7 @@ def trim(
     as_json: JsonOption = False,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """Delete webhooks, stock moves, failures and places of traces that the settings keep no longer. Bookings and money stay.
+    """Delete webhooks, stock moves, failures, places of traces and notices that are kept no longer. Bookings and money stay.
 
     Workers do it by themselves every minute. Exit code 0: nothing is left to go; 1: some would go (--dry-run).
     """

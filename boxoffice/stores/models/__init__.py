@@ -16,6 +16,7 @@ from boxoffice.stores.models.bookings import (
 )
 from boxoffice.stores.models.catalogue import AccessCode, CallOff, Event, EventChange, EventShare, Tier
 from boxoffice.stores.models.money import Captures, Dispute, Look, Payment, Refund, WebhookEvent
+from boxoffice.stores.models.notices import Notice, NoticeHead
 from boxoffice.stores.models.servers import Batch, Installation, Shard
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "Inventory",
     "KeyChange",
     "Look",
+    "Notice",
+    "NoticeHead",
     "Payment",
     "Refund",
     "Shard",

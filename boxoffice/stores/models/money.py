@@ -68,6 +68,9 @@ class Captures(Base):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
     payment_keys: Mapped[list[str]] = mapped_column(ARRAY(Text))
     leased_until: Mapped[datetime]
+    client_id: Mapped[str | None]
+    """Whose payments they are, if all are of one shop and event; NULL: their bookings tell."""
+    event_id: Mapped[str | None]
 
 
 class Refund(Dated, Base):

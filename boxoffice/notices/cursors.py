@@ -1,0 +1,39 @@
+"""Places in the feed: how far somebody has read."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from boxoffice.errors import Malformed
+
+__all__ = ["WHOLE", "Cursor"]
+
+WHOLE: Final = 2**31 - 1
+"""Index of a cursor behind a whole row."""
+
+_TEXT: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{1,8})(?:\.([0-9]{1,9}))?")
+
+
+class Cursor(NamedTuple):
+    """How far a shop has read. To the shop it is a text that tells nothing."""
+
+    position: int
+    """Of the last row that was read, wholly or in part; 0 before the first."""
+    nonce: int
+    """Drawn when the place was given: another line of history comes to the same position, and never to the same nonce."""
+    index: int = WHOLE
+    """How many of the row's changes were read."""
+
+    def __str__(self) -> str:
+        part = "" if self.index == WHOLE else f".{self.index}"
+        return f"{self.position}.{self.nonce:x}{part}"
+
+    @classmethod
+    def read(cls, text: str, pointer: str = "/after") -> Cursor:
+        """The cursor that was given out as this text. Raises `Malformed` for any other."""
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise Malformed("This is no cursor of ours.", pointer=pointer, code="cursor")
+        position, nonce, index = found.groups()
+        return cls(int(position), int(nonce, 16), WHOLE if index is None else int(index))
