@@ -6,35 +6,49 @@ from collections.abc import Sequence
 from typing import Final
 
 from boxoffice.books.items import rewrite_items
-from boxoffice.stores.database import Connection, Writer
+from boxoffice.books.notices import PAID_TOO_LATE, tell_bookings
+from boxoffice.stores.database import Connection, Reader, Writer
 from boxoffice.stores.record import Record
 
 __all__ = ["cancel", "change_hold", "end_holds", "extend_hold", "lock_hold", "mark_paid_too_late"]
 
 _LOCK_HOLD: Final = "SELECT true FROM bookings WHERE id = $1::uuid AND status = 'held' FOR UPDATE"
 
-_END_HOLDS: Final = """
-UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
+_END_HOLDS: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
+  RETURNING id AS booking, client_id, event_id, failure_code),
+told AS ({tell_bookings("moved", "'booking.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")})
+SELECT count(*) FROM moved
 """
 
-_EXTEND_HOLD: Final = """
-UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
+_EXTEND_HOLD: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
+  RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.changed'")}
 """
 
-_CANCEL: Final = """
-UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid
+_CANCEL: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid
+  RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
 """
 
-_PAID_TOO_LATE: Final = """
-UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()
-WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'
+_PAID_TOO_LATE: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()
+  WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'
+  RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.paid_too_late'", PAID_TOO_LATE)}
 """
 
 
-async def end_holds(writer: Writer, booking_ids: Sequence[str], status: str) -> int:
+async def end_holds(reader: Reader, booking_ids: Sequence[str], status: str) -> int:
     """`held` to `expired` or `cancelled`: holds that ended in Redis, which decides them. One that was paid or decided
     meanwhile is left alone, and so is one without a row. Returns how many moved."""
-    return int((await writer.execute(_END_HOLDS, booking_ids, status)).rpartition(" ")[2])
+    return int(await reader.fetchval(_END_HOLDS, booking_ids, status))
 
 
 async def extend_hold(writer: Writer, booking_id: str, deadline_ms: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.books.inventory import lock_inventory
+from boxoffice.books.notices import SAY_REFUNDS, tell_bookings
 from boxoffice.books.sold import PAID
 from boxoffice.crashpoint import crashpoint
 from boxoffice.states import CALLED_OFF
@@ -68,12 +69,15 @@ WITH due AS (
 ), taken AS (
   UPDATE payments p SET refunded_cents = refunded_cents + due.cents, updated_at = now()
   FROM due WHERE p.payment_key = due.payment_key AND due.cents > 0
+), moved AS (
+  INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, items)
+  SELECT refund_key, id, payment_key, cents, currency, $3, CASE WHEN cents = 0 THEN 'succeeded' ELSE 'due' END, (
+    SELECT jsonb_object_agg(i.tier_id, i.quantity - i.refunded) FROM booking_items i
+    WHERE i.booking_id = due.id AND i.quantity > i.refunded
+  ) FROM due
+  RETURNING booking_id AS booking, refund_key AS key, status, amount_cents AS cents, failure_code
 )
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, items)
-SELECT refund_key, id, payment_key, cents, currency, $3, CASE WHEN cents = 0 THEN 'succeeded' ELSE 'due' END, (
-  SELECT jsonb_object_agg(i.tier_id, i.quantity - i.refunded) FROM booking_items i
-  WHERE i.booking_id = due.id AND i.quantity > i.refunded
-) FROM due
+{SAY_REFUNDS}
 """
 
 _MOVE: Final = """
@@ -92,8 +96,11 @@ WHERE v.tier_id = back.tier_id
 
 _RETURN: Final = "UPDATE booking_items SET refunded = quantity WHERE booking_id = ANY($1::uuid[])"
 
-_CANCEL: Final = """
-UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = ANY($1::uuid[])
+_CANCEL: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = ANY($1::uuid[])
+  RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
 """
 
 _REPORT: Final = """

@@ -11,12 +11,13 @@ from boxoffice.stores.database import Connection
 
 __all__ = ["insert_duplicates"]
 
-_INSERT_BOOKINGS: Final = f"{INSERT_BOOKINGS}ON CONFLICT DO NOTHING"
+_INSERT_BOOKINGS: Final = f"{INSERT_BOOKINGS}ON CONFLICT DO NOTHING RETURNING id::text AS id"
 _INSERT_ITEMS: Final = f"{INSERT_ITEMS}ON CONFLICT DO NOTHING"
 
 
-async def insert_duplicates(connection: Connection, decisions: list[Decision]) -> None:
-    """New rows, as it was decided. A worker that died before Redis heard of it may have written some: those stay."""
+async def insert_duplicates(connection: Connection, decisions: list[Decision]) -> set[str]:
+    """New rows, as it was decided. A worker that died before Redis heard of it may have written some: those stay. Returns the
+    others, which the caller tells."""
     rows = [
         BookingRow(
             decision.claim.record, decision.status, decision.failure, decision.duplicate_of,
@@ -24,8 +25,9 @@ async def insert_duplicates(connection: Connection, decisions: list[Decision]) -
         )
         for decision in decisions
     ]  # fmt: skip
-    await connection.execute(_INSERT_BOOKINGS, *booking_arrays(rows))
+    inserted = await connection.fetch(_INSERT_BOOKINGS, *booking_arrays(rows))
     # Whose key another request had used is a booking in its own right, though a failed one.
     lines = [(row.record.id, line, 0) for row in rows if row.failure == KEY_REUSED for line in row.record.body.lines]
     if lines:
         await connection.execute(_INSERT_ITEMS, *item_arrays(lines))
+    return {row["id"] for row in inserted}

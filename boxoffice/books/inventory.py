@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from boxoffice.books.notices import tell_bookings
 from boxoffice.stores.database import Connection, Writer
 
 __all__ = ["SELL", "give_back", "lock_inventory", "sell"]
@@ -41,7 +42,16 @@ WHERE refund_key = $1
 """
 """Moves are trimmed; refunds are the books."""
 
-_CHANGED: Final = "UPDATE bookings SET updated_at = now() WHERE id = $1::uuid"
+_BACK: Final = """
+  jsonb_strip_nulls(jsonb_build_object('refund_id', $4::text, 'items', (
+    SELECT jsonb_object_agg(tier, quantity) FROM unnest($2::text[], $3::int[]) AS back (tier, quantity))))
+"""
+
+_CHANGED: Final = f"""
+WITH moved AS (
+  UPDATE bookings SET updated_at = now() WHERE id = $1::uuid RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.refunded'", _BACK)}
+"""
 
 
 async def lock_inventory(connection: Connection, tiers: Iterable[str]) -> dict[str, int]:
@@ -63,12 +73,12 @@ async def give_back(
     """Tickets of a confirmed booking (tier to quantity) are no longer sold: `inventory.sold` shrinks, `booking_items.refunded`
     grows, `bookings.updated_at` moves, and for each tier a row in `stock_moves` waits until Redis has moved it too. The caller
     has locked the tiers' rows, in tier order, and then the booking's; `refund_key` names the refund of the same transaction, if
-    there is one: its row has the tickets from now on."""
+    there is one: its row has the tickets from now on, and the shop is told of them."""
     tiers = sorted(tier for tier, quantity in back.items() if quantity)
     counts = [back[tier] for tier in tiers]
     await writer.execute(_UNSELL, tiers, counts)
     await writer.execute(_RETURN_ITEMS, booking_id, tiers, counts)
-    await writer.execute(_CHANGED, booking_id)
+    await writer.execute(_CHANGED, booking_id, tiers, counts, refund_key)
     await writer.execute(_MOVE, event_id, booking_id, tiers, counts, owner, refund_key)
     if refund_key is not None:
         await writer.execute(_NOTE, refund_key, tiers, counts)

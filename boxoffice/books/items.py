@@ -44,12 +44,13 @@ async def drop_items(writer: Writer, booking_ids: Sequence[str]) -> None:
     await writer.execute(_DROP, booking_ids)
 
 
-async def rewrite_items(connection: Connection, records: Sequence[Record]) -> None:
+async def rewrite_items(connection: Connection, records: Sequence[Record]) -> list[str]:
     """The rows of `booking_items`, and `amount_cents`, of these bookings are what their records say; nothing of them was ever
     refunded. They are no sale. Whoever else rewrites one of them meanwhile waits until the caller's transaction is over.
-    What is so already is not written: a payment that waits is looked at again and again."""
+    What is so already is not written: a payment that waits is looked at again and again. Returns those that changed, which the
+    caller tells."""
     if not records:
-        return
+        return []
     # This first: what is read then stays so.
     await connection.execute(_LOCK, [record.id for record in records])
     there: dict[str, set[tuple[str, int, int]]] = {record.id: set() for record in records}
@@ -61,9 +62,10 @@ async def rewrite_items(connection: Connection, records: Sequence[Record]) -> No
         if there[record.id] != {(line.tier, line.quantity, line.unit_price_cents) for line in record.body.lines}
     ]
     if not changed:
-        return
+        return []
     booking_ids = [record.id for record in changed]
     await connection.execute(_SET_AMOUNTS, booking_ids, [record.body.amount_cents for record in changed])
     await drop_items(connection, booking_ids)
     lines = [(record.id, line, 0) for record in changed for line in record.body.lines]
     await connection.execute(INSERT_ITEMS, *item_arrays(lines))
+    return booking_ids

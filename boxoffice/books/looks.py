@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from boxoffice.books.notices import tell_of_bookings
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.stores.database import Connection, Reader, Writer
 
@@ -49,15 +50,26 @@ INSERT INTO looks (payment_key) SELECT DISTINCT payment_key FROM refunds
 WHERE booking_id = ANY($1::uuid[]) AND payment_key IS NOT NULL AND amount_cents > 0 ON CONFLICT DO NOTHING
 """
 
-_RECORD_DISPUTE: Final = """
-INSERT INTO disputes (gateway, reference, payment_key, amount_cents, status, reason, withdrawn)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (gateway, reference) DO UPDATE
-SET amount_cents = excluded.amount_cents, status = excluded.status, reason = excluded.reason,
-    withdrawn = excluded.withdrawn, updated_at = now()
-WHERE (disputes.amount_cents, disputes.status, disputes.withdrawn)
-      IS DISTINCT FROM (excluded.amount_cents, excluded.status, excluded.withdrawn)
-RETURNING true
+_RECORD_DISPUTE: Final = f"""
+WITH changed AS (
+  INSERT INTO disputes (gateway, reference, payment_key, amount_cents, status, reason, withdrawn)
+  VALUES ($1, $2, $3, $4, $5, $6, $7)
+  ON CONFLICT (gateway, reference) DO UPDATE
+  SET amount_cents = excluded.amount_cents, status = excluded.status, reason = excluded.reason,
+      withdrawn = excluded.withdrawn, updated_at = now()
+  WHERE (disputes.amount_cents, disputes.status, disputes.withdrawn)
+        IS DISTINCT FROM (excluded.amount_cents, excluded.status, excluded.withdrawn)
+  RETURNING reference AS key, payment_key, amount_cents, status, withdrawn),
+moved AS (SELECT c.*, p.booking_id AS booking FROM changed c JOIN payments p ON p.payment_key = c.payment_key),
+told AS ({
+    tell_of_bookings(
+        "moved",
+        "'dispute.changed'",
+        "jsonb_build_object('dispute_status', m.status, 'withdrawn', m.withdrawn)",
+        cents="m.amount_cents",
+    )
+})
+SELECT true FROM moved
 """
 
 

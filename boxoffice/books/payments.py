@@ -3,6 +3,8 @@
 `due` says what is to be asked of the gateway: `capture` or `void`. A row is claimed by `leased_until`, so no lock and no
 transaction is open while the gateway is asked. What a settlement is to capture is listed in one row of `captures` instead,
 leased to the worker that settled: its payments have `due_at` NULL until somebody takes the list apart.
+
+One file because each verb leaves a row as the next one expects it: what is due, leased, listed.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from boxoffice.books.notices import PAID_TOO_LATE, tell_bookings, tell_of_bookings
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.states import GIVEN_BACK
 from boxoffice.stores.database import Connection, Reader, Writer
@@ -90,10 +93,12 @@ UPDATE payments SET due_at = now() + $2 * interval '1 millisecond', due_since = 
 WHERE payment_key = $1 AND due IS NOT NULL
 """
 
-_MAKE_DUE = """
-UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
-       leased_until = NULL, status = coalesce($3, status), reference = coalesce(reference, $4), updated_at = now()
-WHERE payment_key = $1
+_MAKE_DUE = f"""
+WITH moved AS (
+  UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
+         leased_until = NULL, status = coalesce($3, status), reference = coalesce(reference, $4), updated_at = now()
+  WHERE payment_key = $1 RETURNING booking_id AS booking, payment_key AS key, status, due)
+{tell_of_bookings("moved", "'payment.changed'", "jsonb_build_object('status', m.status, 'due', m.due)")}
 """
 
 _IS_LISTED = """
@@ -143,32 +148,57 @@ async def is_to_be_voided(reader: Reader, payment_key: str) -> bool:
 
 # ------------------------------------------------------------------ what became of it
 
-_MARK_CAPTURED = """
-WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING id)
-UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
-WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
+_MARK_CAPTURED = f"""
+WITH over AS (DELETE FROM captures WHERE id = ANY($2::bigint[]) RETURNING client_id, event_id),
+moved AS (
+  UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
+  WHERE (SELECT count(*) FROM over) >= 0 AND payment_key = ANY($1::text[]) AND due = 'capture'
+  RETURNING booking_id AS booking, payment_key AS key, amount_cents),
+whose AS (
+  SELECT min(client_id) AS client_id, min(event_id) AS event_id FROM over
+  HAVING count(client_id) = count(*) AND min(client_id) = max(client_id) AND min(event_id) = max(event_id)),
+told AS (
+  INSERT INTO notices (client_id, event_id, type, size, bookings, keys, cents)
+  SELECT whose.client_id, whose.event_id, 'payment.captured', m.size, m.bookings, m.keys, m.cents FROM whose, (
+    SELECT count(*) AS size, array_agg(booking) AS bookings, array_agg(key) AS keys, array_agg(amount_cents) AS cents
+    FROM moved) AS m WHERE m.size > 0)
+{
+    tell_of_bookings(
+        "(SELECT * FROM moved WHERE NOT EXISTS (SELECT FROM whose))", "'payment.captured'", cents="m.amount_cents"
+    )
+}
 """
-"""The list first, then its payments: who takes a list apart locks them in this order too."""
+"""The list first, then its payments: who takes a list apart locks them in this order too. A list tells whose its payments are,
+if they are one shop's: of every booking its row would have to be looked up otherwise."""
 
-_CLOSE_VOID = """
-UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
-WHERE payment_key = $1 AND due = 'void'
+_CLOSE_VOID = f"""
+WITH moved AS (
+  UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
+  WHERE payment_key = $1 AND due = 'void' RETURNING booking_id AS booking, payment_key AS key, failure_code)
+{tell_of_bookings("moved", "'payment.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")}
 """
 
-_CLOSE_LATE_VOID = """
+_CLOSE_LATE_VOID = f"""
 WITH late AS (
   UPDATE payments SET status = 'voided', failure_code = 'paid_too_late', due = NULL, due_at = NULL, due_since = NULL,
          leased_until = NULL, updated_at = now()
-  WHERE payment_key = $1 AND due = 'void' RETURNING booking_id)
-UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
-FROM late WHERE b.id = late.booking_id AND b.status IN ('failed', 'expired')
-  AND b.failure_code IS DISTINCT FROM 'withdrawn'
+  WHERE payment_key = $1 AND due = 'void' RETURNING booking_id AS booking, payment_key AS key),
+ended AS (
+  UPDATE bookings b SET failure_code = 'paid_too_late', updated_at = now()
+  FROM late WHERE b.id = late.booking AND b.status IN ('failed', 'expired')
+    AND b.failure_code IS DISTINCT FROM 'withdrawn'
+  RETURNING b.id AS booking, b.client_id, b.event_id),
+told AS ({tell_bookings("ended", "'booking.paid_too_late'", PAID_TOO_LATE)})
+{tell_of_bookings("late", "'payment.voided'", PAID_TOO_LATE)}
 """
 
-_REFUSE_CAPTURE: Final = """
-UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
-       leased_until = NULL, refunded_cents = 0, updated_at = now()
-WHERE payment_key = $1 AND due = 'capture' RETURNING true
+_REFUSE_CAPTURE: Final = f"""
+WITH moved AS (
+  UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
+         leased_until = NULL, refunded_cents = 0, updated_at = now()
+  WHERE payment_key = $1 AND due = 'capture' RETURNING booking_id AS booking, payment_key AS key),
+told AS ({tell_of_bookings("moved", "'payment.capture_refused'", "jsonb_build_object('failure_code', $2::text)")})
+SELECT true FROM moved
 """
 
 _LOCK_LATE_CAPTURE: Final = """
@@ -178,10 +208,12 @@ SELECT booking_id::text AS booking, currency,
 FROM payments p WHERE payment_key = $1 AND (due = 'void' OR status NOT IN ('authorized', 'captured')) FOR UPDATE
 """
 
-_TAKE_LATE_CAPTURE: Final = """
-UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
-       failure_code = 'paid_too_late', amount_cents = $2, updated_at = now()
-WHERE payment_key = $1
+_TAKE_LATE_CAPTURE: Final = f"""
+WITH moved AS (
+  UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
+         failure_code = 'paid_too_late', amount_cents = $2, updated_at = now()
+  WHERE payment_key = $1 RETURNING booking_id AS booking, payment_key AS key, amount_cents)
+{tell_of_bookings("moved", "'payment.captured_too_late'", PAID_TOO_LATE, cents="m.amount_cents")}
 """
 
 

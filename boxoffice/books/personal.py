@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from boxoffice.books.notices import tell_bookings
 from boxoffice.states import CALLED_OFF
 from boxoffice.stores.database import Connection
 
@@ -38,9 +39,12 @@ WHERE b.id IS NULL AND d.record <> ''
 """
 
 _ERASE: Final = {
-    "bookings": """
-UPDATE bookings SET customer_id = $2, owner = $3, metadata = NULL, return_url = NULL, updated_at = now()
-WHERE id = ANY($1::uuid[])
+    "bookings": f"""
+WITH moved AS (
+  UPDATE bookings SET customer_id = $2, owner = $3, metadata = NULL, return_url = NULL, updated_at = now()
+  WHERE id = ANY($1::uuid[]) RETURNING id AS booking, client_id, event_id),
+told AS ({tell_bookings("moved", "'booking.forgotten'")})
+SELECT FROM moved
 """,
     "payments": """
 UPDATE payments SET card_name = NULL, last4 = NULL, token = NULL, next_action = NULL, updated_at = now()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from boxoffice import ids
+from boxoffice.books.notices import tell_bookings, tell_of_bookings
 from boxoffice.stores.database import Connection, Writer
 
 __all__ = ["Facts", "fail_booking", "fail_payment"]
@@ -37,13 +38,18 @@ SELECT true FROM bookings WHERE client_id || '' = $1 AND event_id || '' = $2 AND
   AND duplicate_of IS NULL AND id <> $4::uuid
 """
 
-_INSERT_BOOKING: Final = """
+_POISON: Final = """'{"failure_code": "poison"}'"""
+
+_INSERT_BOOKING: Final = f"""
+WITH moved AS (
 INSERT INTO bookings (id, client_id, event_id, customer_id, reference, status, amount_cents, currency, idempotency_key,
                       fingerprint, failure_code, sequence, expires_at, created_at)
 VALUES ($1::uuid, $2, $3, $4, $5, 'failed', $6, $7, $8, $9, 'poison', $10, to_timestamp(nullif($11::bigint, 0) / 1000.0),
         to_timestamp($12::bigint / 1000.0))
 ON CONFLICT (id) DO UPDATE SET status = 'failed', failure_code = 'poison', updated_at = now()
 WHERE bookings.status IN ('pending', 'held')
+RETURNING id AS booking, client_id, event_id)
+{tell_bookings("moved", "'booking.failed'", _POISON)}
 """
 
 _INSERT_ITEMS: Final = """
@@ -53,7 +59,8 @@ FROM unnest($2::text[], $3::int[], $4::int[]) AS new (tier, quantity, price) JOI
 ON CONFLICT DO NOTHING
 """
 
-_FAIL_PAYMENT: Final = """
+_FAIL_PAYMENT: Final = f"""
+WITH moved AS (
 INSERT INTO payments (payment_key, booking_id, gateway, method, last4, amount_cents, currency, status, reference,
                       failure_code, due, due_at)
 VALUES ($1, $2::uuid, $3, 'card', $4, $5, $6, $7, $8, 'poison', $9, CASE WHEN $9::text IS NULL THEN NULL ELSE now() END)
@@ -61,6 +68,14 @@ ON CONFLICT (payment_key) DO UPDATE
 SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_at = excluded.due_at, due_since = NULL,
     updated_at = now()
 WHERE payments.status IN ('unknown', 'requires_action')
+RETURNING booking_id AS booking, payment_key AS key, status, due)
+{
+    tell_of_bookings(
+        "moved",
+        "'payment.changed'",
+        "jsonb_strip_nulls(jsonb_build_object('status', m.status, 'due', m.due, 'failure_code', 'poison'))",
+    )
+}
 """
 
 

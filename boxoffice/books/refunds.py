@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from boxoffice.books.notices import SAY_REFUNDS
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.stores.database import Connection, Reader, Writer
 
@@ -48,15 +49,24 @@ class WrittenOff(NamedTuple):
 
 # ------------------------------------------------------------------ a refund begins
 
+_MOVED: Final = "RETURNING booking_id AS booking, refund_key AS key, status, amount_cents AS cents, failure_code"
+"""What its notice needs to hear of a refund."""
+
 _BEGIN: Final = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint)
-VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END, $7)
+WITH moved AS (
+  INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint)
+  VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END, $7)
 """
 
-_ADD_FOREIGN: Final = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, origin, reference,
-                     failure_code)
-VALUES ($1, $2::uuid, $3, $4, $5, $6, 'at_the_gateway', 'gateway', $7, $8)
+_BEGIN_NEW: Final = f"{_BEGIN} {_MOVED}) {SAY_REFUNDS}"
+_BEGIN_ONCE: Final = f"{_BEGIN} ON CONFLICT DO NOTHING {_MOVED}) {SAY_REFUNDS}"
+
+_ADD_FOREIGN: Final = f"""
+WITH moved AS (
+  INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, origin, reference,
+                       failure_code)
+  VALUES ($1, $2::uuid, $3, $4, $5, $6, 'at_the_gateway', 'gateway', $7, $8) {_MOVED})
+{SAY_REFUNDS}
 """
 
 
@@ -66,7 +76,7 @@ async def begin(
 ) -> None:  # fmt: skip
     """A new refund, `due` now; of nothing, `succeeded`: the row remembers that tickets came back that were free. `payment_key`
     is NULL for a booking that was free. With `once` one that is there already is left alone; otherwise it is an error."""
-    statement = f"{_BEGIN} ON CONFLICT DO NOTHING" if once else _BEGIN
+    statement = _BEGIN_ONCE if once else _BEGIN_NEW
     await writer.execute(statement, refund_key, booking_id, payment_key, cents, currency, reason, fingerprint)
 
 
@@ -94,12 +104,13 @@ FROM free WHERE r.refund_key = free.refund_key
 RETURNING r.refund_key, r.payment_key, free.reference, r.amount_cents, r.attempt, r.tries
 """
 
-_ANSWER: Final = """
-WITH taken AS (
+_ANSWER: Final = f"""
+WITH moved AS (
   UPDATE refunds SET status = $3, reference = $4, failure_code = $5, leased_until = NULL, updated_at = now()
-  WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key)
+  WHERE refund_key = $1 AND status = 'due' AND attempt = $2 {_MOVED}, payment_key),
+told AS ({SAY_REFUNDS})
 INSERT INTO looks (payment_key, due_at)
-SELECT payment_key, now() + $6 * interval '1 millisecond' FROM taken WHERE $3 = 'pending'
+SELECT payment_key, now() + $6 * interval '1 millisecond' FROM moved WHERE $3 = 'pending'
 ON CONFLICT (payment_key) DO NOTHING
 """
 
@@ -108,9 +119,11 @@ UPDATE refunds SET due_at = now() + $3 * interval '1 millisecond', leased_until 
 WHERE refund_key = $1 AND status = 'due' AND attempt = $2
 """
 
-_DROP_UNCAPTURED: Final = """
-UPDATE refunds SET status = 'dropped', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
-WHERE payment_key = $1 AND status = 'due'
+_DROP_UNCAPTURED: Final = f"""
+WITH moved AS (
+  UPDATE refunds SET status = 'dropped', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
+  WHERE payment_key = $1 AND status = 'due' {_MOVED})
+{SAY_REFUNDS}
 """
 
 
@@ -141,7 +154,8 @@ async def drop_uncaptured(writer: Writer, payment_key: str) -> None:
 
 # ------------------------------------------------------------------ it is refused, and owed
 
-_TAKE_OVER: Final = """
+_TAKE_OVER: Final = f"""
+WITH moved AS (
 UPDATE refunds SET status = $2, attempt = $3, amount_cents = $4, reference = $5, failure_code = $6,
        owed_since = CASE WHEN $2 = 'owed' THEN coalesce(owed_since, now()) ELSE owed_since END,
        due_at = now(), due_since = CASE WHEN $2 = 'due' AND status <> 'due' THEN now() ELSE due_since END,
@@ -149,7 +163,8 @@ UPDATE refunds SET status = $2, attempt = $3, amount_cents = $4, reference = $5,
        written_off_at = CASE WHEN $2 = 'written_off' THEN written_off_at END,
        written_off_by = CASE WHEN $2 = 'written_off' THEN written_off_by END,
        written_off_reason = CASE WHEN $2 = 'written_off' THEN written_off_reason END, updated_at = now()
-WHERE refund_key = $1
+WHERE refund_key = $1 {_MOVED})
+{SAY_REFUNDS}
 """
 
 _LOCK_OWED_PAYMENTS: Final = """
@@ -158,18 +173,22 @@ WHERE EXISTS (SELECT FROM refunds r WHERE r.payment_key = p.payment_key AND r.bo
 ORDER BY p.payment_key FOR UPDATE
 """
 
-_TRY_AGAIN: Final = """
-UPDATE refunds SET status = 'due', due_at = now(), due_since = now(), leased_until = NULL, tries = 0, reference = NULL,
-       updated_at = now()
-WHERE booking_id = $1::uuid AND status = 'owed' AND ($2::text IS NULL OR refund_key = $2)
-RETURNING refund_key, amount_cents
+_TRY_AGAIN: Final = f"""
+WITH moved AS (
+  UPDATE refunds SET status = 'due', due_at = now(), due_since = now(), leased_until = NULL, tries = 0, reference = NULL,
+         updated_at = now()
+  WHERE booking_id = $1::uuid AND status = 'owed' AND ($2::text IS NULL OR refund_key = $2) {_MOVED}),
+told AS ({SAY_REFUNDS})
+SELECT key AS refund_key, cents AS amount_cents FROM moved
 """
 
-_WRITE_OFF: Final = """
-UPDATE refunds SET status = 'written_off', written_off_at = now(), written_off_by = $2, written_off_reason = $3,
-       updated_at = now()
-WHERE status = 'owed' AND (booking_id::text = $1 OR refund_key = $1)
-RETURNING refund_key, booking_id::text AS booking, amount_cents
+_WRITE_OFF: Final = f"""
+WITH moved AS (
+  UPDATE refunds SET status = 'written_off', written_off_at = now(), written_off_by = $2, written_off_reason = $3,
+         updated_at = now()
+  WHERE status = 'owed' AND (booking_id::text = $1 OR refund_key = $1) {_MOVED}),
+told AS ({SAY_REFUNDS})
+SELECT key AS refund_key, booking::text AS booking, cents AS amount_cents FROM moved
 """
 
 

@@ -19,6 +19,7 @@ from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, b
 from boxoffice.books.inventory import lock_inventory, sell
 from boxoffice.books.items import drop_items
 from boxoffice.books.moves import Note, came_back
+from boxoffice.books.notices import SAY_REFUNDS, Groups, group_up, tell
 from boxoffice.books.rows import known_by_key
 from boxoffice.books.sold import REFUND_PERCENT
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
@@ -50,14 +51,18 @@ SET status = excluded.status, reference = coalesce(excluded.reference, payments.
     failure_code = excluded.failure_code, refunded_cents = excluded.refunded_cents, next_action = NULL,
     due = excluded.due, due_at = excluded.due_at, due_since = excluded.due_since, leased_until = NULL, updated_at = now()
 WHERE payments.status IN ('unknown', 'requires_action')
+RETURNING payment_key
 """
 
-_INSERT_REFUNDS = """
-INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint, items)
-SELECT key, booking, payment, amount, currency, reason, CASE WHEN amount = 0 THEN 'succeeded' ELSE 'due' END, asked, items
-FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
-  AS new (key, booking, payment, amount, currency, reason, asked, items)
-ON CONFLICT DO NOTHING
+_INSERT_REFUNDS = f"""
+WITH moved AS (
+  INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, reason, status, fingerprint, items)
+  SELECT key, booking, payment, amount, currency, reason, CASE WHEN amount = 0 THEN 'succeeded' ELSE 'due' END, asked, items
+  FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
+    AS new (key, booking, payment, amount, currency, reason, asked, items)
+  ON CONFLICT DO NOTHING
+  RETURNING booking_id AS booking, refund_key AS key, status, amount_cents AS cents, failure_code)
+{SAY_REFUNDS}
 """
 
 _KEEP_OWNERS = """
@@ -204,6 +209,20 @@ async def _keep_owners(connection: Connection, records: list[Record]) -> None:
         await connection.execute(_KEEP_OWNERS, [*owners], [*owners.values()])
 
 
+def _groups(rows: list[_Row], moved: set[str]) -> Groups:
+    """What is told of them. `moved`: the payments that were written."""
+    groups: Groups = {}
+    for row in rows:
+        body, key, paid = row.record.body, row.record.payment_key, row.record.payment_key in moved
+        outcome = row.record.payload.outcome
+        group = (
+            body.client, row.record.event, row.status, row.failure, row.payment if paid else None,
+            outcome.failure_code if outcome and paid else None, row.duplicate_of,
+        )  # fmt: skip
+        group_up(groups, group, row.record.id, key)
+    return groups
+
+
 async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None:
     written = [
         # A record of an earlier version has no key.
@@ -223,7 +242,7 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
     await connection.execute(_INSERT_ITEMS, *item_arrays(lines))
     paid = [row for row in rows if row.payment]
     outcomes = [row.record.payload.outcome for row in paid]
-    await connection.execute(
+    moved = await connection.fetch(
         _INSERT_PAYMENTS,
         [row.record.payment_key for row in paid],
         [row.record.id for row in paid],
@@ -238,6 +257,7 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         gateway,
         [row.due for row in paid],
     )
+    await tell(connection, _groups(rows, {payment["payment_key"] for payment in moved}))
     refunds = [(row, refund) for row in rows for refund in row.refunds]
     await connection.execute(
         _INSERT_REFUNDS,

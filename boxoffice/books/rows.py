@@ -17,6 +17,7 @@ from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, K
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
 from boxoffice.books.items import REWRITING, SOLD_ITEMS, WAS_SOLD, rewrite_items
+from boxoffice.books.notices import Groups, group_changed, group_of, group_up, list_and_tell
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -106,10 +107,7 @@ SET status = excluded.status, reference = coalesce(excluded.reference, payments.
     due_at = excluded.due_at, due_since = CASE WHEN excluded.due IS NOT NULL THEN now() END,
     leased_until = excluded.leased_until, updated_at = now()
 WHERE payments.status IN ('unknown', 'requires_action')
-"""
-
-_LIST_CAPTURES = """
-INSERT INTO captures (payment_keys, leased_until) VALUES ($1::text[], now() + $2 * interval '1 millisecond') RETURNING id
+RETURNING payment_key
 """
 
 
@@ -172,17 +170,21 @@ async def recheck(connection: Connection, records: list[Record], known: Mapping[
             raise Raced
 
 
-async def write(connection: Connection, decisions: list[Decision], gateway: str, lease_ms: int) -> int | None:
-    """Bookings, items and payments as it was decided, with what is due at the gateway.
+async def write(
+    connection: Connection, decisions: list[Decision], known: Mapping[str, Known], gateway: str, lease_ms: int
+) -> int | None:  # fmt: skip
+    """Bookings, items and payments as it was decided, with what is due at the gateway, and what shops are told of them. `known`
+    is what PostgreSQL had of the bookings: what has not changed since is not told again.
 
     Returns the row in `captures` that lists what is to be captured, if anything is. Raises `Raced` when a booking or a key
     turns out to be taken, or decided.
     """
-    new, again, duplicates = [], [], []
+    new, again, duplicates, others = [], [], [], []
     payments: list[tuple[Claimed, PaymentChange]] = []
     due = []
+    groups: Groups = {}
     for decision in decisions:
-        standing, payment = decision.standing, decision.payment
+        standing, payment, record = decision.standing, decision.payment, decision.claim.record
         if standing is NEW:
             new.append(decision)
         elif standing is DUPLICATE:
@@ -193,14 +195,21 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
             continue
         if payment is not None:
             if payment.due == "capture":
-                due.append(decision.claim.record.payment_key)
+                due.append(record.payment_key)
             if standing is OPEN or payment.due == "void":
                 # What is to be let go is claimed by itself, from a time on.
                 payments.append((decision.claim, payment))
+                others.append(decision)
+                continue
+        if standing is NEW:
+            group_up(groups, group_of(decision), record.id, record.payment_key)
+        else:
+            others.append(decision)
+    inserted, rewritten, paid = set[str](), set[str](), set[str]()
     if new:
         await copy_new(connection, new, gateway)
     if duplicates:
-        await insert_duplicates(connection, duplicates)
+        inserted = await insert_duplicates(connection, duplicates)
     if again:
         written = await connection.execute(
             _UPDATE_BOOKINGS,
@@ -214,21 +223,27 @@ async def write(connection: Connection, decisions: list[Decision], gateway: str,
             raise Raced
         # A hold may have been changed since it was written, or extended; and a Redis that went back may have it as it was
         # before a change that it does not remember: what Redis counts is what is sold.
-        await rewrite_items(
-            connection, [decision.claim.record for decision in again if decision.claim.record.deadline_ms]
-        )
+        rewritten = {
+            *await rewrite_items(
+                connection, [decision.claim.record for decision in again if decision.claim.record.deadline_ms]
+            )
+        }
     if payments:
-        await _upsert_payments(connection, payments, gateway, lease_ms)
-    return await connection.fetchval(_LIST_CAPTURES, due, lease_ms) if due else None
+        paid = await _upsert_payments(connection, payments, gateway, lease_ms)
+    for decision in others:
+        if decision.standing is not DUPLICATE or decision.claim.record.id in inserted:
+            group_changed(groups, decision, known, paid, rewritten)
+    return await list_and_tell(connection, groups, due, lease_ms)
 
 
 async def _upsert_payments(
     connection: Connection, payments: list[tuple[Claimed, PaymentChange]], gateway: str, lease_ms: int
-) -> None:
+) -> set[str]:
+    """Returns the keys of those that were undecided, and so were written."""
     records = [claim.record for claim, _ in payments]
     changes = [change for _, change in payments]
     charges = [record.payload.charge for record in records]
-    await connection.execute(
+    rows = await connection.fetch(
         _UPSERT_PAYMENTS,
         [record.payment_key for record in records],
         [record.id for record in records],
@@ -246,6 +261,7 @@ async def _upsert_payments(
         lease_ms,
         gateway,
     )
+    return {row["payment_key"] for row in rows}
 
 
 _PARAMETER: Final = re.compile(r"\$\d+")

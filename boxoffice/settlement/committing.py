@@ -167,7 +167,9 @@ class Committing:
         if self._clock.now_s() >= batch.leased_s + SURE * self.settings.worker.lease_ms / 1_000:
             terms = replace(terms, shared=True)
         decisions = decide(ready.claims, ready.known, ready.outcomes, left, terms)
-        listed = await rows.write(connection, decisions, self._gateway.books, self.settings.worker.lease_ms)
+        listed = await rows.write(
+            connection, decisions, ready.known, self._gateway.books, self.settings.worker.lease_ms
+        )  # fmt: skip
         await rows.sell(connection, sold_by(decisions))
         if batch.traces is not None and batch.keeps_traces:
             await traces.keep(connection, batch.traces.by_booking(decisions))
