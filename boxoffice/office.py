@@ -38,7 +38,7 @@ from boxoffice.money.late import LateMoney, Webhooks
 from boxoffice.money.owed import OwedMoney
 from boxoffice.money.pump import MoneyPump
 from boxoffice.money.refunds import Refunds
-from boxoffice.notices.reading import Notices
+from boxoffice.office_parts import ShowingParts
 from boxoffice.repair.dossier import Dossiers
 from boxoffice.repair.guard import Guard
 from boxoffice.repair.mend import Mender
@@ -49,7 +49,6 @@ from boxoffice.repair.reconcile import Reconciler
 from boxoffice.repair.recovery import Recovery
 from boxoffice.repair.tools import Repair
 from boxoffice.sales.allocations import Allocations
-from boxoffice.sales.catalogue import Catalogue
 from boxoffice.sales.codes import AccessCodes
 from boxoffice.sales.control import Control
 from boxoffice.sales.loading import Loader
@@ -67,16 +66,13 @@ from boxoffice.stores.shard import Shard, Shards, open_shards
 __all__ = ["BoxOffice", "open_box_office"]
 
 
-class BoxOffice:
+class BoxOffice(ShowingParts):
     """All parts of one process. Nothing connects before it is used: a door can open while a store is away."""
 
     def __init__(
         self, settings: Settings, shards: Shards, database: Database, gateway: PaymentGateway, clock: Clock = CLOCK
     ) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.shards = shards
-        self.database = database
+        super().__init__(settings, shards, database, clock)
         self.gateway = gateway
         database.at_first = self._sign
 
@@ -102,16 +98,6 @@ class BoxOffice:
     def scripts(self) -> Scripts:
         """All scripts."""
         return self.shards.scripts
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """What is on sale, as Redis has it."""
-        return Catalogue(self.shards, self.settings)
-
-    @cached_property
-    def notices(self) -> Notices:
-        """What shops are told of, in their order."""
-        return Notices(self.database)
 
     @cached_property
     def throttle(self) -> Throttle:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from boxoffice import states
 from boxoffice.gateway.simulator.cards import CARDS
+from boxoffice.notices.types import TYPES
 from boxoffice.settings import Settings
 from boxoffice.stores import keys, models, postgres_rights
 from boxoffice.telemetry import series
@@ -269,6 +270,16 @@ def rights_table() -> str:
     return table(("table", *postgres_rights.ROLES.values()), *rows)
 
 
+def notices_table() -> str:
+    """Every kind of notice."""
+    rows = (
+        (f"`{kind.name}`", f"`{kind.status}`" if kind.status else "", " ".join(f"`{member}`" for member in kind.body),
+         kind.when)
+        for kind in TYPES
+    )  # fmt: skip
+    return table(("type", "status", "members of `data`", "when"), *rows)
+
+
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "rooms": ("docs/architecture.md", rooms_table),
     "imports": ("docs/architecture.md", rooms_picture),
@@ -279,6 +290,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "sizes": ("docs/deploying.md", sizes_table),
     "metrics": ("docs/metrics.md", metrics_table),
     "rights": ("docs/servers.md", rights_table),
+    "notices": ("docs/notices.md", notices_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),

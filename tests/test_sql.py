@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +20,20 @@ TABLES = {
     "bookings": "Booking", "booking_items": "BookingItem", "payments": "Payment", "captures": "Captures",
     "refunds": "Refund", "looks": "Look", "disputes": "Dispute", "inventory": "Inventory", "stock_moves": "StockMove",
     "dead_letters": "DeadLetter", "webhook_events": "WebhookEvent", "booking_traces": "BookingTrace",
+    "notices": "Notice", "notice_head": "NoticeHead",
 }  # fmt: skip
 """Tables that the books alone change, with the class of each in `stores/models/`."""
 
 ELSEWHERE = {
+    "boxoffice/notices/reading.py": {"UPDATE notices", "UPDATE notice_head"},
+    "boxoffice/notices/writing.py": {"INSERT INTO notices"},
     "boxoffice/sales/store.py": {"insert(Inventory"},
     "boxoffice/sales/control.py": {"INSERT INTO inventory"},
     "boxoffice/sales/capacity.py": {"INSERT INTO stock_moves", "UPDATE stock_moves", "UPDATE inventory"},
 }
 """How many tickets of a tier there are is the catalogue's to say, as what they cost is: a new tier's inventory, another
-capacity, and the move that tells Redis of it. What of them is sold is the books'."""
+capacity, and the move that tells Redis of it. What of them is sold is the books'. Notices get their places, and those about no
+booking are written, where everybody may do it."""
 
 _NAMES = "|".join(TABLES)
 _CLASSES = "|".join(TABLES.values())
@@ -75,6 +82,124 @@ def test_the_books_alone_change_their_tables() -> None:
     books = {path for path in found if path.startswith("boxoffice/books/")}
     assert len(books) >= 8 and sum(len(found[path]) for path in books) >= 30, "the search finds them"
     assert {path: set(writes) for path, writes in found.items() if path not in books} == ELSEWHERE
+
+
+TURNS = "whose turn it is, and when: the status stays"
+BATCH = "told with its batch, by the verb that runs it"
+PART = "a part of statements that tell"
+
+UNTOLD = {
+    "columns.INSERT_BOOKINGS": PART,
+    "inserting._INSERT_BOOKINGS": BATCH,
+    "inventory._NOTE": "tickets of a refund, told with the booking they came from",
+    "items._SET_AMOUNTS": BATCH,
+    "messages._HEAR": TURNS,
+    "payments._ADD_REFUNDED": "the refund is told",
+    "payments._CLAIM_DUE": TURNS,
+    "payments._PUT_OFF": TURNS,
+    "payments._RECOUNT_REFUNDED": "the refunds are told",
+    "payments._UNLIST_LAPSED": TURNS,
+    "personal._ERASE['payments']": "told with the bookings, in the same transaction",
+    "personal._ERASE['refunds']": "told with the bookings, in the same transaction",
+    "refunds._BEGIN": PART,
+    "refunds._CLAIM_DUE": TURNS,
+    "refunds._PUT_OFF": TURNS,
+    "rewrite._INSERT_BOOKINGS": BATCH,
+    "rewrite._INSERT_PAYMENTS": BATCH,
+    "rewrite._KEEP_OWNERS": "a digest that no shop reads",
+    "rows._UPDATE_BOOKINGS": BATCH,
+    "rows._UPSERT_PAYMENTS": BATCH,
+}
+"""Statements of the books that change something that shops are told of, and say nothing themselves; with the reason."""
+
+_TOLD = re.compile(
+    r"\b(?:UPDATE|INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE)\s+(?:ONLY\s+)?"
+    r"(?:bookings|payments|refunds|disputes)\b",
+    re.IGNORECASE,
+)
+
+
+def texts_in(node: ast.AST) -> str:
+    """Its texts as they are, and its calls."""
+    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return "\n".join([*texts, *(ast.unparse(each) for each in ast.walk(node) if isinstance(each, ast.Call))])
+
+
+def assigned_by(node: ast.stmt) -> list[str]:
+    """Names of a module that a statement of it makes."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name) and target.id != "__all__"]
+
+
+def statements_of(name: str) -> Iterator[tuple[str, str]]:
+    """Names and texts of a module's own statements, as they are run; those within functions as well."""
+    module = importlib.import_module(f"boxoffice.books.{name}")
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    for node in tree.body:
+        for target in assigned_by(node):
+            value = getattr(module, target)
+            texts = (
+                {f"{target}[{key!r}]": each for key, each in value.items()}
+                if isinstance(value, dict)
+                else {target: value}
+            )
+            yield from ((f"{name}.{each}", text) for each, text in texts.items() if isinstance(text, str))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    yield f"{name}.{node.name}", inner.value
+
+
+def test_whatever_changes_what_shops_are_told_of_tells_them() -> None:
+    """In the same statement, so with the change or not at all."""
+    silent, telling = set[str](), 0
+    for path in sorted((ROOT / "boxoffice/books").glob("*.py")):
+        for name, text in statements_of(path.stem):
+            if _TOLD.search(text):
+                if "INSERT INTO notices" in text:
+                    telling += 1
+                else:
+                    silent.add(name)
+    assert telling >= 20, "the search finds them"
+    assert silent == {*UNTOLD}
+
+
+_EVENTS = re.compile(
+    r"\b(?:UPDATE|INSERT INTO|DELETE FROM) (?:events|tiers|event_shares)\b"
+    r"|insert\((?:Event|Tier|EventShare)\)"
+)
+
+SILENT_OF_EVENTS = {
+    "boxoffice/sales/loading.py Loader._mark": "which version Redis has",
+    "boxoffice/sales/store.py _insert_tiers": "of a new event, which is told",
+    "boxoffice/sales/control.py Control._change_tier": "told by its caller, with the capacity",
+}
+
+
+def test_whatever_changes_an_event_is_told() -> None:
+    """The function that runs the statement writes the event's history, which tells, or tells by itself."""
+    silent, telling = set[str](), 0
+    for path in sorted((ROOT / "boxoffice").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        changing = {
+            name for node in tree.body for name in assigned_by(node) if _EVENTS.search(texts_in(node))
+        }  # fmt: skip
+        classes = [
+            (f"{node.name}.", each) for node in tree.body if isinstance(node, ast.ClassDef) for each in node.body
+        ]
+        for prefix, node in [*classes, *(("", node) for node in tree.body)]:
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            source = ast.unparse(node)
+            names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            if not (_EVENTS.search(texts_in(node)) or names & changing):
+                continue
+            if "history.write(" in source or "notify_event(" in source or "self._changed(" in source:
+                telling += 1
+            else:
+                silent.add(f"{path.relative_to(ROOT)} {prefix}{node.name}")
+    assert telling >= 8, "the search finds them"
+    assert silent == {*SILENT_OF_EVENTS}
 
 
 def test_a_claim_with_a_limit_is_run_once() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from boxoffice.books.items import rewrite_items
-from boxoffice.books.notices import PAID_TOO_LATE, tell_bookings
+from boxoffice.books.notices import PAID_TOO_LATE, notice_of
 from boxoffice.stores.database import Connection, Reader, Writer
 from boxoffice.stores.record import Record
 
@@ -18,7 +18,7 @@ _END_HOLDS: Final = f"""
 WITH moved AS (
   UPDATE bookings SET status = $2, updated_at = now() WHERE id = ANY($1::uuid[]) AND status = 'held'
   RETURNING id AS booking, client_id, event_id, failure_code),
-told AS ({tell_bookings("moved", "'booking.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")})
+told AS ({notice_of("moved", "'booking.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")})
 SELECT count(*) FROM moved
 """
 
@@ -26,14 +26,14 @@ _EXTEND_HOLD: Final = f"""
 WITH moved AS (
   UPDATE bookings SET expires_at = to_timestamp($2 / 1000.0), updated_at = now() WHERE id = $1::uuid AND status = 'held'
   RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.changed'")}
+{notice_of("moved", "'booking.changed'")}
 """
 
 _CANCEL: Final = f"""
 WITH moved AS (
   UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = $1::uuid
   RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
+{notice_of("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
 """
 
 _PAID_TOO_LATE: Final = f"""
@@ -41,7 +41,7 @@ WITH moved AS (
   UPDATE bookings SET failure_code = 'paid_too_late', updated_at = now()
   WHERE id = $1::uuid AND status IN ('failed', 'expired') AND failure_code IS DISTINCT FROM 'withdrawn'
   RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.paid_too_late'", PAID_TOO_LATE)}
+{notice_of("moved", "'booking.paid_too_late'", PAID_TOO_LATE)}
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.books.inventory import lock_inventory
-from boxoffice.books.notices import SAY_REFUNDS, tell_bookings
+from boxoffice.books.notices import NOTICE_OF_REFUNDS, notice_of
 from boxoffice.books.sold import PAID
 from boxoffice.crashpoint import crashpoint
 from boxoffice.states import CALLED_OFF
@@ -77,7 +77,7 @@ WITH due AS (
   ) FROM due
   RETURNING booking_id AS booking, refund_key AS key, status, amount_cents AS cents, failure_code
 )
-{SAY_REFUNDS}
+{NOTICE_OF_REFUNDS}
 """
 
 _MOVE: Final = """
@@ -100,7 +100,7 @@ _CANCEL: Final = f"""
 WITH moved AS (
   UPDATE bookings SET status = 'cancelled', failure_code = $2, updated_at = now() WHERE id = ANY($1::uuid[])
   RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
+{notice_of("moved", "'booking.cancelled'", "jsonb_build_object('failure_code', $2::text)")}
 """
 
 _REPORT: Final = """

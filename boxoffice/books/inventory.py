@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from boxoffice.books.notices import tell_bookings
+from boxoffice.books.notices import notice_of
 from boxoffice.stores.database import Connection, Writer
 
 __all__ = ["SELL", "give_back", "lock_inventory", "sell"]
@@ -50,7 +50,7 @@ _BACK: Final = """
 _CHANGED: Final = f"""
 WITH moved AS (
   UPDATE bookings SET updated_at = now() WHERE id = $1::uuid RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.refunded'", _BACK)}
+{notice_of("moved", "'booking.refunded'", _BACK)}
 """
 
 

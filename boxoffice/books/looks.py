@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from boxoffice.books.notices import tell_of_bookings
+from boxoffice.books.notices import notice_by_key
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.stores.database import Connection, Reader, Writer
 
@@ -62,7 +62,7 @@ WITH changed AS (
   RETURNING reference AS key, payment_key, amount_cents, status, withdrawn),
 moved AS (SELECT c.*, p.booking_id AS booking FROM changed c JOIN payments p ON p.payment_key = c.payment_key),
 told AS ({
-    tell_of_bookings(
+    notice_by_key(
         "moved",
         "'dispute.changed'",
         "jsonb_build_object('dispute_status', m.status, 'withdrawn', m.withdrawn)",

@@ -17,23 +17,23 @@ from boxoffice.notices.types import OF_REFUND
 from boxoffice.stores.database import Connection, Writer
 
 __all__ = [
+    "NOTICE_OF_REFUNDS",
     "PAID_TOO_LATE",
-    "SAY_REFUNDS",
     "Group",
     "Groups",
     "group_changed",
     "group_of",
     "group_up",
-    "list_and_tell",
-    "tell",
-    "tell_bookings",
-    "tell_of_bookings",
+    "list_and_notify",
+    "notice_by_key",
+    "notice_of",
+    "notify",
 ]
 
 _COLUMNS: Final = "client_id, event_id, type, size, bookings, keys, cents, details"
 
 
-def tell_bookings(moved: str, type_: str, details: str = "'{}'") -> str:
+def notice_of(moved: str, type_: str, details: str = "'{}'") -> str:
     """SQL: a notice of these bookings, for a statement whose CTE `moved` has `booking`, `client_id` and `event_id` of each
     that it changed. `type_` and `details` are SQL, too; both may name columns of `moved`."""
     return f"""INSERT INTO notices ({_COLUMNS})
@@ -42,7 +42,7 @@ def tell_bookings(moved: str, type_: str, details: str = "'{}'") -> str:
   GROUP BY client_id, event_id, type, details"""
 
 
-def tell_of_bookings(moved: str, type_: str, details: str = "'{}'", *, cents: str = "NULL") -> str:
+def notice_by_key(moved: str, type_: str, details: str = "'{}'", *, cents: str = "NULL") -> str:
     """SQL: the same of something that bookings have: `moved` has `booking` and `key`. Whose it is their rows tell."""
     return f"""INSERT INTO notices ({_COLUMNS})
   SELECT client_id, event_id, type, count(*), array_agg(booking), array_agg(key),
@@ -58,7 +58,7 @@ PAID_TOO_LATE: Final = """'{"failure_code": "paid_too_late"}'"""
 
 _OTHERWISE: Final = " ".join(f"WHEN '{status}' THEN '{name}'" for status, name in OF_REFUND.items())
 
-SAY_REFUNDS: Final = tell_of_bookings(
+NOTICE_OF_REFUNDS: Final = notice_by_key(
     "moved",
     f"CASE m.status {_OTHERWISE} END",
     "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))",
@@ -126,39 +126,39 @@ def group_changed(
     group_up(groups, group, record.id, record.payment_key)
 
 
-_TELL: Final = """
+_BATCH: Final = """
 INSERT INTO notices (client_id, event_id, type, size, bookings, keys, details)
 SELECT client, event, type, size, bookings::uuid[], keys::text[], details::jsonb
 FROM unnest({}::text[], {}::text[], {}::text[], {}::int[], {}::text[], {}::text[], {}::text[])
   AS new (client, event, type, size, bookings, keys, details)
 """
 
-_TELL_ALONE: Final = _TELL.format("$1", "$2", "$3", "$4", "$5", "$6", "$7")
+_BATCH_ALONE: Final = _BATCH.format("$1", "$2", "$3", "$4", "$5", "$6", "$7")
 
-_LIST_AND_TELL: Final = f"""
+_LIST_AND_NOTIFY: Final = f"""
 WITH listed AS (
   INSERT INTO captures (payment_keys, leased_until, client_id, event_id)
   SELECT $1::text[], now() + $2 * interval '1 millisecond', $3::text, $4::text WHERE cardinality($1::text[]) > 0 RETURNING id),
-told AS ({_TELL.format("$5", "$6", "$7", "$8", "$9", "$10", "$11")})
+told AS ({_BATCH.format("$5", "$6", "$7", "$8", "$9", "$10", "$11")})
 SELECT id FROM listed
 """
 
 
-async def list_and_tell(connection: Connection, groups: Groups, due: list[str], lease_ms: int) -> int | None:
+async def list_and_notify(connection: Connection, groups: Groups, due: list[str], lease_ms: int) -> int | None:
     """Tell of a batch, and list the payments that are to be captured in a row of `captures`, in one statement. Returns that
     row's id; None when nothing is to be captured."""
     if not groups and not due:
         return None
     whose = {group[:2] for group in groups}
     client, event = next(iter(whose)) if len(whose) == 1 else (None, None)
-    listed: int | None = await connection.fetchval(_LIST_AND_TELL, due, lease_ms, client, event, *_arrays(groups))
+    listed: int | None = await connection.fetchval(_LIST_AND_NOTIFY, due, lease_ms, client, event, *_arrays(groups))
     return listed
 
 
-async def tell(writer: Writer, groups: Groups) -> None:
+async def notify(writer: Writer, groups: Groups) -> None:
     """Tell of a batch."""
     if groups:
-        await writer.execute(_TELL_ALONE, *_arrays(groups))
+        await writer.execute(_BATCH_ALONE, *_arrays(groups))
 
 
 def _arrays(groups: Groups) -> list[list[Any]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from boxoffice.books.notices import PAID_TOO_LATE, tell_bookings, tell_of_bookings
+from boxoffice.books.notices import PAID_TOO_LATE, notice_by_key, notice_of
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.states import GIVEN_BACK
 from boxoffice.stores.database import Connection, Reader, Writer
@@ -98,7 +98,7 @@ WITH moved AS (
   UPDATE payments SET due = $2, due_at = now(), due_since = CASE WHEN due = $2 THEN coalesce(due_since, updated_at) END,
          leased_until = NULL, status = coalesce($3, status), reference = coalesce(reference, $4), updated_at = now()
   WHERE payment_key = $1 RETURNING booking_id AS booking, payment_key AS key, status, due)
-{tell_of_bookings("moved", "'payment.changed'", "jsonb_build_object('status', m.status, 'due', m.due)")}
+{notice_by_key("moved", "'payment.changed'", "jsonb_build_object('status', m.status, 'due', m.due)")}
 """
 
 _IS_LISTED = """
@@ -163,7 +163,7 @@ told AS (
     SELECT count(*) AS size, array_agg(booking) AS bookings, array_agg(key) AS keys, array_agg(amount_cents) AS cents
     FROM moved) AS m WHERE m.size > 0)
 {
-    tell_of_bookings(
+    notice_by_key(
         "(SELECT * FROM moved WHERE NOT EXISTS (SELECT FROM whose))", "'payment.captured'", cents="m.amount_cents"
     )
 }
@@ -175,7 +175,7 @@ _CLOSE_VOID = f"""
 WITH moved AS (
   UPDATE payments SET status = $2, due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL, updated_at = now()
   WHERE payment_key = $1 AND due = 'void' RETURNING booking_id AS booking, payment_key AS key, failure_code)
-{tell_of_bookings("moved", "'payment.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")}
+{notice_by_key("moved", "'payment.' || $2", "jsonb_strip_nulls(jsonb_build_object('failure_code', m.failure_code))")}
 """
 
 _CLOSE_LATE_VOID = f"""
@@ -188,8 +188,8 @@ ended AS (
   FROM late WHERE b.id = late.booking AND b.status IN ('failed', 'expired')
     AND b.failure_code IS DISTINCT FROM 'withdrawn'
   RETURNING b.id AS booking, b.client_id, b.event_id),
-told AS ({tell_bookings("ended", "'booking.paid_too_late'", PAID_TOO_LATE)})
-{tell_of_bookings("late", "'payment.voided'", PAID_TOO_LATE)}
+told AS ({notice_of("ended", "'booking.paid_too_late'", PAID_TOO_LATE)})
+{notice_by_key("late", "'payment.voided'", PAID_TOO_LATE)}
 """
 
 _REFUSE_CAPTURE: Final = f"""
@@ -197,7 +197,7 @@ WITH moved AS (
   UPDATE payments SET status = 'failed', failure_code = $2, due = 'void', due_at = now(), due_since = now(), tries = 0,
          leased_until = NULL, refunded_cents = 0, updated_at = now()
   WHERE payment_key = $1 AND due = 'capture' RETURNING booking_id AS booking, payment_key AS key),
-told AS ({tell_of_bookings("moved", "'payment.capture_refused'", "jsonb_build_object('failure_code', $2::text)")})
+told AS ({notice_by_key("moved", "'payment.capture_refused'", "jsonb_build_object('failure_code', $2::text)")})
 SELECT true FROM moved
 """
 
@@ -213,7 +213,7 @@ WITH moved AS (
   UPDATE payments SET status = 'captured', due = NULL, due_at = NULL, due_since = NULL, leased_until = NULL,
          failure_code = 'paid_too_late', amount_cents = $2, updated_at = now()
   WHERE payment_key = $1 RETURNING booking_id AS booking, payment_key AS key, amount_cents)
-{tell_of_bookings("moved", "'payment.captured_too_late'", PAID_TOO_LATE, cents="m.amount_cents")}
+{notice_by_key("moved", "'payment.captured_too_late'", PAID_TOO_LATE, cents="m.amount_cents")}
 """
 
 

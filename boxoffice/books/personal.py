@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from boxoffice.books.notices import tell_bookings
+from boxoffice.books.notices import notice_of
 from boxoffice.states import CALLED_OFF
 from boxoffice.stores.database import Connection
 
@@ -43,7 +43,7 @@ _ERASE: Final = {
 WITH moved AS (
   UPDATE bookings SET customer_id = $2, owner = $3, metadata = NULL, return_url = NULL, updated_at = now()
   WHERE id = ANY($1::uuid[]) RETURNING id AS booking, client_id, event_id),
-told AS ({tell_bookings("moved", "'booking.forgotten'")})
+told AS ({notice_of("moved", "'booking.forgotten'")})
 SELECT FROM moved
 """,
     "payments": """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from boxoffice import ids
-from boxoffice.books.notices import tell_bookings, tell_of_bookings
+from boxoffice.books.notices import notice_by_key, notice_of
 from boxoffice.stores.database import Connection, Writer
 
 __all__ = ["Facts", "fail_booking", "fail_payment"]
@@ -49,7 +49,7 @@ VALUES ($1::uuid, $2, $3, $4, $5, 'failed', $6, $7, $8, $9, 'poison', $10, to_ti
 ON CONFLICT (id) DO UPDATE SET status = 'failed', failure_code = 'poison', updated_at = now()
 WHERE bookings.status IN ('pending', 'held')
 RETURNING id AS booking, client_id, event_id)
-{tell_bookings("moved", "'booking.failed'", _POISON)}
+{notice_of("moved", "'booking.failed'", _POISON)}
 """
 
 _INSERT_ITEMS: Final = """
@@ -70,7 +70,7 @@ SET status = excluded.status, failure_code = 'poison', due = excluded.due, due_a
 WHERE payments.status IN ('unknown', 'requires_action')
 RETURNING booking_id AS booking, payment_key AS key, status, due)
 {
-    tell_of_bookings(
+    notice_by_key(
         "moved",
         "'payment.changed'",
         "jsonb_strip_nulls(jsonb_build_object('status', m.status, 'due', m.due, 'failure_code', 'poison'))",

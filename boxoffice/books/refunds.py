@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from boxoffice.books.notices import SAY_REFUNDS
+from boxoffice.books.notices import NOTICE_OF_REFUNDS
 from boxoffice.gateway.accounts import WRITTEN_IN, written_in
 from boxoffice.stores.database import Connection, Reader, Writer
 
@@ -58,15 +58,15 @@ WITH moved AS (
   VALUES ($1, $2::uuid, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint = 0 THEN 'succeeded' ELSE 'due' END, $7)
 """
 
-_BEGIN_NEW: Final = f"{_BEGIN} {_MOVED}) {SAY_REFUNDS}"
-_BEGIN_ONCE: Final = f"{_BEGIN} ON CONFLICT DO NOTHING {_MOVED}) {SAY_REFUNDS}"
+_BEGIN_NEW: Final = f"{_BEGIN} {_MOVED}) {NOTICE_OF_REFUNDS}"
+_BEGIN_ONCE: Final = f"{_BEGIN} ON CONFLICT DO NOTHING {_MOVED}) {NOTICE_OF_REFUNDS}"
 
 _ADD_FOREIGN: Final = f"""
 WITH moved AS (
   INSERT INTO refunds (refund_key, booking_id, payment_key, amount_cents, currency, status, reason, origin, reference,
                        failure_code)
   VALUES ($1, $2::uuid, $3, $4, $5, $6, 'at_the_gateway', 'gateway', $7, $8) {_MOVED})
-{SAY_REFUNDS}
+{NOTICE_OF_REFUNDS}
 """
 
 
@@ -108,7 +108,7 @@ _ANSWER: Final = f"""
 WITH moved AS (
   UPDATE refunds SET status = $3, reference = $4, failure_code = $5, leased_until = NULL, updated_at = now()
   WHERE refund_key = $1 AND status = 'due' AND attempt = $2 {_MOVED}, payment_key),
-told AS ({SAY_REFUNDS})
+told AS ({NOTICE_OF_REFUNDS})
 INSERT INTO looks (payment_key, due_at)
 SELECT payment_key, now() + $6 * interval '1 millisecond' FROM moved WHERE $3 = 'pending'
 ON CONFLICT (payment_key) DO NOTHING
@@ -123,7 +123,7 @@ _DROP_UNCAPTURED: Final = f"""
 WITH moved AS (
   UPDATE refunds SET status = 'dropped', failure_code = 'never_captured', leased_until = NULL, updated_at = now()
   WHERE payment_key = $1 AND status = 'due' {_MOVED})
-{SAY_REFUNDS}
+{NOTICE_OF_REFUNDS}
 """
 
 
@@ -164,7 +164,7 @@ UPDATE refunds SET status = $2, attempt = $3, amount_cents = $4, reference = $5,
        written_off_by = CASE WHEN $2 = 'written_off' THEN written_off_by END,
        written_off_reason = CASE WHEN $2 = 'written_off' THEN written_off_reason END, updated_at = now()
 WHERE refund_key = $1 {_MOVED})
-{SAY_REFUNDS}
+{NOTICE_OF_REFUNDS}
 """
 
 _LOCK_OWED_PAYMENTS: Final = """
@@ -178,7 +178,7 @@ WITH moved AS (
   UPDATE refunds SET status = 'due', due_at = now(), due_since = now(), leased_until = NULL, tries = 0, reference = NULL,
          updated_at = now()
   WHERE booking_id = $1::uuid AND status = 'owed' AND ($2::text IS NULL OR refund_key = $2) {_MOVED}),
-told AS ({SAY_REFUNDS})
+told AS ({NOTICE_OF_REFUNDS})
 SELECT key AS refund_key, cents AS amount_cents FROM moved
 """
 
@@ -187,7 +187,7 @@ WITH moved AS (
   UPDATE refunds SET status = 'written_off', written_off_at = now(), written_off_by = $2, written_off_reason = $3,
          updated_at = now()
   WHERE status = 'owed' AND (booking_id::text = $1 OR refund_key = $1) {_MOVED}),
-told AS ({SAY_REFUNDS})
+told AS ({NOTICE_OF_REFUNDS})
 SELECT key AS refund_key, booking::text AS booking, cents AS amount_cents FROM moved
 """
 

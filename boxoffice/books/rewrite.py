@@ -19,7 +19,7 @@ from boxoffice.books.columns import INSERT_BOOKINGS, INSERT_ITEMS, BookingRow, b
 from boxoffice.books.inventory import lock_inventory, sell
 from boxoffice.books.items import drop_items
 from boxoffice.books.moves import Note, came_back
-from boxoffice.books.notices import SAY_REFUNDS, Groups, group_up, tell
+from boxoffice.books.notices import NOTICE_OF_REFUNDS, Groups, group_up, notify
 from boxoffice.books.rows import known_by_key
 from boxoffice.books.sold import REFUND_PERCENT
 from boxoffice.states import HOLDS_STOCK, WITHDRAWN, WORDS
@@ -62,7 +62,7 @@ WITH moved AS (
     AS new (key, booking, payment, amount, currency, reason, asked, items)
   ON CONFLICT DO NOTHING
   RETURNING booking_id AS booking, refund_key AS key, status, amount_cents AS cents, failure_code)
-{SAY_REFUNDS}
+{NOTICE_OF_REFUNDS}
 """
 
 _KEEP_OWNERS = """
@@ -257,7 +257,7 @@ async def _write(connection: Connection, rows: list[_Row], gateway: str) -> None
         gateway,
         [row.due for row in paid],
     )
-    await tell(connection, _groups(rows, {payment["payment_key"] for payment in moved}))
+    await notify(connection, _groups(rows, {payment["payment_key"] for payment in moved}))
     refunds = [(row, refund) for row in rows for refund in row.refunds]
     await connection.execute(
         _INSERT_REFUNDS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from boxoffice.books.copying import Raced, copy_new
@@ -17,7 +18,7 @@ from boxoffice.books.decisions import DUPLICATE, NEW, OPEN, Claimed, Decision, K
 from boxoffice.books.inserting import insert_duplicates
 from boxoffice.books.inventory import SELL, lock_inventory, sell
 from boxoffice.books.items import REWRITING, SOLD_ITEMS, WAS_SOLD, rewrite_items
-from boxoffice.books.notices import Groups, group_changed, group_of, group_up, list_and_tell
+from boxoffice.books.notices import Groups, group_changed, group_of, group_up, list_and_notify
 from boxoffice.stores.database import Connection
 from boxoffice.stores.record import Record
 
@@ -40,6 +41,10 @@ Triple: TypeAlias = tuple[str, str, str]
 
 TRIPLES_MAX: Final = 20_000
 """Remembered in one process, some 5 MB; then it is asked anew."""
+
+
+NOBODY: Final[Mapping[str, Known]] = MappingProxyType({})
+"""PostgreSQL knows none of them."""
 
 
 class Orphan(Exception):
@@ -171,7 +176,7 @@ async def recheck(connection: Connection, records: list[Record], known: Mapping[
 
 
 async def write(
-    connection: Connection, decisions: list[Decision], known: Mapping[str, Known], gateway: str, lease_ms: int
+    connection: Connection, decisions: list[Decision], gateway: str, lease_ms: int, known: Mapping[str, Known] = NOBODY
 ) -> int | None:  # fmt: skip
     """Bookings, items and payments as it was decided, with what is due at the gateway, and what shops are told of them. `known`
     is what PostgreSQL had of the bookings: what has not changed since is not told again.
@@ -233,7 +238,7 @@ async def write(
     for decision in others:
         if decision.standing is not DUPLICATE or decision.claim.record.id in inserted:
             group_changed(groups, decision, known, paid, rewritten)
-    return await list_and_tell(connection, groups, due, lease_ms)
+    return await list_and_notify(connection, groups, due, lease_ms)
 
 
 async def _upsert_payments(

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from boxoffice.errors import Malformed
 
-__all__ = ["WHOLE", "Cursor"]
+__all__ = ["ALL_READ", "Cursor"]
 
-WHOLE: Final = 2**31 - 1
+ALL_READ: Final = 2**31 - 1
 """Index of a cursor behind a whole row."""
 
 _TEXT: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{1,8})(?:\.([0-9]{1,9}))?")
@@ -22,11 +22,11 @@ class Cursor(NamedTuple):
     """Of the last row that was read, wholly or in part; 0 before the first."""
     nonce: int
     """Drawn when the place was given: another line of history comes to the same position, and never to the same nonce."""
-    index: int = WHOLE
+    index: int = ALL_READ
     """How many of the row's changes were read."""
 
     def __str__(self) -> str:
-        part = "" if self.index == WHOLE else f".{self.index}"
+        part = "" if self.index == ALL_READ else f".{self.index}"
         return f"{self.position}.{self.nonce:x}{part}"
 
     @classmethod
@@ -36,4 +36,4 @@ class Cursor(NamedTuple):
         if found is None:
             raise Malformed("This is no cursor of ours.", pointer=pointer, code="cursor")
         position, nonce, index = found.groups()
-        return cls(int(position), int(nonce, 16), WHOLE if index is None else int(index))
+        return cls(int(position), int(nonce, 16), ALL_READ if index is None else int(index))

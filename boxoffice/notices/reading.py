@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from boxoffice.errors import CursorGone
-from boxoffice.notices.cursors import WHOLE, Cursor
+from boxoffice.notices.cursors import ALL_READ, Cursor
 from boxoffice.notices.types import BY_NAME
 from boxoffice.stores.database import Connection, Database, Row
 
@@ -33,10 +33,10 @@ _FRESH: Final = "SELECT EXISTS (SELECT FROM notices WHERE position IS NULL)"
 
 _LOCK: Final = "SELECT position FROM notice_head FOR UPDATE"
 
-_NUMBER: Final = f"""
+_NUMBER: Final = """
 WITH fresh AS MATERIALIZED (
   SELECT id, row_number() OVER (ORDER BY id) AS place, (random() * 2147483647)::int AS nonce
-  FROM (SELECT id FROM notices WHERE position IS NULL ORDER BY id LIMIT {NUMBERED_MAX}) AS first),
+  FROM (SELECT id FROM notices WHERE position IS NULL ORDER BY id LIMIT $2) AS first),
 given AS (
   UPDATE notices n SET position = $1 + f.place, nonce = f.nonce FROM fresh f WHERE n.id = f.id
   RETURNING n.position, n.nonce),
@@ -120,7 +120,7 @@ class Notices:
     ) -> Page:  # fmt: skip
         """The shop's notices behind the cursor that have places, at most so many (1 or more); of these types alone, if there
         are any. Raises `CursorGone`, and PostgreSQL's errors."""
-        inside = cursor.index < WHOLE
+        inside = cursor.index < ALL_READ
         first = cursor.position if inside else cursor.position + 1
         read_before = cursor.index if inside else 0
         rows = await self._database.fetch(
@@ -151,7 +151,7 @@ class Notices:
         row = await self._database.fetchrow(_HEAD)
         return Cursor(row["trimmed"], row["trimmed_nonce"])
 
-    async def at(self, position: int, index: int = WHOLE) -> Cursor:
+    async def at(self, position: int, index: int = ALL_READ) -> Cursor:
         """A cursor that PostgreSQL itself keeps as its position: a restore takes both back. One that was trimmed is refused by
         `after`. Raises PostgreSQL's errors."""
         nonce = await self._database.fetchval(_AT, position)
@@ -167,7 +167,7 @@ async def number(connection: Connection) -> int:
     """Give places to at most `NUMBERED_MAX` notices, in the caller's transaction. Returns how many. Who does so at the same
     time waits: two statements, as the second sees what the one before has committed."""
     last = await connection.fetchval(_LOCK)
-    given = await connection.fetchval(_NUMBER, last)
+    given = await connection.fetchval(_NUMBER, last, NUMBERED_MAX)
     return 0 if given is None else int(given - last)
 
 
@@ -194,5 +194,5 @@ def _notice(row: Row, index: int) -> Notice:
     return Notice(
         f"n_{position}_{nonce:x}_{index}", name, row["at"], row["event_id"],
         row["bookings"][index] if row["bookings"] is not None else None, data,
-        Cursor(position, nonce, WHOLE if last else index + 1),
+        Cursor(position, nonce, ALL_READ if last else index + 1),
     )  # fmt: skip

@@ -13,11 +13,11 @@ import msgspec
 from boxoffice.notices.types import BY_NAME, OF_EVENT
 from boxoffice.stores.database import Writer
 
-__all__ = ["tell_event", "write"]
+__all__ = ["notify_event", "write"]
 
 _WRITE: Final = "INSERT INTO notices (client_id, event_id, type, details) VALUES ($1, $2, $3, $4::jsonb)"
 
-_TELL_EVENT: Final = """
+_EVENT: Final = """
 INSERT INTO notices (client_id, event_id, type, details)
 SELECT shop.id, e.id, $2, jsonb_strip_nulls(jsonb_build_object(
          'status', e.status, 'version', e.version, 'action', $3::text, 'tier_id', $4::text, 'fields', $5::text::jsonb))
@@ -39,7 +39,7 @@ async def write(
     await writer.execute(_WRITE, client_id, event_id, type_, msgspec.json.encode(data).decode())
 
 
-async def tell_event(
+async def notify_event(
     writer: Writer, event_id: str, action: str, tier_id: str | None, changes: Mapping[str, Any]
 ) -> None:  # fmt: skip
     """What was done to an event, to the shop that owns it, and to those that it is shared with if it is their business.
@@ -47,7 +47,7 @@ async def tell_event(
     own = any(part in action for part in _OWNERS_OWN)
     partner = next((shop for shop in changes.get("shop", ()) if shop), None)
     await writer.execute(
-        _TELL_EVENT, event_id, _type_of(action, changes), action, tier_id,
+        _EVENT, event_id, _type_of(action, changes), action, tier_id,
         msgspec.json.encode(sorted(changes)).decode() if not own else None, own, partner,
     )  # fmt: skip
 

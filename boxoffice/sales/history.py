@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from boxoffice.clock import iso
-from boxoffice.notices.writing import tell_event
+from boxoffice.notices.writing import notify_event
 from boxoffice.stores.database import Connection, Reader
 
 __all__ = ["differences", "read", "write"]
@@ -34,7 +34,7 @@ async def write(
 ) -> None:
     """One row, behind the change itself: it has the version that the event has now. The shops that sell it are told."""
     await connection.execute(_WRITE, event_id, tier_id, changed_by, action, json.dumps(changes, default=_shown))
-    await tell_event(connection, event_id, action, tier_id, changes)
+    await notify_event(connection, event_id, action, tier_id, changes)
 
 
 async def read(reader: Reader, event_id: str, limit: int, before: int | None) -> list[dict[str, Any]]:

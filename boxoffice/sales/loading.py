@@ -18,7 +18,7 @@ from boxoffice.access.key_mirror import KeyMirror
 from boxoffice.clock import iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound, StoreAway
-from boxoffice.notices.writing import tell_event
+from boxoffice.notices.writing import notify_event
 from boxoffice.sales.catalogue import NEVER_MS, EventView, TierView
 from boxoffice.sales.code_mirror import CodeMirror
 from boxoffice.sales.left import Allocated, allocated_text
@@ -242,7 +242,7 @@ class Loader:
                 seldom.error("event.changes_lost", event_id=event_id, version=view.version, redis_version=later)
                 # Whoever has lost the lock cannot write this: its session is gone. Who has it has what counts.
                 await connection.execute("UPDATE events SET version = $2 WHERE id = $1", event_id, later + 1)
-                await tell_event(connection, event_id, "restore", None, {})
+                await notify_event(connection, event_id, "restore", None, {})
                 view, word, _ = await self._load_one(connection, event_id)
             if word == b"revoked":
                 seldom.error("event.call_off_lost", event_id=event_id)

@@ -14,7 +14,7 @@ from boxoffice import ids
 from boxoffice.clock import CLOCK, Clock, iso
 from boxoffice.crashpoint import crashpoint
 from boxoffice.errors import NotFound
-from boxoffice.notices.writing import tell_event
+from boxoffice.notices.writing import notify_event
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.checks import Checks, NewTier, Terms
 from boxoffice.sales.loading import Loader, read_events
@@ -86,7 +86,7 @@ class CatalogueStore:
             await connection.execute(insert(EventChange).values(change))
             # SQLAlchemy's session, below SQLAlchemy: the statement is the one that every other change runs.
             session: Any = (await connection.get_raw_connection()).driver_connection
-            await tell_event(session, event_id, "create", None, made)
+            await notify_event(session, event_id, "create", None, made)
         crashpoint("change_committed")
         return await self._loader.publish(event_id)
 

@@ -168,7 +168,7 @@ class Committing:
             terms = replace(terms, shared=True)
         decisions = decide(ready.claims, ready.known, ready.outcomes, left, terms)
         listed = await rows.write(
-            connection, decisions, ready.known, self._gateway.books, self.settings.worker.lease_ms
+            connection, decisions, self._gateway.books, self.settings.worker.lease_ms, ready.known
         )  # fmt: skip
         await rows.sell(connection, sold_by(decisions))
         if batch.traces is not None and batch.keeps_traces:

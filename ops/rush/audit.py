@@ -24,6 +24,7 @@ from ops.rush.history import History
 from ops.rush.leak_checks import check_leaks, check_texts
 from ops.rush.limit_checks import check_limits
 from ops.rush.money_checks import check_money
+from ops.rush.notice_checks import check_feed, check_notices
 from ops.rush.operating import Changes
 from ops.rush.record_checks import walk
 from ops.rush.sampler import Sampler
@@ -99,6 +100,8 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
         await check_money(office.gateway, pool, findings)
         await check_webhooks(pool, office.settings.data_dir, witness.tally, findings, lost=witness.commits_lost)
         await check_texts(pool, findings)
+        await check_notices(pool, findings)
+        await check_feed(office.database, pool, findings)
         # In a thread: who reads for seconds lets the other half's answers wait until they seem late.
         await asyncio.to_thread(check_leaks, office.settings.data_dir, witness.secrets, witness.history, findings)
 

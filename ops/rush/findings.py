@@ -26,6 +26,7 @@ TITLES: Final = {
     "I12": "What an operator changes is in force: no other price or capacity, and nothing is let in during a pause",
     "I13": "No access code and no customer has more tickets than allowed; what is given back may be had again",
     "I14": "What is set aside for a shop or a code nobody else takes, and what is not, everybody may have",
+    "I15": "What a shop was told, replayed from the start, is what the tables say of bookings, payments, refunds and events",
 }
 
 

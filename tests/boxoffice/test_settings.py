@@ -154,6 +154,7 @@ BOUNDS = {
     "worker.retention_days": "[8, 3650]",
     "worker.retention_failures_days": "[1, 3650]",
     "worker.retention_moves_days": "[8, 3650]",
+    "worker.retention_notices_days": "[1, 3650]",
     "worker.retention_webhooks_days": "[8, 3650]",
     "gateway.timeout_s": "(0, 60]",
     "gateway.cutoff_s": "(0, 60]",

@@ -34,6 +34,74 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "places that are given by ids alone",
+        (
+            (
+                "boxoffice/notices/reading.py",
+                "    last = await connection.fetchval(_LOCK)\n",
+                "    last = await connection.fetchval(_LOCK.removesuffix(' FOR UPDATE'))\n",
+            ),
+        ),
+        "tests/boxoffice/notices/test_reading.py",
+        "fifty_writers",
+    ),
+    Mutant(
+        "a place that is the id",
+        (
+            ("boxoffice/notices/reading.py", "SET position = $1 + f.place", "SET position = $1 * 0 + f.place * 0 + n.id"),
+        ),
+        "tests/boxoffice/notices/test_reading.py",
+        "commits_late or fifty_writers",
+    ),
+    Mutant(
+        "a reader who follows ids",
+        (
+            (
+                "boxoffice/notices/reading.py",
+                "SELECT * FROM notices WHERE client_id = $1 AND position >= $3 AND",
+                "SELECT id AS position, 0 AS nonce, event_id, type, at, size, bookings, keys, cents, details FROM notices"
+                " WHERE client_id = $1 AND id >= $3 AND",
+            ),
+        ),
+        "tests/boxoffice/notices/test_reading.py",
+        "commits_late or fifty_writers",
+    ),
+    Mutant(
+        "places in the order of transactions",
+        (
+            (
+                "boxoffice/notices/reading.py",
+                "row_number() OVER (ORDER BY id) AS place",
+                "row_number() OVER (ORDER BY xmin::text::bigint) AS place",
+            ),
+            (
+                "boxoffice/notices/reading.py",
+                "FROM (SELECT id FROM notices WHERE position IS NULL",
+                "FROM (SELECT id, xmin FROM notices WHERE position IS NULL",
+            ),
+        ),
+        "tests/boxoffice/notices/test_reading.py",
+        "older_transaction",
+    ),
+    Mutant(
+        "a cursor of any history",
+        (("boxoffice/notices/reading.py", "row[\"seen\"]) != cursor.nonce:", "row[\"seen\"]) is None:"),),
+        "tests/boxoffice/notices/test_reading.py",
+        "lost_history",
+    ),
+    Mutant(
+        "a payment that waits is told of again and again",
+        (("boxoffice/books/notices.py", "if group[4] is None or group[4:6] == stood:", "if False:"),),
+        "tests/boxoffice/books/test_notices.py",
+        "waits_is_told_once",
+    ),
+    Mutant(
+        "retention that lets go of any old notice",
+        (("boxoffice/books/trim.py", "WHERE position < {_FIRST_YOUNG} ORDER", "WHERE at < {_OLD} ORDER"),),
+        "tests/boxoffice/books/test_trim.py",
+        "in_their_order",
+    ),
+    Mutant(
         "any shop books any event",
         (("boxoffice/admission/admission.py", "if not found[0].sold_by(client):", "if False:"),),
         "tests/api/test_ownership.py",

@@ -297,6 +297,6 @@ async def test_retention_by_hand(till: Till, monkeypatch: pytest.MonkeyPatch) ->
     code, said = await run("trim", "--json")
     assert (code, json.loads(said)) == (
         0,
-        {"booking_traces": 0, "dead_letters": 0, "stock_moves": 0, "webhook_events": 21_000},
+        {"booking_traces": 0, "dead_letters": 0, "notices": 0, "stock_moves": 0, "webhook_events": 21_000},
     )
     assert await till.fetch("SELECT * FROM webhook_events") == []

@@ -59,6 +59,7 @@ async def test_everything_is_done_for_every_shard(
         "guarding": {(0, 0)},
         "loading": {(0, 0)},
         "sweeping": {(worker.sweep_ms / 1_000, 0)},
+        "numbering": {(worker.sweep_ms / 1_000, 0)},
         "calling_off": {(worker.sweep_ms / 1_000, 0)},
         "mending": {(2 * worker.lease_ms / 1_000, 0)},
         "reconciling": {(worker.reconcile_s, 30)},
@@ -68,7 +69,7 @@ async def test_everything_is_done_for_every_shard(
     }
     for what in ("guarding", "loading", "sweeping", "reconciling"):
         assert [work.args[1] for work, _, _ in kept[what]] == [0, 1, 2], what
-    assert [len(kept[what]) for what in ("watching", "trimming")] == [1, 1]
+    assert [len(kept[what]) for what in ("watching", "trimming", "numbering")] == [1, 1, 1]
     for work, _, _ in kept["mending"]:
         await work()
     assert [call for call in calls if call[0] == "mender.mend"] == [("mender.mend", shard) for shard in range(SHARDS)]

@@ -168,6 +168,12 @@ async def test_trimming(
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
 
 
+async def test_notices_get_their_places(rounds: Rounds, office: Any, calls: Calls) -> None:
+    office.notices = SimpleNamespace(number=calls.recorder("number", 3))
+    await rounds.number()
+    assert calls == [("number",)]
+
+
 @pytest.mark.parametrize("weak", ["check_redis", "check_postgresql", "redis_rights", "postgres_rights", ""])
 async def test_a_watch_asks_the_gateway_and_both_stores(
     rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, weak: str
@@ -202,6 +208,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
         ("reconciling", 300.0, 300.0, 30.0, "shard"),
         ("watching", 15.0, 15.0, 0.0, "process"),
         ("trimming", 60.0, 60.0, 60.0, "process"),
+        ("numbering", 1.0, 1.0, 0.0, "process"),
     ],
 )
 def test_how_often_each_round_is_gone(name: str, every_s: float, pause_s: float, after_s: float, scope: str) -> None:

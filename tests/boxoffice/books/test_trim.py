@@ -24,7 +24,7 @@ async def age(pool: asyncpg.Pool[Any], days: float) -> None:
     """All notes are older by so much."""
     for table, column in (
         ("stock_moves", "applied_at"), ("webhook_events", "received_at"), ("dead_letters", "updated_at"),
-        ("booking_traces", "created_at"),
+        ("booking_traces", "created_at"), ("notices", "at"),
     ):  # fmt: skip
         await pool.execute(f"UPDATE {table} SET {column} = {column} - $1 * interval '1 day'", days)
 
@@ -128,9 +128,34 @@ async def test_it_reads_only_what_it_deletes(till: Till, table: str) -> None:
     plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {statement}"))
     index = {
         "stock_moves": "ix_stock_moves_applied_at", "webhook_events": "ix_webhook_events_received_at",
-        "booking_traces": "ix_booking_traces_created_at",
+        "booking_traces": "ix_booking_traces_created_at", "notices": "uq_notices_position",
     }.get(table)  # fmt: skip
     assert index is None or f"Index Scan using {index}" in plan or f"Index Only Scan using {index}" in plan, plan
+
+
+async def test_notices_go_in_their_order(till: Till) -> None:
+    """Never one behind another that stays, and none without a place: who reads behind the last that went misses nothing."""
+    for _ in range(2):
+        await notes(till)
+    pool, notices = await till.office.pool(), till.office.notices
+    days = DAYS | {"notices": 2}
+    await pool.execute("UPDATE notices SET at = now() - interval '3 days'")
+    assert await trim.count_old(till.office.database, days) == dict.fromkeys(trim.COUNT, 0)
+    assert await trim.trim(till.office.database, days) == {}
+    await notices.number()
+    end = (await notices.head()).position
+    assert end > 8
+    await pool.execute("UPDATE notices SET at = now() WHERE position = 5")
+    kept = await notices.at(4)
+    latest = await pool.fetchval("SELECT max(at) FROM notices WHERE position < 5")
+    assert (await trim.count_old(till.office.database, days))["notices"] == 4
+    assert await trim.trim(till.office.database, days) == {"notices": 4}
+    assert await notices.start() == kept
+    assert await pool.fetchval("SELECT trimmed_at FROM notice_head") == latest
+    await pool.execute("UPDATE notices SET at = now() - interval '3 days' WHERE position = 5")
+    assert await trim.trim(till.office.database, days) == {"notices": end - 4}
+    assert await notices.start() == await notices.head()
+    assert await trim.trim(till.office.database, days) == {}
 
 
 async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +174,7 @@ async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> 
     assert (line["stock_moves"], line["webhook_events"], line["dead_letters"]) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("table", trim.TRIM)
+@pytest.mark.parametrize("table", [table for table in trim.TRIM if table != "notices"])
 async def test_each_table_has_days_of_its_own(till: Till, table: str) -> None:
     booking = await notes(till)
     pool = await till.office.pool()
@@ -163,6 +188,9 @@ async def test_each_table_has_days_of_its_own(till: Till, table: str) -> None:
 def test_days_of_a_table_are_those_of_all_unless_it_has_its_own() -> None:
     assert WorkerSettings().retention == DAYS
     own = WorkerSettings(
-        retention_days=10, retention_moves_days=11, retention_webhooks_days=12, retention_failures_days=13
-    )
-    assert own.retention == {"stock_moves": 11, "webhook_events": 12, "dead_letters": 13, "booking_traces": 10}
+        retention_days=10, retention_moves_days=11, retention_webhooks_days=12, retention_failures_days=13,
+        retention_notices_days=9,
+    )  # fmt: skip
+    assert own.retention == {
+        "stock_moves": 11, "webhook_events": 12, "dead_letters": 13, "booking_traces": 10, "notices": 9,
+    }  # fmt: skip
