@@ -32,6 +32,7 @@ MEMBERS: Final[dict[str, tuple[str, str]]] = {
     "sold-out": ("shortfall may_return", "retry_after"),
     "sale-closed": ("reason", "tier_id"),
     "sale-not-open": ("opens_at", ""),
+    "cursor-gone": ("reason", ""),
     "event-changed": ("version", ""),
     "booking-limit": ("", "least limit tier_id code"),
     "customer-limit": ("held", "least limit may_take tier_id code"),

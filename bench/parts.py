@@ -41,7 +41,17 @@ __all__ = ["commit_alone", "script_alone"]
 BATCH: Final = 500
 DATABASE: Final = "bench_commit"
 
-TABLES: Final = ("captures", "payments", "booking_items", "bookings", "inventory", "tiers", "events", "clients")
+TABLES: Final = (
+    "notices",
+    "captures",
+    "payments",
+    "booking_items",
+    "bookings",
+    "inventory",
+    "tiers",
+    "events",
+    "clients",
+)
 """All that is written there. Foreign keys no longer lead from clients to bookings."""
 
 

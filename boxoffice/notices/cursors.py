@@ -10,7 +10,7 @@ from boxoffice.errors import Malformed
 __all__ = ["ALL_READ", "Cursor"]
 
 ALL_READ: Final = 2**31 - 1
-"""Index of a cursor behind a whole row."""
+"""Within a row: all of it."""
 
 _TEXT: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{1,8})(?:\.([0-9]{1,9}))?")
 
@@ -22,11 +22,11 @@ class Cursor(NamedTuple):
     """Of the last row that was read, wholly or in part; 0 before the first."""
     nonce: int
     """Drawn when the place was given: another line of history comes to the same position, and never to the same nonce."""
-    index: int = ALL_READ
+    within: int = ALL_READ
     """How many of the row's changes were read."""
 
     def __str__(self) -> str:
-        part = "" if self.index == ALL_READ else f".{self.index}"
+        part = "" if self.within == ALL_READ else f".{self.within}"
         return f"{self.position}.{self.nonce:x}{part}"
 
     @classmethod
@@ -35,5 +35,5 @@ class Cursor(NamedTuple):
         found = _TEXT.fullmatch(text)
         if found is None:
             raise Malformed("This is no cursor of ours.", pointer=pointer, code="cursor")
-        position, nonce, index = found.groups()
-        return cls(int(position), int(nonce, 16), ALL_READ if index is None else int(index))
+        position, nonce, within = found.groups()
+        return cls(int(position), int(nonce, 16), ALL_READ if within is None else int(within))

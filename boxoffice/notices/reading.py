@@ -120,9 +120,9 @@ class Notices:
     ) -> Page:  # fmt: skip
         """The shop's notices behind the cursor that have places, at most so many (1 or more); of these types alone, if there
         are any. Raises `CursorGone`, and PostgreSQL's errors."""
-        inside = cursor.index < ALL_READ
+        inside = cursor.within < ALL_READ
         first = cursor.position if inside else cursor.position + 1
-        read_before = cursor.index if inside else 0
+        read_before = cursor.within if inside else 0
         rows = await self._database.fetch(
             _AFTER, client_id, cursor.position, first, list(types) or None, most, read_before
         )
@@ -151,11 +151,11 @@ class Notices:
         row = await self._database.fetchrow(_HEAD)
         return Cursor(row["trimmed"], row["trimmed_nonce"])
 
-    async def at(self, position: int, index: int = ALL_READ) -> Cursor:
+    async def at(self, position: int, within: int = ALL_READ) -> Cursor:
         """A cursor that PostgreSQL itself keeps as its position: a restore takes both back. One that was trimmed is refused by
         `after`. Raises PostgreSQL's errors."""
         nonce = await self._database.fetchval(_AT, position)
-        return Cursor(position, nonce or 0, index)
+        return Cursor(position, nonce or 0, within)
 
     async def beyond(self, positions: Mapping[str, int]) -> set[str]:
         """Of these shops those that have something behind the position, in one statement. Raises PostgreSQL's errors."""

@@ -48,7 +48,11 @@ MUTANTS = (
     Mutant(
         "a place that is the id",
         (
-            ("boxoffice/notices/reading.py", "SET position = $1 + f.place", "SET position = $1 * 0 + f.place * 0 + n.id"),
+            (
+                "boxoffice/notices/reading.py",
+                "SET position = $1 + f.place",
+                "SET position = $1 * 0 + f.place * 0 + n.id",
+            ),
         ),
         "tests/boxoffice/notices/test_reading.py",
         "commits_late or fifty_writers",
@@ -85,7 +89,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cursor of any history",
-        (("boxoffice/notices/reading.py", "row[\"seen\"]) != cursor.nonce:", "row[\"seen\"]) is None:"),),
+        (("boxoffice/notices/reading.py", 'row["seen"]) != cursor.nonce:', 'row["seen"]) is None:'),),
         "tests/boxoffice/notices/test_reading.py",
         "lost_history",
     ),

@@ -1288,6 +1288,37 @@ export interface components {
             items: components["schemas"]["ItemRequest"][];
         };
         /**
+         * CursorGoneProblem
+         * @description Nothing can be read behind this cursor.
+         */
+        CursorGoneProblem: {
+            /** Detail */
+            detail: string;
+            /**
+             * Reason
+             * @description Why no sale: `event`, `started`, `tier`, `ended`; else see 403.
+             */
+            reason: string;
+            /**
+             * Request Id
+             * @description As in `X-Request-Id`: name it when you ask us about this.
+             */
+            request_id?: string;
+            /**
+             * Status
+             * @constant
+             */
+            status: 410;
+            /** Title */
+            title: string;
+            /**
+             * Type
+             * @description Stable: decide by it.
+             * @constant
+             */
+            type: "/problems/cursor-gone";
+        };
+        /**
          * CustomerLimitProblem
          * @description The customer may not have so many tickets, or so few.
          */

@@ -110,17 +110,28 @@ async def test_a_list_of_one_shops_captures_says_whose_they_are(till: Till) -> N
 
 async def test_a_payment_that_waits_is_told_once(till: Till) -> None:
     """However often it is looked at; and again when it does something else."""
-    booking = await till.book("tok_error", GA=1)
+    booking = await till.book("tok_3ds", GA=1)
     for _ in range(4):
         await till.look_again(booking)
-    waits = ("booking.pending", {"status": "pending", "payment": {"status": "unknown"}})
+    waits = ("booking.pending", {"status": "pending", "payment": {"status": "requires_action"}})
     assert await told(till, booking) == [waits]
-    await till.age_payments()
+    await till.customer_acts(booking)
     await till.rest()
-    first, ended, *closed = await told(till, booking)
-    assert first == waits
-    assert ended[0] == "booking.failed" and ended[1]["failure_code"] == "payment_unavailable"
-    assert [type_ for type_, _ in closed] == ["payment.failed"]
+    assert (await told(till, booking))[:2] == [waits, ("booking.confirmed", AUTHORISED)]
+
+
+async def test_a_payment_that_nobody_waits_for_any_more(till: Till) -> None:
+    booking = await till.book("tok_3ds", GA=1)
+    await till.drain()
+    await till.age_payments()
+    await till.look_again(booking)
+    await till.rest()
+    assert (await told(till, booking))[1:] == [
+        (
+            "booking.failed",
+            {"status": "failed", "failure_code": "payment_unavailable", "payment": {"status": "voided"}},
+        )
+    ]
 
 
 async def test_a_hold_that_nobody_tried_to_pay_is_no_notice(till: Till) -> None:

@@ -44,7 +44,7 @@ def test_it_is_read_as_it_was_given_out(cursor: Cursor, text: str) -> None:
 def test_nothing_else_is_read(text: str) -> None:
     with pytest.raises(Malformed) as caught:
         Cursor.read(text)
-    assert caught.value.details["pointer"] == "/after"
+    assert caught.value.pointer == "/after"
 
 
 def test_places_are_in_their_order() -> None:

@@ -262,7 +262,7 @@ async def test_behind_what_was_trimmed_nothing_is_missing(notices: Notices, pool
     for cursor, left in zip(places[2:], ([2, 3], [3], []), strict=True):
         assert [notice.data["n"] for notice in (await notices.after(CLIENT, cursor)).notices] == left
     assert await notices.at(3) == places[3] and await notices.at(2) == places[2]
-    assert await notices.at(3, 0) == places[3]._replace(index=0)
+    assert await notices.at(3, 0) == places[3]._replace(within=0)
     with pytest.raises(CursorGone):
         await notices.after(CLIENT, await notices.at(1))
 

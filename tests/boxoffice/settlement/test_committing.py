@@ -214,7 +214,7 @@ async def test_what_is_written_and_in_which_order(room: Room, monkeypatch: pytes
         ("lock_inventory", "connection", {"floor"}),
         ("vouch", "connection", {("c", "e", "floor")}, set()),
         ("recheck", "connection", [one.record], {}),
-        ("write", "connection", done.decisions, "named later", 15_000),
+        ("write", "connection", done.decisions, "named later", 15_000, {}),
         ("sell", "connection", {"floor": 2}),
         ("open", "connection", SHARD, [Pair(7, 8)], True),
     ]

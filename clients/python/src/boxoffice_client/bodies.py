@@ -31,6 +31,7 @@ __all__ = [
     "CardDataNotAcceptedProblem",
     "Change",
     "ChangeRequest",
+    "CursorGoneProblem",
     "CustomerLimitProblem",
     "DeclinedTooOftenProblem",
     "Event",
@@ -430,6 +431,20 @@ class ChangeRequest(TypedDict):
     """What your customer has seen that all of it costs then; as in a booking."""
     items: list[ItemRequest]
     """All of its items, each tier once. A tier that is not named is given up."""
+
+
+class CursorGoneProblem(TypedDict):
+    """Nothing can be read behind this cursor."""
+
+    detail: str
+    reason: str
+    """Why no sale: `event`, `started`, `tier`, `ended`; else see 403."""
+    request_id: NotRequired[str]
+    """As in `X-Request-Id`: name it when you ask us about this."""
+    status: Literal[410]
+    title: str
+    type: Literal["/problems/cursor-gone"]
+    """Stable: decide by it."""
 
 
 class CustomerLimitProblem(TypedDict):

@@ -19,6 +19,7 @@ __all__ = [
     "BookingLimit",
     "Busy",
     "CardDataNotAccepted",
+    "CursorGone",
     "CustomerLimit",
     "DeclinedTooOften",
     "EventCalledOff",
@@ -103,6 +104,13 @@ class CardDataNotAccepted(ProblemError):
 
     type: ClassVar[str] = "/problems/card-data-not-accepted"
     problem: bodies.CardDataNotAcceptedProblem
+
+
+class CursorGone(ProblemError):
+    """Nothing can be read behind this cursor."""
+
+    type: ClassVar[str] = "/problems/cursor-gone"
+    problem: bodies.CursorGoneProblem
 
 
 class CustomerLimit(ProblemError):
@@ -346,6 +354,7 @@ _BY_TYPE: dict[str, type[ProblemError]] = {
         BookingLimit,
         Busy,
         CardDataNotAccepted,
+        CursorGone,
         CustomerLimit,
         DeclinedTooOften,
         EventCalledOff,
