@@ -36,6 +36,9 @@ def bodies() -> str:
         f"__all__ = {json.dumps(sorted(schemas))}\n",
     ]
     for name, schema in sorted(schemas.items()):
+        if "properties" not in schema:
+            lines += [f"{name} = {_type(schema)}", _doc(schema, name).strip()]
+            continue
         lines += [f"\nclass {name}(TypedDict):", _doc(schema, name)]
         for member, its in schema["properties"].items():
             kind = _type(its)
