@@ -21,7 +21,7 @@ from api.methods import Heads, allowed
 from api.outermost import Outermost
 from api.query import only_known
 from api.rights import check_declared, routes_of
-from api.routes import actions, allocations, bookings, events, health, holds, refunds, sales, webhooks
+from api.routes import actions, allocations, bookings, endpoints, events, health, holds, refunds, sales, webhooks
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -77,7 +77,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
         move_in(office)
     app.add_middleware(Counting)
     app.add_middleware(Heads)
-    for module in (events, sales, allocations, bookings, holds, refunds, webhooks, health, documentation):
+    for module in (events, sales, allocations, bookings, holds, refunds, endpoints, webhooks, health, documentation):
         app.include_router(module.router, dependencies=None if module in _OTHERS_CALL else [Depends(only_known)])
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router, dependencies=[Depends(only_known)])

@@ -14,7 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
-from api import event_schemas, hold_schemas, holder_schemas, schemas
+from api import endpoint_schemas, event_schemas, hold_schemas, holder_schemas, schemas
 from api.problem_schemas import problem_schemas
 from api.refusals import HEADERS
 from api.rights import RIGHTS
@@ -78,6 +78,10 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             event_schemas.CallOffRequest,
             event_schemas.TierRequest,
             event_schemas.TierChangeRequest,
+            endpoint_schemas.EndpointRequest,
+            endpoint_schemas.EndpointChangeRequest,
+            endpoint_schemas.RotationRequest,
+            endpoint_schemas.RedeliveryRequest,
         )
     ]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]

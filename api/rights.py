@@ -25,6 +25,7 @@ class Owner(Enum):
     SELLER = "events that the client owns, or that are shared with it"
     OWNER = "events of the client alone, also those that are shared with others"
     BOOKER = "bookings of the client"
+    SHOP = "endpoints of the client"
 
 
 class Right(Struct, frozen=True):
@@ -72,6 +73,19 @@ RIGHTS: Final[dict[str, Right]] = {
             "release_allocation",
         ),
         Right(MANAGE, Owner.OWNER),
+    ),
+    **dict.fromkeys(
+        (
+            "create_webhook_endpoint",
+            "list_webhook_endpoints",
+            "read_webhook_endpoint",
+            "change_webhook_endpoint",
+            "delete_webhook_endpoint",
+            "rotate_webhook_secret",
+            "list_webhook_deliveries",
+            "redeliver_webhooks",
+        ),
+        Right(MANAGE, Owner.SHOP),
     ),
     "hear": _PUBLIC,  # a gateway's signature is its key
     "healthz": _PUBLIC,

@@ -313,6 +313,8 @@ class BoxOffice(ShowingParts):
             await self.admission.close()
         if "readings" in self.__dict__:
             await self.readings.close()
+        if "couriers" in self.__dict__:
+            await self.couriers.close()
         await self.gateway.close()
         await self.database.close()
         await self.shards.aclose()

@@ -10,6 +10,8 @@ from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
 from boxoffice.stores.shard import Shards
+from boxoffice.webhooks.couriers import Couriers
+from boxoffice.webhooks.endpoints import Endpoints
 
 __all__ = ["ShowingParts"]
 
@@ -32,3 +34,13 @@ class ShowingParts:
     def notices(self) -> Notices:
         """What shops are told of, in their order."""
         return Notices(self.database)
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Where shops are told what happens."""
+        return Endpoints(self.database, self.notices, self.settings.webhooks)
+
+    @cached_property
+    def couriers(self) -> Couriers:
+        """They tell them, for workers."""
+        return Couriers(self.database, self.notices, self.settings.webhooks, self.clock)

@@ -198,6 +198,9 @@ class WorkerSettings(Part):
     statement_timeout_ms: int = Field(10_000, ge=100)
     """PostgreSQL `statement_timeout` of the settling transaction."""
 
+    webhooks_ms: int = Field(250, ge=10, le=60_000)
+    """How often a worker looks for endpoints of shops that have something to be sent."""
+
     guard_ms: int = Field(1_000, ge=50, le=60_000)
     """How often the sequence guard compares what Redis and PostgreSQL remember."""
 

@@ -35,6 +35,7 @@ from boxoffice.setting_parts import (
     WorkerSettings,
 )
 from boxoffice.telemetry_settings import TelemetrySettings
+from boxoffice.webhook_settings import WebhookSettings
 
 __all__ = [
     "NO_SETTINGS",
@@ -45,6 +46,7 @@ __all__ = [
     "LimitSettings",
     "Settings",
     "TelemetrySettings",
+    "WebhookSettings",
     "WorkerSettings",
     "load_settings",
     "misspelt",
@@ -116,6 +118,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @field_validator("redis_url")
     @classmethod
@@ -195,12 +198,19 @@ def _without(names: Iterable[str]) -> Iterator[None]:
         os.environ.update(taken)
 
 
+_LISTS: Final = {
+    "BOXOFFICE_API__CORS_ORIGINS": '["https://shop.example"]',
+    "BOXOFFICE_WEBHOOKS__ALLOWED_NETWORKS": '["10.1.0.0/16"]',
+}
+"""The settings of several values, each with what one looks like."""
+
+
 def _no_json(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The settings of several values that cannot be read, each with what one looks like."""
     parts = {
         f"BOXOFFICE_{name.upper()}": '{"name": 1}' for name, field in Settings.model_fields.items() if _is_part(field)
     }
-    for name, example in {**parts, "BOXOFFICE_API__CORS_ORIGINS": '["https://shop.example"]'}.items():
+    for name, example in {**parts, **_LISTS}.items():
         for key in environ:
             if key.upper() == name:
                 try:

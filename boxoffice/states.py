@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 __all__ = [
     "BOOKING_STATES",
     "CALLED_OFF",
+    "DELIVERY_STATUSES",
     "DUPLICATE_OF",
     "EVENT_STATUSES",
     "FINAL",
@@ -117,6 +118,9 @@ REFUND_STATUSES: Final = ("due", "pending", "succeeded", "owed", "written_off", 
 """`due`: to be asked for. `pending`: the gateway has taken it on. `succeeded`: the gateway says that it is done; it may
 still fail, days later. `owed`: the gateway refused, and a person has to try again or to write it off. `dropped`: its
 payment was never captured, so there is nothing to give back."""
+
+DELIVERY_STATUSES: Final = ("waiting", "delivered", "given_up")
+"""Of a webhook to a shop. `waiting`: to be tried again. `given_up`: tried in vain for as long as one is tried."""
 
 REFUND_ORIGINS: Final = ("shop", "gateway")
 """Who began a refund: the shop, through us; or somebody at the gateway itself, as in its dashboard."""

@@ -25,6 +25,7 @@ from boxoffice.settings import Settings
 from boxoffice.stores import keys, models, postgres_rights
 from boxoffice.telemetry import series
 from boxoffice.telemetry.outages import OUTAGES
+from boxoffice.webhooks.sending import FAILURES as FAILURES_OF_DELIVERIES
 from boxoffice.wire.render import FAILURES
 from ops import cli
 from tests.support import chart, sizing
@@ -264,6 +265,11 @@ def metrics_table() -> str:
     )
 
 
+def failures_table() -> str:
+    """Why deliveries fail."""
+    return table(("failure", "means"), *((f"`{name}`", said) for name, said in FAILURES_OF_DELIVERIES.items()))
+
+
 def rights_table() -> str:
     """What each role of PostgreSQL may do to each table."""
     rows = ((f"`{name}`", *each.values()) for name, each in postgres_rights.RIGHTS.items())
@@ -291,6 +297,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "metrics": ("docs/metrics.md", metrics_table),
     "rights": ("docs/servers.md", rights_table),
     "notices": ("docs/notices.md", notices_table),
+    "failures of deliveries": ("docs/notices.md", failures_table),
     "keys": ("docs/architecture.md", keys_table),
     "tables": ("docs/architecture.md", tables_table),
     "scripts": ("docs/architecture.md", scripts_table),

@@ -19,10 +19,12 @@ ELSEWHERE = {
     "through HTTP, as a shop meets it": {
         "api/answers.py": "tests/api/test_booking.py",
         "api/app.py": "tests/api/test_front.py",
+        "api/endpoint_schemas.py": "tests/api/test_documentation.py",
         "api/event_schemas.py": "tests/api/test_documentation.py",
         "api/refusals.py": "tests/api/test_documentation.py",
         "api/routes/allocations.py": "tests/api/test_allocations.py",
         "api/routes/bookings.py": "tests/api/test_booking.py",
+        "api/routes/endpoints.py": "tests/api/test_endpoints.py",
         "api/routes/events.py": "tests/api/test_events.py",
         "api/routes/holds.py": "tests/api/test_holds.py",
         "api/routes/sales.py": "tests/api/test_sales.py",
@@ -55,6 +57,7 @@ ELSEWHERE = {
         "ops/commands/payments.py": "tests/ops/test_money_commands.py",
         "ops/commands/reconcile.py": "tests/ops/test_repair_commands.py",
         "ops/commands/sales.py": "tests/ops/test_back_office.py",
+        "ops/commands/webhooks.py": "tests/ops/test_webhooks_command.py",
         "ops/commands/status.py": "tests/ops/test_status_command.py",
     },
     "by what uses it, for it is a list of words, keys or limits, or one assembly": {
@@ -66,6 +69,7 @@ ELSEWHERE = {
         "boxoffice/stores/models/bookings.py": "tests/boxoffice/stores/test_models.py",
         "boxoffice/stores/models/catalogue.py": "tests/boxoffice/stores/test_models.py",
         "boxoffice/stores/models/money.py": "tests/boxoffice/stores/test_models.py",
+        "boxoffice/stores/models/webhooks.py": "tests/boxoffice/stores/test_models.py",
     },
     "with the other half of what it does": {
         "boxoffice/bookings/listing.py": "tests/boxoffice/bookings/test_reading.py",
@@ -79,6 +83,8 @@ ELSEWHERE = {
         "boxoffice/books/payments.py": "tests/boxoffice/money/test_pump.py",
         "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py",
         "boxoffice/gateway/simulator/signing.py": "tests/boxoffice/gateway/test_webhooks.py",
+        "boxoffice/webhooks/connecting.py": "tests/boxoffice/webhooks/test_sending.py",
+        "boxoffice/webhooks/leases.py": "tests/boxoffice/webhooks/test_courier.py",
         "boxoffice/gateway/stripe/reversals.py": "tests/boxoffice/money/test_reversals.py",
     },
     "by a whole rush and by planted damage": {

@@ -173,6 +173,7 @@ class WorkerApp:
             if task not in hearing:
                 task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await self._office.couriers.stop()
         self._office.pump.stop()
         await asyncio.wait([pump], timeout=10)
         if not pump.done():

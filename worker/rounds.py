@@ -25,6 +25,7 @@ from boxoffice.stores import durability, keys, postgres_rights, redis_rights
 from boxoffice.stores.gate import wait_until_called
 from boxoffice.stores.heartbeats import BEAT_S, Beat, beat
 from boxoffice.stores.shard import Shards
+from boxoffice.webhooks.trimming import trim as trim_webhooks
 from worker.stop import Stop
 
 __all__ = ["ROUNDS", "Round", "Rounds"]
@@ -151,9 +152,15 @@ class Rounds:
         """Give notices their places in the feed. Who reads it may have done so before."""
         await self._office.notices.number()
 
+    async def notify_shops(self) -> None:
+        """Let couriers go to the endpoints that have something to be sent."""
+        await self._office.couriers.look()
+
     async def trim_rows(self) -> None:
         """Rows that have done their work."""
-        trimmed = await trim(self._office.database, self._office.settings.worker.retention)
+        office = self._office
+        trimmed = await trim(office.database, office.settings.worker.retention)
+        trimmed |= await trim_webhooks(office.database, office.settings.webhooks.retention_days)
         if trimmed:
             log.info("tables.trimmed", **trimmed)
 
@@ -220,6 +227,8 @@ ROUNDS: Final = (
     Round("watching", "looks whether the gateway takes our key, and both stores keep what they acknowledge and let us work",
           WATCH_S, of_process=Rounds.watch),
     Round("beating", "says that the worker lives, for `boxoffice status`", BEAT_S, Rounds.beat),
+    Round("notifying", "sends notices to the endpoints of shops, to each by itself", "webhooks_ms",
+          of_process=Rounds.notify_shops),
     Round("trimming", "deletes rows that have done their work", TRIM_S, of_process=Rounds.trim_rows, after_s=TRIM_S),
 )  # fmt: skip
 """All of them."""

@@ -45,6 +45,18 @@ UNION ALL SELECT 'moves', count(*), 0 FROM stock_moves WHERE applied_at IS NULL
 """
 
 
+_ENDPOINTS: Final = """
+SELECT CASE WHEN status = 'disabled' THEN 'disabled_by_us' WHEN failing_since IS NULL THEN 'well' ELSE 'failing' END AS state,
+  count(*) AS count,
+  extract(epoch FROM now() - min(CASE WHEN status = 'enabled' THEN least(
+    (SELECT n.at FROM notices n WHERE n.client_id = e.client_id AND n.position > e.position
+       AND (e.types = '{}' OR n.type = ANY(e.types)) ORDER BY n.position LIMIT 1),
+    (SELECT min(d.since) FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.status = 'waiting')) END)) AS age
+FROM webhook_endpoints e WHERE deleted_at IS NULL AND coalesce(disabled_reason, '') <> 'asked' GROUP BY 1
+"""
+"""For each of few endpoints the first row of an index, or of few."""
+
+
 class Source:
     """One store, and when it was looked at. `look` raises what it meets."""
 
@@ -132,6 +144,8 @@ class Readings:
         async with self._database.reader() as connection:
             money = await connection.fetch(_MONEY)
             rows = await connection.fetch(SALES)
+            endpoints = await connection.fetch(_ENDPOINTS)
+        show_endpoints({row["state"]: (int(row["count"]), float(row["age"] or 0)) for row in endpoints})
         show_money({row["kind"]: (int(row["count"]), float(row["age"] or 0)) for row in money})
         # The largest first, always the same: series do not come and go with the hour.
         rows.sort(key=lambda row: (-row["total"], row["id"]))
@@ -179,6 +193,15 @@ def show_money(found: Mapping[str, tuple[int, float]]) -> None:
         series.MONEY_AGE.set(max(0.0, age), kind)
     series.ALERTS.set(found["alerts"][0])
     series.MOVES.set(found["moves"][0])
+
+
+def show_endpoints(found: Mapping[str, tuple[int, float]]) -> None:
+    """Count and age in seconds of the oldest notice that was not taken, by state."""
+    for state in ("well", "failing", "disabled_by_us"):
+        count, age = found.get(state, (0, 0.0))
+        series.ENDPOINTS.set(count, state)
+        if state != "disabled_by_us":
+            series.UNDELIVERED_AGE.set(max(0.0, age), state)
 
 
 def show_sales(named: Sequence[Sale], others: Sequence[tuple[int, int]]) -> None:

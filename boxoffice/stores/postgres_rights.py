@@ -23,8 +23,8 @@ rights as a member of one."""
 
 _WORDS: Final = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE"}
 
-_SECRETS: Final = frozenset({"api_keys", "access_codes"})
-"""Digests of secrets: no report needs them."""
+_SECRETS: Final = frozenset({"api_keys", "access_codes", "webhook_endpoints", "webhook_secrets"})
+"""Secrets, their digests, and URLs that may have one in them: no report needs them."""
 
 RIGHTS: Final[dict[str, dict[str, str]]] = {
     table: {"api": api, "worker": worker, "operator": operator, "reader": "" if table in _SECRETS else "S"}
@@ -57,7 +57,10 @@ RIGHTS: Final[dict[str, dict[str, str]]] = {
         ("shards", "SU", "SIU", "SIU"),
         ("stock_moves", "SIU", "SIUD", "SIUD"),
         ("tiers", "SIU", "S", "SIU"),
+        ("webhook_deliveries", "SU", "SIUD", "SU"),
+        ("webhook_endpoints", "SIU", "SUD", "SIU"),
         ("webhook_events", "SI", "SIUD", "SIUD"),
+        ("webhook_secrets", "I", "SD", "I"),
     )
 }
 """Each table to what each role may do to its rows: S(elect), I(nsert), U(pdate), D(elete). A row that is locked counts as

@@ -80,6 +80,14 @@ GATEWAY_ANSWERS = counter("boxoffice_gateway_answers_total",
     "Payments and refunds that the gateway was asked about, by call and answer. unknown: it did not say. error: asking failed.",
     call=(), outcome=())
 
+# ---------------------------------------------------------------------- webhooks to shops, counted by the worker
+
+DELIVERIES = counter("boxoffice_webhook_deliveries_total",
+    "Tries to deliver a notice to an endpoint of a shop, by outcome: delivered, or why it failed (docs/notices.md).",
+    outcome=("delivered", "status", "redirect", "gone", "timeout", "name", "address", "connection", "tls", "protocol",
+             "too_long"))
+DELIVERY_SECONDS = histogram("boxoffice_webhook_delivery_seconds", "Seconds of one such try.", _SLOW)
+
 # ---------------------------------------------------------------------- looked at when asked: each shard
 
 GATE_OPEN = gauge("boxoffice_gate_open",
@@ -117,6 +125,12 @@ MONEY_DUE = gauge("boxoffice_money_due",
 MONEY_AGE = gauge("boxoffice_money_due_oldest_seconds",
     "Seconds for which the oldest of them has been due, by kind.", kind=_DUE)
 ALERTS = gauge("boxoffice_shard_alerts", "Shards that wait for an operator's decision (`boxoffice status`).")
+ENDPOINTS = gauge("boxoffice_webhook_endpoints",
+    "Endpoints of shops, by state. failing: enabled, and took nothing in its last round. disabled_by_us: as it failed for too "
+    "long, or answered 410.", state=("well", "failing", "disabled_by_us"))
+UNDELIVERED_AGE = gauge("boxoffice_webhook_oldest_undelivered_seconds",
+    "Seconds since the oldest notice that an enabled endpoint has not taken: of those that take what they are sent (well), and "
+    "of those that do not (failing).", state=("well", "failing"))
 MOVES = gauge("boxoffice_stock_moves_waiting", "Tickets' moves that Redis has not heard of yet.")
 SALE = gauge("boxoffice_sale_tickets",
     "Tickets of the events on sale now, by event: total, sold, held, available. The largest `telemetry.events_max` by their "

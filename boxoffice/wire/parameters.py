@@ -15,6 +15,7 @@ from boxoffice.errors import CardDataRefused, Malformed
 from boxoffice.telemetry.redaction import has_card_number
 
 __all__ = [
+    "Moment",
     "bad_header",
     "bad_parameter",
     "check_content_encoding",

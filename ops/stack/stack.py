@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from boxoffice.errors import CannotRun
 from ops.stack.archive import FOLDER, archive_folder
@@ -49,6 +49,13 @@ PRIVATE = {
     ENV_OF_A_STACK,
 }
 """Names that the processes of a stack do not inherit: they have their own, or they are make's."""
+
+
+WITHIN: Final = {
+    "BOXOFFICE_WEBHOOKS__ALLOW_HTTP": "true",
+    "BOXOFFICE_WEBHOOKS__ALLOWED_NETWORKS": '["127.0.0.0/8", "::1/128"]',
+}
+"""Of a stack whose servers are ours: whoever tries it out has an endpoint on this machine, and no certificate."""
 
 
 class Program(Child):
@@ -152,6 +159,7 @@ class Stack:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """What the processes of this stack find in their environment."""
         return {
+            **(WITHIN if self.embedded else {}),
             **{name: value for name, value in self._inherited.items() if name not in PRIVATE},
             "BOXOFFICE_REDIS_URL": self.redis_url,
             "BOXOFFICE_DATABASE_URL": self.database_url,

@@ -56,6 +56,8 @@ def test_a_number_is_finite_and_within_its_bounds(part: str, name: str, bounds: 
     [
         ("BOXOFFICE_API__CORS_ORIGINS", "https://hunter2.example", 'BOXOFFICE_API__CORS_ORIGINS is no JSON, such as ["https'),
         ("BOXOFFICE_API__CORS_ORIGINS", '"hunter2"', "Setting api.cors_origins"),
+        ("BOXOFFICE_WEBHOOKS__ALLOWED_NETWORKS", "10.1.0.0/16", "BOXOFFICE_WEBHOOKS__ALLOWED_NETWORKS is no JSON, such as ["),
+        ("BOXOFFICE_WEBHOOKS__ALLOWED_NETWORKS", '["hunter2"]', "Setting webhooks.allowed_networks"),
         ("BOXOFFICE_API", '{"hunter2', 'BOXOFFICE_API is no JSON, such as {"name": 1}'),
         ("boxoffice_gateway", "hunter2", "boxoffice_gateway is no JSON"),
         ("BOXOFFICE_API", '{"heads": 1}', "api.heads is no setting"),
@@ -149,6 +151,7 @@ BOUNDS = {
     "worker.lock_timeout_ms": "[10, ...)",
     "worker.statement_timeout_ms": "[100, ...)",
     "worker.guard_ms": "[50, 60000]",
+    "worker.webhooks_ms": "[10, 60000]",
     "worker.reconcile_s": "[1, ...)",
     "worker.pool_max": "[2, 200]",
     "worker.retention_days": "[8, 3650]",
@@ -167,6 +170,17 @@ BOUNDS = {
     "telemetry.events_max": "[0, 100]",
     "telemetry.otel_traces_max": "[1, 100000]",
     "telemetry.worker_port": "[0, 65535]",
+    "webhooks.endpoints_max": "[1, 1000]",
+    "webhooks.at_once": "[2, 1000]",
+    "webhooks.in_flight_max": "[1, 100]",
+    "webhooks.timeout_s": "(0, 60]",
+    "webhooks.slow_s": "(0, 60]",
+    "webhooks.retry_s": "(0, 3600]",
+    "webhooks.retry_max_s": "(0, 86400]",
+    "webhooks.give_up_s": "(0, 2592000]",
+    "webhooks.disable_after_s": "(0, 2592000]",
+    "webhooks.answer_max_bytes": "[1024, 1048576]",
+    "webhooks.retention_days": "[4, 3650]",
 }
 
 

@@ -129,6 +129,7 @@ def fork(nursery: Nursery, settings: Settings, deaths: Deaths) -> Iterator[Fork]
         "BOXOFFICE_WORKER__LEASE_MS": str(settings.worker.lease_ms),
         "BOXOFFICE_WORKER__SWEEP_MS": str(settings.worker.sweep_ms),
         "BOXOFFICE_GATEWAY__WEBHOOK_SECRET": settings.gateway.webhook_secret,
+        "BOXOFFICE_WEBHOOKS": settings.webhooks.model_dump_json(),
     }
 
     def fork(deed: str, *args: Any, crash_at: str) -> Mortal:

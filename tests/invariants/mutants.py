@@ -2031,6 +2031,85 @@ MUTANTS = (
         "tests/lua/test_holds.py",
         "called_off_event",
     ),
+    Mutant(
+        "a courier that has lost its lease writes on",
+        (
+            (
+                "boxoffice/webhooks/leases.py",
+                "WHERE id = $1 AND lease = $2\nRETURNING status",
+                "WHERE id = $1 AND lease >= $2\nRETURNING status",
+            ),
+        ),
+        "tests/boxoffice/webhooks/test_courier.py",
+        "lost_the_lease",
+    ),
+    Mutant(
+        "an endpoint's place moves on before it was sent what is there",
+        (
+            (
+                "boxoffice/webhooks/courier.py",
+                "place = round_.places[len(first) - 1] if first else self._place",
+                "place = round_.end",
+            ),
+        ),
+        "tests/boxoffice/webhooks/test_courier.py",
+        "away_for_a_while",
+    ),
+    Mutant(
+        "an endpoint that stopped within a row is not gone on with",
+        (("boxoffice/webhooks/leases.py", "AND (e.behind\n      OR EXISTS", "AND (\n      EXISTS"),),
+        "tests/boxoffice/webhooks/test_courier.py",
+        "left_in_the_middle",
+    ),
+    Mutant(
+        "a delivery that failed is done with",
+        (
+            (
+                "boxoffice/webhooks/leases.py",
+                "CASE WHEN t.delivered THEN 'delivered' ELSE 'waiting' END, t.tries,\n  CASE WHEN NOT t.delivered THEN now()",
+                "CASE WHEN t.delivered THEN 'delivered' ELSE 'given_up' END, t.tries,\n  CASE WHEN false THEN now()",
+            ),
+        ),
+        "tests/boxoffice/webhooks/test_courier.py",
+        "tried_again or away_for_a_while",
+    ),
+    Mutant(
+        "what is written of deliveries is written before them",
+        (
+            (
+                "boxoffice/webhooks/courier.py",
+                "        await self._send(every, outcomes)\n",
+                "        await self._write(round_, [Outcome('', 200, None, 0.1)] * len(every))\n"
+                "        await self._send(every, outcomes)\n",
+            ),
+        ),
+        "tests/invariants/test_webhook_crashes.py",
+        "notice_delivered",
+    ),
+    Mutant(
+        "an endpoint's name may lead anywhere",
+        (("boxoffice/webhooks/connecting.py", " if self._addresses.may_connect(address)]", "]"),),
+        "tests/boxoffice/webhooks/test_sending.py",
+        "leads_to_us or resolver_understands",
+    ),
+    Mutant(
+        "an endpoint's name is looked up anew to connect",
+        (("boxoffice/webhooks/connecting.py", "connect_tcp(address, port,", "connect_tcp(host, port,"),),
+        "tests/boxoffice/webhooks/test_sending.py",
+        "several_addresses",
+    ),
+    Mutant(
+        "endpoints that fail take all places of a worker",
+        (
+            (
+                "boxoffice/webhooks/couriers.py",
+                "min(free - len(claimed), slow_free) if slow else free",
+                "free - len(claimed)",
+            ),
+        ),
+        "tests/boxoffice/webhooks/test_couriers.py",
+        "leave_half",
+    ),
 )
 
 

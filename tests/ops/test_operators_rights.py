@@ -68,6 +68,7 @@ def operator(settings: Settings, least_rights: LeastRights, monkeypatch: pytest.
 async def test_no_command_is_refused(office: BoxOffice, open_sale: SaleMaker, operator: Operator) -> None:
     till = Till(office, await open_sale(GA=30, VIP=5))
     await of_shops(operator, office)
+    await of_webhooks(operator)
     await of_events(operator)
     await of_sales(operator, till)
     await of_bookings(operator, till)
@@ -86,6 +87,15 @@ async def of_shops(operator: Operator, office: BoxOffice) -> None:
     await operator("keys", "revoke", prefix)
     await operator("keys", "list")
     await operator("keys", "history", prefix)
+
+
+async def of_webhooks(operator: Operator) -> None:
+    made = await operator.json("webhooks", "create", CLIENT, "https://shop.example/hooks")
+    for command in ("show", "disable", "enable", "rotate", "deliveries"):
+        assert await operator.json("webhooks", command, made["id"]) is not None
+    assert await operator.json("webhooks", "redeliver", made["id"], "--since", "1h") == {"redelivered": 0}
+    await operator("webhooks", "delete", made["id"])
+    assert await operator.json("webhooks", "list") == []
 
 
 async def of_events(operator: Operator) -> None:

@@ -41,6 +41,7 @@ def office(calls: Calls, tmp_path: Path) -> Any:
         settlements=[part("settlement", shard, "drain", "stop") for shard in range(SHARDS)],
         menders=[part("mender", shard, "mend") for shard in range(SHARDS)],
         guards=guards,
+        couriers=SimpleNamespace(look=calls.recorder("couriers.look"), stop=calls.recorder("couriers.stop")),
         gateway=SimpleNamespace(trouble=calls.recorder("gateway.trouble", "")),
         pump=SimpleNamespace(
             run=pump_ends.wait, stop=pump_ends.set, say_what_others_owe=calls.recorder("pump.say_what_others_owe")

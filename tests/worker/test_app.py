@@ -60,6 +60,7 @@ async def test_everything_is_done_for_every_shard(
         "loading": {(0, 0)},
         "sweeping": {(worker.sweep_ms / 1_000, 0)},
         "numbering": {(worker.sweep_ms / 1_000, 0)},
+        "notifying": {(worker.webhooks_ms / 1_000, 0)},
         "calling_off": {(worker.sweep_ms / 1_000, 0)},
         "mending": {(2 * worker.lease_ms / 1_000, 0)},
         "reconciling": {(worker.reconcile_s, 30)},

@@ -162,10 +162,19 @@ async def test_trimming(
     rounds: Rounds, office: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch, trimmed: dict[str, int]
 ) -> None:
     monkeypatch.setattr(rounds_module, "trim", calls.recorder("trim", trimmed))
+    monkeypatch.setattr(rounds_module, "trim_webhooks", calls.recorder("trim_webhooks", {}))
     with capture_logs() as said:
         await rounds.trim_rows()
-    assert calls == [("trim", office.database, office.settings.worker.retention)]
+    assert calls == [
+        ("trim", office.database, office.settings.worker.retention),
+        ("trim_webhooks", office.database, office.settings.webhooks.retention_days),
+    ]
     assert [(line["event"], line["stock_moves"]) for line in said] == ([("tables.trimmed", 3)] if trimmed else [])
+
+
+async def test_couriers_go_to_endpoints(rounds: Rounds, calls: Calls) -> None:
+    await rounds.notify_shops()
+    assert calls == [("couriers.look",)]
 
 
 async def test_notices_get_their_places(rounds: Rounds, office: Any, calls: Calls) -> None:
@@ -209,6 +218,7 @@ async def test_a_watch_asks_the_gateway_and_both_stores(
         ("watching", 15.0, 15.0, 0.0, "process"),
         ("trimming", 60.0, 60.0, 60.0, "process"),
         ("numbering", 1.0, 1.0, 0.0, "process"),
+        ("notifying", 0.25, 0.25, 0.0, "process"),
     ],
 )
 def test_how_often_each_round_is_gone(name: str, every_s: float, pause_s: float, after_s: float, scope: str) -> None:
@@ -223,6 +233,7 @@ def test_how_often_each_round_is_gone(name: str, every_s: float, pause_s: float,
     [
         ("guarding", {"guard_ms": 2_500}, 2.5), ("sweeping", {"sweep_ms": 2_500}, 2.5),
         ("mending", {"lease_ms": 2_500}, 5.0), ("reconciling", {"reconcile_s": 2.5}, 2.5),
+        ("notifying", {"webhooks_ms": 2_500}, 2.5),
     ],
 )  # fmt: skip
 def test_who_sets_an_interval(name: str, changes: dict[str, float], every_s: float) -> None:

@@ -18,6 +18,7 @@ from boxoffice.stores.models.catalogue import AccessCode, CallOff, Event, EventC
 from boxoffice.stores.models.money import Captures, Dispute, Look, Payment, Refund, WebhookEvent
 from boxoffice.stores.models.notices import Notice, NoticeHead
 from boxoffice.stores.models.servers import Batch, Installation, Shard
+from boxoffice.stores.models.webhooks import WebhookDelivery, WebhookEndpoint, WebhookSecret
 
 __all__ = [
     "AccessCode",
@@ -47,5 +48,8 @@ __all__ = [
     "Shard",
     "StockMove",
     "Tier",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WebhookEvent",
+    "WebhookSecret",
 ]

@@ -590,6 +590,136 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhook-endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List endpoints
+         * @description All of your shop, and how each does.
+         *
+         *     Scope: `manage`.
+         */
+        get: operations["list_webhook_endpoints"];
+        put?: never;
+        /**
+         * Create an endpoint
+         * @description From now on notices of your shop are sent to this URL, signed by the Standard Webhooks specification. The answer has the
+         *     secret, which nobody sees again.
+         *
+         *     Scope: `manage`.
+         */
+        post: operations["create_webhook_endpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhook-endpoints/{endpoint_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read an endpoint
+         * @description How it does: whether it takes what it is sent, and how much waits.
+         *
+         *     Scope: `manage`.
+         */
+        get: operations["read_webhook_endpoint"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an endpoint
+         * @description It hears of nothing more, and is not listed any more. The answer shows it as it was.
+         *
+         *     Scope: `manage`.
+         */
+        delete: operations["delete_webhook_endpoint"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an endpoint
+         * @description Change what is named, and nothing else. One that is enabled is tried at once.
+         *
+         *     Scope: `manage`.
+         */
+        patch: operations["change_webhook_endpoint"];
+        trace?: never;
+    };
+    "/v1/webhook-endpoints/{endpoint_id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List deliveries of an endpoint
+         * @description What was sent to it and what came of it, the latest first.
+         *
+         *     Scope: `manage`.
+         */
+        get: operations["list_webhook_deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhook-endpoints/{endpoint_id}/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send deliveries anew
+         * @description One notice, or those that were first tried in a range of time, under the same ids; whatever came of them, unless you say
+         *     which `status`. Of a range at most 10,000, the oldest.
+         *
+         *     Scope: `manage`.
+         */
+        post: operations["redeliver_webhooks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhook-endpoints/{endpoint_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate the secret of an endpoint
+         * @description Sign with a new secret, and for `overlap_s` seconds with the one before as well: so long your server may know either.
+         *
+         *     Scope: `manage`.
+         */
+        post: operations["rotate_webhook_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/webhooks/{gateway}": {
         parameters: {
             query?: never;
@@ -1397,6 +1527,50 @@ export interface components {
             whose: "customer" | "client" | "key" | "event";
         };
         /**
+         * EndpointChangeRequest
+         * @description What is to become of an endpoint: what is left out stays.
+         */
+        EndpointChangeRequest: {
+            /** Label */
+            label?: string | null;
+            /**
+             * Status
+             * @description Once it is enabled it hears of all that happened meanwhile, as far as notices are kept.
+             */
+            status?: ("enabled" | "disabled") | null;
+            /** Types */
+            types?: string[] | null;
+            /** Url */
+            url?: string | null;
+        };
+        /**
+         * EndpointRequest
+         * @description An endpoint to be made.
+         */
+        EndpointRequest: {
+            /**
+             * Begin
+             * @description `now`: hear of what happens from now on. `start`: of all that is kept, too.
+             * @enum {string}
+             */
+            begin?: "now" | "start";
+            /**
+             * Label
+             * @description What you call it.
+             */
+            label?: string | null;
+            /**
+             * Types
+             * @description Types of notices, as docs/notices.md lists them; none: all.
+             */
+            types?: string[];
+            /**
+             * Url
+             * @description `https://`, on the internet. Without user, password or fragment.
+             */
+            url: string;
+        };
+        /**
          * Event
          * @description Something people attend, with its active tiers in display order.
          */
@@ -2149,6 +2323,82 @@ export interface components {
             data: components["schemas"]["NewAccessCode"][];
         };
         /**
+         * NewSecret
+         * @description The secret that signs from now on.
+         */
+        NewSecret: {
+            /**
+             * Before Until
+             * @description Until then the one before signs as well; null: it does not.
+             */
+            before_until: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Secret
+             * @description Nobody sees it again.
+             */
+            secret: string;
+        };
+        /**
+         * NewWebhookEndpoint
+         * @description An endpoint that was just made.
+         */
+        NewWebhookEndpoint: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Delivered At */
+            delivered_at: string | null;
+            /** Disabled At */
+            disabled_at: string | null;
+            /**
+             * Disabled Reason
+             * @description `gone`: it answered 410. `failing`: it took nothing for days.
+             */
+            disabled_reason: ("asked" | "gone" | "failing") | null;
+            /**
+             * Failing Since
+             * @description It has taken nothing since; null: it takes what it is sent.
+             */
+            failing_since: string | null;
+            /** Id */
+            id: string;
+            /** Label */
+            label: string | null;
+            /**
+             * Paused Until
+             * @description Nothing is sent before, as it failed or asked for it (`Retry-After`).
+             */
+            paused_until: string | null;
+            /**
+             * Secret
+             * @description Signs what is sent to it. Nobody sees it again.
+             */
+            secret: string;
+            /** Shop */
+            shop: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "enabled" | "disabled";
+            /**
+             * Types
+             * @description None: all.
+             */
+            types: string[];
+            /** Url */
+            url: string;
+            /**
+             * Waiting
+             * @description Deliveries that failed and are tried again.
+             */
+            waiting: number;
+        };
+        /**
          * NotCancellableProblem
          * @description The booking cannot be cancelled.
          */
@@ -2639,6 +2889,34 @@ export interface components {
             repeated?: true;
         };
         /**
+         * Redelivered
+         * @description How many deliveries are sent anew; of a range the oldest 10,000.
+         */
+        Redelivered: {
+            /** Redelivered */
+            redelivered: number;
+        };
+        /**
+         * RedeliveryRequest
+         * @description Which deliveries are to be sent anew: one, or those first tried in a range of time.
+         */
+        RedeliveryRequest: {
+            /** Notice Id */
+            notice_id?: string | null;
+            /** Since */
+            since?: string | null;
+            /**
+             * Status
+             * @description Only what stands so.
+             */
+            status?: ("waiting" | "delivered" | "given_up") | null;
+            /**
+             * Until
+             * @description Not included; left out: now.
+             */
+            until?: string | null;
+        };
+        /**
          * Refund
          * @description Money on its way back.
          */
@@ -2913,6 +3191,17 @@ export interface components {
         Revoked: {
             /** Revoked */
             revoked: number;
+        };
+        /**
+         * RotationRequest
+         * @description For how long the secret before goes on signing.
+         */
+        RotationRequest: {
+            /**
+             * Overlap S
+             * @description Seconds; 0: it signs no more.
+             */
+            overlap_s?: number;
         };
         /**
          * SaleClosedProblem
@@ -3335,6 +3624,123 @@ export interface components {
              * @enum {string}
              */
             whose: "customer" | "client" | "key" | "event";
+        };
+        /**
+         * WebhookDeliveries
+         * @description Deliveries, the latest first. `next_cursor` is null on the last page.
+         */
+        WebhookDeliveries: {
+            /** Data */
+            data: components["schemas"]["WebhookDelivery"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * WebhookDelivery
+         * @description One notice that was sent to an endpoint.
+         */
+        WebhookDelivery: {
+            /**
+             * Answer
+             * @description HTTP status of the last try.
+             */
+            answer: number | null;
+            /**
+             * Failure
+             * @description Why the last try failed.
+             */
+            failure: string | null;
+            /** Next At */
+            next_at: string | null;
+            /**
+             * Notice Id
+             * @description Its `webhook-id`.
+             */
+            notice_id: string;
+            /** Number */
+            number: number;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "waiting" | "delivered" | "given_up";
+            /** Took Ms */
+            took_ms: number;
+            /**
+             * Tried At
+             * Format: date-time
+             */
+            tried_at: string;
+            /** Tries */
+            tries: number;
+            /** Type */
+            type: string;
+        };
+        /**
+         * WebhookEndpoint
+         * @description A URL of yours that notices are sent to.
+         */
+        WebhookEndpoint: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Delivered At */
+            delivered_at: string | null;
+            /** Disabled At */
+            disabled_at: string | null;
+            /**
+             * Disabled Reason
+             * @description `gone`: it answered 410. `failing`: it took nothing for days.
+             */
+            disabled_reason: ("asked" | "gone" | "failing") | null;
+            /**
+             * Failing Since
+             * @description It has taken nothing since; null: it takes what it is sent.
+             */
+            failing_since: string | null;
+            /** Id */
+            id: string;
+            /** Label */
+            label: string | null;
+            /**
+             * Paused Until
+             * @description Nothing is sent before, as it failed or asked for it (`Retry-After`).
+             */
+            paused_until: string | null;
+            /** Shop */
+            shop: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "enabled" | "disabled";
+            /**
+             * Types
+             * @description None: all.
+             */
+            types: string[];
+            /** Url */
+            url: string;
+            /**
+             * Waiting
+             * @description Deliveries that failed and are tried again.
+             */
+            waiting: number;
+        };
+        /**
+         * WebhookEndpoints
+         * @description All endpoints of your shop, oldest first.
+         */
+        WebhookEndpoints: {
+            /** Data */
+            data: components["schemas"]["WebhookEndpoint"][];
         };
         /**
          * WebhookMalformedProblem
@@ -8044,6 +8450,1138 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    list_webhook_endpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpoints"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    create_webhook_endpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "types": [
+                 *         "booking.confirmed"
+                 *       ],
+                 *       "url": "https://shop.example/hooks"
+                 *     }
+                 */
+                "application/json": components["schemas"]["EndpointRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewWebhookEndpoint"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_webhook_endpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpoint"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    delete_webhook_endpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpoint"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    change_webhook_endpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "status": "enabled"
+                 *     }
+                 */
+                "application/json": components["schemas"]["EndpointChangeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpoint"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    list_webhook_deliveries: {
+        parameters: {
+            query?: {
+                status?: "waiting" | "delivered" | "given_up";
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookDeliveries"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    redeliver_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "since": "2030-05-01T10:00:00Z",
+                 *       "status": "given_up"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RedeliveryRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Redelivered"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    rotate_webhook_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "overlap_s": 86400
+                 *     }
+                 */
+                "application/json": components["schemas"]["RotationRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewSecret"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
                 };
             };
             /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */

@@ -34,6 +34,8 @@ __all__ = [
     "CursorGoneProblem",
     "CustomerLimitProblem",
     "DeclinedTooOftenProblem",
+    "EndpointChangeRequest",
+    "EndpointRequest",
     "Event",
     "EventCalledOffProblem",
     "EventChangeRequest",
@@ -62,6 +64,8 @@ __all__ = [
     "MethodNotAllowedProblem",
     "NewAccessCode",
     "NewAccessCodes",
+    "NewSecret",
+    "NewWebhookEndpoint",
     "NotCancellableProblem",
     "NotFoundProblem",
     "NotReadyProblem",
@@ -75,6 +79,8 @@ __all__ = [
     "Problem",
     "RateLimitedProblem",
     "Received",
+    "Redelivered",
+    "RedeliveryRequest",
     "Refund",
     "RefundItem",
     "RefundList",
@@ -88,6 +94,7 @@ __all__ = [
     "ReleaseRequest",
     "RequestTimeoutProblem",
     "Revoked",
+    "RotationRequest",
     "SaleClosedProblem",
     "SaleNotOpenProblem",
     "SalePausedProblem",
@@ -102,6 +109,10 @@ __all__ = [
     "TooManyConnectionsProblem",
     "UnauthorizedProblem",
     "UnpaidLimitProblem",
+    "WebhookDeliveries",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEndpoints",
     "WebhookMalformedProblem",
     "WebhookRefusedProblem",
 ]
@@ -482,6 +493,29 @@ class DeclinedTooOftenProblem(TypedDict):
     whose: Literal["customer", "client", "key", "event"]
 
 
+class EndpointChangeRequest(TypedDict):
+    """What is to become of an endpoint: what is left out stays."""
+
+    label: NotRequired[str | None]
+    status: NotRequired[Literal["enabled", "disabled"] | None]
+    """Once it is enabled it hears of all that happened meanwhile, as far as notices are kept."""
+    types: NotRequired[list[str] | None]
+    url: NotRequired[str | None]
+
+
+class EndpointRequest(TypedDict):
+    """An endpoint to be made."""
+
+    begin: NotRequired[Literal["now", "start"]]
+    """`now`: hear of what happens from now on. `start`: of all that is kept, too."""
+    label: NotRequired[str | None]
+    """What you call it."""
+    types: NotRequired[list[str]]
+    """Types of notices, as docs/notices.md lists them; none: all."""
+    url: str
+    """`https://`, on the internet. Without user, password or fragment."""
+
+
 class Event(TypedDict):
     """Something people attend, with its active tiers in display order."""
 
@@ -854,6 +888,41 @@ class NewAccessCodes(TypedDict):
     data: list[NewAccessCode]
 
 
+class NewSecret(TypedDict):
+    """The secret that signs from now on."""
+
+    before_until: str | None
+    """Until then the one before signs as well; null: it does not."""
+    id: str
+    secret: str
+    """Nobody sees it again."""
+
+
+class NewWebhookEndpoint(TypedDict):
+    """An endpoint that was just made."""
+
+    created_at: str
+    delivered_at: str | None
+    disabled_at: str | None
+    disabled_reason: Literal["asked", "gone", "failing"] | None
+    """`gone`: it answered 410. `failing`: it took nothing for days."""
+    failing_since: str | None
+    """It has taken nothing since; null: it takes what it is sent."""
+    id: str
+    label: str | None
+    paused_until: str | None
+    """Nothing is sent before, as it failed or asked for it (`Retry-After`)."""
+    secret: str
+    """Signs what is sent to it. Nobody sees it again."""
+    shop: str
+    status: Literal["enabled", "disabled"]
+    types: list[str]
+    """None: all."""
+    url: str
+    waiting: int
+    """Deliveries that failed and are tried again."""
+
+
 class NotCancellableProblem(TypedDict):
     """The booking cannot be cancelled."""
 
@@ -1072,6 +1141,23 @@ class Received(TypedDict):
     """It was here before."""
 
 
+class Redelivered(TypedDict):
+    """How many deliveries are sent anew; of a range the oldest 10,000."""
+
+    redelivered: int
+
+
+class RedeliveryRequest(TypedDict):
+    """Which deliveries are to be sent anew: one, or those first tried in a range of time."""
+
+    notice_id: NotRequired[str | None]
+    since: NotRequired[str | None]
+    status: NotRequired[Literal["waiting", "delivered", "given_up"] | None]
+    """Only what stands so."""
+    until: NotRequired[str | None]
+    """Not included; left out: now."""
+
+
 class Refund(TypedDict):
     """Money on its way back."""
 
@@ -1214,6 +1300,13 @@ class Revoked(TypedDict):
     """How many codes let in until now."""
 
     revoked: int
+
+
+class RotationRequest(TypedDict):
+    """For how long the secret before goes on signing."""
+
+    overlap_s: NotRequired[int]
+    """Seconds; 0: it signs no more."""
 
 
 class SaleClosedProblem(TypedDict):
@@ -1420,6 +1513,61 @@ class UnpaidLimitProblem(TypedDict):
     type: Literal["/problems/unpaid-limit"]
     """Stable: decide by it."""
     whose: Literal["customer", "client", "key", "event"]
+
+
+class WebhookDeliveries(TypedDict):
+    """Deliveries, the latest first. `next_cursor` is null on the last page."""
+
+    data: list[WebhookDelivery]
+    next_cursor: str | None
+
+
+class WebhookDelivery(TypedDict):
+    """One notice that was sent to an endpoint."""
+
+    answer: int | None
+    """HTTP status of the last try."""
+    failure: str | None
+    """Why the last try failed."""
+    next_at: str | None
+    notice_id: str
+    """Its `webhook-id`."""
+    number: int
+    since: str
+    status: Literal["waiting", "delivered", "given_up"]
+    took_ms: int
+    tried_at: str
+    tries: int
+    type: str
+
+
+class WebhookEndpoint(TypedDict):
+    """A URL of yours that notices are sent to."""
+
+    created_at: str
+    delivered_at: str | None
+    disabled_at: str | None
+    disabled_reason: Literal["asked", "gone", "failing"] | None
+    """`gone`: it answered 410. `failing`: it took nothing for days."""
+    failing_since: str | None
+    """It has taken nothing since; null: it takes what it is sent."""
+    id: str
+    label: str | None
+    paused_until: str | None
+    """Nothing is sent before, as it failed or asked for it (`Retry-After`)."""
+    shop: str
+    status: Literal["enabled", "disabled"]
+    types: list[str]
+    """None: all."""
+    url: str
+    waiting: int
+    """Deliveries that failed and are tried again."""
+
+
+class WebhookEndpoints(TypedDict):
+    """All endpoints of your shop, oldest first."""
+
+    data: list[WebhookEndpoint]
 
 
 class WebhookMalformedProblem(TypedDict):
