@@ -182,7 +182,7 @@ class _Lane(Connection):
         if shape.names:
             name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
         else:
-            name = request_id.make() if trace is None else request_id.choose(None, trace.header)
+            name = request_id.make() if trace is None else trace.place.trace_id.encode()
         request = self.cycle = _Request(self, headers, body, True, name)
         request.trace = trace
         self._book(request)
@@ -212,8 +212,9 @@ class _Lane(Connection):
             self._learn(self.whole)
 
     def _learn(self, whole: bytes) -> None:
-        """Take a booking of somebody we know for the shape of the next."""
-        if self.lessons:
+        """Take a booking of somebody we know for the shape of the next. One that had to wait for its turn is no lesson, or a
+        connection that was opened in a rush would never learn: it is not there in one piece any more."""
+        if self.lessons and whole:
             self.lessons -= 1
             if self.lessons < LESSONS:
                 self.shape = Shape.of(whole, FIRST_LINE)

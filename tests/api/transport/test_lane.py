@@ -161,6 +161,25 @@ def test_the_lane_is_there_when_the_settings_say_so(
     assert kind.limits is changed.limits and kind.patience.head_s == api.head_s
 
 
+async def test_bookings_that_waited_for_their_turn_are_no_lessons(
+    door: Door, event: EventView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is opened in a rush learns as soon as one is read at once."""
+    for name, empty in (("known", {}), ("seen", set())):
+        monkeypatch.setattr(shape, name, empty)
+    wire = door.connect()
+    for number in range(lane.LESSONS + 2):
+        wire.protocol.turns.is_over(wire.protocol.loop)
+        wire.protocol.turns.spend(1)
+        await wire.send(booking(event, f"late-{number}")).quiet()
+        await pace(COMPILED_EACH_S)
+    assert wire.protocol.shape is None and len(wire.answers()) == lane.LESSONS + 2
+    for number in range(3):
+        await wire.send(booking(event, f"soon-{number}")).quiet()
+        await pace(COMPILED_EACH_S)
+    assert wire.protocol.shape is not None
+
+
 async def test_who_does_not_stay_is_told_and_closed(door: Door, event: EventView) -> None:
     wire = await door.connect().send(booking(event, "k", "Connection: close\r\n")).quiet()
     (answer,) = wire.answers()
