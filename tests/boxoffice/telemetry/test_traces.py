@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from boxoffice.clock import CLOCK
-from boxoffice.telemetry import traces
+from boxoffice.telemetry.request_id import has_card
 from boxoffice.telemetry.traces import TRACES, Place, Span, Traces, current, joined, linked, named, place_of, tracing
 from boxoffice.telemetry_settings import Sampling, TelemetrySettings
 from tests.support.tracing import request_of, traced
@@ -64,10 +65,15 @@ def test_no_card_number_goes_to_a_collector(where: str) -> None:
     assert trace is not None and trace.parent is None and CARD not in trace.place.traceparent
 
 
-def test_no_id_is_made_that_looks_like_a_card_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = iter([CARD + "a" * 16, "b" * 32, CARD, "c" * 16])
-    monkeypatch.setattr(traces.secrets, "token_hex", lambda _: next(ids))
-    assert Traces().begin() == Place("b" * 32, "c" * 16)
+def test_no_id_is_made_that_looks_like_a_card_number() -> None:
+    """None has four digits in a row, nor is it like another."""
+    made = [Traces().begin() for _ in range(2_000)]
+    assert len({place.trace_id for place in made}) == len({place.span_id for place in made}) == len(made)
+    for place in made:
+        assert re.fullmatch("([0-9a-f]{3}[a-f]){8}", place.trace_id) and re.fullmatch(
+            "([0-9a-f]{3}[a-f]){4}", place.span_id
+        )
+        assert not has_card(place.trace_id.encode()) and not has_card(place.span_id.encode())
 
 
 def test_so_many_traces_begin_in_a_second_whoever_samples_them() -> None:
