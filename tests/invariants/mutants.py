@@ -152,7 +152,10 @@ MUTANTS = (
     ),
     Mutant(
         "who was over a limit is refused until it must have ended, not until it may have",
-        (("boxoffice/admission/over.py", "    if now >= ends.earliest:\n", "    if now >= ends.latest:\n"),),
+        (
+            ("boxoffice/admission/over.py", "    if now >= ends.earliest:\n", "    if now >= ends.latest:\n"),
+            ("boxoffice/admission/over.py", "max(self.until_s, ends.earliest)", "max(self.until_s, ends.latest)"),
+        ),
         "tests/boxoffice/admission/test_over.py",
         "until_the_window_ends",
     ),
