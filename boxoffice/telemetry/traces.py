@@ -6,6 +6,8 @@ waits, or is imported where traces are off (`otel.py` is the only place that kno
 
 The place of a sampled request's span travels as a W3C `traceparent`: in the record of its booking, then in `booking_traces`.
 Everything that becomes of the booking is a child of that span, and so of one trace.
+
+One file because where a span stands, whether it is recorded and how are asked in one step.
 """
 
 from __future__ import annotations
