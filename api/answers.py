@@ -7,25 +7,42 @@ lane inside the server all give the very same.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from api import problems
-from api.bodies import ClientGone, Receive, collect
+from api.bodies import ClientGone, collect
 from api.headers import Headers
 from api.pipeline import Refusal, Step, caller_of, passed, prepare
+from api.prefer import applied, applied_line, wait_of
 from api.rates import rate_lines
 from api.rights import scope_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
+from api.waits import Waits
 from boxoffice.admission.forms import Admitted
+from boxoffice.bookings.reading import Found
 from boxoffice.errors import BoxOfficeError, NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
+from boxoffice.telemetry.seldom import seldom
 from boxoffice.wire import render
 from boxoffice.wire.requests import ID_MAX
 
-__all__ = ["Read", "accepted", "admit", "book", "etag", "read_booking", "read_event", "refused"]
+__all__ = [
+    "Pending",
+    "Read",
+    "accepted",
+    "accepted_at_last",
+    "book",
+    "etag",
+    "let_in",
+    "look_again",
+    "look_up",
+    "read_booking",
+    "read_event",
+    "refused",
+]
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 REPLAYED: Final = (b"idempotency-replayed", b"true")
@@ -43,20 +60,28 @@ Read = Callable[[BoxOffice, Headers, str], Coroutine[Any, Any, Reply]]
 """Answers a GET: office, headers, name in the path."""
 
 
-async def book(office: BoxOffice, headers: Headers, receive: Receive) -> Reply:
+async def book(office: BoxOffice, headers: Headers, waits: Waits) -> Reply:
     """`POST /v1/bookings`. Raises `ClientGone`."""
     try:
-        body = await collect(receive, office.settings.limits.body_max_bytes)
+        body = await collect(waits.receive, office.settings.limits.body_max_bytes)
         step = prepare(office, headers, body)
     except ClientGone:
         raise
     except Exception as error:
         return problems.unexpected(error)
-    return await admit(office, step)
+    found = await let_in(office, step)
+    if isinstance(found, Reply):
+        return found
+    client, admitted = found
+    wait_s = wait_of(headers.prefer)
+    if admitted.status == "pending" and await waits.until_final(admitted.booking_id, wait_s, until_bank=True):
+        return await accepted_at_last(office, client, admitted, wait_s)
+    return accepted(admitted)
 
 
-async def admit(office: BoxOffice, step: Step) -> Reply:
-    """The answer to a booking that went so far: wait for what it needs, admit it, read it if its record is gone."""
+async def let_in(office: BoxOffice, step: Step) -> tuple[str, Admitted] | Reply:
+    """A booking that went so far: wait for what it needs, admit it, read it if its record is gone. Whose it is and how it is,
+    or why it is not let in."""
     try:
         step = await passed(step)
         if isinstance(step, Refusal):
@@ -69,7 +94,7 @@ async def admit(office: BoxOffice, step: Step) -> Reply:
                 over = view.status == "held" and view.expires_in_s == 0
                 status = "expired" if over else view.status
                 admitted = replace(admitted, shown=render.booking(view), booking_id=view.id, status=status)
-            return accepted(admitted)
+            return client, admitted
         except BoxOfficeError as error:
             return refused(error, client)
     except Exception as error:
@@ -94,8 +119,9 @@ _ACCEPTED: Final = (
 )
 
 
-def accepted(admitted: Admitted) -> Reply:
-    """202 while a booking is pending, 201 while it is held; 200 for a repeat of one that has ended since."""
+def accepted(admitted: Admitted, waited_s: int = 0) -> Reply:
+    """202 while a booking is pending, 201 while it is held; 200 for one that has ended since, be it that it was waited for so
+    long or that this is a repeat."""
     assert admitted.shown is not None, "somebody has read the booking"
     body = render.with_left(admitted.shown, admitted.event, admitted.availability)
     status = _STATUSES.get(admitted.status, 200)
@@ -104,32 +130,81 @@ def accepted(admitted: Admitted) -> Reply:
         more += _REPLAYED_LINE
     if admitted.spent is not None:
         more += rate_lines(admitted.spent)
+    if waited_s:
+        more += applied_line(waited_s)
     return Reply(status, body, _NO_HEADERS, _ACCEPTED % (admitted.booking_id.encode(), more, len(body)))
+
+
+async def accepted_at_last(office: BoxOffice, client: str, admitted: Admitted, waited_s: int) -> Reply:
+    """The same of a booking that was waited for, as it is now. It is accepted for good, so whatever keeps us from reading it is
+    no reason to say anything else."""
+    try:
+        view = (await office.bookings.get(client, admitted.booking_id)).view
+        admitted = replace(admitted, shown=render.booking(view), status=view.status)
+    except BoxOfficeError:
+        pass
+    except Exception as error:
+        seldom.exception("api.unread", error)
+    return accepted(admitted, waited_s)
 
 
 _READ_BOOKING: Final = scope_of("read_booking")
 _READ_EVENT: Final = scope_of("read_event")
 
 
-async def read_booking(office: BoxOffice, headers: Headers, booking_id: str) -> Reply:
-    """`GET /v1/bookings/{id}`."""
+async def read_booking(office: BoxOffice, headers: Headers, booking_id: str, waits: Waits | None = None) -> Reply:
+    """`GET /v1/bookings/{id}`. Raises `ClientGone` while it waits."""
+    reply, pending = await look_up(office, headers, booking_id)
+    wait_s = wait_of(headers.prefer) if pending is not None and waits is not None else 0
+    if pending is None or waits is None or not await waits.until_final(pending.booking_id, wait_s):
+        return reply
+    return await look_again(office, pending, wait_s)
+
+
+class Pending(NamedTuple):
+    """A booking that was looked up and is pending."""
+
+    client: str
+    path_id: str
+    """The id in the path."""
+    booking_id: str
+    """Its own."""
+
+
+async def look_up(office: BoxOffice, headers: Headers, booking_id: str) -> tuple[Reply, Pending | None]:
+    """The answer to that; and what is pending, when it is."""
     client = ""
     try:
         caller = await caller_of(office, headers.authorization)
         client = caller.client
         caller.check(_READ_BOOKING, headers.origin)
         office.throttle.read(caller.allowance)
-        view, original = await office.bookings.get(client, booking_id)
-        answer = [JSON, NO_STORE]
-        if not original:
-            answer.append((b"content-location", b"/v1/bookings/" + view.id.encode()))
-        if view.status == "pending":
-            answer.append(RETRY_AFTER)
-        return Reply(200, render.booking(view), answer)
+        found = await office.bookings.get(client, booking_id)
+        return _shown(found), Pending(client, booking_id, found.view.id) if found.view.status == "pending" else None
     except BoxOfficeError as error:
-        return problems.of_error(error, route="read_booking", client=client)
+        return problems.of_error(error, route="read_booking", client=client), None
+    except Exception as error:
+        return problems.unexpected(error), None
+
+
+async def look_again(office: BoxOffice, pending: Pending, waited_s: int) -> Reply:
+    """The answer to who was let look already, and has waited so long at most."""
+    try:
+        return applied(_shown(await office.bookings.get(pending.client, pending.path_id)), waited_s)
+    except BoxOfficeError as error:
+        return problems.of_error(error, route="read_booking", client=pending.client)
     except Exception as error:
         return problems.unexpected(error)
+
+
+def _shown(found: Found) -> Reply:
+    view, original = found
+    answer = [JSON, NO_STORE]
+    if not original:
+        answer.append((b"content-location", b"/v1/bookings/" + view.id.encode()))
+    if view.status == "pending":
+        answer.append(RETRY_AFTER)
+    return Reply(200, render.booking(view), answer)
 
 
 async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Reply:

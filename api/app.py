@@ -21,7 +21,21 @@ from api.methods import Heads, allowed
 from api.outermost import Outermost
 from api.query import only_known
 from api.rights import check_declared, routes_of
-from api.routes import actions, allocations, bookings, endpoints, events, health, holds, refunds, sales, webhooks
+from api.routes import (
+    actions,
+    allocations,
+    bookings,
+    endpoints,
+    events,
+    health,
+    holds,
+    refunds,
+    sales,
+    streams,
+    webhooks,
+)
+from api.streams.opening import Streams
+from boxoffice.bookings.waiting import Waiting
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -51,12 +65,14 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if office is not None:
             yield
+            await front.streams.aclose()
             return
         durability.say_what_is_stated(settings)
         REGISTRY.counts = settings.telemetry.count
         async with open_box_office(settings) as opened, _port(opened), tracing(settings.telemetry, "api"):
             move_in(opened)
             yield
+            await front.streams.aclose()
 
     app = FastAPI(
         title="boxoffice",
@@ -72,12 +88,17 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
 
     def move_in(opened: BoxOffice) -> None:
         front.office = app.state.office = opened
+        front.waiting = app.state.waiting = Waiting(opened.shards.news, opened.bookings, settings.streams.waits_max)
+        front.streams = app.state.streams = Streams(opened)
 
     if office is not None:
         move_in(office)
     app.add_middleware(Counting)
     app.add_middleware(Heads)
-    for module in (events, sales, allocations, bookings, holds, refunds, endpoints, webhooks, health, documentation):
+    routers = (
+        events, sales, allocations, bookings, holds, refunds, streams, endpoints, webhooks, health, documentation,
+    )  # fmt: skip
+    for module in routers:
         app.include_router(module.router, dependencies=None if module in _OTHERS_CALL else [Depends(only_known)])
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router, dependencies=[Depends(only_known)])
@@ -89,7 +110,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(Exception, _failed)
     entrance = front if settings.api.fast_path else app
-    return Outermost(Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys))
+    return Outermost(Cors(entrance, settings.api.cors_origins, lambda: front.office.catalogue.api_keys), front.stop)
 
 
 def _port(office: BoxOffice) -> AbstractAsyncContextManager[None]:

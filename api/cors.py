@@ -25,14 +25,17 @@ from boxoffice.telemetry.series import REQUESTS
 __all__ = ["Cors"]
 
 EXPOSED: Final = (
-    "Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After",
-    "X-Request-Id",
+    "Content-Location", "Date", "ETag", "Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit",
+    "RateLimit-Policy", "Retry-After", "X-Request-Id",
 )  # fmt: skip
 """Headers that a page of another origin may read."""
 
 METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 
-HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Traceparent", "X-Request-Id")
+HEADERS: Final = (
+    "Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "Prefer", "Traceparent",
+    "X-Request-Id",
+)  # fmt: skip
 """Headers that it may send."""
 
 

@@ -11,7 +11,18 @@ from boxoffice.telemetry.metrics import REGISTRY, Cell
 from boxoffice.telemetry.series import REQUEST_SECONDS, REQUESTS
 from boxoffice.telemetry.traces import TRACES, current
 
-__all__ = ["BOOK", "READ_BOOKING", "READ_EVENT", "Counting", "Route", "expect", "method_of", "note_route"]
+__all__ = [
+    "BOOK",
+    "READ_BOOKING",
+    "READ_EVENT",
+    "STREAM_BOOKING",
+    "STREAM_EVENT",
+    "Counting",
+    "Route",
+    "expect",
+    "method_of",
+    "note_route",
+]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Any other is `other`: a method is whatever a client writes."""
@@ -66,6 +77,8 @@ class Route:
 BOOK: Final = Route("POST", "/v1/bookings")
 READ_BOOKING: Final = Route("GET", "/v1/bookings/{booking_id}")
 READ_EVENT: Final = Route("GET", "/v1/events/{event_id}")
+STREAM_BOOKING: Final = Route("GET", "/v1/bookings/{booking_id}/stream")
+STREAM_EVENT: Final = Route("GET", "/v1/events/{event_id}/stream")
 
 
 class Counting:

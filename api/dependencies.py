@@ -10,11 +10,12 @@ from fastapi.security import HTTPBearer
 from api.pipeline import caller_of
 from api.rights import RIGHTS, scope_of
 from api.transport.reply import Reply
+from api.waits import Waits
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry import request_id
 
-__all__ = ["BEARER", "Client", "Office", "header", "refuse", "respond"]
+__all__ = ["BEARER", "Client", "Office", "Patience", "header", "refuse", "respond"]
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your shop, such as `demo.boxoffice`."))
 """For the documentation only: `permitted` and `_client` decide."""
@@ -26,6 +27,14 @@ async def _office(request: Request) -> BoxOffice:
 
 
 Office = Annotated[BoxOffice, Depends(_office)]
+
+
+async def _waits(request: Request) -> Waits:
+    return Waits(request.app.state.waiting, request.receive)
+
+
+Patience = Annotated[Waits, Depends(_waits)]
+"""For routes that may wait (`Prefer: wait=N`)."""
 
 
 async def _client(request: Request, office: Office) -> str:
@@ -61,5 +70,6 @@ def respond(reply: Reply) -> Response:
     """An answer to this task's request in FastAPI's own words."""
     body = reply.body_to(request_id.current.get())
     response = Response(body, reply.status)
-    response.raw_headers = [*reply.headers, (b"content-length", b"%d" % len(body))]
+    length = [] if reply.status == 204 else [(b"content-length", b"%d" % len(body))]
+    response.raw_headers = [*reply.headers, *length]
     return response

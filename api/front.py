@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from api import answers
 from api.answers import Read
 from api.bodies import ClientGone, Receive
-from api.counting import BOOK, READ_BOOKING, READ_EVENT, note_route
+from api.counting import BOOK, READ_BOOKING, READ_EVENT, STREAM_BOOKING, STREAM_EVENT, Route, note_route
 from api.headers import Headers
 from api.methods import as_get
+from api.streams.opening import STREAM, Opening, Streams, begin
+from api.streams.stream import Stream
 from api.transport.reply import Reply
+from api.waits import Waits
+from boxoffice.bookings.waiting import Waiting
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.request_id import current
@@ -28,15 +33,23 @@ EVENT: Final = "/v1/events/"
 
 
 class Front:
-    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`; hands on the rest, and whatever has a
-    query: of that these have none."""
+    """Answers `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/events/{id}`, and begins the streams of both; hands on
+    the rest, and whatever has a query: of that these have none."""
 
     office: BoxOffice
-    """Set by the application behind when it starts, before any request comes."""
+    waiting: Waiting
+    streams: Streams
+    """All are set by the application behind when it starts, before any request comes."""
 
     def __init__(self, behind: App, now_s: Callable[[], float] = time.monotonic) -> None:
         self.behind = behind
         self._now_s = now_s
+
+    def stop(self) -> None:
+        """The process is told to stop: whoever waits has waited long enough."""
+        if hasattr(self, "waiting"):
+            self.waiting.stop()
+            self.streams.stop()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or one of the server's other events."""
@@ -49,11 +62,21 @@ class Front:
             try:
                 if method == "POST":
                     if path == BOOKINGS:
-                        reply = await answers.book(self.office, Headers.of(scope["headers"]), receive)
+                        waits = Waits(self.waiting, receive)
+                        reply = await answers.book(self.office, Headers.of(scope["headers"]), waits)
                 elif method == "GET":
-                    if path.startswith(BOOKING):
+                    if path.endswith(STREAM) and (opened := await self._open(path, scope)) is not None:
+                        found, route = opened
+                        if isinstance(found, Stream):
+                            await begin(send, found)
+                            note_route(route.labels[1])
+                            route.count(200)
+                            return
+                        reply = found
+                    elif path.startswith(BOOKING):
                         route = READ_BOOKING
-                        reply = await self._read(answers.read_booking, path[len(BOOKING) :], scope)
+                        read = partial(answers.read_booking, waits=Waits(self.waiting, receive))
+                        reply = await self._read(read, path[len(BOOKING) :], scope)
                     elif path.startswith(EVENT):
                         route = READ_EVENT
                         reply = await self._read(answers.read_event, path[len(EVENT) :], scope)
@@ -68,6 +91,16 @@ class Front:
                 route.took(self._now_s() - began_s)
             await send_reply(send, reply)
 
+    async def _open(self, path: str, scope: Any) -> tuple[Stream | Reply, Route] | None:
+        for prefix, route, open_one in (
+            (BOOKING, STREAM_BOOKING, self.streams.of_booking),
+            (EVENT, STREAM_EVENT, self.streams.of_event),
+        ):
+            name = path[len(prefix) : -len(STREAM)]
+            if path.startswith(prefix) and name and "/" not in name:
+                return await open_one(Opening.of(scope), name), route
+        return None
+
     async def _read(self, read: Read, name: str, scope: Any) -> Reply | None:
         if not name or "/" in name:
             return None
@@ -77,6 +110,7 @@ class Front:
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send an answer to this task's request whole."""
     body = reply.body_to(current.get())
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length]})
+    # An answer that has no body by its status has no length either (RFC 9110, 8.6).
+    length = [] if reply.status == 204 else [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *length]})
     await send({"type": "http.response.body", "body": body})

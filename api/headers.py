@@ -22,11 +22,12 @@ class Headers(Struct, gc=False):
     idempotency_keys: list[bytes]
     origin: bytes | None
     content_encoding: bytes | None = None
+    prefer: bytes | None = None
 
     @classmethod
     def of(cls, headers: Iterable[Header]) -> Self:
         """Pick them out of a request's list of headers."""
-        authorization = content_type = origin = content_encoding = None
+        authorization = content_type = origin = content_encoding = prefer = None
         idempotency_keys: list[bytes] = []
         for name, value in headers:
             if name == b"authorization":
@@ -39,7 +40,9 @@ class Headers(Struct, gc=False):
                 origin = value
             elif name == b"content-encoding":
                 content_encoding = value
-        return cls(authorization, content_type, idempotency_keys, origin, content_encoding)
+            elif name == b"prefer":
+                prefer = value if prefer is None else b"%b, %b" % (prefer, value)
+        return cls(authorization, content_type, idempotency_keys, origin, content_encoding, prefer)
 
     @classmethod
     def of_distinct(cls, by_name: Mapping[bytes, bytes]) -> Self:
@@ -47,7 +50,9 @@ class Headers(Struct, gc=False):
         get = by_name.get
         key = get(b"idempotency-key")
         keys = [] if key is None else [key]
-        return cls(get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"))
+        return cls(
+            get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"), get(b"prefer")
+        )
 
     def check_body(self) -> None:
         """What the headers say of the body. Raises `Malformed`."""

@@ -32,6 +32,8 @@ def as_get(scope: Any, send: Send) -> tuple[Any, Send]:
     async def without_body(message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
+        elif "stream" in message:  # nobody takes it over: the head is all there is
+            message = {name: value for name, value in message.items() if name != "stream"}
         await send(message)
 
     return {**scope, "method": "GET"}, without_body

@@ -16,8 +16,10 @@ __all__ = ["Outermost"]
 class Outermost:
     """Stands around the whole application, so that every answer has passed it. From here on the task works for this request."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, stop: Callable[[], None] = lambda: None) -> None:
         self.app = app
+        self.stop = stop
+        """For a server that is told to stop: nobody is kept waiting any more."""
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         """One request, or one of the server's other events."""

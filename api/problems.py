@@ -77,6 +77,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.CustomerLimit: Problem(409, "customer-limit", "The customer may not have so many tickets, or so few"),
     errors.UnpaidLimit: Problem(429, "unpaid-limit", "Too many tickets are held and not paid for"),
     errors.RateLimited: Problem(429, "rate-limited", "Too many requests"),
+    errors.TooManyStreams: Problem(429, "too-many-streams", "Too many streams are open"),
     errors.DeclinedTooOften: Problem(429, "declined-too-often", "Too many payments were declined"),
     errors.PriceChanged: Problem(409, "price-changed", "The price has changed"),
     errors.PriceOutdated: Problem(409, "price-changed", "The price has changed"),
@@ -97,6 +98,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.RunUnchecked: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.StoreAway: Problem(503, "store-away", "A store does not answer"),
     errors.Overloaded: Problem(503, "overloaded", "More is asked for than can be answered"),
+    errors.StreamsFull: Problem(503, "streams-full", "No more streams here"),
     errors.Busy: Problem(503, "busy", "Too many bookings are waiting"),
 }
 """What a request may raise. Whatever is not here is a bug, and told as one."""

@@ -25,6 +25,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "`true`: the key was used before, and this is the answer to its first use.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    "Preference-Applied": {
+        "description": "`wait=N`: it was waited for, up to so many seconds (`Prefer: wait=N`).",
+        "schema": {"type": "string"},
+    },
     "Location": {"description": "Where the booking can be read.", "schema": {"type": "string"}},
     "RateLimit": {
         "description": "What is left of a limit: `r` more until its window ends in `t` seconds.",
@@ -101,6 +105,8 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "gate-closed": {"retry_after": 1},
     "store-away": {"retry_after": 1},
     "busy": {"retry_after": 2},
+    "streams-full": {"retry_after": 5},
+    "too-many-streams": {"whose": "key", "limit": 2048, "retry_after": 5},
     "overloaded": {"retry_after": 1},
     "too-many-connections": {"retry_after": 1},
     "not-ready": {"retry_after": 1, "reasons": {"redis": "It does not answer (ConnectionError)."}},

@@ -51,6 +51,8 @@ RIGHTS: Final[dict[str, Right]] = {
     "refund": Right(REFUND, Owner.BOOKER),
     "list_refunds": Right(READ, Owner.BOOKER),
     "read_refund": Right(READ, Owner.BOOKER),
+    "stream_booking": Right(READ, Owner.BOOKER),
+    "stream_event": Right(BROWSE, Owner.SELLER),
     **dict.fromkeys(
         (
             "create_event",

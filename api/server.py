@@ -57,7 +57,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         signal.signal(signum, _heard)
     _spare_the_collector()
     memory.map_large()
-    Server(config, settings.api.drain_s).run()
+    Server(config, settings.api.drain_s, app.stop).run()
 
 
 def connection_class(settings: Settings, app: Any) -> type[Connection]:

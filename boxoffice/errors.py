@@ -16,6 +16,7 @@ BoxOfficeError
 │   ├── CustomerLimit
 │   ├── UnpaidLimit
 │   ├── RateLimited
+│   ├── TooManyStreams
 │   ├── DeclinedTooOften
 │   ├── PriceChanged
 │   │   └── PriceOutdated
@@ -37,6 +38,7 @@ BoxOfficeError
 │   │   └── RunUnchecked
 │   ├── StoreAway
 │   ├── Overloaded
+│   ├── StreamsFull
 │   └── Busy
 └── CannotRun               an operator's command cannot do its work
     └── DriftUnexplained
@@ -89,8 +91,10 @@ __all__ = [
     "SalePaused",
     "SoldOut",
     "StoreAway",
+    "StreamsFull",
     "TooManyAttempts",
     "TooManyChanges",
+    "TooManyStreams",
     "Unauthorized",
     "Unavailable",
     "UnpaidLimit",
@@ -195,6 +199,10 @@ class RateLimited(Refused):
     """Of the API key that is over its limit, where it is a key's: for our log, and not told in an answer."""
 
 
+class TooManyStreams(Refused):
+    """As many streams of this API key, or from this address, are open here as may be."""
+
+
 class DeclinedTooOften(Refused):
     """Too many payments were declined lately: no other is tried for now."""
 
@@ -277,6 +285,10 @@ class StoreAway(Unavailable):
 
 class Overloaded(Unavailable):
     """More is asked for than can be answered in time."""
+
+
+class StreamsFull(Unavailable):
+    """As many streams are open here as may be."""
 
 
 class Busy(Unavailable):

@@ -34,6 +34,7 @@ from boxoffice.setting_parts import (
     LimitSettings,
     WorkerSettings,
 )
+from boxoffice.stream_settings import StreamSettings
 from boxoffice.telemetry_settings import TelemetrySettings
 from boxoffice.webhook_settings import WebhookSettings
 
@@ -45,6 +46,7 @@ __all__ = [
     "HoldSettings",
     "LimitSettings",
     "Settings",
+    "StreamSettings",
     "TelemetrySettings",
     "WebhookSettings",
     "WorkerSettings",
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    streams: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     webhooks: WebhookSettings = WebhookSettings()
 

@@ -49,6 +49,7 @@
 -- include: count_owned
 -- include: give_back
 -- include: changes
+-- include: news
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, deadlines, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -88,4 +89,5 @@ redis.call("SET", record_key, raw, "EX", life_s)
 redis.call("EXPIRE", idempotency, life_s)
 redis.call("EXPIRE", changes_key(record_key), life_s)
 redis.call("ZREM", deadlines, id)
+publish(gate, "X" .. id)
 return { "cancelled", raw }

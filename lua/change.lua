@@ -69,6 +69,7 @@
 -- include: takeable
 -- include: count_owned
 -- include: rules
+-- include: news
 
 local gate, record_key, deadlines, sale_key, owners, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local seen, changed, key, fingerprint, prices, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -325,4 +326,5 @@ count_given_up(owners, client, back, false)
 redis.call("HSET", changes, key, fingerprint)
 redis.call("EXPIRE", changes, ttl_s)
 redis.call("SET", record_key, changed)
+publish(gate, "H" .. string.sub(record_key, -36))
 return { "changed", changed }

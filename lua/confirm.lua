@@ -24,6 +24,7 @@
 -- include: clock
 -- include: gate
 -- include: tell
+-- include: news
 
 local gate, pending, dead, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ttl_s, pair, events = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -88,4 +89,5 @@ redis.call("ZREM", pending, unpack(ids))
 if any_dead then
   redis.call("ZREM", dead, unpack(ids))
 end
+publish(gate, "C" .. table.concat(ids))
 return 1

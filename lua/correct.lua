@@ -21,6 +21,7 @@
 -- include: record
 -- include: conclude
 -- include: tell
+-- include: news
 
 local pending, dead, deadlines, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ttl_s, pair = ARGV[1], ARGV[2]
@@ -44,5 +45,8 @@ for n = 1, #ARGV - 2 do
     redis.call("ZREM", deadlines, id)
     changed = changed + 1
   end
+end
+if changed > 0 then
+  publish(pending, "*")
 end
 return changed

@@ -38,6 +38,7 @@
 -- include: count_owned
 -- include: give_back
 -- include: changes
+-- include: news
 
 local gate, deadlines = KEYS[1], KEYS[2]
 local limit, ttl_s, prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -48,7 +49,7 @@ if closed then
   return { closed }
 end
 local due = redis.call("ZRANGEBYSCORE", deadlines, "-inf", now, "LIMIT", 0, limit)
-local expired, attempted, leave = 0, {}, {}
+local ended, attempted, leave = {}, {}, {}
 for _, id in ipairs(due) do
   local record_key = prefix .. ":bk:" .. id
   local record = parse(redis.call("GET", record_key))
@@ -65,7 +66,7 @@ for _, id in ipairs(due) do
     redis.call("SET", record_key, pack(record), "EX", life_s)
     redis.call("EXPIRE", prefix .. ":idem:" .. record.scope, life_s)
     redis.call("EXPIRE", changes_key(record_key), life_s)
-    expired = expired + 1
+    ended[#ended + 1] = id
     if tonumber(record.attempts) > 0 then
       attempted[#attempted + 1] = id
     end
@@ -74,4 +75,7 @@ end
 if #leave > 0 then
   redis.call("ZREM", deadlines, unpack(leave))
 end
-return { #due, expired, attempted, latest(prefix .. ":clock") }
+if #ended > 0 then
+  publish(gate, "E" .. table.concat(ended))
+end
+return { #due, #ended, attempted, latest(prefix .. ":clock") }

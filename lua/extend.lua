@@ -18,6 +18,7 @@
 -- include: clock
 -- include: gate
 -- include: record
+-- include: news
 
 local gate, record_key, deadlines = KEYS[1], KEYS[2], KEYS[3]
 local extra_ms = tonumber(ARGV[1])
@@ -47,4 +48,5 @@ record.flags = record.flags .. "e"
 raw = pack(record)
 redis.call("SET", record_key, raw)
 redis.call("ZADD", deadlines, "XX", record.deadline_ms, string.sub(record_key, -36))
+publish(gate, "H" .. string.sub(record_key, -36))
 return { "extended", raw }

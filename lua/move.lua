@@ -36,6 +36,7 @@
 -- include: shops
 -- include: count_shop
 -- include: count_owned
+-- include: news
 
 local gate, moved, sale, owners, record_key, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local tier, sold_delta, total_delta, owner = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -86,5 +87,8 @@ elseif record and record.state == "P" and not string.find(record.flags, "b") the
 elseif record and record.state == "C" then
   record.state, record.tail = "X", string.match(record.tail, "^\n[^\n]*\n") .. payload
   redis.call("SET", record_key, pack(record), "KEEPTTL")
+end
+if record and record.state ~= "P" then
+  publish(gate, record.state .. string.sub(record_key, -36))
 end
 return { "moved", left }

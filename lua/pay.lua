@@ -49,6 +49,7 @@
 -- include: windows
 -- include: closing
 -- include: declines
+-- include: news
 
 local gate, record_key, pending, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bell, rings, queue, sale = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -105,4 +106,5 @@ redis.call("SET", record_key, raw)
 redis.call("ZADD", pending, now, id)
 redis.call("ZREM", deadlines, id)
 ring(bell, rings, queue, job_prefix, job, bell_ttl_ms)
+publish(gate, "P" .. id)
 return { "paid", raw }

@@ -56,6 +56,7 @@
 -- include: count_owned
 -- include: access_code
 -- include: whose
+-- include: news
 
 local pending, dead, deadlines, sale, owners, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fix, part, deep, owned = ARGV[1] ~= "0", ARGV[1] == "2", ARGV[2] == "1", ARGV[3] == "1"
@@ -326,5 +327,8 @@ for _, gone in ipairs({ leave, ended }) do
     redis.call("ZREM", dead, id)
     redis.call("ZREM", deadlines, id)
   end
+end
+if #rewritten > 0 then
+  publish(pending, "*")
 end
 return { word, settled, moved, oversold, counts }

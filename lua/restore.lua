@@ -32,6 +32,7 @@
 -- include: access_code
 -- include: whose
 -- include: count_owned
+-- include: news
 
 local pending, deadlines, told = KEYS[1], KEYS[2], KEYS[3]
 local events, pair = tonumber(ARGV[1]), ARGV[2]
@@ -104,5 +105,8 @@ for b = 1, #ARGV - 2 do
       restored = restored + 1
     end
   end
+end
+if restored > 0 then
+  publish(pending, "*")
 end
 return restored

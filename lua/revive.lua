@@ -45,6 +45,7 @@
 -- include: whose
 -- include: code_terms
 -- include: rules
+-- include: news
 
 local gate, record_key, idempotency, sale, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local pending, bell, rings, queue = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -113,4 +114,5 @@ redis.call("SET", record_key, pack(record))
 redis.call("PERSIST", idempotency)
 redis.call("ZADD", pending, now, string.sub(record_key, -36))
 ring(bell, rings, queue, job_prefix, job, bell_ttl_ms)
+publish(gate, "P" .. string.sub(record_key, -36))
 return "revived"

@@ -41,6 +41,7 @@
 -- include: count_owned
 -- include: gate
 -- include: tell
+-- include: news
 -- include: access_code
 -- include: whose
 
@@ -78,7 +79,7 @@ for e = 1, events do
   redis.call("HLEN", shops_key(sales[e].owners_key))
 end
 
-local outcomes, final, held, leave, parked, released, undecided = {}, {}, {}, {}, {}, {}, {}
+local outcomes, final, held, leave, parked, released, undecided, news = {}, {}, {}, {}, {}, {}, {}, {}
 local function add(counts, name, delta)
   counts[name] = (counts[name] or 0) + delta
 end
@@ -115,6 +116,7 @@ for b = 1, count do
       end
       undecided[#undecided + 1] = record_key
       undecided[#undecided + 1] = sub(raw, 1, payload_at - 1) .. payload
+      news[#news + 1] = "R" .. id
     end
     released[#released + 1], released[#released + 2] = format("%d", now_ms + delay_ms), id
   else
@@ -129,6 +131,7 @@ for b = 1, count do
     leave[#leave + 1] = id
     if verdict == "H" then
       outcomes[b] = verdict
+      news[#news + 1] = "H" .. id
       held[#held + 1], held[#held + 2] = deadline, id
       undecided[#undecided + 1] = record_key
       undecided[#undecided + 1] = "H" .. sub(raw, 2, payload_at - 1) .. payload
@@ -136,6 +139,7 @@ for b = 1, count do
       local sold, tickets = verdict == "C" or verdict == "B", 0
       verdict = verdict == "B" and "X" or verdict
       outcomes[b] = verdict
+      news[#news + 1] = verdict .. id
       local moved = sold and sale.sold or sale.back
       for tier, quantity in gmatch(items, "([^:,]+):(%d+)") do
         moved[tier] = (moved[tier] or 0) + quantity
@@ -218,5 +222,8 @@ if #leave > 0 then
 end
 if #parked > 0 then
   redis.call("ZADD", dead, unpack(parked))
+end
+if #news > 0 then
+  publish(gate, table.concat(news, "|"))
 end
 return outcomes

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from api import answers, schemas
-from api.dependencies import BEARER, Client, Office, respond
+from api.dependencies import BEARER, Client, Office, Patience, respond
 from api.headers import Headers
+from api.prefer import PREFER
 from api.refusals import RULES_REFUSE, SALE_REFUSES, problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.bookings.listing import CREATED, UPDATED
@@ -33,7 +34,7 @@ _KEY_HEADER: dict[str, Any] = {
 }
 
 _BOOKED: dict[str, Any] = {
-    "parameters": [_KEY_HEADER],
+    "parameters": [_KEY_HEADER, PREFER],
     "requestBody": {
         "required": True,
         "content": {
@@ -53,7 +54,8 @@ _BOOKED: dict[str, Any] = {
 ORDERS: Final = (CREATED, UPDATED)
 
 _HELD = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy")
-_ACCEPTED = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After")
+_FINAL = with_headers("Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy")
+_ACCEPTED = {**_FINAL, **with_headers("Retry-After")}
 
 
 @router.post(
@@ -65,8 +67,8 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateL
         201: {"model": schemas.Accepted, "description": "Held until `expires_at`.", "headers": _HELD},
         200: {
             "model": schemas.Accepted,
-            "description": "A repeat of a booking that has ended since, as it is now.",
-            "headers": _HELD,
+            "description": "A booking that has ended since, as it is now: it was waited for, or this is a repeat.",
+            "headers": _FINAL,
         },
         **problem_responses(
             "malformed-request",
@@ -84,12 +86,12 @@ _ACCEPTED = with_headers("Idempotency-Replayed", "Location", "RateLimit", "RateL
     },
     openapi_extra=_BOOKED,
 )
-async def book(request: Request, office: Office) -> Response:
+async def book(request: Request, office: Office, waits: Patience) -> Response:
     """Take the tickets off sale and accept the booking; it is paid and confirmed, or failed, a moment later.
 
     All items or none. A booking without `payment` is held.
     """
-    return respond(await answers.book(office, Headers.of(request.headers.raw), request.receive))
+    return respond(await answers.book(office, Headers.of(request.headers.raw), waits))
 
 
 @router.get(
@@ -166,14 +168,18 @@ async def list_bookings(
     "/{booking_id}",
     summary="Read a booking",
     responses={
-        200: {"model": schemas.Booking, "headers": with_headers("Content-Location", "Retry-After")},
+        200: {
+            "model": schemas.Booking,
+            "headers": with_headers("Content-Location", "Preference-Applied", "Retry-After"),
+        },
         **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
     },
+    openapi_extra={"parameters": [PREFER]},
 )
-async def read_booking(booking_id: str, request: Request, office: Office) -> Response:
+async def read_booking(booking_id: str, request: Request, office: Office, waits: Patience) -> Response:
     """The booking as it is now. When its idempotency key had been used before, the first booking, named by
     `Content-Location`."""
-    return respond(await answers.read_booking(office, Headers.of(request.headers.raw), booking_id))
+    return respond(await answers.read_booking(office, Headers.of(request.headers.raw), booking_id, waits))
 
 
 def _digest_of(idempotency_key: str) -> str:

@@ -5,17 +5,20 @@ One file because these routes share how a booking is named, a key is read and an
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from api import answers, schemas
 from api.bodies import read_body
-from api.dependencies import BEARER, Client, Office, header, respond
+from api.dependencies import BEARER, Client, Office, Patience, header, respond
+from api.headers import Headers
+from api.prefer import PREFER, applied_header, wait_of
 from api.refusals import RULES_REFUSE, SALE_REFUSES, problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from boxoffice import ids
-from boxoffice.errors import NotCancellable, NotFound
+from boxoffice.errors import NotCancellable, NotFound, Unavailable
 from boxoffice.office import BoxOffice
 from boxoffice.wire import hold_requests, render
 from boxoffice.wire.parameters import check_content_encoding, check_content_type, parse_idempotency_key
@@ -46,7 +49,8 @@ def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
 
 _PAID = {
     "parameters": [
-        _key_header("Another one for each attempt: a repeat with the same key pays once.", "order-10042-card-1")
+        _key_header("Another one for each attempt: a repeat with the same key pays once.", "order-10042-card-1"),
+        PREFER,
     ],
     "requestBody": _body(
         "HoldPaymentRequest",
@@ -85,12 +89,12 @@ _REFUNDED = {
         202: {
             "model": schemas.Booking,
             "description": "The payment is under way; poll the booking.",
-            "headers": with_headers("Idempotency-Replayed", "Location", "Retry-After"),
+            "headers": with_headers("Idempotency-Replayed", "Location", "Preference-Applied", "Retry-After"),
         },
         200: {
             "model": schemas.Booking,
-            "description": "A repeat of a payment that is not under way any more, with how it went.",
-            "headers": with_headers("Idempotency-Replayed", "Location"),
+            "description": "A payment that is under way no more, with how it went: it was waited for, or is a repeat.",
+            "headers": with_headers("Idempotency-Replayed", "Location", "Preference-Applied"),
         },
         **problem_responses(
             "malformed-request",
@@ -112,7 +116,7 @@ _REFUNDED = {
     },
     openapi_extra=_PAID,
 )
-async def pay(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+async def pay(booking_id: str, request: Request, office: Office, client: Client, waits: Patience) -> Response:
     """Put the payment of a held booking on its way; it becomes `pending`. One that costs nothing needs no card: no body,
     or an empty object. One that was changed meanwhile, and costs another amount than `expected_amount_cents`, is not paid.
 
@@ -125,8 +129,12 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client)
         client, booking, wanted.charge, key_digest, wanted.expected_amount_cents
     )
     headers: list[Header] = [JSON, NO_STORE, (b"location", b"/v1/bookings/" + booking.encode())]
-    # A booking is pending, too, while another attempt than the one that is shown is under way.
-    under_way = view.status == "pending" and (view.payment is None or view.payment.status not in _NO_MONEY)
+    wait_s = _wait_of(request)
+    if _is_under_way(view) and await waits.until_final(booking, wait_s, until_bank=True):
+        headers.append(applied_header(wait_s))
+        with contextlib.suppress(Unavailable):  # it is on its way for good
+            view = (await office.bookings.get(client, booking)).view
+    under_way = _is_under_way(view)
     if under_way:
         headers.append(answers.RETRY_AFTER)
     if replayed:
@@ -202,7 +210,7 @@ async def extend(booking_id: str, request: Request, office: Office, client: Clie
     "/cancel",
     summary="Cancel a booking",
     responses={
-        200: {"model": schemas.Booking, "headers": with_headers()},
+        200: {"model": schemas.Booking, "headers": with_headers("Preference-Applied")},
         **problem_responses(
             "malformed-request",
             "unauthorized",
@@ -213,8 +221,9 @@ async def extend(booking_id: str, request: Request, office: Office, client: Clie
             "store-away",
         ),
     },
+    openapi_extra={"parameters": [PREFER]},
 )
-async def cancel(booking_id: str, request: Request, office: Office, client: Client) -> Response:
+async def cancel(booking_id: str, request: Request, office: Office, client: Client, waits: Patience) -> Response:
     """Give the tickets back: a hold at once, a confirmed booking after its event's terms (until when, how much of the
     price).
 
@@ -223,7 +232,10 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
     tickets are given back by a refund.
     """
     hold_requests.parse_nothing(await read_body(request.receive, office.settings.limits.body_max_bytes))
-    return _shown(await office.cancellations.cancel(client, booking_id))
+    if not (wait_s := _wait_of(request)):
+        return _shown(await office.cancellations.cancel(client, booking_id))
+    view = await office.cancellations.cancel(client, booking_id, wait_s, waits.until_final)
+    return _shown(view, applied_header(wait_s))
 
 
 @router.post(
@@ -294,5 +306,14 @@ async def _read(office: BoxOffice, request: Request) -> bytes:
     return raw
 
 
-def _shown(view: render.BookingView) -> Response:
-    return respond(Reply(200, render.booking(view), [JSON, NO_STORE]))
+def _wait_of(request: Request) -> int:
+    return wait_of(Headers.of(request.headers.raw).prefer)
+
+
+def _is_under_way(view: render.BookingView) -> bool:
+    """A booking is pending, too, while another attempt than the one that is shown is under way."""
+    return view.status == "pending" and (view.payment is None or view.payment.status not in _NO_MONEY)
+
+
+def _shown(view: render.BookingView, *more: Header) -> Response:
+    return respond(Reply(200, render.booking(view), [JSON, NO_STORE, *more]))

@@ -245,6 +245,7 @@ class Connection(Slowing):
         cycle = self.cycle = cycle_of(request, self.transport, self.flow, self.app_state)
         cycle.keep_alive = head.stays and not self.draining
         cycle.on_response = self.on_response_complete
+        cycle.connection = self
         self.turns.spend(ORDINARY_S)
         task: asyncio.Task[None] = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self.tasks.discard)

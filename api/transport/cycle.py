@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from api import problems
@@ -18,6 +18,9 @@ from api.transport.reply import SECURITY, stamp
 from boxoffice.telemetry import request_id
 
 __all__ = ["Cycle", "Flow", "cycle_of"]
+
+CLOSE: Final = (b"connection", b"close")
+"""Where a stream ends is told by the end of its connection."""
 
 _logger: Final = logging.getLogger("uvicorn.error")
 
@@ -34,7 +37,21 @@ class Flow(FlowControl):
 
 
 class Cycle(RequestResponseCycle):
-    """The application has one request, and its answer."""
+    """The application has one request, and its answer. An answer that begins with a `stream` is that stream's from then on: it
+    has the connection, and the application's part is done."""
+
+    connection: Any = None
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's, but for the head of a stream."""
+        stream = message.get("stream")
+        if stream is None or self.disconnected:
+            await super().send(message)
+            return
+        lines = (b"%b: %b\r\n" % header for header in (*self.default_headers, *message["headers"], CLOSE))
+        self.disconnected = True  # for the application, which says no more
+        self.connection.cycle = stream
+        stream.begin(self.transport, b"%b%b\r\n" % (STATUS_LINE[message["status"]], b"".join(lines)))
 
     async def send_500_response(self) -> None:
         """In our own words."""

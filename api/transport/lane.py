@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from api import answers, problems
-from api.answers import Read
 from api.counting import BOOK, READ_BOOKING, READ_EVENT, Route
 from api.front import BOOKINGS, Front
 from api.headers import Headers
 from api.pipeline import MayBeRepeat, Prepared, Refusal, Step, prepare
+from api.prefer import wait_of
 from api.transport.connection import Connection
 from api.transport.reader import Request
 from api.transport.reply import Reply
 from api.transport.shape import Shape
 from boxoffice.admission.forms import Admitted
+from boxoffice.bookings.waiting import Wait
 from boxoffice.errors import BoxOfficeError, PriceOutdated
+from boxoffice.office import BoxOffice
 from boxoffice.telemetry import request_id
 from boxoffice.telemetry.metrics import REGISTRY
 from boxoffice.telemetry.traces import TRACES, Trace, current, named
@@ -45,7 +48,9 @@ LESSONS: Final = 6
 _READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
 """Paths of the hot reads, as nearly everybody writes them."""
 
-_READS: Final[dict[bytes, tuple[Read, Route]]] = {
+_Answer: TypeAlias = Coroutine[Any, Any, Reply | None]
+
+_READS: Final[dict[bytes, tuple[Callable[[BoxOffice, Headers, str], _Answer], Route]]] = {
     b"bookings": (answers.read_booking, READ_BOOKING),
     b"events": (answers.read_event, READ_EVENT),
 }
@@ -86,9 +91,11 @@ class _Request(Struct, eq=False):
     id: bytes
     disconnected: bool = False
     response_complete: bool = False
-    message_event: _Nobody = _NOBODY
+    message_event: _Nobody | Wait = _NOBODY
     prepared: Prepared = None  # type: ignore[assignment]
     """Of a booking that passed the checks without waiting."""
+    wait_s: int = 0
+    """For so long its client waits for a final answer."""
     route: Route = BOOK
     trace: Trace | None = None
     """None when it is not sampled."""
@@ -129,7 +136,8 @@ class _Request(Struct, eq=False):
         waited for."""
         try:
             if isinstance(result, Admitted) and result.shown is not None:
-                self.answer(answers.accepted(result))
+                if not self.wait_s or not self.protocol.waits(self, self.prepared.client, result):
+                    self.answer(answers.accepted(result))
             elif isinstance(result, Admitted | PriceOutdated):
                 self.protocol.admit_later(self, self.prepared)
             else:
@@ -177,6 +185,7 @@ class _Lane(Connection):
         ):
             return False
         headers = Headers(shape.authorization, shape.content_type, [found[shape.key_at]], None)
+        wait_s = 0 if shape.prefer is None else wait_of(shape.prefer)
         traceparent = found["traceparent"] if shape.names else None
         trace = TRACES.sample(traceparent) if TRACES.on else None
         if shape.names:
@@ -185,6 +194,7 @@ class _Lane(Connection):
             name = request_id.make() if trace is None else trace.place.trace_id.encode()
         request = self.cycle = _Request(self, headers, body, True, name)
         request.trace = trace
+        request.wait_s = wait_s
         self._book(request)
         return True
 
@@ -205,8 +215,12 @@ class _Lane(Connection):
         stays = head.stays and not self.draining
         name, trace = named(head.by_name.get(request_id.HEADER), head.by_name.get(request_id.TRACEPARENT))
         cycle = self.cycle = _Request(self, headers, request.body, stays, name, trace=trace)
+        if headers.prefer is not None:
+            cycle.wait_s = wait_of(headers.prefer)
         if wanted is not None:
             read, cycle.route = _READS[wanted[1]]
+            if cycle.wait_s and cycle.route is READ_BOOKING:
+                read = partial(self._look_up, cycle)
             self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
         elif self._book(cycle):
             self._learn(self.whole)
@@ -248,17 +262,59 @@ class _Lane(Connection):
 
     def admit_later(self, request: _Request, step: Step) -> None:
         """A booking that has to wait: for its API key, a tier that is not in the map, a new price."""
-        self._answer_later(request, answers.admit(self.front.office, step))
+        self._answer_later(request, self._admit(request, step))
 
-    def _answer_later(self, request: _Request, reply: Coroutine[Any, Any, Reply]) -> None:
-        """By the function that the ordinary way calls, in a task."""
+    async def _admit(self, request: _Request, step: Step) -> Reply | None:
+        found = await answers.let_in(self.front.office, step)
+        if isinstance(found, Reply):
+            return found
+        client, admitted = found
+        return None if self.waits(request, client, admitted) else answers.accepted(admitted)
+
+    # Answers that wait for the booking to be final (`Prefer: wait=N`), and need no task meanwhile
+
+    def waits(self, request: _Request, client: str, admitted: Admitted) -> bool:
+        """Whether a booking that was let in is answered once it is final; if not, now."""
+        if admitted.status != "pending":
+            return False
+        last = partial(answers.accepted_at_last, self.front.office, client, admitted, request.wait_s)
+        return self._hold_back(request, admitted.booking_id, last, until_bank=True)
+
+    async def _look_up(self, request: _Request, office: BoxOffice, headers: Headers, name: str) -> Reply | None:
+        reply, pending = await answers.look_up(office, headers, name)
+        if pending is None:
+            return reply
+        last = partial(answers.look_again, office, pending, request.wait_s)
+        return None if self._hold_back(request, pending.booking_id, last) else reply
+
+    def _hold_back(
+        self, request: _Request, booking: str, last: Callable[[], _Answer], *, until_bank: bool = False
+    ) -> bool:  # fmt: skip
+        def done() -> None:
+            request.message_event = _NOBODY
+            self._answer_later(request, last())
+
+        if request.disconnected or request.response_complete:
+            return False
+        wait = self.front.waiting.begin(booking, request.wait_s, done, until_bank=until_bank)
+        if wait is None:
+            return False
+        request.message_event = wait  # a client that goes is forgotten
+        request.body = b""
+        return True
+
+    def _answer_later(self, request: _Request, reply: _Answer) -> None:
+        """By the function that the ordinary way calls, in a task. One that is held back has no reply yet."""
 
         began_s = self.loop.time()
 
         async def answer() -> None:
             request_id.current.set(request.id)
             current.set(request.trace)
-            request.answer(await reply)
+            found = await reply
+            if found is None:
+                return
+            request.answer(found)
             if REGISTRY.counts:
                 request.route.took(self.loop.time() - began_s)
 

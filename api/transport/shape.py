@@ -34,7 +34,7 @@ _NAMELESS: Final = b"".join(_EMPTY)
 
 _STAYS: Final = frozenset((
     b"authorization", b"connection", b"content-encoding", b"content-type", b"expect", b"host", b"keep-alive", b"origin",
-    b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    b"prefer", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 ))  # fmt: skip
 """Headers that say how a request is to be read, or by whom it was sent: to the byte as they were."""
 
@@ -64,15 +64,18 @@ class Shape:
     """A head with gaps. `match` finds `key` and `length`, the groups `key_at` and `length_at`; `request_id` and `traceparent`,
     empty where there are none, as in all of a shape without `names`; and where the body begins."""
 
-    __slots__ = ("authorization", "content_type", "key_at", "length_at", "match", "names")
+    __slots__ = ("authorization", "content_type", "key_at", "length_at", "match", "names", "prefer")
 
-    def __init__(self, pattern: bytes, authorization: bytes | None, content_type: bytes | None) -> None:
+    def __init__(
+        self, pattern: bytes, authorization: bytes | None, content_type: bytes | None, prefer: bytes | None = None
+    ) -> None:
         compiled = re.compile(pattern)
         self.match = compiled.match
         self.key_at, self.length_at = compiled.groupindex["key"], compiled.groupindex["length"]
         self.names = not pattern.endswith(_NAMELESS)
         self.authorization = authorization
         self.content_type = content_type
+        self.prefer = prefer
 
     @classmethod
     def of(cls, request: bytes, first_line: bytes) -> Shape | None:
@@ -110,7 +113,9 @@ class Shape:
                 return None
             if len(known) >= _KNOWN_MAX:
                 known.clear()
-            shape = known[whole] = cls(whole, values.get(b"authorization"), values.get(b"content-type"))
+            shape = known[whole] = cls(
+                whole, values.get(b"authorization"), values.get(b"content-type"), values.get(b"prefer")
+            )
             if shape.match(request) is None:
                 # A key with a blank, or a length with a sign, would make a pattern that lets such values by.
                 del known[whole]

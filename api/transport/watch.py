@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -53,9 +54,13 @@ log = structlog.get_logger()
 class Server(uvicorn.Server):
     """Looks after deadlines; when told to stop: no new connections, last answers, hang up."""
 
-    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain_s: float, on_stop: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
         super().__init__(config)
         self._drain_s = drain_s
+        self._on_stop = on_stop
+        """Called once, when every connection was told: whoever waits for anything but the client waits no more."""
         self._to_look_at: list[Any] = []
         self._short = False
         self._most = 0
@@ -130,17 +135,22 @@ class Server(uvicorn.Server):
         self.lifespan.state["stopping"] = True
         for server in self.servers:
             await stop_listening(server, self._protocol)
+        self._drain()
+        self._on_stop()
         end = loop.time() + self._drain_s
         while self.server_state.connections and not self.force_exit and loop.time() < end:
             # Again each time: a connection that was accepted last may not have been there the first time.
-            for connection in self.server_state.connections:
-                if isinstance(connection, Connection):
-                    connection.drain()
+            self._drain()
             self._look()
             await asyncio.sleep(LOOK_S)
         looking = loop.create_task(self._look_on())
         await super().shutdown(sockets)
         looking.cancel()
+
+    def _drain(self) -> None:
+        for connection in self.server_state.connections:
+            if isinstance(connection, Connection):
+                connection.drain()
 
     async def _look_on(self) -> None:
         while True:

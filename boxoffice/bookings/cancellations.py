@@ -4,7 +4,8 @@ confirmed booking after its event's terms."""
 from __future__ import annotations
 
 import contextlib
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from boxoffice import ids
 from boxoffice.bookings.holds import Holds
@@ -29,6 +30,9 @@ __all__ = ["Cancellations"]
 PATIENCE_S: Final = 5.0
 """How long a caller waits for a payment under way to be let go. A gateway takes a second, a slow card a few."""
 
+Pause: TypeAlias = Callable[[str, float], Awaitable[bool]]
+"""Waits until there is news of a booking, so many seconds at most. False: it did not wait."""
+
 ASK_AGAIN_S: Final = 0.5
 """A request that met a leased booking is repeated: its worker may have given it back for later."""
 
@@ -42,8 +46,11 @@ class Cancellations:
         self._bookings = bookings
         self._clock = clock
 
-    async def cancel(self, client: str, booking_id: str) -> BookingView:
-        """Cancel the client's booking, now or earlier, and say how it is.
+    async def cancel(
+        self, client: str, booking_id: str, patience_s: float = PATIENCE_S, pause: Pause | None = None
+    ) -> BookingView:  # fmt: skip
+        """Cancel the client's booking, now or earlier, and say how it is. A payment under way is waited for so long, and looked
+        at again after each `pause`, which ends when there is news of the booking.
 
         Raises `NotFound`, `NotCancellable`, `PaymentInProgress` when its payment cannot be let go so soon (it will be),
         `GateClosed`, `StoreAway`.
@@ -51,7 +58,7 @@ class Cancellations:
         booking = ids.canonical_booking_id(booking_id)
         if booking is None:
             raise NotFound("There is no such booking.")
-        give_up = self._clock.now_s() + PATIENCE_S
+        give_up = self._clock.now_s() + patience_s
         while True:
             try:
                 record = await self._holds.find(client, booking)
@@ -64,7 +71,7 @@ class Cancellations:
                 return await self._bookings.show(record)
             if outcome == "ended" and record.state != "C":
                 return await self._ended(record)
-            if outcome == "requested" and not await self._leaves_pending(client, booking, give_up):
+            if outcome == "requested" and not await self._leaves_pending(client, booking, give_up, pause):
                 raise PaymentInProgress("Its payment is being let go.", retry_after_s=2)
 
     async def _confirmed(self, client: str, booking: str) -> BookingView:
@@ -90,12 +97,13 @@ class Cancellations:
             await self._refunds.retry(record.body.client, record.id)
         return (await self._bookings.get(record.body.client, record.id)).view
 
-    async def _leaves_pending(self, client: str, booking: str, give_up: float) -> bool:
+    async def _leaves_pending(self, client: str, booking: str, give_up: float, pause: Pause | None) -> bool:
         """Wait until the booking is pending no more, or until it is time to ask once more. False: time is up."""
         ask_again = self._clock.now_s() + ASK_AGAIN_S
         pause_s = 0.01
         while self._clock.now_s() < min(give_up, ask_again):
-            await self._clock.sleep(pause_s)
+            if pause is None or not await pause(booking, min(give_up, ask_again) - self._clock.now_s()):
+                await self._clock.sleep(pause_s)
             pause_s = min(1.5 * pause_s, 0.1)
             record = await self._holds.find(client, booking)
             if record is None or record.state != "P":

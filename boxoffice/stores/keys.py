@@ -24,6 +24,7 @@ __all__ = [
     "idempotency",
     "lacking",
     "moved",
+    "news",
     "owned_tiers",
     "owners",
     "pending",
@@ -216,6 +217,12 @@ def catalogue(shard: int) -> str:
 def api_keys(shard: int) -> str:
     """HASH. API key prefix to its secret's digest, its client and what it may do (JSON); field `version`. No TTL."""
     return f"{shard_tag(shard)}:api_keys"
+
+
+def news(shard: int) -> str:
+    """Not a key: the channel on which scripts publish what became of bookings. A message is there for whoever listens just then
+    (`lua/lib/news.lua`, `news.py`)."""
+    return f"{shard_tag(shard)}:news"
 
 
 def arq_queue(shard: int) -> str:

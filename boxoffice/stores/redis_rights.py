@@ -58,7 +58,7 @@ _ARQ: Final = (
 )  # fmt: skip
 
 DIRECT: Final[dict[Role, tuple[str, ...]]] = {
-    "api": (*_EVERYBODY, "hkeys", "scan", "zscan"),
+    "api": (*_EVERYBODY, "hkeys", "scan", "subscribe", "zscan"),
     "worker": (*_EVERYBODY, *_REPAIR, *_ARQ),
     "operator": (*_EVERYBODY, *_REPAIR, "eval_ro", "hscan", "pttl", "ttl", "zcount"),
 }
@@ -121,6 +121,7 @@ _PROBE: Final[dict[str, str]] = {
     "getrange": "P 0 0", "hincrby": "P f 1", "hscan": "P 0", "hset": "P f v", "hsetnx": "P f v", "incrby": "P 1",
     "info": "server",
     "ltrim": "P 0 0", "persist": "A", "mset": "A x A", "pexpire": "A 1", "pexpireat": "A 1", "psetex": "A 0 x",
+    "publish": "N -",
     "scan": "0 count 1",
     "script|load": "E", "set": "A x xx", "setex": "A 0 x", "setnx": "P x", "unlink": "A", "watch": "P",
     "zadd": "P 1 m", "zcount": "P 0 0", "zincrby": "P 1 m", "zrange": "P 0 0", "zrangebyscore": "P 0 0",
@@ -130,7 +131,8 @@ _PROBE: Final[dict[str, str]] = {
     **dict.fromkeys(("hdel", "hexists", "hget", "hmget", "lpush", "sadd", "srem", "zrem", "zscore"), "P f"),
 }  # fmt: skip
 """A form of each command that changes nothing. P is the probe, a string that is no number, so what is for other types or for
-numbers is refused behind the question of rights; A is a key that is not there; E is a script that does nothing."""
+numbers is refused behind the question of rights; A is a key that is not there; E is a script that does nothing; N is a channel,
+whose listeners take the message for none of theirs."""
 
 
 class Missing(NamedTuple):
@@ -157,7 +159,7 @@ def acl_rule(role: Role, more: Iterable[str] = ()) -> str:
     """What `ACL SETUSER` is told: nothing but these keys and commands, and `more` commands."""
     patterns = [f"~{pattern}" if right == "rw" else f"%R~{pattern}" for pattern, right in keys_of(role).items()]
     allowed = [f"+{command}" for command in (*commands_of(role), *more)]
-    return " ".join(["resetkeys", *patterns, "resetchannels", "-@all", *allowed])
+    return " ".join(["resetkeys", *patterns, "resetchannels", f"&{_pattern('news')}", "-@all", *allowed])
 
 
 async def missing(redis: Redis, role: Role) -> Missing:
@@ -172,6 +174,7 @@ async def missing(redis: Redis, role: Role) -> Missing:
         if not commands & {"get", "hdel", "set"}:
             wanted = [["get", _one(name)] for name in keys_of(role)]
             wanted += [["hdel", _one(name), NO_FIELD] for name, right in keys_of(role).items() if right == "rw"]
+            wanted += [["publish", keys.news(0), "-"]]
             shut |= (await _refused(redis, wanted))[1]
     return Missing(tuple(sorted(commands)), tuple(sorted(shut)))
 
@@ -210,7 +213,7 @@ async def _refused(redis: Redis, forms: list[list[str]]) -> tuple[set[str], set[
 
 
 def _form(command: str) -> list[str]:
-    stand_for = {"P": keys.probe(0), "A": keys.booking(0, ""), "E": "return 1"}
+    stand_for = {"P": keys.probe(0), "A": keys.booking(0, ""), "E": "return 1", "N": keys.news(0)}
     # In lower case redis-py sends them as they are.
     return [*command.split("|"), *(stand_for.get(word, word) for word in _PROBE[command].split())]
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
 from boxoffice.stores.jobs import BELL_TTL_MS, job_prefix, pack_ring
+from boxoffice.stores.news import News
 from boxoffice.stores.pinned import Pinned
 from boxoffice.stores.redis import open_redis
 from boxoffice.stores.scripts import Call, Commands, Scripts, Slot, send_all
@@ -70,6 +71,7 @@ class Shards:
         self._homes = tuple(homes)
         self._pinned = {client: Pinned(client) for client in self.clients}
         self._made: dict[int, Shard] = {}
+        self.news = News(homes)
 
     def __len__(self) -> int:
         return len(self._homes)
@@ -101,6 +103,7 @@ class Shards:
 
     async def aclose(self) -> None:
         """Close every client."""
+        await self.news.aclose()
         for client in self.clients:
             await client.aclose()
 

@@ -38,6 +38,14 @@ REFUSED_CONNECTIONS = counter("boxoffice_http_refused_total",
 DELAYED = counter("boxoffice_http_requests_delayed_total",
     "Requests that were let wait, as their clients sent them before the answers to those before them.")
 
+WAITING = gauge("boxoffice_http_waiting", "Requests that wait for a booking to be final (`Prefer: wait`).")
+STREAMS = gauge("boxoffice_streams", "Streams (server-sent events) that are open.")
+STREAM_MESSAGES = counter("boxoffice_stream_messages_total", "Messages written to streams, one for each reader.")
+STREAMS_ENDED = counter("boxoffice_streams_ended_total",
+    "Streams that ended, by why. gone: the client left, or nothing was heard of it. unread: cut, as its client did not read. "
+    "revoked: its API key may not be used for it any more. drained: the process was told to stop. over: nothing follows.",
+    reason=("gone", "unread", "revoked", "drained", "over"))
+
 # ---------------------------------------------------------------------- admission, counted by the API, once a call
 
 ADMISSIONS = counter("boxoffice_admissions_total",

@@ -21,8 +21,8 @@ SHOP = SHOP_FRONT.encode()
 ALLOW = b"access-control-allow-origin"
 EXPOSED = b", ".join(
     [
-        b"Content-Location, Date, ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After",
-        b"X-Request-Id",
+        b"Content-Location, Date, ETag, Idempotency-Replayed, Location, Preference-Applied, RateLimit, RateLimit-Policy",
+        b"Retry-After, X-Request-Id",
     ]
 )
 

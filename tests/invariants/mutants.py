@@ -106,6 +106,54 @@ MUTANTS = (
         "in_their_order",
     ),
     Mutant(
+        "a wait that never looks once it listens",
+        (
+            (
+                "boxoffice/bookings/waiting.py",
+                "        if self._news.listen(booking, wait):\n            self.look_at(wait)\n",
+                "        self._news.listen(booking, wait)\n",
+            ),
+        ),
+        "tests/boxoffice/bookings/test_waiting.py",
+        "before_anybody_listened",
+    ),
+    Mutant(
+        "a lost subscription that nobody hears of",
+        (("boxoffice/stores/news.py", "                self._tell_all(shard)\n", "                pass\n"),),
+        "tests/boxoffice/bookings/test_waiting.py",
+        "lost_subscription or while_the_subscription",
+    ),
+    Mutant(
+        "a silent server that is trusted for ever",
+        (("boxoffice/stores/news.py", "                if pinged:\n", "                if False:\n"),),
+        "tests/boxoffice/stores/test_news.py",
+        "says_nothing",
+    ),
+    Mutant(
+        "a stream that misses what happens while it begins",
+        (
+            (
+                "api/streams/bookings.py",
+                "            self.bookings.read(self)\n\n    def leave",
+                "            pass\n\n    def leave",
+            ),
+        ),
+        "tests/api/streams/test_bookings.py",
+        "while_it_begins",
+    ),
+    Mutant(
+        "a revoked key whose streams go on",
+        (("api/streams/readers.py", '                    stream.end("revoked")\n', "                    pass\n"),),
+        "tests/api/streams/test_readers.py",
+        "revoked",
+    ),
+    Mutant(
+        "a batch of which nobody hears",
+        (("lua/confirm.lua", 'publish(gate, "C" .. table.concat(ids))\n', ""),),
+        "tests/boxoffice/stores/test_news.py",
+        "one_message",
+    ),
+    Mutant(
         "any shop books any event",
         (("boxoffice/admission/admission.py", "if not found[0].sold_by(client):", "if False:"),),
         "tests/api/test_ownership.py",

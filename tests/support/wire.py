@@ -139,7 +139,7 @@ class Door:
     def __init__(self, way: str, settings: Settings, office: BoxOffice) -> None:
         changes = {"lane": way == "lane", "fast_path": way != "plain"}
         settings = settings.model_copy(update={"api": settings.api.model_copy(update=changes)})
-        app = create_app(settings, office=office)
+        self.app = app = create_app(settings, office=office)
         front = entrance_of(app)
         kind = lane(front) if way == "lane" and isinstance(front, Front) else Connection
         self.kind: Any = type("Served", (kind,), {"limits": settings.limits, "patience": settings.api})
