@@ -57,7 +57,7 @@ def sell() -> dict[str, object]:
     return told
 
 
-async def sell_at_once() -> list[str]:
+async def sell_at_once() -> list[object]:
     async with AsyncClient(base_url, api_key, retries=patient) as client:
         event = (await client.list_events(on_sale=True))["data"][0]
         tier = event["tiers"][0]["id"]
@@ -68,7 +68,8 @@ async def sell_at_once() -> list[str]:
             )
             return (await client.wait_until_final(accepted["id"], deadline_s=30))["status"]
 
-        return [*await asyncio.gather(booked("a"), booked("b"), booked("lost-async"))]
+        sold = await asyncio.gather(booked("a"), booked("b"), booked("lost-async"))
+        return [*sold]
 
 
 print(json.dumps(sell() | {"at once": asyncio.run(sell_at_once())}))

@@ -39,7 +39,11 @@ def made(name: str) -> Call[Any]:
             given[parameter.name] = f"a/{parameter.name}"
         elif parameter.name in ("if_match", "limit", "before"):
             given[parameter.name] = 7
-        elif parameter.name not in ("key", "wait_s"):
+        elif parameter.name == "wait_s":
+            given["wait_s"] = 5
+        elif parameter.name == "types":
+            given["types"] = ["booking.confirmed", "booking.failed"]
+        elif parameter.name != "key":
             given[parameter.name] = "some"
     call: Call[Any] = function(**given)
     return call
@@ -67,7 +71,10 @@ def test_it_sends_what_the_description_says(name: str) -> None:
 def test_what_makes_something_under_no_key_is_not_sent_twice() -> None:
     """Any other POST is under a key, or says how things shall be."""
     once = {name for name in OPERATIONS.keys() - NOT_A_SHOPS if not made(name).repeatable}
-    assert once == {"create_event", "add_tier", "create_codes", "create_allocation", "release_allocation"}
+    assert once == {
+        "create_event", "add_tier", "create_codes", "create_allocation", "release_allocation", "create_webhook_endpoint",
+        "rotate_webhook_secret",
+    }  # fmt: skip
 
 
 def test_a_new_key_is_made_once_for_a_call() -> None:
@@ -83,10 +90,13 @@ def test_what_comes_back_is_what_the_description_says(name: str) -> None:
     assert function.returns is not None
     answers = OPERATIONS[name][2]["responses"]
     good = {
-        answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        answer["content"].get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
         for status, answer in answers.items()
-        if status < "300"
+        if status < "300" and "content" in answer
     }
+    if name.startswith("stream_"):
+        assert (good, ast.unparse(function.returns)) == ({""}, "Call[Any]"), "it is read as it comes"
+        return
     assert {ast.unparse(function.returns)} == {f"Call[bodies.{schema}]" for schema in good}
 
 

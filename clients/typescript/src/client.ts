@@ -42,15 +42,28 @@ const WAIT_MOST_S = 10;
 export class BoxOffice {
   readonly api: Client<paths, "application/json">;
   readonly retries: Readonly<Retries>;
+  readonly #options: Options;
 
-  constructor({ baseUrl, apiKey, retries, fetch: send = globalThis.fetch }: Options) {
-    this.retries = { ...RETRIES, ...retries };
-    this.api = createClient<paths, "application/json">({
-      baseUrl: baseUrl.replace(/\/+$/, ""),
-      headers: { Authorization: `Bearer ${apiKey}` },
+  constructor(options: Options) {
+    this.#options = options;
+    this.retries = { ...RETRIES, ...options.retries };
+    this.api = this.#connected(this.retries);
+  }
+
+  #connected(retries: Readonly<Retries>): Client<paths, "application/json"> {
+    const send = this.#options.fetch ?? globalThis.fetch;
+    return createClient<paths, "application/json">({
+      baseUrl: this.#baseUrl,
+      headers: { Authorization: `Bearer ${this.#options.apiKey}` },
       redirect: "error",
-      fetch: (request) => exchange(request, this.retries, send),
+      // A list is one parameter, with commas in it.
+      querySerializer: { array: { style: "form", explode: false } },
+      fetch: (request) => exchange(request, retries, send),
     });
+  }
+
+  get #baseUrl(): string {
+    return this.#options.baseUrl.replace(/\/+$/, "");
   }
 
   /** A page of the events that you sell, each with what is left of its tiers. */

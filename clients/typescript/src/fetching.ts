@@ -3,7 +3,7 @@ import { BoxOfficeClientError, ProblemError, Unanswered, UnexpectedAnswer } from
 import { pauseBeforeRepeat, retryAfterOf, sleep, type Outcome, type Retries } from "./retrying.js";
 
 /** POSTs without a key that do the same when they are sent twice. Any other makes something, and made twice there are two. */
-const REPEATABLE = /\/(cancel|extend|pause|resume|postpone|call-off|revoke)$/;
+const REPEATABLE = /\/(cancel|extend|pause|resume|postpone|call-off|revoke|redeliver)$/;
 
 /** Whether a request that nobody answered may be sent again. */
 export function isRepeatable(request: Request): boolean {

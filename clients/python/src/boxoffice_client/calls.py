@@ -264,6 +264,52 @@ def release_allocation(
     return _made(_path("/v1/events/{}/allocations/{}/release", event_id, allocation_id), body, if_match)
 
 
+# ---------------------------------------------------------------- where a shop is told
+
+
+def create_webhook_endpoint(body: bodies.EndpointRequest) -> Call[bodies.NewWebhookEndpoint]:
+    """Have notices sent to a URL. This answer alone has the secret by which `verify_webhook` knows them."""
+    return _made("/v1/webhook-endpoints", body)
+
+
+def list_webhook_endpoints() -> Call[bodies.WebhookEndpoints]:
+    """All of your shop, and how each does."""
+    return Call("GET", "/v1/webhook-endpoints")
+
+
+def read_webhook_endpoint(endpoint_id: str) -> Call[bodies.WebhookEndpoint]:
+    """How one does."""
+    return Call("GET", _path("/v1/webhook-endpoints/{}", endpoint_id))
+
+
+def change_webhook_endpoint(endpoint_id: str, body: bodies.EndpointChangeRequest) -> Call[bodies.WebhookEndpoint]:
+    """Change what is named. One that is enabled is tried at once."""
+    return Call("PATCH", _path("/v1/webhook-endpoints/{}", endpoint_id), body=body)
+
+
+def delete_webhook_endpoint(endpoint_id: str) -> Call[bodies.WebhookEndpoint]:
+    """Let it hear of nothing more. Sent again after an answer was lost it may raise `NotFound`."""
+    return Call("DELETE", _path("/v1/webhook-endpoints/{}", endpoint_id))
+
+
+def rotate_webhook_secret(endpoint_id: str, body: bodies.RotationRequest) -> Call[bodies.NewSecret]:
+    """Sign with a new secret, and with the one before as well for a while. This answer alone has the new one."""
+    return _made(_path("/v1/webhook-endpoints/{}/rotate", endpoint_id), body)
+
+
+def list_webhook_deliveries(
+    endpoint_id: str, *, status: str | None = None, cursor: str | None = None, limit: int | None = None
+) -> Call[bodies.WebhookDeliveries]:
+    """What was sent to it and what came of it, the latest first."""
+    query = _query(status=status, cursor=cursor, limit=limit)
+    return Call("GET", _path("/v1/webhook-endpoints/{}/deliveries", endpoint_id), query)
+
+
+def redeliver_webhooks(endpoint_id: str, body: bodies.RedeliveryRequest) -> Call[bodies.Redelivered]:
+    """Send notices again, under the same ids."""
+    return Call("POST", _path("/v1/webhook-endpoints/{}/redeliver", endpoint_id), body=body)
+
+
 # ---------------------------------------------------------------- how the service is
 
 
