@@ -336,3 +336,18 @@ def test_texts_in_the_query(value: str, name: str, most: int | None, code: str) 
         assert refusal(check) == {"parameter": name, "code": code}
     else:
         check()
+
+
+@pytest.mark.parametrize("code", ["", "A" * 65, "AAAA\nBBBB-CCCC", CARD])
+def test_what_is_no_access_code_is_refused_each_time(code: str) -> None:
+    """The digests of codes are remembered, refusals are not; an empty one is none."""
+    for _ in range(2):
+        if code:
+            assert refusal(lambda: read(booking(access_code=code)))["pointer"] == "/access_code"
+        else:
+            assert read(booking(access_code=code)).access_code == ""
+
+
+def test_a_code_is_digested_as_it_reads_however_often_it_comes() -> None:
+    for typed in ("abcd-efgh-jkmn", "ABCD EFGH JKMN", "abcd-efgh-jkmn"):
+        assert read(booking(access_code=typed)).access_code == ids.code_digest("ABCDEFGHJKMN")
