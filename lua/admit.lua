@@ -19,7 +19,8 @@
 -- ARGV[4] job_prefix     of the ring's job id
 -- ARGV[5] events         number of events
 -- ARGV[6] kinds          number of kinds: what many bookings have in common is told once
--- ARGV[7...] forms       per event: its tiers, comma-separated, in display order; then per kind:
+-- ARGV[7] codes          per event, comma-separated: the number of its access codes, which are told once, too
+-- ARGV[8...] forms       per event: its tiers, comma-separated, in display order; then per kind:
 --                        event index | letter P, H or Q (only a question: nothing is taken), and C behind it of bookings made
 --                        with an access code | hold ms | prices of one ticket per item, comma-separated, and :amount that the
 --                        shop expects when all of it comes to another | client | items, and
@@ -29,7 +30,8 @@
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
---                        then per booking: kind index | the record behind its deadline, which is
+--                        then per code: its digest; then
+--                        per booking: kind index, and of those with a code :place among the event's | the record behind its deadline:
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
@@ -87,9 +89,9 @@
 -- include: draw
 -- include: rules
 -- include: breaks_rules
--- include: access_code
 -- include: code_terms
 -- include: code_refusal
+-- include: codes_told
 -- include: rates
 -- include: declines
 -- include: read_kind
@@ -108,7 +110,7 @@ local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
 local rates_key = string.gsub(gate, "gate$", "rates")
 local pending_max, bell_ttl_ms, job, job_prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local events, kinds = tonumber(ARGV[5]), tonumber(ARGV[6])
-local count = #ARGV - 6 - events - kinds
+local count, codes_at = 0, 7 + events + kinds
 
 local closed = shut(gate)
 if closed then
@@ -120,15 +122,23 @@ local KEYS, ARGV, sub, format = KEYS, ARGV, string.sub, string.format
 local sales = {}
 for e = 1, events do
   sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {},
-    again = {}, by_tier = {}, given_up = {} }
+    again = {}, by_tier = {}, given_up = {}, code = {} }
 end
-local kind, call = {}, { deadlines = deadlines, decline_fields = {} }
+local kind, call = {}, { deadlines = deadlines, decline_fields = {}, }
 for k = 1, kinds do
-  kind[k] = read_kind(ARGV[6 + events + k], sales, call)
+  kind[k] = read_kind(ARGV[7 + events + k], sales, call)
+end
+for codes in string.gmatch(ARGV[7], "%d+") do
+  count = count + 1
+  if codes ~= "0" then
+    read_codes(sales[count], codes_at + 1, codes_at + codes)
+    codes_at = codes_at + codes
+  end
 end
 -- Per booking, of which an id and a whole record come once it is admitted.
-local first_form, first_key, id_of, record_of = 6 + events + kinds, 6 + 2 * events, {}, {}
-local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by, holder_by =
+local first_form, first_key, id_of, record_of = codes_at, 6 + 2 * events, {}, {}
+count = #ARGV - codes_at
+local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by =
   read_bookings(kind, count, first_form, first_key, call)
 local rates, rate_window_ms, rates_began, rates_new, rates_spent = call.rates, call.rate_window_ms, nil, nil, nil
 local declines = {}
@@ -163,10 +173,6 @@ for k = 1, kinds do
 end
 
 local of_this_call = {}
-local function code_refused(b, of)
-  local sale = of.sale
-  return code_refusal(sale.terms[code_by[b]], sale.owned[holder_by[b]], of.tickets, of.lines, of.opens_ms, now_ms)
-end
 
 local function count_rate(who, most)
   if most then
@@ -187,12 +193,12 @@ local function refusal(b)
   elseif first_use[b] then
     return repeated(record_key, first_use[b], fingerprint)
   end
-  local sale, owner = of.sale, owner_of[b]
+  local sale, owner, code = of.sale, owner_of[b], code_by[b]
   local why = rate_limited(of, owner, rates, rates_began, rate_window_ms)
   if why then
     return why
   end
-  why = of.why or (of.coded and code_refused(b, of)) or shortage(of, code_by[b], #admitted, call)
+  why = of.why or (of.coded and code_refused(of, code)) or shortage(of, code and code.holder, #admitted, call)
   if of.letter == "Q" and not why then
     -- Its booking is sent now, and counted then.
     return { "left" }
@@ -242,12 +248,13 @@ for b = 1, count do
   else
     result = created
     sale.spoken, sale.changed = true, true
+    local code = code_by[b]
     for _, line in ipairs(of.lines) do
       local tier = line.tier
       tier.available, tier.held, tier.changed = tier.available - line.quantity, tier.held + line.quantity, true
       local aside = sale.allocated and sale.allocated[tier.name]
       if aside then
-        draw(aside, of.client, code_by[b], line.quantity)
+        draw(aside, of.client, code and sub(code.holder, 2), line.quantity)
       end
     end
     of.admitted = of.admitted + 1
@@ -255,10 +262,8 @@ for b = 1, count do
     local by_tier = sale.by_tier[owner]
     sale.owned[owner] = sale.owned[owner] + of.tickets
     sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items
-    if of.coded then
-      local holder = holder_by[b]
-      sale.owned[holder] = sale.owned[holder] + of.tickets
-      sale.by_tier[holder] = with_items(sale.by_tier[holder] or "", of.items, 1)
+    if code then
+      count_with_code(code, of)
     end
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1
@@ -305,7 +310,7 @@ if #admitted > 0 then
       deadline = format("%d", now_ms + kind_of[b].hold_ms)
       holds[#holds + 1], holds[#holds + 2] = deadline, id
     end
-    local record = letter .. "|" .. format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. rest_of[b]
+    local record = letter .. "|" .. format("%d", last + n) .. "|" .. now .. "|" .. deadline .. "|" .. sub(ARGV[first_form + b], rest_at[b])
     record_of[b] = record
     local at = 4 * n
     strings[at - 3], strings[at - 2] = KEYS[first_key + 2 * b], record
@@ -327,7 +332,7 @@ for _, result in ipairs(of_this_call) do
 end
 local availability = {}
 for e = 1, events do
-  availability[e] = sales[e].spoken and availability_of(sales[e], ARGV[6 + e]) or {}
+  availability[e] = sales[e].spoken and availability_of(sales[e], ARGV[7 + e]) or {}
 end
 if rates_spent then
   write_rates(rates_key, rate_window_ms, rates, rates_began, rates_new)

@@ -170,8 +170,9 @@ local function why_not()
   end
   local code = code_of(record.tail)
   if code then
-    local used = tonumber(redis.call("HGET", owners, "k" .. code) or 0)
-    return code_refusal(code_terms(redis.call("HGET", codes_key(owners), code)), used, more, grown, opens_ms, now_ms)
+    local terms = code_terms(redis.call("HGET", codes_key(owners), code))
+    return code_refusal(terms, grown, opens_ms, now_ms)
+      or code_used_up(terms, tonumber(redis.call("HGET", owners, "k" .. code) or 0), more)
   elseif opens_ms > now_ms then
     return { "not_open", string.format("%d", opens_ms) }
   end

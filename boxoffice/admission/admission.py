@@ -187,7 +187,7 @@ class Admission:
         return Form(
             booking, template, template.kind_of(order.expected_amount_cents, first=first), template.form(gaps),
             record_prefix + booking, idempotency_prefix + scope, answer, since, gaps, None, None,
-            owner if first else "", None, owner,
+            owner if first else "", None, owner, order.access_code,
         )  # fmt: skip
 
     def template(self, client: str, order: Order, allowance: Allowance = FREE) -> BookingTemplate:

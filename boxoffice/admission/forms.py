@@ -129,6 +129,8 @@ class Form(msgspec.Struct):
     """None when its request is not sampled."""
     owner: str = ""
     """Digest of its customer."""
+    access_code: str = ""
+    """Digest of the code that it is made with. Of a question always empty."""
 
     def traced(self, trace: Trace) -> Form:
         """This booking, whose record says where it is traced."""

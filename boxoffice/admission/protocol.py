@@ -8,6 +8,7 @@ lua/admit.lua.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 from boxoffice.stores import keys
@@ -77,6 +78,8 @@ class Member(Protocol):
     record_key: str
     """Ends with the booking's id."""
     idempotency_key: str
+    access_code: str
+    """Its code's digest; empty without one."""
 
 
 class Call(NamedTuple):
@@ -97,7 +100,7 @@ class Request(NamedTuple):
 SIZES_AT: Final = 4
 """How many arguments are the same in every call of a shard. Then come the sizes of this one, and what is in it."""
 
-_OF_A_CALL: Final = ("events", "kinds", "forms")
+_OF_A_CALL: Final = ("events", "kinds", "codes", "forms")
 
 
 class Codec:
@@ -105,7 +108,7 @@ class Codec:
 
     def __init__(self, here: Shard, pending_max: int) -> None:
         """Raises `TypeError` when the script's header names other slots, or a call's own not last."""
-        empty = here.call("admit", pending_max=pending_max, events=0, kinds=0, keys=[], forms=[])
+        empty = here.call("admit", pending_max=pending_max, events=0, kinds=0, codes="", keys=[], forms=[])
         self.script = empty.script
         if self.script.args[SIZES_AT:] != _OF_A_CALL:
             raise TypeError(f"admit.lua takes {', '.join(_OF_A_CALL)} last, from its argument {SIZES_AT + 1} on")
@@ -113,21 +116,34 @@ class Codec:
         self._keys, self._args = empty.keys, empty.args[:SIZES_AT]
 
     def encode(self, call: Call) -> Request:
-        """Keys and arguments. Each kind is written once, in the order of its first member."""
+        """Keys and arguments. Each kind, and each code of an event, is written once, in the order of its first member."""
         shard, tiers = self._shard, call.tiers
         events = {event: index for index, event in enumerate(tiers, 1)}
         all_keys = [*self._keys]
         for event in tiers:
             all_keys += (keys.event(shard, event), keys.owners(shard, event))
         kinds: dict[Kind, int] = {}
+        codes: dict[str, dict[str, int]] = {event: {} for event in tiers}
         forms = []
         for member in call.members:
             kind = member.kind
             index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
-            forms.append(f"{index}|{member.packed}")
+            code = member.access_code
+            if code:
+                places = codes[kind.event]
+                place = places.get(code) or places.setdefault(code, len(places) + 1)
+                forms.append(f"{index}:{place}|{member.packed}")
+            else:
+                forms.append(f"{index}|{member.packed}")
             all_keys += (member.record_key, member.idempotency_key)
         common = [f"{events[event]}|{text}" for event, text in kinds]
-        return Request(all_keys, [*self._args, len(events), len(kinds), *tiers.values(), *common, *forms])
+        counts, digests = (
+            ",".join([str(len(places)) for places in codes.values()]),
+            [*chain.from_iterable(codes.values())],
+        )
+        return Request(
+            all_keys, [*self._args, len(events), len(kinds), counts, *tiers.values(), *common, *digests, *forms]
+        )  # fmt: skip
 
 
 class Sizes(NamedTuple):
@@ -141,7 +157,8 @@ class Sizes(NamedTuple):
 def sizes_of(args: Sequence[Any]) -> Sizes:
     """Read the sizes from a call's arguments: for tests that answer in place of the script."""
     events, kinds = map(int, args[SIZES_AT : SIZES_AT + 2])
-    return Sizes(events, kinds, len(args) - SIZES_AT - 2 - events - kinds)
+    codes = sum(map(int, filter(None, args[SIZES_AT + 2].split(","))))
+    return Sizes(events, kinds, len(args) - SIZES_AT - 3 - events - kinds - codes)
 
 
 # ---------------------------------------------------------------------- the reply

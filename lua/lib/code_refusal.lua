@@ -1,6 +1,6 @@
--- code_refusal: why an access code, of which so many tickets are used, does not let in so many more of these tiers, which go on
--- sale for everybody else at opens_ms; or nil. Lines are of one booking.
-local function code_refusal(terms, used, tickets, lines, opens_ms, at_ms)
+-- code_refusal: why an access code with these terms lets in no booking of these tiers, which go on sale for everybody else at
+-- opens_ms; or nil. Lines are of one booking.
+local function code_refusal(terms, lines, opens_ms, at_ms)
   if not terms then
     return { "code_refused", "unknown" }
   elseif terms.revoked then
@@ -16,7 +16,12 @@ local function code_refusal(terms, used, tickets, lines, opens_ms, at_ms)
   opens_ms = math.min(opens_ms, terms.from)
   if opens_ms > at_ms then
     return { "not_open", string.format("%d", opens_ms) }
-  elseif tickets > 0 and used + tickets > terms.tickets then
+  end
+end
+
+-- The refusal of so many more tickets than are left of a code that is good otherwise; or nil.
+local function code_used_up(terms, used, tickets)
+  if tickets > 0 and used + tickets > terms.tickets then
     return { "code_used_up", string.format("%d", math.max(0, terms.tickets - used)) }
   end
 end

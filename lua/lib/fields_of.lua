@@ -1,4 +1,4 @@
--- fields_of: what admissions changed of an event, as field and value in turn.
+-- fields_of: what admissions changed of an event, as field and value in turn. Needs codes_told.
 
 -- Counters of the tiers of which something was taken.
 local function counters_of(sale)
@@ -15,12 +15,30 @@ end
 
 -- What everybody has, in all; and by tier.
 local function owners_of(sale)
-  local owners, by_tier, format = {}, {}, string.format
+  local owners, by_tier, n, m, known = {}, {}, 0, 0, {}
+  -- Most have one, or two: their digits are written once.
+  local function digits(tickets)
+    local text = known[tickets]
+    if not text then
+      text = string.format("%d", tickets)
+      known[tickets] = text
+    end
+    return text
+  end
   for _, owner in ipairs(sale.owners) do
-    if sale.owned[owner] > 0 then
-      local n, m = #owners, #by_tier
-      owners[n + 1], owners[n + 2] = owner, format("%d", sale.owned[owner])
-      by_tier[m + 1], by_tier[m + 2] = sale.by_tier[owner] and owner, sale.by_tier[owner]
+    local tickets, tiers = sale.owned[owner], sale.by_tier[owner]
+    if tickets > 0 then
+      owners[n + 1], owners[n + 2], n = owner, known[tickets] or digits(tickets), n + 2
+      if tiers then
+        by_tier[m + 1], by_tier[m + 2], m = owner, tiers, m + 2
+      end
+    end
+  end
+  for _, code in ipairs(sale.code) do
+    if code.used > 0 then
+      local tickets = known[code.used] or digits(code.used)
+      owners[n + 1], owners[n + 2], n = code.holder, tickets, n + 2
+      by_tier[m + 1], by_tier[m + 2], m = code.holder, by_tier_of(code, tickets), m + 2
     end
   end
   return owners, by_tier

@@ -1,22 +1,38 @@
 -- read_bookings: all bookings of a call, in one function that runs once. Notes for each event whose tickets are looked up, and for
--- the call whose attempts. Needs access_code.
--- Returns, each by the booking's place: its kind, its record behind the deadline, the fingerprint and the owner in it, its
--- idempotency key, its customer and its client among those whose unpaid tickets count, and, if it
--- has any, its access code and the owner that counts what is had with it.
+-- the call whose attempts.
+-- Returns, each by the booking's place: its kind, where in its form its record begins behind the deadline, the fingerprint and
+-- the owner in it, its idempotency key, its customer and its client among those whose unpaid tickets count, and its access code as
+-- codes_told has it, or nil.
+
+-- What bookings name as their kind, looked up by this text from then on: `kind`, or `kind:code`.
+local function name_kind(named, kind, text)
+  -- Added to nought a text is a number, too, and read once; `tonumber` reads it twice.
+  local k, code = string.match(text, "^(%d+):?(%d*)$")
+  local of = kind[k + 0]
+  if code ~= "" then
+    of = { kind = of, code = of.sale.code[code + 0] }
+  end
+  named[text] = of
+  return of
+end
+
 local function read_bookings(kind, count, first_form, first_key, call)
   local KEYS, ARGV, match = KEYS, ARGV, string.match
-  local kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
-  local customer_by, client_by, code_by, holder_by, rates, rated = {}, {}, {}, {}, {}, {}
+  local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
+  local customer_by, client_by, code_by, rates, rated, named = {}, {}, {}, {}, {}, {}
   local function is_rated(who, most)
     if most and not rates[who] then
       rates[who], rated[#rated + 1] = 0, who
     end
   end
   for b = 1, count do
-    local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|([%x=]*|%x+|(%x+)|[^|]*|(%x+)|.*)$")
-    local of = kind[tonumber(k)]
+    local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^([%d:]+)|()[%x=]*|%x+|(%x+)|[^|]*|(%x+)|")
+    local of = named[k] or name_kind(named, kind, k)
+    if of.code then
+      of, code_by[b] = of.kind, of.code
+    end
     local sale = of.sale
-    kind_of[b], rest_of[b], fingerprint_of[b], owner_of[b] = of, rest, fingerprint, owner
+    kind_of[b], rest_at[b], fingerprint_of[b], owner_of[b] = of, rest, fingerprint, owner
     -- Of a question's customer nobody asks: tickets are short, or its booking is sent.
     if of.letter ~= "Q" and not sale.owned[owner] then
       sale.owned[owner] = 0
@@ -25,16 +41,6 @@ local function read_bookings(kind, count, first_form, first_key, call)
     idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
     is_rated(of.api_key, of.key_rate)
     is_rated(owner, of.customer_rate)
-    if of.coded then
-      -- Counted as one more of those whose tickets these are.
-      local code = code_of(rest) or ""
-      local holder = "k" .. code
-      code_by[b], holder_by[b], sale.codes = code, holder, sale.codes or {}
-      if not sale.owned[holder] then
-        sale.owned[holder], sale.codes[#sale.codes + 1] = 0, code
-        sale.owners[#sale.owners + 1] = holder
-      end
-    end
     if of.limited then
       local at = of.letter == "H" and "" or "w"
       local client = of.client
@@ -46,5 +52,5 @@ local function read_bookings(kind, count, first_form, first_key, call)
     end
   end
   call.rates, call.rated = rates, rated
-  return kind_of, rest_of, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by, holder_by
+  return kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by
 end

@@ -1,5 +1,5 @@
 -- read_sale: what Redis has of one event of a call: its counters and rules, and what those have whose bookings ask for it. Needs
--- clock, windows, rules, allocations, owned_tiers, code_terms, unpaid and given_up.
+-- clock, windows, rules, allocations, owned_tiers, unpaid and given_up.
 local function read_counters(sale)
   local n = #sale.fields
   sale.fields[n + 1], sale.fields[n + 2], sale.fields[n + 3], sale.fields[n + 4] = "on", "starts", "lim", "win"
@@ -33,12 +33,6 @@ local function read_owners(sale)
     sale.by_tier[sale.again[i]] = by_tier or nil
   end
 end
-local function read_codes(sale)
-  sale.terms = {}
-  for i, packed in ipairs(redis.call("HMGET", codes_key(sale.owners_key), unpack(sale.codes))) do
-    sale.terms[sale.codes[i]] = code_terms(packed)
-  end
-end
 local function read_unpaid(sale)
   local whose = {}
   for who in pairs(sale.unpaid) do
@@ -59,9 +53,6 @@ local function read_sale(sale)
   read_counters(sale)
   if #sale.owners > 0 then
     read_owners(sale)
-  end
-  if sale.codes then
-    read_codes(sale)
   end
   if sale.unpaid then
     read_unpaid(sale)

@@ -1,12 +1,12 @@
 -- shortage: every tier that is short of what a booking asks for, as admit.lua answers it; or nil. Needs takeable.
 
 -- How many of a tier a booking may have: all that are available, unless some are set aside; and how many are for others.
-local function left_for(of, tier, code)
+local function left_for(of, tier, holder)
   local aside = of.sale.allocated and of.sale.allocated[tier.name]
   if not aside then
     return tier.available, 0
   end
-  local own, left = takeable(aside, tier.available, of.client, code)
+  local own, left = takeable(aside, tier.available, of.client, holder and string.sub(holder, 2))
   return left, aside.reserved - own
 end
 
@@ -18,12 +18,12 @@ end
 
 -- The answer holds for its kind until the next one is admitted (so many were so far); where tickets are set aside, for its code
 -- alone.
-local function shortage(of, code, admitted, call)
-  if of.short_after ~= admitted or (code and of.sale.allocated) then
+local function shortage(of, holder, admitted, call)
+  if of.short_after ~= admitted or (holder and of.sale.allocated) then
     local short
     for _, line in ipairs(of.lines) do
       local tier = line.tier
-      local left, for_others = left_for(of, tier, code)
+      local left, for_others = left_for(of, tier, holder)
       if left < line.quantity then
         short = short or { "sold_out", "0" }
         short[2] = tier.held > 0 and next_end_ms(call) or short[2]

@@ -4,12 +4,16 @@ local function with_items(by_tier, items, times)
   if by_tier == "" and times == 1 and not string.find(items, "-", 1, true) then
     return items
   end
-  -- Nearly everybody has tickets of one tier.
-  local only, have = string.match(by_tier, "^([^:,]+):(%d+)$")
-  local name, more = string.match(items, "^([^:,]+):(%-?%d+)$")
-  if only and only == name then
-    local left = have + times * more
-    return left > 0 and only .. ":" .. string.format("%d", left) or ""
+  -- Nearly everybody has tickets of one tier. No pattern: with one this costs twice as much.
+  local at = string.find(items, ":", 1, true)
+  local first = at and string.sub(items, 1, at)
+  if first and (by_tier == "" or string.sub(by_tier, 1, at) == first) then
+    -- Of several tiers what follows is no number.
+    local have, more = tonumber(by_tier == "" and 0 or string.sub(by_tier, at + 1)), tonumber(string.sub(items, at + 1))
+    if have and more then
+      local left = have + times * more
+      return left > 0 and first .. string.format("%d", left) or ""
+    end
   end
   local order, count, packed = {}, {}, {}
   for tier, tickets in string.gmatch(by_tier, "([^:,]+):(%d+)") do

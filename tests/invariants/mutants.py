@@ -386,8 +386,8 @@ MUTANTS = (
         "what a code got is counted call by call, not in the script",
         (
             (
-                "lua/admit.lua",
-                "      sale.owned[holder] = sale.owned[holder] + of.tickets\n",
+                "lua/lib/codes_told.lua",
+                "  code.used = code.used + of.tickets\n",
                 "",
             ),
         ),

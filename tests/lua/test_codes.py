@@ -95,6 +95,49 @@ async def test_no_code_gets_more_tickets_than_it_is_good_for(desk: Desk, togethe
     assert await desk.counts("floor") == (14, 6, 0)
 
 
+async def test_a_code_has_what_all_bookings_of_a_call_took(desk: Desk) -> None:
+    """Of whatever kind, in whatever order: in all, and by tier; beside codes with the same terms and with others."""
+    await desk.open_sale(floor=50, balcony=50)
+    for code, terms in ((CODE, "20||0|0"), (OTHER, "20||0|0"), (ids.code_digest("third"), "20|floor|0|0")):
+        await desk.set_code(code, terms)
+    await desk.book(desk.form(floor=1, balcony=1, access_code=CODE))
+    wanted: list[dict[str, Any]] = [
+        {"floor": 1}, {"floor": 1}, {"balcony": 2}, {"floor": 1}, {"floor": 2, "balcony": 1}, {"floor": 1, "hold_ms": HOUR},
+    ]  # fmt: skip
+    forms = [
+        desk.form(customer=f"c{n}", access_code=code, **one) for n, one in enumerate(wanted) for code in (CODE, OTHER)
+    ]
+    forms += [desk.form(customer=f"d{n}", floor=1, access_code=ids.code_digest("third")) for n in range(3)]
+    assert await desk.book(*forms) == [b"created"] * 15
+    by_tier = {code: await desk.got_by_tier(code) for code in (CODE, OTHER, ids.code_digest("third"))}
+    assert [*by_tier.values()] == [{"balcony": 4, "floor": 7}, {"balcony": 3, "floor": 6}, {"floor": 3}]
+    assert [await desk.got_with(code) for code in by_tier] == [11, 9, 3]
+
+
+async def test_codes_of_one_call_are_each_refused_for_what_they_are(desk: Desk) -> None:
+    """Though many are good for the same, and one is known in two kinds."""
+    await desk.open_sale(floor=50, balcony=50)
+    unknown, revoked, used_up = (ids.code_digest(name) for name in ("unknown", "revoked", "used up"))
+    for code, terms in ((CODE, "9|floor|0|0"), (OTHER, "9|floor|0|0"), (revoked, "x"), (used_up, "1||0|0")):
+        await desk.set_code(code, terms)
+    codes = [CODE, unknown, revoked, OTHER, used_up, unknown, CODE]
+    told = [
+        b"created", [b"code_refused", b"unknown"], [b"code_refused", b"revoked"], b"created", [b"code_used_up", b"1"],
+        [b"code_refused", b"unknown"], b"created",
+    ]  # fmt: skip
+    assert await desk.book(*(desk.form(floor=2, access_code=code) for code in codes)) == told
+    results = await desk.book(*(desk.form(access_code=CODE, **{tier: 1}) for tier in ("balcony", "floor", "balcony")))
+    assert results == [[b"code_refused", b"other_tier"], b"created", [b"code_refused", b"other_tier"]]
+
+
+async def test_a_kind_of_bookings_with_a_code_lets_nobody_in_without_one(desk: Desk) -> None:
+    """Were a caller to forget which code it is, its window would stand open."""
+    await desk.open_sale(floor=9)
+    await set_windows(desk, f"{NEVER_MS}|0|")
+    form = desk.form(floor=1, access_code="")
+    assert await desk.book(form) == [[b"code_refused", b"unknown"]]
+
+
 async def test_a_code_that_is_worth_less_now_has_nothing_left(desk: Desk) -> None:
     await desk.open_sale(floor=9)
     await desk.set_code(CODE, "5||0|0")

@@ -83,7 +83,7 @@ async def test_what_the_script_is_told(window: Window, monkeypatch: pytest.Monke
     ]  # fmt: skip
     assert args == [
         window.settings.limits.pending_max, BELL_TTL_MS, pack_ring(SHARD), job_prefix(SHARD), 2, 3,
-        "tier1,tier2", "tier1,tier2",
+        "0,0", "tier1,tier2", "tier1,tier2",
         f"1|{forms[0].kind.text}", f"2|{forms[1].kind.text}", f"1|{forms[2].kind.text}",
         "1|packed a", "2|packed b", "3|packed c", "1|packed d",
     ]  # fmt: skip

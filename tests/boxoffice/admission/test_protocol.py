@@ -41,6 +41,7 @@ class Member:
     packed: str = "packed"
     record_key: str = "record"
     idempotency_key: str = "key"
+    access_code: str = ""
 
 
 @pytest.mark.parametrize(
@@ -77,9 +78,30 @@ def test_sizes_are_those_of_the_call() -> None:
     call = Call({"a": "t,u", "b": "v", "c": ""}, [Member(kind) for kind in kinds])
     request = codec().encode(call)
     assert sizes_of(request.args) == Sizes(events=3, kinds=3, members=4)
-    assert request.args[:1] == [7] and request.args[6:9] == ["t,u", "v", ""]
-    assert request.args[9:12] == ["1|x", "2|x", "1|y"]
-    assert request.args[12:] == ["1|packed", "2|packed", "1|packed", "3|packed"]
+    assert request.args[:1] == [7] and request.args[6:10] == ["0,0,0", "t,u", "v", ""]
+    assert request.args[10:13] == ["1|x", "2|x", "1|y"]
+    assert request.args[13:] == ["1|packed", "2|packed", "1|packed", "3|packed"]
+
+
+def test_a_code_of_an_event_is_told_once() -> None:
+    """Its bookings, of whatever kind, name it by its place among the event's."""
+    kind, other, elsewhere = Kind("a", "PC|x"), Kind("a", "HC|x"), Kind("b", "PC|x")
+    members = [Member(kind, access_code=code) for code in ("c1", "c2", "c1")] + [Member(other, access_code="c1")]
+    members += [Member(elsewhere, access_code=code) for code in ("c2", "c1", "c2")] + [Member(Kind("a", "P|x"))]
+    request = codec().encode(Call({"a": "t", "c": "", "b": "u"}, members))
+    assert request.args[4:7] == [3, 4, "2,0,2"]
+    assert request.args[10:18] == ["1|PC|x", "1|HC|x", "3|PC|x", "1|P|x", "c1", "c2", "c2", "c1"]
+    assert [form.partition("|")[0] for form in request.args[18:]] == [
+        "1:1",
+        "1:2",
+        "1:1",
+        "2:1",
+        "3:1",
+        "3:2",
+        "3:1",
+        "4",
+    ]
+    assert sizes_of(request.args) == Sizes(events=3, kinds=4, members=8)
 
 
 def test_what_a_shard_has_stands_where_the_header_says() -> None:
@@ -87,11 +109,11 @@ def test_what_a_shard_has_stands_where_the_header_says() -> None:
     request = codec().encode(Call({"a": "t"}, [Member(Kind("a", "x"))]))
     own = [keys.gate(3), keys.pending(3), keys.deadlines(3), keys.sequence(3), keys.bell(3), keys.rings(3)]
     assert request.keys == [*own, keys.arq_queue(3), keys.event(3, "a"), keys.owners(3, "a"), "record", "key"]
-    assert request.args == [7, BELL_TTL_MS, pack_ring(3), job_prefix(3), 1, 1, "t", "1|x", "1|packed"]
+    assert request.args == [7, BELL_TTL_MS, pack_ring(3), job_prefix(3), 1, 1, "0", "t", "1|x", "1|packed"]
     (gate, pending, *others), (most, ttl_ms, *more) = ADMIT.keys, ADMIT.args
     other = replace(ADMIT, keys=(pending, gate, *others), args=(ttl_ms, most, *more))
     turned = codec(other).encode(Call({}, []))
-    assert (turned.keys[:2], turned.args) == ([own[1], own[0]], [BELL_TTL_MS, 7, *request.args[2:4], 0, 0])
+    assert (turned.keys[:2], turned.args) == ([own[1], own[0]], [BELL_TTL_MS, 7, *request.args[2:4], 0, 0, ""])
 
 
 def test_one_call_leaves_nothing_for_the_next() -> None:
@@ -104,9 +126,9 @@ def test_one_call_leaves_nothing_for_the_next() -> None:
     ("slots", "says"),
     [({"keys": (*ADMIT.keys, "more")}, "admit.lua needs 'more'"),
      ({"args": ADMIT.args[1:]}, "admit.lua has no slot pending_max"),
-     ({"args": (*ADMIT.args[:4], "kinds", "events", "forms")}, "admit.lua takes events, kinds, forms last"),
-     ({"args": ("events", *ADMIT.args[:4], "kinds", "forms")}, "admit.lua takes events, kinds, forms last"),
-     ({"args": ("told", *ADMIT.args)}, "admit.lua takes events, kinds, forms last, from its argument 5 on")],
+     ({"args": (*ADMIT.args[:4], "kinds", "events", "codes", "forms")}, "admit.lua takes events, kinds, codes, forms last"),
+     ({"args": ("events", *ADMIT.args[:4], "kinds", "codes", "forms")}, "admit.lua takes events, kinds, codes, forms last"),
+     ({"args": ("told", *ADMIT.args)}, "admit.lua takes events, kinds, codes, forms last, from its argument 5 on")],
 )  # fmt: skip
 def test_a_script_with_other_slots_is_not_called(slots: dict[str, Any], says: str) -> None:
     """A header that was changed is noticed when the process starts."""

@@ -111,6 +111,7 @@ class _Member:
     packed: str
     record_key: str
     idempotency_key: str
+    access_code: str
 
 
 @dataclass
@@ -235,7 +236,8 @@ class Desk:
                 unpaid_max=form.unpaid_max, expected=form.expected, coded=form.access_code is not None, rate=form.rate,
             )  # fmt: skip
         return _Member(
-            kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope)
+            kind, form.packed.decode(), keys.booking(self.shard, form.id), keys.idempotency(self.shard, form.scope),
+            "" if form.letter == "Q" else form.access_code or "",
         )  # fmt: skip
 
     async def book(self, *forms: Form, pending_max: int = 1_000) -> list[Any]:
@@ -371,6 +373,11 @@ class Desk:
     async def got_with(self, access_code: str, event: str = EVENT) -> int:
         """Tickets counted against a code."""
         return int(await self.redis.hget(keys.owners(self.shard, event), f"k{access_code}") or 0)  # type: ignore[misc]
+
+    async def got_by_tier(self, access_code: str, event: str = EVENT) -> dict[str, int]:
+        """The same by tier."""
+        name = keys.owned_tiers(self.shard, event)
+        return tickets_by_tier(await self.redis.hget(name, f"k{access_code}"))  # type: ignore[misc]
 
     async def set_aside(self, *allocations: str, event: str = EVENT) -> None:
         """Allocations, as load.lua writes them: `tier:holder:tickets`, the holder `@` and a client, or `k` and a code's
