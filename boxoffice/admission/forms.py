@@ -170,6 +170,7 @@ def answers_of(
     add = answers.append
     limits = _Spent(reply) if reply.counted else None
     allowance, spent = None, None
+    alike: tuple[Any, Any, BoxOfficeError | None] = None, None, None
     for form, result in zip(forms, reply.results, strict=True):
         event = form.template.event
         counts = availability.get(id(event))
@@ -184,10 +185,14 @@ def answers_of(
                     allowance = form.template.allowance
                     spent = limits.by(allowance)
                 add(_new(form, counts, reply.now_ms, created_at, spent))
+            elif result is alike[0] and form.template is alike[1] and form.barred is None:
+                add(alike[2])  # as most of a sold-out rush
             elif result[0] == LEFT:
                 add(form.barred and form.barred())
             else:
                 answer = _answer(form, result, counts, refusals, reply)
+                if isinstance(answer, BoxOfficeError):
+                    alike = result, form.template, answer
                 if form.barred is None or isinstance(answer, Admitted | KeyReused | Unavailable):
                     add(answer)
                 else:

@@ -22,6 +22,7 @@ from boxoffice.errors import (
     DeclinedTooOften,
     GateClosed,
     KeyReused,
+    NotFound,
     PriceChanged,
     PriceOutdated,
     RateLimited,
@@ -65,6 +66,17 @@ def told(result: Any, **changes: Any) -> BoxOfficeError:
     (answer,), _ = tell(result, forms=[form(**changes)] if changes else None)
     assert isinstance(answer, BoxOfficeError)
     return answer
+
+
+def test_who_is_refused_alike_shares_an_answer() -> None:
+    """Whatever is said to others in between; of another template it is another, and who is barred is told that."""
+    same, barred = form(), NotFound()
+    forms = [msgspec.structs.replace(same) for _ in range(6)] + [form(event=SHORTER)]
+    forms[5].barred = lambda: barred
+    sold_out = [b"sold_out", b"0", b"tier1", b"0", b"0"]
+    answers, _ = tell(sold_out, 1, [b"replayed", b"first", b"nonsense"], [b"busy"], 1, 1, 1, forms=forms)
+    assert [type(answer) for answer in answers] == [SoldOut, SoldOut, Admitted, Busy, SoldOut, NotFound, SoldOut]
+    assert answers[0] is answers[1] is answers[4] and answers[6] is not answers[0] and answers[5] is barred
 
 
 OUTCOMES: dict[bytes, tuple[Any, list[bytes]]] = {
