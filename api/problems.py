@@ -6,7 +6,7 @@ One file because an answer to an error and its line in the log are made from one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
@@ -136,7 +136,7 @@ def of_error(error: errors.BoxOfficeError, request_id: bytes = b"", **context: s
         return unexpected(error, name)
     rendered = _Rendered(error, _reply_to(error, problem), problem, {**context, **_learnt(error)}, [name])
     # One that was raised is nobody else's.
-    if error.__traceback__ is not None or not _say_soon():
+    if error.__traceback__ is not None or not (_rendered or _soon(_say)):
         rendered.say()
     else:
         _rendered[who] = rendered
@@ -187,13 +187,11 @@ def _named(requests: list[bytes]) -> dict[str, Any]:
     return {"request_ids": " ".join(names)} if names else {}
 
 
-def _say_soon() -> bool:
-    """Whether somebody will say what is told in this turn."""
-    if _rendered:
-        return True
+def _soon(say: Callable[[], None]) -> bool:
+    """Whether it will be said what is told in this turn."""
     try:
         # In nobody's name: it is said of many requests.
-        asyncio.get_running_loop().call_soon(_say, context=Context())
+        asyncio.get_running_loop().call_soon(say, context=Context())
     except RuntimeError:
         return False
     return True
@@ -273,9 +271,27 @@ def crowded(request_id: bytes) -> Reply:
 
 
 def overloaded(request_id: bytes) -> Reply:
-    """Of a request that has waited too long to be read while many do."""
-    quiet.say("request.shed", (), type="overloaded", **_named([request_id]))
-    return _reply(PROBLEMS[errors.Overloaded], OVERLOADED, {"retry_after": 1}, [(b"retry-after", b"1")])
+    """Of a request for which there is no time, in a flood. All get the same, and those of one turn one line."""
+    global _to_overloaded
+    if _to_overloaded is None:
+        _to_overloaded = _reply(PROBLEMS[errors.Overloaded], OVERLOADED, {"retry_after": 1}, [(b"retry-after", b"1")])
+    if not _sent_away and not _soon(_say_sent_away):
+        quiet.say("request.shed", (), type="overloaded", **_named([request_id]))
+    else:
+        _sent_away.append(request_id)
+    return _to_overloaded
+
+
+_to_overloaded: Reply | None = None
+
+_sent_away: Final[list[bytes]] = []
+"""Requests that were told so in this turn of the loop."""
+
+
+def _say_sent_away() -> None:
+    names = list(_sent_away)
+    _sent_away.clear()
+    quiet.say("request.shed", (), type="overloaded", requests=len(names), **_named(names))
 
 
 def unexpected(error: BaseException, request_id: bytes = b"") -> Reply:

@@ -140,12 +140,13 @@ class ApiSettings(Part):
     once it has been so for `burst_s`: whoever is let in is answered in time."""
 
     burst_s: float = Field(0.5, ge=0, le=60)
-    """Seconds for which more than that may wait, and requests longer than `wait_ms`: a burst is served, a flood is not."""
+    """Seconds for which more than that may wait; and half of them, for which all may wait longer than `wait_ms`. A burst is
+    served, a flood is not."""
 
-    wait_ms: float = Field(0.0, ge=0, le=10_000)
-    """Longest wait of a request until it is read, once others have waited for `burst_s`. Then it is told 503 `overloaded`,
-    and whoever came last is read first; `/healthz`, `/readyz` and `/metrics` are answered. 0: any time, in the order of coming:
-    in a flood everybody waits for as long as all connections take."""
+    wait_ms: float = Field(50.0, ge=0, le=10_000)
+    """When all have waited longer than this for half of `burst_s`, it is a flood: a turn of the loop lets in what it has time
+    for, and whoever else comes is told 503 `overloaded`, until hardly anybody is; `/healthz`, `/readyz` and `/metrics` are
+    answered. 0: everybody waits for as long as all connections take."""
 
     connections_max: int = Field(4_096, ge=1)
     """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from api import quiet
+from boxoffice.admission.flood import FLOOD
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
@@ -113,7 +114,8 @@ def products_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _says_anew() -> None:
-    """What was said in another test is said again."""
+    """What was said in another test is said again, and a flood in which it ended is over."""
+    FLOOD.end()
     seldom.forget()
     quiet.forget()
     outages.forget()

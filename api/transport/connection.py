@@ -26,8 +26,10 @@ from api.transport.cycle import Flow, cycle_of
 from api.transport.head import Head, Unreadable
 from api.transport.reader import Reader, Request, TooLong
 from api.transport.reply import Reply
+from api.transport.sent_away import SentAway
 from api.transport.slowing import Slowing
 from api.transport.turns import ORDINARY_S, is_probe
+from boxoffice.admission.flood import FLOOD
 from boxoffice.telemetry import request_id, series
 
 __all__ = ["Connection"]
@@ -148,7 +150,10 @@ class Connection(Slowing):
         elif self.turns.is_over(self.loop) and not (
             self.reader.is_probe and self.turns.may_be_probed(self.loop.time())
         ):
-            self._queue()
+            if FLOOD.is_on and not self.reader.is_probe:
+                self._read_overdue()
+            else:
+                self._queue()
         else:
             self.read()
 
@@ -161,9 +166,15 @@ class Connection(Slowing):
         """Called by the server's turns: read on, unless the connection was closed meanwhile."""
         if self.queued:
             self.queued = False
-            self.overdue = self.turns.are_overdue(self.loop.time() - self.queued_at, self.patience)
-            self.read()
-            self.overdue = False
+            waited_s = self.loop.time() - self.queued_at
+            overdue = self.turns.are_overdue(waited_s, self.patience) and not self.reader.is_probe
+            (self._read_overdue if overdue else self.read)()
+
+    def _read_overdue(self) -> None:
+        """Read on, and let in nobody but some probes."""
+        self.overdue = True
+        self.read()
+        self.overdue = False
 
     def read(self) -> None:
         """Begin with whole requests that are there, at most `TURN` of them."""
@@ -200,9 +211,12 @@ class Connection(Slowing):
             self.stage = self.pieces = 0
             if self.reader.begun:
                 self._pace()
-            if self.overdue and not is_probe(request.head.target):
-                count_refused("overloaded")
-                self._refuse_request(request.head, name := request.head.request_id, problems.overloaded(name))
+            head = request.head
+            sent_away = self.overdue and not (is_probe(head.target) and self.turns.may_be_probed(self.loop.time()))
+            if FLOOD.is_on:
+                self.turns.count(sent_away=sent_away)
+            if sent_away:
+                self.cycle = self.turns.send_away(SentAway(self, head.request_id, head.stays))
             else:
                 self.take(request)
             return True
@@ -274,12 +288,12 @@ class Connection(Slowing):
             self._invite_body(head)
         self.used = True
         self.stage = 2
-        self._refuse_request(head, name := head.request_id, problems.body_too_large(error.most, name))
+        self.refuse_request(head.stays, name := head.request_id, problems.body_too_large(error.most, name))
 
-    def _refuse_request(self, head: Head, name: bytes, reply: Reply) -> None:
+    def refuse_request(self, stays: bool, name: bytes, reply: Reply) -> None:
         """One request, with which nothing is done; its line has this name. The connection stays, where it would have."""
         self.since = self.loop.time()
-        if head.stays and not self.draining:
+        if stays and not self.draining:
             self.transport.write(reply.whole(name))
         else:
             self._hang_up(reply.last(name))
@@ -306,7 +320,7 @@ class Connection(Slowing):
     def look(self, now: float) -> None:
         """Called twice a second: close a connection whose deadline has passed."""
         waited = now - self.since
-        if self._is_stuck(now) or self.busy or self.queued:
+        if self.is_stuck(now) or self.busy or self.queued:
             return
         if self.lingering:
             if waited > LINGER_S:
@@ -318,20 +332,6 @@ class Connection(Slowing):
                 self._refuse(Unreadable("timeout", status=408))
         elif waited > (self.patience.keep_alive_s if self.used else self.patience.head_s):
             self.transport.close()
-
-    def _is_stuck(self, now: float) -> bool:
-        """Whether its answers are not read. For too long: hang up, and lose them."""
-        size, before = self.transport.get_write_buffer_size(), self.stuck_size
-        self.stuck_size = size
-        if not size and not self.transport.is_closing():
-            self.stuck_since = 0.0
-            return False
-        if not self.stuck_since or size < before:
-            self.stuck_since = now
-        elif now - self.stuck_since > min(self.patience.flush_s, self.stopping_s):
-            count_refused("unread")
-            self.transport.abort()
-        return True
 
     def drain(self) -> None:
         """Close after the answer at hand; when there is none, after the next one."""

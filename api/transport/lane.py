@@ -14,7 +14,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -27,7 +27,9 @@ from api.prefer import wait_of
 from api.transport.connection import Connection
 from api.transport.reader import Request
 from api.transport.reply import Reply
+from api.transport.sent_away import NOBODY, Nobody, SentAway
 from api.transport.shape import Shape
+from boxoffice.admission.flood import FLOOD
 from boxoffice.admission.forms import Admitted
 from boxoffice.bookings.waiting import Wait
 from boxoffice.errors import BoxOfficeError, PriceOutdated
@@ -71,16 +73,6 @@ def lane(front: Front, *, shapes: bool = True) -> type[Connection]:
     return Lane
 
 
-class _Nobody:
-    """Stands where uvicorn wakes a request that waits for its body."""
-
-    def set(self) -> None:
-        """Nothing: nobody waits."""
-
-
-_NOBODY: Final = _Nobody()
-
-
 class _Request(Struct, eq=False):
     """A request on its way through the lane: what the connection is busy with."""
 
@@ -91,7 +83,7 @@ class _Request(Struct, eq=False):
     id: bytes
     disconnected: bool = False
     response_complete: bool = False
-    message_event: _Nobody | Wait = _NOBODY
+    message_event: Nobody | Wait = NOBODY
     prepared: Prepared = None  # type: ignore[assignment]
     """Of a booking that passed the checks without waiting."""
     wait_s: int = 0
@@ -149,6 +141,9 @@ class _Request(Struct, eq=False):
 class _Lane(Connection):
     front: Front
 
+    usual: ClassVar[Shape | None] = None
+    """How they were written on the last connection that learnt it."""
+
     shape: Shape | None = None
     """How bookings are written on this connection."""
 
@@ -161,6 +156,8 @@ class _Lane(Connection):
     def data_received(self, data: bytes) -> None:
         """Take a booking that is written as the one before it was; have anything else read."""
         shape = self.shape
+        if shape is None and FLOOD.is_on:
+            shape = self.usual
         if shape is not None:
             found = shape.match(data)
             if found is not None and self._book_at_once(shape, found, data[found.end() :]):
@@ -175,8 +172,7 @@ class _Lane(Connection):
         if (
             len(body) != int(found[shape.length_at])
             or len(body) > self.limits.body_max_bytes
-            or type(cycle) is not _Request
-            or not cycle.response_complete
+            or (cycle is not None and not cycle.response_complete)
             or self.draining
             or self.lingering
             or self.reader.buffer  # `begun`, without a call for each booking
@@ -192,6 +188,11 @@ class _Lane(Connection):
             name = request_id.choose(found["request_id"], traceparent if trace is None else trace.header)
         else:
             name = request_id.make() if trace is None else trace.place.trace_id.encode()
+        if FLOOD.is_on:
+            self.used = True
+            if not self.turns.lets_in(self.loop):
+                self.cycle = self.turns.send_away(SentAway(self, name, True))
+                return True
         request = self.cycle = _Request(self, headers, body, True, name)
         request.trace = trace
         request.wait_s = wait_s
@@ -232,6 +233,7 @@ class _Lane(Connection):
             self.lessons -= 1
             if self.lessons < LESSONS:
                 self.shape = Shape.of(whole, FIRST_LINE)
+                type(self).usual = self.shape or self.usual
 
     def _book(self, request: _Request) -> bool:
         """Admit it, or refuse it. Returns whether it was sent on, and came from somebody who stays."""
@@ -291,7 +293,7 @@ class _Lane(Connection):
         self, request: _Request, booking: str, last: Callable[[], _Answer], *, until_bank: bool = False
     ) -> bool:  # fmt: skip
         def done() -> None:
-            request.message_event = _NOBODY
+            request.message_event = NOBODY
             self._answer_later(request, last())
 
         if request.disconnected or request.response_complete:

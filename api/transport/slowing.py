@@ -1,4 +1,4 @@
-"""Clients whose bytes are worth little: read again only when others have had their turn."""
+"""Clients whose bytes are worth little: read again only when others have had their turn. And those that read no answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from contextvars import Context
 from typing import Any, Final
 
-from api.transport.condition import Condition
+from api.transport.condition import Condition, count_refused
 from api.transport.cycle import Flow
 
 __all__ = ["PIECE", "PIECES_FREE", "Slowing"]
@@ -51,3 +51,17 @@ class Slowing(Condition):
         self.slowed = False
         if self.may_be_read():
             self.flow.read_on()
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether its answers are not read. For too long: hang up, and lose them."""
+        size, before = self.transport.get_write_buffer_size(), self.stuck_size
+        self.stuck_size = size
+        if not size and not self.transport.is_closing():
+            self.stuck_since = 0.0
+            return False
+        if not self.stuck_since or size < before:
+            self.stuck_since = now
+        elif now - self.stuck_since > min(self.patience.flush_s, self.stopping_s):
+            count_refused("unread")
+            self.transport.abort()
+        return True

@@ -11,9 +11,10 @@ import asyncio
 import time
 from collections import deque
 from contextvars import Context
-from math import inf
 from typing import Final, Protocol
 
+from api.transport.sent_away import SentAway
+from boxoffice.admission.flood import FLOOD, Waits
 from boxoffice.settings import ApiSettings
 
 __all__ = ["ORDINARY_S", "Turns", "is_probe"]
@@ -21,8 +22,15 @@ __all__ = ["ORDINARY_S", "Turns", "is_probe"]
 TURN_S: Final = 0.002
 """Seconds of one turn of the loop in which requests are read. A booking is admitted in about five times that."""
 
+LET_IN_EACH: Final = 16
+"""In a flood one of so many is let in, whatever time that takes: to send all others away takes twice as long, and may be all
+that there is time for."""
+
 ORDINARY_S: Final = 0.0005
 """Seconds that a request takes which goes the ordinary way, most of them after it was read."""
+
+BOOKING_S: Final = 0.0001
+"""Seconds that a booking takes, all in all."""
 
 BURST: Final = 16
 """Requests sent before the answers to those before them that are answered at once, of all connections."""
@@ -30,9 +38,6 @@ BURST: Final = 16
 PIPELINED_EACH_S: Final = 200
 """Requests in a second, of all connections, that were sent before the answers to those before them. No client library
 does it, and a hundred clients that did nothing else would leave no time for others."""
-
-SHED_EACH: Final = 4
-"""In a flood, every so many requests that are read are one that waited for too long."""
 
 PROBES_EACH_S: Final = 50
 """Probes in a second, of all connections, that are read whether or not this turn's time is used up."""
@@ -77,66 +82,82 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
+        self._sent_away: list[SentAway] = []
+        """Whoever is told so at the end of this turn."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = Context()
         """Nobody's: whoever has a turn must not have it in the name of the request that was worked for when the turn began."""
         self._end_s = self._paced_until = self._passed_until = self._pieces_until = self._probe_at = 0.0
-        self._served = 0
-        """Requests that were read in a flood, since one was sent away."""
-        self._since: float | None = None
-        """When the first of those who wait now, and of those before them, began to."""
+        self._came = self._let_in = 0.0
+        """Requests of this turn, in a flood, and those of them that were let in."""
+        self._waits = Waits()
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this turn's time for reading is used up. The first who asks begins it."""
         if self._loop is loop:
-            return time.monotonic() >= self._end_s
+            return time.monotonic() >= self._end_s and not (FLOOD.is_on and self._let_in * LET_IN_EACH < self._came)
         self._loop = loop
         self._end_s = time.monotonic() + TURN_S
+        self._came = self._let_in = 0
         self._waiting.clear()
+        self._sent_away.clear()
         loop.call_soon(self._next, context=self._context)
         return False
 
     def spend(self, seconds: float) -> None:
         """Something was begun that will take so long."""
         self._end_s -= seconds
+        self._let_in += seconds / BOOKING_S
+
+    def lets_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """In a flood: whether this turn has time for whoever has just come."""
+        over = self.is_over(loop)
+        self.count(sent_away=over)
+        return not over
+
+    def count(self, *, sent_away: bool) -> None:
+        """One more has come, in a flood."""
+        FLOOD.count(sent_away)
+        self._came += 1
+        if not sent_away:
+            self._let_in += 1
+
+    def send_away(self, request: SentAway) -> SentAway:
+        """Tell it so at the end of this turn. Returns what its connection is busy with until then."""
+        self._sent_away.append(request)
+        return request
 
     def wait(self, who: Waiting) -> None:
-        """Have them called in one of the next turns, before all who come later, unless this is a flood."""
-        if not self._waiting and self._since is None:
-            self._since = time.monotonic()
+        """Have them called in one of the next turns, before all who come later."""
         self._waiting.append(who)
 
     def are_overdue(self, waited_s: float, patience: ApiSettings) -> bool:
-        """Whether somebody who has waited so long is to be sent away: longer than may be, and others have waited for longer
-        than a burst takes."""
-        if not patience.wait_ms or 1_000 * waited_s <= patience.wait_ms or self._since is None:
-            return False
-        return time.monotonic() - self._since >= patience.burst_s
+        """Whether somebody who has waited so long is sent away: they began to before it was known to be a flood."""
+        return FLOOD.is_on and 1_000 * waited_s > patience.wait_ms
 
     def _next(self) -> None:
         loop = self._loop
-        if loop is None or not self._waiting:
-            self._loop = self._since = None
+        if FLOOD.is_on:
+            FLOOD.look()
+        sent_away, self._sent_away = self._sent_away, []
+        for each in sent_away:
+            each.answer()
+        if loop is None or not (self._waiting or self._sent_away):
+            self._loop = None
             return
-        self._end_s = time.monotonic() + TURN_S
+        now = time.monotonic()
+        self._end_s = now + TURN_S
+        self._came = self._let_in = 0
         loop.call_soon(self._next, context=self._context)
+        if not self._waiting:
+            return
+        first = self._waiting[0]
+        self._waits.note(loop.time() - first.queued_at, now, first.patience)
         # At least one, or nobody would ever be.
         while True:
-            self._next_of(loop).has_turn()
+            self._waiting.popleft().has_turn()
             if not self._waiting or time.monotonic() >= self._end_s:
                 return
-
-    def _next_of(self, loop: asyncio.AbstractEventLoop) -> Waiting:
-        """Who came first. In a flood everybody would have waited for too long, first come, first served: then whoever came last
-        is in time, and after some of those one who came first is sent away. To send away all whose time is up before anybody is
-        served would leave no time to serve: it costs nearly as much."""
-        first = self._waiting[0]
-        if not self.are_overdue(inf, first.patience):
-            return self._waiting.popleft()
-        self._served = (self._served + 1) % SHED_EACH
-        if not self._served and self.are_overdue(loop.time() - first.queued_at, first.patience):
-            return self._waiting.popleft()
-        return self._waiting.pop()
 
     def may_be_probed(self, now: float) -> bool:
         """Whether a probe is before others now: whoever looks after us must not wait behind a flood, nor be one."""

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from boxoffice.admission.counting import count_call
 from boxoffice.admission.first_uses import FirstUses
+from boxoffice.admission.flood import FLOOD, Waits
 from boxoffice.admission.forms import Admitted, Form, answers_of, views_of
 from boxoffice.admission.newcomers import Newcomers
 from boxoffice.admission.outcomes import CREATED
@@ -92,6 +93,7 @@ class Window:
         self.over = Over() if over is None else over
         self.first_uses = FirstUses(redis)
         self.newcomers = Newcomers()
+        self._waits = Waits()
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -111,8 +113,7 @@ class Window:
             self.over.until_s and waiting >= most // ROOM
             and self.over.has_key(self._shard, form.template.allowance, self.clock.now_s())
         ):  # fmt: skip
-            self.newcomers.forget(form.newcomer)
-            form.answer(self._overloaded)
+            self._refuse(form)
             return
         self.queue.append(form)
         if self.timer is None:
@@ -123,7 +124,11 @@ class Window:
         now = self.clock.now_s()
         if self._crowded_since is None:
             self._crowded_since = now
-        return now - self._crowded_since >= self.settings.api.burst_s
+        if now - self._crowded_since < self.settings.api.burst_s:
+            return False
+        if self.settings.api.wait_ms and not FLOOD.is_on:
+            FLOOD.begin(self.settings.api.burst_s)
+        return True
 
     def _note_newcomers(self, forms: list[Form], reply: Reply, began_s: float) -> None:
         """Of those who came for the first time, those that the script does not count have not come."""
@@ -150,7 +155,7 @@ class Window:
 
     def schedule(self) -> None:
         """Flush at the end of this loop turn; a little later when the last call was small, or settlement is behind."""
-        if not self.queue or len(self.calls) >= self.settings.api.calls_max:
+        if not self.queue or len(self.calls) >= self._calls_max():
             return
         loop = asyncio.get_running_loop()
         wait_s = self._wait_until - loop.time()
@@ -164,10 +169,12 @@ class Window:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if not self.queue or len(self.calls) >= self.settings.api.calls_max:
+        if not self.queue or len(self.calls) >= self._calls_max():
             return
-        most = self.settings.api.batch_max * (2 if self.pace_s else 1)
+        most = self.settings.api.batch_max * (2 if self.pace_s or FLOOD.is_on else 1)
         forms, self.queue = self.queue[:most], self.queue[most:]
+        if FLOOD.is_on and len(self.queue) > self.settings.api.waiting_max:
+            self._send_away()
         if self._crowded_since is not None:
             # Who is refused alike shares an answer, though not for ever: it remembers who raised it.
             self._overloaded = Overloaded(retry_after_s=1)
@@ -181,6 +188,23 @@ class Window:
         task.add_done_callback(partial(self._called, forms))
         if self.queue:
             self.schedule()
+
+    def _send_away(self) -> None:
+        """Those who came before it was known to be a flood, and have waited for too long: the first."""
+        most = self.settings.api.waiting_max
+        surplus, self.queue = self.queue[:-most], self.queue[-most:]
+        for form in surplus:
+            self._refuse(form)
+
+    def _refuse(self, form: Form) -> None:
+        self.newcomers.forget(form.newcomer)
+        if FLOOD.is_on:
+            FLOOD.count(sent_away=True)
+        form.answer(self._overloaded)
+
+    def _calls_max(self) -> int:
+        """In a flood a call waits for several turns of a busy loop, and not for Redis."""
+        return self.settings.api.calls_max * (2 if FLOOD.is_on else 1)
 
     def _called(self, forms: list[Form], task: asyncio.Task[None]) -> None:
         self.calls.discard(task)
@@ -198,6 +222,8 @@ class Window:
         """Admit the forms together; when that errors, each alone."""
         answers: Sequence[Admitted | BoxOfficeError | None]
         began_s = self.clock.now_s()
+        # Those who come are let wait while settlement is behind: that is no flood.
+        self._waits.note(began_s - forms[0].since - self.pace_s, began_s, self.settings.api)
         try:
             views = views_of(forms)
             reply = decode(await self.send(forms, views))

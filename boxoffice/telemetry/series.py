@@ -33,8 +33,9 @@ CONNECTIONS_MAX = gauge("boxoffice_http_connections_max", "Connections that this
 REFUSED_CONNECTIONS = counter("boxoffice_http_refused_total",
     "What the connection itself refused or ended, by reason. crowded: one connection too many. head_late, body_late: a request "
     "that did not arrive in time. incomplete: its client left off. unreadable: no request. body_too_large. unread: cut, as its "
-    "client read no answers. overloaded: a request that waited too long to be read.",
+    "client read no answers. overloaded: a request for which there was no time, in a flood.",
     reason=("crowded", "head_late", "body_late", "incomplete", "unreadable", "body_too_large", "unread", "overloaded"))
+FLOOD = gauge("boxoffice_flood", "1 while this process sends away, at once, whoever it has no time for; 0 once it has stopped.")
 DELAYED = counter("boxoffice_http_requests_delayed_total",
     "Requests that were let wait, as their clients sent them before the answers to those before them.")
 

@@ -262,10 +262,40 @@ MUTANTS = (
         "no_gateway_heard_of",
     ),
     Mutant(
-        "a flood in which everybody has waited too long",
-        (("api/transport/turns.py", "return self._waiting.pop()\n", "return self._waiting.popleft()\n"),),
+        "a flood that nobody sees",
+        (
+            (
+                "boxoffice/admission/flood.py",
+                "            self.is_on, self._burst_s = True, burst_s\n",
+                "            return\n",
+            ),
+        ),
+        "tests/api/transport/test_overload.py",
+        "nobody_foresaw",
+    ),
+    Mutant(
+        "a flood that is answered in the turn that reads it",
+        (
+            (
+                "api/transport/turns.py",
+                "        self._sent_away.append(request)\n        return request\n",
+                "        request.answer()\n        return request\n",
+            ),
+        ),
         "tests/api/transport/test_turns.py",
-        "came_last",
+        "told_so_when_the_turn_ends",
+    ),
+    Mutant(
+        "a flood in which all time is taken by sending away",
+        (("api/transport/turns.py", " and not (FLOOD.is_on and self._let_in * LET_IN_EACH < self._came)", ""),),
+        "tests/api/transport/test_turns.py",
+        "lets_in_what",
+    ),
+    Mutant(
+        "a booking of the lane that is let in however many come",
+        (("api/transport/lane.py", "if not self.turns.lets_in(self.loop):", "if False:"),),
+        "tests/api/transport/test_lane.py",
+        "before_it_is_looked_at",
     ),
     Mutant(
         "a booking in the trace of the request before it",

@@ -15,6 +15,7 @@ from api.transport import cycle as module
 from api.transport.connection import Connection
 from api.transport.reply import SECURITY
 from api.transport.slowing import PIECES_FREE
+from boxoffice.admission.flood import FLOOD
 from boxoffice.telemetry import request_id
 from tests.api.transport.test_connection import HALF_A_BODY, HALF_A_HEAD, Loop, Transport, connect, one, state
 
@@ -30,9 +31,24 @@ class ToldTurns:
         self.over = self.overdue = self.probed = False
         self.due = 0.0
         self.calls: list[Any] = []
+        self.sent_away: list[Any] = []
+        self.counted: list[bool] = []
 
     def is_over(self, _loop: Any) -> bool:
         return self.over
+
+    def send_away(self, request: Any) -> Any:
+        self.sent_away.append(request)
+        return request
+
+    def end(self) -> None:
+        """This turn: whoever was sent away is told so."""
+        sent_away, self.sent_away = self.sent_away, []
+        for each in sent_away:
+            each.answer()
+
+    def count(self, *, sent_away: bool) -> None:
+        self.counted.append(sent_away)
 
     def wait(self, one: Any) -> None:
         self.calls.append(("wait", one))
@@ -161,6 +177,72 @@ def test_who_comes_when_the_turn_is_over_waits_for_the_next(turned: Any) -> None
     assert third.cycle is None, "it had asked for none"
 
 
+def test_who_comes_in_a_flood_when_the_turn_is_over_is_sent_away_at_once(turned: Any) -> None:
+    """It is told so when the turn ends, and not before: asking again at once, it would be read in this turn again. It waits for
+    no other, and is read on: whoever comes when there is time is served. Each is counted."""
+    FLOOD.begin(0.5)
+    turned.turns.over = True
+    for n in range(3):
+        turned.data_received(GET)
+        assert turned.transport.written.count(b"/problems/overloaded") == n
+        turned.turns.end()
+    turned.data_received(HALF_A_HEAD)
+    turned.turns.end()
+    assert turned.transport.written.count(b"/problems/overloaded") == 3
+    assert (turned.queued, turned.reads, turned.turns.calls, turned.busy) == (False, [], [], False)
+    turned.turns.over = False
+    turned.data_received(b"\r\n")
+    assert turned.busy and turned.turns.counted == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("target", "probed", "becomes"), [
+    (b"/healthz", False, "queued"), (b"/healthz", True, "let in"), (b"/readyz", False, "queued"),
+    (b"/metrics", True, "let in"), (b"/metrics", False, "sent away"), (b"/readyz?x", False, "sent away"),
+])  # fmt: skip
+def test_probes_are_before_others_in_a_flood_while_they_are_few(
+    turned: Any, target: bytes, probed: bool, becomes: str
+) -> None:
+    """More than that wait for a turn; those that are written in another way than load balancers do are sent away."""
+    FLOOD.begin(0.5)
+    turned.turns.over, turned.turns.probed = True, probed
+    turned.data_received(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (turned.queued, bool(turned.turns.sent_away)) == (becomes == "queued", becomes == "sent away")
+    turned.turns.overdue = True
+    turned.has_turn()
+    assert turned.busy and bool(turned.turns.sent_away) is (becomes == "sent away")
+
+
+@pytest.mark.parametrize("end", ["lost", "closing", "draining"])
+def test_whoever_hangs_up_before_it_is_told_is_told_nothing(turned: Any, end: str) -> None:
+    """Nor is one that was cut meanwhile; one that is to end is told that this was the last answer."""
+    FLOOD.begin(0.5)
+    turned.turns.over = True
+    turned.data_received(GET)
+    assert turned.busy
+    if end == "lost":
+        turned.connection_lost(None)
+    elif end == "closing":
+        turned.transport.ends.append("abort")
+    else:
+        turned.drain()
+    turned.turns.end()
+    assert (b"connection: close" in turned.transport.written) is (end == "draining")
+    assert bool(turned.transport.written) is (end == "draining")
+
+
+def test_what_comes_behind_a_request_that_is_sent_away_waits_for_its_answer(turned: Any) -> None:
+    """No answer overtakes another, though there is time for the second."""
+    FLOOD.begin(0.5)
+    turned.turns.over = True
+    turned.data_received(GET)
+    turned.turns.over = False
+    turned.data_received(GET)
+    assert turned.turns.counted == [True] and turned.reads == ["pause"]
+    turned.turns.end()
+    assert turned.transport.written.count(b"/problems/overloaded") == 1
+    assert turned.busy and turned.turns.counted == [True, False]
+
+
 @pytest.mark.parametrize("target", [
     b"/", b"/v1/events", b"/healthz", b"/readyz", b"/metrics", b"/readyz?x=1", b"/readyzFOO", b"/healthz/x", b"/x?/metrics",
 ])  # fmt: skip
@@ -171,11 +253,14 @@ def test_who_waited_too_long_is_sent_away(turned: Any, target: bytes, stays: boo
     turned.turns.over = turned.turns.overdue = True
     head = b"" if stays else b"Connection: close\r\n"
     turned.data_received(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+    FLOOD.begin(0.5)
+    turned.turns.probed = True
     turned.has_turn()
+    turned.turns.end()
     if target in (b"/healthz", b"/readyz", b"/metrics", b"/readyz?x=1"):
         assert turned.busy and turned.transport.written == b""
         return
-    assert turned.cycle is None
+    assert not turned.busy
     written = turned.transport.written
     assert written.startswith(b"HTTP/1.1 503 ") and b"/problems/overloaded" in written
     assert b"retry-after: 1\r\n" in written
@@ -194,6 +279,7 @@ def test_an_answer_of_the_connection_has_the_name_of_its_line(turned: Any, why: 
     with capture_logs() as said:
         turned.data_received(b"POST / HTTP/1.1\r\nHost: x\r\n" + named + length + b"\r\n")
         turned.has_turn()
+        turned.turns.end()
     head, _, body = turned.transport.written.partition(b"\r\n\r\n")
     (line,) = said
     name = line["request_id"]

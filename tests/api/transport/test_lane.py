@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,16 +11,21 @@ from structlog.testing import capture_logs
 
 from api import answers
 from api.app import create_app
+from api.pipeline import prepare
 from api.server import connection_class
 from api.transport import lane, shape
+from api.transport.condition import Condition
 from api.transport.shape import COMPILED_EACH_S
+from api.transport.turns import Turns
+from boxoffice.admission.flood import FLOOD
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
 from boxoffice.telemetry import request_id
+from boxoffice.telemetry.series import REFUSED_CONNECTIONS
 from tests.api.conftest import booking_of
-from tests.conftest import CLIENT, KEY, SaleMaker
+from tests.conftest import CLIENT, KEY, SaleMaker, counters
 from tests.support.waiting import pace
 from tests.support.wire import Door, Wire
 
@@ -237,3 +243,70 @@ async def test_the_next_booking_waits_for_the_answer_to_the_one_before(door: Doo
     ).quiet()
 
     assert [answer.status for answer in wire.answers()[warm:]] == [404, 202, 404, 202]
+
+
+class NoTime(Turns):
+    """Turns in a flood that have no time for anybody."""
+
+    over = True
+
+    def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return super().is_over(loop) or self.over
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> NoTime:
+    monkeypatch.setattr(Condition, "turns", turns := NoTime())
+    turns.over = False
+    return turns
+
+
+async def test_a_booking_in_a_flood_is_sent_away_before_it_is_looked_at(
+    door: Door, turns: NoTime, office: BoxOffice, open_sale: SaleMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a connection that has written one before and on one that is new; with the name that its client gave it. Nothing is
+    taken, and the same booking is let in when there is time; a repeat of one that is in is told so then."""
+    event = await open_sale(GA=500)
+    wire = door.connect()
+    while wire.protocol.shape is None:
+        await wire.send(booking(event, f"{len(wire.answers())}", "X-Request-Id: mine\r\n")).quiet()
+        await pace(COMPILED_EACH_S)
+    before = len(wire.answers())
+    held = (await counters(office, event, "GA")).held
+    FLOOD.begin(60)
+    turns.over = True
+    monkeypatch.setattr(lane, "prepare", None)
+    sent_away = REFUSED_CONNECTIONS.cell("overloaded").value
+    for other in (wire, door.connect()):
+        for key in ("again", "0", "again"):
+            await other.send(booking(event, key, "X-Request-Id: mine\r\n")).quiet()
+        told = other.answers()[-3:]
+        assert [(answer.status, answer.headers["retry-after"]) for answer in told] == [(503, "1")] * 3
+        assert {answer.headers["x-request-id"] for answer in told} == {"mine"}
+        assert {json.loads(answer.body)["request_id"] for answer in told} == {"mine"}
+    assert REFUSED_CONNECTIONS.cell("overloaded").value == sent_away + 6
+    assert len(wire.answers()) == before + 3 and (await counters(office, event, "GA")).held == held
+    monkeypatch.setattr(lane, "prepare", prepare)
+    turns.over = False
+    for key in ("again", "0"):
+        await wire.send(booking(event, key, "X-Request-Id: mine\r\n")).quiet()
+    let_in, repeated = wire.answers()[-2:]
+    assert (let_in.status, repeated.status, repeated.headers["idempotency-replayed"]) == (202, 202, "true")
+    assert (await counters(office, event, "GA")).held == held + 1
+
+
+async def test_bookings_that_come_together_in_a_flood_are_each_told(
+    door: Door, turns: NoTime, event: EventView
+) -> None:
+    """One after the other, and one in pieces, too; what has begun to arrive when the flood is over is let in."""
+    wire = door.connect()
+    await wire.send(booking(event, "first")).quiet()
+    FLOOD.begin(60)
+    turns.over = True
+    whole = booking(event, "a") + booking(event, "b")
+    await wire.send(whole[:40], whole[40:700], whole[700:]).quiet()
+    assert [answer.status for answer in wire.answers()] == [202, 503, 503]
+    wire.send(booking(event, "c")[:99])
+    turns.over = False
+    await wire.send(booking(event, "c")[99:]).quiet()
+    assert wire.answers()[-1].status == 202

@@ -11,6 +11,8 @@ import pytest
 
 from api.transport import turns
 from api.transport.turns import Turns
+from boxoffice.admission import flood
+from boxoffice.admission.flood import FLOOD
 from boxoffice.settings import ApiSettings
 from boxoffice.telemetry import request_id
 from boxoffice.telemetry.traces import Place, Trace, current
@@ -38,7 +40,8 @@ class Loop:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in (turns, flood):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
@@ -127,32 +130,74 @@ def patient(wait_ms: float, burst_s: float) -> ApiSettings:
     return ApiSettings(wait_ms=wait_ms, burst_s=burst_s)
 
 
-def test_who_is_overdue_is_known_once_a_burst_is_over(clock: Clock) -> None:
-    """Others have waited without a break for so long; then whoever has waited longer than may be is late. When nobody waits any
-    more, a new burst may begin."""
+def test_a_turn_lets_in_what_it_has_time_for_in_a_flood(clock: Clock) -> None:
+    """Bookings of the lane are counted in, which are begun at any time otherwise; and one of sixteen is let in, whatever time
+    that takes. One that goes the ordinary way counts as five."""
     loop, ours = Loop(), Turns()
+    FLOOD.begin(0.5)
+    assert ours.lets_in(loop)  # type: ignore[arg-type]
+    clock.now += 0.0019
+    assert ours.lets_in(loop)  # type: ignore[arg-type]
+    clock.now += 0.0001
+    assert ours.is_over(loop)  # type: ignore[arg-type]
+    let_in = [ours.lets_in(loop) for _ in range(60)]  # type: ignore[arg-type]
+    assert [n for n, each in enumerate(let_in) if each] == [31, 47]
+    ours.spend(turns.ORDINARY_S)
+    assert not any([ours.lets_in(loop) for _ in range(80)])  # type: ignore[arg-type]
+    loop.turn()
+    assert ours.lets_in(loop), "the next turn has time"  # type: ignore[arg-type]
+    assert FLOOD.is_on
 
-    def wait() -> None:
-        ours.wait(SimpleNamespace(has_turn=lambda: None, queued_at=0.0, patience=patient(0, 0)))
 
-    assert not ours.are_overdue(9, patient(50, 0)), "nobody has waited"
+def test_whoever_is_sent_away_is_told_so_when_the_turn_ends(clock: Clock) -> None:
+    """And whoever asks again then is told in the next."""
+    loop, ours, told = Loop(), Turns(), []
     ours.is_over(loop)  # type: ignore[arg-type]
-    wait()
-    clock.now += 0.4
-    wait()
-    assert not ours.are_overdue(9, patient(50, 0.5))
-    clock.now += 0.1
-    assert ours.are_overdue(0.06, patient(50, 0.4999))
-    assert not ours.are_overdue(0.05, patient(50, 0.4999)), "it is in time"
-    assert not ours.are_overdue(9, patient(0, 0.4999)), "any time will do"
-    for _ in range(3):
+
+    def answer() -> None:
+        told.append(1)
+        if len(told) == 2:
+            ours.send_away(SimpleNamespace(answer=answer))  # type: ignore[arg-type]
+
+    for _ in range(2):
+        ours.send_away(SimpleNamespace(answer=answer))  # type: ignore[arg-type]
+    assert not told
+    loop.turn()
+    assert len(told) == 2
+    loop.turn()
+    assert len(told) == 3
+    loop.turn()
+    assert loop.soon == []
+
+
+def test_a_flood_is_over_when_turns_have_time_for_all(clock: Clock) -> None:
+    """For as long as a burst takes."""
+    loop, ours = Loop(), Turns()
+    FLOOD.begin(0.5)
+    for _ in range(6):
+        ours.lets_in(loop)  # type: ignore[arg-type]
+        clock.now += 0.1
         loop.turn()
-    assert not ours.are_overdue(9, patient(50, 0.4999))
+    assert not FLOOD.is_on
+
+
+def test_those_who_wait_say_that_it_is_a_flood(clock: Clock) -> None:
+    """When whoever is first has waited for too long, turn after turn, for as long as a burst takes; and then whoever has waited
+    so long is overdue, and nobody before."""
+    loop, ours, settings = Loop(), Turns(), patient(50, 0.9999)
     ours.is_over(loop)  # type: ignore[arg-type]
-    wait()
-    assert not ours.are_overdue(9, patient(50, 0.4999))
-    clock.now += 0.5
-    assert ours.are_overdue(9, patient(50, 0.4999))
+    floods = []
+    for n in range(8):
+        waited = SimpleNamespace(
+            has_turn=lambda: None, queued_at=loop.now - (0.04 if n == 1 else 0.06), patience=settings
+        )
+        ours.wait(waited)  # type: ignore[arg-type]
+        loop.turn()
+        floods.append((FLOOD.is_on, ours.are_overdue(0.06, settings)))
+        assert not ours.are_overdue(0.05, settings), "it is in time"
+        loop.now += 0.1
+        clock.now += 0.1
+    assert floods == [(False, False)] * 7 + [(True, True)]
 
 
 def test_so_many_probes_are_before_others() -> None:
@@ -160,26 +205,6 @@ def test_so_many_probes_are_before_others() -> None:
     assert [ours.may_be_probed(now) for now in (5.0, 5.0, 5.0199, 5.0201, 5.03, 9.0)] == [
         True, False, False, True, False, True
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("wait_ms", "burst_s", "order"),
-    [
-        (50, 0.2, "abcdefg"), (0, 0, "abcdefg"), (60, 0, "gfeadcb"), (180, 0, "gfeadcb"), (1_000, 0, "gfedcba"),
-        (50, 0.1999, "gfeadcb"), (210, 0, "gfedcba"),
-    ],
-)  # fmt: skip
-def test_in_a_flood_who_came_last_is_in_time(clock: Clock, wait_ms: float, burst_s: float, order: str) -> None:
-    """Every fourth is one who has waited for too long, to be sent away. A burst is served as it came."""
-    loop, ours, called = Loop(), Turns(), []
-    ours.is_over(loop)  # type: ignore[arg-type]
-    for name, queued_at in zip("abcdefg", (0.0, 0.1, 0.145, 0.16, 0.17, 0.18, 0.19), strict=True):
-        turn = SimpleNamespace(has_turn=lambda name=name: called.append(name), queued_at=queued_at)  # type: ignore[misc]
-        turn.patience = patient(wait_ms, burst_s)
-        ours.wait(turn)
-    loop.now, clock.now = 0.2, clock.now + 0.2 - 1e-9
-    loop.turn()
-    assert "".join(called) == order
 
 
 def test_who_waited_on_another_loop_is_forgotten(clock: Clock) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from boxoffice.access.rates import Allowance
+from boxoffice.admission import flood as floods
 from boxoffice.admission import over as module
+from boxoffice.admission.flood import FLOOD, PAUSE_S, Waits
 from boxoffice.admission.forms import Admitted, Form
 from boxoffice.admission.window import Window
-from boxoffice.errors import Overloaded, RateLimited
-from boxoffice.settings import Settings
+from boxoffice.errors import Overloaded, RateLimited, StoreAway
+from boxoffice.settings import ApiSettings, Settings
 from tests.boxoffice.admission.test_calls import Script, form, window
 
 __all__ = ["window"]
@@ -24,7 +28,9 @@ MOST, BURST_S = 6, 0.5
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    api = settings.api.model_copy(update={"waiting_max": MOST, "burst_s": BURST_S, "batch_max": 4, "calls_max": 1})
+    api = settings.api.model_copy(
+        update={"waiting_max": MOST, "burst_s": BURST_S, "batch_max": 4, "calls_max": 1, "wait_ms": 0}
+    )
     return settings.model_copy(update={"api": api})
 
 
@@ -51,8 +57,9 @@ class Flood:
         return len(self.told) - before
 
     async def end(self) -> None:
-        """The call under way has ended, and the next begun."""
-        self.calls[-1][1].set()
+        """The calls under way have ended, and the next begun."""
+        for _, over in self.calls:
+            over.set()
         await settle()
 
 
@@ -102,6 +109,44 @@ async def test_a_queue_that_is_long_for_a_moment_is_no_flood(flood: Flood) -> No
         assert await flood.put(1) == 0
         while flood.window.queue or flood.window.calls:
             await flood.end()
+
+
+async def test_a_window_that_is_full_for_too_long_says_that_it_is_a_flood(flood: Flood) -> None:
+    """Then twice as many calls are under way at once, and each takes twice as many. Of those who came before, the first have
+    waited for too long already, and are told so. Whom the window refuses is one who was sent away."""
+    api = flood.window.settings.api.model_copy(update={"wait_ms": 50, "linger_ms": 0})
+    flood.window.settings = flood.window.settings.model_copy(update={"api": api})
+    assert await flood.put(4) == 0 and await flood.put(24) == 0 and not FLOOD.is_on
+    flood.time.now += BURST_S
+    assert await flood.put(1) == 1 and FLOOD.is_on
+    assert [size for size, _ in flood.calls] == [4]
+    waiting = flood.window.queue[:]
+    await flood.end()
+    assert [size for size, _ in flood.calls] == [4, 8, 6] and not flood.window.queue
+    assert [error for _, error in flood.told] == [flood.told[0][1]] * (1 + 10), "one newcomer, and those in between"
+    assert len(waiting) == 24
+    FLOOD.look()
+    assert FLOOD.is_on
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "pace_s", "known"), [(50, 0, True), (0, 0, False), (101, 0, False), (50, 0.06, False)]
+)
+async def test_a_window_in_which_all_wait_for_too_long_says_so(
+    window: Window, monkeypatch: pytest.MonkeyPatch, wait_ms: float, pace_s: float, known: bool
+) -> None:
+    """However few they are. That they wait as settlement is behind is no flood, and with 0 any wait will do."""
+    time = Script(window, monkeypatch, StoreAway()).time
+    api = window.settings.api.model_copy(update={"wait_ms": wait_ms, "burst_s": 0.5999})
+    window.settings = window.settings.model_copy(update={"api": api})
+    for _ in range(4):
+        assert not FLOOD.is_on
+        one = form("x", told=[])
+        one.since = time.now
+        time.now += 0.1
+        window.pace_s = pace_s
+        await window.call([one])
+    assert FLOOD.is_on is known
 
 
 class Limited:
@@ -180,3 +225,61 @@ async def test_keys_over_their_limits_are_bounded(window: Window, monkeypatch: p
     assert await both.put("first", 12) == [RateLimited]
     assert await both.put("third") == [RateLimited, Overloaded]
     await both.rest()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(floods, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.mark.parametrize(("came", "sent_away", "over"), [(0, 0, True), (100, 5, True), (100, 6, False)])
+def test_a_flood_is_over_when_hardly_anybody_is_sent_away(
+    clock: SimpleNamespace, came: int, sent_away: int, over: bool
+) -> None:
+    """One of twenty, for as long as a burst takes; whoever was sent away before does not count."""
+    FLOOD.begin(0.5)
+    for _ in range(3):
+        FLOOD.count(sent_away=True)
+    clock.now += 0.25
+    FLOOD.look()
+    assert FLOOD.is_on
+    clock.now += 0.25
+    FLOOD.look()
+    assert FLOOD.is_on
+    for n in range(came):
+        FLOOD.count(sent_away=n < sent_away)
+    clock.now += 0.5
+    FLOOD.look()
+    assert FLOOD.is_on is not over
+
+
+def test_a_flood_is_said_when_it_begins_and_when_it_ends(clock: SimpleNamespace) -> None:
+    """And shown; who sees that it goes on says nothing."""
+    with capture_logs() as said:
+        FLOOD.begin(0.5)
+        FLOOD.begin(0.5)
+        assert floods.series.FLOOD.values == {(): 1}
+        clock.now += 0.5
+        FLOOD.look()
+        FLOOD.end()
+    assert [line["event"] for line in said] == ["flood.began", "flood.ended"]
+    assert floods.series.FLOOD.values == {(): 0}
+
+
+@pytest.mark.parametrize(
+    ("waits_ms", "pause_s", "known"),
+    [
+        ([51] * 6, 0.1, True), ([51] * 5, 0.1, False), ([51, 51, 50, 51, 51, 51], 0.1, False), ([99] * 2, 0.5, True),
+        ([99] * 2, PAUSE_S, True), ([99] * 9, PAUSE_S + 0.1, False),
+    ],
+)  # fmt: skip
+def test_all_have_to_wait_for_too_long_and_for_as_long_as_a_burst(
+    waits_ms: list[int], pause_s: float, known: bool
+) -> None:
+    """One who did not is enough, and so is a pause: whoever waits after it has nothing to do with those before."""
+    waits, patience = Waits(), ApiSettings(wait_ms=50, burst_s=0.9999)
+    for n, wait_ms in enumerate(waits_ms):
+        waits.note(wait_ms / 1_000, 9 + n * pause_s, patience)
+    assert FLOOD.is_on is known
