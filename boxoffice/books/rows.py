@@ -188,6 +188,8 @@ async def write(
     payments: list[tuple[Claimed, PaymentChange]] = []
     due = []
     groups: Groups = {}
+    client = event = ""
+    ids, keys = list[str](), list[str]()
     for decision in decisions:
         standing, payment, record = decision.standing, decision.payment, decision.claim.record
         if standing is NEW:
@@ -201,6 +203,14 @@ async def write(
         if payment is not None:
             if payment.due == "capture":
                 due.append(record.payment_key)
+                if standing is NEW:
+                    # Nearly all of a batch: of one shop and event they have one group.
+                    if record.event != event or record.body.client != client:
+                        client, event = record.body.client, record.event
+                        ids, keys = groups.setdefault(group_of(decision), ([], []))
+                    ids.append(record.id)
+                    keys.append(record.payment_key)
+                    continue
             if standing is OPEN or payment.due == "void":
                 # What is to be let go is claimed by itself, from a time on.
                 payments.append((decision.claim, payment))
