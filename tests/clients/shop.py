@@ -46,6 +46,9 @@ def sell() -> dict[str, object]:
         told["paid"] = client.wait_until_final(hold["id"], deadline_s=30)["status"]
         told["cancelled"] = client.cancel(hold["id"])["status"]
 
+        told["watched"] = [(each.name, each.data["status"]) for each in client.watch_booking(hold["id"])]
+        told["left"] = next(client.watch_availability(event["id"])).data["event_id"] == event["id"]
+
         try:
             client.book({"customer_id": "greedy", "items": [{**items[0], "quantity": 10}]})
         except problems.SoldOut as error:
@@ -69,7 +72,9 @@ async def sell_at_once() -> list[object]:
             return (await client.wait_until_final(accepted["id"], deadline_s=30))["status"]
 
         sold = await asyncio.gather(booked("a"), booked("b"), booked("lost-async"))
-        return [*sold]
+        (cancelled,) = (await client.list_bookings(customer_id="holder"))["data"]
+        watched = [each.data["status"] async for each in client.watch_booking(cancelled["id"])]
+        return [*sold, *watched]
 
 
 print(json.dumps(sell() | {"at once": asyncio.run(sell_at_once())}))

@@ -33,6 +33,19 @@ await client.pay(hold.id, { method: "card", token: "tok_ok" });
 told["paid"] = (await client.waitUntilFinal(hold.id, { deadlineS: 30 })).status;
 told["cancelled"] = (await client.cancel(hold.id)).status;
 
+const watched: [string, string][] = [];
+let last: string | undefined;
+for await (const each of client.watchBooking(hold.id)) {
+  watched.push([each.name, each.data.status]);
+  last = each.id;
+}
+told["watched"] = watched;
+for await (const _ of client.watchBooking(hold.id, { lastEventId: last! })) throw new Error("nothing is new");
+for await (const each of client.watchAvailability(event.id)) {
+  told["left"] = (each.data as { event_id: string }).event_id === event.id;
+  break;
+}
+
 try {
   await client.book({ customer_id: "greedy", items: [{ ...item, quantity: 10 }] });
 } catch (error) {
@@ -50,5 +63,5 @@ const none = await client.api.GET("/v1/refunds/{refund_id}", { params: { path: {
 told["no refund"] = none instanceof ProblemError && none.status;
 
 const all = await Promise.all(["a", "b", "lost-async"].map((customer) => booked(customer)));
-told["at once"] = all.map((each) => each.status);
+told["at once"] = [...all.map((each) => each.status), "cancelled"];
 console.log(JSON.stringify(told));

@@ -31,7 +31,9 @@ SOLD = {
     "short of": 10,
     "same": True,
     "bookings": 1,
-    "at once": ["confirmed"] * 3,
+    "watched": [["booking", "cancelled"]],
+    "left": True,
+    "at once": [*["confirmed"] * 3, "cancelled"],
 }
 
 
@@ -46,8 +48,8 @@ def problem(status: str, slug: str) -> bytes:
 
 
 def break_connections(proxy: Proxy) -> None:
-    """The first answer to two customers is lost, and one is refused twice before it is let in."""
-    proxy.words = [b"lost-answer", b"lost-async"]
+    """The first answer to two customers is lost, and the first stream; and one is refused twice before it is let in."""
+    proxy.words = [b"lost-answer", b"lost-async", b"/stream HTTP"]
     proxy.instead = [
         (b"busy-twice", problem("503 Service Unavailable", "busy")),
         (b"busy-twice", problem("429 Too Many Requests", "rate-limited")),
@@ -65,7 +67,7 @@ async def test_it_sells(
     async with a_worker(office):
         said = json.loads(await run(shops_python, "-W", "error", "shop.py", url, KEY, cwd=tmp_path))
     assert said == SOLD
-    assert (proxy.swallowed, proxy.instead) == (2, [])
+    assert (proxy.swallowed, proxy.instead) == (3, [])
 
 
 async def test_its_program_is_typed_for_whoever_uses_it(shops_python: Path, tmp_path: Path) -> None:

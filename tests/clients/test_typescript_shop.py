@@ -59,7 +59,7 @@ async def test_it_sells(
     async with a_worker(office):
         said = json.loads(await run("node", program, url, KEY, cwd=shop_folder))
     assert said == SOLD | {"no refund": 404}
-    assert (proxy.swallowed, proxy.instead) == (2, [])
+    assert (proxy.swallowed, proxy.instead) == (3, [])
 
 
 async def test_it_keeps_to_the_table_and_verifies_webhooks(shop_folder: Path) -> None:

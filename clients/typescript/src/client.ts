@@ -4,6 +4,7 @@ import { StillPending } from "./errors.js";
 import { exchange } from "./fetching.js";
 import { RETRIES, retryAfterOf, sleep, type Retries } from "./retrying.js";
 import type { components, paths } from "./schema.js";
+import { watch, type StreamEvent, type Watching } from "./streams.js";
 
 type Schemas = components["schemas"];
 
@@ -150,6 +151,21 @@ export class BoxOffice {
         await sleep(Math.min(paceS * (1 + this.retries.chance() / 4), Math.max(0, (end - now) / 1000)), calling.signal);
       }
     }
+  }
+
+  /** The booking's states as they come, over any number of connections, until nothing can follow. */
+  watchBooking(id: string, watching: Watching = {}): AsyncGenerator<StreamEvent<Schemas["Booking"]>, void, undefined> {
+    return this.#watch(`/v1/bookings/${encodeURIComponent(id)}/stream`, watching);
+  }
+
+  /** What is left of an event's tiers as it changes, over any number of connections, for ever. */
+  watchAvailability(id: string, watching: Watching = {}): AsyncGenerator<StreamEvent<unknown>, void, undefined> {
+    return this.#watch(`/v1/events/${encodeURIComponent(id)}/stream`, watching);
+  }
+
+  #watch<T>(path: string, watching: Watching): AsyncGenerator<StreamEvent<T>, void, undefined> {
+    const { apiKey, fetch: send = globalThis.fetch } = this.#options;
+    return watch<T>(this.#baseUrl + path, apiKey, this.retries, send, watching);
   }
 }
 

@@ -13,4 +13,5 @@ export {
 } from "./errors.js";
 export { type Outcome, pauseBeforeRepeat, RETRIES, type Retries } from "./retrying.js";
 export type { components, operations, paths } from "./schema.js";
+export { type StreamEvent, type Watching } from "./streams.js";
 export { TOLERANCE_S, verifyWebhook, type Verifying } from "./webhooks.js";

@@ -218,6 +218,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/bookings/{booking_id}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a booking
+         * @description One booking's states as server-sent events, resumable by `Last-Event-ID`.
+         *
+         *     Scope: `read`.
+         */
+        get: operations["stream_booking"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -517,6 +539,28 @@ export interface paths {
          *     Scope: `manage`.
          */
         post: operations["resume_event"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events/{event_id}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what is left of an event
+         * @description What is left of an event, and whether it is sold now, as server-sent events. A key with the scope `browse` suffices.
+         *
+         *     Scope: `browse`.
+         */
+        get: operations["stream_event"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -3378,6 +3422,31 @@ export interface components {
             type: "/problems/store-away";
         };
         /**
+         * StreamsFullProblem
+         * @description No more streams here.
+         */
+        StreamsFullProblem: {
+            /** Detail */
+            detail: string;
+            /**
+             * Request Id
+             * @description As in `X-Request-Id`: name it when you ask us about this.
+             */
+            request_id?: string;
+            /**
+             * Status
+             * @constant
+             */
+            status: 503;
+            /** Title */
+            title: string;
+            /**
+             * @description Stable: decide by it. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "/problems/streams-full";
+        };
+        /**
          * Tier
          * @description A class of ticket, and what is left of it.
          */
@@ -3559,6 +3628,31 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/too-many-connections";
+        };
+        /**
+         * TooManyStreamsProblem
+         * @description Too many streams are open.
+         */
+        TooManyStreamsProblem: {
+            /** Detail */
+            detail: string;
+            /**
+             * Request Id
+             * @description As in `X-Request-Id`: name it when you ask us about this.
+             */
+            request_id?: string;
+            /**
+             * Status
+             * @constant
+             */
+            status: 429;
+            /** Title */
+            title: string;
+            /**
+             * @description Stable: decide by it. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "/problems/too-many-streams";
         };
         /**
          * UnauthorizedProblem
@@ -3809,6 +3903,8 @@ export interface components {
         "Idempotency-Replayed": "true";
         /** @description Where the booking can be read. */
         Location: string;
+        /** @description `wait=N`: it was waited for, up to so many seconds (`Prefer: wait=N`). */
+        "Preference-Applied": string;
         /** @description What is left of a limit: `r` more until its window ends in `t` seconds. */
         RateLimit: string;
         /** @description The limits: `q` in a window of `w` seconds, of the API key and of one customer. */
@@ -4129,6 +4225,11 @@ export interface operations {
                  * @example order-10042
                  */
                 "Idempotency-Key": string;
+                /**
+                 * @description `wait=N`: answer once the booking is final, or after N seconds, at most 10 (RFC 7240). `Preference-Applied` says that it was waited for.
+                 * @example wait=10
+                 */
+                Prefer?: string;
             };
             path?: never;
             cookie?: never;
@@ -4156,12 +4257,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description A repeat of a booking that has ended since, as it is now. */
+            /** @description A booking that has ended since, as it is now: it was waited for, or this is a repeat. */
             200: {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     Location: components["headers"]["Location"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -4192,6 +4294,7 @@ export interface operations {
                     "Cache-Control": components["headers"]["Cache-Control"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     Location: components["headers"]["Location"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     "Retry-After": components["headers"]["Retry-After"];
@@ -4334,7 +4437,13 @@ export interface operations {
     read_booking: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description `wait=N`: answer once the booking is final, or after N seconds, at most 10 (RFC 7240). `Preference-Applied` says that it was waited for.
+                 * @example wait=10
+                 */
+                Prefer?: string;
+            };
             path: {
                 booking_id: string;
             };
@@ -4347,6 +4456,7 @@ export interface operations {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
                     "Content-Location": components["headers"]["Content-Location"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     "Retry-After": components["headers"]["Retry-After"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -4637,7 +4747,13 @@ export interface operations {
     cancel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description `wait=N`: answer once the booking is final, or after N seconds, at most 10 (RFC 7240). `Preference-Applied` says that it was waited for.
+                 * @example wait=10
+                 */
+                Prefer?: string;
+            };
             path: {
                 booking_id: string;
             };
@@ -4649,6 +4765,7 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
@@ -4932,6 +5049,11 @@ export interface operations {
                  * @example order-10042-card-1
                  */
                 "Idempotency-Key": string;
+                /**
+                 * @description `wait=N`: answer once the booking is final, or after N seconds, at most 10 (RFC 7240). `Preference-Applied` says that it was waited for.
+                 * @example wait=10
+                 */
+                Prefer?: string;
             };
             path: {
                 booking_id: string;
@@ -4952,12 +5074,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description A repeat of a payment that is not under way any more, with how it went. */
+            /** @description A payment that is under way no more, with how it went: it was waited for, or is a repeat. */
             200: {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     Location: components["headers"]["Location"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
@@ -4971,6 +5094,7 @@ export interface operations {
                     "Cache-Control": components["headers"]["Cache-Control"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     Location: components["headers"]["Location"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     "Retry-After": components["headers"]["Retry-After"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -5405,6 +5529,151 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    stream_booking: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `id` of the last message that was read: what it said is not sent again. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A message `booking` now and after each change, whose data is the booking as reading it answers. The stream ends when nothing can follow. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: 41f0
+                     *     event: booking
+                     *     data: {"id":"01a2289d-1441-7000-936f-ca3c86615eea","status":"pending"}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description It has ended, and you know how: do not come back. */
+            204: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/too-many-streams`: Too many streams are open. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["TooManyStreamsProblem"] | components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/streams-full`: No more streams here. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StreamsFullProblem"] | components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
                 };
             };
         };
@@ -8033,6 +8302,142 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    stream_event: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `id` of the last message that was read: what it said is not sent again. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A message `availability` now and after each change: at most some a second, in two digits and zeros from 100 tickets on, exact below. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: 9c2e
+                     *     event: availability
+                     *     data: {"event_id":"5mzr2k9c1b7a","status":"active","on_sale":true,"sold_out":false,"tiers":[{"tier_id":"5mzr2k9c1b7d","code":"VIP","on_sale":true,"available":1200,"exact":false}]}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/too-many-streams`: Too many streams are open. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["TooManyStreamsProblem"] | components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/streams-full`: No more streams here. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StreamsFullProblem"] | components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
                 };
             };
         };

@@ -17,6 +17,7 @@ from boxoffice_client.errors import (
 )
 from boxoffice_client.flows import Answer
 from boxoffice_client.retrying import Retries
+from boxoffice_client.streams import StreamEvent
 from boxoffice_client.webhooks import verify_webhook
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ProblemError",
     "Retries",
     "StillPending",
+    "StreamEvent",
     "Unanswered",
     "UnexpectedAnswer",
     "WebhookRefused",

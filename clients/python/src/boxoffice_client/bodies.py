@@ -101,12 +101,14 @@ __all__ = [
     "Shortfall",
     "SoldOutProblem",
     "StoreAwayProblem",
+    "StreamsFullProblem",
     "Tier",
     "TierChangeRequest",
     "TierRequest",
     "TooManyAttemptsProblem",
     "TooManyChangesProblem",
     "TooManyConnectionsProblem",
+    "TooManyStreamsProblem",
     "UnauthorizedProblem",
     "UnpaidLimitProblem",
     "WebhookDeliveries",
@@ -1392,6 +1394,18 @@ class StoreAwayProblem(TypedDict):
     """Stable: decide by it."""
 
 
+class StreamsFullProblem(TypedDict):
+    """No more streams here."""
+
+    detail: str
+    request_id: NotRequired[str]
+    """As in `X-Request-Id`: name it when you ask us about this."""
+    status: Literal[503]
+    title: str
+    type: Literal["/problems/streams-full"]
+    """Stable: decide by it."""
+
+
 class Tier(TypedDict):
     """A class of ticket, and what is left of it."""
 
@@ -1483,6 +1497,18 @@ class TooManyConnectionsProblem(TypedDict):
     status: Literal[503]
     title: str
     type: Literal["/problems/too-many-connections"]
+    """Stable: decide by it."""
+
+
+class TooManyStreamsProblem(TypedDict):
+    """Too many streams are open."""
+
+    detail: str
+    request_id: NotRequired[str]
+    """As in `X-Request-Id`: name it when you ask us about this."""
+    status: Literal[429]
+    title: str
+    type: Literal["/problems/too-many-streams"]
     """Stable: decide by it."""
 
 

@@ -264,6 +264,19 @@ def release_allocation(
     return _made(_path("/v1/events/{}/allocations/{}/release", event_id, allocation_id), body, if_match)
 
 
+# ---------------------------------------------------------------- what has happened
+
+
+def stream_booking(booking_id: str) -> Call[Any]:
+    """The states of a booking as server-sent events: `watch_booking` reads them."""
+    return Call("GET", _path("/v1/bookings/{}/stream", booking_id))
+
+
+def stream_event(event_id: str) -> Call[Any]:
+    """What is left of an event as server-sent events: `watch_availability` reads them."""
+    return Call("GET", _path("/v1/events/{}/stream", event_id))
+
+
 # ---------------------------------------------------------------- where a shop is told
 
 

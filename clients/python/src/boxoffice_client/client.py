@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx2
 
@@ -13,6 +14,7 @@ from boxoffice_client.calls import Call
 from boxoffice_client.driving import Operation, lost, received, request_of
 from boxoffice_client.flows import Answer, Flow, Received, Send, Sleep
 from boxoffice_client.retrying import Lost, Retries
+from boxoffice_client.streams import Resumed, StreamEvent
 
 __all__ = ["Client"]
 
@@ -98,6 +100,32 @@ class Client:
         (`payment.next_action`; with `past_action` that is waited for, too). Raises `StillPending` after `deadline_s`."""
         flow = flows.until_final(booking_id, self._api_key, self.retries, deadline_s, past_action=past_action)
         return self._run(flow)
+
+    def watch_booking(self, booking_id: str, *, last_event_id: str | None = None) -> Iterator[StreamEvent]:
+        """The booking's states as they come, over any number of connections, until nothing can follow."""
+        return self._watch(calls.stream_booking(booking_id), last_event_id)
+
+    def watch_availability(self, event_id: str, *, last_event_id: str | None = None) -> Iterator[StreamEvent]:
+        """What is left of an event's tiers as it changes, over any number of connections, for ever."""
+        return self._watch(calls.stream_event(event_id), last_event_id)
+
+    def _watch(self, call: Call[Any], last_event_id: str | None) -> Iterator[StreamEvent]:
+        stream = Resumed(call, self._base_url, self._api_key, self.retries, last_event_id)
+        while not stream.over:
+            try:
+                with self._http.stream(**stream.request()) as answer:
+                    if answer.status_code == 200:
+                        for event in httpx2.EventSource(answer):
+                            if (heard := stream.heard(event)) is not None:
+                                yield heard
+                        pause_s = stream.ended()
+                    else:
+                        answer.read()
+                        pause_s = stream.refused(received(answer))
+            except httpx2.TransportError:
+                pause_s = stream.ended()
+            if not stream.over:
+                time.sleep(pause_s)
 
     def _run(self, flow: Flow[T]) -> T:
         """Do what the flow asks for, one step after the other, and return what it comes to."""

@@ -48,9 +48,11 @@ __all__ = [
     "SalePaused",
     "SoldOut",
     "StoreAway",
+    "StreamsFull",
     "TooManyAttempts",
     "TooManyChanges",
     "TooManyConnections",
+    "TooManyStreams",
     "Unauthorized",
     "UnpaidLimit",
     "problem_error",
@@ -309,6 +311,13 @@ class StoreAway(ProblemError):
     problem: bodies.StoreAwayProblem
 
 
+class StreamsFull(ProblemError):
+    """No more streams here."""
+
+    type: ClassVar[str] = "/problems/streams-full"
+    problem: bodies.StreamsFullProblem
+
+
 class TooManyAttempts(ProblemError):
     """No payment attempts are left."""
 
@@ -328,6 +337,13 @@ class TooManyConnections(ProblemError):
 
     type: ClassVar[str] = "/problems/too-many-connections"
     problem: bodies.TooManyConnectionsProblem
+
+
+class TooManyStreams(ProblemError):
+    """Too many streams are open."""
+
+    type: ClassVar[str] = "/problems/too-many-streams"
+    problem: bodies.TooManyStreamsProblem
 
 
 class Unauthorized(ProblemError):
@@ -383,9 +399,11 @@ _BY_TYPE: dict[str, type[ProblemError]] = {
         SalePaused,
         SoldOut,
         StoreAway,
+        StreamsFull,
         TooManyAttempts,
         TooManyChanges,
         TooManyConnections,
+        TooManyStreams,
         Unauthorized,
         UnpaidLimit,
     )
