@@ -13,21 +13,26 @@ local function breaks_booking_rule(sale, lines, tickets)
   end
 end
 
+-- How many more a customer may take; empty for any number.
+local function left_of(limit, owned)
+  return limit > 0 and math.max(0, limit - owned) or ""
+end
+
 -- Why its customer, who has so many tickets otherwise, and these by tier, may not have them.
 local function breaks_customer_rule(sale, lines, tickets, owned, by_tier)
-  local least, left = sale.rule and sale.rule.customer_least or 0, math.max(0, sale.limit - owned)
-  if is_outside(owned + tickets, least, sale.limit) then
-    return { "customer_limit", "", owned, least, sale.limit, sale.limit > 0 and left or "" }
+  local limit, least = sale.limit, sale.rule and sale.rule.customer_least or 0
+  if is_outside(owned + tickets, least, limit) then
+    return { "customer_limit", "", owned, least, limit, left_of(limit, owned) }
   end
-  for _, line in ipairs(sale.rule and lines or {}) do
+  for n = 1, sale.rule and #lines or 0 do
+    local line = lines[n]
     local rule = line.tier.rule
-    local have = rule and tickets_of(by_tier, line.tier.name)
+    -- Nearly every customer of a rush has nothing yet.
+    local have = rule and (by_tier == "" and 0 or tickets_of(by_tier, line.tier.name))
     if rule and is_outside(have + line.quantity, rule.customer_least, rule.customer_most) then
-      local of_tier = math.max(0, rule.customer_most - have)
-      if rule.customer_most == 0 then
-        of_tier = sale.limit > 0 and left or ""
-      elseif sale.limit > 0 then
-        of_tier = math.min(of_tier, left)
+      local of_tier, left = left_of(rule.customer_most, have), left_of(limit, owned)
+      if of_tier == "" or (left ~= "" and left < of_tier) then
+        of_tier = left
       end
       return { "customer_limit", line.tier.name, have, rule.customer_least, rule.customer_most, of_tier }
     end

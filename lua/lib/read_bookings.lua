@@ -20,10 +20,8 @@ local function read_bookings(kind, count, first_form, first_key, call)
   local KEYS, ARGV, match = KEYS, ARGV, string.match
   local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
   local customer_by, client_by, code_by, rates, rated, named = {}, {}, {}, {}, {}, {}
-  local function is_rated(who, most)
-    if most and not rates[who] then
-      rates[who], rated[#rated + 1] = 0, who
-    end
+  local function is_rated(who)
+    rates[who], rated[#rated + 1] = 0, who
   end
   for b = 1, count do
     local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^([%d:]+)|()[%x=]*|%x+|(%x+)|[^|]*|(%x+)|")
@@ -39,8 +37,12 @@ local function read_bookings(kind, count, first_form, first_key, call)
       sale.owners[#sale.owners + 1] = owner
     end
     idempotency_keys[b] = KEYS[first_key + 1 + 2 * b]
-    is_rated(of.api_key, of.key_rate)
-    is_rated(owner, of.customer_rate)
+    if of.key_rate and not rates[of.api_key] then
+      is_rated(of.api_key)
+    end
+    if of.customer_rate and not rates[owner] then
+      is_rated(owner)
+    end
     if of.limited then
       local at = of.letter == "H" and "" or "w"
       local client = of.client
