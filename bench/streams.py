@@ -143,14 +143,17 @@ async def _run(options: argparse.Namespace) -> str:
         pid = stage.stack["api"].pid
         plenty, few = await stage.open_sale(1), await stage.open_sale(1, FEW)
 
+        rates: list[float] = []
+
         async def admissions() -> float:
             load = await stage.load.closed(stage.port, plenty.bookings(stage.run_name()), options.seconds)
+            rates.append(load.good / load.took_s)
             await stage.settled()
             return load.good
 
         await admissions()
         good, cpu = await _during(stage, admissions)
-        alone_us = 1e6 * cpu / good
+        alone_us, alone = 1e6 * cpu / good, rates[-1]
         say("CPU of an admission in the API, without streams", f"{alone_us:.1f} µs")
 
         before_kb = resident_kb(pid)
@@ -182,8 +185,9 @@ async def _run(options: argparse.Namespace) -> str:
         now, busy_s = await _during(stage, idle)
         say("messages a second, one every 250 ms to each", f"{(now - read) / options.seconds:,.0f}")
         say("CPU of a message", f"{1e6 * (busy_s - rest_s) / max(1, now - read):.1f} µs")
-        good, cpu = await _during(stage, admissions)
-        say("CPU of the API for an admission, beside busy streams", f"{1e6 * cpu / good / alone_us:.3f} times")
+        say("share of a core for messages", f"{(busy_s - rest_s) / options.seconds:.1%}", f"{SLOWER_MAX:.0%}")
+        await admissions()
+        say("admissions a second beside busy streams, whose readers share the machine", f"{rates[-1] / alone:.3f} times")
         over.set()
         await taking
         _close(crowd)
