@@ -187,7 +187,9 @@ async def _run(options: argparse.Namespace) -> str:
         say("CPU of a message", f"{1e6 * (busy_s - rest_s) / max(1, now - read):.1f} µs")
         say("share of a core for messages", f"{(busy_s - rest_s) / options.seconds:.1%}", f"{SLOWER_MAX:.0%}")
         await admissions()
-        say("admissions a second beside busy streams, whose readers share the machine", f"{rates[-1] / alone:.3f} times")
+        say(
+            "admissions a second beside busy streams, whose readers share the machine", f"{rates[-1] / alone:.3f} times"
+        )
         over.set()
         await taking
         _close(crowd)
