@@ -27,6 +27,7 @@ from api.routes import (
     bookings,
     endpoints,
     events,
+    feed,
     health,
     holds,
     refunds,
@@ -47,8 +48,9 @@ from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["create_app", "entrance_of"]
 
-_OTHERS_CALL: Final = (webhooks, health)
-"""Whose callers, gateways and load balancers, add parameters of their own; none is read."""
+_LOOK_THEMSELVES: Final = (webhooks, health, feed)
+"""At their parameters: callers of the first two, gateways and load balancers, add some of their own, of which none is read;
+the feed is asked for below, too, where nobody else looks."""
 
 
 def entrance_of(app: Any) -> Any:
@@ -96,10 +98,10 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_middleware(Counting)
     app.add_middleware(Heads)
     routers = (
-        events, sales, allocations, bookings, holds, refunds, streams, endpoints, webhooks, health, documentation,
+        events, sales, allocations, bookings, holds, refunds, feed, streams, endpoints, webhooks, health, documentation,
     )  # fmt: skip
     for module in routers:
-        app.include_router(module.router, dependencies=None if module in _OTHERS_CALL else [Depends(only_known)])
+        app.include_router(module.router, dependencies=None if module in _LOOK_THEMSELVES else [Depends(only_known)])
     if settings.gateway.kind == "simulator":
         app.include_router(actions.router, dependencies=[Depends(only_known)])
     check_declared(app.routes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from boxoffice.errors import Malformed
 
-__all__ = ["ClientGone", "Receive", "check_length", "collect", "read_body"]
+__all__ = ["ClientGone", "Receive", "check_length", "collect", "read_body", "unless_gone"]
+
+Answer = TypeVar("Answer")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -42,3 +45,22 @@ def check_length(body: bytes, most: int) -> None:
     """Raises `Malformed` when a body that was collected has more than `most` bytes."""
     if len(body) > most:
         raise Malformed(f"The body has more than {most} bytes.", code="body_too_large")
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What this work comes to, which waits for something while its client waits for an answer. Raises `ClientGone` as soon
+    as that one has gone; the work is cancelled then."""
+    working, going = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, going), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        working.cancel()
+        going.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

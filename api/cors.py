@@ -33,8 +33,8 @@ EXPOSED: Final = (
 METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 
 HEADERS: Final = (
-    "Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "Prefer", "Traceparent",
-    "X-Request-Id",
+    "Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer",
+    "Traceparent", "X-Request-Id",
 )  # fmt: skip
 """Headers that it may send."""
 

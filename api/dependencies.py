@@ -70,6 +70,5 @@ def respond(reply: Reply) -> Response:
     """An answer to this task's request in FastAPI's own words."""
     body = reply.body_to(request_id.current.get())
     response = Response(body, reply.status)
-    length = [] if reply.status == 204 else [(b"content-length", b"%d" % len(body))]
-    response.raw_headers = [*reply.headers, *length]
+    response.raw_headers = [*reply.headers, *reply.length(body)]
     return response

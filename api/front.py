@@ -50,6 +50,7 @@ class Front:
         if hasattr(self, "waiting"):
             self.waiting.stop()
             self.streams.stop()
+            self.office.end_waits()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or one of the server's other events."""
@@ -110,7 +111,6 @@ class Front:
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send an answer to this task's request whole."""
     body = reply.body_to(current.get())
-    # An answer that has no body by its status has no length either (RFC 9110, 8.6).
-    length = [] if reply.status == 204 else [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *length]})
+    headers = [*reply.headers, *reply.length(body)]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -23,11 +23,13 @@ class Headers(Struct, gc=False):
     origin: bytes | None
     content_encoding: bytes | None = None
     prefer: bytes | None = None
+    if_none_match: bytes | None = None
+    """ETags of what the client has; those of several lines, separated by commas."""
 
     @classmethod
     def of(cls, headers: Iterable[Header]) -> Self:
         """Pick them out of a request's list of headers."""
-        authorization = content_type = origin = content_encoding = prefer = None
+        authorization = content_type = origin = content_encoding = prefer = if_none_match = None
         idempotency_keys: list[bytes] = []
         for name, value in headers:
             if name == b"authorization":
@@ -42,7 +44,9 @@ class Headers(Struct, gc=False):
                 content_encoding = value
             elif name == b"prefer":
                 prefer = value if prefer is None else b"%b, %b" % (prefer, value)
-        return cls(authorization, content_type, idempotency_keys, origin, content_encoding, prefer)
+            elif name == b"if-none-match":
+                if_none_match = value if if_none_match is None else b"%b,%b" % (if_none_match, value)
+        return cls(authorization, content_type, idempotency_keys, origin, content_encoding, prefer, if_none_match)
 
     @classmethod
     def of_distinct(cls, by_name: Mapping[bytes, bytes]) -> Self:
@@ -51,7 +55,17 @@ class Headers(Struct, gc=False):
         key = get(b"idempotency-key")
         keys = [] if key is None else [key]
         return cls(
-            get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"), get(b"prefer")
+            get(b"authorization"), get(b"content-type"), keys, get(b"origin"), get(b"content-encoding"),
+            get(b"prefer"), get(b"if-none-match"),
+        )  # fmt: skip
+
+    def has(self, tag: bytes) -> bool:
+        """Whether the client has what this `ETag` names (RFC 9110, 13.1.2): a proxy may have weakened it."""
+        known = self.if_none_match
+        return known is not None and (
+            known == tag
+            or known == b"*"
+            or tag in [each.strip(b" \t").removeprefix(b"W/") for each in known.split(b",")]
         )
 
     def check_body(self) -> None:

@@ -39,6 +39,7 @@ MEMBERS: Final[dict[str, tuple[str, str]]] = {
     "unpaid-limit": ("whose held limit retry_after", ""),
     "rate-limited": ("whose limit window_s retry_after", ""),
     "declined-too-often": ("whose retry_after", ""),
+    "too-many-waits": ("limit retry_after", ""),
     "price-changed": ("currency", "amount_cents tier_id unit_price_cents"),
     "payment-in-progress": ("retry_after", ""),
     "hold-ended": ("booking_status", ""),

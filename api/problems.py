@@ -78,6 +78,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.UnpaidLimit: Problem(429, "unpaid-limit", "Too many tickets are held and not paid for"),
     errors.RateLimited: Problem(429, "rate-limited", "Too many requests"),
     errors.TooManyStreams: Problem(429, "too-many-streams", "Too many streams are open"),
+    errors.TooManyWaits: Problem(429, "too-many-waits", "Too many requests wait"),
     errors.DeclinedTooOften: Problem(429, "declined-too-often", "Too many payments were declined"),
     errors.PriceChanged: Problem(409, "price-changed", "The price has changed"),
     errors.PriceOutdated: Problem(409, "price-changed", "The price has changed"),

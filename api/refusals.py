@@ -20,7 +20,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The booking that this is, when its idempotency key had been used before by another.",
         "schema": {"type": "string"},
     },
-    "ETag": {"description": "The event's version, for `If-Match`.", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "Names this state, for `If-None-Match`. An event's begins with its version: it may be an `If-Match`.",
+        "schema": {"type": "string"},
+    },
     "Idempotency-Replayed": {
         "description": "`true`: the key was used before, and this is the answer to its first use.",
         "schema": {"type": "string", "enum": ["true"]},
@@ -92,6 +95,7 @@ _MEMBERS: Final[dict[str, dict[str, Any]]] = {
     "customer-limit": {"held": 3, "limit": 4, "may_take": 1, "tier_id": _TIER, "code": "VIP"},
     "unpaid-limit": {"whose": "customer", "held": 38, "limit": 40, "retry_after": 15},
     "rate-limited": {"whose": "customer", "limit": 300, "window_s": 10, "retry_after": 7},
+    "too-many-waits": {"limit": 128, "retry_after": 1},
     "declined-too-often": {"whose": "customer", "retry_after": 420},
     "price-changed": {"amount_cents": 9800, "currency": "USD"},
     "payment-in-progress": {"retry_after": 2},

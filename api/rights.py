@@ -44,6 +44,7 @@ RIGHTS: Final[dict[str, Right]] = {
     "book": Right(BOOK, Owner.SELLER),
     "list_bookings": Right(READ, Owner.BOOKER),
     "read_booking": Right(READ, Owner.BOOKER),
+    "read_feed": Right(READ, Owner.BOOKER),
     "pay": Right(BOOK, Owner.BOOKER),
     "change_items": Right(BOOK, Owner.BOOKER),
     "extend": Right(BOOK, Owner.BOOKER),

@@ -17,6 +17,7 @@ BoxOfficeError
 │   ├── UnpaidLimit
 │   ├── RateLimited
 │   ├── TooManyStreams
+│   ├── TooManyWaits
 │   ├── DeclinedTooOften
 │   ├── PriceChanged
 │   │   └── PriceOutdated
@@ -95,6 +96,7 @@ __all__ = [
     "TooManyAttempts",
     "TooManyChanges",
     "TooManyStreams",
+    "TooManyWaits",
     "Unauthorized",
     "Unavailable",
     "UnpaidLimit",
@@ -201,6 +203,10 @@ class RateLimited(Refused):
 
 class TooManyStreams(Refused):
     """As many streams of this API key, or from this address, are open here as may be."""
+
+
+class TooManyWaits(Refused):
+    """As many requests of this shop wait as may."""
 
 
 class DeclinedTooOften(Refused):

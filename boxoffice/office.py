@@ -133,7 +133,9 @@ class BoxOffice(ShowingParts):
     @cached_property
     def control(self) -> Control:
         """Changes what is on sale, while it is."""
-        return Control(self.database, self.shards, self.settings, lambda here: apply_moves(here, self.database))
+        return Control(
+            self.database, self.shards, self.settings, lambda here: apply_moves(here, self.database), self.catalogue.saw
+        )  # fmt: skip
 
     @cached_property
     def loader(self) -> Loader:

@@ -6,12 +6,15 @@ from functools import cached_property
 
 from boxoffice.clock import Clock
 from boxoffice.notices.reading import Notices
+from boxoffice.notices.watch import Watch
 from boxoffice.sales.catalogue import Catalogue
 from boxoffice.settings import Settings
 from boxoffice.stores.database import Database
 from boxoffice.stores.shard import Shards
 from boxoffice.webhooks.couriers import Couriers
 from boxoffice.webhooks.endpoints import Endpoints
+from boxoffice.wire.event_copies import EventCopies
+from boxoffice.wire.feed import Feed
 
 __all__ = ["ShowingParts"]
 
@@ -31,6 +34,11 @@ class ShowingParts:
         return Catalogue(self.shards, self.settings)
 
     @cached_property
+    def event_copies(self) -> EventCopies:
+        """Events as shops read them."""
+        return EventCopies(self.catalogue, self.settings, self.clock.now_s)
+
+    @cached_property
     def notices(self) -> Notices:
         """What shops are told of, in their order."""
         return Notices(self.database)
@@ -44,3 +52,14 @@ class ShowingParts:
     def couriers(self) -> Couriers:
         """They tell them, for workers."""
         return Couriers(self.database, self.notices, self.settings.webhooks, self.clock)
+
+    @cached_property
+    def feed(self) -> Feed:
+        """The same, as shops read it."""
+        watch = Watch(self.database, self.notices.number, self.clock)
+        return Feed(self.notices, watch, self.database, self.settings, self.clock.now_s)
+
+    def end_waits(self) -> None:
+        """The process stops: nobody waits for something to happen any more."""
+        if "feed" in self.__dict__:
+            self.feed.end()

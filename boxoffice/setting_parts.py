@@ -51,6 +51,13 @@ class LimitSettings(Part):
     page_max: int = Field(100, ge=1, le=1_000)
     """Rows of one page of a listing."""
 
+    feed_page_max: int = Field(1_000, ge=1, le=5_000)
+    """Notices of one page of the feed: a shop that was away reads as many at once, at about 300 bytes each."""
+
+    wait_max_s: int = Field(30, ge=1, le=300)
+    """Seconds for which a shop may let a request for the feed wait: less than whatever stands in between keeps a connection
+    that says nothing."""
+
     pending_max: int = Field(250_000, ge=1)
     """Bookings that may wait for the worker, per shard. Beyond it shops are told 503 `busy`: at about 0.7 kB each
     it bites long before Redis is full, and a wait of minutes helps nobody."""
@@ -119,6 +126,11 @@ class ApiSettings(Part):
     linger_ms: float = Field(6.0, ge=0, le=20)
     """Longest wait for company before a small admission call, when the call before it was small too."""
 
+    copy_ms: float = Field(200.0, ge=0, le=5_000)
+    """Milliseconds for which what is left of an event is shown to its readers as it was read: all of one process share that
+    copy, so that an event is asked for five times a second, however many read it. 0: what is shown was read after it was
+    asked for."""
+
     pace_ms: float = Field(35.0, ge=0, le=200)
     """Longest pause between admission calls while settlement is behind, so that a booking is settled soon after it was
     accepted. 0: never pause."""
@@ -151,6 +163,13 @@ class ApiSettings(Part):
     connections_max: int = Field(4_096, ge=1)
     """Connections of one process, as far as there are descriptors; one more is answered 503 and closed. A hostile one
     can hold some 200 kB."""
+
+    waits_max: int = Field(1_024, ge=1)
+    """Requests for the feed that may wait in one process, at about 4 kB beside their connection. One more gets 503
+    `overloaded`."""
+
+    waits_client_max: int = Field(128, ge=1)
+    """Of one shop. One more gets 429 `too-many-waits`: a shop that forgets its requests takes no other's place."""
 
     head_s: float = Field(10.0, gt=0, le=600)
     """Seconds in which the head of a request has to arrive, and a new connection to send something."""

@@ -21,7 +21,7 @@ from boxoffice.admission.flood import FLOOD
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.sales.store import CatalogueStore, NewTier
-from boxoffice.settings import GatewaySettings, Settings
+from boxoffice.settings import ApiSettings, GatewaySettings, Settings
 from boxoffice.stores import database, keys, postgres
 from boxoffice.stores.gate import look
 from boxoffice.stores.postgres import migrate
@@ -139,6 +139,8 @@ def settings(servers: Servers, shards: int, tmp_path: Path) -> Settings:
         shards=shards,
         log_level="error",
         gateway=GatewaySettings(webhook_secret="whsec_simulator"),
+        # What is read is what is there: those that try copies say for how long they last.
+        api=ApiSettings(copy_ms=0),
     )
 
 

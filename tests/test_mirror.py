@@ -82,6 +82,7 @@ ELSEWHERE = {
         "boxoffice/books/sold.py": "tests/boxoffice/money/test_refunds.py",
         "boxoffice/books/dead_letters.py": "tests/boxoffice/repair/test_parked.py",
         "boxoffice/books/payments.py": "tests/boxoffice/money/test_pump.py",
+        "api/transport/cycle.py": "tests/api/transport/test_connection.py",
         "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py",
         "boxoffice/gateway/simulator/signing.py": "tests/boxoffice/gateway/test_webhooks.py",
         "boxoffice/webhooks/connecting.py": "tests/boxoffice/webhooks/test_sending.py",

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import time
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -17,9 +17,21 @@ from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, Reply
 from boxoffice.sales.catalogue import EventView
 from boxoffice.wire import render
+from boxoffice.wire.event_copies import tag_of
 from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["is_on_sale", "router"]
+
+CONDITIONAL: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},
+            "description": "The `ETag` of what you have: while nothing of it has changed, the answer is 304 without a body.",
+        }
+    ]
+}  # fmt: skip
+
+UNCHANGED: Final = {"description": "What you have is what there is.", "headers": with_headers("ETag")}
 
 router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
 
@@ -28,11 +40,14 @@ router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[BEARER])
     "",
     summary="List events",
     responses={
-        200: {"model": event_schemas.EventPage, "headers": with_headers()},
+        200: {"model": event_schemas.EventPage, "headers": with_headers("ETag")},
+        304: UNCHANGED,
         **problem_responses("malformed-request", "unauthorized", "gate-closed", "store-away"),
     },
+    openapi_extra=CONDITIONAL,
 )
 async def list_events(
+    request: Request,
     office: Office,
     client: Client,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -53,10 +68,11 @@ async def list_events(
         after = _after(cursor)
         events = [event for event in events if (event.starts_ms, event.id) > after]
     page = events[:limit]
-    counts = await asyncio.gather(*(office.catalogue.availability(event, client) for event in page))
-    shown = [render.event(event, available) for event, available in zip(page, counts, strict=True)]
-    body = render.page(shown, _cursor(page[-1]) if len(events) > limit else None)
-    return respond(Reply(200, body, [JSON, answers.CATALOGUE]))
+    shown = await asyncio.gather(*(office.event_copies.show(event, client) for event in page))
+    body = render.page([each.body for each in shown], _cursor(page[-1]) if len(events) > limit else None)
+    tag = tag_of(body)
+    answer = Reply(200, body, [JSON, answers.CATALOGUE, (b"etag", tag)])
+    return respond(answers.unless_known(Headers.of(request.headers.raw), tag, answer))
 
 
 @router.get(
@@ -64,8 +80,10 @@ async def list_events(
     summary="Read an event",
     responses={
         200: {"model": event_schemas.Event, "headers": with_headers("ETag")},
+        304: UNCHANGED,
         **problem_responses("unauthorized", "not-found", "gate-closed", "store-away"),
     },
+    openapi_extra=CONDITIONAL,
 )
 async def read_event(event_id: str, request: Request, office: Office) -> Response:
     """The event with its active tiers in display order, and what is left of each."""

@@ -136,7 +136,7 @@ async def pay(booking_id: str, request: Request, office: Office, client: Client,
             view = (await office.bookings.get(client, booking)).view
     under_way = _is_under_way(view)
     if under_way:
-        headers.append(answers.RETRY_AFTER)
+        headers.append(answers.retry_after(office.admission.pause_s(booking, begun=not replayed)))
     if replayed:
         headers.append(answers.REPLAYED)
     return respond(Reply(202 if under_way else 200, render.booking(view), headers))

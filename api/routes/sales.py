@@ -61,6 +61,7 @@ async def create_event(request: Request, office: Office, by: Manager) -> Respons
         rules=form.rules, cancel_until=form.cancel_until, refund_percent=form.refund_percent,
         status=form.status, on_sale_at=form.on_sale_at, off_sale_at=form.off_sale_at, by=by.name, allow=form.allow,
     )  # fmt: skip
+    office.catalogue.saw(event)
     return await _shown(office, event, 201)
 
 

@@ -121,6 +121,8 @@ class Connection(Slowing):
     def eof_received(self) -> bool:
         """The client will send no more. It may still read answers."""
         self.ended = True
+        if self.busy and (ended := getattr(self.cycle, "client_ended", None)) is not None:
+            ended()
         self.go_on()
         return not self.lingering and not self.transport.is_closing()
 
@@ -286,8 +288,7 @@ class Connection(Slowing):
         count_refused("body_too_large")
         if head.expects:
             self._invite_body(head)
-        self.used = True
-        self.stage = 2
+        self.used, self.stage = True, 2
         self.refuse_request(head.stays, name := head.request_id, problems.body_too_large(error.most, name))
 
     def refuse_request(self, stays: bool, name: bytes, reply: Reply) -> None:

@@ -19,12 +19,13 @@ from typing import Any, ClassVar, Final, TypeAlias
 from msgspec import Struct
 
 from api import answers, problems
-from api.counting import BOOK, READ_BOOKING, READ_EVENT, Route
+from api.counting import BOOK, READ_BOOKING, READ_EVENT, READ_FEED, Route
 from api.front import BOOKINGS, Front
 from api.headers import Headers
 from api.pipeline import MayBeRepeat, Prepared, Refusal, Step, prepare
 from api.prefer import wait_of
 from api.transport.connection import Connection
+from api.transport.gone import Gone
 from api.transport.reader import Request
 from api.transport.reply import Reply
 from api.transport.sent_away import NOBODY, Nobody, SentAway
@@ -47,12 +48,14 @@ FIRST_LINE: Final = b"POST %b HTTP/1.1" % PATH
 LESSONS: Final = 6
 """So often a connection's head is taken for a shape. A client that writes each in another way is left to the parser."""
 
-_READ: Final = re.compile(rb"/v1/(bookings|events)/([0-9A-Za-z-]+)")
-"""Paths of the hot reads, as nearly everybody writes them."""
+_READ: Final = re.compile(rb"/v1/(?:(bookings|events)/([0-9A-Za-z-]+)|feed((?:\?[!-~]*)?))")
+"""Targets of the hot reads, as nearly everybody writes them, and of the feed, for which thousands may wait."""
 
 _Answer: TypeAlias = Coroutine[Any, Any, Reply | None]
 
-_READS: Final[dict[bytes, tuple[Callable[[BoxOffice, Headers, str], _Answer], Route]]] = {
+_Read: TypeAlias = Callable[[BoxOffice, Headers, str], _Answer]
+
+_READS: Final[dict[bytes, tuple[_Read, Route]]] = {
     b"bookings": (answers.read_booking, READ_BOOKING),
     b"events": (answers.read_event, READ_EVENT),
 }
@@ -122,6 +125,12 @@ class _Request(Struct, eq=False):
                 self.protocol.admit_later(self, step)
         except Exception as error:
             self.answer(problems.unexpected(error, self.id))
+
+    def client_ended(self) -> None:
+        """The client sends no more. Of one that waits for something to happen that is all we learn when it goes."""
+        if isinstance(self.message_event, Gone):
+            self.message_event.set()
+            self.protocol.transport.close()
 
     def admitted(self, result: Admitted | BoxOfficeError) -> None:
         """Answer as the admission says, called by it from the loop. A price to be read anew, and a record that is gone, are
@@ -218,13 +227,27 @@ class _Lane(Connection):
         cycle = self.cycle = _Request(self, headers, request.body, stays, name, trace=trace)
         if headers.prefer is not None:
             cycle.wait_s = wait_of(headers.prefer)
-        if wanted is not None:
+        if wanted is not None and wanted[3] is not None:
+            cycle.route, query = READ_FEED, wanted[3][1:].decode()
+            cycle.message_event = Gone(self._answer_later(cycle, answers.read_feed(self.front.office, headers, query)))
+        elif wanted is not None:
             read, cycle.route = _READS[wanted[1]]
             if cycle.wait_s and cycle.route is READ_BOOKING:
                 read = partial(self._look_up, cycle)
-            self._answer_later(cycle, read(self.front.office, headers, wanted[2].decode()))
+            self._read(cycle, read, wanted[2].decode())
         elif self._book(cycle):
             self._learn(self.whole)
+
+    def _read(self, request: _Request, read: _Read, name: str) -> None:
+        """Answer a read: at once where nothing has to be waited for, or else in a task."""
+        office, is_event = self.front.office, read is answers.read_event
+        reply = answers.event_at_once(office, request.headers, name, request.id) if is_event else None
+        if reply is None:
+            self._answer_later(request, read(office, request.headers, name))
+            return
+        request.answer(reply)
+        if REGISTRY.counts:
+            request.route.took(0.0)
 
     def _learn(self, whole: bytes) -> None:
         """Take a booking of somebody we know for the shape of the next. One that had to wait for its turn is no lesson, or a
@@ -305,7 +328,7 @@ class _Lane(Connection):
         request.body = b""
         return True
 
-    def _answer_later(self, request: _Request, reply: _Answer) -> None:
+    def _answer_later(self, request: _Request, reply: _Answer) -> asyncio.Task[None]:
         """By the function that the ordinary way calls, in a task. One that is held back has no reply yet."""
 
         began_s = self.loop.time()
@@ -317,9 +340,10 @@ class _Lane(Connection):
             if found is None:
                 return
             request.answer(found)
-            if REGISTRY.counts:
+            if REGISTRY.counts and request.route is not READ_FEED:
                 request.route.took(self.loop.time() - began_s)
 
         task: asyncio.Task[None] = self.loop.create_task(answer())
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+        return task

@@ -55,9 +55,13 @@ class Reply(Struct, eq=False, gc=False):
         if not self._lines:
             parts = [b"%b: %b\r\n" % header for header in self._headers]
             if not self.names_request:
-                parts.append(b"content-length: %d\r\n" % len(self.body))
+                parts += [b"%b: %b\r\n" % length for length in self.length(self.body)]
             self._lines = b"".join(parts)
         return self._lines
+
+    def length(self, body: bytes) -> list[Header]:
+        """The length of this body as a header. None where there is no body, whose length would be taken for another's."""
+        return [] if self.status in (204, 304) else [(b"content-length", b"%d" % len(body))]
 
     def body_to(self, request_id: bytes) -> bytes:
         """The body of the answer to this request."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from boxoffice import ids
 from boxoffice.access.rates import FREE, Allowance
+from boxoffice.admission.backlog import LEAST_S, pause_s
 from boxoffice.admission.first_uses import FirstUses
 from boxoffice.admission.forms import NOBODY, Admitted, Answer, Form, Named, Order
 from boxoffice.admission.over import Over
@@ -74,6 +75,15 @@ class Admission:
         if isinstance(result, BoxOfficeError):
             raise result
         return result
+
+    def pause_s(self, booking_id: str, *, begun: bool = False) -> int:
+        """Seconds until a pending booking is worth looking at: by the backlog of its shard, as this process has seen it,
+        and by how long it has been there already, unless its payment has only just `begun`."""
+        shard, made_ms = ids.shard_of(booking_id), ids.made_ms(booking_id)
+        wait_s = self.windows[shard].backlog.wait_s(self._now_s()) if shard < len(self.windows) else LEAST_S
+        if begun or made_ms is None:
+            return wait_s
+        return pause_s(wait_s, self._epoch_ns() / 1_000_000_000 - made_ms / 1_000)
 
     def ready_for(self, order: Order) -> bool:
         """Whether `submit` may be called without waiting: the map has the tiers and is fresh."""

@@ -100,6 +100,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """`held`, `pending`, or whatever it ended as. A hold past its deadline has `expired`, told or not."""
     spent: Spent | None = None
     """How the API key's limit stands after the call; None of a repeat, and of whoever is not counted."""
+    retry_after_s: int = 1
+    """When to look whether it is final, if it is pending."""
 
 
 Answer = Callable[[Admitted | BoxOfficeError], None]

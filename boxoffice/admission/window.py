@@ -16,8 +16,10 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
 from redis.exceptions import RedisError
 
+from boxoffice.admission.backlog import LEAST_S, Backlog
 from boxoffice.admission.counting import count_call
 from boxoffice.admission.first_uses import FirstUses
 from boxoffice.admission.flood import FLOOD, Waits
@@ -94,6 +96,7 @@ class Window:
         self.first_uses = FirstUses(redis)
         self.newcomers = Newcomers()
         self._waits = Waits()
+        self.backlog = Backlog()
 
     def seems_short(self, lines: tuple[Line, ...]) -> bool:
         """Whether one of these tiers had too few tickets a moment ago."""
@@ -228,8 +231,9 @@ class Window:
             views = views_of(forms)
             reply = decode(await self.send(forms, views))
             self.pace_s = self.pace(reply.behind, reply.admissions)
+            self.backlog.note(reply.behind, reply.admissions, self.clock.now_s())
             self._note_newcomers(forms, reply, began_s)
-            answers = answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s)
+            answers = self._paced(answers_of(forms, views, reply, self.short, self._lacks, self.clock.now_s))
             if self.over.until_s or RateLimited in set(map(type, answers)):
                 self.over.note(self._shard, forms, reply, answers, began_s, self.clock.now_s())
         except BoxOfficeError as error:
@@ -263,6 +267,13 @@ class Window:
                 seldom.exception("admission.untold", error, booking_id=form.id)
         if TRACES.on:
             trace_call(self._shard, forms, answers, began_s, self.clock.now_s())
+
+    def _paced(self, answers: list[Admitted | BoxOfficeError | None]) -> list[Admitted | BoxOfficeError | None]:
+        """With when to look again, where that is later than usual."""
+        wait_s = self.backlog.wait_s(self.clock.now_s())
+        if wait_s == LEAST_S:
+            return answers
+        return [replace(each, retry_after_s=wait_s) if isinstance(each, Admitted) else each for each in answers]
 
     def pace(self, behind: int, admissions: int) -> float:
         """Seconds between two calls while so many bookings are due and unclaimed. Admission and settlement share the CPU:

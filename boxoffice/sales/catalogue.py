@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from boxoffice.access.api_keys import VERSION, ApiKeys
 from boxoffice.errors import GateClosed, NotFound, StoreAway
-from boxoffice.sales.left import Allocated, Left, ask_left, left_of, takeable
+from boxoffice.sales.left import Allocated, Left, ask_left, counts_of, left_of
 from boxoffice.sales.rules import NONE, Rules
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -33,6 +33,11 @@ __all__ = ["NEVER_MS", "Catalogue", "EventView", "TierView"]
 
 NEVER_MS: Final = 9_999_999_999_999
 """When a tier goes on sale for whoever has no access code, if it is sold to those alone (`lua/lib/windows.lua`)."""
+
+
+WRITTEN_S: Final = 5.0
+"""So long an event that this process wrote is shown as it was written, should Redis be read without it: longer than a
+reading of Redis takes that had begun before."""
 
 
 class TierView(msgspec.Struct, frozen=True):
@@ -143,6 +148,8 @@ class Catalogue:
         self.loaded = False
         self.freshness = Freshness(self.read, clock)
         self._looked_up: dict[str, EventView] = {}
+        self._written: dict[str, tuple[float, EventView]] = {}
+        """What this process wrote a moment ago, and when."""
         self.lacking = Lacking(lambda shard: shards[shard].redis)
         self._left = BatchedReads(self._read_left, most=200)
         self.api_keys = ApiKeys(
@@ -207,21 +214,31 @@ class Catalogue:
 
     async def availability(self, event: EventView, client: str = "") -> list[int]:
         """What is left of each tier for this shop, in display order: what is set aside for it is, what is set aside for others
-        is not. Without a client for everybody. Raises `GateClosed` when the counters are not loaded."""
+        is not. Without a client for everybody. Raises as `left`."""
+        return counts_of(event, await self.left(event), client)
+
+    async def left(self, event: EventView) -> Left:
+        """What is left of each tier, and for whom. Raises `StoreAway`, and `GateClosed` when the counters are not loaded."""
         self._looked_up[event.id] = event
         left = await self._left.ask(event.id)
-        counts = [left.available.get(tier.id) for tier in event.tiers] if left else [None]
-        if left is None or None in counts:
+        if left is None or None in [left.available.get(tier.id) for tier in event.tiers]:
             self.lacking.met(event.shard)
             raise GateClosed
-        reserved = left.reserved
-        return [
-            takeable(int(count), reserved[tier.id, ""], reserved[tier.id, f"@{client}"])
-            if reserved
-            else max(0, int(count))
-            for tier, count in zip(event.tiers, counts, strict=True)
-            if count is not None
-        ]
+        return left
+
+    def saw(self, view: EventView) -> None:
+        """Put an event that this process has just written into the map: its readers see it before the next comparison.
+
+        Always as an object of its own: whatever was worked out for the view before it is of no use any more."""
+        known = self.known_events.get(view.id)
+        if known is None or known.version <= view.version:
+            self._written[view.id] = self.freshness.clock(), view
+            self._enter(msgspec.structs.replace(view))
+
+    def _enter(self, view: EventView) -> None:
+        self.known_events[view.id] = view
+        for tier in view.tiers:
+            self.known_tiers[tier.id] = view, tier
 
     async def _read_left(self, events: list[str]) -> Mapping[str, Left]:
         """What is left, for everybody who asked in one turn of the loop."""
@@ -261,6 +278,18 @@ class Catalogue:
                 every = [event for _, events in self._by_shard.values() for event in events]
                 self.known_events = {event.id: event for event in every}
                 self.known_tiers = {tier.id: (event, tier) for event in every for tier in event.tiers}
+                self._enter_written()
+
+    def _enter_written(self) -> None:
+        """What was written while Redis was being read may not be among what was read. Once it is, or after a while, Redis alone
+        says what there is."""
+        now = self.freshness.clock()
+        for event_id, (written_at, view) in list(self._written.items()):
+            known = self.known_events.get(event_id)
+            if now - written_at > WRITTEN_S or (known is not None and known.version >= view.version):
+                del self._written[event_id]
+            else:
+                self._enter(view)
 
     async def _read_shards(self) -> None:
         for redis, numbers in self.shards.by_redis(range(len(self.shards)), int):

@@ -101,13 +101,15 @@ class Control:
     """Changes events and their tiers."""
 
     def __init__(
-        self, database: Database, shards: Shards, settings: Settings, apply_moves: Callable[[Shard], Awaitable[object]]
-    ) -> None:
-        """`apply_moves` mirrors a shard's open stock moves."""
+        self, database: Database, shards: Shards, settings: Settings, apply_moves: Callable[[Shard], Awaitable[object]],
+        published: Callable[[EventView], object] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """`apply_moves` mirrors a shard's open stock moves; `published` is handed an event once Redis has its change."""
         self._database = database
         self.loader = Loader(database, shards)
         self._checks = Checks(settings)
         self.capacity = Capacity(database, shards, apply_moves)
+        self._published = published
 
     async def owned(self, event_id: str, by: Actor) -> None:
         """Whether they may manage the event. The one place that says so. Raises `NotFound`."""
@@ -236,6 +238,7 @@ class Control:
         view = await self.committed(event_id, work)
         if moved:
             await self.capacity.mirror(view.shard, moved[0])
+            self._published(view)  # once more: there are other counts
         return Changed(view, moved[0] if moved else None)
 
     async def _change_tier(
@@ -314,7 +317,9 @@ class Control:
         async with self._database.answering():
             await self._database.transaction(work, tries=TRIES)
         crashpoint("change_committed")
-        return await self.loader.publish(event_id)
+        view = await self.loader.publish(event_id)
+        self._published(view)
+        return view
 
     async def history(self, event_id: str, *, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
         """What was changed of an event, the newest first. Raises `StoreAway`."""

@@ -12,7 +12,7 @@ import msgspec
 
 from boxoffice.stores import keys
 
-__all__ = ["Allocated", "Left", "allocated_text", "ask_left", "left_of", "reserved", "takeable"]
+__all__ = ["Allocated", "Left", "allocated_text", "ask_left", "counts_of", "left_of", "reserved", "takeable"]
 
 
 class Allocated(msgspec.Struct, frozen=True):
@@ -86,6 +86,17 @@ def left_of(event: _Event, replies: Iterator[Any]) -> Left:
         left = reserved(each.tickets, has)
         by_holder.update({(each.tier, each.holder): left, (each.tier, ""): left})
     return Left(available, by_holder)
+
+
+def counts_of(event: _Event, left: Left, client: str) -> list[int]:
+    """What of each tier, in the order of the event's tiers, this shop may take: what is set aside for it, and not what is set
+    aside for others. Without a client what everybody may. Every tier has counters."""
+    aside = left.reserved
+    return [
+        takeable(count, aside[tier.id, ""], aside[tier.id, f"@{client}"]) if aside else max(0, count)
+        for tier in event.tiers
+        for count in [int(left.available[tier.id] or 0)]
+    ]
 
 
 def _of_tier(items: bytes, tier: str) -> int:

@@ -36,6 +36,7 @@ REFUSED_CONNECTIONS = counter("boxoffice_http_refused_total",
     "client read no answers. overloaded: a request for which there was no time, in a flood.",
     reason=("crowded", "head_late", "body_late", "incomplete", "unreadable", "body_too_large", "unread", "overloaded"))
 FLOOD = gauge("boxoffice_flood", "1 while this process sends away, at once, whoever it has no time for; 0 once it has stopped.")
+FEED_WAITS = gauge("boxoffice_feed_waits", "Requests for the feed that wait for something to happen, now.")
 DELAYED = counter("boxoffice_http_requests_delayed_total",
     "Requests that were let wait, as their clients sent them before the answers to those before them.")
 

@@ -4,6 +4,7 @@ of `sales/checks.py` say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, NamedTuple
@@ -30,6 +31,9 @@ __all__ = [
     "parse_tier",
     "parse_tier_change",
 ]
+
+_ETAG: Final = re.compile(r'"([0-9]{1,18})(?:\.[0-9a-f]{1,64})?"')
+"""Its version, and behind a point the digest of what was shown of it."""
 
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -206,7 +210,8 @@ def parse_postponement(raw: bytes) -> tuple[datetime, datetime | None, list[str]
 
 
 def parse_if_match(values: Sequence[bytes]) -> int | None:
-    """The version that a change is meant for: `"7"` as the `ETag` gave it. None when any will do: no header, or `*`.
+    """The version that a change is meant for: the number with which an `ETag` begins, `"7"` as a change answered it or
+    `"7.1f0c…"` as the event was read. None when any will do: no header, or `*`.
 
     Raises `Malformed`.
     """
@@ -215,10 +220,10 @@ def parse_if_match(values: Sequence[bytes]) -> int | None:
     text = values[0].decode("latin-1").strip(" \t").removeprefix("W/")
     if len(values) == 1 and text == "*":
         return None
-    digits = text[1:-1]
-    if len(values) > 1 or text != f'"{digits}"' or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+    found = _ETAG.fullmatch(text)
+    if len(values) > 1 or found is None:
         bad_header('If-Match is one ETag of an event, such as "7".', "If-Match", "malformed")
-    return int(digits)
+    return int(found[1])
 
 
 def _rules_of(form: TierForm | EventForm) -> Rules:

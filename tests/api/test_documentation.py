@@ -140,8 +140,7 @@ async def test_every_problem_is_told_where_it_may_come(settings: Settings, offic
                     told.add(slug)
     slugs = {problem.slug for problem in (*problems.PROBLEMS.values(), *problems.HTTP_PROBLEMS.values())}
 
-    # Cursors are of the feed, which has no route yet.
-    assert told | {"cursor-gone"} == slugs - {"method-not-allowed"}, "which is an answer to what is not described"
+    assert told == slugs - {"method-not-allowed"}, "which is an answer to what is not described"
     assert not [name for name in document["components"]["schemas"] if "Validation" in name]
 
 

@@ -172,6 +172,72 @@ MUTANTS = (
         "who_sees",
     ),
     Mutant(
+        "any shop reads a copy of any event",
+        (("api/answers.py", "if event is None or not event.sold_by(caller.client):", "if event is None:"),),
+        "tests/api/test_events_conditional.py",
+        "may_not_see",
+    ),
+    Mutant(
+        "what one shop may take, shown to another",
+        (("boxoffice/wire/event_copies.py", 'whose = client if left.reserved else ""', 'whose = ""'),),
+        "tests/api/test_events_conditional.py",
+        "another_one_may_take",
+    ),
+    Mutant(
+        "an old copy, shown to who has just changed the event",
+        (("boxoffice/sales/catalogue.py", "            self._enter(msgspec.structs.replace(view))\n", ""),),
+        "tests/api/test_events_conditional.py",
+        "ones_own",
+    ),
+    Mutant(
+        "a capacity that is shown as it was counted before",
+        (
+            (
+                "boxoffice/sales/control.py",
+                "            self._published(view)  # once more: there are other counts\n",
+                "",
+            ),
+        ),
+        "tests/boxoffice/wire/test_event_copies.py",
+        "another_capacity",
+    ),
+    Mutant(
+        "a feed of everybody's notices",
+        (
+            (
+                "boxoffice/notices/reading.py",
+                "WHERE client_id = $1 AND position >= $3",
+                "WHERE $1::text IS NOT NULL AND position >= $3",
+            ),
+        ),
+        "tests/api/test_feed.py",
+        "its_own_alone",
+    ),
+    Mutant(
+        "a long poll that never looks again",
+        (("boxoffice/notices/watch.py", "            while self._waiters:\n", "            if self._waiters:\n"),),
+        "tests/api/test_feed.py",
+        "once_there_is_something",
+    ),
+    Mutant(
+        "a long poll that misses what was told before it came",
+        (
+            (
+                "boxoffice/notices/watch.py",
+                "        self._from = min(self._from, position)\n        if",
+                "        self._from = self._from if self._task else position\n        if",
+            ),
+        ),
+        "tests/boxoffice/notices/test_watch.py",
+        "nobody_looked",
+    ),
+    Mutant(
+        "a client that has gone and waits on",
+        (("api/transport/gone.py", "        self._task.cancel()\n", ""),),
+        "tests/api/test_feed.py",
+        "who_has_gone",
+    ),
+    Mutant(
         "declined payments that nobody looks at",
         (("lua/admit.lua", "local declined = of.suspect\n", "local declined = nil\n"),),
         "tests/lua/test_declines.py",

@@ -93,7 +93,7 @@ class Wire(asyncio.Transport):
             if status.split()[1] == "100":
                 continue
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-            length = int(headers["content-length"])
+            length = 0 if " 304 " in status else int(headers["content-length"])
             if heads and (not rest or rest.startswith(b"HTTP/1.1 ")):
                 length = 0
             assert len(rest) >= length, "an answer is whole"

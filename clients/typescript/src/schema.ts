@@ -612,6 +612,29 @@ export interface paths {
         patch: operations["change_tier"];
         trace?: never;
     };
+    "/v1/feed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what happened
+         * @description Your notices, in the order in which you are told of them: each once, and none is passed over. Go on behind the
+         *     `cursor` of the page, also when it is empty.
+         *
+         *     Scope: `read`.
+         */
+        get: operations["read_feed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/refunds/{refund_id}": {
         parameters: {
             query?: never;
@@ -1914,6 +1937,24 @@ export interface components {
             pointer?: string;
         };
         /**
+         * FeedPage
+         * @description Some notices, oldest first.
+         */
+        FeedPage: {
+            /**
+             * Cursor
+             * @description To go on behind this page, also when it is empty.
+             */
+            cursor: string;
+            /** Data */
+            data: components["schemas"]["Notice"][];
+            /**
+             * More
+             * @description Others are there already.
+             */
+            more: boolean;
+        };
+        /**
          * ForbiddenProblem
          * @description The API key may not be used for this.
          */
@@ -2564,6 +2605,50 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/nothing-owed";
+        };
+        /**
+         * Notice
+         * @description One change of one thing.
+         */
+        Notice: {
+            /**
+             * Booking Id
+             * @description Null of what is about no booking.
+             */
+            booking_id: string | null;
+            /**
+             * Cursor
+             * @description To go on behind this notice.
+             */
+            cursor: string;
+            /**
+             * Data
+             * @description Status, codes, amounts in minor units, and ids, by type: docs/notices.md.
+             */
+            data: {
+                [key: string]: unknown;
+            };
+            /**
+             * Event Id
+             * @description Null of what is about no event.
+             */
+            event_id: string | null;
+            /**
+             * Id
+             * @description Of this notice alone, and the same whenever and however it is told: drop what you have seen.
+             */
+            id: string;
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description When it happened.
+             */
+            timestamp: string;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "booking.pending" | "booking.held" | "booking.confirmed" | "booking.failed" | "booking.expired" | "booking.cancelled" | "booking.changed" | "booking.refunded" | "booking.paid_too_late" | "booking.forgotten" | "payment.captured" | "payment.capture_refused" | "payment.captured_too_late" | "payment.voided" | "payment.failed" | "payment.changed" | "refund.requested" | "refund.pending" | "refund.succeeded" | "refund.failed" | "refund.written_off" | "refund.dropped" | "dispute.changed" | "event.created" | "event.changed" | "event.paused" | "event.resumed" | "event.opened" | "event.closed" | "event.postponed" | "event.called_off" | "webhook_endpoint.disabled";
         };
         /**
          * OverloadedProblem
@@ -3655,6 +3740,38 @@ export interface components {
             type: "/problems/too-many-streams";
         };
         /**
+         * TooManyWaitsProblem
+         * @description Too many requests wait.
+         */
+        TooManyWaitsProblem: {
+            /** Detail */
+            detail: string;
+            /** Limit */
+            limit: number;
+            /**
+             * Request Id
+             * @description As in `X-Request-Id`: name it when you ask us about this.
+             */
+            request_id?: string;
+            /**
+             * Retry After
+             * @description Seconds, as in the header.
+             */
+            retry_after: number;
+            /**
+             * Status
+             * @constant
+             */
+            status: 429;
+            /** Title */
+            title: string;
+            /**
+             * @description Stable: decide by it. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "/problems/too-many-waits";
+        };
+        /**
          * UnauthorizedProblem
          * @description No valid API key.
          */
@@ -3897,7 +4014,7 @@ export interface components {
         "Cache-Control": string;
         /** @description The booking that this is, when its idempotency key had been used before by another. */
         "Content-Location": string;
-        /** @description The event's version, for `If-Match`. */
+        /** @description Names this state, for `If-None-Match`. An event's begins with its version: it may be an `If-Match`. */
         ETag: string;
         /** @description `true`: the key was used before, and this is the answer to its first use. */
         "Idempotency-Replayed": "true";
@@ -5689,7 +5806,10 @@ export interface operations {
                 /** @description Show what has started, too. */
                 past?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description The `ETag` of what you have: while nothing of it has changed, the answer is 304 without a body. */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5699,12 +5819,23 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control": components["headers"]["Cache-Control"];
+                    ETag: components["headers"]["ETag"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["EventPage"];
                 };
+            };
+            /** @description What you have is what there is. */
+            304: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
             400: {
@@ -5939,7 +6070,10 @@ export interface operations {
     read_event: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` of what you have: while nothing of it has changed, the answer is 304 without a body. */
+                "If-None-Match"?: string;
+            };
             path: {
                 event_id: string;
             };
@@ -5958,6 +6092,16 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Event"];
                 };
+            };
+            /** @description What you have is what there is. */
+            304: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
             400: {
@@ -8775,6 +8919,141 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["GateClosedProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_feed: {
+        parameters: {
+            query?: {
+                /** @description A `cursor` of the feed; `now` for its end. Without it the feed begins with the oldest notice that is kept. */
+                after?: string;
+                /** @description Most notices of the page, up to 1,000. */
+                limit?: number;
+                /** @description Only notices of these types, separated by commas. */
+                types?: ("booking.pending" | "booking.held" | "booking.confirmed" | "booking.failed" | "booking.expired" | "booking.cancelled" | "booking.changed" | "booking.refunded" | "booking.paid_too_late" | "booking.forgotten" | "payment.captured" | "payment.capture_refused" | "payment.captured_too_late" | "payment.voided" | "payment.failed" | "payment.changed" | "refund.requested" | "refund.pending" | "refund.succeeded" | "refund.failed" | "refund.written_off" | "refund.dropped" | "dispute.changed" | "event.created" | "event.changed" | "event.paused" | "event.resumed" | "event.opened" | "event.closed" | "event.postponed" | "event.called_off" | "webhook_endpoint.disabled")[];
+                /** @description Seconds to wait for the first notice when there is none, up to 30; 0 without it. */
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedPage"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Nothing can be read behind the cursor any more. `/problems/cursor-gone`: Nothing can be read behind this cursor. */
+            410: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CursorGoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/too-many-waits`: Too many requests wait. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["TooManyWaitsProblem"] | components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
                 };
             };
         };

@@ -46,6 +46,7 @@ __all__ = [
     "ExtensionRequest",
     "Failure",
     "Fault",
+    "FeedPage",
     "ForbiddenProblem",
     "GateClosedProblem",
     "HeadTooLargeProblem",
@@ -70,6 +71,7 @@ __all__ = [
     "NotFoundProblem",
     "NotReadyProblem",
     "NothingOwedProblem",
+    "Notice",
     "OverloadedProblem",
     "Payment",
     "PaymentInProgressProblem",
@@ -109,6 +111,7 @@ __all__ = [
     "TooManyChangesProblem",
     "TooManyConnectionsProblem",
     "TooManyStreamsProblem",
+    "TooManyWaitsProblem",
     "UnauthorizedProblem",
     "UnpaidLimitProblem",
     "WebhookDeliveries",
@@ -667,6 +670,16 @@ class Fault(TypedDict):
     pointer: NotRequired[str]
 
 
+class FeedPage(TypedDict):
+    """Some notices, oldest first."""
+
+    cursor: str
+    """To go on behind this page, also when it is empty."""
+    data: list[Notice]
+    more: bool
+    """Others are there already."""
+
+
 class ForbiddenProblem(TypedDict):
     """The API key may not be used for this."""
 
@@ -978,6 +991,57 @@ class NothingOwedProblem(TypedDict):
     title: str
     type: Literal["/problems/nothing-owed"]
     """Stable: decide by it."""
+
+
+class Notice(TypedDict):
+    """One change of one thing."""
+
+    booking_id: str | None
+    """Null of what is about no booking."""
+    cursor: str
+    """To go on behind this notice."""
+    data: dict[str, Any]
+    """Status, codes, amounts in minor units, and ids, by type: docs/notices.md."""
+    event_id: str | None
+    """Null of what is about no event."""
+    id: str
+    """Of this notice alone, and the same whenever and however it is told: drop what you have seen."""
+    timestamp: str
+    """When it happened."""
+    type: Literal[
+        "booking.pending",
+        "booking.held",
+        "booking.confirmed",
+        "booking.failed",
+        "booking.expired",
+        "booking.cancelled",
+        "booking.changed",
+        "booking.refunded",
+        "booking.paid_too_late",
+        "booking.forgotten",
+        "payment.captured",
+        "payment.capture_refused",
+        "payment.captured_too_late",
+        "payment.voided",
+        "payment.failed",
+        "payment.changed",
+        "refund.requested",
+        "refund.pending",
+        "refund.succeeded",
+        "refund.failed",
+        "refund.written_off",
+        "refund.dropped",
+        "dispute.changed",
+        "event.created",
+        "event.changed",
+        "event.paused",
+        "event.resumed",
+        "event.opened",
+        "event.closed",
+        "event.postponed",
+        "event.called_off",
+        "webhook_endpoint.disabled",
+    ]
 
 
 class OverloadedProblem(TypedDict):
@@ -1509,6 +1573,21 @@ class TooManyStreamsProblem(TypedDict):
     status: Literal[429]
     title: str
     type: Literal["/problems/too-many-streams"]
+    """Stable: decide by it."""
+
+
+class TooManyWaitsProblem(TypedDict):
+    """Too many requests wait."""
+
+    detail: str
+    limit: int
+    request_id: NotRequired[str]
+    """As in `X-Request-Id`: name it when you ask us about this."""
+    retry_after: int
+    """Seconds, as in the header."""
+    status: Literal[429]
+    title: str
+    type: Literal["/problems/too-many-waits"]
     """Stable: decide by it."""
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "TooManyChanges",
     "TooManyConnections",
     "TooManyStreams",
+    "TooManyWaits",
     "Unauthorized",
     "UnpaidLimit",
     "problem_error",
@@ -346,6 +347,13 @@ class TooManyStreams(ProblemError):
     problem: bodies.TooManyStreamsProblem
 
 
+class TooManyWaits(ProblemError):
+    """Too many requests wait."""
+
+    type: ClassVar[str] = "/problems/too-many-waits"
+    problem: bodies.TooManyWaitsProblem
+
+
 class Unauthorized(ProblemError):
     """No valid API key."""
 
@@ -404,6 +412,7 @@ _BY_TYPE: dict[str, type[ProblemError]] = {
         TooManyChanges,
         TooManyConnections,
         TooManyStreams,
+        TooManyWaits,
         Unauthorized,
         UnpaidLimit,
     )
