@@ -114,6 +114,27 @@ async def test_a_code_has_what_all_bookings_of_a_call_took(desk: Desk) -> None:
     assert [await desk.got_with(code) for code in by_tier] == [11, 9, 3]
 
 
+@pytest.mark.parametrize(
+    ("there", "then"),
+    [
+        ("floor:3", {"floor": 4}),
+        ("balcony:3", {"balcony": 3, "floor": 1}),
+        ("balcony:1,floor:2", {"balcony": 1, "floor": 3}),
+    ],
+)
+async def test_a_code_goes_on_from_what_an_earlier_version_counted(
+    desk: Desk, there: str, then: dict[str, int]
+) -> None:
+    """Both may admit during an upgrade: each counts in the same two fields, and reads what the other wrote."""
+    await desk.open_sale(floor=9, balcony=9)
+    await desk.set_code(CODE, "4||0|0")
+    await desk.redis.hset(keys.owners(desk.shard, EVENT), f"k{CODE}", 3)  # type: ignore[misc]
+    await desk.redis.hset(keys.owned_tiers(desk.shard, EVENT), f"k{CODE}", there)  # type: ignore[misc]
+    forms = [desk.form(floor=tickets, access_code=CODE) for tickets in (2, 1, 1)]
+    assert await desk.book(*forms) == [[b"code_used_up", b"1"], b"created", [b"code_used_up", b"0"]]
+    assert (await desk.got_with(CODE), await desk.got_by_tier(CODE)) == (4, then)
+
+
 async def test_codes_of_one_call_are_each_refused_for_what_they_are(desk: Desk) -> None:
     """Though many are good for the same, and one is known in two kinds."""
     await desk.open_sale(floor=50, balcony=50)
