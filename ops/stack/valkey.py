@@ -118,8 +118,8 @@ class RedisServer(Child):
             "aof-load-truncated yes",
             # A rewrite forks and copies; it happens when an operator plans it, not in the minute of a sale.
             "auto-aof-rewrite-min-size 1gb",
-            # A sale of forty tiers has 200 fields: beyond a few dozen a list is searched, a table is not.
-            "hash-max-listpack-entries 64",
+            # A sale of forty tiers has 200 fields, a presale as many codes: beyond a few a list is searched, a table is not.
+            "hash-max-listpack-entries 32",
             # A histogram for each command, of each of the scripts' calls: nobody reads it, SLOWLOG and INFO remain.
             "latency-tracking no",
             # With many bookings every look goes to memory that no table of the processor knows: huge pages need fewer entries.
