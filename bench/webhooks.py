@@ -163,7 +163,7 @@ async def run(wanted: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder, temporary_servers() as servers:
             settings = Settings(redis_url=servers.redis_url, database_url=servers.database_url, data_dir=Path(folder))
-            local = {"allow_http": True, "allowed_networks": ("127.0.0.0/8",)}
+            local = {"allow_http": True, "allowed_networks": ("127.0.0.0/8",), "rate_max": 10_000}
             settings = settings.model_copy(update={"webhooks": settings.webhooks.model_copy(update=local)})
             await asyncio.to_thread(migrate, settings)
             async with open_box_office(settings) as office:

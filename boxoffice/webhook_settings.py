@@ -28,6 +28,10 @@ class WebhookSettings(Part):
     in_flight_max: int = Field(8, ge=1, le=100)
     """Notices on their way to one endpoint at a time."""
 
+    rate_max: int = Field(200, ge=1, le=100_000)
+    """Deliveries that one worker begins in a second. Each takes about 0.7 ms of its CPU, which its settlement needs, too. Where
+    that is too few, start workers more."""
+
     timeout_s: float = Field(15.0, gt=0, le=60)
     """Longest delivery, from looking its host up to the last byte of the answer's head."""
 

@@ -149,7 +149,10 @@ class Courier:
         waiting = iter(enumerate(every))
 
         async def carry() -> None:
-            for at, delivery in waiting:
+            while await self._sender.turn(self._settings.timeout_s - (self._clock.now_s() - began_s)):
+                at, delivery = next(waiting, (-1, None))
+                if delivery is None:
+                    return
                 outcome = await self._sender.send(
                     self._endpoint.url, self._endpoint.secrets, delivery.notice_id, delivery.body
                 )
@@ -157,8 +160,6 @@ class Courier:
                 count(outcome)
                 known = [each for each in outcomes if each is not None]
                 if outcome.failure == "gone" or not any(each.delivered for each in known):
-                    return
-                if self._clock.now_s() - began_s > self._settings.timeout_s:
                     return
 
         await at_once([carry for _ in range(min(len(every), self._settings.in_flight_max))])

@@ -61,6 +61,8 @@ class Couriers:
     async def look(self) -> int:
         """Claim what there is to be sent, as far as there are places for couriers, and let them go. Returns how many went.
         Raises what PostgreSQL does."""
+        if "_sender" in self.__dict__:
+            await self._sender.tidy()
         if self._stopping or not await leases.any_enabled(self._database):
             return 0
         await self._notices.number()

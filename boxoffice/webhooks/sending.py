@@ -28,6 +28,9 @@ REST_S: Final = 2.0
 IDLE_S: Final = 4.0
 """For so long a connection is kept for the next notice: less than what many servers allow, which is five seconds."""
 
+BURST_S: Final = 0.25
+"""For so long turns that nobody took may be taken later."""
+
 GONE: Final = 410
 """The endpoint wants no more."""
 
@@ -77,14 +80,43 @@ class Sender:
         self._settings = settings
         self._clock = clock
         self._names = Names()
+        self._tls = tls or ssl.create_default_context()
         addresses = Addresses(settings.allowed_networks, allow_http=settings.allow_http)
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=tls or ssl.create_default_context(),
-            max_connections=None,
-            max_keepalive_connections=settings.at_once * 2,
-            keepalive_expiry=IDLE_S,
-            network_backend=Ways(addresses, lookup or self._names, settings.answer_max_bytes),
-        )
+        self._ways = Ways(addresses, lookup or self._names, settings.answer_max_bytes)
+        self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
+        self._used_s: dict[str, float] = {}
+        self._next_s = 0.0
+
+    def _pool(self, url: str) -> httpcore2.AsyncConnectionPool:
+        """Connections to one endpoint: a pool looks at all that it has for every request, so one for all would make each
+        endpoint the dearer the more of them there are."""
+        self._used_s[url] = self._clock.now_s()
+        pool = self._pools.get(url)
+        if pool is None:
+            pool = self._pools[url] = httpcore2.AsyncConnectionPool(
+                ssl_context=self._tls, max_connections=None, keepalive_expiry=IDLE_S, network_backend=self._ways
+            )
+        return pool
+
+    async def tidy(self) -> None:
+        """Close the connections to endpoints that nothing has been sent to for longer than a delivery takes."""
+        until_s = self._clock.now_s() - self._settings.timeout_s - REST_S - IDLE_S
+        for url in [url for url, used_s in self._used_s.items() if used_s < until_s]:
+            del self._used_s[url]
+            with contextlib.suppress(Exception):
+                await self._pools.pop(url).aclose()
+
+    async def turn(self, most_s: float) -> bool:
+        """Wait for a turn: `rate_max` deliveries of this process begin in a second, in the order of asking, to whomever.
+        False, at once, when it would take longer than that."""
+        now_s = self._clock.now_s()
+        turn_s = max(self._next_s, now_s - BURST_S)
+        if turn_s - now_s > most_s:
+            return False
+        self._next_s = turn_s + 1 / self._settings.rate_max
+        if turn_s > now_s:
+            await self._clock.sleep(turn_s - now_s)
+        return True
 
     async def send(self, url: str, secrets: Sequence[str], notice_id: str, body: str) -> Outcome:
         """One try, in bounded time."""
@@ -97,7 +129,7 @@ class Sender:
         status, retry_after, failure = None, None, ""
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                response = await self._pool.handle_async_request(_request(url, headers, body.encode()))
+                response = await self._pool(url).handle_async_request(_request(url, headers, body.encode()))
             status = response.status
             failure = _failure_of(status)
             retry_after = _retry_after_s(response.headers, self._clock)
@@ -110,7 +142,8 @@ class Sender:
     async def close(self) -> None:
         """Close every connection."""
         self._names.close()
-        await self._pool.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
 
 USER_AGENT: Final = f"boxoffice/{version('boxoffice')}".encode()

@@ -182,6 +182,7 @@ BOUNDS = {
     "webhooks.at_once": "[2, 1000]",
     "webhooks.in_flight_max": "[1, 100]",
     "webhooks.timeout_s": "(0, 60]",
+    "webhooks.rate_max": "[1, 100000]",
     "webhooks.slow_s": "(0, 60]",
     "webhooks.retry_s": "(0, 3600]",
     "webhooks.retry_max_s": "(0, 86400]",

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from boxoffice.clock import Clock
 from boxoffice.telemetry import series
 from boxoffice.webhook_settings import WebhookSettings
-from boxoffice.webhooks.sending import FAILURES, Outcome, Sender
+from boxoffice.webhooks.sending import FAILURES, IDLE_S, REST_S, Outcome, Sender
 from boxoffice.webhooks.signing import new_secret
 from tests.support.endpoint import ALLOWED, Endpoint, Heard, answer, at_endpoint
 from tests.support.tls import Authority
@@ -110,6 +111,38 @@ async def test_no_cookie_is_kept_and_no_proxy_asked(
         assert (await send(sender, endpoint.url)).delivered
     assert all("cookie" not in heard.headers for heard in endpoint.heard)
     assert endpoint.connections == 1, "one connection does for both"
+
+
+async def test_connections_that_nobody_needs_are_closed(endpoint: Endpoint) -> None:
+    now_s = 100.0
+    settings = WebhookSettings(timeout_s=TIMEOUT_S, **ALLOWED)
+    sender = Sender(settings, Clock(now_s=lambda: now_s))
+    assert (await send(sender, endpoint.url)).delivered
+    await sender.tidy()
+    assert endpoint.open_now == 1, "the next notice may come"
+    now_s += TIMEOUT_S + REST_S + IDLE_S + 1
+    await sender.tidy()
+    await true_soon(lambda: endpoint.open_now == 0)
+    assert (await send(sender, endpoint.url)).delivered
+    await sender.close()
+
+
+async def test_no_more_begin_in_a_second_than_may() -> None:
+    """So a worker that sells goes on selling, however much there is to be sent."""
+    now_s, slept = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now_s
+        slept.append(seconds)
+        now_s += seconds
+
+    sender = Sender(WebhookSettings(rate_max=10), Clock(now_s=lambda: now_s, sleep=sleep))
+    for _ in range(20):
+        assert await sender.turn(5)
+    assert 1.5 < sum(slept) < 2.0
+    asked = [asyncio.ensure_future(sender.turn(0.0)) for _ in range(3)]
+    assert False in await asyncio.gather(*asked), "who cannot wait goes without"
+    await sender.close()
 
 
 # ------------------------------------------------------------------ servers that mean no good
