@@ -18,6 +18,17 @@ def card(number: str) -> bodies.PaymentRequest:
     return {"method": "card", "card_name": "Ada", "card_number": number}
 
 
+def noticed(client: Client, booking_id: str) -> list[str]:
+    """What the feed tells of a booking, to its cancellation."""
+    found: list[str] = []
+    for notice in client.feed(types=["booking.held", "booking.confirmed", "booking.cancelled"]):
+        if notice["booking_id"] == booking_id:
+            found.append(notice["type"])
+            if notice["type"] == "booking.cancelled":
+                break
+    return found
+
+
 def sell() -> dict[str, object]:
     told: dict[str, object] = {}
     with Client(base_url, api_key, retries=patient) as client:
@@ -47,6 +58,7 @@ def sell() -> dict[str, object]:
         told["cancelled"] = client.cancel(hold["id"])["status"]
 
         told["watched"] = [(each.name, each.data["status"]) for each in client.watch_booking(hold["id"])]
+        told["noticed"] = noticed(client, hold["id"])
         told["left"] = next(client.watch_availability(event["id"])).data["event_id"] == event["id"]
 
         try:

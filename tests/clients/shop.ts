@@ -41,6 +41,12 @@ for await (const each of client.watchBooking(hold.id)) {
 }
 told["watched"] = watched;
 for await (const _ of client.watchBooking(hold.id, { lastEventId: last! })) throw new Error("nothing is new");
+const noticed: string[] = [];
+for await (const notice of client.feed(undefined, { types: ["booking.held", "booking.confirmed", "booking.cancelled"] })) {
+  if (notice.booking_id === hold.id) noticed.push(notice.type);
+  if (noticed.at(-1) === "booking.cancelled") break;
+}
+told["noticed"] = noticed;
 for await (const each of client.watchAvailability(event.id)) {
   told["left"] = (each.data as { event_id: string }).event_id === event.id;
   break;

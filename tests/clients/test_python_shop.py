@@ -32,6 +32,7 @@ SOLD = {
     "same": True,
     "bookings": 1,
     "watched": [["booking", "cancelled"]],
+    "noticed": ["booking.held", "booking.confirmed", "booking.cancelled"],
     "left": True,
     "at once": [*["confirmed"] * 3, "cancelled"],
 }

@@ -33,6 +33,15 @@ export interface Waiting {
   waitS?: number;
 }
 
+export interface Following extends Calling {
+  /** Only notices of these types. */
+  types?: readonly Schemas["Notice"]["type"][];
+  /** Seconds that the server may wait for the next notice before it answers, at most 30. */
+  waitS?: number;
+  /** Seconds that boxoffice may be away. */
+  patienceS?: number;
+}
+
 /** Longest that the server is asked to wait in one request, in seconds. */
 const WAIT_MOST_S = 10;
 
@@ -150,6 +159,29 @@ export class BoxOffice {
         const paceS = retryAfterOf(answer.response.headers, Date.now()) ?? this.retries.firstS;
         await sleep(Math.min(paceS * (1 + this.retries.chance() / 4), Math.max(0, (end - now) / 1000)), calling.signal);
       }
+    }
+  }
+
+  /**
+   * Every notice behind the cursor `after` (undefined: from the oldest that is kept), in order, for ever: at the end it waits for the
+   * next. Keep a notice's `cursor` once you have done what it asks for, and start from it. boxoffice may be away for `patienceS`
+   * before it rejects; a cursor that is none any more is the problem `cursor-gone`.
+   */
+  async *feed(after?: string, following: Following = {}): AsyncGenerator<Schemas["Notice"], void, undefined> {
+    for await (const page of this.feedPages(after, following)) yield* page.data;
+  }
+
+  /** The same by the page, empty ones too: their `cursor` moves on, so keep it where weeks may pass between two notices. */
+  async *feedPages(
+    after?: string,
+    { types = [], waitS = 20, patienceS = 3600, ...calling }: Following = {},
+  ): AsyncGenerator<Schemas["FeedPage"], void, undefined> {
+    const api = this.#connected({ ...this.retries, deadlineS: patienceS });
+    for (;;) {
+      const query = { wait: waitS, ...(after ? { after } : {}), ...(types.length ? { types: [...types] } : {}) };
+      const page = good(await api.GET("/v1/feed", { params: { query }, ...calling }));
+      yield page;
+      after = page.cursor;
     }
   }
 

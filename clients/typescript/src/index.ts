@@ -1,5 +1,5 @@
 // Sell tickets with boxoffice.
-export { BoxOffice, newKey, type Calling, type Keyed, type Options, type Waiting } from "./client.js";
+export { BoxOffice, newKey, type Calling, type Following, type Keyed, type Options, type Waiting } from "./client.js";
 export {
   BoxOfficeClientError,
   isProblem,

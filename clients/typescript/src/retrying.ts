@@ -9,7 +9,10 @@ export const NOTHING_DONE: ReadonlySet<string> = new Set([
   "payment-in-progress",
   "rate-limited",
   "request-timeout",
+  "streams-full",
   "too-many-connections",
+  "too-many-streams",
+  "too-many-waits",
 ]);
 
 /** How patient a client is, in seconds. */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -82,6 +82,7 @@ class AsyncClient:
     read_allocation = AsyncOperation(calls.read_allocation)
     change_allocation = AsyncOperation(calls.change_allocation)
     release_allocation = AsyncOperation(calls.release_allocation)
+    read_feed = AsyncOperation(calls.read_feed)
     create_webhook_endpoint = AsyncOperation(calls.create_webhook_endpoint)
     list_webhook_endpoints = AsyncOperation(calls.list_webhook_endpoints)
     read_webhook_endpoint = AsyncOperation(calls.read_webhook_endpoint)
@@ -100,6 +101,28 @@ class AsyncClient:
         (`payment.next_action`; with `past_action` that is waited for, too). Raises `StillPending` after `deadline_s`."""
         flow = flows.until_final(booking_id, self._api_key, self.retries, deadline_s, past_action=past_action)
         return await self._run(flow)
+
+    async def feed(
+        self, after: str | None = None, *, types: Sequence[str] = (), wait_s: float = 20.0, patience_s: float = 3_600.0
+    ) -> AsyncIterator[bodies.Notice]:
+        """Every notice behind the cursor `after` (None: from the oldest that is kept), in order, for ever: at the end it waits
+        for the next. Keep a notice's `cursor` once you have done what it asks for, and start from it.
+
+        boxoffice may be away for `patience_s` before an error is raised. Raises `CursorGone` when `after` is none any more.
+        """
+        async for page in self.feed_pages(after, types=types, wait_s=wait_s, patience_s=patience_s):
+            for notice in page["data"]:
+                yield notice
+
+    async def feed_pages(
+        self, after: str | None = None, *, types: Sequence[str] = (), wait_s: float = 20.0, patience_s: float = 3_600.0
+    ) -> AsyncIterator[bodies.FeedPage]:
+        """The same by the page, empty ones too: their `cursor` moves on. Keep it where weeks may pass without a notice."""
+        patient = flows.patient(self.retries, patience_s)
+        while True:
+            page = (await self.send(calls.read_feed(after=after, types=types, wait_s=wait_s), retries=patient)).data
+            yield page
+            after = page["cursor"]
 
     def watch_booking(self, booking_id: str, *, last_event_id: str | None = None) -> AsyncIterator[StreamEvent]:
         """The booking's states as they come, over any number of connections, until nothing can follow."""

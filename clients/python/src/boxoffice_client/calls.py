@@ -9,7 +9,7 @@ with the description.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -265,6 +265,16 @@ def release_allocation(
 
 
 # ---------------------------------------------------------------- what has happened
+
+
+def read_feed(
+    *, after: str | None = None, types: Sequence[str] = (), wait_s: float = 0, limit: int | None = None
+) -> Call[bodies.FeedPage]:
+    """Notices behind the cursor `after` (None: from the oldest that is kept; `now`: from now on). `wait_s`: when there are
+    none, wait for one for so many seconds (30)."""
+    wait = int(wait_s)
+    query = _query(after=after, types=",".join(types) or None, wait=wait or None, limit=limit)
+    return Call("GET", "/v1/feed", query, wait_s=wait)
 
 
 def stream_booking(booking_id: str) -> Call[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -82,6 +82,7 @@ class Client:
     read_allocation = Operation(calls.read_allocation)
     change_allocation = Operation(calls.change_allocation)
     release_allocation = Operation(calls.release_allocation)
+    read_feed = Operation(calls.read_feed)
     create_webhook_endpoint = Operation(calls.create_webhook_endpoint)
     list_webhook_endpoints = Operation(calls.list_webhook_endpoints)
     read_webhook_endpoint = Operation(calls.read_webhook_endpoint)
@@ -100,6 +101,27 @@ class Client:
         (`payment.next_action`; with `past_action` that is waited for, too). Raises `StillPending` after `deadline_s`."""
         flow = flows.until_final(booking_id, self._api_key, self.retries, deadline_s, past_action=past_action)
         return self._run(flow)
+
+    def feed(
+        self, after: str | None = None, *, types: Sequence[str] = (), wait_s: float = 20.0, patience_s: float = 3_600.0
+    ) -> Iterator[bodies.Notice]:
+        """Every notice behind the cursor `after` (None: from the oldest that is kept), in order, for ever: at the end it waits
+        for the next. Keep a notice's `cursor` once you have done what it asks for, and start from it.
+
+        boxoffice may be away for `patience_s` before an error is raised. Raises `CursorGone` when `after` is none any more.
+        """
+        for page in self.feed_pages(after, types=types, wait_s=wait_s, patience_s=patience_s):
+            yield from page["data"]
+
+    def feed_pages(
+        self, after: str | None = None, *, types: Sequence[str] = (), wait_s: float = 20.0, patience_s: float = 3_600.0
+    ) -> Iterator[bodies.FeedPage]:
+        """The same by the page, empty ones too: their `cursor` moves on. Keep it where weeks may pass without a notice."""
+        patient = flows.patient(self.retries, patience_s)
+        while True:
+            page = self.send(calls.read_feed(after=after, types=types, wait_s=wait_s), retries=patient).data
+            yield page
+            after = page["cursor"]
 
     def watch_booking(self, booking_id: str, *, last_event_id: str | None = None) -> Iterator[StreamEvent]:
         """The booking's states as they come, over any number of connections, until nothing can follow."""

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from boxoffice_client import bodies, calls
@@ -16,7 +16,7 @@ from boxoffice_client.errors import BoxOfficeClientError, StillPending, Unanswer
 from boxoffice_client.problems import problem_error
 from boxoffice_client.retrying import Answered, Lost, Retries, pause_before_repeat, retry_after_of
 
-__all__ = ["Answer", "Flow", "Received", "Send", "Sleep", "exchange", "headers_of", "refused", "until_final"]
+__all__ = ["Answer", "Flow", "Received", "Send", "Sleep", "exchange", "headers_of", "patient", "refused", "until_final"]
 
 T = TypeVar("T")
 
@@ -179,3 +179,8 @@ def until_final(
 def _wants_customer(booking: bodies.Booking) -> bool:
     payment = booking["payment"]
     return payment is not None and payment["next_action"] is not None
+
+
+def patient(retries: Retries, patience_s: float) -> Retries:
+    """The same, for so long."""
+    return replace(retries, deadline_s=patience_s)

@@ -19,7 +19,10 @@ NOTHING_DONE: Final = frozenset(
         "payment-in-progress",
         "rate-limited",
         "request-timeout",
+        "streams-full",
         "too-many-connections",
+        "too-many-streams",
+        "too-many-waits",
     }
 )
 """Problems after which any request may be sent again: it has changed nothing, and later it may succeed."""
