@@ -165,7 +165,7 @@ class ApiSettings(Part):
     can hold some 200 kB."""
 
     waits_max: int = Field(1_024, ge=1)
-    """Requests for the feed that may wait in one process, at about 4 kB beside their connection. One more gets 503
+    """Requests for the feed that may wait in one process, at about 8 kB beside their connection. One more gets 503
     `overloaded`."""
 
     waits_client_max: int = Field(128, ge=1)

@@ -103,7 +103,7 @@ async def test_a_bug_tells_nothing(
     monkeypatch.setattr(office.admission, "book", broken)
     monkeypatch.setattr(office.bookings, "get", broken)
     monkeypatch.setattr(office.bookings, "list", broken)
-    monkeypatch.setattr(office.catalogue, "availability", broken)
+    monkeypatch.setattr(office.catalogue, "left", broken)
     for answer in (
         await book(event),
         await api.get("/v1/bookings/x"),
