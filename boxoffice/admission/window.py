@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from itertools import cycle
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -91,9 +92,10 @@ class Window:
         """A call is for many requests, and works in the name of none."""
         self._crowded_since: float | None = None
         """When as many waited as may, and since when the queue was never empty."""
-        self._overloaded = Overloaded(retry_after_s=1)
+        self._again_s = cycle((1, 2, 3))
+        self._overloaded = Overloaded(retry_after_s=next(self._again_s))
         self.over = Over() if over is None else over
-        self.first_uses = FirstUses(redis)
+        self.first_uses = FirstUses(redis, here)
         self.newcomers = Newcomers()
         self._waits = Waits()
         self.backlog = Backlog()
@@ -179,8 +181,9 @@ class Window:
         if FLOOD.is_on and len(self.queue) > self.settings.api.waiting_max:
             self._send_away()
         if self._crowded_since is not None:
-            # Who is refused alike shares an answer, though not for ever: it remembers who raised it.
-            self._overloaded = Overloaded(retry_after_s=1)
+            # Who is refused alike shares an answer, though not for ever: it remembers who raised it, and all would come again
+            # at once.
+            self._overloaded = Overloaded(retry_after_s=next(self._again_s))
             if not self.queue:
                 self._crowded_since = None
         loop = asyncio.get_running_loop()
