@@ -66,8 +66,9 @@ class Over:
             self.forget()
             return None
         ends = self._keys.get((shard, allowance.api_key, allowance.key_max))
-        if ends is not None and _is_over(ends, now):
-            return _error("key", allowance.key_max, ends, allowance, now)
+        if ends is not None and now < ends.earliest:
+            # Where it is time to ask of the key, its customer is not looked at: this booking is the one that asks.
+            return _error("key", allowance.key_max, ends, allowance, now) if _is_over(ends, now) else None
         if allowance.customer_max is None or client not in self._shops:
             return None
         ends = self._customers.get((shard, ids.owner_digest(client, customer), allowance.customer_max))

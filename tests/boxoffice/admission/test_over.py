@@ -69,6 +69,16 @@ def test_the_script_is_asked_again_of_whoever_is_remembered(word: bytes) -> None
     assert ask(over, 101.2) is None
 
 
+def test_one_check_is_one_call_of_the_script() -> None:
+    """When it is time to ask of the key, the booking goes to the script, though its customer is over a limit, too."""
+    over = Over()
+    say(over, CUSTOMER, sent_s=100.2)
+    say(over, KEY, sent_s=100.0)
+    found = [limit(ask(over, 100.0 + n / 100)) for n in range(40)]
+    assert found[24] == ("key", 9, 8) and found[25] is None
+    assert {each and each[0] for each in found[26:]} == {"key"}
+
+
 def test_others_are_not_refused() -> None:
     """Another customer of the shop, another key, another limit of the same key, another shard."""
     over = Over()
