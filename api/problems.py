@@ -6,8 +6,9 @@ One file because an answer to an error and its line in the log are made from one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -272,18 +273,24 @@ def crowded(request_id: bytes) -> Reply:
 
 
 def overloaded(request_id: bytes) -> Reply:
-    """Of a request for which there is no time, in a flood. All get the same, and those of one turn one line."""
+    """Of a request for which there is no time, in a flood. They are to come again after 1, 2 and 3 s in turn: together they
+    would be the next flood. Those of one turn share a line."""
     global _to_overloaded
     if _to_overloaded is None:
-        _to_overloaded = _reply(PROBLEMS[errors.Overloaded], OVERLOADED, {"retry_after": 1}, [(b"retry-after", b"1")])
+        _to_overloaded = cycle([_overloaded(retry_after_s) for retry_after_s in (1, 2, 3)])
     if not _sent_away and not _soon(_say_sent_away):
         quiet.say("request.shed", (), type="overloaded", **_named([request_id]))
     else:
         _sent_away.append(request_id)
-    return _to_overloaded
+    return next(_to_overloaded)
 
 
-_to_overloaded: Reply | None = None
+def _overloaded(retry_after_s: int) -> Reply:
+    again = [(b"retry-after", b"%d" % retry_after_s)]
+    return _reply(PROBLEMS[errors.Overloaded], OVERLOADED, {"retry_after": retry_after_s}, again)
+
+
+_to_overloaded: Iterator[Reply] | None = None
 
 _sent_away: Final[list[bytes]] = []
 """Requests that were told so in this turn of the loop."""

@@ -1,12 +1,11 @@
 """One connection: whole requests, one after another, each answered before the next is read.
 
 `Reader` cuts what arrives into requests, uvicorn's `RequestResponseCycle` runs the application. While a request is being
-worked on, or the client does not read its answers, nothing more is read. Every wait for the client has a deadline, which
-the server looks after (`look`).
+worked on, or the client does not read its answers, nothing more is read. Every wait for it has a deadline (`look`).
 
 A process that is told to stop fails nobody's request: a connection that is closed while its client is just sending the
-next request resets that request, and the client cannot know whether it was carried out. So an idle connection stays open
-for a while: its next request is answered with `Connection: close`, and then it is the client who knows first.
+next one resets it, and the client cannot know whether it was carried out. So an idle connection stays for a while: its next
+request is answered with `Connection: close`, and then it is the client who knows first.
 
 One file because it is one state machine: what may follow in a state is read beside what led there.
 """
@@ -28,14 +27,14 @@ from api.transport.reader import Reader, Request, TooLong
 from api.transport.reply import Reply
 from api.transport.sent_away import SentAway
 from api.transport.slowing import Slowing
-from api.transport.turns import ORDINARY_S, is_probe
+from api.transport.turns import ORDINARY_S
 from boxoffice.admission.flood import FLOOD
 from boxoffice.telemetry import request_id, series
 
 __all__ = ["Connection"]
 
 TURN: Final = 4
-"""Requests of one connection that are read in one of its turns."""
+"""Requests of one connection in one of its turns."""
 
 LINGER_S: Final = 2.0
 """How long a client that was refused is still listened to: closed at once, it might not get to read why."""
@@ -175,8 +174,10 @@ class Connection(Slowing):
     def _read_overdue(self) -> None:
         """Read on, and let in nobody but some probes."""
         self.overdue = True
-        self.read()
-        self.overdue = False
+        try:
+            self.read()
+        finally:
+            self.overdue = False
 
     def read(self) -> None:
         """Begin with whole requests that are there, at most `TURN` of them."""
@@ -214,7 +215,7 @@ class Connection(Slowing):
             if self.reader.begun:
                 self._pace()
             head = request.head
-            sent_away = self.overdue and not (is_probe(head.target) and self.turns.may_be_probed(self.loop.time()))
+            sent_away = self.overdue and not self.turns.lets_past(head.method, head.target, self.loop.time())
             if FLOOD.is_on:
                 self.turns.count(sent_away=sent_away)
             if sent_away:
@@ -282,8 +283,7 @@ class Connection(Slowing):
     # Refusals by the connection itself
 
     def _refuse_body(self, error: TooLong) -> None:
-        """Say that the body is too long, and let the rest of it by: a connection closed now might take the answer with
-        it."""
+        """Say so, and let the rest of it by: a connection closed now might take the answer with it."""
         head = error.head
         count_refused("body_too_large")
         if head.expects:

@@ -8,6 +8,7 @@ sent before the answers to those before them, and bytes that are thrown away, ha
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from contextvars import Context
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 from api.transport.sent_away import SentAway
 from boxoffice.admission.flood import FLOOD, Waits
 from boxoffice.settings import ApiSettings
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["ORDINARY_S", "Turns", "is_probe"]
 
@@ -31,6 +33,10 @@ ORDINARY_S: Final = 0.0005
 
 BOOKING_S: Final = 0.0001
 """Seconds that a booking takes, all in all."""
+
+PAST_MOST: Final = 8
+"""Requests in a turn that are let in beyond its time, in a flood: payments and what a gateway tells, which settle what is in
+already. Half of them may be others that change something and are no new booking: a cancellation, say."""
 
 BURST: Final = 16
 """Requests sent before the answers to those before them that are answered at once, of all connections."""
@@ -63,6 +69,19 @@ def is_probe(target: bytes) -> bool:
     return target.partition(b"?")[0] in _PROBES
 
 
+_PAYS: Final = re.compile(rb"/v1/(?:webhooks/|bookings/[^/?]+/payment(?:\?|$))")
+
+
+def is_new(method: bytes, target: bytes) -> bool:
+    """Whether it is a new booking, or a read: nobody who is in already loses anything when it comes again later."""
+    return method in _READS or target.partition(b"?")[0] == _BOOKINGS
+
+
+_READS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+
+_BOOKINGS: Final = b"/v1/bookings"
+
+
 class Waiting(Protocol):
     """Somebody who has something to read."""
 
@@ -90,15 +109,23 @@ class Turns:
         self._end_s = self._paced_until = self._passed_until = self._pieces_until = self._probe_at = 0.0
         self._came = self._let_in = 0.0
         """Requests of this turn, in a flood, and those of them that were let in."""
+        self._past = 0
+        """Requests that were let in beyond this turn's time."""
+        self._free_since_s: float | None = None
+        """In a flood: since when nobody has had anything to read, though the loop has looked."""
         self._waits = Waits()
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this turn's time for reading is used up. The first who asks begins it."""
         if self._loop is loop:
             return time.monotonic() >= self._end_s and not (FLOOD.is_on and self._let_in * LET_IN_EACH < self._came)
+        now = time.monotonic()
+        if self._free_since_s is not None:
+            FLOOD.rest(self._free_since_s, now)
+            self._free_since_s = None
         self._loop = loop
-        self._end_s = time.monotonic() + TURN_S
-        self._came = self._let_in = 0
+        self._end_s = now + TURN_S
+        self._came = self._let_in = self._past = 0
         self._waiting.clear()
         self._sent_away.clear()
         loop.call_soon(self._next, context=self._context)
@@ -141,13 +168,19 @@ class Turns:
             FLOOD.look()
         sent_away, self._sent_away = self._sent_away, []
         for each in sent_away:
-            each.answer()
+            try:
+                each.answer()
+            except Exception as error:
+                # One that cannot be told asks again; without a next turn nobody would ever be read.
+                seldom.exception("request.failed", error)
         if loop is None or not (self._waiting or self._sent_away):
             self._loop = None
+            if loop is not None and FLOOD.is_on:
+                loop.call_soon(self._rest, context=self._context)
             return
         now = time.monotonic()
         self._end_s = now + TURN_S
-        self._came = self._let_in = 0
+        self._came = self._let_in = self._past = 0
         loop.call_soon(self._next, context=self._context)
         if not self._waiting:
             return
@@ -155,9 +188,27 @@ class Turns:
         self._waits.note(loop.time() - first.queued_at, now, first.patience)
         # At least one, or nobody would ever be.
         while True:
-            self._waiting.popleft().has_turn()
+            try:
+                self._waiting.popleft().has_turn()
+            except Exception as error:
+                seldom.exception("request.failed", error)
             if not self._waiting or time.monotonic() >= self._end_s:
                 return
+
+    def _rest(self) -> None:
+        """The loop has looked once more. When nobody had sent anything, it has time to spare until somebody does."""
+        if self._loop is None:
+            self._free_since_s = time.monotonic()
+
+    def lets_past(self, method: bytes, target: bytes, now: float) -> bool:
+        """In a flood: whether a request for which the turn has no time is let in all the same: some probes, and what is about
+        something that is in already. Those that pay come first: they have places that others have not."""
+        if is_probe(target):
+            return self.may_be_probed(now)
+        if is_new(method, target) or self._past >= (PAST_MOST if _PAYS.match(target) else PAST_MOST // 2):
+            return False
+        self._past += 1
+        return True
 
     def may_be_probed(self, now: float) -> bool:
         """Whether a probe is before others now: whoever looks after us must not wait behind a flood, nor be one."""

@@ -358,6 +358,42 @@ MUTANTS = (
         "lets_in_what",
     ),
     Mutant(
+        "one that cannot be told it was sent away, and a loop that reads nobody any more",
+        (
+            (
+                "api/transport/turns.py",
+                "                each.answer()\n            except Exception as error:",
+                "                each.answer()\n            except OSError as error:",
+            ),
+        ),
+        "tests/api/transport/test_turns.py",
+        "stops_nobodys_turn",
+    ),
+    Mutant(
+        "a payment that is sent away like a new booking",
+        (("api/transport/turns.py", "PAST_MOST if _PAYS.match(target) else PAST_MOST // 2", "0"),),
+        "tests/api/transport/test_sent_away.py",
+        "in_already_is_let_in",
+    ),
+    Mutant(
+        "a flood that clients in step keep up",
+        (("boxoffice/admission/flood.py", " or self._rested_s * REST_PART > now_s - self._looked_at_s", ""),),
+        "tests/boxoffice/admission/test_flood.py",
+        "there_was_time",
+    ),
+    Mutant(
+        "a repeat that is told 429 by a server that has forgotten its booking",
+        (
+            (
+                "boxoffice/admission/first_uses.py",
+                'await self._here.call("read", records=[name for name, _ in waiting]).send(self._redis)',
+                'await self._redis.execute_command("MGET", *[name for name, _ in waiting])',
+            ),
+        ),
+        "tests/boxoffice/admission/test_first_uses.py",
+        "may_have_forgotten",
+    ),
+    Mutant(
         "a booking of the lane that is let in however many come",
         (("api/transport/lane.py", "if not self.turns.lets_in(self.loop):", "if False:"),),
         "tests/api/transport/test_lane.py",

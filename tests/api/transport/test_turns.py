@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.transport import turns
 from api.transport.turns import Turns
@@ -179,6 +180,58 @@ def test_a_flood_is_over_when_turns_have_time_for_all(clock: Clock) -> None:
         clock.now += 0.1
         loop.turn()
     assert not FLOOD.is_on
+
+
+def test_one_that_fails_stops_nobodys_turn(clock: Clock) -> None:
+    """Neither one that is to be told that it was sent away, nor one that is to read: it is in the log, and a turn follows."""
+    loop, ours, called = Loop(), Turns(), []
+    ours.is_over(loop)  # type: ignore[arg-type]
+
+    def fails() -> None:
+        called.append("fails")
+        raise RuntimeError
+
+    settings = patient(50, 0.5)
+    for answer in (fails, lambda: called.append("told")):
+        ours.send_away(SimpleNamespace(answer=answer))  # type: ignore[arg-type]
+    for turn in (fails, lambda: called.append("read")):
+        ours.wait(SimpleNamespace(has_turn=turn, queued_at=0.0, patience=settings))
+    with capture_logs() as said:
+        loop.turn()
+    assert called == ["fails", "told", "fails", "read"] and {line["event"] for line in said} == {"request.failed"}
+    loop.turn()
+    clock.now += 1
+    assert not ours.is_over(loop), "another turn has begun"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("free_s", "over"), [(0.03, False), (0.11, True)])
+def test_a_flood_is_over_when_the_loop_has_time_to_spare(clock: Clock, free_s: float, over: bool) -> None:
+    """Though most are sent away: for more than an eighth of a burst nobody had anything to read, as of clients in step."""
+    loop, ours = Loop(), Turns()
+    FLOOD.begin(0.5)
+    for _ in range(3):
+        ours.is_over(loop)  # type: ignore[arg-type]
+        ours.spend(1)
+        for _ in range(40):
+            ours.count(sent_away=True)
+        clock.now += 0.2
+        loop.turn()
+        loop.turn()
+        clock.now += free_s
+    assert FLOOD.is_on is not over
+
+
+def test_a_loop_that_works_between_turns_has_no_time_to_spare(clock: Clock) -> None:
+    """Whoever has something to read is there when it looks again."""
+    loop, ours = Loop(), Turns()
+    FLOOD.begin(0.5)
+    for _ in range(9):
+        ours.is_over(loop)  # type: ignore[arg-type]
+        for _ in range(40):
+            ours.count(sent_away=True)
+        loop.turn()
+        clock.now += 0.2
+    assert FLOOD.is_on
 
 
 def test_those_who_wait_say_that_it_is_a_flood(clock: Clock) -> None:
