@@ -28,6 +28,10 @@ READ_AT_ONCE: Final = 50
 PAUSE_S: Final = 0.005
 """After so many: when a subscription was lost, thousands are read again."""
 
+AGAIN_S: Final = 1.0
+"""Seconds after which those that could not be read are read again, and by chance up to as many more. Nobody else may call: the
+subscription has a connection of its own, and may stand while nothing can be read."""
+
 
 class BookingStream(Stream):
     """A reader of one booking."""
@@ -89,6 +93,8 @@ class Bookings:
     def __init__(self, office: BoxOffice) -> None:
         self.office = office
         self._to_read: dict[BookingStream, None] = {}
+        self._unread: dict[BookingStream, None] = {}
+        """Could not be read."""
         self._reading: asyncio.Task[None] | None = None
 
     def read(self, stream: BookingStream) -> None:
@@ -103,7 +109,11 @@ class Bookings:
                 some = list(islice(self._to_read, READ_AT_ONCE))
                 for stream in some:
                     del self._to_read[stream]
-                await asyncio.gather(*(self._read(stream) for stream in some if stream.transport is not None))
+                some = [stream for stream in some if stream.transport is not None]
+                ends = await asyncio.gather(*(self._read(stream) for stream in some), return_exceptions=True)
+                for stream, end in zip(some, ends, strict=True):
+                    if end is not None:  # called off, with another's read that it shared
+                        self._read_later(stream)
                 if self._to_read:
                     await asyncio.sleep(PAUSE_S)
         finally:
@@ -112,15 +122,26 @@ class Bookings:
     async def _read(self, stream: BookingStream) -> None:
         try:
             view = (await self.office.bookings.get(stream.holder.client, stream.path_id)).view
+            stream.show(view)
         except Unavailable:
-            return  # whoever lost the subscription is called again
+            self._read_later(stream)
         except NotFound:
             stream.end("over")
-            return
         except Exception as error:
             seldom.exception("streams.read_failed", error)
-            return
-        stream.show(view)
+            self._read_later(stream)
+
+    def _read_later(self, stream: BookingStream) -> None:
+        if not self._unread:
+            pause_s = AGAIN_S * (1 + self.office.clock.chance())
+            asyncio.get_running_loop().call_later(pause_s, self._read_anew, context=Context())
+        self._unread[stream] = None
+
+    def _read_anew(self) -> None:
+        unread, self._unread = self._unread, {}
+        for stream in unread:
+            if stream.transport is not None:
+                self.read(stream)
 
     async def aclose(self) -> None:
         """Read no more."""

@@ -14,8 +14,10 @@ from typing import Final
 
 from boxoffice.bookings.reading import Bookings
 from boxoffice.bookings.records import readable
+from boxoffice.clock import CLOCK, Clock
 from boxoffice.errors import StoreAway
 from boxoffice.stores.news import News
+from boxoffice.telemetry.seldom import seldom
 from boxoffice.telemetry.series import WAITING
 
 __all__ = ["Wait", "Waiting"]
@@ -25,6 +27,10 @@ ENDS: Final = frozenset("CFEXH")
 
 LOOKED_AT: Final = 200
 """Records in one look."""
+
+AGAIN_S: Final = 1.0
+"""Seconds after which who could not look does again, and by chance up to as many more. Nobody else may call: the subscription
+has a connection of its own, and a gate that opens is no news."""
 
 
 class Wait:
@@ -60,12 +66,15 @@ class Wait:
 class Waiting:
     """Of one process: at most so many at once."""
 
-    def __init__(self, news: News, bookings: Bookings, most: int) -> None:
+    def __init__(self, news: News, bookings: Bookings, most: int, clock: Clock = CLOCK) -> None:
         self._news = news
         self._bookings = bookings
         self._most = most
+        self._clock = clock
         self._waits: set[Wait] = set()
         self._to_look: dict[Wait, None] = {}
+        self._unseen: dict[Wait, None] = {}
+        """Those who could not look."""
         self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -108,6 +117,7 @@ class Waiting:
         self._waits.discard(wait)
         WAITING.set(len(self._waits))
         self._to_look.pop(wait, None)
+        self._unseen.pop(wait, None)
         if wait.timer is not None:
             wait.timer.cancel()
         self._news.forget(wait.booking, wait)
@@ -139,12 +149,28 @@ class Waiting:
     async def _look_at_these(self, waits: Iterable[Wait]) -> None:
         try:
             seen = await self._bookings.read_records(list({wait.booking for wait in waits}))
+            for wait in waits:
+                found = seen[wait.booking]
+                if found.shut:
+                    self._look_later(wait)
+                elif _is_over(wait, found.raw):
+                    wait.end()
         except StoreAway:
-            return  # the subscription is lost, too, and calls again once it stands
-        for wait in waits:
-            found = seen[wait.booking]
-            if not found.shut and _is_over(wait, found.raw):
-                wait.end()
+            self._look_later(*waits)
+        except Exception as error:
+            seldom.exception("waits.look_failed", error)
+            self._look_later(*waits)
+
+    def _look_later(self, *waits: Wait) -> None:
+        if not self._unseen:
+            pause_s = AGAIN_S * (1 + self._clock.chance())
+            asyncio.get_running_loop().call_later(pause_s, self._look_anew, context=Context())
+        self._unseen.update(dict.fromkeys(wait for wait in waits if wait in self._waits))
+
+    def _look_anew(self) -> None:
+        unseen, self._unseen = self._unseen, {}
+        for wait in unseen:
+            self.look_at(wait)
 
 
 def _is_over(wait: Wait, raw: bytes | None) -> bool:

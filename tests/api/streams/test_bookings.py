@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from api.app import create_app
+from api.streams import bookings
+from boxoffice.errors import BoxOfficeError, GateClosed, StoreAway
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.sales.catalogue import EventView
 from boxoffice.settings import Settings
+from boxoffice.stores import keys
 from tests.conftest import KEY, SHARD, SaleMaker
 from tests.support.messages import follow, get, messages_of, nth
 from tests.support.proxy import proxied
@@ -100,6 +103,62 @@ async def test_a_lost_subscription_loses_nothing(till: Till, settings: Settings)
             proxy.refuse = False
             await nth(wire, 2)
             assert states(wire) == ["pending", "confirmed"]
+
+
+@pytest.mark.parametrize("error", [StoreAway, GateClosed, RuntimeError])
+async def test_who_could_not_be_read_is_read_again(
+    door: Door, till: Till, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The subscription stands all the while, so nobody calls again."""
+    monkeypatch.setattr(bookings, "AGAIN_S", 0.02)
+    wire = await follow_booking(door, await till.book(GA=1))
+    await nth(wire, 1)
+    failed = []
+
+    async def fails(*_: str) -> object:
+        failed.append(1)
+        raise error() if issubclass(error, BoxOfficeError) else error("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.office.bookings, "get", fails)
+        await till.rest_bookings()
+        await true_soon(lambda: len(failed) > 2)
+        assert states(wire) == ["pending"]
+    await nth(wire, 2)
+    assert states(wire) == ["pending", "confirmed"]
+
+
+async def test_who_has_gone_is_not_read_again(door: Door, till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bookings, "AGAIN_S", 0.02)
+    wire, other = [await follow_booking(door, await till.book(GA=1)) for _ in range(2)]
+    await nth(other, 1)
+    failed = []
+
+    async def fails(_client: str, name: str) -> object:
+        failed.append(name)
+        raise StoreAway
+
+    monkeypatch.setattr(till.office.bookings, "get", fails)
+    await till.office.redis.publish("{s01}:news", "*")
+    await true_soon(lambda: len(set(failed)) == 2)
+    wire.hang_up()
+    failed.clear()
+    await true_soon(lambda: len(failed) > 2)
+    assert len(set(failed)) == 1
+
+
+async def test_a_booking_that_redis_has_forgotten_is_followed(door: Door, till: Till) -> None:
+    """What a move changes of it is told all the same."""
+    booking = await till.book(GA=1)
+    await till.rest_bookings()
+    await till.office.redis.delete(keys.booking(SHARD, booking))
+    wire = await follow_booking(door, booking)
+    await nth(wire, 1)
+    await till.cancel(booking)
+    await till.rest()
+    await nth(wire, 2)
+    assert states(wire) == ["confirmed", "cancelled"]
+    await true_soon(lambda: wire.closing)
 
 
 async def test_every_process_hears(door: Door, till: Till, settings: Settings) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from boxoffice import ids
+from boxoffice.bookings import waiting as module
 from boxoffice.bookings.waiting import Waiting
+from boxoffice.errors import StoreAway
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
 from boxoffice.stores import keys
@@ -102,6 +104,31 @@ async def test_a_lost_subscription_loses_nobody(till: Till, waiting: Waiting, se
         assert over.times == 0
         proxy.refuse = False
         await true_soon(lambda: over.times)
+
+
+@pytest.mark.parametrize("why", [StoreAway(), RuntimeError("a bug"), "shut"], ids=["away", "bug", "shut"])
+async def test_who_could_not_look_looks_again(
+    till: Till, waiting: Waiting, standing: None, monkeypatch: pytest.MonkeyPatch, why: Exception | str
+) -> None:
+    """The subscription stands all the while, and a gate that opens is no news: nobody calls again."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.02)
+    booking, over = await till.book(GA=1), Called()
+    await till.rest_bookings()
+    looks, read = [], till.office.bookings.read_records
+
+    async def fails(names: list[str]) -> Any:
+        looks.append(names)
+        if isinstance(why, Exception):
+            raise why
+        return {name: seen._replace(shut=True) for name, seen in (await read(names)).items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.office.bookings, "read_records", fails)
+        assert waiting.begin(booking, LONG_S, over) is not None
+        await true_soon(lambda: len(looks) > 2)
+        assert over.times == 0
+    await true_soon(lambda: over.times)
+    assert over.times == 1
 
 
 async def test_time_is_up(till: Till, waiting: Waiting) -> None:
