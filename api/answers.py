@@ -168,7 +168,7 @@ _READ_EVENT: Final = scope_of("read_event")
 
 
 async def read_booking(office: BoxOffice, headers: Headers, booking_id: str, waits: Waits | None = None) -> Reply:
-    """`GET /v1/bookings/{id}`. Raises `ClientGone` while it waits."""
+    """`GET /v1/bookings/{id}`."""
     reply, pending = await look_up(office, headers, booking_id)
     wait_s = wait_of(headers.prefer) if pending is not None and waits is not None else 0
     if pending is None or waits is None or not await waits.until_final(pending.booking_id, wait_s):
@@ -285,8 +285,9 @@ async def read_event(office: BoxOffice, headers: Headers, event_id: str) -> Repl
         return problems.unexpected(error)
 
 
-async def read_feed(office: BoxOffice, headers: Headers, query: str) -> Reply:
-    """`GET /v1/feed`. It may wait: whoever calls cancels it once the client has gone."""
+async def read_feed(office: BoxOffice, headers: Headers, query: str, *, waits: bool = True) -> Reply:
+    """`GET /v1/feed`. It may wait: whoever calls cancels it once the client sends no more, and asks for what there is without
+    `waits`: the client may read."""
     client = ""
     try:
         caller = await caller_of(office, headers.authorization)
@@ -294,6 +295,8 @@ async def read_feed(office: BoxOffice, headers: Headers, query: str) -> Reply:
         caller.check(_READ_FEED, headers.origin)
         office.throttle.read(caller.allowance)
         wanted = parse_feed(parse_qsl(query, True), office.settings.limits)
+        if not waits:
+            wanted = replace(wanted, wait_s=0)
         return Reply(200, (await office.feed.page(client, wanted)).body, [JSON, NO_STORE])
     except BoxOfficeError as error:
         return problems.of_error(error, route="read_feed", client=client)

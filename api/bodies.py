@@ -16,7 +16,8 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class ClientGone(Exception):
-    """The client closed its connection before its body had arrived. No answer can be sent."""
+    """The client sends no more: it closed its connection, or just its side of it. Before its body had arrived, no answer can be
+    sent."""
 
 
 async def read_body(receive: Receive, most: int) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
-from api.bodies import ClientGone, Receive
+from api.bodies import ClientGone, Receive, unless_gone
 from boxoffice.bookings.waiting import Waiting
+from boxoffice.errors import PaymentInProgress
 
 __all__ = ["Waits"]
 
@@ -18,20 +18,23 @@ class Waits(NamedTuple):
     receive: Receive
 
     async def until_final(self, booking: str, seconds: float, *, until_bank: bool = False) -> bool:
-        """As `Waiting.until_final`. Raises `ClientGone` when nobody waits for the answer any more."""
+        """As `Waiting.until_final`. False, too, once the client sends no more: it may have gone, or reads the answer of who did
+        not wait. What it asked for has been done by then."""
+        try:
+            return await self._unless_gone(booking, seconds, until_bank=until_bank)
+        except ClientGone:
+            return False
+
+    async def until_news(self, booking: str, seconds: float) -> bool:
+        """The same for who has not done yet what is asked for. Raises `PaymentInProgress` when the client sends no more."""
+        try:
+            return await self._unless_gone(booking, seconds)
+        except ClientGone:
+            raise PaymentInProgress("Its payment is being let go.", retry_after_s=2) from None
+
+    async def _unless_gone(self, booking: str, seconds: float, *, until_bank: bool = False) -> bool:
         if seconds <= 0:
             return False
-        over = asyncio.ensure_future(self.waiting.until_final(booking, seconds, until_bank=until_bank))
-        gone = asyncio.ensure_future(self._gone())
-        try:
-            await asyncio.wait((over, gone), return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
-                return over.result()
-            raise ClientGone
-        finally:
-            over.cancel()
-            gone.cancel()
-
-    async def _gone(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        return await unless_gone(
+            self.receive, self.waiting.until_final(booking, seconds, until_bank=until_bank)
+        )  # fmt: skip

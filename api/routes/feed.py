@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from api import answers, feed_schemas
-from api.bodies import unless_gone
+from api.bodies import ClientGone, unless_gone
 from api.dependencies import BEARER, Office, respond
 from api.headers import Headers
 from api.refusals import problem_responses, with_headers
@@ -58,5 +59,8 @@ async def read_feed(request: Request, office: Office) -> Response:
     """Your notices, in the order in which you are told of them: each once, and none is passed over. Go on behind the
     `cursor` of the page, also when it is empty."""
     query = request.scope["query_string"].decode("latin-1")
-    work = answers.read_feed(office, Headers.of(request.headers.raw), query)
-    return respond(await unless_gone(request.receive, work))
+    read = partial(answers.read_feed, office, Headers.of(request.headers.raw), query)
+    try:
+        return respond(await unless_gone(request.receive, read()))
+    except ClientGone:
+        return respond(await read(waits=False))

@@ -234,7 +234,7 @@ async def cancel(booking_id: str, request: Request, office: Office, client: Clie
     hold_requests.parse_nothing(await read_body(request.receive, office.settings.limits.body_max_bytes))
     if not (wait_s := _wait_of(request)):
         return _shown(await office.cancellations.cancel(client, booking_id))
-    view = await office.cancellations.cancel(client, booking_id, wait_s, waits.until_final)
+    view = await office.cancellations.cancel(client, booking_id, wait_s, waits.until_news)
     return _shown(view, applied_header(wait_s))
 
 

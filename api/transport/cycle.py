@@ -53,20 +53,16 @@ class Cycle(RequestResponseCycle):
         self.connection.cycle = stream
         stream.begin(self.transport, b"%b%b\r\n" % (STATUS_LINE[message["status"]], b"".join(lines)))
 
-    ended = False
-    """The client has sent all it will."""
-
     _taken = False
 
     def client_ended(self) -> None:
         """Told by the connection. Whoever asks what follows the request hears that nobody is there; the answer is sent all the
         same."""
-        self.ended = True
         self.message_event.set()
 
     async def receive(self) -> Any:
         """The request, and then the end of its client."""
-        if self.ended and self._taken:
+        if self._taken and self.connection.ended:
             return {"type": "http.disconnect"}
         self._taken = True
         return await super().receive()

@@ -127,10 +127,8 @@ class _Request(Struct, eq=False):
             self.answer(problems.unexpected(error, self.id))
 
     def client_ended(self) -> None:
-        """The client sends no more. Of one that waits for something to happen that is all we learn when it goes."""
-        if isinstance(self.message_event, Gone):
-            self.message_event.set()
-            self.protocol.transport.close()
+        """The client sends no more: whatever it waits for, it is answered now, should it still read."""
+        self.message_event.end()
 
     def admitted(self, result: Admitted | BoxOfficeError) -> None:
         """Answer as the admission says, called by it from the loop. A price to be read anew, and a record that is gone, are
@@ -228,8 +226,9 @@ class _Lane(Connection):
         if headers.prefer is not None:
             cycle.wait_s = wait_of(headers.prefer)
         if wanted is not None and wanted[3] is not None:
-            cycle.route, query = READ_FEED, wanted[3][1:].decode()
-            cycle.message_event = Gone(self._answer_later(cycle, answers.read_feed(self.front.office, headers, query)))
+            cycle.route = READ_FEED
+            read_feed = partial(answers.read_feed, self.front.office, headers, wanted[3][1:].decode())
+            cycle.message_event = Gone(partial(self._answer_later, cycle), read_feed, waits=not self.ended)
         elif wanted is not None:
             read, cycle.route = _READS[wanted[1]]
             if cycle.wait_s and cycle.route is READ_BOOKING:
@@ -319,7 +318,7 @@ class _Lane(Connection):
             request.message_event = NOBODY
             self._answer_later(request, last())
 
-        if request.disconnected or request.response_complete:
+        if self.ended or request.disconnected or request.response_complete:
             return False
         wait = self.front.waiting.begin(booking, request.wait_s, done, until_bank=until_bank)
         if wait is None:

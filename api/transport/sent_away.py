@@ -23,6 +23,9 @@ class Nobody:
     def set(self) -> None:
         """Nothing: nobody waits."""
 
+    def end(self) -> None:
+        """Nothing either, when the client sends no more."""
+
 
 NOBODY = Nobody()
 

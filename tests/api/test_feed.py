@@ -177,14 +177,24 @@ async def test_what_is_there_is_not_waited_for(door: Door, office: BoxOffice) ->
     assert len(page(await ask(door, "?wait=30"))["data"]) == 1
 
 
-@pytest.mark.parametrize("how", ["hangs up", "sends no more"])
-async def test_who_has_gone_takes_no_place(door: Door, office: BoxOffice, how: str) -> None:
+async def test_who_has_gone_takes_no_place(door: Door, office: BoxOffice) -> None:
     wire = await begin(door, office, "?after=now&wait=30")
-    if how == "hangs up":
-        wire.hang_up()
-    else:
-        wire.send(end=True)
+    wire.hang_up()
     await true_soon(lambda: door_waits(office) == 0)
+
+
+async def test_who_sends_no_more_is_answered_at_once(door: Door, office: BoxOffice) -> None:
+    """It takes no place any more, and may read: later, and with its request."""
+    began = time.monotonic()
+    wire = await begin(door, office, "?after=now&wait=30")
+    wire.send(end=True)
+    both = door.connect().send(request_of("?after=now&wait=30"), end=True)
+    for each in (wire, both):
+        (answer,) = (await each.quiet()).answers()
+        found = page(answer)
+        assert (found["data"], found["more"]) == ([], False)
+    assert door_waits(office) == 0
+    assert time.monotonic() - began < 15
 
 
 async def test_a_process_that_stops_answers_at_once(door: Door, office: BoxOffice) -> None:

@@ -4,6 +4,7 @@ may."""
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -196,6 +197,34 @@ async def test_who_goes_is_forgotten(door: Door, event: EventView, till: Till) -
     await true_soon(lambda: len(waiting) == 0)
     await till.rest_bookings()
     assert wire.received == b""
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["later", "with its request"])
+@pytest.mark.parametrize("what", ["book", "read", "pay", "cancel"])
+async def test_who_sends_no_more_is_answered_at_once(
+    door: Door, event: EventView, till: Till, what: str, together: bool
+) -> None:
+    """It may read still: what was accepted is said to be, and nobody waits on."""
+    paid = {"method": "card", "card_name": "Ada", "card_number": "4242424242424242"}
+    if what == "book":
+        request, status = booking(event), 202
+    elif what == "pay":
+        hold = await till.hold(GA=1)
+        request, status = request_of("POST", f"/v1/bookings/{hold}/payment", paid, WAIT), 202
+    elif what == "read":
+        request, status = request_of("GET", f"/v1/bookings/{await till.book(GA=1)}", more=WAIT), 200
+    else:
+        made = await till.book(GA=1)
+        request, status = request_of("POST", f"/v1/bookings/{made}/cancel", more=WAIT), 409
+    began = time.monotonic()
+    wire = door.connect().send(request, end=together)
+    if not together:
+        await true_soon(lambda: len(waiting_of(door)) == 1)
+        wire.send(end=True)
+    (answer,) = (await wire.quiet()).answers()
+    assert (answer.status, len(waiting_of(door))) == (status, 0)
+    assert json.loads(answer.body)["status"] == (409 if what == "cancel" else "pending")
+    assert time.monotonic() - began < 8, "it may wait for ten"
 
 
 async def test_a_server_that_stops_keeps_nobody(door: Door, event: EventView, till: Till) -> None:
