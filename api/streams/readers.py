@@ -112,8 +112,9 @@ class Readers:
         self._streams.discard(stream)
         STREAMS.set(len(self._streams))
         holder.streams.discard(stream)
-        if not holder.streams:
-            self._holders.pop((holder.authorization, holder.scope, holder.origin), None)
+        whose = holder.authorization, holder.scope, holder.origin
+        if not holder.streams and self._holders.get(whose) is holder:  # one that never began may have another beside it
+            del self._holders[whose]
 
     def retry_ms(self) -> int:
         """After how long the next reader that loses us is to come back."""
@@ -127,13 +128,13 @@ class Readers:
         try:
             while self._streams:
                 await asyncio.sleep(LOOK_S)
-                self._greet_some()
-                if now() >= keys_at:
-                    keys_at = now() + KEYS_S
-                    try:
+                try:
+                    self._greet_some()
+                    if now() >= keys_at:
+                        keys_at = now() + KEYS_S
                         await self._look_at_keys()
-                    except Exception as error:
-                        seldom.exception("streams.keys_failed", error)
+                except Exception as error:
+                    seldom.exception("streams.keys_failed", error)
         finally:
             self._task = None
 

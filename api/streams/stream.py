@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from api.streams.frames import END
@@ -53,19 +54,21 @@ class Stream:
         self._over("gone")
 
     def begin(self, transport: Any, head: bytes) -> None:
-        """Take over this connection, whose answer begins with this head."""
+        """Take over this connection, whose answer begins with this head. Whatever goes wrong, it makes room again."""
         self.begun, self.transport = True, transport
-        own: socket.socket | None = transport.get_extra_info("socket")
-        if own is not None:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            if (timeout := getattr(socket, "TCP_USER_TIMEOUT", None)) and own.family in (
-                socket.AF_INET,
-                socket.AF_INET6,
-            ):
-                own.setsockopt(socket.IPPROTO_TCP, timeout, UNREAD_MS)
-        self.readers.began(self)
-        transport.write(head + self.first())
-        self.follow()
+        try:
+            own: socket.socket | None = transport.get_extra_info("socket")
+            if own is not None:
+                with suppress(OSError):  # its client may have gone
+                    _spare(own)
+            transport.write(head + self.first())
+            self.readers.began(self)
+            if self.transport is not None:  # unless the process stops
+                self.follow()
+        except BaseException:
+            transport.abort()
+            self._over("failed")
+            raise
 
     # What a kind of stream does otherwise
 
@@ -122,3 +125,11 @@ class Stream:
         if not self.begun:
             self.begun = True
             self.readers.left(self)
+
+
+def _spare(own: socket.socket) -> None:
+    """Keep little for a reader, and not for long. Raises OSError."""
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if timeout and own.family in (socket.AF_INET, socket.AF_INET6):
+        own.setsockopt(socket.IPPROTO_TCP, timeout, UNREAD_MS)

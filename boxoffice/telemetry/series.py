@@ -45,8 +45,9 @@ STREAMS = gauge("boxoffice_streams", "Streams (server-sent events) that are open
 STREAM_MESSAGES = counter("boxoffice_stream_messages_total", "Messages written to streams, one for each reader.")
 STREAMS_ENDED = counter("boxoffice_streams_ended_total",
     "Streams that ended, by why. gone: the client left, or nothing was heard of it. unread: cut, as its client did not read. "
-    "revoked: its API key may not be used for it any more. drained: the process was told to stop. over: nothing follows.",
-    reason=("gone", "unread", "revoked", "drained", "over"))
+    "revoked: its API key may not be used for it any more. drained: the process was told to stop. over: nothing follows. "
+    "failed: it could not begin, which is a bug.",
+    reason=("gone", "unread", "revoked", "drained", "over", "failed"))
 
 # ---------------------------------------------------------------------- admission, counted by the API, once a call
 

@@ -142,6 +142,30 @@ MUTANTS = (
         "while_it_begins",
     ),
     Mutant(
+        "a stream that is not read again",
+        (
+            (
+                "api/streams/bookings.py",
+                "        except Unavailable:\n            self._read_later(stream)\n",
+                "        except Unavailable:\n            pass\n",
+            ),
+        ),
+        "tests/api/streams/test_bookings.py",
+        "read_again",
+    ),
+    Mutant(
+        "a wait that does not look again",
+        (("boxoffice/bookings/waiting.py", "            self.look_at(wait)\n\n\n", "            pass\n\n\n"),),
+        "tests/boxoffice/bookings/test_waiting.py",
+        "looks_again",
+    ),
+    Mutant(
+        "a holder that takes another one along",
+        (("api/streams/readers.py", "self._holders.get(whose) is holder:", "whose in self._holders:"),),
+        "tests/api/streams/test_readers.py",
+        "never_began",
+    ),
+    Mutant(
         "a revoked key whose streams go on",
         (("api/streams/readers.py", '                    stream.end("revoked")\n', "                    pass\n"),),
         "tests/api/streams/test_readers.py",

@@ -4,9 +4,12 @@ stops."""
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
+from api.streams.readers import Holder, Readers
+from api.streams.stream import Stream
 from boxoffice.access.store import Grant
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
@@ -57,6 +60,29 @@ async def test_a_revoked_key_ends_its_streams(door: Door, paths: list[str], offi
     assert time.monotonic() - began < 2
     assert all(wire.received.endswith(b": closed\n\n") for wire in own)
     assert not any(wire.closing for wire in others)
+
+
+async def test_one_that_never_began_keeps_no_key_from_being_asked(
+    door: Door, paths: list[str], office: BoxOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of one key come together, as the first of it: what becomes of one is nothing to the other."""
+    await office.access.add_api_key(CLIENT, "gone.secret", Grant())
+    admitted = []
+    admit = Readers.admit
+
+    def both(*args: Any) -> Holder:
+        """Another request, whose connection is lost before its stream begins."""
+        admitted.append(Stream(args[0], admit(*args), args[4], b""))
+        return admit(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Readers, "admit", both)
+        wire = await follow(door, get(paths[0], key="gone.secret"))
+    (never,) = admitted
+    never.abandon()
+    await office.access.revoke_api_key("gone")
+    await true_soon(lambda: wire.closing)
+    assert wire.received.endswith(b": closed\n\n")
 
 
 async def test_a_process_that_stops_says_good_bye(door: Door, paths: list[str]) -> None:

@@ -13,13 +13,13 @@ from api.streams.stream import Stream
 class Plain(Stream):
     """Says one thing."""
 
-    left = 0
+    left = followed = 0
 
     def first(self) -> bytes:
         return b"first"
 
     def follow(self) -> None:
-        """Nothing more."""
+        Plain.followed += 1
 
     def leave(self) -> None:
         Plain.left += 1
@@ -29,9 +29,12 @@ class Readers:
     def __init__(self) -> None:
         self.settings = SimpleNamespace(buffer_max_bytes=100)
         self.here: list[Stream] = []
+        self.stopping = False
 
     def began(self, stream: Stream) -> None:
         self.here.append(stream)
+        if self.stopping:
+            stream.end("drained")
 
     def left(self, stream: Stream) -> None:
         self.here.remove(stream)
@@ -42,9 +45,10 @@ class Transport:
         self.sent = b""
         self.closed = False
         self.size = 0
+        self.own: Any = None
 
     def get_extra_info(self, _name: str) -> Any:
-        return None
+        return self.own
 
     def is_closing(self) -> bool:
         return self.closed
@@ -63,7 +67,7 @@ class Transport:
 
 @pytest.fixture
 def made() -> tuple[Plain, Readers, Transport]:
-    Plain.left = 0
+    Plain.left = Plain.followed = 0
     readers, transport = Readers(), Transport()
     stream = Plain(readers, SimpleNamespace(), "", b"")  # type: ignore[arg-type]
     stream.begin(transport, b"head ")
@@ -106,3 +110,42 @@ def test_what_no_connection_took_makes_room() -> None:
     stream.abandon()
     stream.abandon()
     assert readers.here == []
+
+
+def test_a_socket_that_is_gone_already_is_no_reason() -> None:
+    class Gone:
+        def setsockopt(self, *_: int) -> None:
+            raise OSError("gone")
+
+    readers, transport = Readers(), Transport()
+    transport.own = Gone()
+    stream = Plain(readers, SimpleNamespace(), "", b"")  # type: ignore[arg-type]
+    stream.begin(transport, b"head ")
+    assert (readers.here, transport.sent) == ([stream], b"head first")
+
+
+@pytest.mark.parametrize("what", ["get_extra_info", "write"])
+def test_what_fails_to_begin_makes_room(what: str) -> None:
+    """And ends its connection, which nobody else does any more."""
+    readers, transport = Readers(), Transport()
+    stream = Plain(readers, SimpleNamespace(), "", b"")  # type: ignore[arg-type]
+    readers.here.append(stream)
+
+    def fails(_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    setattr(transport, what, fails)
+    with pytest.raises(RuntimeError):
+        stream.begin(transport, b"head ")
+    stream.abandon()
+    assert (readers.here, transport.closed) == ([], True)
+
+
+def test_what_begins_while_the_process_stops_is_whole() -> None:
+    """Head, state and end, in this order; and it is not told of anything any more."""
+    Plain.followed = 0
+    readers, transport = Readers(), Transport()
+    readers.stopping = True
+    Plain(readers, SimpleNamespace(), "", b"").begin(transport, b"head ")  # type: ignore[arg-type]
+    assert transport.sent == b"head first: closed\n\n"
+    assert (readers.here, Plain.followed, transport.closed) == ([], 0, True)
