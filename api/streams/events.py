@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Final
 
@@ -147,19 +147,33 @@ class Events:
     def _begin(self) -> None:
         if not self._tasks:
             loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(step(), context=Context()) for step in (self._look_on, self._write_on)]
+            self._tasks = [
+                loop.create_task(self._go_on(each), context=Context()) for each in (self._look_on, self._write_on)
+            ]
 
-    async def _look_on(self) -> None:
-        while True:
-            await asyncio.sleep(self._each_s)
-            for name, topic in tuple(self._topics.items()):
-                if not topic.readers:
-                    del self._topics[name]
-            if not self._topics:
-                self._tasks.pop().cancel()
-                self._tasks.clear()
-                return
-            await asyncio.gather(*(self._look(topic) for topic in tuple(self._topics.values())))
+    async def _go_on(self, each: Callable[[], Awaitable[bool]]) -> None:
+        """Round after round, until one says that there is no other. An error ends a round, and keeps nobody else waiting."""
+        going = True
+        while going:
+            try:
+                going = await each()
+            except Exception as error:
+                seldom.exception("streams.round_failed", error)
+                await asyncio.sleep(self._each_s)
+
+    async def _look_on(self) -> bool:
+        await asyncio.sleep(self._each_s)
+        for name, topic in tuple(self._topics.items()):
+            if not topic.readers:
+                del self._topics[name]
+        if not self._topics:
+            self._tasks.pop().cancel()
+            self._tasks.clear()
+            return False
+        # A look that was cancelled, as one at which another waits may be, is not the end of this.
+        looks = (self._look(topic) for topic in tuple(self._topics.values()))
+        await asyncio.gather(*looks, return_exceptions=True)
+        return True
 
     async def _look(self, topic: Topic) -> None:
         try:
@@ -168,36 +182,37 @@ class Events:
                 raise NotFound
             topic.event = event
             left = await self._catalogue.availability(event, topic.client)
+            if topic.show(availability_of(event, left, self._epoch_s())):
+                self._write_soon(topic)
         except Unavailable:
-            return  # nobody can say now
+            pass  # nobody can say now
         except NotFound:
             for reader in tuple(topic.readers):
                 reader.end("over")
-            return
         except Exception as error:
             seldom.exception("streams.look_failed", error)
-            return
-        if topic.show(availability_of(event, left, self._epoch_s())):
-            self._write_soon(topic)
 
-    async def _write_on(self) -> None:
-        while True:
+    async def _write_on(self) -> bool:
+        if not self._to_write:
             self._something.clear()
-            while self._to_write:
-                topic = self._to_write.popleft()
-                began = time.perf_counter()
-                while topic.behind:
-                    for _ in range(min(SLICE, len(topic.behind))):
-                        topic.behind.popleft().send(topic.name, topic.message)
-                    if time.perf_counter() - began >= SLICE_S:
-                        break
-                share = URGENT if topic.urgent else SHARE
-                if topic.behind:
-                    self._to_write.append(topic)
-                else:
-                    topic.urgent = False
-                await asyncio.sleep((time.perf_counter() - began) * (1 / share - 1))
             await self._something.wait()
+        topic = self._to_write.popleft()
+        began = time.perf_counter()
+        while topic.behind:
+            try:
+                for _ in range(min(SLICE, len(topic.behind))):
+                    topic.behind.popleft().send(topic.name, topic.message)
+            except Exception as error:  # of one reader
+                seldom.exception("streams.write_failed", error)
+            if time.perf_counter() - began >= SLICE_S:
+                break
+        share = URGENT if topic.urgent else SHARE
+        if topic.behind:
+            self._to_write.append(topic)
+        else:
+            topic.urgent = False
+        await asyncio.sleep((time.perf_counter() - began) * (1 / share - 1))
+        return True
 
     async def aclose(self) -> None:
         """Look and write no more."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final, Protocol
 
@@ -118,7 +119,7 @@ class _Line:
             self._task = None
 
     async def _follow(self) -> None:
-        """One connection, from its begin to its end."""
+        """One connection, from its begin to its end. Whatever ends it, the next one tells everybody."""
         # Of the pool are its kind and its settings: a connection that is never given back would be one fewer for calls.
         connection = self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         try:
@@ -131,9 +132,14 @@ class _Line:
             if lacks_right(error):
                 self._tell_all()  # we may not listen: then everybody looks, now and then
             await asyncio.sleep(AGAIN_S)
+        except Exception as error:
+            seldom.exception("news.line_failed", error)
+            self._standing.clear()
+            await asyncio.sleep(AGAIN_S)
         finally:
             self._standing.clear()
-            await connection.disconnect(nowait=True)
+            with suppress(Exception):
+                await connection.disconnect(nowait=True)
 
     async def _hear(self, connection: Any) -> None:
         """Until nobody listens any more. Raises Redis's errors."""

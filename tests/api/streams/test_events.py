@@ -148,6 +148,27 @@ async def test_nobody_reading_costs_nothing(door: Door, till: Till, office: BoxO
     assert left((await nth(again, 2)).data)["VIP"] == 1
 
 
+async def test_a_mistake_ends_no_stream(
+    door: Door, till: Till, monkeypatch: pytest.MonkeyPatch, office: BoxOffice
+) -> None:
+    """Neither one in looking, be it one that was called off, nor one in writing to a reader."""
+    broken, wire = await follow_event(door, till.event), await follow_event(door, till.event)
+    await nth(wire, 1)
+    looks = []
+
+    def fails(*_: object) -> object:
+        looks.append(1)
+        raise RuntimeError("a bug") if len(looks) % 2 else asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "availability_of", fails)
+        await true_soon(lambda: len(looks) > 3)
+    monkeypatch.setattr(broken, "write", lambda _data: [][0])
+    for number in (2, 3):
+        await till.book(VIP=1)
+        assert left((await nth(wire, number)).data)["VIP"] == 3 - number
+
+
 async def test_a_store_that_is_away_ends_no_stream(
     door: Door, till: Till, office: BoxOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,10 @@ connection."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from boxoffice import ids
 from boxoffice.office import BoxOffice, open_box_office
@@ -117,6 +120,41 @@ async def test_a_connection_that_is_lost_is_made_anew(till: Till) -> None:
     await till.rest_bookings()
     await true_soon(lambda: ear.states[1:])
     assert ear.states == [ANY, "C"]
+
+
+async def test_a_mistake_ends_a_connection_and_not_the_listening(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other end of it: there is another, and everybody is called."""
+    booking = await till.book(GA=1)
+    ear = await standing(till.office, booking)
+    failed = []
+    read = AbstractConnection.read_response
+
+    async def fails(connection: Any, *args: Any, **named: Any) -> Any:
+        if named.get("timeout") != news.SILENT_S or failed:
+            return await read(connection, *args, **named)
+        found = await read(connection, *args, **named)
+        failed.append(found)
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(AbstractConnection, "read_response", fails)
+    for _ in range(2):
+        await till.office.redis.publish(keys.news(SHARD), "*")
+    await true_soon(lambda: ear.states == [ANY, ANY])
+    assert len(failed) == 1
+    await till.rest_bookings()
+    await true_soon(lambda: "C" in ear.states)
+
+
+async def test_what_becomes_of_one_that_redis_has_forgotten_is_heard(till: Till) -> None:
+    """A refund of a booking whose record's life is over: whoever follows it reads it in PostgreSQL."""
+    booking = await till.book(GA=2)
+    await till.rest_bookings()
+    await till.office.redis.delete(keys.booking(SHARD, booking))
+    ear = await standing(till.office, booking)
+    await till.cancel(booking)
+    await till.rest()
+    await true_soon(lambda: ear.states)
+    assert ear.states == ["X"]
 
 
 async def test_a_server_that_says_nothing_is_given_up(
