@@ -88,7 +88,9 @@ elseif record and record.state == "C" then
   record.state, record.tail = "X", string.match(record.tail, "^\n[^\n]*\n") .. payload
   redis.call("SET", record_key, pack(record), "KEEPTTL")
 end
-if record and record.state ~= "P" then
-  publish(gate, record.state .. string.sub(record_key, -36))
+-- One that Redis has forgotten may be followed all the same: it is read in PostgreSQL.
+local id = string.match(record_key, "[%x-]*$")
+if #id == 36 and not (record and record.state == "P") then
+  publish(gate, (record and record.state or cancelled and "X" or "C") .. id)
 end
 return { "moved", left }
