@@ -55,7 +55,8 @@ class WebhookSettings(Part):
     """Bytes of one answer that are read, its head and all that comes before it among them, and thrown away."""
 
     allow_http: bool = False
-    """Let endpoints have `http://` addresses: whoever is on the way reads and changes what they are told."""
+    """Let endpoints have `http://` addresses: whoever is on the way reads and changes what they are told.
+    Without it nothing is sent to those that have one (`address`)."""
 
     allowed_networks: tuple[str, ...] = ()
     """Networks that may be connected to though they are private, loopback or otherwise not the internet's, as a JSON list of

@@ -56,6 +56,10 @@ class Addresses:
             return False
         return self._is_allowed(found) or _is_the_internets(found)
 
+    def may_ask(self, url: str) -> bool:
+        """Whether its scheme is allowed: it may have been allowed when the endpoint was made, and no more."""
+        return url.partition("://")[0].lower() in self._schemes
+
     def check_url(self, url: str, pointer: str = "/url") -> None:
         """Raises `Malformed` for a URL that no endpoint may have. Its host is not looked up: the address that it has later is
         what counts."""

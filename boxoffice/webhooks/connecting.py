@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import httpcore2
@@ -22,7 +24,13 @@ __all__ = ["AddressRefused", "AnswerTooLong", "Lookup", "NameUnknown", "Names", 
 
 LOOKUPS_MAX: Final = 32
 """Names that are looked up at once, in threads: a name server that does not answer holds one for some seconds, whatever we do.
-One name takes one thread at most."""
+One name of a shop takes one thread at most."""
+
+SHOP_MAX: Final = 4
+"""Names of one shop that are looked up at once: one that has names which nobody answers for delays its own notices."""
+
+SLOW_S: Final = 2.0
+"""A shop whose last lookup failed, or took longer, is slow: all slow ones share half of the threads."""
 
 TRIED_MAX: Final = 3
 """Addresses of one name that are tried, in the order in which the resolver told them."""
@@ -45,32 +53,79 @@ Lookup: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Names:
-    """Looks names up, each once at a time, in threads of its own: names that hang keep nobody else's from being looked up until
-    all threads do."""
+    """Looks names up, each of a shop's once at a time, in threads of its own. Names that hang hold few threads of one shop, and
+    half of all threads of shops whose names hung before. No process waits for these threads to end."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUPS_MAX, "names")
-        self._under_way: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+        self._all = asyncio.Semaphore(LOOKUPS_MAX)
+        self._of_slow = asyncio.Semaphore(LOOKUPS_MAX // 2)
+        self._of_shop: dict[str, asyncio.Semaphore] = {}
+        self._slow: set[str] = set()
+        self._under_way: dict[tuple[str, str, int], asyncio.Task[list[str]]] = {}
 
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Its addresses. Raises `OSError`."""
-        key = host.lower(), port
+    def of(self, shop: str) -> Lookup:
+        """Lookups for this shop."""
+        return partial(self._look, shop)
+
+    async def _look(self, shop: str, host: str, port: int) -> list[str]:
+        key = shop, host.lower(), port
         found = self._under_way.get(key)
         if found is None:
-            found = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
-            self._under_way[key] = found
+            found = self._under_way[key] = asyncio.create_task(self._in_turn(shop, host, port))
             found.add_done_callback(lambda done: self._over(key, done))
         # Whoever has no time left leaves; the thread goes on until the name server answers.
         return await asyncio.shield(found)
 
-    def _over(self, key: tuple[str, int], done: asyncio.Future[list[str]]) -> None:
+    async def _in_turn(self, shop: str, host: str, port: int) -> list[str]:
+        async with (
+            self._of_shop.setdefault(shop, asyncio.Semaphore(SHOP_MAX)),
+            self._of_slow if shop in self._slow else contextlib.nullcontext(),
+            self._all,
+        ):
+            began_s = time.monotonic()
+            slow = True
+            try:
+                found = await _in_thread(host, port)
+                slow = time.monotonic() - began_s > SLOW_S
+            finally:
+                (self._slow.add if slow else self._slow.discard)(shop)
+            return found
+
+    def _over(self, key: tuple[str, str, int], done: asyncio.Task[list[str]]) -> None:
         del self._under_way[key]
         if not done.cancelled():
             done.exception()
 
     def close(self) -> None:
         """Look nothing up any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for task in self._under_way.values():
+            task.cancel()
+
+
+def _in_thread(host: str, port: int) -> asyncio.Future[list[str]]:
+    """A daemon: the end of the process does not wait for it, as it would for those of an executor."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def fill(found: list[str] | Exception) -> None:
+        if answer.done():
+            return
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    def work() -> None:
+        found: list[str] | Exception
+        try:
+            found = _addresses_of(host, port)
+        except Exception as error:
+            found = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(fill, found)
+
+    threading.Thread(target=work, name="names", daemon=True).start()
+    return answer
 
 
 def _addresses_of(host: str, port: int) -> list[str]:

@@ -154,7 +154,11 @@ class Courier:
                 if delivery is None:
                     return
                 outcome = await self._sender.send(
-                    self._endpoint.url, self._endpoint.secrets, delivery.notice_id, delivery.body
+                    self._endpoint.url,
+                    self._endpoint.secrets,
+                    delivery.notice_id,
+                    delivery.body,
+                    self._endpoint.client_id,
                 )
                 outcomes[at] = outcome
                 count(outcome)

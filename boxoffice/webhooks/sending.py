@@ -81,30 +81,32 @@ class Sender:
         self._clock = clock
         self._names = Names()
         self._tls = tls or ssl.create_default_context()
-        addresses = Addresses(settings.allowed_networks, allow_http=settings.allow_http)
-        self._ways = Ways(addresses, lookup or self._names, settings.answer_max_bytes)
-        self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
-        self._used_s: dict[str, float] = {}
+        self._addresses = Addresses(settings.allowed_networks, allow_http=settings.allow_http)
+        self._lookup = lookup
+        self._pools: dict[tuple[str, str], httpcore2.AsyncConnectionPool] = {}
+        self._used_s: dict[tuple[str, str], float] = {}
         self._next_s = 0.0
 
-    def _pool(self, url: str) -> httpcore2.AsyncConnectionPool:
+    def _pool(self, url: str, shop: str) -> httpcore2.AsyncConnectionPool:
         """Connections to one endpoint: a pool looks at all that it has for every request, so one for all would make each
-        endpoint the dearer the more of them there are."""
-        self._used_s[url] = self._clock.now_s()
-        pool = self._pools.get(url)
+        endpoint the dearer the more of them there are. There are as many as notices may be on their way."""
+        self._used_s[url, shop] = self._clock.now_s()
+        pool = self._pools.get((url, shop))
         if pool is None:
-            pool = self._pools[url] = httpcore2.AsyncConnectionPool(
-                ssl_context=self._tls, max_connections=None, keepalive_expiry=IDLE_S, network_backend=self._ways
-            )
+            lookup = self._lookup or self._names.of(shop)
+            pool = self._pools[url, shop] = httpcore2.AsyncConnectionPool(
+                ssl_context=self._tls, max_connections=self._settings.in_flight_max, keepalive_expiry=IDLE_S,
+                network_backend=Ways(self._addresses, lookup, self._settings.answer_max_bytes),
+            )  # fmt: skip
         return pool
 
     async def tidy(self) -> None:
         """Close the connections to endpoints that nothing has been sent to for longer than a delivery takes."""
         until_s = self._clock.now_s() - self._settings.timeout_s - REST_S - IDLE_S
-        for url in [url for url, used_s in self._used_s.items() if used_s < until_s]:
-            del self._used_s[url]
+        for key in [key for key, used_s in self._used_s.items() if used_s < until_s]:
+            del self._used_s[key]
             with contextlib.suppress(Exception):
-                await self._pools.pop(url).aclose()
+                await self._pools.pop(key).aclose()
 
     async def turn(self, most_s: float) -> bool:
         """Wait for a turn: `rate_max` deliveries of this process begin in a second, in the order of asking, to whomever.
@@ -118,9 +120,11 @@ class Sender:
             await self._clock.sleep(turn_s - now_s)
         return True
 
-    async def send(self, url: str, secrets: Sequence[str], notice_id: str, body: str) -> Outcome:
-        """One try, in bounded time."""
+    async def send(self, url: str, secrets: Sequence[str], notice_id: str, body: str, shop: str = "") -> Outcome:
+        """One try, in bounded time. `shop`: whose endpoint it is; connections and lookups of names are its own."""
         began_s = self._clock.now_s()
+        if not self._addresses.may_ask(url):
+            return Outcome("address", None, None, 0.0)
         headers = [
             (b"content-type", b"application/json"),
             (b"user-agent", USER_AGENT),
@@ -129,11 +133,15 @@ class Sender:
         status, retry_after, failure = None, None, ""
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                response = await self._pool(url).handle_async_request(_request(url, headers, body.encode()))
-            status = response.status
-            failure = _failure_of(status)
-            retry_after = _retry_after_s(response.headers, self._clock)
-            await _read_rest(response)
+                response = await self._pool(url, shop).handle_async_request(_request(url, headers, body.encode()))
+            try:
+                status = response.status
+                failure = _failure_of(status)
+                retry_after = _retry_after_s(response.headers, self._clock)
+                await _read_rest(response)
+            finally:
+                with contextlib.suppress(Exception):
+                    await response.aclose()
         except Exception as error:
             if status is None:
                 failure = _reason(error)
@@ -162,13 +170,9 @@ def _bracketed(host: bytes) -> bytes:
 
 async def _read_rest(response: httpcore2.Response) -> None:
     """To its end, so that the connection can be used again, or until there is no more time: then it is closed."""
-    try:
-        async with asyncio.timeout(REST_S):
-            async for _ in response.aiter_stream():
-                pass
-    finally:
-        with contextlib.suppress(Exception):
-            await response.aclose()
+    async with asyncio.timeout(REST_S):
+        async for _ in response.aiter_stream():
+            pass
 
 
 def _failure_of(status: int) -> str:
@@ -208,8 +212,9 @@ def _retry_after_s(headers: Sequence[tuple[bytes, bytes]], clock: Clock) -> floa
                 return float(text[:9])
             try:
                 until = parsedate_to_datetime(text)
-            except ValueError:
+                until = until if until.tzinfo else until.replace(tzinfo=UTC)
+                return max(0.0, until.timestamp() - clock.epoch_ns() / 1e9)
+            except Exception:
+                # What is no date raises ValueError; numbers that no date has, OverflowError, and others by Python's version.
                 return None
-            until = until if until.tzinfo else until.replace(tzinfo=UTC)
-            return max(0.0, until.timestamp() - clock.epoch_ns() / 1e9)
     return None

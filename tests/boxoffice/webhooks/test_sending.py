@@ -92,6 +92,34 @@ async def test_when_it_wants_to_be_asked_again(
     assert (await send(sender, endpoint.url)).retry_after_s == seconds
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999", "Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 +9999",
+        "Mon, 01 Jan 2024 99:99:99 GMT", "Mon, 01 Jan 0000 00:00:00", "(" * 2_000, "",
+    ],
+)  # fmt: skip
+async def test_a_date_that_there_is_not_is_no_date_and_holds_no_connection(
+    sender: Sender, endpoint: Endpoint, date: str
+) -> None:
+    """More of them than connections to it are kept: one that was not given back would be missed."""
+    endpoint.behave = answer(503, f"Retry-After: {date}")
+    for _ in range(WebhookSettings().in_flight_max + 2):
+        outcome = await send(sender, endpoint.url)
+        assert (outcome.failure, outcome.status) == ("status", 503)
+        assert not outcome.retry_after_s
+    assert endpoint.connections == 1
+
+
+async def test_http_that_is_allowed_no_more_is_not_asked(endpoint: Endpoint) -> None:
+    """Though the endpoint was made while it was."""
+    sender = Sender(WebhookSettings(timeout_s=TIMEOUT_S, allowed_networks=ALLOWED["allowed_networks"]))
+    assert (await send(sender, endpoint.url)).failure == "address"
+    assert (await send(sender, endpoint.url.replace("http", "HTTP", 1))).failure == "address"
+    assert endpoint.connections == 0
+    await sender.close()
+
+
 async def test_no_redirect_is_followed(sender: Sender, endpoint: Endpoint) -> None:
     """An endless one is one request."""
     async with at_endpoint() as other:
