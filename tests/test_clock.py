@@ -18,7 +18,12 @@ MODULES = ("time", "random", "secrets", "uuid")
 FUNCTIONS = ("datetime.now", "os.urandom", "asyncio.sleep")
 
 BY_ITSELF = {
+    "boxoffice/admission/flood.py": (
+        "time.monotonic",
+        "how long a flood of this process lasts: no booking's fate hangs on it",
+    ),
     "boxoffice/admission/templates.py": ("secrets.token_hex", "no text of a shop may look like the gap of a template"),
+    "boxoffice/bookings/waiting.py": ("asyncio.sleep", "lets all that come in one turn be looked at in one call"),
     "boxoffice/gateway/simulator/deliveries.py": (
         "time.time asyncio.sleep",
         "the simulated gateway is another's machine",
@@ -35,11 +40,14 @@ BY_ITSELF = {
     "boxoffice/sales/codes.py": ("secrets.choice", "a secret"),
     "boxoffice/settlement/draining.py": ("asyncio.sleep", "lets a batch end that is under way in this process"),
     "boxoffice/stores/fence.py": ("random.SystemRandom", "no nonce is made twice"),
+    "boxoffice/stores/news.py": ("asyncio.sleep", "a connection that was lost is tried again: nobody decides by it"),
     "boxoffice/stores/sessions.py": ("secrets.token_hex", "no two processes mark a session alike"),
     "boxoffice/telemetry/log.py": ("time.time_ns", "when a line was written: nobody decides by it"),
     "boxoffice/telemetry/port.py": ("asyncio.sleep", "a port that is taken is tried again: nobody decides by it"),
     "boxoffice/telemetry/request_id.py": ("secrets.token_hex", "no two processes name a request alike"),
-    "boxoffice/telemetry/traces.py": ("secrets.token_hex", "no two spans have one name"),
+    "boxoffice/telemetry/traces.py": ("random.Random", "no two spans have one name"),
+    "boxoffice/webhooks/connecting.py": ("asyncio.sleep", "httpcore2 asks its network to sleep"),
+    "boxoffice/webhooks/signing.py": ("secrets.token_bytes", "a secret"),
     "boxoffice/telemetry/sink.py": (
         "time.time time.monotonic",
         "how long a reader of the log is waited for, in a thread",

@@ -21,11 +21,11 @@ from boxoffice.stores.database import Database
 from boxoffice.telemetry import series
 from boxoffice.webhook_settings import WebhookSettings
 from boxoffice.webhooks import leases
-from boxoffice.webhooks.bodies import body_of
 from boxoffice.webhooks.endings import end
 from boxoffice.webhooks.leases import Claimed, Marked, Tried, Waiting
 from boxoffice.webhooks.patience import health_after, next_try_s
 from boxoffice.webhooks.sending import Outcome, Sender
+from boxoffice.wire.notices import notice_body
 
 __all__ = ["Courier"]
 
@@ -117,7 +117,7 @@ class Courier:
         most = ROUND * self._settings.in_flight_max if not self._failures else 1
         again = await leases.due(self._database, self._endpoint.id, max(1, most // 2))
         found = await self._read(most)
-        first = [Waiting(notice.id, notice.type, body_of(notice), 0) for notice in found.notices]
+        first = [Waiting(notice.id, notice.type, notice_body(notice).decode(), 0) for notice in found.notices]
         places = [Place(notice.cursor.position, notice.cursor.within) for notice in found.notices]
         return Round(again, first, places, Place(found.cursor.position, found.cursor.within), found.more)
 

@@ -11,8 +11,6 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Final
 
-import structlog
-
 from boxoffice.clock import CLOCK, Clock
 from boxoffice.crashpoint import crashpoint
 from boxoffice.notices.reading import Notices
@@ -28,7 +26,6 @@ from boxoffice.webhooks.sending import Sender
 
 __all__ = ["Couriers"]
 
-log = structlog.get_logger()
 
 STOP_S: Final = 3.0
 """For so long couriers that are to stop are waited for: each writes down what it knows, and gives its lease back."""
@@ -86,7 +83,7 @@ class Couriers:
         try:
             await courier.run()
         except LeaseLost:
-            log.warning("webhooks.lease_lost", endpoint=endpoint.id)
+            seldom.warning("webhooks.lease_lost", endpoint=endpoint.id)
         except TRANSIENT as error:
             seldom.warning("webhooks.failed", waits_for=waits_for(error), error=type(error).__name__)
             await self._database.renew(error)

@@ -16,7 +16,8 @@ import boxoffice
 CHANGED = {
     "read from a request, by one decoder, and handed on": {"wire", "api.headers.Headers", "api.transport.head.Head"},
     "what a connection or a check fills in as it goes": {
-        "api.pipeline.Passage", "api.transport.reader.Request", "api.transport.reply.Reply", "telemetry.traces.Trace",
+        "api.pipeline.Passage", "api.transport.reader.Request", "api.transport.reply.Reply",
+        "api.transport.sent_away.SentAway", "telemetry.traces.Trace",
     },
     "made field by field by the one who answers": {"gateway.simulator.deliveries.Tally"},
     "what a script, a row or a worker changes as it goes": {

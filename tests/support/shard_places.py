@@ -46,8 +46,9 @@ PLACES: dict[str, tuple[str, str]] = {
         "closes_readiness tests/api/test_health.py",
     ),
     "boxoffice/admission/admission.py": (
-        "Admission.__init__ Admission.submit Admission._question Admission._form",
-        "is_booked refuses_while_it_is_closed",
+        "Admission.__init__ Admission.pause_s Admission.over_limit Admission.submit Admission._question Admission._form",
+        "is_booked refuses_while_it_is_closed tests/boxoffice/admission/test_admission.py::test_each_shard_has_its_backlog "
+        "tests/api/test_over_limits.py::test_who_is_over_a_limit_is_refused_without_the_script",
     ),
     "boxoffice/admission/changes.py": (
         "HoldChanges._ask HoldChanges._refusal",
@@ -61,8 +62,12 @@ PLACES: dict[str, tuple[str, str]] = {
         "Codec.__init__ Codec.encode",
         "is_booked refuses_while_it_is_closed",
     ),
+    "boxoffice/admission/over.py": (
+        "Over.refusal Over.has_key Over.note Over._add",
+        "tests/boxoffice/admission/test_over.py::test_others_are_not_refused",
+    ),
     "boxoffice/admission/window.py": (
-        "Window.__init__ Window.call Window.send",
+        "Window.__init__ Window.put Window.call Window.send",
         "is_booked refuses_while_it_is_closed",
     ),
     "boxoffice/admission/spans.py": (
@@ -118,7 +123,7 @@ PLACES: dict[str, tuple[str, str]] = {
         "tests/boxoffice/bookings/test_held.py",
     ),
     "boxoffice/sales/catalogue.py": (
-        "Catalogue.__init__ Catalogue.availability Catalogue._read_left Catalogue.read Catalogue._read_shards",
+        "Catalogue.__init__ Catalogue.left Catalogue._read_left Catalogue.read Catalogue._read_shards",
         "is_shown_by_a_new_process",
     ),
     "boxoffice/sales/store.py": (
@@ -169,8 +174,14 @@ PLACES: dict[str, tuple[str, str]] = {
     "boxoffice/stores/keys.py": (
         "shard_tag event booking idempotency changes pending deadlines dead owners owned_tiers shops codes unpaid ended "
         "moved sequence told sound clock gate unchecked lacking bell probe rates declines rings workers catalogue api_keys "
-        "arq_queue",
+        "news arq_queue",
         "tests/test_docs.py tests/lua/conftest.py",
+    ),
+    "boxoffice/stores/news.py": (
+        "News.__init__ News.listen News.forget _Line.add_shard _Line.listen _Line.forget _Line._hear _Line._tell "
+        "_Line._tell_all",
+        "tests/boxoffice/stores/test_news.py::test_a_batch_is_one_message "
+        "tests/boxoffice/stores/test_news.py::test_each_way_of_a_booking_is_heard",
     ),
     "boxoffice/stores/shard.py": (
         "Shard.__init__ Shards.by_redis",

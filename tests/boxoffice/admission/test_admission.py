@@ -10,9 +10,11 @@ import msgspec
 import pytest
 from redis.exceptions import ResponseError
 
+from boxoffice import ids
 from boxoffice.admission import window as module
+from boxoffice.admission.backlog import LEAST_S
 from boxoffice.admission.forms import Admitted, Form
-from boxoffice.clock import timestamp
+from boxoffice.clock import CLOCK, timestamp
 from boxoffice.errors import BoxOfficeError, KeyReused, SoldOut, StoreAway
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -335,3 +337,10 @@ async def test_an_office_that_closes_answers_whoever_was_under_way(
         assert told == []
     assert [type(answer) for answer in told] == 3 * [Admitted]
     assert "admission" not in vars(idle)
+
+
+async def test_each_shard_has_its_backlog(office: BoxOffice) -> None:
+    """A booking of the other one is looked at as soon as ever; so is one of a shard that nobody here serves."""
+    office.admission.windows[SHARD].backlog.note(8_000, 9_000, CLOCK.now_s())
+    pending = [ids.booking_id(shard, CLOCK.epoch_ms()) for shard in (SHARD, 1 - SHARD, len(office.shards))]
+    assert [office.admission.pause_s(booking) for booking in pending] == [8, LEAST_S, LEAST_S]

@@ -38,9 +38,10 @@ WORK = {
 EACH = {
     "booking.parked", "booking.failed_alone", "booking.capture_failed", "booking.cancelled", "booking.refunded",
     "booking.late_success", "payment.refunded_late", "refund.found", "refund.refused", "refund.retried",
-    "refund.written_off", "dispute.told", "money.unknown", "money.known",
+    "refund.written_off", "dispute.told", "money.unknown", "money.known", "webhook_endpoint.disabled",
+    "webhook_endpoint.place_gone",
 }  # fmt: skip
-"""Once or a few times for one booking or one payment, each of which somebody may look for."""
+"""Once or a few times for one booking, payment or endpoint, each of which somebody may look for."""
 
 
 def said_directly() -> Iterator[tuple[str, str]]:
