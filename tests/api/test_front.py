@@ -28,8 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
 
     def told(name: str) -> Any:
-        async def tell(office: Any, *rest: Any) -> Reply:
-            found.append((name, office, *rest))
+        async def tell(office: Any, *rest: Any, waits: Any = None) -> Reply:
+            found.append((name, office, *rest, waits))
             return Reply(200, b"front", [(b"x-of", name.encode())])
 
         return tell
@@ -40,10 +40,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 OFFICE: Any = "office"
+NOBODY_WAITS: Any = "waiting"
 
 
 async def ask(front: Front, method: str, path: str, *headers: tuple[bytes, bytes], kind: str = "http") -> list[Any]:
     front.office = OFFICE
+    front.waiting = NOBODY_WAITS
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -77,7 +79,7 @@ async def test_which_are_answered_in_front(asked: list[Any], method: str, path: 
     }  # fmt: skip
     (call,) = asked
     if name == "book":
-        assert call[:2] == ("book", OFFICE) and call[3] == "receive"
+        assert call[:2] == ("book", OFFICE) and (call[3].waiting, call[3].receive) == (NOBODY_WAITS, "receive")
         assert call[2].authorization == b"Bearer k"
     else:
         assert (*call[:2], call[2].authorization, call[3]) == (name, OFFICE, b"Bearer k", "x")

@@ -17,9 +17,11 @@ def test_a_server_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, settings: 
     """It ends when its application cannot start, says nothing of its own, believes no proxy's headers, and collects what lives
     as long as it does out of the way before it answers anybody."""
     did: list[Any] = []
+    stops: list[Any] = []
 
     class Fake:
-        def __init__(self, config: Any, drain_s: float) -> None:
+        def __init__(self, config: Any, drain_s: float, at_stop: Any) -> None:
+            stops.append(at_stop)
             did.append((config, drain_s))
 
         def run(self) -> None:

@@ -588,7 +588,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a holder takes stays reserved",
-        (("lua/admit.lua", "        draw(aside, of.client, code_by[b], line.quantity)\n", ""),),
+        (("lua/admit.lua", "        draw(aside, of.client, code and sub(code.holder, 2), line.quantity)\n", ""),),
         "tests/lua/test_allocations.py",
         "allocation_first",
     ),
@@ -997,8 +997,8 @@ MUTANTS = (
         (
             (
                 "boxoffice/books/refunds.py",
-                "WHERE refund_key = $1 AND status = 'due' AND attempt = $2 RETURNING payment_key",
-                "WHERE refund_key = $1 AND status = 'due' AND attempt >= $2 RETURNING payment_key",
+                "WHERE refund_key = $1 AND status = 'due' AND attempt = $2 {_MOVED}, payment_key",
+                "WHERE refund_key = $1 AND status = 'due' AND attempt >= $2 {_MOVED}, payment_key",
             ),
         ),
         "tests/boxoffice/money/test_owed.py",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROOMS = (
     "repair", "admission", "settlement", "bookings", "wire", "money", "books", "sales", "access", "gateway", "stores",
-    "telemetry", "backoffice",
+    "telemetry", "backoffice", "notices", "webhooks",
 )  # fmt: skip
 """Rooms of boxoffice/ that are counted apart. Its words (errors, settings, ...) count as one; so do api, worker, lua, sql."""
 

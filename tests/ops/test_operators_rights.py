@@ -87,6 +87,7 @@ async def of_shops(operator: Operator, office: BoxOffice) -> None:
     await operator("keys", "revoke", prefix)
     await operator("keys", "list")
     await operator("keys", "history", prefix)
+    await operator("feed", "--client", CLIENT)
 
 
 async def of_webhooks(operator: Operator) -> None:

@@ -172,7 +172,7 @@ def alike(answer: Answer) -> tuple[Any, ...]:
     for mask, instead in _MASKS:
         body = mask.sub(instead, body)
     headers = {
-        name: "" if name in ("location", "content-length", "date", "x-request-id") else value
+        name: "" if name in ("location", "content-length", "date", "x-request-id", "retry-after", "etag") else value
         for name, value in answer.headers.items()
         if name not in ("idempotency-replayed", "ratelimit", "ratelimit-policy")  # a repeat is not counted
     }

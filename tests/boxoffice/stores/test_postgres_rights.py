@@ -198,7 +198,7 @@ async def test_what_a_login_lacks_is_named_in_one_sentence(of_role: Callable[[st
     assert refused.value.detail.startswith(
         "PostgreSQL does not give our role boxoffice_reader DELETE on batches, booking_items, event_shares; INSERT on "
     )
-    assert "; SELECT on access_codes; UPDATE on " in refused.value.detail
+    assert "; SELECT on access_codes, webhook_endpoints; UPDATE on " in refused.value.detail
     assert refused.value.detail.endswith(
         ". Make it a member of boxoffice_api, and run `boxoffice migrate` as the owner of the tables, which gives that role "
         "what it needs."
