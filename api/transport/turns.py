@@ -111,20 +111,14 @@ class Turns:
         """Requests of this turn, in a flood, and those of them that were let in."""
         self._past = 0
         """Requests that were let in beyond this turn's time."""
-        self._free_since_s: float | None = None
-        """In a flood: since when nobody has had anything to read, though the loop has looked."""
         self._waits = Waits()
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this turn's time for reading is used up. The first who asks begins it."""
         if self._loop is loop:
             return time.monotonic() >= self._end_s and not (FLOOD.is_on and self._let_in * LET_IN_EACH < self._came)
-        now = time.monotonic()
-        if self._free_since_s is not None:
-            FLOOD.rest(self._free_since_s, now)
-            self._free_since_s = None
         self._loop = loop
-        self._end_s = now + TURN_S
+        self._end_s = time.monotonic() + TURN_S
         self._came = self._let_in = self._past = 0
         self._waiting.clear()
         self._sent_away.clear()
@@ -175,8 +169,6 @@ class Turns:
                 seldom.exception("request.failed", error)
         if loop is None or not (self._waiting or self._sent_away):
             self._loop = None
-            if loop is not None and FLOOD.is_on:
-                loop.call_soon(self._rest, context=self._context)
             return
         now = time.monotonic()
         self._end_s = now + TURN_S
@@ -194,11 +186,6 @@ class Turns:
                 seldom.exception("request.failed", error)
             if not self._waiting or time.monotonic() >= self._end_s:
                 return
-
-    def _rest(self) -> None:
-        """The loop has looked once more. When nobody had sent anything, it has time to spare until somebody does."""
-        if self._loop is None:
-            self._free_since_s = time.monotonic()
 
     def lets_past(self, method: bytes, target: bytes, now: float) -> bool:
         """In a flood: whether a request for which the turn has no time is let in all the same: some probes, and what is about

@@ -20,11 +20,6 @@ OVER_PART: Final = 20
 """A flood is over when fewer than one of so many were sent away, for as long as a burst takes."""
 
 
-REST_PART: Final = 8
-"""Or when the loop had nothing to do for more than one part in so many of that time: whoever is sent away then could have been
-served, a little later. Otherwise clients that come again in step would keep up a flood that is none."""
-
-
 class Flood:
     """Of one process: all its shards share a loop, and time on it is what a flood takes away."""
 
@@ -32,7 +27,7 @@ class Flood:
         self.is_on = False
         """Whether whoever comes when a turn's time is used up is sent away."""
         self._came = self._sent_away = 0
-        self._looked_at_s = self._burst_s = self._rested_s = 0.0
+        self._looked_at_s = self._burst_s = 0.0
 
     def begin(self, burst_s: float) -> None:
         """Somebody has seen it. Nothing new while it goes on."""
@@ -48,17 +43,12 @@ class Flood:
         if sent_away:
             self._sent_away += 1
 
-    def rest(self, since_s: float, until_s: float) -> None:
-        """For so long nobody had anything for the loop to read, by `time.monotonic`."""
-        self._rested_s += max(0.0, until_s - max(since_s, self._looked_at_s))
-
     def look(self) -> None:
-        """End it, if nearly nobody had to be sent away since the last look, which was as long ago as a burst takes, or if
-        there was time for them."""
+        """End it, if nearly nobody had to be sent away since the last look, which was as long ago as a burst takes."""
         now_s = time.monotonic()
         if now_s - self._looked_at_s < self._burst_s:
             return
-        if self._sent_away * OVER_PART <= self._came or self._rested_s * REST_PART > now_s - self._looked_at_s:
+        if self._sent_away * OVER_PART <= self._came:
             self.end()
         self._look_anew(now_s)
 
@@ -71,7 +61,7 @@ class Flood:
 
     def _look_anew(self, now_s: float) -> None:
         self._came = self._sent_away = 0
-        self._looked_at_s, self._rested_s = now_s, 0.0
+        self._looked_at_s = now_s
 
 
 FLOOD: Final = Flood()

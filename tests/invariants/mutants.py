@@ -400,12 +400,6 @@ MUTANTS = (
         "in_already_is_let_in",
     ),
     Mutant(
-        "a flood that clients in step keep up",
-        (("boxoffice/admission/flood.py", " or self._rested_s * REST_PART > now_s - self._looked_at_s", ""),),
-        "tests/boxoffice/admission/test_flood.py",
-        "there_was_time",
-    ),
-    Mutant(
         "a repeat that is told 429 by a server that has forgotten its booking",
         (
             (

@@ -204,36 +204,6 @@ def test_one_that_fails_stops_nobodys_turn(clock: Clock) -> None:
     assert not ours.is_over(loop), "another turn has begun"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("free_s", "over"), [(0.03, False), (0.11, True)])
-def test_a_flood_is_over_when_the_loop_has_time_to_spare(clock: Clock, free_s: float, over: bool) -> None:
-    """Though most are sent away: for more than an eighth of a burst nobody had anything to read, as of clients in step."""
-    loop, ours = Loop(), Turns()
-    FLOOD.begin(0.5)
-    for _ in range(3):
-        ours.is_over(loop)  # type: ignore[arg-type]
-        ours.spend(1)
-        for _ in range(40):
-            ours.count(sent_away=True)
-        clock.now += 0.2
-        loop.turn()
-        loop.turn()
-        clock.now += free_s
-    assert FLOOD.is_on is not over
-
-
-def test_a_loop_that_works_between_turns_has_no_time_to_spare(clock: Clock) -> None:
-    """Whoever has something to read is there when it looks again."""
-    loop, ours = Loop(), Turns()
-    FLOOD.begin(0.5)
-    for _ in range(9):
-        ours.is_over(loop)  # type: ignore[arg-type]
-        for _ in range(40):
-            ours.count(sent_away=True)
-        loop.turn()
-        clock.now += 0.2
-    assert FLOOD.is_on
-
-
 def test_those_who_wait_say_that_it_is_a_flood(clock: Clock) -> None:
     """When whoever is first has waited for too long, turn after turn, for as long as a burst takes; and then whoever has waited
     so long is overdue, and nobody before."""

@@ -255,20 +255,6 @@ def test_a_flood_is_over_when_hardly_anybody_is_sent_away(
     assert FLOOD.is_on is not over
 
 
-@pytest.mark.parametrize(("free_s", "over"), [(0.06, False), (0.07, True)])
-def test_a_flood_is_over_when_there_was_time_for_all(clock: SimpleNamespace, free_s: float, over: bool) -> None:
-    """More than an eighth of the time since the last look; what was before it does not count."""
-    clock.now += 9
-    FLOOD.begin(0.5)
-    for _ in range(9):
-        FLOOD.count(sent_away=True)
-    FLOOD.rest(41, clock.now)
-    FLOOD.rest(41, clock.now + free_s)
-    clock.now += 0.5
-    FLOOD.look()
-    assert FLOOD.is_on is not over
-
-
 def test_a_flood_is_said_when_it_begins_and_when_it_ends(clock: SimpleNamespace) -> None:
     """And shown; who sees that it goes on says nothing."""
     with capture_logs() as said:
