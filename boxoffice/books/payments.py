@@ -156,7 +156,7 @@ moved AS (
   RETURNING booking_id AS booking, payment_key AS key, amount_cents),
 whose AS (
   SELECT min(client_id) AS client_id, min(event_id) AS event_id FROM over
-  HAVING count(client_id) = count(*) AND min(client_id) = max(client_id) AND min(event_id) = max(event_id)),
+  HAVING count(client_id) = cardinality($2::bigint[]) AND min(client_id) = max(client_id) AND min(event_id) = max(event_id)),
 told AS (
   INSERT INTO notices (client_id, event_id, type, size, bookings, keys, cents)
   SELECT whose.client_id, whose.event_id, 'payment.captured', m.size, m.bookings, m.keys, m.cents FROM whose, (
@@ -169,7 +169,8 @@ told AS (
 }
 """
 """The list first, then its payments: who takes a list apart locks them in this order too. A list tells whose its payments are,
-if they are one shop's: of every booking its row would have to be looked up otherwise."""
+if they are one shop's: of every booking its row would have to be looked up otherwise. So it is when one of the lists is gone:
+somebody took it apart, and nobody knows any more whose its payments were."""
 
 _CLOSE_VOID = f"""
 WITH moved AS (

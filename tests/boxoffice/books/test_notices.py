@@ -108,6 +108,28 @@ async def test_a_list_of_one_shops_captures_says_whose_they_are(till: Till) -> N
     assert [tuple(row) for row in rows] == [(CLIENT, till.event.id, [key], [1_000]) for key in (first, second)]
 
 
+async def test_captures_of_a_list_that_is_gone_are_told_to_their_own_shop(till: Till) -> None:
+    """Lists of two shops are marked together, and one was taken apart: the other's shop is not told of its payments."""
+    await till.book(GA=1)
+    await till.drain()
+    await book(till.office, till.event, client=OTHER, GA=1)
+    await till.drain()
+    till.office.pump.given.clear()
+    mine, theirs = await till.fetch("SELECT id, payment_keys, client_id FROM captures ORDER BY id")
+    assert (mine["client_id"], theirs["client_id"]) == (CLIENT, OTHER)
+    pool = await till.office.pool()
+    await pool.execute("UPDATE captures SET leased_until = now() - interval '1 second' WHERE id = $1", mine["id"])
+    await payments.unlist_lapsed(pool, 5)
+    listed = [mine["id"], theirs["id"]]
+    await payments.mark_captured(pool, [*mine["payment_keys"], *theirs["payment_keys"]], listed)
+    rows = await till.fetch("SELECT client_id, keys FROM notices WHERE type = 'payment.captured'")
+    assert {row["client_id"]: row["keys"] for row in rows} == {
+        CLIENT: mine["payment_keys"], OTHER: theirs["payment_keys"]
+    }  # fmt: skip
+    assert len(rows) == 2
+    await feed(till)
+
+
 async def test_a_payment_that_waits_is_told_once(till: Till) -> None:
     """However often it is looked at; and again when it does something else."""
     booking = await till.book("tok_3ds", GA=1)
