@@ -10,7 +10,9 @@ A statement sees what was committed when it began: it begins when the lock is th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
+from contextvars import Context
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +22,8 @@ from boxoffice.errors import CursorGone
 from boxoffice.notices.cursors import ALL_READ, Cursor
 from boxoffice.notices.types import BY_NAME
 from boxoffice.stores.database import Connection, Database, Row
+from boxoffice.stores.postgres import LOCK_NOT_AVAILABLE, PostgresError, sqlstate
+from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["NUMBERED_MAX", "Notice", "Notices", "Page", "number"]
 
@@ -30,6 +34,9 @@ _NAMED: Final = ("refund", "dispute")
 """Subjects whose keys shops know. Of a payment they know its booking."""
 
 _FRESH: Final = "SELECT EXISTS (SELECT FROM notices WHERE position IS NULL)"
+
+_BRIEFLY: Final = "SET LOCAL lock_timeout = '250ms'"
+"""Longer than anybody gives places who is well: he who reads waits for no one that hangs."""
 
 _LOCK: Final = "SELECT position FROM notice_head FOR UPDATE"
 
@@ -102,18 +109,44 @@ class Notices:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._flying: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        """Shared by all who came since the other began: it sees what was committed before they came."""
 
-    async def number(self) -> int:
-        """Give a place to every committed notice that has none. Returns how many. Without any it takes no lock. Raises
-        PostgreSQL's errors."""
+    async def number(self, *, briefly: bool = False) -> int:
+        """Give a place to every committed notice that has none. Returns how many. Without any it takes no lock; `briefly`: it
+        waits no longer for another's than a quarter of a second. Raises PostgreSQL's errors."""
         given = 0
         while await self._database.fetchval(_FRESH):
             async with self._database.begin() as connection:
+                if briefly:
+                    await connection.execute(_BRIEFLY)
                 some = await number(connection)
             given += some
             if some < NUMBERED_MAX:
                 break
         return given
+
+    async def number_together(self) -> None:
+        """The same for all of a process who read, with one session: each waits for a round that began after it came, and
+        shares it. While another holds the lock and hangs, nothing gets a place, and nobody waits for that. Raises
+        PostgreSQL's other errors."""
+        if self._next is None:
+            # In nobody's name: it is for all who come.
+            self._next = asyncio.get_running_loop().create_task(self._fly(self._flying), context=Context())
+            self._next.add_done_callback(_seen)
+        await asyncio.shield(self._next)
+
+    async def _fly(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        self._flying, self._next = self._next, None
+        try:
+            await self.number(briefly=True)
+        except PostgresError as error:
+            if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                raise
+            seldom.warning("notices.nobody_numbers", code=LOCK_NOT_AVAILABLE)
 
     async def after(
         self, client_id: str, cursor: Cursor, *, types: Collection[str] = (), most: int = 500
@@ -171,9 +204,15 @@ async def number(connection: Connection) -> int:
     return 0 if given is None else int(given - last)
 
 
+def _seen(round_: asyncio.Task[None]) -> None:
+    if not round_.cancelled():
+        round_.exception()  # perhaps nobody waits any more
+
+
 def _check(cursor: Cursor, row: Row) -> None:
-    """Whether nothing between this cursor and the head was trimmed, and its place is of this line of history."""
-    if cursor.position < row["trimmed"]:
+    """Whether nothing between this cursor and the head was trimmed, nor the row in whose middle it is, and its place is of this
+    line of history."""
+    if cursor.position < row["trimmed"] or (cursor.position == row["trimmed"] and cursor.within < ALL_READ):
         raise CursorGone(reason="trimmed")
     known = {row["trimmed"]: row["trimmed_nonce"], row["head"]: row["head_nonce"]}
     if known.get(cursor.position, row["seen"]) != cursor.nonce:

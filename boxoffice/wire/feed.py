@@ -94,10 +94,11 @@ class Feed:
         self._watch.end()
 
     async def _first(self, client: str, wanted: FeedRequest) -> FeedPage:
-        """What there is now, with all that was committed before it was asked for."""
+        """What there is now, with all that was committed before it was asked for; of that, while somebody hangs with places,
+        what has one."""
         cursor = wanted.after
         async with self._database.answering():
-            await self._notices.number()
+            await self._notices.number_together()
             if cursor is None:
                 cursor = await (self._notices.head() if wanted.from_now else self._notices.start())
         return await self._read(client, cursor, wanted)

@@ -19,6 +19,7 @@ from boxoffice.notices.writing import write
 from boxoffice.office import BoxOffice
 from tests.conftest import eventually
 from tests.support.shop.orders import CLIENT, OTHER
+from tests.support.waiting import true_soon
 
 TYPE = "booking.changed"
 
@@ -303,3 +304,65 @@ async def test_a_shop_that_is_told_nothing_keeps_up(notices: Notices, pool: Any)
         cursor = page.cursor
         await trimmed(pool, cursor.position)
     assert (await notices.after(CLIENT, cursor)).cursor == cursor
+
+
+async def test_a_cursor_inside_a_row_that_was_let_go_is_refused(notices: Notices, pool: Any) -> None:
+    """The rest of the row is gone: to go on behind it would pass it over."""
+    await put(pool, size=3)
+    await put(pool)
+    await notices.number()
+    inside = (await notices.after(CLIENT, await notices.start(), most=1)).cursor
+    await trimmed(pool, inside.position)
+    for cursor in (inside, await notices.at(1, 2), await notices.at(1, 0)):
+        with pytest.raises(CursorGone) as caught:
+            await notices.after(CLIENT, cursor)
+        assert caught.value.details == {"reason": "trimmed"}
+    assert len((await notices.after(CLIENT, await notices.at(1))).notices) == 1
+
+
+# ------------------------------------------------------------------ places, for those who read
+
+
+async def test_those_who_read_share_rounds_that_began_after_they_came(office: BoxOffice) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Notices):
+        rounds = 0
+
+        async def number(self, *, briefly: bool = False) -> int:
+            self.rounds += 1
+            await gate.wait()
+            return 0
+
+    slow = Slow(office.database)
+    first = [asyncio.create_task(slow.number_together()) for _ in range(3)]
+    await true_soon(lambda: slow.rounds == 1)
+    later = [asyncio.create_task(slow.number_together()) for _ in range(3)]
+    gate.set()
+    await asyncio.gather(*first, *later)
+    assert slow.rounds == 2
+    await slow.number_together()
+    assert slow.rounds == 3
+
+
+async def test_nobody_waits_for_who_hangs_with_the_places(office: BoxOffice, pool: Any, late: Any) -> None:
+    """Ten who read have one session, for half a second at most; what has a place is read."""
+    notices = office.notices
+    await put(pool)
+    await notices.number()
+    await put(pool)
+    await late.fetchval("SELECT position FROM notice_head FOR UPDATE")
+    readers = asyncio.gather(*(notices.number_together() for _ in range(10)))
+    used = set[int]()
+
+    def all_are_back() -> bool:
+        used.add(office.database.pool_use()[0])
+        return readers.done()
+
+    await true_soon(all_are_back)
+    await readers  # none was refused for the lock
+    assert max(used) == 1
+    assert len((await notices.after(CLIENT, await notices.start())).notices) == 1
+    await late.execute("COMMIT")
+    await notices.number_together()
+    assert len((await notices.after(CLIENT, await notices.start())).notices) == 2
