@@ -50,8 +50,11 @@ DELETE FROM dead_letters WHERE booking_id = ANY(ARRAY(
   WHERE {_FAILURES} LIMIT $2 FOR UPDATE OF d SKIP LOCKED))
 """,
     "notices": f"""
-WITH old AS MATERIALIZED (
-  SELECT position, nonce, at FROM notices WHERE position < {_FIRST_YOUNG} ORDER BY position LIMIT $2),
+WITH oldest AS MATERIALIZED (
+  SELECT position, nonce, at FROM notices WHERE position IS NOT NULL ORDER BY position LIMIT $2),
+old AS MATERIALIZED (
+  SELECT position, nonce, at FROM (SELECT *, bool_or(at >= {_OLD}) OVER (ORDER BY position) AS stays FROM oldest) AS seen
+  WHERE NOT stays),
 last AS (
   UPDATE notice_head h SET trimmed = old.position, trimmed_nonce = old.nonce,
          trimmed_at = greatest(h.trimmed_at, (SELECT max(at) FROM old))
@@ -59,7 +62,9 @@ last AS (
 DELETE FROM notices WHERE position IN (SELECT position FROM old)
 """,
 }
-"""A move of a booking that failed stays as long as the failure: that it was sold once decides how Redis is told its end."""
+"""Of notices a step looks at no more than it may delete, and stops at the first young one: to look for that one behind all old
+ones would cost every step all of them. A move of a booking that failed stays as long as the failure: that it was sold once
+decides how Redis is told its end."""
 
 COUNT: Final = {
     "dead_letters": f"SELECT count(*) FROM dead_letters d LEFT JOIN bookings b ON b.id = d.booking_id WHERE {_FAILURES}",

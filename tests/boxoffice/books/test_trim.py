@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import asyncpg
@@ -161,6 +162,25 @@ async def test_notices_go_in_their_order(till: Till) -> None:
     assert await trim.trim(till.office.database, days) == {}
 
 
+async def test_a_step_looks_at_the_oldest_notices_alone(till: Till) -> None:
+    """However many are old: not for the first young one behind all of them."""
+    pool = await till.office.pool()
+    await pool.execute(
+        "INSERT INTO notices (client_id, type, at) SELECT 'a', 'event.changed', now() - interval '40 days'"
+        " FROM generate_series(1, 500)"
+    )
+    await till.office.notices.number()
+    await pool.execute("UPDATE notices SET at = now() - interval '40 days'")
+    statement = trim.TRIM["notices"].replace("$1", "30").replace("$2", "10")
+    (plan,) = json.loads(await pool.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"))
+
+    def thrown_away(node: dict[str, Any]) -> int:
+        own = node.get("Rows Removed by Filter", 0) if node.get("Relation Name") == "notices" else 0
+        return int(own) + sum(map(thrown_away, node.get("Plans", [])))
+
+    assert thrown_away(plan["Plan"]) <= 10
+
+
 async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     change_round(monkeypatch, "trimming", every=0.05, after_s=0.05)
     await notes(till)
@@ -170,7 +190,8 @@ async def test_a_worker_does_it(till: Till, monkeypatch: pytest.MonkeyPatch) -> 
         async with working(till.office):
 
             async def gone() -> bool:
-                return await left(pool) == (0, 0, 0)
+                said = any(line["event"] == "tables.trimmed" for line in lines)
+                return said and await left(pool) == (0, 0, 0)
 
             await eventually(gone)
     (line,) = (line for line in lines if line["event"] == "tables.trimmed")
