@@ -42,7 +42,9 @@ _ERASE: Final = {
     "bookings": f"""
 WITH moved AS (
   UPDATE bookings SET customer_id = $2, owner = $3, metadata = NULL, return_url = NULL, updated_at = now()
-  WHERE id = ANY($1::uuid[]) RETURNING id AS booking, client_id, event_id),
+  WHERE id = ANY($1::uuid[]) AND ((customer_id, owner) IS DISTINCT FROM ($2, $3) OR metadata IS NOT NULL
+    OR return_url IS NOT NULL)
+  RETURNING id AS booking, client_id, event_id),
 told AS ({notice_of("moved", "'booking.forgotten'")})
 SELECT FROM moved
 """,

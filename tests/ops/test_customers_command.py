@@ -158,6 +158,20 @@ async def test_once_more_changes_nothing(till: Till) -> None:
     assert (code, "nothing; in Redis: 0 records" in said, "gateway" in said) == (0, True, True)
 
 
+async def test_what_was_erased_before_is_told_once(till: Till) -> None:
+    """A record in Redis that came back leads to its row once more."""
+    await busy(till)
+    pseudonym = (await forget())["pseudonym"]
+    told = "SELECT coalesce(sum(size), 0)::int FROM notices WHERE type = 'booking.forgotten'"
+    ((count,),) = await till.fetch(told)
+    assert count == 4
+    known = [str(row["id"]) for row in await till.fetch("SELECT id FROM bookings WHERE customer_id = $1", pseudonym)]
+    async with till.office.database.begin() as connection:
+        erased = await personal.erase(connection, known, pseudonym, ids.owner_digest(CLIENT, WHO))
+    assert (len(known), erased) == (4, dict.fromkeys(personal.TABLES, 0))
+    assert [tuple(row) for row in await till.fetch(told)] == [(count,)]
+
+
 async def test_who_died_on_the_way_is_gone_on_with(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     await busy(till)
     with monkeypatch.context() as dying:
