@@ -19,7 +19,8 @@ _WRITE: Final = "INSERT INTO notices (client_id, event_id, type, details) VALUES
 
 _EVENT: Final = """
 INSERT INTO notices (client_id, event_id, type, details)
-SELECT shop.id, e.id, $2, jsonb_strip_nulls(jsonb_build_object(
+SELECT shop.id, e.id, CASE WHEN $3::text = 'share' AND shop.id = $7 THEN 'event.created' ELSE $2 END,
+       jsonb_strip_nulls(jsonb_build_object(
          'status', e.status, 'version', e.version, 'action', $3::text, 'tier_id', $4::text, 'fields', $5::text::jsonb))
 FROM events e CROSS JOIN LATERAL (
   SELECT e.client_id AS id UNION SELECT client_id FROM event_shares WHERE event_id = e.id AND NOT $6
@@ -43,6 +44,7 @@ async def notify_event(
     writer: Writer, event_id: str, action: str, tier_id: str | None, changes: Mapping[str, Any]
 ) -> None:  # fmt: skip
     """What was done to an event, to the shop that owns it, and to those that it is shared with if it is their business.
+    To one that it is shared with from now on it is new.
     `changes`: field to [before, after], as its history has it. The caller has locked its row, and made the change."""
     own = any(part in action for part in _OWNERS_OWN)
     partner = next((shop for shop in changes.get("shop", ()) if shop), None)

@@ -75,7 +75,8 @@ async def test_the_shop_that_it_is_about_is_told(
     pool = await office.pool()
     await notify_event(pool, event.id, action, None, {"shop": shops})
     assert [each[:2] for each in await told(pool)] == [
-        (shop, "event.changed") for shop in sorted((CLIENT, "third0000000"))
+        (shop, "event.created" if (action, shop) == ("share", "third0000000") else "event.changed")
+        for shop in sorted((CLIENT, "third0000000"))
     ]
 
 

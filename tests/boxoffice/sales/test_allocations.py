@@ -327,8 +327,33 @@ async def test_it_is_released_in_one_step_and_once(office: BoxOffice, event: Eve
         "release_allocation", "operator:ada", tier_of(event, "GA")
     )  # fmt: skip
     assert row["changes"] == {
-        "allocation": {"from": allocation["id"], "to": None}, "tickets": {"from": 6, "to": None}
+        "allocation": {"from": allocation["id"], "to": None}, "shop": {"from": OTHER, "to": None},
+        "tickets": {"from": 6, "to": None},
     }  # fmt: skip
+
+
+async def test_its_holder_is_told_of_what_is_cut_and_released(office: BoxOffice, event: EventView) -> None:
+    """As long as it sells the event."""
+    pool = await office.pool()
+
+    async def told(client: str) -> list[str]:
+        rows = await pool.fetch(
+            "SELECT details->>'action' AS action FROM notices WHERE client_id = $1 AND details->>'action' ~ 'allocation'"
+            " ORDER BY id", client,
+        )  # fmt: skip
+        return [row["action"] for row in rows]
+
+    allocation = await made(office, event, 6)
+    await office.allocations.resize(event.id, allocation["id"], 5)
+    await office.allocations.release(event.id, allocation["id"], 1)
+    await office.allocations.release(event.id, allocation["id"])
+    all_of_it = ["create_allocation", "change_allocation", "release_allocation", "release_allocation"]
+    assert await told(OTHER) == await told(CLIENT) == all_of_it
+    allocation = await made(office, event, 6)
+    await office.sharing.unshare(event.id, OTHER)
+    await office.allocations.release(event.id, allocation["id"])
+    assert (await told(OTHER))[4:] == ["create_allocation"]
+    assert (await told(CLIENT))[4:] == ["create_allocation", "release_allocation"]
 
 
 async def test_a_part_is_released_and_never_more_than_is_left_of_it(office: BoxOffice, event: EventView) -> None:
