@@ -100,8 +100,38 @@ MUTANTS = (
         "waits_is_told_once",
     ),
     Mutant(
+        "captures of a list that is gone, told to the shop of another",
+        (
+            (
+                "boxoffice/books/payments.py",
+                "HAVING count(client_id) = cardinality($2::bigint[])",
+                "HAVING count(client_id) = count(*)",
+            ),
+        ),
+        "tests/boxoffice/books/test_notices.py",
+        "list_that_is_gone",
+    ),
+    Mutant(
+        "a reader who shares a round of places that began before it came",
+        (("boxoffice/notices/reading.py", "self._flying, self._next = self._next, None", "self._flying = self._next"),),
+        "tests/boxoffice/notices/test_reading.py",
+        "who_read_share",
+    ),
+    Mutant(
+        "a reader who waits for who hangs with the places",
+        (("boxoffice/notices/reading.py", "await connection.execute(_BRIEFLY)", "pass"),),
+        "tests/boxoffice/notices/test_reading.py",
+        "nobody_waits_for_who_hangs",
+    ),
+    Mutant(
+        "a cursor inside a row that was let go",
+        (("boxoffice/notices/reading.py", "and cursor.within < ALL_READ):", "and False):"),),
+        "tests/boxoffice/notices/test_reading.py",
+        "inside_a_row",
+    ),
+    Mutant(
         "retention that lets go of any old notice",
-        (("boxoffice/books/trim.py", "WHERE position < {_FIRST_YOUNG} ORDER", "WHERE at < {_OLD} ORDER"),),
+        (("boxoffice/books/trim.py", "bool_or(at >= {_OLD}) OVER (ORDER BY position)", "at >= {_OLD}"),),
         "tests/boxoffice/books/test_trim.py",
         "in_their_order",
     ),
