@@ -56,7 +56,7 @@ class ShowingParts:
     @cached_property
     def feed(self) -> Feed:
         """The same, as shops read it."""
-        watch = Watch(self.database, self.notices.number_together, self.clock)
+        watch = Watch(self.database, self.notices.number_shared, self.clock)
         return Feed(self.notices, watch, self.database, self.settings, self.clock.now_s)
 
     def end_waits(self) -> None:

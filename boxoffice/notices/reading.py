@@ -127,7 +127,7 @@ class Notices:
                 break
         return given
 
-    async def number_together(self) -> None:
+    async def number_shared(self) -> None:
         """The same for all of a process who read, with one session: each waits for a round that began after it came, and
         shares it. While another holds the lock and hangs, nothing gets a place, and nobody waits for that. Raises
         PostgreSQL's other errors."""

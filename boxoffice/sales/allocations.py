@@ -166,7 +166,7 @@ class Allocations:
             if row["released_at"] is None:
                 await connection.execute("UPDATE allocations SET released_at = now() WHERE id = $1", allocation)
                 found = {
-                    "allocation": [allocation, None], "shop": [_told(row), None], "tickets": [row["tickets"], None]
+                    "allocation": [allocation, None], "shop": [_to_hear(row), None], "tickets": [row["tickets"], None]
                 }  # fmt: skip
                 await self._changed(connection, event_id, row["tier_id"], by, "release_allocation", found)
 
@@ -245,7 +245,7 @@ class Allocations:
     async def _set(self, connection: Connection, row: Row, size: int, by: Actor, action: str) -> None:
         if size != row["tickets"]:
             await connection.execute("UPDATE allocations SET tickets = $2 WHERE id = $1", row["id"], size)
-            found = {"allocation": [row["id"]] * 2, "shop": [_told(row)] * 2, "tickets": [row["tickets"], size]}
+            found = {"allocation": [row["id"]] * 2, "shop": [_to_hear(row)] * 2, "tickets": [row["tickets"], size]}
             await self._changed(connection, row["event_id"], row["tier_id"], by, action, found)
 
     @staticmethod
@@ -330,7 +330,7 @@ def _shown(row: Row, tally: _Tally | None, of_tier: Sequence[Row]) -> dict[str, 
     }  # fmt: skip
 
 
-def _told(row: Row) -> str | None:
+def _to_hear(row: Row) -> str | None:
     """The shop that has to hear of a change: its holder, as long as it sells the event."""
     return str(row["client_id"]) if row["client_id"] is not None and row["in_force"] else None
 

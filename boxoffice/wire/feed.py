@@ -98,7 +98,7 @@ class Feed:
         what has one."""
         cursor = wanted.after
         async with self._database.answering():
-            await self._notices.number_together()
+            await self._notices.number_shared()
             if cursor is None:
                 cursor = await (self._notices.head() if wanted.from_now else self._notices.start())
         return await self._read(client, cursor, wanted)

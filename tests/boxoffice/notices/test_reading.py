@@ -335,13 +335,13 @@ async def test_those_who_read_share_rounds_that_began_after_they_came(office: Bo
             return 0
 
     slow = Slow(office.database)
-    first = [asyncio.create_task(slow.number_together()) for _ in range(3)]
+    first = [asyncio.create_task(slow.number_shared()) for _ in range(3)]
     await true_soon(lambda: slow.rounds == 1)
-    later = [asyncio.create_task(slow.number_together()) for _ in range(3)]
+    later = [asyncio.create_task(slow.number_shared()) for _ in range(3)]
     gate.set()
     await asyncio.gather(*first, *later)
     assert slow.rounds == 2
-    await slow.number_together()
+    await slow.number_shared()
     assert slow.rounds == 3
 
 
@@ -352,7 +352,7 @@ async def test_nobody_waits_for_who_hangs_with_the_places(office: BoxOffice, poo
     await notices.number()
     await put(pool)
     await late.fetchval("SELECT position FROM notice_head FOR UPDATE")
-    readers = asyncio.gather(*(notices.number_together() for _ in range(10)))
+    readers = asyncio.gather(*(notices.number_shared() for _ in range(10)))
     used = set[int]()
 
     def all_are_back() -> bool:
@@ -364,5 +364,5 @@ async def test_nobody_waits_for_who_hangs_with_the_places(office: BoxOffice, poo
     assert max(used) == 1
     assert len((await notices.after(CLIENT, await notices.start())).notices) == 1
     await late.execute("COMMIT")
-    await notices.number_together()
+    await notices.number_shared()
     assert len((await notices.after(CLIENT, await notices.start())).notices) == 2
