@@ -85,7 +85,6 @@ ELSEWHERE = {
         "api/transport/cycle.py": "tests/api/transport/test_connection.py",
         "boxoffice/gateway/simulator/deliveries.py": "tests/boxoffice/gateway/test_webhooks.py",
         "boxoffice/gateway/simulator/signing.py": "tests/boxoffice/gateway/test_webhooks.py",
-        "boxoffice/webhooks/leases.py": "tests/boxoffice/webhooks/test_courier.py",
         "boxoffice/gateway/stripe/reversals.py": "tests/boxoffice/money/test_reversals.py",
     },
     "by a whole rush and by planted damage": {

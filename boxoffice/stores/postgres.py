@@ -33,6 +33,7 @@ __all__ = [
     "GONE",
     "REPAIR_S",
     "TRANSIENT",
+    "UNIQUE",
     "InterfaceError",
     "PostgresError",
     "SerializationError",
@@ -67,6 +68,9 @@ REPAIR_IDLE_MS: Final = 60_000
 class WentBack(Exception):
     """PostgreSQL lacks a commit that Redis was told of. Nothing may be decided or believed here until it is repaired."""
 
+
+UNIQUE: Final = asyncpg.UniqueViolationError
+"""There is a row with these values, which only one may have."""
 
 AWAY = (
     WentBack,

@@ -128,6 +128,10 @@ class Courier:
         except CursorGone as error:
             # It was disabled for longer than notices are kept, or nothing was told of its shop for so long.
             log.warning("webhook_endpoint.place_gone", endpoint=self._endpoint.id, reason=error.details.get("reason"))
+        try:
+            return await self._notices.after(client, await self._notices.start(), types=types, most=most)
+        except CursorGone:
+            # The oldest was trimmed between the two; the next is not before a minute.
             return await self._notices.after(client, await self._notices.start(), types=types, most=most)
 
     async def _go(self, round_: Round) -> bool:
@@ -185,17 +189,19 @@ class Courier:
         marked = Marked(*place, health.well, health.failures, health.pause_s, health.slow)
         tried = [self._tried(each, out) for each, out in (*again, *first)]
         async with self._database.begin() as connection:
-            enabled, failing_s = await leases.mark(
+            enabled, changed, failing_s = await leases.mark(
                 connection, self._endpoint._replace(failures=self._failures), marked, tried,
                 lease_s=self._settings.lease_s, give_up_s=self._settings.give_up_s,
             )  # fmt: skip
             reason = "gone" if health.gone else "failing" if failing_s > self._settings.disable_after_s else ""
             if enabled and reason:
                 await end(connection, self._endpoint.id, reason)
+            elif not health.well:
+                await leases.calm(connection, self._endpoint.id)
         if enabled and reason:
             log.warning("webhook_endpoint.disabled", endpoint=self._endpoint.id, reason=reason)
         self._place, self._failures = place, health.failures
-        return enabled and not reason and health.pause_s is None
+        return enabled and not changed and not reason and health.pause_s is None
 
     def _tried(self, delivery: Waiting, outcome: Outcome) -> Tried:
         tries = delivery.tries + 1

@@ -20,6 +20,7 @@ from boxoffice.errors import CardDataRefused, Malformed, NotFound
 from boxoffice.notices.reading import Notices
 from boxoffice.notices.types import NOTICE_TYPES
 from boxoffice.stores.database import Database, Reader
+from boxoffice.stores.postgres import UNIQUE
 from boxoffice.telemetry.redaction import has_card_number
 from boxoffice.texts import fault_of
 from boxoffice.webhook_settings import WebhookSettings
@@ -46,6 +47,9 @@ WHERE e.deleted_at IS NULL AND ($1::text IS NULL OR e.client_id = $1) AND ($2::t
 ORDER BY e.created_at, e.id
 """
 
+_IN_TURN: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0x686F6F6B))"
+"""Whoever makes an endpoint of this shop: two would count the same endpoints, and make one too many."""
+
 _CREATE: Final = """
 INSERT INTO webhook_endpoints (id, client_id, url, types, label, position, step)
 SELECT $1, c.id, $3, $4, $5, $6, $7 FROM clients c WHERE c.id = $2
@@ -61,24 +65,22 @@ INSERT INTO webhook_secrets (endpoint_id, secret, before_until) VALUES ($1, $2, 
 _UNTIL: Final = "SELECT CASE WHEN $1 > 0 THEN now() + $1 * interval '1 second' END"
 
 _CHANGE: Final = """
-UPDATE webhook_endpoints SET url = coalesce($3, url), types = coalesce($4, types),
+WITH was AS MATERIALIZED (
+  SELECT id, status = 'disabled' AND coalesce($7 = 'enabled', false) AS back FROM webhook_endpoints
+  WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR client_id = $2) FOR UPDATE)
+UPDATE webhook_endpoints e SET url = coalesce($3, url), types = coalesce($4, types),
   label = CASE WHEN $5 THEN $6 ELSE label END, status = coalesce($7, status),
   disabled_reason = CASE WHEN $7 IS NULL OR $7 = status THEN disabled_reason WHEN $7 = 'disabled' THEN 'asked' END,
   disabled_at = CASE WHEN $7 IS NULL OR $7 = status THEN disabled_at WHEN $7 = 'disabled' THEN now() END,
-  failing_since = CASE WHEN $7 = 'enabled' THEN NULL ELSE failing_since END,
-  failures = CASE WHEN $7 = 'enabled' THEN 0 ELSE failures END, slow = slow AND coalesce($7, '') <> 'enabled',
-  paused_until = CASE WHEN $7 = 'enabled' THEN NULL ELSE paused_until END,
-  behind = behind OR coalesce($7, '') = 'enabled', updated_at = now()
-WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR client_id = $2) RETURNING id
+  failing_since = CASE WHEN was.back THEN NULL ELSE failing_since END,
+  failures = CASE WHEN was.back THEN 0 ELSE failures END, paused_until = CASE WHEN was.back THEN NULL ELSE paused_until END,
+  behind = behind OR was.back, updated_at = now()
+FROM was WHERE e.id = was.id RETURNING was.back
 """
-"""Whoever enables one has mended it: it is tried at once."""
+"""Whoever enables one that was disabled has mended it: it is tried at once. It stays among the slow until it has shown
+that it is not, and of one that is enabled nothing is forgotten: a shop that asks again and again delays nobody else."""
 
 _HURRY: Final = "UPDATE webhook_deliveries SET next_at = now() WHERE endpoint_id = $1 AND status = 'waiting'"
-
-_SAME_URL: Final = """
-SELECT EXISTS (SELECT FROM webhook_endpoints e JOIN webhook_endpoints o USING (client_id)
-  WHERE e.id = $1 AND o.id <> e.id AND o.url = $2 AND o.deleted_at IS NULL)
-"""
 
 _DELETE: Final = """
 UPDATE webhook_endpoints SET deleted_at = now(), status = 'disabled', disabled_at = coalesce(disabled_at, now()),
@@ -123,6 +125,7 @@ class Endpoints:
             place = await (self._notices.start() if from_start else self._notices.head())
             endpoint, secret = ids.short_id(), new_secret()
             async with self._database.begin() as connection:
+                await connection.execute(_IN_TURN, client)
                 made = await connection.fetchval(
                     _CREATE, endpoint, client, url, list(dict.fromkeys(types)), label, place.position, place.within,
                     self._settings.endpoints_max,
@@ -137,7 +140,7 @@ class Endpoints:
             return NotFound("There is no such client.")
         same = "SELECT EXISTS (SELECT FROM webhook_endpoints WHERE client_id = $1 AND url = $2 AND deleted_at IS NULL)"
         if await reader.fetchval(same, client, url):
-            return Malformed("There is an endpoint with this URL.", pointer="/url", code="duplicate_url")
+            return _same_url()
         return Malformed(f"A shop has up to {self._settings.endpoints_max} endpoints.", code="too_many")
 
     async def every(self, client: str | None) -> list[dict[str, Any]]:
@@ -165,16 +168,17 @@ class Endpoints:
     ) -> dict[str, Any]:
         """It as it is now; what is not named stays. Raises `Malformed`, `NotFound`."""
         self._check(url, types, label)
-        async with self._database.answering(), self._database.begin() as connection:
-            if url is not UNSET and await connection.fetchval(_SAME_URL, endpoint, url):
-                raise Malformed("There is an endpoint with this URL.", pointer="/url", code="duplicate_url")
-            changed = await connection.fetchval(
-                _CHANGE, endpoint, client, _named(url), None if types is UNSET else list(dict.fromkeys(types)),
-                label is not UNSET, _named(label), _named(status),
-            )  # fmt: skip
-            if changed is not None and status == "enabled":
-                await connection.execute(_HURRY, endpoint)
-        if changed is None:
+        try:
+            async with self._database.answering(), self._database.begin() as connection:
+                back = await connection.fetchval(
+                    _CHANGE, endpoint, client, _named(url), None if types is UNSET else list(dict.fromkeys(types)),
+                    label is not UNSET, _named(label), _named(status),
+                )  # fmt: skip
+                if back:
+                    await connection.execute(_HURRY, endpoint)
+        except UNIQUE as error:
+            raise _same_url() from error
+        if back is None:
             raise NotFound
         return await self.one(client, endpoint)
 
@@ -242,6 +246,10 @@ class Endpoints:
                 raise Malformed(f"The label {fault.what}.", pointer="/label", code=fault.code)
             if has_card_number(label):
                 raise CardDataRefused(pointer="/label")
+
+
+def _same_url() -> Malformed:
+    return Malformed("There is an endpoint with this URL.", pointer="/url", code="duplicate_url")
 
 
 def _named(value: Any) -> Any:

@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from boxoffice.stores.database import Connection, Database, Reader
 
-__all__ = ["Claimed", "LeaseLost", "Marked", "Tried", "Waiting", "any_enabled", "claim", "due", "mark", "release"]
+__all__ = [
+    "Claimed", "LeaseLost", "Marked", "Standing", "Tried", "Waiting", "any_enabled", "calm", "claim", "due", "mark", "release",
+]  # fmt: skip
 
 
 class LeaseLost(Exception):
@@ -34,6 +36,8 @@ class Claimed(NamedTuple):
     failures: int
     slow: bool
     secrets: tuple[str, ...]
+    secret_id: int
+    """Of the latest."""
 
 
 class Waiting(NamedTuple):
@@ -71,6 +75,16 @@ class Marked(NamedTuple):
     slow: bool
 
 
+class Standing(NamedTuple):
+    """How an endpoint stands once a round was written down."""
+
+    enabled: bool
+    changed: bool
+    """It has another URL, other types or another secret since it was claimed."""
+    failing_s: float
+    """For so long it has taken nothing."""
+
+
 _ANY_ENABLED: Final = "SELECT EXISTS (SELECT FROM webhook_endpoints WHERE status = 'enabled')"
 
 _CLAIM: Final = """
@@ -91,7 +105,7 @@ RETURNING e.id, e.client_id, e.url, e.types, e.position, e.step, e.lease, e.fail
 """`behind` until somebody has seen its end: whoever dies in between leaves it so."""
 
 _SECRETS: Final = """
-SELECT endpoint_id, secret, before_until > now() AS with_before FROM webhook_secrets
+SELECT endpoint_id, id, secret, before_until > now() AS with_before FROM webhook_secrets
 WHERE endpoint_id = ANY($1::text[]) ORDER BY endpoint_id, id DESC
 """
 
@@ -106,7 +120,8 @@ UPDATE webhook_endpoints SET position = $3, step = $4, failures = $5, slow = $6,
   failing_since = CASE WHEN $9 THEN NULL ELSE coalesce(failing_since, now()) END,
   delivered_at = CASE WHEN $9 THEN now() ELSE delivered_at END
 WHERE id = $1 AND lease = $2
-RETURNING status, extract(epoch FROM now() - failing_since)::float8 AS failing_for_s
+RETURNING status, url, types, (SELECT max(s.id) FROM webhook_secrets s WHERE s.endpoint_id = $1) AS secret_id,
+  extract(epoch FROM now() - failing_since)::float8 AS failing_for_s
 """
 
 _MARK_DELIVERIES: Final = """
@@ -122,6 +137,11 @@ ON CONFLICT (endpoint_id, notice_id) DO UPDATE SET
            ELSE excluded.status END,
   next_at = CASE WHEN d.since < now() - $11 * interval '1 second' THEN NULL ELSE excluded.next_at END,
   tries = excluded.tries, failure = excluded.failure, answer = excluded.answer, took_ms = excluded.took_ms, tried_at = now()
+"""
+
+_CALM: Final = """
+UPDATE webhook_endpoints SET failing_since = NULL WHERE id = $1
+  AND NOT EXISTS (SELECT FROM webhook_deliveries WHERE endpoint_id = $1 AND status = 'waiting')
 """
 
 _HURRY: Final = "UPDATE webhook_deliveries SET next_at = now() WHERE endpoint_id = $1 AND status = 'waiting'"
@@ -150,8 +170,12 @@ async def claim(database: Database, *, slow: bool, most: int, lease_s: float) ->
         for row in await connection.fetch(_SECRETS, list(secrets)) if rows else ():
             secrets[row["endpoint_id"]].append(row)
     return [
-        Claimed(**{**row, "types": tuple(row["types"])}, secrets=_active(secrets[row["id"]])) for row in map(dict, rows)
-    ]
+        Claimed(
+            **{**row, "types": tuple(row["types"])}, secrets=_active(secrets[row["id"]]),
+            secret_id=max((each["id"] for each in secrets[row["id"]]), default=0),
+        )
+        for row in map(dict, rows)
+    ]  # fmt: skip
 
 
 def _active(rows: Sequence[Any]) -> tuple[str, ...]:
@@ -172,9 +196,9 @@ async def mark(
     *,
     lease_s: float,
     give_up_s: float,
-) -> tuple[bool, float]:
-    """Write down what came of a round, in the caller's transaction. Returns whether it is still enabled, and for how many
-    seconds it has taken nothing. An endpoint that takes something again is told at once what waits for it.
+) -> Standing:
+    """Write down what came of a round, in the caller's transaction. Returns how it stands. An endpoint that takes something
+    again is told at once what waits for it.
 
     Raises `LeaseLost`.
     """
@@ -188,7 +212,18 @@ async def mark(
     await connection.execute(_MARK_DELIVERIES, endpoint.id, *columns, give_up_s)
     if marked.well and endpoint.failures:
         await connection.execute(_HURRY, endpoint.id)
-    return row["status"] == "enabled", float(row["failing_for_s"] or 0.0)
+    now = row["url"], tuple(row["types"]), row["secret_id"] or 0
+    return Standing(
+        row["status"] == "enabled",
+        now != (endpoint.url, endpoint.types, endpoint.secret_id),
+        row["failing_for_s"] or 0.0,
+    )
+
+
+async def calm(connection: Connection, endpoint: str) -> None:
+    """It fails no more where nothing waits for it: what it did not take was given up, and days without a notice are none in
+    which it took nothing."""
+    await connection.execute(_CALM, endpoint)
 
 
 async def disable(connection: Connection, endpoint: str, reason: str) -> str | None:

@@ -2341,6 +2341,36 @@ MUTANTS = (
         "tests/boxoffice/webhooks/test_couriers.py",
         "leave_half",
     ),
+    Mutant(
+        "a secret that was replaced signs on while a courier is under way",
+        (("boxoffice/webhooks/courier.py", "enabled and not changed and", "enabled and"),),
+        "tests/boxoffice/webhooks/test_leases.py",
+        "next_round",
+    ),
+    Mutant(
+        "endpoints are counted by many at once",
+        (("boxoffice/webhooks/endpoints.py", "                await connection.execute(_IN_TURN, client)\n", ""),),
+        "tests/boxoffice/webhooks/test_endpoints.py",
+        "made_at_once",
+    ),
+    Mutant(
+        "names that hang of one shop hold every thread",
+        (("boxoffice/webhooks/connecting.py", "SHOP_MAX: Final = 4", "SHOP_MAX: Final = 64"),),
+        "tests/boxoffice/webhooks/test_connecting.py",
+        "delays_itself_alone",
+    ),
+    Mutant(
+        "days without a notice count as days of failing",
+        (
+            (
+                "boxoffice/webhooks/courier.py",
+                "                await leases.calm(connection, self._endpoint.id)\n",
+                "                pass\n",
+            ),
+        ),
+        "tests/boxoffice/webhooks/test_leases.py",
+        "days_without",
+    ),
 )
 
 

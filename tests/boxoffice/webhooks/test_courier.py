@@ -10,6 +10,8 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
+from boxoffice.notices.cursors import Cursor
+from boxoffice.notices.reading import Notices
 from boxoffice.settings import Settings
 from boxoffice.webhooks import leases
 from boxoffice.webhooks.courier import Courier
@@ -171,6 +173,29 @@ async def test_one_that_takes_nothing_for_days_is_disabled_and_loses_nothing(des
     while await desk.go():
         pass
     assert set(wanted) <= set(desk.endpoint.ids)
+
+
+async def test_one_whose_place_is_gone_begins_at_the_oldest_though_that_goes_meanwhile(
+    desk: Desk, settings: Settings
+) -> None:
+    class Trimmed(Notices):
+        """Of what it says is the oldest the first time, a part is gone when it is read."""
+
+        asked = 0
+
+        async def start(self, client_id: str | None = None) -> Cursor:
+            self.asked += 1
+            found = await super().start(client_id)
+            return found._replace(position=found.position - 1) if self.asked == 1 else found
+
+    await desk.subscribe()
+    wanted = await desk.happens(3)
+    database = desk.office.database
+    await database.execute("UPDATE webhook_endpoints SET position = -5, behind = true WHERE id = $1", desk.id)
+    couriers = Couriers(database, notices := Trimmed(database), settings.webhooks)
+    assert await desk.go(couriers) == 1
+    await couriers.close()
+    assert notices.asked == 2 and set(wanted) <= set(desk.endpoint.ids)
 
 
 async def test_a_pause_that_it_asks_for_is_kept(desk: Desk) -> None:
