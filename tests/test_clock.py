@@ -46,7 +46,10 @@ BY_ITSELF = {
     "boxoffice/telemetry/port.py": ("asyncio.sleep", "a port that is taken is tried again: nobody decides by it"),
     "boxoffice/telemetry/request_id.py": ("secrets.token_hex", "no two processes name a request alike"),
     "boxoffice/telemetry/traces.py": ("random.Random", "no two spans have one name"),
-    "boxoffice/webhooks/connecting.py": ("asyncio.sleep", "httpcore2 asks its network to sleep"),
+    "boxoffice/webhooks/connecting.py": (
+        "asyncio.sleep time.monotonic",
+        "how long a name took, and httpcore2's own pauses",
+    ),
     "boxoffice/webhooks/signing.py": ("secrets.token_bytes", "a secret"),
     "boxoffice/telemetry/sink.py": (
         "time.time time.monotonic",

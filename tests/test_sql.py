@@ -227,7 +227,7 @@ UNDATED = {
     "refunds items",  # of a row that was written a moment ago, in the same transaction
     "bookings owner",  # a digest that the row lost with a restored database
     "dead_letters parked_at",  # tried again from now on
-    "webhook_endpoints leased_until", "webhook_endpoints lease",  # whose turn it is
+    "webhook_endpoints leased_until", "webhook_endpoints failing_since", "webhook_endpoints lease",  # whose turn it is
     "events version", "events mirrored",  # what Redis was told of
 }  # fmt: skip
 """Tables, and the first column that is set, where a row does not change for whoever asks when it did."""

@@ -355,7 +355,7 @@ MUTANTS = (
         "a repeat that is refused, as nobody can say whether it is one",
         (("boxoffice/admission/first_uses.py", '[b"nobody knows"]', "[None]"),),
         "tests/boxoffice/admission/test_first_uses.py",
-        "does_not_answer",
+        "nobody_can_say",
     ),
     Mutant(
         "a hold that is paid whatever was declined",
