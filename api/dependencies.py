@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
+import msgspec
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from api.pipeline import caller_of
 from api.rights import RIGHTS, scope_of
-from api.transport.reply import Reply
+from api.transport.reply import JSON, NO_STORE, Header, Reply
 from api.waits import Waits
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry import request_id
 
-__all__ = ["BEARER", "Client", "Office", "Patience", "header", "refuse", "respond"]
+__all__ = ["BEARER", "Client", "Office", "Patience", "header", "refuse", "respond", "respond_json"]
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your shop, such as `demo.boxoffice`."))
 """For the documentation only: `permitted` and `_client` decide."""
@@ -72,3 +73,8 @@ def respond(reply: Reply) -> Response:
     response = Response(body, reply.status)
     response.raw_headers = [*reply.headers, *reply.length(body)]
     return response
+
+
+def respond_json(shown: Any, status: int = 200, *more: Header) -> Response:
+    """The same of something that msgspec writes as JSON, and that nobody keeps."""
+    return respond(Reply(status, msgspec.json.encode(shown), [JSON, NO_STORE, *more]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from ops.stack.binaries import find_postgres, find_redis
 from ops.stack.interpreter import is_optimised
 
-__all__ = ["describe_machine", "fdatasync_us"]
+__all__ = ["describe_machine", "fdatasync_us", "resident_kb"]
 
 
 def describe_machine(wrk: str | None) -> dict[str, str]:
@@ -28,6 +28,12 @@ def describe_machine(wrk: str | None) -> dict[str, str]:
         "load generator": "wrk in closed loops, bench/load.py in open ones" if wrk else "bench/load.py",
         "durability": "appendfsync always, fsync on, synchronous_commit on, data checksums; no AOF rewrite during a run",
     }
+
+
+def resident_kb(pid: int) -> int:
+    """Resident memory of a process."""
+    (line,) = (line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Rss:"))
+    return int(line.split()[1])
 
 
 def fdatasync_us() -> float:

@@ -24,7 +24,7 @@ import uvloop
 
 from api.transport.watch import room_for
 from bench.cpu import Meter
-from bench.machine import describe_machine
+from bench.machine import describe_machine, resident_kb
 from bench.stage import Stage, open_stage
 from boxoffice.notices.writing import write
 
@@ -153,12 +153,6 @@ class Crowd:
         return self.took_s
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory of a process."""
-    (line,) = (line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Rss:"))
-    return int(line.split()[1]) * 1_024
-
-
 def with_share(size: int, before: int, polls: int) -> str:
     """A size, and what each poll has added to it."""
     return f"{size / 2**20:,.1f} MiB, {(size - before) / polls:,.0f} bytes each more"
@@ -186,16 +180,16 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[tuple[str, 
     await asyncio.sleep(2)
     crowd.lost = 0
     rows: list[tuple[str, str]] = []
-    empty = resident(pid)
+    empty = resident_kb(pid) * 1_024
     await crowd.connect(stage.port, options.polls)
     await asyncio.sleep(2)
-    connected = resident(pid)
+    connected = resident_kb(pid) * 1_024
     meter = Meter({"api": pid})
     for poll in crowd.polls:
         poll.ask()
     await asyncio.sleep(5)
     begin_us = meter.used()["api"] / options.polls * 1e6
-    waiting = resident(pid)
+    waiting = resident_kb(pid) * 1_024
     rows += [
         ("CPU of the API to begin them, with their first read", f"{begin_us:,.0f} µs each"),
         ("memory of the API without them", f"{empty / 2**20:,.1f} MiB"),

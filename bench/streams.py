@@ -23,11 +23,12 @@ from typing import Final, cast
 import uvloop
 
 from bench.load import NUMBER
+from bench.machine import resident_kb
 from bench.stage import Sale, Stage, open_stage
 from boxoffice import ids
 from boxoffice.wire.requests import BookingRequest
 
-__all__ = ["Crowd", "main", "percentile", "resident_kb"]
+__all__ = ["Crowd", "main", "percentile"]
 
 AT_ONCE: Final = 200
 """Connections that are opened together."""
@@ -87,12 +88,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value below which that share of them is."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def resident_kb(pid: int) -> int:
-    """Resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 async def _open(port: int, requests: Sequence[bytes], answered: Callable[[bytes], None] | None = None) -> list[Crowd]:

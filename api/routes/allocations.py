@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import holder_schemas
-from api.dependencies import BEARER, Office, respond
+from api.dependencies import BEARER, Office, respond_json
 from api.refusals import problem_responses, with_headers
 from api.routes.managing import REFUSALS, Manager, if_match, named, read, takes
-from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.wire import allocation_requests as requests
 
 __all__ = ["router"]
@@ -39,7 +37,7 @@ async def create_allocation(event_id: str, request: Request, office: Office, by:
     tier_id, holder, tickets = requests.parse_allocation(await read(office, request))
     made = await office.allocations.create(event_id, tier_id, holder, tickets, by, if_version=if_match(request))
     location = (b"location", f"/v1/events/{event_id}/allocations/{made['id']}".encode())
-    return respond(Reply(201, msgspec.json.encode(made), [JSON, NO_STORE, location]))
+    return respond_json(made, 201, location)
 
 
 @router.get(
@@ -56,7 +54,7 @@ async def list_allocations(
 ) -> Response:  # fmt: skip
     """All allocations of an event: what of each its holder has, held or bought, and what is reserved."""
     found = await office.allocations.page(event_id, by, every=released)
-    return respond(Reply(200, msgspec.json.encode({"data": found}), [JSON, NO_STORE]))
+    return respond_json({"data": found})
 
 
 @router.get(
@@ -107,4 +105,4 @@ async def release_allocation(
 
 
 def _shown(allocation: dict[str, Any]) -> Response:
-    return respond(Reply(200, msgspec.json.encode(allocation), [JSON, NO_STORE]))
+    return respond_json(allocation)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import endpoint_schemas as schemas
-from api.dependencies import BEARER, Client, Office, respond
+from api.dependencies import BEARER, Client, Office, respond_json
 from api.refusals import problem_responses, with_headers
 from api.routes.managing import named, read, takes
-from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.states import DELIVERY_STATUSES
 from boxoffice.wire import endpoint_requests as requests
 from boxoffice.wire.hold_requests import parse_nothing
@@ -49,7 +47,7 @@ async def create_webhook_endpoint(request: Request, office: Office, client: Clie
     form = requests.parse_new(await read(office, request))
     made = await office.endpoints.create(client, form.url, form.types, form.label, from_start=form.begin == "start")
     location = (b"location", f"/v1/webhook-endpoints/{made['id']}".encode())
-    return respond(Reply(201, msgspec.json.encode(made), [JSON, NO_STORE, location]))
+    return respond_json(made, 201, location)
 
 
 @router.get(
@@ -62,13 +60,13 @@ async def create_webhook_endpoint(request: Request, office: Office, client: Clie
 )
 async def list_webhook_endpoints(office: Office, client: Client) -> Response:
     """All of your shop, and how each does."""
-    return _json({"data": await office.endpoints.every(client)})
+    return respond_json({"data": await office.endpoints.every(client)})
 
 
 @router.get("/{endpoint_id}", summary="Read an endpoint", responses=_SHOWN)
 async def read_webhook_endpoint(endpoint_id: str, office: Office, client: Client) -> Response:
     """How it does: whether it takes what it is sent, and how much waits."""
-    return _json(await office.endpoints.one(client, endpoint_id))
+    return respond_json(await office.endpoints.one(client, endpoint_id))
 
 
 @router.patch(
@@ -80,7 +78,7 @@ async def read_webhook_endpoint(endpoint_id: str, office: Office, client: Client
 async def change_webhook_endpoint(endpoint_id: str, request: Request, office: Office, client: Client) -> Response:
     """Change what is named, and nothing else. One that is enabled is tried at once."""
     changes = requests.parse_change(await read(office, request))
-    return _json(await office.endpoints.change(client, endpoint_id, **changes))
+    return respond_json(await office.endpoints.change(client, endpoint_id, **changes))
 
 
 @router.delete(
@@ -96,7 +94,7 @@ async def delete_webhook_endpoint(endpoint_id: str, request: Request, office: Of
     parse_nothing(await read(office, request))
     shown = await office.endpoints.one(client, endpoint_id)
     await office.endpoints.delete(client, endpoint_id)
-    return _json(shown)
+    return respond_json(shown)
 
 
 @router.post(
@@ -108,7 +106,7 @@ async def delete_webhook_endpoint(endpoint_id: str, request: Request, office: Of
 async def rotate_webhook_secret(endpoint_id: str, request: Request, office: Office, client: Client) -> Response:
     """Sign with a new secret, and for `overlap_s` seconds with the one before as well: so long your server may know either."""
     overlap_s = requests.parse_rotation(await read(office, request))
-    return _json(await office.endpoints.rotate(client, endpoint_id, overlap_s))
+    return respond_json(await office.endpoints.rotate(client, endpoint_id, overlap_s))
 
 
 @router.get(
@@ -132,7 +130,7 @@ async def list_webhook_deliveries(
     before = None if cursor is None else _number(cursor)
     rows = await office.endpoints.deliveries(client, endpoint_id, status, before, limit + 1)
     after = str(rows[limit - 1]["number"]) if len(rows) > limit else None
-    return _json({"data": rows[:limit], "next_cursor": after})
+    return respond_json({"data": rows[:limit], "next_cursor": after})
 
 
 @router.post(
@@ -151,11 +149,7 @@ async def redeliver_webhooks(endpoint_id: str, request: Request, office: Office,
     count = await office.endpoints.redeliver(
         client, endpoint_id, notice=wanted.notice, since=wanted.since, until=wanted.until, status=wanted.status
     )
-    return respond(Reply(202, msgspec.json.encode({"redelivered": count}), [JSON, NO_STORE]))
-
-
-def _json(shown: dict[str, Any]) -> Response:
-    return respond(Reply(200, msgspec.json.encode(shown), [JSON, NO_STORE]))
+    return respond_json({"redelivered": count}, 202)
 
 
 def _number(cursor: str) -> int:

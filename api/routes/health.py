@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from api import problems, schemas
-from api.dependencies import respond
+from api.dependencies import respond, respond_json
 from api.refusals import problem_responses, with_headers
 from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.stores import durability
@@ -38,4 +37,4 @@ async def readyz(request: Request) -> Response:
     ready: dict[str, object] = {"status": "ready"}
     if stated := durability.stated(request.app.state.office.settings):
         ready["stated"] = stated
-    return respond(Reply(200, msgspec.json.encode(ready), [JSON, NO_STORE]))
+    return respond_json(ready)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import answers, event_schemas, holder_schemas
-from api.dependencies import BEARER, Office, respond
+from api.dependencies import BEARER, Office, respond_json
 from api.refusals import problem_responses, with_headers
 from api.routes.managing import IF_MATCH, REFUSALS, Manager, if_match, named, read, takes
-from api.transport.reply import JSON, NO_STORE, Reply
 from boxoffice.errors import Unavailable
 from boxoffice.office import BoxOffice
 from boxoffice.sales.catalogue import EventView
@@ -134,7 +132,7 @@ async def call_off_event(event_id: str, request: Request, office: Office, by: Ma
     reason = requests.parse_call_off(await read(office, request))
     report = await office.calling_off.call_off(event_id, reason, by, if_version=if_match(request))
     location = (b"location", b"/v1/events/" + report["event_id"].encode() + b"/call-off")
-    return respond(Reply(202, msgspec.json.encode(report), [JSON, NO_STORE, location]))
+    return respond_json(report, 202, location)
 
 
 @router.get(
@@ -148,7 +146,7 @@ async def call_off_event(event_id: str, request: Request, office: Office, by: Ma
 async def read_call_off(event_id: str, office: Office, by: Manager) -> Response:
     """Bookings and refunds of the event by status, and what the gateway refused to give back."""
     await office.control.owned(event_id, by)
-    return respond(Reply(200, msgspec.json.encode(await office.calling_off.report(event_id, by)), [JSON, NO_STORE]))
+    return respond_json(await office.calling_off.report(event_id, by))
 
 
 @router.post(
@@ -208,7 +206,7 @@ async def list_changes(
         raise bad_parameter("There is no such change.", "before", "out_of_range")
     await office.control.owned(event_id, by)
     changes = await office.control.history(event_id, limit=limit, before=before)
-    return respond(Reply(200, msgspec.json.encode({"data": changes}), [JSON, NO_STORE]))
+    return respond_json({"data": changes})
 
 
 @router.post(
@@ -230,7 +228,7 @@ async def create_codes(event_id: str, request: Request, office: Office, by: Mana
     them: what is kept of a code is its digest."""
     terms, count, given = requests.parse_codes(await read(office, request))
     made = await office.codes.create(event_id, terms, count=count, given=given, by=by)
-    return respond(Reply(201, msgspec.json.encode({"data": made}), [JSON, NO_STORE]))
+    return respond_json({"data": made}, 201)
 
 
 @router.get(
@@ -253,7 +251,7 @@ async def list_codes(
         raise bad_parameter("There is no such code.", "after", "malformed")
     await office.control.owned(event_id, by)
     codes = await office.codes.page(event_id, after=after, limit=limit)
-    return respond(Reply(200, msgspec.json.encode({"data": codes}), [JSON, NO_STORE]))
+    return respond_json({"data": codes})
 
 
 @router.post(
@@ -268,7 +266,7 @@ async def revoke_code(event_id: str, code_id: str, request: Request, office: Off
     """Let nothing more in with it, from the next booking on. What was booked stays booked, and what is held may be paid."""
     parse_nothing(await read(office, request))
     count = await office.codes.revoke(event_id, [code_id], by=by)
-    return respond(Reply(200, msgspec.json.encode({"revoked": count}), [JSON, NO_STORE]))
+    return respond_json({"revoked": count})
 
 
 async def _shown(
@@ -280,7 +278,7 @@ async def _shown(
         left = [*await office.catalogue.availability(event, event.client)]
     except Unavailable:
         left = [None] * len(event.tiers)
-    headers = [JSON, NO_STORE, answers.etag(event)]
+    headers = [answers.etag(event)]
     if status == 201:
         headers.append((b"location", b"/v1/events/" + event.id.encode()))
-    return respond(Reply(status, msgspec.json.encode(event.describe(left) | (more or {})), headers))
+    return respond_json(event.describe(left) | (more or {}), status, *headers)

@@ -16,8 +16,7 @@ from boxoffice.settings import Settings
 from tests.api.transport.test_server import Serving, connect
 from tests.conftest import KEY, SaleMaker, eventually
 from tests.support.endpoint import ALLOWED, Endpoint, Heard, at_endpoint
-from tests.support.programs import a_worker
-from tests.support.waiting import pace
+from tests.support.programs import a_worker, again_and_again
 
 pytestmark = pytest.mark.parametrize("settings", ["lane"], indirect=True)
 
@@ -37,20 +36,10 @@ def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
 @contextlib.asynccontextmanager
 async def couriers_of(office: BoxOffice) -> AsyncIterator[None]:
     """They go as often as a worker sends them."""
-
-    async def go() -> None:
-        while True:
-            await office.couriers.look()
-            await pace(0.05)
-
-    task = asyncio.create_task(go())
     try:
-        yield
-        assert not task.done(), "it ends only with us"
+        async with again_and_again(office.couriers.look, 0.05):
+            yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
         await office.couriers.stop()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,7 @@ from ops.seed import DEMO_CLIENT, DEMO_KEY
 from ops.stack.supervisor import invite
 from tests.api.conftest import office, settings
 from tests.api.transport.test_server import ROOT, Serving, connect, serving
-from tests.conftest import settle_all
-from tests.support.waiting import pace
+from tests.support.programs import a_worker
 
 __all__ = ["office", "serving", "settings"]
 
@@ -53,21 +51,11 @@ async def typed(lines: str, office: BoxOffice, tmp_path: Path) -> str:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed here, so no recipe was tried.")
 
-    async def settle() -> None:
-        while True:
-            await settle_all(office)
-            await pace(0.02)
-
-    working = asyncio.create_task(settle())
-    try:
+    async with a_worker(office):
         process = await asyncio.create_subprocess_exec(
             "bash", "-c", lines, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         said, _ = await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
     return said.decode()
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from boxoffice.office import BoxOffice
 from tests.conftest import settle_all
 from tests.support.waiting import pace
 
-__all__ = ["a_worker", "run"]
+__all__ = ["a_worker", "again_and_again", "run"]
 
 
 async def run(*command: str | Path, cwd: Path, path: Path | None = None, timeout_s: float = 120) -> str:
@@ -31,15 +31,15 @@ async def run(*command: str | Path, cwd: Path, path: Path | None = None, timeout
 
 
 @contextlib.asynccontextmanager
-async def a_worker(office: BoxOffice) -> AsyncIterator[None]:
-    """Settles until the shop has done."""
+async def again_and_again(work: Callable[[], Awaitable[object]], pause_s: float) -> AsyncIterator[None]:
+    """Meanwhile this is done, with so many seconds in between."""
 
-    async def settle() -> None:
+    async def go_on() -> None:
         while True:
-            await settle_all(office)
-            await pace(0.02)
+            await work()
+            await pace(pause_s)
 
-    task = asyncio.create_task(settle())
+    task = asyncio.create_task(go_on())
     try:
         yield
         assert not task.done(), "it ends only with us"
@@ -47,3 +47,10 @@ async def a_worker(office: BoxOffice) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@contextlib.asynccontextmanager
+async def a_worker(office: BoxOffice) -> AsyncIterator[None]:
+    """Settles until the shop has done."""
+    async with again_and_again(lambda: settle_all(office), 0.02):
+        yield
