@@ -3,10 +3,11 @@
     python -m bench.polls [--polls 10000] [--shops 100] [--seconds 30] [--catch-up 100000] [--record bench/results/polls.md]
 
 On a private stack. Each poll is a connection of its own that asks `GET /v1/feed?after=…&wait=30`, and asks again behind the
-cursor of each answer, as a shop does. The shops share the polls evenly. First nobody is told anything: memory and CPU of
-waiting. Then one shop at a time is told something, which is answered to all its polls; then all are told something in one
-transaction. At last one shop that was away reads so many notices. Times are from the return of the COMMIT to the answer's
-arrival, in this process.
+cursor of each answer, as a shop does; whoever is told 503 `overloaded` comes back after `Retry-After`. They begin one after
+another within ten seconds: all in one moment are a flood, of which the API sends most away. The shops share the polls evenly.
+First nobody is told anything: memory and CPU of waiting. Then one shop at a time is told something, which is answered to all
+its polls; then all are told something in one transaction. At last one shop that was away reads so many notices. Times are
+from the return of the COMMIT to the answer's arrival, in this process.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from api.transport.watch import room_for
 from bench.cpu import Meter
 from bench.machine import describe_machine, resident_kb
 from bench.stage import Stage, open_stage
+from boxoffice.errors import CannotRun
 from boxoffice.notices.writing import write
 
 __all__ = ["Crowd", "Poll", "main"]
@@ -38,7 +40,16 @@ TYPE: Final = "webhook_endpoint.disabled"
 ROUNDS: Final = 100
 """Shops that are told something, one after another."""
 
+BEGIN_S: Final = 10.0
+"""In which all polls begin."""
+
 ANSWER_S: Final = 60.0
+
+
+_WRITE_MANY: Final = """
+INSERT INTO notices (client_id, type, details)
+SELECT $1, $2, jsonb_build_object('endpoint_id', n::text, 'reason', 'failing') FROM generate_series(1, $3) AS n
+"""
 
 
 class Poll(asyncio.Protocol):
@@ -47,7 +58,7 @@ class Poll(asyncio.Protocol):
     def __init__(self, crowd: Crowd, shop: int) -> None:
         self.crowd = crowd
         self.shop = shop
-        self.cursor = "now"
+        self.cursor = crowd.begin
         self.transport: Any = None
         self._read = b""
 
@@ -56,7 +67,9 @@ class Poll(asyncio.Protocol):
         self.transport = transport
 
     def ask(self, wait_s: int = WAIT_S) -> None:
-        """Once."""
+        """Once, if it is still there."""
+        if self.transport.is_closing():
+            return
         key = self.crowd.keys[self.shop]
         head = (
             f"GET /v1/feed?after={self.cursor}&wait={wait_s} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
@@ -85,16 +98,28 @@ class Page(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class Refusal(msgspec.Struct):
+    """The same of a problem."""
+
+    status: int
+    retry_after: float = 1.0
+
+
 _page: Final = msgspec.json.Decoder(Page).decode
+_refusal: Final = msgspec.json.Decoder(Refusal).decode
 
 
 class Crowd:
     """All polls, and when they were answered."""
 
-    def __init__(self, keys: list[str]) -> None:
+    def __init__(self, keys: list[str], begin: str) -> None:
         self.keys = keys
+        self.begin = begin
+        """The cursor that all begin with."""
         self.polls: list[Poll] = []
-        self.lost = self.empty = self.refused = 0
+        self.lost = self.empty = self.sent_away = 0
+        self.strange = ""
+        """The last answer that no shop can do anything about."""
         self.committed_at = 0.0
         self.took_s: list[float] = []
         self.missing = 0
@@ -103,18 +128,25 @@ class Crowd:
     def answered(self, poll: Poll, head: bytes, body: bytes) -> None:
         """Note it, and let it ask again."""
         if not head.startswith(b"HTTP/1.1 200"):
-            self.refused += 1
+            self._come_back(poll, body)
             return
         page = _page(body)
         poll.cursor = page.cursor
         if page.data:
             self.took_s.append(time.perf_counter() - self.committed_at)
             self._one_less()
-        elif self.missing and not self.committed_at:
-            self._one_less()
         else:
             self.empty += 1
         poll.ask()
+
+    def _come_back(self, poll: Poll, body: bytes) -> None:
+        """As a shop does that was told to. After another answer it does not, and is missed."""
+        problem = _refusal(body)
+        if problem.status != 503:
+            self.strange = body.decode()
+            return
+        self.sent_away += 1
+        asyncio.get_running_loop().call_later(problem.retry_after, poll.ask)
 
     def _one_less(self) -> None:
         self.missing -= 1
@@ -125,8 +157,14 @@ class Crowd:
         """So many, from now on."""
         self.missing = answers
         self.all_there.clear()
-        async with asyncio.timeout(ANSWER_S):
-            await self.all_there.wait()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self.all_there.wait()
+        except TimeoutError as error:
+            raise CannotRun(
+                f"{self.missing} of {answers} polls were not answered in {ANSWER_S:.0f} s; {self.sent_away} answers 503; "
+                f"{self.lost} connections lost. {self.strange}"
+            ) from error
 
     async def connect(self, port: int, polls: int) -> None:
         """Open the connections, and let none ask."""
@@ -134,6 +172,15 @@ class Crowd:
         for at in range(polls):
             _, poll = await loop.create_connection(lambda at=at: Poll(self, at % len(self.keys)), "127.0.0.1", port)  # type: ignore[misc]
             self.polls.append(poll)
+
+    async def begin_all(self) -> None:
+        """Let all ask, evenly over `BEGIN_S`."""
+        began = time.perf_counter()
+        for at, poll in enumerate(self.polls):
+            poll.ask()
+            ahead_s = at / len(self.polls) * BEGIN_S - (time.perf_counter() - began)
+            if ahead_s > 0.001:
+                await asyncio.sleep(ahead_s)
 
     async def notify(self, stage: Stage, clients: list[str]) -> list[float]:
         """Tell these shops something in one transaction. Returns how long it took until each of their polls knew, in s."""
@@ -169,7 +216,8 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[tuple[str, 
     """The rows of the table."""
     access, pid = stage.office.access, stage.stack["api"].pid
     clients = [await access.create_client(f"Bench shop {n}", allow_same_name=True) for n in range(options.shops)]
-    crowd = Crowd([await access.create_api_key(client) for client in clients])
+    head = await stage.office.notices.head()
+    crowd = Crowd([await access.create_api_key(client) for client in clients], str(head))
     await crowd.connect(stage.port, len(clients))
     first, crowd.polls = crowd.polls, []
     for poll in first:  # every key is looked up once, and the API has learnt what it imports late
@@ -185,9 +233,8 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[tuple[str, 
     await asyncio.sleep(2)
     connected = resident_kb(pid) * 1_024
     meter = Meter({"api": pid})
-    for poll in crowd.polls:
-        poll.ask()
-    await asyncio.sleep(5)
+    await crowd.begin_all()
+    await asyncio.sleep(4)  # those who were sent away have come back
     begin_us = meter.used()["api"] / options.polls * 1e6
     waiting = resident_kb(pid) * 1_024
     rows += [
@@ -217,7 +264,10 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[tuple[str, 
             f"all {options.shops} shops in one transaction, {options.polls:,} polls: {times}",
             shown(await crowd.notify(stage, clients)),
         ),
-        ("connections lost, polls refused", f"{crowd.lost}, {crowd.refused}"),
+        (
+            "connections lost; answers 503 `overloaded`, after which they came back",
+            f"{crowd.lost}; {crowd.sent_away:,}",
+        ),
     ]
     for poll in crowd.polls:
         poll.transport.abort()
@@ -231,8 +281,7 @@ async def caught_up(stage: Stage, notices: int) -> tuple[str, str]:
     key = await stage.office.access.create_api_key(client)
     pool = await stage.office.pool()
     async with pool.acquire() as connection, connection.transaction():
-        for n in range(notices):
-            await write(connection, client, TYPE, {"endpoint_id": f"{n}", "reason": "failing"})
+        await connection.execute(_WRITE_MANY, client, TYPE, notices)
     await stage.office.notices.number()
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     cursor, read, began = "", 0, time.perf_counter()
@@ -277,10 +326,15 @@ def main() -> None:
     most = str(options.polls + 200)
     os.environ |= {
         "BOXOFFICE_API__CONNECTIONS_MAX": most, "BOXOFFICE_API__WAITS_MAX": most, "BOXOFFICE_API__WAITS_CLIENT_MAX": most,
+        # Connections that ask nothing are measured, too.
+        "BOXOFFICE_API__HEAD_S": "120",
     }  # fmt: skip
     if room_for(options.polls + 200) < options.polls:
         sys.exit("bench: there are too few descriptors: raise `ulimit -n`")
-    table = uvloop.run(_run(options))
+    try:
+        table = uvloop.run(_run(options))
+    except CannotRun as error:
+        sys.exit(f"bench: {error}")
     print(table)
     if options.record is not None:
         options.record.write_text(table)
