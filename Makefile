@@ -20,7 +20,7 @@ LUACHECK = luacheck -q --std lua51 --globals redis server KEYS ARGV cjson cmsgpa
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run
-run: $(VENV)/.runtime  ## Start everything on this machine: API, worker, Redis, PostgreSQL (PORT=8000 DATA_DIR=.boxoffice)
+run: $(VENV)/.runtime $(VENV)/.pages  ## Start everything on this machine: API, worker, Redis, PostgreSQL (PORT=8000 DATA_DIR=.boxoffice)
 	@$(RUN) -m ops.cli up
 
 .PHONY: test
@@ -28,7 +28,7 @@ test: check  ## Everything that must be true before a commit: check, then all te
 	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist worksteal --tb=native
 
 .PHONY: check
-check: $(VENV)/.dev  ## Format, lint, types, import contracts, Lua, known weaknesses of packages (build/: what a build has)
+check: $(VENV)/.dev $(VENV)/.axe  ## Format, lint, types, import contracts, Lua, known weaknesses of packages (build/: what a build has)
 	@$(RUN) -m ruff check -q
 	@$(RUN) -m ruff format -q --check
 	@$(RUN) -m mypy --strict api worker boxoffice ops $(wildcard bench/*.py)
@@ -95,6 +95,13 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.home
 	@$(PIP) install --root-user-action=ignore --require-hashes --only-binary :all: -r requirements-dev.lock
 	@$(PIP) install --root-user-action=ignore --no-build-isolation --no-deps -e .
 	@touch $@
+
+# What browsers are given of npm's packages. Without a network it is done without, and tried again the next time.
+$(VENV)/.pages: api/pages/npm.json | $(VENV)/.runtime
+	@$(RUN) -m ops.npm pages && touch $@ || true
+
+$(VENV)/.axe: api/pages/npm.json | $(VENV)/.dev
+	@$(RUN) -m ops.npm pages tests && touch $@ || true
 
 # The first that was built with optimisation, or else the first that can make a virtual environment.
 $(VENV)/.home:

@@ -30,6 +30,7 @@ from api.routes import (
     feed,
     health,
     holds,
+    pages,
     refunds,
     sales,
     streams,
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_middleware(Heads)
     routers = (
         events, sales, allocations, bookings, holds, refunds, feed, streams, endpoints, webhooks, health, documentation,
+        pages,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, dependencies=None if module in _LOOK_THEMSELVES else [Depends(only_known)])

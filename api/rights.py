@@ -96,6 +96,9 @@ RIGHTS: Final[dict[str, Right]] = {
     "openapi_json": _PUBLIC,
     "docs": _PUBLIC,
     "docs_file": _PUBLIC,
+    "ops_page": _PUBLIC,  # files alone: whoever opens it has to sign in
+    "ops_asset": _PUBLIC,
+    "ops_vendor": _PUBLIC,
     "action": _PUBLIC,  # a customer's, at the simulated bank
     "act": _PUBLIC,
 }

@@ -6,6 +6,7 @@ and is no error. It is asked once a day, and whenever a lock changes.
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from api.pages.npm import NpmPackage, npm_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,14 +94,27 @@ def audit_daily(
 def list_packages(build: Path, command: Sequence[str] = SBOM, root: Path = ROOT) -> tuple[int, str]:
     """Write what a build has, with hashes, in CycloneDX's form; again only when the lock has changed."""
     path = build / "boxoffice.cdx.json"
-    sources = [(root / name).stat().st_mtime for name in ("requirements.lock", "pyproject.toml")]
+    sources = [(root / name).stat().st_mtime for name in ("requirements.lock", "pyproject.toml", "api/pages/npm.json")]
     if not path.exists() or path.stat().st_mtime <= max(sources):
         draft = path.with_suffix(".new")
         ran = subprocess.run([*command, "-o", draft], cwd=root, capture_output=True, text=True, check=False)
         if ran.returncode:
             return 1, f"cyclonedx: failed\n{ran.stderr.strip()}"
+        listed = json.loads(draft.read_text())
+        listed["components"] += [_component(package) for package in npm_packages() if package.use == "pages"]
+        draft.write_text(json.dumps(listed, indent=2))
         draft.replace(path)
     return 0, ""
+
+
+def _component(package: NpmPackage) -> dict[str, Any]:
+    """A package of npm as the list has those of Python."""
+    digest = base64.b64decode(package.integrity.removeprefix("sha512-")).hex()
+    name = f"pkg:npm/{package.name}@{package.version}"
+    return {
+        "bom-ref": name, "type": "library", "name": package.name, "version": package.version, "purl": name,
+        "hashes": [{"alg": "SHA-512", "content": digest}], "licenses": [{"license": {"id": package.licence}}],
+    }  # fmt: skip
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from api.pages.npm import npm_packages
 from tests.outside.packages import DAY_S, LOCKS, ROOT, SKIPPED, audit, audit_daily, feed_is_there, list_packages
 from tests.support.ports import free_port
 
@@ -104,36 +105,50 @@ def test_a_feed_has_weaknesses_to_tell_of(tmp_path: Path) -> None:
 
 
 def test_a_build_has_its_list_of_packages(tmp_path: Path) -> None:
-    """All of the lock, each with its hashes; it names no host but PyPI's own."""
+    """All of the lock, each with its hashes; it names no host but PyPI's own. And what browsers are given of npm's."""
     assert list_packages(tmp_path) == (0, "")
     path = tmp_path / "boxoffice.cdx.json"
     bom = json.loads(path.read_text())
     locked = {
         tuple(line.partition(" ")[0].split("==")) for line in (ROOT / LOCKS[0]).read_text().splitlines() if "==" in line
     }
-    assert {(each["name"], each["version"]) for each in bom["components"]} == locked
-    assert all(each["externalReferences"][0]["hashes"] for each in bom["components"])
+    of_npm = [each for each in bom["components"] if each["purl"].startswith("pkg:npm/")]
+    of_python = [each for each in bom["components"] if each not in of_npm]
+    assert {(each["name"], each["version"]) for each in of_python} == locked
+    assert all(each["externalReferences"][0]["hashes"] for each in of_python)
+    served = [package for package in npm_packages() if package.use == "pages"]
+    assert [each["purl"] for each in of_npm] == [f"pkg:npm/{each.name}@{each.version}" for each in served]
+    assert [len(each["hashes"][0]["content"]) for each in of_npm] == [128] * len(served)
     assert bom["metadata"]["component"]["name"] == "boxoffice"
 
 
-WRITES = ["sh", "-c", 'echo again >> "$2"', "sh"]
+WRITES = ["sh", "-c", """echo '{"components": []}' > "$2" """, "sh"]
+
+SOURCES = ("requirements.lock", "pyproject.toml", "api/pages/npm.json")
 
 
-def test_the_list_is_made_again_when_a_lock_has_changed(root: Path) -> None:
-    (root / "pyproject.toml").touch()
-    os.utime(root / "pyproject.toml", (1, 1))
-    path = root / "boxoffice.cdx.json"
-    assert list_packages(root, WRITES, root) == (0, "")
-    for changed in (None, "requirements.lock", "pyproject.toml"):
+@pytest.fixture
+def sources(root: Path) -> Path:
+    """A folder with all that the list is made from, older than any list."""
+    (root / "api/pages").mkdir(parents=True)
+    for name in SOURCES:
+        (root / name).touch()
+        os.utime(root / name, (1, 1))
+    return root
+
+
+def test_the_list_is_made_again_when_a_lock_has_changed(sources: Path) -> None:
+    path = sources / "boxoffice.cdx.json"
+    assert list_packages(sources, WRITES, sources) == (0, "")
+    for changed in (None, *SOURCES):
         path.write_text("before\n")
         os.utime(path, (5, 5))
-        for name in ("requirements.lock", "pyproject.toml"):
-            os.utime(root / name, (9, 9) if name == changed else (1, 1))
-        assert list_packages(root, WRITES, root) == (0, "")
-        assert path.read_text() == ("again\n" if changed else "before\n")
+        for name in SOURCES:
+            os.utime(sources / name, (9, 9) if name == changed else (1, 1))
+        assert list_packages(sources, WRITES, sources) == (0, "")
+        assert ("components" in path.read_text()) is bool(changed)
 
 
-def test_a_list_that_cannot_be_made_is_an_error(root: Path) -> None:
-    (root / "pyproject.toml").touch()
-    assert list_packages(root, says("", 1), root) == (1, "cyclonedx: failed\ntrouble")
-    assert not (root / "boxoffice.cdx.json").exists()
+def test_a_list_that_cannot_be_made_is_an_error(sources: Path) -> None:
+    assert list_packages(sources, says("", 1), sources) == (1, "cyclonedx: failed\ntrouble")
+    assert not (sources / "boxoffice.cdx.json").exists()
