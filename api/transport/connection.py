@@ -319,7 +319,7 @@ class Connection(Slowing):
     # Deadlines, and the end
 
     def look(self, now: float) -> None:
-        """Called twice a second: close a connection whose deadline has passed."""
+        """Called twice a second, by thousands of connections less often: close a connection whose deadline has passed."""
         waited = now - self.since
         if self.is_stuck(now) or self.busy or self.queued:
             return

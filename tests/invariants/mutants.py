@@ -497,7 +497,7 @@ MUTANTS = (
     ),
     Mutant(
         "thousands of connections that are looked at in one go",
-        (("api/transport/watch.py", "for _ in range(min(count, len(left))):", "for _ in range(len(left)):"),),
+        (("api/transport/watch.py", "for _ in range(min(SLICE, len(left))):", "for _ in range(len(left)):"),),
         "tests/api/transport/test_watch.py",
         "few_at_a_time",
     ),

@@ -77,11 +77,12 @@ class Slices:
         look(*told)
 
 
-@pytest.mark.parametrize(("count", "first"), [(5, 5), (32, 32), (33, 32), (1_280, 33), (4_000, 101)])
+@pytest.mark.parametrize(("count", "first"), [(5, 5), (32, 32), (33, 32), (1_280, 32), (10_000, 32)])
 async def test_thousands_of_connections_are_looked_at_a_few_at_a_time(
     server: Server, monkeypatch: pytest.MonkeyPatch, count: int, first: int
 ) -> None:
-    """Each once a round, which is over when the next begins; nobody waits for all of them."""
+    """Each once a round, in slices that are no larger when more are there: ten thousand are all seen in three seconds and a
+    bit, at a price that more would not raise. Nobody waits for all of them."""
     slices = Slices(monkeypatch)
     server.server_state.connections = slices.others(count)
     await server.on_tick(5)
@@ -91,7 +92,7 @@ async def test_thousands_of_connections_are_looked_at_a_few_at_a_time(
         slices.go_on()
         rounds += 1
     assert len(slices.looked) == count and set(slices.looked) == server.server_state.connections
-    assert rounds * watch.SLICE_S <= 0.1 * watch.EACH
+    assert rounds * watch.SLICE_S <= max(0.1 * watch.EACH, 3.2)
     await server.on_tick(10)
     assert len(slices.looked) == count + first
 
