@@ -5,8 +5,9 @@ answered.
 
 One private stack. Streams follow an event of few tickets, of which one is taken four times a second: each is a message to all
 of them, as far as there is time for it. Admissions are of another event, in closed loop, without streams, beside idle and
-beside busy ones; what is compared is the CPU that the API needs for one. Waits are posted while no worker runs, and then
-settled; and at a rate, where each answer is held against the time at which PostgreSQL committed it.
+beside busy ones; what is compared is the CPU that the API needs for one, without and beside idle ones in turn. Waits are
+posted while no worker runs, and then settled; and at a rate, where each answer is held against the time at which PostgreSQL
+committed it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ FEW: Final = 99
 """Tickets whose every change is a message."""
 
 EACH_S: Final = 0.25
+
+PAIRS: Final = 4
+"""Slices without streams and as many beside idle ones, in turn: what else the machine does falls on both."""
+
+FILES: Final = 300
+"""Descriptors of an API from which on a crowd is still there."""
 
 OPENED_S: Final = 120.0
 
@@ -103,10 +110,14 @@ async def _open(port: int, requests: Sequence[bytes], answered: Callable[[bytes]
     return crowd
 
 
-def _close(crowd: Sequence[Crowd]) -> None:
+async def _close(pid: int, crowd: Sequence[Crowd]) -> None:
+    """Hang up, and wait until the API has noticed: of a stream, with its next heartbeat."""
     for each in crowd:
         if each.transport is not None:
             each.transport.abort()
+    async with asyncio.timeout(OPENED_S):
+        while len(list(Path(f"/proc/{pid}/fd").iterdir())) > FILES:
+            await asyncio.sleep(0.1)
 
 
 async def _taking(stage: Stage, sale: Sale, until: asyncio.Event) -> None:
@@ -146,28 +157,34 @@ async def _run(options: argparse.Namespace) -> str:
             await stage.settled()
             return load.good
 
-        await admissions()
-        good, cpu = await _during(stage, admissions)
-        alone_us, alone = 1e6 * cpu / good, rates[-1]
-        say("CPU of an admission in the API, without streams", f"{alone_us:.1f} µs")
+        async def admission_us() -> float:
+            good, cpu_s = await _during(stage, admissions)
+            return 1e6 * cpu_s / good
 
-        before_kb = resident_kb(pid)
         streams = [few.reads([f"/v1/events/{few.event.id}/stream"])[0]] * options.count
-        began = time.monotonic()
-        crowd = await _open(stage.port, streams)
-        took_s = time.monotonic() - began
-        refused = sum(each.status != b"200" for each in crowd)
-        more_kb = resident_kb(pid) - before_kb
-        say("streams opened", f"{len(crowd) - refused:,} in {took_s:.1f} s, {refused} refused")
-        say("memory of all of them", f"{more_kb / 1024:.1f} MB", f"at most {MEMORY_MAX_MB}")
-        say("memory of one", f"{more_kb / options.count:.2f} KiB")
-
-        good, cpu = await _during(stage, admissions)
+        crowd: list[Crowd] = []
+        alone_us, beside_us = [], []
+        await admissions()
+        for pair in range(PAIRS):
+            await _close(pid, crowd)
+            alone_us.append(await admission_us())
+            before_kb, began = resident_kb(pid), time.monotonic()
+            crowd = await _open(stage.port, streams)
+            if not pair:
+                took_s, more_kb = time.monotonic() - began, resident_kb(pid) - before_kb
+                refused = sum(each.status != b"200" for each in crowd)
+                say("streams opened", f"{len(crowd) - refused:,} in {took_s:.1f} s, {refused} refused")
+                say("memory of all of them", f"{more_kb / 1024:.1f} MB", f"at most {MEMORY_MAX_MB}")
+                say("memory of one", f"{more_kb / options.count:.2f} KiB")
+            beside_us.append(await admission_us())
+        say("CPU of an admission in the API, without streams", f"{statistics.median(alone_us):.1f} µs")
+        ratios = [beside / alone for alone, beside in zip(alone_us, beside_us, strict=True)]
         say(
             "CPU of an admission, beside idle streams",
-            f"{1e6 * cpu / good / alone_us:.3f} times",
+            f"{statistics.median(ratios):.3f} times",
             f"{1 + SLOWER_MAX:g}",
         )
+        alone = statistics.median(rates[1::2])
 
         async def idle() -> float:
             await asyncio.sleep(options.seconds)
@@ -187,8 +204,7 @@ async def _run(options: argparse.Namespace) -> str:
         )
         over.set()
         await taking
-        _close(crowd)
-        await asyncio.sleep(2)
+        await _close(pid, crowd)
 
         await _waits(stage, plenty, options, say)
         await _soon(stage, plenty, options, say)
@@ -216,7 +232,7 @@ async def _waits(stage: Stage, sale: Sale, options: argparse.Namespace, say: Say
             await asyncio.sleep(0.02)
     final = sum(b'"status":"confirmed"' in body for body in answers)
     say("waits answered final, of all", f"{final:,} of {len(answers):,}")
-    _close(crowd)
+    await _close(pid, crowd)
     await stage.settled()
 
 
@@ -246,7 +262,7 @@ async def _soon(stage: Stage, sale: Sale, options: argparse.Namespace, say: Say)
         f"from commit to answer at {options.rate:g} bookings a second, median, 99 %",
         f"{statistics.median(late_ms):.1f}, {percentile(late_ms, 0.99):.1f} ms", f"{LATE_MAX_MS} ms",
     )  # fmt: skip
-    _close(crowd)
+    await _close(stage.stack["api"].pid, crowd)
 
 
 def _posts(stage: Stage, sale: Sale, count: int) -> list[bytes]:
