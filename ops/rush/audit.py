@@ -6,7 +6,7 @@ Nothing is written. The box office must be at rest: what moves meanwhile looks l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ from ops.rush.operating import Changes
 from ops.rush.record_checks import walk
 from ops.rush.sampler import Sampler
 from ops.rush.stock_checks import check_stock
+from ops.rush.subscriber_checks import check_subscribers
+from ops.rush.subscribers import Subscriber
 from ops.rush.undecided import undecided
 from ops.rush.webhook_checks import check_webhooks
 
@@ -54,6 +56,8 @@ class Witness:
     """What an operator changed meanwhile."""
     agreed: Agreed | None = None
     """Selling rules and access codes that were in force throughout."""
+    subscribers: Sequence[Subscriber] = ()
+    """Shops that were told what happened."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -102,6 +106,7 @@ async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -
         await check_texts(pool, findings)
         await check_notices(pool, findings)
         await check_feed(office.database, pool, findings)
+        await check_subscribers(office.database, pool, witness.subscribers, findings, lost=witness.commits_lost)
         # In a thread: who reads for seconds lets the other half's answers wait until they seem late.
         await asyncio.to_thread(check_leaks, office.settings.data_dir, witness.secrets, witness.history, findings)
 

@@ -30,6 +30,7 @@ from ops.rush.plan import Workload, draw
 from ops.rush.rest import wait_for_rest
 from ops.rush.sale import Sale, open_sale
 from ops.rush.sampler import Sampler
+from ops.rush.subscribers import Subscribers
 
 __all__ = ["Performance"]
 
@@ -55,8 +56,12 @@ class Performance:
     """How long a customer asks again when nobody answers."""
     gateway_port: int = 0
     """Of a gateway that sends webhooks; 0 without one."""
+    shop_ports: Sequence[int] = ()
+    """On which the servers of shops listen, to be told what happens; without any nobody is."""
     rest_s: float = 60.0
     """How long the box office may take to come to rest afterwards."""
+    telling_s: float = 90.0
+    """How long after that shops may lack what they are to be told. A worker that was killed leaves its lease behind."""
     phase: str = "opening the sale"
     began: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -70,6 +75,7 @@ class Performance:
     changes: Changes | None = None
     """What it was told."""
     sale: Sale | None = None
+    subscribers: Subscribers | None = None
     findings: Findings | None = None
     committed: list[tuple[float, float]] = field(default_factory=list)
     """When each booking was committed (epoch), and how long after its admission."""
@@ -117,12 +123,18 @@ class Performance:
             apis = [HttpClient(port) for port in self.ports]
             try:
                 self.workload = replace(self.workload, holds=await knows_holds(apis[0], sale))
-                await self._sell(office, apis, sale)
+                hearing = self.subscribers = Subscribers(
+                    sale.api_keys, apis, self.shop_ports, self.workload.seconds, self.workload.seed
+                )
+                await hearing.subscribe()
+                await self._sell(office, apis, sale, hearing)
             finally:
+                if self.subscribers:
+                    self.subscribers.close()
                 for api in apis:
                     await api.close()
 
-    async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale) -> None:
+    async def _sell(self, office: BoxOffice, apis: list[HttpClient], sale: Sale, hearing: Subscribers) -> None:
         clock = asyncio.get_running_loop().time
         history = self.history = History(sale.client)
         sampler = self.sampler = Sampler(
@@ -131,7 +143,7 @@ class Performance:
         start = clock() + 0.2
         shops = {
             client: Asking(apis, api_key, history, patience_s=self.patience_s, seed=self.workload.seed)
-            for client, api_key in ((sale.client, sale.api_key), (sale.partner, sale.partner_api_key))
+            for client, api_key in sale.api_keys.items()
         }
         shop = shops[sale.client]
         bank = HttpClient(self.gateway_port) if self.gateway_port else None
@@ -146,6 +158,7 @@ class Performance:
         stop_sampling = asyncio.Event()
         sampling = asyncio.create_task(sampler.run(stop_sampling))
         self.phase = "selling"
+        hearing.begin(start)
         self.began.set()
         visits = await self._let_in(ours, theirs, sale, start)
         self.took_s = clock() - start
@@ -171,15 +184,16 @@ class Performance:
                 history.left[client, event.id] = await asking.left(event.id)
         for visit in visits:
             visit.cancel()
-        self.phase = "auditing"
         self.found_by_audit = await office.payments_audit.read_reversals()
+        self.phase = "telling shops"
+        unrest += await hearing.come_to_rest(start, self.telling_s)
+        self.phase = "auditing"
         pool = await office.pool()
         self.committed = [(row["at"], row["took"]) for row in await pool.fetch(_COMMITTED, sale.client)]
-        api_keys = (sale.api_key, sale.partner_api_key)
-        secrets = [*(key.partition(".")[2] for key in api_keys), f"rush-{self.workload.seed}-"]
+        secrets = [*(key.partition(".")[2] for key in sale.api_keys.values()), f"rush-{self.workload.seed}-"]
         witness = Witness(
             history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, sale.agreed,
-            parked_is_broken=True,
+            hearing.all, parked_is_broken=True,
         )  # fmt: skip
         self.findings = await audit(office, witness)
 

@@ -1,4 +1,7 @@
-"""What a rush comes to: figures, what was killed, and the audit, for people and as JSON."""
+"""What a rush comes to: figures, what was killed, and the audit, for people and as JSON.
+
+One file because each figure is told in two ways, and both are read beside what it means.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from ops.rush.chaos import Deed
 from ops.rush.findings import Findings
 from ops.rush.history import quantile
 from ops.rush.performance import Performance
+from ops.rush.subscribers import lines_of_subscribers
 
 __all__ = ["Report", "lines_of_findings", "report_of"]
 
@@ -62,6 +66,8 @@ class Report:
     """What an operator changed meanwhile, by what it was."""
     webhooks: dict[str, int] = field(default_factory=dict)
     """What the gateway told us: events, those that were heard, repeats of them, given up. Empty without a gateway."""
+    subscribers: dict[str, float] = field(default_factory=dict)
+    """What shops were told, and how. Empty where none listened."""
     rested_s: float = 0.0
     surprises: list[str] = field(default_factory=list)
     deeds: list[dict[str, Any]] = field(default_factory=list)
@@ -115,6 +121,7 @@ def report_of(performance: Performance, deeds: list[Deed], surprises: list[str])
         ],
         changes=dict(sorted(performance.changes.made.items())) if performance.changes else {},
         webhooks=_webhooks(performance.tally),
+        subscribers=performance.subscribers.figures() if performance.subscribers else {},
         rested_s=round(performance.rested_s, 1),
         surprises=surprises,
         deeds=[_shown(deed) for deed in deeds],
@@ -201,6 +208,7 @@ def lines_of(report: Report) -> Iterator[str]:
         yield "  webhooks   {heard} of {events} heard, {repeats} of them again, {given_up} given up".format(
             **report.webhooks
         )
+    yield from lines_of_subscribers(report.subscribers)
     yield f"  at rest after {report.rested_s:g} s"
     if report.kills or report.pauses:
         yield f"  kills   {_listed(report.kills)}; pauses {_listed(report.pauses)}"

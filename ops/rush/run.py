@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,11 +53,23 @@ IMPATIENT: Final = {
     "BOXOFFICE_WORKER__LEASE_MS": "2000",
     "BOXOFFICE_WORKER__SWEEP_MS": "250",
     "BOXOFFICE_GATEWAY__TIMEOUT_S": "3",
+    "BOXOFFICE_WEBHOOKS__TIMEOUT_S": "2",
+    "BOXOFFICE_WEBHOOKS__RETRY_S": "0.5",
+    "BOXOFFICE_WEBHOOKS__RETRY_MAX_S": "2",
+    "BOXOFFICE_WEBHOOKS__RATE_MAX": "1000",
 }
-"""Settings of a private stack under chaos: short leases, so that a minute sees many of them lapse."""
+"""Settings of a private stack under chaos: short leases, so that a minute sees many of them lapse, and short pauses before
+a shop that was away is told again."""
+
+AFTER_AN_ABSENCE_S: Final = 120.0
+"""More of that time, where shops are told what happened: they may be away when the last customer has gone, and then have to be
+told all of it."""
 
 PRIVATE_APIS: Final = 2
 PRIVATE_WORKERS: Final = 2
+
+SHOPS: Final = 2
+"""That sell in a rush."""
 
 _OUR_PLACE: Final = ("BOXOFFICE_DATA_DIR", "DATA_DIR", "BOXOFFICE_PORT", "PORT")
 
@@ -87,6 +99,8 @@ class _Scene:
     stack: Stack | None
     gateway_port: int = 0
     """Of a gateway process that sends webhooks; 0 without one."""
+    shop_ports: Sequence[int] = ()
+    """On which shops are told what happens."""
 
 
 def rush(options: Options, environ: Mapping[str, str] = os.environ) -> tuple[Report, Performance]:
@@ -125,7 +139,7 @@ def _private(
 ) -> Iterator[_Scene]:
     show.say("starting a private stack")
     ours = {name: value for name, value in environ.items() if name not in _OUR_PLACE}
-    end = time.monotonic() + options.workload.seconds + AFTERWARDS_S + 60
+    end = time.monotonic() + options.workload.seconds + AFTERWARDS_S + AFTER_AN_ABSENCE_S + 60
 
     def check() -> None:
         watch.check()
@@ -146,12 +160,15 @@ def _private(
         for port in ports:
             stack.wait_ready(port)
         settings = Settings(redis_url=stack.redis_url, database_url=stack.database_url, data_dir=folder)
-        yield _Scene(settings, ports, stack, gateway_port)
+        shop_ports = [stack.spare_port() for _ in range(SHOPS)] if options.chaos else []
+        yield _Scene(settings, ports, stack, gateway_port, shop_ports)
 
 
 def _play(scene: _Scene, options: Options, watch: StopWatch, show: Show) -> tuple[Report, Performance]:
     workload = options.workload
-    performance = Performance(scene.settings, scene.ports, workload, gateway_port=scene.gateway_port)
+    performance = Performance(
+        scene.settings, scene.ports, workload, gateway_port=scene.gateway_port, shop_ports=scene.shop_ports
+    )
     drawn = draw_changes(workload.seconds, workload.seed) if options.chaos else []
     performance.to_change = options.changes or drawn
     chaos = _chaos(scene, scene.stack, performance, options, show) if scene.stack else None
@@ -191,7 +208,7 @@ def _chaos(scene: _Scene, stack: Stack, performance: Performance, options: Optio
 def _tend(performance: Performance, chaos: Chaos | None, watch: StopWatch, show: Show) -> None:
     """Deal the blows, start what died, until the audit is done."""
     began = time.monotonic()
-    end = began + performance.workload.seconds + AFTERWARDS_S
+    end = began + performance.workload.seconds + AFTERWARDS_S + (AFTER_AN_ABSENCE_S if performance.shop_ports else 0.0)
     while performance.findings is None and performance.failure is None:
         watch.check()
         now = time.monotonic()

@@ -33,6 +33,11 @@ class Sale:
     """Another shop that sells the events."""
     partner_api_key: str = ""
 
+    @property
+    def api_keys(self) -> dict[str, str]:
+        """Of both shops, by client."""
+        return {self.client: self.api_key, self.partner: self.partner_api_key}
+
 
 async def open_sale(office: BoxOffice, workload: Workload) -> Sale:
     """Put events on sale: at least two, and one in every shard."""

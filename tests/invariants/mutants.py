@@ -2371,6 +2371,48 @@ MUTANTS = (
         "tests/boxoffice/webhooks/test_leases.py",
         "days_without",
     ),
+    Mutant(
+        "deliveries that are dropped while their shop is away",
+        (
+            (
+                "boxoffice/webhooks/courier.py",
+                "delivery.body, tries, outcome.delivered,",
+                "delivery.body, tries, True,",
+            ),
+        ),
+        "tests/ops/rush/test_subscribers.py",
+        "who_was_away",
+    ),
+    Mutant(
+        "a follower that keeps its cursor before the page",
+        (
+            (
+                "ops/rush/follower.py",
+                "                self.ends += 1\n",
+                '                self.ends, self._cursor = self.ends + 1, page["cursor"]\n',
+            ),
+        ),
+        "tests/ops/rush/test_subscribers.py",
+        "page_in_its_hands",
+    ),
+    Mutant(
+        "an audit that asks no shop what it has taken",
+        (
+            (
+                "ops/rush/subscriber_checks.py",
+                "    for notice in feed.keys() - taken.keys():\n",
+                "    for notice in set[str]():\n",
+            ),
+        ),
+        "tests/ops/rush/test_subscriber_checks.py",
+        "a_notice_never_came",
+    ),
+    Mutant(
+        "an audit that lets a shop hear of another's",
+        (("ops/rush/subscriber_checks.py", "if notice in others or lost == 0:", "if lost == 0:"),),
+        "tests/ops/rush/test_subscriber_checks.py",
+        "one_of_anothers",
+    ),
 )
 
 

@@ -48,6 +48,10 @@ def test_a_short_rush_with_kills_keeps_every_promise(tmp_path: Path) -> None:
     assert report["holds_changed"] > 0
     assert report["booked_again"] > 0
     assert report["webhooks"]["heard"] > 20, "one worker asks a gateway that tells of everything"
+    told = report["subscribers"]
+    assert (told["shops"], told["away_s"]) == (2, 2.0)
+    assert told["taken"] >= told["notices"] > 50
+    assert told["lost"] + told["again"] + told["ends"] > 0, "somebody was away"
 
 
 @pytest.mark.timeout(240)
@@ -124,6 +128,7 @@ def test_a_minute_of_chaos_keeps_every_promise(tmp_path: Path, seed: int) -> Non
     report = json.loads(ran.stdout)
     assert sum(report["kills"].values()) >= 20
     assert report["changed_after_decline"] > 0
+    assert report["subscribers"]["away_s"] == 60
     assert {"access-code-used-up", "access-code-invalid", "booking-limit", "customer-limit"} <= set(report["refused"])
     assert report["promotions"] >= 1
     assert report["commits_lost"] > 0
