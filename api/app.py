@@ -32,6 +32,7 @@ from api.routes import (
     holds,
     pages,
     refunds,
+    root,
     sales,
     streams,
     webhooks,
@@ -49,9 +50,9 @@ from boxoffice.wire.parameters import bad_parameter
 
 __all__ = ["create_app", "entrance_of"]
 
-_LOOK_THEMSELVES: Final = (webhooks, health, feed)
-"""At their parameters: callers of the first two, gateways and load balancers, add some of their own, of which none is read;
-the feed is asked for below, too, where nobody else looks."""
+_LOOK_THEMSELVES: Final = (webhooks, health, feed, root)
+"""At their parameters: callers of the first two, gateways and load balancers, add some of their own, of which none is read, and
+so do links to the last; the feed is asked for below, too, where nobody else looks."""
 
 
 def entrance_of(app: Any) -> Any:
@@ -100,7 +101,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_middleware(Heads)
     routers = (
         events, sales, allocations, bookings, holds, refunds, feed, streams, endpoints, webhooks, health, documentation,
-        pages,
+        pages, root,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, dependencies=None if module in _LOOK_THEMSELVES else [Depends(only_known)])

@@ -95,6 +95,7 @@ RIGHTS: Final[dict[str, Right]] = {
     "readyz": _PUBLIC,
     "openapi_json": _PUBLIC,
     "docs": _PUBLIC,
+    "root": _PUBLIC,
     "docs_file": _PUBLIC,
     "ops_page": _PUBLIC,  # files alone: whoever opens it has to sign in
     "ops_asset": _PUBLIC,

@@ -107,6 +107,9 @@ class ApiSettings(Part):
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, as a JSON list. None by default: shops call from servers."""
 
+    shop_url: str = ""
+    """Where the shop front for buyers is: `GET /` sends browsers there. Empty: it shows a page that names the other pages."""
+
     fast_path: bool = True
     """Answer the hot routes in front of FastAPI. Off, the same functions stand behind ordinary routes."""
 

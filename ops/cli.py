@@ -6,6 +6,8 @@ it prints.
 
 Everything heavy is imported inside a command, so that the others start at once. More commands live in `ops/commands/`,
 one module each with a `register(app)`.
+
+One file because what starts and seeds a stack is typed together, and `main` is what all commands run in.
 """
 
 from __future__ import annotations
@@ -67,14 +69,23 @@ def boxoffice(
 
 
 @app.command()
-def up(data_dir: DataDirOption = DEFAULT_DATA_DIR, port: PortOption = 8000) -> None:
+def up(
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    port: PortOption = 8000,
+    shop_port: Annotated[
+        int,
+        typer.Option(
+            envvar="SHOP_PORT", min=0, max=65535, help="Port of the demo shop. 0: 80 above the API's, if it is free."
+        ),
+    ] = 0,
+) -> None:
     """Start everything on this machine, and keep it running until Ctrl-C.
 
-    Starts a private Redis and PostgreSQL unless REDIS_URL and DATABASE_URL name others.
+    Starts a private Redis and PostgreSQL, and a demo shop, unless REDIS_URL and DATABASE_URL name others.
     """
     from ops.stack import supervisor
 
-    supervisor.up(data_dir, port)
+    supervisor.up(data_dir, port, shop_port=shop_port)
 
 
 @app.command()
@@ -115,6 +126,9 @@ def seed(
     demo_key: Annotated[
         bool, typer.Option("--demo-key", help="Also make the API key demo.boxoffice, which everybody knows.")
     ] = False,
+    demo_shop: Annotated[
+        str, typer.Option(metavar="URL", help="Also what the demo shop there sells, and its two keys, in DATA_DIR.")
+    ] = "",
 ) -> None:
     """Make example events to play with, once."""
     settings = settings_for(data_dir)
@@ -122,7 +136,7 @@ def seed(
 
     from ops.seed import seed as make_examples
 
-    report = asyncio.run(make_examples(settings, demo_key=demo_key))
+    report = asyncio.run(make_examples(settings, demo_key=demo_key, shop_url=demo_shop))
     typer.echo(f"{report.event.name} {'is now' if report.created else 'was already'} on sale: event {report.event.id}")
     if report.api_key:
         typer.echo(f"API key: {report.api_key}")

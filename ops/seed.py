@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from boxoffice.access.store import AccessStore
 from boxoffice.books.moves import apply_moves
 from boxoffice.sales.catalogue import EventView
+from boxoffice.sales.codes import AccessCodes
 from boxoffice.sales.control import Control
 from boxoffice.sales.store import CatalogueStore, NewTier
 from boxoffice.settings import Settings
@@ -19,6 +20,7 @@ from boxoffice.stores.database import Database
 from boxoffice.stores.models import Event
 from boxoffice.stores.scripts import load_scripts
 from boxoffice.stores.shard import open_shards
+from ops.seed_shop import ShopSeed
 
 __all__ = ["DEMO_CLIENT", "DEMO_KEY", "SeedReport", "seed"]
 
@@ -47,8 +49,8 @@ class SeedReport:
     api_key: str | None
 
 
-async def seed(settings: Settings, *, demo_key: bool) -> SeedReport:
-    """Make the example event, and the demo API key when asked to.
+async def seed(settings: Settings, *, demo_key: bool, shop_url: str = "") -> SeedReport:
+    """Make the example event, and the demo API key when asked to; with `shop_url` also what the demo shop there needs.
 
     An event that is there keeps its sales; when its start has passed, it moves ahead.
     """
@@ -58,7 +60,13 @@ async def seed(settings: Settings, *, demo_key: bool) -> SeedReport:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": SEED_LOCK})
             access, store = AccessStore(database, shards, settings), CatalogueStore(database, shards, settings)
             control = Control(database, shards, settings, lambda here: apply_moves(here, database))
-            return await _seed(database.engine, access, store, control, demo_key)
+            report = await _seed(database.engine, access, store, control, demo_key)
+            if shop_url:
+                codes = AccessCodes(database, shards, control)
+                await ShopSeed(database.engine, access, store, control, codes).sow(
+                    DEMO_CLIENT, shop_url, settings.data_dir
+                )
+            return report
     finally:
         await shards.aclose()
         await database.close()

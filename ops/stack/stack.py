@@ -112,6 +112,7 @@ class Stack:
         self._gateways: dict[str, Program] = {}
         self._apis: dict[str, Program] = {}
         self._workers: dict[str, Program] = {}
+        self._shops: dict[str, Program] = {}
 
     def __enter__(self) -> Self:
         self.servers.start()
@@ -140,6 +141,7 @@ class Stack:
         yield from self._gateways.values()
         yield from self._apis.values()
         yield from self._workers.values()
+        yield from self._shops.values()
 
     @property
     def redis_url(self) -> str:
@@ -204,6 +206,16 @@ class Stack:
         self._claim(port)
         return self._spawn(self._gateways, "gateway", ("gateway", "--port", str(port), "--webhooks", webhooks), {})
 
+    def spawn_shop(self, port: int, api_url: str) -> Program:
+        """Start the demo shop on 127.0.0.1:`port`, which sells through the API there. Its keys are made by `boxoffice seed
+        --demo-shop`."""
+        self._claim(port)
+        return self._spawn(self._shops, "shop", ("shop", "--port", str(port), "--api", api_url), {})
+
+    def port_near(self, wished: int) -> int:
+        """The wished one, or another if somebody has that."""
+        return wished if wished <= 65_535 and self.servers.home.take_port(wished) else self.spare_port()
+
     def _claim(self, port: int) -> None:
         """Refuse a busy port; of one that somebody named, see to it that no other boxoffice draws it."""
         refuse_busy_port(port)
@@ -219,26 +231,33 @@ class Stack:
         self.record()
         return program
 
-    def wait_ready(self, port: int = 0, timeout_s: float = 60.0) -> None:
-        """Wait until the API on this port (the first one's by default) says it can serve."""
+    def wait_ready(self, port: int = 0, timeout_s: float = 60.0, path: str = "/readyz") -> None:
+        """Wait until the API on this port (the first one's by default) says it can serve; a shop says so at `/healthz`."""
         port = port or self.port
         end = time.monotonic() + timeout_s
-        while (answer := _readyz(port)) != "":
+        while (answer := _unready(port, path)) != "":
             self._check()
-            for program in (*self._gateways.values(), *self._apis.values(), *self._workers.values()):
+            for program in self._programs():
                 if not program.alive:
                     raise CannotRun(
                         f"{program.name} stopped while starting ({program.ending}): {program.last_line()} "
                         f"See {program.log}."
                     )
             if time.monotonic() > end:
-                raise CannotRun(f"The API was not ready after {timeout_s:g} seconds: {answer}")
+                raise CannotRun(
+                    f"{'The API' if path == '/readyz' else 'The shop'} was not ready after {timeout_s:g} seconds: {answer}"
+                )
             time.sleep(5 * POLL_S)
 
+    def _programs(self) -> Iterator[Program]:
+        """Our own, in the order in which they are stopped."""
+        for group in (self._shops, self._apis, self._workers, self._gateways):
+            yield from group.values()
+
     def stop(self) -> None:
-        """API first, so that no booking comes in; then workers, gateway, PostgreSQL, Redis. Leaves no process and no
+        """Shop and API first, so that no booking comes in; then workers, gateway, PostgreSQL, Redis. Leaves no process and no
         file."""
-        for group in (self._apis, self._workers, self._gateways):
+        for group in (self._shops, self._apis, self._workers, self._gateways):
             for program in group.values():
                 program.ask_to_stop()
             for program in group.values():
@@ -259,21 +278,23 @@ class Stack:
         return self.servers.home.logs / f"{name}.log"
 
 
-def refuse_busy_port(port: int) -> None:
+def refuse_busy_port(port: int, name: str = "PORT") -> None:
     """Raise CannotRun when somebody listens there."""
     if not port_is_free(port):
-        raise CannotRun(f"Port {port} is in use: stop what listens there, or choose another one, say PORT={port + 1}.")
+        raise CannotRun(
+            f"Port {port} is in use: stop what listens there, or choose another one, say {name}={port + 1}."
+        )
 
 
-def _readyz(port: int) -> str:
+def _unready(port: int, path: str) -> str:
     """Empty when ready, otherwise why not."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(500).decode(errors="replace")
-        return "" if answer.status == 200 else f"/readyz answered {answer.status} {body}"
+        return "" if answer.status == 200 else f"{path} answered {answer.status} {body}"
     except (OSError, http.client.HTTPException) as error:
-        return f"/readyz did not answer ({error})"
+        return f"{path} did not answer ({error})"
     finally:
         connection.close()

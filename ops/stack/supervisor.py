@@ -33,15 +33,27 @@ LOOK_S = 0.1
 
 KIND = "BOXOFFICE_GATEWAY__KIND"
 
+SHOP_URL = "BOXOFFICE_API__SHOP_URL"
+
+SHOP_ABOVE = 80
+"""The demo shop listens so far above the API: 8080 beside 8000."""
+
+DEMO_CODE = "PRESALE-KATHMANDU"
+"""The access code of the demo shop's presale. Made by `boxoffice seed --demo-shop`, and only there."""
+
 DEMO_KEY = "demo.boxoffice"
 """The API key of the seeded shop. Made by `boxoffice seed --demo-key`, and only there."""
 
 
-def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> None:
-    """Start everything, say where, and keep it running until a signal comes. Raises CannotRun if it does not start."""
+def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ, *, shop_port: int = 0) -> None:
+    """Start everything, say where, and keep it running until a signal comes. Raises CannotRun if it does not start.
+
+    `shop_port` 0: 80 above `port`, or another one if somebody has that."""
     if wrong := [*misspelt(environ), *read_secrets(environ).wrong]:
         raise CannotRun("; ".join(wrong))
     refuse_busy_port(port)
+    if shop_port:
+        refuse_busy_port(shop_port, "SHOP_PORT")
     redis_url, database_url = wished_urls(environ)
     with StopWatch(environ) as watch:
         try:
@@ -53,21 +65,38 @@ def up(data_dir: Path, port: int, environ: Mapping[str, str] = os.environ) -> No
                 check=watch.check,
                 hurry=lambda: watch.hurry,
             ) as stack:
-                _open(stack, port)
+                _open(stack, port, shop_port)
                 _tend(stack, watch)
         except Interrupted:
             return
 
 
-def _open(stack: Stack, port: int) -> None:
+def _open(stack: Stack, port: int, shop_port: int) -> None:
     stack.run("migrate")
-    if stack.embedded:
+    gateway = stack.environment().get(KIND, "simulator")
+    shop, elsewhere, wished = "", False, port + SHOP_ABOVE
+    if stack.embedded and gateway != "stripe":  # whose test cards are others
+        named, shop_port = shop_port, shop_port or stack.port_near(wished)
+        elsewhere = not named and shop_port != wished
+        shop = f"http://127.0.0.1:{shop_port}"
+        stack.run("seed", "--demo-key", "--demo-shop", shop)
+    elif stack.embedded:
         stack.run("seed", "--demo-key")
-    stack.spawn_api(port)
+    stack.spawn_api(port, env={SHOP_URL: stack.environment().get(SHOP_URL, shop)} if shop else None)
     stack.spawn_worker()
+    if shop:
+        stack.spawn_shop(shop_port, f"http://127.0.0.1:{port}")
     stack.wait_ready()
-    invitation = invite(port, stack.environment().get(KIND, "simulator")) if stack.embedded else ""
+    invitation = invite(port, gateway) if stack.embedded else ""
+    if shop:
+        stack.wait_ready(shop_port, path="/healthz")
+        invitation += f"\n{_invite_to(shop, elsewhere, wished)}"
     _print(_voice(sys.stdout), f"boxoffice ready http://127.0.0.1:{port}\n{invitation}\n")
+
+
+def _invite_to(shop: str, elsewhere: bool, wished: int) -> str:
+    why = f" (port {wished} is in use; SHOP_PORT chooses another)" if elsewhere else ""
+    return f"The shop front, for buyers: {shop}{why}\nIts presale opens with the access code {DEMO_CODE}.\n"
 
 
 def _tend(stack: Stack, watch: StopWatch) -> None:
