@@ -1760,8 +1760,25 @@ MUTANTS = (
                 "changed: set[str] = set()",
             ),
         ),
+        "tests/boxoffice/repair/test_rebuild.py",
+        "puts_right_the_items_of_what_has_ended",
+    ),
+    Mutant(
+        "a quick check leaves a hold that has ended, whatever tells of it",
+        (
+            (
+                "boxoffice/repair/rebuild.py",
+                "changed = await self._end_changed(connection, ended)",
+                "changed: set[str] = set()",
+            ),
+            (
+                "boxoffice/repair/survey.py",
+                "decided.update(await queries.events_of_final(connection, some))",
+                "pass",
+            ),
+        ),
         "tests/invariants/test_old_redis.py",
-        "ended_since",
+        "though_no_counter_differs",
     ),
     Mutant(
         "a final record keeps the items that an older redis had",

@@ -355,6 +355,28 @@ async def test_a_booking_that_was_changed_and_ended_since_is_what_it_ended_as(
     await till.at_rest(booking, same)
 
 
+async def test_a_changed_booking_that_has_ended_is_put_right_though_no_counter_differs(
+    till: Till, servers: Servers, tmp_path: Path
+) -> None:
+    """Cancelled: all tickets are on sale again there, and one is held here. Nothing that is sold tells of it."""
+    office, booking = till.office, await till.hold(GA=1)
+    await till.pay(booking, "tok_card_declined")
+    await till.rest()
+    async with copied(servers, tmp_path) as put_back:
+        await till.change(booking, GA=4)
+        await till.cancel(booking)
+        await till.rest()
+        await put_back()
+    assert await till.state(booking) == "H cancelled"
+
+    await check_run(office)
+
+    record = await record_of(office, booking)
+    assert record is not None and (record.state, [line.quantity for line in record.body.lines]) == ("X", [4])
+    assert await till.left("GA") == (100, 0, 0)
+    await till.at_rest(booking)
+
+
 # ---------------------------------------------------------------------- a replica
 
 
