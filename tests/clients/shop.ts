@@ -8,7 +8,7 @@ const told: Record<string, unknown> = {};
 const [GOOD, DECLINED] = ["4242424242424242", "4000000000000002"];
 const card = (card_number: string) => ({ method: "card" as const, card_name: "Ada", card_number });
 
-const event = (await client.events({ on_sale: true })).data[0]!;
+const event = (await client.listEvents({ on_sale: true })).data[0]!;
 const item = { tier_id: event.tiers[0]!.id, quantity: 1 };
 const available: number = event.tiers[0]!.available;
 if (available < 1) throw new Error("nothing is left");
@@ -25,7 +25,7 @@ told["declined"] = (await booked("declined", DECLINED)).failure?.code;
 
 const hold = await client.book({ customer_id: "holder", items: [item] });
 await client.changeItems(hold.id, { items: [{ ...item, quantity: 2 }] });
-const longer = await client.extend(hold.id, 60);
+const longer = await client.extend(hold.id, { extra_s: 60 });
 if (!(longer.expires_at! > hold.expires_at!)) throw new Error("it lasts no longer");
 await client.pay(hold.id, { method: "card", token: "tok_card_declined" });
 told["still held"] = (await client.waitUntilFinal(hold.id, { deadlineS: 30 })).status;
@@ -61,12 +61,17 @@ try {
 }
 const again = await client.book({ customer_id: "same", items: [item] }, { key: "order-7" });
 told["same"] = (await client.book({ customer_id: "same", items: [item] }, { key: "order-7" })).id === again.id;
-const mine = await client.bookings({ limit: 50 });
+const mine = await client.listBookings({ limit: 50 });
 told["bookings"] = mine.data.filter((each) => each.customer_id === "lost-answer").length;
 
-// What has no method of its own goes by its path, with the same errors.
+// By its path, an operation has the same errors.
 const none = await client.api.GET("/v1/refunds/{refund_id}", { params: { path: { refund_id: "none" } } }).catch((error) => error);
 told["no refund"] = none instanceof ProblemError && none.status;
+
+const paused = await client.pauseEvent(event.id, { ifMatch: event.version });
+const resumed = await client.resumeEvent(event.id, { ifMatch: paused.version });
+const stale = await client.changeEvent(event.id, { name: "Late" }, { ifMatch: paused.version }).catch((error) => error);
+told["managed"] = [paused.status, resumed.status, isProblem(stale, "/problems/event-changed")];
 
 const all = await Promise.all(["a", "b", "lost-async"].map((customer) => booked(customer)));
 told["at once"] = [...all.map((each) => each.status), "cancelled"];

@@ -4,6 +4,7 @@ loses answers."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from boxoffice_client.retrying import retry_after_of
 
 from boxoffice.office import BoxOffice
+from tests.clients.test_python_calls import NOT_A_SHOPS, OPERATIONS
 from tests.clients.test_python_retrying import CASES
 from tests.clients.test_python_shop import SOLD, break_connections
 from tests.conftest import KEY, SaleMaker
@@ -58,8 +60,41 @@ async def test_it_sells(
     program = await compiled("shop.ts", shop_folder)
     async with a_worker(office):
         said = json.loads(await run("node", program, url, KEY, cwd=shop_folder))
-    assert said == SOLD | {"no refund": 404}
+    assert said == SOLD | {"no refund": 404, "managed": ["paused", "active", True]}
     assert (proxy.swallowed, proxy.instead) == (3, [])
+
+
+STREAMS = {"stream_booking", "stream_event"}
+"""`watchBooking` and `watchAvailability` read them."""
+
+
+def camel(name: str) -> str:
+    first, *more = name.split("_")
+    return first + "".join(word.capitalize() for word in more)
+
+
+async def test_there_is_a_method_for_every_operation_by_pythons_name(shop_folder: Path) -> None:
+    """And it sends what the description says."""
+    wanted, asked = {}, []
+    for name in sorted(OPERATIONS.keys() - NOT_A_SHOPS - STREAMS):
+        method, path, operation = OPERATIONS[name]
+        parameters = operation.get("parameters", [])
+        ids = re.findall(r"\{(\w+)\}", path)
+        query = {each["name"]: "7" for each in parameters if each["in"] == "query"}
+        headers = {each["name"].lower() for each in parameters if each["in"] == "header"} - {"if-none-match"}
+        body = "requestBody" in operation
+        asked.append([camel(name), [f"a/{each}" for each in ids], query, body])
+        wanted[camel(name)] = [method, re.sub(r"\{(\w+)\}", r"a%2F\1", path), sorted(query), sorted(headers), body]
+    program = await compiled("calls.ts", shop_folder)
+    said = json.loads(await run("node", program, json.dumps(asked), cwd=shop_folder))
+    assert said["sent"] == wanted
+    assert set(said["methods"]) == wanted.keys() | {
+        "waitUntilFinal",
+        "feed",
+        "feedPages",
+        "watchBooking",
+        "watchAvailability",
+    }
 
 
 async def test_it_keeps_to_the_table_and_verifies_webhooks(shop_folder: Path) -> None:

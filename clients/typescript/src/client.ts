@@ -1,5 +1,6 @@
 // The client: every operation of the API, typed by its description, with retries beneath and errors instead of refusals.
 import createClient, { type Client } from "openapi-fetch";
+import { Calls, good, prefer, WAIT_MOST_S, type Calling } from "./calls.js";
 import { StillPending } from "./errors.js";
 import { exchange } from "./fetching.js";
 import { RETRIES, retryAfterOf, sleep, type Retries } from "./retrying.js";
@@ -18,21 +19,6 @@ export interface Options {
   fetch?: typeof fetch;
 }
 
-export interface Calling {
-  /** Ends the call early; it rejects with the signal's reason. */
-  signal?: AbortSignal;
-}
-
-export interface Keyed extends Calling {
-  /** The idempotency key: your order number, or what `error.key` said. A new one is made without it, and kept over all attempts. */
-  key?: string;
-}
-
-export interface Waiting {
-  /** Seconds that the server may wait for the end before it answers, at most 10. */
-  waitS?: number;
-}
-
 export interface Following extends Calling {
   /** Only notices of these types. */
   types?: readonly Schemas["Notice"]["type"][];
@@ -42,19 +28,17 @@ export interface Following extends Calling {
   patienceS?: number;
 }
 
-/** Longest that the server is asked to wait in one request, in seconds. */
-const WAIT_MOST_S = 10;
-
 /**
- * Sells tickets. Its methods are what a shop front needs; `api` has every operation, by its path, with the same retries and
- * errors: `data` of its answers is always there.
+ * Sells tickets. It has a method for each operation, and those that go on; `api` has the operations by their paths, with the same
+ * retries and errors: `data` of its answers is always there, and so is the answer's head.
  */
-export class BoxOffice {
+export class BoxOffice extends Calls {
   readonly api: Client<paths, "application/json">;
   readonly retries: Readonly<Retries>;
   readonly #options: Options;
 
   constructor(options: Options) {
+    super();
     this.#options = options;
     this.retries = { ...RETRIES, ...options.retries };
     this.api = this.#connected(this.retries);
@@ -74,66 +58,6 @@ export class BoxOffice {
 
   get #baseUrl(): string {
     return this.#options.baseUrl.replace(/\/+$/, "");
-  }
-
-  /** A page of the events that you sell, each with what is left of its tiers. */
-  async events(query: { cursor?: string; limit?: number; on_sale?: boolean; past?: boolean } = {}, calling: Calling = {}) {
-    return good(await this.api.GET("/v1/events", { params: { query }, ...calling }));
-  }
-
-  async event(event_id: string, calling: Calling = {}) {
-    return good(await this.api.GET("/v1/events/{event_id}", { params: { path: { event_id } }, ...calling }));
-  }
-
-  /** Book or, without a payment, hold tickets. */
-  async book(body: Schemas["BookingRequest"], { key, waitS, ...calling }: Keyed & Waiting = {}) {
-    const header = { "Idempotency-Key": key ?? newKey() };
-    return good(await this.api.POST("/v1/bookings", { params: { header }, headers: prefer(waitS), body, ...calling }));
-  }
-
-  /** The booking as it is now, or once it is final, at most `waitS` later. */
-  async booking(booking_id: string, { waitS, ...calling }: Calling & Waiting = {}) {
-    const path = { booking_id };
-    return good(
-      await this.api.GET("/v1/bookings/{booking_id}", { params: { path }, headers: prefer(waitS), ...calling }),
-    );
-  }
-
-  /** A page of your bookings. `event_id` with `idempotency_key` finds one at once. */
-  async bookings(query: NonNullable<paths["/v1/bookings"]["get"]["parameters"]["query"]> = {}, calling: Calling = {}) {
-    return good(await this.api.GET("/v1/bookings", { params: { query }, ...calling }));
-  }
-
-  /** Pay a hold. Another card needs another key: leave it out, and a new one is made. */
-  async pay(booking_id: string, body: Schemas["HoldPaymentRequest"], { key, waitS, ...calling }: Keyed & Waiting = {}) {
-    const params = { path: { booking_id }, header: { "Idempotency-Key": key ?? newKey() } };
-    return good(
-      await this.api.POST("/v1/bookings/{booking_id}/payment", { params, headers: prefer(waitS), body, ...calling }),
-    );
-  }
-
-  /** Let a hold have these items in place of those that it has. */
-  async changeItems(booking_id: string, body: Schemas["ChangeRequest"], { key, ...calling }: Keyed = {}) {
-    const params = { path: { booking_id }, header: { "Idempotency-Key": key ?? newKey() } };
-    return good(await this.api.PATCH("/v1/bookings/{booking_id}", { params, body, ...calling }));
-  }
-
-  /** Let a hold last longer, once. Sent again after an answer was lost it may be refused as `already-extended`. */
-  async extend(booking_id: string, extra_s: number, calling: Calling = {}) {
-    const params = { path: { booking_id } };
-    return good(await this.api.POST("/v1/bookings/{booking_id}/extend", { params, body: { extra_s }, ...calling }));
-  }
-
-  /** Give the tickets back: a hold at once, a confirmed booking after its event's terms. */
-  async cancel(booking_id: string, { waitS, ...calling }: Calling & Waiting = {}) {
-    const params = { path: { booking_id } };
-    return good(await this.api.POST("/v1/bookings/{booking_id}/cancel", { params, headers: prefer(waitS), ...calling }));
-  }
-
-  /** Give money and tickets back whatever the terms. */
-  async refund(booking_id: string, body: Schemas["RefundRequest"], { key, ...calling }: Keyed = {}) {
-    const params = { path: { booking_id }, header: { "Idempotency-Key": key ?? newKey() } };
-    return good(await this.api.POST("/v1/bookings/{booking_id}/refunds", { params, body, ...calling }));
   }
 
   /**
@@ -199,18 +123,4 @@ export class BoxOffice {
     const { apiKey, fetch: send = globalThis.fetch } = this.#options;
     return watch<T>(this.#baseUrl + path, apiKey, this.retries, send, watching);
   }
-}
-
-/** An idempotency key: keep it with the order before you send, so that it can be sent again after a crash. */
-export function newKey(): string {
-  return crypto.randomUUID();
-}
-
-function prefer(waitS: number | undefined): Record<string, string> {
-  return waitS ? { Prefer: `wait=${Math.min(Math.round(waitS), WAIT_MOST_S)}` } : {};
-}
-
-/** What a call of `api` came to: refusals have been thrown by then. */
-function good<T>(answer: { data?: T }): NonNullable<T> {
-  return answer.data as NonNullable<T>;
 }

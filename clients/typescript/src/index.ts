@@ -1,5 +1,6 @@
 // Sell tickets with boxoffice.
-export { BoxOffice, newKey, type Calling, type Following, type Keyed, type Options, type Waiting } from "./client.js";
+export { newKey, type Calling, type Keyed, type Matching, type Waiting } from "./calls.js";
+export { BoxOffice, type Following, type Options } from "./client.js";
 export {
   BoxOfficeClientError,
   isProblem,
