@@ -1,7 +1,7 @@
 """What a dead endpoint costs the others: the time from a commit to the arrival of its webhook, with 1 of 100 endpoints dead and
 with none.
 
-    python -m bench.webhooks [--endpoints 100] [--rate 200] [--seconds 15] [--pairs 3]
+    python -m bench.webhooks [--endpoints 100] [--rate 200] [--seconds 15] [--pairs 3] [--record bench/results/webhooks.md]
 
 A hundred shops with an endpoint each, on private servers; notices are committed at a fixed rate, and the couriers of one worker
 deliver them to a process that notes when each arrives. The dead one takes connections and answers nothing. Slices alternate:
@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.machine import describe_machine
 from boxoffice.notices.writing import write
 from boxoffice.office import BoxOffice, open_box_office
 from boxoffice.settings import Settings
@@ -173,7 +175,25 @@ async def run(wanted: argparse.Namespace) -> int:
         shops.close()
     ratio = median(one) / median(none)
     print(f"p99 of the others with a dead endpoint to without: {ratio:.3f} (at most {MOST:g})")
+    if wanted.record is not None:
+        wanted.record.write_text(table_of(none, one, wanted))
     return int(ratio > MOST)
+
+
+def table_of(none: list[float], one: list[float], wanted: argparse.Namespace) -> str:
+    """The p99 of the others in ms, slice by slice, as a page in Markdown; with the machine and the day."""
+    slices = "".join(
+        f"| {number} | {without:,.1f} | {with_one:,.1f} | {with_one / without:.2f} |\n"
+        for number, (without, with_one) in enumerate(zip(none, one, strict=True), 1)
+    )
+    middle = f"| median | {median(none):,.1f} | {median(one):,.1f} | {median(one) / median(none):.2f} |\n"
+    return (
+        "# What a dead endpoint costs the others\n\n"
+        f"{wanted.endpoints} shops with an endpoint each, {wanted.rate} notices a second in all, {wanted.seconds:g} s a slice: "
+        f"p99 in ms from a commit to the arrival of its webhook at the other {wanted.endpoints - 1}. At most {MOST:g} is "
+        f"right. Measured on {date.today()}, {describe_machine(None)['machine']}: `python -m bench.webhooks`.\n\n"
+        f"| pair | none dead | one dead | one to none |\n|---|--:|--:|--:|\n{slices}{middle}"
+    )
 
 
 def main() -> None:
@@ -184,6 +204,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=200, help="notices a second, in all")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--record", type=Path, help="a file for the table")
     wanted = parser.parse_args()
     if wanted.serve:
         asyncio.run(serve())
