@@ -30,8 +30,9 @@
 --                        where the hold ms of an H, or the 0 of a P, are followed by :tickets that one customer, and
 --                        :tickets that one client may have and not paid for (none given: any number), and :tickets that
 --                        a client gives up before it has to leave more to others
---                        then per code: its digest; then
---                        per booking: kind index, and of those with a code :place among the event's | the record behind its deadline:
+--                        then per code: k and its digest; and, when there are any, a text with a byte per booking: the place of
+--                        its code among its event's, or 0; or with two, when one of them is more than 255; then
+--                        per booking: kind index | the record behind its deadline:
 --                        payment key | scope | fingerprint | event | owner | items | tries, body, payload
 --
 -- Returns {"closed"}     the gate is closed: nobody may say what is left
@@ -110,7 +111,6 @@ local bell, rings, queue = KEYS[5], KEYS[6], KEYS[7]
 local rates_key = string.gsub(gate, "gate$", "rates")
 local pending_max, bell_ttl_ms, job, job_prefix = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local events, kinds = tonumber(ARGV[5]), tonumber(ARGV[6])
-local count, codes_at = 0, 7 + events + kinds
 
 local closed = shut(gate)
 if closed then
@@ -119,29 +119,21 @@ end
 
 -- Read every form, and note what has to be looked up: everything is read once for the whole call.
 local KEYS, ARGV, sub, format = KEYS, ARGV, string.sub, string.format
-local sales = {}
+local sales, no_codes = {}, {}
 for e = 1, events do
   sales[e] = { key = KEYS[6 + 2 * e], owners_key = KEYS[7 + 2 * e], fields = {}, tier = {}, owners = {}, owned = {},
-    again = {}, by_tier = {}, given_up = {}, code = {} }
+    again = {}, by_tier = {}, given_up = {}, terms = no_codes, used = no_codes, has = no_codes }
 end
 local kind, call = {}, { deadlines = deadlines, decline_fields = {}, }
 for k = 1, kinds do
   kind[k] = read_kind(ARGV[7 + events + k], sales, call)
 end
-for codes in string.gmatch(ARGV[7], "%d+") do
-  count = count + 1
-  if codes ~= "0" then
-    read_codes(sales[count], codes_at + 1, codes_at + codes)
-    codes_at = codes_at + codes
-  end
-end
+local first_form, count, code_by = read_codes(sales, ARGV[7], 7 + events + kinds)
 -- Per booking, of which an id and a whole record come once it is admitted.
-local first_form, first_key, id_of, record_of = codes_at, 6 + 2 * events, {}, {}
-count = #ARGV - codes_at
-local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by =
+local first_key, id_of, record_of = 6 + 2 * events, {}, {}
+local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by =
   read_bookings(kind, count, first_form, first_key, call)
-local rates, rate_window_ms, rates_began, rates_new, rates_spent = call.rates, call.rate_window_ms, nil, nil, nil
-local declines = {}
+local declines, rates, rate_window_ms, rates_began, rates_new, rates_spent = {}, call.rates, call.rate_window_ms, nil, nil, nil
 for e = 1, events do
   read_sale(sales[e])
 end
@@ -162,8 +154,7 @@ redis.call("ZCARD", queue)
 for e = 1, events do
   redis.call("HLEN", shops_key(sales[e].owners_key))
 end
-local admitted = {}
-local admitted_under = {}
+local admitted, admitted_under, of_this_call = {}, {}, {}
 
 for k = 1, kinds do
   local of = kind[k]
@@ -171,8 +162,6 @@ for k = 1, kinds do
   -- Of whoever pays later, or of a customer when none has too many, nothing is looked up.
   of.suspect = of.decline_terms and (declines.customers or declined_too_often(declines, of.decline_terms, "", of.client, of.event))
 end
-
-local of_this_call = {}
 
 local function count_rate(who, most)
   if most then
@@ -198,7 +187,13 @@ local function refusal(b)
   if why then
     return why
   end
-  why = of.why or (of.coded and code_refused(of, code)) or shortage(of, code and code.holder, #admitted, call)
+  why = of.why
+  if of.coded and not why then
+    local packed, used = sale.terms[code] or false, sale.used[code]
+    local good = of.codes[packed] or judge_code(of, packed)
+    why = good.why or (used > good.most and code_used_up(good.terms, used, of.tickets))
+  end
+  why = why or shortage(of, code and of.coded and ARGV[sale.codes_at + code], #admitted, call)
   if of.letter == "Q" and not why then
     -- Its booking is sent now, and counted then.
     return { "left" }
@@ -210,7 +205,10 @@ local function refusal(b)
   end
   local owned = sale.owned[owner]
   if sale.rule or (sale.limit > 0 and owned + of.tickets > sale.limit) then
-    local broken = breaks_customer_rule(sale, of.lines, of.tickets, owned, sale.by_tier[owner] or "")
+    local broken = owned == 0 and of.first_breaks
+    if broken == nil or owned > 0 then
+      broken = breaks_customer_rule(sale, of, owned, sale.by_tier[owner])
+    end
     if broken then
       return broken
     end
@@ -254,7 +252,7 @@ for b = 1, count do
       tier.available, tier.held, tier.changed = tier.available - line.quantity, tier.held + line.quantity, true
       local aside = sale.allocated and sale.allocated[tier.name]
       if aside then
-        draw(aside, of.client, code and sub(code.holder, 2), line.quantity)
+        draw(aside, of.client, of.coded and sub(ARGV[sale.codes_at + code], 2), line.quantity)
       end
     end
     of.admitted = of.admitted + 1
@@ -262,8 +260,12 @@ for b = 1, count do
     local by_tier = sale.by_tier[owner]
     sale.owned[owner] = sale.owned[owner] + of.tickets
     sale.by_tier[owner] = by_tier and with_items(by_tier, of.items, 1) or of.items
-    if code then
-      count_with_code(code, of)
+    if code and of.coded then
+      local used, takers = sale.used, sale.takers
+      if takers[code] ~= of then
+        takers[code] = next_taker(sale, code, of)
+      end
+      used[code] = used[code] + of.tickets
     end
     if of.letter == "P" then
       waiting, behind = waiting + 1, behind + 1

@@ -8,7 +8,6 @@ lua/admit.lua.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 from boxoffice.stores import keys
@@ -124,26 +123,32 @@ class Codec:
             all_keys += (keys.event(shard, event), keys.owners(shard, event))
         kinds: dict[Kind, int] = {}
         codes: dict[str, dict[str, int]] = {event: {} for event in tiers}
-        forms = []
+        forms: list[str] = []
+        places: list[int] = []
         for member in call.members:
             kind = member.kind
             index = kinds.get(kind) or kinds.setdefault(kind, len(kinds) + 1)
             code = member.access_code
             if code:
-                places = codes[kind.event]
-                place = places.get(code) or places.setdefault(code, len(places) + 1)
-                forms.append(f"{index}:{place}|{member.packed}")
+                known = codes[kind.event]
+                places.append(known.get(code) or known.setdefault(code, len(known) + 1))
             else:
-                forms.append(f"{index}|{member.packed}")
+                places.append(0)
+            forms.append(f"{index}|{member.packed}")
             all_keys += (member.record_key, member.idempotency_key)
         common = [f"{events[event]}|{text}" for event, text in kinds]
-        counts, digests = (
-            ",".join([str(len(places)) for places in codes.values()]),
-            [*chain.from_iterable(codes.values())],
-        )
+        digests: list[str | bytes] = [f"k{code}" for each in codes.values() for code in each]
+        if digests:
+            digests.append(_written_places(places))
+        counts = ",".join([str(len(each)) for each in codes.values()])
         return Request(
             all_keys, [*self._args, len(events), len(kinds), counts, *tiers.values(), *common, *digests, *forms]
         )  # fmt: skip
+
+
+def _written_places(places: list[int]) -> bytes:
+    """One for each, or two when one is not enough."""
+    return bytes(places) if max(places) < 256 else b"".join([place.to_bytes(2) for place in places])
 
 
 class Sizes(NamedTuple):
@@ -158,7 +163,7 @@ def sizes_of(args: Sequence[Any]) -> Sizes:
     """Read the sizes from a call's arguments: for tests that answer in place of the script."""
     events, kinds = map(int, args[SIZES_AT : SIZES_AT + 2])
     codes = sum(map(int, filter(None, args[SIZES_AT + 2].split(","))))
-    return Sizes(events, kinds, len(args) - SIZES_AT - 3 - events - kinds - codes)
+    return Sizes(events, kinds, len(args) - SIZES_AT - 3 - events - kinds - codes - bool(codes))
 
 
 # ---------------------------------------------------------------------- the reply

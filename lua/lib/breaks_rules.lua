@@ -18,8 +18,7 @@ local function left_of(limit, owned)
   return limit > 0 and math.max(0, limit - owned) or ""
 end
 
--- Why its customer, who has so many tickets otherwise, and these by tier, may not have them.
-local function breaks_customer_rule(sale, lines, tickets, owned, by_tier)
+local function breaks_rule_of_all(sale, lines, tickets, owned, by_tier)
   local limit, least = sale.limit, sale.rule and sale.rule.customer_least or 0
   if is_outside(owned + tickets, least, limit) then
     return { "customer_limit", "", owned, least, limit, left_of(limit, owned) }
@@ -27,8 +26,7 @@ local function breaks_customer_rule(sale, lines, tickets, owned, by_tier)
   for n = 1, sale.rule and #lines or 0 do
     local line = lines[n]
     local rule = line.tier.rule
-    -- Nearly every customer of a rush has nothing yet.
-    local have = rule and (by_tier == "" and 0 or tickets_of(by_tier, line.tier.name))
+    local have = rule and tickets_of(by_tier, line.tier.name)
     if rule and is_outside(have + line.quantity, rule.customer_least, rule.customer_most) then
       local of_tier, left = left_of(rule.customer_most, have), left_of(limit, owned)
       if of_tier == "" or (left ~= "" and left < of_tier) then
@@ -37,4 +35,14 @@ local function breaks_customer_rule(sale, lines, tickets, owned, by_tier)
       return { "customer_limit", line.tier.name, have, rule.customer_least, rule.customer_most, of_tier }
     end
   end
+end
+
+-- Why a customer, who has so many tickets otherwise, and these by tier (nil: none), may not have a booking of this kind.
+local function breaks_customer_rule(sale, of, owned, by_tier)
+  if by_tier or owned > 0 then
+    return breaks_rule_of_all(sale, of.lines, of.tickets, owned, by_tier or "")
+  end
+  -- Nearly every customer of a rush has nothing yet: what that means is worked out once for a kind.
+  of.first_breaks = breaks_rule_of_all(sale, of.lines, of.tickets, 0, "") or false
+  return of.first_breaks
 end

@@ -34,11 +34,13 @@ local function owners_of(sale)
       end
     end
   end
-  for _, code in ipairs(sale.code) do
-    if code.used > 0 then
-      local tickets = known[code.used] or digits(code.used)
-      owners[n + 1], owners[n + 2], n = code.holder, tickets, n + 2
-      by_tier[m + 1], by_tier[m + 2], m = code.holder, by_tier_of(code, tickets), m + 2
+  local ARGV, codes_at, used, takers, has = ARGV, sale.codes_at, sale.used, sale.takers, sale.has
+  for code = 1, #has do
+    local of = takers[code]
+    if of then
+      local holder, tickets, more = ARGV[codes_at + code], used[code], of.more[has[code]]
+      owners[n + 1], owners[n + 2], n = holder, known[tickets] or digits(tickets), n + 2
+      by_tier[m + 1], by_tier[m + 2], m = holder, more and more[tickets] or by_tier_of(sale, code), m + 2
     end
   end
   return owners, by_tier

@@ -1,33 +1,21 @@
 -- read_bookings: all bookings of a call, in one function that runs once. Notes for each event whose tickets are looked up, and for
 -- the call whose attempts.
 -- Returns, each by the booking's place: its kind, where in its form its record begins behind the deadline, the fingerprint and
--- the owner in it, its idempotency key, its customer and its client among those whose unpaid tickets count, and its access code as
--- codes_told has it, or nil.
-
--- What bookings name as their kind, looked up by this text from then on: `kind`, or `kind:code`.
-local function name_kind(named, kind, text)
-  -- Added to nought a text is a number, too, and read once; `tonumber` reads it twice.
-  local k, code = string.match(text, "^(%d+):?(%d*)$")
-  local of = kind[k + 0]
-  if code ~= "" then
-    of = { kind = of, code = of.sale.code[code + 0] }
-  end
-  named[text] = of
-  return of
-end
-
+-- the owner in it, its idempotency key, its customer and its client among those whose unpaid tickets count.
 local function read_bookings(kind, count, first_form, first_key, call)
   local KEYS, ARGV, match = KEYS, ARGV, string.match
   local kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys = {}, {}, {}, {}, {}
-  local customer_by, client_by, code_by, rates, rated, named = {}, {}, {}, {}, {}, {}
+  local customer_by, client_by, rates, rated, named = {}, {}, {}, {}, {}
   local function is_rated(who)
     rates[who], rated[#rated + 1] = 0, who
   end
   for b = 1, count do
-    local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^([%d:]+)|()[%x=]*|%x+|(%x+)|[^|]*|(%x+)|")
-    local of = named[k] or name_kind(named, kind, k)
-    if of.code then
-      of, code_by[b] = of.kind, of.code
+    local k, rest, fingerprint, owner = match(ARGV[first_form + b], "^(%d+)|()[%x=]*|%x+|(%x+)|[^|]*|(%x+)|")
+    -- Added to nought a text is a number, too, and read once; `tonumber` reads it twice.
+    local of = named[k]
+    if not of then
+      of = kind[k + 0]
+      named[k] = of
     end
     local sale = of.sale
     kind_of[b], rest_at[b], fingerprint_of[b], owner_of[b] = of, rest, fingerprint, owner
@@ -54,5 +42,5 @@ local function read_bookings(kind, count, first_form, first_key, call)
     end
   end
   call.rates, call.rated = rates, rated
-  return kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by, code_by
+  return kind_of, rest_at, fingerprint_of, owner_of, idempotency_keys, customer_by, client_by
 end

@@ -55,10 +55,9 @@ local function read_kind(form, sales, call)
     string.match(form, "^(%d+)|([PHQ])(C?)|([%d:]+)|([%d,]+):?(%d*)|([^|]*)|([^|]*)|?(.*)$")
   local sale = sales[tonumber(event)]
   local of = { sale = sale, letter = letter, coded = coded == "C", hold_ms = hold_ms,
-    expected = tonumber(expected), client = client, items = items, lines = lines_of(sale, items, prices), admitted = 0,
-    tier = false, refused = {} }
-  if #of.lines == 1 then
-    of.tier = of.lines[1].tier.name .. ":"
+    expected = tonumber(expected), client = client, items = items, lines = lines_of(sale, items, prices), admitted = 0 }
+  if of.coded then
+    of.codes, of.more = {}, {}
   end
   read_rate(of, rate, letter == "P" and string.find(prices, "[1-9]"), call)
   if letter ~= "Q" then

@@ -566,8 +566,8 @@ MUTANTS = (
         "what a code got is counted call by call, not in the script",
         (
             (
-                "lua/lib/codes_told.lua",
-                "  code.used = code.used + of.tickets\n",
+                "lua/admit.lua",
+                "      used[code] = used[code] + of.tickets\n",
                 "",
             ),
         ),
@@ -612,7 +612,13 @@ MUTANTS = (
     ),
     Mutant(
         "what a holder takes stays reserved",
-        (("lua/admit.lua", "        draw(aside, of.client, code and sub(code.holder, 2), line.quantity)\n", ""),),
+        (
+            (
+                "lua/admit.lua",
+                "        draw(aside, of.client, of.coded and sub(ARGV[sale.codes_at + code], 2), line.quantity)\n",
+                "",
+            ),
+        ),
         "tests/lua/test_allocations.py",
         "allocation_first",
     ),

@@ -114,6 +114,18 @@ async def test_a_code_has_what_all_bookings_of_a_call_took(desk: Desk) -> None:
     assert [await desk.got_with(code) for code in by_tier] == [11, 9, 3]
 
 
+async def test_of_a_call_with_more_codes_than_a_byte_can_name_each_is_its_own(desk: Desk) -> None:
+    """The last has one ticket, and none of the others its number."""
+    await desk.open_sale(floor=400)
+    codes = [ids.code_digest(f"code {n}") for n in range(300)]
+    for n, code in enumerate(codes):
+        await desk.set_code(code, "2||0|0" if n < 299 else "1||0|0")
+    forms = [desk.form(customer=f"c{n}", floor=1, access_code=code) for n, code in enumerate([*codes, *codes[-2:]])]
+    results = await desk.book(*forms)
+    assert (results[:-1], results[-1]) == ([b"created"] * 301, [b"code_used_up", b"0"])
+    assert [await desk.got_with(code) for code in (codes[0], codes[43], *codes[-2:])] == [1, 1, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("there", "then"),
     [

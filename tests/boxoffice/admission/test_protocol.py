@@ -90,18 +90,18 @@ def test_a_code_of_an_event_is_told_once() -> None:
     members += [Member(elsewhere, access_code=code) for code in ("c2", "c1", "c2")] + [Member(Kind("a", "P|x"))]
     request = codec().encode(Call({"a": "t", "c": "", "b": "u"}, members))
     assert request.args[4:7] == [3, 4, "2,0,2"]
-    assert request.args[10:18] == ["1|PC|x", "1|HC|x", "3|PC|x", "1|P|x", "c1", "c2", "c2", "c1"]
-    assert [form.partition("|")[0] for form in request.args[18:]] == [
-        "1:1",
-        "1:2",
-        "1:1",
-        "2:1",
-        "3:1",
-        "3:2",
-        "3:1",
-        "4",
-    ]
+    assert request.args[10:18] == ["1|PC|x", "1|HC|x", "3|PC|x", "1|P|x", "kc1", "kc2", "kc2", "kc1"]
+    assert [*request.args[18]] == [1, 2, 1, 1, 1, 2, 1, 0]
+    assert request.args[19:] == [f"{kind}|packed" for kind in (1, 1, 1, 2, 3, 3, 3, 4)]
     assert sizes_of(request.args) == Sizes(events=3, kinds=4, members=8)
+
+
+def test_of_many_codes_a_place_is_two_bytes() -> None:
+    """Of every booking of the call, whatever its place is."""
+    members = [Member(Kind("a", "PC|x"), access_code=f"c{n}") for n in range(256)] + [Member(Kind("a", "P|x"))]
+    places = codec().encode(Call({"a": "t"}, members)).args[10 + 256]
+    assert places == b"".join(bytes((n // 256, n % 256)) for n in [*range(1, 257), 0])
+    assert len(codec().encode(Call({"a": "t"}, members[1:])).args[10 + 255]) == 256
 
 
 def test_what_a_shard_has_stands_where_the_header_says() -> None:
