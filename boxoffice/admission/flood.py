@@ -12,12 +12,20 @@ from typing import Final
 
 from boxoffice.setting_parts import ApiSettings
 from boxoffice.telemetry import series
+from boxoffice.telemetry.core_time import core_time_s
 from boxoffice.telemetry.seldom import seldom
 
 __all__ = ["FLOOD", "Flood", "Waits"]
 
 OVER_PART: Final = 20
 """A flood is over when fewer than one of so many were sent away, for as long as a burst takes."""
+
+CHEAP: Final = 4
+"""To send so many away takes the time of one that is let in."""
+
+ENOUGH: Final = 0.9
+"""Or when all who came in that time would have taken no larger part of it, had they been let in. Clients that come in step are
+too many for a turn, though the next turns have time for them: they would keep up a flood at half of what can be done."""
 
 
 class Flood:
@@ -27,7 +35,7 @@ class Flood:
         self.is_on = False
         """Whether whoever comes when a turn's time is used up is sent away."""
         self._came = self._sent_away = 0
-        self._looked_at_s = self._burst_s = 0.0
+        self._looked_at_s = self._burst_s = self._core_time_s = 0.0
 
     def begin(self, burst_s: float) -> None:
         """Somebody has seen it. Nothing new while it goes on."""
@@ -44,11 +52,15 @@ class Flood:
             self._sent_away += 1
 
     def look(self) -> None:
-        """End it, if nearly nobody had to be sent away since the last look, which was as long ago as a burst takes."""
+        """End it, if nearly nobody had to be sent away since the last look, which was as long ago as a burst takes; or nobody
+        would have had to be."""
         now_s = time.monotonic()
-        if now_s - self._looked_at_s < self._burst_s:
+        passed_s = now_s - self._looked_at_s
+        if passed_s < self._burst_s:
             return
-        if self._sent_away * OVER_PART <= self._came:
+        came, sent_away = self._came, self._sent_away
+        took_s = core_time_s() - self._core_time_s
+        if sent_away * OVER_PART <= came or took_s * came <= ENOUGH * passed_s * (came - sent_away + sent_away / CHEAP):
             self.end()
         self._look_anew(now_s)
 
@@ -61,7 +73,7 @@ class Flood:
 
     def _look_anew(self, now_s: float) -> None:
         self._came = self._sent_away = 0
-        self._looked_at_s = now_s
+        self._looked_at_s, self._core_time_s = now_s, core_time_s()
 
 
 FLOOD: Final = Flood()

@@ -406,6 +406,24 @@ MUTANTS = (
         "told_so_when_the_turn_ends",
     ),
     Mutant(
+        "a flood that clients in step keep up",
+        (
+            (
+                "boxoffice/admission/flood.py",
+                " or took_s * came <= ENOUGH * passed_s",
+                " or took_s * came <= 0 * passed_s",
+            ),
+        ),
+        "tests/boxoffice/admission/test_flood.py",
+        "could_have_been",
+    ),
+    Mutant(
+        "a flood that is told so in one go, while those who were let in wait",
+        (("api/transport/turns.py", "min(SENT_AWAY_EACH, len(self._sent_away))", "len(self._sent_away)"),),
+        "tests/api/transport/test_turns.py",
+        "so_many_are_told",
+    ),
+    Mutant(
         "a flood in which all time is taken by sending away",
         (("api/transport/turns.py", " and not (FLOOD.is_on and self._let_in * LET_IN_EACH < self._came)", ""),),
         "tests/api/transport/test_turns.py",
@@ -416,8 +434,8 @@ MUTANTS = (
         (
             (
                 "api/transport/turns.py",
-                "                each.answer()\n            except Exception as error:",
-                "                each.answer()\n            except OSError as error:",
+                "popleft().answer()\n            except Exception as error:",
+                "popleft().answer()\n            except OSError as error:",
             ),
         ),
         "tests/api/transport/test_turns.py",

@@ -152,6 +152,30 @@ async def test_a_flood_of_three_times_what_can_be_done(
     assert report.answers.keys() <= {"202", "429", "503"} and report.unanswered == 0
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_flood_that_ebbs(
+    servers: Servers, settings: Settings, office: BoxOffice, event: EventView, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Three times what can be done for some seconds, three quarters of it all the while: the flood ends with what was too much,
+    and nobody is sent away any more."""
+    monkeypatch.setenv("BOXOFFICE_LIMITS__PENDING_MAX", "1000000")
+    async with serving(servers, settings, tmp_path / "log", HEAD_S="60", BODY_S="60", KEEP_ALIVE_S="75") as api:
+        can = await load(api, tmp_path, template(event, "can"), connections=128, seconds=3)
+        rate = can.answers["202"] / can.took_s
+        calm = {"connections": 1_000, "rate": 0.75 * rate, "late_max_s": 0.5}
+        ebbs = asyncio.create_task(load(api, tmp_path, template(event, "ebbs"), seconds=8, **calm))
+        await load(
+            api, tmp_path, template(event, "flood"), connections=1_000, seconds=3, rate=2.25 * rate, late_max_s=0.5
+        )
+        await ebbs
+        after = await load(api, tmp_path, template(event, "after"), seconds=3, **calm)
+    said = [line["event"] for line in api.events() if line["event"].startswith("flood.")]
+    print(f"a flood that ebbs: {rate:.0f} a second can be done; {said}; after it {after.answers}")
+    assert said and said[-1] == "flood.ended" and after.answers.keys() == {"202"}
+
+
 class Used:
     """What processes have used of the cores since this was made."""
 

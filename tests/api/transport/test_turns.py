@@ -43,6 +43,7 @@ class Clock:
         self.now = 100.0
         for module in (turns, flood):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(flood, "core_time_s", lambda: self.now)
 
 
 @pytest.fixture
@@ -168,6 +169,26 @@ def test_whoever_is_sent_away_is_told_so_when_the_turn_ends(clock: Clock) -> Non
     loop.turn()
     assert len(told) == 3
     loop.turn()
+    assert loop.soon == []
+
+
+def test_in_a_turn_so_many_are_told_that_they_were_sent_away(clock: Clock) -> None:
+    """And the next in the turns that follow, before those who came later: what others are answered comes in between."""
+    loop, ours, told = Loop(), Turns(), []
+    ours.is_over(loop)  # type: ignore[arg-type]
+
+    def come(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            ours.send_away(SimpleNamespace(answer=partial(told.append, number)))  # type: ignore[arg-type]
+
+    come(0, turns.SENT_AWAY_EACH + 2)
+    turned = []
+    for _ in range(3):
+        loop.turn()
+        turned.append(len(told))
+        if len(turned) == 1:
+            come(len(told) + 2, turns.SENT_AWAY_EACH)
+    assert turned == [256, 512, 514] and told == sorted(told)
     assert loop.soon == []
 
 

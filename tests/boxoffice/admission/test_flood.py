@@ -229,8 +229,10 @@ async def test_keys_over_their_limits_are_bounded(window: Window, monkeypatch: p
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    clock = SimpleNamespace(now=50.0)
+    """With a loop that always has something to do, unless the test says that it had not."""
+    clock = SimpleNamespace(now=50.0, nothing_to_do_s=0.0)
     monkeypatch.setattr(floods, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(floods, "core_time_s", lambda: clock.now - clock.nothing_to_do_s)
     return clock
 
 
@@ -251,6 +253,22 @@ def test_a_flood_is_over_when_hardly_anybody_is_sent_away(
     for n in range(came):
         FLOOD.count(sent_away=n < sent_away)
     clock.now += 0.5
+    FLOOD.look()
+    assert FLOOD.is_on is not over
+
+
+@pytest.mark.parametrize(("nothing_to_do_s", "over"), [(0.24, False), (0.26, True)])
+def test_a_flood_is_over_when_all_could_have_been_let_in(
+    clock: SimpleNamespace, nothing_to_do_s: float, over: bool
+) -> None:
+    """Of a hundred sixty were sent away, in the time of fifteen: with that and for the other forty the loop was busy for half
+    of the time, so the hundred take nine tenths of it. What it did before the last look does not count."""
+    clock.nothing_to_do_s = 7
+    FLOOD.begin(0.5)
+    for n in range(100):
+        FLOOD.count(sent_away=n < 60)
+    clock.now += 0.5
+    clock.nothing_to_do_s += nothing_to_do_s
     FLOOD.look()
     assert FLOOD.is_on is not over
 
