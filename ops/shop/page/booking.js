@@ -22,6 +22,7 @@ export function open(main, id, tools) {
   let drawn = "";
   let gone = false;
   let cut = new AbortController();
+  let changes = 0; // of the booking, as far as this page has heard
 
   function render() {
     const kept = store.get(`booking.${id}`);
@@ -50,10 +51,14 @@ export function open(main, id, tools) {
     for (let failed = 0; !gone; ) {
       let wait_s = 5;
       try {
-        const waits = view?.status === "pending";
-        const answer = await net.shop("GET", `/bookings/${id}`, { wait: waits ? 10 : undefined });
+        const before = changes;
+        const answer = await net.shop("GET", `/bookings/${id}`, { wait: patience(view) });
         clock.learn(answer.headers.get("Date"), answer.sent);
         if (gone) return;
+        if (before !== changes) {
+          await net.sleep(0.1); // it was read before something that has been answered since: older than what is shown
+          continue;
+        }
         if (answer.status === 200) {
           failed = 0;
           view = answer.body;
@@ -83,6 +88,13 @@ export function open(main, id, tools) {
       cut = new AbortController();
       await Promise.race([net.sleep(wait_s), new Promise((resolve) => cut.signal.addEventListener("abort", resolve))]);
     }
+  }
+
+  /** Seconds for which the answer may wait for the end. Such a wait does not end when the bank wants to see the customer: so it is
+   * short before that is known. */
+  function patience(now) {
+    if (now?.status !== "pending") return undefined;
+    return now.payment?.next_action ? 10 : 1;
   }
 
   /** Seconds until it is looked at again. */
@@ -189,8 +201,9 @@ export function open(main, id, tools) {
     toldAt = step;
   }
 
-  const changes = store.onChange((name) => {
+  const hear = store.onChange((name) => {
     if (name === `booking.${id}` || name.startsWith("order.") || name === "") {
+      changes += 1;
       const seen = store.get(`booking.${id}`)?.seen;
       if (seen) view = seen;
       render();
@@ -206,7 +219,7 @@ export function open(main, id, tools) {
   return () => {
     gone = true;
     cut.abort();
-    changes();
+    hear();
     answers();
     clearInterval(timer);
   };

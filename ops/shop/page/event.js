@@ -52,14 +52,15 @@ export function open(main, id, { say, hush }) {
 
   /** The event as it was read. What a stream tells of what is left is newer. */
   function take(read, streaming) {
-    const left = new Map(event?.tiers.map((tier) => [tier.id, tier]));
-    if (streaming && event) {
-      for (const tier of read.tiers) {
-        const { available, exact } = left.get(tier.id) ?? tier;
-        Object.assign(tier, { available, exact });
-      }
-    }
+    const known = new Map(event?.tiers.map((tier) => [tier.id, tier]));
     event = structuredClone(read);
+    for (const tier of event.tiers) {
+      const before = known.get(tier.id);
+      if (!before) continue;
+      if (streaming) Object.assign(tier, { available: before.available, exact: before.exact });
+      if (tier.available === before.available) tier.said = before.said;
+    }
+    show(form, true);
     put(title, event.name);
     document.title = `${event.name} · Kathmandu Tickets`;
     put(facts, words.when(event.starts_at));
@@ -228,7 +229,7 @@ export function open(main, id, { say, hush }) {
     update();
     if (answer.status >= 300) byId("said").querySelector("button")?.focus();
   });
-  const changes = store.onChange((name) => name.startsWith("order.") && update());
+  const changes = store.onChange((name) => (name.startsWith("order.") || name === "") && update());
   const timer = setInterval(tick, 250);
   return () => {
     following.stop();

@@ -70,7 +70,7 @@ export function open(main) {
       h("h2", {}, h("a", { href: `#/event/${event.id}` }, event.name)),
       h("p", { class: "quiet" }, words.when(event.starts_at)),
       h("p", {}, h("span", { class: "badge", "data-event": event.id })),
-      h("p", { class: "price" }, event.tiers.length ? `from ${words.money(least, event.currency)}` : ""));
+      h("p", { class: "price" }, least === 0 ? "some for free" : event.tiers.length ? `from ${words.money(least, event.currency)}` : ""));
   }
 
   function tick() {

@@ -116,7 +116,7 @@ async function start() {
       await net.sleep(net.pause(tries));
     }
   }
-  if (store.forgetful()) say("This browser keeps nothing of a page. If you load it again in the middle of an order, look at My tickets.", "warn");
+  if (store.forgetful) say("This browser keeps nothing of a page. If you load it again in the middle of an order, look at My tickets.", "warn");
   outbox.onAnswer(answered);
   await comeBack();
   addEventListener("hashchange", () => { hush(); route(); });

@@ -86,5 +86,7 @@ function isFinal(order, answer) {
 
 function note(order, more) {
   Object.assign(order, more);
-  if (store.get(`order.${order.key}`)) store.set(`order.${order.key}`, order);
+  try {
+    if (store.get(`order.${order.key}`)) store.set(`order.${order.key}`, order);
+  } catch { /* there is no room for how often it was tried; the order itself is written down */ }
 }

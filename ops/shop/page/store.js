@@ -2,33 +2,38 @@
 
 const PREFIX = "shop.";
 
-let memory = null; // where a browser keeps nothing
+/** Where a browser keeps nothing, as some do in private windows: the page remembers as long as it is there. */
+function memory() {
+  const kept = new Map();
+  return {
+    getItem: (name) => kept.get(name) ?? null,
+    setItem: (name, value) => kept.set(name, value),
+    removeItem: (name) => kept.delete(name),
+    key: (at) => [...kept.keys()][at] ?? null,
+    get length() { return kept.size; },
+  };
+}
 
-function storage() {
-  if (memory) return memory;
+/** Tried once: what is written here is heard by all other tabs. */
+function usual() {
   try {
     localStorage.setItem(`${PREFIX}try`, "1");
     localStorage.removeItem(`${PREFIX}try`);
     return localStorage;
   } catch {
-    const kept = new Map();
-    memory = {
-      getItem: (name) => kept.get(name) ?? null,
-      setItem: (name, value) => kept.set(name, value),
-      removeItem: (name) => kept.delete(name),
-      key: (at) => [...kept.keys()][at] ?? null,
-      get length() { return kept.size; },
-    };
-    return memory;
+    return null;
   }
 }
 
+const lasting = usual();
+const kept = lasting ?? memory();
+
 /** Whether a reload would lose everything. */
-export const forgetful = () => storage() === memory;
+export const forgetful = lasting === null;
 
 export function get(name) {
   try {
-    return JSON.parse(storage().getItem(PREFIX + name));
+    return JSON.parse(kept.getItem(PREFIX + name));
   } catch {
     return null;
   }
@@ -36,18 +41,17 @@ export function get(name) {
 
 /** Raises when there is no room: who is about to send something must know that it is not kept. */
 export function set(name, value) {
-  storage().setItem(PREFIX + name, JSON.stringify(value));
+  kept.setItem(PREFIX + name, JSON.stringify(value));
   tell(name);
 }
 
 export function remove(name) {
-  storage().removeItem(PREFIX + name);
+  kept.removeItem(PREFIX + name);
   tell(name);
 }
 
 /** All that is kept under names that begin so. */
 export function all(prefix) {
-  const kept = storage();
   const found = [];
   for (let at = 0; at < kept.length; at += 1) {
     const name = kept.key(at);
@@ -70,8 +74,11 @@ export function onChange(listener) {
 
 addEventListener("storage", (event) => {
   if (event.key === null) tell("");
-  else if (event.key.startsWith(PREFIX)) tell(event.key.slice(PREFIX.length));
+  else if (event.key.startsWith(PREFIX) && event.key !== `${PREFIX}try`) tell(event.key.slice(PREFIX.length));
 });
+
+// A tab that nobody looks at may hear late.
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && tell(""));
 
 /** 128 random bits and more, for keys and numbers: small letters and digits. */
 export function random(length = 26) {
@@ -79,11 +86,16 @@ export function random(length = 26) {
   return Array.from(bytes, (byte) => "0123456789abcdefghjkmnpqrstvwxyz"[byte & 31]).join("");
 }
 
-/** Remember a booking as it was seen last. What is older than what is known changes nothing. */
-export function keepBooking(view, more = {}) {
+/** Remember a booking as it was seen last. */
+export function keepBooking(read, more = {}) {
+  const view = { ...read };
+  for (const passing of ["expires_in_s", "availability"]) delete view[passing]; // other with each look
   const known = get(`booking.${view.id}`) ?? {};
-  const kept = { ...known, ...more, id: view.id, event: view.event_id, seen: view };
-  if (JSON.stringify(kept) !== JSON.stringify(known)) set(`booking.${view.id}`, kept);
+  const now = { ...known, ...more, id: view.id, event: view.event_id, seen: view };
+  if (JSON.stringify(now) === JSON.stringify(known)) return;
+  try {
+    set(`booking.${view.id}`, now);
+  } catch { /* no room: the box office knows it, and My tickets asks */ }
 }
 
 /** Bookings that this browser knows, the newest first. */

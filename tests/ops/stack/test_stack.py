@@ -22,6 +22,7 @@ from ops.stack.servers import temporary_data_dir
 from ops.stack.stack import Stack
 from ops.stack.supervisor import Keeper, up
 from tests.support.environment import kept_environment
+from tests.support.ports import free_port
 
 
 class Patient(Child):
@@ -108,6 +109,19 @@ def test_a_busy_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
         up(tmp_path / "data", taken.getsockname()[1])
 
     assert not (tmp_path / "data").exists()
+
+
+def test_a_port_that_the_demo_shop_is_to_have_is_free_or_refused(tmp_path: Path) -> None:
+    """One that is not named gives way to whoever has it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotRun, match=rf"^Port {port} is in use: .*SHOP_PORT={port + 1}\.$"):
+            up(tmp_path / "data", free_port(), shop_port=port)
+        assert not (tmp_path / "data").exists()
+        stack = Stack(tmp_path / "other", redis_url="redis://r/0", database_url="postgresql://d/b")
+        elsewhere = stack.port_near(port)
+        assert elsewhere not in (port, 0) and stack.port_near(elsewhere) == elsewhere
+        assert stack.port_near(65_536) in range(1, 65_536)
 
 
 def test_who_dies_is_started_again(patient: Patient, capfd: pytest.CaptureFixture[str]) -> None:
