@@ -22,7 +22,7 @@ from tests.support.shop.office import Till
 from tests.support.shop.orders import CLIENT, OTHER, tier_of
 
 ELSEWHERE = {
-    "up", "api", "worker", "gateway", "rush", "env", "acl", "roles", "migrate", "seed", "backup", "restore",
+    "up", "api", "worker", "gateway", "rush", "env", "acl", "roles", "migrate", "seed", "backup", "restore", "shop",
 }  # fmt: skip
 """Processes, what needs no store, what the owner of the tables does, and what is done to private servers."""
 
