@@ -3,7 +3,9 @@
     python -m bench.rules [--pairs 6] [--seconds 3] [--record bench/results/rules.md]
 
 Nobody settles meanwhile: what is measured is API and Redis, from a request to its 202, in alternating slices. Between two
-slices of a pair nothing but the event and the key differs. Run it on a machine that does nothing else: it takes ten minutes.
+slices of a pair nothing but the event and the key differs. A code, and all of it, are then measured end to end as well, until
+bookings are captured and settled: that is the CPU of a booking in every process. Run it on a machine that does nothing else: it
+takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -62,12 +65,22 @@ WAYS: Final[Mapping[str, Way]] = {
     "all of it": Way(True, True, True, True, True),
 }
 
+WHOLE: Final = ("a code", "all of it")
+"""Ways that are measured end to end, too."""
+
 HEAD: Final = """\
 # What times, limits, access codes and scopes cost
 
 CPU of an admission (API and Redis, from the request to its 202; nobody settles) with them to without, in alternating slices
 on one stack: the median of neighbours, and the lowest and highest. At most {most:g} is the target. Measured on {date},
 {pairs} pairs each: `{command}`.
+
+| with | to without | lowest to highest | API | Redis | |
+|---|--:|--:|--:|--:|---|
+"""
+
+HEAD_OF_WHOLE: Final = """
+End to end: from the request until the booking is captured and settled, with worker and PostgreSQL.
 
 | with | to without | lowest to highest | API | Redis | |
 |---|--:|--:|--:|--:|---|
@@ -108,13 +121,18 @@ def row(name: str, with_it: list[dict[str, Any]], without: list[dict[str, Any]])
     return f"| {name} | {middle:.3f} | {low:.2f} to {high:.2f} | {api:.3f} | {redis:.3f} | {word} |\n"
 
 
-async def _measure(stage: Stage, sales: tuple[Sale, Sale], pairs: int, seconds: float) -> list[list[dict[str, Any]]]:
-    """Slices in the order A B B A; what waits is settled between two pairs."""
+async def _measure(
+    stage: Stage, sales: tuple[Sale, Sale], pairs: int, seconds: float, *, settled: bool = False
+) -> list[list[dict[str, Any]]]:
+    """Slices in the order A B B A; what waits is settled between two pairs, or in each slice."""
     found: list[list[dict[str, Any]]] = [[], []]
     for pair in range(pairs):
-        async with whole.nobody_settles(stage):
+        async with nullcontext() if settled else whole.nobody_settles(stage):
             for at in (0, 1) if pair % 2 == 0 else (1, 0):
-                figure = await whole.admission(stage, seconds, sales[at])
+                if settled:
+                    figure = await whole.end_to_end(stage, seconds, sales[at], "end to end")
+                else:
+                    figure = await whole.admission(stage, seconds, sales[at])
                 if figure.strange:
                     sys.exit(f"bench: answers that are no admission: {figure.strange}")
                 found[at].append({"cpu_us": figure.cpu_us})
@@ -128,14 +146,19 @@ async def _run(options: argparse.Namespace) -> str:
     command = f"python -m bench.rules --pairs {options.pairs} --seconds {options.seconds:g}"
     table = HEAD.format(most=MOST, date=time.strftime("%Y-%m-%d"), pairs=options.pairs, command=command)
     async with open_stage(None) as stage:
-        plain = await open_sale(stage, PLAIN)
+        plain, sales = await open_sale(stage, PLAIN), dict[str, Sale]()
         for name, way in WAYS.items():
-            sale = await open_sale(stage, way)
+            sale = sales[name] = await open_sale(stage, way)
             await asyncio.sleep(1.2)  # the API learns of it once a second
             for each in (sale, plain):
                 await stage.warm_up(each)
             print(name, flush=True)
             table += row(name, *await _measure(stage, (sale, plain), options.pairs, options.seconds))
+        table += HEAD_OF_WHOLE
+        for name in WHOLE:
+            print(f"{name}, end to end", flush=True)
+            pair = sales[name], plain
+            table += row(name, *await _measure(stage, pair, options.pairs, options.seconds, settled=True))
         findings = await stage.audit()
     if findings.broken:
         sys.exit(f"bench: broken: {findings.broken}")

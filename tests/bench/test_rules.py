@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.rules import CODES, PLAIN, PLENTY, WAYS, Way, open_sale, row
+from bench.rules import CODES, PLAIN, PLENTY, WAYS, WHOLE, Way, open_sale, row
 from boxoffice.office import BoxOffice
 from boxoffice.sales.rules import NONE, Rules
 from tests.conftest import load_all
@@ -32,6 +32,7 @@ def test_each_part_is_measured_alone_and_all_of_them_together() -> None:
     assert PLAIN not in ways
     assert Way(codes=True) in ways, "what a booking without a code pays for those of others"
     assert ways[-1] == Way(True, True, True, True, True)
+    assert WHOLE == ("a code", "all of it") and {WAYS[name].coded for name in WHOLE} == {True}
 
 
 @pytest.mark.parametrize("name", [None, *WAYS])
