@@ -142,6 +142,17 @@ async def test_a_price_that_has_changed_is_shown_before_it_is_paid(buyer: Buyer,
     await buyer.sees("held")
 
 
+async def test_a_lost_session_does_not_say_that_nothing_was_bought(buyer: Buyer, demo: Demo) -> None:
+    event = await demo.open_sale("Cookies gone", GA=5)
+    await buyer.hold(event, GA=1)
+    await buyer.pay()
+    await buyer.sees("confirmed")
+    await buyer.page.context.clear_cookies()
+    await buyer.page.reload()
+    await buyer.reads(re.compile("^The shop does not know you any more"))
+    await buyer.sees("confirmed")
+
+
 async def test_without_streams_the_page_looks_by_itself(buyer: Buyer, demo: Demo) -> None:
     event = await demo.open_sale("No streams", GA=5)
     await buyer.page.route("**/stream", lambda route: route.abort())

@@ -66,10 +66,14 @@ export function open(main, id, tools) {
           wait_s = next(view);
           put(old, "");
         } else if (answer.status === 404) {
-          put(old, view ? "The box office has forgotten this booking: it was never paid." : "There is no such booking, or it is not yours.");
-          if (view && !ENDED.includes(view.status)) {
+          // A hold that nobody tried to pay is forgotten some time after its end. Of anything else it means another session.
+          const over = view?.status === "held" && Date.parse(view.expires_at) < clock.now() && !outbox.open({ booking: id }).length;
+          if (over) {
             view = { ...view, status: "expired" };
             store.keepBooking(view);
+          } else {
+            put(old, view ? "The shop does not know you any more: its cookie is gone. What you see is what was known last. Do not order again."
+              : "There is no such booking, or it is not yours.");
           }
           render();
           return;
