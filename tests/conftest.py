@@ -34,6 +34,7 @@ from tests.support.kept import Kept
 from tests.support.least import LeastRights
 from tests.support.patience import LIMITS, give_time
 from tests.support.shop.orders import CLIENT, KEY, OTHER, OTHER_KEY, tier_of
+from tests.support.unfinished import end_all, running
 from tests.support.waiting import eventually
 from tests.support.warm import WarmServers
 from tests.support.ways import WAYS, Way
@@ -95,6 +96,21 @@ def least_rights(servers: Servers) -> LeastRights:
     """Users and roles with the least rights, on the servers of the tests."""
     with ThreadPoolExecutor(1) as thread:  # it brings its own loop, and may be asked for in the middle of another
         return thread.submit(lambda: asyncio.run(LeastRights.made(servers))).result()
+
+
+@pytest.fixture(scope="session")
+async def loop_of_tests() -> asyncio.AbstractEventLoop:
+    """The loop in which all tests run, one after another."""
+    return asyncio.get_running_loop()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on(loop_of_tests: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """A test ends the tasks that it or its fixtures began: one that goes on would speak in the midst of another test."""
+    before = running(loop_of_tests)
+    yield
+    if began := running(loop_of_tests) - before:
+        end_all(loop_of_tests, began)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(params=WAYS)
-def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> Door:
+async def door(request: pytest.FixtureRequest, settings: Settings, office: BoxOffice) -> AsyncIterator[Door]:
     """The API's connections, in each of its ways, on one office. For tests that are marked `wire`."""
-    return Door(request.param, settings, office)
+    door = Door(request.param, settings, office)
+    yield door
+    await door.aclose()
 
 
 @pytest.fixture

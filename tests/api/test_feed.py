@@ -268,7 +268,7 @@ async def test_a_shop_that_was_away_for_a_day_catches_up_in_seconds(door: Door, 
     wire, found, cursor = door.connect(), 0, ""
     began = time.monotonic()
     while True:
-        wire.received.clear()
+        wire.forget()
         await wire.send(request_of(f"?limit=1000&after={cursor}" if cursor else "?limit=1000")).quiet()
         (answer,) = wire.answers()
         part = page(answer)

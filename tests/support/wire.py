@@ -36,6 +36,9 @@ class Wire(asyncio.Transport):
     def __init__(self, kind: type[Connection], config: uvicorn.Config, state: ServerState) -> None:
         super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 1)})
         self.received = bytearray()
+        self._read: list[Answer] = []
+        """Of a client that sends a thousand requests and looks after each, only the last answer is new."""
+        self._read_to = 0
         self.sent: deque[bytes] = deque()
         self.closing = self.ended = self.paused = self.half_closed = self.told = False
         self.protocol: Any = kind(config=config, server_state=state, app_state={})
@@ -86,20 +89,29 @@ class Wire(asyncio.Transport):
 
     def answers(self, heads: bool = False) -> list[Answer]:
         """What the client has read, without 100s. With `heads`, some may be answers to HEAD, which have no body."""
-        found, rest = [], bytes(self.received)
-        while rest:
-            head, _, rest = rest.partition(b"\r\n\r\n")
-            status, *lines = head.decode().split("\r\n")
+        found, at = ([], 0) if heads else (self._read, self._read_to)
+        while at < len(self.received):
+            end = self.received.index(b"\r\n\r\n", at)
+            status, *lines = self.received[at:end].decode().split("\r\n")
+            at = end + 4
             if status.split()[1] == "100":
                 continue
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             length = 0 if " 304 " in status else int(headers["content-length"])
-            if heads and (not rest or rest.startswith(b"HTTP/1.1 ")):
+            if heads and (at == len(self.received) or self.received.startswith(b"HTTP/1.1 ", at)):
                 length = 0
-            assert len(rest) >= length, "an answer is whole"
-            found.append(Answer(int(status.split()[1]), headers, rest[:length]))
-            rest = rest[length:]
-        return found
+            assert len(self.received) >= at + length, "an answer is whole"
+            found.append(Answer(int(status.split()[1]), headers, bytes(self.received[at : at + length])))
+            at += length
+            if not heads:
+                self._read_to = at
+        return list(found)
+
+    def forget(self) -> None:
+        """Whatever the client has read so far is told no more."""
+        self.received.clear()
+        self._read.clear()
+        self._read_to = 0
 
     # What a connection does with its transport
 
@@ -147,6 +159,12 @@ class Door:
         self.state = ServerState()
         self.config = uvicorn.Config(app, http=self.kind, ws="none", lifespan="off", log_config=None)
         self.config.load()
+
+    async def aclose(self) -> None:
+        """End its streams, and whatever it does for them in the background, as a process does that stops."""
+        entrance = entrance_of(self.app)
+        behind: Any = entrance.behind if isinstance(entrance, Front) else entrance
+        await behind.state.streams.aclose()
 
     def connect(self) -> Wire:
         """A new client."""

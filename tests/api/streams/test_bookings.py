@@ -165,11 +165,13 @@ async def test_every_process_hears(door: Door, till: Till, settings: Settings) -
     """Two APIs, and a worker that is a third process."""
     booking = await till.book(GA=1)
     async with open_box_office(settings) as second, open_box_office(settings) as worker:
-        wires = [await follow_booking(each, booking) for each in (door, Door("lane", settings, second))]
+        other = Door("lane", settings, second)
+        wires = [await follow_booking(each, booking) for each in (door, other)]
         await Till(worker, till.event).rest_bookings()
         for wire in wires:
             await nth(wire, 2)
             assert states(wire) == ["pending", "confirmed"]
+        await other.aclose()
 
 
 async def test_several_may_read_one(door: Door, till: Till) -> None:

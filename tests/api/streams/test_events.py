@@ -163,10 +163,11 @@ async def test_a_mistake_ends_no_stream(
     with monkeypatch.context() as patch:
         patch.setattr(events, "availability_of", fails)
         await true_soon(lambda: len(looks) > 3)
-    monkeypatch.setattr(broken, "write", lambda _data: [][0])
-    for number in (2, 3):
-        await till.book(VIP=1)
-        assert left((await nth(wire, number)).data)["VIP"] == 3 - number
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, "write", lambda _data: [][0])
+        for number in (2, 3):
+            await till.book(VIP=1)
+            assert left((await nth(wire, number)).data)["VIP"] == 3 - number
 
 
 async def test_a_store_that_is_away_ends_no_stream(

@@ -171,3 +171,4 @@ async def test_one_more_than_may_be_is_told_so(door: Door, till: Till, settings:
     first.hang_up()
     again = await follow(narrow, get(path, key=KEY))
     assert head_of(bytes(again.received)).status == 200
+    await narrow.aclose()
