@@ -30,6 +30,8 @@ from api.routes import (
     feed,
     health,
     holds,
+    operating,
+    ops_session,
     pages,
     refunds,
     root,
@@ -38,6 +40,7 @@ from api.routes import (
     webhooks,
 )
 from api.streams.opening import Streams
+from boxoffice.backoffice.sums import summing
 from boxoffice.bookings.waiting import Waiting
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice, open_box_office
@@ -73,7 +76,10 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
             return
         durability.say_what_is_stated(settings)
         REGISTRY.counts = settings.telemetry.count
-        async with open_box_office(settings) as opened, _port(opened), tracing(settings.telemetry, "api"):
+        async with (
+            open_box_office(settings) as opened, _port(opened), tracing(settings.telemetry, "api"),
+            summing(opened.sums, opened.clock),
+        ):  # fmt: skip
             move_in(opened)
             yield
             await front.streams.aclose()
@@ -101,7 +107,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_middleware(Heads)
     routers = (
         events, sales, allocations, bookings, holds, refunds, feed, streams, endpoints, webhooks, health, documentation,
-        pages, root,
+        pages, root, ops_session, operating,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, dependencies=None if module in _LOOK_THEMSELVES else [Depends(only_known)])

@@ -9,17 +9,19 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from api.pipeline import caller_of
-from api.rights import RIGHTS, scope_of
+from api.rights import RIGHTS, is_operators, scope_of
+from api.sessions import token_of
 from api.transport.reply import JSON, NO_STORE, Header, Reply
 from api.waits import Waits
+from boxoffice.access import scopes
 from boxoffice.errors import BoxOfficeError
 from boxoffice.office import BoxOffice
 from boxoffice.telemetry import request_id
 
-__all__ = ["BEARER", "Client", "Office", "Patience", "header", "refuse", "respond", "respond_json"]
+__all__ = ["BEARER", "Caller", "Client", "Office", "Patience", "header", "refuse", "respond", "respond_json"]
 
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key of your shop, such as `demo.boxoffice`."))
-"""For the documentation only: `permitted` and `_client` decide."""
+"""For the documentation only: `permitted` and `_caller` decide."""
 
 
 async def _office(request: Request) -> BoxOffice:
@@ -38,14 +40,28 @@ Patience = Annotated[Waits, Depends(_waits)]
 """For routes that may wait (`Prefer: wait=N`)."""
 
 
-async def _client(request: Request, office: Office) -> str:
-    caller = await caller_of(office, header(request, "authorization"))
+async def _caller(request: Request, office: Office) -> scopes.Caller:
+    name = request.scope["route"].name
+    authorization = header(request, "authorization")
+    token = token_of(request) if authorization is None else None
+    if token is None:
+        caller, origin = await caller_of(office, authorization), header(request, "origin")
+    else:
+        caller, origin = await office.sessions.caller_of(token), None  # it is our own page
     request.state.client = caller.client
-    caller.check(scope_of(request.scope["route"].name), header(request, "origin"))
+    caller.check(scopes.OPS if is_operators(name, caller) else scope_of(name), origin)
     if request.method in ("GET", "HEAD"):
         office.throttle.read(caller.allowance)
     else:
         await office.throttle.change(caller.allowance)
+    return caller
+
+
+Caller = Annotated[scopes.Caller, Depends(_caller)]
+"""Whoever calls, with a key that has the route's scope, or signed in at `/ops` with such a key."""
+
+
+async def _client(caller: Caller) -> str:
     return caller.client
 
 
@@ -57,7 +73,7 @@ async def refuse(request: Request, error: BoxOfficeError) -> NoReturn:
     """Raise this error of a request that is looked at before its key is. Where the route needs a key, whoever has none, or
     too often used it, hears of that instead; the refusal is the caller's, and no stranger's."""
     if RIGHTS[request.scope["route"].name].scope is not None:
-        await _client(request, request.app.state.office)
+        await _caller(request, request.app.state.office)
     raise error
 
 

@@ -14,7 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 
-from api import endpoint_schemas, event_schemas, hold_schemas, holder_schemas, schemas
+from api import endpoint_schemas, event_schemas, hold_schemas, holder_schemas, ops_schemas, schemas
 from api.problem_schemas import problem_schemas
 from api.refusals import HEADERS
 from api.rights import RIGHTS
@@ -68,6 +68,9 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             hold_schemas.ExtensionRequest,
             schemas.RefundRequest,
             schemas.Problem,
+            ops_schemas.DeskCancelRequest,
+            ops_schemas.DeskRefundRequest,
+            ops_schemas.ReconcileRequest,
             event_schemas.EventRequest,
             event_schemas.EventChangeRequest,
             event_schemas.PostponementRequest,
@@ -111,9 +114,10 @@ def _correct(operation: dict[str, Any]) -> None:
 
 
 def _add_scope(operation: dict[str, Any]) -> None:
-    scope = RIGHTS[operation["operationId"]].scope
-    if scope is not None:
-        operation["description"] += f"\n\nScope: `{scope}`."
+    right = RIGHTS[operation["operationId"]]
+    if right.scope is not None:
+        operators = ", or `ops`: then of every shop" if right.operators else ""
+        operation["description"] += f"\n\nScope: `{right.scope}`{operators}."
 
 
 @router.get("/openapi.json")

@@ -96,6 +96,7 @@ PROBLEMS: Final[dict[type[errors.BoxOfficeError], Problem]] = {
     errors.CursorGone: Problem(410, "cursor-gone", "Nothing can be read behind this cursor"),
     errors.EventChanged: Problem(412, "event-changed", "The event was changed meanwhile"),
     errors.EventCalledOff: Problem(409, "event-called-off", "The event is called off"),
+    errors.NotDone: Problem(409, "not-done", "This cannot be done now"),
     errors.GateClosed: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.RunUnchecked: Problem(503, "gate-closed", "The sale's counters are being loaded"),
     errors.StoreAway: Problem(503, "store-away", "A store does not answer"),

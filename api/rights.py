@@ -13,9 +13,9 @@ from typing import Any, Final
 from fastapi.routing import APIRoute
 from msgspec import Struct
 
-from boxoffice.access.scopes import BOOK, BROWSE, MANAGE, READ, REFUND
+from boxoffice.access.scopes import BOOK, BROWSE, MANAGE, OPS, READ, REFUND, Caller
 
-__all__ = ["RIGHTS", "Owner", "Right", "check_declared", "routes_of", "scope_of"]
+__all__ = ["RIGHTS", "Owner", "Right", "check_declared", "is_operators", "routes_of", "scope_of"]
 
 
 class Owner(Enum):
@@ -26,6 +26,7 @@ class Owner(Enum):
     OWNER = "events of the client alone, also those that are shared with others"
     BOOKER = "bookings of the client"
     SHOP = "endpoints of the client"
+    EVERY = "every shop's: it is for operators"
 
 
 class Right(Struct, frozen=True):
@@ -34,6 +35,8 @@ class Right(Struct, frozen=True):
     scope: str | None
     """None: no API key is needed."""
     owner: Owner
+    operators: bool = False
+    """An operator's key, of scope `ops`, may call it, too, about every shop's events."""
 
 
 _PUBLIC: Final = Right(None, Owner.NOBODY)
@@ -56,16 +59,21 @@ RIGHTS: Final[dict[str, Right]] = {
     "stream_event": Right(BROWSE, Owner.SELLER),
     **dict.fromkeys(
         (
-            "create_event",
             "change_event",
             "pause_event",
             "resume_event",
-            "postpone_event",
             "call_off_event",
             "read_call_off",
-            "add_tier",
             "change_tier",
             "list_changes",
+        ),
+        Right(MANAGE, Owner.OWNER, operators=True),
+    ),
+    **dict.fromkeys(
+        (
+            "create_event",
+            "postpone_event",
+            "add_tier",
             "create_codes",
             "list_codes",
             "revoke_code",
@@ -90,6 +98,26 @@ RIGHTS: Final[dict[str, Right]] = {
         ),
         Right(MANAGE, Owner.SHOP),
     ),
+    **dict.fromkeys(
+        (
+            "read_session",
+            "read_figures",
+            "read_alerts",
+            "find_bookings",
+            "read_dossier",
+            "cancel_at_desk",
+            "refund_at_desk",
+            "list_parked",
+            "retry_parked",
+            "fail_parked",
+            "read_sale",
+            "reconcile_event",
+            "read_deeds",
+        ),
+        Right(OPS, Owner.EVERY),
+    ),
+    "sign_in": _PUBLIC,  # the key is in its body
+    "sign_out": _PUBLIC,
     "hear": _PUBLIC,  # a gateway's signature is its key
     "healthz": _PUBLIC,
     "readyz": _PUBLIC,
@@ -112,6 +140,11 @@ def scope_of(route: str) -> str:
     if scope is None:
         raise LookupError(f"{route} needs no API key")
     return scope
+
+
+def is_operators(route: str, caller: Caller) -> bool:
+    """Whether the caller is an operator to this route: events of every shop are his."""
+    return RIGHTS[route].operators and OPS in caller.scopes
 
 
 def routes_of(routes: Iterable[Any]) -> Iterator[APIRoute]:

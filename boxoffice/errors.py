@@ -33,7 +33,8 @@ BoxOfficeError
 │   ├── RefundTooLarge
 │   ├── CursorGone
 │   ├── EventChanged
-│   └── EventCalledOff
+│   ├── EventCalledOff
+│   └── NotDone
 ├── Unavailable             nobody can say now; ask again
 │   ├── GateClosed
 │   │   └── RunUnchecked
@@ -76,6 +77,7 @@ __all__ = [
     "KeyReused",
     "Malformed",
     "NotCancellable",
+    "NotDone",
     "NotFound",
     "NothingOwed",
     "Overloaded",
@@ -271,6 +273,10 @@ class EventCalledOff(Refused):
 
 class NothingOwed(Refused):
     """No refund of this booking was refused by the gateway."""
+
+
+class NotDone(Refused):
+    """What an operator wants done cannot be done now."""
 
 
 class Unavailable(BoxOfficeError):

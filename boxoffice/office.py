@@ -13,13 +13,13 @@ from functools import cached_property
 from redis.asyncio import Redis
 
 from boxoffice.access.store import AccessStore
-from boxoffice.access.throttle import Throttle
 from boxoffice.admission.admission import Admission
 from boxoffice.admission.changes import HoldChanges
 from boxoffice.backoffice.desk import Desk
 from boxoffice.backoffice.figures import Figures
 from boxoffice.backoffice.finding import Finder
 from boxoffice.backoffice.forgetting import Forgetting
+from boxoffice.backoffice.operating import Operating
 from boxoffice.backoffice.overview import Overview
 from boxoffice.backoffice.readiness import Readiness
 from boxoffice.backoffice.readings import Readings
@@ -98,11 +98,6 @@ class BoxOffice(ShowingParts):
     def scripts(self) -> Scripts:
         """All scripts."""
         return self.shards.scripts
-
-    @cached_property
-    def throttle(self) -> Throttle:
-        """How often an API key may ask for anything else than a booking."""
-        return Throttle(self.shards, self.clock)
 
     @cached_property
     def access(self) -> AccessStore:
@@ -256,6 +251,11 @@ class BoxOffice(ShowingParts):
         return Parked(self.shards, self.database, self.gateway, self.reconcilers, self.settings)
 
     @cached_property
+    def operating(self) -> Operating:
+        """What operators do at their page."""
+        return Operating(self.database, self.parked, self.repair)
+
+    @cached_property
     def finder(self) -> Finder:
         """Finds bookings of any shop."""
         return Finder(self.shards, self.bookings, self.settings)
@@ -315,6 +315,8 @@ class BoxOffice(ShowingParts):
             await self.admission.close()
         if "readings" in self.__dict__:
             await self.readings.close()
+        if "watching" in self.__dict__:
+            await self.watching.close()
         if "couriers" in self.__dict__:
             await self.couriers.close()
         await self.gateway.close()

@@ -1,9 +1,14 @@
-"""The parts of the box office that only show: what is on sale, and what shops are told."""
+"""The parts of the box office that only show: what is on sale, what shops are told, how it goes; and who calls."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
+from boxoffice.access.sessions import Sessions
+from boxoffice.access.throttle import Throttle
+from boxoffice.backoffice.alerts import Alerts
+from boxoffice.backoffice.sums import Sums
+from boxoffice.backoffice.watching import Watching
 from boxoffice.clock import Clock
 from boxoffice.notices.reading import Notices
 from boxoffice.notices.watch import Watch
@@ -32,6 +37,31 @@ class ShowingParts:
     def catalogue(self) -> Catalogue:
         """What is on sale, as Redis has it."""
         return Catalogue(self.shards, self.settings)
+
+    @cached_property
+    def throttle(self) -> Throttle:
+        """How often an API key may ask for anything else than a booking."""
+        return Throttle(self.shards, self.clock)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Operators who are signed in."""
+        return Sessions(self.shards, self.catalogue.api_keys, self.settings.api.session_s)
+
+    @cached_property
+    def sums(self) -> Sums:
+        """What all processes have counted."""
+        return Sums(self.shards)
+
+    @cached_property
+    def watching(self) -> Watching:
+        """How it goes, for who watches."""
+        return Watching(self.shards, self.database, self.sums, self.clock)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """The alert rules, by what this process has seen."""
+        return Alerts()
 
     @cached_property
     def event_copies(self) -> EventCopies:

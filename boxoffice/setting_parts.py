@@ -142,6 +142,10 @@ class ApiSettings(Part):
     """Seconds for which the secret of a good API key is not checked again. A revoked key is refused within two seconds
     whatever this says, and one that expires to the second."""
 
+    session_s: int = Field(43_200, ge=60, le=604_800)
+    """Seconds for which an operator stays signed in at `/ops`: an evening. A key that is revoked ends its sessions within two
+    seconds."""
+
     retry_s: float = Field(2.0, ge=0.1, le=30)
     """Seconds during which an admission is sent again when Redis did not answer, before the shop gets 503."""
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 from redis.asyncio import Redis
 
+from boxoffice.backoffice.sums import EVERY_S
 from boxoffice.books.moves import apply_moves
 from boxoffice.books.trim import trim
 from boxoffice.errors import CannotRun, GateClosed
@@ -148,6 +149,10 @@ class Rounds:
         word = Beat(socket.gethostname(), os.getpid(), self._started_ms, counted_ms, drifted)
         await beat(self._office.shards[shard], word)
 
+    async def sum_up(self) -> None:
+        """Add what this worker has counted to the sums of all processes, for who watches them."""
+        await self._office.sums.add()
+
     async def number(self) -> None:
         """Give notices their places in the feed. Who reads it may have done so before."""
         await self._office.notices.number()
@@ -227,6 +232,8 @@ ROUNDS: Final = (
     Round("watching", "looks whether the gateway takes our key, and both stores keep what they acknowledge and let us work",
           WATCH_S, of_process=Rounds.watch),
     Round("beating", "says that the worker lives, for `boxoffice status`", BEAT_S, Rounds.beat),
+    Round("summing", "adds what the worker has counted to the sums of all processes, for the page of operators", EVERY_S,
+          of_process=Rounds.sum_up),
     Round("notifying", "sends notices to the endpoints of shops, to each by itself", "webhooks_ms",
           of_process=Rounds.notify_shops),
     Round("trimming", "deletes rows that have done their work", TRIM_S, of_process=Rounds.trim_rows, after_s=TRIM_S),

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from api.bodies import read_body
-from api.dependencies import Client, header, refuse
-from api.headers import api_key_of
+from api.dependencies import Caller, header, refuse
+from api.rights import is_operators
 from boxoffice.errors import NotFound
 from boxoffice.office import BoxOffice
 from boxoffice.sales.control import Actor
@@ -24,11 +24,11 @@ async def named(request: Request) -> None:
         await refuse(request, NotFound())
 
 
-async def _manager(request: Request, client: Client) -> Actor:
-    """Whoever manages: the key's own shop, and its own events alone (`Control` looks). What else a key needs for it is asked
-    here."""
-    key = api_key_of(header(request, "authorization")) or ""
-    return Actor(f"key:{key.partition('.')[0]}", client)
+async def _manager(request: Request, caller: Caller) -> Actor:
+    """Whoever manages: the key's own shop, and its own events alone (`Control` looks), or an operator, and everybody's. What
+    else a key needs for it is asked here."""
+    everybodys = is_operators(request.scope["route"].name, caller)
+    return Actor(f"key:{caller.allowance.api_key}", None if everybodys else caller.client)
 
 
 Manager = Annotated[Actor, Depends(_manager)]

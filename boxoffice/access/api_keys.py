@@ -100,21 +100,34 @@ class ApiKeys:
         if (caller := self.known_caller(api_key)) is not None:
             return caller
         prefix, _, secret = api_key.partition(".")
+        try:
+            caller, left_s = await self._look_up(prefix, secret_digest(secret))
+        except (Unauthorized, GateClosed):
+            self._remembered.pop(api_key, None)
+            raise
+        if len(self._remembered) >= REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
+        return caller
+
+    async def holder_of(self, prefix: str, sha256: str) -> Caller:
+        """Whom an API key belongs to that was presented before: the prefix, and the digest that its secret had then. Raises as
+        `caller_of`: a key that was revoked, has expired or has another secret now is none."""
+        return (await self._look_up(prefix, sha256))[0]
+
+    async def _look_up(self, prefix: str, sha256: str) -> tuple[Caller, float]:
+        """The caller, and for how many seconds the key is still good. Raises as `caller_of`."""
         if prefix not in self.known:
             await self._refresh()
         await self.renew()
         known = self.known.get(prefix)
         left_s = 0.0 if known is None else self._left_s(known)
-        if known is None or not hmac.compare_digest(known.sha256, secret_digest(secret)) or left_s <= 0:
-            self._remembered.pop(api_key, None)
+        if known is None or not hmac.compare_digest(known.sha256, sha256) or left_s <= 0:
             raise Unauthorized if self._version is not None else GateClosed
-        if len(self._remembered) >= REMEMBERED_MAX:
-            self._remembered.clear()
         allowance = allowance_of(self._rates, self._declines, prefix, known.rate_max)
         caller = Caller(known.client, frozenset(known.scopes), frozenset(map(str.encode, known.origins)), known.return_url,
                         known.return_urls, allowance)  # fmt: skip
-        self._remembered[api_key] = (caller, self.clock() + min(self.cache_s, left_s))
-        return caller
+        return caller, left_s
 
     def _left_s(self, known: ApiKeyView) -> float:
         """Seconds until the key expires."""

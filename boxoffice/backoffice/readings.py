@@ -23,7 +23,7 @@ from boxoffice.telemetry.metrics import REGISTRY, Labels
 from boxoffice.telemetry.port import Answer, Headers
 from boxoffice.telemetry.seldom import seldom
 
-__all__ = ["Readings"]
+__all__ = ["ENDPOINTS", "MONEY", "Readings", "money_due"]
 
 FRESH_S: Final = 1.0
 """So long a look is good: several who watch cost no more than one."""
@@ -34,7 +34,7 @@ PATIENCE_S: Final = 2.0
 GIVEN_UP_S: Final = 8.0
 """A look that takes longer is given up, and the next may begin."""
 
-_MONEY: Final = """
+MONEY: Final = """
 SELECT due AS kind, count(*) AS count, extract(epoch FROM now() - min(coalesce(due_since, updated_at))) AS age
   FROM payments WHERE due_at IS NOT NULL GROUP BY due
 UNION ALL SELECT 'listed', coalesce(sum(cardinality(payment_keys)), 0), 0 FROM captures
@@ -45,7 +45,7 @@ UNION ALL SELECT 'moves', count(*), 0 FROM stock_moves WHERE applied_at IS NULL
 """
 
 
-_ENDPOINTS: Final = """
+ENDPOINTS: Final = """
 SELECT CASE WHEN status = 'disabled' THEN 'disabled_by_us' WHEN failing_since IS NULL THEN 'well' ELSE 'failing' END AS state,
   count(*) AS count,
   extract(epoch FROM now() - min(CASE WHEN status = 'enabled' THEN least(
@@ -142,9 +142,9 @@ class Readings:
 
     async def _look_at_postgresql(self) -> None:
         async with self._database.reader() as connection:
-            money = await connection.fetch(_MONEY)
+            money = await connection.fetch(MONEY)
             rows = await connection.fetch(SALES)
-            endpoints = await connection.fetch(_ENDPOINTS)
+            endpoints = await connection.fetch(ENDPOINTS)
         show_endpoints({row["state"]: (int(row["count"]), float(row["age"] or 0)) for row in endpoints})
         show_money({row["kind"]: (int(row["count"]), float(row["age"] or 0)) for row in money})
         # The largest first, always the same: series do not come and go with the hour.
@@ -183,14 +183,19 @@ def show_redis(number: str, info: Mapping[str, Any]) -> None:
         series.REDIS_CLIENTS.set(info["connected_clients"], number)
 
 
+def money_due(found: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+    """Count and age in seconds of what is due, by kind, from the rows of `MONEY`. A batch's list of captures is no older than
+    its lease: then each is due by itself."""
+    due = {kind: found.get(kind, (0, 0.0)) for kind in ("capture", "void", "refund", "owed")}
+    due["capture"] = due["capture"][0] + found["listed"][0], due["capture"][1]
+    return {kind: (count, max(0.0, age)) for kind, (count, age) in due.items()}
+
+
 def show_money(found: Mapping[str, tuple[int, float]]) -> None:
-    """Count and age in seconds by kind. A batch's list of captures is no older than its lease: then each is due by itself."""
-    for kind in ("capture", "void", "refund", "owed"):
-        count, age = found.get(kind, (0, 0.0))
-        if kind == "capture":
-            count += found["listed"][0]
+    """Count and age in seconds by kind."""
+    for kind, (count, age) in money_due(found).items():
         series.MONEY_DUE.set(count, kind)
-        series.MONEY_AGE.set(max(0.0, age), kind)
+        series.MONEY_AGE.set(age, kind)
     series.ALERTS.set(found["alerts"][0])
     series.MOVES.set(found["moves"][0])
 

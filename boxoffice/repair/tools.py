@@ -74,6 +74,21 @@ class Repair:
             found = found.and_also(await self._shard(shard, event, fix, accept_postgres))
         return found
 
+    async def one(self, event: str, *, fix: bool) -> EventReport:
+        """One event of a shard that is open; with `fix`, its customers' tickets are counted anew, too. Nothing is rebuilt: for
+        whoever may not.
+
+        Raises `NotFound`, `CannotRun`, `DriftUnexplained`, and `GateClosed` for a shard, or an event, without its counters.
+        """
+        (shard,) = await self._shards_of(event)
+        await self._nothing_lost(shard)
+        if (await look(self._shards[shard])).word != "open":
+            raise GateClosed
+        found = await self._events(shard, event, fix)
+        if not found.reports:
+            raise GateClosed
+        return found.reports[0]
+
     async def _shards_of(self, event: str | None) -> list[int]:
         if event is None:
             return list(range(len(self._shards)))
@@ -83,19 +98,27 @@ class Repair:
         return [shard]
 
     async def _shard(self, shard: int, event: str | None, fix: bool, accept_postgres: bool) -> Findings:
-        rebuilder, reconciler = self._rebuilders[shard], self._reconcilers[shard]
+        rebuilder = self._rebuilders[shard]
         if fix and accept_postgres:
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
-        lost = await fence.lost(self._database, shard, await fence.told(self._shards[shard]))
-        if lost and not fix:
-            raise DriftUnexplained(
-                f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
-                "A worker writes them again, or this command with --fix."
-            )
+        lost = fix and bool(await fence.lost(self._database, shard, await fence.told(self._shards[shard])))
+        if not fix:
+            await self._nothing_lost(shard)
         if lost or (await look(self._shards[shard])).word != "open":
             if not fix:
                 return Findings((), closed=(shard,))
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))
+        return await self._events(shard, event, fix)
+
+    async def _nothing_lost(self, shard: int) -> None:
+        if lost := await fence.lost(self._database, shard, await fence.told(self._shards[shard])):
+            raise DriftUnexplained(
+                f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
+                "A worker writes them again, or `boxoffice reconcile --fix`."
+            )
+
+    async def _events(self, shard: int, event: str | None, fix: bool) -> Findings:
+        reconciler = self._reconcilers[shard]
         if fix:
             await self._loader.load(shard)
             await reconciler.strays.gather()

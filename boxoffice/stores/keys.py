@@ -32,9 +32,11 @@ __all__ = [
     "rates",
     "rings",
     "sequence",
+    "session",
     "shard_tag",
     "shops",
     "sound",
+    "sums",
     "told",
     "unchecked",
     "unpaid",
@@ -217,6 +219,18 @@ def catalogue(shard: int) -> str:
 def api_keys(shard: int) -> str:
     """HASH. API key prefix to its secret's digest, its client and what it may do (JSON); field `version`. No TTL."""
     return f"{shard_tag(shard)}:api_keys"
+
+
+def session(shard: int, token_digest: str) -> str:
+    """STRING. Who is signed in at `/ops`: the prefix of an API key and the digest of its secret (JSON), by the digest of what
+    the cookie has. TTL `api.session_s`; who is forgotten signs in again."""
+    return f"{shard_tag(shard)}:session:{token_digest}"
+
+
+def sums(shard: int) -> str:
+    """HASH. What the processes have counted, added up: admissions, refusals, settlements, how long they took. Each adds what is
+    new once a second. No TTL: a rate is what was added between two looks."""
+    return f"{shard_tag(shard)}:sums"
 
 
 def news(shard: int) -> str:

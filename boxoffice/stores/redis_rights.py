@@ -58,7 +58,7 @@ _ARQ: Final = (
 )  # fmt: skip
 
 DIRECT: Final[dict[Role, tuple[str, ...]]] = {
-    "api": (*_EVERYBODY, "hkeys", "scan", "subscribe", "zscan"),
+    "api": (*_EVERYBODY, "hincrby", "hkeys", "scan", "subscribe", "ttl", "zadd", "zrem", "zscan"),
     "worker": (*_EVERYBODY, *_REPAIR, *_ARQ),
     "operator": (*_EVERYBODY, *_REPAIR, "eval_ro", "hscan", "pttl", "ttl", "zcount"),
 }
@@ -92,8 +92,10 @@ KEYS: Final[dict[str, dict[Role, str]]] = {
         ("rates", "rw", "", ""),
         ("rings", "rw", "rw", "rw"),
         ("sequence", "rw", "rw", "rw"),
+        ("session", "rw", "", ""),
         ("shops", "rw", "rw", "rw"),
         ("sound", "", "rw", "r"),
+        ("sums", "rw", "rw", ""),
         ("told", "rw", "rw", "rw"),
         ("unchecked", "rw", "rw", "rw"),
         ("unpaid", "rw", "rw", "rw"),

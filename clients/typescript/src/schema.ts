@@ -291,7 +291,7 @@ export interface paths {
          * Change an event
          * @description Change what is named, and nothing else. It is in force from the next booking on.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         patch: operations["change_event"];
         trace?: never;
@@ -439,7 +439,7 @@ export interface paths {
          * Read how far a call-off is
          * @description Bookings and refunds of the event by status, and what the gateway refused to give back.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         get: operations["read_call_off"];
         put?: never;
@@ -448,7 +448,7 @@ export interface paths {
          * @description For good: nothing more is let in, paid or confirmed; holds end, what is pending is let go, and everybody is refunded in
          *     full, whatever the event's terms say. Called once more, it tells how far that is.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         post: operations["call_off_event"];
         delete?: never;
@@ -468,7 +468,7 @@ export interface paths {
          * Read what was changed
          * @description Who changed what of an event, and when, the newest first.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         get: operations["list_changes"];
         put?: never;
@@ -492,7 +492,7 @@ export interface paths {
          * Pause a sale
          * @description Let nothing in from the next booking on, until it is resumed. What is held may be paid meanwhile.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         post: operations["pause_event"];
         delete?: never;
@@ -536,7 +536,7 @@ export interface paths {
          * Resume a sale
          * @description End a pause.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         post: operations["resume_event"];
         delete?: never;
@@ -607,7 +607,7 @@ export interface paths {
          * @description Change what is named. Another price is for bookings made from then on. A capacity shrinks as far as tickets are
          *     neither held nor sold: `capacity_change` says what was asked for and what it came to.
          *
-         *     Scope: `manage`.
+         *     Scope: `manage`, or `ops`: then of every shop.
          */
         patch: operations["change_tier"];
         trace?: never;
@@ -627,6 +627,293 @@ export interface paths {
          *     Scope: `read`.
          */
         get: operations["read_feed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the alerts
+         * @description The alert rules, by the same figures. What they ask of the last minutes is known while somebody looks.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/bookings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find bookings
+         * @description Bookings of any shop, by whatever a customer or a bank statement tells.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["find_bookings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/bookings/{booking_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read all that is known of a booking
+         * @description Redis's record, PostgreSQL's rows and the gateway's answer, side by side.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_dossier"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/bookings/{booking_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel at the desk
+         * @description Cancel a booking of any shop, after its event's terms.
+         *
+         *     Scope: `ops`.
+         */
+        post: operations["cancel_at_desk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/bookings/{booking_id}/refund": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Refund at the desk
+         * @description Refund a confirmed booking of any shop at full price, whatever its event's terms say.
+         *
+         *     Scope: `ops`.
+         */
+        post: operations["refund_at_desk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/events/{event_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read an event in figures
+         * @description Tickets, money, bookings and customers of one event: what a change of it would touch.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_sale"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/events/{event_id}/reconcile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reconcile an event
+         * @description Compare its counters with PostgreSQL, while it is sold; with `fix`, mend them. Of a shard whose gate is shut nothing is
+         *     compared here: workers fill it, or an operator at a terminal.
+         *
+         *     Scope: `ops`.
+         */
+        post: operations["reconcile_event"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read how it goes
+         * @description Counts and states of all processes and both stores at one moment. Looked at once a second at most, however many ask.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_figures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read who did what
+         * @description What operators did at bookings, and changes of events, whoever made them: the newest first.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_deeds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/parked": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List parked bookings
+         * @description Bookings that could not be settled: they keep their tickets, and wait for a word.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["list_parked"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/parked/{booking_id}/fail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fail a parked booking
+         * @description End it: its payment is let go, it fails with the code `poison`, and its tickets go on sale again, once.
+         *
+         *     Scope: `ops`.
+         */
+        post: operations["fail_parked"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/parked/{booking_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try a parked booking again
+         * @description Let a worker try it again now, as often as at first.
+         *
+         *     Scope: `ops`.
+         */
+        post: operations["retry_parked"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/ops/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read who is signed in
+         * @description The key that calls, or that the session at `/ops` stands for.
+         *
+         *     Scope: `ops`.
+         */
+        get: operations["read_session"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1035,6 +1322,43 @@ export interface components {
              * @description Null: as long as tickets are on sale.
              */
             valid_until?: string | null;
+        };
+        /**
+         * Alert
+         * @description One alert rule. `pending`: true for less than `for_s`. `unknown`: it cannot be told here, or not yet.
+         */
+        Alert: {
+            /** For S */
+            for_s: number;
+            /** Name */
+            name: string;
+            /**
+             * Runbook
+             * @description What to do: the heading in the documentation.
+             */
+            runbook: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "page" | "ticket";
+            /** Since Ms */
+            since_ms: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "quiet" | "pending" | "firing" | "unknown";
+            /** Summary */
+            summary: string;
+        };
+        /**
+         * Alerts
+         * @description Every rule, those that fire first.
+         */
+        Alerts: {
+            /** Data */
+            data: components["schemas"]["Alert"][];
         };
         /**
          * Allocation
@@ -1485,6 +1809,28 @@ export interface components {
             items: components["schemas"]["ItemRequest"][];
         };
         /**
+         * Counters
+         * @description Counts that only grow, of all processes together: two looks make a rate. They begin at 0 when Redis is emptied.
+         */
+        Counters: {
+            accept_to_commit: components["schemas"]["Spread"];
+            /** Admitted */
+            admitted: number;
+            /** Confirmed */
+            confirmed: number;
+            /** Failed */
+            failed: number;
+            /**
+             * Refused
+             * @description By kind.
+             */
+            refused: {
+                [key: string]: number;
+            };
+            /** Replayed */
+            replayed: number;
+        };
+        /**
          * CursorGoneProblem
          * @description Nothing can be read behind this cursor.
          */
@@ -1592,6 +1938,96 @@ export interface components {
              * @enum {string}
              */
             whose: "customer" | "client" | "key" | "event";
+        };
+        /**
+         * Deed
+         * @description Something that somebody did: at a booking, or a change of an event.
+         */
+        Deed: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Booking Id */
+            booking_id: string | null;
+            /**
+             * By
+             * @description `key:` and the prefix of an API key, or whoever typed a command.
+             */
+            by: string;
+            /**
+             * Changes
+             * @description Field to `from` and `to`.
+             */
+            changes: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            };
+            /** Event Id */
+            event_id: string | null;
+            /**
+             * Outcome
+             * @description Null: it is under way, or was cut off; the booking tells.
+             */
+            outcome: string | null;
+            /** Reason */
+            reason: string | null;
+            /** Tier Id */
+            tier_id: string | null;
+            /** Verb */
+            verb: string;
+        };
+        /**
+         * DeskCancelRequest
+         * @description Why, if anybody says.
+         */
+        DeskCancelRequest: {
+            /** Reason */
+            reason?: string | null;
+        };
+        /**
+         * DeskItem
+         * @description Tickets of one tier.
+         */
+        DeskItem: {
+            /** Quantity */
+            quantity: number;
+            /** Tier Id */
+            tier_id: string;
+        };
+        /**
+         * DeskRefundRequest
+         * @description What to refund, at full price whatever the terms say.
+         */
+        DeskRefundRequest: {
+            /** Items */
+            items: components["schemas"]["DeskItem"][] | "all";
+            /** Reason */
+            reason?: string | null;
+        };
+        /**
+         * Dossier
+         * @description What the two stores and the gateway know of one booking, each in its own words.
+         */
+        Dossier: {
+            /** Booking Id */
+            booking_id: string;
+            /** Gateway */
+            gateway: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            };
+            /** Postgres */
+            postgres: {
+                [key: string]: unknown;
+            } | null;
+            /** Redis */
+            redis: {
+                [key: string]: unknown;
+            } | null;
         };
         /**
          * EndpointChangeRequest
@@ -1910,6 +2346,27 @@ export interface components {
             extra_s: number;
         };
         /**
+         * FailedParked
+         * @description What became of it.
+         */
+        FailedParked: {
+            /** Booking Id */
+            booking_id: string;
+            /** Payment */
+            payment: string;
+            /**
+             * Stock
+             * @description How its tickets came back.
+             * @enum {string}
+             */
+            stock: "record" | "recount";
+            /**
+             * Written
+             * @description False when not even its event could be read.
+             */
+            written: boolean;
+        };
+        /**
          * Failure
          * @description Why a booking was not confirmed, or is no more.
          */
@@ -1955,6 +2412,51 @@ export interface components {
             more: boolean;
         };
         /**
+         * Figures
+         * @description How it goes, at one moment of Redis's clock. What a store that is away would say is null.
+         */
+        Figures: {
+            /**
+             * Alerts
+             * @description Shards that wait for an operator.
+             */
+            alerts: string[] | null;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** At Ms */
+            at_ms: number;
+            counters: components["schemas"]["Counters"];
+            /** Disabled */
+            disabled: number | null;
+            /** Money */
+            money: components["schemas"]["WatchedMoney"][] | null;
+            /**
+             * Moves
+             * @description Tickets' moves that Redis has not heard of.
+             */
+            moves: number | null;
+            /** Sales */
+            sales: components["schemas"]["WatchedSale"][] | null;
+            /** Servers */
+            servers: components["schemas"]["WatchedServer"][];
+            /** Shards */
+            shards: components["schemas"]["WatchedShard"][];
+            /**
+             * Sums
+             * @description Whatever processes count, by its name; names may come and go.
+             */
+            sums: {
+                [key: string]: number;
+            };
+            /** Undelivered S */
+            undelivered_s: number | null;
+            /** Workers */
+            workers: components["schemas"]["WatchedWorker"][] | null;
+        };
+        /**
          * ForbiddenProblem
          * @description The API key may not be used for this.
          */
@@ -1988,6 +2490,27 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/forbidden";
+        };
+        /**
+         * FoundBooking
+         * @description A booking that was found: whose it is, and by what.
+         */
+        FoundBooking: {
+            booking: components["schemas"]["Booking"];
+            /** Client Id */
+            client_id: string;
+            /** Found By */
+            found_by: string;
+        };
+        /**
+         * FoundBookings
+         * @description Newest first. `redis_away`: holds that only Redis knows are not among them.
+         */
+        FoundBookings: {
+            /** Data */
+            data: components["schemas"]["FoundBooking"][];
+            /** Redis Away */
+            redis_away: boolean;
         };
         /**
          * GateClosedProblem
@@ -2514,6 +3037,32 @@ export interface components {
             type: "/problems/not-cancellable";
         };
         /**
+         * NotDoneProblem
+         * @description This cannot be done now.
+         */
+        NotDoneProblem: {
+            /** Detail */
+            detail: string;
+            /**
+             * Request Id
+             * @description As in `X-Request-Id`: name it when you ask us about this.
+             */
+            request_id?: string;
+            /**
+             * Status
+             * @constant
+             */
+            status: 409;
+            /** Title */
+            title: string;
+            /**
+             * Type
+             * @description Stable: decide by it.
+             * @constant
+             */
+            type: "/problems/not-done";
+        };
+        /**
          * NotFoundProblem
          * @description There is no such thing.
          */
@@ -2651,6 +3200,14 @@ export interface components {
             type: "booking.pending" | "booking.held" | "booking.confirmed" | "booking.failed" | "booking.expired" | "booking.cancelled" | "booking.changed" | "booking.refunded" | "booking.paid_too_late" | "booking.forgotten" | "payment.captured" | "payment.capture_refused" | "payment.captured_too_late" | "payment.voided" | "payment.failed" | "payment.changed" | "refund.requested" | "refund.pending" | "refund.succeeded" | "refund.failed" | "refund.written_off" | "refund.dropped" | "dispute.changed" | "event.created" | "event.changed" | "event.paused" | "event.resumed" | "event.opened" | "event.closed" | "event.postponed" | "event.called_off" | "webhook_endpoint.disabled";
         };
         /**
+         * OperatorsHistory
+         * @description The newest first.
+         */
+        OperatorsHistory: {
+            /** Data */
+            data: components["schemas"]["Deed"][];
+        };
+        /**
          * OverloadedProblem
          * @description More is asked for than can be answered.
          */
@@ -2679,6 +3236,41 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/overloaded";
+        };
+        /**
+         * ParkedBooking
+         * @description A booking that could not be settled. Null is what cannot be read of it.
+         */
+        ParkedBooking: {
+            /** Amount Cents */
+            amount_cents: number | null;
+            /** Attempts */
+            attempts: number;
+            /** Booking Id */
+            booking_id: string;
+            /** Client Id */
+            client_id: string | null;
+            /** Currency */
+            currency: string | null;
+            /** Error */
+            error: string;
+            /** Event Id */
+            event_id: string | null;
+            /**
+             * Parked At
+             * Format: date-time
+             */
+            parked_at: string;
+            /** Tickets */
+            tickets: number | null;
+        };
+        /**
+         * ParkedList
+         * @description The oldest first.
+         */
+        ParkedList: {
+            /** Data */
+            data: components["schemas"]["ParkedBooking"][];
         };
         /**
          * Payment
@@ -3018,6 +3610,51 @@ export interface components {
             repeated?: true;
         };
         /**
+         * ReconcileRequest
+         * @description Whether to mend, or only to compare.
+         */
+        ReconcileRequest: {
+            /** Fix */
+            fix: boolean;
+        };
+        /**
+         * Reconciled
+         * @description What was found of one event.
+         */
+        Reconciled: {
+            /** Event Id */
+            event_id: string;
+            /** Moved */
+            moved: number;
+            /** Oversold */
+            oversold: number;
+            /**
+             * Result
+             * @enum {string}
+             */
+            result: "same" | "drift" | "fixed";
+            /**
+             * Settled
+             * @description Bookings of which Redis had not heard that PostgreSQL had decided them.
+             */
+            settled: number;
+            /** Tiers */
+            tiers: components["schemas"]["ReconciledTier"][];
+        };
+        /**
+         * ReconciledTier
+         * @description Redis's counters as they were found, as they should be, and the difference.
+         */
+        ReconciledTier: {
+            /** Code */
+            code: string;
+            drift: components["schemas"]["TicketCounts"];
+            expected: components["schemas"]["TicketCounts"];
+            found: components["schemas"]["TicketCounts"];
+            /** Tier Id */
+            tier_id: string;
+        };
+        /**
          * Redelivered
          * @description How many deliveries are sent anew; of a range the oldest 10,000.
          */
@@ -3314,6 +3951,14 @@ export interface components {
             type: "/problems/request-timeout";
         };
         /**
+         * RetriedParked
+         * @description A worker tries it again.
+         */
+        RetriedParked: {
+            /** Booking Id */
+            booking_id: string;
+        };
+        /**
          * Revoked
          * @description How many codes let in until now.
          */
@@ -3363,6 +4008,29 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/sale-closed";
+        };
+        /**
+         * SaleInFigures
+         * @description One event in figures: what a change of it would touch.
+         */
+        SaleInFigures: {
+            /**
+             * Bookings
+             * @description By status.
+             */
+            bookings: {
+                [key: string]: number;
+            };
+            /** Busiest Bookings */
+            busiest_bookings: number;
+            /** Busiest Minute */
+            busiest_minute: string | null;
+            /** Customers */
+            customers: number;
+            /** Event Id */
+            event_id: string;
+            /** Tiers */
+            tiers: components["schemas"]["SoldTier"][];
         };
         /**
          * SaleNotOpenProblem
@@ -3421,6 +4089,21 @@ export interface components {
             type: "/problems/sale-paused";
         };
         /**
+         * Session
+         * @description Who calls: an API key, or the key that a session stands for.
+         */
+        Session: {
+            /**
+             * Api Key
+             * @description The key's prefix; its secret is never shown.
+             */
+            api_key: string;
+            /** Client Id */
+            client_id: string;
+            /** Scopes */
+            scopes: string[];
+        };
+        /**
          * Shortfall
          * @description A tier of which fewer tickets are left than were asked for.
          */
@@ -3477,6 +4160,47 @@ export interface components {
             type: "/problems/sold-out";
         };
         /**
+         * SoldTier
+         * @description One tier's sale. Money is in minor units.
+         */
+        SoldTier: {
+            /** Available */
+            available: number | null;
+            /** Capacity */
+            capacity: number;
+            /** Code */
+            code: string;
+            /** Currency */
+            currency: string;
+            /** Held */
+            held: number | null;
+            /** Pending */
+            pending: number | null;
+            /** Refunded Cents */
+            refunded_cents: number;
+            /** Returned */
+            returned: number;
+            /** Revenue Cents */
+            revenue_cents: number;
+            /** Sold */
+            sold: number;
+            /** Tier Id */
+            tier_id: string;
+        };
+        /**
+         * Spread
+         * @description How often each bucket was met: one more count than bounds, for what is longer.
+         */
+        Spread: {
+            /**
+             * Bounds
+             * @description Seconds.
+             */
+            bounds: number[];
+            /** Counts */
+            counts: number[];
+        };
+        /**
          * StoreAwayProblem
          * @description A store does not answer.
          */
@@ -3530,6 +4254,20 @@ export interface components {
              * @enum {string}
              */
             type: "/problems/streams-full";
+        };
+        /**
+         * TicketCounts
+         * @description Counters of a tier.
+         */
+        TicketCounts: {
+            /** Available */
+            available: number;
+            /** Held */
+            held: number;
+            /** Sold */
+            sold: number;
+            /** Total */
+            total: number;
         };
         /**
          * Tier
@@ -3835,6 +4573,166 @@ export interface components {
              * @enum {string}
              */
             whose: "customer" | "client" | "key" | "event";
+        };
+        /**
+         * WatchedMoney
+         * @description What is due at the gateway. `owed`: refunds that it refused.
+         */
+        WatchedMoney: {
+            /** Count */
+            count: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "capture" | "void" | "refund" | "owed";
+            /** Oldest S */
+            oldest_s: number;
+        };
+        /**
+         * WatchedSale
+         * @description An event, with what of it is sold.
+         */
+        WatchedSale: {
+            /** Client Id */
+            client_id: string;
+            /** Currency */
+            currency: string;
+            /** Event Id */
+            event_id: string;
+            /** Name */
+            name: string;
+            /** Off Sale At */
+            off_sale_at: string | null;
+            /**
+             * On Sale
+             * @description A tier of it is in its time, also while it is paused.
+             */
+            on_sale: boolean;
+            /** On Sale At */
+            on_sale_at: string | null;
+            /**
+             * Starts At
+             * Format: date-time
+             */
+            starts_at: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "active" | "paused" | "inactive" | "called_off";
+            /** Tiers */
+            tiers: components["schemas"]["WatchedTier"][];
+            /** Version */
+            version: number;
+        };
+        /**
+         * WatchedServer
+         * @description One Redis.
+         */
+        WatchedServer: {
+            /**
+             * File Ok
+             * @description Its append-only file is written.
+             */
+            file_ok: boolean | null;
+            /** Max Bytes */
+            max_bytes: number | null;
+            /** Redis */
+            redis: number;
+            /** Used Bytes */
+            used_bytes: number | null;
+        };
+        /**
+         * WatchedShard
+         * @description One shard. `away`: its Redis does not answer.
+         */
+        WatchedShard: {
+            /**
+             * Backlog
+             * @description Bookings that wait to be settled.
+             */
+            backlog: number;
+            /**
+             * Drifted
+             * @description Events whose counters differed at the last count; null: not counted yet.
+             */
+            drifted: number | null;
+            /**
+             * Gate
+             * @enum {string}
+             */
+            gate: "open" | "closed" | "unchecked" | "away";
+            /** Holds */
+            holds: number;
+            /**
+             * Oldest S
+             * @description Seconds for which the first of them has been due.
+             */
+            oldest_s: number;
+            /** Parked */
+            parked: number;
+            /** Shard */
+            shard: number;
+            /** Workers */
+            workers: number;
+        };
+        /**
+         * WatchedTier
+         * @description One tier, in tickets: sold, held and available add up to total.
+         */
+        WatchedTier: {
+            /** Available */
+            available: number | null;
+            /** Code */
+            code: string;
+            /**
+             * Held
+             * @description Null while Redis does not answer.
+             */
+            held: number | null;
+            /** Id */
+            id: string;
+            /** Is Active */
+            is_active: boolean;
+            /** Name */
+            name: string;
+            /**
+             * Pending
+             * @description Of those held: a payment is under way. Null: too many holds to say.
+             */
+            pending: number | null;
+            /** Price Cents */
+            price_cents: number;
+            /** Sold */
+            sold: number;
+            /** Total */
+            total: number;
+            /**
+             * Unpaid
+             * @description Of those held: a hold waits for its payment.
+             */
+            unpaid: number | null;
+        };
+        /**
+         * WatchedWorker
+         * @description A worker that lives.
+         */
+        WatchedWorker: {
+            /** Host */
+            host: string;
+            /** Pid */
+            pid: number;
+            /**
+             * Seen At
+             * Format: date-time
+             */
+            seen_at: string;
+            /**
+             * Started At
+             * Format: date-time
+             */
+            started_at: string;
         };
         /**
          * WebhookDeliveries
@@ -9054,6 +9952,1751 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_alerts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alerts"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    find_bookings: {
+        parameters: {
+            query: {
+                /** @description A booking's id, reference, customer, payment or refund. */
+                text: string;
+                /** @description Also holds that ended unpaid and are not forgotten yet. */
+                ended?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundBookings"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_dossier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dossier"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    cancel_at_desk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "The customer asked by phone."
+                 *     }
+                 */
+                "application/json": components["schemas"]["DeskCancelRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Booking"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    refund_at_desk: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The same key refunds once, however often it is sent. */
+                "Idempotency-Key": string;
+            };
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "items": "all",
+                 *       "reason": "The seat was broken."
+                 *     }
+                 */
+                "application/json": components["schemas"]["DeskRefundRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refund"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description The idempotency key was used with another request, or a card number stands where none may be. `/problems/card-data-not-accepted`: A card number stands where none may be. */
+            422: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["CardDataNotAcceptedProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_sale: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SaleInFigures"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    reconcile_event: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "fix": false
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReconcileRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reconciled"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_figures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Figures"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_deeds: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperatorsHistory"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    list_parked: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParkedList"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    fail_parked: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailedParked"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    retry_parked: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                booking_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetriedParked"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. `/problems/not-found`: There is no such thing. */
+            404: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotFoundProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description The sale says no, or the booking is not in a state for this. `/problems/not-done`: This cannot be done now. */
+            409: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["NotDoneProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
+                };
+            };
+        };
+    };
+    read_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description Something is missing or malformed: `errors` says where. `/problems/malformed-request`: The request is malformed. */
+            400: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["MalformedRequestProblem"];
+                };
+            };
+            /** @description The API key is missing, unknown, revoked or expired. `/problems/unauthorized`: No valid API key. */
+            401: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["UnauthorizedProblem"];
+                };
+            };
+            /** @description The API key lacks the route's `scope`, or is not for pages of this origin; or the access code does not let in. `/problems/forbidden`: The API key may not be used for this. */
+            403: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ForbiddenProblem"];
+                };
+            };
+            /** @description The request did not arrive in time; nothing was done. `/problems/request-timeout`: The request did not arrive in time. */
+            408: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RequestTimeoutProblem"];
+                };
+            };
+            /** @description Too much is asked for, held and not paid for, or declined. Ask again after `Retry-After` seconds. `/problems/rate-limited`: Too many requests. */
+            429: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["RateLimitedProblem"];
+                };
+            };
+            /** @description The head of the request is too large. `/problems/head-too-large`: The head of the request is too large. */
+            431: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["HeadTooLargeProblem"];
+                };
+            };
+            /** @description Our mistake. `/problems/internal-error`: Something went wrong here. */
+            500: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["InternalErrorProblem"];
+                };
+            };
+            /** @description Nobody can say now. Ask again after `Retry-After` seconds, with the same key. `/problems/gate-closed`: The sale's counters are being loaded. `/problems/store-away`: A store does not answer. `/problems/too-many-connections`: Too many connections are open. `/problems/overloaded`: More is asked for than can be answered. */
+            503: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["GateClosedProblem"] | components["schemas"]["StoreAwayProblem"] | components["schemas"]["TooManyConnectionsProblem"] | components["schemas"]["OverloadedProblem"];
                 };
             };
         };

@@ -15,6 +15,8 @@ __all__ = [
     "AccessCodeRequiredProblem",
     "AccessCodeUsedUpProblem",
     "AccessCodesRequest",
+    "Alert",
+    "Alerts",
     "Allocation",
     "AllocationChangeRequest",
     "AllocationRequest",
@@ -31,9 +33,15 @@ __all__ = [
     "CardDataNotAcceptedProblem",
     "Change",
     "ChangeRequest",
+    "Counters",
     "CursorGoneProblem",
     "CustomerLimitProblem",
     "DeclinedTooOftenProblem",
+    "Deed",
+    "DeskCancelRequest",
+    "DeskItem",
+    "DeskRefundRequest",
+    "Dossier",
     "EndpointChangeRequest",
     "EndpointRequest",
     "Event",
@@ -44,10 +52,14 @@ __all__ = [
     "EventRequest",
     "EventWithCapacity",
     "ExtensionRequest",
+    "FailedParked",
     "Failure",
     "Fault",
     "FeedPage",
+    "Figures",
     "ForbiddenProblem",
+    "FoundBooking",
+    "FoundBookings",
     "GateClosedProblem",
     "HeadTooLargeProblem",
     "Health",
@@ -68,11 +80,15 @@ __all__ = [
     "NewSecret",
     "NewWebhookEndpoint",
     "NotCancellableProblem",
+    "NotDoneProblem",
     "NotFoundProblem",
     "NotReadyProblem",
     "NothingOwedProblem",
     "Notice",
+    "OperatorsHistory",
     "OverloadedProblem",
+    "ParkedBooking",
+    "ParkedList",
     "Payment",
     "PaymentInProgressProblem",
     "PaymentRequest",
@@ -81,6 +97,9 @@ __all__ = [
     "Problem",
     "RateLimitedProblem",
     "Received",
+    "ReconcileRequest",
+    "Reconciled",
+    "ReconciledTier",
     "Redelivered",
     "RedeliveryRequest",
     "Refund",
@@ -95,15 +114,21 @@ __all__ = [
     "RefusedRefund",
     "ReleaseRequest",
     "RequestTimeoutProblem",
+    "RetriedParked",
     "Revoked",
     "RotationRequest",
     "SaleClosedProblem",
+    "SaleInFigures",
     "SaleNotOpenProblem",
     "SalePausedProblem",
+    "Session",
     "Shortfall",
     "SoldOutProblem",
+    "SoldTier",
+    "Spread",
     "StoreAwayProblem",
     "StreamsFullProblem",
+    "TicketCounts",
     "Tier",
     "TierChangeRequest",
     "TierRequest",
@@ -114,6 +139,12 @@ __all__ = [
     "TooManyWaitsProblem",
     "UnauthorizedProblem",
     "UnpaidLimitProblem",
+    "WatchedMoney",
+    "WatchedSale",
+    "WatchedServer",
+    "WatchedShard",
+    "WatchedTier",
+    "WatchedWorker",
     "WebhookDeliveries",
     "WebhookDelivery",
     "WebhookEndpoint",
@@ -229,6 +260,25 @@ class AccessCodesRequest(TypedDict):
     """From when they let in, before `on_sale_at`; null: at once."""
     valid_until: NotRequired[str | None]
     """Null: as long as tickets are on sale."""
+
+
+class Alert(TypedDict):
+    """One alert rule. `pending`: true for less than `for_s`. `unknown`: it cannot be told here, or not yet."""
+
+    for_s: int
+    name: str
+    runbook: str
+    """What to do: the heading in the documentation."""
+    severity: Literal["page", "ticket"]
+    since_ms: int | None
+    state: Literal["quiet", "pending", "firing", "unknown"]
+    summary: str
+
+
+class Alerts(TypedDict):
+    """Every rule, those that fire first."""
+
+    data: list[Alert]
 
 
 class Allocation(TypedDict):
@@ -449,6 +499,18 @@ class ChangeRequest(TypedDict):
     """All of its items, each tier once. A tier that is not named is given up."""
 
 
+class Counters(TypedDict):
+    """Counts that only grow, of all processes together: two looks make a rate. They begin at 0 when Redis is emptied."""
+
+    accept_to_commit: Spread
+    admitted: int
+    confirmed: int
+    failed: int
+    refused: dict[str, int]
+    """By kind."""
+    replayed: int
+
+
 class CursorGoneProblem(TypedDict):
     """Nothing can be read behind this cursor."""
 
@@ -496,6 +558,52 @@ class DeclinedTooOftenProblem(TypedDict):
     type: Literal["/problems/declined-too-often"]
     """Stable: decide by it."""
     whose: Literal["customer", "client", "key", "event"]
+
+
+class Deed(TypedDict):
+    """Something that somebody did: at a booking, or a change of an event."""
+
+    at: str
+    booking_id: str | None
+    by: str
+    """`key:` and the prefix of an API key, or whoever typed a command."""
+    changes: dict[str, dict[str, Any]]
+    """Field to `from` and `to`."""
+    event_id: str | None
+    outcome: str | None
+    """Null: it is under way, or was cut off; the booking tells."""
+    reason: str | None
+    tier_id: str | None
+    verb: str
+
+
+class DeskCancelRequest(TypedDict):
+    """Why, if anybody says."""
+
+    reason: NotRequired[str | None]
+
+
+class DeskItem(TypedDict):
+    """Tickets of one tier."""
+
+    quantity: int
+    tier_id: str
+
+
+class DeskRefundRequest(TypedDict):
+    """What to refund, at full price whatever the terms say."""
+
+    items: list[DeskItem] | Literal["all"]
+    reason: NotRequired[str | None]
+
+
+class Dossier(TypedDict):
+    """What the two stores and the gateway know of one booking, each in its own words."""
+
+    booking_id: str
+    gateway: dict[str, dict[str, Any]]
+    postgres: dict[str, Any] | None
+    redis: dict[str, Any] | None
 
 
 class EndpointChangeRequest(TypedDict):
@@ -651,6 +759,17 @@ class ExtensionRequest(TypedDict):
     """Seconds; at most the hold's first length."""
 
 
+class FailedParked(TypedDict):
+    """What became of it."""
+
+    booking_id: str
+    payment: str
+    stock: Literal["record", "recount"]
+    """How its tickets came back."""
+    written: bool
+    """False when not even its event could be read."""
+
+
 class Failure(TypedDict):
     """Why a booking was not confirmed, or is no more."""
 
@@ -680,6 +799,27 @@ class FeedPage(TypedDict):
     """Others are there already."""
 
 
+class Figures(TypedDict):
+    """How it goes, at one moment of Redis's clock. What a store that is away would say is null."""
+
+    alerts: list[str] | None
+    """Shards that wait for an operator."""
+    at: str
+    at_ms: int
+    counters: Counters
+    disabled: int | None
+    money: list[WatchedMoney] | None
+    moves: int | None
+    """Tickets' moves that Redis has not heard of."""
+    sales: list[WatchedSale] | None
+    servers: list[WatchedServer]
+    shards: list[WatchedShard]
+    sums: dict[str, int]
+    """Whatever processes count, by its name; names may come and go."""
+    undelivered_s: float | None
+    workers: list[WatchedWorker] | None
+
+
 class ForbiddenProblem(TypedDict):
     """The API key may not be used for this."""
 
@@ -694,6 +834,21 @@ class ForbiddenProblem(TypedDict):
     title: str
     type: Literal["/problems/forbidden"]
     """Stable: decide by it."""
+
+
+class FoundBooking(TypedDict):
+    """A booking that was found: whose it is, and by what."""
+
+    booking: Booking
+    client_id: str
+    found_by: str
+
+
+class FoundBookings(TypedDict):
+    """Newest first. `redis_away`: holds that only Redis knows are not among them."""
+
+    data: list[FoundBooking]
+    redis_away: bool
 
 
 class GateClosedProblem(TypedDict):
@@ -951,6 +1106,18 @@ class NotCancellableProblem(TypedDict):
     """Stable: decide by it."""
 
 
+class NotDoneProblem(TypedDict):
+    """This cannot be done now."""
+
+    detail: str
+    request_id: NotRequired[str]
+    """As in `X-Request-Id`: name it when you ask us about this."""
+    status: Literal[409]
+    title: str
+    type: Literal["/problems/not-done"]
+    """Stable: decide by it."""
+
+
 class NotFoundProblem(TypedDict):
     """There is no such thing."""
 
@@ -1044,6 +1211,12 @@ class Notice(TypedDict):
     ]
 
 
+class OperatorsHistory(TypedDict):
+    """The newest first."""
+
+    data: list[Deed]
+
+
 class OverloadedProblem(TypedDict):
     """More is asked for than can be answered."""
 
@@ -1056,6 +1229,26 @@ class OverloadedProblem(TypedDict):
     title: str
     type: Literal["/problems/overloaded"]
     """Stable: decide by it."""
+
+
+class ParkedBooking(TypedDict):
+    """A booking that could not be settled. Null is what cannot be read of it."""
+
+    amount_cents: int | None
+    attempts: int
+    booking_id: str
+    client_id: str | None
+    currency: str | None
+    error: str
+    event_id: str | None
+    parked_at: str
+    tickets: int | None
+
+
+class ParkedList(TypedDict):
+    """The oldest first."""
+
+    data: list[ParkedBooking]
 
 
 class Payment(TypedDict):
@@ -1205,6 +1398,34 @@ class Received(TypedDict):
     received: Literal[True]
     repeated: NotRequired[Literal[True]]
     """It was here before."""
+
+
+class ReconcileRequest(TypedDict):
+    """Whether to mend, or only to compare."""
+
+    fix: bool
+
+
+class Reconciled(TypedDict):
+    """What was found of one event."""
+
+    event_id: str
+    moved: int
+    oversold: int
+    result: Literal["same", "drift", "fixed"]
+    settled: int
+    """Bookings of which Redis had not heard that PostgreSQL had decided them."""
+    tiers: list[ReconciledTier]
+
+
+class ReconciledTier(TypedDict):
+    """Redis's counters as they were found, as they should be, and the difference."""
+
+    code: str
+    drift: TicketCounts
+    expected: TicketCounts
+    found: TicketCounts
+    tier_id: str
 
 
 class Redelivered(TypedDict):
@@ -1362,6 +1583,12 @@ class RequestTimeoutProblem(TypedDict):
     """Stable: decide by it."""
 
 
+class RetriedParked(TypedDict):
+    """A worker tries it again."""
+
+    booking_id: str
+
+
 class Revoked(TypedDict):
     """How many codes let in until now."""
 
@@ -1390,6 +1617,18 @@ class SaleClosedProblem(TypedDict):
     """Stable: decide by it."""
 
 
+class SaleInFigures(TypedDict):
+    """One event in figures: what a change of it would touch."""
+
+    bookings: dict[str, int]
+    """By status."""
+    busiest_bookings: int
+    busiest_minute: str | None
+    customers: int
+    event_id: str
+    tiers: list[SoldTier]
+
+
 class SaleNotOpenProblem(TypedDict):
     """The sale has not begun."""
 
@@ -1414,6 +1653,15 @@ class SalePausedProblem(TypedDict):
     title: str
     type: Literal["/problems/sale-paused"]
     """Stable: decide by it."""
+
+
+class Session(TypedDict):
+    """Who calls: an API key, or the key that a session stands for."""
+
+    api_key: str
+    """The key's prefix; its secret is never shown."""
+    client_id: str
+    scopes: list[str]
 
 
 class Shortfall(TypedDict):
@@ -1444,6 +1692,30 @@ class SoldOutProblem(TypedDict):
     """Stable: decide by it."""
 
 
+class SoldTier(TypedDict):
+    """One tier's sale. Money is in minor units."""
+
+    available: int | None
+    capacity: int
+    code: str
+    currency: str
+    held: int | None
+    pending: int | None
+    refunded_cents: int
+    returned: int
+    revenue_cents: int
+    sold: int
+    tier_id: str
+
+
+class Spread(TypedDict):
+    """How often each bucket was met: one more count than bounds, for what is longer."""
+
+    bounds: list[float]
+    """Seconds."""
+    counts: list[int]
+
+
 class StoreAwayProblem(TypedDict):
     """A store does not answer."""
 
@@ -1468,6 +1740,15 @@ class StreamsFullProblem(TypedDict):
     title: str
     type: Literal["/problems/streams-full"]
     """Stable: decide by it."""
+
+
+class TicketCounts(TypedDict):
+    """Counters of a tier."""
+
+    available: int
+    held: int
+    sold: int
+    total: int
 
 
 class Tier(TypedDict):
@@ -1618,6 +1899,85 @@ class UnpaidLimitProblem(TypedDict):
     type: Literal["/problems/unpaid-limit"]
     """Stable: decide by it."""
     whose: Literal["customer", "client", "key", "event"]
+
+
+class WatchedMoney(TypedDict):
+    """What is due at the gateway. `owed`: refunds that it refused."""
+
+    count: int
+    kind: Literal["capture", "void", "refund", "owed"]
+    oldest_s: float
+
+
+class WatchedSale(TypedDict):
+    """An event, with what of it is sold."""
+
+    client_id: str
+    currency: str
+    event_id: str
+    name: str
+    off_sale_at: str | None
+    on_sale: bool
+    """A tier of it is in its time, also while it is paused."""
+    on_sale_at: str | None
+    starts_at: str
+    status: Literal["active", "paused", "inactive", "called_off"]
+    tiers: list[WatchedTier]
+    version: int
+
+
+class WatchedServer(TypedDict):
+    """One Redis."""
+
+    file_ok: bool | None
+    """Its append-only file is written."""
+    max_bytes: int | None
+    redis: int
+    used_bytes: int | None
+
+
+class WatchedShard(TypedDict):
+    """One shard. `away`: its Redis does not answer."""
+
+    backlog: int
+    """Bookings that wait to be settled."""
+    drifted: int | None
+    """Events whose counters differed at the last count; null: not counted yet."""
+    gate: Literal["open", "closed", "unchecked", "away"]
+    holds: int
+    oldest_s: float
+    """Seconds for which the first of them has been due."""
+    parked: int
+    shard: int
+    workers: int
+
+
+class WatchedTier(TypedDict):
+    """One tier, in tickets: sold, held and available add up to total."""
+
+    available: int | None
+    code: str
+    held: int | None
+    """Null while Redis does not answer."""
+    id: str
+    is_active: bool
+    name: str
+    pending: int | None
+    """Of those held: a payment is under way. Null: too many holds to say."""
+    price_cents: int
+    sold: int
+    total: int
+    unpaid: int | None
+    """Of those held: a hold waits for its payment."""
+
+
+class WatchedWorker(TypedDict):
+    """A worker that lives."""
+
+    host: str
+    pid: int
+    seen_at: str
+    started_at: str
 
 
 class WebhookDeliveries(TypedDict):

@@ -33,6 +33,7 @@ __all__ = [
     "MalformedRequest",
     "MethodNotAllowed",
     "NotCancellable",
+    "NotDone",
     "NotFound",
     "NotReady",
     "NothingOwed",
@@ -205,6 +206,13 @@ class NotCancellable(ProblemError):
 
     type: ClassVar[str] = "/problems/not-cancellable"
     problem: bodies.NotCancellableProblem
+
+
+class NotDone(ProblemError):
+    """This cannot be done now."""
+
+    type: ClassVar[str] = "/problems/not-done"
+    problem: bodies.NotDoneProblem
 
 
 class NotFound(ProblemError):
@@ -392,6 +400,7 @@ _BY_TYPE: dict[str, type[ProblemError]] = {
         MalformedRequest,
         MethodNotAllowed,
         NotCancellable,
+        NotDone,
         NotFound,
         NotReady,
         NothingOwed,
