@@ -58,8 +58,10 @@ def serving_with(servers: Servers, settings: Settings, log: Path) -> Iterator[Se
     code = "from api.server import serve; from boxoffice.settings import load_settings; import sys;"
     command = [sys.executable, "-c", f"{code} serve(load_settings(), '127.0.0.1', {port})"]
     with log.open("wb") as lines, subprocess.Popen(command, env=environment, stderr=lines, stdout=lines) as process:
-        yield Serving(process, port, log)
-        process.kill()
+        try:
+            yield Serving(process, port, log)
+        finally:
+            process.kill()  # a test that fails is told, and does not wait for the end of a server
 
 
 @pytest.fixture
