@@ -52,7 +52,7 @@ def say(
             _log(level, event, fields, requests)
             return
         known = kinds[key] = _Kind(lines)
-        loop.call_later(EACH_S, again, loop, event, key, lines, context=Context())
+        loop.call_later(EACH_S, again, loop, event, key, lines, known, context=Context())
     if known.left > 0:
         known.left -= 1
         _log(level, event, fields, requests)
@@ -66,13 +66,16 @@ def forget() -> None:
     kinds.clear()
 
 
-def again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...], lines: int) -> None:
-    known = kinds.pop(key, None)
-    if known is not None and (known.more or known.left < lines):
+def again(loop: asyncio.AbstractEventLoop, event: str, key: tuple[str, ...], lines: int, known: _Kind) -> None:
+    """The time of this kind is over, unless it was forgotten meanwhile: one of the same name has a time of its own."""
+    if kinds.get(key) is not known:
+        return
+    del kinds[key]
+    if known.more or known.left < lines:
         if known.more:
             getattr(log, known.level)(event, **known.fields, requests=known.more)
-        kinds[key] = _Kind(lines - 1 if known.more else lines)
-        loop.call_later(EACH_S, again, loop, event, key, lines)
+        after = kinds[key] = _Kind(lines - 1 if known.more else lines)
+        loop.call_later(EACH_S, again, loop, event, key, lines, after)
 
 
 def _log(level: str, event: str, fields: dict[str, Any], requests: int) -> None:

@@ -134,3 +134,16 @@ def test_what_is_forgotten_is_new(loop: Loop, said: list[Any]) -> None:
     quiet.forget()
     loop.pass_time(10)
     assert len(said) == 2
+
+
+def test_what_was_forgotten_ends_nobody_elses_time(loop: Loop, said: list[Any]) -> None:
+    """A kind of the same name that came afterwards has its own ten seconds."""
+    quiet.say("refused", ("kind",), n=1)
+    loop.pass_time(6)
+    quiet.forget()
+    quiet.say("refused", ("kind",), n=2)
+    quiet.say("refused", ("kind",), n=3)
+    loop.pass_time(4)
+    assert said == [line(n=1), line(n=2)]
+    loop.pass_time(6)
+    assert said[2:] == [line(n=3, requests=1)]
