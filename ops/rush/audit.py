@@ -146,6 +146,8 @@ def _add_samples(witness: Witness, findings: Findings) -> None:
         findings["I1"].looked_at.append(
             f"{len(sampler.surplus)} of them with a surplus that an older Redis brought back"
         )
+    if sampler.unsold:
+        findings["I1"].looked_at.append(f"{len(sampler.unsold)} of them with a cancellation that came before its sale")
     for line in sampler.sums_broken + ([] if went_back else sampler.surplus):
         findings["I1"].blame(line)
     for line in [] if went_back else sampler.codes_broken:

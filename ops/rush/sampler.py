@@ -61,6 +61,9 @@ class Sampler:
         self.surplus: list[str] = []
         """Tiers with more held and sold than there are, all counted right: evidence against I1, unless an older Redis brought
         holds back whose tickets had been sold since. Nothing more is sold then, and PostgreSQL refuses the surplus."""
+        self.unsold: list[str] = []
+        """Tiers with fewer than no tickets sold, all counted right: a booking was confirmed and cancelled in PostgreSQL, and
+        Redis was told of the tickets given back before it was told of the sale. Until then they count as held as well."""
         self.stores_broken: list[str] = []
         """Evidence against I3."""
         self.codes_broken: list[str] = []
@@ -103,7 +106,8 @@ class Sampler:
             a, h, c, t = (int(found.get(f"{letter}:{tier.id}".encode(), -1)) for letter in "ahct")
             if a + h + c != t or min(a, h, c) < 0:
                 is_surplus = a + h + c == t and a < 0 <= h and 0 <= c <= t
-                evidence = self.surplus if is_surplus else self.sums_broken
+                is_unsold = a + h + c == t and c < 0 <= min(a, h + c)
+                evidence = self.surplus if is_surplus else self.unsold if is_unsold else self.sums_broken
                 _note(evidence, f"after {at_s:.2f} s: tier {tier.id} a={a} h={h} c={c} t={t}")
             left += a
         self.available[event.id] = left

@@ -107,6 +107,31 @@ async def test_a_surplus_is_excused_by_an_older_redis_alone(sold: Sold, went_bac
         assert f"a={counters[0]} h={counters[1]} c={counters[2]} t={counters[3]}" in sampler.sums_broken.pop()
 
 
+async def test_a_cancellation_may_come_before_its_sale(sold: Sold) -> None:
+    """Its tickets are on sale again, and held until Redis is told of the sale, which takes none. That is no excuse for a sum
+    that is wrong, for more on sale than there are, nor for what is left of it at rest."""
+    sale, tier = keys.event(sold.event.shard, sold.event.id), sold.event.tiers[0].id
+    sampler = Sampler(sold.office.shards, sold.office.settings.database_url, [sold.event])
+
+    async def put(*numbers: int) -> None:
+        mapping = {f"{letter}:{tier}": number for letter, number in zip("ahct", numbers, strict=True)}
+        await sold.office.redis.hset(sale, mapping=mapping)  # type: ignore[misc]
+
+    before = await sold.office.redis.hgetall(sale)  # type: ignore[misc]
+    await put(0, 11, -1, 10)
+    await sampler.count(sold.event, 1.0)
+    assert (sampler.sums_broken, len(sampler.unsold)) == ([], 1)
+    assert "I1" in (await sold.audit(Witness(sold.history, sampler))).broken
+    await sold.office.redis.hset(sale, mapping=before)  # type: ignore[misc]
+    findings = await sold.audit(Witness(sold.history, sampler))
+    assert findings.held
+
+    for numbers in ((11, 0, -1, 10), (0, 10, -1, 10), (-1, 12, -1, 10), (12, -1, -1, 10)):
+        await put(*numbers)
+        await sampler.count(sold.event, 1.0)
+        assert f"a={numbers[0]} h={numbers[1]} c={numbers[2]}" in sampler.sums_broken.pop()
+
+
 @pytest.mark.parametrize(("tickets", "holds"), [(-1, False), (0, True), (2, True), (3, False)])
 async def test_a_code_never_counts_more_than_it_is_good_for(sold: Sold, tickets: int, holds: bool) -> None:
     """Not for a moment, and not fewer than none."""
