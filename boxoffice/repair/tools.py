@@ -81,7 +81,7 @@ class Repair:
         Raises `NotFound`, `CannotRun`, `DriftUnexplained`, and `GateClosed` for a shard, or an event, without its counters.
         """
         (shard,) = await self._shards_of(event)
-        await self._nothing_lost(shard)
+        await self._lost(shard, fix=False)
         if (await look(self._shards[shard])).word != "open":
             raise GateClosed
         found = await self._events(shard, event, fix)
@@ -101,21 +101,21 @@ class Repair:
         rebuilder = self._rebuilders[shard]
         if fix and accept_postgres:
             return Findings((await rebuilder.rebuild(accept_postgres=True)).reports, rebuilt=(shard,))
-        lost = fix and bool(await fence.lost(self._database, shard, await fence.told(self._shards[shard])))
-        if not fix:
-            await self._nothing_lost(shard)
-        if lost or (await look(self._shards[shard])).word != "open":
+        if await self._lost(shard, fix=fix) or (await look(self._shards[shard])).word != "open":
             if not fix:
                 return Findings((), closed=(shard,))
             return Findings((await rebuilder.rebuild()).reports, rebuilt=(shard,))
         return await self._events(shard, event, fix)
 
-    async def _nothing_lost(self, shard: int) -> None:
-        if lost := await fence.lost(self._database, shard, await fence.told(self._shards[shard])):
+    async def _lost(self, shard: int, *, fix: bool) -> bool:
+        """Whether PostgreSQL lacks commits that Redis was told of. Raises `DriftUnexplained` unless that is to be mended."""
+        lost = await fence.lost(self._database, shard, await fence.told(self._shards[shard]))
+        if lost and not fix:
             raise DriftUnexplained(
                 f"PostgreSQL went back in time: it lacks {len(lost)} commits that shard {shard} of Redis was told of. "
                 "A worker writes them again, or `boxoffice reconcile --fix`."
             )
+        return bool(lost)
 
     async def _events(self, shard: int, event: str | None, fix: bool) -> Findings:
         reconciler = self._reconcilers[shard]

@@ -33,7 +33,9 @@ def parse_desk_refund(raw: bytes, settings: Settings) -> RefundRequest:
     """What is to be refunded: items, or the word `all`. Raises as `parse_refund`."""
     wanted = parse_refund(raw, settings)
     if wanted.owed:
-        raise Malformed("Say which items, or all: what is owed is tried again with all.", pointer="/items", code="owed")
+        raise Malformed(
+            "Say which items, or all: what is owed is tried again with all.", pointer="/items", code="malformed"
+        )
     return wanted
 
 
