@@ -35,6 +35,7 @@ from api.routes import (
     pages,
     refunds,
     root,
+    rushes,
     sales,
     streams,
     webhooks,
@@ -107,7 +108,7 @@ def create_app(settings: Settings, *, office: BoxOffice | None = None) -> Outerm
     app.add_middleware(Heads)
     routers = (
         events, sales, allocations, bookings, holds, refunds, feed, streams, endpoints, webhooks, health, documentation,
-        pages, root, ops_session, operating,
+        pages, root, ops_session, operating, rushes,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, dependencies=None if module in _LOOK_THEMSELVES else [Depends(only_known)])

@@ -113,6 +113,8 @@ RIGHTS: Final[dict[str, Right]] = {
             "read_sale",
             "reconcile_event",
             "read_deeds",
+            "start_rush",
+            "read_rush",
         ),
         Right(OPS, Owner.EVERY),
     ),

@@ -116,6 +116,7 @@ ELSEWHERE = {
         "ops/stack/processes.py": "tests/ops/stack/test_stack.py",
         "ops/stack/running.py": "tests/ops/stack/test_stack.py",
         "ops/stack/supervisor.py": "tests/ops/stack/test_stack.py",
+        "ops/rush/watched.py": "tests/pages/test_rush.py",
         "ops/stack/valkey.py": "tests/ops/stack/test_servers.py",
     },
 }  # fmt: skip

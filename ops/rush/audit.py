@@ -58,6 +58,8 @@ class Witness:
     """Selling rules and access codes that were in force throughout."""
     subscribers: Sequence[Subscriber] = ()
     """Shops that were told what happened."""
+    others_buy: bool = False
+    """Besides the customers of the rush: theirs may be undecided."""
     parked_is_broken: bool = False
     """Nothing in a rush is poisonous, so nothing may be parked."""
 
@@ -76,7 +78,7 @@ async def audit(office: BoxOffice, witness: Witness | None = None) -> Findings:
 
 async def _audit(office: BoxOffice, pool: asyncpg.Pool[Any], witness: Witness) -> Findings:
     findings = Findings()
-    if witness.history is None:
+    if witness.history is None or witness.others_buy:
         findings.undecided = await undecided(pool, office.settings.gateway.deadline_s)
     refused = set(witness.history.refused_digests()) if witness.history else set()
 

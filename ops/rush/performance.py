@@ -1,5 +1,8 @@
 """The part of a rush that talks: customers, samples, the wait for rest, the last look, the audit. A thread of its own,
-so that the main thread can look after the components."""
+so that the main thread can look after the components.
+
+One file because what happens one after the other in a rush is read from top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from ops.rush.history import History
 from ops.rush.http_client import HttpClient
 from ops.rush.operating import Change, Changes, Operator
 from ops.rush.plan import Workload, draw
-from ops.rush.rest import wait_for_rest
+from ops.rush.rest import wait_for_customers, wait_for_rest
 from ops.rush.sale import Sale, open_sale
 from ops.rush.sampler import Sampler
 from ops.rush.subscribers import Subscribers
@@ -62,6 +65,8 @@ class Performance:
     """How long the box office may take to come to rest afterwards."""
     telling_s: float = 90.0
     """How long after that shops may lack what they are to be told. A worker that was killed leaves its lease behind."""
+    others_buy: bool = False
+    """Besides these customers: what others hold and have time left for is no unrest."""
     phase: str = "opening the sale"
     began: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -193,14 +198,16 @@ class Performance:
         secrets = [*(key.partition(".")[2] for key in sale.api_keys.values()), f"rush-{self.workload.seed}-"]
         witness = Witness(
             history, sampler, secrets, unrest, self.tally, self.commits_lost, self.changes, sale.agreed,
-            hearing.all, parked_is_broken=True,
+            hearing.all, others_buy=self.others_buy, parked_is_broken=not self.others_buy,
         )  # fmt: skip
         self.findings = await audit(office, witness)
 
     async def _come_to_rest(self, office: BoxOffice, bank: HttpClient | None) -> list[str]:
         """Wait until nothing moves: here, and on its way from the gateway. What still does after the timeout."""
         while True:
-            unrest = await wait_for_rest(office, self.rest_s, holds_too=True)
+            if self.others_buy and self.sale and self.sampler:
+                await wait_for_customers(office, [self.sale.client, self.sale.partner], self.sampler.tiers, self.rest_s)
+            unrest = await wait_for_rest(office, self.rest_s, holds_too=not self.others_buy)
             if bank is None:
                 return unrest
             events = self.tally.events if self.tally else -1

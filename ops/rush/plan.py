@@ -1,4 +1,7 @@
-"""What the customers will do, and when: drawn from a seed before the first of them arrives."""
+"""What the customers will do, and when: drawn from a seed before the first of them arrives.
+
+One file because who comes, when, for what and with which card is drawn in one order: the same seed draws the same rush.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +109,8 @@ class Workload:
     """Share of bookings paid with a card that means trouble at the gateway."""
     holds: bool = False
     """Whether the API knows holds."""
+    stand_share: float = 4.0
+    """Tickets of the biggest tier for each arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,9 @@ def capacities(workload: Workload) -> dict[str, int]:
     costs nothing, and one for holders of an access code."""
     arrivals = max(40, int(workload.seconds * workload.rate))
     return {
-        "FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4), "STAND": max(200, arrivals * 4),
-        "GUEST": max(20, arrivals // 10), "FANS": max(30, arrivals // 8),
+        "FRONT": max(10, arrivals // 50), "FLOOR": max(50, arrivals // 4),
+        "STAND": max(200, int(arrivals * workload.stand_share)), "GUEST": max(20, arrivals // 10),
+        "FANS": max(30, arrivals // 8),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
@@ -15,7 +16,7 @@ from boxoffice.stores.shard import Shard
 from ops.rush.away import STORE_AWAY
 from ops.rush.undecided import undecided
 
-__all__ = ["rings_waiting", "wait_for_rest"]
+__all__ = ["rings_waiting", "wait_for_customers", "wait_for_rest"]
 
 LOOK_S: Final = 0.1
 
@@ -38,6 +39,8 @@ SELECT (SELECT count(*) FROM payments
 """
 """A payment that ended unknown is looked at again for a day; that is no unrest."""
 
+_OPEN: Final = "SELECT count(*) FROM bookings WHERE client_id = ANY($1::text[]) AND status IN ('held', 'pending')"
+
 
 async def wait_for_rest(office: BoxOffice, timeout_s: float, *, holds_too: bool) -> list[str]:
     """Wait until it is at rest. Empty; or what still goes on after the timeout.
@@ -58,6 +61,18 @@ async def wait_for_rest(office: BoxOffice, timeout_s: float, *, holds_too: bool)
                 return going_on
         elif clock() - since >= STILL_S:
             return []
+        await asyncio.sleep(LOOK_S)
+
+
+async def wait_for_customers(
+    office: BoxOffice, clients: list[str], tiers: Mapping[str, tuple[int, int, int, int]], timeout_s: float
+) -> None:
+    """Wait until no booking of these shops is held or pending, in either store; not longer than that. `tiers`: what was
+    available, held, sold and there at all of each of their tiers when last seen."""
+    pool: asyncpg.Pool[Any] = await office.pool()
+    for _ in range(round(timeout_s / LOOK_S)):
+        if not any(held for _, held, _, _ in tiers.values()) and not await pool.fetchval(_OPEN, clients):
+            return
         await asyncio.sleep(LOOK_S)
 
 

@@ -74,6 +74,8 @@ class Sampler:
         """Evidence against I14, unless a store went back."""
         self.available: dict[str, int] = {}
         """Tickets left per event when last seen."""
+        self.tiers: dict[str, tuple[int, int, int, int]] = {}
+        """Per tier what was available, held, sold and there at all when last seen."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sample until told to stop."""
@@ -110,6 +112,7 @@ class Sampler:
                 evidence = self.surplus if is_surplus else self.unsold if is_unsold else self.sums_broken
                 _note(evidence, f"after {at_s:.2f} s: tier {tier.id} a={a} h={h} c={c} t={t}")
             left += a
+            self.tiers[tier.id] = a, h, c, t
         self.available[event.id] = left
         self.counted += 1
 

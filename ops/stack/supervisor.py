@@ -23,6 +23,7 @@ from boxoffice.settings import misspelt
 from boxoffice.telemetry.sink import Sink
 from ops.stack.processes import Child
 from ops.stack.running import wished_urls
+from ops.stack.rushes import Rushes
 from ops.stack.signals import Interrupted, StopWatch
 from ops.stack.stack import Stack, refuse_busy_port
 
@@ -101,9 +102,18 @@ def _invite_to(shop: str, elsewhere: bool, wished: int) -> str:
 
 def _tend(stack: Stack, watch: StopWatch) -> None:
     keepers = [Keeper(component) for component in stack]
+    rushes = Rushes(stack)
+    try:
+        _keep(stack, keepers, rushes, watch)
+    finally:
+        rushes.stop()
+
+
+def _keep(stack: Stack, keepers: list[Keeper], rushes: Rushes, watch: StopWatch) -> None:
     changed = False
     while True:
         watch.check()
+        rushes.look(time.monotonic())
         started = [keeper.tend(time.monotonic()) for keeper in keepers]
         if changed := changed or any(started):
             with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ SAYS_ONLY_THAT_IT_IS_HTTP = {
     "content-security-policy", "referrer-policy", "x-content-type-options",
 }  # fmt: skip
 
-UNDESCRIBED = re.compile(r"/(docs(/.*)?|openapi\.json|actions/.*|ops(/.*)?)?")
+UNDESCRIBED = re.compile(r"/(docs(/.*)?|openapi\.json|actions/.*|ops(/.*)?|v1/ops/rushes)?")
 """Pages, and the description itself."""
 
 

@@ -6,6 +6,7 @@ import { byId, clock, day, make, many, table } from "./dom.js";
 import { Looks } from "./figures.js";
 import { showAlerts, showLamp, showTiles } from "./now.js";
 import { plotAll } from "./plots.js";
+import { mountRush } from "./rush.js";
 import { changesOf, showSales } from "./sales.js";
 
 const EVERY_MS = 1000, ALERTS_EVERY = 5, SLOWEST_MS = 8000;
@@ -28,6 +29,7 @@ function atTheDoor(sentence = "") {
 }
 
 function inTheRoom(session) {
+  if (!byId("rush").childElementCount) mountRush(byId("rush"), call);
   looks = new Looks();
   alerts = null;
   round = 0;
