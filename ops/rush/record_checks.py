@@ -25,7 +25,7 @@ CHUNK: Final = 2_000
 LASTING: Final = re.compile(
     r"\{s\d\d\}:"
     r"(ev:\w+|own:\w+|owntiers:\w+|shops:\w+|codes:\w+|unpaid:\w+|pend|deadlines|dead|seq|told|sound|clock|gate|rings|catalogue"
-    r"|api_keys|workers|arq:queue|arq:abort)"
+    r"|api_keys|workers|sums|arq:queue|arq:abort)"
 )
 """Keys that live without a TTL (see `boxoffice/stores/keys.py`). All others must end by themselves."""
 
