@@ -24,8 +24,8 @@ OPERATIONS = {
     for method, operation in operations.items()
 }
 
-NOT_A_SHOPS = {"hear"}
-"""What a gateway calls."""
+NOT_A_SHOPS = {"hear", *(name for name, (_, path, _) in OPERATIONS.items() if path.startswith("/v1/ops/"))}
+"""What a gateway calls, and what operators do."""
 
 
 def made(name: str) -> Call[Any]:
