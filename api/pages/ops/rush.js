@@ -117,7 +117,7 @@ export async function mountRush(root, call) {
       if (!bars.has(tier.code)) {
         const cells = [make("td"), make("td"), make("td")];
         const drawn = bar();
-        rows.append(make("tr", {}, make("th", { scope: "row", textContent: tier.code }), ...cells, make("td", { className: "bar" }, drawn.svg)));
+        rows.append(make("tr", {}, make("th", { scope: "row", textContent: tier.code }), ...cells, make("td", { className: "rush-bar" }, drawn.svg)));
         bars.set(tier.code, { cells, drawn });
       }
       const { cells, drawn } = bars.get(tier.code);
