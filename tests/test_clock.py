@@ -42,6 +42,10 @@ BY_ITSELF = {
     "boxoffice/stores/fence.py": ("random.SystemRandom", "no nonce is made twice"),
     "boxoffice/stores/news.py": ("asyncio.sleep", "a connection that was lost is tried again: nobody decides by it"),
     "boxoffice/stores/sessions.py": ("secrets.token_hex", "no two processes mark a session alike"),
+    "boxoffice/telemetry/core_time.py": (
+        "time.thread_time",
+        "what this thread has worked, where the system does not say",
+    ),
     "boxoffice/telemetry/log.py": ("time.time_ns", "when a line was written: nobody decides by it"),
     "boxoffice/telemetry/port.py": ("asyncio.sleep", "a port that is taken is tried again: nobody decides by it"),
     "boxoffice/telemetry/request_id.py": ("secrets.token_hex", "no two processes name a request alike"),

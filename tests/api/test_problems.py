@@ -250,8 +250,8 @@ async def test_who_repeats_what_is_refused_fills_no_log(
             await asyncio.sleep(0)
         lines = [line for line in said if line["event"] == "request.refused"]
         assert len(lines) == at_once
-        ((kind, _),) = [each for each in quiet.kinds.items() if each[0][0] == "request.refused"]
-        quiet.again(asyncio.get_running_loop(), *(kind[0], kind, at_once))
+        ((kind, known),) = [each for each in quiet.kinds.items() if each[0][0] == "request.refused"]
+        quiet.again(asyncio.get_running_loop(), kind[0], kind, at_once, known)
     assert [line.get("requests", 1) for line in said if line["event"] == "request.refused"] == [
         *[1] * at_once, count - at_once,
     ]  # fmt: skip
