@@ -6,8 +6,9 @@ of a booking's notices are in the order of its changes. A batch writes one row a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from itertools import accumulate, chain
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -128,18 +129,28 @@ def group_changed(
 
 _BATCH: Final = """
 INSERT INTO notices (client_id, event_id, type, size, bookings, keys, details)
-SELECT client, event, type, size, bookings::uuid[], keys::text[], details::jsonb
-FROM unnest({}::text[], {}::text[], {}::text[], {}::int[], {}::text[], {}::text[], {}::text[])
-  AS new (client, event, type, size, bookings, keys, details)
+SELECT client, event, type, size, ({bookings})[last - size + 1:last], CASE WHEN paid THEN ({keys})[last - size + 1:last] END,
+       details::jsonb
+FROM unnest({groups}) AS new (client, event, type, size, last, paid, details)
 """
+"""The bookings and payments of all groups come in one array each, and a group says where its own end: an array of arrays of
+unlike length would have to be written as text, and read again letter by letter."""
 
-_BATCH_ALONE: Final = _BATCH.format("$1", "$2", "$3", "$4", "$5", "$6", "$7")
+_BATCH_ALONE: Final = _BATCH.format(
+    groups="$1::text[], $2::text[], $3::text[], $4::int[], $5::int[], $6::bool[], $7::text[]",
+    bookings="$8::uuid[]", keys="$9::text[]",
+)  # fmt: skip
+
+_LISTED_BATCH: Final = _BATCH.format(
+    groups="$5::text[], $6::text[], $7::text[], $8::int[], $9::int[], $10::bool[], $11::text[]",
+    bookings="$12::uuid[]", keys="coalesce($13::text[], $1::text[])",
+)  # fmt: skip
 
 _LIST_AND_NOTIFY: Final = f"""
 WITH listed AS (
   INSERT INTO captures (payment_keys, leased_until, client_id, event_id)
   SELECT $1::text[], now() + $2 * interval '1 millisecond', $3::text, $4::text WHERE cardinality($1::text[]) > 0 RETURNING id),
-told AS ({_BATCH.format("$5", "$6", "$7", "$8", "$9", "$10", "$11")})
+told AS ({_LISTED_BATCH})
 SELECT id FROM listed
 """
 
@@ -151,7 +162,11 @@ async def list_and_notify(connection: Connection, groups: Groups, due: list[str]
         return None
     whose = {group[:2] for group in groups}
     client, event = next(iter(whose)) if len(whose) == 1 else (None, None)
-    listed: int | None = await connection.fetchval(_LIST_AND_NOTIFY, due, lease_ms, client, event, *_arrays(groups))
+    *columns, keys = _arrays(groups)
+    # Nearly always the payments that it tells of are those that are to be captured.
+    listed: int | None = await connection.fetchval(
+        _LIST_AND_NOTIFY, due, lease_ms, client, event, *columns, None if keys == due else keys
+    )
     return listed
 
 
@@ -162,25 +177,21 @@ async def notify(writer: Writer, groups: Groups) -> None:
 
 
 def _arrays(groups: Groups) -> list[list[Any]]:
-    """Of each group: client, event, type, size, its bookings and payments as PostgreSQL reads arrays, details."""
+    """Of each group: client, event, type, size, where it ends in the last two, whether they have payments, details. Then the
+    bookings of all groups, and the payments."""
     named = [Group(*fields) for fields in groups]
+    sizes = [len(bookings) for bookings, _ in groups.values()]
     return [
         [group.client for group in named],
         [group.event for group in named],
         [f"booking.{group.status}" for group in named],
-        [len(bookings) for bookings, _ in groups.values()],
-        [_array(bookings) for bookings, _ in groups.values()],
-        [
-            _array(payments) if group.payment is not None else None
-            for group, (_, payments) in zip(named, groups.values(), strict=True)
-        ],
+        sizes,
+        [*accumulate(sizes)],
+        [group.payment is not None for group in named],
         [_details(*group[3:]) for group in named],
+        [*chain.from_iterable(bookings for bookings, _ in groups.values())],
+        [*chain.from_iterable(payments for _, payments in groups.values())],
     ]
-
-
-def _array(values: Iterable[str]) -> str:
-    """Ids and digests: nothing in them has to be escaped."""
-    return '{"' + '","'.join(values) + '"}'
 
 
 @lru_cache(1_024)

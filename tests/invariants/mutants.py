@@ -94,6 +94,18 @@ MUTANTS = (
         "lost_history",
     ),
     Mutant(
+        "a group that is told of its neighbour's booking",
+        (("boxoffice/books/notices.py", "({bookings})[last - size + 1:last]", "({bookings})[last - size:last - 1]"),),
+        "tests/boxoffice/books/test_notices.py",
+        "settled_batch",
+    ),
+    Mutant(
+        "payments that are told by the list of what is due",
+        (("boxoffice/books/notices.py", "None if keys == due else keys", "None"),),
+        "tests/boxoffice/books/test_notices.py",
+        "settled_batch",
+    ),
+    Mutant(
         "a payment that waits is told of again and again",
         (("boxoffice/books/notices.py", "if group[4] is None or group[4:6] == stood:", "if False:"),),
         "tests/boxoffice/books/test_notices.py",
