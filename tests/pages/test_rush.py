@@ -28,8 +28,7 @@ async def test_a_worker_dies_in_a_rush_and_every_invariant_holds(
 
     await expect(panel.get_by_role("button", name="Start a rush")).to_be_disabled()
     await expect(panel.get_by_text("the worker was killed")).to_be_visible(timeout=60_000)
-    await panel.evaluate("panel => panel.scrollIntoView()")
-    await picture(page, "rush-selling")
+    await picture(panel, "rush-selling")
     await expect(panel.get_by_text("its successor ran")).to_be_visible(timeout=60_000)
     await axe(page, "#rush")
 
@@ -40,7 +39,7 @@ async def test_a_worker_dies_in_a_rush_and_every_invariant_holds(
     assert int(sold["STAND"].replace(",", "")) > 100
     await expect(panel.get_by_role("button", name="Start a rush")).to_be_enabled()
     await axe(page, "#rush")
-    assert (await picture(page, "rush")).stat().st_size < 80_000
+    assert (await picture(panel, "rush")).stat().st_size < 80_000
 
 
 async def test_where_nobody_plays_the_panel_hides(page: Page, demo: Demo) -> None:
