@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import quantiles
 from typing import Final, NamedTuple
 
 from bench.against import ROOT, Answer, Side, add_slices, alternate, cpu_us, report
@@ -121,8 +122,8 @@ def copy_without(folder: Path) -> Path:
 def cost(with_them: Sequence[Answer], without: Sequence[Answer]) -> Cost:
     """What each slice took more than its neighbour without them."""
     more = sorted(cpu_us(one) - cpu_us(other) for one, other in zip(with_them, without, strict=True))
-    last = len(more) - 1
-    return Cost(*(more[round(share * last)] for share in (0.5, 0.25, 0.75)))
+    low, middle, high = quantiles(more, n=4, method="inclusive")
+    return Cost(middle, low, high)
 
 
 def _end(sides: tuple[Side, Side]) -> None:

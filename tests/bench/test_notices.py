@@ -70,3 +70,4 @@ def test_the_cost_is_what_neighbours_differ_in() -> None:
     with_them = [answer(worker) for worker in (23.0, 22.0, 90.0, 21.0, 24.0)]
     without = [answer(20.0)] * 5
     assert cost(with_them, without) == Cost(3.0, 2.0, 4.0)
+    assert cost(with_them[:2], without[:2]).middle == 2.5
